@@ -44,14 +44,15 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else needed (DEMO_SECONDS=60 ends it)
 	@"$(BIN)/workermon" demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
+# Tests wait too: one process more than two cores keeps both busy. Those with servers wait longer: two more.
 quick: $(VENV)/dev.stamp  ## the tests that need no process and no server (a minute)
-	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not integration" $(ARGS)
+	@"$(BIN)/python" -m pytest -n 3 --dist worksteal -m "not integration" $(ARGS)
 
 cover: $(VENV)/dev.stamp  ## the tests of make quick, with the branches that they cover (fails below the figure in pyproject.toml)
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not integration" --cov --cov-report=term $(ARGS)
 
 test: $(VENV)/dev.stamp  ## every test that can run here
-	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
+	@"$(BIN)/python" -m pytest -n 4 --dist worksteal $(ARGS)
 
 explore: $(VENV)/dev.stamp  ## the property tests with examples that no run has drawn before (repeat it as long as you like)
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=explore $(ARGS)

@@ -69,7 +69,7 @@ class MemorySamples:
         return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
 
     def _merge(self, sample: models.Sample, *, complete: bool) -> int | None:
-        worker_id, changed = sample.worker.id, None
+        worker_id, changed, hours = sample.worker.id, None, set()
         for metric, (period, points) in sample.ledger_series(self._retention()).items():
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
@@ -78,8 +78,10 @@ class MemorySamples:
                 if had == value or (had is not None and complete and metric in models.CHECK_METRICS):
                     continue
                 ledger[at] = value
-                self._mark_hour(worker_id, at // models.HOUR * models.HOUR, sample.collected_at)
+                hours.add(at // models.HOUR * models.HOUR)
                 changed = at if changed is None else min(changed, at)
+        for hour in hours:
+            self._mark_hour(worker_id, hour, sample.collected_at)
         return changed
 
     def _mark_hour(self, worker_id: str, hour: int, now: float) -> None:
