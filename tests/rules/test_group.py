@@ -524,3 +524,31 @@ def test_members_tell_their_groups_anew_after_a_restore() -> None:
     assert len(pools.alerts.load_groups(["group:pool=a"])["group:pool=a"].record.members["pool-hot"]) == 3
     pools.slot(at(3), dict.fromkeys(range(3), 20.0))
     assert statuses(pools) == ["firing", "resolved"]
+
+
+@pytest.mark.parametrize("asked", [{"share": 0.5}, {"aggregate": "avg"}])
+def test_a_new_rule_waits_for_a_member_that_never_says_anything_no_longer_than_for_one_that_falls_silent(
+    asked: dict[str, object],
+) -> None:
+    """One of two members is hot, the other is never collected: after two periods and three minutes the one counts."""
+    pools = Pools(rule(count=None, **asked))
+    pools.add(1)
+    pools.add(2)
+    for slot in range(1, 7):
+        pools.slot(T0 + slot * MINUTE, {1: 97.0})
+        assert pools.notified() == []
+    pools.slot(T0 + 7 * MINUTE, {1: 97.0})
+    [(dedup_key, status, _)] = pools.notified()
+    assert (dedup_key, status) == ("group:pool=a/pool-hot", "firing")
+
+
+@pytest.mark.parametrize("idle", ["paused", "stopped", "in another pool"])
+def test_a_new_rule_waits_for_nobody_who_does_not_count(idle: str) -> None:
+    """Members that are paused or stopped, and workers of other pools, hold a new rule back for no moment."""
+    pools = Pools(rule(count=None, share=0.5))
+    pools.add(1)
+    pools.add(2, "b" if idle == "in another pool" else "a", monitoring="paused" if idle == "paused" else "active")
+    if idle == "stopped":
+        pools.collected(2, T0, status="stopped")
+    pools.slot(T0 + MINUTE, {1: 97.0})
+    assert [status for _, status, _ in pools.notified()] == ["firing"]

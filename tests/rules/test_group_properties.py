@@ -181,3 +181,57 @@ def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]]
     assert replay.worker is not None
     assert (replay.worker.id, replay.worker.name) == (GROUP, "pool=a")
     assert [(each.begin, each.end) for each in replay.episodes] == episodes(plain)
+
+
+#: In which order workers are collected, each up to a slot with all that it has, and who is evaluated then.
+ON_TIME = st.lists(
+    st.tuples(
+        st.integers(0, SIZE - 1),
+        st.integers(1, SLOTS),
+        st.sets(st.sampled_from([*map(worker_id, range(SIZE)), GROUP])),
+    ),
+    max_size=14,
+)
+
+
+def first_known(values: list[list[float]], asked: dict[str, Any]) -> set[tuple[int, str | None]]:
+    """Return what is said of each slot if all of it is known."""
+    if asked.get("aggregate") is not None:
+        return set(aggregated([[*row] for row in values], asked["aggregate"]))
+    return set(counted([[*row] for row in values], asked))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(
+        st.lists(st.sampled_from([20.0, 85.0, 95.0]), min_size=SLOTS, max_size=SLOTS), min_size=SIZE, max_size=SIZE
+    ),
+    steps=ON_TIME,
+    asked=st.sampled_from(
+        [
+            {"count": None, "share": 0.3},
+            {"count": None, "share": 0.75},
+            {"count": None, "aggregate": "avg"},
+            {"count": None, "aggregate": "max"},
+        ]
+    ),
+)
+def test_nothing_is_notified_of_a_part_of_a_new_group(
+    values: list[list[float]], steps: list[Any], asked: dict[str, Any]
+) -> None:
+    """Whoever is evaluated first, a rule fires only as it does if the values of all members are known."""
+    pools = Pools(rule(condition=CONDITION, **asked), lateness=models.DAY)
+    for number in range(SIZE):
+        pools.add(number)
+    reached = [0] * SIZE
+    for number, upto, evaluated in [*steps, *((number, SLOTS, set[str]()) for number in range(SIZE))]:
+        reached[number] = max(reached[number], upto)
+        came = {at(slot): values[number][slot - 1] for slot in range(1, reached[number] + 1)}
+        pools.collected(number, at(reached[number] + 1), came)
+        pools.evaluate(*sorted(evaluated))
+    for _ in range(3):
+        pools.evaluate()
+    known = first_known(values, asked)
+    entries = [entry for entry in pools.alerts.history() if entry.subject == GROUP]
+    made = [(entry.transition.at, entry.transition.after, entry.transition.correction) for entry in entries]
+    assert {(at, after, False) for at, after in known} == set(made)

@@ -18,6 +18,7 @@ from workermon.evaluate import (
     escalations,
     group,
     installation,
+    joining,
     lost_metrics,
     member,
     peers,
@@ -94,6 +95,15 @@ class Evaluation:
             at=at,
         )
         return reading.groups(cases)
+
+    def incomplete(
+        self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
+    ) -> frozenset[tuple[str, str]]:
+        """Return the groups and new rules of which some members were not evaluated yet."""
+        look = joining.Joining(
+            workers=self.workers, fleet=self._fleet, configuration=configuration, kinds=self.kinds, at=self.now()
+        )
+        return look.incomplete(bases)
 
     def _rested(self, subject_ids: Iterable[str]) -> list[str]:
         """Return the groups that this process did not evaluate just now; the sweep finds the others by their marks."""
@@ -240,11 +250,13 @@ class _Run:
             to_escalate = escalations.read(configuration, bases.values(), self._stage.silences, at)
             remaining = [each for each, basis in bases.items() if basis.revision != configuration.revision]
             current = [basis for each, basis in bases.items() if each not in remaining]
-            series = self._read_members(current, configuration)
+            known = group.Known(
+                self._read_members(current, configuration), self._stage.incomplete(current, configuration)
+            )
             made = [
                 (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
-            builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, series)]
+            builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, known)]
             for builder in builders:
                 escalation.apply(builder, to_escalate)
             failpoints.reach("evaluate.groups_judged")
@@ -275,11 +287,11 @@ class _Run:
         builder: lifecycle.VerdictBuilder,
         basis: ports.Basis[ports.GroupRecord],
         configuration: models.Configuration,
-        series: group.SeriesByMetric,
+        known: group.Known,
     ) -> bool:
         """Evaluate a group; tell whether that succeeded."""
         try:
-            group.judge(builder, basis, configuration, series)
+            group.judge(builder, basis, configuration, known)
         except Exception:
             # One group with a state that nobody foresaw must not keep the others from being evaluated.
             log.exception("evaluate.failed", subject_id=builder.basis.subject.id)

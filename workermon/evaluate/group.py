@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from workermon import models, ports, rules
@@ -17,6 +17,16 @@ SPARE = 3600
 
 #: Datapoints of each worker, by its id and the metric.
 SeriesByMetric = Mapping[tuple[str, str], models.Series]
+
+
+class Known(NamedTuple):
+    """What is read beside groups: ``series`` of their members, and which rules know a part of a group only.
+
+    ``incomplete`` has the subject's id and the rule's name of each.
+    """
+
+    series: SeriesByMetric
+    incomplete: Collection[tuple[str, str]] = ()
 
 
 class Wanted(NamedTuple):
@@ -61,7 +71,7 @@ def judge(
     builder: lifecycle.VerdictBuilder,
     basis: ports.Basis[ports.GroupRecord],
     configuration: models.Configuration,
-    series: SeriesByMetric,
+    known: Known,
 ) -> None:
     """Evaluate every rule over a group, and end the alerts of removed rules."""
     names = set()
@@ -69,7 +79,7 @@ def judge(
         kind = builder.kinds[rule.kind]
         if isinstance(kind, Group) and kind.group_by(rule) == basis.record.by:
             names.add(rule.name)
-            _evaluate(builder, basis, rule, configuration, series)
+            _evaluate(builder, basis, rule, configuration, known)
     for name, alert in basis.alerts.items():
         if name not in names and not configuration.complete:
             builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
@@ -82,19 +92,25 @@ def _evaluate(
     basis: ports.Basis[ports.GroupRecord],
     rule: models.Rule,
     configuration: models.Configuration,
-    series: SeriesByMetric,
+    known: Known,
 ) -> None:
-    kind, known = builder.kinds[rule.kind], basis.alerts.get(rule.name)
+    kind, before = builder.kinds[rule.kind], basis.alerts.get(rule.name)
     assert isinstance(kind, Group)
     members = basis.record.members.get(rule.name, {})
     if not members:
-        if known is not None:
-            lifecycle.forget(builder, known, rule, "the group has no workers", builder.at)
+        if before is not None:
+            lifecycle.forget(builder, before, rule, "the group has no workers", builder.at)
         return
-    alert = known or models.Alert(rule=rule.name)
-    own = {worker_id: found for worker_id in members if (found := series.get((worker_id, rule.metric or "")))}
+    alert = before or models.Alert(rule=rule.name)
+    own = {worker_id: found for worker_id in members if (found := known.series.get((worker_id, rule.metric or "")))}
     group = dataclasses.replace(of_rule(basis.record, rule, configuration), at=builder.at, series=own)
-    rule_state, transitions = kind.judge_group(rule, alert.rule_state.as_of(builder.at), group)
+    rule_state = alert.rule_state.as_of(builder.at)
+    if rule_state.cursor is None:
+        if (basis.subject.id, rule.name) in known.incomplete and (waits := group_fold.waiting(rule_state, group)):
+            builder.alerts[rule.name] = alert.model_copy(update={"rule_state": waits})
+            return
+        rule_state = rule_state.model_copy(update={"start": None})
+    rule_state, transitions = kind.judge_group(rule, rule_state, group)
     lifecycle.apply(
         builder,
         lifecycle.Judgement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models, ports, rules
@@ -13,6 +13,9 @@ from workermon.evaluate import worker
 #: Seconds for which a process remembers who has which labels: to look over a fleet of 50,000 takes a second. One that
 #: it does not know, or that has other labels, has it look again at once.
 FRESH = 60
+
+
+_ENDED = models.STOPPED | models.GONE
 
 
 class _Needed(NamedTuple):
@@ -26,10 +29,14 @@ class _Needed(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """The labels of every worker, and the workers by label and value where that was asked, as of ``at`` (seconds)."""
+    """The labels of every worker, and the workers by label and value where that was asked, as of ``at`` (seconds).
+
+    ``idle`` are paused, or do not run and will not by themselves.
+    """
 
     at: float
     labels: Mapping[str, Mapping[str, str]]
+    idle: frozenset[str]
     by_label: dict[str, Mapping[str, Sequence[str]]]
 
 
@@ -46,12 +53,26 @@ class Fleet:
 
         It looks over the fleet if that is long ago, or if one of the workers that were seen is not as remembered.
         """
-        last = self._last
-        is_fresh = last is not None and 0 <= now - last.at < FRESH
-        if last is None or not is_fresh or any(last.labels.get(one.id) != one.labels for one in seen):
-            last = _Look(now, {glance.id: dict(glance.labels) for glance in workers.glances()}, {})
-            self._last = last
+        last = self._look(workers, now, lambda last: all(last.labels.get(one.id) == one.labels for one in seen))
         return {(by, value): _by_value(last, by).get(value, ()) for by, value in keys}
+
+    def members(
+        self, by: str, value: str, workers: ports.Workers, seen: Collection[str], now: float
+    ) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of each worker that belongs to a group and may run, by id.
+
+        It looks over the fleet if that is long ago, or if one that was seen in the group is not remembered there.
+        """
+        last = self._look(workers, now, lambda last: all(last.labels.get(one, {}).get(by) == value for one in seen))
+        return {one: last.labels[one] for one in _by_value(last, by).get(value, ()) if one not in last.idle}
+
+    def _look(self, workers: ports.Workers, now: float, is_current: Callable[[_Look], bool]) -> _Look:
+        last = self._last
+        if last is None or not 0 <= now - last.at < FRESH or not is_current(last):
+            glances = list(workers.glances())
+            idle = frozenset(one.id for one in glances if one.monitoring == "paused" or one.status in _ENDED)
+            last = self._last = _Look(now, {one.id: dict(one.labels) for one in glances}, idle, {})
+        return last
 
 
 def _by_value(look: _Look, by: str) -> Mapping[str, Sequence[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -101,7 +102,11 @@ class Rule(Frozen):
 
     def applies_to(self, worker: Worker) -> bool:
         """Return whether a worker has every label that the rule asks for."""
-        return not self.labels or all(worker.labels.get(key) == value for key, value in self.labels.items())
+        return not self.labels or self.has_labels(worker.labels)
+
+    def has_labels(self, labels: Mapping[str, str]) -> bool:
+        """Return whether among these labels is every one that the rule asks for."""
+        return all(labels.get(key) == value for key, value in self.labels.items())
 
 
 class SeverityChange(NamedTuple):

@@ -259,6 +259,10 @@ class Group(kind.Kind[Options]):
         """Return whether the values of all members are aggregated."""
         return self.options(rule).aggregate is not None
 
+    def needs_everybody(self, rule: models.Rule) -> bool:
+        """Return whether some members say nothing of the group: a part of it may be hot, and all of it not."""
+        return self.options(rule).count is None
+
     def group_needs(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> int | None:
         """Return the time from which the group needs its members' datapoints; ``None`` if it needs none."""
         slots = _slots(rule_state, group) if self.needs_members(rule) else None

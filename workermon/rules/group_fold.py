@@ -71,6 +71,11 @@ class Group:
     changed_from: int | None = None
     unit_of: Callable[[str], str] = str
 
+    @property
+    def patience(self) -> int:
+        """Return for how many seconds of their data members wait for one of which nothing comes."""
+        return 2 * max((member.period for member in self.members.values()), default=0) + PATIENCE
+
     def horizon(self) -> int | None:
         """Return the time up to which the group is known; ``None`` if nothing is known of it.
 
@@ -78,10 +83,21 @@ class Group:
         """
         known = [member.known for member in self.members.values() if member.known is not None]
         if known:
-            patience = 2 * max(member.period for member in self.members.values()) + PATIENCE
-            return math.floor(min(max(min(known), max(known) - patience), self.at))
+            return math.floor(min(max(min(known), max(known) - self.patience), self.at))
         found = max((member.changes[-1][0] for member in self.members.values() if member.changes), default=None)
         return None if found is None else math.floor(min(found, self.at))
+
+
+def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
+    """Return the state of a rule that begins when its other members are known; ``None`` if it waited long enough.
+
+    A state that has not begun keeps in ``start`` how far the first members were known when it was first asked for.
+    """
+    known = max((member.known for member in group.members.values() if member.known is not None), default=None)
+    if rule_state.cursor is not None or known is None:
+        return None
+    since = known if rule_state.start is None else rule_state.start
+    return None if known - since > group.patience else RuleState(start=since)
 
 
 class Standing(NamedTuple):
