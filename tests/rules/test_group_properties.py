@@ -201,7 +201,7 @@ def first_known(values: list[list[float]], asked: dict[str, Any]) -> set[tuple[i
     return set(counted([[*row] for row in values], asked))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(40)
 @given(
     values=st.lists(
         st.lists(st.sampled_from([20.0, 85.0, 95.0]), min_size=SLOTS, max_size=SLOTS), min_size=SIZE, max_size=SIZE
