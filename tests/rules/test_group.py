@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.grouping import MINUTE, T0, Pools, rule, worker_id
@@ -528,7 +530,7 @@ def test_members_tell_their_groups_anew_after_a_restore() -> None:
 
 @pytest.mark.parametrize("asked", [{"share": 0.5}, {"aggregate": "avg"}])
 def test_a_new_rule_waits_for_a_member_that_never_says_anything_no_longer_than_for_one_that_falls_silent(
-    asked: dict[str, object],
+    asked: dict[str, Any],
 ) -> None:
     """One of two members is hot, the other is never collected: after two periods and three minutes the one counts."""
     pools = Pools(rule(count=None, **asked))
