@@ -122,7 +122,7 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
     assert fleet.alerts.open() == []
     assert cleanup.close_unused_accounts() == ()
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
-    assert (told.status, told.reason) == ("resolved", "no worker is collected there any more")
+    assert (told.status, told.reason) == ("resolved", "no worker is collected there")
     fleet.told.clear()
     for after in range(300, 900, 30):
         fleet.collected(fleet.elsewhere, after)

@@ -122,11 +122,11 @@ def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ((), "no event is ahead any more: EC2 no longer lists it"),
+        ((), "no event is ahead now: EC2 no longer lists it"),
         ((REBOOT.model_copy(update={"description": "[Completed] The host is updated"}),),
-         "no event is ahead any more: system-reboot: EC2 says it is completed"),
+         "no event is ahead now: system-reboot: EC2 says it is completed"),
         ((REBOOT.model_copy(update={"description": "[Canceled] The host is updated"}),),
-         "no event is ahead any more: system-reboot: EC2 says it is cancelled"),
+         "no event is ahead now: system-reboot: EC2 says it is cancelled"),
     ],
 )  # fmt: skip
 def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], said: str) -> None:
@@ -167,7 +167,7 @@ def test_a_rule_may_wait_until_it_is_near() -> None:
     made.plan(5 * 1440 + 7, REBOOT)
     assert made.news() == [("firing", "warning", 5 * 1440)]
     made.plan(5 * 1440 + 8, REBOOT.model_copy(update={"not_before": T0 + 20 * DAY, "not_after": None}))
-    assert made.newest.summary == "render-07: no event is ahead any more: it was put off"
+    assert made.newest.summary == "render-07: no event is ahead now: it was put off"
 
 
 def test_codes_and_severity_are_the_rules(site: Site) -> None:

@@ -927,7 +927,7 @@ def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any,
     assert found[2]["next"]["begins"].endswith("-12-31T23:00:00Z")
     assert (found[2]["begins"], found[2]["ends"]) == (None, None)
     assert found[2]["next"]["begins"] + " to" in ok("silences")
-    assert "stands in the config file; remove it there" in one_line(run("unsilence", found[0]["id"]), 2)
+    assert "is in the config file; remove it there" in one_line(run("unsilence", found[0]["id"]), 2)
     assert f"did you mean {found[0]['id']}?" in one_line(run("unsilence", found[0]["id"][:-1]), 3)
     fires(world, A)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]

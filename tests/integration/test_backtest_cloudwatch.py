@@ -151,7 +151,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
     done = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "nothing was asked of CloudWatch" in done.stderr
+    assert "CloudWatch was not asked" in done.stderr
     assert house.endpoint.metrics_asked == 0
     assert told(CliRunner().invoke(cli.cli, command, obj=session, input="y\n"))
     assert house.endpoint.metrics_asked == 2

@@ -198,7 +198,7 @@ def test_the_result_names_the_worker() -> None:
         (OUTLIER, 'critical", worker = "a"', 'critical"',
          "line 15, column 10: rules[0].cases[0].turns[0]: does not say of which worker; add worker = \"a\""),
         (OUTLIER, 'ok", worker = "a"', 'ok", worker = "f"',
-         "line 15, column 74: rules[0].cases[0].turns[1].worker: is no worker of the case; "),
+         "line 15, column 74: rules[0].cases[0].turns[1].worker: is not a worker of the case; "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_place(text: str, old: str, new: str, says: str) -> None:

@@ -368,7 +368,7 @@ def _of_flapping(context: _AlertContext, made: models.Transition) -> models.Tran
     if option is not None and stand.still is not None:
         reason = f"it has held still for {wording.duration(option.within)}"
         return made.model_copy(update={"at": stand.still, "reason": reason})
-    reason = "its turns are no longer damped" if option is None else "it does not flap after all"
+    reason = "its flapping is no longer damped" if option is None else "it does not flap after all"
     return made.model_copy(update={"at": made.at if cursor is None else cursor, "reason": reason})
 
 

@@ -21,7 +21,7 @@ def setup(regions: tuple[str, ...], only_template: bool) -> None:
     """Print the CloudFormation template of the event queue: queue, rules, and the least policy.
 
     The template goes to standard output and is the same for every region. The steps go to standard error: EventBridge
-    tells of the instances of its own region, so each region needs a stack, and an [events.NAME] in the config file.
+    reports the instances of its own region, so each region needs a stack, and an [events.NAME] in the config file.
 
     \b
     Example: workermon events setup --region us-east-1 > workermon-events.yaml

@@ -363,13 +363,13 @@ def _agreed(asked: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool
     )
     coarse = max((one.spans[0].period for one in asked if len(one.spans) > 1), default=0)
     if coarse:
-        _note(f"what is older than CloudWatch keeps in full is judged by averages of up to {coarse} s")
+        _note(f"data older than CloudWatch keeps in full is evaluated by averages of up to {coarse} s")
     if yes:
         return
     if not _is_interactive():
         raise errors.InvalidInput("--cloudwatch", "that costs money, and nobody can confirm it here", "add --yes")
     if not click.confirm("ask for it?", err=True):
-        raise errors.WorkermonError("rules backtest", "you did not agree", "nothing was asked of CloudWatch")
+        raise errors.WorkermonError("rules backtest", "you did not agree", "CloudWatch was not asked")
 
 
 def _on_ledger(

@@ -77,7 +77,7 @@ def listing(own: session.Session, as_json: bool) -> None:
 @click.argument("name", type=_Name())
 @session.pass_session
 def revoke(own: session.Session, name: str) -> None:
-    """Revoke a token: it and every session that began with it end at once.
+    """Revoke a token. The token and every session that began with it end immediately.
 
     \b
     Example: workermon token revoke grafana

@@ -110,7 +110,7 @@ def _check_worker(path: str, turn: Turn, case: Case, tried: _Tried) -> None:
         raise problems.Mistake(path, "does not say of which worker", f'add worker = "{next(iter(case.values))}"')
     if turn.worker is not None and turn.worker not in case.values:
         todo = errors.nearest(turn.worker, case.values)
-        raise problems.Mistake(f"{path}.worker", "is no worker of the case", todo)
+        raise problems.Mistake(f"{path}.worker", "is not a worker of the case", todo)
 
 
 def _by_worker(path: str, given: Any, tried: _Tried) -> dict[str, dict[str, Values]]:

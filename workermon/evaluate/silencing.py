@@ -47,7 +47,7 @@ class Silencing:
         of_file = [window.id for window in self.configurations.load().silences]
         what = f"silence {silence_id}"
         if silence_id in of_file:
-            raise errors.InvalidInput(what, "stands in the config file", "remove it there and apply the file")
+            raise errors.InvalidInput(what, "is in the config file", "remove it there and apply the file")
         if silence_id not in active:
             todo = errors.nearest(silence_id, [*active, *of_file])
             raise errors.NotFound(what, "there is none of that id", todo)

@@ -81,7 +81,7 @@ class Cleanup:
         """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
         key = basis.record.key
         configured = models.queue_of(key) is not None or models.searched_of(key) is not None
-        reason = "it is not configured" if configured else "no worker is collected there any more"
+        reason = "it is not configured" if configured else "no worker is collected there"
         closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
         failpoints.reach("scope.closed")
         if closed:

@@ -73,7 +73,7 @@ def unpack(week: int, packed: bytes) -> dict[int, RollUp]:
         raise ValueError(str(why)) from None
     number, rest = divmod(len(data), _WIDTH)
     if rest or number * HOUR > WEEK:
-        raise ValueError("these are no roll-ups of a week")
+        raise ValueError("these are not the roll-ups of a week")
     counts = struct.unpack(f">{number}H", _joined(data[: 2 * number], 2))
     columns = [
         struct.unpack(f">{number}f", _joined(data[(2 + 4 * column) * number : (6 + 4 * column) * number], 4))

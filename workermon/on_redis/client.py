@@ -98,7 +98,7 @@ def _enter(connection: Any) -> None:
 def _through_sentinels(url: str) -> redis.Redis:
     address = redis_address.RedisAddress.parse(url)
     if address.query or not (urlsplit(url).path.strip("/") or "0").isdecimal():
-        raise ValueError("unknown options, or a database that is no number")
+        raise ValueError("unknown options, or a database that is not a number")
     sentinels = []
     for host in address.hosts:
         name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdigit() else (host, "", "26379")

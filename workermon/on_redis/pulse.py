@@ -77,7 +77,7 @@ class RedisPulse:
             except redis.ResponseError as why:
                 if not refusals.is_of_one_record(why):
                     raise
-                unreadable.note(self._client, f"{keys.COUNTS} {what}", "it is not a number, and is counted anew")
+                unreadable.note(self._client, f"{keys.COUNTS} {what}", "it is not a number; counting starts again")
                 self._client.hset(keys.COUNTS, what, number)
 
     def counts(self) -> dict[str, int]:

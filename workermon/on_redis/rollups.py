@@ -86,7 +86,7 @@ class RedisRollUps:
                             (at, -period, value) for at, value in points if hour <= at < hour + models.HOUR
                         )
             except ValueError:
-                unreadable.note(self._client, keys.ledger(worker_id, start), "a field is no series")
+                unreadable.note(self._client, keys.ledger(worker_id, start), "a field is not a series")
         return {
             metric: tuple(map(models.datapoint, sorted({at: value for at, _, value in sorted(points)}.items())))
             for metric, points in found.items()
@@ -138,7 +138,7 @@ class RedisRollUps:
         try:
             return models.unpack(week, packed) if packed else {}
         except ValueError:
-            unreadable.note(self._client, keys.rollups(worker_id, week), "a field is no week of roll-ups")
+            unreadable.note(self._client, keys.rollups(worker_id, week), "a field is not a week of roll-ups")
             return {}
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:

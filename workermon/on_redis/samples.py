@@ -239,7 +239,7 @@ class RedisSamples:
                 if fields:
                     found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
             except ValueError:
-                unreadable.note(self._client, keys.ledger(worker_id, hour), "a field is no series")
+                unreadable.note(self._client, keys.ledger(worker_id, hour), "a field is not a series")
         return found
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:

@@ -307,7 +307,7 @@ def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
         else:
             why = why_not(options, event, condition.collected_at or 0.0)
             fates.append(f"{event.code}: {why}" if why is not None else "")
-    return f"no event is ahead any more: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
+    return f"no event is ahead now: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
 
 
 # --- words -------------------------------------------------------------------------------------------------------

@@ -421,7 +421,7 @@ def _check_aggregate(aggregate: str, given: GroupSection) -> None:
     if given.when is not None:
         raise section.Mistake("when", "has no values to aggregate", "give a metric, or ask for a count or share")
     if expression.of(given.metric) is not None:
-        raise section.Mistake("metric", "is an expression, of which there is no aggregate", "write one metric")
+        raise section.Mistake("metric", "is an expression, and expressions have no aggregate", "write one metric")
     if given.warmup is not None:
         raise section.Mistake("warmup", "is for rules that ask for a count or share", "remove it")
 

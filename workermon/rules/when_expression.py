@@ -168,7 +168,7 @@ class _Parser:
         if not token.text:
             raise section.Mistake("when", "ends where the name of a rule should be", todo, token.offset)
         if token.text in (*_WORDS, ")"):
-            raise _mistake(token, "stands where the name of a rule should be", todo)
+            raise _mistake(token, "is where the name of a rule should be", todo)
         if not fields.is_name(token.text):
             raise _mistake(token, "is longer than a rule's name may be", todo)
         self._place += 1

@@ -139,7 +139,7 @@ def _line(text: str, what: str) -> str:
 def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[str, str]:
     """Return what of a silence a matcher says; raises ``errors.InvalidInput`` if no silence can say it."""
     if not matcher.is_equal:
-        raise _inexpressible(matcher, "a silence of workermon names what it mutes, not what it spares")
+        raise _inexpressible(matcher, "a silence of workermon names what it mutes, not what it leaves out")
     if matcher.is_regex and not all(letter.isalnum() or letter in "-_ /:@" for letter in matcher.value):
         raise _inexpressible(matcher, "a silence of workermon takes no expressions")
     if not matcher.value:

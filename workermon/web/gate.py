@@ -129,7 +129,7 @@ class Gate:
     def _by_token(self, given: list[str], peer: peers.Peer) -> Caller:
         scheme, _, text = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":
-            raise login_needed("its Authorization header is no bearer token")
+            raise login_needed("its Authorization header is not a bearer token")
         token = self.verify(text.strip(), peer)
         return Caller(name=token.name, role=token.role, origin=peer.address, by="token")
 

@@ -43,7 +43,7 @@ DONE: Mapping[str, str] = {
     "acked": "Acknowledged. Everybody sees it.",
     "silenced": "Silenced. It is still evaluated and recorded.",
     "ended": "The silence is over. Alerts that it kept from people notify within seconds.",
-    "paused": "Paused. It is no longer collected until you resume it.",
+    "paused": "Paused. It is not collected until you resume it.",
     "resumed": "Resumed. It is collected at once.",
     "refreshed": "Collected just now.",
 }

@@ -187,7 +187,7 @@ class _Exchange:
             case smtplib.SMTPAuthenticationError():
                 return f"{host} refuses user or password ({why.smtp_code})", "correct them"
             case smtplib.SMTPNotSupportedError():
-                return f"{host} lacks what is asked of it (login, or addresses beyond ASCII)", "see its features"
+                return f"{host} lacks a feature that this needs (login, or addresses beyond ASCII)", "see its features"
             case smtplib.SMTPRecipientsRefused():
                 codes = sorted({str(code) for code, _ in why.recipients.values()})
                 return f"{host} refuses every recipient ({', '.join(codes)})", "see the addresses in to"
