@@ -48,7 +48,7 @@ def followed(web: TestClient, answer: Response) -> str:
 
 def test_pause_and_resume(web: TestClient, firing: Ports) -> None:
     """A worker's buttons pause and resume it; the page says what was done."""
-    assert "Paused. It is no longer collected" in followed(web, post(web, f"/workers/{A}/pause"))
+    assert "Paused. It is not collected" in followed(web, post(web, f"/workers/{A}/pause"))
     assert firing.workers.get([A])[A].worker.monitoring == "paused"
     assert "Resumed." in followed(web, post(web, f"/workers/{A}/resume"))
     assert firing.workers.get([A])[A].worker.monitoring == "active"

@@ -110,7 +110,7 @@ def test_a_label_goes_there_and_back(web: TestClient, world: Ports) -> None:
         ([matcher("severity", "critical")], "knows alertname, instance, worker and label_"),
         ([matcher("alertname", "cpu-high"), matcher("region", "us-east-1")], "knows alertname"),
         ([matcher("alertname", "cpu.*", isRegex=True)], "takes no expressions"),
-        ([matcher("alertname", "cpu-high", isEqual=False)], "not what it spares"),
+        ([matcher("alertname", "cpu-high", isEqual=False)], "not what it leaves out"),
         ([matcher("label_pool", "")], "names no absent label"),
         ([matcher("instance", A), matcher("worker", "render-01")], "leave one of them out"),
         ([matcher("alertname", "cpu-high"), matcher("alertname", "memory-high")], "contradicts another"),
