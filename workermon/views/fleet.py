@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, models, ports
@@ -11,7 +11,9 @@ from workermon.rules import state
 from workermon.rules.event import outcome
 from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time
-from workermon.views.paging import Position
+
+#: Workers whose records are in memory at once.
+CHUNK = 500
 
 # --- types -------------------------------------------------------------------------------------------------------
 
@@ -64,10 +66,10 @@ class WorkerQuery(Document):
     labels: Mapping[str, str] = {}
     text: str = ""
 
-    def matches(self, record: ports.Record) -> bool:
+    def matches(self, worker: ports.Glance) -> bool:
         """Return whether a worker is one of them."""
-        worker, text = record.worker, self.text.casefold()
-        if self.status not in (None, record.condition.status) or not self.labels.items() <= worker.labels.items():
+        text = self.text.casefold()
+        if self.status not in (None, worker.status) or not self.labels.items() <= worker.labels.items():
             return False
         return not text or any(text in each.casefold() for each in searched(worker))
 
@@ -146,8 +148,13 @@ class FleetView:
         """Return the workers, by name; only those with this status and all these labels, if any are given."""
         return WorkerList(workers=self.rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
 
-    def _matching(self, query: WorkerQuery) -> Sequence[ports.Record]:
-        return sorted((record for record in self.workers.every() if query.matches(record)), key=_position)
+    def _matching(self, query: WorkerQuery) -> Iterator[ports.Record]:
+        """Yield them by name, read in chunks: the whole fleet is only looked at."""
+        found = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
+        for start in range(0, len(found), CHUNK):
+            some = self.workers.get([worker_id for _, worker_id in found[start : start + CHUNK]])
+            # Its status may have changed since.
+            yield from (record for record in some.values() if query.status in (None, record.condition.status))
 
     def rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
         """Return the rows of these workers, in their order."""
@@ -157,7 +164,7 @@ class FleetView:
 
     def label_keys(self) -> frozenset[str]:
         """Return the keys of all workers' labels."""
-        return frozenset(key for record in self.workers.every() for key in record.worker.labels)
+        return frozenset(key for worker in self.workers.glances() for key in worker.labels)
 
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return all that is known of one worker."""
@@ -183,10 +190,6 @@ class FleetView:
             next_run=self.schedule.next_runs([worker.id]).get(worker.id),
             cadences=cadences(condition),
         )
-
-
-def _position(record: ports.Record) -> Position:
-    return record.worker.name, record.worker.id
 
 
 def row(
