@@ -682,6 +682,12 @@ def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
     assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)
 
 
+def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
+    """The error names the group as it was given, with and without a rule."""
+    for group in (["group:team=nope"], ["group:team=nope", "pool-hot"]):
+        assert one_line(run("why", *group), 3).startswith("error: group team=nope: no worker")
+
+
 def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
     """The alert of the installation is explained as its dedup_key names it."""
     assert ok("why", "*/*", "budget").startswith(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from workermon import config, errors, rules, testing
+import pytest
+from click.testing import CliRunner
+
+from workermon import cli, config, errors, rules, testing
 from workermon.views import rule_cases
 
 THREE = """
@@ -170,6 +173,16 @@ def test_the_result_names_the_worker() -> None:
     first = tried(OUTLIER).cases[0]
     assert [(turn.at, turn.to, turn.worker) for turn in first.got] == [(3, "critical", "a"), (4, "ok", "a")]
     assert [turn.worker for turn in tried(THREE).cases[0].got] == [None, None]
+
+
+def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
+    """What turned and what should have is printed with the worker whose turn it is."""
+    path = tmp_path / "f.toml"
+    path.write_text(OUTLIER.replace('critical", worker = "a"', 'critical", worker = "b"'))
+    done = CliRunner().invoke(cli.cli, ["rules", "test", str(path)])
+    assert done.exit_code == 1
+    assert "expected critical at value 3 (worker b), ok at value 4 (worker a);" in done.stdout
+    assert "it turned critical at value 3 (worker a), ok at value 4 (worker a)" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,8 @@ def _explained(own: session.Session, name: str, metric: str | None) -> Explained
             return standing.channel(channel.removeprefix("channel:"))
     if models.group_of(name) is not None:
         groups = own.get(views.ExplainGroups)
-        known = metric is not None or name in groups.subjects()
-        return groups.why(name, metric) if known else groups.why(subject, rule)
+        whole = metric is not None or not subject or name in groups.subjects()
+        return groups.why(name, metric) if whole else groups.why(subject, rule)
     lookup = own.get(fleet.Lookup)
     records = lookup.match([name]).records
     if records:

@@ -161,7 +161,12 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
 
 
 def _turned(transitions: tuple[rule_cases.Turned, ...]) -> str:
-    return ", ".join(f"{turned.to} at value {turned.at}" for turned in transitions) or "not at all"
+    return ", ".join(map(_transition, transitions)) or "not at all"
+
+
+def _transition(turned: rule_cases.Turned) -> str:
+    of = "" if turned.worker is None else f" (worker {turned.worker})"
+    return f"{turned.to} at value {turned.at}{of}"
 
 
 @rules.command(name="backtest")

@@ -48,7 +48,7 @@ class ExplainGroups:
         basis = self.alerts.load_groups([subject_id]).get(subject_id)
         if basis is None:
             why, todo = "no worker that a rule is about belongs to it", errors.nearest(subject_id, self.subjects())
-            raise errors.NotFound(errors.printable(subject_id)[:80], why, todo)
+            raise errors.NotFound(f"group {errors.printable(subject_id.removeprefix('group:'))[:80]}", why, todo)
         configuration = self.configurations.load()
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
         if name is not None and name not in over:
