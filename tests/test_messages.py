@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import types
 from collections.abc import Mapping
 from typing import Any
 
 import celery
 import pytest
 
-from workermon.on_celery import app, messages, refusals
+from workermon.on_celery import app, broker, messages, refusals
 
 #: 2026-01-01T00:00:00Z.
 NOW = 1767225600.0
@@ -229,3 +230,11 @@ def test_an_error_of_the_connection_is_not_the_messages() -> None:
 
 def _break(_: object) -> None:
     raise ConnectionError("gone")
+
+
+def test_a_channel_whose_connection_was_closed_fails_as_one_without_a_connection() -> None:
+    """A message given back or acknowledged after the server went away does not end the node."""
+    channel: Any = object.__new__(broker.Channel)
+    channel.connection = types.SimpleNamespace(client=None)
+    with pytest.raises(broker.Transport.connection_errors):
+        channel._connparams()

@@ -33,6 +33,16 @@ class _Careful:
     keyprefix_binding_permanent = settings.BINDING_PERMANENT
     keyprefix_binding_deadlines = settings.BINDING_DEADLINES
 
+    def _connparams(self, *args: Any, **options: Any) -> Any:
+        """Return where to connect; for a channel whose connection was closed that is an error of the connection.
+
+        Kombu has an AttributeError there, when a message is given back or acknowledged after the server went away. It
+        ends the node.
+        """
+        if self.connection is None or self.connection.client is None:  # type: ignore[attr-defined]
+            raise kombu_redis.redis.exceptions.ConnectionError("the connection was closed meanwhile")
+        return super()._connparams(*args, **options)  # type: ignore[misc]
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
