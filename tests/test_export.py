@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.support.commands import A, B, C, Session, one_line
 from workermon import cli, config, costs, errors, fleet, models, testing
-from workermon.config import export
+from workermon.config import export, toml
 
 CHECK_RULES = ("status-check-failed", "application-check-failed", "performance-check-failed")
 
@@ -463,3 +463,9 @@ def test_a_budget_bounds_the_price() -> None:
     assert costs.monthly_dollars([costs.PricedWorker(worker)], bounded) == pytest.approx(0.3)
     paused = costs.PricedWorker(worker.model_copy(update={"monitoring": "paused"}))
     assert costs.monthly_dollars([paused], config.DEFAULT) == 0
+
+
+def test_quotes_are_written_as_people_write_them() -> None:
+    """A text with quotes and backslashes stays readable; a control character is a number."""
+    assert toml.value_text('avg(m, "30m") \\ \x1b') == r'"avg(m, \"30m\") \\ \u001B"'
+    assert tomllib.loads(toml.write({"budget": {"a": 'x "y" \\ \n'}})) == {"budget": {"a": 'x "y" \\ \n'}}

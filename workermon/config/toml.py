@@ -52,4 +52,8 @@ def value_text(value: object) -> str:
 
 
 def _string(value: str) -> str:
-    return '"' + _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04X}", value) + '"'
+    return '"' + _UNSAFE.sub(lambda match: _escaped(match[0]), value) + '"'
+
+
+def _escaped(character: str) -> str:
+    return f"\\{character}" if character in '"\\' else f"\\u{ord(character):04X}"
