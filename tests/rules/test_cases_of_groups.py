@@ -168,6 +168,14 @@ def test_a_wrong_case_fails(text: str, old: str, new: str) -> None:
     assert not tried(text.replace(old, new, 1)).passed
 
 
+@pytest.mark.parametrize("aggregate", ["avg", "sum"])
+def test_what_is_too_large_to_add_is_absent(aggregate: str) -> None:
+    """Values whose sum no number can hold make an absent slot, as in an expression."""
+    text = AGGREGATE.replace('"avg"', f'"{aggregate}"').replace("[90, 90, nan, 10]", "[1e308, 1e308, 1e308, 1e308]")
+    results = tried(text.replace("[10, 50, 70, 10]", "[1e308, 1e308, 1e308, 1e308]"))
+    assert results.cases[0].got == ()
+
+
 def test_the_result_names_the_worker() -> None:
     """A turn of a rule about single workers of a group says whose it is; that of a group is of nobody."""
     first = tried(OUTLIER).cases[0]

@@ -9,10 +9,19 @@ from typing import NamedTuple
 from workermon.models import NO_MEMBER, Datapoint, GroupMember
 from workermon.rules import group_fold, values
 
+
+def total(found: Sequence[float]) -> float:
+    """Return the sum; infinite, which is absent, if it is too large for a number."""
+    try:
+        return math.fsum(found)
+    except OverflowError:
+        return math.inf
+
+
 #: What the values of all members in a slot become; p95 by nearest rank.
 AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "avg": lambda found: math.fsum(found) / len(found),
-    "sum": math.fsum,
+    "avg": lambda found: total(found) / len(found),
+    "sum": total,
     "max": max,
     "p95": lambda found: values.percentile(found, 95),
 }
@@ -57,9 +66,10 @@ def points(group: group_fold.Group, aggregate: str, slots: Grid) -> tuple[Datapo
             if math.isfinite(value) and at < slots.last + slots.period and counts(member, at):
                 own.setdefault(at // slots.period, []).append(value)
         for slot, found in own.items():
-            by_slot.setdefault(slot, []).append(math.fsum(found) / len(found))
+            by_slot.setdefault(slot, []).append(total(found) / len(found))
     combine = AGGREGATES[aggregate]
-    return tuple(Datapoint(slot * slots.period, combine(by_slot[slot])) for slot in sorted(by_slot))
+    combined = ((slot, combine(by_slot[slot])) for slot in sorted(by_slot))
+    return tuple(Datapoint(slot * slots.period, value) for slot, value in combined if math.isfinite(value))
 
 
 def counts(member: GroupMember, at: int) -> bool:
