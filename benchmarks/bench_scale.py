@@ -1,0 +1,92 @@
+"""Scale-out: samples a second with 1, 2 and 4 nodes that collect, while AWS answers in 100 ms.
+
+A fleet (``BENCH_SIZES``, 6,000 workers) is due at once, in messages of 100. Measured is the time from the first message
+until the last sample is published. All nodes run on this machine, so its cores bound what more of them bring.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import house
+
+from workermon.on_redis import client
+
+#: Threads of a node, as many as ``workermon up`` gives it.
+THREADS = 8
+#: Sends what is due; the ids come on standard input.
+SEND = """
+import sys
+from workermon.on_celery import app, dispatcher
+dispatcher.CeleryDispatcher(app.app).collect(sys.stdin.read().split())
+"""
+
+
+def measured(nodes: int, number: int, where: Path) -> float:
+    """Return the samples a second of so many nodes."""
+    where.mkdir()
+    with house.server(where) as server, house.endpoint(where) as aws, ExitStack() as stack:
+        env = house.environment(where, server.url, aws.url)
+        members = house.fleet(number, time.time())
+        house.register(server.url, members, time.time())
+        for node in range(nodes):
+            command = [sys.executable, "-m", "celery", "-A", "workermon", "--quiet", "worker", "-P", "threads"]
+            command += ["-c", str(THREADS), "-Q", "workermon.collect", "-n", f"node-{node}@%h"]
+            argv = [*command, "--without-mingle", "--without-gossip"]
+            stack.enter_context(house.started(f"node-{node}", argv, env, where / f"node-{node}.log"))
+        ping = [sys.executable, "-m", "celery", "-A", "workermon", "inspect", "ping"]
+
+        def answering() -> bool:
+            done = subprocess.run(ping, env=env, cwd=house.ROOT, capture_output=True, text=True)
+            return done.stdout.count("pong") == nodes
+
+        house.awaited(answering, 60, "the nodes answer")
+        connected: Any = client.connect(server.url)
+        stack.callback(connected.close)
+        heard = stack.enter_context(connected.pubsub())
+        heard.subscribe("workermon:metrics")
+        began = time.monotonic()
+        ids = " ".join(worker.id for worker in members)
+        sender = subprocess.Popen(
+            [sys.executable, "-c", SEND], env=env, cwd=house.ROOT, stdin=subprocess.PIPE, text=True
+        )
+        stack.callback(sender.wait)
+        assert sender.stdin is not None
+        sender.stdin.write(ids)
+        sender.stdin.close()
+        first, published = 0.0, 0
+        while published < number:
+            message = heard.get_message(timeout=1.0)
+            if message is not None and message["type"] == "message":
+                first = first or time.monotonic()
+                published += 1
+            if time.monotonic() - began > 60:
+                raise SystemExit(f"error: {nodes} nodes: {published} of {number} samples within 60 s")
+        return number / (time.monotonic() - first)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    print(f"# Scale-out\n\n{house.machine()}")
+    rows = []
+    with house.folder() as where:
+        for number in house.sizes("6000"):
+            one = 0.0
+            for nodes in (1, 2, 4):
+                rate = measured(nodes, number, where / f"{number}-{nodes}")
+                one = one or rate
+                rows.append([number, nodes, f"{rate:,.0f}", f"{rate / one:.2f}"])
+    house.table(
+        f"Samples a second by nodes of {THREADS} threads, AWS answers in {house.LATENCY * 1000:.0f} ms",
+        ["workers", "nodes", "samples a second", "against one node"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
