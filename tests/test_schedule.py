@@ -162,7 +162,7 @@ def test_a_deletion_that_does_not_last_is_an_error(
     planned: schedule.RedBeatSchedule, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where another beat keeps writing the entry, the caller learns that it is still there."""
-    monkeypatch.setattr(schedule.RedBeatSchedule, "_missing", lambda self, ids: list(ids))
+    monkeypatch.setattr(schedule.RedBeatSchedule, "_still_there", lambda self, ids: list(ids))
     with pytest.raises(errors.WorkermonError, match="comes back"):
         planned.delete([worker().id])
 

@@ -193,14 +193,14 @@ class RedBeatSchedule:
                     entries=entries,
                 )
                 delete.run(self._redis)
-            left = self._missing(left)
+            left = self._still_there(left)
             if not left:
                 return
         raise errors.WorkermonError(
             f"schedule of {left[0]}", "its entry comes back after it was deleted", "stop the other beat, then try again"
         )
 
-    def _missing(self, worker_ids: Sequence[str]) -> list[str]:
+    def _still_there(self, worker_ids: Sequence[str]) -> list[str]:
         found: list[str] = []
         for some in chunks(worker_ids, CHUNK):
             pipe = self._redis.pipeline(transaction=False)
