@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.commands import A, Ports
+from tests.support.grouping import Pools
 from tests.support.rules import changed
-from workermon import cli, config, models
+from workermon import cli, config, models, runtime, settings
+from workermon.cli import session
 from workermon.models import Count, Levels
 from workermon.rules import threshold
 from workermon.views import backtest, rule_review
@@ -143,3 +145,49 @@ def test_inhibited_episodes_notify_nobody() -> None:
     found = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], since=None).rules}
     assert (found["follows"].fired.after, found["follows"].notified) == (3, rule_review.Counts(before=3, after=0))
     assert found["cause"].change == "unchanged"
+
+
+GROUPS = """
+[[rules]]
+name = "pool-hot"
+metric = "cpu_utilization"
+notify = []
+above = { critical = 90 }
+breach = "1 of 1"
+recover = "1 of 1"
+over = { by = "pool", count = "2 of 5" }
+
+[[rules]]
+name = "odd"
+metric = "cpu_utilization"
+notify = []
+outlier = { by = "pool", beyond = 4 }
+breach = "1 of 1"
+recover = "1 of 1"
+"""
+
+
+def test_groups_and_outliers_are_compared_over_the_ledger(silent_log: None, tmp_path: Path) -> None:
+    """What a stricter rule over a group, and about outliers, would no longer fire is counted and named."""
+    pools = Pools()
+    for number in range(5):
+        pools.add(number)
+    for slot in range(1, 5):
+        hot = {0: 97.0 if slot >= 2 else 10.0, 1: 97.0 if slot == 3 else 10.0}
+        pools.slot(T0 + slot * MINUTE, {**dict.fromkeys(range(5), 10.0), **hot})
+    (tmp_path / "old.toml").write_text(GROUPS, "utf-8")
+    (tmp_path / "new.toml").write_text(
+        GROUPS.replace("2 of 5", "3 of 5").replace("beyond = 4", "beyond = 900"), "utf-8"
+    )
+    arguments = ["rules", "review", str(tmp_path / "old.toml"), str(tmp_path / "new.toml"), "--json"]
+    own = settings.Settings(_env_file=None)
+    container = runtime.open(own, pools.overrides())
+    done = CliRunner().invoke(cli.cli, arguments, obj=session.Session(own, container))
+    container.close()
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    by_rule = {rule["rule"]: rule for rule in found["rules"]}
+    assert found["not_replayed"] == []
+    assert (by_rule["pool-hot"]["recorded"], by_rule["pool-hot"]["fired"]) == (True, {"before": 1, "after": 0})
+    assert [each["worker"] for each in by_rule["pool-hot"]["vanished"]] == ["group:pool=a"]
+    assert by_rule["odd"]["fired"]["before"] > by_rule["odd"]["fired"]["after"] == 0

@@ -106,7 +106,7 @@ def _of_ledger(
             configuration=made,
             replays=[
                 replay
-                for rule in backtest.over_metrics(made, metric)
+                for rule in backtest.over_metrics(made, metric, groups=True)
                 for replay in ledger.replay(records, rule, made.model_copy(update={"retention": in_force.retention}))
             ],
         )

@@ -102,7 +102,8 @@ def compare(old: Side, new: Side, *, since: float | None, workers: int | None = 
 
     Episodes count that began at ``since`` or later. Silences, flapping and acknowledgements are not taken into account.
     """
-    before, after = _outcome(old, since), _outcome(new, since)
+    groups = workers is not None  # a trace is of one worker
+    before, after = _outcome(old, since, groups=groups), _outcome(new, since, groups=groups)
     spans = [replay.known for side in (old, new) for replay in side.replays if replay.known is not None]
     begins = [begin for begin, _ in spans]
     return Review(
@@ -114,18 +115,18 @@ def compare(old: Side, new: Side, *, since: float | None, workers: int | None = 
         rules=tuple(_rules(old, new, before, after)),
         channels=tuple(_channels(before, after)),
         not_replayed=tuple(
-            rule.name for rule in new.configuration.rules if rule not in over_metrics(new.configuration)
+            rule.name for rule in new.configuration.rules if rule not in over_metrics(new.configuration, groups=groups)
         ),
     )
 
 
-def _outcome(side: Side, since: float | None) -> _Outcome:
-    """Return the alerts of each rule that begin at ``since`` or later."""
+def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
+    """Return the alerts of each rule that begin at ``since`` or later; ``groups``: also of those over groups."""
     by_worker: dict[str | None, dict[str, Sequence[Episode]]] = {}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
         by_worker.setdefault(worker, {})[replay.rule.name] = replay.episodes
-    alerts: dict[str, list[_Alert]] = {rule.name: [] for rule in over_metrics(side.configuration)}
+    alerts: dict[str, list[_Alert]] = {rule.name: [] for rule in over_metrics(side.configuration, groups=groups)}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
         own = by_worker[worker]
