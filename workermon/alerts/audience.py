@@ -50,11 +50,11 @@ def of(rule: models.Rule | None, alert: models.Alert, severity: models.Severity 
         return Audience(channels=(), already_notified=alert.channels, mute=mute)
     # Whom it escalated to follows the alert.
     channels = tuple(dict.fromkeys((*rule.channels(severity), *alert.escalated_to)))
-    heard = tuple(dict.fromkeys((*alert.channels, *channels)))
+    already_notified = tuple(dict.fromkeys((*alert.channels, *channels)))
     if rule.routes is not None:
         # A channel that heard of another severity follows the alert.
         channels = tuple(dict.fromkeys((*channels, *alert.channels)))
-    return Audience(channels=channels, already_notified=heard)
+    return Audience(channels=channels, already_notified=already_notified)
 
 
 def of_alert(alert: models.Alert) -> Mute:

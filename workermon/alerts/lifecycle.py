@@ -351,13 +351,13 @@ def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> mode
     """Return a transition for what changed although the evaluation did not."""
     judgement = context.judgement
     trail = judgement.rule_state.trail
-    made = models.Transition(
+    transition = models.Transition(
         at=trail[-1].at if trail else math.floor(builder.at),
         before=judgement.alert.notified_severity,
         after=judgement.rule_state.severity,
         reason=judgement.late_reason,
     )
-    return _of_flapping(context, made) if context.begins or context.ends else made
+    return _of_flapping(context, transition) if context.begins or context.ends else transition
 
 
 def _of_flapping(context: _AlertContext, made: models.Transition) -> models.Transition:
@@ -450,7 +450,9 @@ def _publish(
     if announcement.replaces is None:
         transitions = [*transitions, announcement.transition]
     else:
-        transitions = [announcement.transition if one is announcement.replaces else one for one in transitions]
+        transitions = [
+            announcement.transition if transition is announcement.replaces else transition for transition in transitions
+        ]
     _record(builder, alert.model_copy(update=changes), transitions, announcement)
 
 

@@ -32,12 +32,12 @@ class Told(NamedTuple):
     recorded: int | None = None
 
 
-def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, told: Told) -> None:
+def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, report: Told) -> None:
     """Keep the state of a rule for a running worker, and report it to the group if it is new.
 
     A worker that was in another group leaves that group.
     """
-    group, changed_from, recorded = told
+    group, changed_from, recorded = report
     before = alert.membership or models.Membership()
     if before.group not in (None, group):
         before = models.Membership(since=_leave(builder, alert, before).since)
@@ -50,7 +50,7 @@ def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleSta
     builder.alerts[alert.rule] = kept
     new = rule_state is not alert.rule_state or membership is not alert.membership or changed_from is not None
     if membership.group is not None and new:
-        _update_group(builder, kept, told, _end(rule_state, membership) - 1, _changes(kept, membership))
+        _update_group(builder, kept, report, _end(rule_state, membership) - 1, _changes(kept, membership))
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
@@ -83,15 +83,15 @@ def _leave(builder: VerdictBuilder, alert: models.Alert, membership: models.Memb
     """Report to the group that a member has left; return what the worker keeps."""
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
-    said = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
-    _update_group(builder, alert, Told(membership.group, recorded=membership.recorded), None, said[-MAX_FORMER:])
-    return models.Membership(since=end, former=said[-MAX_FORMER:])
+    changes = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
+    _update_group(builder, alert, Told(membership.group, recorded=membership.recorded), None, changes[-MAX_FORMER:])
+    return models.Membership(since=end, former=changes[-MAX_FORMER:])
 
 
 def _update_group(
     builder: VerdictBuilder,
     alert: models.Alert,
-    told: Told,
+    report: Told,
     known: int | None,
     changes: tuple[tuple[int, int], ...],
 ) -> None:
@@ -104,9 +104,9 @@ def _update_group(
         added=math.ceil(worker.added_at),
         changes=changes,
         trimmed=_is_trimmed(alert, membership or models.Membership()) or len(former) >= MAX_FORMER,
-        recorded=told.recorded,
+        recorded=report.recorded,
     )
-    builder.memberships.append(ports.MembershipChange(told.group, alert.rule, worker.id, member, told.changed_from))
+    builder.memberships.append(ports.MembershipChange(report.group, alert.rule, worker.id, member, report.changed_from))
 
 
 def _is_trimmed(alert: models.Alert, membership: models.Membership) -> bool:

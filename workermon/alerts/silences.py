@@ -43,7 +43,7 @@ def in_force(
     silences: Iterable[models.Silence], windows: Sequence[models.Maintenance], now: float
 ) -> list[models.Silence]:
     """Return the silences that commands made (over or not), and those of the config file that are open now."""
-    return [*silences, *(found for window in windows if (found := maintenance.silence(window, now)) is not None)]
+    return [*silences, *(silence for window in windows if (silence := maintenance.silence(window, now)) is not None)]
 
 
 def create(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:

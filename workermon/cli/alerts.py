@@ -43,14 +43,14 @@ def alerts(
         worker=worker,
         rule=rule,
     )
-    found = own.get(views.AlertView).list(wanted)
-    if not found.alerts:
+    rows = own.get(views.AlertView).list(wanted)
+    if not rows.alerts:
         _check_known(own, worker, rule)
     vitals.warn_if_down(own)
     if as_json:
-        output.document(found)
-    elif found.alerts:
-        _show(found.alerts, own.now(), every=every)
+        output.document(rows)
+    elif rows.alerts:
+        _show(rows.alerts, own.now(), every=every)
     else:
         nothing = "no alert" if every else "no alert fires"
         click.echo("no alert matches" if worker or rule or since else nothing, err=True)
@@ -134,21 +134,21 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
     \b
     Example: workermon why render-07 cpu_utilization
     """
-    found = _explained(own, name, metric)
+    explanation = _explained(own, name, metric)
     vitals.warn_if_down(own)
     if as_json:
-        output.document(found)
+        output.document(explanation)
         return
     from workermon import views
 
-    if isinstance(found, views.WorkerExplanation):
-        lines = _worker_lines(found)
-    elif isinstance(found, views.ChannelExplanation):
-        lines = _channel_lines(found)
-    elif isinstance(found, views.GroupExplanation):
-        lines = _group_lines(found)
+    if isinstance(explanation, views.WorkerExplanation):
+        lines = _worker_lines(explanation)
+    elif isinstance(explanation, views.ChannelExplanation):
+        lines = _channel_lines(explanation)
+    elif isinstance(explanation, views.GroupExplanation):
+        lines = _group_lines(explanation)
     else:
-        lines = _account_lines(found)
+        lines = _account_lines(explanation)
     for line in lines:
         for part in output.wrapped(errors.printable(line)):
             click.echo(part)
@@ -188,57 +188,61 @@ def _explained(own: session.Session, name: str, metric: str | None) -> Explained
     raise lookup.unknown_error([name])
 
 
-def _channel_lines(found: views.ChannelExplanation) -> Iterator[str]:
-    state = "not firing" if found.state == "ok" else f"{found.state} since {found.since}"
-    yield f"channel {found.channel} ({found.type or 'removed'}), {found.rule}: {state}"
-    if found.reason:
-        yield f"  reason   {found.reason}"
-    for waiting in found.waiting:
+def _channel_lines(explanation: views.ChannelExplanation) -> Iterator[str]:
+    state = "not firing" if explanation.state == "ok" else f"{explanation.state} since {explanation.since}"
+    yield f"channel {explanation.channel} ({explanation.type or 'removed'}), {explanation.rule}: {state}"
+    if explanation.reason:
+        yield f"  reason   {explanation.reason}"
+    for waiting in explanation.waiting:
         since = models.rfc3339(waiting.since)
         yield f"  waiting  {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
-    for turn in found.history:
+    for turn in explanation.history:
         yield from _turn_lines(turn)
 
 
-def _group_lines(found: views.GroupExplanation) -> Iterator[str]:
-    yield f"group {found.group.by}={found.group.value}: {found.workers} workers are known"
-    for rule in found.rules:
+def _group_lines(explanation: views.GroupExplanation) -> Iterator[str]:
+    yield f"group {explanation.group.by}={explanation.group.value}: {explanation.workers} workers are known"
+    for rule in explanation.rules:
         yield ""
         yield from _rule_lines(rule)
 
 
-def _account_lines(found: views.AccountExplanation) -> Iterator[str]:
-    everything = found.account == found.region
-    where = "the installation" if everything else f"account {found.account} in {found.region}"
-    fires = "not firing" if found.state == "ok" else f"{found.state}{_since(found.condition_since, found.since)}"
-    yield f"{where}, {found.rule}: {fires}"
-    yield f"  now      {found.now}"
-    if found.last_error:
-        yield f"  error    {found.last_error.kind}: {found.last_error.message}"
+def _account_lines(explanation: views.AccountExplanation) -> Iterator[str]:
+    everything = explanation.account == explanation.region
+    where = "the installation" if everything else f"account {explanation.account} in {explanation.region}"
+    fires = (
+        "not firing"
+        if explanation.state == "ok"
+        else f"{explanation.state}{_since(explanation.condition_since, explanation.since)}"
+    )
+    yield f"{where}, {explanation.rule}: {fires}"
+    yield f"  now      {explanation.now}"
+    if explanation.last_error:
+        yield f"  error    {explanation.last_error.kind}: {explanation.last_error.message}"
     if not everything:
-        succeeded = "never" if found.succeeded_at is None else models.rfc3339(found.succeeded_at)
-        yield f"  workers  {found.workers}; last successful collection {succeeded}"
-    for silence in found.silences:
+        succeeded = "never" if explanation.succeeded_at is None else models.rfc3339(explanation.succeeded_at)
+        yield f"  workers  {explanation.workers}; last successful collection {succeeded}"
+    for silence in explanation.silences:
         yield _silence_line(silence)
-    for turn in found.history:
+    for turn in explanation.history:
         yield from _turn_lines(turn)
 
 
-def _worker_lines(found: views.WorkerExplanation) -> Iterator[str]:
-    failed = f"; {found.last_error.kind}: {found.last_error.message}" if found.last_error else ""
-    succeeded = "never" if found.succeeded_at is None else models.rfc3339(found.succeeded_at)
-    about = f", {found.metric}" if found.metric else ""
+def _worker_lines(explanation: views.WorkerExplanation) -> Iterator[str]:
+    failed = f"; {explanation.last_error.kind}: {explanation.last_error.message}" if explanation.last_error else ""
+    succeeded = "never" if explanation.succeeded_at is None else models.rfc3339(explanation.succeeded_at)
+    about = f", {explanation.metric}" if explanation.metric else ""
     yield (
-        f"{found.worker.name} ({found.worker.id}){about}: {found.status}, {found.monitoring},"
+        f"{explanation.worker.name} ({explanation.worker.id}){about}: {explanation.status}, {explanation.monitoring},"
         f" last successful collection {succeeded}{failed}"
     )
-    for missing in found.missing_metrics:
+    for missing in explanation.missing_metrics:
         yield f"  missing  {missing.metric}: {missing.reason}"
-    for cadence in found.cadences:
+    for cadence in explanation.cadences:
         yield f"  asked    {cadence.metric} {cadence}"
-    if not found.rules:
+    if not explanation.rules:
         yield "no rule is over it"
-    for rule in sorted(found.rules, key=lambda rule: not rule.applies):
+    for rule in sorted(explanation.rules, key=lambda rule: not rule.applies):
         yield ""
         yield from _rule_lines(rule)
 

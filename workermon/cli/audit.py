@@ -20,13 +20,13 @@ def audit(own: session.Session, since: int, as_json: bool) -> None:
     """
     from workermon import views
 
-    found = own.get(views.AuditView).list(since)
+    entries = own.get(views.AuditView).list(since)
     if as_json:
-        output.document(found)
-    elif found.audit:
+        output.document(entries)
+    elif entries.audit:
         rows = [
             (models.rfc3339(row.at), row.by, row.origin, " ".join(filter(None, (row.action, row.target))), row.outcome)
-            for row in found.audit
+            for row in entries.audit
         ]
         tables.show(("TIME", "WHO", "FROM", "WHAT", "ENDED"), rows)
     else:

@@ -75,9 +75,9 @@ def add(
         labels=options.pairs(labels, "--label"),
         verify=not no_verify,
     )
-    made = own.get(fleet.Members).add(instance_ids, wanted)
-    _collect(own, made)
-    for worker in made:
+    added = own.get(fleet.Members).add(instance_ids, wanted)
+    _collect(own, added)
+    for worker in added:
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
 
 
@@ -109,7 +109,7 @@ def discover(
 
     every = options.interval(interval, own.settings)
     scopes = [models.AccountRegion(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
-    found = own.get(fleet.Discovery).discover(
+    discovered = own.get(fleet.Discovery).discover(
         options.pairs(tags, "--tag"),
         scopes,
         interval=every,
@@ -117,17 +117,17 @@ def discover(
         dry_run=dry_run,
     )
     if not dry_run:
-        _collect(own, found.added)
+        _collect(own, discovered.added)
     if as_json:
-        added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in found.added]
-        failed = {scope: str(why) for scope, why in found.failed.items()}
-        output.document({"added": added, "known": list(found.known), "failed": failed, "dry_run": dry_run})
+        added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in discovered.added]
+        failed = {scope: str(why) for scope, why in discovered.failed.items()}
+        output.document({"added": added, "known": list(discovered.known), "failed": failed, "dry_run": dry_run})
     else:
-        for worker in found.added:
+        for worker in discovered.added:
             click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
-        if not found.added:
-            output.warn(f"nothing new; {len(found.known)} of the instances found are monitored already")
-    _fail(found.failed)
+        if not discovered.added:
+            output.warn(f"nothing new; {len(discovered.known)} of the instances found are monitored already")
+    _fail(discovered.failed)
 
 
 @click.command(cls=recording.Write)
@@ -205,16 +205,16 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     """
     from workermon import views
 
-    found = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
-    if found.workers:
+    fleet_list = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
+    if fleet_list.workers:
         vitals.warn_if_down(own)
     output.unreadable(own.container.get(ports.Unreadable).load())
     if as_json:
-        output.document(found)
+        output.document(fleet_list)
         return
     at = own.now()
-    if found.workers:
-        _show(found.workers, at)
+    if fleet_list.workers:
+        _show(fleet_list.workers, at)
     else:
         click.echo("no worker is monitored" if status is None and not labels else "no worker matches", err=True)
 
@@ -272,12 +272,12 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
     from workermon import fleet, views
 
     record = own.get(fleet.Lookup).resolve([name])[0]
-    found = own.get(views.FleetView).show(record)
+    worker = own.get(views.FleetView).show(record)
     vitals.warn_if_down(own)
     if as_json:
-        output.document(found)
+        output.document(worker)
         return
-    for key, value in _lines(found, own.now()):
+    for key, value in _lines(worker, own.now()):
         click.echo(f"{key:<20} {errors.printable(value)}")
 
 

@@ -28,15 +28,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
     from workermon import health
 
     own: session.Session = ctx.obj
-    found = own.get(health.StatusCheck).status()
+    report = own.get(health.StatusCheck).status()
     if as_json:
-        output.document(models.to_json(found))
+        output.document(models.to_json(report))
     else:
-        rows = [("ok" if part.ok else "DOWN", part.name, errors.printable(part.reason)) for part in found.parts]
-        tables.show(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in found.parts])
-        for line in _figures(found):
+        rows = [("ok" if part.ok else "DOWN", part.name, errors.printable(part.reason)) for part in report.parts]
+        tables.show(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in report.parts])
+        for line in _figures(report):
             click.echo(errors.printable(line))
-    ctx.exit(0 if found.ok else 1)
+    ctx.exit(0 if report.ok else 1)
 
 
 def _figures(found: health.Status) -> Iterator[str]:
@@ -90,9 +90,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     from workermon import health
 
     own: session.Session = ctx.obj
-    found = own.get(health.Doctor).examine(own.default_region)
+    examination = own.get(health.Doctor).examine(own.default_region)
     if as_json:
-        output.document(models.to_json(found))
+        output.document(models.to_json(examination))
     else:
         rows = [
             (
@@ -100,7 +100,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
                 check.name,
                 errors.printable(f"{check.reason}{f'; {check.todo}' if check.todo else ''}"),
             )
-            for check in found.checks
+            for check in examination.checks
         ]
-        tables.show(("STATE", "WHAT", "WHY"), rows, [None if check.ok else "red" for check in found.checks])
-    ctx.exit(0 if found.ok else 1)
+        tables.show(("STATE", "WHAT", "WHY"), rows, [None if check.ok else "red" for check in examination.checks])
+    ctx.exit(0 if examination.ok else 1)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from workermon import fleet
 
 
-def document(found: pydantic.BaseModel | Mapping[str, Any]) -> None:
+def document(result: pydantic.BaseModel | Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    content = found if isinstance(found, Mapping) else models.to_json(found)
+    content = result if isinstance(result, Mapping) else models.to_json(result)
     click.echo(json.dumps(content, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
@@ -31,9 +31,9 @@ def warn(text: str) -> None:
     click.echo(f"warning: {errors.printable(text)}", err=True)
 
 
-def unreadable(found: Mapping[str, str]) -> None:
+def unreadable(reasons: Mapping[str, str]) -> None:
     """Warn of the records that cannot be read, and so are missing in what was printed."""
-    for name, why in found.items():
+    for name, why in reasons.items():
         warn(f"{name} cannot be read and is left out: {why}")
 
 
@@ -80,12 +80,12 @@ def subject(notification: models.Notification) -> str:
 
 def reason(notification: models.Notification) -> str:
     """Return what a notification says, without the worker's name."""
-    said = notification.summary
+    text = notification.summary
     if notification.worker is not None:
-        said = said.removeprefix(f"{notification.worker.name}: ")
-    if notification.reason and notification.reason not in said:
-        said = f"{said} ({notification.reason})"
-    return said
+        text = text.removeprefix(f"{notification.worker.name}: ")
+    if notification.reason and notification.reason not in text:
+        text = f"{text} ({notification.reason})"
+    return text
 
 
 def ago(age: float) -> str:

@@ -60,12 +60,12 @@ def silence(
         reason=reason,
         by=by or session.user(),
     )
-    made = own.get(evaluate.Silencing).add(request)
-    row = views.silence_row(made)
+    added = own.get(evaluate.Silencing).add(request)
+    row = views.silence_row(added)
     if as_json:
         output.document(row)
     else:
-        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_subject(row)}")
+        click.echo(f"silence {added.id} until {models.rfc3339(added.ends)}: {_subject(row)}")
 
 
 def _moment(text: str) -> float:

@@ -62,12 +62,12 @@ def listing(own: session.Session, as_json: bool) -> None:
     \b
     Example: workermon token list
     """
-    found = own.container.get(ports.Access).tokens()
+    tokens = own.container.get(ports.Access).tokens()
     if as_json:
-        rows = [{"name": each.name, "role": each.role, "created": models.rfc3339(each.created)} for each in found]
+        rows = [{"name": each.name, "role": each.role, "created": models.rfc3339(each.created)} for each in tokens]
         output.document({"tokens": rows})
-    elif found:
-        shown = [(each.name, each.role, models.rfc3339(each.created)) for each in found]
+    elif tokens:
+        shown = [(each.name, each.role, models.rfc3339(each.created)) for each in tokens]
         tables.show(("NAME", "ROLE", "CREATED"), shown)
     else:
         click.echo("no token", err=True)

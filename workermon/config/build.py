@@ -209,40 +209,42 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
         changes["discover"] = file.discover if file.discover.tags else None
     if file.budget is not None:
         changes["budget"] = file.budget.dollars_per_day
-    made = previous.model_copy(update={**changes, "revision": previous.revision + 1})
-    made = made.model_copy(update={"collect": _collected(made, kinds)})
+    configuration = previous.model_copy(update={**changes, "revision": previous.revision + 1})
+    configuration = configuration.model_copy(update={"collect": _collected(configuration, kinds)})
     try:
-        _check_references(file, made, kinds)
+        _check_references(file, configuration, kinds)
     except problems.Mistake as wrong:
         raise problems.InvalidText(file.where(wrong.path, wrong.place), wrong.why, wrong.todo, wrong.place) from None
-    return made
+    return configuration
 
 
-def _collected(made: models.Configuration, kinds: Kinds) -> tuple[str, ...]:
+def _collected(configuration: models.Configuration, kinds: Kinds) -> tuple[str, ...]:
     """Return the metrics to collect: those that the file chose, else the defaults and what the rules need."""
-    if made.chosen is not None:
-        return tuple(name for name in dict.fromkeys(made.chosen) if name not in models.CHECK_METRICS)
-    needed = (name for rule in made.rules for name in kinds[rule.kind].metrics(rule) if name in made.metrics)
+    if configuration.chosen is not None:
+        return tuple(name for name in dict.fromkeys(configuration.chosen) if name not in models.CHECK_METRICS)
+    needed = (
+        name for rule in configuration.rules for name in kinds[rule.kind].metrics(rule) if name in configuration.metrics
+    )
     return tuple(dict.fromkeys((*catalogue.DEFAULT_METRICS, *needed)))
 
 
-def _check_references(file: File, made: models.Configuration, kinds: Kinds) -> None:
+def _check_references(file: File, configuration: models.Configuration, kinds: Kinds) -> None:
     """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
-    known = {*made.metrics, *models.CHECK_METRICS}
-    for place, name in enumerate(made.chosen or ()):
+    known = {*configuration.metrics, *models.CHECK_METRICS}
+    for place, name in enumerate(configuration.chosen or ()):
         _check_known(f"collect.metrics[{place}]", name, known, "metric")
-    for place, rule in enumerate(made.rules):
+    for place, rule in enumerate(configuration.rules):
         path = f"rule {rule.name} (in force)" if file.rules is None else f"rules[{place}]"
-        _check_channels(path, rule, made.channels)
-        _check_metrics(path, rule, made, kinds, ours=file.rules is not None)
-    names = {*(rule.name for rule in made.rules), *catalogue.STANDING}
-    for place, silence in enumerate(made.silences):
+        _check_channels(path, rule, configuration.channels)
+        _check_metrics(path, rule, configuration, kinds, ours=file.rules is not None)
+    names = {*(rule.name for rule in configuration.rules), *catalogue.STANDING}
+    for place, silence in enumerate(configuration.silences):
         path = f"silence {silence.id} (in force)" if file.silences is None else f"silences[{place}]"
         if silence.rule is not None:
             _check_known(f"{path}.rule", silence.rule, names, "rule")
     for path, account in _accounts(file):
         if account is not None and account != "default":
-            _check_known(path, account, made.accounts, "account")
+            _check_known(path, account, configuration.accounts, "account")
 
 
 def _check_known(path: str, name: str, known: Iterable[str], what: str) -> None:
@@ -260,7 +262,9 @@ def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.
             _check_known(f"{path}.{key}[{place}]", name, channels, "channel")
 
 
-def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kinds: Kinds, *, ours: bool) -> None:
+def _check_metrics(
+    path: str, rule: models.Rule, configuration: models.Configuration, kinds: Kinds, *, ours: bool
+) -> None:
     """Refuse a metric that is not known; ``ours``: the rule is of the file, so its metric has to be collected."""
     pseudo_metrics = [kind.pseudo_metric for kind in kinds.values() if kind.pseudo_metric is not None]
     of = expression.of(rule.metric)
@@ -268,14 +272,14 @@ def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kin
         place = None if of is None else of.place(metric)
         if metric in models.CHECK_METRICS:
             continue
-        if metric not in made.metrics:
-            names = (*made.metrics, *models.CHECK_METRICS, *(pseudo_metrics if of is None else ()))
-            todo = expressions.unknown(rule.metric, metric, made) or errors.nearest(metric, names)
+        if metric not in configuration.metrics:
+            names = (*configuration.metrics, *models.CHECK_METRICS, *(pseudo_metrics if of is None else ()))
+            todo = expressions.unknown(rule.metric, metric, configuration) or errors.nearest(metric, names)
             raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", todo, place)
-        if ours and metric not in made.collect:
+        if ours and metric not in configuration.collect:
             why = f"{metric} is not collected, so the rule could never fire"
             raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics", place)
-    expressions.check(path, rule, kinds[rule.kind], made)
+    expressions.check(path, rule, kinds[rule.kind], configuration)
 
 
 def _accounts(file: File) -> Iterable[tuple[str, str | None]]:

@@ -155,8 +155,8 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
 
 def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
     """Return the dimension sets that are asked for: those that count, ``MAX_SERIES`` at most."""
-    found = counted(metric, sets)
-    return found if len(found) <= MAX_SERIES else sorted(found)[:MAX_SERIES]
+    counted_sets = counted(metric, sets)
+    return counted_sets if len(counted_sets) <= MAX_SERIES else sorted(counted_sets)[:MAX_SERIES]
 
 
 def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
@@ -183,10 +183,10 @@ def _is_of_filesystem(dimensions: tuple[tuple[str, str], ...]) -> bool:
 def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Return the dimension sets that are no part of another one. There are few sets of names, and maybe many values."""
     aggregates = set()
-    for names in {frozenset(one) for one in candidates}:
-        larger = (one for one in candidates if names < one.keys())
-        aggregates |= {frozenset((name, one[name]) for name in names) for one in larger}
-    return [one for one in candidates if frozenset(one.items()) not in aggregates]
+    for names in {frozenset(dimensions) for dimensions in candidates}:
+        larger = (dimensions for dimensions in candidates if names < dimensions.keys())
+        aggregates |= {frozenset((name, dimensions[name]) for name in names) for dimensions in larger}
+    return [dimensions for dimensions in candidates if frozenset(dimensions.items()) not in aggregates]
 
 
 def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
@@ -194,7 +194,7 @@ def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[
     if len(sets) <= MAX_STORED_SERIES:
         return list(sets)
     count = set(counted(metric, sets))
-    return sorted(sets, key=lambda one: (tuple(one) not in count, tuple(one)))[:MAX_STORED_SERIES]
+    return sorted(sets, key=lambda dimensions: (tuple(dimensions) not in count, tuple(dimensions)))[:MAX_STORED_SERIES]
 
 
 def crowded(
@@ -226,8 +226,8 @@ def published(
 
     ``by_key`` are the worker's dimension sets by ``Metric.key``. ``None`` if it was not looked up yet.
     """
-    found = [(each, dimensions) for each in metric.variants for dimensions in chosen(each, by_key.get(each.key, ()))]
-    return found if found or metric.key in by_key else None
+    pairs = [(each, dimensions) for each in metric.variants for dimensions in chosen(each, by_key.get(each.key, ()))]
+    return pairs if pairs or metric.key in by_key else None
 
 
 def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | None) -> int | None:

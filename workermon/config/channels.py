@@ -140,13 +140,13 @@ def read(name: str, section: Mapping[str, Any], types: Types) -> models.Channel:
     given = {key: value for key, value in section.items() if key != "type"}
     _check_keys(path, given, type_name, types)
     try:
-        made = options.model_validate(given)
+        parsed = options.model_validate(given)
     except pydantic.ValidationError as wrong:
         secrets = {"secret", *options.aliases}
         raise problems.first(wrong, options, secrets, within=("channels", name)) from None
-    made = made.by_their_names(path)
-    made.check(path)
-    return made.channel(name, type_name)
+    parsed = parsed.by_their_names(path)
+    parsed.check(path)
+    return parsed.channel(name, type_name)
 
 
 def schema(types: Types) -> tuple[dict[str, Any], dict[str, Any]]:

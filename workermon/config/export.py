@@ -97,21 +97,21 @@ def _changed_fields(model: models.Frozen | None, *but: str) -> Table:
 
 
 def _worker(worker: models.Worker) -> Table:
-    found: Table = {"id": worker.id, "region": worker.region}
+    table: Table = {"id": worker.id, "region": worker.region}
     if worker.named:
-        found["name"] = worker.name
+        table["name"] = worker.name
     if worker.account != "default":
-        found["account"] = _account_name(worker.account)
-    return {**found, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
+        table["account"] = _account_name(worker.account)
+    return {**table, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
 
 
 def _metric(metric: models.Metric) -> Table:
-    found = metric.model_dump(exclude_none=True, exclude={"also"})
+    table = metric.model_dump(exclude_none=True, exclude={"also"})
     known = catalogue.CATALOGUE.get(metric.name)
     for key in ("include", "exclude"):
-        if found[key] == (getattr(known, key) if known is not None else {}):
-            del found[key]
-    return found if metric.period is None else found | {"period": f"{metric.period}s"}
+        if table[key] == (getattr(known, key) if known is not None else {}):
+            del table[key]
+    return table if metric.period is None else table | {"period": f"{metric.period}s"}
 
 
 def channel_table(channel: models.Channel) -> Table:
@@ -123,25 +123,25 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     """Return a rule as the file has it."""
     kind = kinds[rule.kind]
     metric = rule.metric or kind.pseudo_metric
-    found: Table = {"name": rule.name, **({} if metric is None else {"metric": metric}), **kind.export(rule)}
+    table: Table = {"name": rule.name, **({} if metric is None else {"metric": metric}), **kind.export(rule)}
     if rule.unit is not None:
-        found["unit"] = rule.unit
+        table["unit"] = rule.unit
     if rule.flapping is not None:
-        found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
+        table["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes
     if rule.warmup is not None:
-        found["warmup"] = fields.written(rule.warmup)
+        table["warmup"] = fields.written(rule.warmup)
     if rule.inhibited_by:
-        found["inhibited_by"] = rule.inhibited_by
+        table["inhibited_by"] = rule.inhibited_by
     if rule.escalate:
-        found["escalate"] = [{"after": fields.written(step.after), "notify": step.notify} for step in rule.escalate]
+        table["escalate"] = [{"after": fields.written(step.after), "notify": step.notify} for step in rule.escalate]
     labels = {"labels": rule.labels} if rule.labels else {}
-    return {**found, **labels, "notify": notify, **models.annotations_of(rule)}
+    return {**table, **labels, "notify": notify, **models.annotations_of(rule)}
 
 
 def _silence(silence: models.Maintenance) -> Table:
-    found = _changed_fields(silence, "id")
+    table = _changed_fields(silence, "id")
     for key in ("begins", "ends"):
-        if key in found:
-            found[key] = models.rfc3339(found[key])
-    return found | ({} if silence.duration is None else {"duration": f"{silence.duration}s"})
+        if key in table:
+            table[key] = models.rfc3339(table[key])
+    return table | ({} if silence.duration is None else {"duration": f"{silence.duration}s"})

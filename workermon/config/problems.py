@@ -76,8 +76,8 @@ def syntax(source: str, message: str) -> tuple[str, str]:
     >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
     ('fleet.toml: line 1, column 8', 'is not TOML: Invalid value')
     """
-    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message)
-    return (f"{source}: {found[2]}", f"is not TOML: {found[1]}") if found else (source, f"is not TOML: {message}")
+    match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message)
+    return (f"{source}: {match[2]}", f"is not TOML: {match[1]}") if match else (source, f"is not TOML: {message}")
 
 
 def first(
@@ -91,8 +91,8 @@ def first(
     ``secrets`` are the keys that take a secret by name, ``within`` is the place of ``grammar`` in the file.
     """
     # A misspelt key first: often another one is missing only because of it.
-    found = min(wrong.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-    place, kind = found["loc"], found["type"]
+    error = min(wrong.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
+    place, kind = error["loc"], error["type"]
     path = _path((*within, *place))
     if kind == "extra_forbidden":
         known = _fields(grammar, place[:-1])
@@ -104,9 +104,9 @@ def first(
             path, "must be a secret by name, not the secret itself", 'write { env = "NAME" } or { file = "…" }'
         )
     if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", str(found.get("ctx", {}).get("expected", "")))
-        return Mistake(path, f"{excerpt(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
-    why = _TYPES.get(kind) or found["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        choices = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+        return Mistake(path, f"{excerpt(error['input'])!r} is none of {', '.join(choices)}", "choose one of them")
+    why = _TYPES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return Mistake(path, why, "see docs/reference/config-file.md")
 
 

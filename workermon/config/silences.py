@@ -55,8 +55,8 @@ def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -
     try:
         models.zone(timezone)
     except ValueError as why:
-        meant = errors.did_you_mean(timezone, zoneinfo.available_timezones())
-        todo = meant or "see the names of the tz database"
+        suggestion = errors.did_you_mean(timezone, zoneinfo.available_timezones())
+        todo = suggestion or "see the names of the tz database"
         raise problems.Mistake(f"{path}.timezone", f"{problems.excerpt(timezone)!r} {why}", todo) from None
     try:
         models.check_schedule(models.Recurrence(schedule, timezone, section.duration, section.until), _SINCE)

@@ -167,25 +167,25 @@ class StatusCheck:
         for worker in self.workers.glances():
             fleet.add(worker)
         suspects = self.workers.get(self.workers.with_series(catalogue.MAX_SERIES + 1)).values()
-        found = self.pipeline(fleet, self.nodes.ping(patience), patience)
+        pipeline = self.pipeline(fleet, self.nodes.ping(patience), patience)
         return Status(
-            ok=all(part.ok for part in found.parts),
-            parts=found.parts,
+            ok=all(part.ok for part in pipeline.parts),
+            parts=pipeline.parts,
             workers=fleet.figures,
             troubled=dict(sorted(fleet.errors.items())),
-            nodes=found.nodes,
-            backlog=found.backlog,
-            queues=found.queues,
-            pending=found.pending,
+            nodes=pipeline.nodes,
+            backlog=pipeline.backlog,
+            queues=pipeline.queues,
+            pending=pipeline.pending,
             lateness=fleet.lateness,
-            quarantined=found.quarantined,
-            unreadable=found.unreadable,
+            quarantined=pipeline.quarantined,
+            unreadable=pipeline.unreadable,
             alerts=len(self.alerts.open()),
-            counts=found.counts,
-            scopes=found.scopes,
+            counts=pipeline.counts,
+            scopes=pipeline.scopes,
             bill=self._bill(hours, at),
             crowded=tuple(crowded for record in suspects for crowded in _crowded(record, configuration)),
-            canary=found.canary,
+            canary=pipeline.canary,
         )
 
     def pipeline(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
@@ -284,12 +284,12 @@ def _scopes(
     keys: Collection[str], known: Mapping[str, models.AccountState], slowed: Mapping[tuple[str, str], float]
 ) -> tuple[AccountStatus, ...]:
     """Return how collection goes wherever there are workers."""
-    found = []
+    scopes = []
     for key in sorted(keys):
         state = known.get(key)
         last_error = state.last_error if state else None
         account, region = models.account_and_region(key)
-        found.append(
+        scopes.append(
             AccountStatus(
                 account=account,
                 region=region,
@@ -299,7 +299,7 @@ def _scopes(
                 slowed={api: share for (scope, api), share in sorted(slowed.items()) if scope == key},
             )
         )
-    return tuple(found)
+    return tuple(scopes)
 
 
 def _crowded(record: ports.Record, configuration: models.Configuration) -> Iterator[CrowdedWorker]:

@@ -263,10 +263,10 @@ def _check(name: str, check: Check) -> dict[str, Any]:
 
 
 def _members(params: dict[str, Any], name: str) -> list[Any]:
-    found = params.get(name) or []
-    if not isinstance(found, list):
+    values = params.get(name) or []
+    if not isinstance(values, list):
         raise ValueError(f"{name} is not a list")
-    return found
+    return values
 
 
 def _instance(machine: Machine) -> dict[str, Any]:

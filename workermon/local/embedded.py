@@ -254,10 +254,10 @@ def _locked(path: Path) -> IO[bytes]:
 
 def _make_private(folder: Path) -> None:
     """Let nobody else into a folder, whatever the umask was when it was made."""
-    found = folder.stat()
-    if found.st_uid != os.getuid():
+    status = folder.stat()
+    if status.st_uid != os.getuid():
         raise PermissionError(0, "it belongs to another user")
-    if stat.S_IMODE(found.st_mode) != 0o700:
+    if stat.S_IMODE(status.st_mode) != 0o700:
         folder.chmod(0o700)
 
 
@@ -341,16 +341,16 @@ def _make_folder(folder: Path) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        state = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return state if isinstance(state, dict) else {}
 
 
 def _of_a_live_other(file: Path) -> bool:
     """Return whether another process's server is really there: its process lives and answers."""
-    found = _read(file)
-    pid, url = found.get("pid"), found.get("redis_url")
+    state = _read(file)
+    pid, url = state.get("pid"), state.get("redis_url")
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):
         return False
     try:

@@ -62,8 +62,8 @@ def token_name(text: str) -> str | None:
     >>> token_name("wmt_ci_" + 64 * "0"), token_name("hunter2")
     ('ci', None)
     """
-    found = re.fullmatch(rf"wmt_({ACCESS_NAME})_[0-9a-f]{{64}}", text)
-    return found[1] if found else None
+    match = re.fullmatch(rf"wmt_({ACCESS_NAME})_[0-9a-f]{{64}}", text)
+    return match[1] if match else None
 
 
 def secret_digest(text: str) -> str:

@@ -96,12 +96,12 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
     >>> pairs(["team=vfx", "tier = 1"], "--label")
     {'team': 'vfx', 'tier': '1'}
     """
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
-        if found.setdefault(key, value) != value:
+        if labels.setdefault(key, value) != value:
             raise errors.InvalidInput(what, f"{key} is given twice", "give each key once")
-    return found
+    return labels
 
 
 def one_line(text: str) -> str:

@@ -44,8 +44,8 @@ def safe(text: str) -> str:
     '[@]channel see https[:]//evil.example or [this] (x)'
     """
     text = errors.printable(text)
-    for found, instead in _LINKS:
-        text = found.sub(instead, text)
+    for pattern, instead in _LINKS:
+        text = pattern.sub(instead, text)
     return text
 
 

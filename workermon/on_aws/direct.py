@@ -71,11 +71,11 @@ def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict
         root = ElementTree.fromstring(response_dict["body"])  # noqa: S314  (the parser that botocore uses)
     except ElementTree.ParseError:
         return  # botocore raises its error
-    found = next((child for child in root if _name(child) == "instanceStatusSet"), None)
-    if found is None:
+    status_set = next((child for child in root if _name(child) == "instanceStatusSet"), None)
+    if status_set is None:
         return
-    customized_response_dict["InstanceStatuses"] = [_status(item) for item in found]
-    found.clear()
+    customized_response_dict["InstanceStatuses"] = [_status(item) for item in status_set]
+    status_set.clear()
     response_dict["body"] = ElementTree.tostring(root)
 
 

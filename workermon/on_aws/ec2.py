@@ -52,18 +52,18 @@ class AwsEc2:
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.Instance]:
             pages = client.get_paginator("describe_instances").paginate(InstanceIds=ids)
-            return [_instance(found, scope.region) for found in _instances(pages)]
+            return [_instance(instance, scope.region) for instance in _instances(pages)]
 
-        return {found.id: found for found in self._in_calls(scope, instance_ids, ask)}
+        return {instance.id: instance for instance in self._in_calls(scope, instance_ids, ask)}
 
     def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included."""
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.InstanceStatus]:
             pages = client.get_paginator("describe_instance_status").paginate(InstanceIds=ids, IncludeAllInstances=True)
-            return [_status(found) for page in pages for found in page["InstanceStatuses"]]
+            return [_status(status) for page in pages for status in page["InstanceStatuses"]]
 
-        return {found.id: found for found in self._in_calls(scope, instance_ids, ask)}
+        return {status.id: status for status in self._in_calls(scope, instance_ids, ask)}
 
     def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance, not terminated or shutting down, that carries all these tags."""
@@ -76,11 +76,11 @@ class AwsEc2:
             pages = client.get_paginator("describe_instances").paginate(
                 Filters=filters, PaginationConfig={"PageSize": 1000}
             )
-            found = [_instance(each, scope.region) for each in _instances(pages)]
+            instances = [_instance(each, scope.region) for each in _instances(pages)]
         # EC2 reads * and ? of a filter's value as wildcards; here a tag has to match as it is written.
         matching = {
             instance.id: instance
-            for instance in found
+            for instance in instances
             if tags.items() <= instance.tags.items() and instance.status not in models.GONE
         }
         return [matching[instance_id] for instance_id in sorted(matching)]
@@ -130,69 +130,69 @@ def _instances(pages: Any) -> Iterator[Any]:
     return itertools.chain.from_iterable(each.get("Instances") or () for each in reservations)
 
 
-def _instance(found: Any, region: str) -> models.Instance:
-    tags = {tag["Key"]: tag.get("Value", "") for tag in found.get("Tags") or ()}
+def _instance(document: Any, region: str) -> models.Instance:
+    tags = {tag["Key"]: tag.get("Value", "") for tag in document.get("Tags") or ()}
     return models.Instance(
-        id=found["InstanceId"],
+        id=document["InstanceId"],
         region=region,
-        status=_state(found.get("State")),
+        status=_state(document.get("State")),
         name=tags.get("Name") or None,
         # "pending": its next datapoints come once a minute.
-        detailed=(found.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
+        detailed=(document.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
         tags=tags,
-        reason=_reason(found.get("StateReason")),
+        reason=_reason(document.get("StateReason")),
     )
 
 
-def _status(found: Any) -> models.InstanceStatus:
-    checks = _checks(found)
+def _status(document: Any) -> models.InstanceStatus:
+    checks = _checks(document)
     return models.InstanceStatus(
-        id=found["InstanceId"],
-        status=_state(found.get("InstanceState")),
+        id=document["InstanceId"],
+        status=_state(document.get("InstanceState")),
         checks=checks,
-        impairments={} if checks is None else _impairments(found, checks),
-        events=tuple(_event(each) for each in found.get("Events") or ()),
+        impairments={} if checks is None else _impairments(document, checks),
+        events=tuple(_event(each) for each in document.get("Events") or ()),
     )
 
 
-def _event(found: Any) -> models.ScheduledEvent:
-    code = str(found.get("Code") or "unknown")
+def _event(document: Any) -> models.ScheduledEvent:
+    code = str(document.get("Code") or "unknown")
     return models.ScheduledEvent(
-        id=str(found.get("InstanceEventId") or code),
+        id=str(document.get("InstanceEventId") or code),
         code=code,
-        description=str(found.get("Description") or "")[:_MAX_TEXT_LENGTH],
-        not_before=_time(found.get("NotBefore")),
-        not_after=_time(found.get("NotAfter")),
-        deadline=_time(found.get("NotBeforeDeadline")),
+        description=str(document.get("Description") or "")[:_MAX_TEXT_LENGTH],
+        not_before=_time(document.get("NotBefore")),
+        not_after=_time(document.get("NotAfter")),
+        deadline=_time(document.get("NotBeforeDeadline")),
     )
 
 
-def _time(found: Any) -> int | None:
+def _time(document: Any) -> int | None:
     """Return a time, as botocore or EC2 gives it, in whole seconds; ``None`` if there is none that can be read."""
     try:
-        moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found or ""))
+        moment = document if isinstance(document, datetime) else datetime.fromisoformat(str(document or ""))
     except ValueError:
         return None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-def _reason(found: Any) -> models.StateReason | None:
-    code = str((found or {}).get("Code") or "")
+def _reason(document: Any) -> models.StateReason | None:
+    code = str((document or {}).get("Code") or "")
     return (
-        models.StateReason(code=code[:_MAX_TEXT_LENGTH], message=str(found.get("Message") or "")[:_MAX_TEXT_LENGTH])
+        models.StateReason(code=code[:_MAX_TEXT_LENGTH], message=str(document.get("Message") or "")[:_MAX_TEXT_LENGTH])
         if code
         else None
     )
 
 
-def _state(found: Any) -> models.Status:
-    name = (found or {}).get("Name")
+def _state(document: Any) -> models.Status:
+    name = (document or {}).get("Name")
     return cast(models.Status, name) if name in _STATUSES else "unknown"
 
 
-def _checks(found: Any) -> models.Checks | None:
+def _checks(document: Any) -> models.Checks | None:
     """Return the checks, ``None`` without the first two. Of the others, regions and instances may have none."""
-    system, instance, *others = (_check(found.get(key)) for key in _CHECK_KEYS.values())
+    system, instance, *others = (_check(document.get(key)) for key in _CHECK_KEYS.values())
     if not (system and instance):
         return None
     ebs, application, performance = (None if each == "not-applicable" else each for each in others)
@@ -201,8 +201,8 @@ def _checks(found: Any) -> models.Checks | None:
     )
 
 
-def _impairments(found: Any, checks: models.Checks) -> dict[models.CheckName, models.Impairment]:
-    return {name: _impairment(found[_CHECK_KEYS[name]]) for name in checks.impaired()}
+def _impairments(document: Any, checks: models.Checks) -> dict[models.CheckName, models.Impairment]:
+    return {name: _impairment(document[_CHECK_KEYS[name]]) for name in checks.impaired()}
 
 
 def _impairment(check: Any) -> models.Impairment:
@@ -214,8 +214,8 @@ def _impairment(check: Any) -> models.Impairment:
     )
 
 
-def _check(found: Any) -> models.Check | None:
-    status = (found or {}).get("Status")
+def _check(document: Any) -> models.Check | None:
+    status = (document or {}).get("Status")
     if not status:
         return None
     # A status that EC2 may add one day is neither ok nor impaired.

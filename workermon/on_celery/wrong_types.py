@@ -56,9 +56,9 @@ def set_aside(app: Any, why: Exception) -> bool:
     pipe = client.pipeline(transaction=False)
     for name in expected:
         pipe.type(name)
-    found = pipe.execute()
+    types = pipe.execute()
     wrong = [
-        name for name, kind in zip(expected, map(_text, found), strict=True) if kind not in ("none", expected[name])
+        name for name, kind in zip(expected, map(_text, types), strict=True) if kind not in ("none", expected[name])
     ]
     for name in wrong:
         client.rename(name, f"{settings.SET_ASIDE}{name}")

@@ -53,7 +53,7 @@ class Sweep:
         """Forget what was enqueued before this process leads."""
         self._enqueued.clear()
 
-    def sweep(self, at: float, heard: dict[str, float], alert_ids: Sequence[str] = ()) -> None:
+    def sweep(self, at: float, received: dict[str, float], alert_ids: Sequence[str] = ()) -> None:
         """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and alerts that wait.
 
         ``alert_ids`` are more alerts that a delivery has to look at.
@@ -61,7 +61,7 @@ class Sweep:
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
         pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
-        overdue = self._not_enqueued([*self._overdue(now, at, heard), *self._unacknowledged(now)])
+        overdue = self._not_enqueued([*self._overdue(now, at, received), *self._unacknowledged(now)])
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
         undelivered = self._not_enqueued([*self._outbox.due(now, MAX_FOUND), *alert_ids])
         if undelivered:

@@ -62,21 +62,25 @@ class MemoryEc2:
     def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
         """Return what is known of these ids."""
         self._call("describe", scope, instance_ids)
-        return {one: self._instances[scope.key, one] for one in instance_ids if (scope.key, one) in self._instances}
+        return {
+            instance_id: self._instances[scope.key, instance_id]
+            for instance_id in instance_ids
+            if (scope.key, instance_id) in self._instances
+        }
 
     def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         """Return state and checks of these ids."""
         self._call("statuses", scope, instance_ids)
         return {
-            one: models.InstanceStatus(
-                id=one,
+            instance_id: models.InstanceStatus(
+                id=instance_id,
                 status=instance.status,
-                checks=self._checks[one],
-                impairments=self.impairments.get(one, {}),
-                events=self.events.get(one, ()),
+                checks=self._checks[instance_id],
+                impairments=self.impairments.get(instance_id, {}),
+                events=self.events.get(instance_id, ()),
             )
-            for one in instance_ids
-            if (instance := self._instances.get((scope.key, one)))
+            for instance_id in instance_ids
+            if (instance := self._instances.get((scope.key, instance_id)))
         }
 
     def time(self, scope: models.AccountRegion) -> float | None:
@@ -150,9 +154,11 @@ class MemoryCloudWatch:
                 answer.failed[place] = self.failing[query.metric_name]
                 continue
             points = self._points.get((query.namespace, query.metric_name, frozenset(query.dimensions)), {})
-            found = (models.Datapoint(at, value) for at, value in sorted(points.items()) if query.since <= at <= until)
+            datapoints = (
+                models.Datapoint(at, value) for at, value in sorted(points.items()) if query.since <= at <= until
+            )
             answer.series[place] = models.Series(
-                query.period, tuple(point for point in found if point.value == point.value)
+                query.period, tuple(point for point in datapoints if point.value == point.value)
             )
         return answer
 

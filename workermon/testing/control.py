@@ -44,7 +44,7 @@ class MemorySetup:
         """Write all of it if nothing that it is based on has changed."""
         store = self._store
         with store.lock:
-            fleet = {one: kept.worker for one, kept in store.workers.items()}
+            fleet = {worker_id: kept.worker for worker_id, kept in store.workers.items()}
             same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
             same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
             bases = alerts.MemoryAlerts(store).load([verdict.basis.subject.id for verdict in change.leaving])

@@ -50,7 +50,11 @@ class MemoryWorkers:
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
         """Return those of them that are known."""
         with self._store.lock:
-            return {one: self._store.workers[one].record() for one in worker_ids if one in self._store.workers}
+            return {
+                worker_id: self._store.workers[worker_id].record()
+                for worker_id in worker_ids
+                if worker_id in self._store.workers
+            }
 
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
@@ -60,7 +64,7 @@ class MemoryWorkers:
     def known(self, worker_ids: Sequence[str]) -> set[str]:
         """Return which of them are monitored."""
         with self._store.lock:
-            return {one for one in worker_ids if one in self._store.workers}
+            return {worker_id for worker_id in worker_ids if worker_id in self._store.workers}
 
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet."""

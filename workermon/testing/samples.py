@@ -107,15 +107,15 @@ class MemorySamples:
         self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
     ) -> dict[tuple[str, str], models.Series]:
         """Return the series of each (worker id, metric, period)."""
-        found: dict[tuple[str, str], models.Series] = {}
+        series: dict[tuple[str, str], models.Series] = {}
         with self._store.lock:
             for worker_id, metric, period in wanted:
                 slots: dict[int, models.Datapoint] = {}
                 for at, value in sorted(self._store.ledger.get((worker_id, metric, period), {}).items()):
                     slots[at // period] = models.Datapoint(at, value)
                 points = tuple(slots[slot] for slot in sorted(slots) if since <= slots[slot].at <= until)
-                found[worker_id, metric] = models.Series(period, points)
-        return found
+                series[worker_id, metric] = models.Series(period, points)
+        return series
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
         """Return the periods under which there are datapoints."""
@@ -154,7 +154,7 @@ class MemoryRollUps:
         with self._store.lock:
             marks = self._store.rollups_due
             due = sorted((at, worker_id, hour) for (worker_id, hour), at in marks.items() if at <= now)[:limit]
-            found = []
+            claimed = []
             for _, worker_id, hour in due:
                 marks[worker_id, hour] = now + lease
                 points: dict[str, dict[int, float]] = {}
@@ -169,8 +169,8 @@ class MemoryRollUps:
                 }
                 kept = self._store.workers.get(worker_id)
                 incarnation = kept.worker.incarnation if kept is not None else ""
-                found.append(ports.LedgerHour(worker_id, incarnation, hour, now + lease, series))
-            return found
+                claimed.append(ports.LedgerHour(worker_id, incarnation, hour, now + lease, series))
+            return claimed
 
     def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
         """Keep roll-ups, and take the marks away."""

@@ -26,8 +26,8 @@ _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256
 
 
 def _topic(text: str) -> str:
-    found = _TOPIC.fullmatch(text)
-    if not found or not grammar.REGION.fullmatch(found[1]):
+    match = _TOPIC.fullmatch(text)
+    if not match or not grammar.REGION.fullmatch(match[1]):
         raise ValueError("is not a topic such as arn:aws:sns:us-east-1:123456789012:alerts")
     return text
 
