@@ -27,9 +27,12 @@ class Compared:
         by = kind.compares_by(rule)
         assert by is not None
         own = (record for record in records if record.worker.labels.get(by) == value)
-        found = ((record, rules.peer(kind, rule, record.worker, record.condition, configuration)) for record in own)
+        members = ((record, rules.peer(kind, rule, record.worker, record.condition, configuration)) for record in own)
         return cls(
-            rule=rule, by=by, value=value, peers={record.worker.id: peer for record, peer in found if peer is not None}
+            rule=rule,
+            by=by,
+            value=value,
+            peers={record.worker.id: peer for record, peer in members if peer is not None},
         )
 
     @property

@@ -69,18 +69,18 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(importlib.import_module(f"workermon.cli.{module}"), attribute)
-        assert isinstance(found, click.Command)
-        return found
+        command = getattr(importlib.import_module(f"workermon.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or suggest the one that was probably meant."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            meant = errors.did_you_mean(args[0], COMMANDS)
-            if meant is not None:
-                ctx.fail(f"No such command {args[0][:64]!r}; {meant}")
+            suggestion = errors.did_you_mean(args[0], COMMANDS)
+            if suggestion is not None:
+                ctx.fail(f"No such command {args[0][:64]!r}; {suggestion}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

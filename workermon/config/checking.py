@@ -66,10 +66,10 @@ class Remains:
 
     def original(self, path: str) -> str:
         """Return a path as the file has it."""
-        found, rest = self.find(path)
-        if not found or path.startswith("["):
+        places, rest = self.find(path)
+        if not places or path.startswith("["):
             return path
-        there = found[-1].path
+        there = places[-1].path
         return f"{there}{'' if rest.startswith('[') else '.'}{rest}" if rest else there
 
     def follows(self, path: str, why: str) -> bool:
@@ -79,10 +79,10 @@ class Remains:
             return True
         if why.endswith(_UNCOLLECTED) and any(removed.startswith("collect.metrics") for removed in self._removed):
             return True
-        found, _ = self.find(path)
-        if not found:
+        places, _ = self.find(path)
+        if not places:
             return False
-        within = tuple(f"{found[-1].path}{mark}" for mark in ".[")
+        within = tuple(f"{places[-1].path}{mark}" for mark in ".[")
         return any(removed.startswith(within) for removed in self._removed)
 
     def suggestion(self, why: str) -> str | None:
@@ -92,10 +92,10 @@ class Remains:
 
     def remove(self, path: str) -> bool:
         """Take out what is at a path, or the part in which it is missing; tell whether there was anything."""
-        found, _ = self.find(path)
-        if not found:
+        places, _ = self.find(path)
+        if not places:
             return False
-        container, key, there = found[-1]
+        container, key, there = places[-1]
         self._removed.append(there)
         self._names |= _names(key, container[key])
         if isinstance(container, list):

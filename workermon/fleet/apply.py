@@ -215,8 +215,8 @@ class Application:
         by_scope: dict[models.AccountRegion, list[str]] = {}
         for worker in workers:
             by_scope.setdefault(worker.scope, []).append(worker.id)
-        found = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
-        return {instance.id for instance in found if instance.status not in models.GONE}
+        instances = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
+        return {instance.id for instance in instances if instance.status not in models.GONE}
 
 
 def _changed(

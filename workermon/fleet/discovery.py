@@ -72,8 +72,8 @@ class Discovery:
         search = self.search(tags, scopes)
         if search.failed and not search.instances:
             raise next(iter(search.failed.values()))
-        found = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
-        known = self.workers.get(list(found))
+        instances = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
+        known = self.workers.get(list(instances))
         added = tuple(
             DesiredWorker(
                 id=instance.id,
@@ -84,7 +84,7 @@ class Discovery:
                 origin="command",
                 found=True,
             ).to_worker(instance, self.now())
-            for _, (scope, instance) in sorted(found.items())
+            for _, (scope, instance) in sorted(instances.items())
             if instance.id not in known
         )
         if added and not dry_run:

@@ -120,9 +120,9 @@ class Pricing:
             series={name: sum(each.series.get(name, 0) for each in will_be) for name in after.collect},
             failed=failed,
             crowded={
-                worker.name: found
+                worker.name: crowded
                 for worker in fleet_after
-                if (found := catalogue.crowded(after, dimensions.get(worker.id, {})))
+                if (crowded := catalogue.crowded(after, dimensions.get(worker.id, {})))
             },
         )
 

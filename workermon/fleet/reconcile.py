@@ -67,12 +67,12 @@ class Reconciliation:
         for worker in changed.updated:
             current[worker.id] = current[worker.id]._replace(worker=worker)
         defaults = Defaults(region=region, interval=interval, keep_interval=True)
-        found = self.discovery.compare(current, configuration, defaults)
-        steps = self._settled([*steps, *changed.steps, *found.steps], configuration)
+        discovered = self.discovery.compare(current, configuration, defaults)
+        steps = self._settled([*steps, *changed.steps, *discovered.steps], configuration)
         if not dry_run:
-            self._repair(fleet, steps, [*changed.updated, *found.updated], found.added)
-            self._note_search(found, at)
-        return Reconciled(tuple(steps), changed.failed | found.failed)
+            self._repair(fleet, steps, [*changed.updated, *discovered.updated], discovered.added)
+            self._note_search(discovered, at)
+        return Reconciled(tuple(steps), changed.failed | discovered.failed)
 
     def _note_search(self, comparison: Comparison, at: float) -> None:
         """Note where ``[discover]`` could not be searched, for ``status`` and the alert about that account and region.

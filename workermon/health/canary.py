@@ -144,11 +144,11 @@ class Canary:
         self.trace.publish(begun, at, sent.times if sent is not None else 0)
 
     def _release(self) -> None:
-        at, heard = self.now(), self.trace.trace().reached.get("heard")
-        if heard is None:
+        at, received = self.now(), self.trace.trace().reached.get("heard")
+        if received is None:
             return  # a message that no listener enqueued
-        self.outbox.release(notification(heard.begun), at)
-        self.trace.reach("judged", heard.begun, at)
+        self.outbox.release(notification(received.begun), at)
+        self.trace.reach("judged", received.begun, at)
         self.dispatcher.deliver([models.CANARY])
 
 

@@ -82,9 +82,9 @@ class Doctor:
     def examine_rules(self, records: Sequence[ports.Record]) -> Iterator[Check]:
         """Find rules that cannot fire, by how often their metrics really come, and labels that are no thresholds."""
         members = ((record.worker, record.condition) for record in records)
-        for found in rules.unfirable(self.configurations.load(), members, self.kinds):
-            reason = errors.printable(found.reason)
-            yield Check(name=f"rule {found.rule}", ok=False, reason=reason, todo=found.obstacle.todo)
+        for unfirable in rules.unfirable(self.configurations.load(), members, self.kinds):
+            reason = errors.printable(unfirable.reason)
+            yield Check(name=f"rule {unfirable.rule}", ok=False, reason=reason, todo=unfirable.obstacle.todo)
         workers = [record.worker for record in records if record.condition.status not in models.GONE]
         for doubt in rules.doubtful(self.configurations.load(), workers, self.kinds):
             reason = errors.printable(doubt.reason)

@@ -47,8 +47,8 @@ class PipelineCheck:
             return f"a sample waits for more than {STUCK} s to be evaluated"
         if (fault := self._dead_channel() or self._stopped_stage(at)) is not None:
             return fault
-        found = self.canary_check.check()
-        return None if found.ok else f"canary {found.reason}"
+        check = self.canary_check.check()
+        return None if check.ok else f"canary {check.reason}"
 
     def _dead_channel(self) -> str | None:
         for channel, failing in self.failures.load().items():

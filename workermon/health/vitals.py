@@ -39,5 +39,5 @@ class VitalsCheck:
             return "beat never ticked" if tick is None else f"beat last ticked {round(at - tick)} s ago"
         if mark is None or at - mark > MAX_LISTENER_AGE:
             return "no listener runs" if mark is None else f"the listener was last seen {round(at - mark)} s ago"
-        found = self.canary_check.check()
-        return None if found.ok else f"canary {found.reason}"
+        check = self.canary_check.check()
+        return None if check.ok else f"canary {check.reason}"

@@ -195,10 +195,10 @@ class Api:
                 and all(name in known and value in (None, known[name]) for name, value in filters)
             )
 
-        found = [stream for stream in list(self._simulation.streams.values()) if wanted(stream)]
-        first, _ = _offset(params.get("NextToken"), len(found))
-        page = found[first : first + self.metrics]
-        more = first + len(page) < len(found)
+        streams = [stream for stream in list(self._simulation.streams.values()) if wanted(stream)]
+        first, _ = _offset(params.get("NextToken"), len(streams))
+        page = streams[first : first + self.metrics]
+        more = first + len(page) < len(streams)
         return {
             "Metrics": [
                 {
@@ -215,8 +215,8 @@ class Api:
 
     def _assume_role(self, params: dict[str, Any], _region: str) -> dict[str, Any]:
         arn = params["RoleArn"]
-        found = re.fullmatch(r"arn:aws:iam::(\d{12}):role/(.+)", arn)
-        if not found:
+        match = re.fullmatch(r"arn:aws:iam::(\d{12}):role/(.+)", arn)
+        if not match:
             raise Refused("ValidationError", f"{arn} is invalid")
         if self.roles and (arn not in self.roles or self.roles[arn] != params.get("ExternalId")):
             raise Refused(
@@ -226,14 +226,14 @@ class Api:
         session = params["RoleSessionName"]
         return {
             "Credentials": {
-                "AccessKeyId": "ASIASIMULATED" + found[1][-7:],
+                "AccessKeyId": "ASIASIMULATED" + match[1][-7:],
                 "SecretAccessKey": "simulated",
                 "SessionToken": "simulated",
                 "Expiration": wire.Moment(expires),
             },
             "AssumedRoleUser": {
                 "AssumedRoleId": f"AROASIMULATED:{session}",
-                "Arn": f"arn:aws:sts::{found[1]}:assumed-role/{found[2]}/{session}",
+                "Arn": f"arn:aws:sts::{match[1]}:assumed-role/{match[2]}/{session}",
             },
         }
 

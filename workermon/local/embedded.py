@@ -189,8 +189,8 @@ class Server:
             if answer.startswith("-LOADING"):
                 until = time.monotonic() + START
             if self._process.poll() is not None:
-                said = (self._folder / "server.log").read_text("utf-8", "replace").strip().splitlines()
-                reasons = [line for line in said if "already in use" in line] or said[-1:]
+                lines = (self._folder / "server.log").read_text("utf-8", "replace").strip().splitlines()
+                reasons = [line for line in lines if "already in use" in line] or lines[-1:]
                 return reasons[0] if reasons else f"exit code {self._process.returncode}"
             time.sleep(0.02)
         return f"no answer for {START:.0f} s"

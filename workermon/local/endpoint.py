@@ -224,12 +224,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self.rfile.read(size))
 
     def _answer(self, body: bytes) -> None:
-        found = _CREDENTIAL.search(self.headers.get("Authorization") or "")
-        region, service = (found[1], found[2]) if found else ("", "")
+        match = _CREDENTIAL.search(self.headers.get("Authorization") or "")
+        region, service = (match[1], match[2]) if match else ("", "")
         protocol = "query"
         try:
             protocol, action, params = self._request(body)
-            if not found:
+            if not match:
                 raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
             fault = self.server.endpoint.fault(action, region)
             if fault == "drop":
@@ -260,8 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if service == "ec2":
             raise _FAULTS["invalid"][0]
-        said = "expired" if at < now else "not yet current"
-        raise Refused("InvalidSignatureException", f"Signature {said}: {signed} is off by more than 5 min.", 403)
+        reason = "expired" if at < now else "not yet current"
+        raise Refused("InvalidSignatureException", f"Signature {reason}: {signed} is off by more than 5 min.", 403)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the time of AWS's clock as the Date of an answer."""

@@ -51,11 +51,11 @@ class Queues:
         with self._changed:
             while True:
                 now = time.monotonic()
-                found = [each for each in self._queue(name) if each["visible"] <= now][:most]
-                if found or now >= until:
+                visible = [each for each in self._queue(name) if each["visible"] <= now][:most]
+                if visible or now >= until:
                     break
                 self._changed.wait(min(until - now, 0.5))
-            for each in found:
+            for each in visible:
                 each["visible"] = now + self.visibility
                 each["receipt"] = f"receipt-{next(self._ids)}"
             messages = [
@@ -65,7 +65,7 @@ class Queues:
                     "Body": each["body"],
                     "MD5OfBody": hashlib.md5(each["body"].encode(), usedforsecurity=False).hexdigest(),
                 }
-                for each in found
+                for each in visible
             ]
         return {"Messages": messages} if messages else {}
 

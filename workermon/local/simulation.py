@@ -404,8 +404,8 @@ class Simulation:
         return stream
 
     def _stream(self, instance_id: str, namespace: str, name: str, dimensions: tuple[tuple[str, str], ...]) -> Stream:
-        found = self.streams.get((namespace, name, frozenset(dimensions)))
-        return found or self._publish(self.machines[instance_id], namespace, name, dimensions, "full")
+        stream = self.streams.get((namespace, name, frozenset(dimensions)))
+        return stream or self._publish(self.machines[instance_id], namespace, name, dimensions, "full")
 
 
 _WORD = (1 << 64) - 1

@@ -140,12 +140,12 @@ class Discover(Frozen):
         >>> Discover(labels={"team": "vfx"}, labels_from_tags={"pool": "Pool", "team": "Team"}).labels_of({"Pool": "a"})
         {'pool': 'a', 'team': 'vfx'}
         """
-        found = {
+        labels = {
             label: value
             for label, tag in self.labels_from_tags.items()
             if (value := errors.printable(tags.get(tag, "")).strip()[:MAX_LABEL_LENGTH].strip())
         }
-        return {**found, **self.labels}
+        return {**labels, **self.labels}
 
     def may_give(self, labels: Mapping[str, str]) -> bool:
         """Return whether a worker that it brings may have all these labels; a tag can have any value."""

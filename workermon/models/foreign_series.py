@@ -45,9 +45,11 @@ class ForeignSeries(Frozen):
     @classmethod
     def among(cls, sets: Iterable[Dimensions], at: float) -> ForeignSeries:
         """Return what belongs to no instance; first what was meant to: an unexpanded id, then a host's name."""
-        found = [dimensions for dimensions in sets if is_foreign(dict(dimensions))]
-        found.sort(key=lambda dimensions: (not _is_unexpanded(dimensions), "host" not in dict(dimensions), dimensions))
-        return cls(at=at, number=len(found), examples=tuple(found[:MAX_EXAMPLES]))
+        foreign = [dimensions for dimensions in sets if is_foreign(dict(dimensions))]
+        foreign.sort(
+            key=lambda dimensions: (not _is_unexpanded(dimensions), "host" not in dict(dimensions), dimensions)
+        )
+        return cls(at=at, number=len(foreign), examples=tuple(foreign[:MAX_EXAMPLES]))
 
     def described(self) -> str | None:
         """Say what they are and what to do about it; ``None`` if there are none."""

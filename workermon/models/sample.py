@@ -244,7 +244,7 @@ class Sample(Frozen):
             for metric, value in self.checks.values.items():
                 series.setdefault(metric, Series(period, (Datapoint(at, value),)))
         first, last = self.collected_at - retention, self.collected_at + DAY
-        return {metric: _valid(one, first, last) for metric, one in series.items()}
+        return {metric: _valid(points, first, last) for metric, points in series.items()}
 
 
 def _valid(series: Series, first: float, last: float) -> Series:

@@ -159,13 +159,13 @@ class Fetch:
 
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
         last = self._until + query.period
-        found = sorted(points.items())
+        pairs = sorted(points.items())
         # Usually all of them are valid, and to look at each one would cost more than the rest.
-        if found and not (
-            query.since <= found[0][0] and found[-1][0] <= last and all(map(math.isfinite, points.values()))
+        if pairs and not (
+            query.since <= pairs[0][0] and pairs[-1][0] <= last and all(map(math.isfinite, points.values()))
         ):
-            found = [(at, value) for at, value in found if query.since <= at <= last and math.isfinite(value)]
-        return tuple(map(models.datapoint, found))
+            pairs = [(at, value) for at, value in pairs if query.since <= at <= last and math.isfinite(value)]
+        return tuple(map(models.datapoint, pairs))
 
     def _results(self, call: list[int]) -> dict[int, _Result]:
         if self._silence is not None:

@@ -50,15 +50,15 @@ class Listing:
 
     def foreign(self) -> list[Dimensions]:
         """Return dimension sets that name no instance, of the first pages."""
-        found: dict[Dimensions, None] = {}
+        sets: dict[Dimensions, None] = {}
 
         def take(metric: Any) -> None:
             dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
             if models.is_foreign(dict(dimensions)):
-                found[dimensions] = None
+                sets[dimensions] = None
 
         self._pages([], take, FOREIGN_PAGES)
-        return list(found)
+        return list(sets)
 
     def _list(self, dimension: dict[str, str], wanted: set[str] | None, max_pages: int) -> bool:
         """Take what has this dimension; ``False`` if there are more than that many pages."""

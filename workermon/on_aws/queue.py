@@ -26,8 +26,8 @@ class AwsEventQueues:
         """Wait up to ``wait`` seconds for messages, 10 at most."""
         answer = self._ask(scope, queue_url, "receive_message", MaxNumberOfMessages=MAX_MESSAGES, WaitTimeSeconds=wait)
         return [
-            ports.QueueMessage(receipt=str(found["ReceiptHandle"]), body=str(found.get("Body", "")))
-            for found in answer.get("Messages") or ()
+            ports.QueueMessage(receipt=str(message["ReceiptHandle"]), body=str(message.get("Body", "")))
+            for message in answer.get("Messages") or ()
         ]
 
     def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:

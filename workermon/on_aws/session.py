@@ -143,22 +143,22 @@ class Sessions:
         self._own = None
 
     def _client(self, service: str, scope: models.AccountRegion) -> Any:
-        found = self._clients.get((service, scope))
-        if found is not None:
-            return found
+        client = self._clients.get((service, scope))
+        if client is not None:
+            return client
         with self._lock:
-            found = self._clients.get((service, scope))
-            if found is None:
+            client = self._clients.get((service, scope))
+            if client is None:
                 # Behind the lock: this reads all of AWS' regions, and several threads would read them several times.
                 regions.check_region(scope.region)
                 session = self._session(scope)
                 config = _POLLING if service == "sqs" else _CONFIG
-                found = session.client(service, region_name=scope.region, config=config)  # type: ignore[call-overload]
-                direct.shorten(found)
+                client = session.client(service, region_name=scope.region, config=config)  # type: ignore[call-overload]
+                direct.shorten(client)
                 if self._watch is not None:
-                    self._watch(found, scope)
-                self._clients[service, scope] = found
-            return found
+                    self._watch(client, scope)
+                self._clients[service, scope] = client
+            return client
 
     def _session(self, scope: models.AccountRegion) -> boto3.Session:
         if self._own is None:

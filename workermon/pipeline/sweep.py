@@ -79,9 +79,9 @@ class Sweep:
     def _not_enqueued(self, identifiers: Sequence[str]) -> list[str]:
         return [identifier for identifier in identifiers if identifier not in self._enqueued]
 
-    def _overdue(self, now: float, at: float, heard: dict[str, float]) -> list[str]:
+    def _overdue(self, now: float, at: float, received: dict[str, float]) -> list[str]:
         """Look over a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
-        records = [record.as_of(now) for record in self._share_of_fleet(at, heard)]
+        records = [record.as_of(now) for record in self._share_of_fleet(at, received)]
         self._intervals.update((record.worker.id, record.worker.interval) for record in records)
         return [
             record.worker.id
@@ -91,22 +91,26 @@ class Sweep:
             > OVERDUE * record.worker.interval
         ]
 
-    def _share_of_fleet(self, at: float, heard: dict[str, float]) -> Sequence[ports.Record]:
+    def _share_of_fleet(self, at: float, received: dict[str, float]) -> Sequence[ports.Record]:
         worker_ids = list(itertools.islice(self._fleet, self._share))
         if len(worker_ids) < self._share or not self._share:
-            self._start_round(heard)
+            self._start_round(received)
         # A worker whose event has just come was enqueued for it. Only the others are read, so a healthy fleet costs
         # next to nothing.
-        return list(self._workers.get([one for one in worker_ids if self._is_silent(one, at, heard)]).values())
+        return list(
+            self._workers.get(
+                [worker_id for worker_id in worker_ids if self._is_silent(worker_id, at, received)]
+            ).values()
+        )
 
-    def _start_round(self, heard: dict[str, float]) -> None:
+    def _start_round(self, received: dict[str, float]) -> None:
         fleet = self._workers.ids()
         self._fleet = iter(fleet)
         self._share = max(MIN_SHARE, int(len(fleet) * INTERVAL / ROUND) + 1)
-        for known in (heard, self._intervals):
+        for known in (received, self._intervals):
             for gone in known.keys() - set(fleet):
                 del known[gone]
 
-    def _is_silent(self, worker_id: str, at: float, heard: Mapping[str, float]) -> bool:
+    def _is_silent(self, worker_id: str, at: float, received: Mapping[str, float]) -> bool:
         patience = OVERDUE * self._intervals.get(worker_id, 0)
-        return at - heard.get(worker_id, -math.inf) > patience
+        return at - received.get(worker_id, -math.inf) > patience

@@ -116,8 +116,8 @@ class MemoryAlerts:
                 for number, _, entry in of_alert
                 if since <= entry.at <= until
             ]
-            found = sorted(entries, key=lambda each: each[:2], reverse=True)
-            yield from [ports.Recorded(number, self._joined(entry)) for _, number, entry in found]
+            ordered = sorted(entries, key=lambda each: each[:2], reverse=True)
+            yield from [ports.Recorded(number, self._joined(entry)) for _, number, entry in ordered]
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
         """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
@@ -133,7 +133,7 @@ class MemoryAlerts:
         if recorded.notification is None:
             return recorded
         attempts = self._store.attempts.get(f"{recorded.subject}/{recorded.rule}", ())
-        tried = tuple(one for one in attempts if one.notification_id == recorded.notification.id)
+        tried = tuple(attempt for attempt in attempts if attempt.notification_id == recorded.notification.id)
         return recorded.model_copy(update={"attempts": tried})
 
     def _basis(self, subject: models.SubjectKey, record: Stored) -> ports.Basis[Stored]:
@@ -191,11 +191,11 @@ class MemoryAlerts:
     def _update_member(self, change: ports.MembershipChange, at: float) -> None:
         """Keep what a worker says to its group, or forget it."""
         group = self._store.groups.setdefault(change.group, memory.StoredGroup())
-        said = group.members.setdefault(change.rule, {})
+        levels = group.members.setdefault(change.rule, {})
         if change.member is None:
-            said.pop(change.worker_id, None)
+            levels.pop(change.worker_id, None)
             return
-        said[change.worker_id] = change.member
+        levels[change.worker_id] = change.member
         group.sequence += 1
         if change.changed_from is not None:
             group.changed_from = min(change.changed_from, group.changed_from or change.changed_from)

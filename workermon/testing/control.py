@@ -90,8 +90,8 @@ class MemoryPulse:
     def judges(self, at: float) -> None:
         """Note that somebody evaluates, whom the listener need not have woken."""
         with self._lock:
-            heard = self._marks.get("listener")
-            if heard is not None and at - heard > ports.BREAK:
+            received = self._marks.get("listener")
+            if received is not None and at - received > ports.BREAK:
                 self._since = at
 
     def marks(self) -> dict[str, float]:

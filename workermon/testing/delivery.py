@@ -164,7 +164,7 @@ class MemoryOutbox:
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return queues that were tried in vain for long, the oldest first."""
-        found = []
+        queues = []
         with self._store.lock:
             for (alert_id, channel), queue in self._store.queues.items():
                 tried = [
@@ -173,8 +173,8 @@ class MemoryOutbox:
                     if one.channel == channel and one.notification_id == queue.waiting[0].id
                 ]
                 if tried and tried[-1].error is not None and tried[0].at <= before:
-                    found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
-        return sorted(found, key=lambda one: one.since)[:limit]
+                    queues.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+        return sorted(queues, key=lambda one: one.since)[:limit]
 
     def _free(self, queue: memory.NotificationQueue, now: float, age: float = 0.0) -> bool:
         may = queue.retry_at <= now - age or models.leads(queue.retry_at - queue.wait, now)

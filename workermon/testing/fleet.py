@@ -139,7 +139,7 @@ class MemorySchedule:
 
     def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
         """Return when each is next due."""
-        return {one: self.entries[one][1] for one in worker_ids if one in self.entries}
+        return {worker_id: self.entries[worker_id][1] for worker_id in worker_ids if worker_id in self.entries}
 
     def ids(self) -> set[str]:
         """Return who has an entry, sound or broken."""
