@@ -55,7 +55,7 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
     return str(tmp_path / "old.toml"), str(tmp_path / "new.toml"), str(tmp_path / "cpu.csv")
 
 
-def run(*arguments: str) -> str:
+def reviewed(*arguments: str) -> str:
     """Return what ``rules review`` printed."""
     done = CliRunner().invoke(cli.cli, ["rules", "review", *arguments])
     assert done.exit_code == 0, done.output
@@ -65,7 +65,7 @@ def run(*arguments: str) -> str:
 def test_counts(files: tuple[str, str, str]) -> None:
     """Episodes, notified alerts, channels and what is gone are those of both files over the same trace."""
     old, new, trace = files
-    found: dict[str, Any] = json.loads(run(old, new, "--csv", trace, "--json"))
+    found: dict[str, Any] = json.loads(reviewed(old, new, "--csv", trace, "--json"))
     high, idle = found["rules"]
     assert (high["rule"], high["change"], idle["rule"], idle["change"]) == ("cpu-high", "changed", "idle", "added")
     assert high["fired"] == {"before": 3, "after": 2}
@@ -86,11 +86,11 @@ def test_counts(files: tuple[str, str, str]) -> None:
 def test_text_and_markdown(files: tuple[str, str, str]) -> None:
     """A terminal gets a table and what is different; a comment gets Markdown in which no name becomes markup."""
     old, new, trace = files
-    text = run(old, new, "--csv", trace)
+    text = reviewed(old, new, "--csv", trace)
     assert "cpu-high  changed  3 → 2" in text
     assert "would no longer fire critical from 2023-11-14T22:01:00Z until 2023-11-14T22:02:00Z" in text
     assert "channel ops: notified of 2 → 1 alerts" in text
-    lines = run(old, new, "--csv", trace, "--markdown").splitlines()
+    lines = reviewed(old, new, "--csv", trace, "--markdown").splitlines()
     assert lines[0].startswith("### Rules: ")
     assert "| Rule | Change | Fired | Notified | Fired for |" in lines
     assert "- channel ops: notified of 2 → 1 alerts" in lines
@@ -100,7 +100,7 @@ def test_text_and_markdown(files: tuple[str, str, str]) -> None:
 def test_since(files: tuple[str, str, str]) -> None:
     """Episodes that began before are left out of both."""
     old, new, trace = files
-    found = json.loads(run(old, new, "--csv", trace, "--since", "8m", "--json"))
+    found = json.loads(reviewed(old, new, "--csv", trace, "--since", "8m", "--json"))
     assert found["rules"][0]["fired"] == {"before": 1, "after": 1}
 
 
@@ -191,3 +191,18 @@ def test_groups_and_outliers_are_compared_over_the_ledger(silent_log: None, tmp_
     assert (by_rule["pool-hot"]["recorded"], by_rule["pool-hot"]["fired"]) == (True, {"before": 1, "after": 0})
     assert [each["worker"] for each in by_rule["pool-hot"]["vanished"]] == ["group:pool=a"]
     assert by_rule["odd"]["fired"]["before"] > by_rule["odd"]["fired"]["after"] == 0
+
+
+def test_cloudwatch_s_history_is_not_asked_for_groups(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Rules that several workers decide are named, and refused where there is nothing else to replay."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(GROUPS, "utf-8")
+    refused = run("rules", "backtest", str(file), "--cloudwatch", "--yes")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "error: --cloudwatch: several workers decide pool-hot and odd, and it is asked worker by worker;"
+        " leave it out: the ledger has whole groups\n"
+    )
+    file.write_text(GROUPS + OLD, "utf-8")
+    shown = run("rules", "backtest", str(file), "--cloudwatch", "--yes")
+    assert "warning: rule odd: several workers decide it, so it is left out; replay it from the ledger" in shown.stderr

@@ -298,6 +298,7 @@ def _on_cloudwatch(
     if metric is not None and not rules:
         known = [each for rule in backtest.over_metrics(made) for each in backtest.needed_metrics(rule, made)]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
+    _without_groups(made, metric, rules)
     records, stranger = _chosen_workers(own, worker, region)
     if stranger:
         # It has no labels, so rules cannot ask for any.
@@ -315,6 +316,18 @@ def _on_cloudwatch(
     for text in absent:
         output.warn(text)
     return replays
+
+
+def _without_groups(made: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
+    """Warn of rules that several workers decide; refuse to replay nothing else."""
+    from workermon.views import backtest
+
+    left_out = [rule.name for rule in backtest.over_metrics(made, metric, groups=True) if rule not in replayed]
+    if left_out and not replayed:
+        why = f"several workers decide {' and '.join(left_out)}, and it is asked worker by worker"
+        raise errors.InvalidInput("--cloudwatch", why, "leave it out: the ledger has whole groups")
+    for name in left_out:
+        output.warn(f"rule {name}: several workers decide it, so it is left out; replay it from the ledger")
 
 
 def _chosen_workers(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
