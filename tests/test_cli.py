@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.support import stages
+from tests.support import grouping, stages
 from tests.support.commands import REGION, A, B, C, Session, fires, one_line
 from workermon import cli, errors, models, ports, settings, testing
 from workermon.local import up as local_up
@@ -686,6 +686,31 @@ def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
     """The error names the group as it was given, with and without a rule."""
     for group in (["group:team=nope"], ["group:team=nope", "pool-hot"]):
         assert one_line(run("why", *group), 3).startswith("error: group team=nope: no worker")
+
+
+def test_why_of_a_group() -> None:
+    """Its lines say who holds the condition, up to when it was evaluated, and to whom it escalates when."""
+    pools = grouping.Pools(grouping.rule(escalate=(models.EscalationStep(after=900, notify=("pager",)),)))
+    for number in range(3):
+        pools.add(number)
+    pools.slot(grouping.T0, dict.fromkeys(range(3), 20.0))
+    pools.slot(grouping.T0 + grouping.MINUTE, {0: 95, 1: 95, 2: 20})
+    container: Any = pools
+    session = Session(settings.Settings(_env_file=None), container)
+    done = CliRunner().invoke(cli.cli, ["why", "group:pool=a", "pool-hot"], obj=session)
+    assert done.exit_code == 0, done.output
+    head, _, firing, asked, *lines = done.stdout.splitlines()
+    assert head == "group pool=a: 3 workers are known"
+    assert firing == "pool-hot: critical since 2023-11-14T22:01:00Z; notified"
+    assert asked.startswith("  rule     cpu_utilization over pool, count 2 of 3, above critical 90 %")
+    assert lines == [
+        "  now      2 of 3 workers are at critical, critical fires at 2",
+        "  escalate at 2023-11-14T22:17:00Z to pager: pending",
+        "  members  web-0, web-1",
+        "  judged   up to 2023-11-14T22:01:59Z, when every member that counts was known",
+        "  2023-11-14T22:01:00Z ok → critical: 2 of 3 workers: web-0, web-1; critical fires at 2",
+        "    no attempt to deliver it yet",
+    ]
 
 
 def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:

@@ -310,9 +310,18 @@ def test_the_alert_of_a_group_escalates() -> None:
         pools.add(number)
     pools.slot(T0 + MINUTE, dict.fromkeys(range(3), 20.0))
     pools.slot(T0 + 2 * MINUTE, {0: 95, 1: 95, 2: 20})
+
+    def state() -> str:
+        """Return what ``why`` says of the only step."""
+        [explained] = pools.get(views.ExplainGroups).why("group:pool=a").rules
+        [step] = explained.escalation
+        return step.state
+
+    assert state() == "pending"
     pools.clock.advance(901)
     assert pools.outbox.due_escalations(pools.clock(), 10) == ["group:pool=a/pool-hot"]
     pools.evaluate("group:pool=a")
+    assert state() == "done"
     [alert] = pools.alerts.open()
     assert alert.escalated_to == ("pager",)
     assert alert.last is not None

@@ -129,6 +129,30 @@ class WorkerExplanation(Document):
 # --- the view ----------------------------------------------------------------------------------------------------
 
 
+def escalation_states(
+    rule: models.Rule, alert: models.Alert, alert_id: str, acknowledgements: ports.Silences
+) -> tuple[EscalationState, ...]:
+    """Return how each step of a rule's escalation stands; what was notified is in the history."""
+    seen = acknowledgements.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
+    acknowledged = seen is not None and seen.since == alert.since
+    steps = []
+    for place, step in enumerate(rule.escalate):
+        state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
+        at = None
+        if place < alert.escalated:
+            state = "done"
+        elif not alert.open:
+            state = "idle"
+        elif acknowledged:
+            state = "acknowledged"
+        elif place == alert.escalated and alert.escalates_at is not None:
+            state, at = "pending", alert.escalates_at
+        else:
+            state = "waiting"
+        steps.append(EscalationState(after=step.after, notify=step.notify, state=state, at=at))
+    return tuple(steps)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Explains the rules of a worker."""
@@ -253,31 +277,9 @@ class Explanation:
             warmup=rule.warmup,
             warming_until=warming_until,
             doubts=doubts,
-            escalation=self._escalation(rule, alert, record.worker.id),
+            escalation=escalation_states(rule, alert, f"{record.worker.id}/{rule.name}", self.silences),
             **models.annotations_of(rule),
         )
-
-    def _escalation(self, rule: models.Rule, alert: models.Alert, subject_id: str) -> tuple[EscalationState, ...]:
-        """Return how each step of a rule's escalation stands; what was notified is in the history."""
-        alert_id = f"{subject_id}/{rule.name}"
-        seen = self.silences.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
-        acknowledged = seen is not None and seen.since == alert.since
-        steps = []
-        for place, step in enumerate(rule.escalate):
-            state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
-            at = None
-            if place < alert.escalated:
-                state = "done"
-            elif not alert.open:
-                state = "idle"
-            elif acknowledged:
-                state = "acknowledged"
-            elif place == alert.escalated and alert.escalates_at is not None:
-                state, at = "pending", alert.escalates_at
-            else:
-                state = "waiting"
-            steps.append(EscalationState(after=step.after, notify=step.notify, state=state, at=at))
-        return tuple(steps)
 
     def _explanation(
         self,

@@ -10,7 +10,7 @@ from workermon.alerts import silences, subject
 from workermon.rules import group_fold
 from workermon.rules.group import Group
 from workermon.views.document import Document
-from workermon.views.explain import HISTORY, RuleExplanation, flapping_state, latched
+from workermon.views.explain import HISTORY, RuleExplanation, escalation_states, flapping_state, latched
 from workermon.views.transitions import active, turns
 
 
@@ -110,6 +110,7 @@ class ExplainGroups:
             flapping=flapping_state(rule, alert, alert.rule_state.cursor),
             silences=active(in_force, about, rule.name, at),
             history=turns(self.alerts.history(about.alert_id(rule.name), HISTORY)),
+            escalation=escalation_states(rule, alert, about.alert_id(rule.name), self.silences),
             **models.annotations_of(rule),
         )
 
