@@ -254,6 +254,12 @@ def over_a_group(stage: Stage) -> None:
     stage.check()
 
 
+def _newest(stage: Stage, worker_id: str) -> float:
+    """Return the newest CPU value of a worker; 0 if there is none."""
+    latest = stage.workers.get([worker_id])[worker_id].condition.latest.get("cpu_utilization")
+    return 0.0 if latest is None else latest.value
+
+
 def by_halves(stage: Stage) -> None:
     """Die when a group is written of which half is known for seconds more than the rest: it waits for all of them."""
     stage.key = "group:pool=a/pool-hot"
@@ -267,6 +273,7 @@ def by_halves(stage: Stage) -> None:
     stage.dies("run")
     with stage.running():
         stage.load(97.0, soon)
+        stage.wait(lambda: _newest(stage, soon) > 90, "what is collected of the half")
         stage.let_pass(13.0)
         assert not stage.pager.of(stage.key), "it pages by the half that is known"
         stage.load(97.0, later)

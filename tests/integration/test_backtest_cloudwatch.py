@@ -146,7 +146,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     assert done.stderr.splitlines()[-1] == (
         "error: --cloudwatch: that costs money, and nobody can confirm it here; add --yes"
     )
-    monkeypatch.setattr("workermon.cli.rules._asks", lambda: True)
+    monkeypatch.setattr("workermon.cli.rules._is_interactive", lambda: True)
     session = command_line.Session(house.own, house.container)
     command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
     done = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
