@@ -99,8 +99,10 @@ class _Calm:
         """Have Kombu's timers run, but one of them less often."""
         super().register_with_event_loop(connection, loop)  # type: ignore[misc]
         cycle: Any = self.cycle  # type: ignore[attr-defined]
-        cycle._binding_expiry_tref.cancel()
-        cycle._binding_expiry_tref = loop.call_repeatedly(self.BINDINGS_EVERY, cycle.maybe_refresh_binding_expiry)
+        timer = getattr(cycle, "_binding_expiry_tref", None)  # its own; a version without it has nothing to slow down
+        if timer is not None:
+            timer.cancel()
+            cycle._binding_expiry_tref = loop.call_repeatedly(self.BINDINGS_EVERY, cycle.maybe_refresh_binding_expiry)
 
 
 class Transport(_Calm, kombu_redis.Transport):
