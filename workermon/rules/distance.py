@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import slots
+from workermon.rules import slots, wording
 
 Side = Literal["above", "below", "both"]
 
@@ -28,6 +28,22 @@ class Options(models.Frozen):
     clear: float | None = None
     recover: models.Count = models.Count(m=2, n=2)
     missing: Literal["breach", "ok", "keep"] = "keep"
+
+    @property
+    def side_in_words(self) -> str:
+        """Return on which side a distance counts."""
+        return "above or below" if self.side == "both" else self.side
+
+    def described(self, severity: models.Severity, measure: str) -> tuple[str, ...]:
+        """Return what is asked beside ``beyond``, in words; ``measure`` is what distances are counted in."""
+        clear = () if self.clear is None else (f"clear {self.clear:g} {measure}",)
+        return (
+            *clear,
+            f"breach {self.breach}" if self.lasts is None else f"for {wording.duration(self.lasts)}",
+            f"recover {self.recover}",
+            f"missing {self.missing}",
+            f"severity {severity}",
+        )
 
     def compared(self, distance: float) -> float:
         """Return a distance as the threshold compares it: 0 or less on the side that does not count."""

@@ -210,24 +210,15 @@ class Outlier(over_slots.OverSlots[Options]):
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return the value and the median of the group at that time."""
-        subject = self.subject(rule)
-        if transition.value is None:
-            return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
-        count = wording.for_count(transition, "datapoints") if transition.after is not None else ""
-        return f"{subject} {transition.reason}{count}"
+        return wording.by_reason(self.subject(rule), transition)
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return group, distance, side and counts in words."""
         options = self.options(rule)
-        clear = () if options.clear is None else (f"clear {options.clear:g} scaled MADs",)
-        side = "above or below" if options.side == "both" else options.side
+        side = options.side_in_words
         return (
             f"more than {options.beyond:g} scaled MADs {side} the median of the workers with the same {options.by}",
-            *clear,
-            f"breach {options.breach}" if options.lasts is None else f"for {wording.duration(options.lasts)}",
-            f"recover {options.recover}",
-            f"missing {options.missing}",
-            f"severity {rule.severity}",
+            *options.described(rule.severity, "scaled MADs"),
         )
 
     def explain(

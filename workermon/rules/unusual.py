@@ -216,24 +216,15 @@ class Unusual(over_slots.OverSlots[Options]):
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return the value beside what is usual at that time."""
-        subject = self.subject(rule)
-        if transition.value is None:
-            return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
-        count = wording.for_count(transition, "datapoints") if transition.after is not None else ""
-        return f"{subject} {transition.reason}{count}"
+        return wording.by_reason(self.subject(rule), transition)
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return distance, season, side and counts in words."""
         options = self.options(rule)
-        clear = () if options.clear is None else (f"clear {options.clear:g} spreads",)
-        side = "above or below" if options.side == "both" else options.side
+        side = options.side_in_words
         return (
             f"more than {options.beyond:g} spreads {side} what is usual at the same time of the {options.season}",
-            *clear,
-            f"breach {options.breach}" if options.lasts is None else f"for {wording.duration(options.lasts)}",
-            f"recover {options.recover}",
-            f"missing {options.missing}",
-            f"severity {rule.severity}",
+            *options.described(rule.severity, "spreads"),
         )
 
     def explain(

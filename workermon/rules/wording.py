@@ -124,6 +124,14 @@ def lasting(seconds: int, period: int) -> str:
     return f"for {duration(seconds)}: {number} of {number} slots of {period} s"
 
 
+def by_reason(subject: str, transition: models.Transition) -> str:
+    """Write what a transition says of a subject if its reason has the value in it."""
+    if transition.value is None:
+        return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
+    count = for_count(transition, "datapoints") if transition.after is not None else ""
+    return f"{subject} {transition.reason}{count}"
+
+
 def fires_at(severity: models.Severity, needed: object, lasts: int | None = None, period: int = 0) -> str:
     """Write what it takes for a severity to fire; ``lasts`` and ``period`` in seconds, of a rule with ``for``.
 
