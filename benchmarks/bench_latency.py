@@ -28,20 +28,6 @@ SETTLE = int(os.environ.get("BENCH_SETTLE", "12"))
 CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
 #: Seconds after the end of its period that the endpoint has a datapoint.
 DELAY = 5
-FILE = """
-[[rules]]
-name = "cpu-high"
-metric = "cpu_utilization"
-above = {{ critical = 90 }}
-breach = "1 of 1"
-recover = "1 of 1"
-notify = ["ops"]
-
-[channels.ops]
-type = "webhook"
-url = "http://127.0.0.1:{port}/"
-allow_private = true
-"""
 
 
 class Page(NamedTuple):
@@ -88,7 +74,7 @@ def measured(number: int, where: Path) -> tuple[list[Page], int]:
         stack.callback(receiver.shutdown)
         env = house.environment(where, server.url, aws.url)
         file = where / "workermon.toml"
-        file.write_text(FILE.format(port=receiver.server_port))
+        file.write_text(house.NOTIFIED.format(port=receiver.server_port))
         apply = [sys.executable, "-m", "workermon", "apply", str(file)]
         subprocess.run(apply, env=env, check=True, cwd=house.ROOT, stdout=subprocess.DEVNULL)
         subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)

@@ -42,20 +42,6 @@ PATIENCE = 60
 #: The flood comes from a process of its own, and counts what it was answered.
 SPAWN = multiprocessing.get_context("spawn")
 ANSWERS: Any = SPAWN.Value("i", 0, lock=False)
-FILE = """
-[[rules]]
-name = "cpu-high"
-metric = "cpu_utilization"
-above = {{ critical = 90 }}
-breach = "1 of 1"
-recover = "1 of 1"
-notify = ["ops"]
-
-[channels.ops]
-type = "webhook"
-url = "http://127.0.0.1:{port}/"
-allow_private = true
-"""
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -210,7 +196,7 @@ def main() -> None:
         stack.callback(receiver.shutdown)
         env = house.environment(where, server.url, "http://127.0.0.1:9")
         file = where / "workermon.toml"
-        file.write_text(FILE.format(port=receiver.server_port))
+        file.write_text(house.NOTIFIED.format(port=receiver.server_port))
         apply = [sys.executable, "-m", "workermon", "apply", str(file)]
         subprocess.run(apply, env=env, check=True, cwd=house.ROOT, capture_output=True)
         members = house.fleet(WORKERS, time.time())

@@ -35,6 +35,21 @@ T = TypeVar("T")
 FULL = bool(os.environ.get("BENCH_FULL"))
 #: Seconds between two collections of a worker, and the period of its metrics.
 INTERVAL = 60
+#: A config file whose rule fires at the first datapoint above 90 %, and notifies a receiver at ``port``.
+NOTIFIED = """
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+breach = "1 of 1"
+recover = "1 of 1"
+notify = ["ops"]
+
+[channels.ops]
+type = "webhook"
+url = "http://127.0.0.1:{port}/"
+allow_private = true
+"""
 #: Seconds by which the endpoint of the benchmarks answers.
 LATENCY = 0.1
 
