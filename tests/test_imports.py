@@ -117,11 +117,6 @@ TECHNOLOGY = {
     "rich": ("cli",),
 }
 
-#: Test modules that other test modules import, still to go: a list that only gets shorter.
-REMAINING_TESTS: set[str] = {
-    "test_own_metric: test_account_trouble",
-}
-
 
 def modules() -> list[tuple[str, Path]]:
     """Return every module's name below the package (``on_redis.keys``) with its file."""
@@ -222,7 +217,7 @@ def test_no_test_module_imports_another() -> None:
             shared = next((part for part in parts if part == "conftest" or part.startswith("test_")), None)
             if parts[0] == "tests" and shared and path.stem != shared:
                 found.add(f"{path.stem}: {shared}")
-    assert found == REMAINING_TESTS
+    assert found == set()
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])

@@ -2,89 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from tests.support import stages
-from tests.support.aws import use_aws
-from workermon import collect, health, models, ports, runtime, settings, testing
-from workermon.local.endpoint import Endpoint
-from workermon.local.simulation import Simulation
+from tests.integration.aws_house import REGIONS, House
+from workermon import models, ports
 from workermon.on_aws import session
 
 pytestmark = pytest.mark.integration
-
-REGIONS = ("us-east-1", "eu-west-1")
-
-
-class House:
-    """An installation in this process, on a clock of the test's, and the AWS that it asks."""
-
-    def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = testing.ManualClock(time.time() // 3600 * 3600 + 7 * 3600)
-        self.simulation = Simulation(self.clock, 8, regions=REGIONS)
-        self.endpoint = Endpoint(self.simulation)
-        self.endpoint.start()
-        use_aws(monkeypatch, self.endpoint.url)
-        # Waiting between retries is botocore's own business.
-        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
-        self.container = runtime.open(
-            settings.Settings(redis_url=SecretStr(redis_url)),
-            overrides={
-                ports.Clock: self.clock,
-                ports.Schedule: testing.MemorySchedule(),
-                ports.Dispatcher: testing.MemoryDispatcher(),
-                ports.Nodes: testing.MemoryNodes(["here"]),
-            },
-        )
-        fleet = [
-            models.Worker(id=one.id, name=one.name, region=one.region, added_at=self.clock(), incarnation=one.id,
-                          detailed=True)
-            for one in self.simulation.machines.values()
-        ]  # fmt: skip
-        self.ids = [worker.id for worker in fleet]
-        self.get(ports.Workers).add(fleet)
-        self.told: list[str] = []
-        self.marked = self.clock() - 600
-
-    def get(self, port: Any) -> Any:
-        """Return a port."""
-        return self.container.get(port)
-
-    def collect(self) -> Any:
-        """Collect everybody as somebody who asks for it does."""
-        return self.container.get(collect.Collection).collect(self.ids, again=True)
-
-    def minute(self) -> None:
-        """Let a minute go by, with a collection and the judgements of it."""
-        self.clock.advance(60)
-        self.collect()
-        pulse = self.get(ports.Pulse)
-        while self.marked < self.clock():
-            self.marked = min(self.marked + 10, self.clock())
-            pulse.mark("listener", self.marked)
-            pulse.mark("collect", self.marked)
-        for _ in range(2):
-            self.told += stages.evaluated(
-                self.ids, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
-                configurations=self.get(ports.Configurations), pulse=pulse, now=self.clock,
-            )  # fmt: skip
-            self.clock.advance(1)
-
-    def status(self) -> health.Status:
-        """Look at every part."""
-        found: health.Status = self.get(health.StatusCheck).status()
-        return found
-
-    def close(self) -> None:
-        """End it."""
-        self.container.close()
-        self.endpoint.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_account_trouble import House
+from tests.integration.aws_house import House
 from workermon import config, models, ports, testing
 
 pytestmark = pytest.mark.integration
