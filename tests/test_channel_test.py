@@ -10,7 +10,6 @@ from tests.support.delivering import Receiver, Site
 from workermon import errors, models, notify, ports, testing
 from workermon.models import Channel
 from workermon.notify import channel_test
-from workermon.notify.channels import CHANNEL_TYPES
 
 
 class Node(testing.MemoryDispatcher):
@@ -18,26 +17,19 @@ class Node(testing.MemoryDispatcher):
 
     def __init__(self, site: Site, notifiers: Mapping[str, ports.Notifier]) -> None:
         super().__init__()
-        self._delivery, self._site = site.delivery, site
-        self._delivery.notifiers = notifiers
+        site.notifiers = notifiers
+        self._delivery = site.get(notify.Delivery)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         self._delivery.deliver(alert_ids)
 
 
-def trial(
-    site: Site, notifiers: Mapping[str, ports.Notifier], node: ports.Dispatcher | None = None
-) -> notify.ChannelTest:
-    """Return what tries the channels of a site; with a node that runs, if one is given."""
-    return notify.ChannelTest(
-        configurations=site.configurations,
-        channel_types=CHANNEL_TYPES,
-        notifiers=notifiers,
-        outbox=site.outbox,
-        dispatcher=node or testing.MemoryDispatcher(),
-        nodes=testing.MemoryNodes(["one@node"] if node else []),
-        now=site.clock,
-    )
+def trial(site: Site, notifiers: Mapping[str, ports.Notifier], *nodes: testing.MemoryDispatcher) -> notify.ChannelTest:
+    """Return what tries the channels of a site; with the node that runs, if there is one."""
+    site.notifiers = notifiers
+    for node in nodes:
+        site.dispatcher, site.nodes.names = node, ["one@node"]
+    return site.get(notify.ChannelTest)
 
 
 @pytest.mark.parametrize("by_node", [True, False])
@@ -72,7 +64,7 @@ def test_a_channel_is_tried(kind: str, statuses: list[str], by_node: bool) -> No
 def test_a_node_that_cannot_send_says_why() -> None:
     """What the node lacks is reported, although this process could send; it is not tried again."""
     site = Site()
-    site.delivery.outbox = testing.MemoryOutbox(site.store, host="build-7")
+    site.outbox = testing.MemoryOutbox(site.store, host="build-7")
     unset = errors.InvalidInput("secret OPS_SECRET", "it is not set", "set it")
     node = Node(site, {"webhook": Receiver(unset, unset)})
     with pytest.raises(errors.DeliveryFailed) as raised:
@@ -81,7 +73,7 @@ def test_a_node_that_cannot_send_says_why() -> None:
         "channel ops: the node on build-7 could not send to it: secret OPS_SECRET: it is not set; set it"
     )
     assert site.outbox.backlog() == 0
-    assert list(site.delivery.failures.load()) == ["ops"]
+    assert list(site.failures.load()) == ["ops"]
     for todo, shown in (("it is tried again; see its log", "see its log"), ("it is tried again", "mend that")):
         node = Node(site, {"webhook": Receiver(errors.DeliveryFailed("channel ops", "it answered 500", todo))})
         with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {shown}"):
@@ -106,7 +98,7 @@ def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
         Receiver(errors.DeliveryRefused("channel ops", "it refuses this (400)", "see its log", 1)),
     )
     site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
     trial(site, {}, Node(site, {"webhook": receiver})).send("ops")
     assert site.alerts.open() == []

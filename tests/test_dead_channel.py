@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.delivering import ALERT, NOW, Site, refusal
-from workermon import errors, models, testing
+from workermon import errors, models, notify, ports, testing
+from workermon.notify import channel_health
 from workermon.rules import threshold
 
 RULE = threshold.KIND.rule(
@@ -47,8 +48,8 @@ def live(made: Site, desk: Desk, seconds: float, step: float = 10) -> None:
     for _ in range(int(seconds / step)):
         made.clock.advance(step)
         made.deliver_due(desk)
-        if overdue := made.delivery.overdue():
-            made.deliver(desk, *overdue)
+        if overdue := made.get(notify.ChannelWatch).overdue():
+            made.deliver_to(desk, *overdue)
         made.deliver_due(desk)
 
 
@@ -91,7 +92,7 @@ def test_a_channel_that_accepts_something_is_alive() -> None:
     for _ in range(10):
         made.tell("disk-high")
         desk.why = None
-        made.deliver(desk, f"{ALERT.partition('/')[0]}/disk-high")
+        made.deliver_to(desk, f"{ALERT.partition('/')[0]}/disk-high")
         desk.why = refusal()
         live(made, desk, 60)
     assert desk.chat() == []
@@ -119,7 +120,7 @@ def test_a_channel_that_is_removed_is_forgotten() -> None:
     without = {"chat": had.channels["chat"]}
     assert made.configurations.save(had.model_copy(update={"revision": 2, "channels": without}))
     live(made, desk, 400)
-    assert (made.delivery.failures.load(), made.outbox.backlog()) == ({}, 0)
+    assert (made.failures.load(), made.outbox.backlog()) == ({}, 0)
     assert made.configurations.save(had.model_copy(update={"revision": 3}))
     made.tell()
     made.deliver_due(desk)
@@ -127,20 +128,24 @@ def test_a_channel_that_is_removed_is_forgotten() -> None:
     assert desk.chat() == []
 
 
-def test_what_it_accepts_while_the_alert_fires_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+class Overtaken(testing.MemoryAlerts):
+    """The alerts of a site, whose channel ``ops`` accepts something just before each commit."""
+
+    def __init__(self, made: Site) -> None:
+        super().__init__(made.store)
+        self.health = made.get(channel_health.ChannelHealth)
+
+    def commit(self, verdict: ports.Verdict) -> bool:
+        self.health.accepted("ops")
+        return super().commit(verdict)
+
+
+def test_what_it_accepts_while_the_alert_fires_ends_it() -> None:
     """A channel that accepts something between the look at it and the alert leaves no alert behind."""
     made, desk = site(), Desk(refusal())
     made.tell()
     made.deliver_due(desk)
     made.clock.advance(301)
-    commit = made.alerts.commit
-
-    def accepted_first(verdict: object) -> bool:
-        monkeypatch.setattr(made.delivery, "alerts", made.alerts)
-        made.delivery.stage().channel_health.accepted("ops")
-        return commit(verdict)  # type: ignore[arg-type]
-
-    made.delivery.alerts = testing.MemoryAlerts(made.store)
-    monkeypatch.setattr(made.delivery.alerts, "commit", accepted_first)
-    made.delivery.stage().channel_health.review("ops")
+    made.alerts = Overtaken(made)
+    made.get(channel_health.ChannelHealth).review("ops")
     assert made.alerts.open() == []

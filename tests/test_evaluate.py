@@ -9,7 +9,7 @@ import pytest
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.repositories import Repository
 from tests.support.rules import changed
-from workermon import models, ports, testing
+from workermon import models, ports
 from workermon.alerts import lifecycle
 from workermon.models import Count, Levels, Series
 from workermon.rules import threshold
@@ -485,10 +485,7 @@ def test_on_every_store(repository: Repository) -> None:
         def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
             got.extend((each.status, each.version) for each in notifications)
 
-    delivery = testing.MemoryDelivery(
-        testing.MemoryStore(), repository.configurations, {"webhook": Receiver()}, site.clock
-    )
-    delivery.outbox = repository.outbox
-    delivery.deliver([f"{ID}/cpu-high"])
+    site.outbox, site.notifiers = repository.outbox, {"webhook": Receiver()}
+    site.deliver(f"{ID}/cpu-high")
     assert got == [("firing", 1), ("firing", 2), ("resolved", 3)]
     assert repository.outbox.backlog() == 0

@@ -9,7 +9,7 @@ import pytest
 from tests.support import stages
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.rules import changed
-from workermon import errors, models, testing, views
+from workermon import errors, models, views
 
 
 def why(site: Any, metric: str = "cpu_utilization") -> Any:
@@ -153,7 +153,8 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None
     site.silences.remove(["s1"])
     site.samples.mark_pending([ID], site.clock())
     [alert] = site.evaluate()
-    testing.MemoryDelivery(site.store, site.configurations, {"log": Broken(refusals=0)}, site.clock).deliver([alert])
+    site.notifiers = {"log": Broken(refusals=0)}
+    site.deliver(alert)
     [rule] = why(site)["rules"]
     assert (rule["notified"], rule["silenced_by"]) == ("critical", None)
     assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
@@ -205,15 +206,12 @@ def test_each_attempt_to_deliver_is_shown() -> None:
     site.change(channels={"ops": models.Channel(name="ops", type="webhook")})
     site.collected(T0 + 300, points([95, 96, 97]))
     [alert] = site.evaluate()
-    delivery = testing.MemoryDelivery(site.store, site.configurations, {"webhook": Broken()}, site.clock)
+    site.notifiers = {"webhook": Broken()}
     for _ in range(2):
-        delivery.deliver([alert])
+        site.deliver(alert)
         site.clock.now += 3600
     [turn] = why(site)["rules"][0]["history"]
     assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
     assert "it said 500" in turn["deliveries"][0]["error"]
-    alert_view = views.AlertView(
-        alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
-    )
-    [shown] = alert_view.list(views.AlertFilter(state="all")).alerts
+    [shown] = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
     assert [attempt.error is None for attempt in shown.deliveries] == [False, True]  # type: ignore[union-attr]

@@ -22,10 +22,10 @@ def test_all_of_a_queue_in_order() -> None:
     site, receiver = Site(), Receiver()
     for _ in range(5):
         site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert [version for _, _, version in receiver.got] == [1, 2, 3, 4, 5]
     assert site.outbox.backlog() == 0
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert receiver.calls == 5
 
 
@@ -35,7 +35,7 @@ def test_failure_keeps_the_order() -> None:
     site.tell()
     site.tell()
     for _ in range(3):
-        site.deliver(receiver)
+        site.deliver_to(receiver)
         site.clock.advance(400)
     assert [version for _, _, version in receiver.got] == [1, 2]
     assert receiver.calls == 4
@@ -46,13 +46,13 @@ def test_a_failure_waits() -> None:
     """What failed is not tried again before its time."""
     site, receiver = Site(), Receiver(refusal(60))
     site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     site.clock.advance(59.9)
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert (receiver.calls, site.outbox.due(site.clock(), 10)) == (1, [])
     site.clock.advance(0.2)
     assert site.outbox.due(site.clock(), 10) == [ALERT]
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert len(receiver.got) == 1
 
 
@@ -63,7 +63,7 @@ def test_waits_are_bounded(attempt: int, asked: float | None) -> None:
     site = Site()
     site.tell()
     site.store.queues[ALERT, "ops"].attempts = attempt - 1
-    site.deliver(Receiver(refusal(asked)))
+    site.deliver_to(Receiver(refusal(asked)))
     by_itself, by_receiver = min(300, 2 ** min(attempt - 1, 20)), min(asked or 0, 3600)
     assert NOW + by_receiver <= site.store.queues[ALERT, "ops"].retry_at <= NOW + max(by_itself, by_receiver)
 
@@ -72,12 +72,12 @@ def test_given_up_after_a_day() -> None:
     """After a day a notification is given up, which is recorded and logged, and the next one has its turn."""
     site, receiver = Site(), Receiver(refusal(), refusal())
     site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     site.clock.advance(models.DAY - 10)
     site.tell()
     site.clock.advance(20)
     with structlog.testing.capture_logs() as logged:
-        site.deliver(receiver)
+        site.deliver_to(receiver)
     assert [version for _, _, version in receiver.got] == [2]
     assert (site.attempts()[1] or "").startswith("given up: channel ops: it answered 503")
     assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["deliver.given_up"]
@@ -99,7 +99,7 @@ def test_channels_do_not_wait_for_each_other() -> None:
                 others.set()
 
     receiver = Hanging()
-    site.deliver(receiver, ALERT, f"{WORKER.id}/disk-high")
+    site.deliver_to(receiver, ALERT, f"{WORKER.id}/disk-high")
     queues: dict[tuple[str, str], list[int]] = {}
     for channel, alert, version in receiver.got:
         queues.setdefault((channel, alert), []).append(version)
@@ -112,14 +112,14 @@ def test_many_alerts() -> None:
     site, receiver = Site(), Receiver()
     rules = [f"rule-{number}" for number in range(100)]
     site.tell(*rules)
-    site.deliver(receiver, *(f"{WORKER.id}/{rule}" for rule in rules * 2))
+    site.deliver_to(receiver, *(f"{WORKER.id}/{rule}" for rule in rules * 2))
     assert len(receiver.got) == len(set(receiver.got)) == 100
 
 
 def test_unknown_alert() -> None:
     """An alert that has nothing waiting is passed over."""
     receiver = Receiver()
-    Site().deliver(receiver, "i-0abc0123456789def/nothing")
+    Site().deliver_to(receiver, "i-0abc0123456789def/nothing")
     assert receiver.calls == 0
 
 
@@ -132,10 +132,10 @@ def test_stale_fence_sends_the_present_again() -> None:
     def slow() -> None:
         site.clock.advance(20)
         site.tell()
-        site.deliver(other)
+        site.deliver_to(other)
 
     late.plan = [slow]
-    site.deliver(late)
+    site.deliver_to(late)
     assert [version for _, _, version in other.got] == [1, 2]
     assert [version for _, _, version in late.got] == [1, 2]
     assert site.outbox.backlog() == 0
@@ -149,10 +149,10 @@ def test_stale_fence_is_bounded() -> None:
     def slow() -> None:
         site.clock.advance(20)
         site.tell()
-        site.deliver(Receiver())
+        site.deliver_to(Receiver())
 
     late.plan = [slow] * 50
-    site.deliver(late)
+    site.deliver_to(late)
     assert late.calls == 1 + sender.MAX_RESENDS
 
 
@@ -162,7 +162,7 @@ def test_channel_gone() -> None:
     site.tell()
     for _ in range(2):
         assert site.outbox.backlog() == 1
-        site.deliver(receiver)
+        site.deliver_to(receiver)
         site.clock.advance(policy.REMOVED_CHANNEL_AFTER)
     assert (site.outbox.backlog(), receiver.calls) == (0, 0)
     recorded = site.attempts()
@@ -191,14 +191,14 @@ def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
     """A receiver had asked for an hour; when its channel is removed nothing waits for that hour any more."""
     site = Site()
     site.tell()
-    site.deliver(Receiver(refusal(3600)))
+    site.deliver_to(Receiver(refusal(3600)))
     site.clock.advance(120)
     had = site.configurations.load()
     site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {}}))
-    site.deliver(Receiver())
+    site.deliver_to(Receiver())
     assert site.outbox.backlog() == 1, "it waits, as long as nobody says that the channel was removed"
-    site.deliver(Receiver(), models.delivery_alert("ops"))
-    site.deliver(Receiver())
+    site.deliver_to(Receiver(), models.delivery_alert("ops"))
+    site.deliver_to(Receiver())
     assert site.outbox.backlog() == 0
 
 
@@ -206,12 +206,12 @@ def test_channel_comes_back() -> None:
     """A channel that is back in the configuration gets what waited for it."""
     site, receiver = Site("chat"), Receiver()
     site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     had = site.configurations.load()
     ops = Channel(name="ops", type="webhook")
     site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {"ops": ops}}))
     site.clock.advance(10)
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert len(receiver.got) == 1
 
 
@@ -219,7 +219,9 @@ def test_secret_missing() -> None:
     """A missing secret is recorded by its name, and the notification waits."""
     site = Site()
     site.tell()
-    site.deliver(Receiver(errors.InvalidInput("secret OPS_SECRET", "this environment variable is not set", "set it")))
+    site.deliver_to(
+        Receiver(errors.InvalidInput("secret OPS_SECRET", "this environment variable is not set", "set it"))
+    )
     assert site.attempts() == ["secret OPS_SECRET: this environment variable is not set; set it"]
     assert site.outbox.backlog() == 1
 
@@ -228,7 +230,7 @@ def test_broken_notifier() -> None:
     """What nobody foresaw counts as a failure, and its text, which may hold a secret, is recorded nowhere."""
     site = Site()
     site.tell()
-    site.deliver(Receiver(RuntimeError("https://example.com/T0KEN")))
+    site.deliver_to(Receiver(RuntimeError("https://example.com/T0KEN")))
     (error,) = site.attempts()
     assert error
     assert "RuntimeError" in error
@@ -236,7 +238,7 @@ def test_broken_notifier() -> None:
     assert site.outbox.backlog() == 1
 
 
-def test_outbox_out_of_reach() -> None:
+def test_outbox_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """When Redis goes away the error comes out, for the task to be tried again."""
     site = Site()
     site.tell("cpu-high", "disk-high")
@@ -244,9 +246,9 @@ def test_outbox_out_of_reach() -> None:
     def gone(*_: object) -> None:
         raise errors.RedisUnavailable("Redis", "out of reach", "start it")
 
-    site.outbox.delivered = gone  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(site.outbox, "delivered", gone)
     with pytest.raises(errors.RedisUnavailable):
-        site.deliver(Receiver(), ALERT, f"{WORKER.id}/disk-high")
+        site.deliver_to(Receiver(), ALERT, f"{WORKER.id}/disk-high")
     assert site.outbox.backlog() == 2
 
 
@@ -259,7 +261,7 @@ def test_time_is_bounded() -> None:
         site.clock.advance(61)
 
     receiver = Receiver(*[slow] * 40)
-    site.deliver(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
+    site.deliver_to(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
     assert 0 < len(receiver.got) <= delivery.PARALLEL
     assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.got)
 
@@ -362,7 +364,7 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
     site, receiver = Site("ops", "log"), Receiver(final())
     for _ in range(3):
         site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert [version for _, _, version in receiver.got] == [2, 3]
     assert site.attempts() == [f"given up: {final()}", None, None]
     assert site.outbox.backlog() == 2, "that it was given up, and that it delivers again"
@@ -377,7 +379,7 @@ def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
     site, receiver = Site("ops", "log"), Receiver(*[final(policy.PATIENT_ATTEMPTS)] * 50)
     site.tell()
     while (ALERT, "ops") in site.store.queues and site.clock() < NOW + 3 * 3600:
-        site.deliver(receiver)
+        site.deliver_to(receiver)
         site.clock.advance(1)
     assert receiver.calls == policy.PATIENT_ATTEMPTS
     # 57 minutes on the average, each of the waits being drawn from 0 on.
@@ -389,15 +391,15 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
     """Once the configuration lacks it nobody waits for it: who was told that it takes nothing hears that it is gone."""
     site, receiver = Site("ops", "log"), Receiver(final())
     site.tell()
-    site.deliver(receiver)
+    site.deliver_to(receiver)
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
-    site.deliver(receiver, "channel:ops/delivery")
+    site.deliver_to(receiver, "channel:ops/delivery")
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"], "it is still there"
     had = site.configurations.load()
     channels = {name: channel for name, channel in had.channels.items() if name != "ops"}
     assert site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
     for _ in range(2):
-        site.deliver(receiver, "channel:ops/delivery")
+        site.deliver_to(receiver, "channel:ops/delivery")
     assert site.alerts.open() == []
     over, _ = site.alerts.history("channel:ops/delivery")
     assert over.notification is not None
@@ -482,7 +484,7 @@ def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
 def test_seen_or_silenced_is_not_repeated() -> None:
     """What somebody acknowledged or silenced is not repeated while that holds."""
     site, receiver = repeating(3600), Reader()
-    silences = site.delivery.silences
+    silences = site.silences
     site.tell()
     site.deliver_due(receiver)
     silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))

@@ -50,29 +50,23 @@ class Pager:
         self.got.extend(each.dedup_key for each in notifications)
 
 
-class Site:
+class Site(testing.Monitor):
     """Fifty workers, and the channels ``chat`` and ``pager``."""
 
     def __init__(self, workers: int = 50, **chat: Any) -> None:
-        self.clock = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.clock)
+        channels = {
+            "chat": Channel(name="chat", type="slack", **chat),
+            "pager": Channel(name="pager", type="pagerduty", per_minute=60_000),
+        }
+        super().__init__(models.Configuration(rules=(), channels=channels, metrics={}, collect=()), NOW)
         self.ids = [f"i-0abc{number:04x}" for number in range(workers)]
-        testing.MemoryWorkers(self.store).add(
+        self.workers.add(
             [
                 models.Worker(id=one, name=f"render-{one[-4:]}", region="us-east-1", added_at=NOW, incarnation=one)
                 for one in self.ids
             ]
         )
-        self.alerts = testing.MemoryAlerts(self.store)
-        channels = {
-            "chat": Channel(name="chat", type="slack", **chat),
-            "pager": Channel(name="pager", type="pagerduty", per_minute=60_000),
-        }
-        self.configurations = testing.MemoryConfigurations(
-            self.store, models.Configuration(rules=(), channels=channels, metrics={}, collect=())
-        )
         self.chat, self.pager = Chat(), Pager()
-        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
         self.versions = dict.fromkeys(self.ids, 0)
 
     def tell(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
@@ -95,8 +89,8 @@ class Site:
 
     def deliver(self, *alert_ids: str) -> None:
         """Deliver these, or what is due."""
-        self.delivery.notifiers = {"slack": self.chat, "pagerduty": self.pager}
-        self.delivery.deliver(alert_ids or self.delivery.outbox.due(self.clock(), 1000))
+        self.notifiers = {"slack": self.chat, "pagerduty": self.pager}
+        super().deliver(*alert_ids)
 
     def pass_time(self, seconds: int) -> None:
         """Let time pass, delivering each second."""
@@ -116,8 +110,8 @@ def test_fifty_at_once_are_one_message() -> None:
     site.pass_time(slack.TYPE.group_wait)
     (message,) = site.chat.messages
     assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
-    assert site.delivery.outbox.backlog() == 0
-    attempts = site.store.attempts[f"{site.ids[0]}/cpu-high"]
+    assert site.outbox.backlog() == 0
+    attempts = site.outbox.attempts(f"{site.ids[0]}/cpu-high")
     assert [attempt.error for attempt in attempts] == [None, None]
 
 
@@ -228,7 +222,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
     site.pass_time(slack.TYPE.group_wait + 30)
     assert site.chat.calls == 4
     assert [len(message) for message in site.chat.messages] == [50]
-    errors_of = [attempt.error for attempt in site.store.attempts[f"{site.ids[7]}/cpu-high"]]
+    errors_of = [attempt.error for attempt in site.outbox.attempts(f"{site.ids[7]}/cpu-high")]
     assert sum(error is not None for error in errors_of) == 3
 
 
@@ -286,17 +280,16 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
 
     with contextlib.closing(client.connect(redis_url)) as connection:
         site = Site()
-        repository = workers.RedisWorkers(connection)
-        repository.add([record.worker for record in testing.MemoryWorkers(site.store).every()])
-        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.delivery.outbox = outbox.RedisOutbox(connection)
-        site.delivery.throttle = throttle.RedisThrottle(connection)
+        workers.RedisWorkers(connection).add([record.worker for record in site.workers.every()])
+        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
+        site.outbox = outbox.RedisOutbox(connection)
+        site.throttle = throttle.RedisThrottle(connection)
         site.tell(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.got)) == ([], 50)
         site.pass_time(slack.TYPE.group_wait)
         assert [len(message) for message in site.chat.messages] == [50]
-        assert site.delivery.outbox.backlog() == 0
+        assert site.outbox.backlog() == 0
         (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
         assert sorted(attempt.channel for attempt in recorded.attempts) == ["chat", "pager"]
 
@@ -307,18 +300,18 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
 
     with contextlib.closing(client.connect(redis_url)) as connection:
         site = Site(150)
-        workers.RedisWorkers(connection).add([each.worker for each in testing.MemoryWorkers(site.store).every()])
-        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.delivery.outbox = outbox.RedisOutbox(connection)
-        site.delivery.throttle = throttle.RedisThrottle(connection)
-        site.delivery.leases = leases.RedisLeases(connection)
+        workers.RedisWorkers(connection).add([each.worker for each in site.workers.every()])
+        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
+        site.outbox = outbox.RedisOutbox(connection)
+        site.throttle = throttle.RedisThrottle(connection)
+        site.leases = leases.RedisLeases(connection)
         site.tell(*site.ids)
         site.deliver()
         site.clock.advance(slack.TYPE.group_wait)
-        due = site.delivery.outbox.due(site.clock(), 1000)
+        due = site.outbox.due(site.clock(), 1000)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             for part in [pool.submit(site.deliver, *due[start::3]) for start in range(3)]:
                 part.result()
         assert [len(message) for message in site.chat.messages] == [150]
-        assert site.delivery.outbox.backlog() == 0
+        assert site.outbox.backlog() == 0
         assert connection.keys("workermon:lease:*") == []

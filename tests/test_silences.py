@@ -828,7 +828,8 @@ class Half:
     """A notifier by whom all channels but ops take everything; ops too, once it works."""
 
     def __init__(self) -> None:
-        self.works, self.got = False, []  # type: ignore[var-annotated]
+        self.works = False
+        self.got: list[tuple[str, str, int]] = []
 
     def send(self, channel: Any, notifications: Any) -> None:
         (notification,) = notifications
@@ -845,15 +846,10 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -
     mute = models.Silence(
         id="s1", rule="delivery", begins=0.0, ends=delivering.NOW + models.DAY + 1000, reason="x", by="me"
     )
-    kept = testing.MemorySilences()
-    kept.add(mute)
-    delivery = testing.MemoryDelivery(
-        site.store, site.configurations, {"webhook": receiver, "log": receiver}, site.clock
-    )
-    delivery.silences = kept
+    site.silences.add(mute)
 
-    def deliver(*alert_ids: Any) -> None:
-        delivery.deliver([*alert_ids, *site.outbox.due(site.clock(), 1000)])
+    def deliver(*alert_ids: str) -> None:
+        site.deliver_to(receiver, *alert_ids, *site.outbox.due(site.clock(), 1000))
 
     site.tell()
     deliver()
@@ -863,11 +859,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -
     [recorded] = site.alerts.history("channel:ops/delivery")
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
     assert receiver.got == []
-    dispatcher = testing.MemoryDispatcher()
-    ends = evaluate.SilenceExpiry(
-        alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
-        silences=kept, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
-    )  # fmt: skip
+    ends = site.get(evaluate.SilenceExpiry)
     ends.check()
     if recovers:
         receiver.works = True
@@ -875,8 +867,8 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -
         deliver()
     site.clock.advance(1000)
     ends.check()
-    assert dispatcher.delivered == ([] if recovers else ["channel:ops/delivery"])
-    deliver(*dispatcher.delivered)
+    assert site.dispatcher.delivered == ([] if recovers else ["channel:ops/delivery"])
+    deliver(*site.dispatcher.delivered)
     assert receiver.got == ([] if recovers else [("log", "firing", 2)])
     if not recovers:
         receiver.works = True

@@ -411,7 +411,7 @@ def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> Non
     for _ in range(3):
         site.tell()
     for _ in range(12):
-        site.deliver(hook(deadline=0.5))
+        site.deliver_to(hook(deadline=0.5))
         site.clock.advance(400)
     assert site.outbox.backlog() == 0
     accepted = [

@@ -42,25 +42,20 @@ def refusal(after: float | None = None) -> errors.DeliveryFailed:
     return errors.DeliveryFailed("channel ops", "it answered 503", "it is tried again", after)
 
 
-class Site:
-    """An outbox with a worker, and a configuration with the channels ``ops`` and ``chat``."""
+class Site(testing.Monitor):
+    """A monitor with a worker, and a configuration with the channels ``ops`` and ``chat``."""
 
     def __init__(self, *channels: str) -> None:
-        self.clock = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.clock)
-        testing.MemoryWorkers(self.store).add([WORKER])
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.configurations = testing.MemoryConfigurations(
-            self.store,
+        super().__init__(
             models.Configuration(
                 rules=(),
                 channels={name: Channel(name=name, type="webhook") for name in channels or ("ops",)},
                 metrics={},
                 collect=(),
             ),
+            NOW,
         )
-        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
-        self.outbox = self.delivery.outbox
+        self.workers.add([WORKER])
         self.version = 0
 
     def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",), worker: models.Worker = WORKER) -> None:
@@ -96,15 +91,15 @@ class Site:
             )
             assert self.alerts.commit(verdict)
 
-    def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
-        """Deliver these alerts."""
-        self.delivery.notifiers = {"webhook": receiver, "log": receiver}
-        self.delivery.deliver(alert_ids or (ALERT,))
+    def deliver_to(self, receiver: ports.Notifier, *alert_ids: str) -> None:
+        """Deliver these alerts, whatever the type of their channels, to this notifier."""
+        self.notifiers = {"webhook": receiver, "log": receiver}
+        self.deliver(*(alert_ids or (ALERT,)))
 
     def deliver_due(self, receiver: ports.Notifier) -> None:
         """Deliver whatever is due."""
-        self.deliver(receiver, *self.outbox.due(self.clock(), 1000))
+        self.deliver_to(receiver, *self.outbox.due(self.clock(), 1000))
 
     def attempts(self, alert_id: str = ALERT) -> list[str | None]:
         """Return how each attempt went, oldest first."""
-        return [attempt.error for attempt in self.store.attempts.get(alert_id, [])]
+        return [attempt.error for attempt in self.outbox.attempts(alert_id)]

@@ -32,7 +32,6 @@ from workermon.testing.control import (
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
-    MemoryDelivery,
     MemoryFiringLabels,
     MemoryNotifier,
     MemoryOutbox,
@@ -60,7 +59,6 @@ __all__ = [
     "MemoryCohorts",
     "MemoryConfigurations",
     "MemoryCosts",
-    "MemoryDelivery",
     "MemoryDispatcher",
     "MemoryEc2",
     "MemoryEventQueues",

@@ -6,9 +6,9 @@ import collections
 import threading
 from collections.abc import Mapping, Sequence
 
-from workermon import errors, models, notify, ports
-from workermon.notify import channel_health, channel_type, channels, groups, sender
-from workermon.testing import alerts, control, memory
+from workermon import errors, models, ports
+from workermon.notify import channel_type, channels
+from workermon.testing import memory
 
 
 class MemoryOutbox:
@@ -334,77 +334,3 @@ def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:
         secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), firing_labels=MemoryFiringLabels(), now=now
     )
     return channel_type.notifiers(channels.CHANNEL_TYPES, needs)
-
-
-class MemoryDelivery:
-    """The stage ``notify.Delivery`` over ports in memory. Each port is an attribute, which a test may replace."""
-
-    def __init__(
-        self,
-        store: memory.MemoryStore,
-        configurations: ports.Configurations,
-        notifiers: Mapping[str, ports.Notifier],
-        now: ports.Clock,
-    ) -> None:
-        self.outbox: ports.Outbox = MemoryOutbox(store)
-        self.alerts: ports.Alerts = alerts.MemoryAlerts(store)
-        self.configurations = configurations
-        self.channel_types = channels.CHANNEL_TYPES
-        self.notifiers = notifiers
-        self.throttle: ports.Throttle = MemoryThrottle()
-        self.failures: ports.ChannelFailures = MemoryChannelFailures()
-        self.silences: ports.Silences = alerts.MemorySilences()
-        self.leases: ports.Leases = control.MemoryLeases(store)
-        self.canary: ports.Canary = control.MemoryCanary(store)
-        self.now = now
-
-    def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Send what waits for these alerts."""
-        self.stage().deliver(alert_ids)
-
-    def deliver_due(self) -> None:
-        """Send whatever is due."""
-        self.deliver(self.outbox.due(self.now(), 1000))
-
-    def overdue(self) -> list[str]:
-        """Return the alerts about channels that have to be looked at."""
-        return notify.ChannelWatch(
-            failures=self.failures, alerts=self.alerts, configurations=self.configurations, now=self.now
-        ).overdue()
-
-    def stage(self) -> notify.Delivery:
-        """Return the stage made of these ports."""
-        health = channel_health.ChannelHealth(
-            alerts=self.alerts,
-            configurations=self.configurations,
-            silences=self.silences,
-            failures=self.failures,
-            now=self.now,
-        )
-        grouping = groups.Grouping(
-            outbox=self.outbox,
-            configurations=self.configurations,
-            channel_types=self.channel_types,
-            throttle=self.throttle,
-            leases=self.leases,
-            now=self.now,
-        )
-        sending = sender.Sender(
-            outbox=self.outbox,
-            configurations=self.configurations,
-            channel_types=self.channel_types,
-            notifiers=self.notifiers,
-            throttle=self.throttle,
-            silences=self.silences,
-            canary=self.canary,
-            channel_health=health,
-            now=self.now,
-        )
-        return notify.Delivery(
-            outbox=self.outbox,
-            sender=sending,
-            grouping=grouping,
-            channel_health=health,
-            configurations=self.configurations,
-            now=self.now,
-        )

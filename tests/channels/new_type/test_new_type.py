@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from tests.channels.new_type import rooms
-from tests.support.delivering import NOW, WORKER, Site
+from tests.support.delivering import WORKER, Site
 from tests.support.receiver import Receiver, answer
 from workermon import config, errors, models, notify, testing
 from workermon.config import export
@@ -51,13 +51,13 @@ class Office(Site):
             firing_labels=testing.MemoryFiringLabels(),
             now=self.clock,
         )
-        self.delivery.channel_types = TYPES
-        self.delivery.notifiers = channel_type.notifiers(TYPES, needs)
+        self.channel_types = TYPES
+        self.notifiers = channel_type.notifiers(TYPES, needs)
 
     def pass_time(self, seconds: int) -> None:
         """Let time pass, and deliver what is due then."""
         self.clock.advance(seconds)
-        self.delivery.deliver_due()
+        self.deliver()
 
     def sent(self) -> list[str]:
         """Return the texts that the server got, oldest first."""
@@ -108,7 +108,7 @@ def test_it_is_delivered_to_a_server(receiver: Receiver) -> None:
     """A notification reaches the room after its group has been gathered, with the token."""
     office = Office(receiver)
     office.tell()
-    office.delivery.deliver_due()
+    office.deliver()
     assert receiver.got == []
     office.pass_time(rooms.TYPE.group_wait)
     (got,) = receiver.got
@@ -122,10 +122,10 @@ def test_it_is_grouped(receiver: Receiver) -> None:
     """What happens to several workers is one message with a list."""
     office = Office(receiver)
     others = [WORKER.model_copy(update={"id": f"i-0abc{number:04x}", "incarnation": "1"}) for number in range(3)]
-    testing.MemoryWorkers(office.store).add(others)
+    office.workers.add(others)
     for worker in others:
         office.tell(worker=worker)
-    office.delivery.deliver_due()
+    office.deliver()
     office.pass_time(rooms.TYPE.group_wait)
     (text,) = office.sent()
     assert "cpu-high: 3 alerts in us-east-1" in text
@@ -170,14 +170,6 @@ def test_it_is_repeated(receiver: Receiver) -> None:
 def test_it_is_tried_by_a_test_message(receiver: Receiver) -> None:
     """A test message opens something there, so a second one closes it."""
     office = Office(receiver)
-    tried = notify.ChannelTest(
-        configurations=office.configurations,
-        channel_types=TYPES,
-        notifiers=office.delivery.notifiers,
-        outbox=office.delivery.outbox,
-        dispatcher=testing.MemoryDispatcher(),
-        nodes=testing.MemoryNodes(),
-        now=lambda: NOW,
-    ).send("ops")
+    tried = office.get(notify.ChannelTest).send("ops")
     assert tried.messages == 2
     assert ["[RESOLVED]" in text for text in office.sent()] == [False, True]
