@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.support import grouping, stages
+from tests.support import delivering, grouping
 from tests.support.commands import REGION, A, B, C, Session, fires, one_line
 from workermon import cli, errors, models, ports, settings, testing
 from workermon.local import up as local_up
@@ -764,13 +764,7 @@ def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
 
 def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: Any) -> None:
     """What a channel did not take is an alert as any other: listed with its scope, seen by whom, and in the history."""
-    stages.give_up(
-        "ops",
-        alerts=world.alerts,
-        configurations=world.get(ports.Configurations),
-        now=world.clock,
-        why="it refuses this (404 Not Found)",
-    )
+    delivering.give_up(world, "ops")
     (alert,) = json.loads(ok("alerts", "--json"))["alerts"]
     assert (alert["worker"], alert["scope"]["channel"], alert["open"]) == (None, "ops", True)
     assert "404" in alert["reason"]

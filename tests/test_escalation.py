@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support import grouping, stages
+from tests.support import grouping
 from tests.support.commands import A, Ports
-from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, why
 from tests.support.rules import changed
 from workermon import evaluate, models, testing, views
 from workermon.config import difference, export
@@ -280,11 +280,7 @@ def test_why_and_alerts_say_what_comes_and_what_came() -> None:
     """``why`` has the state of each step, ``alerts`` whom it escalated to and when it does next."""
 
     def steps(site: Site) -> list[tuple[str, str | None]]:
-        found = stages.why(
-            site.workers.get([ID])[ID], "cpu_utilization", alerts=site.alerts, samples=site.samples,
-            configurations=site.configurations, pulse=site.pulse, silences=site.silences, now=site.clock,
-        )  # fmt: skip
-        return [(step["state"], step["at"]) for step in found["rules"][0]["escalation"]]
+        return [(step["state"], step["at"]) for step in why(site)["rules"][0]["escalation"]]
 
     site = Escalating()
     first, second = (models.rfc3339(site.fired_at + after) for after in (900, 3600))

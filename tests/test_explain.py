@@ -6,24 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import stages
-from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points, why
+from tests.support.present import present
 from tests.support.rules import changed
 from workermon import errors, models, views
-
-
-def why(site: Any, metric: str = "cpu_utilization") -> Any:
-    """Explain a metric of the site's worker."""
-    return stages.why(
-        site.workers.get([ID])[ID],
-        metric,
-        alerts=site.alerts,
-        samples=site.samples,
-        configurations=site.configurations,
-        pulse=site.pulse,
-        silences=site.silences,
-        now=site.clock,
-    )
 
 
 def minute(slot: Any) -> Any:
@@ -101,7 +87,7 @@ def test_every_rule_of_a_worker_is_explained_at_once() -> None:
     """Without a metric each rule has its state, those that are not for the worker too, marked as such."""
     site = Site(CPU, QUIET, CPU.model_copy(update={"name": "other", "labels": {"team": "x"}}))
     site.minutes([95, 96, 97])
-    document = why(site, None)  # type: ignore[arg-type]
+    document = why(site, None)
     assert document["metric"] is None
     assert [(rule["rule"], rule["metric"], rule["applies"], rule["state"]) for rule in document["rules"]] == [
         ("cpu-high", "cpu_utilization", True, "critical"),
@@ -214,4 +200,4 @@ def test_each_attempt_to_deliver_is_shown() -> None:
     assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
     assert "it said 500" in turn["deliveries"][0]["error"]
     [shown] = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
-    assert [attempt.error is None for attempt in shown.deliveries] == [False, True]  # type: ignore[union-attr]
+    assert [attempt.error is None for attempt in present(shown.deliveries)] == [False, True]

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import stages
-from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points, why
 from tests.support.examples import examples
 from tests.support.rules import changed
 from workermon import models, views
@@ -374,11 +373,7 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     """``why`` tells until when it has to hold still, and which turns were damped; ``alerts`` marks it."""
     site = Site(MILD)
     site.minutes(waves(9))
-    record = site.workers.get([ID])[ID]
-    ports = {"alerts": site.alerts, "samples": site.samples, "configurations": site.configurations}
-    [rule] = stages.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
-        "rules"
-    ]
+    [rule] = why(site)["rules"]
     until = models.rfc3339(T0 + 68 * MINUTE)
     assert rule["flapping"] == {"turns": 6, "within": 3600, "flaps": True, "counted": 6, "until": until}
     assert [(one["damped"], one["notified"]) for one in rule["history"]][:3] == [
@@ -386,14 +381,10 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
         (True, False),
         (False, True),
     ]
-    alert_view = views.AlertView(
-        alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
-    )
+    alert_view = site.get(views.AlertView)
     [alert] = alert_view.list().alerts
     assert alert.flapping is True
     site.minutes([20] * 61, 9)
-    [rule] = stages.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
-        "rules"
-    ]
+    [rule] = why(site)["rules"]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
     assert alert_view.list(views.AlertFilter(state="all")).alerts[0].flapping is False

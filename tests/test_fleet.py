@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.support import stages
-from tests.support.stages import stage
+from tests.support import delivering
+from tests.support.present import present
 from workermon import config, errors, fleet, models, ports, testing
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
@@ -16,20 +16,11 @@ REGION = "us-east-1"
 HERE = models.AccountRegion(region=REGION)
 
 
-class World:
-    """A store, an EC2 with three instances, and every function of the fleet with its ports filled in."""
+class World(testing.Monitor):
+    """A monitor with an EC2 that has three instances, of which nobody is monitored yet."""
 
     def __init__(self) -> None:
-        self.store = testing.MemoryStore()
-        self.now = testing.ManualClock()
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.schedule = testing.MemorySchedule()
-        self.setup = testing.MemorySetup(self.store)
-        self.accounts = testing.MemoryAccounts(self.store)
-        self.dispatcher = testing.MemoryDispatcher()
+        super().__init__()
         self.secrets = testing.MemorySecrets({"LAB": "x-1"})
         self.ec2 = testing.MemoryEc2(
             models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
@@ -40,7 +31,7 @@ class World:
     @property
     def members(self) -> Any:
         """Return the stage that changes who is monitored."""
-        return stage(fleet.Members, self)
+        return self.get(fleet.Members)
 
     def add(self, ids: Any, **given: Any) -> Any:
         """Monitor instances."""
@@ -48,7 +39,7 @@ class World:
 
     def reconcile(self, **given: Any) -> Any:
         """Repair what can be repaired."""
-        return stage(fleet.Reconciliation, self).reconcile(**given)
+        return self.get(fleet.Reconciliation).reconcile(**given)
 
     def worker(self, worker_id: Any) -> Any:
         """Return a worker as the repository has it."""
@@ -60,14 +51,15 @@ class World:
         told = models.Notification(
             id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
             severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
-            since=models.rfc3339(self.now()), at=models.rfc3339(self.now()),
+            since=models.rfc3339(self.clock()), at=models.rfc3339(self.clock()),
             worker=models.WorkerSummary(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
         alert = models.Alert(
-            rule=rule, version=1, since=int(self.now()), notified_severity="critical", last=told, channels=("log",)
+            rule=rule, version=1, since=int(self.clock()), notified_severity="critical", last=told, channels=("log",)
         )
-        turn = models.Transition(at=int(self.now()), before=None, after="critical")
-        verdict = ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())  # type: ignore[arg-type]
+        turn = models.Transition(at=int(self.clock()), before=None, after="critical")
+        recorded = ports.RecordedTransition(rule, turn, told)
+        verdict = ports.Verdict(basis, {rule: alert}, (recorded,), {rule: ("log",)}, self.clock())
         assert self.alerts.commit(verdict)
 
 
@@ -142,13 +134,13 @@ def test_a_duplicate_or_a_taken_name_is_refused(world: World) -> None:
 def test_workers_are_meant_by_id_or_name(world: World) -> None:
     """Ids and names are resolved, each worker once; unknown ones are all named, shared names refused with the ids."""
     world.add([A, B])
-    assert [record.worker.id for record in stage(fleet.Lookup, world).resolve(["render-01", B, A])] == [A, B]
+    assert [record.worker.id for record in world.get(fleet.Lookup).resolve(["render-01", B, A])] == [A, B]
     with pytest.raises(errors.UnknownWorker, match=r"render-02, nobody: not monitored; did you mean render-01\?"):
-        stage(fleet.Lookup, world).resolve(["render-02", A, "nobody"])
+        world.get(fleet.Lookup).resolve(["render-02", A, "nobody"])
     world.ec2.put(models.Instance(id=C, region=REGION, status="running", name="render-01"))
     world.add([C])
     with pytest.raises(errors.InvalidInput, match=f"use an id: {A}, {C}"):
-        stage(fleet.Lookup, world).resolve(["render-01"])
+        world.get(fleet.Lookup).resolve(["render-01"])
 
 
 def test_pause_and_resume_may_be_repeated(world: World) -> None:
@@ -170,9 +162,9 @@ def test_pause_and_resume_may_be_repeated(world: World) -> None:
 def test_pause_and_resume_have_the_alerts_judged(world: World, change: str) -> None:
     """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
     world.add([A])
-    assert world.samples.pending(world.now(), 10) == []
+    assert world.samples.pending(world.clock(), 10) == []
     getattr(world.members, change)([A])
-    assert world.samples.pending(world.now(), 10) == [A]
+    assert world.samples.pending(world.clock(), 10) == [A]
 
 
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None:
@@ -185,7 +177,7 @@ def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None
     assert world.workers.ids() == [B]
     assert world.schedule.ids() == {B}
     told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
-    assert (told[0].status, told[0].reason) == ("resolved", "removed")  # type: ignore[union-attr]
+    assert (present(told[0]).status, present(told[0]).reason) == ("resolved", "removed")
     assert world.members.remove([A]) == fleet.Removed((), (A,))
     with pytest.raises(errors.UnknownWorker):
         world.members.remove([B, "nobody"])
@@ -202,7 +194,7 @@ def test_remove_wins_over_evaluations_that_race_it(world: World) -> None:
             if losses[0]:
                 losses[0] -= 1
                 basis = plain.load([A])[A]
-                assert plain.commit(ports.Verdict(basis, {}, (), {}, world.now()))
+                assert plain.commit(ports.Verdict(basis, {}, (), {}, world.clock()))
             return super().retire(verdict)
 
     world.alerts = Racing(world.store)
@@ -231,7 +223,7 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: W
     class Slow(testing.MemorySchedule):
         def put(self, workers: Any, now: Any) -> None:
             super().put(workers, now)
-            world.workers._store.workers.pop(A, None)  # a removal, right now
+            world.store.workers.pop(A, None)  # a removal, right now
 
     world.schedule = Slow()
     world.members.resume([A])
@@ -241,10 +233,10 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: W
 def test_discover_adds_what_carries_the_tags(world: World) -> None:
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
     world.add([A])
-    dry = stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], dry_run=True)
+    dry = world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], dry_run=True)
     assert ([one.id for one in dry.added], dry.known) == ([C], (A,))
     assert world.workers.ids() == [A]
-    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=120)
+    world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=120)
     assert world.workers.ids() == [A, C]
     assert world.schedule.entries[C][0] == 120
     assert world.worker(C).origin == "command"
@@ -267,13 +259,13 @@ def test_discover_does_what_it_can(world: World) -> None:
     """A region that refuses does not keep back another one; the reason says that it may not be enabled."""
     world.ec2 = OneRegionRefused(*world.ec2.describe(HERE, [A, B, C]).values())
     there = models.AccountRegion(region="me-south-1")
-    found = stage(fleet.Discovery, world).discover({"Role": "render"}, [there, HERE])
+    found = world.get(fleet.Discovery).discover({"Role": "render"}, [there, HERE])
     assert [one.id for one in found.added] == [A, C]
     assert world.workers.ids() == [A, C]
     why = found.failed["default/me-south-1"]
     assert "may not be enabled for the account, because the same credentials serve us-east-1" in str(why)
     with pytest.raises(errors.CredentialsRejected, match="give boto3 valid credentials"):
-        stage(fleet.Discovery, world).discover({"Role": "render"}, [there])
+        world.get(fleet.Discovery).discover({"Role": "render"}, [there])
 
 
 def test_reconcile_repairs_the_schedule(world: World) -> None:
@@ -312,10 +304,10 @@ def test_reconcile_follows_ec2(world: World) -> None:
     assert (world.worker(A).name, world.worker(A).detailed) == ("render-99", True)
     assert world.worker(B).name == "mine"
     assert world.workers.ids() == [A, B]
-    assert world.alerts.history(f"{C}/cpu-high")[0].notification.reason == "terminated"  # type: ignore[union-attr]
+    assert present(world.alerts.history(f"{C}/cpu-high")[0].notification).reason == "terminated"
     world.ec2.forget(B)
     assert world.reconcile().steps == ()  # young: EC2 may not know it yet
-    world.now.advance(3600)
+    world.clock.advance(3600)
     world.reconcile()
     assert world.workers.ids() == [A]
     assert world.schedule.ids() == {A}
@@ -324,7 +316,7 @@ def test_reconcile_follows_ec2(world: World) -> None:
 def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world: World) -> None:
     """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
     world.add([A, B])
-    world.now.advance(3600)
+    world.clock.advance(3600)
     for each in (A, B):
         world.ec2.forget(each)
     done = world.reconcile()
@@ -332,7 +324,7 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
     assert world.workers.ids() == [A, B]
     for each in (A, B):
         record = world.workers.get([each])[each]
-        sample = models.Sample(worker=record.worker, collected_at=world.now(), status="terminated")
+        sample = models.Sample(worker=record.worker, collected_at=world.clock(), status="terminated")
         condition = record.condition.model_copy(update={"status": "terminated"})
         world.samples.write(sample, condition, "{}")
     assert world.reconcile().failed == {}
@@ -343,7 +335,7 @@ def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
     """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
     world.add([A])
     world.schedule.delete([A])
-    world.now.advance(3600)
+    world.clock.advance(3600)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
     done = world.reconcile()
     assert world.schedule.ids() == {A}
@@ -368,9 +360,7 @@ above = {{ critical = 50 }}
 
 def apply(world: Any, text: Any, **given: Any) -> Any:
     """Apply a file to a world."""
-    return stage(fleet.Application, world).apply(
-        testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **given)
-    )
+    return world.get(fleet.Application).apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **given))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world: World) -> None:
@@ -378,7 +368,7 @@ def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world: World) -> 
     done = apply(world, FILE)
     assert (done.revision, done.added, done.changed) == (1, (A, B), ("rules",))
     assert (world.worker(A).interval, world.worker(A).labels, world.worker(A).origin) == (30, {"team": "vfx"}, "file")
-    assert world.samples.pending(world.now(), 10) == [A, B]
+    assert world.samples.pending(world.clock(), 10) == [A, B]
     again = apply(world, FILE)
     assert (again.revision, again.added, again.updated, again.removed, again.changed) == (1, (), (), (), ())
     less = apply(world, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
@@ -411,7 +401,7 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world: World, by
         assert apply(world, changed).updated == (A, C)
     else:
         configuration = world.configurations.load()
-        discover = configuration.discover.model_copy(update={"interval": 120, "labels": {"team": "sim"}})  # type: ignore[union-attr]
+        discover = present(configuration.discover).model_copy(update={"interval": 120, "labels": {"team": "sim"}})
         revised = configuration.model_copy(update={"revision": configuration.revision + 1, "discover": discover})
         assert world.configurations.save(revised)
         steps = world.reconcile(dry_run=True).steps
@@ -446,7 +436,7 @@ def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world: W
 @pytest.mark.parametrize("by", ["apply", "reconcile"])
 def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None:
     """It gets the labels and interval of [discover], belongs to it from then on, and that is said."""
-    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
+    world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
     if by == "reconcile":
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"}, interval=30, labels={"team": "vfx"})
         assert world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "discover": discover}))
@@ -464,7 +454,7 @@ def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None
 def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) -> None:
     """What a command added, or the file lists, keeps its own labels and stays if its tags go."""
     world.add([A], interval=15, labels={"own": "1"})
-    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
+    world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
     listed = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
     assert apply(world, listed).taken_over == ()
     assert world.reconcile().steps == ()
@@ -489,14 +479,14 @@ def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(w
     apply(world, DISCOVER)
     configuration = world.configurations.load()
     lab = models.Account(role_arn="arn:aws:iam::123456789012:role/lab")
-    discover = configuration.discover.model_copy(update={"account": "lab"})  # type: ignore[union-attr]
+    discover = present(configuration.discover).model_copy(update={"account": "lab"})
     revised = configuration.model_copy(
         update={"revision": configuration.revision + 1, "discover": discover, "accounts": {"lab": lab}}
     )
     assert world.configurations.save(revised)
 
     class Refusing(testing.MemoryEc2):
-        def find(self, scope: Any, tags: Any) -> None:  # type: ignore[override]
+        def find(self, scope: Any, tags: Any) -> NoReturn:
             raise errors.AwsDenied("EC2", "the role cannot be assumed", "allow it")
 
     world.ec2 = Refusing(*world.ec2.describe(HERE, [A, B, C]).values())
@@ -613,14 +603,14 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
     apply(world, FILE)
     world.fires(B)
     world.accounts.note(
-        "default/us-east-1", world.now(), 60, models.CollectionError(kind="denied", message="no", at=world.now())
+        "default/us-east-1", world.clock(), 60, models.CollectionError(kind="denied", message="no", at=world.clock())
     )
     apply(world, "workers = []\n")
     assert world.workers.ids() == []
     assert world.alerts.open() == []
     assert world.accounts.load() == {}
     (told,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
-    assert told.notification.reason == "removed"  # type: ignore[union-attr]
+    assert present(told.notification).reason == "removed"
 
 
 def test_what_a_file_means_is_judged_at_once(world: World) -> None:
@@ -642,13 +632,13 @@ def test_what_a_file_means_is_judged_at_once(world: World) -> None:
 def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world: World) -> None:
     """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
     apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
-    stages.give_up("ops", alerts=world.alerts, configurations=world.configurations, now=world.now)
-    assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == []
+    delivering.give_up(world, "ops")
+    assert world.get(fleet.Cleanup).orphaned_channel_alerts() == []
     apply(world, FILE.replace("50", "60"))
     assert world.dispatcher.delivered == []
     apply(world, "[channels]\n")
     assert world.dispatcher.delivered == ["channel:ops/delivery"]
-    assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == ["channel:ops/delivery"]
+    assert world.get(fleet.Cleanup).orphaned_channel_alerts() == ["channel:ops/delivery"]
 
 
 def test_more_than_leave_in_one_step_leave_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -666,7 +656,7 @@ def test_reconcile_completes_a_pause(world: World) -> None:
     world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
     world.reconcile()
     assert world.schedule.ids() == set()
-    assert world.samples.pending(world.now(), 10) == [A]
+    assert world.samples.pending(world.clock(), 10) == [A]
 
 
 def test_accounts_are_resolved_by_name(world: World) -> None:

@@ -11,12 +11,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import stages
 from tests.support.collected import RULE as DOWN
 from tests.support.collected import House
-from tests.support.evaluating import ID, MINUTE, T0
+from tests.support.evaluating import ID, MINUTE, T0, why
 from tests.support.rules import changed
-from tests.support.stages import stage
 from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
@@ -238,7 +236,7 @@ def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
     assert site.alerts.history(f"{ID}/scheduled")[0].transition.silenced_by == "s"
     site.plan(11, REBOOT, RETIRED)
     assert (site.newest.reason or "").endswith("; the silence s is over, and it still fires")
-    stage(fleet.Members, site).remove([ID])
+    site.get(fleet.Members).remove([ID])
     assert site.newest.reason == "removed"
     assert site.alerts.open() == []
 
@@ -297,19 +295,16 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
 # --- why, show, the file -----------------------------------------------------------------------------------------
 
 
-def why(site: Site) -> Any:
+def explain(site: Site) -> Any:
     """Explain the rule."""
-    return stages.why(
-        site.workers.get([ID])[ID], "event", alerts=site.alerts, samples=site.samples,
-        configurations=site.configurations, pulse=site.pulse, silences=site.silences, now=site.clock,
-    )["rules"][0]  # fmt: skip
+    return why(site, "event")["rules"][0]
 
 
 def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> None:
     """Nothing, something told, something over: each with how it stands."""
-    assert why(site)["now"] == "EC2 has scheduled nothing"
+    assert explain(site)["now"] == "EC2 has scheduled nothing"
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
-    found = why(site)
+    found = explain(site)
     assert found["severity"] == "by code"
     assert [(one["code"], one["not_notified"]) for one in found["events"]] == [
         ("system-reboot", None), ("instance-retirement", "EC2 says it is completed"),
@@ -317,7 +312,7 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> N
     assert found["now"].startswith("system-reboot scheduled for")
     site.change(rules=(changed(RULE, ahead=DAY),))
     site.evaluate()
-    assert why(site)["now"] == (
+    assert explain(site)["now"] == (
         "nothing to notify of: system-reboot 2023-11-21T22:00:00Z: it is notified from 2023-11-20T22:00:00Z on"
     )
     assert site.newest.status == "resolved"
@@ -418,13 +413,11 @@ def test_the_commands_print_it(site: Site) -> None:
     site.change(rules=(RULE, DOWN))
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     site.step(2, "stopped", "Client.UserInitiatedShutdown")
-    names = {"alerts": site.alerts, "configurations": site.configurations}
-    given = {"samples": site.samples, "pulse": site.pulse, "silences": site.silences, "now": site.clock, **names}
-    record = site.workers.get([ID])[ID]
-    lines = "\n".join(alerts._worker_lines(stages.explained(record, "event", **given)))  # type: ignore[arg-type]
+    record, explanation = site.workers.get([ID])[ID], site.get(views.Explanation)
+    lines = "\n".join(alerts._worker_lines(explanation.why(record, "event")))
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 says it is completed" in lines
-    lines = "\n".join(alerts._worker_lines(stages.explained(record, "state", **given)))  # type: ignore[arg-type]
+    lines = "\n".join(alerts._worker_lines(explanation.why(record, "state")))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import stages
 from tests.support.collected import RULE, House
-from tests.support.evaluating import ID, MINUTE, T0
+from tests.support.evaluating import ID, MINUTE, T0, why
 from tests.support.rules import changed
-from tests.support.stages import stage
 from workermon import config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
 from workermon.rules import Facts, state, threshold
@@ -291,14 +289,14 @@ def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
 def removal(house: House, how: str) -> None:
     """Have the worker leave the fleet."""
     if how == "remove":
-        stage(fleet.Members, house).remove([ID])
+        house.get(fleet.Members).remove([ID])
     else:
         reconcile(house)
 
 
 def reconcile(house: House) -> fleet.Reconciled:
     """Repair what can be repaired."""
-    return stage(fleet.Reconciliation, house).reconcile(region="us-east-1")
+    return house.get(fleet.Reconciliation).reconcile(region="us-east-1")
 
 
 @pytest.mark.parametrize(("how", "reason"), [("remove", "removed"), ("reconcile", "terminated")])
@@ -350,7 +348,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     house.ec2.become(ID, status, BY_SPOT)
     house.change(channels={"ops": models.Channel(name="ops", type="log")})
     file = testing.parse(DISCOVER, "f")
-    plan = stage(fleet.Application, house).plan(file, fleet.ApplyOptions(region="us-east-1"))
+    plan = house.get(fleet.Application).plan(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.removed == (() if status == "terminated" else (ID,))
 
 
@@ -487,20 +485,16 @@ def test_a_changed_rule_holds_for_what_fires() -> None:
 # --- why, show, the file -----------------------------------------------------------------------------------------
 
 
-def why(house: House) -> dict[str, Any]:
+def explain(house: House) -> Any:
     """Explain the rule."""
-    document = stages.why(
-        house.workers.get([ID])[ID], "state", alerts=house.alerts, samples=house.samples,
-        configurations=house.configurations, pulse=house.pulse, silences=house.silences, now=house.clock,
-    )  # fmt: skip
-    return document["rules"][0]  # type: ignore[no-any-return]
+    return why(house, "state")["rules"][0]
 
 
 def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
     """Running, stopped as told, stopped as expected, paused: each has its reason."""
-    assert why(house)["now"] == "the instance runs"
+    assert explain(house)["now"] == "the instance runs"
     house.step(1, "stopped", BY_USER)
-    found = why(house)
+    found = explain(house)
     assert (found["state"], found["notified"], found["since"]) == ("critical", "critical", models.rfc3339(T0 + MINUTE))
     assert found["now"] == f"the instance is stopped: somebody stopped or terminated it through EC2 ({BY_USER})"
     assert [(one["status"], one["reason"] and one["reason"]["code"]) for one in found["changes"]] == [
@@ -509,9 +503,9 @@ def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
     assert found["history"][0]["reason"] == found["now"]
     house.change(rules=(changed(RULE, expected=(BY_USER,)),))
     house.evaluate()
-    assert why(house)["now"].endswith("that is expected")
+    assert explain(house)["now"].endswith("that is expected")
     house.pause()
-    assert why(house)["now"] == "monitoring is paused"
+    assert explain(house)["now"] == "monitoring is paused"
 
 
 def test_show_has_ec2s_reason(house: House) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workermon import config, models, ports, testing, views
+from workermon import models, ports, testing, views
 from workermon.views import watch
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -32,16 +32,11 @@ def told(worker_id: Any, version: Any, status: str = "firing") -> Any:
     )  # fmt: skip
 
 
-class World:
-    """A store with two workers that were collected, and a feed."""
+class World(testing.Monitor):
+    """A monitor with two workers that were collected."""
 
     def __init__(self) -> None:
-        self.store = testing.MemoryStore()
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.feed = testing.MemoryFeed(self.store)
+        super().__init__(now=1000.0)
         for worker_id in (A, B):
             worker = models.Worker(id=worker_id, name="x", region="us-east-1", added_at=0, incarnation="1")
             self.workers.add([worker])
@@ -50,21 +45,19 @@ class World:
 
     def watch(self, ids: Any = None) -> Any:
         """Start to watch."""
-        view = views.Watch(
-            feed=self.feed,
-            workers=self.workers,
-            alerts=self.alerts,
-            configurations=self.configurations,
-            now=lambda: 1000.0,
-        )
-        return view.watch(ids, timeout=0.01)
+        return self.get(views.Watch).watch(ids, timeout=0.01)
+
+    def publish(self, text: str) -> None:
+        """Publish a text on the channel of events."""
+        self.store.publish("workermon:metrics", text)
 
     def tell(self, notification: Any) -> None:
         """Have an alert fire, as an evaluation would."""
         basis = self.alerts.load([notification.worker.id])[notification.worker.id]
         alert = models.Alert(rule="r", version=notification.version, notified_severity="critical", last=notification)
         turn = models.Transition(at=1, before=None, after="critical")
-        verdict = ports.Verdict(basis, {"r": alert}, (("r", turn, notification),), {"r": ()}, 0)  # type: ignore[arg-type]
+        recorded = ports.RecordedTransition("r", turn, notification)
+        verdict = ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ()}, 0)
         assert self.alerts.commit(verdict)
 
 
@@ -99,8 +92,8 @@ def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
 
     class Busy(testing.MemoryWorkers):
         def every(self, chunk: int = 500) -> Any:
-            world.feed.publish(event(A, 1000))  # in the snapshot already
-            world.feed.publish(event(B, 1060))  # newer than the snapshot
+            world.publish(event(A, 1000))  # in the snapshot already
+            world.publish(event(B, 1060))  # newer than the snapshot
             world.tell(told(A, 1))  # published, and in the snapshot of the alerts
             return super().every(chunk)
 
@@ -114,10 +107,10 @@ def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
     """New samples and alerts are shown, repeated and late ones dropped; milliseconds are compared as time."""
     live = world.watch()
     coming(live)
-    world.feed.publish(event(A, 1060))
-    world.feed.publish(event(A, 1060))
-    world.feed.publish(event(A, 1000))
-    world.feed.publish(event(A, 1060.5))
+    world.publish(event(A, 1060))
+    world.publish(event(A, 1060))
+    world.publish(event(A, 1000))
+    world.publish(event(A, 1060.5))
     world.store.publish("workermon:metrics:alerts", told(A, 2).model_dump_json(by_alias=True))
     world.store.publish("workermon:metrics:alerts", told(A, 1).model_dump_json(by_alias=True))
     shown = coming(live)
@@ -133,9 +126,9 @@ def test_only_the_workers_that_were_asked_for(world: World) -> None:
     world.tell(told(B, 1))
     live = world.watch({A})
     assert [one.worker_id for one in coming(live)] == [A]
-    world.feed.publish(event(B, 1060))
+    world.publish(event(B, 1060))
     world.tell(told(B, 2))
-    world.feed.publish(event(A, 1060))
+    world.publish(event(A, 1060))
     assert [one.id for one in coming(live)] == [f"{A}:17"]
 
 
@@ -158,11 +151,13 @@ def test_what_is_none_of_ours_is_dropped(world: World, text: Any) -> None:
     """No JSON, another schema, a wrong field or an over-long message stops nothing."""
     live = world.watch()
     coming(live)
-    world.feed.publish(text)
-    world.feed.publish(event(A, 1120))
+    world.publish(text)
+    world.publish(event(A, 1120))
     assert [one.id for one in coming(live)] == [f"{A}:18"]
 
 
 def test_fields_of_a_later_version_do_not_disturb(world: World) -> None:
     """A message of schema 1 with fields that we do not know is shown."""
-    assert watch.read(event(A, 1060, colour="red")).worker_id == A  # type: ignore[union-attr]
+    shown = watch.read(event(A, 1060, colour="red"))
+    assert isinstance(shown, models.Event)
+    assert shown.worker_id == A

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from tests.support import stages
-from workermon import collect, config, models, rules, testing
+from tests.support.aws import use_aws
+from workermon import collect, config, evaluate, models, ports, runtime, settings, testing
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
-from workermon.on_aws import cloudwatch, ec2, session
-from workermon.on_redis import alerts, client, configurations, learned_delays, leases, pulse, samples, workers
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
 
@@ -67,59 +67,38 @@ def generated_trace() -> list[float]:
 
 
 class Monitor:
-    """Collection and judgement on real parts, with a clock of the test's."""
+    """Collection and evaluation on real parts, with a clock of the test's."""
 
     def __init__(self, redis_url: str, endpoint: Endpoint, now: testing.ManualClock) -> None:
-        self.now = now
         self.endpoint = endpoint
-        self.redis = client.connect(redis_url)
-        self.sessions = session.Sessions()
         default = config.DEFAULT
         cpu = default.metrics["cpu_utilization"].model_copy(update={"period": 1})
-        self.configuration = default.model_copy(
+        configuration = default.model_copy(
             update={"metrics": {**default.metrics, "cpu_utilization": cpu}, "collect": ("cpu_utilization",)}
         )
-        self.configurations = configurations.RedisConfigurations(self.redis, self.configuration)
-        self.workers = workers.RedisWorkers(self.redis)
-        self.samples = samples.RedisSamples(self.redis, "replay", lambda: models.DAY)
-        self.alerts = alerts.RedisAlerts(self.redis, "replay")
-        self.learned_delays = learned_delays.RedisLearnedDelays(self.redis)
-        self.leases = leases.RedisLeases(self.redis)
-        self.pulse = pulse.RedisPulse(self.redis)
-        self.schedule = testing.MemorySchedule()
-        self.collection = collect.Collection(
-            ec2=ec2.AwsEc2(self.sessions),
-            cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=testing.MemoryCosts(),
-            accounts=testing.MemoryAccounts(testing.MemoryStore()),
-            cohorts=testing.MemoryCohorts(),
-            pacer=collect.Pacer(cohorts=testing.MemoryCohorts(), cpu=lambda: 0.0, node="test"),
-            kinds=rules.KINDS,
-            bulkhead=collect.Bulkhead(),
-            now=self.now,
+        self.container = runtime.open(
+            settings.Settings(redis_url=SecretStr(redis_url)),
+            overrides={
+                ports.Clock: now,
+                ports.Schedule: testing.MemorySchedule(),
+                ports.Dispatcher: testing.MemoryDispatcher(),
+                Sequence[ports.Violations]: [self],
+            },
         )
+        assert self.get(ports.Configurations).save(configuration.model_copy(update={"revision": 1}))
+        self.workers = self.get(ports.Workers)
         self.turns: Turns = []
         self.told: list[models.Notification] = []
 
+    def get(self, kind: Any) -> Any:
+        """Return a port or a stage."""
+        return self.container.get(kind)
+
     def step(self, worker_id: str) -> None:
-        """Collect and judge once, and keep what was recorded of the CPU's rule."""
-        self.collection.collect([worker_id])
-        stages.evaluated(
-            [worker_id],
-            alerts=self.alerts,
-            samples=self.samples,
-            configurations=self.configurations,
-            pulse=self.pulse,
-            now=self.now,
-            violations=[self],
-        )
-        for entry in reversed(self.alerts.history(f"{worker_id}/cpu-high", limit=60)):
+        """Collect and evaluate once, and keep what was recorded of the CPU's rule."""
+        self.get(collect.Collection).collect([worker_id])
+        self.get(evaluate.Evaluation).evaluate([worker_id])
+        for entry in reversed(self.get(ports.Alerts).history(f"{worker_id}/cpu-high", limit=60)):
             turn = (entry.transition.at, entry.transition.before, entry.transition.after)
             assert not entry.transition.correction
             if turn not in self.turns:
@@ -132,8 +111,7 @@ class Monitor:
 
     def close(self) -> None:
         """Close what was opened."""
-        self.sessions.close()
-        self.redis.close()
+        self.container.close()
 
 
 @pytest.fixture
@@ -147,13 +125,7 @@ def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.Monkey
     """Give a monitor of a simulated instance behind a real endpoint."""
     endpoint = Endpoint(Simulation(now, workers=1, period=1))
     endpoint.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint.url,
-        "AWS_ACCESS_KEY_ID": "replay",
-        "AWS_SECRET_ACCESS_KEY": "replay",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    use_aws(monkeypatch, endpoint.url, AWS_REGION="us-east-1")
     made = Monitor(redis_url, endpoint, now)
     yield made
     made.close()

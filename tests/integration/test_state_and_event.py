@@ -13,9 +13,21 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tests.support import stages
 from tests.support.aws import use_aws
-from workermon import collect, config, failpoints, fleet, models, notify, ports, runtime, settings, testing, views
+from workermon import (
+    collect,
+    config,
+    evaluate,
+    failpoints,
+    fleet,
+    models,
+    notify,
+    ports,
+    runtime,
+    settings,
+    testing,
+    views,
+)
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 
@@ -95,11 +107,7 @@ class House:
         self.get(ports.Pulse).mark("listener", self.clock())
         before = len(self.post.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
-        told = stages.evaluated(
-            marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
-            configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
-        )  # fmt: skip
-        self.deliver(told)
+        self.deliver(self.get(evaluate.Evaluation).evaluate(marked))
         return [f"{one.worker.name if one.worker else ''} {one.rule} {one.status}" for one in self.post.sent[before:]]
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
@@ -108,10 +116,8 @@ class House:
 
     def why(self, worker_id: str, metric: str) -> Any:
         """Explain the one rule of a kind."""
-        names = ("alerts", "samples", "configurations", "pulse", "silences")
         record = self.get(ports.Workers).get([worker_id])[worker_id]
-        given = {name: self.get(getattr(ports, name.title())) for name in names}
-        return stages.why(record, metric, **given, now=self.clock)["rules"][0]
+        return self.get(views.Explanation).why(record, metric).to_json()["rules"][0]
 
     def reconcile(self) -> Any:
         """Repair what can be repaired."""

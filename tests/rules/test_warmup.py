@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import stages
 from tests.support.commands import Ports
-from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points, why
 from tests.support.rules import changed
 from workermon import config, errors, models, rules, testing
 from workermon.config import difference, export
@@ -25,13 +24,9 @@ from workermon.views import backtest, rule_cases
 WARM = changed(CPU, warmup=10 * MINUTE)
 
 
-def why(site: Any) -> Any:
+def explain(site: Site) -> Any:
     """Explain the one rule of a site."""
-    found = stages.why(
-        site.workers.get([ID])[ID], "cpu_utilization", alerts=site.alerts, samples=site.samples, pulse=site.pulse,
-        configurations=site.configurations, silences=site.silences, now=site.clock,
-    )  # fmt: skip
-    return found["rules"][0]
+    return why(site)["rules"][0]
 
 
 def test_what_happens_during_the_warm_up_counts_as_nothing() -> None:
@@ -117,12 +112,12 @@ def test_why_says_until_when_it_warms_up() -> None:
     """``why`` says so in words and JSON, as long as no slot after the warm-up was evaluated."""
     site = Site(WARM)
     site.minutes([95] * 5)
-    rule = why(site)
+    rule = explain(site)
     until = models.rfc3339(T0 + 13 * MINUTE)
     assert rule["now"].startswith(f"warming up until {until}; ")
     assert (rule["warmup"], rule["warming_until"]) == (600, until)
     site.minutes([95] * 9, 5)
-    rule = why(site)
+    rule = explain(site)
     assert (rule["warming_until"], rule["now"].partition(";")[0]) == (
         None,
         "1 of 1 values above 80 %, warning fires at 3 of 3",

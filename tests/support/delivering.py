@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from workermon import errors, models, ports, testing
 from workermon.models import Channel, Transition
+from workermon.notify import channel_health
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -103,3 +104,18 @@ class Site(testing.Monitor):
     def attempts(self, alert_id: str = ALERT) -> list[str | None]:
         """Return how each attempt went, oldest first."""
         return [attempt.error for attempt in self.outbox.attempts(alert_id)]
+
+
+def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses this (404 Not Found)") -> None:
+    """Have a channel's alert fire, as a delivery does that gave a notification up."""
+    at = models.rfc3339(monitor.clock())
+    lost = models.Notification(
+        id="lost", version=1, dedup_key="i-0abc1234/cpu-high", kind="threshold", status="firing", severity="critical",
+        rule="cpu-high", metric="cpu_utilization", value=97.5, threshold=90.0, since=at, at=at, worker=None,
+        summary="render-07: it is hot",
+    )  # fmt: skip
+    claimed = models.ClaimedNotification(
+        alert_id=lost.dedup_key, channel=channel, notification=lost, fence=1, attempt=5
+    )
+    health = monitor.get(channel_health.ChannelHealth)
+    health.gave_up(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))

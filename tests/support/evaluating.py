@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from workermon import models, ports, testing
+from workermon import models, ports, testing, views
 from workermon.config import catalogue
 from workermon.models import Datapoint, Levels, Rule, Series
 from workermon.rules import threshold
@@ -122,3 +123,8 @@ class Site(testing.Monitor):
 def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
     """Return values a minute apart by their time."""
     return {T0 + MINUTE * slot: value for slot, value in enumerate(values, begin) if value is not None}
+
+
+def why(monitor: testing.Monitor, metric: str | None = "cpu_utilization") -> dict[str, Any]:
+    """Return how the rules over a metric are explained for the worker, as JSON has it."""
+    return monitor.get(views.Explanation).why(monitor.workers.get([ID])[ID], metric).to_json()
