@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from tests.support import cloudformation
-from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, rules, testing
+from tests.support.waiting import eventually
+from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, ports, rules, testing
 from workermon.collect import queue_events
 from workermon.config import export
+from workermon.pipeline import queue_polling
 from workermon.web import deflated, prometheus
 
 A, B, NEW = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
@@ -285,6 +288,28 @@ def test_a_message_stays_until_all_of_it_is_done(house: House) -> None:
     house.dispatcher.collect = collects  # type: ignore[method-assign]
     house.read()
     assert (house.left, house.dispatcher.collected) == (0, [A])
+
+
+def test_a_full_queue_is_emptied_by_several_threads(house: House) -> None:
+    """Where more lies than one answer holds, each answer is waited for beside others."""
+    together = threading.Barrier(queue_polling.READERS)
+    receive = house.event_queues.receive
+
+    def receive_beside_others(scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
+        if not wait and not together.broken:
+            together.wait(30)
+        return receive(scope, queue_url, wait)
+
+    house.event_queues.receive = receive_beside_others  # type: ignore[method-assign]
+    house.put(*(changed(A, "running", id=f"e{number}") for number in range(60)))
+    polling = queue_polling.QueuePolling(house.get(collect.QueueReading), house.configurations)
+    polling.follow()
+    try:
+        eventually(lambda: house.left == 0, within=60, what="an empty queue")
+    finally:
+        polling.stop()
+        together.abort()
+    assert house.dispatcher.collected
 
 
 def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:

@@ -10,9 +10,6 @@ import botocore.exceptions
 from workermon import errors, models, ports
 from workermon.on_aws import session
 
-#: Messages of one request: the limit of ReceiveMessage and of DeleteMessageBatch.
-MAX_MESSAGES = 10
-
 _MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
 
 
@@ -24,7 +21,9 @@ class AwsEventQueues:
 
     def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
         """Wait up to ``wait`` seconds for messages, 10 at most."""
-        answer = self._ask(scope, queue_url, "receive_message", MaxNumberOfMessages=MAX_MESSAGES, WaitTimeSeconds=wait)
+        answer = self._ask(
+            scope, queue_url, "receive_message", MaxNumberOfMessages=ports.MAX_QUEUE_MESSAGES, WaitTimeSeconds=wait
+        )
         return [
             ports.QueueMessage(receipt=str(message["ReceiptHandle"]), body=str(message.get("Body", "")))
             for message in answer.get("Messages") or ()
@@ -32,10 +31,10 @@ class AwsEventQueues:
 
     def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
         """Delete messages; what is not deleted comes again."""
-        for start in range(0, len(receipts), MAX_MESSAGES):
+        for start in range(0, len(receipts), ports.MAX_QUEUE_MESSAGES):
             entries = [
                 {"Id": str(place), "ReceiptHandle": receipt}
-                for place, receipt in enumerate(receipts[start : start + MAX_MESSAGES])
+                for place, receipt in enumerate(receipts[start : start + ports.MAX_QUEUE_MESSAGES])
             ]
             self._ask(scope, queue_url, "delete_message_batch", Entries=entries)
 

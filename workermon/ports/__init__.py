@@ -21,7 +21,17 @@ from workermon.ports.alerts import (
     Standing,
     Verdict,
 )
-from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, EventQueues, Limiter, Publisher, QueueMessage
+from workermon.ports.aws import (
+    MAX_QUEUE_MESSAGES,
+    Answer,
+    CloudWatch,
+    Costs,
+    Ec2,
+    EventQueues,
+    Limiter,
+    Publisher,
+    QueueMessage,
+)
 from workermon.ports.cohorts import Cohorts, Pace
 from workermon.ports.control import (
     BREAK,
@@ -79,6 +89,7 @@ __all__ = [
     "BREAK",
     "CANARY_BREAK",
     "CANARY_STEPS",
+    "MAX_QUEUE_MESSAGES",
     "MAX_SESSIONS",
     "REQUEST_AGE",
     "ROLLUP_DELAY",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from workermon.models import (
     AccountRegion,
@@ -120,11 +120,15 @@ class QueueMessage(NamedTuple):
     body: str
 
 
+#: Messages of one answer of SQS at most (ReceiveMessage and DeleteMessageBatch have the same limit).
+MAX_QUEUE_MESSAGES: Final = 10
+
+
 class EventQueues(Protocol):
     """Queues of SQS. A message that is not deleted comes again; one may come twice."""
 
     def receive(self, scope: AccountRegion, queue_url: str, wait: int) -> list[QueueMessage]:
-        """Return waiting messages, some at most; if there is none, wait up to ``wait`` seconds for one."""
+        """Return ``MAX_QUEUE_MESSAGES`` at most; if none waits there, wait up to ``wait`` seconds for one."""
 
     def delete(self, scope: AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
         """Delete messages by their receipts."""

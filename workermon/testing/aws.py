@@ -221,7 +221,7 @@ class MemoryEventQueues:
         self._call(scope)
         if wait and not self.messages.get(queue_url):
             time.sleep(self.MOMENT)
-        waiting = list(self.messages.get(queue_url, {}).items())[:10]
+        waiting = list(self.messages.get(queue_url, {}).items())[: ports.MAX_QUEUE_MESSAGES]
         return [ports.QueueMessage(receipt, body) for receipt, body in waiting]
 
     def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
