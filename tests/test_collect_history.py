@@ -13,6 +13,7 @@ from hypothesis import strategies
 
 from tests.support.examples import examples
 from workermon import collect, config, errors, models, ports, testing
+from workermon.collect import polling
 from workermon.rules import horizon
 
 ONE = "i-0000000000000001a"
@@ -178,7 +179,7 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
         world.served.partial = 2 if "partial" in kinds else None
         world.tick()
     world.ec2.last_error, world.served.down, world.served.partial = None, False, None
-    world.run(2 * period + 2 * interval)
+    world.run(2 * period + (2 + polling.FULL_LOOK_EVERY) * interval)
     assert world.ledger() == world.served.at(world.clock())
 
 
@@ -205,7 +206,7 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
 ) -> None:
     """However much was learned not to ask too early: also where ages differ a little, and where one comes late.
 
-    Later than usual, if that is allowed, it may take a period.
+    Later than usual, if that is allowed, it may take until the next full look.
     """
     # As the schedule has it: no look is so near the end of its slot that a late start takes it into the next.
     phase *= interval
@@ -217,10 +218,65 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     for _ in range((42 * period + lateness) // interval):
         world.tick(jitter=chance.uniform(0, min(3.0, interval / 5)))
     for at, [(served, value)] in world.served.values.items():
-        wait = interval if served - at - period <= models.LATENESS else interval + period
+        full_look = polling.FULL_LOOK_EVERY * interval + period
+        wait = interval if served - at - period <= models.LATENESS else interval + full_look
         # A period that still runs is not taken, though AWS serves it.
         final = max(served, at + period, NOW + phase)
         assert world.found[at, value] <= final + wait + 30, (at - NOW) / period
+
+
+#: Slots, and how many seconds after the usual their datapoint is revised.
+_REVISED_LATE = [(50, 60), (60, 900), (70, 1800)]
+
+
+@pytest.mark.parametrize("phase", range(0, 300, 60))
+def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
+    """However old it is, up to the lateness; and a late one that no look waits for any more is found like that, too."""
+    world = World(period=60, phase=phase, lateness=1800)
+    for number in range(120):
+        if number != 40:
+            world.publish(number)
+    revised = {number: world.publish(number, late=late, value=0.5) for number, late in _REVISED_LATE}
+    late = world.publish(40, late=1790)
+    world.run(120 * 60)
+    for number, seconds in _REVISED_LATE:
+        served = revised[number] + 60 + LAG + seconds
+        assert world.found[revised[number], 0.5] <= served + polling.FULL_LOOK_EVERY * 60
+    assert world.found[late, 40.0] <= late + 60 + LAG + 1790 + polling.FULL_LOOK_EVERY * 60
+    assert world.ledger() == world.served.at(world.clock())
+
+
+def test_four_of_five_looks_ask_for_what_is_new_only() -> None:
+    """Each fifth one asks for the whole lateness, and so does the one after a look that saw a revised value."""
+    world = World(period=60)
+    for number in range(80):
+        world.publish(number)
+    world.run(40 * 60)
+    world.served.widths.clear()
+    world.run(10 * 60)
+    full = [width > models.LATENESS for width in world.served.widths]
+    assert full.count(True) == 2
+    assert [width for width in world.served.widths if width <= models.LATENESS] == [pytest.approx(180, abs=60)] * 8
+    world.tick()
+    world.served.values[max(world.ledger())].append((world.clock(), -1.0))
+    world.served.widths.clear()
+    world.run(2 * 60)
+    assert [width > models.LATENESS for width in world.served.widths] == [False, True]
+
+
+def test_what_fails_at_a_full_look_is_asked_for_in_full_at_the_next() -> None:
+    """The worker's other metrics may have had theirs, so each goes by when it was asked for itself."""
+    world = World(period=60)
+    for number in range(80):
+        world.publish(number)
+    world.run(41 * 60)
+    while world.workers.get([ONE])[ONE].condition.full_at != world.clock():
+        world.served.down = (world.clock() + 60) % 300 == 0
+        world.tick()
+    world.served.down = False
+    world.served.widths.clear()
+    world.run(2 * 60)
+    assert [width > models.LATENESS for width in world.served.widths] == [True, False]
 
 
 def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:

@@ -159,10 +159,11 @@ def test_an_arrival_teaches_only_where_we_waited() -> None:
 
 
 def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
-    """Return both beginnings in seconds after ``T``, for a worker added at ``T``."""
+    """Return both beginnings in seconds after ``T``, for a worker added at ``T`` whose last look was a full one."""
     known = None if latest is None else point(latest)
     wanted = {"retention": models.DAY, "lateness": LATE, **given}
-    seen = polling.Look(None, None if asked is None else T + asked, T + at, wanted.pop("period", 300), 60)
+    asked_at = None if asked is None else T + asked
+    seen = polling.Look(None, asked_at, T + at, wanted.pop("period", 300), 60, full_at=asked_at)
     begin = polling.since(seen, known, T, **wanted)
     return begin.recent_since - T, begin.full_since - T
 
@@ -194,6 +195,43 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
     """Whatever the datapoints and our clock say."""
     assert since(0, 0, 3 * models.DAY, retention=7200)[1] == 3 * models.DAY - 7200
     assert since(9000, 9000, 0)[1] == -1200
+
+
+def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
+    """What came since then may be as late as the lateness; if nobody knows when it was, to where it may have been."""
+    newest, at = point(HOUR), T + HOUR + 500
+    for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
+        seen = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)
+        expected = (T + HOUR + begin - LATE - 60) // 60 * 60
+        assert polling.since(seen, newest, T, retention=models.DAY, lateness=LATE).full_since == expected
+
+
+def short(latest: int | None = 600, **changes: float | None) -> bool:
+    """Tell whether a look at a metric each 60 s may ask for new datapoints only."""
+    known = None if latest is None else point(latest)
+    usual = {"expected": T + 660, "asked": T + 700, "at": T + 760, "full_at": T + 640}
+    return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), known)  # type: ignore[arg-type]
+
+
+def test_a_short_look_suffices_between_two_full_ones() -> None:
+    """Unless there is a gap to fill, something was revised, or the metric was not part of the last full look."""
+    assert short()
+    assert not short(at=T + 900)  # the next full look
+    assert not short(at=T + 590)  # the clock was set back
+    assert not short(latest=None, expected=None)
+    assert not short(expected=T + 540)
+    assert not short(expected=None)
+    assert not short(full_at=None)
+    assert not short(asked=None)
+    assert not short(asked=T + 630)
+    assert not short(latest=1200, expected=T + 1260)  # a datapoint that is ahead of the clock
+
+
+def test_a_short_look_begins_at_the_newest_datapoint() -> None:
+    """On the grid and within the retention; of a silent metric as long before as ever."""
+    assert polling.shortened(polling.Begin(T, T), point(607), 60) == polling.Begin(T + 600, T + 600)
+    assert polling.shortened(polling.Begin(T + 900, T + 900), point(600), 60) == polling.Begin(T + 900, T + 900)
+    assert polling.shortened(polling.Begin(T + 900, T), point(0), 60) == polling.Begin(T + 900, T)
 
 
 def waited_for(latest: models.Datapoint | None, came: list[models.Datapoint], lateness: int = LATE) -> int | None:

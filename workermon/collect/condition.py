@@ -59,6 +59,7 @@ def after(
         learned_periods=_values_still_collected({**before.learned_periods, **fetched.learned_periods}, names),
         cadence=_values_still_collected({**before.cadence, **fetched.cadence}, names),
         unseen_since=_values_still_collected({**before.unseen_since, **fetched.unseen_since}, names),
+        full_at=fetched.full_at,
         last_error=_metrics_error(fetched.failures, run.at, before.last_error),
         changes=state.append_change(before, sample.status, run.at, status.reason),
         events=events,

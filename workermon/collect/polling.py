@@ -33,6 +33,10 @@ PROBE_EVERY = 8
 #: Places within an interval that are told apart.
 PLACES = 6
 
+#: Intervals. The first look in each so many asks for everything that may have come late or been revised, the others
+#: for what is new only: nearly always one datapoint of about twenty.
+FULL_LOOK_EVERY = 5
+
 _AT = operator.itemgetter(0)
 
 
@@ -82,6 +86,7 @@ class Look(NamedTuple):
     """One collection's look at one metric of a worker.
 
     ``expected`` is the datapoint that the metric waits for, ``asked`` when it was last asked for, ``at`` the time now.
+    ``full_at`` is as in ``models.Condition``.
     """
 
     expected: int | None
@@ -89,6 +94,7 @@ class Look(NamedTuple):
     at: float
     period: int
     interval: int
+    full_at: float | None = None
 
 
 class Arrival(NamedTuple):
@@ -142,7 +148,7 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is
     overdue, each look asks.
     """
-    expected, asked, at, period, interval = look
+    expected, asked, at, period, interval, _ = look
     if asked is None or asked > at:
         return True
     jitter = _jitter(interval)
@@ -163,7 +169,7 @@ def arrival(look: Look, came: Sequence[models.Datapoint], *, lateness: int) -> A
 
     A datapoint teaches nothing if it was there long before workermon asked, or if it is later than ``lateness``.
     """
-    expected, asked, at, period, interval = look
+    expected, asked, at, period, interval, _ = look
     if expected is None or asked is None or not asked < at or expected > at:
         return None
     if at - asked > period + 1.5 * interval or at - expected > period + _latest(lateness):
@@ -236,25 +242,65 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
     return min(max(delay.usual - period, 0.0) + interval, _latest(lateness))
 
 
+def is_full_look_due(full_at: float | None, at: float, interval: int) -> bool:
+    """Return whether this is a worker's first look in ``FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
+
+    All workers with the same interval have it in the same slots, so that the calls between are short for all.
+    """
+    window = FULL_LOOK_EVERY * interval
+    return full_at is None or full_at // window != at // window
+
+
+def suffices_short(look: Look, latest: models.Datapoint | None) -> bool:
+    """Return whether it is enough to ask from the newest datapoint on: no gap is waited for, and no full look is due.
+
+    A metric that was not asked for, or in vain, since the full look of its worker has a full look of its own.
+    """
+    if latest is None or look.asked is None or is_full_look_due(look.full_at, look.at, look.interval):
+        return False
+    if look.full_at is None or not look.full_at <= look.asked <= look.at:
+        return False
+    return look.expected == latest.at + look.period and latest.at <= look.asked
+
+
 def since(look: Look, latest: models.Datapoint | None, added_at: float, *, retention: int, lateness: int) -> Begin:
-    """Return from when on to ask for a metric; both times are multiples of the period.
+    """Return from when on to ask for a metric in full; both times are multiples of the period.
 
     ``full_since`` is the watermark less the lateness and a period, no older than the retention. The watermark is the
-    newest datapoint; before there is one, an hour before the metric was last asked for, or before the worker was
-    added. ``recent_since`` is later only if the metric fell silent long before it was last asked for: a wide window of
-    a silent metric, at each look, would fill whole calls with nothing.
+    newest datapoint, or the last full look: what came since then may be that late. Before there is a datapoint, it is
+    an hour before the metric was last asked for, or before the worker was added. ``recent_since`` is later only if the
+    metric fell silent long before it was last asked for: a wide window of a silent metric, at each look, would fill
+    whole calls with nothing.
     """
     at, period = look.at, look.period
     reached = min(at if look.asked is None else look.asked, at)
     if latest is None:
         full = min(added_at if look.asked is None else look.asked, at) - horizon.BACKFILL
     else:
-        full = min(latest.at, reached) - lateness - period
+        full = min(latest.at, _seen_in_full(look)) - lateness - period
     full = max(full, at - retention)
     recent = reached - horizon.BACKFILL - lateness
     silent = latest is not None and look.asked is not None and latest.at < recent
     recent = max(full, recent) if silent else full
     return Begin(int(recent // period) * period, int(full // period) * period)
+
+
+def _seen_in_full(look: Look) -> float:
+    """Return when at the latest a metric was asked for all that may come late."""
+    if look.asked is None or look.asked > look.at:
+        return look.at
+    if look.full_at is not None and look.full_at <= look.asked:
+        return look.full_at
+    # Its full look was before it was last asked for, by fewer looks than lie between two of them.
+    return look.asked - FULL_LOOK_EVERY * look.interval
+
+
+def shortened(begin: Begin, latest: models.Datapoint, period: int) -> Begin:
+    """Return from when on to ask if what is new suffices: from the newest datapoint on, which may have been revised."""
+    if begin.recent_since > begin.full_since:
+        return begin  # silent: see whether anything came at all
+    since = max(latest.at // period * period, begin.full_since)
+    return Begin(since, since)
 
 
 def expected(

@@ -26,7 +26,7 @@ class Fetched:
     datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next. ``spacing`` are
     the times of a metric's newest datapoints if they come less often than each period, ``learned_periods`` how often.
     ``cadence`` and ``unseen_since`` are as in ``models.Condition``, with ``None`` where there is none.
-    ``late`` is as in ``models.Condition``, with 0 for those that came in time.
+    ``late`` is as in ``models.Condition``, with 0 for those that came in time. ``full_at`` is as in it, too.
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
@@ -39,6 +39,7 @@ class Fetched:
     learned_periods: dict[str, int] = dataclasses.field(default_factory=dict)
     cadence: dict[str, models.Cadence | None] = dataclasses.field(default_factory=dict)
     unseen_since: dict[str, int | None] = dataclasses.field(default_factory=dict)
+    full_at: float | None = None
     failures: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
     answered: set[str] = dataclasses.field(default_factory=set)
     refused: set[str] = dataclasses.field(default_factory=set)
@@ -79,7 +80,10 @@ class SeriesFetch:
         published = self._search(known, updates).find(records, self.run.cloudwatch_metrics())
         ages = delays.Delays(self.run, known, updates)
         fetched = {
-            record.worker.id: Fetched(failures=dict(published.failures.get(record.worker.id, {}))) for record in records
+            record.worker.id: Fetched(
+                failures=dict(published.failures.get(record.worker.id, {})), full_at=self._full_at(record)
+            )
+            for record in records
         }
         planned: list[_Planned] = []
         for record in records:
@@ -95,6 +99,18 @@ class SeriesFetch:
             self._learn_lags(records, fetched)
         self.learned_delays.save(self.run.scope, updates)
         return fetched
+
+    def _full_at(self, record: ports.Record) -> float | None:
+        """Return when all that may have come late was last asked for, after this run: now, if that is due."""
+        before = record.condition.full_at
+        due = self._asks_all(record.condition) or polling.is_full_look_due(
+            before, self.run.at, record.worker.interval
+        )
+        return self.run.at if due else before
+
+    def _asks_all(self, condition: models.Condition) -> bool:
+        """Return whether each metric is asked for, and in full."""
+        return self.run.again or condition.status != "running"
 
     def _unseen_since(self, condition: models.Condition, metric: str, before: models.Datapoint | None) -> int | None:
         """Return the newest datapoint before a request that came periods later; for a while after it too.
@@ -161,6 +177,7 @@ class SeriesFetch:
             self.run.at,
             period,
             worker.interval,
+            condition.full_at,
         )
         delay, absent = ages.of(name, look)
         fetched.periods[name] = period
@@ -169,20 +186,24 @@ class SeriesFetch:
         )
         if name in fetched.failures:
             return []
-        if condition.periods.get(name) == period and not self._is_due(condition, name, look, absent):
-            return []  # with a new period it is asked at once
+        with_new_period = condition.periods.get(name) != period
+        if not with_new_period and not self._is_due(condition, name, look, absent):
+            return []
         series = catalogue.published(metric, published)
         if series is None:
             return []  # nobody could look up its dimensions: unknown, not absent
         # If nobody publishes it, it is absent, as far as can be known now.
         fetched.asked[name] = self.run.at
+        latest = condition.latest.get(name)
         begin = polling.since(
             look,
-            condition.latest.get(name),
+            latest,
             worker.added_at,
             retention=self.run.configuration.retention,
             lateness=self.run.configuration.lateness,
         )
+        if latest is not None and not with_new_period and self._suffices_short(condition, name, look):
+            begin = polling.shortened(begin, latest, period)
         return [
             _Planned(
                 worker.id,
@@ -194,9 +215,20 @@ class SeriesFetch:
         ]
 
     def _is_due(self, condition: models.Condition, metric: str, look: polling.Look, absent: float | None) -> bool:
-        if self.run.again or condition.status != "running":
+        if self._asks_all(condition):
             return True
         return polling.is_due(look, absent, self.cadences.periods_apart(condition, metric))
+
+    def _suffices_short(self, condition: models.Condition, metric: str, look: polling.Look) -> bool:
+        """Return whether to ask for new datapoints only.
+
+        With adaptive cadence what is decided next depends on more of them, and with longer periods looks are rare.
+        """
+        if self.run.configuration.cadence == "adaptive" or self._asks_all(condition):
+            return False
+        return self.cadences.periods_apart(condition, metric) == 1 and polling.suffices_short(
+            look, condition.latest.get(metric)
+        )
 
     def _ask(self, planned: Sequence[_Planned], fetched: Mapping[str, Fetched]) -> None:
         answer = self._call([each.query for each in planned])
@@ -264,6 +296,8 @@ class SeriesFetch:
             before = condition.latest.get(name)
             fetched.cadence[name] = self.cadences.after(record.worker, name, came, period)
             fetched.unseen_since[name] = self._unseen_since(condition, name, before)
+            if before is not None and before.at == (came[0].at if came else None) and came[0] != before:
+                fetched.full_at = None  # it was revised: older ones may have been, too
             latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
             # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
             # late one has to be in the ledger as soon as it can be had.

@@ -131,6 +131,9 @@ class Condition(Frozen):
     most), and how many seconds after its period the last one was. ``cadence`` says how often a metric is asked for,
     where that is not each period anyway; ``unseen_since`` is the newest datapoint before a request that came periods
     later than the next one.
+
+    ``full_at`` is when all that may come late was last asked for, of the metrics that were asked for at all then;
+    ``None`` if it is to be asked for at the next look. In between, looks ask for new datapoints only.
     """
 
     # A factory makes an empty dict at once. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
@@ -151,6 +154,7 @@ class Condition(Frozen):
     learned_periods: dict[str, int] = Field(default_factory=dict)
     cadence: dict[str, Cadence] = Field(default_factory=dict)
     unseen_since: dict[str, int] = Field(default_factory=dict)
+    full_at: float | None = None
     last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
@@ -177,7 +181,7 @@ class Condition(Frozen):
     def leads(self, now: float) -> bool:
         """Return whether a clock that was ahead wrote it: one of its times leads the present."""
         changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
-        times = (self.collected_at, self.succeeded_at, self.running_since, self.events_at, changed)
+        times = (self.collected_at, self.succeeded_at, self.running_since, self.full_at, self.events_at, changed)
         return any(leads(at, now) for at in (*times, *self.asked.values()))
 
     def as_of(self, now: float) -> Condition:
@@ -204,6 +208,7 @@ class Condition(Frozen):
                 "collected_at": sound(self.collected_at),
                 "succeeded_at": sound(self.succeeded_at),
                 "running_since": sound(self.running_since),
+                "full_at": sound(self.full_at),
                 "latest": {name: point for name, point in self.latest.items() if not leads(point.at, now)},
                 "asked": {name: at for name, at in self.asked.items() if not leads(at, now)},
                 "expected": {name: at for name, at in self.expected.items() if not leads(at, now + DAY)},
