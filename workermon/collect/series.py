@@ -103,9 +103,7 @@ class SeriesFetch:
     def _full_at(self, record: ports.Record) -> float | None:
         """Return when all that may have come late was last asked for, after this run: now, if that is due."""
         before = record.condition.full_at
-        due = self._asks_all(record.condition) or polling.is_full_look_due(
-            before, self.run.at, record.worker.interval
-        )
+        due = self._asks_all(record.condition) or polling.is_full_look_due(before, self.run.at, record.worker.interval)
         return self.run.at if due else before
 
     def _asks_all(self, condition: models.Condition) -> bool:
