@@ -303,7 +303,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House) -> None:
     house.event_queues.receive = receive_beside_others  # type: ignore[method-assign]
     house.put(*(changed(A, "running", id=f"e{number}") for number in range(60)))
     polling = queue_polling.QueuePolling(house.get(collect.QueueReading), house.configurations)
-    polling.follow()
+    polling.follow(house.configurations.load().revision)
     try:
         eventually(lambda: house.left == 0, within=60, what="an empty queue")
     finally:

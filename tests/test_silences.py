@@ -727,25 +727,36 @@ def test_taking_a_window_out_of_the_file_tells_what_fires() -> None:
     assert waiting(site) == [("firing", "critical")]
 
 
-@pytest.mark.parametrize("by", ["command", "file"])
-def test_the_sweep_finds_what_the_end_sets_free(by: str) -> None:
-    """Without any collection, the worker is marked as to be judged within a sweep of the end; once."""
+@pytest.mark.parametrize("by", ["command", "file", "command, taken back"])
+@pytest.mark.parametrize("looks", [False, True])
+def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
+    """Without any collection, the worker is marked as to be judged within a sweep of the end; once.
+
+    So it is if a look at all told that there is no silence, or no new configuration.
+    """
     site = Site()
+
+    def check(stage: evaluate.SilenceExpiry) -> None:
+        found = ports.Waiting(site.store.revision, 1, len(site.silences.every()), 0, 0, 0, 0)
+        stage.check(found if looks else None)
+
     if by == "file":
         maintained(site)
     else:
         site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97])
     _, ends = watch(site)
-    ends.check()
+    check(ends)
     assert site.samples.pending(T0 + 1e6, 10) == []
     site.clock.now = T0 + 8 * MINUTE
+    if by == "command, taken back":
+        site.silences.remove([each.id for each in site.silences.every()])
     _, late = watch(site)
     for one in (ends, late):  # one that was there before the end, and one that starts after it
-        one.check()
+        check(one)
         assert site.samples.pending(T0 + 1e6, 10) == [ID]
         site.store.pending.clear()
-        one.check()
+        check(one)
         assert site.samples.pending(T0 + 1e6, 10) == []
     site.evaluate()
     assert waiting(site) == [("firing", "critical")]

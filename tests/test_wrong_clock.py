@@ -32,6 +32,7 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
         made.pulse, made.leases, made.silences = on_real.pulse, on_real.leases, on_real.silences
         made.throttle = throttle.RedisThrottle(server)
         made.accounts = accounts.RedisAccounts(server)
+        made.failures, made.waiting_work = on_real.failures, on_real.waiting_work
     made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(made, *[40.0] * 15)
@@ -121,7 +122,7 @@ def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monit
         dispatcher=monitor.dispatcher,
         now=monitor.clock,
     )
-    finder.sweep(0.0, {ID: 0.0})
+    finder.sweep(0.0, {ID: 0.0}, monitor.waiting_work.look(monitor.clock(), 3.0))
     assert monitor.dispatcher.evaluated == [ID]
 
 

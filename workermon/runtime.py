@@ -51,6 +51,7 @@ from workermon.on_redis import (
     silences,
     throttle,
     unreadable,
+    waiting,
     workers,
 )
 
@@ -287,6 +288,11 @@ class Recipes(dishka.Provider):
     def make_leases(self, redis: Redis) -> ports.Leases:
         """Keep who leads."""
         return leases.RedisLeases(redis.client)
+
+    @dishka.provide
+    def make_waiting_work(self, redis: Redis) -> ports.WaitingWork:
+        """Count what a sweep looks for."""
+        return waiting.RedisWaitingWork(redis.client)
 
     @dishka.provide
     def make_feed(self, redis: Redis, own: settings.Settings) -> ports.Feed:

@@ -55,6 +55,7 @@ class House(testing.Monitor):
             placement=self.get(collect.CohortPlacement),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
             queue_reading=self.get(collect.QueueReading), configurations=self.configurations,
+            waiting_work=self.waiting_work,
         )  # fmt: skip
         assert not other
         stop = threading.Event()
@@ -93,6 +94,36 @@ def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None
         house.feed.publish(event(number))  # type: ignore[attr-defined]
     eventually(lambda: len(house.dispatcher.evaluated) >= 30)
     assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(30)]
+
+
+class Asked:
+    """A port that notes which of its methods are asked for."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self._port, name)
+
+
+def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
+    """As long as nothing waits neither fleet, samples, outbox, silences nor channels are read, save at the start."""
+    samples, outbox, workers = Asked(house.samples), Asked(house.outbox), Asked(house.workers)
+    silences, failures = Asked(house.silences), Asked(house.failures)
+    house.samples, house.outbox, house.workers = samples, outbox, workers
+    house.silences, house.failures = silences, failures
+    house.start()
+    eventually(house.led)
+    ports = (samples, outbox, workers, silences, failures)
+    for port in ports:
+        port.names.clear()
+    swept_at = house.pulse.marks()["listener"]
+    eventually(lambda: house.pulse.marks()["listener"] > swept_at + 3 * sweep.INTERVAL)
+    assert [port.names for port in ports] == [set()] * 5
+    house.workers.add([worker()])
+    eventually(lambda: "ids" in workers.names, what="a look at the fleet")
 
 
 def test_an_event_is_judged_within_a_second(house: House) -> None:

@@ -12,6 +12,7 @@ from workermon.on_redis import (
     alerts,
     audit,
     channel,
+    channel_failures,
     configurations,
     leases,
     outbox,
@@ -22,6 +23,7 @@ from workermon.on_redis import (
     schema,
     setup,
     silences,
+    waiting,
     workers,
 )
 from workermon.rules import threshold
@@ -45,6 +47,8 @@ class Repository(NamedTuple):
     saved_states: ports.SavedStates
     schema: ports.Schema
     rollups: ports.RollUps
+    failures: ports.ChannelFailures
+    waiting_work: ports.WaitingWork
 
 
 #: What is in force if nothing was saved.
@@ -58,7 +62,7 @@ DEFAULT = models.Configuration(
 
 def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
-    store, silenced = testing.MemoryStore(), testing.MemorySilences()
+    store, silenced, failures = testing.MemoryStore(), testing.MemorySilences(), testing.MemoryChannelFailures()
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
@@ -75,6 +79,8 @@ def repository_in_memory() -> Repository:
         testing.MemorySavedStates(store, silenced),
         testing.MemorySchema(),
         testing.MemoryRollUps(store),
+        failures,
+        testing.MemoryWaitingWork(store, silenced, failures),
     )
 
 
@@ -96,4 +102,6 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         saved_states.RedisSavedStates(connection),
         schema.RedisSchema(connection),
         rollups.RedisRollUps(connection),
+        channel_failures.RedisChannelFailures(connection),
+        waiting.RedisWaitingWork(connection),
     )

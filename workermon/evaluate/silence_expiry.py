@@ -12,9 +12,10 @@ log = logs.get(__name__)
 
 
 class _LastCheck:
-    """The ids of the silences that were in force at the last check; ``None`` before the first one."""
+    """The ids of the silences that were in force at the last check, and its configuration; ``None`` before it."""
 
     in_force: frozenset[str] | None = None
+    configuration: models.Configuration | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +35,13 @@ class SilenceExpiry:
     now: ports.Clock
     _last: _LastCheck = dataclasses.field(default_factory=_LastCheck, init=False, repr=False)
 
-    def check(self) -> None:
-        """Wake whom the end of a silence concerns."""
-        at, configuration = self.now(), self.configurations.load()
-        kept = silences.in_force(self.silences.every(), configuration.silences, at)
+    def check(self, waiting: ports.Waiting | None = None) -> None:
+        """Wake whom the end of a silence concerns; what ``waiting`` says is not there is not read."""
+        at, configuration = self.now(), self._last.configuration
+        if waiting is None or configuration is None or configuration.revision != waiting.revision:
+            configuration = self._last.configuration = self.configurations.load()
+        stored = self.silences.every() if waiting is None or waiting.silences else []
+        kept = silences.in_force(stored, configuration.silences, at)
         active_silences = [silence for silence in kept if silence.begins <= at < silence.ends]
         in_force = frozenset(silence.id for silence in active_silences)
         if self._last.in_force is None or not self._last.in_force <= in_force:

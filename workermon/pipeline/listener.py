@@ -63,6 +63,7 @@ class Listener:
     placement: collect.CohortPlacement
     queue_reading: collect.QueueReading
     configurations: ports.Configurations
+    waiting_work: ports.WaitingWork
     now: ports.Clock
 
     @classmethod
@@ -84,6 +85,7 @@ class Listener:
             placement=get(collect.CohortPlacement),
             queue_reading=get(collect.QueueReading),
             configurations=get(ports.Configurations),
+            waiting_work=get(ports.WaitingWork),
             now=get(ports.Clock),
         )
 
@@ -172,9 +174,12 @@ class _Lead:
 
     def _sweep_now(self, at: float) -> None:
         own = self._own
-        own.silence_expiry.check()
-        self._polling.follow()
-        self._sweep.sweep(at, self._subscription.heard, own.channel_watch.overdue())
+        # Most sweeps find nothing, so one look at all comes first.
+        waiting = own.waiting_work.look(own.now(), sweep.UNANNOUNCED)
+        own.silence_expiry.check(waiting)
+        self._polling.follow(waiting.revision)
+        alert_ids = own.channel_watch.overdue() if waiting.failing_channels else ()
+        self._sweep.sweep(at, self._subscription.heard, waiting, alert_ids)
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)
         own.pulse.mark(leadership.NAME, own.now())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from workermon import collect, errors, logs, ports, runtime
+from workermon import collect, errors, logs, models, ports, runtime
 
 log = logs.get(__name__)
 
@@ -25,10 +25,13 @@ class QueuePolling:
     def __init__(self, reading: collect.QueueReading, configurations: ports.Configurations) -> None:
         self._reading, self._configurations = reading, configurations
         self._stops: dict[str, tuple[threading.Event, threading.Thread]] = {}
+        self._configuration: models.Configuration | None = None
 
-    def follow(self) -> None:
-        """Poll the queues that are configured, and no others."""
-        wanted = self._configurations.load().event_queues
+    def follow(self, revision: int) -> None:
+        """Poll the queues that are configured, and no others; ``revision`` is that of the configuration in force."""
+        if self._configuration is None or self._configuration.revision != revision:
+            self._configuration = self._configurations.load()
+        wanted = self._configuration.event_queues
         for name in [name for name, (_, thread) in self._stops.items() if name not in wanted or not thread.is_alive()]:
             self._stops.pop(name)[0].set()
         for name in wanted:

@@ -53,17 +53,27 @@ class Sweep:
         """Forget what was enqueued before this process leads."""
         self._enqueued.clear()
 
-    def sweep(self, at: float, received: dict[str, float], alert_ids: Sequence[str] = ()) -> None:
+    def sweep(
+        self, at: float, received: dict[str, float], waiting: ports.Waiting, alert_ids: Sequence[str] = ()
+    ) -> None:
         """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and alerts that wait.
 
-        ``alert_ids`` are more alerts that a delivery has to look at.
+        What ``waiting`` says is not there is not looked for. ``alert_ids`` are more alerts that a delivery has to look
+        at.
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
-        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
-        overdue = self._not_enqueued([*self._overdue(now, at, received), *self._unacknowledged(now)])
+        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED) if waiting.pending else [])
+        overdue = self._not_enqueued(
+            [
+                *(self._overdue(now, at, received) if waiting.workers else []),
+                *(self._unacknowledged(now) if waiting.escalations else []),
+            ]
+        )
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
-        undelivered = self._not_enqueued([*self._outbox.due(now, MAX_FOUND), *alert_ids])
+        undelivered = self._not_enqueued(
+            [*(self._outbox.due(now, MAX_FOUND) if waiting.undelivered else []), *alert_ids]
+        )
         if undelivered:
             failpoints.reach("listener.found")
         self._dispatcher.deliver(undelivered)

@@ -56,6 +56,8 @@ from workermon.ports.control import (
     Setup,
     Trace,
     Unreadable,
+    Waiting,
+    WaitingWork,
 )
 from workermon.ports.delivery import (
     ChannelFailures,
@@ -156,6 +158,8 @@ __all__ = [
     "Unreadable",
     "Verdict",
     "Violations",
+    "Waiting",
+    "WaitingWork",
     "Workers",
     "Written",
 ]

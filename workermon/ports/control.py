@@ -162,6 +162,31 @@ class Pulse(Protocol):
         """Return all counts."""
 
 
+class Waiting(NamedTuple):
+    """What there is of each kind of work that a sweep looks for, and the fleet's size.
+
+    ``revision`` is that of the configuration in force, or -1 if what is stored cannot be read. A number above 0 means
+    that there may be such work: whoever does it looks for itself.
+    """
+
+    revision: int
+    workers: int
+    #: Silences, whether in force or not, and channels whose last attempt failed.
+    silences: int
+    failing_channels: int
+    #: Subjects to evaluate, queues to deliver from, and alerts to escalate.
+    pending: int
+    undelivered: int
+    escalations: int
+
+
+class WaitingWork(Protocol):
+    """Tells in one look what a sweep has to do, which is nothing most of the time."""
+
+    def look(self, now: float, age: float) -> Waiting:
+        """Count what waits; what is pending counts once its sample is ``age`` seconds old."""
+
+
 class Leases(Protocol):
     """Leases for work that only one process may do at a time. Time is Redis' own."""
 

@@ -29,6 +29,7 @@ from workermon.testing.control import (
     MemoryServer,
     MemorySetup,
     MemoryUnreadable,
+    MemoryWaitingWork,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -85,6 +86,7 @@ __all__ = [
     "MemoryStore",
     "MemoryThrottle",
     "MemoryUnreadable",
+    "MemoryWaitingWork",
     "MemoryWorkers",
     "Monitor",
     "notifiers",

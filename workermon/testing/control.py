@@ -142,6 +142,30 @@ class MemoryLeases:
                 del self._held[name]
 
 
+class MemoryWaitingWork:
+    """``ports.WaitingWork`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore, silences: ports.Silences, failures: ports.ChannelFailures) -> None:
+        self._store, self._silences, self._failures = store, silences, failures
+
+    def look(self, now: float, age: float) -> ports.Waiting:
+        """Count what waits."""
+        store = self._store
+        with store.lock:
+            latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
+            reminders = sum(at <= now for at in store.reminders.values())
+            return ports.Waiting(
+                revision=store.revision,
+                workers=len(store.workers),
+                silences=len(self._silences.every()),
+                failing_channels=len(self._failures.load()),
+                pending=sum(at <= now - age or models.leads(at, now) for at in store.pending.values()),
+                undelivered=reminders
+                + sum(queue.retry_at <= now or models.leads(queue.retry_at, now) for queue in store.queues.values()),
+                escalations=sum(at <= now or at > latest_escalation for at in store.escalations.values()),
+            )
+
+
 class MemorySchema:
     """``ports.Schema`` in memory, where nothing is older than the process."""
 

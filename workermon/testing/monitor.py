@@ -32,6 +32,7 @@ from workermon.testing.control import (
     MemoryServer,
     MemorySetup,
     MemoryUnreadable,
+    MemoryWaitingWork,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -89,6 +90,7 @@ PORTS: Mapping[Any, str] = {
     ports.Unreadable: "unreadable",
     ports.ChannelFailures: "failures",
     ports.FiringLabels: "firing_labels",
+    ports.WaitingWork: "waiting_work",
     ports.Workers: "workers",
     Mapping[str, channel_type.ChannelType]: "channel_types",
     Mapping[str, ports.Notifier]: "notifiers",
@@ -151,6 +153,7 @@ class Monitor:
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()
         self.failures: ports.ChannelFailures = MemoryChannelFailures()
+        self.waiting_work: ports.WaitingWork = MemoryWaitingWork(self.store, silences, self.failures)
         self.firing_labels: ports.FiringLabels = MemoryFiringLabels()
         self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
         self.setup: ports.Setup = MemorySetup(self.store)

@@ -1,0 +1,72 @@
+"""What every look at waiting work promises: it misses nothing that a sweep would find."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.contract import builders
+from tests.contract.builders import NOW, A, Turn, verdict
+from tests.support.repositories import DEFAULT, Repository
+from workermon import models, ports
+
+#: Seconds. Older samples were not announced.
+AGE = 3.0
+
+
+def look(repository: Repository, at: float = NOW) -> ports.Waiting:
+    """Look as a sweep at a time does."""
+    return repository.waiting_work.look(at, AGE)
+
+
+def test_nothing_waits_at_first(repository: Repository) -> None:
+    """Of an empty installation every number is 0."""
+    assert look(repository) == (0,) * 7
+
+
+def test_the_set_up_is_counted(repository: Repository) -> None:
+    """So are workers, silences and failing channels, and the revision is that in force."""
+    assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    repository.workers.add([builders.worker()])
+    repository.silences.add(models.Silence(id="s1", begins=NOW, ends=NOW + 60, reason="why", by="me", worker=A))
+    repository.failures.note("ops", NOW, "it is full", retried=True)
+    found = look(repository)
+    assert (found.revision, found.workers, found.silences, found.failing_channels) == (1, 1, 1, 1)
+    assert (found.undelivered, found.escalations) == (0, 0)
+
+
+def test_a_sample_is_pending_once_it_is_old_enough(repository: Repository) -> None:
+    """As ``Samples.pending`` finds it, also if a clock that was ahead wrote it."""
+    repository.workers.add([builders.worker()])
+    repository.samples.mark_pending([A], NOW)
+    for after in (0, 1, 2.9, 3, 60, -models.MAX_LEAD, -models.MAX_LEAD - 1):
+        assert look(repository, NOW + after).pending == len(repository.samples.pending(NOW + after, 10, AGE)), after
+
+
+def test_what_the_outbox_finds_was_counted(repository: Repository) -> None:
+    """A notification counts when it is due, and when it waits for longer than it can."""
+    repository.workers.add([builders.worker()])
+    basis = repository.alerts.load([A])[A]
+    assert repository.alerts.commit(verdict(basis, Turn()))
+    for after in (0, 1, -models.MAX_LEAD - 1):
+        assert repository.outbox.due(NOW + after, 10), after
+        assert look(repository, NOW + after).undelivered == 1, after
+
+
+def test_a_reminder_counts_when_it_is_due(repository: Repository) -> None:
+    """Then the outbox queues the notification again."""
+    repository.workers.add([builders.worker()])
+    assert repository.alerts.commit(verdict(repository.alerts.load([A])[A], Turn()))
+    (claimed,) = repository.outbox.claim(f"{A}/cpu-high", NOW, 15)
+    assert repository.outbox.delivered(claimed, NOW, NOW + 3600) is None
+    assert [look(repository, NOW + after).undelivered for after in (0, 3599, 3600)] == [0, 0, 1]
+
+
+def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
+    """Also one that is due later than any can be."""
+    repository.workers.add([builders.worker()])
+    made = verdict(repository.alerts.load([A])[A], Turn())
+    alerts = {rule: alert.model_copy(update={"escalates_at": NOW + 600}) for rule, alert in made.alerts.items()}
+    assert repository.alerts.commit(dataclasses.replace(made, alerts=alerts))
+    for after in (0, 599, 600, -models.MAX_ESCALATION):
+        due = repository.outbox.due_escalations(NOW + after, 10)
+        assert look(repository, NOW + after).escalations == len(due), after
