@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
 from workermon.collect import condition, event, monitoring, series, statuses
+from workermon.collect.retirement import Retirement
 from workermon.collect.run import Run
 
 log = logs.get(__name__)
@@ -51,9 +52,8 @@ class Batch:
     status_lookup: statuses.StatusLookup
     monitoring_check: monitoring.MonitoringCheck
     series_fetch: series.SeriesFetch
-    workers: ports.Workers
+    retirement: Retirement
     samples: ports.Samples
-    schedule: ports.Schedule
 
     def collect(self, records: Sequence[ports.Record]) -> Outcome:
         """Ask EC2 for all, CloudWatch for those that run, and write. Raises ``errors.RedisUnavailable`` only."""
@@ -111,21 +111,8 @@ class Batch:
                 gone[sample.worker.id] = sample.worker
         if gone:
             # After the sample, so that after a crash in between the next collection retires it.
-            self._retire(gone)
+            self.retirement.retire(gone)
             outcome.retired.extend(gone)
-
-    def _retire(self, gone: Mapping[str, models.Worker]) -> None:
-        """Unschedule terminated workers."""
-        self.schedule.delete(list(gone))
-        log.info("worker.retired", region=self.run.scope.region, worker_ids=list(gone))
-        # A worker that was added again meanwhile (in another account, say) must keep its entry.
-        added_again = [
-            record.worker
-            for worker_id, record in self.workers.get(list(gone)).items()
-            if record.worker.incarnation != gone[worker_id].incarnation and record.worker.monitoring == "active"
-        ]
-        if added_again:
-            self.schedule.put(added_again, self.run.at)
 
     def _keep_failures(self, records: Sequence[ports.Record], failed: Mapping[str, errors.AwsError]) -> None:
         """Keep why there is no status of some workers, and give their claims back."""

@@ -17,6 +17,7 @@ from workermon.collect.bulkhead import Bulkhead
 from workermon.collect.cadence import Cadences
 from workermon.collect.monitoring import MonitoringCheck
 from workermon.collect.pacer import Pacer
+from workermon.collect.retirement import Retirement
 from workermon.collect.run import Run
 from workermon.collect.series import SeriesFetch
 from workermon.collect.statuses import StatusLookup
@@ -151,9 +152,8 @@ class Collection:
                 cadences=Cadences(run),
                 leases=self.leases,
             ),
-            workers=self.workers,
+            retirement=Retirement(run, self.workers, self.schedule),
             samples=self.samples,
-            schedule=self.schedule,
         )
 
     def _admitted(

@@ -1,0 +1,33 @@
+"""A terminated worker is retired: its entry in the schedule goes, so it is collected no more."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from workermon import logs, models, ports
+from workermon.collect.run import Run
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retirement:
+    """Unschedules the terminated workers of one run."""
+
+    run: Run
+    workers: ports.Workers
+    schedule: ports.Schedule
+
+    def retire(self, gone: Mapping[str, models.Worker]) -> None:
+        """Unschedule these workers, by id."""
+        self.schedule.delete(list(gone))
+        log.info("worker.retired", region=self.run.scope.region, worker_ids=list(gone))
+        # A worker that was added again meanwhile (in another account, say) must keep its entry.
+        added_again = [
+            record.worker
+            for worker_id, record in self.workers.get(list(gone)).items()
+            if record.worker.incarnation != gone[worker_id].incarnation and record.worker.monitoring == "active"
+        ]
+        if added_again:
+            self.schedule.put(added_again, self.run.at)
