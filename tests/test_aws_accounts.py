@@ -60,7 +60,7 @@ def sessions() -> Iterator[session.Sessions]:
 class Served:
     """The endpoint of ours, and which operations were asked in which order, with the role of each AssumeRole."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         #: Seconds that an assumed role lasts.
         self.lasts = 3600.0
         self.server = endpoint.Endpoint(simulation.Simulation(lambda: time.time() + self.lasts - 3600, 2))
@@ -71,13 +71,13 @@ class Served:
             self.asked.append(params["RoleArn"] if action == "AssumeRole" else action)
             return inner(service, action, params, region)
 
-        self.server.api.call = call  # type: ignore[method-assign]
+        monkeypatch.setattr(self.server.api, "call", call)
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Run the endpoint."""
-    made = Served()
+    made = Served(monkeypatch)
     made.server.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.server.url)
     yield made
@@ -192,7 +192,9 @@ def test_queries_and_listings_name_the_source_account(sessions: session.Sessions
     assert found == {A: [(("InstanceId", A),)]}
 
 
-def test_the_account_id_goes_over_the_wire(sessions: session.Sessions, served: Served) -> None:
+def test_the_account_id_goes_over_the_wire(
+    sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The short cut around botocore's serializer sends it too, and requests count for the monitoring account."""
     given: list[Any] = []
     inner = served.server.api.call
@@ -201,7 +203,7 @@ def test_the_account_id_goes_over_the_wire(sessions: session.Sessions, served: S
         given.extend(params.get("MetricDataQueries", ()))
         return inner(service, action, params, region)
 
-    served.server.api.call = call  # type: ignore[method-assign]
+    monkeypatch.setattr(served.server.api, "call", call)
     spent = testing.MemoryCosts()
     counted = session.Sessions(limited.Limited(testing.MemoryLimiter(), spent, time.time))
     scope = models.AccountRegion(
@@ -300,11 +302,13 @@ def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served:
     assert served.asked.count(role) == before + 1
 
 
-def test_a_region_that_is_not_enabled_says_so(sessions: session.Sessions, served: Served) -> None:
+def test_a_region_that_is_not_enabled_says_so(
+    sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the same credentials serve another region, EC2's refusal is that of a region to opt into."""
     served.server.fail("invalid", "DescribeInstances", region="ap-east-1")
     made = testing.Monitor()
-    made.ec2 = ec2.AwsEc2(sessions)  # type: ignore[assignment]
+    monkeypatch.setattr(made, "ec2", ec2.AwsEc2(sessions))
     scopes = [models.AccountRegion(region=name) for name in ("ap-east-1", REGION)]
     search = made.get(fleet.Discovery).search({}, scopes)
     assert "enable" in search.failed["default/ap-east-1"].todo

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.present import present
 from tests.support.rules import changed
 from workermon import cli, config, errors, models, ports, testing, views
 from workermon.cli import chart
@@ -63,7 +64,9 @@ def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
     for at, value in rows:
         if value is not None:
             slots[at // period] = (at, value)
-    found, latched, worst, begin, peak = [], [False, False], 0, None, []  # type: ignore[var-annotated]
+    found: list[Any] = []
+    peak: list[float] = []
+    latched, worst, begin = [False, False], 0, None
     for slot in range(min(slots), max(slots) + 1):
 
         def window(size: Any, slot: Any = slot) -> Any:
@@ -108,7 +111,8 @@ def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
 
 def generated() -> Any:
     """Return rows with plateaus, spikes, values on the thresholds, gaps and absent values."""
-    chance, rows, at = random.Random(8), [], 1_700_000_100  # type: ignore[var-annotated]
+    rows: list[tuple[int, float | None]] = []
+    chance, at = random.Random(8), 1_700_000_100
     while len(rows) < 3000:
         level = chance.choice([0.5, 1, 40, 75, 80, 84, 85, 90, 91, 97])
         for _ in range(chance.randint(1, 7)):
@@ -324,7 +328,7 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
     )
     [replay] = found
     [episode] = replay.episodes
-    assert (replay.worker.id, [series.period for series in replay.segments]) == (ids[1], [300, 60])  # type: ignore[union-attr]
+    assert (present(replay.worker).id, [series.period for series in replay.segments]) == (ids[1], [300, 60])
     assert (episode.rule, episode.worker, episode.severity) == ("cpu-high", ids[1], "critical")
     assert (episode.begin, episode.end, episode.peak, episode.unit) == (slow[2].at, fast[1].at, 95.0, "percent")
     assert horizon.DELAY < 500
@@ -403,7 +407,7 @@ def test_the_peak_is_the_furthest_value() -> None:
     ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
     [only] = backtest.episodes(silent, [models.Series(60, ends)])
     assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
-    assert not math.isnan(only.peak)  # type: ignore[arg-type]
+    assert not math.isnan(present(only.peak))
 
 
 # --- CloudWatch's own history ------------------------------------------------------------------------------------
@@ -486,7 +490,8 @@ def test_a_price_is_that_of_every_query() -> None:
     two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
     asked = [cloudwatch_history.Wanted(worker, metric, two, ((("a", "b"),),) * 3)]
-    assert cloudwatch_history.price(asked) == (6, pytest.approx(0.00006))  # type: ignore[comparison-overlap]
+    metrics, dollars = cloudwatch_history.price(asked)
+    assert (metrics, round(dollars, 9)) == (6, 0.00006)
     assert cloudwatch_history.price([]) == (0, 0.0)
 
 

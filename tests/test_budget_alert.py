@@ -16,7 +16,8 @@ class Spent:
     """A fleet and what was decided of its budget; each look is a judgement."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.fleet, self.costs, self.since, self.told = fleet, fleet.costs, 0.0, []  # type: ignore[var-annotated]
+        self.fleet, self.costs, self.since = fleet, fleet.costs, 0.0
+        self.told: list[str] = []
         self.silences = fleet.silences
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:

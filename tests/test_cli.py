@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -423,8 +423,8 @@ def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
     fires(world, A)
 
     class Ending(testing.MemoryFeed):
-        def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[Any]:  # type: ignore[override]
-            for text in super().listen(alerts=alerts, timeout=0.01):
+        def listen(self, **options: Any) -> Generator[str | None, None, None]:
+            for text in super().listen(**options | {"timeout": 0.01}):
                 yield text
                 world.clock.advance(1)
 
@@ -531,13 +531,13 @@ def test_up_refuses_a_wrong_file_before_anything_runs(up: Any, world: Any) -> No
 def commands() -> Any:
     """Return every command with its path, groups aside."""
     context = click.Context(cli.cli)
-    found = []
+    found: list[tuple[str, click.Command | None]] = []
     for name in cli.cli.list_commands(context):
         command = cli.cli.get_command(context, name)
         if isinstance(command, click.Group):
             found += [(f"{name} {inner}", each) for inner, each in sorted(command.commands.items())]
         else:
-            found.append((name, command))  # type: ignore[arg-type]
+            found.append((name, command))
     return found
 
 

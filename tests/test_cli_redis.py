@@ -16,6 +16,7 @@ import pytest
 import redis
 from moto.server import ThreadedMotoServer
 
+from tests.support.present import present
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +113,8 @@ def test_a_worker_s_life_by_commands(run: Any, aws: Any, redis_client: redis.Red
     assert unknown in run("add", other, unknown, code=3).stderr
     [listed] = json.loads(run("list", "--json").stdout)["workers"]
     assert (listed["id"], listed["status"], listed["interval"]) == (one, "running", 30)
-    entry = json.loads(redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition"))  # type: ignore[arg-type]
+    definition: Any = redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition")
+    entry = json.loads(definition)
     assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [one]}, [])
     shown = json.loads(run("show", "life-1", "--json").stdout)
     assert shown["next_run"]
@@ -161,13 +163,13 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
             eventually(lambda: one in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
             watching.send_signal(signal.SIGINT)
             assert watching.wait(20) == 0
-            assert watching.stderr.read().splitlines() == [  # type: ignore[union-attr]
+            assert present(watching.stderr).read().splitlines() == [
                 b"warning: the pipeline is down, so this may be old: beat never ticked; see 'workermon status'"
             ]
         finally:
             watching.kill()
             watching.wait()
-            watching.stderr.close()  # type: ignore[union-attr]
+            present(watching.stderr).close()
     events = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     assert [(each["worker_id"], each["worker_name"]) for each in events] == [(one, "live-1")]
 

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from tests.support.collecting import CPU, DISK, MEMORY, NOW, ONE, TWO, World
-from workermon import collect, config, errors, models, ports, testing, views
+from tests.support.present import present
+from workermon import collect, config, errors, models, ports, views
 from workermon.cli import live_table, output, watch
 from workermon.collect import dimensions
 from workermon.rules import horizon
@@ -881,18 +882,10 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
     event = world.events()[-1]
     assert (event["metrics"][CPU] is None) is (status == "stopped")
     assert (event["metrics"]["status_check_failed"] is None) is (status == "stopped")
-    alerts, feed = testing.MemoryAlerts(world.store), testing.MemoryFeed(world.store)
-    feed_view = views.Watch(
-        feed=feed, workers=world.workers, alerts=alerts, configurations=world.configurations, now=world.clock
-    )
-    assert models.to_json(next(feed_view.watch(None))) == event  # type: ignore[arg-type]
-    fleet = views.FleetView(
-        workers=world.workers,
-        alerts=alerts,
-        configurations=world.configurations,
-        schedule=world.schedule,
-        now=world.clock,
-    )
+    first = next(world.get(views.Watch).watch(None))
+    assert isinstance(first, models.Event)
+    assert models.to_json(first) == event
+    fleet = world.get(views.FleetView)
     (row,) = fleet.list().workers
     assert {name: reading and models.to_json(reading) for name, reading in row.metrics.items()} == event["metrics"]
     shown = fleet.show(world.workers.get([ONE])[ONE]).metrics
@@ -921,8 +914,8 @@ def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: Wo
         console.print(board)
         says_old = [
             event["metrics"][MEMORY].get("old", False),
-            models.to_json(row.metrics[MEMORY]).get("old", False),  # type: ignore[arg-type]
-            models.to_json(shown.metrics[MEMORY]).get("old", False),  # type: ignore[arg-type]
+            models.to_json(present(row.metrics[MEMORY])).get("old", False),
+            models.to_json(present(shown.metrics[MEMORY])).get("old", False),
             "(old)" in output.reading(row.metrics[MEMORY]),
             "(old)" in watch.line(first),
             " old" in console.export_text(),

@@ -45,7 +45,7 @@ def test_clocks_that_differ_are_told(ahead: int, well: bool) -> None:
     assert found.ok is well
 
 
-class Denied:
+class Denied(testing.MemoryCloudWatch):
     """A CloudWatch that may not be asked for data."""
 
     def fetch(self, scope: Any, queries: Any, until: Any) -> Any:
@@ -62,7 +62,7 @@ def test_a_missing_permission_is_named() -> None:
     """Each permission is tried by itself, so the one that lacks is told by its name."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
-    monitor.cloudwatch = Denied()  # type: ignore[assignment]
+    monitor.cloudwatch = Denied()
     found = list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [A]))
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
@@ -140,8 +140,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         scope = models.AccountRegion(region="us-east-1")
         ids = list(simulated.machines)[:members]
         monitor = testing.Monitor()
-        monitor.clock = time.time  # type: ignore[assignment]
-        monitor.ec2, monitor.cloudwatch = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)  # type: ignore[assignment]
+        monkeypatch.setattr(monitor, "clock", time.time)
+        monkeypatch.setattr(monitor, "ec2", ec2.AwsEc2(sessions))
+        monkeypatch.setattr(monitor, "cloudwatch", cloudwatch.AwsCloudWatch(sessions))
         checks = monitor.get(health.Doctor).examine_aws(scope, ids)
         return {check.name.removesuffix(" in default/us-east-1"): check for check in checks}
 
@@ -191,8 +192,8 @@ def test_signatures_that_aws_refuses_for_the_clock_name_it(aws: Any, ahead: int)
         assert abs(told - abs(ahead)) < 3
         assert ("behind" if ahead > 0 else "ahead of") in found[name].reason
         assert "set the clock" in found[name].todo
-    told = float(found["clock of AWS"].reason.split()[2])  # type: ignore[assignment]
-    assert abs(told - abs(ahead)) < 3
+    seconds = float(found["clock of AWS"].reason.split()[2])
+    assert abs(seconds - abs(ahead)) < 3
 
 
 def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws: Any) -> None:
@@ -218,8 +219,8 @@ def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws: Any) -> 
 )
 def test_what_names_the_clock_without_a_date(code: str, message: str, clock: bool) -> None:
     """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
-    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    refusal = botocore.exceptions.ClientError(response, "DescribeInstances")  # type: ignore[arg-type]
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
     known = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
     assert isinstance(known, errors.AwsDenied)
     assert ("this machine's clock is wrong" in known.why) is clock

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
+from tests.support.present import present
 from tests.support.repositories import Repository
 from tests.support.rules import changed
 from workermon import models, ports
@@ -217,8 +218,7 @@ def test_rule_removed() -> None:
     assert "cpu-high" not in site.alerts.load([ID])[ID].alerts
     site.change(rules=(CPU,))
     site.minutes([95, 95, 95], begin=3)
-    assert site.alert().last
-    assert site.alert().last.version == 3  # type: ignore[union-attr]
+    assert present(site.alert().last).version == 3
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,10 @@ def test_no_data() -> None:
 
 def test_no_data_of_a_stopped_worker() -> None:
     """A stopped worker is still collected, so silence tells of it too; of a terminated one it does not."""
-    for status, told in (("stopped", 1), ("terminated", 0)):
+    cases: list[tuple[models.Status, int]] = [("stopped", 1), ("terminated", 0)]
+    for status, told in cases:
         site = Site(QUIET)
-        site.collected(T0, status=status)  # type: ignore[arg-type]
+        site.collected(T0, status=status)
         site.clock.now = T0 + 1000
         site.evaluate()
         assert len(site.told(f"{ID}/no-data")) == told
@@ -389,14 +390,14 @@ def test_lost_every_race() -> None:
     assert site.samples.pending(T0 + 1000, 10) == [ID]
 
 
-def test_configuration_read_must_match() -> None:
+def test_configuration_read_must_match(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules of another revision than the basis are never judged by."""
     site = Site()
     site.collected(T0 + 360, points([95, 95, 95]))
     old = site.configurations.load()
     site.change(rules=(QUIET,))
     new, answers = site.configurations.load(), [old]
-    site.configurations.load = lambda: answers.pop() if answers else new  # type: ignore[method-assign]
+    monkeypatch.setattr(site.configurations, "load", lambda: answers.pop() if answers else new)
     assert site.evaluate() == []
     assert site.recorded() == []
     assert site.samples.pending(T0 + 1000, 10) == []
@@ -411,14 +412,14 @@ def test_hook() -> None:
     assert [one.status for one in sound.called] == [one.status for one in broken.called] == ["firing", "resolved"]
 
 
-def test_one_broken_worker() -> None:
+def test_one_broken_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose judgement fails keeps nobody else from being judged, and its mark stays."""
     site = Site()
     other = "i-0abc0123456789dee"
     site.add(other)
     site.collected(T0 + 360, points([95, 95, 95]))
     site.collected(T0 + 360, points([95, 95, 95]), worker=site.workers.get([other])[other].worker)
-    site.store.ledger[ID, "cpu_utilization", 60][T0] = None  # type: ignore[assignment]
+    monkeypatch.setitem(site.store.ledger[ID, "cpu_utilization", 60], T0, None)
     assert site.evaluate(ID, other) == [f"{other}/cpu-high"]
     assert site.samples.pending(T0 + 1000, 10) == [ID]
 
@@ -428,7 +429,7 @@ def test_unknown_worker() -> None:
     assert Site().evaluate("i-0000000000000dead"[:19]) == []
 
 
-def test_reads_once() -> None:
+def test_reads_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All series of all workers are read in one call, and no more of them than the judgement needs."""
     site = Site()
     site.minutes([20] * 100)
@@ -440,7 +441,7 @@ def test_reads_once() -> None:
         asked.append((len(wanted), max(len(series.points) for series in found.values())))
         return found
 
-    site.samples.read = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(site.samples, "read", counted)
     site.minutes([20], begin=100)
     assert asked == [(1, 7)]
 

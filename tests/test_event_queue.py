@@ -274,18 +274,18 @@ def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House
     assert house.dispatcher.reconciliations == 2
 
 
-def test_a_message_stays_until_all_of_it_is_done(house: House) -> None:
+def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Redis fails in between, the message comes again; nothing is deleted unread."""
 
     def fail(worker_ids: Any) -> None:
         raise errors.RedisUnavailable("Redis", "is away", "wait")
 
     house.put(interrupted(A))
-    collects, house.dispatcher.collect = house.dispatcher.collect, fail  # type: ignore[method-assign]
-    with pytest.raises(errors.RedisUnavailable):
-        house.read()
+    with monkeypatch.context() as patched:
+        patched.setattr(house.dispatcher, "collect", fail)
+        with pytest.raises(errors.RedisUnavailable):
+            house.read()
     assert house.left == 1
-    house.dispatcher.collect = collects  # type: ignore[method-assign]
     house.read()
     assert (house.left, house.dispatcher.collected) == (0, [A])
 

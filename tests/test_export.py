@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.commands import A, B, C, Session, one_line
+from tests.support.present import present
 from workermon import cli, config, costs, errors, fleet, models, testing
 from workermon.config import export, toml
 
@@ -157,8 +158,8 @@ def test_a_role_given_by_command_becomes_an_account() -> None:
     assert "hunter2" not in exported
     found = testing.parse(exported, "x")
     config.to_configuration(found, config.DEFAULT)
-    assert found.accounts["123456789012-lab-x"].role_arn == worker.role_arn  # type: ignore[index]
-    assert found.workers[0].account == "123456789012-lab-x"  # type: ignore[index]
+    assert present(found.accounts)["123456789012-lab-x"].role_arn == worker.role_arn
+    assert present(found.workers)[0].account == "123456789012-lab-x"
 
 
 def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_it_flaps_when_a_plain_loop_says_so(
 
 def test_a_change_of_severity_is_no_turn() -> None:
     """From warning to critical and back it neither fired nor resolved."""
-    turns = [SeverityChange(at, severity, 1) for at, severity in enumerate(("warning", "critical") * 10)]  # type: ignore[arg-type]
+    severities: list[models.Severity] = ["warning", "critical"] * 10
+    turns = [SeverityChange(at, severity, 1) for at, severity in enumerate(severities)]
     assert flapping.settled(RULE, None, turns) == FlapState(fires=True, recent=(0,))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from workermon import config, errors, health, models, ports, testing
 from workermon.alerts import message, subject
 from workermon.health import canary, fleet_signs, status
+from workermon.testing import memory
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -128,7 +129,8 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     )  # fmt: skip
     turn = models.Transition(at=1, before=None, after="critical")
     alert = models.Alert(rule="r", notified_severity="critical", last=told)
-    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (("r", turn, told),), {"r": ("log",)}, world.now()))  # type: ignore[arg-type]
+    recorded = ports.RecordedTransition("r", turn, told)
+    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ("log",)}, world.now()))
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
@@ -137,11 +139,14 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     assert down(world.status()) == ["evaluation", "delivery"]
 
 
-def test_a_schedule_that_differs_from_the_fleet_shows(world: World) -> None:
+def test_a_schedule_that_differs_from_the_fleet_shows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing, ghost and broken entries are named with what repairs them; others' broken entries are not ours."""
     world.add(A)
     world.schedule.broken["backup"] = "no JSON"
-    world.schedule.ids = lambda: {*world.schedule.entries, *(k for k in world.schedule.broken if k.startswith("i-"))}  # type: ignore[method-assign]
+    schedule = world.schedule
+    monkeypatch.setattr(
+        schedule, "ids", lambda: {*schedule.entries, *(k for k in schedule.broken if k.startswith("i-"))}
+    )
     assert down(world.status()) == []
     world.schedule.delete([A])
     assert "1 without an entry: run 'workermon reconcile'" in world.status().parts[4].reason
@@ -156,10 +161,10 @@ def test_redis_out_of_reach_is_an_error(world: World) -> None:
     """Where Redis does not answer nothing else can be known, and the error says so."""
 
     class Gone(testing.MemoryWorkers):
-        def every(self, chunk: int = 500) -> None:  # type: ignore[override]
+        def every(self, chunk: int = 500) -> NoReturn:
             raise errors.RedisUnavailable("Redis", "no answer", "start it")
 
-    world.workers = Gone(world.store)  # type: ignore[assignment]
+    world.workers = Gone(world.store)
     with pytest.raises(errors.RedisUnavailable):
         world.status()
 
@@ -204,8 +209,9 @@ def test_the_bill_shows_the_day_and_the_present_rate(world: World) -> None:
 def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: int) -> None:
     """A run and the wait for the next one say little: until ten minutes are counted, the set-up says what is asked."""
     worker = world.add(A)
-    sets = [(("InstanceId", A), ("path", f"/{mount}"), ("fstype", "ext4")) for mount in range(3)]
-    world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)  # type: ignore[dict-item]
+    kind = ("fstype", "ext4")
+    sets: list[memory.Dimensions] = [(("InstanceId", A), ("path", f"/{mount}"), kind) for mount in range(3)]
+    world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)
     start = world.now()
     for minute in range(seconds // 60 + 1):
         asked = {"AWS/EC2/CPUUtilization": 1, "CWAgent/disk_used_percent": 3}
@@ -213,8 +219,9 @@ def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: 
         world.costs.note(start + 60 * minute, "default/us-east-1", "ListMetrics", {})
     world.now.now = start + seconds
     bill = world.status().bill
-    asked = 3 * 288 + 3 * 1440  # type: ignore[assignment]  # three of EC2's metrics each 5 minutes, three filesystems each minute, no memory
-    assert (bill.estimated, bill.rate.metrics, bill.rate.dollars) == (True, asked, round(asked / 100_000, 4))  # type: ignore[operator]
+    # Three of EC2's metrics each 5 minutes, three filesystems each minute, no memory.
+    expected = 3 * 288 + 3 * 1440
+    assert (bill.estimated, bill.rate.metrics, bill.rate.dollars) == (True, expected, round(expected / 100_000, 4))
     world.now.now = start + 600
     assert world.status().bill.estimated is False
 
@@ -261,7 +268,8 @@ def test_a_channel_that_takes_nothing_shows(world: World) -> None:
     turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
     details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
     told = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], turn, details)
-    verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())  # type: ignore[arg-type]
+    recorded = ports.RecordedTransition("cpu-high", turn, told)
+    verdict = ports.Verdict(basis, {}, (recorded,), {"cpu-high": ("ops",)}, world.now())
     assert world.alerts.commit(verdict)
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
     for _ in range(2):

@@ -26,8 +26,7 @@ class House(testing.Monitor):
 
     def __init__(self) -> None:
         super().__init__(now=NOW)
-        self.tick = NOW - 1
-        self.schedule.last_tick = lambda: self.tick  # type: ignore[method-assign]
+        self.schedule.ticked = NOW - 1
         self.worker = models.Worker(
             id="i-0aaaaaaaaaaaaaaaa", name="a", region="us-east-1", added_at=0, incarnation="1", interval=60
         )
@@ -48,9 +47,9 @@ def test_a_pipeline_that_works_beats() -> None:
 def test_beat_that_does_not_tick_is_told() -> None:
     """Neither a beat that never ticked nor one that stopped will do."""
     house = House()
-    house.tick = NOW - 16
+    house.schedule.ticked = NOW - 16
     assert house.withheld() == "beat does not tick"
-    house.tick = None  # type: ignore[assignment]
+    house.schedule.ticked = None
     assert house.withheld() == "beat does not tick"
 
 
@@ -64,13 +63,13 @@ def test_a_stage_that_stands_still_is_told(part: str, said: str) -> None:
     assert house.withheld() is None
 
 
-def test_what_waits_is_told() -> None:
+def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample that nobody evaluates, and a notification that nobody sends, withhold it."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be evaluated" in house.withheld()
     house = House()
-    house.outbox.due = lambda now, limit, age: ["x"] if (now, age) == (NOW, 60) else []  # type: ignore[assignment, method-assign, misc]
+    monkeypatch.setattr(house.outbox, "due", lambda now, limit, age: ["x"] if (now, age) == (NOW, 60) else [])
     assert "notification waits" in house.withheld()
 
 
@@ -83,7 +82,7 @@ def test_a_channel_that_accepts_nothing_is_told() -> None:
     house.failures.note("ops", NOW, "it answered 500", retried=True)
     assert house.withheld() is None
     house.clock.advance(301)
-    house.tick = house.clock()  # type: ignore[assignment]
+    house.schedule.ticked = house.clock()
     for part in ("collect", "evaluate"):
         house.pulse.mark(part, house.clock())
     house.deliver(*house.get(notify.ChannelWatch).overdue())
@@ -92,14 +91,23 @@ def test_a_channel_that_accepts_nothing_is_told() -> None:
     assert house.withheld() is None, "it accepted something"
 
 
+class Counting(http.server.ThreadingHTTPServer):
+    """A web server, and the paths and logins of its requests."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.seen: list[str] = []
+        self.logins: list[str | None] = []
+
+
 @pytest.fixture
 def receiver() -> Iterator[Any]:
     """Give a web server that counts its requests, and says 500 to the path /bad."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.server.seen.append(self.path)  # type: ignore[attr-defined]
-            self.server.logins.append(self.headers["Authorization"])  # type: ignore[attr-defined]
+            server.seen.append(self.path)
+            server.logins.append(self.headers["Authorization"])
             self.send_response({"/bad": 500, "/moved": 302}.get(self.path, 200))
             if self.path == "/moved":
                 self.send_header("Location", "/elsewhere")
@@ -108,8 +116,7 @@ def receiver() -> Iterator[Any]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.logins = [], []  # type: ignore[attr-defined]
+    server = Counting(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -131,7 +138,7 @@ def test_it_is_requested_while_all_works(receiver: Any) -> None:
     house, url = House(), f"http://127.0.0.1:{receiver.server_port}/secret"
     beat(house, url)
     assert receiver.seen == ["/secret"]
-    house.tick = None  # type: ignore[assignment]
+    house.schedule.ticked = None
     [logged] = beat(house, url)
     assert (logged["event"], logged["reason"]) == ("heartbeat.withheld", "beat does not tick")
     assert receiver.seen == ["/secret"]
@@ -162,7 +169,8 @@ def test_no_proxy_of_the_environment_is_used(receiver: Any, monkeypatch: pytest.
 
 def test_without_an_address_nothing_is_looked_at() -> None:
     """Where no dead-man's switch is configured, nobody reads the state for one."""
-    health.Heartbeat(check=None, ping=None, url=None).beat()  # type: ignore[arg-type]
+    nothing: Any = None
+    health.Heartbeat(check=nothing, ping=nothing, url=None).beat()
 
 
 def _lost(*_: Any) -> None:
@@ -172,12 +180,14 @@ def _lost(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "refuses the connection"), ("/x", True, "is gone")]
 )
-def test_what_fails_is_logged_without_the_address(receiver: Any, path: str | None, lost: bool, said: str) -> None:
+def test_what_fails_is_logged_without_the_address(
+    receiver: Any, path: str | None, lost: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
     url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
     house = House()
     if lost:
-        house.outbox.due = _lost  # type: ignore[assignment, method-assign]
+        monkeypatch.setattr(house.outbox, "due", _lost)
     logged = beat(house, url)
     assert said in logged[-1]["reason"]
     assert "secret" not in str(logged)
@@ -205,7 +215,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
     assert threading.get_ident() not in started
 
 
-def test_a_canary_that_gets_stuck_is_told() -> None:
+def test_a_canary_that_gets_stuck_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
     house = House()
     house.pulse.mark("canary", NOW)
@@ -217,5 +227,5 @@ def test_a_canary_that_gets_stuck_is_told() -> None:
     for step in ("heard", "judged", "accepted"):
         house.canary.reach(step, NOW - 1, NOW)
     assert house.withheld() is None
-    house.outbox.due = lambda now, limit, age: [models.CANARY]  # type: ignore[assignment, method-assign, misc]
+    monkeypatch.setattr(house.outbox, "due", lambda now, limit, age: [models.CANARY])
     assert house.withheld() is None

@@ -50,9 +50,10 @@ class Wire:
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        response: Any = botocore.awsrequest.AWSResponse(request.url, status, XML, None)
-        response._content = body.encode()
-        return response  # type: ignore[no-any-return]
+        raw: Any = None
+        response = botocore.awsrequest.AWSResponse(request.url, status, XML, raw)
+        vars(response)["_content"] = body.encode()
+        return response
 
 
 class House:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.support.present import present
@@ -80,10 +82,10 @@ def test_what_a_user_changed_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monitor.detail(False)
     inner = monitor.ec2.describe
 
-    def pausing(*given: object) -> dict[str, models.Instance]:
+    def pausing(scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
         worker = monitor.workers.get([ID])[ID].worker
         monitor.workers.update(worker.model_copy(update={"monitoring": "paused"}))
-        return inner(*given)  # type: ignore[arg-type]
+        return inner(scope, instance_ids)
 
     monkeypatch.setattr(monitor.ec2, "describe", pausing)
     for _ in range(6):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from click.testing import CliRunner
 
 from tests.support.present import present
@@ -96,7 +99,9 @@ def test_a_metric_that_comes_is_not_named_until_it_falls_silent() -> None:
     assert present(reason(monitor)).startswith(f"no datapoint after {models.rfc3339(T0 - 60)}, though AWS was asked")
 
 
-def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lacks_a_metric() -> None:
+def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lacks_a_metric(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Where every worker has the metric nobody looks; else one call an hour does."""
     monitor = monitored()
     asked: list[str] = []
@@ -106,7 +111,7 @@ def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lack
         asked.append(metric_name)
         return inner(scope, namespace, metric_name)
 
-    monitor.cloudwatch.foreign_dimensions = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(monitor.cloudwatch, "foreign_dimensions", counting)
     monitor.cloudwatch.put(ID, NAME, [(T0 - 60 + n * 60, 40.0) for n in range(60)], namespace="CWAgent")
     for _ in range(50):
         monitor.collect()
@@ -119,7 +124,8 @@ def test_the_command_says_it() -> None:
     monitor = monitored()
     monitor.cloudwatch.put_foreign(NAME, {"host": "ip-10-0-0-7"})
     monitor.collect()
-    own = Session(settings.Settings(_env_file=None), monitor)  # type: ignore[arg-type]
+    container: Any = monitor
+    own = Session(settings.Settings(_env_file=None), container)
     done = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=own)
     assert f"missing  {MEMORY}: nobody publishes" in done.stdout
     found = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=own)

@@ -14,10 +14,11 @@ REGION = models.AccountRegion(region="us-east-1")
 T0 = 1_700_000_100
 
 
-class Summing:
+class Summing(testing.MemoryCloudWatch):
     """CloudWatch over samples of which ``value`` says how much each second brought; it sums what is there by now."""
 
     def __init__(self, clock: testing.ManualClock, value: Callable[[int], float], step: int) -> None:
+        super().__init__()
         self.clock, self.value, self.step = clock, value, step
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
@@ -43,7 +44,7 @@ def monitored(config: str, value: Callable[[int], float], step: int, interval: i
     """Return a monitor of one instance with detailed monitoring."""
     monitor = testing.Monitor(now=float(T0))
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    monitor.cloudwatch = Summing(monitor.clock, value, step)  # type: ignore[assignment]
+    monitor.cloudwatch = Summing(monitor.clock, value, step)
     application = monitor.get(fleet.Application)
     application.apply(monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
     monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=interval))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.collected import RULE as DOWN
 from tests.support.collected import House
 from tests.support.evaluating import ID, MINUTE, T0, why
+from tests.support.present import present
 from tests.support.rules import changed
 from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
@@ -195,19 +196,18 @@ def test_an_event_without_times_is_told_too(site: Site) -> None:
 # --- what is no news ---------------------------------------------------------------------------------------------
 
 
-def test_a_failed_call_is_no_absence(site: Site) -> None:
+def test_a_failed_call_is_no_absence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """While EC2 does not answer nothing is over; neither where only DescribeInstances knows the worker."""
     site.plan(1, REBOOT)
     site.ec2.last_error = errors.AwsThrottled("EC2", "too much", "wait")
     site.ec2.events[ID] = ()
     site.step(2)
     site.ec2.last_error = None
-    inner = site.ec2.statuses
-    site.ec2.statuses = lambda scope, ids: {}  # type: ignore[assignment, method-assign]
-    site.step(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(site.ec2, "statuses", lambda scope, ids: {})
+        site.step(3)
     assert site.condition.status == "running"
     assert site.news() == [("firing", "warning", 1)]
-    site.ec2.statuses = inner  # type: ignore[method-assign]
     site.step(4)
     assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 4)]
 
@@ -272,7 +272,8 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
 @given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
     """However often it is judged, it ends up at what a plain look at the last answer says, in order of time."""
-    condition, rule_state, seen = models.Condition(), models.RuleState(), []
+    condition, rule_state = models.Condition(), models.RuleState()
+    seen: list[int] = []
     for minute, listed in enumerate(course):
         at = T0 + minute * MINUTE
         events, events_at = event.merge_listed(condition, listed, at)
@@ -282,14 +283,15 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
             seen += [one.at for one in transitions]
             assert len(transitions) <= 1
             assert event.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
+    last = present(condition.collected_at)
     ahead = [
         one for one in {event.key(one): one for one in course[-1]}.values()
-        if not one.description and (one.not_after is None or one.not_after > condition.collected_at)  # type: ignore[operator]
+        if not one.description and (one.not_after is None or one.not_after > last)
     ]  # fmt: skip
     worst = {"instance-stop", "instance-retirement", "spot-interruption"} & {one.code for one in ahead}
     assert rule_state.severity == ("critical" if worst else "warning" if ahead else None)
     assert seen == sorted(seen)
-    assert all(at <= condition.collected_at for at in seen)  # type: ignore[operator]
+    assert all(at <= last for at in seen)
 
 
 # --- why, show, the file -----------------------------------------------------------------------------------------

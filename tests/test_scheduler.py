@@ -393,13 +393,14 @@ def test_a_broken_account_of_canaries_is_written_anew(
 
 
 def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks again with new connections and its lock; one failure after another ends it, with the code of Redis."""
     planned.put([worker()], NOW)
     ended: list[int] = []
     elapsed = [0.0]
-    beat.end, beat.steady = ended.append, lambda: elapsed[0]  # type: ignore[assignment]
+    monkeypatch.setattr(beat, "end", ended.append)
+    monkeypatch.setattr(beat, "steady", lambda: elapsed[0])
     held = beat.lock
 
     def refused(*_: Any, **__: Any) -> None:

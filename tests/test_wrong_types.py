@@ -55,7 +55,12 @@ def test_workers_are_scheduled_and_sent_all_the_same(
 
 @pytest.mark.parametrize("key", KEYS)
 def test_beat_goes_on_at_the_same_tick(
-    key: str, beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, app: Celery
+    key: str,
+    beat: scheduler.Scheduler,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    app: Celery,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beat itself sets aside what it meets, with an entry that it has to quarantine, and does not fail."""
     planned.put([worker(1)], NOW)
@@ -64,7 +69,7 @@ def test_beat_goes_on_at_the_same_tick(
     if key != SCHEDULE:
         redis_client.zadd(SCHEDULE, {"workermon:redbeat:workermon:collect:broken": NOW})
     failed: list[Any] = []
-    beat._failed = failed.append  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(beat, "_failed", failed.append)
     at(beat, NOW + 61)
     assert failed == []
 

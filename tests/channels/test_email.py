@@ -57,7 +57,8 @@ def test_email_logs_in_with_any_password(mail: Callable[..., tuple[Mailbox, int]
     with pytest.raises(errors.DeliveryFailed, match="refuses user or password"):
         notifiers(PASSWORD="pässwörd ✓")["email"].send(channel, [notification()])
     assert set(box.logins) == {("mönitor".encode(), "pässwörd ✓".encode())}
-    server = mail_channel._Server(Any, None, "localhost")  # type: ignore[arg-type]
+    unconnected: Any = None
+    server = mail_channel._Server(unconnected, None, "localhost")
     server.user, server.password = "mönitor", "pässwörd ✓"
     digest = hmac.new("pässwörd ✓".encode(), b"<1@x>", "md5").hexdigest()
     assert server.auth_cram_md5(b"<1@x>") == f"mönitor {digest}"

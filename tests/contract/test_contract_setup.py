@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def closing(repository: Repository, worker_id: str) -> ports.Verdict:
     return verdict(basis, Turn("resolved", version=2)) if basis.alerts else verdict(basis)
 
 
-def change(repository: Repository, **changes: object) -> ports.Change:
+def change(repository: Repository, **changes: Any) -> ports.Change:
     """Return a change of everything: C comes, A is another, B leaves, and there is a new configuration."""
     fleet = {record.worker.id: record.worker for record in repository.workers.every()}
     made = ports.Change(
@@ -30,7 +31,7 @@ def change(repository: Repository, **changes: object) -> ports.Change:
         configuration=DEFAULT.model_copy(update={"revision": 1, "retention": 7200}),
         at=NOW,
     )
-    return made._replace(**changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 def seen(repository: Repository) -> tuple[object, ...]:
@@ -96,10 +97,10 @@ def _anew(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [_pause, _fire, _save, _put, _remove, _anew])
-def test_what_changed_meanwhile_stands(begun: Repository, meanwhile: object) -> None:
+def test_what_changed_meanwhile_stands(begun: Repository, meanwhile: Callable[[Repository], None]) -> None:
     """Whatever of its basis has changed, nothing of it is written, and it can be done over what is there then."""
     late = change(begun)
-    meanwhile(begun)  # type: ignore[operator]
+    meanwhile(begun)
     before = seen(begun)
     assert not begun.setup.put(late)
     assert seen(begun) == before

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -201,7 +202,7 @@ class Storm:
             if not order:  # each comes up once in every four, in an order that is drawn
                 order = self.chance.sample(("beat", "collect", "alerts", "alerts-again"), 4)
             name = order.pop()
-            self._plan.append((at, f"kill {name}", lambda name=name: self._signal(name, signal.SIGKILL)))  # type: ignore[misc]
+            self._plan.append((at, f"kill {name}", functools.partial(self._signal, name, signal.SIGKILL)))
             at += self.chance.uniform(4, 9)
         for share in (0.3, 0.7):
             self._plan.append((begin + share * self.seconds, "kill redis", lambda: self._redis(signal.SIGKILL)))
@@ -211,9 +212,12 @@ class Storm:
         self._between(begin + 0.6 * self.seconds, 5, "collect", lambda order: self._signal("collect", order))
         # Longer than beat's lock holds.
         self._between(begin + 0.35 * self.seconds, 8, "beat", lambda order: self._signal("beat", order))
-        for share, kind in ((0.15, "throttle"), (0.4, "error"), (0.55, "hang"), (0.8, "drop")):
+        faults: list[tuple[float, endpoint.Fault]] = [
+            (0.15, "throttle"), (0.4, "error"), (0.55, "hang"), (0.8, "drop"),
+        ]  # fmt: skip
+        for share, kind in faults:
             start = begin + share * self.seconds
-            self._plan.append((start, f"AWS: {kind}", lambda kind=kind: self.aws.fail(kind)))  # type: ignore[misc]
+            self._plan.append((start, f"AWS: {kind}", functools.partial(self.aws.fail, kind)))
             self._plan.append((start + 3, "AWS is well", self.aws.recover))
         self._plan.append((begin, "the receiver misbehaves", self._misbehave))
         self._plan.append((begin, "crash points", self._sow))
@@ -223,9 +227,9 @@ class Storm:
     def _foresee_events(self) -> None:
         for worker_id, episode in self.roles.warnings.items():
             at = float(episode.fires)
-            self._plan.append((at, "warn a Spot instance", lambda one=worker_id, at=at: self._warn(one, at)))  # type: ignore[misc]
+            self._plan.append((at, "warn a Spot instance", functools.partial(self._warn, worker_id, at)))
             end = float(episode.clears)
-            self._plan.append((end, "end it", lambda one=worker_id: self.fleet.set_state(one, "terminated")))  # type: ignore[misc]
+            self._plan.append((end, "end it", functools.partial(self.fleet.set_state, worker_id, "terminated")))
         for number in range(self.seconds // RING):
             self._plan.append((self.begin + number * RING, "ring", self._ring))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import concurrent.futures
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -172,10 +173,7 @@ def in_a_group(stage: Stage) -> None:
         stage.dies("run")
         with stage.running():
             stage.wait(
-                lambda status=status: (
-                    all(_shown(stage, one, status) for one in stage.ids)  # type: ignore[misc]
-                    and not stage.outbox.backlog()
-                ),
+                functools.partial(_shown_of_all, stage, status),
                 f"the {status.lower()}",
             )
     sent = stage.point.startswith(("group.sent", "group.delivered"))
@@ -190,6 +188,10 @@ def in_a_group(stage: Stage) -> None:
         assert all(len(_shown(stage, one, "FIRING")) == 2 for one in stage.ids)
     assert stage.alerts.open() == []
     assert max(message.count("• [FIRING") for message in stage.pager.messages) == len(stage.ids)
+
+
+def _shown_of_all(stage: Stage, status: str) -> bool:
+    return all(_shown(stage, one, status) for one in stage.ids) and not stage.outbox.backlog()
 
 
 def _shown(stage: Stage, worker_id: str, status: str) -> list[str]:

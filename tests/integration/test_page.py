@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -57,9 +58,9 @@ def _announced(log: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def serving(world: Ports, **own: str | int) -> Iterator[tuple[str, Callable[[], None]]]:
+def serving(world: Ports, **own: Any) -> Iterator[tuple[str, Callable[[], None]]]:
     """Serve a monitor in memory; gives its address, and what stops it."""
-    container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())  # type: ignore[arg-type]
+    container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())
     port = free_port()
     served = app.create_app(container)
     config = uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=2)

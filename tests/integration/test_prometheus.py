@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -142,7 +143,7 @@ def test_each_panel_of_a_dashboard_shows_something(prometheus: str, path: Path) 
             expression = target["expr"]
             for name, value in CHOSEN.items():
                 expression = expression.replace(name, value)
-            eventually(lambda e=expression: query(prometheus, e), what=f"{panel['title']}: {expression}")  # type: ignore[misc]
+            eventually(functools.partial(query, prometheus, expression), what=f"{panel['title']}: {expression}")
 
 
 def test_each_alert_reads_series_that_exist(prometheus: str) -> None:
@@ -151,7 +152,7 @@ def test_each_alert_reads_series_that_exist(prometheus: str) -> None:
     for rule in (rule for group in groups for rule in group["rules"]):
         expression = re.sub(r"\s[<>]=?\s[0-9]+$", "", rule["expr"])
         assert expression != rule["expr"]
-        eventually(lambda e=expression: query(prometheus, e), what=f"{rule['alert']}: {expression}")  # type: ignore[misc]
+        eventually(functools.partial(query, prometheus, expression), what=f"{rule['alert']}: {expression}")
     firing = 'ALERTS{alertname=~"WorkermonBudget|WorkermonAccountDenied"}'
     eventually(lambda: len(query(prometheus, firing)) == 2, what="both alerts are pending or fire")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import statistics
@@ -48,6 +49,11 @@ def trace(value: Callable[[float], float], days: float, *, noise: float = 1.0, p
     return [Datapoint(T0 + at, value(at / HOUR) + chance.gauss(0, noise)) for at in times]
 
 
+def between(begin: float, end: float, value: float, hour: float) -> float:
+    """Return a value between two hours, the usual course of a day before and after."""
+    return value if begin <= hour < end else daily(hour)
+
+
 def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
@@ -91,7 +97,7 @@ def test_a_rule_may_say_for_how_long() -> None:
     """All slots of a quarter of an hour have to be unusual: two of five minutes are not enough, three are."""
     for minutes, fires in ((10, False), (15, True)):
         end = 123 + minutes / 60
-        points = trace(lambda hour, end=end: 60.0 if 123 <= hour < end else daily(hour), 6)  # type: ignore[misc]
+        points = trace(functools.partial(between, 123, end, 60.0), 6)
         assert bool(hours(rule(lasts=900), points)) is fires
     text = FILE.replace('breach = "2 of 3"', 'for = "15m"')
     [used] = configuration(text).rules
@@ -104,7 +110,7 @@ def test_two_days_are_learned_before_it_says_anything() -> None:
     """On the second day nothing is known for sure; from the third on the same value is an alert."""
     for day, fires in ((1, False), (2, True)):
         begin = day * 24 + 3
-        points = trace(lambda hour, begin=begin: 90.0 if begin <= hour < begin + 1 else daily(hour), 4)  # type: ignore[misc]
+        points = trace(functools.partial(between, begin, begin + 1, 90.0), 4)
         assert bool(hours(rule(), points)) is fires
 
 
@@ -177,8 +183,9 @@ def test_another_metric_or_season_begins_anew() -> None:
     learned.learn(T0, [1.0, 2.0, 3.0], 3)
     text = learned.text()
     assert band.Band.read(text, "day", HOUR, "a").datapoints == 3
-    for season, width, metric in (("week", HOUR, "a"), ("day", 2 * HOUR, "a"), ("day", HOUR, "b")):
-        assert band.Band.read(text, season, width, metric).until is None  # type: ignore[arg-type]
+    others: list[tuple[band.Season, int, str]] = [("week", HOUR, "a"), ("day", 2 * HOUR, "a"), ("day", HOUR, "b")]
+    for season, width, metric in others:
+        assert band.Band.read(text, season, width, metric).until is None
     for unreadable in (None, "", "!", text[:20], "AAAA"):
         assert band.Band.read(unreadable, "day", HOUR, "a").until is None
 

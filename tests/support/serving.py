@@ -18,6 +18,12 @@ from workermon.web import server
 Serve = Callable[..., TestClient]
 
 
+def application(client: TestClient) -> FastAPI:
+    """Return the application that a client is of; to httpx it is any ASGI application."""
+    assert isinstance(client.app, FastAPI)
+    return client.app
+
+
 @dataclass(frozen=True)
 class Served:
     """A server that runs in a thread of this process, and its address."""

@@ -265,7 +265,9 @@ def test_an_error_is_replayed_unless_it_may_pass(web: TestClient, world: Ports, 
     assert web.post(f"/api/v1/workers/{A}/refresh", headers=headers).status_code == 200
 
 
-def test_a_request_at_work_is_not_started_twice(web: TestClient, world: Ports, fleet: None) -> None:
+def test_a_request_at_work_is_not_started_twice(
+    web: TestClient, world: Ports, fleet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the first one is at work a second one with its key is told to wait (409)."""
     headers = {"Idempotency-Key": "k1"}
     seen = []
@@ -275,7 +277,7 @@ def test_a_request_at_work_is_not_started_twice(web: TestClient, world: Ports, f
         seen.append(web.post(f"/api/v1/workers/{A}/pause", headers=headers))
         return pause(worker)
 
-    world.workers.update = update  # type: ignore[method-assign]
+    monkeypatch.setattr(world.workers, "update", update)
     assert web.post(f"/api/v1/workers/{A}/pause", headers=headers).status_code == 200
     assert [problem(answer, 409)["title"] for answer in seen] == ["Idempotency-Key"]
 

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from tests.support import commands
 from tests.support.commands import A, B, Ports
 from tests.support.expecting import expecting
+from tests.support.serving import application
 from workermon import fleet, models, views
 from workermon.web import pages, snapshots
 from workermon.web.render import STATIC
@@ -340,7 +341,7 @@ def test_a_fleet_that_is_still_being_read_is_said_to_be(
 ) -> None:
     """Right after the start a large fleet takes its time: the page says so at once, and asks again by itself."""
     monkeypatch.setattr(pages, "PATIENCE", 0.01)
-    kept: snapshots.Snapshots = web.app.state.snapshots  # type: ignore[attr-defined]  # an ASGI application to httpx
+    kept: snapshots.Snapshots = application(web).state.snapshots
     begun, go_on = threading.Event(), threading.Event()
 
     def read() -> views.Snapshot:

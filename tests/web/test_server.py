@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,9 @@ from workermon.local import up
 from workermon.web import server
 
 
-def own(**given: str) -> settings.Settings:
+def own(**given: Any) -> settings.Settings:
     """Return settings."""
-    return settings.Settings(_env_file=None, **given)  # type: ignore[arg-type]
+    return settings.Settings(_env_file=None, **given)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "monitor.example"])

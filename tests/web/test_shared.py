@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.support.commands import Ports
+from tests.support.serving import application
 from tests.support.waiting import eventually
 from workermon import health
 from workermon.web import shared
@@ -65,7 +66,7 @@ def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, m
         return ["collect@here"]
 
     monkeypatch.setattr(world.nodes, "ping", ping)
-    web.app.state.status = shared.Shared[health.Status](ticks)  # type: ignore[attr-defined]
+    application(web).state.status = shared.Shared[health.Status](ticks)
     with ThreadPoolExecutor(8) as threads:
         answers = [threads.submit(web.get, "/api/v1/status") for _ in range(8)]
         eventually(lambda: ticks.now == 9, what="eight questions and a beginning")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from tests.support.commands import A, B, Ports, fires
+from tests.support.serving import application
 from workermon import errors, models, views
 from workermon.web import gate, hub, problems, stream
 
@@ -59,7 +60,7 @@ class Browser:
     """A client of the application by ASGI, which reads only as much as a test lets it."""
 
     def __init__(self, serve: Serve, path: str = "/api/v1/stream", query: str = "") -> None:
-        self.app = serve().app
+        self.app = application(serve())
         self.scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
             "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
@@ -76,7 +77,7 @@ class Browser:
     @property
     def hub(self) -> hub.Hub:
         """Return the application's hub."""
-        found: hub.Hub = self.app.state.hub  # type: ignore[attr-defined]
+        found: hub.Hub = self.app.state.hub
         return found
 
     def events(self, kind: str) -> list[dict[str, Any]]:

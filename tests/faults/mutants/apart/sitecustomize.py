@@ -45,5 +45,5 @@ def _put(self: alerts.RedisAlerts, verdict: ports.Verdict) -> None:
             self._client.sadd(keys.queues(told.dedup_key), queue)
 
 
-alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]
-alerts.RedisAlerts.commit = commit  # type: ignore[method-assign]
+alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]  # the mutant
+alerts.RedisAlerts.commit = commit  # type: ignore[method-assign]  # the mutant

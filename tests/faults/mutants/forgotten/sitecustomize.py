@@ -20,4 +20,4 @@ def due(self: outbox.RedisOutbox, now: float, limit: int, age: float = 0.0) -> l
     return _due(self, now, limit, age)
 
 
-outbox.RedisOutbox.due = due  # type: ignore[method-assign]
+outbox.RedisOutbox.due = due  # type: ignore[method-assign]  # the mutant

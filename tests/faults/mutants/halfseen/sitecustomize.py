@@ -13,4 +13,4 @@ def horizon(self: group_fold.Group) -> int | None:
     return math.floor(min(max(known), self.at)) if known else None
 
 
-group_fold.Group.horizon = horizon  # type: ignore[method-assign]
+group_fold.Group.horizon = horizon  # type: ignore[method-assign]  # the mutant

@@ -16,4 +16,4 @@ def put(self: setup.RedisSetup, change: ports.Change) -> bool:
     return _put(self, change._replace(added=(), fleet=fleet))
 
 
-setup.RedisSetup.put = put  # type: ignore[method-assign]
+setup.RedisSetup.put = put  # type: ignore[method-assign]  # the mutant

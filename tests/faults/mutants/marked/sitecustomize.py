@@ -16,4 +16,4 @@ def claim(self: outbox.RedisOutbox, alert_id: str, now: float, lease: float) -> 
     return claims
 
 
-outbox.RedisOutbox.claim = claim  # type: ignore[method-assign]
+outbox.RedisOutbox.claim = claim  # type: ignore[method-assign]  # the mutant
