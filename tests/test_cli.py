@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -463,9 +463,9 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
     ok("add", A)
 
     class Living(testing.MemoryFeed):
-        def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[Any]:  # type: ignore[override]
+        def listen(self, **options: Any) -> Generator[str | None, None, None]:
             started = world.clock()
-            for text in super().listen(alerts=alerts, timeout=0.01):
+            for text in super().listen(**options | {"timeout": 0.01}):
                 yield text
                 world.clock.advance(1)
                 passed = world.clock() - started
