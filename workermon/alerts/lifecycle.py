@@ -279,7 +279,9 @@ def _differs(judgement: Judgement) -> bool:
     severity = judgement.rule_state.severity
     if severity != judgement.alert.notified_severity:
         return True
-    return severity is not None and any(each.before == each.after == severity for each in judgement.transitions)
+    return severity is not None and any(
+        transition.before == transition.after == severity for transition in judgement.transitions
+    )
 
 
 def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
@@ -302,7 +304,7 @@ def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Seque
     for place in range(len(rule_state.trail) - 1, -1, -1):
         if rule_state.trail[place].severity is None:
             return rule_state.trail[place + 1].at
-    began = [each.at for each in transitions if each.before is None and each.after is not None]
+    began = [transition.at for transition in transitions if transition.before is None and transition.after is not None]
     if began:
         return max(began)
     return rule_state.trail[0].at if alert.since is None else alert.since
@@ -315,7 +317,11 @@ def _episode(
     since = _since(alert, rule_state, transitions)
     if since is None:
         return {"since": None, "condition_since": None}
-    began = [each.condition_since for each in transitions if each.before is None and each.after and each.at == since]
+    began = [
+        transition.condition_since
+        for transition in transitions
+        if transition.before is None and transition.after and transition.at == since
+    ]
     known = [*began, alert.condition_since if alert.since == since else None]
     return {"since": since, "condition_since": next((at for at in known if at is not None), since)}
 
@@ -341,10 +347,18 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
     It is the latest. If one was withdrawn and another took its place at the same time, it is the other.
     """
     severity = context.judgement.rule_state.severity
-    matching = [each for each in context.judgement.transitions if each.after == severity]
+    matching = [transition for transition in context.judgement.transitions if transition.after == severity]
     if context.ends:
-        matching = [each for each in matching if each.at >= (context.stand.still or 0) and not each.damped]
-    return max(matching, key=lambda each: (each.at, not each.withdrawn, each.count is not None), default=None)
+        matching = [
+            transition
+            for transition in matching
+            if transition.at >= (context.stand.still or 0) and not transition.damped
+        ]
+    return max(
+        matching,
+        key=lambda transition: (transition.at, not transition.withdrawn, transition.count is not None),
+        default=None,
+    )
 
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:

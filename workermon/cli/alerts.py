@@ -63,7 +63,10 @@ def _check_known(own: session.Session, worker: str | None, rule: str | None) -> 
     if worker is not None:
         own.get(fleet.Lookup).resolve([worker])
     if rule is not None:
-        known = (*(each.name for each in own.container.get(ports.Configurations).load().rules), *config.STANDING)
+        known = (
+            *(configured_rule.name for configured_rule in own.container.get(ports.Configurations).load().rules),
+            *config.STANDING,
+        )
         if rule not in known:
             raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
 

@@ -111,7 +111,9 @@ def _fleet_lines(report: fleet.ChangeReport) -> Iterator[str]:
 
 
 def _configuration_lines(report: fleet.ChangeReport) -> Iterator[str]:
-    details = {(each.what, each.name): ", ".join(map(str, each.changes)) for each in report.differences}
+    details = {
+        (difference.what, difference.name): ", ".join(map(str, difference.changes)) for difference in report.differences
+    }
     for what, names in _changes(report):
         for how, changed in (("added", names.added), ("changed", names.changed), ("removed", names.removed)):
             for name in changed:

@@ -146,8 +146,8 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     removed = own.get(fleet.Members).remove(names)
     for worker in removed.workers:
         click.echo(f"removed {_label(worker)}")
-    for each in removed.unknown:
-        click.echo(f"{each} was not monitored", err=True)
+    for name in removed.unknown:
+        click.echo(f"{name} was not monitored", err=True)
 
 
 @click.command(cls=recording.Write)

@@ -70,11 +70,11 @@ def _target(ctx: click.Context) -> str:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
         if name in _HIDDEN or ctx.get_parameter_source(name) != ParameterSource.COMMANDLINE:
             continue
-        values = [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
+        values = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
         if isinstance(parameter, click.Argument):
             said += values
         elif value is True:
             said.append(parameter.opts[0])
         else:
-            said += [f"{parameter.opts[0]} {each}" for each in values]
+            said += [f"{parameter.opts[0]} {item}" for item in values]
     return " ".join(said)

@@ -79,11 +79,18 @@ def _of_trace(
         every = made[1].model_copy(update={"rules": (*made[1].rules, *made[0].rules)})
         (metric,) = backtest.needed_metrics(backtest.rules_for(every, None, name)[0], every)
     sides = [
-        rule_review.Side(source=file.source, configuration=each, replays=backtest.over_trace(each, metric, series))
-        for file, each in zip(both, made, strict=True)
+        rule_review.Side(
+            source=file.source, configuration=configuration, replays=backtest.over_trace(configuration, metric, series)
+        )
+        for file, configuration in zip(both, made, strict=True)
     ]
     if not any(side.replays for side in sides):
-        known = [each for one in made for rule in backtest.over_metrics(one) for each in backtest.metrics_of(rule)]
+        known = [
+            metric_name
+            for one in made
+            for rule in backtest.over_metrics(one)
+            for metric_name in backtest.metrics_of(rule)
+        ]
         raise errors.NotFound(f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, known))
     begin = None if since is None or not series.points else series.points[-1].at + series.period - since
     return rule_review.compare(sides[0], sides[1], since=begin)
@@ -167,8 +174,8 @@ def _span(episode: backtest.Episode) -> str:
 
 
 def _lines(found: rule_review.Review) -> Iterator[str]:
-    for each in found.channels:
-        yield f"channel {each.channel}: notified of {_counts(each.notified)} alerts"
+    for channel in found.channels:
+        yield f"channel {channel.channel}: notified of {_counts(channel.notified)} alerts"
     if found.not_replayed:
         yield f"not recorded, so not compared: {', '.join(found.not_replayed)}"
     price = found.dollars_per_month

@@ -296,7 +296,9 @@ def _on_cloudwatch(
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
     rules = backtest.over_metrics(made, metric)
     if metric is not None and not rules:
-        known = [each for rule in backtest.over_metrics(made) for each in backtest.needed_metrics(rule, made)]
+        known = [
+            metric_name for rule in backtest.over_metrics(made) for metric_name in backtest.needed_metrics(rule, made)
+        ]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     _without_groups(made, metric, rules)
     records, stranger = _chosen_workers(own, worker, region)

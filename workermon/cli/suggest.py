@@ -48,12 +48,12 @@ def suggest(own: session.Session, file: str | None, as_json: bool) -> None:
     if as_json:
         output.document(rule_suggest.SuggestionList(file=source, suggestions=suggestions, diff=diff))
         return
-    for each in suggestions:
-        click.echo(errors.printable(f"# {_line(each)}"))
+    for suggestion in suggestions:
+        click.echo(errors.printable(f"# {_line(suggestion)}"))
     click.echo(diff, nl=False)
-    for each in found:
-        if each not in suggestions:
-            output.warn(f"write it by hand: {_line(each)}")
+    for suggestion in found:
+        if suggestion not in suggestions:
+            output.warn(f"write it by hand: {_line(suggestion)}")
     if not found:
         click.echo("no change would have paid", err=True)
 

@@ -64,10 +64,12 @@ def listing(own: session.Session, as_json: bool) -> None:
     """
     tokens = own.container.get(ports.Access).tokens()
     if as_json:
-        rows = [{"name": each.name, "role": each.role, "created": models.rfc3339(each.created)} for each in tokens]
+        rows = [
+            {"name": record.name, "role": record.role, "created": models.rfc3339(record.created)} for record in tokens
+        ]
         output.document({"tokens": rows})
     elif tokens:
-        shown = [(each.name, each.role, models.rfc3339(each.created)) for each in tokens]
+        shown = [(record.name, record.role, models.rfc3339(record.created)) for record in tokens]
         tables.show(("NAME", "ROLE", "CREATED"), shown)
     else:
         click.echo("no token", err=True)
@@ -84,6 +86,6 @@ def revoke(own: session.Session, name: str) -> None:
     """
     access = own.container.get(ports.Access)
     if not access.remove(name):
-        known = [each.name for each in access.tokens()]
+        known = [record.name for record in access.tokens()]
         raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, known))
     click.echo(f"token {name} revoked")

@@ -226,7 +226,11 @@ def published(
 
     ``by_key`` are the worker's dimension sets by ``Metric.key``. ``None`` if it was not looked up yet.
     """
-    pairs = [(each, dimensions) for each in metric.variants for dimensions in chosen(each, by_key.get(each.key, ()))]
+    pairs = [
+        (variant, dimensions)
+        for variant in metric.variants
+        for dimensions in chosen(variant, by_key.get(variant.key, ()))
+    ]
     return pairs if pairs or metric.key in by_key else None
 
 

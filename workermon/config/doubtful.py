@@ -43,7 +43,7 @@ def _shorter_than_a_slot(rule: models.Rule, metrics: Mapping[str, models.Metric]
     )
     if lasts is None or not known:
         return
-    basic, detailed = (max(metric.period_for(detailed=each) for metric in known) for each in (False, True))
+    basic, detailed = (max(metric.period_for(detailed=detailed) for metric in known) for detailed in (False, True))
     if lasts < basic:
         when = "" if lasts < detailed else " with basic monitoring"
         slot = fields.written(basic)

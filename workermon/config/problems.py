@@ -135,5 +135,5 @@ def _inside(kind: Any, part: int | str) -> Any:
         inner = typing.get_args(kind)
         kind = inner[-1 if typing.get_origin(kind) is dict else 0] if inner else None
     while type(None) in typing.get_args(kind):  # X | None
-        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+        kind = next(member for member in typing.get_args(kind) if member is not type(None))
     return kind

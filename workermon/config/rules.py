@@ -79,7 +79,7 @@ def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kind
             continue
         others = [other for other in kinds.values() if key in fields.keys(other.section_type)]
         if not others:
-            every = takes if kind.claims(given) else {name for each in kinds.values() for name in each.keys}
+            every = takes if kind.claims(given) else {name for rule_kind in kinds.values() for name in rule_kind.keys}
             todo = errors.did_you_mean(key, {*takes, *every}) or errors.nearest(key, takes)
             raise problems.Mistake(f"{path}.{problems.excerpt(key)}", "is not a known key", todo)
         if not kind.claims(given):  # a threshold, because no other kind claims it

@@ -79,7 +79,9 @@ class Application:
             fleet=tuple(records.values()),
             added=(*listed.added, *brought.added),
             updated=(*listed.updated, *brought.updated),
-            removed=tuple(each for each in (*listed.removed, *brought.removed) if each not in brought.taken_over),
+            removed=tuple(
+                worker_id for worker_id in (*listed.removed, *brought.removed) if worker_id not in brought.taken_over
+            ),
             taken_over=brought.taken_over,
             skipped=listed.skipped,
         )

@@ -37,7 +37,7 @@ class BackingUp:
     def back_up(self) -> str:
         """Return the backup as a JSON document of one line: no datapoint, no token, no external id."""
         state = self.saved_states.load()
-        saved = tuple(_without_external_id(each) for each in state.workers)
+        saved = tuple(_without_external_id(worker) for worker in state.workers)
         backup = models.Backup(
             format=models.BACKUP_FORMAT,
             schema=models.SCHEMA,
@@ -70,20 +70,22 @@ class Restoring:
         completes it. Raises ``errors.InvalidInput`` before anything is written.
         """
         state = _parse(text, source).state
-        saved = tuple(self._with_external_id(each, state.configuration) for each in state.workers)
+        saved = tuple(self._with_external_id(saved_worker, state.configuration) for saved_worker in state.workers)
         state = state.model_copy(update={"workers": saved, "alerts": tuple(map(_telling_anew, state.alerts))})
         if not self.saved_states.replace(state, self.now(), force=force):
             why = "something is set up on this server already"
             raise errors.InvalidInput("restore", why, "use an empty server, or replace what is here with --force")
-        active = [each.worker for each in saved if each.worker.monitoring == "active"]
+        active = [saved_worker.worker for saved_worker in saved if saved_worker.worker.monitoring == "active"]
         if ghosts := sorted(self.schedule.ids() - {worker.id for worker in active}):
             self.schedule.delete(ghosts)
         self.enrolment.put_entries(active)
         restored = Restored(
             workers=len(saved),
-            open_alerts=sum(alert.open for each in state.alerts for alert in each.alerts.values()),
+            open_alerts=sum(alert.open for subject in state.alerts for alert in subject.alerts.values()),
             without_external_id=tuple(
-                each.worker.id for each in saved if each.had_external_id and not _has_external_id(each.worker)
+                saved_worker.worker.id
+                for saved_worker in saved
+                if saved_worker.had_external_id and not _has_external_id(saved_worker.worker)
             ),
         )
         log.info("backup.restored", source=source, workers=restored.workers, open_alerts=restored.open_alerts)

@@ -104,14 +104,14 @@ def coverage_warnings(
         yield "no worker is monitored, so no rule applies to any"
         return
     by_name = {rule.name: rule for rule in configuration.rules}
-    for each in covered:
-        rule = by_name[each.name]
+    for coverage in covered:
+        rule = by_name[coverage.name]
         kind = kinds[rule.kind]
         by = _label(rule, kind)
         if discover is not None and discover.may_give(rule.labels) and (by is None or discover.may_group(by)):
             continue
-        if each.workers:
-            yield from _too_small(each, kind.least_members(rule))
+        if coverage.workers:
+            yield from _too_small(coverage, kind.least_members(rule))
         elif all(name in configuration.collect or name not in configuration.metrics for name in kind.metrics(rule)):
             yield f"rule {rule.name}: applies to no worker{_nobody_has(rule, by, workers)}"
     for doubt in rules.doubtful(configuration, workers, kinds):

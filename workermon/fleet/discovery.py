@@ -111,7 +111,7 @@ class Discovery:
         self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
     ) -> Comparison:
         """Return what keeps the fleet in step with ``[discover]``: who comes, who goes, and whose set-up changes."""
-        ours = {each: record.worker for each, record in fleet.items() if record.worker.origin == "discover"}
+        ours = {worker_id: record.worker for worker_id, record in fleet.items() if record.worker.origin == "discover"}
         wanted = configuration.discover
         comparison = Comparison()
         if wanted is None:

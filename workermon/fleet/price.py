@@ -106,10 +106,10 @@ class Pricing:
         present = [record.worker for record in change.fleet if record.condition.status not in models.GONE]
         was = [priced(worker, before) for worker in present]
         by_cadence = {
-            each: [priced(worker, after.model_copy(update={"cadence": each})) for worker in fleet_after]
-            for each in ("fixed", "adaptive")
+            setting: [priced(worker, after.model_copy(update={"cadence": setting})) for worker in fleet_after]
+            for setting in ("fixed", "adaptive")
         }
-        dollars = {each: round(costs.monthly_dollars(fleet, after), 2) for each, fleet in by_cadence.items()}
+        dollars = {setting: round(costs.monthly_dollars(fleet, after), 2) for setting, fleet in by_cadence.items()}
         will_be = by_cadence[after.cadence]
         return Price(
             dollars=MonthlyPrice(
@@ -117,7 +117,7 @@ class Pricing:
                 after=dollars[after.cadence],
             ),
             by_cadence=PriceByCadence(**dollars),
-            series={name: sum(each.series.get(name, 0) for each in will_be) for name in after.collect},
+            series={name: sum(bill.series.get(name, 0) for bill in will_be) for name in after.collect},
             failed=failed,
             crowded={
                 worker.name: crowded
@@ -147,7 +147,7 @@ class Pricing:
             by_scope.setdefault(worker.scope, []).append(worker.id)
         for scope, worker_ids in by_scope.items():
             for metric in metrics:
-                unknown = [each for each in worker_ids if metric.key not in dimensions.get(each, {})]
+                unknown = [missing_id for missing_id in worker_ids if metric.key not in dimensions.get(missing_id, {})]
                 if not unknown or scope.key in failed:
                     continue
                 try:

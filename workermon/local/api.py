@@ -127,10 +127,10 @@ class Api:
     def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
         ids = _members(params, "InstanceId")
         here = {machine.id: machine for machine in self._simulation.machines.values() if machine.region == region}
-        for each in ids:
-            if not models.INSTANCE_ID.fullmatch(each):
-                raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
-        unknown = [each for each in ids if each not in here]
+        for instance_id in ids:
+            if not models.INSTANCE_ID.fullmatch(instance_id):
+                raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')
+        unknown = [instance_id for instance_id in ids if instance_id not in here]
         if unknown:
             which = f"ID '{unknown[0]}' does" if len(unknown) == 1 else f"IDs '{', '.join(unknown)}' do"
             raise Refused("InvalidInstanceID.NotFound", f"The instance {which} not exist")
@@ -139,7 +139,7 @@ class Api:
                 "InvalidParameterCombination",
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             )
-        return [here[each] for each in ids] if ids else list(here.values())
+        return [here[instance_id] for instance_id in ids] if ids else list(here.values())
 
     # --- CloudWatch
 
@@ -170,7 +170,7 @@ class Api:
     def _series(self, wanted: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
         """Return datapoints aligned to the period asked for, oldest first; none where the dimensions differ."""
         metric, period = wanted["Metric"], int(wanted["Period"])
-        dimensions = frozenset((each["Name"], each["Value"]) for each in _members(metric, "Dimensions"))
+        dimensions = frozenset((dimension["Name"], dimension["Value"]) for dimension in _members(metric, "Dimensions"))
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
         if stream is None or stream.machine.region != region:
             return []
@@ -184,7 +184,7 @@ class Api:
         return [(at, statistic(values)) for at, values in sorted(slots.items()) if at >= since]
 
     def _list_metrics(self, params: dict[str, Any], region: str) -> dict[str, Any]:
-        filters = [(each["Name"], each.get("Value")) for each in _members(params, "Dimensions")]
+        filters = [(dimension["Name"], dimension.get("Value")) for dimension in _members(params, "Dimensions")]
 
         def wanted(stream: Stream) -> bool:
             known = dict(stream.dimensions)
@@ -302,8 +302,8 @@ def _time(at: float) -> str:
 
 def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
     """Return whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
-    for each in filters:
-        name, values = each["Name"], _members(each, "Value")
+    for dimension in filters:
+        name, values = dimension["Name"], _members(dimension, "Value")
         if name.startswith("tag:"):
             known = [machine.tags[name[4:]]] if name[4:] in machine.tags else []
         elif name == "tag-key":

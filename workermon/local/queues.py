@@ -51,21 +51,21 @@ class Queues:
         with self._changed:
             while True:
                 now = time.monotonic()
-                visible = [each for each in self._queue(name) if each["visible"] <= now][:most]
+                visible = [message for message in self._queue(name) if message["visible"] <= now][:most]
                 if visible or now >= until:
                     break
                 self._changed.wait(min(until - now, 0.5))
-            for each in visible:
-                each["visible"] = now + self.visibility
-                each["receipt"] = f"receipt-{next(self._ids)}"
+            for message in visible:
+                message["visible"] = now + self.visibility
+                message["receipt"] = f"receipt-{next(self._ids)}"
             messages = [
                 {
-                    "MessageId": each["id"],
-                    "ReceiptHandle": each["receipt"],
-                    "Body": each["body"],
-                    "MD5OfBody": hashlib.md5(each["body"].encode(), usedforsecurity=False).hexdigest(),
+                    "MessageId": message["id"],
+                    "ReceiptHandle": message["receipt"],
+                    "Body": message["body"],
+                    "MD5OfBody": hashlib.md5(message["body"].encode(), usedforsecurity=False).hexdigest(),
                 }
-                for each in visible
+                for message in visible
             ]
         return {"Messages": messages} if messages else {}
 
@@ -74,8 +74,8 @@ class Queues:
         receipts = {entry["ReceiptHandle"]: entry["Id"] for entry in params["Entries"]}
         with self._changed:
             messages = self._queue(_name(params))
-            messages[:] = [each for each in messages if each["receipt"] not in receipts]
-        return {"Successful": [{"Id": each} for each in receipts.values()], "Failed": []}
+            messages[:] = [message for message in messages if message["receipt"] not in receipts]
+        return {"Successful": [{"Id": entry_id} for entry_id in receipts.values()], "Failed": []}
 
     def send(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer SendMessage."""

@@ -220,7 +220,7 @@ class Simulation:
         ``others`` are ``attached_ebs``, ``application`` and ``performance``; one that is not given is not answered.
         """
         given = {} if system is None else {"system": system, "instance": instance, **others}
-        checks = {name: Check(each) if isinstance(each, str) else each for name, each in given.items()}
+        checks = {name: Check(check) if isinstance(check, str) else check for name, check in given.items()}
         self.machines[instance_id].checks = checks or None
 
     def forget(self, instance_id: str) -> None:

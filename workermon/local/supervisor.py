@@ -84,27 +84,27 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         """Return the process ids of those that run."""
-        return {name: each.pid for name, each in self._processes.items() if each.poll() is None}
+        return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
 
     def start(self) -> None:
         """Start every child."""
-        for each in self._kept:
-            if not each.since:
-                self._start(each, time.monotonic())
+        for child in self._kept:
+            if not child.since:
+                self._start(child, time.monotonic())
 
     def poll(self) -> None:
         """Check the children once: note deaths, and restart those that are due."""
         now = time.monotonic()
-        for each in self._kept:
-            if each.due is None:
-                code = each.poll()
+        for child in self._kept:
+            if child.due is None:
+                code = child.poll()
                 if code is not None:
-                    if each.name in self._processes:
-                        _send(self._processes[each.name], signal.SIGKILL, group_only=True)  # what it left behind
+                    if child.name in self._processes:
+                        _send(self._processes[child.name], signal.SIGKILL, group_only=True)  # what it left behind
                     self.deaths += 1
-                    each.died(reason(code), now)
-            elif now >= each.due:
-                self._start(each, now)
+                    child.died(reason(code), now)
+            elif now >= child.due:
+                self._start(child, now)
 
     def run(self, until: Callable[[], bool], tick: Callable[[], None] = lambda: None) -> None:
         """Start the children and look after them until the condition holds; the caller stops them."""
@@ -121,7 +121,7 @@ class Supervisor:
         """
         began = time.monotonic()
         told: dict[str, signal.Signals] = {}
-        while running := [name for name, each in self._processes.items() if each.poll() is None]:
+        while running := [name for name, process in self._processes.items() if process.poll() is None]:
             after = KILL if hurry() else time.monotonic() - began
             order = signal.SIGTERM if after < COLD else signal.SIGQUIT if after < KILL else signal.SIGKILL
             for name in running:
@@ -129,9 +129,9 @@ class Supervisor:
                     told[name] = order
                     _send(self._processes[name], order)
             time.sleep(0.02)
-        for each in self._processes.values():
+        for process in self._processes.values():
             # What a child may have started itself is in its group.
-            _send(each, signal.SIGKILL, group_only=True)
+            _send(process, signal.SIGKILL, group_only=True)
         self._processes.clear()
         if self._server is not None:
             self._server.stop()
@@ -158,15 +158,15 @@ class Supervisor:
         self._server.respawn()
         return self._server.pid or 0
 
-    def _start(self, each: _Kept, now: float) -> None:
+    def _start(self, child: _Kept, now: float) -> None:
         try:
-            pid = each.start()
+            pid = child.start()
         except (OSError, errors.RedisUnavailable) as why:
-            each.since = now
-            each.died(str(why), now)
+            child.since = now
+            child.died(str(why), now)
             return
-        log.info("child.started", child=each.name, pid=pid)
-        each.since, each.due = now, None
+        log.info("child.started", child=child.name, pid=pid)
+        child.since, child.due = now, None
 
 
 def reason(code: int) -> str:
@@ -214,12 +214,12 @@ class Signals:
         known = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             known.append(signal.SIGHUP)  # ignored: it was started with nohup
-        before = {each: signal.signal(each, self._hear) for each in known}
+        before = {handled_signal: signal.signal(handled_signal, self._hear) for handled_signal in known}
         try:
             yield self
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for handled_signal, handler in before.items():
+                signal.signal(handled_signal, handler)
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:

@@ -189,9 +189,9 @@ def to_xml(tag: str, value: Any, *, item: str) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        inside = "".join(to_xml(key, each, item=item) for key, each in value.items())
+        inside = "".join(to_xml(key, element, item=item) for key, element in value.items())
     elif isinstance(value, list | tuple):
-        inside = "".join(to_xml(item, each, item=item) for each in value)
+        inside = "".join(to_xml(item, element, item=item) for element in value)
     elif isinstance(value, bool):
         inside = "true" if value else "false"
     elif isinstance(value, Moment):

@@ -61,7 +61,7 @@ def pack(week: int, rollups: Mapping[int, RollUp]) -> bytes:
     for column in range(1, 5):
         values = (min(max(row[column], -_MAX), _MAX) for row in rows)
         bits = struct.unpack(f">{len(rows)}I", struct.pack(f">{len(rows)}f", *values))
-        columns.append(_planes(struct.pack(f">{len(rows)}I", *((each + _HALF) & _LEFT for each in bits)), 4))
+        columns.append(_planes(struct.pack(f">{len(rows)}I", *((word + _HALF) & _LEFT for word in bits)), 4))
     return zlib.compress(b"".join(columns), 6)
 
 

@@ -144,7 +144,7 @@ class Sender:
     def _group_failed(self, claims: Sequence[models.ClaimedNotification], why: errors.WorkermonError) -> bool:
         # All wait for the same time, so that they stay together.
         backoff = policy.backoff(claims[0].attempt)
-        given_up = [self._failed(policy.Failure(each, self.now(), why, backoff=backoff)) for each in claims]
+        given_up = [self._failed(policy.Failure(claim, self.now(), why, backoff=backoff)) for claim in claims]
         return any(given_up)
 
     def _failed(self, failure: policy.Failure) -> bool:

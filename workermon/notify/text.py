@@ -217,17 +217,17 @@ def body(channel: models.Channel, notifications: Sequence[models.Notification]) 
     """Return the text of a message for people; the channel's template is filled in once for each notification."""
     if len(notifications) > 1 and channel.template is None:
         return "\n".join((_group_title(notifications), *group_lines(notifications)))
-    return "\n\n".join(rendered(channel, each) or plain(each) for each in notifications)
+    return "\n\n".join(rendered(channel, notification) or plain(notification) for notification in notifications)
 
 
 def state(notifications: Sequence[models.Notification]) -> Literal["critical", "warning", "resolved"]:
     """Return the worst severity that fires, or ``resolved``."""
-    firing = {each.severity for each in notifications if each.status == "firing"}
+    firing = {notification.severity for notification in notifications if notification.status == "firing"}
     return "critical" if "critical" in firing else "warning" if firing else "resolved"
 
 
 def _group_title(notifications: Sequence[models.Notification]) -> str:
-    firing = Counter(each.severity for each in notifications if each.status == "firing")
+    firing = Counter(notification.severity for notification in notifications if notification.status == "firing")
     counts = []
     if firing:
         by_severity = (f"{firing[severity]} {severity}" for severity in reversed(models.SEVERITIES) if firing[severity])
@@ -245,12 +245,17 @@ def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
     Annotations that all of them share are said once.
     """
     order = {"critical": 0, "warning": 1}
-    ranked = sorted(notifications, key=lambda each: (each.status != "firing", order[each.severity], where(each)))
-    shared = all(models.annotations_of(each) == models.annotations_of(ranked[0]) for each in ranked)
+    ranked = sorted(
+        notifications,
+        key=lambda notification: (notification.status != "firing", order[notification.severity], where(notification)),
+    )
+    shared = all(models.annotations_of(notification) == models.annotations_of(ranked[0]) for notification in ranked)
     lines = []
-    for each in ranked[:MAX_LISTED]:
-        lines.append(f"{title(each)}, since {each.condition_since or each.since} ({where(each)})")
-        lines += () if shared else (f"  {line}" for line in annotation_lines(each))
+    for notification in ranked[:MAX_LISTED]:
+        lines.append(
+            f"{title(notification)}, since {notification.condition_since or notification.since} ({where(notification)})"
+        )
+        lines += () if shared else (f"  {line}" for line in annotation_lines(notification))
     if len(ranked) > MAX_LISTED:
         lines.append(f"and {len(ranked) - MAX_LISTED} more: see 'workermon alerts'")
     if shared:

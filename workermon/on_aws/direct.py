@@ -91,7 +91,7 @@ def _status(item: ElementTree.Element) -> dict[str, Any]:
         elif name in _CHECKS:
             status[_CHECKS[name]] = _check(child)
         elif name == "eventsSet" and len(child):
-            status["Events"] = [_texts(each) for each in child]
+            status["Events"] = [_texts(element) for element in child]
     return status
 
 
@@ -105,7 +105,7 @@ def _check(item: ElementTree.Element) -> dict[str, Any]:
         else:
             check[f"{name[:1].upper()}{name[1:]}"] = child.text or ""
     if details is not None and check.get("Status") == "impaired":
-        check["Details"] = [_texts(each) for each in details]
+        check["Details"] = [_texts(element) for element in details]
     return check
 
 

@@ -76,7 +76,7 @@ class AwsEc2:
             pages = client.get_paginator("describe_instances").paginate(
                 Filters=filters, PaginationConfig={"PageSize": 1000}
             )
-            instances = [_instance(each, scope.region) for each in _instances(pages)]
+            instances = [_instance(document, scope.region) for document in _instances(pages)]
         # EC2 reads * and ? of a filter's value as wildcards; here a tag has to match as it is written.
         matching = {
             instance.id: instance
@@ -127,7 +127,7 @@ class AwsEc2:
 # An answer without its list raises: read as "no instances", it would retire a fleet.
 def _instances(pages: Any) -> Iterator[Any]:
     reservations = itertools.chain.from_iterable(page["Reservations"] for page in pages)
-    return itertools.chain.from_iterable(each.get("Instances") or () for each in reservations)
+    return itertools.chain.from_iterable(reservation.get("Instances") or () for reservation in reservations)
 
 
 def _instance(document: Any, region: str) -> models.Instance:
@@ -151,7 +151,7 @@ def _status(document: Any) -> models.InstanceStatus:
         status=_state(document.get("InstanceState")),
         checks=checks,
         impairments={} if checks is None else _impairments(document, checks),
-        events=tuple(_event(each) for each in document.get("Events") or ()),
+        events=tuple(_event(event) for event in document.get("Events") or ()),
     )
 
 
@@ -195,7 +195,9 @@ def _checks(document: Any) -> models.Checks | None:
     system, instance, *others = (_check(document.get(key)) for key in _CHECK_KEYS.values())
     if not (system and instance):
         return None
-    ebs, application, performance = (None if each == "not-applicable" else each for each in others)
+    ebs, application, performance = (
+        None if check_status == "not-applicable" else check_status for check_status in others
+    )
     return models.Checks(
         system=system, instance=instance, attached_ebs=ebs, application=application, performance=performance
     )
@@ -207,7 +209,7 @@ def _impairments(document: Any, checks: models.Checks) -> dict[models.CheckName,
 
 def _impairment(check: Any) -> models.Impairment:
     """Return since when a check is impaired, by itself or by its details, and what EC2 recommends."""
-    times = [_time(each.get("ImpairedSince")) for each in (check, *(check.get("Details") or ()))]
+    times = [_time(item.get("ImpairedSince")) for item in (check, *(check.get("Details") or ()))]
     remediation = str(check.get("Remediation") or "").strip()[:_MAX_TEXT_LENGTH]
     return models.Impairment(
         since=min((at for at in times if at is not None), default=None), remediation=remediation or None

@@ -90,7 +90,9 @@ def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         asked = query["MetricStat"]
         metric = asked["Metric"]
         name = f"{metric['Namespace']}/{metric['MetricName']}"
-        dimensions = tuple(sorted((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ()))
+        dimensions = tuple(
+            sorted((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
+        )
         statistics.setdefault((name, dimensions), set()).add(asked["Stat"])
     counted: Counter[str] = Counter()
     for (name, _), asked_for in statistics.items():

@@ -53,7 +53,7 @@ class Listing:
         sets: dict[Dimensions, None] = {}
 
         def take(metric: Any) -> None:
-            dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
+            dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
             if models.is_foreign(dict(dimensions)):
                 sets[dimensions] = None
 
@@ -88,7 +88,7 @@ class Listing:
     def _take(self, metric: Any, wanted: set[str] | None) -> None:
         if metric.get("Namespace") != self._namespace or metric.get("MetricName") != self._metric_name:
             return
-        dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
+        dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
         owner = dict(dimensions).get("InstanceId")
         if owner is not None and (wanted is None or owner in wanted):
             self._found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions

@@ -63,11 +63,11 @@ def _count(value: object) -> bool:
 
 
 def _limits(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(each is None or _number(each) for each in value)
+    return isinstance(value, list) and len(value) == 2 and all(limit is None or _number(limit) for limit in value)
 
 
 def _texts(value: object) -> bool:
-    return isinstance(value, list) and all(_text(each) for each in value)
+    return isinstance(value, list) and all(_text(text) for text in value)
 
 
 def _mapping(value: object) -> bool:

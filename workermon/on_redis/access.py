@@ -47,9 +47,9 @@ class RedisAccess:
 
     def open_session(self, session: models.WebSession) -> None:
         """Keep a session, and no more of them than there may be."""
-        kept = sorted(self._sessions(), key=lambda each: each.begins)
-        over = [each.digest for each in kept if each.ends <= session.begins]
-        living = [each.digest for each in kept if each.ends > session.begins and each.digest != session.digest]
+        kept = sorted(self._sessions(), key=lambda record: record.begins)
+        over = [record.digest for record in kept if record.ends <= session.begins]
+        living = [record.digest for record in kept if record.ends > session.begins and record.digest != session.digest]
         self._forget([*over, *living[: max(0, len(living) + 1 - ports.MAX_SESSIONS)]])
         with client.guard(self._client):
             self._client.hset(keys.SESSIONS, session.digest, session.model_dump_json())

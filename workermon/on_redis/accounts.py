@@ -107,7 +107,7 @@ class RedisAccounts:
             for name, fields in zip(names, replies, strict=True)
             if any(field is not None for field in fields)
         }
-        return {name: each for name, each in found.items() if each is not None}
+        return {name: account_state for name, account_state in found.items() if account_state is not None}
 
 
 def _time(text: bytes | None) -> float | None:

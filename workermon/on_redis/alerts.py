@@ -114,7 +114,11 @@ class RedisAlerts:
             chunk = worker_ids[start : start + workers.CHUNK]
             loading = LoadWorkers(
                 configuration=keys.CONFIGURATION,
-                hashes=[name for each in chunk for name in (keys.worker(each), keys.alerts(each), keys.versions(each))],
+                hashes=[
+                    name
+                    for worker_id in chunk
+                    for name in (keys.worker(worker_id), keys.alerts(worker_id), keys.versions(worker_id))
+                ],
                 fields=workers.FIELDS,
             )
             revision, *replies = client.run(self._client, loading)
@@ -279,7 +283,10 @@ class RedisAlerts:
             groups=keys.GROUPS,
             rollups_due=keys.ROLLUPS_DUE,
             escalations=keys.ESCALATIONS,
-            entries=[*names, *(name for each in verdict.memberships for name in _names_of_group(each.group))],
+            entries=[
+                *names,
+                *(name for membership in verdict.memberships for name in _names_of_group(membership.group)),
+            ],
             retire=int(retire),
             subject=subject,
             incarnation="" if record == alerts or kind == "group" else incarnation,
@@ -327,7 +334,7 @@ class RedisAlerts:
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first, with the attempts to deliver it."""
         recorded = self.timeline() if alert_id is None else self.recorded(alert_id)
-        return [each.entry for each in itertools.islice(recorded, max(0, limit))]
+        return [record.entry for record in itertools.islice(recorded, max(0, limit))]
 
     def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
         """Yield the transitions of all alerts by their time, newest first."""

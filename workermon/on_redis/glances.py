@@ -119,7 +119,7 @@ def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance
         worker["interval"],
         worker["added_at"],
         seen.get("status", "unknown"),
-        None if checks is None else tuple([(name, each) for name, each in checks.items() if each is not None]),
+        None if checks is None else tuple([(name, outcome) for name, outcome in checks.items() if outcome is not None]),
         seen.get("collected_at"),
         seen.get("latest") or _NONE,
         unreadable.parsed(connection, keys.worker(unreadable.text(member)), models.CollectionError, last_error)

@@ -36,7 +36,7 @@ def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[po
             members: Any = connection.zrange(
                 keys.TIMELINE, repr(until), repr(since), desc=True, byscore=True, offset=skip, num=size, withscores=True
             )  # fmt: skip
-        numbers = (_number(connection, each) for each, _ in members)
+        numbers = (_number(connection, recorded_member) for recorded_member, _ in members)
         yield from _read(connection, [number for number in numbers if number is not None])
         if len(members) < size:
             return
@@ -54,7 +54,7 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
             numbers: Any = connection.zrange(
                 keys.numbers_of(alert_id), last, "-inf", desc=True, byscore=True, offset=0, num=size
             )
-        yield from _read(connection, [int(each) for each in numbers])
+        yield from _read(connection, [int(number) for number in numbers])
         if len(numbers) < size:
             return
         last, size = f"({int(numbers[-1])}", _MANY
@@ -121,7 +121,7 @@ def adding(pipe: Any, entries: Sequence[tuple[str, float, models.HistoryEntry]],
         times[member(number, alert_id)] = entry.at
     pipe.hset(keys.HISTORY_ENTRIES, mapping=texts)
     pipe.zadd(keys.TIMELINE, times)
-    pipe.incrby(keys.HISTORY_SIZE, sum(len(each.encode()) for each in texts.values()))
+    pipe.incrby(keys.HISTORY_SIZE, sum(len(document.encode()) for document in texts.values()))
     for alert_id, of_alert in numbers.items():
         pipe.zadd(keys.numbers_of(alert_id), of_alert)
         pipe.expire(keys.numbers_of(alert_id), lifetime)

@@ -266,7 +266,9 @@ class RedisOutbox:
         name = keys.queue(alert_id, channel)
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.delete(keys.QUEUE + name)
-            pipe.rpush(keys.QUEUE + name, *(each.model_dump_json(by_alias=True) for each in notifications))
+            pipe.rpush(
+                keys.QUEUE + name, *(notification.model_dump_json(by_alias=True) for notification in notifications)
+            )
             pipe.zadd(keys.OUTBOX, {name: at})
             pipe.sadd(keys.queues(alert_id), name)
             pipe.execute()
@@ -320,9 +322,9 @@ class RedisOutbox:
                 continue
             first = unreadable.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
             tried = [
-                each
-                for each in self._read_attempts(alert_id, entries)
-                if first is not None and each.channel == channel and each.notification_id == first.id
+                attempt
+                for attempt in self._read_attempts(alert_id, entries)
+                if first is not None and attempt.channel == channel and attempt.notification_id == first.id
             ]
             if tried and tried[-1].error is not None and tried[0].at <= before:
                 found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))

@@ -47,7 +47,7 @@ class RedisRollUps:
         mark = round(now + lease, 3)
         claiming = ClaimRollups(rollups_due=keys.ROLLUPS_DUE, now=repr(now), limit=limit, mark=repr(mark))
         claimed = [self._hour(member) for member in client.run(self._client, claiming)]
-        hours = [each for each in claimed if each is not None]
+        hours = [claim for claim in claimed if claim is not None]
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for worker_id, hour in hours:
                 pipe.hget(keys.worker(worker_id), "incarnation")
@@ -100,7 +100,7 @@ class RedisRollUps:
             weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(left)}
             self._save(list(weeks.values()), now)
             saved = {id(hour) for hour, _ in weeks.values()}
-            left = [each for each in left if id(each[0]) not in saved]
+            left = [item for item in left if id(item[0]) not in saved]
 
     def _save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:

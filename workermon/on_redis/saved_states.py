@@ -49,7 +49,7 @@ class RedisSavedStates:
         stored_alerts = tuple(self._alerts())
         histories = tuple(self._histories())
         stored = silences.RedisSilences(self._client)
-        alert_ids = [each.alert_id for each in histories]
+        alert_ids = [saved_history.alert_id for saved_history in histories]
         return models.SavedState(
             configuration=unreadable.parsed(self._client, keys.CONFIGURATION, models.Configuration, raw)
             if raw
@@ -92,12 +92,12 @@ class RedisSavedStates:
                 pipe.hget(keys.versions(subject), rule)
                 numbers, attempts, last, version = pipe.execute()
                 entries: Any = self._client.hmget(keys.HISTORY_ENTRIES, numbers) if numbers else []
-            read = [self._part(name, models.HistoryEntry, each) for each in entries if each is not None]
-            tried = [self._part(keys.attempts(alert_id), models.Attempt, each)[1] for each in attempts]
+            read = [self._part(name, models.HistoryEntry, fields) for fields in entries if fields is not None]
+            tried = [self._part(keys.attempts(alert_id), models.Attempt, fields)[1] for fields in attempts]
             yield models.SavedHistory(
                 alert_id=alert_id,
                 entries=tuple(models.SavedEntry(at=float(at), entry=entry) for at, entry in read if entry is not None),
-                attempts=tuple(each for each in tried if each is not None),
+                attempts=tuple(attempt for attempt in tried if attempt is not None),
                 last=self._part(keys.last(alert_id), models.Notification, last)[1] if last else None,
                 last_version=None if version is None else int(version),
             )
@@ -130,7 +130,7 @@ class RedisSavedStates:
             yield models.SavedQueue(
                 alert_id=alert_id,
                 channel=channel,
-                notifications=tuple(each for each in read if each is not None),
+                notifications=tuple(notification for notification in read if notification is not None),
                 remind_at=remind_at.get(member),
             )
 
@@ -178,7 +178,7 @@ def _restore_configuration(pipe: Any, state: models.SavedState, revision: int, c
 
 
 def _restore_workers(pipe: Any, saved: Iterable[models.SavedWorker]) -> None:
-    for worker, condition in ((each.worker, each.condition) for each in saved):
+    for worker, condition in ((saved_worker.worker, saved_worker.condition) for saved_worker in saved):
         fields = {
             "incarnation": worker.incarnation,
             "spec": worker.model_dump_json(),
@@ -213,16 +213,16 @@ def _restore_accounts(pipe: Any, saved: Iterable[models.AccountState]) -> None:
 
 
 def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
-    owned = {each.worker.id for each in state.workers} | {each.key for each in state.accounts}
+    owned = {saved.worker.id for saved in state.workers} | {saved.key for saved in state.accounts}
     for saved in state.alerts:
         name = keys.alerts(saved.subject)
         raw = _STATE.dump_json(saved.alerts, by_alias=True, exclude_defaults=True)
         pipe.hset(name, mapping={"version": saved.version, "alerts": raw})
-        fires = {f"{saved.subject}/{rule}": each.since or 0 for rule, each in saved.alerts.items() if each.open}
+        fires = {f"{saved.subject}/{rule}": alert.since or 0 for rule, alert in saved.alerts.items() if alert.open}
         due = {
-            f"{saved.subject}/{rule}": each.escalates_at
-            for rule, each in saved.alerts.items()
-            if each.escalates_at is not None
+            f"{saved.subject}/{rule}": alert.escalates_at
+            for rule, alert in saved.alerts.items()
+            if alert.escalates_at is not None
         }
         if due:
             pipe.zadd(keys.ESCALATIONS, due)
@@ -235,9 +235,9 @@ def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
 def _restore_histories(pipe: Any, state: models.SavedState) -> None:
     lifetime = state.configuration.alert_history if state.configuration is not None else models.ALERT_HISTORY
     entries = sorted(
-        ((each.at, -place, history.alert_id, each.entry) for history in state.histories
-         for place, each in enumerate(history.entries)),
-        key=lambda each: each[:3],
+        ((entry.at, -place, history.alert_id, entry.entry) for history in state.histories
+         for place, entry in enumerate(history.entries)),
+        key=lambda record: record[:3],
     )  # fmt: skip
     if entries:
         pipe.incrby(keys.HISTORY_NUMBERS, len(entries))
@@ -246,7 +246,7 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
         subject, _, rule = saved.alert_id.rpartition("/")
         if saved.attempts:
             # Their order is what counts. The fence goes on above them.
-            texts = [f"{place} {each.model_dump_json()}" for place, each in enumerate(saved.attempts, 1)]
+            texts = [f"{place} {attempt.model_dump_json()}" for place, attempt in enumerate(saved.attempts, 1)]
             pipe.zadd(keys.attempts(saved.alert_id), {text: place for place, text in enumerate(texts, 1)})
             pipe.expire(keys.attempts(saved.alert_id), lifetime)
         if saved.last is not None:
@@ -260,7 +260,7 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
 
 def _restore_rollups(pipe: Any, state: models.SavedState, at: float) -> None:
     lifetime = state.configuration.rollups if state.configuration is not None else models.ROLLUPS
-    known = {each.worker.id for each in state.workers}
+    known = {saved_worker.worker.id for saved_worker in state.workers}
     first: dict[str, int] = {}
     for saved in state.rollups:
         left = math.ceil(saved.week + models.WEEK + lifetime - at)
@@ -280,7 +280,10 @@ def _restore_queues(pipe: Any, saved: Iterable[models.SavedQueue], at: float) ->
     for queue in saved:
         name = keys.queue(queue.alert_id, queue.channel)
         if queue.notifications:
-            pipe.rpush(keys.QUEUE + name, *(each.model_dump_json(by_alias=True) for each in queue.notifications))
+            pipe.rpush(
+                keys.QUEUE + name,
+                *(notification.model_dump_json(by_alias=True) for notification in queue.notifications),
+            )
             pipe.zadd(keys.OUTBOX, {name: at})
             pipe.sadd(keys.queues(queue.alert_id), name)
         if queue.remind_at is not None:

@@ -56,10 +56,10 @@ class RedisSilences:
         if not alert_ids:
             return {}
         with client.guard(self._client):
-            found: Any = self._client.mget([keys.acknowledged(each) for each in alert_ids])
+            found: Any = self._client.mget([keys.acknowledged(alert_id) for alert_id in alert_ids])
         read = {
             alert_id: unreadable.parsed(self._client, keys.acknowledged(alert_id), models.Acknowledgement, raw)
             for alert_id, raw in zip(alert_ids, found, strict=True)
             if raw
         }
-        return {alert_id: each for alert_id, each in read.items() if each is not None}
+        return {alert_id: acknowledgement for alert_id, acknowledgement in read.items() if acknowledgement is not None}

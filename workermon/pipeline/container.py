@@ -28,8 +28,8 @@ def use(opened: Container, *others: Any) -> None:
 
     ``others`` are applications of a team that include our tasks.
     """
-    for each in (app, *others):
-        setup_dishka(opened, each)
+    for celery_app in (app, *others):
+        setup_dishka(opened, celery_app)
 
 
 def _open(sender: Any = None, **_: Any) -> None:

@@ -48,9 +48,9 @@ def evaluate(
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.rung")
-    asked = [each for each in worker_ids if models.group_of(each) is None]
+    asked = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
     known = workers.known(asked)
-    _unknown("workermon.evaluate", [each for each in asked if each not in known], pulse)
+    _unknown("workermon.evaluate", [worker_id for worker_id in asked if worker_id not in known], pulse)
     pulse.mark("evaluate", now())
 
 

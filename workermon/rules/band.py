@@ -91,7 +91,7 @@ class _Hour(NamedTuple):
     below: float = 0.0
 
     def centre(self) -> float:
-        return median([each.middle for each in self.occurrences])
+        return median([occurrence.middle for occurrence in self.occurrences])
 
     def usual(self, by: Season) -> Usual | None:
         """Return the usual value; ``None`` if too little is known."""
@@ -99,8 +99,8 @@ class _Hour(NamedTuple):
             return None
         centre = self.centre()
         least = max(MIN_RELATIVE * abs(centre), _TINY)
-        above = max(median([each.highest for each in self.occurrences]) - centre, least) / USUAL_SPREADS
-        below = max(centre - median([each.lowest for each in self.occurrences]), least) / USUAL_SPREADS
+        above = max(median([occurrence.highest for occurrence in self.occurrences]) - centre, least) / USUAL_SPREADS
+        below = max(centre - median([occurrence.lowest for occurrence in self.occurrences]), least) / USUAL_SPREADS
         # Of two occurrences one may be the odd one, and nothing says which: so both are usual.
         apart = abs(self.occurrences[0].middle - centre) if len(self.occurrences) == MIN_OCCURRENCES else 0.0
         return Usual(centre, max(above, self.above, apart), max(below, self.below, apart), len(self.occurrences), by)
@@ -277,10 +277,10 @@ def _spreads(hours: Sequence[_Hour], expected: float) -> tuple[float, float]:
     for hour in hours:
         if hour.occurrences:
             centre = hour.centre()
-            above += [each.highest - each.middle for each in hour.occurrences]
-            below += [each.middle - each.lowest for each in hour.occurrences]
-            above_days += [each.highest - centre for each in hour.occurrences]
-            below_days += [centre - each.lowest for each in hour.occurrences]
+            above += [occurrence.highest - occurrence.middle for occurrence in hour.occurrences]
+            below += [occurrence.middle - occurrence.lowest for occurrence in hour.occurrences]
+            above_days += [occurrence.highest - centre for occurrence in hour.occurrences]
+            below_days += [centre - occurrence.lowest for occurrence in hour.occurrences]
     return _spread(above, above_days, expected), _spread(below, below_days, expected)
 
 

@@ -110,7 +110,7 @@ def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, rec
         return "new"
     sign = 1.0 if rising else -1.0
     own = [sign * value for value in values]
-    edge = min((sign * each for each in edges), default=float("inf"))
+    edge = min((sign * limit for limit in edges), default=float("inf"))
     newest, highest = own[-1], max(own)
     if highest + max(abs(edge) / 10, highest - min(own)) >= edge:
         # What moved that much may be back at rest: only its newest datapoints say where it goes.

@@ -70,10 +70,10 @@ def cause(metric: str, condition: models.Condition, until: float | None = None) 
 def words(details: tuple[ImpairmentDetails, ...]) -> str | None:
     """Return impaired checks in words, ``None`` if EC2 says nothing of them."""
     texts = []
-    for each in details:
-        since = f" since {each.impaired_since}" if each.impaired_since else ""
-        text = f"{NAMES[each.check]} impaired{since}"
-        texts.append(f"{text}; remediation: {each.remediation}" if each.remediation else text)
-    if not any(each.impaired_since or each.remediation for each in details):
+    for detail in details:
+        since = f" since {detail.impaired_since}" if detail.impaired_since else ""
+        text = f"{NAMES[detail.check]} impaired{since}"
+        texts.append(f"{text}; remediation: {detail.remediation}" if detail.remediation else text)
+    if not any(detail.impaired_since or detail.remediation for detail in details):
         return None
     return f"EC2: {', '.join(texts)}"[:_MAX_WORDS]

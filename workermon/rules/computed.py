@@ -43,7 +43,7 @@ def terms(rule: models.Rule, facts: Facts, horizon: Horizon, times: Sequence[int
     if of is None:
         return ()
     made = values.terms(of, _operands(of, facts, horizon), horizon.period, times)
-    shown = {str(term): Term(str(term), units.of_term(term, facts.unit_of), each) for term, each in made.items()}
+    shown = {str(term): Term(str(term), units.of_term(term, facts.unit_of), value) for term, value in made.items()}
     return tuple(shown.values())
 
 

@@ -372,7 +372,7 @@ class _Reader:
         name = tree.func.id
         if name not in FUNCTIONS:
             _refuse(at, f"{name} is not a known function", errors.nearest(name, FUNCTIONS))
-        if tree.keywords or any(isinstance(each, ast.Starred) for each in tree.args):
+        if tree.keywords or any(isinstance(argument, ast.Starred) for argument in tree.args):
             _refuse(at, f"{name} takes values only", f"write {FUNCTIONS[name]}")
         if name == "abs":
             self._take(tree, name, 1)
@@ -382,7 +382,7 @@ class _Reader:
             return self._term(Rate(at, self._metric(tree.args[0], name)))
         self._take(tree, name, 2)
         if name in ("min", "max") and not _is_text(tree.args[1]):
-            left, right = (self.node(each, depth + 1) for each in tree.args)
+            left, right = (self.node(argument, depth + 1) for argument in tree.args)
             return Extreme(at, "min" if name == "min" else "max", left, right)
         metric, window = self._metric(tree.args[0], name), self._window(tree.args[1])
         if name == "delta":

@@ -206,7 +206,9 @@ class Forecast(kind.Kind[Options]):
             values.append(models.Datapoint(at, _until_reached(laid, options.within)))
         walk = dataclasses.replace(walk, points=values)
         state, transitions = slots.judge(rule, self._limits(rule), rule_state, walk)
-        return state, tuple(self._with_details(rule, each, lines, series, walk.unit) for each in transitions)
+        return state, tuple(
+            self._with_details(rule, transition, lines, series, walk.unit) for transition in transitions
+        )
 
     def _first(self, rule: models.Rule, rule_state: models.RuleState, walk: slots.Walk) -> int | None:
         """Return the time of the first step to evaluate; ``None`` if the fold has not begun for this series."""

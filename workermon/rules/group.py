@@ -288,7 +288,7 @@ class Group(kind.Kind[Options]):
             rule_state = models.RuleState(start=max(slots.begin, slots.last - BACKFILL))
         horizon, facts = self._of_series(rule, group, slots)
         state, transitions = threshold.KIND.judge(self.member_rule(rule), rule_state, facts, horizon)
-        return state, tuple(_with_members(each, group, options.aggregate) for each in transitions)
+        return state, tuple(_with_members(transition, group, options.aggregate) for transition in transitions)
 
     def _of_series(
         self, rule: models.Rule, group: group_fold.Group, slots: group_series.Grid
@@ -332,7 +332,7 @@ class Group(kind.Kind[Options]):
                 state=("ok", *models.SEVERITIES)[level],
                 known=wording.time(members[worker_id].known),
             )
-            for worker_id, level in sorted(stands.levels.items(), key=lambda each: (-each[1], each[0]))
+            for worker_id, level in sorted(stands.levels.items(), key=lambda item: (-item[1], item[0]))
         )
         parts = [
             f"{len(stands.holding(rank))} of {size} workers are at {severity},"
@@ -455,12 +455,16 @@ def _followed(
 def _with_members(transition: models.Transition, group: group_fold.Group, aggregate: str) -> models.Transition:
     """Return a transition of an aggregate, with the members behind it."""
     members = tuple(
-        sorted(worker_id for worker_id, each in group.members.items() if group_series.counts(each, transition.at))
+        sorted(
+            worker_id
+            for worker_id, group_member in group.members.items()
+            if group_series.counts(group_member, transition.at)
+        )
     )
     reason = f"{aggregate} of {len(members)} workers: {transition.reason}"
     return transition.model_copy(update={"members": members, "reason": reason})
 
 
-_KINDS: dict[str, kind.Kind[Any]] = {each.name: each for each in (threshold.KIND, when.KIND)}
+_KINDS: dict[str, kind.Kind[Any]] = {member_kind.name: member_kind for member_kind in (threshold.KIND, when.KIND)}
 
 KIND = Group()

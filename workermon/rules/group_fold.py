@@ -175,7 +175,7 @@ def names(members: Mapping[str, GroupMember], worker_ids: Sequence[str]) -> str:
     >>> names({"i-1": member}, ["i-1", "i-2"])
     'web-1, i-2'
     """
-    shown = [members[each].name if each in members else each for each in worker_ids]
+    shown = [members[worker_id].name if worker_id in members else worker_id for worker_id in worker_ids]
     more = f" and {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
     return ", ".join(shown[:MAX_NAMED]) + more
 

@@ -48,7 +48,7 @@ def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, fl
 def tried(name: str, known: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
     """Return the changes of a member that is known in a span of slots, from its transitions."""
     begin, end = known
-    changes = ((each.at, _level(each.after)) for each in transitions)
+    changes = ((transition.at, _level(transition.after)) for transition in transitions)
     return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
 
 
@@ -60,7 +60,7 @@ def left(said: GroupMember) -> GroupMember:
 
 def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, Series]) -> tuple[Transition, ...]:
     """Return the transitions of a rule over a group, given its members and their datapoints."""
-    begin = min((each.changes[0][0] for each in members.values()), default=0)
+    begin = min((member_changes.changes[0][0] for member_changes in members.values()), default=0)
     over = group_fold.Group(members=members, lateness=_ALL, series=series)
     known = RuleState(start=begin) if group.KIND.needs_members(rule) else RuleState()
     return group.KIND.judge_group(rule, known, over)[1]

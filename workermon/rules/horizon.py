@@ -94,7 +94,7 @@ def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
     def known_until(horizon: Horizon) -> float:
         return -math.inf if horizon.asked is None else math.floor(horizon.asked) - horizon.delay
 
-    period = max(each.period for each in operands.values())
+    period = max(operand.period for operand in operands.values())
     last = min(operands.values(), key=known_until)
     return Horizon(period, last.delay, last.asked, operands=operands, reach_back=window and window + 2 * period)
 

@@ -99,9 +99,9 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
         ]
     )
     slope = median(slopes)
-    beside = [each - slope * at for at, each in thinned]
+    beside = [value - slope * at for at, value in thinned]
     middle = median(sorted(beside))
-    spread = SCALE * median(sorted([abs(each - middle) for each in beside]))
+    spread = SCALE * median(sorted([abs(value - middle) for value in beside]))
     line = line._replace(slope=slope, spread=spread)
     if sign * slope <= 0:
         return line._replace(state="flat")

@@ -160,7 +160,7 @@ class Outlier(over_slots.OverSlots[Options]):
         state, transitions = slots.judge(rule, self._limits(rule)(horizon.period), rule_state, walk)
         if state == rule_state and not transitions:
             return rule_state, ()
-        described = (self._described(rule, facts, each, distances) for each in transitions)
+        described = (self._described(rule, facts, transition, distances) for transition in transitions)
         return state, tuple(described)
 
     def _last(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> int | None:
@@ -257,8 +257,8 @@ class Outlier(over_slots.OverSlots[Options]):
         )
         unit = facts.unit_of(rule.metric or "")
         texts = []
-        for point, each in shown:
-            distance = "" if each is None else f" ({each.distance(point.value):+.1f})"
+        for point, comparison in shown:
+            distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
             texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
         middle = group.middles(period).get(cursor // period)
         lines = (

@@ -77,7 +77,7 @@ def case_values(value: object, handler: Handler) -> Any:
     if any(tables) and not all(tables):
         raise ValueError("mixes lists and tables; write one or the other for every worker")
     read = {_key(key): _table(values) if all(tables) else _list(key, values) for key, values in value.items()}
-    lists = [values for each in read.values() for values in (each.values() if isinstance(each, dict) else [each])]
+    lists = [values for item in read.values() for values in (item.values() if isinstance(item, dict) else [item])]
     if not lists:
         raise ValueError("has no list of values")
     if len({len(values) for values in lists}) > 1:

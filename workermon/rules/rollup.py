@@ -30,4 +30,7 @@ def fuller(one: Mapping[int, models.RollUp], other: Mapping[int, models.RollUp])
 
     No datapoint of the ledger is ever taken back, so fewer mean that its hour is not all there any more.
     """
-    return {**one, **{hour: each for hour, each in other.items() if hour not in one or one[hour].number <= each.number}}
+    return {
+        **one,
+        **{hour: rollup for hour, rollup in other.items() if hour not in one or one[hour].number <= rollup.number},
+    }

@@ -203,7 +203,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
     window = grid.window(last, limits.n)
     withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in seen]
-    return state, (*withdrawn, *(_beside(each, window) for each in transitions))
+    return state, (*withdrawn, *(_beside(change, window) for change in transitions))
 
 
 def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:

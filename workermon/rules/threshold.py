@@ -197,9 +197,9 @@ class Threshold(over_slots.OverSlots[Options]):
             return rule_state, ()
         limits = self._limits(rule)(horizon.period)
         after, transitions = slots.judge(rule, limits, rule_state, _walk(rule, facts, horizon))
-        made = tuple(_with_cause(rule.metric or "", each, facts.condition, horizon) for each in transitions)
+        made = tuple(_with_cause(rule.metric or "", transition, facts.condition, horizon) for transition in transitions)
         if made and self.options(rule).lasts is not None:
-            made = tuple(each.model_copy(update={"period": horizon.period}) for each in made)
+            made = tuple(transition.model_copy(update={"period": horizon.period}) for transition in made)
         return after, made
 
     def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:

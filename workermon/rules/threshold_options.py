@@ -43,7 +43,9 @@ class Options(models.Frozen):
     def severities(self) -> frozenset[models.Severity]:
         """Return the severities that it can have, for some worker at least."""
         own = self.from_labels.get(self.side, {})
-        return frozenset(each for each in models.SEVERITIES if self.thresholds.of(each) is not None or each in own)
+        return frozenset(
+            severity for severity in models.SEVERITIES if self.thresholds.of(severity) is not None or severity in own
+        )
 
     def count(self, period: int) -> models.Count:
         """Return how many of how many slots of ``period`` seconds make it fire."""

@@ -125,7 +125,7 @@ class _Deriving:
         """Return the unit of a product or a quotient."""
         left, right = self.unit(node.left), self.unit(node.right)
         made = _times(left, right, 1 if node.sign == "*" else -1)
-        numbers = [each.value for each in (node.left, node.right) if isinstance(each, expression.Number)]
+        numbers = [operand.value for operand in (node.left, node.right) if isinstance(operand, expression.Number)]
         return made._replace(scaled=True) if any(abs(value) != 1 for value in numbers) else made
 
 
@@ -135,8 +135,8 @@ def _times(left: Unit, right: Unit, sign: int) -> Unit:
         # A share of something is in the unit of that, a hundred times as much; "percent/s" alone has a meaning.
         rest = right.powers if left.powers == (percent,) else left.powers
         if rest not in ((), (("s", 1),)):
-            left = Unit(tuple(each for each in left.powers if each[0] != "percent"), scaled=True)
-            right = Unit(tuple(each for each in right.powers if each[0] != "percent"), scaled=True)
+            left = Unit(tuple(factor for factor in left.powers if factor[0] != "percent"), scaled=True)
+            right = Unit(tuple(factor for factor in right.powers if factor[0] != "percent"), scaled=True)
     powers = dict(left.powers)
     for name, power in right.powers:
         powers[name] = powers.get(name, 0) + sign * power

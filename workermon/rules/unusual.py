@@ -163,7 +163,7 @@ class Unusual(over_slots.OverSlots[Options]):
             state = state.model_copy(update={"band": learned.text()})
         elif state is not rule_state:
             state = state.model_copy(update={"band": rule_state.band})
-        return state, tuple(self._with_details(rule, each, judged, walk.unit) for each in transitions)
+        return state, tuple(self._with_details(rule, transition, judged, walk.unit) for transition in transitions)
 
     def _band(self, rule: models.Rule, rule_state: models.RuleState, period: int) -> band.Band:
         """Return what was learned. If a clock was ahead at that time, learning continues at the cursor."""
@@ -410,8 +410,8 @@ def _lines(
             f" {wording.quantity(usual.below, unit)} below, of {usual.occurrences} {usual.by}s",
         )
     texts = []
-    for point, each in shown:
-        distance = "" if each is None else f" ({each.distance(point.value):+.1f})"
+    for point, comparison in shown:
+        distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
         texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
     yield "points", "  ".join(texts) or "none"
     if learned.since is not None and learned.until is not None:

@@ -122,7 +122,7 @@ class When(kind.Kind[Options]):
         nothing_new = state is rule_state and last == known and trail == [*state.trail]
         if last < known or last < first or nothing_new:
             return rule_state, ()
-        until = min([last, *(each.known_until for each in seen.values() if each.known_until is not None)])
+        until = min([last, *(state.known_until for state in seen.values() if state.known_until is not None)])
         recent = slots.trimmed(trail, until, 1, facts.lateness)
         after = state.model_copy(
             update={
@@ -160,7 +160,7 @@ class When(kind.Kind[Options]):
         """Explain the state of each rule of the expression at the cursor, and since when."""
         seen, at = self._operand_states(rule, facts), rule_state.cursor
         shown = tuple(_operand_details(name, state, at) for name, state in seen.items())
-        holds = None if at is None else self._expression(rule).holds({each.rule: each.fires for each in shown})
+        holds = None if at is None else self._expression(rule).holds({reading.rule: reading.fires for reading in shown})
         lines = tuple((name, _described(state, _newest(state, at))) for name, state in seen.items())
         words = {None: "it is not known yet whether", True: "it holds that", False: "it does not hold that"}
         return kind.Explanation(f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=shown), lines)
@@ -311,7 +311,7 @@ def _described(state: OperandState, at: int | None) -> str:
 
 def _newest(state: OperandState, at: int | None) -> int | None:
     """Return the time up to which a rule is shown: that of the expression, or later if it is known by then."""
-    return max((each for each in (at, state.known_until) if each is not None), default=None)
+    return max((time for time in (at, state.known_until) if time is not None), default=None)
 
 
 def _operand_details(name: str, state: OperandState, at: int | None) -> OperandDetails:

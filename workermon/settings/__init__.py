@@ -160,7 +160,7 @@ def is_web_address(url: str) -> bool:
         return False
     if parts.scheme not in ("http", "https") or not host or port == 0:
         return False
-    return errors.printable(url) == url and not any(each.isspace() for each in url)
+    return errors.printable(url) == url and not any(character.isspace() for character in url)
 
 
 def is_loopback(host: str) -> bool:
@@ -432,7 +432,9 @@ def _check_env_file() -> None:
     """Refuse a ``.env`` of which a line would be passed over."""
     try:
         with Path(".env").open(encoding="utf-8") as lines:
-            wrong = next((each.original.line for each in dotenv.parser.parse_stream(lines) if each.error), None)
+            wrong = next(
+                (binding.original.line for binding in dotenv.parser.parse_stream(lines) if binding.error), None
+            )
     except (FileNotFoundError, IsADirectoryError):
         return
     except UnicodeDecodeError:

@@ -71,10 +71,12 @@ class MemoryAudit:
     def record(self, entry: models.AuditEntry) -> None:
         """Add an entry, and drop what is too old or too much."""
         with self._lock:
-            kept = [each for each in self._entries if each.at >= entry.at - ports.AUDIT_AGE]
-            self._entries = sorted([*kept, entry], key=lambda each: (each.at, each.id))[-ports.AUDIT_ENTRIES :]
+            kept = [recorded for recorded in self._entries if recorded.at >= entry.at - ports.AUDIT_AGE]
+            self._entries = sorted([*kept, entry], key=lambda recorded: (recorded.at, recorded.id))[
+                -ports.AUDIT_ENTRIES :
+            ]
 
     def entries(self, since: float, limit: int = ports.AUDIT_ENTRIES) -> list[models.AuditEntry]:
         """Return the entries from that time on."""
         with self._lock:
-            return [each for each in reversed(self._entries) if each.at >= since][:limit]
+            return [entry for entry in reversed(self._entries) if entry.at >= since][:limit]

@@ -100,12 +100,12 @@ class MemoryAlerts:
                 for alert in stored.alerts.values()
                 if alert.open
             ]
-        return [alert for _, _, _, alert in sorted(alerts, key=lambda each: each[:3])]
+        return [alert for _, _, _, alert in sorted(alerts, key=lambda record: record[:3])]
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first."""
         recorded = self.timeline() if alert_id is None else self.recorded(alert_id)
-        return [each.entry for each in itertools.islice(recorded, max(0, limit))]
+        return [record.entry for record in itertools.islice(recorded, max(0, limit))]
 
     def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
         """Yield the transitions of all alerts by their time, newest first."""
@@ -116,7 +116,7 @@ class MemoryAlerts:
                 for number, _, entry in of_alert
                 if since <= entry.at <= until
             ]
-            ordered = sorted(entries, key=lambda each: each[:2], reverse=True)
+            ordered = sorted(entries, key=lambda record: record[:2], reverse=True)
             yield from [ports.Recorded(number, self._joined(entry)) for _, number, entry in ordered]
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
@@ -124,9 +124,9 @@ class MemoryAlerts:
         with self._store.lock:
             entries = list(self._store.history.get(alert_id, ()))
             yield from [
-                ports.Recorded(each, self._joined(entry))
-                for each, _, entry in entries
-                if number is None or each <= number
+                ports.Recorded(recorded_number, self._joined(entry))
+                for recorded_number, _, entry in entries
+                if number is None or recorded_number <= number
             ]
 
     def _joined(self, recorded: models.HistoryEntry) -> models.HistoryEntry:
@@ -156,8 +156,8 @@ class MemoryAlerts:
             return
         history, oldest = self._store.history, math.inf
         for alert_id, entries in list(history.items()):
-            history[alert_id] = [each for each in entries if each[2].at >= before]
-            oldest = min([oldest, *(each[2].at for each in history[alert_id])])
+            history[alert_id] = [record for record in entries if record[2].at >= before]
+            oldest = min([oldest, *(record[2].at for record in history[alert_id])])
             if not history[alert_id]:
                 del history[alert_id]
         self._store.oldest = oldest
@@ -265,8 +265,8 @@ class MemorySilences:
 
     def remove(self, silence_ids: Iterable[str]) -> None:
         """Take them back."""
-        for each in silence_ids:
-            self._silences.pop(each, None)
+        for silence_id in silence_ids:
+            self._silences.pop(silence_id, None)
 
     def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
         """Note who has seen an alert."""
@@ -274,9 +274,9 @@ class MemorySilences:
 
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
         """Return who has seen these alerts last."""
-        return {each: self._acknowledged[each] for each in alert_ids if each in self._acknowledged}
+        return {alert_id: self._acknowledged[alert_id] for alert_id in alert_ids if alert_id in self._acknowledged}
 
     def replace(self, silences: Iterable[models.Silence], seen: Iterable[models.Acknowledgement]) -> None:
         """Have these only."""
         self._silences = {silence.id: silence for silence in silences}
-        self._acknowledged = {each.alert_id: each for each in seen}
+        self._acknowledged = {acknowledgement.alert_id: acknowledgement for acknowledgement in seen}

@@ -34,7 +34,7 @@ class MemoryOutbox:
         """Return ids of alerts whose next escalation is due."""
         latest = now + models.MAX_ESCALATION + models.MAX_LEAD
         with self._store.lock:
-            due = sorted((at, each) for each, at in self._store.escalations.items() if at <= now or at > latest)
+            due = sorted((at, alert_id) for alert_id, at in self._store.escalations.items() if at <= now or at > latest)
             return [alert_id for _, alert_id in due[:limit]]
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:

@@ -108,7 +108,7 @@ class MemoryWorkers:
             if kept is None or warning.id in kept.warnings:
                 return False
             kept.warnings = {
-                name: each for name, each in kept.warnings.items() if (each.not_after or 0) + models.DAY > at
+                name: warning for name, warning in kept.warnings.items() if (warning.not_after or 0) + models.DAY > at
             } | {warning.id: warning}
             kept.sequence += 1
             self._store.pending.setdefault(worker_id, at)

@@ -136,10 +136,10 @@ class MemorySamples:
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated."""
         with self._store.lock:
-            for each in worker_ids:
-                if kept := self._store.workers.get(each) or self._store.groups.get(each):
+            for worker_id in worker_ids:
+                if kept := self._store.workers.get(worker_id) or self._store.groups.get(worker_id):
                     kept.sequence += 1
-                    self._store.pending.setdefault(each, at)
+                    self._store.pending.setdefault(worker_id, at)
 
 
 class MemoryRollUps:

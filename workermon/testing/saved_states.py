@@ -24,8 +24,10 @@ class MemorySavedStates:
             return models.SavedState(
                 configuration=store.configuration,
                 workers=tuple(
-                    models.SavedWorker(worker=store.workers[each].worker, condition=store.workers[each].condition)
-                    for each in sorted(store.workers)
+                    models.SavedWorker(
+                        worker=store.workers[worker_id].worker, condition=store.workers[worker_id].condition
+                    )
+                    for worker_id in sorted(store.workers)
                 ),
                 accounts=tuple(store.accounts[key] for key in sorted(store.accounts)),
                 alerts=tuple(
@@ -88,11 +90,11 @@ class MemorySavedStates:
                 store.workers[saved.worker.id] = memory.StoredWorker(saved.worker, saved.condition)
             for account in state.accounts:
                 store.accounts[account.key], store.intervals_at[account.key] = account, account.at
-            for each in state.alerts:
-                store.alerts[each.subject] = memory.StoredAlerts(dict(each.alerts), each.version)
-                for rule, alert in each.alerts.items():
+            for subject in state.alerts:
+                store.alerts[subject.subject] = memory.StoredAlerts(dict(subject.alerts), subject.version)
+                for rule, alert in subject.alerts.items():
                     if alert.escalates_at is not None:
-                        store.escalations[f"{each.subject}/{rule}"] = alert.escalates_at
+                        store.escalations[f"{subject.subject}/{rule}"] = alert.escalates_at
             self._restore_histories(state)
             self._restore_queues(state, at)
             for week in state.rollups:
@@ -103,22 +105,22 @@ class MemorySavedStates:
             return True
 
     def _restore_histories(self, state: models.SavedState) -> None:
-        entries = [(saved.at, -place, each.alert_id, saved.entry)
-                   for each in state.histories for place, saved in enumerate(each.entries)]  # fmt: skip
-        for at, _, alert_id, entry in sorted(entries, key=lambda each: each[:3]):
+        entries = [(saved.at, -place, history.alert_id, saved.entry)
+                   for history in state.histories for place, saved in enumerate(history.entries)]  # fmt: skip
+        for at, _, alert_id, entry in sorted(entries, key=lambda record: record[:3]):
             self._store.record(alert_id, at, entry)
-        for each in state.histories:
-            subject, _, rule = each.alert_id.rpartition("/")
-            self._store.attempts[each.alert_id] = list(each.attempts)
-            if each.last is not None:
-                self._store.last[each.alert_id] = each.last
-            if each.last_version is not None:
-                self._store.last_versions.setdefault(subject, {})[rule] = each.last_version
+        for history in state.histories:
+            subject, _, rule = history.alert_id.rpartition("/")
+            self._store.attempts[history.alert_id] = list(history.attempts)
+            if history.last is not None:
+                self._store.last[history.alert_id] = history.last
+            if history.last_version is not None:
+                self._store.last_versions.setdefault(subject, {})[rule] = history.last_version
 
     def _restore_queues(self, state: models.SavedState, at: float) -> None:
-        for each in state.queues:
-            key = (each.alert_id, each.channel)
-            if each.notifications:
-                self._store.queues[key] = memory.NotificationQueue(list(each.notifications), retry_at=at)
-            if each.remind_at is not None:
-                self._store.reminders[key] = each.remind_at
+        for queue in state.queues:
+            key = (queue.alert_id, queue.channel)
+            if queue.notifications:
+                self._store.queues[key] = memory.NotificationQueue(list(queue.notifications), retry_at=at)
+            if queue.remind_at is not None:
+                self._store.reminders[key] = queue.remind_at

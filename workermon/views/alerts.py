@@ -140,7 +140,7 @@ class _Walk:
         episodes = [_Episode(row) for row in firing]
         self.found = [episode for episode in episodes if wanted.matches(episode.row)]
         #: The episode to which the next older notification of an alert belongs, ``None`` if that is on another page.
-        self._current: dict[str, _Episode | None] = {each.row.dedup_key: each for each in episodes}
+        self._current: dict[str, _Episode | None] = {episode.row.dedup_key: episode for episode in episodes}
 
     def take(self, number: int, entry: models.HistoryEntry) -> _Episode | None:
         """Take up the next older entry; return the episode that it ends, if that is meant."""
@@ -194,8 +194,8 @@ class AlertView:
             return page(chosen, alert_position, limit=limit, after=after)
         episodes = self._episodes(wanted, firing, limit, after)
         found = page(
-            sorted(episodes, key=lambda each: alert_position(each.row)),
-            lambda each: alert_position(each.row),
+            sorted(episodes, key=lambda episode: alert_position(episode.row)),
+            lambda episode: alert_position(episode.row),
             limit=limit,
             after=after,
         )
@@ -228,7 +228,7 @@ class AlertView:
 
     def _newest_id(self, alert_id: str) -> str | None:
         """Return the id of an alert's newest notification."""
-        recorded = (each.entry.notification for each in self.alerts.recorded(alert_id))
+        recorded = (record.entry.notification for record in self.alerts.recorded(alert_id))
         return next((notification.id for notification in recorded if notification is not None), None)
 
     def _completed(self, episode: _Episode) -> AlertRow:

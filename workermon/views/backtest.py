@@ -273,13 +273,13 @@ def replay_over_others(
     """
     names = rules.KINDS[rule.kind].operands(rule)
     found = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
-    spans = [each.known for each in found.values() if each is not None and each.known is not None]
+    spans = [replayed.known for replayed in found.values() if replayed is not None and replayed.known is not None]
     if not spans:
         return Replay(rule=rule, worker=worker, unit="count", segments=(), episodes=())
     begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
     facts = rules.Facts(
         condition=models.Condition(status="running", running_since=begin),
-        states={name: _operand_state(each) for name, each in found.items()},
+        states={name: _operand_state(replayed) for name, replayed in found.items()},
     )
     _, turns = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
     paired = _paired(rule, turns)
@@ -288,7 +288,7 @@ def replay_over_others(
         worker=worker,
         unit="count",
         segments=(),
-        episodes=tuple(each.model_copy(update={"worker": worker.id if worker else None}) for each in paired),
+        episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in paired),
         known=(begin, end),
     )
 
@@ -445,7 +445,10 @@ class LedgerBacktest:
         }
         by_metric = {metric: segments for metric, (segments, _) in found.items()}
         segments = recorded.compared(rule, by_metric, configuration.statistic_of)
-        return segments, _newest([(each[-1].period, newest) for each, newest in found.values() if each], segments)
+        return segments, _newest(
+            [(metric_segments[-1].period, newest) for metric_segments, newest in found.values() if metric_segments],
+            segments,
+        )
 
     def _replay_group(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
@@ -461,7 +464,7 @@ class LedgerBacktest:
                 series |= {worker.id: segments[-1]} if segments else {}
             else:
                 held = self._replay(record, rules.group_member_rule(own), configuration)
-                spans = [(each.begin, each.end, each.severity) for each in held.episodes]
+                spans = [(episode.begin, episode.end, episode.severity) for episode in held.episodes]
                 said = None if held.known is None else group_replay.holder(worker.name, held.known, spans)
             if said is not None:
                 members[worker.id] = said if record.condition.status == "running" else group_replay.left(said)
@@ -483,9 +486,11 @@ def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configurat
     about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
     unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
     episodes = []
-    for each in _paired(rule, run.turns):
-        values = [turn.value for turn in run.turns if turn.value is not None and _within(turn.at, each)]
-        episodes.append(each.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit}))
+    for episode in _paired(rule, run.turns):
+        values = [turn.value for turn in run.turns if turn.value is not None and _within(turn.at, episode)]
+        episodes.append(
+            episode.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit})
+        )
     return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), known=run.known)
 
 

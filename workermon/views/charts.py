@@ -311,7 +311,7 @@ class ChartView:
             )
             for silence in every
             if silence.ends >= since
-            and any(muting([silence], each, record.worker, silence.begins) for each in alert_ids)
+            and any(muting([silence], alert_id, record.worker, silence.begins) for alert_id in alert_ids)
         )
 
 

@@ -115,7 +115,7 @@ def _listed_series(
     found = {}
     for (scope, name), worker_ids in together.items():
         sets = cloudwatch.dimensions(scope, metrics[name].namespace, metrics[name].metric_name, worker_ids)
-        found.update({(worker_id, name): each for worker_id, each in sets.items()})
+        found.update({(worker_id, name): dimension_sets for worker_id, dimension_sets in sets.items()})
     return found
 
 
@@ -132,7 +132,7 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
     if not metrics or record.condition.status != "running":
         return None
     period = max(metric.period_for(detailed=record.worker.detailed) for metric in metrics)
-    return rules.Horizon(period, max(rules.delay_of(each.name, record.condition) for each in metrics), at).newest
+    return rules.Horizon(period, max(rules.delay_of(metric.name, record.condition) for metric in metrics), at).newest
 
 
 def _own_period(record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> int | None:
@@ -191,10 +191,14 @@ class CloudWatchHistory:
     ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
         """Return each pair with its dimension sets, and with the metric under the name that the worker has it."""
         known = [
-            (record, each) for record, metric in pairs for each in metric.variants if _dimension_sets(record, each)
+            (record, variant)
+            for record, metric in pairs
+            for variant in metric.variants
+            if _dimension_sets(record, variant)
         ]
         published = {
-            (record.worker.id, each.name): ((record, each), _dimension_sets(record, each)) for record, each in known
+            (record.worker.id, variant.name): ((record, variant), _dimension_sets(record, variant))
+            for record, variant in known
         }
         for number in range(max((len(metric.variants) for _, metric in pairs), default=0)):
             missing = [
@@ -203,9 +207,9 @@ class CloudWatchHistory:
                 if (record.worker.id, metric.name) not in published and number < len(metric.variants)
             ]
             listed = _listed_series(missing, self.cloudwatch)
-            for record, each in missing:
-                if sets := listed.get((record.worker.id, each.name)):
-                    published[record.worker.id, each.name] = (record, each), sets
+            for record, variant in missing:
+                if sets := listed.get((record.worker.id, variant.name)):
+                    published[record.worker.id, variant.name] = (record, variant), sets
         return [published[key] for record, metric in pairs if (key := (record.worker.id, metric.name)) in published]
 
     def replay(
@@ -264,9 +268,9 @@ class CloudWatchHistory:
         found: dict[tuple[str, str], list[models.Series]] = {}
         for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
             queries = [
-                catalogue.query(one.worker.id, one.metric, span.period, span.begin, each)
+                catalogue.query(one.worker.id, one.metric, span.period, span.begin, dimension)
                 for one in members
-                for each in one.dimensions
+                for dimension in one.dimensions
             ]
             answer = self.cloudwatch.fetch(scope, queries, span.end - 1)
             for why in answer.failed.values():
@@ -276,7 +280,9 @@ class CloudWatchHistory:
                 own = [answer.series[place + number] for number in range(len(one.dimensions))]
                 place += len(one.dimensions)
                 points = [point for point in catalogue.merged(one.metric, own) if span.begin <= point.at < span.end]
-                if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
+                if span.end == max(
+                    requested.end for requested in one.spans
+                ):  # CloudWatch answers with the running period too
                     points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
                 native = one.metric.period_for(detailed=one.worker.detailed)
                 if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:

@@ -211,8 +211,8 @@ class Explanation:
         names = configuration.collect if metric is None else (metric,)
         metrics = [configuration.metrics[name] for name in names if name in configuration.metrics]
         learned = self.learned_delays.load(record.worker.scope)
-        found = (missing(record, each, learned) for each in metrics if each.name in configuration.collect)
-        return tuple(each for each in found if each is not None)
+        found = (missing(record, metric, learned) for metric in metrics if metric.name in configuration.collect)
+        return tuple(reason for reason in found if reason is not None)
 
     def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
         """Return the state of every rule that is for a worker's labels, in the order of the configuration."""

@@ -121,5 +121,5 @@ class ExplainGroups:
         span = kind.explained_over(rule, rule_state) if kind.needs_members(rule) else None
         if span is None or rule.metric is None:
             return {}
-        wanted = [(each, rule.metric, member.recorded) for each, member in members.items() if member.recorded]
+        wanted = [(worker_id, rule.metric, member.recorded) for worker_id, member in members.items() if member.recorded]
         return {worker_id: found for (worker_id, _), found in self.samples.read(wanted, *span).items()}

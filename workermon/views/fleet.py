@@ -71,7 +71,7 @@ class WorkerQuery(Document):
         text = self.text.casefold()
         if self.status not in (None, worker.status) or not self.labels.items() <= worker.labels.items():
             return False
-        return not text or any(text in each.casefold() for each in searched(worker))
+        return not text or any(text in word.casefold() for word in searched(worker))
 
 
 def searched(worker: models.Worker | ports.Glance) -> tuple[str, ...]:

@@ -168,11 +168,11 @@ class FleetOverview:
         firing = by_worker(self.alerts.open())
         worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
         everybody = not (query.text or query.labels or query.status)
-        matching = snapshot.entries if everybody else [each for each in snapshot.entries if _matches(each, query)]
+        matching = snapshot.entries if everybody else [entry for entry in snapshot.entries if _matches(entry, query)]
         seen: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
         states = collections.Counter(state for _, state in seen)
         if query.state is not None:
-            seen = [each for each in seen if each[1] == query.state]
+            seen = [entry for entry in seen if entry[1] == query.state]
         offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
         ordered = (entry.id for state in STATES if states[state] for entry, own in seen if own == state)
         shown = self.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
@@ -287,9 +287,9 @@ def _usual(keys: Mapping[str, int]) -> str:
 def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[Group, ...], int]:
     """Return the groups that are drawn, those with the worst worker first, and how many more there are."""
     members: dict[str, list[Seen]] = {}
-    for each in seen:
-        value = each[0].region if key == "region" else each[0].labels.get(key, WITHOUT)
-        members.setdefault(value, []).append(each)
+    for entry in seen:
+        value = entry[0].region if key == "region" else entry[0].labels.get(key, WITHOUT)
+        members.setdefault(value, []).append(entry)
     counted = {value: collections.Counter(state for _, state in own) for value, own in members.items()}
     ranked = sorted(members, key=lambda value: (min(map(_RANKS.__getitem__, counted[value])), value))
     groups = tuple(
@@ -310,7 +310,7 @@ def _cells(own: Sequence[Seen], metric: str | None) -> tuple[Cell, ...]:
     cells = []
     for start in range(0, len(own), size):
         some = own[start : start + size]
-        entry, state = min(some, key=lambda each: _RANKS[each[1]])
-        values = [each.values[metric] for each, _ in some if metric in each.values] if metric is not None else []
+        entry, state = min(some, key=lambda pair: _RANKS[pair[1]])
+        values = [entry.values[metric] for entry, _ in some if metric in entry.values] if metric is not None else []
         cells.append(Cell(id=entry.id, name=entry.name, state=state, count=len(some), value=max(values, default=None)))
     return tuple(cells)

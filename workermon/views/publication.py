@@ -45,11 +45,11 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
     until = models.rfc3339(asked)
     if metric.namespace == catalogue.EC2 or catalogue.published(metric, record.dimensions):
         return f"CloudWatch has no datapoint of it, asked until {until}"
-    if any(record.dimensions.get(each.key) for each in metric.variants):
+    if any(record.dimensions.get(variant.key) for variant in metric.variants):
         return f"[[metrics]] include and exclude leave none of its series; asked until {until}"
-    names = " or ".join(each.metric_name for each in metric.variants)
+    names = " or ".join(variant.metric_name for variant in metric.variants)
     why = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
-    foreign = [models.ForeignSeries.from_learned(learned, each.key).described() for each in metric.variants]
+    foreign = [models.ForeignSeries.from_learned(learned, variant.key).described() for variant in metric.variants]
     found = next((text for text in foreign if text is not None), None)
     return why if found is None else f"{why}; {found}"
 

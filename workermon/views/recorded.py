@@ -45,7 +45,7 @@ def of_ledger(
     end = now if asked is None else asked
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)
-    read = (samples.read([(worker.id, metric, each)], since, end) for each in periods)
+    read = (samples.read([(worker.id, metric, metric_period)], since, end) for metric_period in periods)
     found = [spacing.of_recorded(series) for one in read for series in one.values() if series.points]
     found.sort(key=lambda series: series.points[0].at)
     if not found or asked is None:
@@ -64,13 +64,15 @@ class _Span(NamedTuple):
 
 def _spans(recorded: Segments) -> Iterator[_Span]:
     """Yield the spans in which every metric has a segment, in order of time."""
-    begins = sorted({series.points[0].at for each in recorded.values() for series in each if series.points})
+    begins = sorted(
+        {series.points[0].at for metric_segments in recorded.values() for series in metric_segments if series.points}
+    )
     before: _Span | None = None
     for begin, end in zip(begins, [*begins[1:], float("inf")], strict=True):
         chosen = {
             name: series
-            for name, each in recorded.items()
-            for series in each
+            for name, metric_segments in recorded.items()
+            for series in metric_segments
             if series.points and series.points[0].at <= begin
         }
         if len(chosen) < len(recorded):

@@ -77,12 +77,12 @@ class _Trial:
     @classmethod
     def of(cls, case: config.Case, configuration: models.Configuration, kinds: rules.Kinds) -> _Trial:
         """Return a case that is to be tried; nobody warms up of whom it is not known when it started."""
-        own = (kinds[each.kind].for_worker(each, case.labels) for each in configuration.rules)
-        used = own if case.started is not None else (each.without_warmup() for each in own)
+        own = (kinds[rule.kind].for_worker(rule, case.labels) for rule in configuration.rules)
+        used = own if case.started is not None else (rule.without_warmup() for rule in own)
         return cls(
             case=case,
-            common={each.name: each for each in configuration.rules},
-            own={each.name: each for each in used},
+            common={rule.name: rule for rule in configuration.rules},
+            own={rule.name: rule for rule in used},
             configuration=configuration,
             kinds=kinds,
         )
@@ -119,7 +119,9 @@ class _Trial:
             for worker in self.case.values
         }
         of_worker = {worker: self._series(worker).get(rule.metric or "") for worker in members}
-        series = {worker: each for worker, each in of_worker.items() if each is not None}
+        series = {
+            worker: series_of_worker for worker, series_of_worker in of_worker.items() if series_of_worker is not None
+        }
         return group_replay.judge(self.common[rule.name], members, series)
 
     def _judged(self, rule: models.Rule, worker: str) -> rules.Judgement:

@@ -142,7 +142,7 @@ def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
 def _covered(episode: Episode, inhibitors: Iterable[Episode]) -> bool:
     """Return whether at each moment of an episode another rule inhibits it, so that nobody ever hears of it."""
     at = episode.begin
-    for other in sorted(inhibitors, key=lambda each: each.begin):
+    for other in sorted(inhibitors, key=lambda alert: alert.begin):
         if other.begin <= at:
             at = max(at, math.inf if other.end is None else other.end)
     return at >= (math.inf if episode.end is None else episode.end)
@@ -152,9 +152,9 @@ def _rules(old: Side, new: Side, before: _Outcome, after: _Outcome) -> Iterable[
     was = {rule.name: rule for rule in old.configuration.rules}
     becomes = {rule.name: rule for rule in new.configuration.rules}
     keys = {
-        each.name: tuple(map(str, each.changes))
-        for each in difference.changes(old.configuration, new.configuration, rules.KINDS).differences
-        if each.what == "rule"
+        changed.name: tuple(map(str, changed.changes))
+        for changed in difference.changes(old.configuration, new.configuration, rules.KINDS).differences
+        if changed.what == "rule"
     }
     for name in dict.fromkeys((*becomes, *was)):
         if name not in before.alerts and name not in after.alerts:
@@ -201,7 +201,7 @@ def overlap(one: Episode, other: Episode) -> bool:
     """Return whether two episodes of the same worker have a moment in common."""
     if one.worker != other.worker:
         return False
-    ends = (math.inf if each.end is None else each.end for each in (one, other))
+    ends = (math.inf if episode.end is None else episode.end for episode in (one, other))
     return max(one.begin, other.begin) <= min(ends)
 
 

@@ -113,12 +113,17 @@ class RuleSuggestion:
             for rule in configuration.rules
             if rule.kind == threshold.KIND.name
         )
-        return tuple(sorted((each for each in found if each), key=lambda each: (-each.notifications, each.rule)))
+        return tuple(
+            sorted(
+                (suggestion for suggestion in found if suggestion),
+                key=lambda suggestion: (-suggestion.notifications, suggestion.rule),
+            )
+        )
 
     def _recorded(self, configuration: models.Configuration) -> Counter[str]:
         """Return how many notifications the history has of each rule, as far back as the ledger reaches."""
         since = self.now() - configuration.retention
-        entries = (each.entry for each in self.alerts.timeline(since))
+        entries = (record.entry for record in self.alerts.timeline(since))
         return Counter(entry.rule for entry in entries if entry.notification is not None and not entry.transition.muted)
 
     def _best(
@@ -131,18 +136,18 @@ class RuleSuggestion:
     ) -> Suggestion | None:
         by_id = {record.worker.id: record for record in records}
         known = [
-            _Known(by_id[each.worker.id], _recording(each, by_id[each.worker.id]), each)
-            for each in self.ledger.replay(records, rule, configuration)
-            if each.worker is not None and each.known is not None
+            _Known(by_id[replayed.worker.id], _recording(replayed, by_id[replayed.worker.id]), replayed)
+            for replayed in self.ledger.replay(records, rule, configuration)
+            if replayed.worker is not None and replayed.known is not None
         ]
-        had = [episode for each in known for episode in each.base.episodes]
+        had = [episode for replayed in known for episode in replayed.base.episodes]
         before = _notifications(had, by_id, muted)
         if before < LEAST_SAVED:
             return None
         mattered = self._mattered(rule, had)
         best: Suggestion | None = None
         for candidate in candidates(rule):
-            episodes = [episode for each in known for episode in _replayed(candidate, each, configuration)]
+            episodes = [episode for replayed in known for episode in _replayed(candidate, replayed, configuration)]
             delay = _delay((*mattered.acknowledged, *mattered.lasting), episodes)
             after = _notifications(episodes, by_id, muted)
             if delay is None or delay > MAX_DELAY or not _pays(before, after):
@@ -160,7 +165,7 @@ class RuleSuggestion:
                     lasting=len(mattered.lasting),
                     delay=delay,
                     recorded=recorded,
-                    episodes=tuple(sorted(episodes, key=lambda each: each.begin)),
+                    episodes=tuple(sorted(episodes, key=lambda episode: episode.begin)),
                     changed=candidate.rule,
                 )
         return best
@@ -177,14 +182,16 @@ class RuleSuggestion:
                 for alert_id in times.keys() & set(entry.target.split()):
                     times[alert_id].append(entry.at)
         meant = [
-            _acknowledged_episode([each for each in episodes if f"{each.worker}/{rule.name}" == alert_id], at)
+            _acknowledged_episode([episode for episode in episodes if f"{episode.worker}/{rule.name}" == alert_id], at)
             for alert_id, found in times.items()
             for at in found
         ]
-        seen = tuple(each for each in episodes if each in meant)
+        seen = tuple(episode for episode in episodes if episode in meant)
         now = self.now()
-        lasted = (each for each in episodes if each not in seen)
-        lasting = tuple(each for each in lasted if (now if each.end is None else each.end) - each.begin >= LASTING)
+        lasted = (episode for episode in episodes if episode not in seen)
+        lasting = tuple(
+            episode for episode in lasted if (now if episode.end is None else episode.end) - episode.begin >= LASTING
+        )
         return _Mattered(seen, lasting)
 
 
@@ -197,7 +204,8 @@ def _text(value: object) -> str:
     """Return a value as the file has it, whole numbers without a point."""
     if isinstance(value, Mapping):
         whole = {
-            key: int(each) if isinstance(each, float) and each.is_integer() else each for key, each in value.items()
+            key: int(number) if isinstance(number, float) and number.is_integer() else number
+            for key, number in value.items()
         }
         return toml.value_text(whole)
     return toml.value_text(value)
@@ -243,7 +251,9 @@ def unified_diff(before: str, after: str, source: str) -> str:
 
 def _acknowledged_episode(episodes: Iterable[Episode], at: float) -> Episode | None:
     """Return the episode of an alert that somebody acknowledged at a time: the one that had fired last."""
-    last = max((each for each in episodes if each.begin <= at), key=lambda each: each.begin, default=None)
+    last = max(
+        (episode for episode in episodes if episode.begin <= at), key=lambda episode: episode.begin, default=None
+    )
     return None if last is None or (last.end is not None and at > last.end + ACK_GRACE) else last
 
 
@@ -273,21 +283,21 @@ def _notifications(
 def _delay(kept: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
     """Return how many seconds later at most each of ``kept`` would have fired, ``None`` if one of them is lost."""
     latest = 0.0
-    for each in kept:
-        end = math.inf if each.end is None else each.end
+    for episode in kept:
+        end = math.inf if episode.end is None else episode.end
         among = (
             other
             for other in episodes
-            if other.worker == each.worker
+            if other.worker == episode.worker
             and other.begin <= end
-            and (other.end is None or other.end > each.begin)
-            and other.begin >= each.begin - MAX_DELAY  # within an older one, nobody would be notified of it
-            and models.SEVERITIES.index(other.severity) >= models.SEVERITIES.index(each.severity)
+            and (other.end is None or other.end > episode.begin)
+            and other.begin >= episode.begin - MAX_DELAY  # within an older one, nobody would be notified of it
+            and models.SEVERITIES.index(other.severity) >= models.SEVERITIES.index(episode.severity)
         )
         first = min((other.begin for other in among), default=None)
         if first is None:
             return None
-        latest = max(latest, first - each.begin)
+        latest = max(latest, first - episode.begin)
     return round(latest)
 
 
@@ -318,7 +328,7 @@ def _counts(count: models.Count) -> Iterator[tuple[int, int]]:
     """Yield other numbers of slots: the same of more, all of more, and one more of two more."""
     m, n = count.m, count.n
     tried = [(m, n + 1), (m, n + 2), (m, 2 * n), (n + 1, n + 1), (m + 1, n + 2), (n + 2, n + 2), (2 * n, 2 * n)]
-    yield from dict.fromkeys(each for each in tried if each != (m, n) and each[1] <= models.DAY // 60)
+    yield from dict.fromkeys(pair for pair in tried if pair != (m, n) and pair[1] <= models.DAY // 60)
 
 
 def _candidate(rule: models.Rule, key: str, value: object, written: object) -> Candidate:

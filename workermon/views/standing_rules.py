@@ -186,8 +186,8 @@ def _lost_now(state: models.AccountState | None) -> str:
     if state is None or not state.lost_metrics:
         return "no metric fell silent on much of the fleet"
     return "; ".join(
-        f"{each.metric} fell silent on {each.workers} of {each.of} workers, first at {models.rfc3339(each.since)}"
-        for each in state.lost_metrics
+        f"{lost.metric} fell silent on {lost.workers} of {lost.of} workers, first at {models.rfc3339(lost.since)}"
+        for lost in state.lost_metrics
     )
 
 

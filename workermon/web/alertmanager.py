@@ -149,7 +149,7 @@ def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[s
     if not matcher.name.startswith(_OWN):
         raise _inexpressible(matcher, "a silence of workermon knows alertname, instance, worker and label_…")
     key = matcher.name.removeprefix(_OWN)
-    meant = sorted(each for each in label_keys if alertmanager.label_name(each) == key)
+    meant = sorted(label_key for label_key in label_keys if alertmanager.label_name(label_key) == key)
     if len(meant) > 1:
         raise _inexpressible(matcher, f"it may mean the labels {', '.join(meant)}")
     return "label", meant[0] if meant else key
@@ -269,7 +269,7 @@ def groups(
     return JSONResponse(
         [
             {"receiver": {"name": channel}, "labels": {"alertname": rule}, "alerts": members}
-            for (channel, rule), members in sorted(grouped.items(), key=lambda each: each[0])
+            for (channel, rule), members in sorted(grouped.items(), key=lambda item: item[0])
         ]
     )
 
@@ -284,7 +284,7 @@ def silences(
     wanted = [matchers.parse(text) for text in query.filter]
     shown = []
     for silence in _silences(silence_view):
-        named = {each["name"]: each["value"] for each in silence["matchers"]}
+        named = {matcher["name"]: matcher["value"] for matcher in silence["matchers"]}
         if matchers.all_match(wanted, named):
             shown.append(silence)
     return JSONResponse(shown)

@@ -74,8 +74,14 @@ def schemas(document: Mapping[str, Any]) -> list[Model]:
 
 def _operation(method: str, path: str, described: Mapping[str, Any]) -> Operation:
     parameters = (
-        Field(each["name"], each["in"], tuple(_types(each["schema"])), each["required"], each.get("description", ""))
-        for each in described.get("parameters", ())
+        Field(
+            parameter["name"],
+            parameter["in"],
+            tuple(_types(parameter["schema"])),
+            parameter["required"],
+            parameter.get("description", ""),
+        )
+        for parameter in described.get("parameters", ())
     )
     bodies = (
         Field("", content_type, tuple(_types(content["schema"])), True, described["requestBody"].get("description", ""))
@@ -115,10 +121,10 @@ def _types(schema: Mapping[str, Any] | None) -> Iterator[Type]:
         name = reference.removeprefix(_REFERENCE)
         yield Type(name, name)
         return
-    for number, each in enumerate(schema.get("anyOf", schema.get("oneOf", ()))):
+    for number, alternative in enumerate(schema.get("anyOf", schema.get("oneOf", ()))):
         if number:
             yield Type(" or ")
-        yield from _types(each)
+        yield from _types(alternative)
     if "enum" in schema or "const" in schema:
         yield Type(" | ".join(str(value) for value in schema.get("enum", [schema.get("const")])))
     elif schema.get("type") == "array":

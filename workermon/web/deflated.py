@@ -52,7 +52,7 @@ def part(plain: bytes) -> Part:
 
 def size(parts: Sequence[Part]) -> int:
     """Return how many bytes the plain body has."""
-    return sum(each.size for each in parts)
+    return sum(fragment.size for fragment in parts)
 
 
 def gzipped(parts: Sequence[Part]) -> bytes:
@@ -62,10 +62,10 @@ def gzipped(parts: Sequence[Part]) -> bytes:
     b'one two'
     """
     checksum = 0
-    for each in parts:
-        checksum = _joined(checksum, each.checksum, each.size)
+    for fragment in parts:
+        checksum = _joined(checksum, fragment.checksum, fragment.size)
     end = struct.pack("<LL", checksum, size(parts) & 0xFFFFFFFF)
-    return b"".join([_HEAD, *(each.blocks for each in parts), _LAST_BLOCK, end])
+    return b"".join([_HEAD, *(fragment.blocks for fragment in parts), _LAST_BLOCK, end])
 
 
 def plain(parts: Sequence[Part]) -> Iterator[bytes]:
@@ -74,8 +74,8 @@ def plain(parts: Sequence[Part]) -> Iterator[bytes]:
     >>> b"".join(plain([part(b"one "), part(b"two")]))
     b'one two'
     """
-    for each in parts:
-        stream, left = zlib.decompressobj(-zlib.MAX_WBITS), each.blocks
+    for fragment in parts:
+        stream, left = zlib.decompressobj(-zlib.MAX_WBITS), fragment.blocks
         while piece := stream.decompress(left, _PIECE):
             yield piece
             left = stream.unconsumed_tail

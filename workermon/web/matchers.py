@@ -51,7 +51,7 @@ def parse(text: str) -> Matcher:
         shown = errors.printable(text)[:64]
         raise errors.InvalidInput(f"matcher {shown}", "is not label, operator and value", 'write alertname="cpu-high"')
     name, operator, quoted, plain = found.groups()
-    value = plain if quoted is None else re.sub(r"\\(.)", lambda each: _ESCAPES.get(each[1], each[0]), quoted)
+    value = plain if quoted is None else re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[0]), quoted)
     return Matcher(name, value, operator.endswith("~"), operator.startswith("="))
 
 

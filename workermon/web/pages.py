@@ -176,7 +176,7 @@ def fleet_query(request: Request) -> views.FleetQuery:
     """Read which workers are asked for; raises ``errors.InvalidInput`` for what cannot be meant."""
     given = request.query_params
     labels = {}
-    for text in filter(None, (each.strip() for each in given.getlist("label"))):
+    for text in filter(None, (text.strip() for text in given.getlist("label"))):
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise errors.InvalidInput(f"label {errors.printable(text)[:64]!r}", "is not KEY=VALUE", "write team=vfx")

@@ -191,7 +191,7 @@ def asset(name: str) -> str:
 
 @functools.cache
 def _files() -> Mapping[str, bytes]:
-    return {str(each.relative_to(STATIC)): each.read_bytes() for each in sorted(STATIC.rglob("*")) if each.is_file()}
+    return {str(file.relative_to(STATIC)): file.read_bytes() for file in sorted(STATIC.rglob("*")) if file.is_file()}
 
 
 @functools.cache

@@ -45,12 +45,14 @@ class _Server(uvicorn.Server):
         def stop(_number: int, _frame: FrameType | None) -> None:
             self.force_exit, self.should_exit = self.should_exit, True
 
-        before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            handled_signal: signal.signal(handled_signal, stop) for handled_signal in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for handled_signal, handler in before.items():
+                signal.signal(handled_signal, handler)
 
 
 def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:

@@ -62,7 +62,7 @@ class Alertmanager:
         if fires and present not in known:
             # Before it is sent, because whether a request arrived is not always known.
             self.firing_labels.save(channel.name, alert_id, [*known, present])
-        over = [each for each in known if each != present] if fires else known or [present]
+        over = [label_set for label_set in known if label_set != present] if fires else known or [present]
         self._post(channel, alerts(notification, over, self.client.now()))
         self.firing_labels.save(channel.name, alert_id, [present] if fires else [])
 
@@ -108,17 +108,17 @@ def alerts(notification: models.Notification, over: Sequence[Labels], now: float
     annotations["runbook_url"] = about["runbook"]
     start = min(models.moment(notification.since), now)
     end = max(start, min(models.moment(notification.at), now))
-    ends: list[tuple[Labels, float]] = [(each, end) for each in over]
+    ends: list[tuple[Labels, float]] = [(label_set, end) for label_set in over]
     if notification.status == "firing":
         ends.append((labels(notification), now + FIRES_FOR))
     return [
         {
-            "labels": dict(each),
+            "labels": dict(label_set),
             "annotations": {name: value for name, value in annotations.items() if value},
             "startsAt": models.rfc3339(start),
             "endsAt": models.rfc3339(ends_at),
         }
-        for each, ends_at in ends
+        for label_set, ends_at in ends
     ]
 
 

@@ -113,7 +113,7 @@ def message(channel: models.Channel, notifications: Sequence[models.Notification
         # Mails of one alert make one thread in the reader's mailbox.
         identity, thread = first.id, first.dedup_key
     else:
-        ids = "\n".join(sorted(each.id for each in notifications))
+        ids = "\n".join(sorted(notification.id for notification in notifications))
         identity, thread = hashlib.sha256(ids.encode()).hexdigest()[:40], f"group/{first.rule}"
     domain = options.sender.rpartition("@")[2]
     reference = base64.urlsafe_b64encode(thread.encode()).decode().rstrip("=")

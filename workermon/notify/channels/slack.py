@@ -101,7 +101,11 @@ def _fact(name: str, value: str) -> str:
 
 def _list(channel: models.Channel, notifications: Sequence[models.Notification]) -> list[str]:
     """Return the list of a group, cut into blocks that Slack takes."""
-    own = [text.rendered(channel, each, escaped) for each in notifications] if channel.template is not None else []
+    own = (
+        [text.rendered(channel, notification, escaped) for notification in notifications]
+        if channel.template is not None
+        else []
+    )
     lines = [line for line in own if line is not None]
     parts = [f"*{escaped(text.subject(notifications))}*"]
     for line in lines or [f"• {escaped(line)}" for line in text.group_lines(notifications)]:
