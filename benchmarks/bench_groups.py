@@ -61,8 +61,8 @@ class Fleet:
     def __init__(self, number: int, rules: tuple[models.Rule, ...], server: embedded.Server) -> None:
         self.spent, self._pid = Cost(0.0, 0.0), int(server.pid or 0)
         self._clock = testing.ManualClock(START)
-        own = settings.Settings(redis_url=server.url, _env_file=None)
-        self.container: dishka.Container = runtime.open(own, {ports.Clock: self._clock})
+        app_settings = settings.Settings(redis_url=server.url, _env_file=None)
+        self.container: dishka.Container = runtime.open(app_settings, {ports.Clock: self._clock})
         configuration = config.DEFAULT.model_copy(
             update={"revision": 1, "rules": rules, "metrics": catalogue.CATALOGUE, "collect": (CPU,)}
         )

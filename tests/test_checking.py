@@ -161,8 +161,8 @@ def test_the_command_prints_each_mistake_on_a_line_of_its_own(tmp_path: Path) ->
     file.write_text(MANY, "utf-8")
 
     def run(*more: str) -> tuple[int, str, str]:
-        own = Session(settings.Settings(_env_file=None), Ports())
-        done = CliRunner().invoke(cli.cli, ["rules", "check", str(file), *more], obj=own)
+        cli_session = Session(settings.Settings(_env_file=None), Ports())
+        done = CliRunner().invoke(cli.cli, ["rules", "check", str(file), *more], obj=cli_session)
         return done.exit_code, done.stdout, done.stderr
 
     code, out, err = run()

@@ -327,17 +327,19 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
     """A file is validated offline: valid is 0 and says what it holds, wrong is 2 and says where."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
-    own = Session(settings.Settings(_env_file=None), None)
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place), "--json"], obj=own)
+    cli_session = Session(settings.Settings(_env_file=None), None)
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place), "--json"], obj=cli_session)
     assert done.exit_code == 0
     assert json.loads(done.stdout)["rules"] == ["hot"]
-    assert "container" not in own.__dict__
+    assert "container" not in cli_session.__dict__
     place.write_text(FILE.replace("50", "nan"))
     assert "rules[0].above.critical" in one_line(
-        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
+        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session), 2
     )
     place.write_bytes(b"\xff\xfe")
-    assert "is not UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
+    assert "is not UTF-8 text" in one_line(
+        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session), 2
+    )
 
 
 def test_a_worker_without_a_name_is_said_once(ok: Any, world: Any) -> None:
@@ -357,14 +359,14 @@ def test_a_group_has_an_example_too(group: str) -> None:
 def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interval below the least is refused, a secret that is not there is a warning beside a valid file."""
     place = tmp_path / "fleet.toml"
-    own = Session(settings.Settings(_env_file=None), None)
+    cli_session = Session(settings.Settings(_env_file=None), None)
     place.write_text('[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\ninterval = "5s"\n')
     assert "below the shortest allowed" in one_line(
-        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
+        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session), 2
     )
     monkeypatch.delenv("OPS_SECRET", raising=False)
     place.write_text('[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\nsecret = { env = "OPS_SECRET" }\n')
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own)
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session)
     assert done.exit_code == 0
     assert done.stderr == (
         "warning: channels.ops.secret: OPS_SECRET is not set here; the process that delivers needs it\n"

@@ -118,9 +118,9 @@ def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) 
 def test_a_real_server_tells_of_itself(redis_client: redis.Redis) -> None:
     """What is looked at is what a server says."""
     real = server.RedisServer(redis_client)
-    own = real.settings()
-    assert own["maxmemory_policy"] == "noeviction"
-    assert {"aof_enabled", "rdb_last_save_time", "rdb_last_bgsave_status"} <= set(own)
+    app_settings = real.settings()
+    assert app_settings["maxmemory_policy"] == "noeviction"
+    assert {"aof_enabled", "rdb_last_save_time", "rdb_last_bgsave_status"} <= set(app_settings)
     assert real.time() > 1_700_000_000
 
 

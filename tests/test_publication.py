@@ -125,8 +125,8 @@ def test_the_command_says_it() -> None:
     monitor.cloudwatch.put_foreign(NAME, {"host": "ip-10-0-0-7"})
     monitor.collect()
     container: Any = monitor
-    own = Session(settings.Settings(_env_file=None), container)
-    done = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=own)
+    cli_session = Session(settings.Settings(_env_file=None), container)
+    done = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=cli_session)
     assert f"missing  {MEMORY}: nobody publishes" in done.stdout
-    found = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=own)
+    found = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=cli_session)
     assert '"missing_metrics"' in found.stdout

@@ -180,9 +180,9 @@ def test_groups_and_outliers_are_compared_over_the_ledger(silent_log: None, tmp_
         GROUPS.replace("2 of 5", "3 of 5").replace("beyond = 4", "beyond = 900"), "utf-8"
     )
     arguments = ["rules", "review", str(tmp_path / "old.toml"), str(tmp_path / "new.toml"), "--json"]
-    own = settings.Settings(_env_file=None)
-    container = runtime.open(own, pools.overrides())
-    done = CliRunner().invoke(cli.cli, arguments, obj=session.Session(own, container))
+    app_settings = settings.Settings(_env_file=None)
+    container = runtime.open(app_settings, pools.overrides())
+    done = CliRunner().invoke(cli.cli, arguments, obj=session.Session(app_settings, container))
     container.close()
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

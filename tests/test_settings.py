@@ -139,8 +139,8 @@ def test_a_sound_file_of_settings_is_read() -> None:
 
 def secret_of(file: Path | str, folders: Path | None = None) -> str:
     """Look up the secret in a file; ``folders`` are those that files may lie below, by default any."""
-    own = settings.Settings(secrets_dir=str(folders) if folders else "/")
-    return own.secret(models.SecretRef(file=str(file)))
+    app_settings = settings.Settings(secrets_dir=str(folders) if folders else "/")
+    return app_settings.secret(models.SecretRef(file=str(file)))
 
 
 def why_not(ref: models.SecretRef, **own: str) -> str:
@@ -164,8 +164,8 @@ def test_the_node_decides_which_variables_it_gives_away(monkeypatch: pytest.Monk
     """WORKERMON_SECRETS lists names and globs; what it does not list is refused in one line without the value."""
     monkeypatch.setenv("OPS_SECRET", "hunter2")
     monkeypatch.setenv("DATABASE_URL", "postgres://hunter2")
-    own = settings.Settings(secrets="PAGER, OPS_*")
-    assert own.secret(models.SecretRef(env="OPS_SECRET")) == "hunter2"
+    app_settings = settings.Settings(secrets="PAGER, OPS_*")
+    assert app_settings.secret(models.SecretRef(env="OPS_SECRET")) == "hunter2"
     said = why_not(models.SecretRef(env="DATABASE_URL"), secrets="PAGER, OPS_*")
     assert said.startswith("secret DATABASE_URL: WORKERMON_SECRETS does not allow this name here; ")
     assert "hunter2" not in said
@@ -263,13 +263,18 @@ def test_settings_of_the_page_are_validated(monkeypatch: pytest.MonkeyPatch, nam
 def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset, and empty, the page listens on loopback and believes no proxy; networks of both families are taken."""
     monkeypatch.setenv("WORKERMON_WEB_HOST", "")
-    own = settings.load()
-    assert (own.web_host, own.web_port, own.web_networks, own.web_user_role) == ("127.0.0.1", 8650, (), "viewer")
+    app_settings = settings.load()
+    assert (app_settings.web_host, app_settings.web_port, app_settings.web_networks, app_settings.web_user_role) == (
+        "127.0.0.1",
+        8650,
+        (),
+        "viewer",
+    )
     monkeypatch.setenv("WORKERMON_WEB_HOST", "[::1]")
     monkeypatch.setenv("WORKERMON_WEB_PROXIES", "10.0.0.0/8, fd00::/8,192.0.2.7")
-    own = settings.load()
-    assert own.web_host == "::1"
-    assert [str(network) for network in own.web_networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
+    app_settings = settings.load()
+    assert app_settings.web_host == "::1"
+    assert [str(network) for network in app_settings.web_networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
 
 
 @pytest.mark.parametrize(
@@ -286,9 +291,9 @@ def test_loopback_is_known(host: str, here: bool) -> None:
 def test_certificates_are_asked_for_as_celery_spells_it(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
     """All of Celery's, Python's and redis-py's words mean the same."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", f"rediss://:p@host:6380/1?ssl_cert_reqs={spelled}")
-    own = settings.load()
-    assert own.state_url == "rediss://:p@host:6380/1?ssl_cert_reqs=required"
-    assert redis_address.RedisAddress.parse(own.broker).kombu_url.endswith("ssl_cert_reqs=required")
+    app_settings = settings.load()
+    assert app_settings.state_url == "rediss://:p@host:6380/1?ssl_cert_reqs=required"
+    assert redis_address.RedisAddress.parse(app_settings.broker).kombu_url.endswith("ssl_cert_reqs=required")
 
 
 def test_tls_of_sentinels_goes_to_both_clients(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,9 +332,9 @@ def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch:
     """The host of the certificate is compared too, unless the URL says that nothing is to be verified."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
     monkeypatch.setenv("WORKERMON_BROKER_URL", "amqps://u:p@rabbit:5671/watch?ssl_ca_certs=/ca.pem")
-    own = settings.load()
-    assert own.broker_is_rabbitmq
-    parsed = amqp_address.AmqpAddress.parse(own.broker)
+    app_settings = settings.load()
+    assert app_settings.broker_is_rabbitmq
+    parsed = amqp_address.AmqpAddress.parse(app_settings.broker)
     assert parsed.kombu_url == "amqps://u:p@rabbit:5671/watch"
     assert parsed.tls == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit", "ca_certs": "/ca.pem"}
     assert amqp_address.AmqpAddress.parse("amqps://rabbit?ssl_cert_reqs=CERT_NONE").tls == {"cert_reqs": ssl.CERT_NONE}

@@ -975,9 +975,9 @@ def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
     """A restart after a maintenance must not be refused for it; it is logged."""
     file = testing.parse(applied.read_text(), str(applied))
     world.clock.advance(7200)
-    own = Session(settings_of.Settings(_env_file=None), world)
+    cli_session = Session(settings_of.Settings(_env_file=None), world)
     with structlog.testing.capture_logs() as logged:
-        run_command._apply(own, file, "us-east-1")
+        run_command._apply(cli_session, file, "us-east-1")
     assert [entry["event"] for entry in logged if entry["log_level"] == "warning"] == ["up.silence_over"]
     assert len(world.get(ports.Configurations).load().silences) == 2
 

@@ -177,8 +177,8 @@ def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
     assert "cannot fire for render-07: memory_utilization comes each 2 h" in found.reason
     file = tmp_path / "f.toml"
     file.write_text(config)
-    own = Session(settings.Settings(_env_file=None), cast(Any, Overridden(monitor)))
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=own)
+    cli_session = Session(settings.Settings(_env_file=None), cast(Any, Overridden(monitor)))
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=cli_session)
     assert done.exit_code == 0
     assert "rule memory-high: cannot fire for render-07: memory_utilization comes each 2 h" in done.stderr
 

@@ -75,14 +75,14 @@ class Recipes(dishka.Provider):
 
     scope = dishka.Scope.APP
 
-    def __init__(self, own: settings.Settings | None) -> None:
+    def __init__(self, app_settings: settings.Settings | None) -> None:
         super().__init__()
-        self._own = own
+        self._app_settings = app_settings
 
     @dishka.provide
     def make_settings(self) -> settings.Settings:
         """Read the environment, unless the opener brought its own."""
-        return self._own or settings.load()
+        return self._app_settings or settings.load()
 
     @dishka.provide
     def make_clock(self, container: dishka.Container) -> ports.Clock:
@@ -115,9 +115,9 @@ class Recipes(dishka.Provider):
         return collect.Bulkhead()
 
     @dishka.provide
-    def make_secrets(self, own: settings.Settings) -> ports.Secrets:
+    def make_secrets(self, app_settings: settings.Settings) -> ports.Secrets:
         """Look secrets up in the environment and in files."""
-        return own.secret
+        return app_settings.secret
 
     # --- AWS -----------------------------------------------------------------------------------------------------
 
@@ -151,9 +151,9 @@ class Recipes(dishka.Provider):
     # --- Redis ---------------------------------------------------------------------------------------------------
 
     @dishka.provide
-    def make_redis(self, own: settings.Settings) -> Iterator[Redis]:
+    def make_redis(self, app_settings: settings.Settings) -> Iterator[Redis]:
         """Keep one pool of connections."""
-        connected = client.connect(own.state_url)
+        connected = client.connect(app_settings.state_url)
         yield Redis(connected)
         connected.close()
 
@@ -168,15 +168,15 @@ class Recipes(dishka.Provider):
         return configurations.RedisConfigurations(redis.client, config.DEFAULT)
 
     @dishka.provide
-    def make_setup(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Setup:
+    def make_setup(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Setup:
         """Change the whole set-up at once."""
-        return setup.RedisSetup(redis.client, own.channel, lambda: kept.load().alert_history)
+        return setup.RedisSetup(redis.client, app_settings.channel, lambda: kept.load().alert_history)
 
     @dishka.provide
-    def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
+    def make_samples(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Samples:
         """Keep the ledger as long as the configuration in force says."""
         return samples.RedisSamples(
-            redis.client, own.channel, lambda: kept.load().retention, lambda: kept.load().rollups
+            redis.client, app_settings.channel, lambda: kept.load().retention, lambda: kept.load().rollups
         )
 
     @dishka.provide
@@ -210,9 +210,9 @@ class Recipes(dishka.Provider):
         return cohorts.RedisCohorts(redis.client)
 
     @dishka.provide
-    def make_alerts(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Alerts:
+    def make_alerts(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Alerts:
         """Keep the alerts, and their history as long as the configuration in force says."""
-        return alerts.RedisAlerts(redis.client, own.channel, lambda: kept.load().alert_history)
+        return alerts.RedisAlerts(redis.client, app_settings.channel, lambda: kept.load().alert_history)
 
     @dishka.provide
     def make_outbox(self, redis: Redis, kept: ports.Configurations) -> ports.Outbox:
@@ -275,9 +275,9 @@ class Recipes(dishka.Provider):
         return pulse.RedisPulse(redis.client)
 
     @dishka.provide
-    def make_canary(self, redis: Redis, own: settings.Settings) -> ports.Canary:
+    def make_canary(self, redis: Redis, app_settings: settings.Settings) -> ports.Canary:
         """Keep the trace of canaries."""
-        return canary.RedisCanary(redis.client, own.channel)
+        return canary.RedisCanary(redis.client, app_settings.channel)
 
     @dishka.provide
     def make_idempotency_keys(self, redis: Redis) -> ports.IdempotencyKeys:
@@ -295,9 +295,9 @@ class Recipes(dishka.Provider):
         return waiting.RedisWaitingWork(redis.client)
 
     @dishka.provide
-    def make_feed(self, redis: Redis, own: settings.Settings) -> ports.Feed:
+    def make_feed(self, redis: Redis, app_settings: settings.Settings) -> ports.Feed:
         """Subscribe to the channel."""
-        return channel.RedisFeed(redis.client, own.channel)
+        return channel.RedisFeed(redis.client, app_settings.channel)
 
     # --- Celery --------------------------------------------------------------------------------------------------
 
@@ -415,9 +415,11 @@ class Recipes(dishka.Provider):
     make_pipeline_check = dishka.provide(health.PipelineCheck)
 
     @dishka.provide
-    def make_heartbeat(self, check: health.PipelineCheck, ping: ports.Ping, own: settings.Settings) -> health.Heartbeat:
+    def make_heartbeat(
+        self, check: health.PipelineCheck, ping: ports.Ping, app_settings: settings.Settings
+    ) -> health.Heartbeat:
         """Request the URL that the settings name."""
-        return health.Heartbeat(check=check, ping=ping, url=own.heartbeat_url)
+        return health.Heartbeat(check=check, ping=ping, url=app_settings.heartbeat_url)
 
 
 def _loaded(group: str, *given: Any) -> dict[str, Any]:
@@ -434,7 +436,7 @@ def _loaded(group: str, *given: Any) -> dict[str, Any]:
 
 
 def open(  # noqa: A001  (named where used: runtime.open)
-    own: settings.Settings | None = None, overrides: Mapping[Any, Any] | None = None
+    app_settings: settings.Settings | None = None, overrides: Mapping[Any, Any] | None = None
 ) -> dishka.Container:
     """Return a container in which every port can be resolved; ``container.close()`` closes what it made.
 
@@ -446,7 +448,7 @@ def open(  # noqa: A001  (named where used: runtime.open)
     for port, thing in (overrides or {}).items():
         instead.provide(_always(thing), provides=port)
     # The lock makes one of each even where threads ask at once.
-    return dishka.make_container(Recipes(own), instead, lock_factory=threading.Lock)
+    return dishka.make_container(Recipes(app_settings), instead, lock_factory=threading.Lock)
 
 
 def _always(thing: Any) -> Callable[[], Any]:

@@ -57,11 +57,11 @@ class Dispatcher:
 
 def main() -> None:
     """Run until it is killed."""
-    own = settings.load()
-    logs.configure(own.log_level, own.log_format)
+    app_settings = settings.load()
+    logs.configure(app_settings.log_level, app_settings.log_format)
     app.set_default()
     dispatcher = Dispatcher()
-    opened = runtime.open(own, overrides={ports.Dispatcher: dispatcher})
+    opened = runtime.open(app_settings, overrides={ports.Dispatcher: dispatcher})
     container.use(opened)
     get = opened.get
     tasks.reconcile()

@@ -72,8 +72,8 @@ def run(world: Ports, silent_log: None) -> Callable[..., Result]:
 
     def call(*args: str, **given: Any) -> Result:
         container: Any = world
-        own = settings.Settings(_env_file=None)
-        return CliRunner().invoke(cli.cli, list(args), obj=Session(own, container), **given)
+        app_settings = settings.Settings(_env_file=None)
+        return CliRunner().invoke(cli.cli, list(args), obj=Session(app_settings, container), **given)
 
     return call
 

@@ -381,6 +381,6 @@ def test_a_proxy_that_renames_the_host_says_what_it_was(serve: Serve) -> None:
 
 def test_mapped_addresses_are_those_of_ipv4() -> None:
     """A proxy that connects to a socket of both families is known by its address of IPv4."""
-    own = settings.Settings(_env_file=None, web_proxies="10.0.0.0/24")
+    app_settings = settings.Settings(_env_file=None, web_proxies="10.0.0.0/24")
     scope = {"type": "http", "headers": [(b"host", b"x")], "client": ("::ffff:10.0.0.9", 1), "scheme": "http"}
-    assert peers.of(own, scope).is_proxy
+    assert peers.of(app_settings, scope).is_proxy

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.as_json
 @session.pass_session
 def alerts(
-    own: session.Session, every: bool, since: int | None, worker: str | None, rule: str | None, as_json: bool
+    cli_session: session.Session, every: bool, since: int | None, worker: str | None, rule: str | None, as_json: bool
 ) -> None:
     """List the alerts that fire, the oldest first.
 
@@ -39,32 +39,32 @@ def alerts(
         raise errors.InvalidInput("--since", "is for alerts that are over", "add --all")
     wanted = views.AlertFilter(
         state="all" if every else "open",
-        since=None if since is None else own.now() - since,
+        since=None if since is None else cli_session.now() - since,
         worker=worker,
         rule=rule,
     )
-    rows = own.get(views.AlertView).list(wanted)
+    rows = cli_session.get(views.AlertView).list(wanted)
     if not rows.alerts:
-        _check_known(own, worker, rule)
-    vitals.warn_if_down(own)
+        _check_known(cli_session, worker, rule)
+    vitals.warn_if_down(cli_session)
     if as_json:
         output.document(rows)
     elif rows.alerts:
-        _show(rows.alerts, own.now(), every=every)
+        _show(rows.alerts, cli_session.now(), every=every)
     else:
         nothing = "no alert" if every else "no alert fires"
         click.echo("no alert matches" if worker or rule or since else nothing, err=True)
 
 
-def _check_known(own: session.Session, worker: str | None, rule: str | None) -> None:
+def _check_known(cli_session: session.Session, worker: str | None, rule: str | None) -> None:
     """Refuse a worker or rule that nothing is known of, since it is probably misspelt."""
     from workermon import config, fleet
 
     if worker is not None:
-        own.get(fleet.Lookup).resolve([worker])
+        cli_session.get(fleet.Lookup).resolve([worker])
     if rule is not None:
         known = (
-            *(configured_rule.name for configured_rule in own.container.get(ports.Configurations).load().rules),
+            *(configured_rule.name for configured_rule in cli_session.container.get(ports.Configurations).load().rules),
             *config.STANDING,
         )
         if rule not in known:
@@ -125,7 +125,7 @@ def _marks(alert: views.AlertRow) -> Iterator[str]:
 @click.argument("metric", required=False, type=options.Text())
 @options.as_json
 @session.pass_session
-def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> None:
+def why(cli_session: session.Session, name: str, metric: str | None, as_json: bool) -> None:
     """Explain why an alert fires, or does not.
 
     For each rule of the worker, or only those over METRIC (or no-data, state, event): its state, the datapoints that it
@@ -137,8 +137,8 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
     \b
     Example: workermon why render-07 cpu_utilization
     """
-    explanation = _explained(own, name, metric)
-    vitals.warn_if_down(own)
+    explanation = _explained(cli_session, name, metric)
+    vitals.warn_if_down(cli_session)
     if as_json:
         output.document(explanation)
         return
@@ -162,23 +162,23 @@ Explained: TypeAlias = (
 )
 
 
-def _explained(own: session.Session, name: str, metric: str | None) -> Explained:
+def _explained(cli_session: session.Session, name: str, metric: str | None) -> Explained:
     """Return the explanation of what a command line names."""
     from workermon import fleet, views
 
-    standing = own.get(views.StandingExplanation)
+    standing = cli_session.get(views.StandingExplanation)
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):
             return standing.channel(channel.removeprefix("channel:"))
     if models.group_of(name) is not None:
-        groups = own.get(views.ExplainGroups)
+        groups = cli_session.get(views.ExplainGroups)
         whole = metric is not None or not subject or name in groups.subjects()
         return groups.why(name, metric) if whole else groups.why(subject, rule)
-    lookup = own.get(fleet.Lookup)
+    lookup = cli_session.get(fleet.Lookup)
     records = lookup.match([name]).records
     if records:
-        return own.get(views.Explanation).why(records[0], metric)
+        return cli_session.get(views.Explanation).why(records[0], metric)
     if name in standing.account_keys() and metric is None:
         return standing.account(name)
     if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
@@ -187,7 +187,7 @@ def _explained(own: session.Session, name: str, metric: str | None) -> Explained
         return standing.account(subject, rule)
     if metric is None and subject:
         [record] = lookup.resolve([subject])
-        return own.get(views.Explanation).why_rule(record, rule)
+        return cli_session.get(views.Explanation).why_rule(record, rule)
     raise lookup.unknown_error([name])
 
 

@@ -23,7 +23,7 @@ SKIP = click.option("--skip-missing", is_flag=True, help="Leave out workers that
 @SKIP
 @options.as_json
 @session.pass_session
-def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
+def plan(cli_session: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
     """Show what a config file would change, and what CloudWatch would cost a month.
 
     It changes nothing, and refuses what apply would refuse.
@@ -34,8 +34,8 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     from workermon import fleet
 
     found = files.read(file)
-    own.check_regions(found)
-    planned = own.get(fleet.Application).plan(found, _options(own, skip_missing))
+    cli_session.check_regions(found)
+    planned = cli_session.get(fleet.Application).plan(found, _options(cli_session, skip_missing))
     _warn(planned)
     if as_json:
         output.document(planned)
@@ -48,7 +48,7 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
 @SKIP
 @options.as_json
 @session.pass_session
-def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
+def apply(cli_session: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
     """Apply a config file in one step: all of it or nothing.
 
     It shows what plan shows.
@@ -59,10 +59,10 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     from workermon import fleet
 
     found = files.read(file)
-    own.check_regions(found)
-    applied = own.get(fleet.Application).apply(found, _options(own, skip_missing))
+    cli_session.check_regions(found)
+    applied = cli_session.get(fleet.Application).apply(found, _options(cli_session, skip_missing))
     _warn(applied)
-    for worker_id, why in own.collect(applied.added).failed.items():
+    for worker_id, why in cli_session.collect(applied.added).failed.items():
         output.warn(f"{worker_id}: {why}")
     if as_json:
         output.document(applied)
@@ -72,13 +72,13 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     click.echo(f"{found.source}: applied, revision {applied.revision}; {changed}")
 
 
-def _options(own: session.Session, skip_missing: bool) -> fleet.ApplyOptions:
+def _options(cli_session: session.Session, skip_missing: bool) -> fleet.ApplyOptions:
     from workermon import fleet
 
     return fleet.ApplyOptions(
-        region=own.default_region,
-        interval=own.settings.interval,
-        min_interval=own.settings.min_interval,
+        region=cli_session.default_region,
+        interval=cli_session.settings.interval,
+        min_interval=cli_session.settings.min_interval,
         missing="skip" if skip_missing else "refuse",
     )
 
@@ -134,7 +134,7 @@ def _changes(report: fleet.ChangeReport) -> tuple[tuple[str, difference.Names], 
 
 @click.command()
 @session.pass_session
-def export(own: session.Session) -> None:
+def export(cli_session: session.Session) -> None:
     """Print the whole set-up as a config file that apply takes.
 
     \b
@@ -142,6 +142,6 @@ def export(own: session.Session) -> None:
     """
     from workermon.config.export import text
 
-    workers = [record.worker for record in own.container.get(ports.Workers).every()]
-    click.echo(text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)
-    output.unreadable(own.container.get(ports.Unreadable).load())
+    workers = [record.worker for record in cli_session.container.get(ports.Workers).every()]
+    click.echo(text(cli_session.container.get(ports.Configurations).load(), workers, cli_session.now()), nl=False)
+    output.unreadable(cli_session.container.get(ports.Unreadable).load())

@@ -12,7 +12,7 @@ from workermon.cli import options, output, session, tables
 @click.option("--since", type=options.Duration(), default="7d", show_default=True, help="How far back.")
 @options.as_json
 @session.pass_session
-def audit(own: session.Session, since: int, as_json: bool) -> None:
+def audit(cli_session: session.Session, since: int, as_json: bool) -> None:
     """List what was changed, the newest first: who, from where, what and when, by command and API alike.
 
     \b
@@ -20,7 +20,7 @@ def audit(own: session.Session, since: int, as_json: bool) -> None:
     """
     from workermon import views
 
-    entries = own.get(views.AuditView).list(since)
+    entries = cli_session.get(views.AuditView).list(since)
     if as_json:
         output.document(entries)
     elif entries.audit:

@@ -19,7 +19,7 @@ MAX_BACKUP = 8_000_000_000
 @click.command()
 @click.argument("file")
 @session.pass_session
-def backup(own: session.Session, file: str) -> None:
+def backup(cli_session: session.Session, file: str) -> None:
     """Write configuration, fleet, silences, acks, alerts and their history to FILE, '-' is standard output.
 
     Datapoints, tokens and secrets are not in it. FILE can be read by its owner only.
@@ -29,7 +29,7 @@ def backup(own: session.Session, file: str) -> None:
     """
     from workermon import fleet
 
-    document = own.get(fleet.BackingUp).back_up()
+    document = cli_session.get(fleet.BackingUp).back_up()
     if file == "-":
         click.echo(document)
         return
@@ -41,7 +41,7 @@ def backup(own: session.Session, file: str) -> None:
 @click.argument("file")
 @click.option("--force", is_flag=True, help="Replace what is set up on this server.")
 @session.pass_session
-def restore(own: session.Session, file: str, force: bool) -> None:
+def restore(cli_session: session.Session, file: str, force: bool) -> None:
     """Restore what 'backup' wrote to FILE, '-' is standard input, on an empty server.
 
     All or nothing. Alerts that were notified before the backup are not notified again.
@@ -52,7 +52,7 @@ def restore(own: session.Session, file: str, force: bool) -> None:
     from workermon import fleet
 
     text = files.text(file, MAX_BACKUP)
-    restored = own.get(fleet.Restoring).restore(text, files.source(file), force=force)
+    restored = cli_session.get(fleet.Restoring).restore(text, files.source(file), force=force)
     if restored.without_external_id:
         names = ", ".join(restored.without_external_id[:5])
         output.warn(f"no external id is known of {len(restored.without_external_id)} workers ({names}); add them again")

@@ -11,7 +11,7 @@ from workermon.cli import options, output, recording, session
 @click.argument("channel", metavar="CHANNEL")
 @options.as_json
 @session.pass_session
-def notify_test(own: session.Session, channel: str, as_json: bool) -> None:
+def notify_test(cli_session: session.Session, channel: str, as_json: bool) -> None:
     """Send a test message through a channel, now, as notifications are sent: by a node.
 
     If no node runs, this command sends it. If it opens an incident, another message closes it.
@@ -21,7 +21,7 @@ def notify_test(own: session.Session, channel: str, as_json: bool) -> None:
     """
     from workermon import notify
 
-    sent = own.get(notify.ChannelTest).send(channel)
+    sent = cli_session.get(notify.ChannelTest).send(channel)
     if as_json:
         sender = "node" if sent.by_node else "command"
         output.document(

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def _scope(
-    own: session.Session, region: str | None, role_arn: str | None, external_id: str | None
+    cli_session: session.Session, region: str | None, role_arn: str | None, external_id: str | None
 ) -> models.AccountRegion:
     if external_id is not None and role_arn is None:
         raise errors.InvalidInput("--external-id", "has no meaning without a role", "add --role-arn")
-    where = own.region(region)
+    where = cli_session.region(region)
     if role_arn is None:
         return models.AccountRegion(region=where)
     # The role is part of the account's name, so that two roles of one account are told apart.
@@ -28,11 +28,11 @@ def _scope(
     return models.AccountRegion(region=where, account=account, role_arn=role_arn, external_id=external_id)
 
 
-def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
+def _collect(cli_session: session.Session, workers: Iterable[models.Worker]) -> None:
     """Take the first sample at once. A failure is a warning, because the next interval tries again."""
     active = [worker.id for worker in workers if worker.monitoring == "active"]
     try:
-        failed: Mapping[str, errors.WorkermonError] = own.collect(active).failed
+        failed: Mapping[str, errors.WorkermonError] = cli_session.collect(active).failed
     except errors.WorkermonError as why:
         failed = {"collection": why}
     for who, error in failed.items():
@@ -50,7 +50,7 @@ def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
 @click.option("--no-verify", is_flag=True, help="Do not ask EC2 whether they exist.")
 @session.pass_session
 def add(
-    own: session.Session,
+    cli_session: session.Session,
     instance_ids: tuple[str, ...],
     region: str | None,
     role_arn: str | None,
@@ -67,16 +67,16 @@ def add(
     """
     from workermon import fleet
 
-    every = options.interval(interval, own.settings)
+    every = options.interval(interval, cli_session.settings)
     wanted = fleet.AddOptions(
-        scope=_scope(own, region, role_arn, external_id),
+        scope=_scope(cli_session, region, role_arn, external_id),
         name=name,
         interval=every,
         labels=options.pairs(labels, "--label"),
         verify=not no_verify,
     )
-    added = own.get(fleet.Members).add(instance_ids, wanted)
-    _collect(own, added)
+    added = cli_session.get(fleet.Members).add(instance_ids, wanted)
+    _collect(cli_session, added)
     for worker in added:
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
 
@@ -90,7 +90,7 @@ def add(
 @options.as_json
 @session.pass_session
 def discover(
-    own: session.Session,
+    cli_session: session.Session,
     tags: tuple[str, ...],
     regions: tuple[str, ...],
     interval: int | None,
@@ -107,9 +107,9 @@ def discover(
     """
     from workermon import fleet
 
-    every = options.interval(interval, own.settings)
-    scopes = [models.AccountRegion(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
-    discovered = own.get(fleet.Discovery).discover(
+    every = options.interval(interval, cli_session.settings)
+    scopes = [models.AccountRegion(region=cli_session.region(region)) for region in dict.fromkeys(regions or (None,))]
+    discovered = cli_session.get(fleet.Discovery).discover(
         options.pairs(tags, "--tag"),
         scopes,
         interval=every,
@@ -117,7 +117,7 @@ def discover(
         dry_run=dry_run,
     )
     if not dry_run:
-        _collect(own, discovered.added)
+        _collect(cli_session, discovered.added)
     if as_json:
         added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in discovered.added]
         failed = {scope: str(why) for scope, why in discovered.failed.items()}
@@ -133,7 +133,7 @@ def discover(
 @click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
-def remove(own: session.Session, names: tuple[str, ...]) -> None:
+def remove(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """Stop monitoring workers and delete their data; may be repeated.
 
     Their open alerts resolve. The history of their alerts stays.
@@ -143,7 +143,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    removed = own.get(fleet.Members).remove(names)
+    removed = cli_session.get(fleet.Members).remove(names)
     for worker in removed.workers:
         click.echo(f"removed {_label(worker)}")
     for name in removed.unknown:
@@ -153,7 +153,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
 @click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
-def pause(own: session.Session, names: tuple[str, ...]) -> None:
+def pause(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """Stop collecting workers for a while; may be repeated.
 
     Their datapoints stay; open alerts resolve with the reason.
@@ -163,14 +163,14 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    for worker in own.get(fleet.Members).pause(names):
+    for worker in cli_session.get(fleet.Members).pause(names):
         click.echo(f"paused {_label(worker)}")
 
 
 @click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
-def resume(own: session.Session, names: tuple[str, ...]) -> None:
+def resume(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """Collect paused workers again; may be repeated.
 
     \b
@@ -178,8 +178,8 @@ def resume(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    resumed = own.get(fleet.Members).resume(names)
-    _collect(own, resumed)
+    resumed = cli_session.get(fleet.Members).resume(names)
+    _collect(cli_session, resumed)
     for worker in resumed:
         click.echo(f"resumed {_label(worker)}")
 
@@ -197,7 +197,7 @@ STATUSES = ("pending", "running", "stopping", "stopped", "shutting-down", "termi
 @click.option("--label", "labels", type=options.Pair(), multiple=True, metavar="K=V", help="Only with this label.")
 @options.as_json
 @session.pass_session
-def listing(own: session.Session, status: str | None, labels: tuple[str, ...], as_json: bool) -> None:
+def listing(cli_session: session.Session, status: str | None, labels: tuple[str, ...], as_json: bool) -> None:
     """List the fleet.
 
     \b
@@ -205,14 +205,14 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     """
     from workermon import views
 
-    fleet_list = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
+    fleet_list = cli_session.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
     if fleet_list.workers:
-        vitals.warn_if_down(own)
-    output.unreadable(own.container.get(ports.Unreadable).load())
+        vitals.warn_if_down(cli_session)
+    output.unreadable(cli_session.container.get(ports.Unreadable).load())
     if as_json:
         output.document(fleet_list)
         return
-    at = own.now()
+    at = cli_session.now()
     if fleet_list.workers:
         _show(fleet_list.workers, at)
     else:
@@ -263,7 +263,7 @@ def _style(worker: views.WorkerRow) -> str | None:
 @click.argument("name", metavar="WORKER", type=options.Text())
 @options.as_json
 @session.pass_session
-def show(own: session.Session, name: str, as_json: bool) -> None:
+def show(cli_session: session.Session, name: str, as_json: bool) -> None:
     """Show all that is known of one worker.
 
     \b
@@ -271,13 +271,13 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
     """
     from workermon import fleet, views
 
-    record = own.get(fleet.Lookup).resolve([name])[0]
-    worker = own.get(views.FleetView).show(record)
-    vitals.warn_if_down(own)
+    record = cli_session.get(fleet.Lookup).resolve([name])[0]
+    worker = cli_session.get(views.FleetView).show(record)
+    vitals.warn_if_down(cli_session)
     if as_json:
         output.document(worker)
         return
-    for key, value in _lines(worker, own.now()):
+    for key, value in _lines(worker, cli_session.now()):
         click.echo(f"{key:<20} {errors.printable(value)}")
 
 
@@ -323,7 +323,7 @@ def _when(moment: float, at: float) -> str:
 @click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
-def refresh(own: session.Session, names: tuple[str, ...]) -> None:
+def refresh(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """Collect workers now.
 
     \b
@@ -331,8 +331,8 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    records = own.get(fleet.Lookup).resolve(names)
-    done = own.collect([record.worker.id for record in records])
+    records = cli_session.get(fleet.Lookup).resolve(names)
+    done = cli_session.collect([record.worker.id for record in records])
     for record in records:
         worker = record.worker
         if worker.id in done.paused:
@@ -359,7 +359,7 @@ def _fail(failed: Mapping[str, errors.AwsError]) -> None:
 @click.option("--dry-run", is_flag=True, help="Only show what would be repaired.")
 @options.as_json
 @session.pass_session
-def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
+def reconcile(cli_session: session.Session, dry_run: bool, as_json: bool) -> None:
     """Repair differences between fleet, schedule and EC2.
 
     \b
@@ -367,8 +367,8 @@ def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
     """
     from workermon import fleet
 
-    stage = own.get(fleet.Reconciliation)
-    done = stage.reconcile(region=own.default_region, interval=own.settings.interval, dry_run=dry_run)
+    stage = cli_session.get(fleet.Reconciliation)
+    done = stage.reconcile(region=cli_session.default_region, interval=cli_session.settings.interval, dry_run=dry_run)
     if as_json:
         output.document(
             {

@@ -27,8 +27,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     """
     from workermon import health
 
-    own: session.Session = ctx.obj
-    report = own.get(health.StatusCheck).status()
+    cli_session: session.Session = ctx.obj
+    report = cli_session.get(health.StatusCheck).status()
     if as_json:
         output.document(models.to_json(report))
     else:
@@ -89,8 +89,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     from workermon import health
 
-    own: session.Session = ctx.obj
-    examination = own.get(health.Doctor).examine(own.default_region)
+    cli_session: session.Session = ctx.obj
+    examination = cli_session.get(health.Doctor).examine(cli_session.default_region)
     if as_json:
         output.document(models.to_json(examination))
     else:

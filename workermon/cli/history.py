@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 @options.as_json
 @session.pass_session
 def history(
-    own: session.Session, name: str, metric: str | None, since: int, step: int | None, as_csv: bool, as_json: bool
+    cli_session: session.Session,
+    name: str,
+    metric: str | None,
+    since: int,
+    step: int | None,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """Show datapoints by CloudWatch's timestamps, or with --step 1h what each hour comes to.
 
@@ -37,10 +43,10 @@ def history(
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
-    record = own.get(fleet.Lookup).resolve([name])[0]
-    view, begin = own.get(views.HistoryView), own.now() - since
+    record = cli_session.get(fleet.Lookup).resolve([name])[0]
+    view, begin = cli_session.get(views.HistoryView), cli_session.now() - since
     found = view.history(record, metric, begin) if step is None else view.hourly(record, metric, begin, step)
-    vitals.warn_if_down(own)
+    vitals.warn_if_down(cli_session)
     if as_json:
         output.document(found)
     elif isinstance(found, views.HourlyHistory):

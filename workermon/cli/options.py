@@ -95,9 +95,13 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
     return models.pairs(given, option)
 
 
-def interval(given: int | None, own: settings.Settings) -> int:
+def interval(given: int | None, app_settings: settings.Settings) -> int:
     """Return the given interval in seconds, or the default; refuse what is not allowed."""
-    return own.interval if given is None else models.allowed_interval(given, own.min_interval, "--interval")
+    return (
+        app_settings.interval
+        if given is None
+        else models.allowed_interval(given, app_settings.min_interval, "--interval")
+    )
 
 
 def as_json(command: F) -> F:

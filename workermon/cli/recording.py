@@ -46,19 +46,19 @@ class Write(click.Command):
                 record(ctx.obj, " ".join(ctx.command_path.split()[1:]), _target(ctx), outcome)
 
 
-def record(own: session.Session, action: str, target: str, outcome: str) -> None:
+def record(cli_session: session.Session, action: str, target: str, outcome: str) -> None:
     """Add to the trail; if Redis is gone by now, a warning says that the trail lacks it."""
     try:
         entry = models.AuditEntry(
             id=secrets.token_hex(8),
-            at=own.now(),
+            at=cli_session.now(),
             by=session.user(),
             origin=errors.printable(socket.gethostname())[:64],
             action=action,
             target=errors.printable(target)[:LONGEST_TARGET],
             outcome=errors.printable(outcome)[:LONGEST_TARGET],
         )
-        own.container.get(ports.Audit).record(entry)
+        cli_session.container.get(ports.Audit).record(entry)
     except errors.RedisUnavailable as why:
         output.warn(f"not in the audit trail: {why}")
 

@@ -32,7 +32,7 @@ MAX_LISTED = 10
 @options.as_json
 @session.pass_session
 def review(
-    own: session.Session,
+    cli_session: session.Session,
     old: str,
     new: str,
     since: int | None,
@@ -55,7 +55,7 @@ def review(
     if markdown and as_json:
         raise errors.InvalidInput("--markdown", "--json is given too", "leave one of them out")
     both = files.read(old), files.read(new)
-    found = _of_trace(both, trace, metric, period, since) if trace else _of_ledger(own, both, metric, since)
+    found = _of_trace(both, trace, metric, period, since) if trace else _of_ledger(cli_session, both, metric, since)
     if as_json:
         output.document(found)
     elif markdown:
@@ -97,15 +97,15 @@ def _of_trace(
 
 
 def _of_ledger(
-    own: session.Session, both: tuple[config.File, config.File], metric: str | None, since: int | None
+    cli_session: session.Session, both: tuple[config.File, config.File], metric: str | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config, fleet
     from workermon.views import backtest, rule_review
 
-    in_force = own.container.get(ports.Configurations).load()
-    records = list(own.container.get(ports.Workers).every())
+    in_force = cli_session.container.get(ports.Configurations).load()
+    records = list(cli_session.container.get(ports.Workers).every())
     before, after = (config.to_configuration(file, in_force) for file in both)
-    ledger = own.get(backtest.LedgerBacktest)
+    ledger = cli_session.get(backtest.LedgerBacktest)
     # What is recorded is that of the retention in force, whatever the files say.
     sides = [
         rule_review.Side(
@@ -119,9 +119,9 @@ def _of_ledger(
         )
         for file, made in zip(both, (before, after), strict=True)
     ]
-    begin = None if since is None else own.now() - since
+    begin = None if since is None else cli_session.now() - since
     found = rule_review.compare(sides[0], sides[1], since=begin, workers=len(records))
-    price = own.get(fleet.Pricing).price(fleet.Comparison(before=before, after=after, fleet=records), ask=False)
+    price = cli_session.get(fleet.Pricing).price(fleet.Comparison(before=before, after=after, fleet=records), ask=False)
     dollars = rule_review.Dollars(before=price.dollars.before, after=price.dollars.after)
     return found.model_copy(update={"dollars_per_month": dollars})
 

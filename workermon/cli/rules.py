@@ -42,7 +42,7 @@ rules.add_command(suggest)
 @click.argument("file", metavar="FILE")
 @options.as_json
 @session.pass_session
-def check(own: session.Session, file: str, as_json: bool) -> None:
+def check(cli_session: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
     If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to, and
@@ -54,12 +54,12 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     from workermon import config, fleet
 
     text, source = files.text(file), files.source(file)
-    _refuse(_mistakes(own, text, source), source, as_json=as_json)
+    _refuse(_mistakes(cli_session, text, source), source, as_json=as_json)
     found = files.parser().parse(text, source)
     made = config.to_configuration(found, config.DEFAULT)
-    records = _monitored(own)
+    records = _monitored(cli_session)
     coverage = fleet.check_coverage(found, made, [record.worker for record in records])
-    warned = [*config.warnings(found, own.settings.secret), *coverage.warnings, *_unfirable(made, records)]
+    warned = [*config.warnings(found, cli_session.settings.secret), *coverage.warnings, *_unfirable(made, records)]
     for text in warned:
         output.warn(text)
     if as_json:
@@ -85,15 +85,15 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
         click.echo(output.rule_coverage(rule))
 
 
-def _mistakes(own: session.Session, text: str, source: str) -> tuple[errors.InvalidInput, ...]:
+def _mistakes(cli_session: session.Session, text: str, source: str) -> tuple[errors.InvalidInput, ...]:
     """Return everything that is wrong in a config file."""
     from workermon import config
 
     checks = (
         lambda file: config.to_configuration(file, config.DEFAULT),
-        lambda file: config.check_intervals(file, own.settings.min_interval),
+        lambda file: config.check_intervals(file, cli_session.settings.min_interval),
         lambda file: config.check_silences(file, time.time()),
-        own.check_regions,
+        cli_session.check_regions,
     )
     return files.parser().mistakes(text, source, checks)
 
@@ -110,10 +110,10 @@ def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bo
     raise mistakes[-1]
 
 
-def _monitored(own: session.Session) -> list[ports.Record]:
+def _monitored(cli_session: session.Session) -> list[ports.Record]:
     """Return the workers that are monitored; none if Redis is out of reach."""
     try:
-        records = list(own.get(ports.Workers).every())  # type: ignore[type-abstract]
+        records = list(cli_session.get(ports.Workers).every())  # type: ignore[type-abstract]
     except errors.RedisUnavailable:
         return []
     return [record for record in records if record.condition.status not in models.GONE]
@@ -184,7 +184,7 @@ def _transition(turned: rule_cases.Turned) -> str:
 @options.as_json
 @session.pass_session
 def replay(
-    own: session.Session,
+    cli_session: session.Session,
     file: str,
     worker: str | None,
     trace: str | None,
@@ -215,9 +215,11 @@ def replay(
         if is_given and not asks:
             raise errors.InvalidInput(option, "is for CloudWatch's history", "add --cloudwatch, or leave it out")
     if asks:
-        replays = _on_cloudwatch(own, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
+        replays = _on_cloudwatch(cli_session, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
     else:
-        replays = _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(own, found, worker, metric)
+        replays = (
+            _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(cli_session, found, worker, metric)
+        )
     episodes = backtest.together(replays)
     if as_json:
         output.document(episodes)
@@ -277,7 +279,7 @@ def _on_trace(
 
 
 def _on_cloudwatch(
-    own: session.Session,
+    cli_session: session.Session,
     file: config.File,
     worker: str | None,
     metric: str | None,
@@ -293,7 +295,7 @@ def _on_cloudwatch(
     if not least <= since <= most:
         why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", why, "write one such as 14d")
-    made = config.to_configuration(file, own.container.get(ports.Configurations).load())
+    made = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
     rules = backtest.over_metrics(made, metric)
     if metric is not None and not rules:
         known = [
@@ -301,12 +303,12 @@ def _on_cloudwatch(
         ]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     _without_groups(made, metric, rules)
-    records, stranger = _chosen_workers(own, worker, region)
+    records, stranger = _chosen_workers(cli_session, worker, region)
     if stranger:
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
-    begin = int(own.now()) - since
-    history = own.get(cloudwatch_history.CloudWatchHistory)
+    begin = int(cli_session.now()) - since
+    history = cli_session.get(cloudwatch_history.CloudWatchHistory)
     asked = history.wanted(records, rules, made, begin)
     _agreed(asked, begin, yes=yes)
     replays = history.replay(records, rules, made, asked)
@@ -332,26 +334,28 @@ def _without_groups(made: models.Configuration, metric: str | None, replayed: Se
         output.warn(f"rule {name}: several workers decide it, so it is left out; replay it from the ledger")
 
 
-def _chosen_workers(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
+def _chosen_workers(
+    cli_session: session.Session, worker: str | None, region: str | None
+) -> tuple[list[ports.Record], bool]:
     """Return the workers, and whether they are an instance that is not monitored."""
     from workermon import fleet
 
     if worker is None:
-        return list(own.container.get(ports.Workers).every()), False
+        return list(cli_session.container.get(ports.Workers).every()), False
     try:
-        return own.get(fleet.Lookup).resolve([worker]), False
+        return cli_session.get(fleet.Lookup).resolve([worker]), False
     except errors.UnknownWorker:
         if not models.INSTANCE_ID.fullmatch(worker):
             raise
-    scope = models.AccountRegion(region=own.region(region))
-    found = own.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
+    scope = models.AccountRegion(region=cli_session.region(region))
+    found = cli_session.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
     if found is None:
         output.warn(f"{worker}: EC2 in {scope.region} does not know it (any more); CloudWatch may")
     made = models.Worker(
         id=worker,
         name=(found.name if found else None) or worker,
         region=scope.region,
-        added_at=own.now(),
+        added_at=cli_session.now(),
         incarnation="backtest",
         detailed=found.detailed if found else False,
     )
@@ -393,17 +397,17 @@ def _agreed(asked: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool
 
 
 def _on_ledger(
-    own: session.Session, file: config.File, worker: str | None, metric: str | None
+    cli_session: session.Session, file: config.File, worker: str | None, metric: str | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, fleet
     from workermon.views import backtest
 
     if worker is not None:
-        records = own.get(fleet.Lookup).resolve([worker])
+        records = cli_session.get(fleet.Lookup).resolve([worker])
     else:
-        records = list(own.container.get(ports.Workers).every())
-    made = config.to_configuration(file, own.container.get(ports.Configurations).load())
-    ledger = own.get(backtest.LedgerBacktest)
+        records = list(cli_session.container.get(ports.Workers).every())
+    made = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
+    ledger = cli_session.get(backtest.LedgerBacktest)
     return tuple(
         replay
         for rule in backtest.over_metrics(made, metric, groups=True)

@@ -24,7 +24,7 @@ log = logs.get(__name__)
 @click.option("--no-worker", is_flag=True, help="Do not run worker processes and the listener here.")
 @click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
 @session.pass_session
-def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool, no_web: bool) -> None:
+def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool, no_web: bool) -> None:
     """Run the whole pipeline on this machine, until Ctrl-C.
 
     That is beat, worker processes, listener and page. A process that dies is restarted. If WORKERMON_REDIS_URL is
@@ -35,63 +35,63 @@ def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: 
     """
     from workermon.local.up import CONCURRENCY, Parts, run
 
-    own.serve()
-    file = None if own.settings.config is None else files.read(own.settings.config)
+    cli_session.serve()
+    file = None if cli_session.settings.config is None else files.read(cli_session.settings.config)
     if file is not None:
-        own.check_regions(file)
+        cli_session.check_regions(file)
     run(
-        own.settings,
-        prepare=lambda: _prepare(own, file),
+        cli_session.settings,
+        prepare=lambda: _prepare(cli_session, file),
         wanted=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
 
-def _prepare(own: session.Session, file: config.File | None) -> None:
+def _prepare(cli_session: session.Session, file: config.File | None) -> None:
     """Apply the config file and reconcile. If AWS is out of reach both go on: it may be back in a minute."""
     from workermon import fleet
 
-    own.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
-    region = _region(own)
+    cli_session.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
+    region = _region(cli_session)
     if file is not None:
-        _apply(own, file, region)
-    done = own.get(fleet.Reconciliation).reconcile(region=region, interval=own.settings.interval)
+        _apply(cli_session, file, region)
+    done = cli_session.get(fleet.Reconciliation).reconcile(region=region, interval=cli_session.settings.interval)
     for scope, why in done.failed.items():
         log.warning("up.not_reconciled", scope=scope, reason=str(why))
 
 
-def _apply(own: session.Session, file: config.File, region: str | None) -> None:
+def _apply(cli_session: session.Session, file: config.File, region: str | None) -> None:
     from workermon import config, fleet
 
-    stage = own.get(fleet.Application)
+    stage = cli_session.get(fleet.Application)
     options = fleet.ApplyOptions(
         region=region,
-        interval=own.settings.interval,
-        min_interval=own.settings.min_interval,
+        interval=cli_session.settings.interval,
+        min_interval=cli_session.settings.min_interval,
         missing="skip",
         past_silences="keep",
         count_series=False,
     )
     try:
-        config.check_silences(file, own.now())
+        config.check_silences(file, cli_session.now())
     except errors.InvalidInput as why:
         # A window that is over must not keep the monitor from starting.
         log.warning("up.silence_over", reason=str(why))
     try:
         done = stage.apply(file, options)
-        failed = own.collect(done.added).failed
+        failed = cli_session.collect(done.added).failed
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
         done, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
-    recording.record(own, "up", f"apply {file.source}", "ok")
+    recording.record(cli_session, "up", f"apply {file.source}", "ok")
     for worker_id in done.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, last_error in failed.items():
         log.warning("up.not_collected", worker_id=worker_id, reason=str(last_error))
 
 
-def _region(own: session.Session) -> str | None:
+def _region(cli_session: session.Session) -> str | None:
     try:
-        return own.default_region
+        return cli_session.default_region
     except errors.AwsError as why:
         log.warning("up.no_region", reason=str(why))
         return None
@@ -123,18 +123,18 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
     sessions: list[session.Session] = []
 
     def prepare() -> None:
-        own = session.Session()  # not before now: the environment has become the demo's
-        sessions.append(own)
-        own.container.get(ports.Schema).prepare()
-        assert own.settings.config is not None
-        file = files.read(own.settings.config)
+        cli_session = session.Session()  # not before now: the environment has become the demo's
+        sessions.append(cli_session)
+        cli_session.container.get(ports.Schema).prepare()
+        assert cli_session.settings.config is not None
+        file = files.read(cli_session.settings.config)
         options = fleet.ApplyOptions(
-            region=own.default_region,
-            interval=own.settings.interval,
-            min_interval=own.settings.min_interval,
+            region=cli_session.default_region,
+            interval=cli_session.settings.interval,
+            min_interval=cli_session.settings.min_interval,
             count_series=False,
         )
-        own.get(fleet.Application).apply(file, options)
+        cli_session.get(fleet.Application).apply(file, options)
 
     def follow() -> Iterator[models.Event | models.Notification | None]:
         return sessions[0].get(views.Watch).watch()
@@ -164,5 +164,5 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
             web_port=port,
         )
     finally:
-        for own in sessions:
-            own.close()
+        for cli_session in sessions:
+            cli_session.close()

@@ -39,8 +39,8 @@ class Collected(NamedTuple):
 class Session:
     """One command line. It reads, imports and connects to nothing before it is needed."""
 
-    def __init__(self, own: settings.Settings | None = None, container: Container | None = None) -> None:
-        self._own, self._given = own, container
+    def __init__(self, app_settings: settings.Settings | None = None, container: Container | None = None) -> None:
+        self._app_settings, self._opened = app_settings, container
 
     @cached_property
     def settings(self) -> settings.Settings:
@@ -48,9 +48,11 @@ class Session:
 
         A command that prints its own errors logs none beside them, unless its user asked for a level.
         """
-        own = self._own or settings.load()
-        logs.configure(own.log_level if "log_level" in own.model_fields_set else "error", own.log_format)
-        return own
+        app_settings = self._app_settings or settings.load()
+        logs.configure(
+            app_settings.log_level if "log_level" in app_settings.model_fields_set else "error", app_settings.log_format
+        )
+        return app_settings
 
     def serve(self) -> None:
         """Log as the settings say: this command runs until it is stopped, and its log is its output."""
@@ -59,13 +61,13 @@ class Session:
     @cached_property
     def container(self) -> Container:
         """Return the container, opened now."""
-        own = self.settings
-        if self._given is not None:
-            return self._given
-        own.state_url  # noqa: B018 - if no server can be found, this says so in one line
+        app_settings = self.settings
+        if self._opened is not None:
+            return self._opened
+        app_settings.state_url  # noqa: B018 - if no server can be found, this says so in one line
         from workermon import runtime
 
-        return typing.cast(Container, runtime.open(own))
+        return typing.cast(Container, runtime.open(app_settings))
 
     def get(self, kind: type[T]) -> T:
         """Return a stage, a view or a port of the container."""
@@ -118,7 +120,7 @@ class Session:
 
     def close(self) -> None:
         """Close what was opened."""
-        if "container" in self.__dict__ and self._given is None:
+        if "container" in self.__dict__ and self._opened is None:
             self.container.close()
 
 

@@ -27,7 +27,7 @@ BY = click.option("--by", type=options.Text(), help="Your name; by default the u
 @options.as_json
 @session.pass_session
 def silence(
-    own: session.Session,
+    cli_session: session.Session,
     alert: str | None,
     name: str | None,
     labels: tuple[str, ...],
@@ -56,11 +56,11 @@ def silence(
         labels=options.pairs(labels, "--label"),
         rule=rule,
         alert=alert,
-        ends=_moment(until) if until is not None else None if lasting is None else own.now() + lasting,
+        ends=_moment(until) if until is not None else None if lasting is None else cli_session.now() + lasting,
         reason=reason,
         by=by or session.user(),
     )
-    added = own.get(evaluate.Silencing).add(request)
+    added = cli_session.get(evaluate.Silencing).add(request)
     row = views.silence_row(added)
     if as_json:
         output.document(row)
@@ -79,7 +79,7 @@ def _moment(text: str) -> float:
 @click.command()
 @options.as_json
 @session.pass_session
-def silences(own: session.Session, as_json: bool) -> None:
+def silences(cli_session: session.Session, as_json: bool) -> None:
     """List active silences, the first to end first, then the windows of the config file that are closed.
 
     \b
@@ -87,7 +87,7 @@ def silences(own: session.Session, as_json: bool) -> None:
     """
     from workermon import views
 
-    found = own.get(views.SilenceView).list()
+    found = cli_session.get(views.SilenceView).list()
     if as_json:
         output.document(found)
     elif found.silences:
@@ -100,7 +100,7 @@ def silences(own: session.Session, as_json: bool) -> None:
 @click.command(cls=recording.Write)
 @click.argument("silence_id", metavar="ID", type=options.Text())
 @session.pass_session
-def unsilence(own: session.Session, silence_id: str) -> None:
+def unsilence(cli_session: session.Session, silence_id: str) -> None:
     """End a silence now.
 
     Alerts that still fire notify within seconds.
@@ -110,7 +110,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     """
     from workermon import evaluate
 
-    own.get(evaluate.Silencing).remove(silence_id)
+    cli_session.get(evaluate.Silencing).remove(silence_id)
     click.echo(f"silence {silence_id} ended")
 
 
@@ -119,7 +119,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
 @BY
 @options.as_json
 @session.pass_session
-def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None:
+def ack(cli_session: session.Session, alert: str, by: str | None, as_json: bool) -> None:
     """Note that somebody is looking after an alert that fires.
 
     ALERT is its dedup_key, the worker and the rule. The note ends with the alert.
@@ -129,7 +129,7 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
     """
     from workermon import evaluate, views
 
-    acknowledged = own.get(evaluate.Acknowledging).acknowledge(alert, by or session.user())
+    acknowledged = cli_session.get(evaluate.Acknowledging).acknowledge(alert, by or session.user())
     row = views.acknowledgement_row(acknowledged.acknowledgement, acknowledged.previous)
     if as_json:
         output.document(row)

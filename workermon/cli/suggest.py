@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="[FILE]", required=False)
 @options.as_json
 @session.pass_session
-def suggest(own: session.Session, file: str | None, as_json: bool) -> None:
+def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> None:
     """Propose changes of a config file as a diff, each with what it would have changed on the ledger.
 
     Without FILE it is the set-up in force, as export prints it. Nothing is applied: pass the diff to patch, or edit the
@@ -31,9 +31,9 @@ def suggest(own: session.Session, file: str | None, as_json: bool) -> None:
     from workermon.config import export
     from workermon.views import rule_suggest
 
-    in_force = own.container.get(ports.Configurations).load()
+    in_force = cli_session.container.get(ports.Configurations).load()
     if file is None:
-        text, source = export.text(in_force, [], own.now()), "set-up.toml"
+        text, source = export.text(in_force, [], cli_session.now()), "set-up.toml"
     else:
         text, source = files.text(file), files.source(file)
     parser = files.parser()
@@ -42,7 +42,7 @@ def suggest(own: session.Session, file: str | None, as_json: bool) -> None:
         return config.to_configuration(parser.parse(changed, source), in_force).rules
 
     made = config.to_configuration(parser.parse(text, source), in_force)
-    found = own.get(views.RuleSuggestion).suggest(made.model_copy(update={"retention": in_force.retention}))
+    found = cli_session.get(views.RuleSuggestion).suggest(made.model_copy(update={"retention": in_force.retention}))
     after, suggestions = rule_suggest.edited(text, found, rules_of)
     diff = rule_suggest.unified_diff(text, after, source)
     if as_json:

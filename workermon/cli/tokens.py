@@ -34,7 +34,7 @@ def token() -> None:
 @click.option("--role", type=click.Choice(models.ROLES), required=True, help="What its owner may do.")
 @options.as_json
 @session.pass_session
-def create(own: session.Session, name: str, role: str, as_json: bool) -> None:
+def create(cli_session: session.Session, name: str, role: str, as_json: bool) -> None:
     """Make a token and print it, this once; only its hash is kept.
 
     A viewer reads. An operator also acknowledges, silences, pauses, resumes and refreshes. An admin also adds, removes
@@ -43,8 +43,8 @@ def create(own: session.Session, name: str, role: str, as_json: bool) -> None:
     \b
     Example: workermon token create grafana --role viewer
     """
-    text, made = models.make_token(name, cast("models.Role", role), own.now())
-    if not own.container.get(ports.Access).add(made):
+    text, made = models.make_token(name, cast("models.Role", role), cli_session.now())
+    if not cli_session.container.get(ports.Access).add(made):
         raise errors.InvalidInput(f"token {name}", "there is one of that name", "revoke it first, or choose another")
     if as_json:
         output.document({"token": text, "name": name, "role": role, "created": models.rfc3339(made.created)})
@@ -56,13 +56,13 @@ def create(own: session.Session, name: str, role: str, as_json: bool) -> None:
 @token.command("list")
 @options.as_json
 @session.pass_session
-def listing(own: session.Session, as_json: bool) -> None:
+def listing(cli_session: session.Session, as_json: bool) -> None:
     """List tokens by name, with their roles.
 
     \b
     Example: workermon token list
     """
-    tokens = own.container.get(ports.Access).tokens()
+    tokens = cli_session.container.get(ports.Access).tokens()
     if as_json:
         rows = [
             {"name": record.name, "role": record.role, "created": models.rfc3339(record.created)} for record in tokens
@@ -78,13 +78,13 @@ def listing(own: session.Session, as_json: bool) -> None:
 @token.command(cls=recording.Write)
 @click.argument("name", type=_Name())
 @session.pass_session
-def revoke(own: session.Session, name: str) -> None:
+def revoke(cli_session: session.Session, name: str) -> None:
     """Revoke a token. The token and every session that began with it end immediately.
 
     \b
     Example: workermon token revoke grafana
     """
-    access = own.container.get(ports.Access)
+    access = cli_session.container.get(ports.Access)
     if not access.remove(name):
         known = [record.name for record in access.tokens()]
         raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, known))

@@ -17,26 +17,26 @@ EVERY = 15
 class Watchdog:
     """Warns whenever the pipeline goes down, once each time."""
 
-    def __init__(self, own: session.Session) -> None:
-        self._own, self._down, self._looked_at = own, False, float("-inf")
+    def __init__(self, cli_session: session.Session) -> None:
+        self._cli_session, self._down, self._looked_at = cli_session, False, float("-inf")
 
     def look(self) -> None:
         """Look again if the last look was long enough ago."""
-        now = self._own.now()
+        now = self._cli_session.now()
         if 0 <= now - self._looked_at < EVERY:
             return
         self._looked_at = now
         was_down, self._down = self._down, False
-        fault = _fault(self._own)
+        fault = _fault(self._cli_session)
         if fault is not None:
             self._down = True
             if not was_down:
                 _warn(fault)
 
 
-def warn_if_down(own: session.Session) -> None:
+def warn_if_down(cli_session: session.Session) -> None:
     """Warn if the pipeline is down."""
-    fault = _fault(own)
+    fault = _fault(cli_session)
     if fault is not None:
         _warn(fault)
 
@@ -45,10 +45,10 @@ def _warn(fault: str) -> None:
     output.warn(f"the pipeline is down, so this may be old: {fault}; see 'workermon status'")
 
 
-def _fault(own: session.Session) -> str | None:
+def _fault(cli_session: session.Session) -> str | None:
     from workermon import health
 
     try:
-        return own.get(health.VitalsCheck).vitals().fault
+        return cli_session.get(health.VitalsCheck).vitals().fault
     except errors.WorkermonError:  # what the command itself reads says it better, or does not need it
         return None

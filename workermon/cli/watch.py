@@ -19,7 +19,7 @@ Message = models.Event | models.Notification
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
 @session.pass_session
-def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
+def watch(cli_session: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
     """Show samples and alerts as they come, until Ctrl-C.
 
     A terminal shows a live table, with the alerts on top. A pipe gets a line for each message; the newest sample of
@@ -30,25 +30,27 @@ def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: 
     """
     from workermon import fleet, views
 
-    ids = frozenset(record.worker.id for record in own.get(fleet.Lookup).resolve(names)) if names else None
-    messages = _until(own, own.get(views.Watch).watch(ids), seconds)
+    ids = frozenset(record.worker.id for record in cli_session.get(fleet.Lookup).resolve(names)) if names else None
+    messages = _until(cli_session, cli_session.get(views.Watch).watch(ids), seconds)
     try:
         if as_json or not sys.stdout.isatty():
             _print(messages, as_json=as_json)
         else:
-            _draw(own, messages)
+            _draw(cli_session, messages)
     except KeyboardInterrupt:
         return
 
 
-def _until(own: session.Session, messages: Iterator[Message | None], seconds: int | None) -> Iterator[Message | None]:
+def _until(
+    cli_session: session.Session, messages: Iterator[Message | None], seconds: int | None
+) -> Iterator[Message | None]:
     """Yield messages for that many seconds; say if the pipeline goes down meanwhile."""
-    watchdog = vitals.Watchdog(own)
-    end = None if seconds is None else own.now() + seconds
+    watchdog = vitals.Watchdog(cli_session)
+    end = None if seconds is None else cli_session.now() + seconds
     for message in messages:
         watchdog.look()
         yield message
-        if end is not None and own.now() >= end:
+        if end is not None and cli_session.now() >= end:
             return
 
 
@@ -62,13 +64,13 @@ def _print(messages: Iterator[Message | None], *, as_json: bool) -> None:
             click.echo(line(message))
 
 
-def _draw(own: session.Session, messages: Iterator[Message | None]) -> None:
+def _draw(cli_session: session.Session, messages: Iterator[Message | None]) -> None:
     from rich.console import Console
 
     from workermon.cli import live_table
 
     coming = (message for message in messages if message is not None)
-    live_table.show(coming, Console(), live_table.Board(own.now, title="workermon watch"))
+    live_table.show(coming, Console(), live_table.Board(cli_session.now, title="workermon watch"))
 
 
 def line(message: Message) -> str:

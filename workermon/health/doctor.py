@@ -169,11 +169,11 @@ class Doctor:
 
     def examine_server(self) -> list[Check]:
         """Look at the settings of Redis and at its clock."""
-        own = self.server.settings()
+        app_settings = self.server.settings()
         before = self.machine()
         theirs = self.server.time()
         ahead = theirs - (before + self.machine()) / 2
-        return [_eviction(own), _persistence(own), _clock("clock", "Redis", ahead, SKEW, 0.05)]
+        return [_eviction(app_settings), _persistence(app_settings), _clock("clock", "Redis", ahead, SKEW, 0.05)]
 
     def examine_aws(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
         """Try each permission in an account and region, on a worker if there is one, and compare AWS' clock."""

@@ -32,7 +32,7 @@ class Parts(NamedTuple):
     web: bool = True
 
 
-def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -> None:
+def run(app_settings: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -> None:
     """Run it all until a signal, and stop it cleanly within 10 s.
 
     ``prepare`` is called once Redis is there and before anything else runs: it applies the config file and
@@ -42,14 +42,14 @@ def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -
     with asked.handled(), contextlib.ExitStack() as stack:
         try:
             with asked.interrupting():
-                server = stack.enter_context(_embedded()) if own.embedded else None
+                server = stack.enter_context(_embedded()) if app_settings.embedded else None
                 named = {"WORKERMON_REDIS_URL": server.url} if server else {}
                 env = {**os.environ, **named}
                 kept = children(env, concurrency=wanted.concurrency, beat=wanted.beat, worker=wanted.worker)
                 if not (kept or wanted.web or server):
                     raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
                 prepare()
-                if wanted.web and _page_can_listen(own):
+                if wanted.web and _page_can_listen(app_settings):
                     kept.append(page(env))
         except KeyboardInterrupt:
             return
@@ -130,12 +130,14 @@ def free_port(host: str, first: int) -> int:
     return next((port for port in range(first, min(first + PORTS, 65536)) if is_free(host, port)), first)
 
 
-def _page_can_listen(own: settings.Settings) -> bool:
+def _page_can_listen(app_settings: settings.Settings) -> bool:
     """Return whether the page's port is free. If it is not, the monitor runs all the same, and one line says so."""
-    if is_free(own.web_host, own.web_port):
+    if is_free(app_settings.web_host, app_settings.web_port):
         return True
     todo = "stop what listens there, or set WORKERMON_WEB_PORT; --no-web runs without the page"
-    log.warning("up.no_page", port=own.web_port, host=own.web_host, reason="the port is taken", todo=todo)
+    log.warning(
+        "up.no_page", port=app_settings.web_port, host=app_settings.web_host, reason="the port is taken", todo=todo
+    )
     return False
 
 

@@ -84,7 +84,7 @@ class Sessions:
     _clients: dict[tuple[str, models.AccountRegion], Any]
     _roles: dict[models.AccountRegion, boto3.Session]
     #: The session with boto3's own credentials, which also assumes the roles.
-    _own: botocore.session.Session | None
+    _base_session: botocore.session.Session | None
 
     def __init__(self, watch: Callable[[Any, models.AccountRegion], None] | None = None) -> None:
         """``watch`` is called with each client when it is made (``limited.Limited``)."""
@@ -126,7 +126,7 @@ class Sessions:
             for key in [key for key in self._clients if key[1] == scope]:
                 del self._clients[key]
             self._roles.pop(scope, None)
-            self._own = None
+            self._base_session = None
 
     def close(self) -> None:
         """Close every connection. A later use opens new ones."""
@@ -140,7 +140,7 @@ class Sessions:
         self._lock = threading.RLock()
         self._clients = {}
         self._roles = {}
-        self._own = None
+        self._base_session = None
 
     def _client(self, service: str, scope: models.AccountRegion) -> Any:
         client = self._clients.get((service, scope))
@@ -161,13 +161,13 @@ class Sessions:
             return client
 
     def _session(self, scope: models.AccountRegion) -> boto3.Session:
-        if self._own is None:
-            self._own = _fresh()
+        if self._base_session is None:
+            self._base_session = _fresh()
         if scope.role_arn is None:
-            return boto3.Session(botocore_session=self._own)
+            return boto3.Session(botocore_session=self._base_session)
         if scope not in self._roles:
             inner = _fresh()
-            inner._credentials = _assumed(self._own, scope)  # type: ignore[attr-defined]
+            inner._credentials = _assumed(self._base_session, scope)  # type: ignore[attr-defined]
             self._roles[scope] = boto3.Session(botocore_session=inner)
         return self._roles[scope]
 

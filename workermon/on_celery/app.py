@@ -113,15 +113,15 @@ def _check_options(context: Any) -> None:
 
 
 def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
-    own = settings.load()
-    file = logfile or own.log_file
+    app_settings = settings.load()
+    file = logfile or app_settings.log_file
     context = base.click.get_current_context(silent=True)
     source = context.get_parameter_source("loglevel") if context is not None else None
-    level: str = own.log_level
+    level: str = app_settings.log_level
     if source is not None and source.name == "COMMANDLINE" and isinstance(loglevel, int):
         level = logging.getLevelName(loglevel).lower()
     try:
-        logs.configure(level, own.log_format, file)
+        logs.configure(level, app_settings.log_format, file)
     except OSError as why:
         print(f"error: log file {file}: {why.strerror}; name one that can be written", file=sys.stderr)  # noqa: T201
         sys.exit(2)

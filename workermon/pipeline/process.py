@@ -61,13 +61,13 @@ def run(container: Container, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run it until its parent ends or closes its standard input."""
-    own = settings.load()
-    logs.configure(own.log_level, own.log_format, own.log_file)
+    app_settings = settings.load()
+    logs.configure(app_settings.log_level, app_settings.log_format, app_settings.log_file)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_watch, args=(os.getppid(), stop), name="parent", daemon=True).start()
-    container = runtime.open(own)
+    container = runtime.open(app_settings)
     try:
         listener.Listener.of(container).run(stop)
     except errors.WorkermonError as why:

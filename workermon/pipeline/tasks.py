@@ -73,10 +73,10 @@ def reconcile(
     cleanup: FromDishka[fleet.Cleanup],
     lost_metrics: FromDishka[LostMetrics],
     dispatcher: FromDishka[ports.Dispatcher],
-    own: FromDishka[settings.Settings],
+    app_settings: FromDishka[settings.Settings],
 ) -> None:
     """Repair what repository, schedule and EC2 disagree about, and look for metrics that a fleet has lost."""
-    done = stage.reconcile(region=runtime.default_region(), interval=own.interval)
+    done = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     lost_metrics.survey()

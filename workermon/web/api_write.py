@@ -104,7 +104,7 @@ def add(
     body: AddRequest,
     caller: gate.Admin,
     once: Idempotent,
-    own: FromDishka[settings.Settings],
+    app_settings: FromDishka[settings.Settings],
     scopes: FromDishka[fleet.ScopeLookup],
     members: FromDishka[fleet.Members],
     collection: FromDishka[collect.Collection],
@@ -114,11 +114,11 @@ def add(
     """Monitor instances, all or none, as ``add``: verified against EC2 first, and collected at once."""
 
     def act() -> Response:
-        interval = own.interval if body.interval is None else body.interval
+        interval = app_settings.interval if body.interval is None else body.interval
         options = fleet.AddOptions(
             scope=scopes.find(body.region, body.account),
             name=body.name,
-            interval=models.allowed_interval(interval, own.min_interval, "interval"),
+            interval=models.allowed_interval(interval, app_settings.min_interval, "interval"),
             labels=body.labels,
         )
         added = tuple(worker.id for worker in members.add(body.ids, options))
@@ -315,11 +315,11 @@ Text = Annotated[str, Depends(_text)]
 Revision = Annotated[int | None, Depends(_revision)]
 
 
-def _options(own: settings.Settings, regions: fleet.Regions, query: FileQuery) -> fleet.ApplyOptions:
+def _options(app_settings: settings.Settings, regions: fleet.Regions, query: FileQuery) -> fleet.ApplyOptions:
     return fleet.ApplyOptions(
         region=regions.default,
-        interval=own.interval,
-        min_interval=own.min_interval,
+        interval=app_settings.interval,
+        min_interval=app_settings.min_interval,
         missing="skip" if query.skip_missing else "refuse",
     )
 
@@ -341,13 +341,13 @@ def plan(
     text: Text,
     query: Annotated[FileQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
-    own: FromDishka[settings.Settings],
+    app_settings: FromDishka[settings.Settings],
     parser: FromDishka[config.Parser],
     regions: FromDishka[fleet.Regions],
     application: FromDishka[fleet.Application],
 ) -> Response:
     """Return what a config file would change and cost, as ``plan --json``; ``ETag`` is the revision in force."""
-    return _report(application.plan(_file(parser, regions, text), _options(own, regions, query)))
+    return _report(application.plan(_file(parser, regions, text), _options(app_settings, regions, query)))
 
 
 @router.post(
@@ -363,7 +363,7 @@ def apply(
     revision: Revision,
     caller: gate.Admin,
     once: Idempotent,
-    own: FromDishka[settings.Settings],
+    app_settings: FromDishka[settings.Settings],
     parser: FromDishka[config.Parser],
     regions: FromDishka[fleet.Regions],
     application: FromDishka[fleet.Application],
@@ -375,7 +375,7 @@ def apply(
     """
 
     def act() -> Response:
-        options = dataclasses.replace(_options(own, regions, query), revision=revision)
+        options = dataclasses.replace(_options(app_settings, regions, query), revision=revision)
         report = application.apply(_file(parser, regions, text), options)
         if report.added:
             collecting.at_once(collection, report.added)

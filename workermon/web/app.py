@@ -60,9 +60,9 @@ HEADERS = {
 def create_app(container: dishka.Container) -> FastAPI:
     """Return the application over a container, whose stages and views its routes take."""
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    own, now = container.get(settings.Settings), container.get(ports.Clock)
+    app_settings, now = container.get(settings.Settings), container.get(ports.Clock)
     tries = attempts.Attempts(now)
-    app.state.gate = gate.Gate(own=own, access=container.get(ports.Access), now=now, attempts=tries)
+    app.state.gate = gate.Gate(app_settings=app_settings, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
     app.state.snapshots = snapshots.Snapshots()
     app.state.status = shared.Shared[health.Status]()
@@ -75,7 +75,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     setup_dishka(container, app)
     app.add_middleware(trail.Trail, audit=container.get(ports.Audit), now=now)
     app.add_middleware(limits.Limits)
-    app.add_middleware(Frame, own=own)  # added last: every request passes it first
+    app.add_middleware(Frame, app_settings=app_settings)  # added last: every request passes it first
     return app
 
 
@@ -85,8 +85,8 @@ class Frame:
     What a route says of caching stays; an answer that says nothing is not kept.
     """
 
-    def __init__(self, app: ASGIApp, own: settings.Settings) -> None:
-        self.app, self.own = app, own
+    def __init__(self, app: ASGIApp, app_settings: settings.Settings) -> None:
+        self.app, self.app_settings = app, app_settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -105,7 +105,7 @@ class Frame:
             await send(message)
 
         try:
-            gate.check_host(self.own, scope)
+            gate.check_host(self.app_settings, scope)
             await self.app(scope, receive, framed)
         except errors.WorkermonError as why:
             await problems.answer(why)(scope, receive, framed)

@@ -54,23 +54,23 @@ class Caller:
 class Gate:
     """Knows callers by token, proxy, session, or by sitting at this machine."""
 
-    own: settings.Settings
+    app_settings: settings.Settings
     access: ports.Access
     now: ports.Clock
     attempts: attempts.Attempts
 
     def identify(self, request: Request) -> Caller:
         """Return who sent a request; raises ``problems.Refused`` if a login is needed, or the given one is wrong."""
-        peer = peers.of(self.own, request.scope)
+        peer = peers.of(self.app_settings, request.scope)
         user = self._user(request) if peer.is_proxy else None
         given = request.headers.getlist("authorization")
         if given and (user is None or given[0].lower().startswith("bearer ")):
             return self._by_token(given, peer)
         if user is not None:
-            return Caller(name=user, role=self.own.web_user_role, origin=peer.address, by="proxy")
+            return Caller(name=user, role=self.app_settings.web_user_role, origin=peer.address, by="proxy")
         if cookie := request.cookies.get(COOKIE):
             return self._by_session(cookie, peer)
-        if not settings.is_loopback(self.own.web_host) or peer.is_proxy:
+        if not settings.is_loopback(self.app_settings.web_host) or peer.is_proxy:
             raise login_needed("this request carries none")
         if peer.is_forwarded:
             raise login_needed("it came through a proxy that WORKERMON_WEB_PROXIES does not name")
@@ -103,7 +103,7 @@ class Gate:
         """Return who sent a request, if it may do this; raises ``problems.Refused``."""
         caller = self.identify(request)
         if request.method not in _SAFE and caller.by != "token":
-            csrf.check_origin(request, peers.of(self.own, request.scope))
+            csrf.check_origin(request, peers.of(self.app_settings, request.scope))
             if caller.by == "session" or csrf.is_browser(request):
                 csrf.check_token(request, self.csrf_token(caller))
         if not caller.may(role):
@@ -119,11 +119,11 @@ class Gate:
 
     def _user(self, request: Request) -> str | None:
         """Return the user whom a believed proxy names."""
-        values = request.headers.getlist(self.own.web_user_header) if self.own.web_user_header else []
+        values = request.headers.getlist(self.app_settings.web_user_header) if self.app_settings.web_user_header else []
         if not values or not values[0].strip():
             return None
         if len(values) > 1 or len(values[0]) > 256 or errors.printable(values[0]) != values[0]:
-            raise problems.Refused(400, f"header {self.own.web_user_header}", "names no user", "send one name")
+            raise problems.Refused(400, f"header {self.app_settings.web_user_header}", "names no user", "send one name")
         return values[0].strip()
 
     def _by_token(self, given: list[str], peer: peers.Peer) -> Caller:
@@ -162,15 +162,15 @@ def login_needed(why: str) -> problems.Refused:
     return refused
 
 
-def check_host(own: settings.Settings, scope: Scope) -> None:
+def check_host(app_settings: settings.Settings, scope: Scope) -> None:
     """Refuse a ``Host`` by which a foreign page would reach a loopback address; raises ``problems.Refused``."""
-    peer = peers.of(own, scope)
+    peer = peers.of(app_settings, scope)
     found = _HOST.fullmatch(peer.hosts[0])
     if found is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
         raise problems.Refused(400, "Host", "is not a host", "send one Host header")
     name = found[1].lower().strip("[]")
-    here = {"localhost", "127.0.0.1", "::1", own.web_host.lower()}
-    if settings.is_loopback(own.web_host) and not peer.is_proxy and name not in here:
+    here = {"localhost", "127.0.0.1", "::1", app_settings.web_host.lower()}
+    if settings.is_loopback(app_settings.web_host) and not peer.is_proxy and name not in here:
         why = "is not a name of this machine's loopback address"
         todo = "use http://localhost, or name your proxy in WORKERMON_WEB_PROXIES"
         raise problems.Refused(403, f"Host {found[1][:64]}", why, todo)

@@ -32,7 +32,7 @@ def log_in(
 ) -> Response:
     """Begin a session, and go on to where the person wanted to be."""
     door = gate.of(request)
-    peer = peers.of(door.own, request.scope)
+    peer = peers.of(door.app_settings, request.scope)
     csrf.check_origin(request, peer)
     try:
         cookie = door.open_session(door.verify(token.strip(), peer))

@@ -27,17 +27,17 @@ class Peer:
     hosts: tuple[str, ...]
 
 
-def of(own: settings.Settings, scope: Scope) -> Peer:
+def of(app_settings: settings.Settings, scope: Scope) -> Peer:
     """Return the sender of a request; a header that says something else is believed from named proxies alone."""
     headers = Headers(scope=scope)
     client = scope.get("client")
     direct = str(client[0]) if client else "unknown"
-    is_proxy = _within(direct, own.web_networks)
+    is_proxy = _within(direct, app_settings.web_networks)
     hosts = [headers.get("host", "")]
     secure = scope.get("scheme") == "https"
     address = direct
     if is_proxy:
-        address = _origin(headers.getlist("x-forwarded-for"), own, direct)
+        address = _origin(headers.getlist("x-forwarded-for"), app_settings, direct)
         hosts += [name for value in headers.getlist("x-forwarded-host") if (name := value.split(",")[-1].strip())]
         secure = secure or headers.get("x-forwarded-proto", "").split(",")[-1].strip().lower() == "https"
     return Peer(
@@ -49,14 +49,14 @@ def of(own: settings.Settings, scope: Scope) -> Peer:
     )
 
 
-def _origin(values: Iterable[str], own: settings.Settings, direct: str) -> str:
+def _origin(values: Iterable[str], app_settings: settings.Settings, direct: str) -> str:
     """Return the last address that no proxy of ours has; what stands before it, a client may have made up."""
     for text in reversed([part.strip() for value in values for part in value.split(",")]):
         try:
             ipaddress.ip_address(text)
         except ValueError:
             break
-        if not _within(text, own.web_networks):
+        if not _within(text, app_settings.web_networks):
             return text
     return direct
 

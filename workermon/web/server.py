@@ -60,16 +60,16 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
 
     Raises ``errors.WorkermonError`` if the port is taken, ``errors.InvalidInput`` if nobody could log in.
     """
-    own = container.get(settings.Settings)
+    app_settings = container.get(settings.Settings)
     _prepare(container.get(ports.Schema))
-    check_reach(own, container.get(ports.Access))
-    sockets = bind(own.web_host, own.web_port)
+    check_reach(app_settings, container.get(ports.Access))
+    sockets = bind(app_settings.web_host, app_settings.web_port)
     os.nice(NICE)  # of this thread, and of those that it starts from now on
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
     served = app.create_app(container)
     served.state.snapshots.warm(container.get(views.FleetOverview).snapshot)
     serving = _Server(config(served), served.state.hub)
-    announce(url(own.web_host, own.web_port))
+    announce(url(app_settings.web_host, app_settings.web_port))
     serving.run(sockets=sockets)
 
 
@@ -101,9 +101,9 @@ def config(application: FastAPI) -> uvicorn.Config:
     )
 
 
-def check_reach(own: settings.Settings, access: ports.Access) -> None:
+def check_reach(app_settings: settings.Settings, access: ports.Access) -> None:
     """Refuse an address that others reach while nobody could log in there."""
-    if settings.is_loopback(own.web_host) or (own.web_user_header and own.web_networks):
+    if settings.is_loopback(app_settings.web_host) or (app_settings.web_user_header and app_settings.web_networks):
         return
     try:
         if access.tokens():
@@ -113,7 +113,7 @@ def check_reach(own: settings.Settings, access: ports.Access) -> None:
         log.warning("web.tokens_unknown", reason=str(why))
         return
     raise errors.InvalidInput(
-        f"address {own.web_host}",
+        f"address {app_settings.web_host}",
         "others could reach the page there, and there is neither a token nor a proxy that logs them in",
         "run 'workermon token create NAME --role viewer' first, or set WORKERMON_WEB_USER_HEADER",
     )
