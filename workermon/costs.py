@@ -271,11 +271,11 @@ def weights(configuration: models.Configuration, period_multipliers: Mapping[str
 
 def by_importance(configuration: models.Configuration) -> list[str]:
     """Return the metrics that are asked for, the least important one first."""
-    own = [name for name in configuration.collect if name not in IMPORTANCE]
+    custom_metrics = [name for name in configuration.collect if name not in IMPORTANCE]
     ranked: list[str] = []
     for name in IMPORTANCE:
         if name is None:
-            ranked += own
+            ranked += custom_metrics
         elif name in configuration.collect:
             ranked.append(name)
     return ranked
@@ -309,14 +309,14 @@ def _shares(hours: Sequence[models.Hour], since: float, until: float) -> Iterabl
 def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Usage, float]:
     """Return what a span had, and for how many seconds of it requests were counted."""
     calls = metrics = 0.0
-    begun = until
+    began = until
     for hour, share in _shares(hours, since, until):
         calls += share * sum(hour.calls.values())
         metrics += share * sum(hour.metrics.values())
-        begun = min(begun, max(hour.begun, hour.start, since))
+        began = min(began, max(hour.begun, hour.start, since))
     days = (until - since) / models.DAY
     used = dollars(metrics, _requests(hours, since, until).values(), days)
-    return Usage(calls, metrics, used), max(until - begun, MIN_LOOK_BACK)
+    return Usage(calls, metrics, used), max(until - began, MIN_LOOK_BACK)
 
 
 def _requests(hours: Sequence[models.Hour], since: float, until: float) -> dict[str, float]:

@@ -21,7 +21,7 @@ def printable(text: str) -> str:
     >>> print(printable("web\\u200b-1"))
     web\\u200b-1
     """
-    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -58,13 +58,15 @@ class Script(Generic[R_co]):
     def __init_subclass__(cls, shared: str = "", **options: Any) -> None:
         """Declare a script; ``shared`` names a file of ``scripts/shared`` whose functions it uses."""
         super().__init_subclass__(**options)
-        taken = inspect.get_annotations(cls, eval_str=True)
-        cls.key_names = tuple(name for name, kind in taken.items() if kind == Key)
-        cls.argument_names = tuple(name for name, kind in taken.items() if kind == Argument)
-        cls.key_list = next((name for name, kind in taken.items() if kind == Keys), None)
-        cls.argument_list = next((name for name, kind in taken.items() if kind == Arguments), None)
+        declared = inspect.get_annotations(cls, eval_str=True)
+        cls.key_names = tuple(name for name, kind in declared.items() if kind == Key)
+        cls.argument_names = tuple(name for name, kind in declared.items() if kind == Argument)
+        cls.key_list = next((name for name, kind in declared.items() if kind == Keys), None)
+        cls.argument_list = next((name for name, kind in declared.items() if kind == Arguments), None)
         lists = [name for name in (cls.key_list, cls.argument_list) if name]
-        assert len(cls.key_names) + len(cls.argument_names) + len(lists) == len(taken), f"{cls.__name__}: unknown kind"
+        assert len(cls.key_names) + len(cls.argument_names) + len(lists) == len(declared), (
+            f"{cls.__name__}: unknown kind"
+        )
         folder = Path(cast("str", sys.modules[cls.__module__].__file__)).parent / "scripts"
         cls.path = folder / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', cls.__name__).lower()}.lua"
         cls.text = cls.path.read_text("utf-8")
@@ -73,15 +75,15 @@ class Script(Generic[R_co]):
         cls.digest = hashlib.sha1(cls.text.encode(), usedforsecurity=False).hexdigest()
         DECLARED.append(cls)
 
-    def __init__(self, **taken: Any) -> None:
-        keys: list[str | bytes] = [taken.pop(name) for name in self.key_names]
+    def __init__(self, **values: Any) -> None:
+        keys: list[str | bytes] = [values.pop(name) for name in self.key_names]
         if self.key_list:
-            keys += taken.pop(self.key_list)
-        arguments: list[Value] = [taken.pop(name) for name in self.argument_names]
+            keys += values.pop(self.key_list)
+        arguments: list[Value] = [values.pop(name) for name in self.argument_names]
         if self.argument_list:
-            arguments += taken.pop(self.argument_list)
-        if taken:
-            raise TypeError(f"{type(self).__name__} takes no {', '.join(taken)}")
+            arguments += values.pop(self.argument_list)
+        if values:
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(values)}")
         #: What Redis gets after the script: the number of keys, the keys, the arguments.
         self.parameters = (len(keys), *keys, *arguments)
 

@@ -83,9 +83,13 @@ class VerdictBuilder:
 
     def inhibitor(self, rule: str) -> models.Alert | None:
         """Return the alert of a rule that may inhibit others: of this subject, or of one that it belongs to."""
-        own = self.alerts.get(rule)
+        inhibited_alert = self.alerts.get(rule)
         # What a member says of a rule over its group is not the group's alert.
-        return own if own is not None and own.membership is None else self._others.get(rule)
+        return (
+            inhibited_alert
+            if inhibited_alert is not None and inhibited_alert.membership is None
+            else self._others.get(rule)
+        )
 
     def next_version(self, rule: str) -> int:
         """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""
@@ -322,8 +326,8 @@ def _episode(
         for transition in transitions
         if transition.before is None and transition.after and transition.at == since
     ]
-    known = [*began, alert.condition_since if alert.since == since else None]
-    return {"since": since, "condition_since": next((at for at in known if at is not None), since)}
+    starts = [*began, alert.condition_since if alert.since == since else None]
+    return {"since": since, "condition_since": next((at for at in starts if at is not None), since)}
 
 
 # --- what people are notified of ---------------------------------------------------------------------------------
@@ -374,16 +378,16 @@ def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> mode
     return _of_flapping(context, transition) if context.begins or context.ends else transition
 
 
-def _of_flapping(context: _AlertContext, made: models.Transition) -> models.Transition:
+def _of_flapping(context: _AlertContext, transition: models.Transition) -> models.Transition:
     """Say what decided if no datapoint did: that the alert flaps, or no longer does."""
     option, stand, cursor = context.judgement.rule.flapping, context.stand, context.judgement.rule_state.cursor
     if stand.flaps:
-        return made.model_copy(update={"at": stand.last, "reason": "it turns too often"})
+        return transition.model_copy(update={"at": stand.last, "reason": "it turns too often"})
     if option is not None and stand.still is not None:
         reason = f"it has held still for {wording.duration(option.within)}"
-        return made.model_copy(update={"at": stand.still, "reason": reason})
+        return transition.model_copy(update={"at": stand.still, "reason": reason})
     reason = "its flapping is no longer damped" if option is None else "it does not flap after all"
-    return made.model_copy(update={"at": made.at if cursor is None else cursor, "reason": reason})
+    return transition.model_copy(update={"at": transition.at if cursor is None else cursor, "reason": reason})
 
 
 def _notification(

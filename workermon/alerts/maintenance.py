@@ -35,8 +35,8 @@ def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
     """
     recurrence = maintenance.recurrence
     if recurrence is None:
-        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
-        return once if once.begins <= now < once.ends else None
+        single = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        return single if single.begins <= now < single.ends else None
     # What stands on whole minutes is the same all through one.
     span = _last(recurrence, math.floor(now / 60) * 60)
     return span if span is not None and now < span.ends else None
@@ -45,8 +45,8 @@ def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
 def following(maintenance: models.Maintenance, now: float) -> models.Span | None:
     """Return the next window that begins after a time and after the one open then; ``None`` if there is none."""
     if maintenance.schedule is None:
-        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
-        return once if once.begins > now else None
+        single = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        return single if single.begins > now else None
     open_now = current(maintenance, now)
     after = now if open_now is None else open_now.ends
     begins = next(models.schedule_times(maintenance.schedule, maintenance.timezone, after), None)

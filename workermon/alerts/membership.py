@@ -46,11 +46,11 @@ def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleSta
         running_since = builder.basis.record.condition.running_since
         begin = max(rule_state.start or 0, math.ceil(running_since or 0), before.since)
         membership = before.model_copy(update={"group": group, "since": begin, "recorded": recorded})
-    kept = alert.model_copy(update={"rule_state": rule_state, "membership": membership})
-    builder.alerts[alert.rule] = kept
+    updated = alert.model_copy(update={"rule_state": rule_state, "membership": membership})
+    builder.alerts[alert.rule] = updated
     new = rule_state is not alert.rule_state or membership is not alert.membership or changed_from is not None
     if membership.group is not None and new:
-        _update_group(builder, kept, report, _end(rule_state, membership) - 1, _changes(kept, membership))
+        _update_group(builder, updated, report, _end(rule_state, membership) - 1, _changes(updated, membership))
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
@@ -92,14 +92,14 @@ def _update_group(
     builder: VerdictBuilder,
     alert: models.Alert,
     report: Told,
-    known: int | None,
+    known_until: int | None,
     changes: tuple[tuple[int, int], ...],
 ) -> None:
     worker, membership = builder.basis.record.worker, alert.membership
     former = membership.former if membership else ()
     member = models.GroupMember(
         name=worker.name,
-        known=known,
+        known=known_until,
         period=alert.rule_state.period or 60,
         added=math.ceil(worker.added_at),
         changes=changes,
@@ -121,8 +121,8 @@ def _changes(alert: models.Alert, membership: models.Membership) -> tuple[tuple[
     later = tuple((change.at, LEVELS[change.severity]) for change in trail if change.at > membership.since)
     if _is_trimmed(alert, membership):
         return later
-    begun = [change.severity for change in trail if change.at <= membership.since]
-    return (*membership.former, (membership.since, LEVELS[begun[-1]] if begun else 0), *later)
+    severities_before = [change.severity for change in trail if change.at <= membership.since]
+    return (*membership.former, (membership.since, LEVELS[severities_before[-1]] if severities_before else 0), *later)
 
 
 def _end(rule_state: models.RuleState, membership: models.Membership) -> int:

@@ -26,8 +26,10 @@ class Compared:
         kind: rules.Kind[Any] = rules.KINDS[rule.kind]
         by = kind.compares_by(rule)
         assert by is not None
-        own = (record for record in records if record.worker.labels.get(by) == value)
-        members = ((record, rules.peer(kind, rule, record.worker, record.condition, configuration)) for record in own)
+        same_label = (record for record in records if record.worker.labels.get(by) == value)
+        members = (
+            (record, rules.peer(kind, rule, record.worker, record.condition, configuration)) for record in same_label
+        )
         return cls(
             rule=rule,
             by=by,

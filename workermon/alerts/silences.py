@@ -17,7 +17,11 @@ def muting(
     ``None`` for an alert of an account, a channel or a group: one that names a worker does not mute it, and one that
     names a label only if that is the label of the group.
     """
-    matching = [one for one in silences if one.begins <= now < one.ends and _covers(one, alert_id, worker)]
+    matching = [
+        candidate
+        for candidate in silences
+        if candidate.begins <= now < candidate.ends and _covers(candidate, alert_id, worker)
+    ]
     return max(matching, key=lambda silence: (silence.ends, silence.id), default=None)
 
 

@@ -42,7 +42,7 @@ def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_
     run(
         cli_session.settings,
         prepare=lambda: _prepare(cli_session, file),
-        wanted=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
+        chosen=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
 

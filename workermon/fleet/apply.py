@@ -101,13 +101,13 @@ class Application:
         if described.missing and options.missing == "refuse":
             raise described.not_found()
         at = self.now()
-        kept = frozenset(worker.id for worker in desired)
+        listed_ids = frozenset(worker.id for worker in desired)
         leaving: list[str] = []
         if file.workers is not None:
             fleet = (record.worker for record in records.values())
-            leaving = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in kept]
-        known = [(worker, records[worker.id].worker) for worker in desired if worker.id in records]
-        updated = [_changed(worker, before, after) for worker, before in known]
+            leaving = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in listed_ids]
+        existing = [(worker, records[worker.id].worker) for worker in desired if worker.id in records]
+        updated = [_changed(worker, before, after) for worker, before in existing]
         return _FleetChanges(
             added=tuple(
                 worker.to_worker(described.instances.get(worker.id), at)
@@ -117,7 +117,7 @@ class Application:
             updated=tuple(worker for worker in updated if worker is not None),
             removed=tuple(leaving),
             skipped=tuple(described.missing),
-            kept=kept,
+            kept=listed_ids,
         )
 
     def _brought(
@@ -137,14 +137,14 @@ class Application:
         comparison = self.discovery.compare(others, after, defaults)
         for why in comparison.failed.values():
             raise why
-        gone = [step.worker_id for step in comparison.steps if step.action == "remove"]
+        removed_ids = [step.worker_id for step in comparison.steps if step.action == "remove"]
         # A terminated worker is left to a reconciliation, which waits until its end was notified.
-        doubtful = [worker_id for worker_id in gone if _may_be_unnotified(others[worker_id], after)]
+        doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(others[worker_id], after)]
         alive = self._alive([others[worker_id].worker for worker_id in doubtful])
         return _FleetChanges(
             added=tuple(worker for worker in comparison.added if worker.id not in listed.kept),
             updated=tuple(comparison.updated),
-            removed=tuple(worker_id for worker_id in gone if worker_id not in doubtful or worker_id in alive),
+            removed=tuple(worker_id for worker_id in removed_ids if worker_id not in doubtful or worker_id in alive),
             taken_over=tuple(step.worker_id for step in comparison.steps if step.action == "take over"),
         )
 
@@ -269,10 +269,10 @@ def _desired(file: config.File, options: ApplyOptions, scopes: Scopes) -> list[D
                 origin="file",
             )
         )
-    wanted = scopes.configuration.discover
-    if file.discover is not None and wanted is not None:
-        _check_interval(file, "discover", wanted.interval or options.interval, options.min_interval)
-        scopes.of_discovery(wanted, options.region)
+    discover = scopes.configuration.discover
+    if file.discover is not None and discover is not None:
+        _check_interval(file, "discover", discover.interval or options.interval, options.min_interval)
+        scopes.of_discovery(discover, options.region)
     return desired
 
 

@@ -99,8 +99,8 @@ class Restoring:
         if not saved.had_external_id or configuration is None or worker.account not in configuration.accounts:
             return saved
         scope = configuration.account_region(worker.region, worker.account, self.secrets)
-        known = {"external_id": scope.external_id, "monitored_by": scope.monitored_by}
-        return saved.model_copy(update={"worker": worker.model_copy(update=known)})
+        from_account = {"external_id": scope.external_id, "monitored_by": scope.monitored_by}
+        return saved.model_copy(update={"worker": worker.model_copy(update=from_account)})
 
 
 def _has_external_id(worker: models.Worker) -> bool:
@@ -117,28 +117,28 @@ def _without_external_id(saved: models.SavedWorker) -> models.SavedWorker:
     return saved.model_copy(update={"worker": worker, "had_external_id": True})
 
 
-def _migrated(given: dict[str, Any], source: str) -> dict[str, Any]:
+def _migrated(document: dict[str, Any], source: str) -> dict[str, Any]:
     """Return a document at this version's schema; refuse one of a newer version."""
-    for name, known in (("format", models.BACKUP_FORMAT), ("schema", models.SCHEMA)):
-        number = given.get(name, 1)
-        if isinstance(number, int) and number > known:
-            why = f"is a backup of {name} {number}, and this version reads {name} {known}"
+    for name, supported in (("format", models.BACKUP_FORMAT), ("schema", models.SCHEMA)):
+        number = document.get(name, 1)
+        if isinstance(number, int) and number > supported:
+            why = f"is a backup of {name} {number}, and this version reads {name} {supported}"
             raise errors.InvalidInput(source, why, "restore it with the version that wrote it, or a newer one")
-    schema = given.get("schema", 1)
+    schema = document.get("schema", 1)
     while isinstance(schema, int) and 1 <= schema < models.SCHEMA:
-        given = {**MIGRATIONS[schema](given), "schema": (schema := schema + 1)}
-    return given
+        document = {**MIGRATIONS[schema](document), "schema": (schema := schema + 1)}
+    return document
 
 
 def _parse(text: str, source: str) -> models.Backup:
     try:
-        given = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise errors.InvalidInput(source, "is not JSON", "name a file that 'workermon backup' wrote") from None
-    if isinstance(given, dict):
-        given = _migrated(given, source)
+    if isinstance(document, dict):
+        document = _migrated(document, source)
     try:
-        return models.Backup.model_validate_json(json.dumps(given))
+        return models.Backup.model_validate_json(json.dumps(document))
     except pydantic.ValidationError as why:
         first = why.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"

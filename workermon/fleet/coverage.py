@@ -127,5 +127,5 @@ def _too_small(covered: RuleCoverage, least: int) -> Iterator[str]:
 def _nobody_has(rule: models.Rule, by: str | None, workers: Iterable[models.Worker]) -> str:
     if by is not None and not any(by in worker.labels for worker in workers):
         return f"; none has a label {by}, by whose values it makes groups"
-    wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
-    return f"; none has {wanted}" if wanted else ""
+    required_labels = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
+    return f"; none has {required_labels}" if required_labels else ""

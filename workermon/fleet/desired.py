@@ -112,14 +112,14 @@ def describe(desired: Iterable[DesiredWorker], ec2: ports.Ec2) -> Described:
 
 def check_names(desired: Iterable[DesiredWorker], workers: ports.Workers) -> None:
     """Raise ``errors.InvalidInput`` if a wanted name is another worker's name or another instance's id."""
-    wanted = {worker.name: worker.id for worker in desired if worker.name is not None}
-    if not wanted:
+    desired_ids = {worker.name: worker.id for worker in desired if worker.name is not None}
+    if not desired_ids:
         return
-    for name, worker_id in wanted.items():
+    for name, worker_id in desired_ids.items():
         if models.INSTANCE_ID.fullmatch(name) and name != worker_id:
             raise errors.InvalidInput(f"name {name}", "is the id of another instance", "choose another")
     for record in workers.every():
-        owner = wanted.get(record.worker.name)
+        owner = desired_ids.get(record.worker.name)
         if owner is not None and owner != record.worker.id:
             raise errors.InvalidInput(
                 f"name {record.worker.name}", f"is the name of {record.worker.id} already", "choose another"

@@ -73,7 +73,7 @@ class Discovery:
         if search.failed and not search.instances:
             raise next(iter(search.failed.values()))
         instances = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
-        known = self.workers.get(list(instances))
+        existing = self.workers.get(list(instances))
         added = tuple(
             DesiredWorker(
                 id=instance.id,
@@ -85,12 +85,12 @@ class Discovery:
                 found=True,
             ).to_worker(instance, self.now())
             for _, (scope, instance) in sorted(instances.items())
-            if instance.id not in known
+            if instance.id not in existing
         )
         if added and not dry_run:
             self.enrolment.enrol(added)
             log.info("workers.discovered", number=len(added), origin="command")
-        return Discovered(added, tuple(sorted(known)), search.failed)
+        return Discovered(added, tuple(sorted(existing)), search.failed)
 
     def search(self, tags: Mapping[str, str], scopes: Sequence[models.AccountRegion]) -> Search:
         """Ask EC2 for the instances with these tags, in each account and region."""
@@ -112,12 +112,12 @@ class Discovery:
     ) -> Comparison:
         """Return what keeps the fleet in step with ``[discover]``: who comes, who goes, and whose set-up changes."""
         ours = {worker_id: record.worker for worker_id, record in fleet.items() if record.worker.origin == "discover"}
-        wanted = configuration.discover
+        discover = configuration.discover
         comparison = Comparison()
-        if wanted is None:
+        if discover is None:
             comparison.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
             return comparison
-        search = self.search(wanted.tags, Scopes(configuration, self.secrets).of_discovery(wanted, defaults.region))
+        search = self.search(discover.tags, Scopes(configuration, self.secrets).of_discovery(discover, defaults.region))
         comparison.failed.update(search.failed)
         comparison.searched.update(scope.key for scope, _ in search.instances)
         for scope, instances in search.instances:
@@ -126,8 +126,8 @@ class Discovery:
                     id=instance.id,
                     scope=scope,
                     name=None,
-                    interval=wanted.interval or defaults.interval,
-                    labels=wanted.labels_of(instance.tags),
+                    interval=discover.interval or defaults.interval,
+                    labels=discover.labels_of(instance.tags),
                     origin="discover",
                 )
                 record = fleet.get(instance.id)
@@ -135,7 +135,7 @@ class Discovery:
                     comparison.added.append(desired.to_worker(instance, self.now()))
                     comparison.steps.append(Step("add", instance.id, "it carries the tags of [discover]"))
                 else:
-                    keep_interval = defaults.keep_interval and wanted.interval is None
+                    keep_interval = defaults.keep_interval and discover.interval is None
                     _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
         seen = {instance.id for _, instances in search.instances for instance in instances}
         unknown_regions = {models.account_and_region(key)[1] for key in search.failed}

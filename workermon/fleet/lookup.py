@@ -35,12 +35,12 @@ class Lookup:
 
     def match(self, names: Sequence[str]) -> Matches:
         """Return the workers of these instance ids or names. Raises ``errors.InvalidInput`` for a shared name."""
-        wanted = list(dict.fromkeys(names))
-        by_id = self.workers.get([name for name in wanted if models.INSTANCE_ID.fullmatch(name)])
-        by_name = self._by_name({name for name in wanted if name not in by_id})
-        found: dict[str, ports.Record] = {}
+        unique_names = list(dict.fromkeys(names))
+        by_id = self.workers.get([name for name in unique_names if models.INSTANCE_ID.fullmatch(name)])
+        by_name = self._by_name({name for name in unique_names if name not in by_id})
+        matched: dict[str, ports.Record] = {}
         unknown = []
-        for name in wanted:
+        for name in unique_names:
             records = [by_id[name]] if name in by_id else by_name.get(name, [])
             if len(records) > 1:
                 ids = ", ".join(record.worker.id for record in records)
@@ -48,10 +48,10 @@ class Lookup:
                     f"worker {name}", f"is the name of {len(records)} workers", f"use an id: {ids}"
                 )
             if records:
-                found.setdefault(records[0].worker.id, records[0])
+                matched.setdefault(records[0].worker.id, records[0])
             else:
                 unknown.append(name)
-        return Matches(list(found.values()), unknown)
+        return Matches(list(matched.values()), unknown)
 
     def unknown_error(self, names: Sequence[str]) -> errors.UnknownWorker:
         """Return the error that says that no worker has these names, and what may be meant."""

@@ -64,8 +64,8 @@ class Enrolment:
         self.schedule.put(scheduled, self.now())
         records = self.workers.get([worker.id for worker in scheduled])
         active = {worker_id for worker_id, record in records.items() if record.worker.monitoring == "active"}
-        if gone := [worker.id for worker in scheduled if worker.id not in active]:
-            self.schedule.delete(gone)
+        if inactive := [worker.id for worker in scheduled if worker.id not in active]:
+            self.schedule.delete(inactive)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,8 @@ class Members:
         ``errors.NotFound`` naming every instance that EC2 does not have.
         """
         _check_ids(instance_ids, options.name)
-        if known := self.workers.get(instance_ids):
-            raise _monitored(known)
+        if existing := self.workers.get(instance_ids):
+            raise _monitored(existing)
         desired = [
             DesiredWorker(
                 id=instance_id,

@@ -148,10 +148,10 @@ class Plan:
     def _unknown_silenced(self) -> Iterator[str]:
         """Warn of a silence for an unknown worker: it may be meant for later, or be misspelt."""
         workers = [record.worker for record in self.fleet] + [*self.added, *self.updated]
-        known = {name for worker in workers for name in (worker.id, worker.name)}
+        worker_names = {name for worker in workers for name in (worker.id, worker.name)}
         for place, silence in enumerate(self.file.silences or ()):
-            if silence.worker is not None and silence.worker not in known:
-                hint = errors.did_you_mean(silence.worker, known)
+            if silence.worker is not None and silence.worker not in worker_names:
+                hint = errors.did_you_mean(silence.worker, worker_names)
                 yield f"silences[{place}].worker: there is no {silence.worker} yet{f'; {hint}' if hint else ''}"
 
     def _not_collected(self, kinds: rules.Kinds) -> Iterator[str]:

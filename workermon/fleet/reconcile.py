@@ -83,12 +83,12 @@ class Reconciliation:
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
         refused = set()
         for key, why in comparison.failed.items():
-            kept = models.search_key(key) if key in collected else key
+            search_key = models.search_key(key) if key in collected else key
             if key in collected & failing:
                 continue
-            refused.add(kept)
+            refused.add(search_key)
             last_error = models.CollectionError(kind=why.kind, message=str(why), at=at)
-            self.accounts.note(kept, at, SEARCH_INTERVAL, last_error)
+            self.accounts.note(search_key, at, SEARCH_INTERVAL, last_error)
         looked_at = {*comparison.searched, *comparison.failed}
         over = {*(looked_at - collected), *map(models.search_key, looked_at)}
         for key in sorted(over & failing - refused):
@@ -118,27 +118,27 @@ class Reconciliation:
     ) -> None:
         """Add to a comparison how the workers of one account and region differ from EC2."""
         at = self.now()
-        known = self.ec2.describe(scope, [record.worker.id for record in records])
+        described = self.ec2.describe(scope, [record.worker.id for record in records])
         absent = {
             record.worker.id: record
             for record in records
-            if record.worker.id not in known and at - record.worker.added_at > YOUNG
+            if record.worker.id not in described and at - record.worker.added_at > YOUNG
         }
         confirmed = self.ec2.statuses(scope, list(absent)) if absent else {}
-        gone = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}
-        alive = [worker_id for worker_id, record in gone.items() if record.condition.status not in models.GONE]
-        if not known and not confirmed and len(alive) > 1:
+        missing = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}
+        alive = [worker_id for worker_id, record in missing.items() if record.condition.status not in models.GONE]
+        if not described and not confirmed and len(alive) > 1:
             # As in a collection: rather these are another account's credentials than that all workers went at once.
             comparison.failed[scope.key] = errors.AwsDenied(
                 f"EC2 in {scope.region}",
                 "it knows none of the workers there, as it would with credentials of another account",
                 "check the credentials, role and region; their collections tell when they count as terminated",
             )
-            gone = {worker_id: record for worker_id, record in gone.items() if worker_id not in alive}
-        comparison.steps.extend(Step("retire", worker_id, "unknown to EC2") for worker_id in gone)
+            missing = {worker_id: record for worker_id, record in missing.items() if worker_id not in alive}
+        comparison.steps.extend(Step("retire", worker_id, "unknown to EC2") for worker_id in missing)
         for record in records:
-            if record.worker.id in known:
-                _compare_instance(record.worker, known[record.worker.id], comparison)
+            if record.worker.id in described:
+                _compare_instance(record.worker, described[record.worker.id], comparison)
 
     def _settled(self, steps: Sequence[Step], configuration: models.Configuration) -> list[Step]:
         """Return each step once, without those that must wait, and without repairs of workers that leave."""

@@ -15,12 +15,12 @@ class Regions:
     default: str | None
     known: Collection[str]
 
-    def choose(self, given: str | None) -> str:
+    def choose(self, name: str | None) -> str:
         """Return the given region, or the default one.
 
         Raises ``errors.InvalidInput`` if there is none, or AWS has none of that name.
         """
-        region = given or self.default
+        region = name or self.default
         if region is None:
             raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
         if region not in self.known:

@@ -19,17 +19,17 @@ class Scopes:
         """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
         return self.configuration.account_region(region, account, self.secrets)
 
-    def of_discovery(self, wanted: models.Discover, region: str | None) -> list[models.AccountRegion]:
+    def of_discovery(self, discover: models.Discover, region: str | None) -> list[models.AccountRegion]:
         """Return where to search; ``region`` is used if the file names none.
 
         Raises ``errors.InvalidInput`` if there is no region at all.
         """
-        regions = wanted.regions or ((region,) if region else ())
+        regions = discover.regions or ((region,) if region else ())
         if not regions:
             raise errors.InvalidInput(
                 "discover.regions", "no region is given or configured", "write it, or set AWS_REGION"
             )
-        return [self.of(name, wanted.account) for name in regions]
+        return [self.of(name, discover.account) for name in regions]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

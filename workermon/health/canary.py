@@ -128,20 +128,20 @@ class Canary:
         """Pass it on from the channel; ``False`` if the message is not a canary."""
         at = self.now()
         try:
-            begun = float(message)
+            sent_at = float(message)
         except ValueError:
             return False
-        if not at - models.DAY < begun < at + models.DAY:
+        if not at - models.DAY < sent_at < at + models.DAY:
             return False
-        self.trace.reach("heard", begun, at)
+        self.trace.reach("heard", sent_at, at)
         self.dispatcher.canary()
         return True
 
     def _publish(self) -> None:
         at, sent = self.now(), self.schedule.canaries()
         # It set out when beat sent it, unless somebody else sent it.
-        begun = sent.at if sent is not None and sent.times and 0 <= at - sent.at <= models.CANARY_EVERY else at
-        self.trace.publish(begun, at, sent.times if sent is not None else 0)
+        sent_at = sent.at if sent is not None and sent.times and 0 <= at - sent.at <= models.CANARY_EVERY else at
+        self.trace.publish(sent_at, at, sent.times if sent is not None else 0)
 
     def _release(self) -> None:
         at, received = self.now(), self.trace.trace().reached.get("heard")
@@ -152,9 +152,9 @@ class Canary:
         self.dispatcher.deliver([models.CANARY])
 
 
-def notification(begun: float) -> models.Notification:
+def notification(sent_at: float) -> models.Notification:
     """Return what a canary puts into the outbox: a notification of nothing, which no channel ever gets."""
-    set_out = models.rfc3339(begun)
+    set_out = models.rfc3339(sent_at)
     return models.Notification(
         id=f"canary-{set_out}",
         version=1,

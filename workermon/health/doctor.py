@@ -100,11 +100,11 @@ class Doctor:
             return
         regions = discover.regions or ((default_region,) if default_region else ())
         scopes = [configuration.account_region(region, discover.account, self.secrets) for region in regions]
-        known = {scope.key for scope in members}
+        scope_keys = {scope.key for scope in members}
         answers = {scope.key: self._search_error(scope, discover.tags) for scope in scopes}
         serving = [scope.region for scope in scopes if answers[scope.key] is None]
         for key, why in answers.items():
-            if key in known:
+            if key in scope_keys:
                 continue
             name = f"ec2:DescribeInstances of [discover] in {key}"
             if why is None:
@@ -133,11 +133,11 @@ class Doctor:
             yield self._was_read(name, label, sent, patience)
 
     def _was_read(self, name: str, label: str, sent: float, patience: float) -> Check:
-        begun = time.monotonic()
+        started = time.monotonic()
         while True:
             if self.pulse.marks().get(f"events:{name}:test", 0.0) >= sent:
-                return Check(name=label, ok=True, reason=f"read after {time.monotonic() - begun:.1f} s")
-            if time.monotonic() - begun >= patience:
+                return Check(name=label, ok=True, reason=f"read after {time.monotonic() - started:.1f} s")
+            if time.monotonic() - started >= patience:
                 reason = f"our own event was sent, and the listener did not read it within {patience:g} s"
                 return Check(name=label, ok=False, reason=reason, todo="see 'workermon status', and its log")
             time.sleep(0.1)
@@ -224,8 +224,8 @@ class Doctor:
         return _clock(name, "AWS", ahead, AWS_SKEW, 1.0)
 
 
-def _eviction(own: Mapping[str, str]) -> Check:
-    policy = own.get("maxmemory_policy")
+def _eviction(server_settings: Mapping[str, str]) -> Check:
+    policy = server_settings.get("maxmemory_policy")
     ok = policy in (None, "noeviction")
     return Check(
         name="redis eviction",
@@ -235,12 +235,15 @@ def _eviction(own: Mapping[str, str]) -> Check:
     )
 
 
-def _persistence(own: Mapping[str, str]) -> Check:
-    if "aof_enabled" not in own:
+def _persistence(server_settings: Mapping[str, str]) -> Check:
+    if "aof_enabled" not in server_settings:
         return Check(name="redis persistence", ok=True, reason="the server does not say")
-    appends = own.get("aof_enabled") == "1"
+    appends = server_settings.get("aof_enabled") == "1"
     # A server that never wrote a snapshot gives its own start as the last one; only the absence is certain.
-    snapshots = int(own.get("rdb_last_save_time", "0") or 0) > 0 and own.get("rdb_last_bgsave_status") == "ok"
+    snapshots = (
+        int(server_settings.get("rdb_last_save_time", "0") or 0) > 0
+        and server_settings.get("rdb_last_bgsave_status") == "ok"
+    )
     return Check(
         name="redis persistence",
         ok=appends or snapshots,
@@ -262,9 +265,9 @@ def _clock(name: str, whose: str, ahead: float, limit: int, same: float) -> Chec
 
 def _tried(permission: str, scope: models.AccountRegion, call: Callable[[], object]) -> Check:
     name = f"{permission} in {scope.key}"
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         call()
     except errors.AwsError as why:
         return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
-    return Check(name=name, ok=True, reason=f"answered in {(time.monotonic() - begun) * 1000:.0f} ms")
+    return Check(name=name, ok=True, reason=f"answered in {(time.monotonic() - started) * 1000:.0f} ms")

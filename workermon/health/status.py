@@ -281,12 +281,12 @@ def _without_parts(keys: Iterable[str]) -> Iterator[str]:
 
 
 def _scopes(
-    keys: Collection[str], known: Mapping[str, models.AccountState], slowed: Mapping[tuple[str, str], float]
+    keys: Collection[str], account_states: Mapping[str, models.AccountState], slowed: Mapping[tuple[str, str], float]
 ) -> tuple[AccountStatus, ...]:
     """Return how collection goes wherever there are workers."""
     scopes = []
     for key in sorted(keys):
-        state = known.get(key)
+        state = account_states.get(key)
         last_error = state.last_error if state else None
         account, region = models.account_and_region(key)
         scopes.append(
@@ -316,7 +316,7 @@ def _priced(record: ports.Record, configuration: models.Configuration) -> costs.
     }
     series = {name: count for name, count in counts.items() if count is not None}
     condition = record.condition
-    apart = {name: float(kept.periods) for name, kept in condition.cadence.items() if kept.reason != "budget"}
+    apart = {name: float(cadence.periods) for name, cadence in condition.cadence.items() if cadence.reason != "budget"}
     return costs.PricedWorker(record.worker, series, condition.learned_periods, apart)
 
 
@@ -324,13 +324,13 @@ def _scope_uses(hours: Sequence[models.Hour], at: float) -> tuple[ScopeUse, ...]
     uses = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
         account, region = models.account_and_region(key)
-        own = [costs.of_account_region(hour, key) for hour in hours]
+        of_account = [costs.of_account_region(hour, key) for hour in hours]
         uses.append(
             ScopeUse(
-                **_use(costs.used_last_day(own, at)).model_dump(),
+                **_use(costs.used_last_day(of_account, at)).model_dump(),
                 account=account,
                 region=region,
-                by_metric=costs.metrics_last_day(own, at),
+                by_metric=costs.metrics_last_day(of_account, at),
             )
         )
     return tuple(uses)

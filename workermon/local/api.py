@@ -160,39 +160,39 @@ class Api:
             if descending:
                 series.reverse()
             fresh = series[skip:] if place == first else series
-            taken = fresh[:left]
-            left -= len(taken)
-            if len(taken) < len(fresh):
-                token = _token(place, len(taken) + (skip if place == first else 0))
-            results.append(_result(query, taken, complete=token is None))
+            batch = fresh[:left]
+            left -= len(batch)
+            if len(batch) < len(fresh):
+                token = _token(place, len(batch) + (skip if place == first else 0))
+            results.append(_result(query, batch, complete=token is None))
         return {"MetricDataResults": results, "Messages": [], **({"NextToken": token} if token else {})}
 
-    def _series(self, wanted: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
+    def _series(self, metric_stat: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
         """Return datapoints aligned to the period asked for, oldest first; none where the dimensions differ."""
-        metric, period = wanted["Metric"], int(wanted["Period"])
+        metric, period = metric_stat["Metric"], int(metric_stat["Period"])
         dimensions = frozenset((dimension["Name"], dimension["Value"]) for dimension in _members(metric, "Dimensions"))
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
         if stream is None or stream.machine.region != region:
             return []
-        if self._simulation.now() - start > next(kept for multiple, kept in _KEPT if period % multiple == 0):
+        if self._simulation.now() - start > next(retention for multiple, retention in _KEPT if period % multiple == 0):
             return []
         since = start // min(period, 60) * min(period, 60)  # CloudWatch rounds the start down
         slots: dict[int, list[float]] = {}
         for at, value in self._simulation.points(stream, since, end):
             slots.setdefault(at // period * period, []).append(value)
-        statistic = _STATISTICS[wanted["Stat"]]
+        statistic = _STATISTICS[metric_stat["Stat"]]
         return [(at, statistic(values)) for at, values in sorted(slots.items()) if at >= since]
 
     def _list_metrics(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         filters = [(dimension["Name"], dimension.get("Value")) for dimension in _members(params, "Dimensions")]
 
         def wanted(stream: Stream) -> bool:
-            known = dict(stream.dimensions)
+            dimensions = dict(stream.dimensions)
             return (
                 stream.machine.region == region
                 and params.get("Namespace") in (None, stream.namespace)
                 and params.get("MetricName") in (None, stream.name)
-                and all(name in known and value in (None, known[name]) for name, value in filters)
+                and all(name in dimensions and value in (None, dimensions[name]) for name, value in filters)
             )
 
         streams = [stream for stream in list(self._simulation.streams.values()) if wanted(stream)]
@@ -257,8 +257,8 @@ def _check(name: str, check: Check) -> dict[str, Any]:
     if name in ("application", "performance"):
         remediation = {} if check.remediation is None else {"remediation": check.remediation}
         return {"status": check.status, **since, **remediation}
-    known = {"ok": "passed", "impaired": "failed"}.get(check.status, check.status)
-    details = None if check.status == "not-applicable" else [{"name": "reachability", "status": known, **since}]
+    spelled = {"ok": "passed", "impaired": "failed"}.get(check.status, check.status)
+    details = None if check.status == "not-applicable" else [{"name": "reachability", "status": spelled, **since}]
     return {"status": check.status, "details": details}
 
 
@@ -305,16 +305,16 @@ def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
     for dimension in filters:
         name, values = dimension["Name"], _members(dimension, "Value")
         if name.startswith("tag:"):
-            known = [machine.tags[name[4:]]] if name[4:] in machine.tags else []
+            tag_values = [machine.tags[name[4:]]] if name[4:] in machine.tags else []
         elif name == "tag-key":
-            known = list(machine.tags)
+            tag_values = list(machine.tags)
         elif name == "instance-state-name":
-            known = [machine.state]
+            tag_values = [machine.state]
         elif name == "instance-id":
-            known = [machine.id]
+            tag_values = [machine.id]
         else:
             raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
-        if not any(fnmatch.fnmatchcase(have, value.replace("[", "[[]")) for have in known for value in values):
+        if not any(fnmatch.fnmatchcase(have, value.replace("[", "[[]")) for have in tag_values for value in values):
             return False
     return True
 
@@ -354,16 +354,16 @@ def _validate(queries: list[dict[str, Any]], start: float, end: float) -> None:
         raise Refused("ValidationError", "The parameter StartTime must be less than the parameter EndTime.")
     seen: set[str] = set()
     for query in queries:
-        name, wanted = query["Id"], query.get("MetricStat")
+        name, metric_stat = query["Id"], query.get("MetricStat")
         if not _QUERY_ID.fullmatch(name) or name in seen:
             raise Refused("ValidationError", f"The value {name} of Id is invalid or not unique.")
         seen.add(name)
-        if wanted is None:
+        if metric_stat is None:
             raise Refused("ValidationError", "Expressions are not simulated; give MetricStat.")
-        if wanted["Stat"] not in _STATISTICS:
-            raise Refused("ValidationError", f"The value {wanted['Stat']} of Stat is not simulated.")
-        if int(wanted["Period"]) < 1:
-            raise Refused("ValidationError", f"The value {wanted['Period']} of Period is invalid.")
+        if metric_stat["Stat"] not in _STATISTICS:
+            raise Refused("ValidationError", f"The value {metric_stat['Stat']} of Stat is not simulated.")
+        if int(metric_stat["Period"]) < 1:
+            raise Refused("ValidationError", f"The value {metric_stat['Period']} of Period is invalid.")
 
 
 def _result(query: dict[str, Any], points: list[tuple[int, float]], *, complete: bool) -> dict[str, Any]:

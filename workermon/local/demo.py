@@ -58,10 +58,10 @@ def run(
     """
     logs.configure("warning")
     began = time.monotonic()
-    asked = supervisor.Signals()
-    with asked.handled(), contextlib.ExitStack() as stack:
+    signals = supervisor.Signals()
+    with signals.handled(), contextlib.ExitStack() as stack:
         try:
-            with asked.interrupting():
+            with signals.interrupting():
                 folder = stack.enter_context(_folder())
                 server = embedded.Server(folder / "redis", persistent=False)
                 stack.callback(server.stop)
@@ -79,25 +79,25 @@ def run(
         except KeyboardInterrupt:
             return
         output = stack.enter_context((folder / "children.log").open("w+b")) if live else None
-        kept = up.children(env)
+        children = up.children(env)
         if web_port is not None:
-            kept.append(up.page(env, web_port))
-        parts = supervisor.Supervisor(kept, server=server, output=output)
+            children.append(up.page(env, web_port))
+        parts = supervisor.Supervisor(children, server=server, output=output)
         if output is not None:
             stack.callback(_show_last_output, parts, output)
-        stack.callback(parts.stop, lambda: asked.twice)
-        shown = stack.enter_context(_display(follow, show, asked))
+        stack.callback(parts.stop, lambda: signals.twice)
+        display = stack.enter_context(_display(follow, show, signals))
 
         def over() -> bool:
-            return asked.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
+            return signals.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
 
         def tick() -> None:
             if aws.calls["GetMetricData"]:
                 fleet.begin()  # not before somebody looks, however slowly this machine starts
 
         parts.run(over, tick)
-    if shown.failed is not None:
-        raise shown.failed
+    if display.failed is not None:
+        raise display.failed
 
 
 def configuration(fleet: simulation.Simulation) -> str:
@@ -127,10 +127,10 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
     What has to be unset is empty, for an empty variable hides the one of a ``.env`` file.
     """
     ours = ("AWS_", "BOTO_", "CELERY_", "WORKERMON_")
-    kept = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
+    inherited = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
     # No proxy for this machine.
     direct = ",".join(filter(None, (outer.get("NO_PROXY") or outer.get("no_proxy"), "127.0.0.1")))
-    return kept | {
+    return inherited | {
         "AWS_ACCESS_KEY_ID": "simulated",
         "AWS_SECRET_ACCESS_KEY": "simulated",
         "AWS_REGION": "us-east-1",
@@ -207,10 +207,10 @@ def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
 class _Shown:
     """The thread that shows; ``failed`` is what ended it before its time."""
 
-    def __init__(self, follow: Follow, show: Show, asked: supervisor.Signals) -> None:
+    def __init__(self, follow: Follow, show: Show, signals: supervisor.Signals) -> None:
         self.failed: Exception | None = None
         self.over = threading.Event()
-        self._follow, self._show, self._asked = follow, show, asked
+        self._follow, self._show, self._asked = follow, show, signals
         self.thread = threading.Thread(target=self._run, name="demo", daemon=True)
 
     def _run(self) -> None:
@@ -227,22 +227,22 @@ class _Shown:
     def _coming(self) -> Iterator[models.Event | models.Notification]:
         while not self.over.is_set():
             try:
-                for shown in self._follow():
+                for message in self._follow():
                     if self.over.is_set():
                         return
-                    if shown is not None:
-                        yield shown
+                    if message is not None:
+                        yield message
             except errors.RedisUnavailable as why:
                 if not self.over.wait(AGAIN):
                     log.warning("demo.channel_lost", reason=str(why))
 
 
 @contextlib.contextmanager
-def _display(follow: Follow, show: Show, asked: supervisor.Signals) -> Iterator[_Shown]:
-    shown = _Shown(follow, show, asked)
-    shown.thread.start()
+def _display(follow: Follow, show: Show, signals: supervisor.Signals) -> Iterator[_Shown]:
+    display = _Shown(follow, show, signals)
+    display.thread.start()
     try:
-        yield shown
+        yield display
     finally:
-        shown.over.set()
-        shown.thread.join(3.0)
+        display.over.set()
+        display.thread.join(3.0)

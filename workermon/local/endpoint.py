@@ -157,17 +157,17 @@ class Endpoint:
         with self._changed:
             self.calls[action] += 1
             where = next((name for name in (action, None) if name in self._failing), "")
-            found = self._failing.get(where)
-            if found is None or found.region not in (None, region):
+            failure = self._failing.get(where)
+            if failure is None or failure.region not in (None, region):
                 return None
-            if found.times is not None:
-                found.times -= 1
-                if found.times <= 0:
+            if failure.times is not None:
+                failure.times -= 1
+                if failure.times <= 0:
                     del self._failing[where]
-            if found.kind == "hang":
-                self._changed.wait_for(lambda: found not in self._failing.values() or self.stopping.is_set())
+            if failure.kind == "hang":
+                self._changed.wait_for(lambda: failure not in self._failing.values() or self.stopping.is_set())
                 return "drop"
-            return found.kind
+            return failure.kind
 
     def count_billed(self, action: str, params: dict[str, Any]) -> None:
         """Count what is billed."""
@@ -349,11 +349,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=25)
     parser.add_argument("--period", type=int, default=60, help="seconds between two datapoints (60)")
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logs.configure()
-    simulation = Simulation(time.time, asked.workers, period=asked.period, seed=asked.seed)
+    simulation = Simulation(time.time, arguments.workers, period=arguments.period, seed=arguments.seed)
     simulation.begin()
-    endpoint = Endpoint(simulation, asked.port)
+    endpoint = Endpoint(simulation, arguments.port)
     endpoint.start()
     sys.stdout.write(f"{endpoint.url}\n")
     sys.stdout.flush()

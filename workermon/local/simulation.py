@@ -219,8 +219,8 @@ class Simulation:
 
         ``others`` are ``attached_ebs``, ``application`` and ``performance``; one that is not given is not answered.
         """
-        given = {} if system is None else {"system": system, "instance": instance, **others}
-        checks = {name: Check(check) if isinstance(check, str) else check for name, check in given.items()}
+        statuses = {} if system is None else {"system": system, "instance": instance, **others}
+        checks = {name: Check(check) if isinstance(check, str) else check for name, check in statuses.items()}
         self.machines[instance_id].checks = checks or None
 
     def forget(self, instance_id: str) -> None:
@@ -242,14 +242,14 @@ class Simulation:
         """
         trace = sorted((int(at), float(value)) for at, value in points)
         if dimensions is not None:
-            wanted = [self._stream(instance_id, namespace, metric_name, tuple(dimensions))]
+            streams = [self._stream(instance_id, namespace, metric_name, tuple(dimensions))]
         else:
-            wanted = [
+            streams = [
                 stream
                 for stream in self.streams.values()
                 if (stream.machine.id, stream.namespace, stream.name) == (instance_id, namespace, metric_name)
             ] or [self._stream(instance_id, namespace, metric_name, (("InstanceId", instance_id),))]
-        for stream in wanted:
+        for stream in streams:
             stream.trace = trace
 
     # --- what AWS would say
@@ -355,18 +355,18 @@ class Simulation:
         return None
 
     def _chance(self, turn: int) -> Incident:
-        found = self._chances.get(turn)
-        if found is None:
+        incident = self._chances.get(turn)
+        if incident is None:
             chance = random.Random(self._seed * 1_000_003 + turn)
             last_error: CollectionError = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
-            found = self._chances[turn] = Incident(
+            incident = self._chances[turn] = Incident(
                 machine=chance.randrange(10_000),
                 last_error=last_error,
                 start=_SCRIPTED + turn * _EVERY,
                 length=chance.randint(6, 9),
                 peak=chance.choice((85.0, 94.0, 97.0)) if last_error != "disk" else 93.0,
             )
-        return found
+        return incident
 
     # --- what is published
 

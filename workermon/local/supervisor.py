@@ -120,13 +120,13 @@ class Supervisor:
         Each child gets SIGTERM, then SIGQUIT, then SIGKILL with its process group; at once if ``hurry`` returns true.
         """
         began = time.monotonic()
-        told: dict[str, signal.Signals] = {}
+        sent_signals: dict[str, signal.Signals] = {}
         while running := [name for name, process in self._processes.items() if process.poll() is None]:
             after = KILL if hurry() else time.monotonic() - began
             order = signal.SIGTERM if after < COLD else signal.SIGQUIT if after < KILL else signal.SIGKILL
             for name in running:
-                if told.get(name) != order:
-                    told[name] = order
+                if sent_signals.get(name) != order:
+                    sent_signals[name] = order
                     _send(self._processes[name], order)
             time.sleep(0.02)
         for process in self._processes.values():
@@ -135,8 +135,8 @@ class Supervisor:
         self._processes.clear()
         if self._server is not None:
             self._server.stop()
-        if told:
-            late = sorted(name for name, order in told.items() if order != signal.SIGTERM)
+        if sent_signals:
+            late = sorted(name for name, order in sent_signals.items() if order != signal.SIGTERM)
             log.info("children.stopped", after=round(time.monotonic() - began, 2), forced=late)
 
     def _keep(self, child: Child) -> _Kept:
@@ -211,10 +211,10 @@ class Signals:
     @contextlib.contextmanager
     def handled(self) -> Iterator[Signals]:
         """Handle SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
-        known = [signal.SIGINT, signal.SIGTERM]
+        handled_signals = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            known.append(signal.SIGHUP)  # ignored: it was started with nohup
-        before = {handled_signal: signal.signal(handled_signal, self._hear) for handled_signal in known}
+            handled_signals.append(signal.SIGHUP)  # ignored: it was started with nohup
+        before = {handled_signal: signal.signal(handled_signal, self._hear) for handled_signal in handled_signals}
         try:
             yield self
         finally:

@@ -32,31 +32,31 @@ class Parts(NamedTuple):
     web: bool = True
 
 
-def run(app_settings: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -> None:
+def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen: Parts) -> None:
     """Run it all until a signal, and stop it cleanly within 10 s.
 
     ``prepare`` is called once Redis is there and before anything else runs: it applies the config file and
     reconciles. Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
     """
-    asked = supervisor.Signals()
-    with asked.handled(), contextlib.ExitStack() as stack:
+    signals = supervisor.Signals()
+    with signals.handled(), contextlib.ExitStack() as stack:
         try:
-            with asked.interrupting():
+            with signals.interrupting():
                 server = stack.enter_context(_embedded()) if app_settings.embedded else None
                 named = {"WORKERMON_REDIS_URL": server.url} if server else {}
                 env = {**os.environ, **named}
-                kept = children(env, concurrency=wanted.concurrency, beat=wanted.beat, worker=wanted.worker)
-                if not (kept or wanted.web or server):
+                processes = children(env, concurrency=chosen.concurrency, beat=chosen.beat, worker=chosen.worker)
+                if not (processes or chosen.web or server):
                     raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
                 prepare()
-                if wanted.web and _page_can_listen(app_settings):
-                    kept.append(page(env))
+                if chosen.web and _page_can_listen(app_settings):
+                    processes.append(page(env))
         except KeyboardInterrupt:
             return
-        parts = supervisor.Supervisor(kept, server=server)
-        stack.callback(parts.stop, lambda: asked.twice)
-        log.info("up.running", children=[child.name for child in kept], embedded=server is not None)
-        parts.run(asked.asked.is_set)
+        parts = supervisor.Supervisor(processes, server=server)
+        stack.callback(parts.stop, lambda: signals.twice)
+        log.info("up.running", children=[child.name for child in processes], embedded=server is not None)
+        parts.run(signals.asked.is_set)
         log.info("up.stopping")
 
 
@@ -94,19 +94,19 @@ def children(
     env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
     mine = os.getpid()  # two of these on one machine are two sets of nodes
 
-    def consuming(name: str, queues: str, threads: int, given: Mapping[str, str]) -> supervisor.Child:
+    def consuming(name: str, queues: str, threads: int, variables: Mapping[str, str]) -> supervisor.Child:
         where = ["--hostname", f"{name}-{mine}@%h", "--queues", queues, "--concurrency", str(threads)]
-        return supervisor.Child(name, [*celery, "worker", *node, *where], given)
+        return supervisor.Child(name, [*celery, "worker", *node, *where], variables)
 
     needed = without_secrets(env)
-    kept: list[supervisor.Child] = []
+    processes: list[supervisor.Child] = []
     if worker:
         # Only this one delivers, so only this one needs the secrets of channels.
-        kept.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
-        kept.append(consuming("collect", "workermon.collect", concurrency, needed))
+        processes.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
+        processes.append(consuming("collect", "workermon.collect", concurrency, needed))
     if beat:
-        kept.append(supervisor.Child("beat", [*celery, "beat"], needed))
-    return kept
+        processes.append(supervisor.Child("beat", [*celery, "beat"], needed))
+    return processes
 
 
 def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:

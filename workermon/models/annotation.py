@@ -49,8 +49,8 @@ def _runbook(text: str) -> str:
         raise ValueError("is not an address with a host such as https://wiki.example.com/cpu-high")
     if "@" in parts.netloc:
         raise ValueError("has a user or password in it, and everybody who is notified could read it")
-    for given in (parts.query, parts.fragment):
-        if any(_CREDENTIALS.fullmatch(name) for name, _ in parse_qsl(given, keep_blank_values=True)):
+    for part in (parts.query, parts.fragment):
+        if any(_CREDENTIALS.fullmatch(name) for name, _ in parse_qsl(part, keep_blank_values=True)):
             raise ValueError("has a credential among its parameters, and everybody who is notified could read it")
     return text
 

@@ -78,14 +78,14 @@ def seconds(text: str | int | float) -> int:
     return int(value)
 
 
-def allowed_interval(given: int, least: int, what: str) -> int:
+def allowed_interval(interval: int, least: int, what: str) -> int:
     """Return an interval in seconds; raises ``errors.InvalidInput`` about ``what`` for one that is not allowed."""
-    if given < least:
-        why = f"{given} s is below the shortest allowed, {least} s"
+    if interval < least:
+        why = f"{interval} s is below the shortest allowed, {least} s"
         raise errors.InvalidInput(what, why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
-    if given > DAY:
-        raise errors.InvalidInput(what, f"{given} s is above the longest allowed, 24 h", "choose a shorter one")
-    return given
+    if interval > DAY:
+        raise errors.InvalidInput(what, f"{interval} s is above the longest allowed, 24 h", "choose a shorter one")
+    return interval
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:

@@ -79,10 +79,10 @@ def _values(*outcomes: Check | None) -> tuple[tuple[str, float], ...]:
 
 
 def _value(outcomes: Iterable[Check | None]) -> float | None:
-    known = {outcome for outcome in outcomes if outcome is not None}
-    if "impaired" in known:
+    outcomes_seen = {outcome for outcome in outcomes if outcome is not None}
+    if "impaired" in outcomes_seen:
         return 1.0
-    return 0.0 if known == {"ok"} else None
+    return 0.0 if outcomes_seen == {"ok"} else None
 
 
 class Impairment(Frozen):

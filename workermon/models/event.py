@@ -35,22 +35,22 @@ def readings(
     A worker that does not run has no CloudWatch metrics: its last values are history, not readings.
     """
     latest = condition.latest if condition.status == "running" else {}
-    shown: dict[str, Reading | None] = {}
+    values: dict[str, Reading | None] = {}
     for name in configuration.collect:
         point = latest.get(name)
         unit = configuration.metrics[name].unit if name in configuration.metrics else ""
         if point is None:
-            shown[name] = None
+            values[name] = None
             continue
         old = at > _old_from(worker, condition, name, point.at)
-        shown[name] = Reading(value=point.value, unit=unit, at=rfc3339(point.at), old=old)
-    shown[STATUS_CHECK_FAILED] = None
+        values[name] = Reading(value=point.value, unit=unit, at=rfc3339(point.at), old=old)
+    values[STATUS_CHECK_FAILED] = None
     failed = condition.checks.failed if condition.checks else None
     if failed is not None and condition.collected_at is not None:
         slot = condition.collected_at // worker.interval * worker.interval
         old = at > _old_from(worker, condition, STATUS_CHECK_FAILED, slot)
-        shown[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot), old=old)
-    return shown
+        values[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot), old=old)
+    return values
 
 
 def _old_from(worker: Worker, condition: Condition, metric: str, at: float) -> float:

@@ -25,7 +25,7 @@ class RegionNames(Collection[str]):
         return (
             isinstance(name, str)
             and any(re.fullmatch(pattern, name) for pattern in self.patterns)
-            and _words(name) <= {word for known in self.names for word in _words(known)}
+            and _words(name) <= {word for region_name in self.names for word in _words(region_name)}
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -53,10 +53,10 @@ class ChannelTest:
         sent from here if no node runs. Raises ``errors.NotFound`` for a channel that the configuration lacks,
         ``errors.DeliveryFailed`` if a node could not send it, else what sending raises.
         """
-        known = self.configurations.load().channels
-        channel = known.get(name)
+        channels = self.configurations.load().channels
+        channel = channels.get(name)
         if channel is None:
-            what, todo = f"channel {errors.printable(name)[:64]}", errors.nearest(name, known)
+            what, todo = f"channel {errors.printable(name)[:64]}", errors.nearest(name, channels)
             raise errors.NotFound(what, "it is not in the configuration", todo)
         messages = _messages(channel, channel_type.of(channel, self.channel_types), self.now())
         if self.nodes.ping(NODE_PATIENCE):

@@ -64,11 +64,11 @@ def of(channel: models.Channel, types: Mapping[str, ChannelType]) -> ChannelType
 
 def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str, ports.Notifier]:
     """Make a notifier of each type. A type of your own that fails is logged and left out."""
-    made: dict[str, ports.Notifier] = {}
+    by_type: dict[str, ports.Notifier] = {}
     for name, kind in types.items():
         try:
-            made[name] = kind.notifier(needs)
+            by_type[name] = kind.notifier(needs)
         except Exception as why:
             # It may be a user's own code, so anything may come out of it.
             log.error("channels.not_made", name=name, reason=repr(why))
-    return made
+    return by_type

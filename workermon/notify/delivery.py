@@ -127,12 +127,12 @@ class _Run:
             if gathers and not self._waiting:
                 time.sleep(min(GATHER_INTERVAL, groups.SETTLE))
             return
-        done, _ = concurrent.futures.wait(
+        finished, _ = concurrent.futures.wait(
             self._sending,
             timeout=GATHER_INTERVAL if gathers else None,
             return_when=concurrent.futures.FIRST_COMPLETED,
         )
-        for future in done:
+        for future in finished:
             self._finished(future)
 
     def _finished(self, future: concurrent.futures.Future[bool]) -> None:

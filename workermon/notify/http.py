@@ -89,8 +89,10 @@ class Client:
         if 400 <= status < 500 and status not in RETRIED:
             attempts = 1 if status in final else policy.PATIENT_ATTEMPTS
             raise errors.DeliveryRefused(what, f"it refuses this ({answer})", "see the receiver's log", attempts)
-        asked = _retry_after(exchange.headers, self.now())
-        raise errors.DeliveryFailed(what, f"it answered {answer}", "it is tried again; see the receiver's log", asked)
+        retry_after = _retry_after(exchange.headers, self.now())
+        raise errors.DeliveryFailed(
+            what, f"it answered {answer}", "it is tried again; see the receiver's log", retry_after
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,12 +162,12 @@ def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:
-        asked = email.utils.parsedate_to_datetime(text).timestamp()
+        retry_at = email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         now = email.utils.parsedate_to_datetime(headers.get("Date", "")).timestamp()
-    return max(0.0, asked - now)
+    return max(0.0, retry_at - now)
 
 
 class _Plain(connection.HTTPConnection):
@@ -197,12 +199,12 @@ class _Exchange:
     def __call__(self, connected: transport.Transport) -> None:
         """Send the request, and keep status and headers."""
         target = self._target
-        made: _Plain | _Secure
+        http_connection: _Plain | _Secure
         if target.scheme == "https":
-            made = _Secure(target.host, target.port, timeout=DEADLINE, cert_reqs="CERT_REQUIRED")
+            http_connection = _Secure(target.host, target.port, timeout=DEADLINE, cert_reqs="CERT_REQUIRED")
         else:
-            made = _Plain(target.host, target.port, timeout=DEADLINE)
-        made.transport = connected
+            http_connection = _Plain(target.host, target.port, timeout=DEADLINE)
+        http_connection.transport = connected
         headers = {
             **target.headers,
             "Content-Type": "application/json",
@@ -210,15 +212,15 @@ class _Exchange:
             "Connection": "close",
             **self._request.headers,
         }
-        with contextlib.closing(made):
+        with contextlib.closing(http_connection):
             body = self._request.body if self._method == "POST" else None
-            made.request(self._method, target.path, body, headers, preload_content=False)
-            reply = made.getresponse()
+            http_connection.request(self._method, target.path, body, headers, preload_content=False)
+            reply = http_connection.getresponse()
             self.status, self.headers = reply.status, reply.headers
             connected.answered = True
             with contextlib.suppress(Exception):
                 # Read a little, so that the receiver sees an orderly end; the status is known already.
-                if made.sock is not None:
-                    made.sock.settimeout(REPLY_TIMEOUT)
+                if http_connection.sock is not None:
+                    http_connection.sock.settimeout(REPLY_TIMEOUT)
                 reply.read1(REPLY_BYTES)
             reply.close()

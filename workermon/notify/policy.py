@@ -69,8 +69,8 @@ class Failure:
     @property
     def wait(self) -> float:
         """Return the seconds until the next attempt."""
-        own = backoff(self.claimed.attempt) if self.backoff is None else self.backoff
-        return own if self.asked_wait is None else max(own, min(self.asked_wait, LONGEST_ASKED))
+        backoff_seconds = backoff(self.claimed.attempt) if self.backoff is None else self.backoff
+        return backoff_seconds if self.asked_wait is None else max(backoff_seconds, min(self.asked_wait, LONGEST_ASKED))
 
 
 def backoff(attempt: int) -> float:
@@ -93,8 +93,8 @@ def rate(channel: models.Channel, kind: ChannelType) -> models.Limit | None:
 
 def group_wait(channel: models.Channel, kind: ChannelType) -> int:
     """Return for how many seconds a channel gathers a group; 0: it groups nothing."""
-    own = channel.group_wait
-    return kind.group_wait if own is None or not kind.group_wait else own
+    channel_wait = channel.group_wait
+    return kind.group_wait if channel_wait is None or not kind.group_wait else channel_wait
 
 
 def repeat(channel: models.Channel, kind: ChannelType) -> int | None:

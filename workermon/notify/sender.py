@@ -172,9 +172,9 @@ class Sender:
         log.error("deliver.given_up", **_fields(failure))
         if not failure.channel_removed:
             self.channel_health.gave_up(failure.claimed, failure.why)
-        done = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.why}")
+        recorded = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.why}")
         failpoints.reach("deliver.given_up")
-        return done
+        return recorded
 
     # --- reminders -----------------------------------------------------------------------------------------------
 

@@ -115,8 +115,8 @@ def where(notification: models.Notification) -> str:
     """Name the subject: the worker with its id and region, or a group, channel, account and region, or workermon."""
     if notification.worker is not None:
         worker = notification.worker
-        shown = worker.id if worker.name == worker.id else f"{safe(worker.name)} ({worker.id})"
-        return f"{shown} in {_place(worker)}"
+        label = worker.id if worker.name == worker.id else f"{safe(worker.name)} ({worker.id})"
+        return f"{label} in {_place(worker)}"
     if notification.group is not None:
         return safe("group {by}={value}".format(**notification.group))
     scope = notification.scope or {}
@@ -154,14 +154,14 @@ def sparkline(values: Sequence[float]) -> str:
     >>> sparkline([1, 5, 9, 5]), sparkline([3, 3]), sparkline([])
     ('▁▅█▅', '▅▅', '')
     """
-    shown = values[-MAX_BARS:]
-    if not shown:
+    last_values = values[-MAX_BARS:]
+    if not last_values:
         return ""
-    least, most = min(shown), max(shown)
+    least, most = min(last_values), max(last_values)
     if most == least:
-        return _BARS[len(_BARS) // 2] * len(shown)
+        return _BARS[len(_BARS) // 2] * len(last_values)
     top = len(_BARS) - 1
-    return "".join(_BARS[round((value - least) / (most - least) * top)] for value in shown)
+    return "".join(_BARS[round((value - least) / (most - least) * top)] for value in last_values)
 
 
 def plain(notification: models.Notification) -> str:

@@ -171,8 +171,8 @@ def _described(why: BaseException, host: str) -> tuple[str, str]:
     """Return what went wrong and what to do, in words that hold nothing of the address but its host."""
     where = errors.printable(host)[:100]
     for link in _chain(why):
-        if known := _known_cause(link, where):
-            return known
+        if described_cause := _known_cause(link, where):
+            return described_cause
     chain = list(_chain(why))
     if any(isinstance(link, http.client.HTTPException | http_errors.ProtocolError | ConnectionError) for link in chain):
         return f"{where} ended the connection without an answer", "it is tried again"

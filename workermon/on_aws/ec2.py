@@ -98,10 +98,10 @@ class AwsEc2:
     def _in_calls(
         self, scope: models.AccountRegion, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> Iterator[T]:
-        asked = list(dict.fromkeys(instance_ids))
-        for start in range(0, len(asked), MAX_IDS):
+        unique_ids = list(dict.fromkeys(instance_ids))
+        for start in range(0, len(unique_ids), MAX_IDS):
             with self._sessions.asking("EC2", scope):
-                yield from self._ask_without_unknown(scope, asked[start : start + MAX_IDS], ask)
+                yield from self._ask_without_unknown(scope, unique_ids[start : start + MAX_IDS], ask)
 
     def _ask_without_unknown(
         self, scope: models.AccountRegion, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]

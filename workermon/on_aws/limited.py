@@ -87,13 +87,13 @@ def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Return how many metrics the queries of a GetMetricData request are billed as, by ``namespace/name``."""
     statistics: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = {}
     for query in queries:
-        asked = query["MetricStat"]
-        metric = asked["Metric"]
+        metric_stat = query["MetricStat"]
+        metric = metric_stat["Metric"]
         name = f"{metric['Namespace']}/{metric['MetricName']}"
         dimensions = tuple(
             sorted((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
         )
-        statistics.setdefault((name, dimensions), set()).add(asked["Stat"])
+        statistics.setdefault((name, dimensions), set()).add(metric_stat["Stat"])
     counted: Counter[str] = Counter()
     for (name, _), asked_for in statistics.items():
         counted[name] += -(-len(asked_for) // BILLED_TOGETHER)

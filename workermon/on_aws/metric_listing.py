@@ -40,12 +40,12 @@ class Listing:
 
     def instances(self, instance_ids: Sequence[str]) -> dict[str, list[Dimensions]]:
         """Return the dimension sets of some instances."""
-        wanted = set(instance_ids)
+        wanted_ids = set(instance_ids)
         # A fleet much larger than what is asked for has more pages than instances: then one by one takes fewer calls.
-        complete = len(wanted) > FEW and self._list({"Name": "InstanceId"}, wanted, len(wanted))
+        complete = len(wanted_ids) > FEW and self._list({"Name": "InstanceId"}, wanted_ids, len(wanted_ids))
         if not complete:
-            for instance_id in sorted(wanted):
-                self._list({"Name": "InstanceId", "Value": instance_id}, wanted, MAX_PAGES)
+            for instance_id in sorted(wanted_ids):
+                self._list({"Name": "InstanceId", "Value": instance_id}, wanted_ids, MAX_PAGES)
         return self._sorted()
 
     def foreign(self) -> list[Dimensions]:
@@ -60,9 +60,9 @@ class Listing:
         self._pages([], take, FOREIGN_PAGES)
         return list(sets)
 
-    def _list(self, dimension: dict[str, str], wanted: set[str] | None, max_pages: int) -> bool:
+    def _list(self, dimension: dict[str, str], wanted_ids: set[str] | None, max_pages: int) -> bool:
         """Take what has this dimension; ``False`` if there are more than that many pages."""
-        return self._pages([dimension], lambda metric: self._take(metric, wanted), max_pages)
+        return self._pages([dimension], lambda metric: self._take(metric, wanted_ids), max_pages)
 
     def _pages(self, dimensions: list[dict[str, str]], take: Callable[[Any], None], max_pages: int) -> bool:
         request: dict[str, Any] = {
@@ -85,12 +85,12 @@ class Listing:
             request["NextToken"] = token
         return False
 
-    def _take(self, metric: Any, wanted: set[str] | None) -> None:
+    def _take(self, metric: Any, wanted_ids: set[str] | None) -> None:
         if metric.get("Namespace") != self._namespace or metric.get("MetricName") != self._metric_name:
             return
         dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
         owner = dict(dimensions).get("InstanceId")
-        if owner is not None and (wanted is None or owner in wanted):
+        if owner is not None and (wanted_ids is None or owner in wanted_ids):
             self._found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
 
     def _sorted(self) -> dict[str, list[Dimensions]]:

@@ -35,8 +35,8 @@ def default_region() -> str | None:
     Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
     """
     try:
-        given = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
-        region: str | None = given or botocore.session.get_session().get_config_variable("region")
+        from_environment = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
+        region: str | None = from_environment or botocore.session.get_session().get_config_variable("region")
         return region
     except botocore.exceptions.BotoCoreError as why:
         raise errors.AwsDenied("AWS configuration", str(why), "check AWS_PROFILE and ~/.aws/config") from why
@@ -44,8 +44,8 @@ def default_region() -> str | None:
 
 def check_region(region: str) -> None:
     """Raise ``errors.InvalidInput``, naming the nearest, for a region that botocore does not know."""
-    known = known_regions()
-    if region in known:
+    names = known_regions()
+    if region in names:
         return
-    todo = errors.did_you_mean(region, known) or "give one such as us-east-1"
+    todo = errors.did_you_mean(region, names) or "give one such as us-east-1"
     raise errors.InvalidInput(f"region {region}", "AWS has no such region", todo)

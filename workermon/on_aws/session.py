@@ -115,10 +115,10 @@ class Sessions:
         try:
             yield
         except error_kinds.FOREIGN as why:
-            known = error_kinds.translate(why, what, scope, time.time())
-            if isinstance(known, errors.AwsDenied):
+            translated = error_kinds.translate(why, what, scope, time.time())
+            if isinstance(translated, errors.AwsDenied):
                 self.forget(scope)
-            raise known from why
+            raise translated from why
 
     def forget(self, scope: models.AccountRegion) -> None:
         """Drop the clients and credentials of an account and region; calls under way keep theirs."""

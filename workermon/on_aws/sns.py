@@ -62,12 +62,12 @@ class AwsPublisher:
             return self._clients[region]
 
     def _translate(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
-        known = error_kinds.translate(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
-        if isinstance(known, errors.AwsDenied):
+        translated = error_kinds.translate(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
+        if isinstance(translated, errors.AwsDenied):
             # Corrected credentials take effect with the next attempt.
             with self._lock:
                 self._clients.pop(scope.region, None)
-        return known
+        return translated
 
 
 def _fitting(text: str) -> str:

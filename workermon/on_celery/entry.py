@@ -65,9 +65,9 @@ class StoredEntry(NamedTuple):
         ``placed`` are the phases of cohorts that have one of their own.
         """
         cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
-        own = placed.get(cohort)
-        if own is not None and 0 <= own < self.interval:
-            return own
+        cohort_phase = placed.get(cohort)
+        if cohort_phase is not None and 0 <= cohort_phase < self.interval:
+            return cohort_phase
         number = cohort.rpartition("#")[2]
         if number.isdecimal():
             return schedule.phase(int(number), self.interval)

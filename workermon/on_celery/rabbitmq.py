@@ -34,8 +34,8 @@ class Channel(pyamqp.Channel):
 
     def basic_consume(self, queue: str = "", callback: Any = None, **options: Any) -> Any:
         """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
-        taken = self._checked(queue, callback) if queue in messages.QUEUES else callback
-        return super().basic_consume(queue=queue, callback=taken, **options)
+        checked_callback = self._checked(queue, callback) if queue in messages.QUEUES else callback
+        return super().basic_consume(queue=queue, callback=checked_callback, **options)
 
     def _checked(self, queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], None]:
         def take(message: Any) -> None:
@@ -106,12 +106,12 @@ class TlsTransport(pyamqp.SSLTransport):
 
 def waiting(connection: Any) -> dict[str, int]:
     """Return how many messages wait in each queue of ours; RabbitMQ does not say here how many nodes hold."""
-    found = {}
+    sizes = {}
     for queue in sorted(messages.QUEUES):
         try:
             # A queue that is not there closes the channel.
             with connection.channel() as channel:
-                found[queue] = int(channel.queue_declare(queue, passive=True).message_count)
+                sizes[queue] = int(channel.queue_declare(queue, passive=True).message_count)
         except pyamqp.amqp.NotFound:
-            found[queue] = 0
-    return found
+            sizes[queue] = 0
+    return sizes

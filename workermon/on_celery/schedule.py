@@ -201,19 +201,19 @@ class RedBeatSchedule:
         )
 
     def _still_there(self, worker_ids: Sequence[str]) -> list[str]:
-        found: list[str] = []
+        scheduled_ids: list[str] = []
         for some in chunks(worker_ids, CHUNK):
             pipe = self._redis.pipeline(transaction=False)
             for worker_id in some:
                 pipe.exists(self._entry(worker_id))
                 pipe.zscore(self._schedule_key, self._entry(worker_id))
             answers = pipe.execute()
-            found += [
+            scheduled_ids += [
                 worker_id
                 for worker_id, there, score in zip(some, answers[::2], answers[1::2], strict=True)
                 if there or score is not None
             ]
-        return found
+        return scheduled_ids
 
     @reaching()
     @wrong_types.mending
@@ -249,24 +249,24 @@ class RedBeatSchedule:
     def _hashes(self) -> set[str]:
         # A dispatch that crossed a removal leaves a hash that is in no schedule.
         pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._entry("")) + "*"
-        found: set[str] = set()
+        hash_names: set[str] = set()
         cursor = "0"
         while True:
             answer = self._redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, NEVER_DECODE=True)
             cursor = answer[0].decode() if isinstance(answer[0], bytes) else str(answer[0])
-            found |= self._ids_of(answer[1])
+            hash_names |= self._ids_of(answer[1])
             if cursor == "0":
-                return found
+                return hash_names
 
     def _ids_of(self, names: Sequence[bytes]) -> set[str]:
         start = self._entry("").encode()
         return {text(name[len(start) :]) for name in names if name.startswith(start)}
 
     def _set_aside(self) -> dict[str, str]:
-        held = self._redis.hgetall(settings.SCHEDULE_QUARANTINE)
+        quarantined_entries = self._redis.hgetall(settings.SCHEDULE_QUARANTINE)
         return {
             name.removeprefix(settings.ENTRY_PREFIX): str(json.loads(value)["reason"])
-            for name, value in sorted(held.items())
+            for name, value in sorted(quarantined_entries.items())
             if name.startswith(settings.ENTRY_PREFIX)
         }
 
@@ -275,13 +275,13 @@ class RedBeatSchedule:
     def last_tick(self) -> float | None:
         """Return when beat last looked for what is due; a stock RedBeat shows it by extending its lock each time."""
         schedulers.ensure_conf(self._app)
-        own = self._app.redbeat_conf
+        redbeat = self._app.redbeat_conf
         at = self._redis.get(settings.SCHEDULE_TICK)
-        left = self._redis.pttl(own.lock_key) if own.lock_key else -2
+        left = self._redis.pttl(redbeat.lock_key) if redbeat.lock_key else -2
         clock = self._redis.time() if left > 0 else (0, 0)
         looked = [] if at is None else [float(at)]
         if left > 0:
-            looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (own.lock_timeout or 0) - left / 1000))
+            looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (redbeat.lock_timeout or 0) - left / 1000))
         return max(looked, default=None)
 
     @reaching()

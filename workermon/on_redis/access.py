@@ -25,16 +25,16 @@ class RedisAccess:
     def token(self, name: str) -> models.Token | None:
         """Return a token."""
         with client.guard(self._client):
-            found: Any = self._client.hget(keys.TOKENS, name)
-        return unreadable.parsed(self._client, f"{keys.TOKENS} {name}", models.Token, found) if found else None
+            document: Any = self._client.hget(keys.TOKENS, name)
+        return unreadable.parsed(self._client, f"{keys.TOKENS} {name}", models.Token, document) if document else None
 
     def tokens(self) -> list[models.Token]:
         """Return all tokens."""
         with client.guard(self._client):
-            found: Any = self._client.hgetall(keys.TOKENS)
+            documents: Any = self._client.hgetall(keys.TOKENS)
         read = [
             unreadable.parsed(self._client, f"{keys.TOKENS} {unreadable.text(name)}", models.Token, raw)
-            for name, raw in found.items()
+            for name, raw in documents.items()
         ]
         return sorted((token for token in read if token is not None), key=lambda token: token.name)
 
@@ -47,9 +47,13 @@ class RedisAccess:
 
     def open_session(self, session: models.WebSession) -> None:
         """Keep a session, and no more of them than there may be."""
-        kept = sorted(self._sessions(), key=lambda record: record.begins)
-        over = [record.digest for record in kept if record.ends <= session.begins]
-        living = [record.digest for record in kept if record.ends > session.begins and record.digest != session.digest]
+        stored_sessions = sorted(self._sessions(), key=lambda record: record.begins)
+        over = [record.digest for record in stored_sessions if record.ends <= session.begins]
+        living = [
+            record.digest
+            for record in stored_sessions
+            if record.ends > session.begins and record.digest != session.digest
+        ]
         self._forget([*over, *living[: max(0, len(living) + 1 - ports.MAX_SESSIONS)]])
         with client.guard(self._client):
             self._client.hset(keys.SESSIONS, session.digest, session.model_dump_json())
@@ -57,8 +61,8 @@ class RedisAccess:
     def session(self, digest: str) -> models.WebSession | None:
         """Return a session."""
         with client.guard(self._client):
-            found: Any = self._client.hget(keys.SESSIONS, digest)
-        return unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, found) if found else None
+            document: Any = self._client.hget(keys.SESSIONS, digest)
+        return unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, document) if document else None
 
     def close_session(self, digest: str) -> None:
         """Forget a session."""
@@ -68,13 +72,13 @@ class RedisAccess:
         """Return the key; of two that are made at once the first one stays."""
         with client.guard(self._client):
             self._client.setnx(keys.CSRF_KEY, secrets.token_hex(32))
-            found: Any = self._client.get(keys.CSRF_KEY)
-        return str(found.decode())
+            key: Any = self._client.get(keys.CSRF_KEY)
+        return str(key.decode())
 
     def _sessions(self) -> list[models.WebSession]:
         with client.guard(self._client):
-            found: Any = self._client.hvals(keys.SESSIONS)
-        read = [unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, raw) for raw in found]
+            documents: Any = self._client.hvals(keys.SESSIONS)
+        read = [unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, raw) for raw in documents]
         return [session for session in read if session is not None]
 
     def _forget(self, digests: list[str]) -> None:

@@ -102,12 +102,12 @@ class RedisAccounts:
                     pipe.hmget(keys.account(name), FIELDS)
                 replies = pipe.execute()
         # What was left between the two readings has no field any more.
-        found = {
+        account_states = {
             name: state(self._client, name, fields)
             for name, fields in zip(names, replies, strict=True)
             if any(field is not None for field in fields)
         }
-        return {name: account_state for name, account_state in found.items() if account_state is not None}
+        return {name: account_state for name, account_state in account_states.items() if account_state is not None}
 
 
 def _time(text: bytes | None) -> float | None:

@@ -109,7 +109,7 @@ class RedisAlerts:
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         """Return the basis of an evaluation of those workers that are known; each is read in one step."""
-        found = {}
+        bases = {}
         for start in range(0, len(worker_ids), workers.CHUNK):
             chunk = worker_ids[start : start + workers.CHUNK]
             loading = LoadWorkers(
@@ -128,8 +128,8 @@ class RedisAlerts:
                     continue
                 basis = self._basis(models.worker_subject(record.worker), record, revision, *alerts)
                 if basis.version != _UNREADABLE:
-                    found[worker_id] = basis
-        return found
+                    bases[worker_id] = basis
+        return bases
 
     def load_standing(self) -> ports.Standing:
         """Return the basis of an evaluation of every account and region, and of the installation, read in one step."""
@@ -143,7 +143,7 @@ class RedisAlerts:
             fields=accounts.FIELDS,
         )
         revision, installation, *rows = client.run(self._client, loading)
-        found = {}
+        bases = {}
         for name, fields, *alerts in rows:
             key = unreadable.text(name)
             state = accounts.state(self._client, key, fields)
@@ -151,8 +151,8 @@ class RedisAlerts:
                 continue
             basis = self._basis(models.account_subject(key), state, revision, *alerts)
             if basis.version != _UNREADABLE:
-                found[key] = basis
-        return ports.Standing(found, self._basis(models.INSTALLATION, None, revision, *installation))
+                bases[key] = basis
+        return ports.Standing(bases, self._basis(models.INSTALLATION, None, revision, *installation))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
         """Return the basis of an evaluation of a channel."""
@@ -164,10 +164,10 @@ class RedisAlerts:
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
         """Return the basis of an evaluation of those groups that anything is known of; each is read in one step."""
-        known = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
-        found: dict[str, ports.Basis[ports.GroupRecord]] = {}
-        for start in range(0, len(known), workers.CHUNK):
-            chunk = known[start : start + workers.CHUNK]
+        groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
+        bases: dict[str, ports.Basis[ports.GroupRecord]] = {}
+        for start in range(0, len(groups), workers.CHUNK):
+            chunk = groups[start : start + workers.CHUNK]
             parts = (keys.group, keys.group_members, keys.alerts, keys.versions)
             loading = LoadGroups(
                 configuration=keys.CONFIGURATION, hashes=[name(subject_id) for subject_id, _ in chunk for name in parts]
@@ -179,25 +179,25 @@ class RedisAlerts:
                 record = self._group(by, value, fields, members)
                 basis = self._basis(models.group_subject(by, value), record, revision, *alerts)
                 if basis.version != _UNREADABLE:
-                    found[subject_id] = basis
-        return found
+                    bases[subject_id] = basis
+        return bases
 
     def _group(
         self, by: str, value: str, fields: Sequence[bytes | None], members: Sequence[bytes]
     ) -> ports.GroupRecord:
         subject = models.group_subject(by, value).id
-        said: dict[str, dict[str, models.GroupMember]] = {}
+        members_by_rule: dict[str, dict[str, models.GroupMember]] = {}
         for field, raw in zip(members[::2], members[1::2], strict=True):
             rule, _, worker_id = field.decode().partition(" ")
             try:
-                said.setdefault(rule, {})[worker_id] = group_packing.unpacked(raw.decode())
+                members_by_rule.setdefault(rule, {})[worker_id] = group_packing.unpacked(raw.decode())
             except ValueError:
                 unreadable.note(self._client, keys.group_members(subject), f"{worker_id} says nothing that is known")
         sequence, changed_from = (
             None if raw is None else unreadable.number(self._client, keys.group(subject), raw) for raw in fields
         )
         return ports.GroupRecord(
-            by, value, said, None if changed_from is None else int(changed_from), int(sequence or 0)
+            by, value, members_by_rule, None if changed_from is None else int(changed_from), int(sequence or 0)
         )
 
     def group_ids(self) -> list[str]:
@@ -322,14 +322,16 @@ class RedisAlerts:
             for subject in owners:
                 pipe.hget(keys.alerts(subject), "alerts")
             states: list[Any] = pipe.execute()
-        found = {
+        open_alerts = {
             f"{subject}/{rule}": alert
             for subject, state in zip(owners, states, strict=True)
             if state
             for rule, alert in self._state(subject, state).items()
         }
         # What was resolved or removed between the two readings is not open.
-        return [found[alert_id] for alert_id in alert_ids if alert_id in found and found[alert_id].open]
+        return [
+            open_alerts[alert_id] for alert_id in alert_ids if alert_id in open_alerts and open_alerts[alert_id].open
+        ]
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first, with the attempts to deliver it."""

@@ -47,10 +47,10 @@ class RedisAudit:
         """Return the entries from that time on."""
         with client.guard(self._client):
             ids: Any = self._client.zrevrangebyscore(keys.AUDIT, "+inf", since, 0, limit)
-            found: Any = self._client.hmget(keys.AUDIT_ENTRIES, ids) if ids else []
+            documents: Any = self._client.hmget(keys.AUDIT_ENTRIES, ids) if ids else []
         read = [
             unreadable.parsed(self._client, keys.AUDIT_ENTRIES, models.AuditEntry, raw)
-            for raw in found
+            for raw in documents
             if raw is not None
         ]
         return [entry for entry in read if entry is not None]

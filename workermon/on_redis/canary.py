@@ -43,13 +43,13 @@ class RedisCanary:
     def trace(self) -> ports.Trace:
         """Return how far they came."""
         with client.guard(self._client):
-            found: Any = self._client.hgetall(keys.CANARY)
-        held = {unreadable.text(name): unreadable.text(value) for name, value in found.items()}
+            stored: Any = self._client.hgetall(keys.CANARY)
+        texts = {unreadable.text(name): unreadable.text(value) for name, value in stored.items()}
         try:
             return ports.Trace(
-                {step: ports.Reached(*map(float, held[step].split())) for step in ports.CANARY_STEPS if step in held},
-                {name.removeprefix(_LOST): int(value) for name, value in held.items() if name.startswith(_LOST)},
-                int(held.get("sent", 0)),
+                {step: ports.Reached(*map(float, texts[step].split())) for step in ports.CANARY_STEPS if step in texts},
+                {name.removeprefix(_LOST): int(value) for name, value in texts.items() if name.startswith(_LOST)},
+                int(texts.get("sent", 0)),
             )
         except (ValueError, TypeError):
             # The next canaries write it anew.

@@ -39,10 +39,10 @@ def connect(url: str) -> redis.Redis:
     Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
     """
     try:
-        found = (
+        created_client = (
             _through_sentinels(url) if url.startswith("sentinel:") else connection.Client.from_url(url, **_options())
         )
-        pool = found.connection_pool
+        pool = created_client.connection_pool
         pool.connection_kwargs["decode_responses"] = False
         pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing
     except (ValueError, TypeError, AttributeError):
@@ -51,7 +51,7 @@ def connect(url: str) -> redis.Redis:
             "it has a part that means nothing",
             "give one such as redis://:password@host:6379/1",
         ) from None
-    return found
+    return created_client
 
 
 class _Patience(Retry):

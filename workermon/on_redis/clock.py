@@ -55,28 +55,30 @@ class RedisClock:
         """Return the time now, in seconds since 1970."""
         with self._lock:
             machine, steady = self._machine(), self._steady()
-            known = self._compared
-            fresh = known is not None and 0 <= steady - known.steady < COMPARED_EVERY
-            if known is None or not fresh or known.has_moved(machine, steady):
-                known = self._compared = self._compare()
+            comparison = self._compared
+            fresh = comparison is not None and 0 <= steady - comparison.steady < COMPARED_EVERY
+            if comparison is None or not fresh or comparison.has_moved(machine, steady):
+                comparison = self._compared = self._compare()
                 machine = self._machine()
-            differs = abs(known.ahead) > models.CLOCK_SKEW
+            differs = abs(comparison.ahead) > models.CLOCK_SKEW
             if differs != self._differs:
                 self._differs = differs
-                log.warning("clock.differs" if differs else "clock.agrees", redis_ahead=round(known.ahead, 1))
-            return machine + known.ahead if differs else machine
+                log.warning("clock.differs" if differs else "clock.agrees", redis_ahead=round(comparison.ahead, 1))
+            return machine + comparison.ahead if differs else machine
 
     def _compare(self) -> _Comparison:
-        before, known = self._machine(), self._compared
+        before, comparison = self._machine(), self._compared
         try:
             theirs = self._server_time()
         except errors.WorkermonError:
             # Whoever needs Redis finds out by itself.
             machine, steady = self._machine(), self._steady()
-            if known is None:
+            if comparison is None:
                 return _Comparison(steady, machine, 0.0)
-            if not known.has_moved(machine, steady):
-                return _Comparison(steady, machine, known.ahead)
-            return _Comparison(steady, machine, known.machine + known.ahead + (steady - known.steady) - machine)
+            if not comparison.has_moved(machine, steady):
+                return _Comparison(steady, machine, comparison.ahead)
+            return _Comparison(
+                steady, machine, comparison.machine + comparison.ahead + (steady - comparison.steady) - machine
+            )
         machine = self._machine()
         return _Comparison(self._steady(), machine, theirs - (before + machine) / 2)

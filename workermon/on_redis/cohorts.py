@@ -52,20 +52,20 @@ class RedisCohorts:
 
     def paces(self) -> dict[str, ports.Pace]:
         """Return what was noted last of each node; what cannot be read is left out."""
-        found = {}
+        paces = {}
         for node, text in self._all(keys.COHORTS_PACES).items():
             numbers = _numbers(text)
             if len(numbers) == 2:
-                found[unreadable.text(node)] = ports.Pace(*numbers)
-        return found
+                paces[unreadable.text(node)] = ports.Pace(*numbers)
+        return paces
 
     def phases(self) -> dict[str, float]:
         """Return the cohorts that have a place of their own."""
-        found = {}
+        phases = {}
         for cohort, text in self._all(settings.SCHEDULE_PHASES).items():
             if numbers := _numbers(text):
-                found[unreadable.text(cohort)] = numbers[0]
-        return found
+                phases[unreadable.text(cohort)] = numbers[0]
+        return phases
 
     def place(self, phases: Mapping[str, float]) -> None:
         """Give cohorts a place."""
@@ -77,9 +77,9 @@ class RedisCohorts:
 
     def forget(self, groups: Collection[str], cohorts: Collection[str], nodes: Collection[str]) -> None:
         """Forget what is gone."""
-        gone = ((keys.COHORTS_LEARNED, groups), (settings.SCHEDULE_PHASES, cohorts), (keys.COHORTS_PACES, nodes))
+        obsolete = ((keys.COHORTS_LEARNED, groups), (settings.SCHEDULE_PHASES, cohorts), (keys.COHORTS_PACES, nodes))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            for name, fields in gone:
+            for name, fields in obsolete:
                 if fields:
                     pipe.hdel(name, *fields)
             pipe.execute()
@@ -91,10 +91,10 @@ class RedisCohorts:
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _numbers(text: bytes) -> list[float]:

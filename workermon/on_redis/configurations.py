@@ -86,20 +86,24 @@ class RedisConfigurations:
 
     def _without_unreadable(self, document: bytes) -> models.Configuration | None:
         try:
-            given = _DOCUMENT.validate_json(document)
+            document_fields = _DOCUMENT.validate_json(document)
             for field, model in _PARTS.items():
-                part = given.get(field)
+                part = document_fields.get(field)
                 if isinstance(part, list):
-                    given[field] = [one for place, one in enumerate(part) if self._is_sound(model, field, place, one)]
+                    document_fields[field] = [
+                        entry for place, entry in enumerate(part) if self._is_sound(model, field, place, entry)
+                    ]
                 elif isinstance(part, dict):
-                    given[field] = {name: one for name, one in part.items() if self._is_sound(model, field, name, one)}
-            return models.Configuration.model_validate(given, extra="ignore")
+                    document_fields[field] = {
+                        name: entry for name, entry in part.items() if self._is_sound(model, field, name, entry)
+                    }
+            return models.Configuration.model_validate(document_fields, extra="ignore")
         except ValueError:
             return None
 
-    def _is_sound(self, model: type[models.Frozen], field: str, place: object, given: object) -> bool:
+    def _is_sound(self, model: type[models.Frozen], field: str, place: object, value: object) -> bool:
         name = f"{keys.CONFIGURATION} {field}.{place}"
-        return unreadable.parsed(self._client, name, model, json.dumps(given).encode()) is not None
+        return unreadable.parsed(self._client, name, model, json.dumps(value).encode()) is not None
 
     def save(self, configuration: models.Configuration) -> bool:
         """Put it in force, if its revision is one above what is there."""

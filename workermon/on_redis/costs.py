@@ -68,7 +68,7 @@ class RedisCosts:
             for start in starts:
                 pipe.hgetall(keys.costs(start))
             replies = pipe.execute()
-        return [_hour(start, found) for start, found in zip(starts, replies, strict=True) if found]
+        return [_hour(start, fields) for start, fields in zip(starts, replies, strict=True) if fields]
 
     def totals(self) -> models.UsageTotals:
         """Return the counts of all time."""
@@ -108,20 +108,20 @@ class RedisCosts:
         return bool(client.run(self._client, deciding))
 
 
-def _hour(start: int, found: Mapping[bytes, bytes]) -> models.Hour:
+def _hour(start: int, fields: Mapping[bytes, bytes]) -> models.Hour:
     counts: dict[str, dict[tuple[str, str], int]] = {"call": {}, "metric": {}, "full": {}}
-    for field, number in found.items():
+    for field, number in fields.items():
         kind, _, what = unreadable.text(field).partition(" ")
         if kind in counts:
             scope, _, name = what.partition(" ")
             with contextlib.suppress(ValueError):  # a count that is no number says nothing
                 counts[kind][scope, name] = int(number)
-    begun = float(start)
+    began = float(start)
     with contextlib.suppress(ValueError):
-        begun = float(found.get(b"begun", start))
+        began = float(fields.get(b"begun", start))
     return models.Hour(
         start=start,
-        begun=begun,
+        begun=began,
         calls=counts["call"],
         metrics=counts["metric"],
         full=counts["full"],

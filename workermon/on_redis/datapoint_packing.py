@@ -123,12 +123,12 @@ def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: 
 
 def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int, bytes]]]:
     """Sort an hour's fields: by metric and period, the phases with their data."""
-    found: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+    packed_points: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
     for name, data in names.items():
         metric, period, *phase = name.decode().split(":")
         metric = metric.replace("%3A", ":").replace("%25", "%")
-        found.setdefault((metric, int(period)), []).append((int(phase[0]) if phase else 0, data))
-    return found
+        packed_points.setdefault((metric, int(period)), []).append((int(phase[0]) if phase else 0, data))
+    return packed_points
 
 
 def merged(period: int, parts: list[Datapoint]) -> list[Datapoint]:

@@ -11,19 +11,19 @@ def packed(member: GroupMember) -> str:
     >>> packed(GroupMember("web 1", 120, 60, 7, ((60, 0), (90, 2))))
     '120 60  7 0 60:0,90:2 web 1'
     """
-    known = "" if member.known is None else member.known
+    known_until = "" if member.known is None else member.known
     changes = ",".join(f"{at}:{level}" for at, level in member.changes)
     recorded = "" if member.recorded is None else member.recorded
-    return f"{known} {member.period} {recorded} {member.added} {int(member.trimmed)} {changes} {member.name}"
+    return f"{known_until} {member.period} {recorded} {member.added} {int(member.trimmed)} {changes} {member.name}"
 
 
 def unpacked(text: str) -> GroupMember:
     """Return the member of a text; raises ``ValueError`` for any other text."""
-    known, period, recorded, added, trimmed, changes, name = text.split(" ", 6)
+    known_until, period, recorded, added, trimmed, changes, name = text.split(" ", 6)
     pairs = (change.split(":") for change in changes.split(",")) if changes else ()
     return GroupMember(
         name=name,
-        known=int(known) if known else None,
+        known=int(known_until) if known_until else None,
         period=int(period),
         added=int(added),
         changes=tuple([(int(at), int(level)) for at, level in pairs]),

@@ -60,10 +60,10 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
         last, size = f"({int(numbers[-1])}", _MANY
 
 
-def _number(connection: redis.Redis, found: bytes) -> int | None:
+def _number(connection: redis.Redis, raw: bytes) -> int | None:
     """Return the number of a member of the timeline; ``None``, and that is noted, if it has none."""
-    if found[:15].isdigit():
-        return int(found[:15])
+    if raw[:15].isdigit():
+        return int(raw[:15])
     unreadable.note(connection, keys.TIMELINE, "a member has no number")
     return None
 
@@ -74,22 +74,22 @@ def _read(connection: redis.Redis, numbers: Sequence[int]) -> Iterator[ports.Rec
         return
     with client.guard(connection):
         texts: Any = connection.hmget(keys.HISTORY_ENTRIES, [str(number) for number in numbers])
-    found: list[tuple[int, models.HistoryEntry]] = []
+    numbered: list[tuple[int, models.HistoryEntry]] = []
     for number, raw in zip(numbers, texts, strict=True):
         if raw is None:
             continue
         name = f"{keys.HISTORY_ENTRIES} {number}"
         entry = unreadable.parsed(connection, name, models.HistoryEntry, raw.partition(b" ")[2])
         if entry is not None:
-            found.append((number, entry))
-    joined = _joined(connection, [entry for _, entry in found])
-    for (number, _), entry in zip(found, joined, strict=True):
+            numbered.append((number, entry))
+    joined = _joined(connection, [entry for _, entry in numbered])
+    for (number, _), entry in zip(numbered, joined, strict=True):
         yield ports.Recorded(number, entry)
 
 
-def _joined(connection: redis.Redis, found: Sequence[models.HistoryEntry]) -> list[models.HistoryEntry]:
+def _joined(connection: redis.Redis, entries: Sequence[models.HistoryEntry]) -> list[models.HistoryEntry]:
     """Return entries with the attempts to deliver their notifications."""
-    alert_ids = list(dict.fromkeys(f"{one.subject}/{one.rule}" for one in found if one.notification))
+    alert_ids = list(dict.fromkeys(f"{entry.subject}/{entry.rule}" for entry in entries if entry.notification))
     with client.guard(connection), connection.pipeline(transaction=False) as pipe:
         for alert_id in alert_ids:
             pipe.zrange(keys.attempts(alert_id), 0, -1)
@@ -102,10 +102,10 @@ def _joined(connection: redis.Redis, found: Sequence[models.HistoryEntry]) -> li
             if attempt is not None:
                 tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
     return [
-        one.model_copy(update={"attempts": tuple(tried.get((f"{one.subject}/{one.rule}", notification.id), ()))})
-        if (notification := one.notification)
-        else one
-        for one in found
+        entry.model_copy(update={"attempts": tuple(tried.get((f"{entry.subject}/{entry.rule}", notification.id), ()))})
+        if (notification := entry.notification)
+        else entry
+        for entry in entries
     ]
 
 

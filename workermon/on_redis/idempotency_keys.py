@@ -24,12 +24,12 @@ class RedisIdempotencyKeys:
         owner, name = secrets.token_hex(8), keys.idempotency_key(key)
         text = json.dumps([digest, None, owner])
         with client.guard(self._client):
-            found: Any = None
-            while found is None:
+            stored: Any = None
+            while stored is None:
                 if self._client.set(name, text, nx=True, ex=ports.REQUEST_AGE):
                     return None
-                found = self._client.get(name)
-        had, status, body = json.loads(found)
+                stored = self._client.get(name)
+        had, status, body = json.loads(stored)
         if (status, body) == (None, owner):
             return None
         return ports.FirstRequest(had, status, body if status is not None else "")

@@ -21,14 +21,14 @@ class RedisLearnedDelays:
     def load(self, scope: models.AccountRegion) -> dict[str, Any]:
         """Return all of it."""
         with client.guard(self._client):
-            kept = cast("dict[bytes, bytes]", self._client.hgetall(keys.learned_delays(scope)))
-        found: dict[str, Any] = {}
-        for name, text in kept.items():
+            stored = cast("dict[bytes, bytes]", self._client.hgetall(keys.learned_delays(scope)))
+        learned: dict[str, Any] = {}
+        for name, text in stored.items():
             try:
-                found[name.decode()] = json.loads(text)
+                learned[name.decode()] = json.loads(text)
             except ValueError:
                 continue
-        return found
+        return learned
 
     def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
         """Keep these beside the others."""

@@ -117,10 +117,10 @@ class RedisLimiter:
     def take(self, scope: str, api: str) -> None:
         """Return when one request may go out; raise where that would take too long."""
         name = f"{scope}:{api}"
-        begun = time.monotonic()
+        started = time.monotonic()
         with self._lock:
             grant = self._grants.get(name)
-            if grant is not None and grant.tokens > 0 and begun < grant.until:
+            if grant is not None and grant.tokens > 0 and started < grant.until:
                 self._grants[name] = grant._replace(tokens=grant.tokens - 1)
                 return
         limit = self._limit(api)
@@ -156,7 +156,7 @@ class RedisLimiter:
         if granted > 1:
             with self._lock:
                 # Counted from before it was asked for, so never for longer than the bucket holds it back.
-                self._grants[name] = _Grant(granted - 1, begun + LENT)
+                self._grants[name] = _Grant(granted - 1, started + LENT)
         if wait > 0:
             self._wait(wait)
 
@@ -207,7 +207,7 @@ class RedisLimiter:
 
     def _limit(self, api: str) -> models.Limit:
         now = time.monotonic()
-        kept = self._limits.get(api)
-        if kept is None or now - kept[0] > REMEMBERED:
-            kept = self._limits[api] = (now, self._limit_of(api))
-        return kept[1]
+        cached = self._limits.get(api)
+        if cached is None or now - cached[0] > REMEMBERED:
+            cached = self._limits[api] = (now, self._limit_of(api))
+        return cached[1]

@@ -315,7 +315,7 @@ class RedisOutbox:
                     pipe.lindex(keys.QUEUE + queue, 0)
                     pipe.zrange(keys.attempts(keys.of_queue(queue)[0]), 0, -1)
                 replies = pipe.execute()
-        found = []
+        stuck_queues = []
         for queue, head, entries in zip(queues, replies[::2], replies[1::2], strict=True):
             alert_id, channel = keys.of_queue(queue)
             if head is None:
@@ -327,8 +327,8 @@ class RedisOutbox:
                 if first is not None and attempt.channel == channel and attempt.notification_id == first.id
             ]
             if tried and tried[-1].error is not None and tried[0].at <= before:
-                found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
-        return sorted(found, key=lambda one: one.since)[:limit]
+                stuck_queues.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+        return sorted(stuck_queues, key=lambda stuck_queue: stuck_queue.since)[:limit]
 
     def _read_attempts(self, alert_id: str, entries: Sequence[bytes]) -> list[models.Attempt]:
         name = keys.attempts(alert_id)

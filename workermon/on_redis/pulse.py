@@ -52,10 +52,10 @@ class RedisPulse:
     def marks(self) -> dict[str, float]:
         """Return when each part last did its work."""
         with client.guard(self._client):
-            found: Any = self._client.hgetall(keys.PULSE)
+            times: Any = self._client.hgetall(keys.PULSE)
         read = {
             unreadable.text(part): unreadable.number(self._client, f"{keys.PULSE} {unreadable.text(part)}", at)
-            for part, at in found.items()
+            for part, at in times.items()
             if part not in _BESIDE
         }
         return {part: at for part, at in read.items() if at is not None}
@@ -63,8 +63,8 @@ class RedisPulse:
     def monitoring_since(self) -> float | None:
         """Return since when listener and collection are there without a break."""
         with client.guard(self._client):
-            found: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
-        began, first = (unreadable.number(self._client, keys.PULSE, at) for at in found)
+            times: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
+        began, first = (unreadable.number(self._client, keys.PULSE, at) for at in times)
         if began is None:
             return None
         return first if first is not None and first >= began else began + ports.START_UP
@@ -83,9 +83,9 @@ class RedisPulse:
     def counts(self) -> dict[str, int]:
         """Return all counts."""
         with client.guard(self._client):
-            found: Any = self._client.hgetall(keys.COUNTS)
+            fields: Any = self._client.hgetall(keys.COUNTS)
         read = {
             unreadable.text(what): unreadable.number(self._client, f"{keys.COUNTS} {unreadable.text(what)}", number)
-            for what, number in found.items()
+            for what, number in fields.items()
         }
         return {what: int(number) for what, number in read.items() if number is not None}

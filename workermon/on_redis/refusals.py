@@ -69,8 +69,8 @@ def asks_for_another(error: exceptions.RedisError) -> bool:
     >>> asks_for_another(exceptions.ResponseError("READONLY You can't write against a read only replica."))
     True
     """
-    gone = (redis.ConnectionError, redis.TimeoutError, exceptions.ReadOnlyError, exceptions.MasterDownError)
-    return isinstance(error, gone) or any(word in str(error) for word in _NOT_HERE)
+    disconnected = (redis.ConnectionError, redis.TimeoutError, exceptions.ReadOnlyError, exceptions.MasterDownError)
+    return isinstance(error, disconnected) or any(word in str(error) for word in _NOT_HERE)
 
 
 def is_of_one_record(error: Exception) -> bool:
@@ -110,11 +110,11 @@ def explain(error: exceptions.RedisError) -> tuple[str, str]:
 
 def check_greeting(greeting: Mapping[object, object] | None) -> None:
     """Raise if the server's greeting (its answer to HELLO) is that of one that workermon cannot use."""
-    said = {_text(name): _text(value) for name, value in (greeting or {}).items()}
-    version = said.get("version", "")
-    if said.get("server") == "redis" and settings.too_old(version):
+    server_fields = {_text(name): _text(value) for name, value in (greeting or {}).items()}
+    version = server_fields.get("version", "")
+    if server_fields.get("server") == "redis" and settings.too_old(version):
         raise TooOld(f"Redis {version}")
-    if said.get("mode") == "cluster":
+    if server_fields.get("mode") == "cluster":
         raise ClusterMode
 
 

@@ -55,13 +55,13 @@ class RedisRollUps:
                 pipe.hgetall(keys.ledger(worker_id, hour - models.HOUR))
                 pipe.hgetall(keys.ledger(worker_id, hour))
             replies: list[Any] = pipe.execute()
-        found = []
+        claims = []
         for (worker_id, hour), incarnation, *fields in zip(
             hours, replies[::3], replies[1::3], replies[2::3], strict=True
         ):
             points = self._points(worker_id, hour, fields)
-            found.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, mark, points))
-        return found
+            claims.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, mark, points))
+        return claims
 
     def _hour(self, member: bytes) -> tuple[str, int] | None:
         """Return the worker and the hour of a mark; one that says neither is taken away."""
@@ -76,20 +76,20 @@ class RedisRollUps:
         self, worker_id: str, hour: int, hashes: Sequence[Mapping[bytes, bytes]]
     ) -> dict[str, tuple[models.Datapoint, ...]]:
         """Return the datapoints of an hour by metric, in order; at the same time that of the shorter period counts."""
-        found: dict[str, list[tuple[int, int, float]]] = {}
+        points_by_metric: dict[str, list[tuple[int, int, float]]] = {}
         for start, fields in ((hour - models.HOUR, hashes[0]), (hour, hashes[1])):
             try:
                 for (metric, period), parts in datapoint_packing.fields(fields).items():
                     for phase, data in parts:
                         points = datapoint_packing.datapoints(data, start, period, phase, 0, hour + models.HOUR)
-                        found.setdefault(metric, []).extend(
+                        points_by_metric.setdefault(metric, []).extend(
                             (at, -period, value) for at, value in points if hour <= at < hour + models.HOUR
                         )
             except ValueError:
                 unreadable.note(self._client, keys.ledger(worker_id, start), "a field is not a series")
         return {
             metric: tuple(map(models.datapoint, sorted({at: value for at, _, value in sorted(points)}.items())))
-            for metric, points in found.items()
+            for metric, points in points_by_metric.items()
             if points
         }
 
@@ -109,12 +109,12 @@ class RedisRollUps:
             weeks: list[dict[bytes, bytes]] = pipe.execute()
         lifetime = self._lifetime()
         calls = []
-        for (hour, rollups), held in zip(rolled, weeks, strict=True):
+        for (hour, rollups), stored_week in zip(rolled, weeks, strict=True):
             week = models.week_of(hour.hour)
             left = math.ceil(week + models.WEEK + lifetime - now)
             series: list[lua.Value] = []
             for metric, rollup in rollups.items() if lifetime and left > 0 else ():
-                before = held.get(metric.encode(), b"")
+                before = stored_week.get(metric.encode(), b"")
                 hours = self._unpacked(hour.worker_id, week, before)
                 if hour.hour in hours and hours[hour.hour].number > rollup.number:
                     continue

@@ -76,10 +76,10 @@ class RedisSavedStates:
             with client.guard(self._client):
                 fields: Any = self._client.hmget(name, ["version", "alerts"])
             version, raw = fields
-            found = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else None
-            if found is not None:
+            alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else None
+            if alerts is not None:
                 subject = name.removeprefix(keys.alerts(""))
-                yield models.SavedAlerts(subject=subject, version=int(version or 0), alerts=found)
+                yield models.SavedAlerts(subject=subject, version=int(version or 0), alerts=alerts)
 
     def _histories(self) -> Iterator[models.SavedHistory]:
         for name in self._names(keys.numbers_of("*")):
@@ -260,11 +260,11 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
 
 def _restore_rollups(pipe: Any, state: models.SavedState, at: float) -> None:
     lifetime = state.configuration.rollups if state.configuration is not None else models.ROLLUPS
-    known = {saved_worker.worker.id for saved_worker in state.workers}
+    worker_ids = {saved_worker.worker.id for saved_worker in state.workers}
     first: dict[str, int] = {}
     for saved in state.rollups:
         left = math.ceil(saved.week + models.WEEK + lifetime - at)
-        if saved.worker_id not in known or left <= 0 or not saved.series:
+        if saved.worker_id not in worker_ids or left <= 0 or not saved.series:
             continue
         name = keys.rollups(saved.worker_id, saved.week)
         pipe.hset(name, mapping={metric: base64.b64decode(data) for metric, data in saved.series.items()})

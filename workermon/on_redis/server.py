@@ -20,12 +20,12 @@ class RedisServer:
         """Return its INFO, which hosted servers allow more often than CONFIG; nothing if it is not allowed."""
         try:
             with client.guard(self._client):
-                found: Any = self._client.info()
+                server_info: Any = self._client.info()
         except errors.RedisUnavailable as why:
             if why.todo == refusals.RIGHTS:
                 return {}
             raise
-        return {str(name): str(value) for name, value in found.items() if not isinstance(value, dict)}
+        return {str(name): str(value) for name, value in server_info.items() if not isinstance(value, dict)}
 
     def time(self) -> float:
         """Return its clock."""

@@ -20,10 +20,10 @@ class RedisSilences:
     def every(self) -> list[models.Silence]:
         """Return those that were not taken back, the first to end first."""
         with client.guard(self._client):
-            found: Any = self._client.hgetall(keys.SILENCES)
+            documents: Any = self._client.hgetall(keys.SILENCES)
         read = [
             unreadable.parsed(self._client, f"{keys.SILENCES} {unreadable.text(name)}", models.Silence, raw)
-            for name, raw in found.items()
+            for name, raw in documents.items()
         ]
         sound = [silence for silence in read if silence is not None]
         return sorted(sound, key=lambda silence: (silence.ends, silence.id))
@@ -31,7 +31,7 @@ class RedisSilences:
     def add(self, silence: models.Silence) -> None:
         """Put it in force, and forget those that were over before it begins."""
         schema.begin(self._client)
-        over = [one.id for one in self.every() if one.ends <= silence.begins]
+        over = [stored.id for stored in self.every() if stored.ends <= silence.begins]
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             if over:
                 pipe.hdel(keys.SILENCES, *over)
@@ -40,10 +40,10 @@ class RedisSilences:
 
     def remove(self, silence_ids: Iterable[str]) -> None:
         """Take them back."""
-        wanted = list(silence_ids)
-        if wanted:
+        ids = list(silence_ids)
+        if ids:
             with client.guard(self._client):
-                self._client.hdel(keys.SILENCES, *wanted)
+                self._client.hdel(keys.SILENCES, *ids)
 
     def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
         """Note who has seen an alert."""
@@ -56,10 +56,10 @@ class RedisSilences:
         if not alert_ids:
             return {}
         with client.guard(self._client):
-            found: Any = self._client.mget([keys.acknowledged(alert_id) for alert_id in alert_ids])
+            documents: Any = self._client.mget([keys.acknowledged(alert_id) for alert_id in alert_ids])
         read = {
             alert_id: unreadable.parsed(self._client, keys.acknowledged(alert_id), models.Acknowledgement, raw)
-            for alert_id, raw in zip(alert_ids, found, strict=True)
+            for alert_id, raw in zip(alert_ids, documents, strict=True)
             if raw
         }
         return {alert_id: acknowledgement for alert_id, acknowledgement in read.items() if acknowledgement is not None}

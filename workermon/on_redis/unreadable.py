@@ -51,8 +51,8 @@ class RedisUnreadable:
 
     def load(self) -> dict[str, str]:
         """Return why each record cannot be read, by its key."""
-        found = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, kept=NAMED_FOR))
-        return {text(name): text(reason) for name, reason in sorted(found)}
+        entries = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, kept=NAMED_FOR))
+        return {text(name): text(reason) for name, reason in sorted(entries)}
 
 
 def text(raw: bytes) -> str:
@@ -62,12 +62,12 @@ def text(raw: bytes) -> str:
 
 def note(connection: redis.Redis, name: str, reason: str) -> None:
     """Note that the record of a key cannot be read; never raises, for that is about one record only."""
-    shown, why = errors.printable(name)[:400], errors.printable(reason)[:300]
+    printable_name, why = errors.printable(name)[:400], errors.printable(reason)[:300]
     try:
-        if NoteUnreadable(unreadable=keys.UNREADABLE, name=shown, reason=why).run(connection):
-            log.error("record.unreadable", key=shown, reason=why)
+        if NoteUnreadable(unreadable=keys.UNREADABLE, name=printable_name, reason=why).run(connection):
+            log.error("record.unreadable", key=printable_name, reason=why)
     except RedisError as error:
-        log.error("record.unreadable", key=shown, reason=why, not_noted=type(error).__name__)
+        log.error("record.unreadable", key=printable_name, reason=why, not_noted=type(error).__name__)
 
 
 def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -> Model | None:
@@ -161,4 +161,4 @@ def _list_workers(connection: redis.Redis) -> None:
     for names in _every_key(connection):
         ids = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         if ids:
-            connection.execute_command("ZADD", keys.WORKERS, *(part for one in ids for part in (0, one)))
+            connection.execute_command("ZADD", keys.WORKERS, *(part for worker_id in ids for part in (0, worker_id)))

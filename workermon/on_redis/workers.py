@@ -98,22 +98,26 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
     def number(field: str, raw: bytes | None) -> float | None:
         return unreadable.number(redis_client, f"{name} {field}", raw)
 
-    found = unreadable.parsed(redis_client, f"{name} condition", models.Condition, condition) if condition else None
+    parsed_condition = (
+        unreadable.parsed(redis_client, f"{name} condition", models.Condition, condition) if condition else None
+    )
     error = (
         unreadable.parsed(redis_client, f"{name} last_error", models.CollectionError, last_error)
         if last_error
         else None
     )
-    known = unreadable.parsed_by(redis_client, f"{name} dimensions", _DIMENSIONS, dimensions) if dimensions else {}
+    parsed_dimensions = (
+        unreadable.parsed_by(redis_client, f"{name} dimensions", _DIMENSIONS, dimensions) if dimensions else {}
+    )
     changed = number("changed_from", changed_from or None)
-    found = found or models.Condition()
-    if error is not found.last_error:
-        found = found.model_copy(update={"last_error": error})
+    parsed_condition = parsed_condition or models.Condition()
+    if error is not parsed_condition.last_error:
+        parsed_condition = parsed_condition.model_copy(update={"last_error": error})
     return ports.Record(
         worker=worker,
-        condition=found.with_warnings(_warnings(redis_client, name, warnings)),
-        dimensions=known or {},
-        dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if known is not None else 0.0,
+        condition=parsed_condition.with_warnings(_warnings(redis_client, name, warnings)),
+        dimensions=parsed_dimensions or {},
+        dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if parsed_dimensions is not None else 0.0,
         changed_from=None if changed is None else int(changed),
         sequence=int(number("seq", sequence) or 0),
         requested_at=number("requested_at", requested_at or None),
@@ -125,8 +129,10 @@ def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[m
     if not raw:
         return []
     texts = [line.split(b" ", 2)[-1] for line in raw.split(b"\n") if line]
-    found = (unreadable.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts)
-    return [warning for warning in found if warning is not None]
+    parsed_warnings = (
+        unreadable.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts
+    )
+    return [warning for warning in parsed_warnings if warning is not None]
 
 
 def adding(workers: Sequence[models.Worker]) -> AddWorkers:
@@ -162,10 +168,10 @@ class RedisWorkers:
             if ids.count(worker_id) > 1:
                 raise errors.InvalidInput(f"worker {worker_id}", "it is named twice", "name it once")
         schema.begin(self._client)
-        known = client.run(self._client, adding(workers))
-        if known:
+        existing = client.run(self._client, adding(workers))
+        if existing:
             raise errors.InvalidInput(
-                f"worker {', '.join(one.decode() for one in known)}",
+                f"worker {', '.join(existing_id.decode() for existing_id in existing)}",
                 "it is monitored already",
                 "see 'workermon show', or remove it first",
             )
@@ -194,11 +200,11 @@ class RedisWorkers:
             some = worker_ids[start : start + CHUNK]
             read = ReadWorkers(worker_hashes=[keys.worker(worker_id) for worker_id in some], fields=FIELDS)
             replies += client.run(self._client, read)
-        found = {
+        records = {
             worker_id: record(self._client, worker_id, fields)
             for worker_id, fields in zip(worker_ids, replies, strict=True)
         }
-        return {worker_id: one for worker_id, one in found.items() if one is not None}
+        return {worker_id: stored for worker_id, stored in records.items() if stored is not None}
 
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
@@ -211,7 +217,7 @@ class RedisWorkers:
             return set()
         with client.guard(self._client):
             scores: Any = self._client.zmscore(keys.WORKERS, list(worker_ids))
-        return {one for one, score in zip(worker_ids, scores, strict=True) if score is not None}
+        return {worker_id for worker_id, score in zip(worker_ids, scores, strict=True) if score is not None}
 
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet in the order of the ids; what is added meanwhile may be missing."""
@@ -230,14 +236,14 @@ class RedisWorkers:
 
     def with_series(self, least: int) -> list[str]:
         """Return those whose dimension sets make a text that is long enough, for that is known without reading it."""
-        found, ids = [], self.ids()
+        matching, ids = [], self.ids()
         for start in range(0, len(ids), CHUNK):
             some = ids[start : start + CHUNK]
             listing = ListLongFields(
                 hashes=[keys.worker(worker_id) for worker_id in some], field="dimensions", least=_LEAST_SET * least
             )
-            found += [some[place] for place in client.run(self._client, listing)]
-        return found
+            matching += [some[place] for place in client.run(self._client, listing)]
+        return matching
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""

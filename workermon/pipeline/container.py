@@ -17,10 +17,10 @@ log = logs.get(__name__)
 
 def current() -> Container:
     """Return the container of this process."""
-    held: Container | None = app.conf.get(CONTAINER_NAME)
-    if held is None:
-        use(held := runtime.open())
-    return held
+    container: Container | None = app.conf.get(CONTAINER_NAME)
+    if container is None:
+        use(container := runtime.open())
+    return container
 
 
 def use(opened: Container, *others: Any) -> None:
@@ -42,8 +42,8 @@ def _open(sender: Any = None, **_: Any) -> None:
 
 def close(**_: Any) -> None:
     """Close the container of this process."""
-    if held := app.conf.pop(CONTAINER_NAME, None):
-        held.close()
+    if container := app.conf.pop(CONTAINER_NAME, None):
+        container.close()
 
 
 def _prepare(**_: Any) -> None:

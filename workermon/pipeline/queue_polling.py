@@ -31,10 +31,10 @@ class QueuePolling:
         """Poll the queues that are configured, and no others; ``revision`` is that of the configuration in force."""
         if self._configuration is None or self._configuration.revision != revision:
             self._configuration = self._configurations.load()
-        wanted = self._configuration.event_queues
-        for name in [name for name, (_, thread) in self._stops.items() if name not in wanted or not thread.is_alive()]:
+        event_queues = self._configuration.event_queues
+        for name in [name for name, (_, thread) in self._stops.items() if name not in event_queues or not thread.is_alive()]:
             self._stops.pop(name)[0].set()
-        for name in wanted:
+        for name in event_queues:
             if name not in self._stops:
                 stop = threading.Event()
                 thread = threading.Thread(target=self._poll, args=(name, stop), name=f"events-{name}", daemon=True)

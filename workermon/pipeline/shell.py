@@ -64,13 +64,13 @@ class Shell(DishkaTask):
         except TypeError as why:
             self._refuse(str(why))
             return None
-        for parameter, given in bound.items():
-            if not isinstance(given, list):
-                self._refuse(f"{parameter} is not a list of identifiers but {type(given).__name__}")
+        for parameter, value in bound.items():
+            if not isinstance(value, list):
+                self._refuse(f"{parameter} is not a list of identifiers but {type(value).__name__}")
                 return None
             is_valid = type(self).is_valid or is_worker_id
-            bound[parameter] = list(dict.fromkeys(identifier for identifier in given if is_valid(identifier)))
-            if wrong := [identifier for identifier in given if not is_valid(identifier)]:
+            bound[parameter] = list(dict.fromkeys(identifier for identifier in value if is_valid(identifier)))
+            if wrong := [identifier for identifier in value if not is_valid(identifier)]:
                 self._refuse(
                     f"{parameter} holds something that is not an identifier: {str(wrong[0])[:80]!r}", len(wrong)
                 )

@@ -48,9 +48,9 @@ def evaluate(
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.rung")
-    asked = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
-    known = workers.known(asked)
-    _unknown("workermon.evaluate", [worker_id for worker_id in asked if worker_id not in known], pulse)
+    unique_ids = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
+    known_ids = workers.known(unique_ids)
+    _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], pulse)
     pulse.mark("evaluate", now())
 
 
@@ -76,8 +76,8 @@ def reconcile(
     app_settings: FromDishka[settings.Settings],
 ) -> None:
     """Repair what repository, schedule and EC2 disagree about, and look for metrics that a fleet has lost."""
-    done = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
-    for scope, why in done.failed.items():
+    report = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
+    for scope, why in report.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     lost_metrics.survey()
     cleanup.close_unused_accounts()

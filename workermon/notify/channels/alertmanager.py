@@ -57,12 +57,12 @@ class Alertmanager:
         """Post it, and the end of what fires under other labels; any 2xx accepts it."""
         (notification,) = notifications
         alert_id, present = notification.dedup_key, labels(notification)
-        known: list[Labels] = [*self.firing_labels.load(channel.name, alert_id)]
+        sent_before: list[Labels] = [*self.firing_labels.load(channel.name, alert_id)]
         fires = notification.status == "firing"
-        if fires and present not in known:
+        if fires and present not in sent_before:
             # Before it is sent, because whether a request arrived is not always known.
-            self.firing_labels.save(channel.name, alert_id, [*known, present])
-        over = [label_set for label_set in known if label_set != present] if fires else known or [present]
+            self.firing_labels.save(channel.name, alert_id, [*sent_before, present])
+        over = [label_set for label_set in sent_before if label_set != present] if fires else sent_before or [present]
         self._post(channel, alerts(notification, over, self.client.now()))
         self.firing_labels.save(channel.name, alert_id, [present] if fires else [])
 

@@ -120,8 +120,8 @@ def _library(channel: models.Channel) -> Any:
 
 def _is_guarded(service: Any) -> bool:
     """Return whether a service is reached by ``requests`` and by nothing else."""
-    own = type(service).__module__
-    package = own if own.count(".") < 3 else own.rpartition(".")[0]
+    module_name = type(service).__module__
+    package = module_name if module_name.count(".") < 3 else module_name.rpartition(".")[0]
     parts = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
     names = {name for part in parts for name in vars(sys.modules[part])}
     return "requests" in names and not names.intersection(_OTHER_MEANS)

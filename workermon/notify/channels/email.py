@@ -238,8 +238,12 @@ class _Server(smtplib.SMTP):
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # noqa: ARG002 - smtplib's signature
-        made: socket.socket = self._connected.connect()
-        return self._context.wrap_socket(made, server_hostname=self._host) if self._context else made
+        connected_socket: socket.socket = self._connected.connect()
+        return (
+            self._context.wrap_socket(connected_socket, server_hostname=self._host)
+            if self._context
+            else connected_socket
+        )
 
     def getreply(self) -> tuple[int, bytes]:
         """Get a reply from the server, of a bounded length."""

@@ -49,9 +49,9 @@ class Own:
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Have it sent."""
-        given = channel.model_copy(update={"options": channel.options.get("options", {})})
+        with_options = channel.model_copy(update={"options": channel.options.get("options", {})})
         for notification in notifications:
-            self.notifier.send(given, notification)
+            self.notifier.send(with_options, notification)
 
 
 def load() -> dict[str, ChannelType]:

@@ -84,12 +84,14 @@ def message(channel: models.Channel, notifications: Sequence[models.Notification
 
 
 def _facts(channel: models.Channel, notification: models.Notification) -> str:
-    own = text.rendered(channel, notification, escaped)
-    if own is None:
+    from_template = text.rendered(channel, notification, escaped)
+    if from_template is None:
         first, *rest = text.plain(notification).splitlines()
         facts = [line.partition(": ") for line in rest]
-        own = "\n".join([f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)])
-    return own[:MAX_BLOCK_LENGTH]
+        from_template = "\n".join(
+            [f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)]
+        )
+    return from_template[:MAX_BLOCK_LENGTH]
 
 
 def _fact(name: str, value: str) -> str:
@@ -101,12 +103,12 @@ def _fact(name: str, value: str) -> str:
 
 def _list(channel: models.Channel, notifications: Sequence[models.Notification]) -> list[str]:
     """Return the list of a group, cut into blocks that Slack takes."""
-    own = (
+    from_template = (
         [text.rendered(channel, notification, escaped) for notification in notifications]
         if channel.template is not None
         else []
     )
-    lines = [line for line in own if line is not None]
+    lines = [line for line in from_template if line is not None]
     parts = [f"*{escaped(text.subject(notifications))}*"]
     for line in lines or [f"• {escaped(line)}" for line in text.group_lines(notifications)]:
         if len(parts[-1]) + len(line) + 1 > MAX_BLOCK_LENGTH:
