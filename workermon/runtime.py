@@ -89,8 +89,8 @@ class Recipes(dishka.Provider):
         """Go by this machine's clock while that is near Redis', else by Redis'; without Redis by the first."""
 
         def server_time() -> float:
-            asked: ports.Server = container.get(ports.Server)
-            return asked.time()
+            redis_server: ports.Server = container.get(ports.Server)
+            return redis_server.time()
 
         return clock.RedisClock(server_time)
 
@@ -105,9 +105,9 @@ class Recipes(dishka.Provider):
         return time.thread_time
 
     @dishka.provide
-    def make_pacer(self, held: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
+    def make_pacer(self, stored_cohorts: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
         """Measure this process."""
-        return collect.Pacer(cohorts=held, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
+        return collect.Pacer(cohorts=stored_cohorts, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
 
     @dishka.provide
     def make_bulkhead(self) -> collect.Bulkhead:
@@ -168,26 +168,33 @@ class Recipes(dishka.Provider):
         return configurations.RedisConfigurations(redis.client, config.DEFAULT)
 
     @dishka.provide
-    def make_setup(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Setup:
+    def make_setup(
+        self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
+    ) -> ports.Setup:
         """Change the whole set-up at once."""
-        return setup.RedisSetup(redis.client, app_settings.channel, lambda: kept.load().alert_history)
+        return setup.RedisSetup(redis.client, app_settings.channel, lambda: stored_configurations.load().alert_history)
 
     @dishka.provide
-    def make_samples(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Samples:
+    def make_samples(
+        self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
+    ) -> ports.Samples:
         """Keep the ledger as long as the configuration in force says."""
         return samples.RedisSamples(
-            redis.client, app_settings.channel, lambda: kept.load().retention, lambda: kept.load().rollups
+            redis.client,
+            app_settings.channel,
+            lambda: stored_configurations.load().retention,
+            lambda: stored_configurations.load().rollups,
         )
 
     @dishka.provide
-    def make_rollups(self, redis: Redis, kept: ports.Configurations) -> ports.RollUps:
+    def make_rollups(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.RollUps:
         """Keep hourly roll-ups as long as the configuration in force says."""
-        return rollups.RedisRollUps(redis.client, lambda: kept.load().rollups)
+        return rollups.RedisRollUps(redis.client, lambda: stored_configurations.load().rollups)
 
     @dishka.provide
-    def make_limiter(self, redis: Redis, kept: ports.Configurations) -> ports.Limiter:
+    def make_limiter(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Limiter:
         """Limit what is asked of AWS as the configuration in force says."""
-        return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, kept.load()))
+        return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, stored_configurations.load()))
 
     @dishka.provide
     def make_costs(self, redis: Redis) -> ports.Costs:
@@ -210,14 +217,18 @@ class Recipes(dishka.Provider):
         return cohorts.RedisCohorts(redis.client)
 
     @dishka.provide
-    def make_alerts(self, redis: Redis, app_settings: settings.Settings, kept: ports.Configurations) -> ports.Alerts:
+    def make_alerts(
+        self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
+    ) -> ports.Alerts:
         """Keep the alerts, and their history as long as the configuration in force says."""
-        return alerts.RedisAlerts(redis.client, app_settings.channel, lambda: kept.load().alert_history)
+        return alerts.RedisAlerts(
+            redis.client, app_settings.channel, lambda: stored_configurations.load().alert_history
+        )
 
     @dishka.provide
-    def make_outbox(self, redis: Redis, kept: ports.Configurations) -> ports.Outbox:
+    def make_outbox(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Outbox:
         """Keep what is to be delivered."""
-        return outbox.RedisOutbox(redis.client, platform.node(), lambda: kept.load().alert_history)
+        return outbox.RedisOutbox(redis.client, platform.node(), lambda: stored_configurations.load().alert_history)
 
     @dishka.provide
     def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:
@@ -422,17 +433,17 @@ class Recipes(dishka.Provider):
         return health.Heartbeat(check=check, ping=ping, url=app_settings.heartbeat_url)
 
 
-def _loaded(group: str, *given: Any) -> dict[str, Any]:
+def _loaded(group: str, *arguments: Any) -> dict[str, Any]:
     """Load the entry points of a group, by name; one that cannot be loaded is logged, and stops nothing."""
-    found: dict[str, Any] = {}
+    loaded: dict[str, Any] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
             hook = point.load()
-            found[point.name] = hook(*given) if given or isinstance(hook, type) else hook
+            loaded[point.name] = hook(*arguments) if arguments or isinstance(hook, type) else hook
         except Exception as why:
             # It is our users' code, so anything may come out of it.
             log.error(f"{group.rpartition('.')[2]}.not_loaded", name=point.name, reason=repr(why))
-    return found
+    return loaded
 
 
 def open(  # noqa: A001  (named where used: runtime.open)

@@ -47,9 +47,9 @@ def needs_members(rule: models.Rule) -> bool:
     return KINDS[rule.kind].needs_members(rule)
 
 
-def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
+def kind_of(raw_rule: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
     """Return the kind that a [[rules]] asks for by its keys. One that no other kind claims is a threshold."""
-    return next((kind for kind in kinds.values() if kind.claims(given)), kinds[threshold.KIND.name])
+    return next((kind for kind in kinds.values() if kind.claims(raw_rule)), kinds[threshold.KIND.name])
 
 
 def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:

@@ -202,9 +202,9 @@ class Band:
         ordered = sorted(values)
         occurrence = Occurrence(_rounded(median(ordered)), _rounded(ordered[-1]), _rounded(ordered[0]))
         places = {self._of_day(begin): KEPT} | ({self._of_week(begin): KEPT_OF_WEEK} if self._weeks else {})
-        for place, kept in places.items():
+        for place, limit in places.items():
             hour = self._hours[place]
-            self._hours[place] = hour._replace(occurrences=(*hour.occurrences, occurrence)[-kept:])
+            self._hours[place] = hour._replace(occurrences=(*hour.occurrences, occurrence)[-limit:])
         above, below = _spreads(self._hours[: DAY // self.width], expected)
         for place in places:
             self._hours[place] = self._hours[place]._replace(above=_rounded(above), below=_rounded(below))

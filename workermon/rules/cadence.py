@@ -40,17 +40,17 @@ def rules_over(
     metric: str, worker: models.Worker, configuration: models.Configuration, kinds: Mapping[str, Kind[Any]]
 ) -> list[tuple[Kind[Any], models.Rule]] | None:
     """Return the rules over a metric of a worker; ``None`` if they and other rules are evaluated together."""
-    known = [rule for rule in configuration.rules if rule.kind in kinds]
-    together = {name for rule in known for name in (*kinds[rule.kind].operands(rule), *rule.inhibited_by)}
-    found: list[tuple[Kind[Any], models.Rule]] = []
-    for rule in known:
+    rules = [rule for rule in configuration.rules if rule.kind in kinds]
+    together = {name for rule in rules for name in (*kinds[rule.kind].operands(rule), *rule.inhibited_by)}
+    applicable: list[tuple[Kind[Any], models.Rule]] = []
+    for rule in rules:
         kind = kinds[rule.kind]
         if metric not in kind.metrics(rule) or not rule.applies_to(worker):
             continue
         if rule.name in together or rule.inhibited_by:
             return None
-        found.append((kind, kind.for_worker(rule, worker.labels)))
-    return found
+        applicable.append((kind, kind.for_worker(rule, worker.labels)))
+    return applicable
 
 
 def expected(
@@ -68,9 +68,9 @@ def expected(
     if latest is None:
         watched = any(kind.cadence(rule, []) == "watched" for kind, rule in looking)
         return 1.0 if watched else 1 / (NEAR + (1 - NEAR) / models.RELAXED)
-    kept = None if condition is None else condition.cadence.get(metric)
-    if kept is not None and kept.reason not in ("budget", "new"):
-        return float(models.RELAXED if kept.reason == "far" else 1)
+    cadence = None if condition is None else condition.cadence.get(metric)
+    if cadence is not None and cadence.reason not in ("budget", "new"):
+        return float(models.RELAXED if cadence.reason == "far" else 1)
     at_rest = [latest] * max(MIN_HISTORY, _LONGEST_RECOVERY)
     reason = of_series(at_rest, looking)
     return float(models.RELAXED if reason == "far" else 1)
@@ -94,10 +94,10 @@ def decide(reason: models.CadenceReason | None, budget: int) -> models.Cadence |
 
     ``budget`` is how many periods the budget puts between two requests. The longer of the two counts.
     """
-    own = models.RELAXED if reason == "far" else 1
-    if budget > own:
+    periods = models.RELAXED if reason == "far" else 1
+    if budget > periods:
         return models.Cadence(budget, "budget")
-    return None if reason is None else models.Cadence(own, reason)
+    return None if reason is None else models.Cadence(periods, reason)
 
 
 def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, recover: int) -> models.CadenceReason:
@@ -109,11 +109,11 @@ def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, rec
     if len(values) < recover:
         return "new"
     sign = 1.0 if rising else -1.0
-    own = [sign * value for value in values]
+    signed = [sign * value for value in values]
     edge = min((sign * limit for limit in edges), default=float("inf"))
-    newest, highest = own[-1], max(own)
-    if highest + max(abs(edge) / 10, highest - min(own)) >= edge:
+    newest, highest = signed[-1], max(signed)
+    if highest + max(abs(edge) / 10, highest - min(signed)) >= edge:
         # What moved that much may be back at rest: only its newest datapoints say where it goes.
         return "near"
-    lately = own[-models.RELAXED - 1 :]
+    lately = signed[-models.RELAXED - 1 :]
     return "rising" if newest + 2 * (newest - min(lately)) >= edge else "far"

@@ -45,12 +45,12 @@ def impaired(metric: str, condition: models.Condition, until: float | None = Non
     return tuple(
         ImpairmentDetails(
             check=name,
-            impaired_since=None if said.since is None else models.rfc3339(said.since),
-            remediation=said.remediation and errors.printable(said.remediation),
+            impaired_since=None if impairment.since is None else models.rfc3339(impairment.since),
+            remediation=impairment.remediation and errors.printable(impairment.remediation),
         )
         for name in condition.checks.impaired(metric)
-        for said in (condition.impairments.get(name, models.Impairment()),)
-        if until is None or said.since is None or said.since <= until
+        for impairment in (condition.impairments.get(name, models.Impairment()),)
+        if until is None or impairment.since is None or impairment.since <= until
     )
 
 

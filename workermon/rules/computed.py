@@ -20,8 +20,8 @@ def with_values(rule: models.Rule, facts: Facts, horizon: Horizon | None, since:
     of = expression.of(rule.metric)
     if of is None or horizon is None or rule.metric is None:
         return facts
-    made = values.series(of, _operands(of, facts, horizon), horizon.period, since)
-    series = {**facts.series, rule.metric: models.Series(horizon.period, made)}
+    computed = values.series(of, _operands(of, facts, horizon), horizon.period, since)
+    series = {**facts.series, rule.metric: models.Series(horizon.period, computed)}
 
     def unit_of(metric: str) -> str:
         return units.of_rule(rule, facts.unit_of) if metric == rule.metric else facts.unit_of(metric)
@@ -42,9 +42,11 @@ def terms(rule: models.Rule, facts: Facts, horizon: Horizon, times: Sequence[int
     of = expression.of(rule.metric)
     if of is None:
         return ()
-    made = values.terms(of, _operands(of, facts, horizon), horizon.period, times)
-    shown = {str(term): Term(str(term), units.of_term(term, facts.unit_of), value) for term, value in made.items()}
-    return tuple(shown.values())
+    values_by_term = values.terms(of, _operands(of, facts, horizon), horizon.period, times)
+    described = {
+        str(term): Term(str(term), units.of_term(term, facts.unit_of), value) for term, value in values_by_term.items()
+    }
+    return tuple(described.values())
 
 
 def _operands(of: expression.Expression, facts: Facts, horizon: Horizon) -> Mapping[str, values.Operand]:

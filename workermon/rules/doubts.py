@@ -33,8 +33,8 @@ def doubtful(
     doubts: dict[str, dict[str, str]] = {}
     for worker in workers:
         for rule in configuration.rules:
-            if rule.applies_to(worker) and (found := kinds[rule.kind].doubts(rule, worker.labels)):
-                doubts.setdefault(rule.name, {})[worker.name] = "; ".join(found)
+            if rule.applies_to(worker) and (rule_doubts := kinds[rule.kind].doubts(rule, worker.labels)):
+                doubts.setdefault(rule.name, {})[worker.name] = "; ".join(rule_doubts)
     return [
         DoubtfulRule(rule=rule, workers=tuple(sorted(of_workers)), doubt=of_workers[min(of_workers)])
         for rule, of_workers in doubts.items()

@@ -103,17 +103,17 @@ class Event(kind.Kind[Options]):
     options_type = Options
     ends_with = GONE
 
-    def parse(self, given: EventSection) -> tuple[Options, Severity]:
+    def parse(self, raw_rule: EventSection) -> tuple[Options, Severity]:
         """Return which events it is about."""
-        if not given.codes and "codes" in given.model_fields_set:
+        if not raw_rule.codes and "codes" in raw_rule.model_fields_set:
             raise section.Mistake("codes", "names no event", f"leave it out for all: {', '.join(CODES)}")
-        for place, code in enumerate(given.codes):
+        for place, code in enumerate(raw_rule.codes):
             if code not in CODES:
                 why = f"{errors.printable(code)[:64]} is not a code of EC2"
                 raise section.Mistake(f"codes[{place}]", why, errors.nearest(code, CODES))
-        by_code = "severity" not in given.model_fields_set
-        codes = tuple(dict.fromkeys(given.codes))
-        return Options(codes=codes, ahead=given.ahead, by_code=by_code), given.severity
+        by_code = "severity" not in raw_rule.model_fields_set
+        codes = tuple(dict.fromkeys(raw_rule.codes))
+        return Options(codes=codes, ahead=raw_rule.ahead, by_code=by_code), raw_rule.severity
 
     def export(self, rule: Rule) -> dict[str, object]:
         """Return the keys of a rule."""
@@ -189,8 +189,8 @@ def merge_listed(
     known_events = tuple(event for event in before.events if not event.by_queue)
     if events is None or (not events and not known_events):
         return known_events, before.events_at
-    known = {key(event): event.seen_at for event in known_events}
-    seen = [event.model_copy(update={"seen_at": known.get(key(event), at)}) for event in events]
+    seen_at = {key(event): event.seen_at for event in known_events}
+    seen = [event.model_copy(update={"seen_at": seen_at.get(key(event), at)}) for event in events]
     after = tuple(sorted({key(event): event for event in seen}.values(), key=_order))
     return after, before.events_at if after == known_events else at
 
@@ -333,8 +333,8 @@ def describe(event: ScheduledEvent, at: float) -> str:
     if event.code == "rebalance-recommendation":
         text = f"{event.code} since {_when(event)}"
     elif event.not_before is not None:
-        begun = event.not_before <= at
-        text = f"{event.code} due since {_when(event)}" if begun else f"{text} (in {_span(event.not_before - at)})"
+        has_begun = event.not_before <= at
+        text = f"{event.code} due since {_when(event)}" if has_begun else f"{text} (in {_span(event.not_before - at)})"
     words = errors.printable(event.description.strip())[:_MAX_WORDS]
     text += f": {words}" if words else ""
     if event.deadline is not None and event.deadline > at:

@@ -419,8 +419,10 @@ class _Reader:
             _refuse(self.at(tree), "is not the name of a metric", "write one such as cpu_utilization")
         name = ".".join(parts)
         if not fields.is_name(name):
-            shown = errors.printable(name)[:32]
-            _refuse(self.at(tree), f"{shown!r} is not the name of a metric", "write one such as cpu_utilization")
+            printable_name = errors.printable(name)[:32]
+            _refuse(
+                self.at(tree), f"{printable_name!r} is not the name of a metric", "write one such as cpu_utilization"
+            )
         return name
 
     def _window(self, tree: ast.expr) -> int:

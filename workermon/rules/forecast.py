@@ -132,25 +132,25 @@ class Forecast(kind.Kind[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, raw_rule: Mapping[str, object]) -> bool:
         """Return whether there is a forecast."""
-        return "forecast" in given
+        return "forecast" in raw_rule
 
     @property
     def asked_by(self) -> str:
         """Return how the file asks for it."""
         return "forecast = …"
 
-    def parse(self, given: ForecastSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: ForecastSection) -> tuple[Options, models.Severity]:
         """Return level, time and history."""
-        keys = given.forecast
+        keys = raw_rule.forecast
         if keys.within > line.MAX_EXTENSION * keys.over:
             why = (
                 f"{fields.written(keys.within)} is more than {line.MAX_EXTENSION:g} times over,"
                 f" {fields.written(keys.over)}; a line is not extended further"
             )
             raise section.Mistake("forecast.within", why, "choose less, or a longer over")
-        return Options(**keys.model_dump()), given.severity
+        return Options(**keys.model_dump()), raw_rule.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
@@ -265,14 +265,14 @@ class Forecast(kind.Kind[Options]):
         horizon, options = self.horizon(rule, worker, condition, configuration), self.options(rule)
         if horizon is None:
             return None
-        kept = min(options.over, configuration.retention)
-        most = kept // horizon.period
+        seconds_kept = min(options.over, configuration.retention)
+        most = seconds_kept // horizon.period
         if most >= line.MIN_DATAPOINTS:
             return None
-        history = f"{wording.duration(kept)} of {self.subject(rule)} at {wording.duration(horizon.period)}"
+        history = f"{wording.duration(seconds_kept)} of {self.subject(rule)} at {wording.duration(horizon.period)}"
         return kind.Obstacle(
             f"{history} are {most} datapoints, {line.MIN_DATAPOINTS} are needed",
-            "choose a longer over" if kept == options.over else "raise [collect] retention",
+            "choose a longer over" if seconds_kept == options.over else "raise [collect] retention",
         )
 
     # --- wording -----------------------------------------------------------------------------------------------------

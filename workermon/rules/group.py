@@ -105,23 +105,23 @@ class Group(kind.Kind[Options]):
         """Return how the file asks for this kind."""
         return "a rule with over"
 
-    def claims(self, given: Any) -> bool:
+    def claims(self, raw_rule: Any) -> bool:
         """Return whether a section of [[rules]] is about groups."""
-        return "over" in given
+        return "over" in raw_rule
 
-    def parse(self, given: GroupSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: GroupSection) -> tuple[Options, models.Severity]:
         """Return what the rule asks of the group and of each member."""
-        over = given.over
-        asked = [key for key in ASKS if getattr(over, key) is not None]
-        if len(asked) != 1:
-            why = f"has {' and '.join(asked)}" if asked else "does not say how many of the group"
+        over = raw_rule.over
+        requirements = [key for key in ASKS if getattr(over, key) is not None]
+        if len(requirements) != 1:
+            why = f"has {' and '.join(requirements)}" if requirements else "does not say how many of the group"
             raise section.Mistake("over", why, f"give one of {', '.join(ASKS)}")
         if over.share is not None and not 0 < over.share <= 1:
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
         if over.aggregate is not None:
-            _check_aggregate(over.aggregate, given)
-        kind_of_member: Literal["threshold", "when"] = "threshold" if given.when is None else "when"
-        condition, severity = _condition(given)
+            _check_aggregate(over.aggregate, raw_rule)
+        kind_of_member: Literal["threshold", "when"] = "threshold" if raw_rule.when is None else "when"
+        condition, severity = _condition(raw_rule)
         options = condition.model_dump(mode="json", exclude_defaults=True)
         return Options(
             by=over.by,
@@ -170,13 +170,13 @@ class Group(kind.Kind[Options]):
         member = self._kind(rule).for_worker(common, labels)
         if member is common:
             return rule
-        known = self._of_labels(rule)
-        if known.get(id(member), (None,))[0] is not member:
-            if len(known) >= threshold.MAX_REMEMBERED:
-                known.clear()
+        cached = self._of_labels(rule)
+        if cached.get(id(member), (None,))[0] is not member:
+            if len(cached) >= threshold.MAX_REMEMBERED:
+                cached.clear()
             options = {**rule.options, "condition": member.options}
-            known[id(member)] = member, rule.model_copy(update={"options": options})
-        return known[id(member)][1]
+            cached[id(member)] = member, rule.model_copy(update={"options": options})
+        return cached[id(member)][1]
 
     def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Return what is doubtful about the thresholds that a member has from its labels."""
@@ -296,9 +296,9 @@ class Group(kind.Kind[Options]):
         """Return the aggregate of a group as if it were a metric of one worker."""
         aggregate = self.options(rule).aggregate
         assert aggregate is not None
-        made = models.Series(slots.period, group_series.points(group, aggregate, slots))
+        aggregated = models.Series(slots.period, group_series.points(group, aggregate, slots))
         facts = kind.Facts(
-            series={rule.metric or "": made},
+            series={rule.metric or "": aggregated},
             condition=models.Condition(status="running", running_since=slots.begin),
             changed_from=group.changed_from,
             lateness=group.lateness,
@@ -315,9 +315,11 @@ class Group(kind.Kind[Options]):
         if at is not None and aggregate is not None and slots is not None:
             slots = slots.reaching(at)
             horizon, facts = self._of_series(rule, group, slots)
-            found = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
+            explanation = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
             running = sum(group_series.counts(member, at) for member in group.members.values())
-            return kind.Explanation(f"{aggregate} of {running} workers: {found.now}", found.details, found.lines)
+            return kind.Explanation(
+                f"{aggregate} of {running} workers: {explanation.now}", explanation.details, explanation.lines
+            )
         if at is None:
             empty = Details(holding=0, size=0, needed=0, members=())
             return kind.Explanation("the group was not evaluated yet", empty)
@@ -325,7 +327,7 @@ class Group(kind.Kind[Options]):
         stands, ranks = group_fold.standing(members, at), self._ranks(rule)
         holding, size = stands.holding(min(ranks)), len(stands.levels)
         needed = self.options(rule).needed
-        shown = tuple(
+        described_members = tuple(
             MemberDetails(
                 id=worker_id,
                 name=members[worker_id].name,
@@ -339,7 +341,7 @@ class Group(kind.Kind[Options]):
             f" {wording.fires_at(severity, needed.of(size))}"
             for rank, severity in ranks.items()
         ]
-        details = Details(holding=len(holding), size=size, needed=needed.of(size), members=shown)
+        details = Details(holding=len(holding), size=size, needed=needed.of(size), members=described_members)
         lines = (
             ("members", group_fold.names(members, holding) or "none holds it"),
             ("judged", f"up to {models.rfc3339(at)}, when every member that counts was known"),
@@ -351,8 +353,8 @@ class Group(kind.Kind[Options]):
         if self.options(rule).of == "when":
             return {models.SEVERITIES.index(rule.severity) + 1: rule.severity}
         options = threshold.KIND.options(self.member_rule(rule))
-        given = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
-        return {place: severity for place, severity in given if severity in options.severities}
+        ranks = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
+        return {place: severity for place, severity in ranks if severity in options.severities}
 
     # --- wording -----------------------------------------------------------------------------------------------------
 
@@ -375,8 +377,8 @@ class Group(kind.Kind[Options]):
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return in words what the rule asks."""
         options = self.options(rule)
-        asked = ((key, getattr(options, key)) for key in ASKS)
-        how_many = " ".join(f"{key} {value}" for key, value in asked if value is not None)
+        requirements = ((key, getattr(options, key)) for key in ASKS)
+        how_many = " ".join(f"{key} {value}" for key, value in requirements if value is not None)
         return (f"over {options.by}, {how_many}", *self._kind(rule).described(self.member_rule(rule), unit))
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
@@ -387,10 +389,12 @@ class Group(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
         """Explain the state of one member."""
-        found = self._kind(rule).explain(self.member_rule(rule), rule_state, facts, horizon)
+        explanation = self._kind(rule).explain(self.member_rule(rule), rule_state, facts, horizon)
         value = facts.labels.get(self.options(rule).by, "")
         return kind.Explanation(
-            f"{found.now}; the alert is that of group {self.options(rule).by}={value}", found.details, found.lines
+            f"{explanation.now}; the alert is that of group {self.options(rule).by}={value}",
+            explanation.details,
+            explanation.lines,
         )
 
     def peak(self, rule: models.Rule, values: list[float]) -> float | None:
@@ -398,31 +402,31 @@ class Group(kind.Kind[Options]):
         return max((value for value in values if math.isfinite(value)), default=None)
 
 
-def _condition(given: GroupSection) -> tuple[models.Frozen, models.Severity]:
+def _condition(raw_rule: GroupSection) -> tuple[models.Frozen, models.Severity]:
     """Return the condition of each member: a threshold, or an expression over other rules."""
-    if given.when is None:
-        if given.metric is None:
+    if raw_rule.when is None:
+        if raw_rule.metric is None:
             raise section.Mistake("", "says nothing that a worker could hold", "add a metric and above, or when")
-        if given.severity is not None:
+        if raw_rule.severity is not None:
             raise section.Mistake("severity", "is for a rule with when; thresholds have theirs", "remove it")
-        return threshold.KIND.parse(given)
+        return threshold.KIND.parse(raw_rule)
     for key in ("metric", "unit", "warmup", *sorted(threshold.KIND.keys - when.KIND.keys)):
-        if key in given.model_fields_set:
+        if key in raw_rule.model_fields_set:
             raise section.Mistake(key, "is not for a rule with when", "remove it")
-    severity = given.severity or "critical"
-    return when.KIND.parse(when.WhenSection(name=given.name, when=given.when, severity=severity))
+    severity = raw_rule.severity or "critical"
+    return when.KIND.parse(when.WhenSection(name=raw_rule.name, when=raw_rule.when, severity=severity))
 
 
-def _check_aggregate(aggregate: str, given: GroupSection) -> None:
+def _check_aggregate(aggregate: str, raw_rule: GroupSection) -> None:
     """Refuse an unknown aggregate, and an aggregate over a condition that has no values."""
     if aggregate not in group_series.AGGREGATES:
         why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
         raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
-    if given.when is not None:
+    if raw_rule.when is not None:
         raise section.Mistake("when", "has no values to aggregate", "give a metric, or ask for a count or share")
-    if expression.of(given.metric) is not None:
+    if expression.of(raw_rule.metric) is not None:
         raise section.Mistake("metric", "is an expression, and expressions have no aggregate", "write one metric")
-    if given.warmup is not None:
+    if raw_rule.warmup is not None:
         raise section.Mistake("warmup", "is for rules that ask for a count or share", "remove it")
 
 
@@ -431,12 +435,12 @@ def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_serie
 
     Those that were evaluated stay so, though a member that is new, or came back, is not known up to there.
     """
-    slots, known = group_series.grid(group), rule_state.cursor
-    if slots is None or known is None:
+    slots, cursor = group_series.grid(group), rule_state.cursor
+    if slots is None or cursor is None:
         return slots
-    if slots.last <= known and group.changed_from is None:
+    if slots.last <= cursor and group.changed_from is None:
         return None
-    return slots.reaching(known)
+    return slots.reaching(cursor)
 
 
 def _followed(

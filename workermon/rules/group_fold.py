@@ -81,11 +81,11 @@ class Group:
 
         That is when every member that has not left is known. One that falls behind is waited for ``PATIENCE``.
         """
-        known = [member.known for member in self.members.values() if member.known is not None]
-        if known:
-            return math.floor(min(max(min(known), max(known) - self.patience), self.at))
-        found = max((member.changes[-1][0] for member in self.members.values() if member.changes), default=None)
-        return None if found is None else math.floor(min(found, self.at))
+        known_until = [member.known for member in self.members.values() if member.known is not None]
+        if known_until:
+            return math.floor(min(max(min(known_until), max(known_until) - self.patience), self.at))
+        last_change = max((member.changes[-1][0] for member in self.members.values() if member.changes), default=None)
+        return None if last_change is None else math.floor(min(last_change, self.at))
 
 
 def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
@@ -93,11 +93,11 @@ def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
 
     A state that has not begun keeps in ``start`` how far the first members were known when it was first asked for.
     """
-    known = max((member.known for member in group.members.values() if member.known is not None), default=None)
-    if rule_state.cursor is not None or known is None:
+    known_until = max((member.known for member in group.members.values() if member.known is not None), default=None)
+    if rule_state.cursor is not None or known_until is None:
         return None
-    since = known if rule_state.start is None else rule_state.start
-    return None if known - since > group.patience else RuleState(start=since)
+    since = known_until if rule_state.start is None else rule_state.start
+    return None if known_until - since > group.patience else RuleState(start=since)
 
 
 class Standing(NamedTuple):
@@ -126,20 +126,20 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
     What comes out differently before the cursor is a correction. If the rule asks for another number than before, it
     counts from the cursor on. A severity ends only when a member stops holding it: that the group grows ends nothing.
     """
-    horizon, known = group.horizon(), rule_state.cursor
-    if horizon is None or (known is not None and horizon < known):
+    horizon, cursor = group.horizon(), rule_state.cursor
+    if horizon is None or (cursor is not None and horizon < cursor):
         return rule_state, ()
-    anew = known is not None and rule_state.metric != str(needed)
-    if anew and known == horizon:
+    restarted = cursor is not None and rule_state.metric != str(needed)
+    if restarted and cursor == horizon:
         return rule_state, ()
-    if anew:
+    if restarted:
         rule_state = _from_now_on(rule, rule_state)
     members = _counted(group.members, rule_state)
     begin = _begin(rule_state, members, group)
-    kept = [change for change in rule_state.trail if change.at <= begin]
-    changes = _fold(needed, members, range(begin, horizon), kept[-1].latched if kept else 0, anew=anew)
-    trail = kept + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
-    if anew:
+    unchanged = [change for change in rule_state.trail if change.at <= begin]
+    changes = _fold(needed, members, range(begin, horizon), unchanged[-1].latched if unchanged else 0, anew=restarted)
+    trail = unchanged + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    if restarted:
         trail = _from(trail, begin + 1)
     recent = _trimmed(trail, horizon - group.lateness)
     state = rule_state.model_copy(
@@ -148,13 +148,13 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
             "trail": recent,
             "trimmed": rule_state.trimmed or len(recent) < len(trail),
             "metric": str(needed),
-            "start": _born(group.members) if known is None else rule_state.start,
+            "start": _born(group.members) if cursor is None else rule_state.start,
             "damping": flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
         }
     )
-    if not changes and len(kept) == len(rule_state.trail):
+    if not changes and len(unchanged) == len(rule_state.trail):
         return state, ()
-    return state, _transitions(_Outcome(rule, needed, members, rule_state, len(kept), trail, changes))
+    return state, _transitions(_Outcome(rule, needed, members, rule_state, len(unchanged), trail, changes))
 
 
 def standing(members: Mapping[str, GroupMember], at: int) -> Standing:
@@ -175,9 +175,9 @@ def names(members: Mapping[str, GroupMember], worker_ids: Sequence[str]) -> str:
     >>> names({"i-1": member}, ["i-1", "i-2"])
     'web-1, i-2'
     """
-    shown = [members[worker_id].name if worker_id in members else worker_id for worker_id in worker_ids]
-    more = f" and {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
-    return ", ".join(shown[:MAX_NAMED]) + more
+    labels = [members[worker_id].name if worker_id in members else worker_id for worker_id in worker_ids]
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    return ", ".join(labels[:MAX_NAMED]) + more
 
 
 # --- who counts ------------------------------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ def _level(member: GroupMember, at: int) -> int:
 
 def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
     """Return a state before whose cursor nothing is evaluated again, because the rule asked for something else."""
-    last, known = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
-    stands = SeverityChange(known, None, 0) if last is None else last._replace(at=known)
+    last, cursor = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
+    stands = SeverityChange(cursor, None, 0) if last is None else last._replace(at=cursor)
     damping = flapping.settled(rule, rule_state.damping, rule_state.trail)
     return rule_state.model_copy(update={"trail": (stands,), "trimmed": True, "damping": damping})
 
@@ -236,16 +236,16 @@ def _from(trail: Sequence[SeverityChange], begin: int) -> list[SeverityChange]:
 
 def _begin(rule_state: RuleState, members: Mapping[str, GroupMember], group: Group) -> int:
     """Return the time after which changes are walked."""
-    known = rule_state.cursor
-    if known is None:
+    cursor = rule_state.cursor
+    if cursor is None:
         return min((member.changes[0][0] for member in members.values() if member.changes), default=0) - 1
-    begin = known - group.lateness
+    begin = cursor - group.lateness
     if rule_state.trimmed and rule_state.trail:  # what was before is not known any more
         begin = max(begin, rule_state.trail[0].at)
     for member in members.values():
         if member.trimmed and member.changes:
             begin = max(begin, member.changes[0][0])
-    return min(known, begin)
+    return min(cursor, begin)
 
 
 def _fold(
@@ -322,10 +322,10 @@ class _Outcome(NamedTuple):
 
 
 def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
-    known = outcome.before.cursor
+    cursor = outcome.before.cursor
     past = slots.steps(outcome.before.trail, outcome.kept)
     flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
-    made, seen = [], set()
+    transitions, seen = [], set()
     for change in outcome.changes:
         before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
         if before == after:
@@ -334,10 +334,10 @@ def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
         seen.add(step)
         if step in past:
             continue
-        late = known is not None and change.at <= known
-        made.append(_transition(outcome, change, late=late, damped=change.at in flaps))
+        late = cursor is not None and change.at <= cursor
+        transitions.append(_transition(outcome, change, late=late, damped=change.at in flaps))
     withdrawn = [_withdrawn(step) for step in reversed(past) if step not in seen]
-    return (*withdrawn, *made)
+    return (*withdrawn, *transitions)
 
 
 def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool) -> Transition:
@@ -375,6 +375,6 @@ def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: i
     """
     if not size:
         return "no worker of the group runs"
-    held = list(holding)
-    named = f": {names(members, held)}" if held else ""
-    return f"{len(held)} of {size} worker{'' if size == 1 else 's'}{named}"
+    holders = list(holding)
+    named = f": {names(members, holders)}" if holders else ""
+    return f"{len(holders)} of {size} worker{'' if size == 1 else 's'}{named}"

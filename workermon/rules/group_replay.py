@@ -32,38 +32,38 @@ def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None 
         state, _ = group.KIND.judge(rule, state, _with_lateness(facts), horizon)
     period = filled[-1].period
     changes = [(change.at, _level(change.severity)) for change in state.trail]
-    known = None if state.cursor is None else state.cursor + period - 1
-    return GroupMember(name, known, period, 0, ((begin, 0), *changes), recorded=period)
+    known_until = None if state.cursor is None else state.cursor + period - 1
+    return GroupMember(name, known_until, period, 0, ((begin, 0), *changes), recorded=period)
 
 
-def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]) -> GroupMember:
+def holder(name: str, span: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]) -> GroupMember:
     """Return the changes of a member that is known in a span and meets its condition in these episodes."""
-    begin, end = known
+    begin, end = span
     changes = [(begin, 0)]
     for first, last, severity in episodes:
         changes += [(int(first), _level(severity)), *([] if last is None else [(int(last), 0)])]
     return GroupMember(name, end, 1, 0, tuple(changes))
 
 
-def tried(name: str, known: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
+def tried(name: str, span: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
     """Return the changes of a member that is known in a span of slots, from its transitions."""
-    begin, end = known
+    begin, end = span
     changes = ((transition.at, _level(transition.after)) for transition in transitions)
     return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
 
 
-def left(said: GroupMember) -> GroupMember:
+def left(member_changes: GroupMember) -> GroupMember:
     """Return the changes of a member that has stopped."""
-    gone = () if said.known is None else ((said.known + 1, NO_MEMBER),)
-    return said._replace(known=None, changes=(*said.changes, *gone))
+    departure = () if member_changes.known is None else ((member_changes.known + 1, NO_MEMBER),)
+    return member_changes._replace(known=None, changes=(*member_changes.changes, *departure))
 
 
 def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, Series]) -> tuple[Transition, ...]:
     """Return the transitions of a rule over a group, given its members and their datapoints."""
     begin = min((member_changes.changes[0][0] for member_changes in members.values()), default=0)
     over = group_fold.Group(members=members, lateness=_ALL, series=series)
-    known = RuleState(start=begin) if group.KIND.needs_members(rule) else RuleState()
-    return group.KIND.judge_group(rule, known, over)[1]
+    rule_state = RuleState(start=begin) if group.KIND.needs_members(rule) else RuleState()
+    return group.KIND.judge_group(rule, rule_state, over)[1]
 
 
 def _with_lateness(facts: Facts) -> Facts:

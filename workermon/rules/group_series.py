@@ -10,20 +10,20 @@ from workermon.models import NO_MEMBER, Datapoint, GroupMember
 from workermon.rules import group_fold, values
 
 
-def total(found: Sequence[float]) -> float:
+def total(numbers: Sequence[float]) -> float:
     """Return the sum; infinite, which is absent, if it is too large for a number."""
     try:
-        return math.fsum(found)
+        return math.fsum(numbers)
     except OverflowError:
         return math.inf
 
 
 #: What the values of all members in a slot become; p95 by nearest rank.
 AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "avg": lambda found: total(found) / len(found),
+    "avg": lambda numbers: total(numbers) / len(numbers),
     "sum": total,
     "max": max,
-    "p95": lambda found: values.percentile(found, 95),
+    "p95": lambda numbers: values.percentile(numbers, 95),
 }
 
 
@@ -61,12 +61,12 @@ def points(group: group_fold.Group, aggregate: str, slots: Grid) -> tuple[Datapo
     by_slot: dict[int, list[float]] = {}
     for worker_id, member in group.members.items():
         series = group.series.get(worker_id)
-        own: dict[int, list[float]] = {}
+        member_values: dict[int, list[float]] = {}
         for at, value in series.points if series is not None else ():
             if math.isfinite(value) and at < slots.last + slots.period and counts(member, at):
-                own.setdefault(at // slots.period, []).append(value)
-        for slot, found in own.items():
-            by_slot.setdefault(slot, []).append(total(found) / len(found))
+                member_values.setdefault(at // slots.period, []).append(value)
+        for slot, numbers in member_values.items():
+            by_slot.setdefault(slot, []).append(total(numbers) / len(numbers))
     combine = AGGREGATES[aggregate]
     combined = ((slot, combine(by_slot[slot])) for slot in sorted(by_slot))
     return tuple(Datapoint(slot * slots.period, value) for slot, value in combined if math.isfinite(value))

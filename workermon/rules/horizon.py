@@ -74,10 +74,12 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
     """
     if metric in CHECK_METRICS:
         return Horizon(worker.interval, 0, checks_asked(condition))
-    asked = condition.asked.get(metric)
+    requested_at = condition.asked.get(metric)
     published = configuration.metrics[metric].period_for(detailed=worker.detailed)
     period = condition.periods.get(metric, published)
-    return Horizon(max(period, condition.learned_periods.get(metric, 0)), delay_of(metric, condition), asked, period)
+    return Horizon(
+        max(period, condition.learned_periods.get(metric, 0)), delay_of(metric, condition), requested_at, period
+    )
 
 
 def checks_asked(condition: Condition) -> float | None:

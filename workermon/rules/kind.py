@@ -139,12 +139,12 @@ class ByRule(Generic[Value]):
 
     def __call__(self, rule: models.Rule) -> Value:
         """Return the value of a rule."""
-        known = self._known.get(id(rule))
-        if known is None or known[0] is not rule:
+        cached = self._known.get(id(rule))
+        if cached is None or cached[0] is not rule:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            known = self._known[id(rule)] = rule, self._compute(rule)
-        return known[1]
+            cached = self._known[id(rule)] = rule, self._compute(rule)
+        return cached[1]
 
 
 class Kind(abc.ABC, Generic[Options]):
@@ -175,12 +175,12 @@ class Kind(abc.ABC, Generic[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, raw_rule: Mapping[str, object]) -> bool:
         """Return whether the keys of a [[rules]] ask for this kind."""
-        return self.pseudo_metric is not None and given.get("metric") == self.pseudo_metric
+        return self.pseudo_metric is not None and raw_rule.get("metric") == self.pseudo_metric
 
     @abc.abstractmethod
-    def parse(self, given: Any) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: Any) -> tuple[Options, models.Severity]:
         """Return what a [[rules]] asks for; ``given`` is a ``section_type``.
 
         Raises ``section.Mistake`` for what its keys may not say together.
@@ -290,8 +290,8 @@ class Kind(abc.ABC, Generic[Options]):
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a rule does not apply to a worker, ``None`` if it does."""
         if not rule.applies_to(worker):
-            wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
-            return f"the rule is for workers with {wanted} only"
+            required_labels = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
+            return f"the rule is for workers with {required_labels} only"
         for metric in self.metrics(rule):
             if metric in models.CHECK_METRICS:
                 continue

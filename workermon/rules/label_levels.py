@@ -57,9 +57,9 @@ def level(
     labels: Mapping[str, str],
 ) -> float | None:
     """Return a level of a worker, whether it is the same for all or from its label."""
-    own = from_labels.get(severity)
-    if own is not None:
-        return of_worker(own, labels).value
+    label_names = from_labels.get(severity)
+    if label_names is not None:
+        return of_worker(label_names, labels).value
     return None if numbers is None else numbers.of(severity)
 
 

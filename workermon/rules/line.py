@@ -139,11 +139,11 @@ def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
     [(0.0, 5.0), (60.0, 6.0)]
     """
     size = -(-len(points) // MAX_POINTS)
-    found = []
+    parts = []
     for begin in range(0, len(points), size):
         part = points[begin : begin + size]
-        found.append((median([point.at for point in part]), median(sorted(point.value for point in part))))
-    return found
+        parts.append((median([point.at for point in part]), median(sorted(point.value for point in part))))
+    return parts
 
 
 def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Datapoint], list[tuple[float, float]]]:

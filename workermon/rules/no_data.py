@@ -46,9 +46,9 @@ class NoData(kind.Kind[Options]):
     ends_with = models.GONE
     late_reason = "it was held back until now"
 
-    def parse(self, given: NoDataSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: NoDataSection) -> tuple[Options, models.Severity]:
         """Return the number of intervals."""
-        return Options(intervals=given.intervals), given.severity
+        return Options(intervals=raw_rule.intervals), raw_rule.severity
 
     def misplaced(self, key: str) -> str:
         """Return what to do about a key of another kind."""
@@ -79,24 +79,26 @@ class NoData(kind.Kind[Options]):
             transitions.append(models.Transition(at=at, before=state.severity, after=None, reason=reason))
             state = state.model_copy(update={"trail": (models.SeverityChange(at, None, 0),)})
         if state.severity is None and facts.monitoring_since is not None:
-            begun = self.counts_from(state, facts)
-            at = math.ceil(begun + patience)
+            counts_from = self.counts_from(state, facts)
+            at = math.ceil(counts_from + patience)
             if facts.at > at:
                 fires = models.Transition(
                     at=at,
                     before=None,
                     after=rule.severity,
                     reason=self._reason(rule, facts.interval),
-                    condition_since=math.floor(begun),
+                    condition_since=math.floor(counts_from),
                 )
                 transitions.append(fires)
                 change = models.SeverityChange(at, rule.severity, slots.BITS[rule.severity])
                 state = state.model_copy(update={"trail": (change,)})
         if transitions and rule.flapping is not None:
             # No past is revised here, so all changes are settled at once.
-            changes = [models.SeverityChange(one.at, one.after, 0) for one in transitions]
+            changes = [models.SeverityChange(transition.at, transition.after, 0) for transition in transitions]
             flaps = flapping.among(rule, before.damping, changes)
-            transitions = [one.model_copy(update={"damped": one.at in flaps}) for one in transitions]
+            transitions = [
+                transition.model_copy(update={"damped": transition.at in flaps}) for transition in transitions
+            ]
             state = state.model_copy(update={"damping": flapping.settled(rule, before.damping, changes)})
         return state, tuple(transitions)
 
@@ -134,15 +136,15 @@ class NoData(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
         """Explain for how long the worker is silent."""
-        begun, patience = self.counts_from(rule_state, facts), self.patience(rule, facts)
+        counts_from, patience = self.counts_from(rule_state, facts), self.patience(rule, facts)
         details = Details(
             succeeded_at=wording.time(facts.condition.succeeded_at),
-            counts_from=models.rfc3339(begun),
-            due=models.rfc3339(begun + patience),
+            counts_from=models.rfc3339(counts_from),
+            due=models.rfc3339(counts_from + patience),
         )
         if facts.monitoring_since is None:
             return kind.Explanation("the monitor itself has not run long enough to tell", details)
-        silent = max(0, round(facts.at - begun))
+        silent = max(0, round(facts.at - counts_from))
         return kind.Explanation(f"silent for {silent} s, {rule.severity} fires at {patience} s", details)
 
     def _reason(self, rule: models.Rule, interval: int) -> str:

@@ -68,8 +68,8 @@ def state_of(evaluated: Evaluated, known_until: int | None) -> OperandState:
     changes += after.trail
     # Rules without slots keep their last change only, others those since one lateness.
     cut = changes[0].at if changes and (before.trimmed or after.period is None) else None
-    known = [at for at in (cut, after.start) if at is not None]
-    return OperandState(changes=tuple(changes), known_from=max(known, default=None), known_until=known_until)
+    starts = [at for at in (cut, after.start) if at is not None]
+    return OperandState(changes=tuple(changes), known_from=max(starts, default=None), known_until=known_until)
 
 
 def in_order(rules: Iterable[Rule], before: Before) -> tuple[Rule, ...]:
@@ -107,7 +107,7 @@ def cycle(rules: Iterable[Rule], before: Before) -> tuple[str, ...] | None:
     ('a', 'b', 'a')
     """
     by_name = {rule.name: rule for rule in rules}
-    done: set[str] = set()
+    visited: set[str] = set()
     for first in by_name:
         path: list[str] = []
         stack = [iter((first,))]
@@ -116,10 +116,10 @@ def cycle(rules: Iterable[Rule], before: Before) -> tuple[str, ...] | None:
             if name is None:
                 stack.pop()
                 if path:
-                    done.add(path.pop())
+                    visited.add(path.pop())
             elif name in path:
                 return (*path[path.index(name) :], name)
-            elif name in by_name and name not in done:
+            elif name in by_name and name not in visited:
                 path.append(name)
                 stack.append(iter(tuple(before(by_name[name]))))
     return None

@@ -75,32 +75,32 @@ class Outlier(over_slots.OverSlots[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, raw_rule: Mapping[str, object]) -> bool:
         """Return whether it asks for outliers."""
-        return "outlier" in given
+        return "outlier" in raw_rule
 
     @property
     def asked_by(self) -> str:
         """Return how the file asks for it."""
         return "outlier = …"
 
-    def parse(self, given: OutlierSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: OutlierSection) -> tuple[Options, models.Severity]:
         """Return group, distance and side."""
-        if expression.of(given.metric) is not None:
+        if expression.of(raw_rule.metric) is not None:
             raise section.Mistake("metric", "is an expression, which no group is compared by", "write one metric")
-        if given.clear is not None and given.clear > given.outlier.beyond:
-            why = f"{given.clear:g} is more than beyond, {given.outlier.beyond:g}, so the alert would flap"
-            raise section.Mistake("clear", why, f"choose {given.outlier.beyond:g} or less")
-        if given.lasts is not None and "breach" in given.model_fields_set:
+        if raw_rule.clear is not None and raw_rule.clear > raw_rule.outlier.beyond:
+            why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.outlier.beyond:g}, so the alert would flap"
+            raise section.Mistake("clear", why, f"choose {raw_rule.outlier.beyond:g} or less")
+        if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
             raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
         return Options(
-            **given.outlier.model_dump(),
-            breach=given.breach,
-            lasts=given.lasts,
-            clear=given.clear,
-            recover=given.recover,
-            missing=given.missing,
-        ), given.severity
+            **raw_rule.outlier.model_dump(),
+            breach=raw_rule.breach,
+            lasts=raw_rule.lasts,
+            clear=raw_rule.clear,
+            recover=raw_rule.recover,
+            missing=raw_rule.missing,
+        ), raw_rule.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
@@ -165,11 +165,11 @@ class Outlier(over_slots.OverSlots[Options]):
 
     def _last(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> int | None:
         """Return the newest slot for which the whole group's datapoints have arrived; ``None`` without one."""
-        known, own = facts.peers.known(), facts.points(rule.metric)
-        if known is None:
+        known_until, points = facts.peers.known(), facts.points(rule.metric)
+        if known_until is None:
             return None
-        newest = max(horizon.newest or 0, own[-1].at if own else 0) // horizon.period
-        return min((known + 1) // horizon.period - 1, newest) * horizon.period
+        newest = max(horizon.newest or 0, points[-1].at if points else 0) // horizon.period
+        return min((known_until + 1) // horizon.period - 1, newest) * horizon.period
 
     def _distances(self, rule: models.Rule, facts: kind.Facts, period: int, last: int) -> _Distances:
         """Return how far each datapoint lies up to the last slot. In too small a group nothing is an outlier."""
@@ -245,11 +245,11 @@ class Outlier(over_slots.OverSlots[Options]):
         walk = dataclasses.replace(_walk(rule, facts, horizon, rule_state), points=distances.points, horizon=cursor)
         view = slots.view(rule, self._limits(rule)(period), rule_state, walk)
         assert view is not None
-        shown = [distances.by_time[point.at] for point in view.points][-_SHOWN:]
+        last_compared = [distances.by_time[point.at] for point in view.points][-_SHOWN:]
         level = view.levels[0]
         details = details.model_copy(
             update={
-                "distances": tuple(_details(point, middle, group, period) for point, middle in shown),
+                "distances": tuple(_details(point, middle, group, period) for point, middle in last_compared),
                 "missing": tuple(models.rfc3339(at) for at in view.absent),
                 "breaching": level.breaching,
                 "of": view.counted,
@@ -257,7 +257,7 @@ class Outlier(over_slots.OverSlots[Options]):
         )
         unit = facts.unit_of(rule.metric or "")
         texts = []
-        for point, comparison in shown:
+        for point, comparison in last_compared:
             distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
             texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
         middle = group.middles(period).get(cursor // period)

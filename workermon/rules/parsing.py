@@ -62,8 +62,8 @@ def routes(value: object, handler: Handler) -> Any:
         return handler(value)
     for severity, names in value.items():
         if severity not in models.SEVERITIES:
-            meant = errors.nearest(str(severity), models.SEVERITIES)
-            raise ValueError(f"has {errors.printable(str(severity))[:64]!r}, which is not a severity: {meant}")
+            suggestion = errors.nearest(str(severity), models.SEVERITIES)
+            raise ValueError(f"has {errors.printable(str(severity))[:64]!r}, which is not a severity: {suggestion}")
         if not isinstance(names, list) or not all(isinstance(name, str) and fields.is_name(name) for name in names):
             raise ValueError(f"must name the channels for {severity} in a list")
     return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}
@@ -85,10 +85,10 @@ def case_values(value: object, handler: Handler) -> Any:
     return read
 
 
-def _table(given: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
-    if not given:
+def _table(lists: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
+    if not lists:
         raise ValueError("has no list of values")
-    return {_key(name): _list(name, values) for name, values in given.items()}
+    return {_key(name): _list(name, values) for name, values in lists.items()}
 
 
 def _key(name: str) -> str:
@@ -99,12 +99,12 @@ def _key(name: str) -> str:
 
 
 def _list(name: str, values: object) -> tuple[float, ...]:
-    shown = errors.printable(name)[:64]
+    printable_name = errors.printable(name)[:64]
     if not isinstance(values, list) or not values or len(values) > MAX_VALUES:
-        raise ValueError(f"must give a list of values for {shown}")
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
-        raise ValueError(f"has for {shown} something that is not a number")
-    return tuple(float(one) for one in values)
+        raise ValueError(f"must give a list of values for {printable_name}")
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        raise ValueError(f"has for {printable_name} something that is not a number")
+    return tuple(float(value) for value in values)
 
 
 Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]

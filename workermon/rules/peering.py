@@ -26,9 +26,9 @@ def peer(
     horizon = kind.horizon(rule, worker, condition, configuration)
     if horizon is None:
         return None
-    known = None
+    known_until = None
     if horizon.newest is not None and condition.status == "running" and worker.monitoring != "paused":
         latest = condition.latest.get(rule.metric or "")
         newest = max(horizon.newest, 0 if latest is None else latest.at)
-        known = newest // horizon.period * horizon.period + horizon.period - 1
-    return Peer(known, horizon.period, horizon.kept_at, math.ceil(worker.added_at))
+        known_until = newest // horizon.period * horizon.period + horizon.period - 1
+    return Peer(known_until, horizon.period, horizon.kept_at, math.ceil(worker.added_at))

@@ -92,8 +92,8 @@ class PeerGroup:
         running = [(peer.known, peer.period) for peer in self.peers.values() if peer.known is not None]
         if not running:
             return None
-        known, patience = [until for until, _ in running], 2 * max(period for _, period in running) + PATIENCE
-        return max(min(known), max(known) - patience)
+        known_until, patience = [until for until, _ in running], 2 * max(period for _, period in running) + PATIENCE
+        return max(min(known_until), max(known_until) - patience)
 
     def middles(self, period: int) -> Mapping[int, Middle | None]:
         """Return the middle of each slot of ``period`` seconds in which a worker has a value, by the slot's number.
@@ -114,13 +114,13 @@ class PeerGroup:
 
 
 def _values(peer: Peer, period: int) -> Mapping[int, float]:
-    found: dict[int, list[float]] = {}
+    values_by_slot: dict[int, list[float]] = {}
     for at, value in peer.points:
         if math.isfinite(value) and at >= peer.since:
             begin = at // peer.period * peer.period
             for slot in range(at // period if peer.period <= period else begin // period, _end(at, peer, period)):
-                found.setdefault(slot, []).append(value)
-    return {slot: math.fsum(values) / len(values) for slot, values in found.items()}
+                values_by_slot.setdefault(slot, []).append(value)
+    return {slot: math.fsum(values) / len(values) for slot, values in values_by_slot.items()}
 
 
 def _end(at: int, peer: Peer, period: int) -> int:

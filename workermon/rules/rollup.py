@@ -25,12 +25,12 @@ def by_hour(points: Iterable[models.Datapoint]) -> dict[int, models.RollUp]:
     return {hour: of_hour(hour, of) for hour, of in hours.items()}
 
 
-def fuller(one: Mapping[int, models.RollUp], other: Mapping[int, models.RollUp]) -> dict[int, models.RollUp]:
+def fuller(first: Mapping[int, models.RollUp], second: Mapping[int, models.RollUp]) -> dict[int, models.RollUp]:
     """Return the roll-ups of both by hour, of the same hour the one of more datapoints, else ``other``'s.
 
     No datapoint of the ledger is ever taken back, so fewer mean that its hour is not all there any more.
     """
     return {
-        **one,
-        **{hour: rollup for hour, rollup in other.items() if hour not in one or one[hour].number <= rollup.number},
+        **first,
+        **{hour: rollup for hour, rollup in second.items() if hour not in first or first[hour].number <= rollup.number},
     }

@@ -69,13 +69,15 @@ class Limits(NamedTuple):
 
 def levels(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
     """Return the levels of thresholds, the least severe first; a level clears at its threshold by default."""
-    made = []
+    described_levels = []
     for severity in SEVERITIES:
         threshold = thresholds.of(severity)
         if threshold is not None:
             cleared = clear.of(severity) if clear else None
-            made.append(Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared))
-    return tuple(made)
+            described_levels.append(
+                Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared)
+            )
+    return tuple(described_levels)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,14 +170,14 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     rule_state = _for_series(rule, rule_state, walk)
     expected_from = max(walk.expected_from, rule_state.start or walk.expected_from)
     values = by_slot(walk.points, period, rule_state.start)
-    first, known, last = _range(rule_state, values, walk, expected_from)
+    first, cursor_slot, last = _range(rule_state, values, walk, expected_from)
     if first > last:
         return rule_state, ()
 
-    kept = [change for change in rule_state.trail if change.at // period < first]
+    unchanged = [change for change in rule_state.trail if change.at // period < first]
     grid = _Grid(values, period, expected_from, limits)
-    changes = _fold(limits, grid, first, last, kept[-1].latched if kept else 0)
-    trail = kept + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    changes = _fold(limits, grid, first, last, unchanged[-1].latched if unchanged else 0)
+    trail = unchanged + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
     recent = trimmed(trail, last, period, walk.lateness)
     state = RuleState(
         cursor=last * period,
@@ -186,9 +188,9 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         start=rule_state.start,
         damping=flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
     )
-    if not changes and len(kept) == len(rule_state.trail):
+    if not changes and len(unchanged) == len(rule_state.trail):
         return state, ()
-    past = steps(rule_state.trail, len(kept))
+    past = steps(rule_state.trail, len(unchanged))
     flaps = flapping.among(rule, rule_state.damping, trail)
     transitions: list[Transition] = []
     seen = set()
@@ -199,7 +201,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         step = (change.at, before, after)
         seen.add(step)
         if step not in past:
-            transition = _transition(limits, change, walk.unit, correction=change.slot <= known)
+            transition = _transition(limits, change, walk.unit, correction=change.slot <= cursor_slot)
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
     window = grid.window(last, limits.n)
     withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in seen]
@@ -220,10 +222,10 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
     used = tuple(point for point in reversed(longer) if point is not None)
     reach = max(limits.n, limits.recover_n)
     oldest = used[0].at // period if len(longer) == reach and used else last - 2 * reach + 1
-    begun = rule_state.start or 0
-    absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= begun]
+    began = rule_state.start or 0
+    absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= began]
     latched = rule_state.trail[-1].latched if rule_state.trail else 0
-    shown = tuple(
+    level_views = tuple(
         LevelView(
             level.severity,
             level.threshold,
@@ -234,7 +236,7 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
         )
         for level in limits.levels
     )
-    return View(used, tuple(absent), len(window), len(recover), shown)
+    return View(used, tuple(absent), len(window), len(recover), level_views)
 
 
 def as_of(rule_state: RuleState, now: float) -> RuleState:
@@ -307,17 +309,17 @@ def _range(rule_state: RuleState, values: dict[int, Datapoint], walk: Walk, expe
         first = -(-expected_from // period)
         if values:
             first = min(first, min(values))
-        known = first - 1
+        cursor_slot = first - 1
     else:
-        known = rule_state.cursor // period
-        first = known + 1
-        if walk.changed_from is not None and walk.changed_from // period <= known:
-            first = max(walk.changed_from // period, _reach(known, period, walk.lateness))
+        cursor_slot = rule_state.cursor // period
+        first = cursor_slot + 1
+        if walk.changed_from is not None and walk.changed_from // period <= cursor_slot:
+            first = max(walk.changed_from // period, _reach(cursor_slot, period, walk.lateness))
             if rule_state.trimmed and rule_state.trail:  # the state before the trail is not known any more
                 first = max(first, rule_state.trail[0].at // period + 1)
             if rule_state.start is not None:
                 first = max(first, -(-rule_state.start // period))
-    return first, known, max(last, known)
+    return first, cursor_slot, max(last, cursor_slot)
 
 
 def _reach(cursor: int, period: int, lateness: int) -> int:

@@ -22,16 +22,16 @@ MIN_GAPS = 3
 MAX_PERIOD = horizon.BACKFILL
 
 
-def newest(kept: Sequence[int], came: Sequence[models.Datapoint], period: int) -> tuple[int, ...]:
+def newest(stored: Sequence[int], arrived: Sequence[models.Datapoint], period: int) -> tuple[int, ...]:
     """Return the times of the newest datapoints, in order; none while they come each ``period``.
 
     ``kept`` is what this returned before. No more than ``MIN_GAPS`` gaps are kept.
     """
-    if not came:
-        return tuple(kept)
-    if len(came) > 1 and came[-1].at - came[-2].at <= period and (not kept or kept[-1] <= came[-1].at):
+    if not arrived:
+        return tuple(stored)
+    if len(arrived) > 1 and arrived[-1].at - arrived[-2].at <= period and (not stored or stored[-1] <= arrived[-1].at):
         return ()  # as nearly all metrics are, at nearly all times
-    times = sorted({*kept, *(at for at, _ in came)})[-MIN_GAPS - 1 :]
+    times = sorted({*stored, *(at for at, _ in arrived)})[-MIN_GAPS - 1 :]
     return tuple(times) if len(times) == 1 or times[-1] - times[-2] > period else ()
 
 

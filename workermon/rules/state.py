@@ -143,16 +143,16 @@ class State(kind.Kind[Options]):
     options_type = Options
     ends_with = frozenset()
 
-    def parse(self, given: StateSection) -> tuple[Options, Severity]:
+    def parse(self, raw_rule: StateSection) -> tuple[Options, Severity]:
         """Return which states it is about, and which codes are expected."""
-        if not given.states:
+        if not raw_rule.states:
             raise section.Mistake("states", "names no state", 'write ["stopped", "terminated"], or one of them')
-        for place, code in enumerate(given.expected):
+        for place, code in enumerate(raw_rule.expected):
             if code not in CODES and not _CODE.fullmatch(code):
                 why = f"{errors.printable(code)[:64]} is not a code of EC2"
                 raise section.Mistake(f"expected[{place}]", why, errors.nearest(code, CODES))
-        unique = tuple(dict.fromkeys(given.states)), tuple(dict.fromkeys(given.expected))
-        return Options(states=unique[0], expected=unique[1]), given.severity
+        unique = tuple(dict.fromkeys(raw_rule.states)), tuple(dict.fromkeys(raw_rule.expected))
+        return Options(states=unique[0], expected=unique[1]), raw_rule.severity
 
     def warnings(self, rule: Rule) -> tuple[str, ...]:
         """Warn of an expected code that EC2 does not document."""
@@ -225,7 +225,9 @@ class State(kind.Kind[Options]):
                 for change in changes
             )
         )
-        lines = (f"{rfc3339(one.at)} {one.status}{f', {one.reason.code}' if one.reason else ''}" for one in changes)
+        lines = (
+            f"{rfc3339(entry.at)} {entry.status}{f', {entry.reason.code}' if entry.reason else ''}" for entry in changes
+        )
         now = _now(self.options(rule), rule_state, facts.condition)
         return kind.Explanation(now, details, tuple(("seen", line) for line in lines))
 
@@ -320,10 +322,10 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
         rule_state = RuleState()  # that of a rule of another kind and the same name
     if not condition.changes and rule_state.severity is None:
         return rule_state, ()
-    known = outages(options, condition, rule_state.start)
+    outages_known = outages(options, condition, rule_state.start)
     transitions: list[Transition] = []
     severity, at = rule_state.severity, rule_state.trail[-1].at if rule_state.trail else 0
-    over = None if severity is None else _end(options, at, known, condition)
+    over = None if severity is None else _end(options, at, outages_known, condition)
     if over is not None:
         transitions.append(over.model_copy(update={"before": severity}))
         severity, at = None, over.at
@@ -331,7 +333,7 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
         reason = "the severity of the rule was changed"
         transitions.append(Transition(at=at, before=severity, after=worst, reason=reason))
         severity = worst
-    for outage in known:
+    for outage in outages_known:
         if severity is not None or (outage.back is not None and math.floor(outage.at) <= (rule_state.cursor or 0)):
             continue  # it goes on, or was recorded
         at = max(math.floor(outage.at), at)
@@ -354,12 +356,12 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
     return state, tuple(transitions)
 
 
-def _end(options: Options, fired: int, known: Sequence[Outage], condition: Condition) -> Transition | None:
+def _end(options: Options, fired: int, outages_known: Sequence[Outage], condition: Condition) -> Transition | None:
     """Return how the outage that fired at a time ended, ``None`` if it goes on."""
-    same = next((outage for outage in known if math.floor(outage.at) == fired), None)
+    same = next((outage for outage in outages_known if math.floor(outage.at) == fired), None)
     if same is not None:
         return None if same.back is None else _ended(max(math.floor(same.back), fired), _BACK)
-    if known and known[-1].back is None:
+    if outages_known and outages_known[-1].back is None:
         return None
     seen = condition.collected_at
     if condition.status == "running":

@@ -103,33 +103,33 @@ class Threshold(over_slots.OverSlots[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def parse(self, given: ThresholdSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: ThresholdSection) -> tuple[Options, models.Severity]:
         """Return the thresholds of a [[rules]]."""
-        if (given.above is None) == (given.below is None):
+        if (raw_rule.above is None) == (raw_rule.below is None):
             why = "needs a threshold: above or below, one of the two"
             raise section.Mistake("", why, "write above = { critical = 90 }")
-        side = "below" if given.above is None else "above"
-        levels = given.above or given.below or label_levels.GivenLevels()
-        if given.lasts is not None and "breach" in given.model_fields_set:
+        side = "below" if raw_rule.above is None else "above"
+        levels = raw_rule.above or raw_rule.below or label_levels.GivenLevels()
+        if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
             raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
         if levels.warning is None and levels.critical is None:
             todo = "write { warning = …, critical = … }, or one of them"
             raise section.Mistake(side, "names no threshold", todo)
         check_order(levels, side)
-        if given.clear is not None:
-            check_clear(given.clear, levels, side)
+        if raw_rule.clear is not None:
+            check_clear(raw_rule.clear, levels, side)
         return Options(
-            above=given.above and given.above.numbers(),
-            below=given.below and given.below.numbers(),
-            breach=given.breach,
-            lasts=given.lasts,
-            clear=given.clear and given.clear.numbers(),
-            recover=given.recover,
-            missing=given.missing,
+            above=raw_rule.above and raw_rule.above.numbers(),
+            below=raw_rule.below and raw_rule.below.numbers(),
+            breach=raw_rule.breach,
+            lasts=raw_rule.lasts,
+            clear=raw_rule.clear and raw_rule.clear.numbers(),
+            recover=raw_rule.recover,
+            missing=raw_rule.missing,
             from_labels={
                 key: numbers
                 for key in LEVEL_KEYS
-                if (one := getattr(given, key)) is not None and (numbers := one.from_labels())
+                if (level_option := getattr(raw_rule, key)) is not None and (numbers := level_option.from_labels())
             },
         ), "critical"
 
@@ -138,8 +138,8 @@ class Threshold(over_slots.OverSlots[Options]):
         options, keys = self.options(rule), dict[str, object]()
         for key in ("above", "below", "clear"):
             if (levels := getattr(options, key)) is not None:
-                own = {severity: str(number) for severity, number in options.from_labels.get(key, {}).items()}
-                numbers = levels.model_dump(exclude_none=True) | own
+                by_label = {severity: str(number) for severity, number in options.from_labels.get(key, {}).items()}
+                numbers = levels.model_dump(exclude_none=True) | by_label
                 keys[key] = {severity: numbers[severity] for severity in models.SEVERITIES if severity in numbers}
         breach = {"breach": str(options.breach)} if options.lasts is None else {"for": fields.written(options.lasts)}
         return keys | breach | {"recover": str(options.recover), "missing": options.missing}
@@ -157,13 +157,13 @@ class Threshold(over_slots.OverSlots[Options]):
             return rule
         options = self.options(rule)
         names = (number.label for numbers in options.from_labels.values() for number in numbers.values())
-        own, known = tuple(labels.get(name) for name in names), self._of_labels(rule)
-        if own not in known:
-            if len(known) >= MAX_REMEMBERED:
-                known.clear()
-            made = options.of_worker(labels).model_dump(mode="json", exclude_defaults=True)
-            known[own] = rule.model_copy(update={"options": made})
-        return known[own]
+        label_values, cached = tuple(labels.get(name) for name in names), self._of_labels(rule)
+        if label_values not in cached:
+            if len(cached) >= MAX_REMEMBERED:
+                cached.clear()
+            new_options = options.of_worker(labels).model_dump(mode="json", exclude_defaults=True)
+            cached[label_values] = rule.model_copy(update={"options": new_options})
+        return cached[label_values]
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a rule does not apply to a worker: besides the usual reasons, it has no threshold for it."""
@@ -197,10 +197,12 @@ class Threshold(over_slots.OverSlots[Options]):
             return rule_state, ()
         limits = self._limits(rule)(horizon.period)
         after, transitions = slots.judge(rule, limits, rule_state, _walk(rule, facts, horizon))
-        made = tuple(_with_cause(rule.metric or "", transition, facts.condition, horizon) for transition in transitions)
-        if made and self.options(rule).lasts is not None:
-            made = tuple(transition.model_copy(update={"period": horizon.period}) for transition in made)
-        return after, made
+        described = tuple(
+            _with_cause(rule.metric or "", transition, facts.condition, horizon) for transition in transitions
+        )
+        if described and self.options(rule).lasts is not None:
+            described = tuple(transition.model_copy(update={"period": horizon.period}) for transition in described)
+        return after, described
 
     def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:
         """Return how near to its thresholds a metric is; what an absent slot can make fire is watched."""
@@ -321,7 +323,7 @@ class Threshold(over_slots.OverSlots[Options]):
         times = sorted({*(point.at for point in view.points), *view.absent})
         terms = computed.terms(rule, facts, horizon, times)
         operands = {at: {term.text: term.values[place] for term in terms} for place, at in enumerate(times) if terms}
-        shown = details.model_copy(
+        described = details.model_copy(
             update={
                 "points": tuple(
                     PointDetails(at=models.rfc3339(at), value=value, operands=operands.get(at))
@@ -353,7 +355,7 @@ class Threshold(over_slots.OverSlots[Options]):
         )
         unit = facts.unit_of(rule.metric or "")
         now = "; ".join(_levels_now(self.options(rule), view, unit, horizon.period))
-        return _explanation(now, shown, rule_state, unit, _operand_lines(terms, times))
+        return _explanation(now, described, rule_state, unit, _operand_lines(terms, times))
 
     def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
         """Return a line for each threshold, and where it clears."""
@@ -401,9 +403,9 @@ def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str)
     now = transition.after or f"not {transition.before}"
     if transition.threshold is None or transition.count is None:
         return f"{metric} {now} after all: {transition.reason}"
-    shown = "absent" if transition.value is None else wording.quantity(transition.value, unit)
+    value_text = "absent" if transition.value is None else wording.quantity(transition.value, unit)
     limit = f"{'>' if side == 'above' else '<'} {wording.quantity(transition.threshold, unit)}"
-    return f"{metric} {shown} now, {transition.count} datapoints {limit}: {now} after all, a datapoint came late"
+    return f"{metric} {value_text} now, {transition.count} datapoints {limit}: {now} after all, a datapoint came late"
 
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
@@ -469,8 +471,8 @@ def _explanation(
         ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
         ("judged", evaluated),
     )
-    if (said := check_words.words(details.impaired)) is not None:
-        lines = (*lines, ("EC2", said.removeprefix("EC2: ")))
+    if (check_text := check_words.words(details.impaired)) is not None:
+        lines = (*lines, ("EC2", check_text.removeprefix("EC2: ")))
     return kind.Explanation(now, details, lines)
 
 

@@ -42,9 +42,11 @@ class Options(models.Frozen):
     @property
     def severities(self) -> frozenset[models.Severity]:
         """Return the severities that it can have, for some worker at least."""
-        own = self.from_labels.get(self.side, {})
+        by_label = self.from_labels.get(self.side, {})
         return frozenset(
-            severity for severity in models.SEVERITIES if self.thresholds.of(severity) is not None or severity in own
+            severity
+            for severity in models.SEVERITIES
+            if self.thresholds.of(severity) is not None or severity in by_label
         )
 
     def count(self, period: int) -> models.Count:
@@ -73,31 +75,35 @@ class Options(models.Frozen):
         for key in LEVEL_KEYS:
             numbers: models.Levels | None = getattr(self, key)
             if numbers is not None:
-                own: dict[str, float | None] = {
+                worker_levels: dict[str, float | None] = {
                     severity: label_levels.of_worker(number, labels).value
                     for severity, number in self.from_labels.get(key, {}).items()
                 }
-                levels[key] = numbers.model_copy(update=own)
+                levels[key] = numbers.model_copy(update=worker_levels)
         clear, thresholds = levels.get("clear"), levels[self.side] or models.Levels()
         if clear is not None:
-            kept = {
+            other_options = {
                 severity: cleared
                 for severity in models.SEVERITIES
                 if (cleared := clear.of(severity)) is not None
                 and (threshold := thresholds.of(severity)) is not None
                 and not is_beyond(cleared, threshold, self.side)
             }
-            levels["clear"] = models.Levels(**kept) if kept else None
+            levels["clear"] = models.Levels(**other_options) if other_options else None
         return self.model_copy(update={**levels, "from_labels": {}})
 
     def doubts(self, labels: Mapping[str, str]) -> Iterator[str]:
         """Yield what is doubtful about the thresholds of a worker with these labels."""
         for key, numbers in self.from_labels.items():
             for severity, number in numbers.items():
-                own = label_levels.of_worker(number, labels)
-                if own.wrong is not None:
-                    instead = f"{key}.{severity} does not apply" if own.value is None else f"{own.value:g} holds"
-                    yield f"{own.wrong}, so {instead}"
+                level_of_labels = label_levels.of_worker(number, labels)
+                if level_of_labels.wrong is not None:
+                    instead = (
+                        f"{key}.{severity} does not apply"
+                        if level_of_labels.value is None
+                        else f"{level_of_labels.value:g} holds"
+                    )
+                    yield f"{level_of_labels.wrong}, so {instead}"
         own_levels = self.of_worker(labels)
         warning, critical = own_levels.thresholds.warning, own_levels.thresholds.critical
         ordered = warning is None or critical is None or is_beyond(critical, warning, self.side)
@@ -116,9 +122,9 @@ def is_beyond(value: float, other: float, side: str) -> bool:
     return value > other if side == "above" else value < other
 
 
-def check_order(given: label_levels.GivenLevels, side: str) -> None:
+def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
     """Refuse a critical threshold that is not beyond the warning. What labels say nobody knows yet."""
-    levels = given.numbers()
+    levels = given_levels.numbers()
     if levels.warning is None or levels.critical is None or is_beyond(levels.critical, levels.warning, side):
         return
     why = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"

@@ -72,13 +72,13 @@ def of_term(term: expression.Term, unit_of: Callable[[str], str]) -> str:
     return str(_Deriving(unit_of).unit(term))
 
 
-def check_given(given: str, derived: Unit) -> None:
+def check_given(unit_name: str, derived: Unit) -> None:
     """Refuse a unit of a rule that its expression cannot be in; raises ``section.Mistake``."""
-    stated = of_text(given)
+    stated = of_text(unit_name)
     settled = bool(stated.powers) and all(name in _SETTLED for name, _ in stated.powers)
-    known = bool(derived.powers) and not derived.scaled and all(name in _SETTLED for name, _ in derived.powers)
-    if settled and known and stated.powers != derived.powers:
-        raise section.Mistake("unit", f"the expression is in {derived}, not in {given}", "remove it, or correct it")
+    is_derived = bool(derived.powers) and not derived.scaled and all(name in _SETTLED for name, _ in derived.powers)
+    if settled and is_derived and stated.powers != derived.powers:
+        raise section.Mistake("unit", f"the expression is in {derived}, not in {unit_name}", "remove it, or correct it")
 
 
 class _Deriving:
@@ -113,8 +113,8 @@ class _Deriving:
             # A number takes the unit of the value beside it; what a count does to it nobody can tell.
             other = right if not left.powers else left
             plain = node.left if not left.powers else node.right
-            known = isinstance(plain, expression.Number) or not other.powers
-            return Unit(other.powers, scaled=other.scaled or not known)
+            comparable = isinstance(plain, expression.Number) or not other.powers
+            return Unit(other.powers, scaled=other.scaled or not comparable)
         if left.powers != right.powers:
             raise section.Mistake(
                 "metric", f"{what} {left} and {right}", "bring both to one unit, for example as shares of 1", node.at
@@ -124,9 +124,9 @@ class _Deriving:
     def _scaled(self, node: expression.Binary) -> Unit:
         """Return the unit of a product or a quotient."""
         left, right = self.unit(node.left), self.unit(node.right)
-        made = _times(left, right, 1 if node.sign == "*" else -1)
+        product = _times(left, right, 1 if node.sign == "*" else -1)
         numbers = [operand.value for operand in (node.left, node.right) if isinstance(operand, expression.Number)]
-        return made._replace(scaled=True) if any(abs(value) != 1 for value in numbers) else made
+        return product._replace(scaled=True) if any(abs(value) != 1 for value in numbers) else product
 
 
 def _times(left: Unit, right: Unit, sign: int) -> Unit:

@@ -87,30 +87,30 @@ class Unusual(over_slots.OverSlots[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, raw_rule: Mapping[str, object]) -> bool:
         """Return whether it asks for what is unusual."""
-        return "unusual" in given
+        return "unusual" in raw_rule
 
     @property
     def asked_by(self) -> str:
         """Return how the file asks for it."""
         return "unusual = …"
 
-    def parse(self, given: UnusualSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: UnusualSection) -> tuple[Options, models.Severity]:
         """Return distance, season and side."""
-        if given.clear is not None and given.clear > given.unusual.beyond:
-            why = f"{given.clear:g} is more than beyond, {given.unusual.beyond:g}, so the alert would flap"
-            raise section.Mistake("clear", why, f"choose {given.unusual.beyond:g} or less")
-        if given.lasts is not None and "breach" in given.model_fields_set:
+        if raw_rule.clear is not None and raw_rule.clear > raw_rule.unusual.beyond:
+            why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.unusual.beyond:g}, so the alert would flap"
+            raise section.Mistake("clear", why, f"choose {raw_rule.unusual.beyond:g} or less")
+        if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
             raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
         return Options(
-            **given.unusual.model_dump(),
-            breach=given.breach,
-            lasts=given.lasts,
-            clear=given.clear,
-            recover=given.recover,
-            missing=given.missing,
-        ), given.severity
+            **raw_rule.unusual.model_dump(),
+            breach=raw_rule.breach,
+            lasts=raw_rule.lasts,
+            clear=raw_rule.clear,
+            recover=raw_rule.recover,
+            missing=raw_rule.missing,
+        ), raw_rule.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
@@ -256,10 +256,10 @@ class Unusual(over_slots.OverSlots[Options]):
         view = slots.view(rule, self._limits(rule)(walk.period), rule_state, walk)
         assert view is not None
         level = view.levels[0]
-        shown = [judged.by_time[point.at] for point in view.points][-_SHOWN:]
+        last_compared = [judged.by_time[point.at] for point in view.points][-_SHOWN:]
         details = details.model_copy(
             update={
-                "usual": tuple(_details(options, point, usual) for point, usual in shown if usual is not None),
+                "usual": tuple(_details(options, point, usual) for point, usual in last_compared if usual is not None),
                 "missing": tuple(models.rfc3339(at) for at in view.absent),
                 "breaching": level.breaching,
                 "of": view.counted,
@@ -267,7 +267,7 @@ class Unusual(over_slots.OverSlots[Options]):
         )
         at = rule_state.cursor
         present = learned.usual(at)
-        lines = tuple(_lines(learned, shown, unit, (at, present)))
+        lines = tuple(_lines(learned, last_compared, unit, (at, present)))
         if present is None:
             since = "nothing yet" if learned.since is None else f"datapoints since {models.rfc3339(learned.since)}"
             now = (
@@ -288,8 +288,8 @@ class Unusual(over_slots.OverSlots[Options]):
         if rule_state.period is None:
             return None
         options, learned = self.options(rule), self._band(rule, rule_state, rule_state.period)
-        known = ((at, usual) for at in times if (usual := learned.usual(at)) is not None)
-        points = tuple(kind.CurvePoint(at, *_edges(options, usual)) for at, usual in known)
+        usual_at = ((at, usual) for at in times if (usual := learned.usual(at)) is not None)
+        points = tuple(kind.CurvePoint(at, *_edges(options, usual)) for at, usual in usual_at)
         return kind.Curve(rule.severity, points) if points else None
 
     # --- backtest ----------------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def _details(options: Options, point: models.Datapoint, usual: band.Usual) -> Us
 
 def _lines(
     learned: band.Band,
-    shown: Sequence[tuple[models.Datapoint, band.Usual | None]],
+    compared: Sequence[tuple[models.Datapoint, band.Usual | None]],
     unit: str,
     present: tuple[int, band.Usual | None],
 ) -> Iterator[tuple[str, str]]:
@@ -410,7 +410,7 @@ def _lines(
             f" {wording.quantity(usual.below, unit)} below, of {usual.occurrences} {usual.by}s",
         )
     texts = []
-    for point, comparison in shown:
+    for point, comparison in compared:
         distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
         texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
     yield "points", "  ".join(texts) or "none"

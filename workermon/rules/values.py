@@ -102,23 +102,23 @@ class Frame:
 
     def own_slots(self, name: str) -> tuple[list[int], list[float]]:
         """Return the slots of a metric at its own period, and their values."""
-        kept = self.parts.get(name)
-        if kept is None:
+        cached = self.parts.get(name)
+        if cached is None:
             operand = self.operands[name]
-            own = self.slots_of[name] if operand.period >= self.period else _by_slot(operand, operand.period)
-            slots = sorted(own)
-            kept = self.parts[name] = slots, [own[slot] for slot in slots]
-        return kept
+            own_slots = self.slots_of[name] if operand.period >= self.period else _by_slot(operand, operand.period)
+            slots = sorted(own_slots)
+            cached = self.parts[name] = slots, [own_slots[slot] for slot in slots]
+        return cached
 
 
 def _by_slot(operand: Operand, period: int) -> dict[int, float]:
-    own = operand.period
-    if own >= period:
+    own_period = operand.period
+    if own_period >= period:
         return {at // period: value for at, value in operand.points if value - value == 0.0}
     together: dict[int, list[float]] = {}
-    for place, value in sorted(_by_slot(operand, own).items()):
-        together.setdefault(place * own // period, []).append(value)
-    whole, statistic = period // own, operand.statistic
+    for place, value in sorted(_by_slot(operand, own_period).items()):
+        together.setdefault(place * own_period // period, []).append(value)
+    whole, statistic = period // own_period, operand.statistic
     return {slot: combined(values, statistic) for slot, values in together.items() if len(values) >= whole}
 
 
@@ -210,7 +210,7 @@ def _window(frame: Frame, node: expression.Window) -> _Column:
     """
     name, period = node.name, frame.period
     present = frame.slots_of[name]
-    own, values = frame.own_slots(name)
+    slots, values = frame.own_slots(name)
     step = min(frame.operands[name].period, period)
     size = -(-node.window // step)
     least = size if node.aggregate == "sum" else -(-size // 2)
@@ -218,8 +218,8 @@ def _window(frame: Frame, node: expression.Window) -> _Column:
     for slot in frame.slots:
         # The last own slot that begins within this one.
         last = ((slot + 1) * period - 1) // step
-        end = bisect.bisect_right(own, last)
-        begin = bisect.bisect_left(own, last - size + 1, 0, end)
+        end = bisect.bisect_right(slots, last)
+        begin = bisect.bisect_left(slots, last - size + 1, 0, end)
         counted = slot in present and end - begin >= least
         column.append(aggregate(values[begin:end]) if counted else math.nan)
     return column

@@ -74,19 +74,19 @@ class When(kind.Kind[Options]):
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, raw_rule: Mapping[str, object]) -> bool:
         """Return whether the keys of a [[rules]] ask for this kind."""
-        return "when" in given
+        return "when" in raw_rule
 
     @property
     def asked_by(self) -> str:
         """Return how the file asks for this kind, for an error."""
         return "a rule with when"
 
-    def parse(self, given: WhenSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw_rule: WhenSection) -> tuple[Options, models.Severity]:
         """Return the expression of a [[rules]]."""
-        WhenExpression.parse(given.when)
-        return Options(when=given.when), given.severity
+        WhenExpression.parse(raw_rule.when)
+        return Options(when=raw_rule.when), raw_rule.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
@@ -111,18 +111,18 @@ class When(kind.Kind[Options]):
 
         What comes out differently before the cursor is a correction.
         """
-        seen = self._operand_states(rule, facts)
-        state = _for_series(rule, rule_state, _series(rule, self._expression(rule), seen))
-        first = _first(state, facts, seen)
-        kept = [change for change in state.trail if change.at < first]
-        severity = kept[-1].severity if kept else None
-        changes, last = _walk(rule, self._expression(rule), seen, _Begin(first, severity))
-        known = first - 1 if state.cursor is None else state.cursor
-        trail = [*kept, *changes]
-        nothing_new = state is rule_state and last == known and trail == [*state.trail]
-        if last < known or last < first or nothing_new:
+        states = self._operand_states(rule, facts)
+        state = _for_series(rule, rule_state, _series(rule, self._expression(rule), states))
+        first = _first(state, facts, states)
+        unchanged = [change for change in state.trail if change.at < first]
+        severity = unchanged[-1].severity if unchanged else None
+        changes, last = _walk(rule, self._expression(rule), states, _Begin(first, severity))
+        cursor = first - 1 if state.cursor is None else state.cursor
+        trail = [*unchanged, *changes]
+        nothing_new = state is rule_state and last == cursor and trail == [*state.trail]
+        if last < cursor or last < first or nothing_new:
             return rule_state, ()
-        until = min([last, *(state.known_until for state in seen.values() if state.known_until is not None)])
+        until = min([last, *(state.known_until for state in states.values() if state.known_until is not None)])
         recent = slots.trimmed(trail, until, 1, facts.lateness)
         after = state.model_copy(
             update={
@@ -132,7 +132,7 @@ class When(kind.Kind[Options]):
                 "damping": flapping.settled(rule, state.damping, trail[: len(trail) - len(recent)]),
             }
         )
-        return after, _transitions(rule, state, trail, seen, _Span(first, known, last))
+        return after, _transitions(rule, state, trail, states, _Span(first, cursor, last))
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return the expression, and the states of its rules at that time."""
@@ -158,12 +158,16 @@ class When(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
         """Explain the state of each rule of the expression at the cursor, and since when."""
-        seen, at = self._operand_states(rule, facts), rule_state.cursor
-        shown = tuple(_operand_details(name, state, at) for name, state in seen.items())
-        holds = None if at is None else self._expression(rule).holds({reading.rule: reading.fires for reading in shown})
-        lines = tuple((name, _described(state, _newest(state, at))) for name, state in seen.items())
+        states, at = self._operand_states(rule, facts), rule_state.cursor
+        described = tuple(_operand_details(name, state, at) for name, state in states.items())
+        holds = (
+            None if at is None else self._expression(rule).holds({reading.rule: reading.fires for reading in described})
+        )
+        lines = tuple((name, _described(state, _newest(state, at))) for name, state in states.items())
         words = {None: "it is not known yet whether", True: "it holds that", False: "it does not hold that"}
-        return kind.Explanation(f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=shown), lines)
+        return kind.Explanation(
+            f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=described), lines
+        )
 
     def _operand_states(self, rule: models.Rule, facts: kind.Facts) -> dict[str, OperandState]:
         """Return the known state of each rule of the expression."""
@@ -188,9 +192,9 @@ class _Span(NamedTuple):
     last: int
 
 
-def _series(rule: models.Rule, expression: WhenExpression, seen: Mapping[str, OperandState]) -> str:
+def _series(rule: models.Rule, expression: WhenExpression, states: Mapping[str, OperandState]) -> str:
     """Name what the fold walks: if it becomes another one, nothing of the past is judged again."""
-    without = "".join(f", not {name}" for name, state in seen.items() if state.not_applied is not None)
+    without = "".join(f", not {name}" for name, state in states.items() if state.not_applied is not None)
     return f"{rule.severity} when {expression}{without}"
 
 
@@ -208,30 +212,30 @@ def _for_series(rule: models.Rule, rule_state: models.RuleState, series: str) ->
     )
 
 
-def _first(rule_state: models.RuleState, facts: kind.Facts, seen: Mapping[str, OperandState]) -> int:
+def _first(rule_state: models.RuleState, facts: kind.Facts, states: Mapping[str, OperandState]) -> int:
     """Return the first second that can be evaluated, again or for the first time."""
     begin = rule_state.start
     if begin is None:
         since = facts.condition.running_since
         begin = math.ceil(facts.added_at if since is None else since)
-    known = (state.known_from for state in seen.values() if state.not_applied is None)
-    first = max([begin, *(at for at in known if at is not None)])
+    known_from = (state.known_from for state in states.values() if state.not_applied is None)
+    first = max([begin, *(at for at in known_from if at is not None)])
     if rule_state.trimmed and rule_state.trail:  # the state before the trail is not known any more
         first = max(first, rule_state.trail[0].at + 1)
     return first
 
 
 def _walk(
-    rule: models.Rule, expression: WhenExpression, seen: Mapping[str, OperandState], begin: _Begin
+    rule: models.Rule, expression: WhenExpression, states: Mapping[str, OperandState], begin: _Begin
 ) -> tuple[list[SeverityChange], int]:
     """Return the changes from a second on, and the last second for which it is known whether the expression holds."""
-    known = [state.known_until for state in seen.values() if state.known_until is not None]
-    end = max(known, default=begin.at if all(state.not_applied for state in seen.values()) else begin.at - 1)
-    times = {begin.at, *(at + 1 for at in known)}
-    times |= {change.at for state in seen.values() for change in state.changes}
+    known_until = [state.known_until for state in states.values() if state.known_until is not None]
+    end = max(known_until, default=begin.at if all(state.not_applied for state in states.values()) else begin.at - 1)
+    times = {begin.at, *(at + 1 for at in known_until)}
+    times |= {change.at for state in states.values() for change in state.changes}
     changes, severity = list[SeverityChange](), begin.severity
     for at in sorted(at for at in times if begin.at <= at <= end):
-        holds = _is_true(expression, seen, at)
+        holds = _is_true(expression, states, at)
         if holds is None:
             return changes, at - 1
         after = rule.severity if holds else None
@@ -241,11 +245,11 @@ def _walk(
     return changes, end
 
 
-def _is_true(expression: WhenExpression, seen: Mapping[str, OperandState], at: int) -> bool | None:
+def _is_true(expression: WhenExpression, states: Mapping[str, OperandState], at: int) -> bool | None:
     """Return whether an expression is true at a time; it is false if none of its rules applies."""
-    if all(state.not_applied is not None for state in seen.values()):
+    if all(state.not_applied is not None for state in states.values()):
         return False
-    return expression.holds({name: _fires(state, at) for name, state in seen.items()})
+    return expression.holds({name: _fires(state, at) for name, state in states.items()})
 
 
 def _fires(state: OperandState, at: int) -> bool | None:
@@ -260,14 +264,14 @@ def _transitions(
     rule: models.Rule,
     before: models.RuleState,
     trail: Sequence[SeverityChange],
-    seen: Mapping[str, OperandState],
+    states: Mapping[str, OperandState],
     span: _Span,
 ) -> tuple[models.Transition, ...]:
     """Return the transitions: first those that a correction takes back, newest first, then the new ones."""
-    kept = sum(change.at < span.first for change in trail)
-    past, present = slots.steps(before.trail, kept), slots.steps(trail, kept)
+    unchanged = sum(change.at < span.first for change in trail)
+    past, present = slots.steps(before.trail, unchanged), slots.steps(trail, unchanged)
     flaps = flapping.among(rule, before.damping, trail)
-    now = _reason(seen, span.last)
+    now = _reason(states, span.last)
     withdrawn = [
         models.Transition(at=at, before=after, after=severity, correction=True, withdrawn=True, reason=now)
         for at, severity, after in reversed(past)
@@ -280,7 +284,7 @@ def _transitions(
             after=after,
             correction=at <= span.known,
             damped=at in flaps,
-            reason=_reason(seen, at) + (", seen late: another rule was corrected" if at <= span.known else ""),
+            reason=_reason(states, at) + (", seen late: another rule was corrected" if at <= span.known else ""),
         )
         for at, severity, after in present
         if (at, severity, after) not in past
@@ -291,9 +295,9 @@ def _transitions(
 # --- wording -----------------------------------------------------------------------------------------------------
 
 
-def _reason(seen: Mapping[str, OperandState], at: int) -> str:
+def _reason(states: Mapping[str, OperandState], at: int) -> str:
     """Return in words the state of each rule of an expression at a time."""
-    return ", ".join(f"{name} {_described(state, at)}" for name, state in seen.items())
+    return ", ".join(f"{name} {_described(state, at)}" for name, state in states.items())
 
 
 def _described(state: OperandState, at: int | None) -> str:

@@ -179,14 +179,14 @@ class _Parser:
 def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while (match := _TOKEN.match(text, at)) is not None:
-        found, offset, at = match[0].strip(), match.end() - len(match[0].strip()), match.end()
+        token, offset, at = match[0].strip(), match.end() - len(match[0].strip()), match.end()
         if match["other"] is not None:
-            meant = _MEANT.get(found)
-            todo = f"write {meant}" if meant else "use names of rules, and, or, not, ( and )"
-            raise _mistake(_Token(found, offset), "is not understood", todo)
-        if found.lower() in _WORDS and found not in _WORDS:
-            raise _mistake(_Token(found, offset), "is in capitals", f"write {found.lower()}")
-        yield _Token(found, offset)
+            suggestion = _MEANT.get(token)
+            todo = f"write {suggestion}" if suggestion else "use names of rules, and, or, not, ( and )"
+            raise _mistake(_Token(token, offset), "is not understood", todo)
+        if token.lower() in _WORDS and token not in _WORDS:
+            raise _mistake(_Token(token, offset), "is in capitals", f"write {token.lower()}")
+        yield _Token(token, offset)
     yield _Token("", len(text.rstrip()))
 
 

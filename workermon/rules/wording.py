@@ -51,10 +51,10 @@ def quantity_beside(value: float, limit: float, unit: str) -> str:
     >>> quantity_beside(90.001, 90.0, "percent")
     '90.001 %'
     """
-    shown = quantity(value, unit)
-    if value != limit and shown == quantity(limit, unit):
+    text = quantity(value, unit)
+    if value != limit and text == quantity(limit, unit):
         return f"{value!r} %" if unit == "percent" else f"{value!r}{'' if unit == 'count' else f' {unit}'}"
-    return shown
+    return text
 
 
 def _number(value: float) -> str:
@@ -110,8 +110,8 @@ def levels(thresholds: models.Levels, unit: str) -> str:
     >>> levels(models.Levels(warning=80, critical=90), "percent")
     'warning 80 % critical 90 %'
     """
-    given = ((severity, thresholds.of(severity)) for severity in models.SEVERITIES)
-    return " ".join(f"{severity} {quantity(value, unit)}" for severity, value in given if value is not None)
+    levels_given = ((severity, thresholds.of(severity)) for severity in models.SEVERITIES)
+    return " ".join(f"{severity} {quantity(value, unit)}" for severity, value in levels_given if value is not None)
 
 
 def lasting(seconds: int, period: int) -> str:

@@ -109,8 +109,8 @@ def masked(url: str) -> str:
 
 def too_old(version: str) -> bool:
     """Return whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return found is not None and (int(found[1]), int(found[2])) < OLDEST_REDIS
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return match is not None and (int(match[1]), int(match[2])) < OLDEST_REDIS
 
 
 _ESCAPED = "in a user or password write / as %2F, ? as %3F, # as %23 and @ as %40"
@@ -147,8 +147,8 @@ def _check_amqp(url: str) -> None:
 
 def _is_place(place: str) -> bool:
     """Return whether that is a host, with or without a port."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
-    return found is not None and place != "" and (found[3] is None or 0 < int(found[3]) < 65536)
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
+    return match is not None and place != "" and (match[3] is None or 0 < int(match[3]) < 65536)
 
 
 def is_web_address(url: str) -> bool:
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
             places = parts.netloc.rpartition("@")[2].split(",")
             if not all(_is_place(place) for place in places) or not re.fullmatch(r"[0-9]{1,9}", database):
                 raise ValueError(f"needs a port and a database number, such as redis://host:6379/1; {_ESCAPED}")
-        url = _CERT_REQS.sub(lambda found: found[1] + found[2].lower(), url)
+        url = _CERT_REQS.sub(lambda match: match[1] + match[2].lower(), url)
         try:
             redis_address.RedisAddress.parse(url)
         except ValueError:
@@ -330,8 +330,8 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         try:
-            found = json.loads(address_file().read_text("utf-8"))
-            return str(found["redis_url"])
+            address = json.loads(address_file().read_text("utf-8"))
+            return str(address["redis_url"])
         except (OSError, ValueError, KeyError, TypeError):
             raise errors.RedisUnavailable(
                 "Redis",

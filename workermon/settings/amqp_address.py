@@ -30,8 +30,8 @@ class AmqpAddress(NamedTuple):
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         files = {name: query.pop(option) for option, name in _FILES.items() if option in query}
-        wanted = query.pop("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-        if query or wanted not in _CERT_REQS or (parts.query and parts.scheme != "amqps"):
+        verification = query.pop("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+        if query or verification not in _CERT_REQS or (parts.query and parts.scheme != "amqps"):
             raise ValueError(
                 "may end with ssl_ca_certs, ssl_certfile, ssl_keyfile and ssl_cert_reqs=none, for amqps:// only"
             )
@@ -39,7 +39,7 @@ class AmqpAddress(NamedTuple):
             raise ValueError("needs one host and at most one virtual host, such as amqp://user:password@host:5672/name")
         return cls(
             kombu_url=urlunsplit(parts._replace(query="")),
-            tls={} if parts.scheme == "amqp" else _verified(parts.hostname, _CERT_REQS[wanted], files),
+            tls={} if parts.scheme == "amqp" else _verified(parts.hostname, _CERT_REQS[verification], files),
         )
 
 

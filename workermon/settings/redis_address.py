@@ -22,18 +22,18 @@ def _tls_of_sentinels(query: dict[str, str]) -> tuple[dict[str, Any], dict[str, 
     Any option of TLS asks for it. The sentinels have it too unless ``sentinel_ssl`` says no.
     """
     options: dict[str, Any] = {name: query.pop(name) for name in _TLS if name in query}
-    wanted = _yes(query.pop("ssl", "true" if options else "false"))
-    of_sentinels = _yes(query.pop("sentinel_ssl", str(wanted).lower()))
+    use_tls = _yes(query.pop("ssl", "true" if options else "false"))
+    of_sentinels = _yes(query.pop("sentinel_ssl", str(use_tls).lower()))
     if "ssl_check_hostname" in options:
         options["ssl_check_hostname"] = _yes(options["ssl_check_hostname"])
     options.setdefault("ssl_cert_reqs", "required")
-    return (options if wanted else {}), ({"ssl": True, **options} if of_sentinels else {})
+    return (options if use_tls else {}), ({"ssl": True, **options} if of_sentinels else {})
 
 
 def _yes(text: str) -> bool:
-    if (found := _YES_OR_NO.get(text.lower())) is None:
+    if (value := _YES_OR_NO.get(text.lower())) is None:
         raise ValueError("neither true nor false")
-    return found
+    return value
 
 
 class RedisAddress(NamedTuple):

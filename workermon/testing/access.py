@@ -35,17 +35,17 @@ class MemoryAccess:
     def remove(self, name: str) -> bool:
         """Remove a token and end its sessions."""
         with self._lock:
-            self._sessions = {key: kept for key, kept in self._sessions.items() if kept.token != name}
+            self._sessions = {key: session for key, session in self._sessions.items() if session.token != name}
             return self._tokens.pop(name, None) is not None
 
     def open_session(self, session: models.WebSession) -> None:
         """Keep a session, and no more of them than there may be."""
         with self._lock:
-            living = [kept for kept in self._sessions.values() if kept.ends > session.begins]
-            living = [kept for kept in living if kept.digest != session.digest]
-            living.sort(key=lambda kept: kept.begins)
+            living = [stored for stored in self._sessions.values() if stored.ends > session.begins]
+            living = [stored for stored in living if stored.digest != session.digest]
+            living.sort(key=lambda stored: stored.begins)
             living = [*living[max(0, len(living) + 1 - ports.MAX_SESSIONS) :], session]
-            self._sessions = {kept.digest: kept for kept in living}
+            self._sessions = {stored.digest: stored for stored in living}
 
     def session(self, digest: str) -> models.WebSession | None:
         """Return a session."""
@@ -71,8 +71,8 @@ class MemoryAudit:
     def record(self, entry: models.AuditEntry) -> None:
         """Add an entry, and drop what is too old or too much."""
         with self._lock:
-            kept = [recorded for recorded in self._entries if recorded.at >= entry.at - ports.AUDIT_AGE]
-            self._entries = sorted([*kept, entry], key=lambda recorded: (recorded.at, recorded.id))[
+            recent = [recorded for recorded in self._entries if recorded.at >= entry.at - ports.AUDIT_AGE]
+            self._entries = sorted([*recent, entry], key=lambda recorded: (recorded.at, recorded.id))[
                 -ports.AUDIT_ENTRIES :
             ]
 

@@ -43,17 +43,19 @@ class MemoryAlerts:
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
         """Return the basis of an evaluation of those groups that anything is known of."""
-        found = {}
+        bases = {}
         with self._store.lock:
             for subject_id in subject_ids:
                 group, stored = models.group_of(subject_id), self._store.groups.get(subject_id)
                 if group is None or (stored is None and subject_id not in self._store.alerts):
                     continue
-                kept = stored or memory.StoredGroup()
-                members = {rule: dict(said) for rule, said in kept.members.items() if said}
-                record = ports.GroupRecord(*group, members, kept.changed_from, kept.sequence)
-                found[subject_id] = self._basis(models.group_subject(*group), record)
-        return found
+                stored_group = stored or memory.StoredGroup()
+                members = {
+                    rule: dict(rule_members) for rule, rule_members in stored_group.members.items() if rule_members
+                }
+                record = ports.GroupRecord(*group, members, stored_group.changed_from, stored_group.sequence)
+                bases[subject_id] = self._basis(models.group_subject(*group), record)
+        return bases
 
     def group_ids(self) -> list[str]:
         """Return the subject's id of every group that has members, in order."""
@@ -84,8 +86,8 @@ class MemoryAlerts:
             if not self._is_current(verdict):
                 return False
             self._write(verdict, retire=True)
-            for kept in (store.alerts, store.workers, store.accounts, store.pending):
-                kept.pop(subject, None)
+            for records in (store.alerts, store.workers, store.accounts, store.pending):
+                records.pop(subject, None)
             _forget_worker(subject, store.ledger)
             _forget_worker(subject, store.rollups)
             _forget_worker(subject, store.rollups_due)
@@ -202,9 +204,9 @@ class MemoryAlerts:
         self._store.pending.setdefault(change.group, at)
 
 
-def _forget_worker(worker_id: str, kept: dict[Any, Any]) -> None:
-    for key in [key for key in kept if key[0] == worker_id]:
-        del kept[key]
+def _forget_worker(worker_id: str, records: dict[Any, Any]) -> None:
+    for key in [key for key in records if key[0] == worker_id]:
+        del records[key]
 
 
 class MemoryAccounts:
@@ -260,7 +262,7 @@ class MemorySilences:
 
     def add(self, silence: models.Silence) -> None:
         """Put it in force."""
-        self.remove([one.id for one in self.every() if one.ends <= silence.begins])
+        self.remove([stored.id for stored in self.every() if stored.ends <= silence.begins])
         self._silences[silence.id] = silence
 
     def remove(self, silence_ids: Iterable[str]) -> None:

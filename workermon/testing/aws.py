@@ -50,8 +50,8 @@ class MemoryEc2:
     def become(self, instance_id: str, status: models.Status, code: str | None = None) -> None:
         """Change an instance's status, and its checks as usual; ``code`` is that of EC2's reason."""
         reason = None if code is None else models.StateReason(code=code)
-        for (scope, found), instance in list(self._instances.items()):
-            if found == instance_id:
+        for (scope, instance_id_found), instance in list(self._instances.items()):
+            if instance_id_found == instance_id:
                 changed = instance.model_copy(update={"status": status, "reason": reason})
                 self.put(changed, account=models.account_and_region(scope)[0])
 
@@ -128,8 +128,8 @@ class MemoryCloudWatch:
         dimensions: Mapping[str, str] | None = None,
     ) -> None:
         """Put datapoints in, as (timestamp, value); ``dimensions`` are those beside ``InstanceId``."""
-        kept = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
-        self._points.setdefault((namespace, metric_name, kept), {}).update(points)
+        dimension_set = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
+        self._points.setdefault((namespace, metric_name, dimension_set), {}).update(points)
 
     def forget(self, instance_id: str, metric_name: str, *, since: int) -> None:
         """Take back an instance's datapoints of a metric from a time on, under whatever dimensions."""
@@ -173,12 +173,12 @@ class MemoryCloudWatch:
         self.listed.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
         if self.last_error is not None:
             raise self.last_error
-        found: dict[str, list[memory.Dimensions]] = {}
+        dimension_sets: dict[str, list[memory.Dimensions]] = {}
         for place, name, dimensions in self._points:
             owner = dict(dimensions).get("InstanceId", "")
             if (place, name) == (namespace, metric_name) and (instance_ids is None or owner in instance_ids):
-                found.setdefault(owner, []).append(tuple(sorted(dimensions)))
-        return {owner: sorted(sets) for owner, sets in found.items()}
+                dimension_sets.setdefault(owner, []).append(tuple(sorted(dimensions)))
+        return {owner: sorted(sets) for owner, sets in dimension_sets.items()}
 
     def foreign_dimensions(
         self,
@@ -307,13 +307,13 @@ class MemoryCosts:
         start = int(at // 3600) * 3600
         with self._lock:
             hour = self._hours.get(start) or models.Hour(start=start, begun=at)
-            calls, asked, full = dict(hour.calls), dict(hour.metrics), dict(hour.full)
+            calls, requested, full = dict(hour.calls), dict(hour.metrics), dict(hour.full)
             calls[scope, operation] = calls.get((scope, operation), 0) + 1
             for metric, number in metrics.items():
                 weight = self._stretch.weights.get(metric, 1)
-                asked[scope, metric] = asked.get((scope, metric), 0) + number
+                requested[scope, metric] = requested.get((scope, metric), 0) + number
                 full[scope, metric] = full.get((scope, metric), 0) + number * weight
-            self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": asked, "full": full})
+            self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": requested, "full": full})
 
     def hours(self, since: float) -> list[models.Hour]:
         """Return the hours since the one that a time is in."""

@@ -51,6 +51,6 @@ class MemoryCohorts:
 
     def forget(self, groups: Collection[str], cohorts: Collection[str], nodes: Collection[str]) -> None:
         """Forget what is gone."""
-        for kept, gone in ((self._learned, groups), (self._phases, cohorts), (self._paces, nodes)):
-            for name in gone:
-                kept.pop(name, None)
+        for records, obsolete in ((self._learned, groups), (self._phases, cohorts), (self._paces, nodes)):
+            for name in obsolete:
+                records.pop(name, None)

@@ -44,11 +44,15 @@ class MemorySetup:
         """Write all of it if nothing that it is based on has changed."""
         store = self._store
         with store.lock:
-            fleet = {worker_id: kept.worker for worker_id, kept in store.workers.items()}
+            fleet = {worker_id: stored.worker for worker_id, stored in store.workers.items()}
             same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
             same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
             bases = alerts.MemoryAlerts(store).load([verdict.basis.subject.id for verdict in change.leaving])
-            moved_on = any(bases[it.basis.subject.id].version != it.basis.version for it in change.leaving if same)
+            moved_on = any(
+                bases[basis_change.basis.subject.id].version != basis_change.basis.version
+                for basis_change in change.leaving
+                if same
+            )
             if not same or moved_on:
                 return False
             store.changes += 1
@@ -270,9 +274,9 @@ class MemoryUnreadable:
 class MemoryServer:
     """``ports.Server`` in memory, with settings and a clock of a test's choice."""
 
-    def __init__(self, now: ports.Clock, **own: str) -> None:
+    def __init__(self, now: ports.Clock, **fields: str) -> None:
         self.ahead, self._now = 0.0, now
-        self.own = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | own
+        self.own = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | fields
 
     def settings(self) -> dict[str, str]:
         """Return its settings."""

@@ -24,8 +24,8 @@ class MemoryOutbox:
                 del self._store.reminders[key]
                 last = self._store.last.get(key[0])
                 if last is not None and last.status == "firing" and key not in self._store.queues:
-                    again = last.model_copy(update={"reminder": True})
-                    self._store.queues[key] = memory.NotificationQueue(retry_at=now, waiting=[again])
+                    reminder = last.model_copy(update={"reminder": True})
+                    self._store.queues[key] = memory.NotificationQueue(retry_at=now, waiting=[reminder])
             queues = self._store.queues.items()
             due = sorted((queue.retry_at, *key) for key, queue in queues if self._free(queue, now, age))
             return list(dict.fromkeys(alert_id for _, alert_id, _ in due))[:limit]
@@ -168,13 +168,13 @@ class MemoryOutbox:
         with self._store.lock:
             for (alert_id, channel), queue in self._store.queues.items():
                 tried = [
-                    one
-                    for one in self._store.attempts.get(alert_id, ())
-                    if one.channel == channel and one.notification_id == queue.waiting[0].id
+                    attempt
+                    for attempt in self._store.attempts.get(alert_id, ())
+                    if attempt.channel == channel and attempt.notification_id == queue.waiting[0].id
                 ]
                 if tried and tried[-1].error is not None and tried[0].at <= before:
                     queues.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
-        return sorted(queues, key=lambda one: one.since)[:limit]
+        return sorted(queues, key=lambda attempt: attempt.since)[:limit]
 
     def _free(self, queue: memory.NotificationQueue, now: float, age: float = 0.0) -> bool:
         may = queue.retry_at <= now - age or models.leads(queue.retry_at - queue.wait, now)

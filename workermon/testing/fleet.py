@@ -32,19 +32,23 @@ class MemoryWorkers:
     def update(self, worker: models.Worker) -> bool:
         """Replace how a worker is set up, where its incarnation is there."""
         with self._store.lock:
-            kept = self._store.living(worker.id, worker.incarnation)
-            if kept is None:
+            stored = self._store.living(worker.id, worker.incarnation)
+            if stored is None:
                 return False
-            kept.worker = worker
+            stored.worker = worker
             return True
 
     def restore(self, record: ports.Record) -> bool:
         """Replace set-up and condition of a worker, where its incarnation is there."""
         with self._store.lock:
-            kept = self._store.living(record.worker.id, record.worker.incarnation)
-            if kept is None:
+            stored = self._store.living(record.worker.id, record.worker.incarnation)
+            if stored is None:
                 return False
-            kept.worker, kept.condition, kept.dimensions_at = record.worker, record.condition, record.dimensions_at
+            stored.worker, stored.condition, stored.dimensions_at = (
+                record.worker,
+                record.condition,
+                record.dimensions_at,
+            )
             return True
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
@@ -87,30 +91,30 @@ class MemoryWorkers:
     ) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""
         with self._store.lock:
-            kept = self._store.living(worker.id, worker.incarnation)
-            if kept is None:
+            stored = self._store.living(worker.id, worker.incarnation)
+            if stored is None:
                 return False
-            kept.dimensions, kept.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
+            stored.dimensions, stored.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
             return True
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Note that the event queue named them."""
         with self._store.lock:
             for worker_id in worker_ids:
-                if kept := self._store.workers.get(worker_id):
-                    kept.requested_at = max(at, kept.requested_at or at)
+                if stored := self._store.workers.get(worker_id):
+                    stored.requested_at = max(at, stored.requested_at or at)
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
         """Keep what the event queue warned of."""
         with self._store.lock:
-            kept = self._store.workers.get(worker_id)
+            stored = self._store.workers.get(worker_id)
             self.request_collection([worker_id], at)
-            if kept is None or warning.id in kept.warnings:
+            if stored is None or warning.id in stored.warnings:
                 return False
-            kept.warnings = {
-                name: warning for name, warning in kept.warnings.items() if (warning.not_after or 0) + models.DAY > at
+            stored.warnings = {
+                name: warning for name, warning in stored.warnings.items() if (warning.not_after or 0) + models.DAY > at
             } | {warning.id: warning}
-            kept.sequence += 1
+            stored.sequence += 1
             self._store.pending.setdefault(worker_id, at)
             return True
 

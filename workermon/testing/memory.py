@@ -155,5 +155,5 @@ class MemoryStore:
 
     def living(self, worker_id: str, incarnation: str) -> StoredWorker | None:
         """Return what is kept of a worker, where it still is the one meant."""
-        kept = self.workers.get(worker_id)
-        return kept if kept and kept.worker.incarnation == incarnation else None
+        stored = self.workers.get(worker_id)
+        return stored if stored and stored.worker.incarnation == incarnation else None

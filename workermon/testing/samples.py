@@ -28,14 +28,14 @@ class MemorySamples:
             return [self._claim(worker, (worker.interval, int(now // worker.interval)), lease) for worker in workers]
 
     def _claim(self, worker: models.Worker, slot: tuple[int, int], lease: float) -> ports.Claim:
-        kept = self._store.living(worker.id, worker.incarnation)
-        if kept is None:
+        stored = self._store.living(worker.id, worker.incarnation)
+        if stored is None:
             return "gone"
-        if kept.complete(slot):
+        if stored.complete(slot):
             return "complete"
-        if kept.claim is not None and kept.claim[0] == slot and kept.claim[1] > self._store.clock():
+        if stored.claim is not None and stored.claim[0] == slot and stored.claim[1] > self._store.clock():
             return "taken"
-        kept.claim = slot, self._store.clock() + lease
+        stored.claim = slot, self._store.clock() + lease
         return "claimed"
 
     def write(
@@ -44,21 +44,21 @@ class MemorySamples:
         """Write datapoints, condition, the mark and the event."""
         with self._store.lock:
             worker = sample.worker
-            kept = self._store.living(worker.id, worker.incarnation)
-            if kept is None:
+            stored = self._store.living(worker.id, worker.incarnation)
+            if stored is None:
                 return ports.Written("gone")
             slot = (worker.interval, sample.slot)
-            complete = kept.complete(slot)
+            complete = stored.complete(slot)
             changed = self._merge(sample, complete=complete)
             repeated = complete and not again
             if changed is not None:
-                kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
+                stored.changed_from = changed if stored.changed_from is None else min(changed, stored.changed_from)
             if changed is not None or not repeated:
-                kept.sequence += 1
+                stored.sequence += 1
                 self._store.pending.setdefault(worker.id, sample.collected_at)
             if repeated:
                 return ports.Written("repeated")
-            kept.condition, kept.slot = condition, slot
+            stored.condition, stored.slot = condition, slot
             self._store.publish(self._store.channel, event)
             return ports.Written("accepted")
 
@@ -93,10 +93,10 @@ class MemorySamples:
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
         """Remember why a collection failed, and give the slot's claim back."""
         with self._store.lock:
-            kept = self._store.living(worker.id, worker.incarnation)
-            if kept is not None:
-                kept.condition = kept.condition.model_copy(update={"last_error": last_error})
-                kept.claim = None
+            stored = self._store.living(worker.id, worker.incarnation)
+            if stored is not None:
+                stored.condition = stored.condition.model_copy(update={"last_error": last_error})
+                stored.claim = None
 
     def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
         """Do that for many."""
@@ -130,15 +130,15 @@ class MemorySamples:
         """Return workers with a sample not evaluated yet, oldest first."""
         with self._store.lock:
             pending = self._store.pending.items()
-            marks = sorted((at, one) for one, at in pending if at <= now - age or models.leads(at, now))
+            marks = sorted((at, pending_id) for pending_id, at in pending if at <= now - age or models.leads(at, now))
             return [worker_id for _, worker_id in marks[:limit]]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated."""
         with self._store.lock:
             for worker_id in worker_ids:
-                if kept := self._store.workers.get(worker_id) or self._store.groups.get(worker_id):
-                    kept.sequence += 1
+                if stored := self._store.workers.get(worker_id) or self._store.groups.get(worker_id):
+                    stored.sequence += 1
                     self._store.pending.setdefault(worker_id, at)
 
 
@@ -167,8 +167,8 @@ class MemoryRollUps:
                     for metric, values in points.items()
                     if values
                 }
-                kept = self._store.workers.get(worker_id)
-                incarnation = kept.worker.incarnation if kept is not None else ""
+                stored = self._store.workers.get(worker_id)
+                incarnation = stored.worker.incarnation if stored is not None else ""
                 claimed.append(ports.LedgerHour(worker_id, incarnation, hour, now + lease, series))
             return claimed
 
@@ -179,19 +179,19 @@ class MemoryRollUps:
             for hour, rollups in rolled:
                 if store.living(hour.worker_id, hour.incarnation) is not None and self._lifetime():
                     for metric, rollup in rollups.items():
-                        held = store.rollups.setdefault((hour.worker_id, metric), {})
-                        if hour.hour not in held or held[hour.hour].number <= rollup.number:
-                            held[hour.hour] = _single(rollup)
-                        for at in [at for at in held if models.week_of(at) + models.WEEK + self._lifetime() < now]:
-                            del held[at]
+                        stored = store.rollups.setdefault((hour.worker_id, metric), {})
+                        if hour.hour not in stored or stored[hour.hour].number <= rollup.number:
+                            stored[hour.hour] = _single(rollup)
+                        for at in [at for at in stored if models.week_of(at) + models.WEEK + self._lifetime() < now]:
+                            del stored[at]
                 if store.rollups_due.get((hour.worker_id, hour.hour)) == hour.mark:
                     del store.rollups_due[hour.worker_id, hour.hour]
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:
         """Return the roll-ups that are kept."""
         with self._store.lock:
-            held = self._store.rollups.get((worker_id, metric), {})
-            return {hour: held[hour] for hour in sorted(held) if since <= hour <= until}
+            stored = self._store.rollups.get((worker_id, metric), {})
+            return {hour: stored[hour] for hour in sorted(stored) if since <= hour <= until}
 
 
 def _single(rollup: models.RollUp) -> models.RollUp:

@@ -52,8 +52,8 @@ class MemorySavedStates:
 
     def _rollups(self) -> Iterator[models.SavedWeek]:
         weeks: dict[tuple[str, int], dict[str, dict[int, models.RollUp]]] = {}
-        for (worker_id, metric), held in sorted(self._store.rollups.items()):
-            for hour, rollup in held.items():
+        for (worker_id, metric), by_hour in sorted(self._store.rollups.items()):
+            for hour, rollup in by_hour.items():
                 of_week = weeks.setdefault((worker_id, models.week_of(hour)), {})
                 of_week.setdefault(metric, {})[hour] = rollup
         for (worker_id, week), series in sorted(weeks.items()):
@@ -77,13 +77,13 @@ class MemorySavedStates:
         with store.lock:
             if not force and (store.configuration or store.workers or store.history or self._silences.every()):
                 return False
-            for kept in (
+            for records in (
                 store.workers, store.ledger, store.pending, store.history, store.attempts, store.last,
                 store.last_versions, store.queues, store.reminders, store.escalations, store.accounts,
                 store.intervals_at, store.alerts, store.groups,
                 store.rollups, store.rollups_due,
             ):  # fmt: skip
-                kept.clear()
+                records.clear()
             store.configuration = state.configuration
             store.changes += 1
             for saved in state.workers:
@@ -99,8 +99,8 @@ class MemorySavedStates:
             self._restore_queues(state, at)
             for week in state.rollups:
                 for metric, data in week.series.items():
-                    held = store.rollups.setdefault((week.worker_id, metric), {})
-                    held.update(models.unpack(week.week, base64.b64decode(data)))
+                    stored = store.rollups.setdefault((week.worker_id, metric), {})
+                    stored.update(models.unpack(week.week, base64.b64decode(data)))
             self._silences.replace(state.silences, state.acknowledgements)
             return True
 
