@@ -503,7 +503,7 @@ def test_up_applies_its_file_and_reconciles_first(up: Any, world: Any) -> None:
     """Before anything runs, the file's workers are there, collected and scheduled, and the options are handed on."""
     done, [(_, given)] = up(FILE, "--concurrency", "3", "--no-beat")
     assert done.exit_code == 0
-    assert given == {"wanted": local_up.Parts(concurrency=3, beat=False)}
+    assert given == {"chosen": local_up.Parts(concurrency=3, beat=False)}
     assert world.schedule.ids() == {A}
     assert world.workers.get([A])[A].condition.status == "running"
 

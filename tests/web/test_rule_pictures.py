@@ -109,7 +109,7 @@ def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
     ]
     assert [mark.begin for mark in of_group.marks] == [mark.begin for mark in over_metric.marks]
     for lane in (over_rule, of_group):
-        [known] = lane.known
+        [known] = lane.evaluated
         assert known.end is not None
         assert known.end - known.begin >= 11 * 300
 

@@ -114,8 +114,8 @@ def _check_encoding(args: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             # Bytes that are no UTF-8 come as lone surrogates.
-            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:64]
-            raise errors.InvalidInput(f"argument {shown}", "is not UTF-8 text", "write it in UTF-8") from None
+            printable = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:64]
+            raise errors.InvalidInput(f"argument {printable}", "is not UTF-8 text", "write it in UTF-8") from None
 
 
 def failed(why: BaseException) -> int:

@@ -37,13 +37,13 @@ def alerts(
 
     if since is not None and not every:
         raise errors.InvalidInput("--since", "is for alerts that are over", "add --all")
-    wanted = views.AlertFilter(
+    alert_filter = views.AlertFilter(
         state="all" if every else "open",
         since=None if since is None else cli_session.now() - since,
         worker=worker,
         rule=rule,
     )
-    rows = cli_session.get(views.AlertView).list(wanted)
+    rows = cli_session.get(views.AlertView).list(alert_filter)
     if not rows.alerts:
         _check_known(cli_session, worker, rule)
     vitals.warn_if_down(cli_session)
@@ -63,15 +63,15 @@ def _check_known(cli_session: session.Session, worker: str | None, rule: str | N
     if worker is not None:
         cli_session.get(fleet.Lookup).resolve([worker])
     if rule is not None:
-        known = (
+        rule_names = (
             *(configured_rule.name for configured_rule in cli_session.container.get(ports.Configurations).load().rules),
             *config.STANDING,
         )
-        if rule not in known:
-            raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
+        if rule not in rule_names:
+            raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, rule_names))
 
 
-def _show(found: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
+def _show(alert_rows: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
     rows = [
         [
             output.time(alert.condition_since, now),
@@ -83,10 +83,10 @@ def _show(found: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
             output.subject(alert),
             _summary(alert),
         ]
-        for alert in found
+        for alert in alert_rows
     ]
     # Without room, that a past alert has ended says its status, and of those that fire only the marks say more.
-    marked = any(mark for alert in found for mark in _marks(alert))
+    marked = any(symbol for alert in alert_rows for symbol in _marks(alert))
     head = [
         tables.Column("SINCE"),
         tables.Column("FIRED", leaves=2),
@@ -98,7 +98,7 @@ def _show(found: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
         tables.Column("SUMMARY", least=20),
     ]
     colours = {"critical": "red", "warning": "yellow"}
-    tables.show(head, rows, [colours[alert.severity] if alert.open else None for alert in found])
+    tables.show(head, rows, [colours[alert.severity] if alert.open else None for alert in alert_rows])
 
 
 def _summary(alert: views.AlertRow) -> str:
@@ -166,25 +166,25 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     """Return the explanation of what a command line names."""
     from workermon import fleet, views
 
-    standing = cli_session.get(views.StandingExplanation)
+    explanation = cli_session.get(views.StandingExplanation)
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):
-            return standing.channel(channel.removeprefix("channel:"))
+            return explanation.channel(channel.removeprefix("channel:"))
     if models.group_of(name) is not None:
         groups = cli_session.get(views.ExplainGroups)
-        whole = metric is not None or not subject or name in groups.subjects()
-        return groups.why(name, metric) if whole else groups.why(subject, rule)
+        about_worker = metric is not None or not subject or name in groups.subjects()
+        return groups.why(name, metric) if about_worker else groups.why(subject, rule)
     lookup = cli_session.get(fleet.Lookup)
     records = lookup.match([name]).records
     if records:
         return cli_session.get(views.Explanation).why(records[0], metric)
-    if name in standing.account_keys() and metric is None:
-        return standing.account(name)
+    if name in explanation.account_keys() and metric is None:
+        return explanation.account(name)
     if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
-        return standing.installation(rule)
+        return explanation.installation(rule)
     if "/" in subject and rule in views.OF_ACCOUNTS:
-        return standing.account(subject, rule)
+        return explanation.account(subject, rule)
     if metric is None and subject:
         [record] = lookup.resolve([subject])
         return cli_session.get(views.Explanation).why_rule(record, rule)

@@ -33,9 +33,9 @@ def plan(cli_session: session.Session, file: str, skip_missing: bool, as_json: b
     """
     from workermon import fleet
 
-    found = files.read(file)
-    cli_session.check_regions(found)
-    planned = cli_session.get(fleet.Application).plan(found, _options(cli_session, skip_missing))
+    config_file = files.read(file)
+    cli_session.check_regions(config_file)
+    planned = cli_session.get(fleet.Application).plan(config_file, _options(cli_session, skip_missing))
     _warn(planned)
     if as_json:
         output.document(planned)
@@ -58,9 +58,9 @@ def apply(cli_session: session.Session, file: str, skip_missing: bool, as_json: 
     """
     from workermon import fleet
 
-    found = files.read(file)
-    cli_session.check_regions(found)
-    applied = cli_session.get(fleet.Application).apply(found, _options(cli_session, skip_missing))
+    config_file = files.read(file)
+    cli_session.check_regions(config_file)
+    applied = cli_session.get(fleet.Application).apply(config_file, _options(cli_session, skip_missing))
     _warn(applied)
     for worker_id, why in cli_session.collect(applied.added).failed.items():
         output.warn(f"{worker_id}: {why}")
@@ -69,7 +69,7 @@ def apply(cli_session: session.Session, file: str, skip_missing: bool, as_json: 
         return
     _show(applied)
     changed = f"changed {', '.join(applied.changed)}" if applied.changed else "rules and channels are unchanged"
-    click.echo(f"{found.source}: applied, revision {applied.revision}; {changed}")
+    click.echo(f"{config_file.source}: applied, revision {applied.revision}; {changed}")
 
 
 def _options(cli_session: session.Session, skip_missing: bool) -> fleet.ApplyOptions:

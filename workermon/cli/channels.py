@@ -28,5 +28,5 @@ def notify_test(cli_session: session.Session, channel: str, as_json: bool) -> No
             {"channel": channel, "accepted": True, "messages": sent.messages, "sent_by": sender, "host": sent.host}
         )
         return
-    who = f"a node on {sent.host}" if sent.by_node else f"this command on {sent.host}, because no node runs"
-    click.echo(f"{channel}: accepted, sent by {who}")
+    sent_by = f"a node on {sent.host}" if sent.by_node else f"this command on {sent.host}, because no node runs"
+    click.echo(f"{channel}: accepted, sent by {sent_by}")

@@ -43,8 +43,8 @@ def _highest(replay: backtest.Replay, first: int, end: int, columns: int) -> lis
         for at, value in segment.points:
             last = min(at + segment.period, end) - 1
             for place in range((at - first) * columns // (end - first), (last - first) * columns // (end - first) + 1):
-                there = highest[place]
-                highest[place] = value if there is None else max(there, value)
+                height = highest[place]
+                highest[place] = value if height is None else max(height, value)
     return highest
 
 

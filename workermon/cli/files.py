@@ -35,7 +35,7 @@ def text(place: str | Path, limit: int | None = None) -> str:
     ``limit`` is in bytes, by default ``MAX_BYTES``.
     """
     limit = MAX_BYTES if limit is None else limit
-    named = source(place)
+    source_name = source(place)
     try:
         if str(place) == "-":
             raw = sys.stdin.buffer.read(limit + 1)
@@ -43,13 +43,13 @@ def text(place: str | Path, limit: int | None = None) -> str:
             with Path(place).open("rb") as file:
                 raw = file.read(limit + 1)
         if len(raw) > limit:
-            raise errors.InvalidInput(named, f"is longer than {limit:,} bytes", "split it")
+            raise errors.InvalidInput(source_name, f"is longer than {limit:,} bytes", "split it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
-        raise errors.InvalidInput(named, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
+        raise errors.InvalidInput(source_name, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
     except (OSError, ValueError) as why:
         reason = getattr(why, "strerror", None) or "is not a path"
-        raise errors.InvalidInput(named, reason, "name a file that can be read") from None
+        raise errors.InvalidInput(source_name, reason, "name a file that can be read") from None
 
 
 def source(place: str | Path) -> str:

@@ -35,8 +35,8 @@ def _collect(cli_session: session.Session, workers: Iterable[models.Worker]) -> 
         failed: Mapping[str, errors.WorkermonError] = cli_session.collect(active).failed
     except errors.WorkermonError as why:
         failed = {"collection": why}
-    for who, error in failed.items():
-        output.warn(f"{who}: {error}")
+    for name, error in failed.items():
+        output.warn(f"{name}: {error}")
 
 
 @click.command(cls=recording.Write)
@@ -68,14 +68,14 @@ def add(
     from workermon import fleet
 
     every = options.interval(interval, cli_session.settings)
-    wanted = fleet.AddOptions(
+    add_options = fleet.AddOptions(
         scope=_scope(cli_session, region, role_arn, external_id),
         name=name,
         interval=every,
         labels=options.pairs(labels, "--label"),
         verify=not no_verify,
     )
-    added = cli_session.get(fleet.Members).add(instance_ids, wanted)
+    added = cli_session.get(fleet.Members).add(instance_ids, add_options)
     _collect(cli_session, added)
     for worker in added:
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
@@ -332,18 +332,18 @@ def refresh(cli_session: session.Session, names: tuple[str, ...]) -> None:
     from workermon import fleet
 
     records = cli_session.get(fleet.Lookup).resolve(names)
-    done = cli_session.collect([record.worker.id for record in records])
+    collected = cli_session.collect([record.worker.id for record in records])
     for record in records:
         worker = record.worker
-        if worker.id in done.paused:
+        if worker.id in collected.paused:
             output.warn(f"{worker.id} is paused, so it was not collected")
-        elif worker.id in done.retired:
+        elif worker.id in collected.retired:
             output.warn(f"{worker.id} is terminated, so it is no longer collected")
-        elif worker.id not in done.failed:
+        elif worker.id not in collected.failed:
             click.echo(f"refreshed {_label(worker)}")
-    for worker_id, why in list(done.failed.items())[1:]:
+    for worker_id, why in list(collected.failed.items())[1:]:
         output.warn(f"{worker_id}: {why}")
-    for why in done.failed.values():
+    for why in collected.failed.values():
         raise why
 
 
@@ -368,20 +368,20 @@ def reconcile(cli_session: session.Session, dry_run: bool, as_json: bool) -> Non
     from workermon import fleet
 
     stage = cli_session.get(fleet.Reconciliation)
-    done = stage.reconcile(region=cli_session.default_region, interval=cli_session.settings.interval, dry_run=dry_run)
+    report = stage.reconcile(region=cli_session.default_region, interval=cli_session.settings.interval, dry_run=dry_run)
     if as_json:
         output.document(
             {
                 "steps": [
-                    {"action": step.action, "worker": step.worker_id, "reason": step.reason} for step in done.steps
+                    {"action": step.action, "worker": step.worker_id, "reason": step.reason} for step in report.steps
                 ],
-                "failed": {scope: str(why) for scope, why in done.failed.items()},
+                "failed": {scope: str(why) for scope, why in report.failed.items()},
                 "dry_run": dry_run,
             }
         )
     else:
-        for step in done.steps:
+        for step in report.steps:
             click.echo(f"{'would ' if dry_run else ''}{step.action} {step.worker_id}: {errors.printable(step.reason)}")
-        if not done.steps and not done.failed:
+        if not report.steps and not report.failed:
             click.echo("nothing to repair", err=True)
-    _fail(done.failed)
+    _fail(report.failed)

@@ -39,25 +39,25 @@ def status(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if report.ok else 1)
 
 
-def _figures(found: health.Status) -> Iterator[str]:
-    figures = ", ".join(f"{number} {what}" for what, number in found.workers.items())
-    yield f"workers: {figures}; alerts: {found.alerts} firing; waiting notifications: {found.backlog}"
-    yield f"messages: {', '.join(f'{number} {name}' for name, number in found.queues.items())}"
-    yield from _costs(found.bill)
-    for crowded in found.crowded:
-        yield f"{crowded.worker}: {crowded.series:,} series of {crowded.metric}, {crowded.asked} are asked for"
-    for scope in found.scopes:
+def _figures(state: health.Status) -> Iterator[str]:
+    figures = ", ".join(f"{number} {what}" for what, number in state.workers.items())
+    yield f"workers: {figures}; alerts: {state.alerts} firing; waiting notifications: {state.backlog}"
+    yield f"messages: {', '.join(f'{number} {name}' for name, number in state.queues.items())}"
+    yield from _costs(state.bill)
+    for entry in state.crowded:
+        yield f"{entry.worker}: {entry.series:,} series of {entry.metric}, {entry.asked} are asked for"
+    for scope in state.scopes:
         where = f"account {scope.account} in {scope.region}"
         if scope.reason is not None:
             yield f"{where}: {scope.state} since {scope.since}: {scope.reason}"
         for api, share in scope.slowed.items():
             pace = f"asked at {share:.0%} of its rate, because AWS refused more" if share else "does not answer"
             yield f"{where}: {api} {pace}"
-    for kind, number in found.troubled.items():
+    for kind, number in state.troubled.items():
         yield f"collection fails for {number}: {kind}"
-    for name, why in found.quarantined.items():
+    for name, why in state.quarantined.items():
         yield f"schedule entry set aside: {name}: {why}"
-    for name, why in found.unreadable.items():
+    for name, why in state.unreadable.items():
         yield f"record left out: {name}: {why}"
 
 

@@ -45,43 +45,43 @@ def history(
         raise click.UsageError("--csv and --json exclude each other")
     record = cli_session.get(fleet.Lookup).resolve([name])[0]
     view, begin = cli_session.get(views.HistoryView), cli_session.now() - since
-    found = view.history(record, metric, begin) if step is None else view.hourly(record, metric, begin, step)
+    recorded = view.history(record, metric, begin) if step is None else view.hourly(record, metric, begin, step)
     vitals.warn_if_down(cli_session)
     if as_json:
-        output.document(found)
-    elif isinstance(found, views.HourlyHistory):
-        _show_hours(found, as_csv=as_csv)
+        output.document(recorded)
+    elif isinstance(recorded, views.HourlyHistory):
+        _show_hours(recorded, as_csv=as_csv)
     elif as_csv:
-        _write_csv(found)
-    elif found.datapoints:
+        _write_csv(recorded)
+    elif recorded.datapoints:
         rows = [
             (models.rfc3339(point.at), point.metric, output.quantity(point.value, point.unit))
-            for point in found.datapoints
+            for point in recorded.datapoints
         ]
         tables.show(("TIME", "METRIC", "VALUE"), rows)
     else:
         click.echo("no datapoint yet", err=True)
 
 
-def _write_csv(found: views.History) -> None:
+def _write_csv(recorded: views.History) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if found.metric is not None:
+    if recorded.metric is not None:
         writer.writerow(("timestamp", "value"))
-        writer.writerows((models.rfc3339(point.at), point.value) for point in found.datapoints)
+        writer.writerows((models.rfc3339(point.at), point.value) for point in recorded.datapoints)
         return
     writer.writerow(("timestamp", "metric", "value", "unit"))
-    writer.writerows((models.rfc3339(point.at), point.metric, point.value, point.unit) for point in found.datapoints)
+    writer.writerows((models.rfc3339(point.at), point.metric, point.value, point.unit) for point in recorded.datapoints)
 
 
-def _show_hours(found: views.HourlyHistory, *, as_csv: bool) -> None:
+def _show_hours(hourly: views.HourlyHistory, *, as_csv: bool) -> None:
     if as_csv:
-        several = found.metric is None
+        several = hourly.metric is None
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("timestamp", *(("metric",) if several else ()), "min", "avg", "max", "p95", "count"))
-        for hour in found.datapoints:
-            named = (hour.metric,) if several else ()
-            writer.writerow((models.rfc3339(hour.at), *named, hour.min, hour.avg, hour.max, hour.p95, hour.count))
-    elif found.datapoints:
+        for hour in hourly.datapoints:
+            metric_cell = (hour.metric,) if several else ()
+            writer.writerow((models.rfc3339(hour.at), *metric_cell, hour.min, hour.avg, hour.max, hour.p95, hour.count))
+    elif hourly.datapoints:
         rows = [
             (
                 models.rfc3339(hour.at),
@@ -89,7 +89,7 @@ def _show_hours(found: views.HourlyHistory, *, as_csv: bool) -> None:
                 *(output.quantity(value, hour.unit) for value in (hour.min, hour.avg, hour.max, hour.p95)),
                 str(hour.count),
             )
-            for hour in found.datapoints
+            for hour in hourly.datapoints
         ]
         tables.show(("HOUR", "METRIC", "MIN", "AVG", "MAX", "P95", "COUNT"), rows)
     else:

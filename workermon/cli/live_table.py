@@ -111,13 +111,13 @@ class Board:
     def _alerts(self, most: int) -> list[RenderableType]:
         """Return the alerts that fire, the worst first and then the newest, and those that resolved lately."""
         firing = list(self._firing.values())
-        firing.sort(key=lambda one: one.at, reverse=True)
-        firing.sort(key=lambda one: models.SEVERITIES.index(one.severity), reverse=True)
-        shown = [*firing, *list(self._resolved)][:most]
-        lines: list[RenderableType] = [Text("alerts", style="dim"), *(self._alert(alert) for alert in shown)]
-        if len(firing) > len(shown):
-            lines.append(Text(f"and {len(firing) - len(shown)} more that fire", style="dim"))
-        return lines if shown else [*lines, Text("none", style="dim")]
+        firing.sort(key=lambda row: row.at, reverse=True)
+        firing.sort(key=lambda row: models.SEVERITIES.index(row.severity), reverse=True)
+        rows = [*firing, *list(self._resolved)][:most]
+        lines: list[RenderableType] = [Text("alerts", style="dim"), *(self._alert(alert) for alert in rows)]
+        if len(firing) > len(rows):
+            lines.append(Text(f"and {len(firing) - len(rows)} more that fire", style="dim"))
+        return lines if rows else [*lines, Text("none", style="dim")]
 
     def _alert(self, alert: models.Notification) -> Text:
         state = alert.severity if alert.status == "firing" else "resolved"
@@ -184,7 +184,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     """Return the columns that fit: what is least needed goes first, and an id is shown whole or not at all."""
     longest = max(len(_name(row)) for row in rows)
     status = max(len("status"), *(len(_status(row)) for row in rows))
-    mark = _Column("", 2, _severity_symbol)
+    severity_column = _Column("", 2, _severity_symbol)
     worker_id = _Column("id", _ID, lambda row: Text(row.event.worker_id, style=_worst(row)))
     cpu, memory, disk = (_Column(title, _width(rows, metric), _reading(metric)) for title, metric in _METRICS)
     spark = _Column("cpu so far", SPARK, _spark)
@@ -196,14 +196,14 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
         return _Column("name", max(min(longest, room), 1), lambda row: Text(_name(row), style=_worst(row)))
 
     for others in (
-        (mark, worker_id, state, checks, cpu, memory, disk, spark, rules),
-        (mark, worker_id, state, cpu, memory, disk, spark, rules),
-        (mark, worker_id, state, cpu, memory, disk, rules),
-        (mark, worker_id, state, cpu, memory, disk),
-        (mark, worker_id, state, cpu, memory),
-        (mark, worker_id, state, cpu),
-        (mark, worker_id, cpu),
-        (mark, cpu),
+        (severity_column, worker_id, state, checks, cpu, memory, disk, spark, rules),
+        (severity_column, worker_id, state, cpu, memory, disk, spark, rules),
+        (severity_column, worker_id, state, cpu, memory, disk, rules),
+        (severity_column, worker_id, state, cpu, memory, disk),
+        (severity_column, worker_id, state, cpu, memory),
+        (severity_column, worker_id, state, cpu),
+        (severity_column, worker_id, cpu),
+        (severity_column, cpu),
     ):
         room = width - sum(column.width + 1 for column in others)
         if room >= min(longest, _NAME):

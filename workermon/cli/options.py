@@ -26,8 +26,8 @@ class InstanceId(TextType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it, or refuse."""
         if not models.INSTANCE_ID.fullmatch(value):
-            shown = errors.printable(value)[:64]
-            self.fail(f"{shown!r} is not an instance id such as i-0abc123def4567890", param, ctx)
+            printable = errors.printable(value)[:64]
+            self.fail(f"{printable!r} is not an instance id such as i-0abc123def4567890", param, ctx)
         return str(value)
 
 
@@ -38,11 +38,13 @@ class Text(TextType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it, or refuse."""
-        shown = errors.printable(value)
-        if shown != value:
-            self.fail(f"{shown[:64]!r} has a control character, such as a newline or an escape sequence", param, ctx)
+        printable = errors.printable(value)
+        if printable != value:
+            self.fail(
+                f"{printable[:64]!r} has a control character, such as a newline or an escape sequence", param, ctx
+            )
         if not value.strip() or value != value.strip():
-            self.fail(f"{shown[:64]!r} is empty or has spaces at an end", param, ctx)
+            self.fail(f"{printable[:64]!r} is empty or has spaces at an end", param, ctx)
         if len(value) > 256:
             self.fail("is longer than 256 characters", param, ctx)
         return str(value)
@@ -69,8 +71,8 @@ class Pair(Text):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it, or refuse."""
         text = super().convert(value, param, ctx)
-        key, equals, given = text.partition("=")
-        if not equals or not key.strip() or not given.strip():
+        key, equals, pair_value = text.partition("=")
+        if not equals or not key.strip() or not pair_value.strip():
             self.fail(f"{text[:64]!r} is not key=value, such as team=vfx", param, ctx)
         return text
 
@@ -85,22 +87,22 @@ class Role(TextType):
         from workermon.config import grammar
 
         if not grammar.ROLE.fullmatch(value):
-            shown = errors.printable(value)[:64]
-            self.fail(f"{shown!r} is not a role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
+            printable = errors.printable(value)[:64]
+            self.fail(f"{printable!r} is not a role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
         return str(value)
 
 
-def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
     """Return ``key=value`` texts as a mapping; refuse a key that is given twice with two values."""
-    return models.pairs(given, option)
+    return models.pairs(texts, option)
 
 
-def interval(given: int | None, app_settings: settings.Settings) -> int:
+def interval(seconds: int | None, app_settings: settings.Settings) -> int:
     """Return the given interval in seconds, or the default; refuse what is not allowed."""
     return (
         app_settings.interval
-        if given is None
-        else models.allowed_interval(given, app_settings.min_interval, "--interval")
+        if seconds is None
+        else models.allowed_interval(seconds, app_settings.min_interval, "--interval")
     )
 
 

@@ -43,9 +43,13 @@ def rule_coverage(rule: fleet.RuleCoverage) -> str:
     return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}{groups}"
 
 
-def reading(shown: models.Reading | None) -> str:
+def reading(value_read: models.Reading | None) -> str:
     """Return a metric's newest value with its unit, and that it is old if it is; ``-`` if there is none."""
-    return "-" if shown is None else f"{quantity(shown.value, shown.unit)}{' (old)' if shown.old else ''}"
+    return (
+        "-"
+        if value_read is None
+        else f"{quantity(value_read.value, value_read.unit)}{' (old)' if value_read.old else ''}"
+    )
 
 
 def quantity(value: float, unit: str) -> str:
@@ -56,8 +60,8 @@ def quantity(value: float, unit: str) -> str:
     """
     from workermon import views
 
-    if (shown := views.one_decimal(value, unit)) is not None:
-        return shown
+    if (text := views.one_decimal(value, unit)) is not None:
+        return text
     if unit == "bytes":
         return f"{value:.0f} B"
     return f"{value:g}" if unit == "count" else f"{value:g} {unit}"

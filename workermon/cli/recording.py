@@ -65,16 +65,16 @@ def record(cli_session: session.Session, action: str, target: str, outcome: str)
 
 def _target(ctx: click.Context) -> str:
     """Return what was said on the command line: arguments as they are, options by name."""
-    said: list[str] = []
+    parts: list[str] = []
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
         if name in _HIDDEN or ctx.get_parameter_source(name) != ParameterSource.COMMANDLINE:
             continue
         values = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
         if isinstance(parameter, click.Argument):
-            said += values
+            parts += values
         elif value is True:
-            said.append(parameter.opts[0])
+            parts.append(parameter.opts[0])
         else:
-            said += [f"{parameter.opts[0]} {item}" for item in values]
-    return " ".join(said)
+            parts += [f"{parameter.opts[0]} {item}" for item in values]
+    return " ".join(parts)

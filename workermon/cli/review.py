@@ -54,76 +54,82 @@ def review(
         raise errors.InvalidInput("--period", "is for a trace, 1 s to 24 h", "add --csv, or leave it out")
     if markdown and as_json:
         raise errors.InvalidInput("--markdown", "--json is given too", "leave one of them out")
-    both = files.read(old), files.read(new)
-    found = _of_trace(both, trace, metric, period, since) if trace else _of_ledger(cli_session, both, metric, since)
+    configs = files.read(old), files.read(new)
+    result = (
+        _of_trace(configs, trace, metric, period, since) if trace else _of_ledger(cli_session, configs, metric, since)
+    )
     if as_json:
-        output.document(found)
+        output.document(result)
     elif markdown:
-        for line in _markdown(found):
+        for line in _markdown(result):
             click.echo(line)
     else:
-        _show(found)
+        _show(result)
 
 
 def _of_trace(
-    both: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
+    configs: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config
     from workermon.views import backtest, rule_review, trace
 
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
-    made = [config.to_configuration(file, config.DEFAULT) for file in both]
+    configurations = [config.to_configuration(file, config.DEFAULT) for file in configs]
     name = Path(trace_file).name
     if metric is None:
         # A rule that only one of them has says which metric is meant, too.
-        every = made[1].model_copy(update={"rules": (*made[1].rules, *made[0].rules)})
+        every = configurations[1].model_copy(update={"rules": (*configurations[1].rules, *configurations[0].rules)})
         (metric,) = backtest.needed_metrics(backtest.rules_for(every, None, name)[0], every)
     sides = [
         rule_review.Side(
             source=file.source, configuration=configuration, replays=backtest.over_trace(configuration, metric, series)
         )
-        for file, configuration in zip(both, made, strict=True)
+        for file, configuration in zip(configs, configurations, strict=True)
     ]
     if not any(side.replays for side in sides):
-        known = [
+        metric_names = [
             metric_name
-            for one in made
-            for rule in backtest.over_metrics(one)
+            for loaded in configurations
+            for rule in backtest.over_metrics(loaded)
             for metric_name in backtest.metrics_of(rule)
         ]
-        raise errors.NotFound(f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, known))
+        raise errors.NotFound(
+            f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, metric_names)
+        )
     begin = None if since is None or not series.points else series.points[-1].at + series.period - since
     return rule_review.compare(sides[0], sides[1], since=begin)
 
 
 def _of_ledger(
-    cli_session: session.Session, both: tuple[config.File, config.File], metric: str | None, since: int | None
+    cli_session: session.Session, configs: tuple[config.File, config.File], metric: str | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config, fleet
     from workermon.views import backtest, rule_review
 
     in_force = cli_session.container.get(ports.Configurations).load()
     records = list(cli_session.container.get(ports.Workers).every())
-    before, after = (config.to_configuration(file, in_force) for file in both)
+    before, after = (config.to_configuration(file, in_force) for file in configs)
     ledger = cli_session.get(backtest.LedgerBacktest)
     # What is recorded is that of the retention in force, whatever the files say.
     sides = [
         rule_review.Side(
             source=file.source,
-            configuration=made,
+            configuration=configuration,
             replays=[
                 replay
-                for rule in backtest.over_metrics(made, metric, groups=True)
-                for replay in ledger.replay(records, rule, made.model_copy(update={"retention": in_force.retention}))
+                for rule in backtest.over_metrics(configuration, metric, groups=True)
+                for replay in ledger.replay(
+                    records, rule, configuration.model_copy(update={"retention": in_force.retention})
+                )
             ],
         )
-        for file, made in zip(both, (before, after), strict=True)
+        for file, configuration in zip(configs, (before, after), strict=True)
     ]
     begin = None if since is None else cli_session.now() - since
-    found = rule_review.compare(sides[0], sides[1], since=begin, workers=len(records))
+    result = rule_review.compare(sides[0], sides[1], since=begin, workers=len(records))
     price = cli_session.get(fleet.Pricing).price(fleet.Comparison(before=before, after=after, fleet=records), ask=False)
     dollars = rule_review.Dollars(before=price.dollars.before, after=price.dollars.after)
-    return found.model_copy(update={"dollars_per_month": dollars})
+    return result.model_copy(update={"dollars_per_month": dollars})
 
 
 # --- text --------------------------------------------------------------------------------------------------------
@@ -131,16 +137,16 @@ def _of_ledger(
 HEAD = ("RULE", "CHANGE", "FIRED", "NOTIFIED", "FIRED FOR")
 
 
-def _show(found: rule_review.Review) -> None:
-    rows = [_row(rule) for rule in found.rules]
+def _show(result: rule_review.Review) -> None:
+    rows = [_row(rule) for rule in result.rules]
     if rows:
         tables.show(HEAD, rows)
     else:
         click.echo("no rule of the files can be replayed", err=True)
-    for rule in found.rules:
+    for rule in result.rules:
         for line in (*_keys(rule), *_episodes(rule)):
             click.echo(errors.printable(f"{rule.rule}: {line}"))
-    for line in _lines(found):
+    for line in _lines(result):
         click.echo(errors.printable(line))
 
 
@@ -160,25 +166,25 @@ def _keys(rule: rule_review.RuleReview) -> Iterator[str]:
 
 def _episodes(rule: rule_review.RuleReview) -> Iterator[str]:
     """Say which episodes only one of the files has, the first of many."""
-    for what, found in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
-        for episode in found[:MAX_LISTED]:
+    for what, episodes in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
+        for episode in episodes[:MAX_LISTED]:
             yield f"{what} {_span(episode)}"
-        if len(found) > MAX_LISTED:
-            yield f"{what} {len(found) - MAX_LISTED} times more"
+        if len(episodes) > MAX_LISTED:
+            yield f"{what} {len(episodes) - MAX_LISTED} times more"
 
 
 def _span(episode: backtest.Episode) -> str:
     until = "and goes on" if episode.end is None else f"until {models.rfc3339(episode.end)}"
-    who = f" for {episode.worker}" if episode.worker else ""
-    return f"{episode.severity}{who} from {models.rfc3339(episode.begin)} {until}"
+    for_worker = f" for {episode.worker}" if episode.worker else ""
+    return f"{episode.severity}{for_worker} from {models.rfc3339(episode.begin)} {until}"
 
 
-def _lines(found: rule_review.Review) -> Iterator[str]:
-    for channel in found.channels:
+def _lines(result: rule_review.Review) -> Iterator[str]:
+    for channel in result.channels:
         yield f"channel {channel.channel}: notified of {_counts(channel.notified)} alerts"
-    if found.not_replayed:
-        yield f"not recorded, so not compared: {', '.join(found.not_replayed)}"
-    price = found.dollars_per_month
+    if result.not_replayed:
+        yield f"not recorded, so not compared: {', '.join(result.not_replayed)}"
+    price = result.dollars_per_month
     if price is not None:
         yield f"CloudWatch: about ${price.after:.2f} a month, ${price.before:.2f} before"
 
@@ -186,20 +192,20 @@ def _lines(found: rule_review.Review) -> Iterator[str]:
 # --- Markdown ----------------------------------------------------------------------------------------------------
 
 
-def _markdown(found: rule_review.Review) -> Iterator[str]:
+def _markdown(result: rule_review.Review) -> Iterator[str]:
     """Yield the lines of a comment: a table of the rules, what is different, and the price."""
-    yield f"### Rules: {_cell(found.old)} → {_cell(found.new)}"
+    yield f"### Rules: {_cell(result.old)} → {_cell(result.new)}"
     yield ""
-    over = "a trace" if found.workers is None else f"{found.workers} worker{'' if found.workers == 1 else 's'}"
-    if found.since is not None and found.until is not None:
-        yield f"Over {over}, from {models.rfc3339(found.since)} to {models.rfc3339(found.until)}."
+    over = "a trace" if result.workers is None else f"{result.workers} worker{'' if result.workers == 1 else 's'}"
+    if result.since is not None and result.until is not None:
+        yield f"Over {over}, from {models.rfc3339(result.since)} to {models.rfc3339(result.until)}."
     else:
         yield f"Over {over}; nothing is recorded."
     yield ""
-    if found.rules:
-        yield from _table(tuple(name.capitalize() for name in HEAD), [_row(rule) for rule in found.rules])
+    if result.rules:
+        yield from _table(tuple(name.capitalize() for name in HEAD), [_row(rule) for rule in result.rules])
         yield ""
-    changed = [(rule, [*_keys(rule), *_episodes(rule)]) for rule in found.rules]
+    changed = [(rule, [*_keys(rule), *_episodes(rule)]) for rule in result.rules]
     if any(lines for _, lines in changed):
         yield "<details><summary>What is different</summary>"
         yield ""
@@ -209,7 +215,7 @@ def _markdown(found: rule_review.Review) -> Iterator[str]:
         yield ""
         yield "</details>"
         yield ""
-    for line in _lines(found):
+    for line in _lines(result):
         yield f"- {_cell(line)}"
 
 
@@ -223,6 +229,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _cell(text: str) -> str:
     """Return text that Markdown shows as it is, in one line."""
     escaped = errors.printable(text).replace("\\", "\\\\")
-    for mark in "|*_`<>[]":
-        escaped = escaped.replace(mark, f"\\{mark}")
+    for character in "|*_`<>[]":
+        escaped = escaped.replace(character, f"\\{character}")
     return escaped

@@ -55,11 +55,15 @@ def check(cli_session: session.Session, file: str, as_json: bool) -> None:
 
     text, source = files.text(file), files.source(file)
     _refuse(_mistakes(cli_session, text, source), source, as_json=as_json)
-    found = files.parser().parse(text, source)
-    made = config.to_configuration(found, config.DEFAULT)
+    config_file = files.parser().parse(text, source)
+    configuration = config.to_configuration(config_file, config.DEFAULT)
     records = _monitored(cli_session)
-    coverage = fleet.check_coverage(found, made, [record.worker for record in records])
-    warned = [*config.warnings(found, cli_session.settings.secret), *coverage.warnings, *_unfirable(made, records)]
+    coverage = fleet.check_coverage(config_file, configuration, [record.worker for record in records])
+    warned = [
+        *config.warnings(config_file, cli_session.settings.secret),
+        *coverage.warnings,
+        *_unfirable(configuration, records),
+    ]
     for text in warned:
         output.warn(text)
     if as_json:
@@ -68,18 +72,18 @@ def check(cli_session: session.Session, file: str, as_json: bool) -> None:
                 "valid": True,
                 "mistakes": [],
                 "warnings": warned,
-                "file": found.source,
-                "rules": [rule.name for rule in made.rules],
-                "channels": list(made.channels),
-                "workers": [worker.id for worker in found.workers or ()],
-                "collect": list(made.collect),
+                "file": config_file.source,
+                "rules": [rule.name for rule in configuration.rules],
+                "channels": list(configuration.channels),
+                "workers": [worker.id for worker in config_file.workers or ()],
+                "collect": list(configuration.collect),
                 "coverage": [models.to_json(rule) for rule in coverage.rules],
             }
         )
         return
     click.echo(
-        f"{found.source}: valid; rules: {', '.join(rule.name for rule in made.rules) or 'none'};"
-        f" channels: {', '.join(made.channels)}; workers: {len(found.workers or ())}"
+        f"{config_file.source}: valid; rules: {', '.join(rule.name for rule in configuration.rules) or 'none'};"
+        f" channels: {', '.join(configuration.channels)}; workers: {len(config_file.workers or ())}"
     )
     for rule in coverage.rules:
         click.echo(output.rule_coverage(rule))
@@ -103,10 +107,10 @@ def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bo
     if not mistakes:
         return
     if as_json:
-        listed = [{"where": wrong.what, "why": wrong.why, "todo": wrong.todo} for wrong in mistakes]
+        listed = [{"where": mistake.what, "why": mistake.why, "todo": mistake.todo} for mistake in mistakes]
         output.document({"valid": False, "file": source, "mistakes": listed})
-    for wrong in mistakes[:-1]:
-        click.echo(f"error: {wrong}", err=True)
+    for mistake in mistakes[:-1]:
+        click.echo(f"error: {mistake}", err=True)
     raise mistakes[-1]
 
 
@@ -123,8 +127,8 @@ def _unfirable(configuration: models.Configuration, records: Sequence[ports.Reco
     """Return which rules cannot fire for these workers."""
     from workermon import views
 
-    found = views.unfirable_rules(configuration, records)
-    return [f"rule {rule.rule}: {rule.reason}; {rule.obstacle.todo}" for rule in found]
+    unfirable = views.unfirable_rules(configuration, records)
+    return [f"rule {rule.rule}: {rule.reason}; {rule.obstacle.todo}" for rule in unfirable]
 
 
 @rules.command()
@@ -142,31 +146,31 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
     from workermon import config
     from workermon.views import rule_cases
 
-    found = files.read(file)
+    config_file = files.read(file)
     kinds = files.parser().kinds
-    results = rule_cases.test(found, config.to_configuration(found, config.DEFAULT, kinds), kinds)
+    results = rule_cases.test(config_file, config.to_configuration(config_file, config.DEFAULT, kinds), kinds)
     if not results.cases:
-        raise errors.InvalidInput(found.source, "has no [[rules.cases]]", "add one below a [[rules]]")
+        raise errors.InvalidInput(config_file.source, "has no [[rules.cases]]", "add one below a [[rules]]")
     if as_json:
         output.document(results)
     else:
         for case in results.cases:
             click.echo(f"{'ok' if case.passed else 'FAILED'} {case.rule}: {case.case}")
             if not case.passed:
-                click.echo(f"   expected {_turned(case.expected)}; it turned {_turned(case.got)}")
+                click.echo(f"   expected {_transitions_text(case.expected)}; it turned {_transitions_text(case.got)}")
         passed = sum(case.passed for case in results.cases)
         click.echo(f"{passed} of {len(results.cases)} cases passed", err=True)
     if not results.passed:
         ctx.exit(1)
 
 
-def _turned(transitions: tuple[rule_cases.Turned, ...]) -> str:
+def _transitions_text(transitions: tuple[rule_cases.Turned, ...]) -> str:
     return ", ".join(map(_transition, transitions)) or "not at all"
 
 
-def _transition(turned: rule_cases.Turned) -> str:
-    of = "" if turned.worker is None else f" (worker {turned.worker})"
-    return f"{turned.to} at value {turned.at}{of}"
+def _transition(transition: rule_cases.Turned) -> str:
+    of = "" if transition.worker is None else f" (worker {transition.worker})"
+    return f"{transition.to} at value {transition.at}{of}"
 
 
 @rules.command(name="backtest")
@@ -206,7 +210,7 @@ def replay(
     """
     from workermon.views import backtest
 
-    found = files.read(file)
+    config_file = files.read(file)
     if period is not None and (trace is None or not 1 <= period <= models.DAY):
         raise errors.InvalidInput("--period", "is for a trace, 1 s to 24 h", "add --csv, or leave it out")
     if asks and trace:
@@ -215,10 +219,12 @@ def replay(
         if is_given and not asks:
             raise errors.InvalidInput(option, "is for CloudWatch's history", "add --cloudwatch, or leave it out")
     if asks:
-        replays = _on_cloudwatch(cli_session, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
+        replays = _on_cloudwatch(cli_session, config_file, worker, metric, since or 14 * models.DAY, region, yes=yes)
     else:
         replays = (
-            _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(cli_session, found, worker, metric)
+            _on_trace(config_file, trace, worker, metric, period)
+            if trace
+            else _on_ledger(cli_session, config_file, worker, metric)
         )
     episodes = backtest.together(replays)
     if as_json:
@@ -229,7 +235,7 @@ def replay(
     _draw(replays)
 
 
-def _show_episodes(found: backtest.EpisodeList, names: Mapping[str, str], now: float) -> None:
+def _show_episodes(episode_list: backtest.EpisodeList, names: Mapping[str, str], now: float) -> None:
     rows = [
         (
             episode.rule,
@@ -240,7 +246,7 @@ def _show_episodes(found: backtest.EpisodeList, names: Mapping[str, str], now: f
             "open" if episode.end is None else output.span(episode.end - episode.begin),
             "-" if episode.peak is None else output.quantity(episode.peak, episode.unit),
         )
-        for episode in found.episodes
+        for episode in episode_list.episodes
     ]
     if rows:
         tables.show(("RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"), rows)
@@ -250,16 +256,16 @@ def _show_episodes(found: backtest.EpisodeList, names: Mapping[str, str], now: f
 
 def _draw(replays: Sequence[backtest.Replay]) -> None:
     """Draw each replay below the table; of many only those in which something would have fired."""
-    drawn = replays if len(replays) <= MAX_CHARTS else [replay for replay in replays if replay.episodes]
-    for replay in drawn:
+    charted = replays if len(replays) <= MAX_CHARTS else [replay for replay in replays if replay.episodes]
+    for replay in charted:
         number = len(replay.episodes)
         name = f", {replay.worker.name}" if replay.worker else ""
         click.echo()
         click.echo(errors.printable(f"{replay.rule.name}{name}: {number} episode{'' if number == 1 else 's'}"))
         for line in chart.draw(replay, min(100, shutil.get_terminal_size().columns)):
             click.echo(line)
-    if len(drawn) < len(replays):
-        click.echo(f"{len(replays) - len(drawn)} more in which nothing would have fired are not drawn", err=True)
+    if len(charted) < len(replays):
+        click.echo(f"{len(replays) - len(charted)} more in which nothing would have fired are not drawn", err=True)
 
 
 def _on_trace(
@@ -268,14 +274,14 @@ def _on_trace(
     from workermon import config, views
     from workermon.views import backtest, trace
 
-    made = config.to_configuration(file, config.DEFAULT)
-    rules = backtest.rules_for(made, metric, Path(trace_file).name)
+    configuration = config.to_configuration(file, config.DEFAULT)
+    rules = backtest.rules_for(configuration, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    (read,) = backtest.needed_metrics(rules[0], made)
-    for text in backtest.over_several(made, read):
+    (read,) = backtest.needed_metrics(rules[0], configuration)
+    for text in backtest.over_several(configuration, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
-    return backtest.over_trace(made, read, series, worker=name)
+    return backtest.over_trace(configuration, read, series, worker=name)
 
 
 def _on_cloudwatch(
@@ -295,23 +301,27 @@ def _on_cloudwatch(
     if not least <= since <= most:
         why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", why, "write one such as 14d")
-    made = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
-    rules = backtest.over_metrics(made, metric)
+    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
+    rules = backtest.over_metrics(configuration, metric)
     if metric is not None and not rules:
-        known = [
-            metric_name for rule in backtest.over_metrics(made) for metric_name in backtest.needed_metrics(rule, made)
+        metric_names = [
+            metric_name
+            for rule in backtest.over_metrics(configuration)
+            for metric_name in backtest.needed_metrics(rule, configuration)
         ]
-        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
-    _without_groups(made, metric, rules)
+        raise errors.NotFound(
+            f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metric_names)
+        )
+    _without_groups(configuration, metric, rules)
     records, stranger = _chosen_workers(cli_session, worker, region)
     if stranger:
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(cli_session.now()) - since
     history = cli_session.get(cloudwatch_history.CloudWatchHistory)
-    asked = history.wanted(records, rules, made, begin)
-    _agreed(asked, begin, yes=yes)
-    replays = history.replay(records, rules, made, asked)
+    requests = history.wanted(records, rules, configuration, begin)
+    _agreed(requests, begin, yes=yes)
+    replays = history.replay(records, rules, configuration, requests)
     absent = {
         f"{replay.worker.name}: CloudWatch has no {replay.rule.metric} since then": None
         for replay in replays
@@ -322,11 +332,11 @@ def _on_cloudwatch(
     return replays
 
 
-def _without_groups(made: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
+def _without_groups(configuration: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
     """Warn of rules that several workers decide; refuse to replay nothing else."""
     from workermon.views import backtest
 
-    left_out = [rule.name for rule in backtest.over_metrics(made, metric, groups=True) if rule not in replayed]
+    left_out = [rule.name for rule in backtest.over_metrics(configuration, metric, groups=True) if rule not in replayed]
     if left_out and not replayed:
         why = f"several workers decide {' and '.join(left_out)}, and it is asked worker by worker"
         raise errors.InvalidInput("--cloudwatch", why, "leave it out: the ledger has whole groups")
@@ -348,19 +358,19 @@ def _chosen_workers(
         if not models.INSTANCE_ID.fullmatch(worker):
             raise
     scope = models.AccountRegion(region=cli_session.region(region))
-    found = cli_session.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
-    if found is None:
+    instance = cli_session.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
+    if instance is None:
         output.warn(f"{worker}: EC2 in {scope.region} does not know it (any more); CloudWatch may")
-    made = models.Worker(
+    unmonitored = models.Worker(
         id=worker,
-        name=(found.name if found else None) or worker,
+        name=(instance.name if instance else None) or worker,
         region=scope.region,
         added_at=cli_session.now(),
         incarnation="backtest",
-        detailed=found.detailed if found else False,
+        detailed=instance.detailed if instance else False,
     )
-    condition = models.Condition(status=found.status if found else "unknown")
-    return [ports.Record(made, condition, {}, 0.0, None, 0)], True
+    condition = models.Condition(status=instance.status if instance else "unknown")
+    return [ports.Record(unmonitored, condition, {}, 0.0, None, 0)], True
 
 
 def _is_interactive() -> bool:
@@ -372,20 +382,20 @@ def _note(text: str) -> None:
     click.echo(errors.printable(text), err=True)
 
 
-def _agreed(asked: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool) -> None:
+def _agreed(requests: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool) -> None:
     """Show the price and ask for confirmation."""
     from workermon.views import cloudwatch_history
 
-    number, dollars = cloudwatch_history.price(asked)
+    number, dollars = cloudwatch_history.price(requests)
     if not number:
         return
-    workers = len({one.worker.id for one in asked})
+    workers = len({request.worker.id for request in requests})
     _note(
         f"CloudWatch is asked for {number} metric{'' if number == 1 else 's'} of {workers}"
         f" worker{'' if workers == 1 else 's'} since {models.rfc3339(begin)}: ${dollars:.5f}"
         f" ({number} × $0.01 / 1,000)"
     )
-    coarse = max((one.spans[0].period for one in asked if len(one.spans) > 1), default=0)
+    coarse = max((request.spans[0].period for request in requests if len(request.spans) > 1), default=0)
     if coarse:
         _note(f"data older than CloudWatch keeps in full is evaluated by averages of up to {coarse} s")
     if yes:
@@ -406,10 +416,10 @@ def _on_ledger(
         records = cli_session.get(fleet.Lookup).resolve([worker])
     else:
         records = list(cli_session.container.get(ports.Workers).every())
-    made = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
+    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
     ledger = cli_session.get(backtest.LedgerBacktest)
     return tuple(
         replay
-        for rule in backtest.over_metrics(made, metric, groups=True)
-        for replay in ledger.replay(records, rule, made)
+        for rule in backtest.over_metrics(configuration, metric, groups=True)
+        for replay in ledger.replay(records, rule, configuration)
     )

@@ -54,8 +54,8 @@ def _prepare(cli_session: session.Session, file: config.File | None) -> None:
     region = _region(cli_session)
     if file is not None:
         _apply(cli_session, file, region)
-    done = cli_session.get(fleet.Reconciliation).reconcile(region=region, interval=cli_session.settings.interval)
-    for scope, why in done.failed.items():
+    report = cli_session.get(fleet.Reconciliation).reconcile(region=region, interval=cli_session.settings.interval)
+    for scope, why in report.failed.items():
         log.warning("up.not_reconciled", scope=scope, reason=str(why))
 
 
@@ -77,13 +77,13 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
         # A window that is over must not keep the monitor from starting.
         log.warning("up.silence_over", reason=str(why))
     try:
-        done = stage.apply(file, options)
-        failed = cli_session.collect(done.added).failed
+        report = stage.apply(file, options)
+        failed = cli_session.collect(report.added).failed
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
-        done, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
+        report, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
     recording.record(cli_session, "up", f"apply {file.source}", "ok")
-    for worker_id in done.skipped:
+    for worker_id in report.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, last_error in failed.items():
         log.warning("up.not_collected", worker_id=worker_id, reason=str(last_error))

@@ -71,19 +71,19 @@ class Session:
 
     def get(self, kind: type[T]) -> T:
         """Return a stage, a view or a port of the container."""
-        made: T = self.container.get(kind)
-        return made
+        instance: T = self.container.get(kind)
+        return instance
 
     def now(self) -> float:
         """Return the time now."""
         return float(self.container.get(ports.Clock)())
 
-    def region(self, given: str | None) -> str:
+    def region(self, name: str | None) -> str:
         """Return the given region, or the one that boto3 is configured for.
 
         Raises ``errors.InvalidInput`` if there is none, or AWS has none of that name.
         """
-        return self._regions.choose(given)
+        return self._regions.choose(name)
 
     def check_regions(self, file: config.File) -> None:
         """Refuse a config file that names a region that AWS does not have."""

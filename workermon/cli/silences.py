@@ -87,11 +87,11 @@ def silences(cli_session: session.Session, as_json: bool) -> None:
     """
     from workermon import views
 
-    found = cli_session.get(views.SilenceView).list()
+    listing = cli_session.get(views.SilenceView).list()
     if as_json:
-        output.document(found)
-    elif found.silences:
-        rows = [(row.id, _when(row), _subject(row), row.by, row.reason) for row in found.silences]
+        output.document(listing)
+    elif listing.silences:
+        rows = [(row.id, _when(row), _subject(row), row.by, row.reason) for row in listing.silences]
         tables.show(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
     else:
         click.echo("no silence", err=True)
@@ -148,6 +148,6 @@ def _when(row: views.SilenceRow) -> str:
 def _subject(row: views.SilenceRow) -> str:
     if row.all:
         return "everything"
-    named = (("worker", row.worker), ("rule", row.rule), ("alert", row.alert))
-    parts = [f"{key} {name}" for key, name in named if name]
+    matchers = (("worker", row.worker), ("rule", row.rule), ("alert", row.alert))
+    parts = [f"{key} {name}" for key, name in matchers if name]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in row.labels.items())])

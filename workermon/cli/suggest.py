@@ -41,9 +41,11 @@ def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> No
     def rules_of(changed: str) -> Sequence[models.Rule]:
         return config.to_configuration(parser.parse(changed, source), in_force).rules
 
-    made = config.to_configuration(parser.parse(text, source), in_force)
-    found = cli_session.get(views.RuleSuggestion).suggest(made.model_copy(update={"retention": in_force.retention}))
-    after, suggestions = rule_suggest.edited(text, found, rules_of)
+    configuration = config.to_configuration(parser.parse(text, source), in_force)
+    suggestions_found = cli_session.get(views.RuleSuggestion).suggest(
+        configuration.model_copy(update={"retention": in_force.retention})
+    )
+    after, suggestions = rule_suggest.edited(text, suggestions_found, rules_of)
     diff = rule_suggest.unified_diff(text, after, source)
     if as_json:
         output.document(rule_suggest.SuggestionList(file=source, suggestions=suggestions, diff=diff))
@@ -51,27 +53,27 @@ def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> No
     for suggestion in suggestions:
         click.echo(errors.printable(f"# {_line(suggestion)}"))
     click.echo(diff, nl=False)
-    for suggestion in found:
+    for suggestion in suggestions_found:
         if suggestion not in suggestions:
             output.warn(f"write it by hand: {_line(suggestion)}")
-    if not found:
+    if not suggestions_found:
         click.echo("no change would have paid", err=True)
 
 
-def _line(found: rule_suggest.Suggestion) -> str:
+def _line(suggestion: rule_suggest.Suggestion) -> str:
     """Say what a change is, and what it would have changed."""
-    instead = f" instead of {found.before}" if found.before is not None else ""
-    kept = [
+    instead = f" instead of {suggestion.before}" if suggestion.before is not None else ""
+    kept_alerts = [
         text
         for number, text in (
-            (found.acknowledged, f"the {found.acknowledged} that somebody acknowledged"),
-            (found.lasting, f"the {found.lasting} that lasted half an hour or longer"),
+            (suggestion.acknowledged, f"the {suggestion.acknowledged} that somebody acknowledged"),
+            (suggestion.lasting, f"the {suggestion.lasting} that lasted half an hour or longer"),
         )
         if number
     ]
-    among = f", {' and '.join(kept)} still among them" if kept else ""
-    later = f", {output.span(found.delay)} later at most" if kept and found.delay else ""
+    among = f", {' and '.join(kept_alerts)} still among them" if kept_alerts else ""
+    later = f", {output.span(suggestion.delay)} later at most" if kept_alerts and suggestion.delay else ""
     return (
-        f"{found.rule}: {found.key} = {found.after}{instead}: {found.notifications} notifications become"
-        f" {found.notifications_after}{among}{later}"
+        f"{suggestion.rule}: {suggestion.key} = {suggestion.after}{instead}:"
+        f" {suggestion.notifications} notifications become {suggestion.notifications_after}{among}{later}"
     )

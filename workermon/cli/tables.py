@@ -39,9 +39,9 @@ def show(
         for line in plain([column.title for column in columns], cells):
             click.echo(line)
         return
-    drawn = draw(columns, cells, shutil.get_terminal_size().columns)
+    table_lines = draw(columns, cells, shutil.get_terminal_size().columns)
     colourful = "NO_COLOR" not in os.environ
-    for place, lines in enumerate(drawn):
+    for place, lines in enumerate(table_lines):
         style = {"bold": True} if not place else {"fg": styles[place - 1] if styles else None}
         for line in lines:
             click.echo(click.style(line, **style) if colourful else line)
@@ -63,26 +63,26 @@ def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
     [['ID   WHY'], ['i-1  a long…']]
     """
     table = [[column.title for column in columns], *rows]
-    shown = list(range(len(columns)))
+    visible = list(range(len(columns)))
     while True:
-        natural = [max(_length(row[place]) for row in table) for place in shown]
-        least = [_least(columns, shown, place, natural[number]) for number, place in enumerate(shown)]
-        if sum(least) + _GAP * (len(shown) - 1) <= width:
+        natural = [max(_length(row[place]) for row in table) for place in visible]
+        least = [_least_width(columns, visible, place, natural[number]) for number, place in enumerate(visible)]
+        if sum(least) + _GAP * (len(visible) - 1) <= width:
             break
-        leaving = max(shown, key=lambda place: columns[place].leaves)
+        leaving = max(visible, key=lambda place: columns[place].leaves)
         if not columns[leaving].leaves:
             break
-        shown.remove(leaving)
-    widths = _shrunk(natural, least, width - _GAP * (len(shown) - 1))
-    wraps = not columns[shown[-1]].least
-    return [_lines([row[place] for place in shown], widths, wraps=wraps) for row in table]
+        visible.remove(leaving)
+    widths = _shrunk(natural, least, width - _GAP * (len(visible) - 1))
+    wraps = not columns[visible[-1]].least
+    return [_lines([row[place] for place in visible], widths, wraps=wraps) for row in table]
 
 
-def _least(columns: Sequence[Column], shown: Sequence[int], place: int, natural: int) -> int:
+def _least_width(columns: Sequence[Column], visible: Sequence[int], place: int, natural: int) -> int:
     """Return the characters that a column needs."""
     if columns[place].least:
         return min(natural, columns[place].least)
-    return min(natural, _WRAPPED) if place == shown[-1] else natural
+    return min(natural, _WRAPPED) if place == visible[-1] else natural
 
 
 def _shrunk(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:

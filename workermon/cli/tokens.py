@@ -43,11 +43,11 @@ def create(cli_session: session.Session, name: str, role: str, as_json: bool) ->
     \b
     Example: workermon token create grafana --role viewer
     """
-    text, made = models.make_token(name, cast("models.Role", role), cli_session.now())
-    if not cli_session.container.get(ports.Access).add(made):
+    text, token_record = models.make_token(name, cast("models.Role", role), cli_session.now())
+    if not cli_session.container.get(ports.Access).add(token_record):
         raise errors.InvalidInput(f"token {name}", "there is one of that name", "revoke it first, or choose another")
     if as_json:
-        output.document({"token": text, "name": name, "role": role, "created": models.rfc3339(made.created)})
+        output.document({"token": text, "name": name, "role": role, "created": models.rfc3339(token_record.created)})
     else:
         click.echo(text)
         click.echo("keep it safe: it is not shown again", err=True)
@@ -69,8 +69,8 @@ def listing(cli_session: session.Session, as_json: bool) -> None:
         ]
         output.document({"tokens": rows})
     elif tokens:
-        shown = [(record.name, record.role, models.rfc3339(record.created)) for record in tokens]
-        tables.show(("NAME", "ROLE", "CREATED"), shown)
+        table_rows = [(record.name, record.role, models.rfc3339(record.created)) for record in tokens]
+        tables.show(("NAME", "ROLE", "CREATED"), table_rows)
     else:
         click.echo("no token", err=True)
 
@@ -86,6 +86,6 @@ def revoke(cli_session: session.Session, name: str) -> None:
     """
     access = cli_session.container.get(ports.Access)
     if not access.remove(name):
-        known = [record.name for record in access.tokens()]
-        raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, known))
+        names = [record.name for record in access.tokens()]
+        raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, names))
     click.echo(f"token {name} revoked")

@@ -27,25 +27,25 @@ class Watchdog:
             return
         self._looked_at = now
         was_down, self._down = self._down, False
-        fault = _fault(self._cli_session)
-        if fault is not None:
+        problem = _problem(self._cli_session)
+        if problem is not None:
             self._down = True
             if not was_down:
-                _warn(fault)
+                _warn(problem)
 
 
 def warn_if_down(cli_session: session.Session) -> None:
     """Warn if the pipeline is down."""
-    fault = _fault(cli_session)
-    if fault is not None:
-        _warn(fault)
+    problem = _problem(cli_session)
+    if problem is not None:
+        _warn(problem)
 
 
-def _warn(fault: str) -> None:
-    output.warn(f"the pipeline is down, so this may be old: {fault}; see 'workermon status'")
+def _warn(problem: str) -> None:
+    output.warn(f"the pipeline is down, so this may be old: {problem}; see 'workermon status'")
 
 
-def _fault(cli_session: session.Session) -> str | None:
+def _problem(cli_session: session.Session) -> str | None:
     from workermon import health
 
     try:

@@ -60,10 +60,10 @@ class Parser:
         except errors.InvalidInput as wrong:
             return (wrong,)
 
-        def check(rest: dict[str, Any]) -> None:
-            file = self._build(rest, source)
-            for one in checks:
-                one(file)
+        def check(remaining: dict[str, Any]) -> None:
+            file = self._build(remaining, source)
+            for run_check in checks:
+                run_check(file)
 
         return checking.every(document, source, text, check)
 

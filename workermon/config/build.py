@@ -13,7 +13,7 @@ from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
     """Return the file that the sections describe; raises ``problems.Mistake`` for the first thing that is wrong."""
-    read = [rules.read(place, given, kinds) for place, given in enumerate(sections.rules or ())]
+    read = [rules.read(place, raw_rule, kinds) for place, raw_rule in enumerate(sections.rules or ())]
     file = File(
         source=source,
         workers=sections.workers,
@@ -61,11 +61,11 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
 
 
-def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
+def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None:
     """Refuse a name of another rule that there is not, and rules that wait for one another."""
-    names = {rule.name for rule in given}
-    over_groups = {rule.name for rule in given if kinds[rule.kind].group_by(rule) is not None}
-    for place, rule in enumerate(given):
+    names = {rule.name for rule in configured_rules}
+    over_groups = {rule.name for rule in configured_rules if kinds[rule.kind].group_by(rule) is not None}
+    for place, rule in enumerate(configured_rules):
         for name in kinds[rule.kind].operands(rule):
             path, offset = _place_of(rule, name, kinds)
             if name not in names:
@@ -76,18 +76,20 @@ def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
                 raise problems.Mistake(f"rules[{place}].{path}", why, "take it out", offset)
         for number, name in enumerate(rule.inhibited_by):
             _check_known(f"rules[{place}].inhibited_by[{number}]", name, {*names, *catalogue.OF_ACCOUNT}, "rule")
-    circle = cycle(given, looks_at(kinds))
+    circle = cycle(configured_rules, looks_at(kinds))
     if circle is not None:
-        place = next(place for place, rule in enumerate(given) if rule.name == circle[0])
-        path, offset = _place_of(given[place], circle[1], kinds)
+        place = next(place for place, rule in enumerate(configured_rules) if rule.name == circle[0])
+        path, offset = _place_of(configured_rules[place], circle[1], kinds)
         why = f"goes round in a circle: {' -> '.join(circle)}"
         raise problems.Mistake(f"rules[{place}].{path}", why, "take one of them out", offset)
 
 
-def _cases(read: Sequence[rules.Read], given: Sequence[models.Rule], kinds: Kinds) -> dict[str, tuple[cases.Case, ...]]:
+def _cases(
+    read: Sequence[rules.Read], configured_rules: Sequence[models.Rule], kinds: Kinds
+) -> dict[str, tuple[cases.Case, ...]]:
     """Return the cases of each rule that has any."""
     return {
-        rule.name: cases.read(f"rules[{place}]", sections, rule, given, kinds)
+        rule.name: cases.read(f"rules[{place}]", sections, rule, configured_rules, kinds)
         for place, (rule, sections) in enumerate(read)
         if sections
     }
@@ -160,25 +162,25 @@ def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[st
 
 def _metric(path: str, section: grammar.MetricSection) -> models.Metric:
     """Return a metric: a known one with other values, or one of the user's own."""
-    given = section.model_dump(exclude_none=True)
-    known = catalogue.CATALOGUE.get(section.name)
-    if known is not None:
-        metric = known.model_copy(update=given)
-        return metric if metric.key == known.key else metric.model_copy(update={"also": ()})
+    fields = section.model_dump(exclude_none=True)
+    builtin = catalogue.CATALOGUE.get(section.name)
+    if builtin is not None:
+        metric = builtin.model_copy(update=fields)
+        return metric if metric.key == builtin.key else metric.model_copy(update={"also": ()})
     for key in ("namespace", "metric_name"):
-        if key not in given:
+        if key not in fields:
             why = f"is missing, and {section.name} is not a known metric"
             todo = f"add it, or: {errors.nearest(section.name, catalogue.CATALOGUE)}"
             raise problems.Mistake(f"{path}.{key}", why, todo)
-    given.setdefault("merge", "sum" if given.get("statistic") in ("Sum", "SampleCount") else "max")
-    return models.Metric(**given)
+    fields.setdefault("merge", "sum" if fields.get("statistic") in ("Sum", "SampleCount") else "max")
+    return models.Metric(**fields)
 
 
 def _limits(section: grammar.LimitsSection) -> dict[str, models.Limit]:
-    given = {grammar.LIMITED[key]: getattr(section, key) for key in grammar.LimitsSection.model_fields}
+    limits = {grammar.LIMITED[key]: getattr(section, key) for key in grammar.LimitsSection.model_fields}
     return {
         api: models.Limit(bucket=limit.bucket, rate=limit.per_second)
-        for api, limit in given.items()
+        for api, limit in limits.items()
         if limit is not None
     }
 
@@ -230,9 +232,9 @@ def _collected(configuration: models.Configuration, kinds: Kinds) -> tuple[str, 
 
 def _check_references(file: File, configuration: models.Configuration, kinds: Kinds) -> None:
     """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
-    known = {*configuration.metrics, *models.CHECK_METRICS}
+    metric_names = {*configuration.metrics, *models.CHECK_METRICS}
     for place, name in enumerate(configuration.chosen or ()):
-        _check_known(f"collect.metrics[{place}]", name, known, "metric")
+        _check_known(f"collect.metrics[{place}]", name, metric_names, "metric")
     for place, rule in enumerate(configuration.rules):
         path = f"rule {rule.name} (in force)" if file.rules is None else f"rules[{place}]"
         _check_channels(path, rule, configuration.channels)
@@ -247,9 +249,9 @@ def _check_references(file: File, configuration: models.Configuration, kinds: Ki
             _check_known(path, account, configuration.accounts, "account")
 
 
-def _check_known(path: str, name: str, known: Iterable[str], what: str) -> None:
-    if name not in known:
-        raise problems.Mistake(path, f"{name} is not a known {what}", errors.nearest(name, known))
+def _check_known(path: str, name: str, valid_names: Iterable[str], what: str) -> None:
+    if name not in valid_names:
+        raise problems.Mistake(path, f"{name} is not a known {what}", errors.nearest(name, valid_names))
 
 
 def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.Channel]) -> None:

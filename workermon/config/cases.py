@@ -75,17 +75,17 @@ def read(
     over_group = kinds[rule.kind].group_by(rule) is not None
     several = over_group or rules.compares_workers(rule, others, kinds)
     tried = _Tried(rules.needed_metrics(rule, others, kinds), several, several and not over_group)
-    return tuple(_case(f"{path}.cases[{place}]", given, tried) for place, given in enumerate(sections))
+    return tuple(_case(f"{path}.cases[{place}]", case_section, tried) for place, case_section in enumerate(sections))
 
 
-def _case(path: str, given: section.CaseSection, tried: _Tried) -> Case:
+def _case(path: str, case_section: section.CaseSection, tried: _Tried) -> Case:
     case = Case(
-        name=given.name,
-        values=_by_worker(f"{path}.values", given.values, tried),
-        period=given.period,
-        turns=tuple(Turn(turn.at, turn.to, turn.worker) for turn in given.turns),
-        started=given.started,
-        labels=given.labels,
+        name=case_section.name,
+        values=_by_worker(f"{path}.values", case_section.values, tried),
+        period=case_section.period,
+        turns=tuple(Turn(turn.at, turn.to, turn.worker) for turn in case_section.turns),
+        started=case_section.started,
+        labels=case_section.labels,
     )
     few = f"there are {case.length} values only", "number them from 1"
     last: dict[str | None, int] = {}
@@ -113,35 +113,35 @@ def _check_worker(path: str, turn: Turn, case: Case, tried: _Tried) -> None:
         raise problems.Mistake(f"{path}.worker", "is not a worker of the case", todo)
 
 
-def _by_worker(path: str, given: Any, tried: _Tried) -> dict[str, dict[str, Values]]:
+def _by_worker(path: str, raw_values: Any, tried: _Tried) -> dict[str, dict[str, Values]]:
     """Return the values of a case by worker and metric."""
-    tables = isinstance(given, dict) and any(isinstance(values, dict) for values in given.values())
+    tables = isinstance(raw_values, dict) and any(isinstance(values, dict) for values in raw_values.values())
     if not tried.several:
         if tables:
             todo = "write a list for each metric"
             raise problems.Mistake(path, "is by worker, and the rule is about one worker", todo)
-        return {ONLY: _by_metric(path, given, tried.metrics, "values")}
-    if not isinstance(given, dict):
+        return {ONLY: _by_metric(path, raw_values, tried.metrics, "values")}
+    if not isinstance(raw_values, dict):
         todo = f"write values = {{ {_workers('[…]')} }}, a list for each worker"
         raise problems.Mistake(path, "is one list, and several workers decide the rule", todo)
-    if all(name in tried.metrics for name in given):
+    if all(name in tried.metrics for name in raw_values):
         todo = f"write values = {{ {_workers(f'{{ {_lists(tried.metrics)} }}')} }}"
         raise problems.Mistake(path, "is by metric, and several workers decide the rule", todo)
     return {
         worker: _by_metric(f"{path}.{problems.excerpt(worker)}", values, tried.metrics, problems.excerpt(worker))
-        for worker, values in given.items()
+        for worker, values in raw_values.items()
     }
 
 
-def _by_metric(path: str, given: Any, metrics: Sequence[str], key: str) -> dict[str, Values]:
+def _by_metric(path: str, raw_values: Any, metrics: Sequence[str], key: str) -> dict[str, Values]:
     """Return the values of one worker by metric; those of a list are of the only metric. ``key`` is the list's."""
-    if not isinstance(given, dict):
+    if not isinstance(raw_values, dict):
         if len(metrics) != 1:
             why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
             raise problems.Mistake(path, why, f"write {key} = {{ {_lists(metrics)} }}")
-        given = {metrics[0]: given}
-    _check_metrics(path, given, metrics)
-    return {name: tuple(_present(values)) for name, values in given.items()}
+        raw_values = {metrics[0]: raw_values}
+    _check_metrics(path, raw_values, metrics)
+    return {name: tuple(_present(values)) for name, values in raw_values.items()}
 
 
 def _present(values: Sequence[float]) -> Iterator[float | None]:
@@ -156,13 +156,13 @@ def _workers(values: str) -> str:
     return ", ".join(f"{worker} = {values}" for worker in ("a-1", "a-2"))
 
 
-def _check_metrics(path: str, given: Collection[str], metrics: Sequence[str]) -> None:
+def _check_metrics(path: str, metric_names: Collection[str], metrics: Sequence[str]) -> None:
     """Refuse values of a case that are of another metric, or not of each."""
-    for name in given:
+    for name in metric_names:
         if name not in metrics:
             raise problems.Mistake(
                 f"{path}.{problems.excerpt(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
             )
     for metric in metrics:
-        if metric not in given:
+        if metric not in metric_names:
             raise problems.Mistake(path, f"has no values of {metric}", f"add {metric} = […]")

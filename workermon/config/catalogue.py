@@ -169,8 +169,10 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
         return list(sets)  # so it is with nearly all metrics of nearly all workers
     candidates = [dict(dimensions) for dimensions in sets]
     if "fstype" not in metric.include and any("fstype" in dimensions for dimensions in candidates):
-        candidates = [one for one in candidates if one.get("fstype", "tmpfs").lower() not in PSEUDO_FILESYSTEMS]
-    candidates = [one for one in candidates if _is_wanted(metric, one)]
+        candidates = [
+            candidate for candidate in candidates if candidate.get("fstype", "tmpfs").lower() not in PSEUDO_FILESYSTEMS
+        ]
+    candidates = [candidate for candidate in candidates if _is_wanted(metric, candidate)]
     if metric.merge == "sum":
         candidates = _without_aggregates(candidates)
     return [tuple(dimensions.items()) for dimensions in candidates]
@@ -214,8 +216,8 @@ def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:
         value = dimensions.get(dimension)
         return value is not None and any(fnmatch.fnmatchcase(value, glob) for glob in globs)
 
-    return all(matches(*given) for given in metric.include.items()) and not any(
-        matches(*given) for given in metric.exclude.items()
+    return all(matches(*pattern) for pattern in metric.include.items()) and not any(
+        matches(*pattern) for pattern in metric.exclude.items()
     )
 
 
@@ -252,8 +254,8 @@ def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
     if len(series) == 1:
         return series[0].points
     values: dict[int, list[float]] = {}
-    for one in series:
-        for at, value in one.points:
+    for part in series:
+        for at, value in part.points:
             values.setdefault(at, []).append(value)
     merge = _MERGES[metric.merge]
     return tuple(Datapoint(at, float(merge(values[at]))) for at in sorted(values))

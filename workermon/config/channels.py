@@ -117,8 +117,10 @@ class Options(BaseModel):
         for key in SHARED & self.model_fields_set:
             value = getattr(self, key)
             shared[key] = value.ref(f"channels.{name}.{key}") if isinstance(value, grammar.Secret) else value
-        own = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=set(SHARED))
-        return models.Channel(name=name, type=type_name, options=own, **shared)
+        type_options = self.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=set(SHARED)
+        )
+        return models.Channel(name=name, type=type_name, options=type_options, **shared)
 
 
 class ChannelType(Protocol):
@@ -137,10 +139,10 @@ def read(name: str, section: Mapping[str, Any], types: Types) -> models.Channel:
     path = f"channels.{name}"
     type_name = _type(path, section, types)
     options = types[type_name].options
-    given = {key: value for key, value in section.items() if key != "type"}
-    _check_keys(path, given, type_name, types)
+    type_options = {key: value for key, value in section.items() if key != "type"}
+    _check_keys(path, type_options, type_name, types)
     try:
-        parsed = options.model_validate(given)
+        parsed = options.model_validate(type_options)
     except pydantic.ValidationError as wrong:
         secrets = {"secret", *options.aliases}
         raise problems.first(wrong, options, secrets, within=("channels", name)) from None
@@ -183,17 +185,17 @@ def _type(path: str, section: Mapping[str, Any], types: Types) -> str:
     return type_name
 
 
-def _check_keys(path: str, given: Mapping[str, Any], type_name: str, types: Types) -> None:
+def _check_keys(path: str, keys: Mapping[str, Any], type_name: str, types: Types) -> None:
     """Refuse a key that no type has, or that only other types have."""
-    takes = types[type_name].options.key_names()
+    allowed_keys = types[type_name].options.key_names()
     others = {key for kind in types.values() for key in kind.options.key_names()}
-    for key in sorted(set(given) - set(takes)):
+    for key in sorted(set(keys) - set(allowed_keys)):
         if key not in others:
             raise problems.Mistake(
-                f"{path}.{problems.excerpt(key)}", "is not a known key", errors.nearest(key, ["type", *takes])
+                f"{path}.{problems.excerpt(key)}", "is not a known key", errors.nearest(key, ["type", *allowed_keys])
             )
-        own = ", ".join(sorted(set(takes) - set(COMMON))) or "nothing"
-        raise problems.Mistake(f"{path}.{key}", f"is not for type {type_name}, which takes {own}", "remove it")
+        type_keys = ", ".join(sorted(set(allowed_keys) - set(COMMON))) or "nothing"
+        raise problems.Mistake(f"{path}.{key}", f"is not for type {type_name}, which takes {type_keys}", "remove it")
 
 
 # --- checks that several types share -----------------------------------------------------------------------------

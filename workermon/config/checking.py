@@ -44,33 +44,33 @@ class Remains:
 
     def find(self, path: str) -> tuple[list[_Found], str]:
         """Return the parts on the way to a path, as far as they are there, and the rest of the path."""
-        found: list[_Found] = []
-        here: Any = self.document
-        rest = path.strip("[]") if path.startswith("[") else path
-        there = ""
-        while rest:
-            step = _STEP.match(rest)
-            if step is not None and isinstance(here, list) and int(step[1]) < len(here):
+        places: list[_Found] = []
+        container: Any = self.document
+        remaining = path.strip("[]") if path.startswith("[") else path
+        parent_path = ""
+        while remaining:
+            step = _STEP.match(remaining)
+            if step is not None and isinstance(container, list) and int(step[1]) < len(container):
                 place = int(step[1])
-                there += f"[{self._place(here, place)}]"
-                found.append(_Found(here, place, there))
-                here, rest = here[place], rest[step.end() :].removeprefix(".")
+                parent_path += f"[{self._place(container, place)}]"
+                places.append(_Found(container, place, parent_path))
+                container, remaining = container[place], remaining[step.end() :].removeprefix(".")
                 continue
-            key = _key(here, rest)
+            key = _key(container, remaining)
             if key is None:
                 break
-            there += f"{'.' if there else ''}{problems.excerpt(key)}"
-            found.append(_Found(here, key, there))
-            here, rest = here[key], rest[len(problems.excerpt(key)) :].removeprefix(".")
-        return found, rest
+            parent_path += f"{'.' if parent_path else ''}{problems.excerpt(key)}"
+            places.append(_Found(container, key, parent_path))
+            container, remaining = container[key], remaining[len(problems.excerpt(key)) :].removeprefix(".")
+        return places, remaining
 
     def original(self, path: str) -> str:
         """Return a path as the file has it."""
-        places, rest = self.find(path)
+        places, remaining = self.find(path)
         if not places or path.startswith("["):
             return path
-        there = places[-1].path
-        return f"{there}{'' if rest.startswith('[') else '.'}{rest}" if rest else there
+        parent_path = places[-1].path
+        return f"{parent_path}{'' if remaining.startswith('[') else '.'}{remaining}" if remaining else parent_path
 
     def follows(self, path: str, why: str) -> bool:
         """Return whether something is wrong only because something else was taken out."""
@@ -82,7 +82,7 @@ class Remains:
         places, _ = self.find(path)
         if not places:
             return False
-        within = tuple(f"{places[-1].path}{mark}" for mark in ".[")
+        within = tuple(f"{places[-1].path}{separator}" for separator in ".[")
         return any(removed.startswith(within) for removed in self._removed)
 
     def suggestion(self, why: str) -> str | None:
@@ -95,8 +95,8 @@ class Remains:
         places, _ = self.find(path)
         if not places:
             return False
-        container, key, there = places[-1]
-        self._removed.append(there)
+        container, key, parent_path = places[-1]
+        self._removed.append(parent_path)
         self._names |= _names(key, container[key])
         if isinstance(container, list):
             self._places.setdefault(id(container), list(range(len(container)))).pop(key)
@@ -138,11 +138,11 @@ def _position(mistake: errors.InvalidInput) -> tuple[int, int]:
     return (int(place[1]), int(place[2])) if place else (0, 0)
 
 
-def _key(here: Any, rest: str) -> str | None:
+def _key(container: Any, remaining: str) -> str | None:
     """Return the key of a table with which the rest of a path begins: the longest, for a name may have dots."""
-    if not isinstance(here, dict):
+    if not isinstance(container, dict):
         return None
-    matching = [key for key in here if re.match(re.escape(problems.excerpt(key)) + r"(?=$|[.\[])", rest)]
+    matching = [key for key in container if re.match(re.escape(problems.excerpt(key)) + r"(?=$|[.\[])", remaining)]
     return max(matching, key=len, default=None)
 
 

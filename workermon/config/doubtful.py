@@ -37,13 +37,15 @@ def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention:
 
 def _shorter_than_a_slot(rule: models.Rule, metrics: Mapping[str, models.Metric]) -> Iterator[str]:
     """Yield that ``for`` is shorter than one slot, so that one value makes the rule fire."""
-    lasts, known = (
+    lasts, metrics_known = (
         threshold.KIND.options(rule).lasts,
         [metrics[name] for name in expression.operands(rule.metric) if name in metrics],
     )
-    if lasts is None or not known:
+    if lasts is None or not metrics_known:
         return
-    basic, detailed = (max(metric.period_for(detailed=detailed) for metric in known) for detailed in (False, True))
+    basic, detailed = (
+        max(metric.period_for(detailed=detailed) for metric in metrics_known) for detailed in (False, True)
+    )
     if lasts < basic:
         when = "" if lasts < detailed else " with basic monitoring"
         slot = fields.written(basic)

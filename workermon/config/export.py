@@ -59,8 +59,8 @@ def _accounts(configuration: models.Configuration, workers: Iterable[models.Work
         name = _account_name(worker.account)
         if worker.role_arn is not None and name not in accounts:
             secret = re.sub(r"\W", "_", name).upper()
-            given = models.SecretRef(env=f"EXTERNAL_ID_{secret}") if worker.external_id is not None else None
-            accounts[name] = _account(worker.role_arn, given)
+            secret_ref = models.SecretRef(env=f"EXTERNAL_ID_{secret}") if worker.external_id is not None else None
+            accounts[name] = _account(worker.role_arn, secret_ref)
     return accounts
 
 
@@ -92,8 +92,8 @@ def _changed_fields(model: models.Frozen | None, *but: str) -> Table:
     """Return the fields of a model that differ from their defaults."""
     if model is None:
         return {}
-    found = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(but))
-    return {key: value for key, value in found.items() if value is not None}
+    changed = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(but))
+    return {key: value for key, value in changed.items() if value is not None}
 
 
 def _worker(worker: models.Worker) -> Table:
@@ -107,9 +107,9 @@ def _worker(worker: models.Worker) -> Table:
 
 def _metric(metric: models.Metric) -> Table:
     table = metric.model_dump(exclude_none=True, exclude={"also"})
-    known = catalogue.CATALOGUE.get(metric.name)
+    builtin = catalogue.CATALOGUE.get(metric.name)
     for key in ("include", "exclude"):
-        if table[key] == (getattr(known, key) if known is not None else {}):
+        if table[key] == (getattr(builtin, key) if builtin is not None else {}):
             del table[key]
     return table if metric.period is None else table | {"period": f"{metric.period}s"}
 

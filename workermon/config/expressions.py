@@ -49,6 +49,8 @@ def unknown(text: str | None, name: str, configuration: models.Configuration) ->
             return f'for a difference write spaces: "{" - ".join(parts)}"'
         return None
     longer = [
-        known for known in sorted(configuration.metrics) if known.startswith(f"{name}-") and known in (text or "")
+        metric_name
+        for metric_name in sorted(configuration.metrics)
+        if metric_name.startswith(f"{name}-") and metric_name in (text or "")
     ]
     return f"write '{longer[0]}' in quotes, for its name has a minus in it" if longer else None

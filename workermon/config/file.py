@@ -78,8 +78,8 @@ def warnings(file: File, secrets: Callable[[models.SecretRef], str], kinds: Kind
     metrics = {**catalogue.CATALOGUE, **(file.metrics or {})}
     retention = (file.collect or grammar.CollectSection()).retention
     for rule in file.rules or ():
-        doubts = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics, retention))
-        texts += [f"rule {rule.name}: {warning}" for warning in doubts]
+        rule_warnings = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics, retention))
+        texts += [f"rule {rule.name}: {warning}" for warning in rule_warnings]
     for name, metric in (file.metrics or {}).items():
         period = metric.period
         if period is not None and period not in SHORT_PERIODS and period % 60:

@@ -304,11 +304,13 @@ def read(document: Mapping[str, object]) -> Grammar:
 
 
 def _known_sections(document: Mapping[str, object]) -> None:
-    known = tuple(Grammar.model_fields)
+    section_names = tuple(Grammar.model_fields)
     for section in document:
         if section in LATER_SECTIONS:
             raise problems.Mistake(f"[{section}]", "is not supported in this version", "remove it")
-        if section not in known:
+        if section not in section_names:
             raise problems.Mistake(
-                f"[{problems.excerpt(section)}]", "is not a section of a config file", errors.nearest(section, known)
+                f"[{problems.excerpt(section)}]",
+                "is not a section of a config file",
+                errors.nearest(section, section_names),
             )

@@ -51,14 +51,14 @@ def with_value(text: str, path: Path, value: str, before: str) -> str | None:
     if path in scanner.spans:
         begin, end = scanner.spans[path]
         return text[:begin] + value + text[end:]
-    there = scanner.found.get((*path[:-1], before))
-    if there is None:
+    offset = scanner.found.get((*path[:-1], before))
+    if offset is None:
         return None
-    line = text.rfind("\n", 0, there) + 1
-    if text[line:there].strip():
+    line = text.rfind("\n", 0, offset) + 1
+    if text[line:offset].strip():
         return None
     end_of_line = "\r\n" if "\r\n" in text else "\n"
-    return f"{text[:there]}{path[-1]} = {value}{end_of_line}{text[line:]}"
+    return f"{text[:offset]}{path[-1]} = {value}{end_of_line}{text[line:]}"
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:

@@ -59,13 +59,13 @@ def where(source: str, path: str, text: str, place: int | None = None) -> str:
     """
     if not path:
         return source
-    offsets = {_path(found): offset for found, offset in positions.find(text).items()} if text else {}
-    there = path.strip("[]") if path.startswith("[") else path
-    while there and there not in offsets:  # a missing key has the place of the table that lacks it
-        there = there[: max(there.rfind("."), there.rfind("["), 0)]
-    if not there:
+    offsets = {_path(parts): offset for parts, offset in positions.find(text).items()} if text else {}
+    full_path = path.strip("[]") if path.startswith("[") else path
+    while full_path and full_path not in offsets:  # a missing key has the place of the table that lacks it
+        full_path = full_path[: max(full_path.rfind("."), full_path.rfind("["), 0)]
+    if not full_path:
         return f"{source}: {path}"
-    offset = offsets[there] if place is None else positions.within(text, offsets[there], place)
+    offset = offsets[full_path] if place is None else positions.within(text, offsets[full_path], place)
     line, column = positions.line_and_column(text, offset)
     return f"{source}: line {line}, column {column}: {path}"
 
@@ -81,7 +81,7 @@ def syntax(source: str, message: str) -> tuple[str, str]:
 
 
 def first(
-    wrong: pydantic.ValidationError,
+    invalid: pydantic.ValidationError,
     grammar: type[pydantic.BaseModel],
     secrets: Collection[str],
     within: tuple[str | int, ...] = (),
@@ -91,12 +91,12 @@ def first(
     ``secrets`` are the keys that take a secret by name, ``within`` is the place of ``grammar`` in the file.
     """
     # A misspelt key first: often another one is missing only because of it.
-    error = min(wrong.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
+    error = min(invalid.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
     place, kind = error["loc"], error["type"]
     path = _path((*within, *place))
     if kind == "extra_forbidden":
-        known = _fields(grammar, place[:-1])
-        return Mistake(path, "is not a known key", errors.nearest(str(place[-1]), known))
+        valid_names = _fields(grammar, place[:-1])
+        return Mistake(path, "is not a known key", errors.nearest(str(place[-1]), valid_names))
     if kind == "missing":
         return Mistake(path, "is missing", "add it")
     if any(part in secrets for part in place):

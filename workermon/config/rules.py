@@ -23,12 +23,12 @@ class Read(NamedTuple):
     cases: tuple[section.CaseSection, ...]
 
 
-def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
+def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> Read:
     """Return the rule that a section describes; raises ``problems.Mistake`` for one that cannot work."""
-    path, kind = f"rules[{place}]", rules.kind_of(given, kinds)
-    _check_keys(path, given, kind, kinds)
+    path, kind = f"rules[{place}]", rules.kind_of(raw_rule, kinds)
+    _check_keys(path, raw_rule, kind, kinds)
     try:
-        keys = kind.section_type.model_validate(given)
+        keys = kind.section_type.model_validate(raw_rule)
     except pydantic.ValidationError as wrong:
         raise problems.first(wrong, kind.section_type, (), within=("rules", place)) from None
     _check_metric(path, keys, kind, kinds)
@@ -62,27 +62,31 @@ def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
     merged = section.RuleSection.model_json_schema()
     definitions: dict[str, Any] = merged.pop("$defs", {})
     for kind in kinds.values():
-        own = kind.section_type.model_json_schema()
-        definitions |= own.get("$defs", {})
-        for name, property_ in own["properties"].items():
-            known = merged["properties"].setdefault(name, property_)
-            if known != property_:  # kinds that take the same key in different forms
-                merged["properties"][name] = {"anyOf": [known, property_]}
+        kind_schema = kind.section_type.model_json_schema()
+        definitions |= kind_schema.get("$defs", {})
+        for name, property_ in kind_schema["properties"].items():
+            merged_property = merged["properties"].setdefault(name, property_)
+            if merged_property != property_:  # kinds that take the same key in different forms
+                merged["properties"][name] = {"anyOf": [merged_property, property_]}
     return merged, definitions
 
 
-def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
+def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
     """Refuse a key that no kind has, or that only other kinds have."""
-    takes = fields.keys(kind.section_type)
-    for key in given:
-        if key in takes:
+    allowed_keys = fields.keys(kind.section_type)
+    for key in raw_rule:
+        if key in allowed_keys:
             continue
         others = [other for other in kinds.values() if key in fields.keys(other.section_type)]
         if not others:
-            every = takes if kind.claims(given) else {name for rule_kind in kinds.values() for name in rule_kind.keys}
-            todo = errors.did_you_mean(key, {*takes, *every}) or errors.nearest(key, takes)
+            every = (
+                allowed_keys
+                if kind.claims(raw_rule)
+                else {name for rule_kind in kinds.values() for name in rule_kind.keys}
+            )
+            todo = errors.did_you_mean(key, {*allowed_keys, *every}) or errors.nearest(key, allowed_keys)
             raise problems.Mistake(f"{path}.{problems.excerpt(key)}", "is not a known key", todo)
-        if not kind.claims(given):  # a threshold, because no other kind claims it
+        if not kind.claims(raw_rule):  # a threshold, because no other kind claims it
             asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
         raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))
@@ -106,21 +110,21 @@ def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], k
 def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple[models.EscalationStep, ...]:
     """Return the steps of an escalation; they come one after the other, and no channel is named twice."""
     named: dict[str, str] = {}
-    for place, given in enumerate(sections):
-        if place and given.after <= sections[place - 1].after:
+    for place, step in enumerate(sections):
+        if place and step.after <= sections[place - 1].after:
             why = f"comes no later than the step before it, {fields.written(sections[place - 1].after)}"
             raise problems.Mistake(f"{path}.escalate[{place}].after", why, "list the steps in order of time")
-        for number, name in enumerate(given.notify):
+        for number, name in enumerate(step.notify):
             where = f"escalate[{place}].notify[{number}]"
             if name in named:
                 raise problems.Mistake(f"{path}.{where}", f"{name} is {named[name]} already", "name each channel once")
             named[name] = where
-    return tuple(models.EscalationStep(after=given.after, notify=given.notify) for given in sections)
+    return tuple(models.EscalationStep(after=step.after, notify=step.notify) for step in sections)
 
 
 def _notified(keys: section.RuleSection) -> dict[str, Any]:
     """Return a rule's channels: all of them, and which severities each is notified of if the file says so."""
-    given: Any = keys.notify
-    if isinstance(given, dict):
-        return {"notify": tuple(dict.fromkeys(name for names in given.values() for name in names)), "routes": given}
-    return {"notify": tuple(dict.fromkeys(given))}
+    routes: Any = keys.notify
+    if isinstance(routes, dict):
+        return {"notify": tuple(dict.fromkeys(name for names in routes.values() for name in names)), "routes": routes}
+    return {"notify": tuple(dict.fromkeys(routes))}

@@ -24,9 +24,9 @@ def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
         _check_once(path, section)
     else:
         _check_schedule(path, section, section.schedule)
-    given = section.model_dump(exclude={"timezone"})
-    made = models.Maintenance(id="", **given, timezone=section.timezone or "UTC")
-    return made.model_copy(update={"id": models.maintenance_id(made)})
+    fields = section.model_dump(exclude={"timezone"})
+    maintenance = models.Maintenance(id="", **fields, timezone=section.timezone or "UTC")
+    return maintenance.model_copy(update={"id": models.maintenance_id(maintenance)})
 
 
 def _check_once(path: str, section: grammar.SilenceSection) -> None:

@@ -123,8 +123,8 @@ class _Episode:
         """Take up the next older notification of this episode."""
         if not self.complete:
             self.attempts[:0] = _attempts(entry, notification)
-            begun = notification.status == "firing"
-            self.complete = begun and models.moment(notification.at) <= models.moment(self.row.since)
+            is_firing = notification.status == "firing"
+            self.complete = is_firing and models.moment(notification.at) <= models.moment(self.row.since)
 
 
 class _Walk:
@@ -134,11 +134,11 @@ class _Walk:
     """
 
     def __init__(
-        self, wanted: AlertFilter, firing: Sequence[AlertRow], newest: Callable[[str], str | None] | None
+        self, alert_filter: AlertFilter, firing: Sequence[AlertRow], newest: Callable[[str], str | None] | None
     ) -> None:
-        self._wanted, self._newest = wanted, newest
+        self._wanted, self._newest = alert_filter, newest
         episodes = [_Episode(row) for row in firing]
-        self.found = [episode for episode in episodes if wanted.matches(episode.row)]
+        self.found = [episode for episode in episodes if alert_filter.matches(episode.row)]
         #: The episode to which the next older notification of an alert belongs, ``None`` if that is on another page.
         self._current: dict[str, _Episode | None] = {episode.row.dedup_key: episode for episode in episodes}
 
@@ -147,12 +147,12 @@ class _Walk:
         last = entry.notification
         if last is None:
             return None
-        known = last.dedup_key in self._current
+        has_current = last.dedup_key in self._current
         episode = self._current.get(last.dedup_key)
         if episode is not None and episode.owns(last):
             episode.take(entry, last)
             return None
-        if last.status == "firing" and (known or (self._newest and self._newest(last.dedup_key) != last.id)):
+        if last.status == "firing" and (has_current or (self._newest and self._newest(last.dedup_key) != last.id)):
             self._current[last.dedup_key] = None
             return None
         if episode is not None:
@@ -175,48 +175,50 @@ class AlertView:
     configurations: ports.Configurations
     now: ports.Clock
 
-    def list(self, wanted: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
+    def list(self, alert_filter: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
         """Return the alerts that are meant, ``limit`` at most.
 
         With ``state="all"`` each has the attempts to deliver.
         """
-        return AlertList(alerts=self.page(wanted, limit=limit or sys.maxsize, after=None).rows)
+        return AlertList(alerts=self.page(alert_filter, limit=limit or sys.maxsize, after=None).rows)
 
-    def page(self, wanted: AlertFilter, *, limit: int, after: Position | None) -> Page[AlertRow]:
+    def page(self, alert_filter: AlertFilter, *, limit: int, after: Position | None) -> Page[AlertRow]:
         """Return up to ``limit`` alerts after a position, from the first on for ``None``.
 
         Of the history no more is read than the page needs. Raises ``errors.InvalidInput`` for a position that no alert
         can have.
         """
         firing = self._firing()
-        if wanted.state == "open":
-            chosen = sorted((row for row in firing if wanted.matches(row)), key=alert_position)
+        if alert_filter.state == "open":
+            chosen = sorted((row for row in firing if alert_filter.matches(row)), key=alert_position)
             return page(chosen, alert_position, limit=limit, after=after)
-        episodes = self._episodes(wanted, firing, limit, after)
-        found = page(
+        episodes = self._episodes(alert_filter, firing, limit, after)
+        result = page(
             sorted(episodes, key=lambda episode: alert_position(episode.row)),
             lambda episode: alert_position(episode.row),
             limit=limit,
             after=after,
         )
-        return Page(tuple(self._completed(episode) for episode in found.rows), found.next)
+        return Page(tuple(self._completed(episode) for episode in result.rows), result.next)
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the channels that may be notified."""
         return tuple(self.configurations.load().channels)
 
     def _episodes(
-        self, wanted: AlertFilter, firing: Sequence[AlertRow], limit: int, after: Position | None
+        self, alert_filter: AlertFilter, firing: Sequence[AlertRow], limit: int, after: Position | None
     ) -> Sequence[_Episode]:
         """Return the episodes that are meant, as many as the page after a position needs."""
         until = _end_of_page(after)
-        walk = _Walk(wanted, firing, None if until == math.inf else self._newest_id)
+        walk = _Walk(alert_filter, firing, None if until == math.inf else self._newest_id)
 
         def comes(row: AlertRow) -> bool:
             return after is None or alert_position(row) > after
 
         left, last = limit + 1 - sum(comes(episode.row) for episode in walk.found), -math.inf
-        for number, entry in self.alerts.timeline(-math.inf if wanted.since is None else wanted.since, until):
+        for number, entry in self.alerts.timeline(
+            -math.inf if alert_filter.since is None else alert_filter.since, until
+        ):
             if entry.at < last:
                 break
             ended = walk.take(number, entry)

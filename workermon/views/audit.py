@@ -38,8 +38,8 @@ class AuditView:
 
     def list(self, since: int) -> AuditList:
         """Return the writes of the last ``since`` seconds."""
-        found = self.audit.entries(self.now() - since)
-        rows = [AuditRow(**entry.model_dump()) for entry in found]
+        entries = self.audit.entries(self.now() - since)
+        rows = [AuditRow(**entry.model_dump()) for entry in entries]
         return AuditList(audit=tuple(sorted(rows, key=audit_position)))
 
 

@@ -51,7 +51,7 @@ class Replay:
     """One rule over the recorded datapoints of one worker (``None``: a trace names none), and its episodes.
 
     ``segments`` follow one another, each with a period of its own; ``unit`` is that of their values. A rule over other
-    rules has none. ``known`` are the first and the last second that were evaluated, ``None`` if there was nothing.
+    rules has none. ``evaluated`` are the first and the last second that were evaluated, ``None`` if there was nothing.
     """
 
     rule: models.Rule
@@ -59,7 +59,7 @@ class Replay:
     unit: str
     segments: tuple[models.Series, ...]
     episodes: tuple[Episode, ...]
-    known: tuple[int, int] | None = None
+    evaluated: tuple[int, int] | None = None
 
     @property
     def points(self) -> tuple[models.Datapoint, ...]:
@@ -117,8 +117,8 @@ def over_metrics(
 
     Those over groups need the datapoints of a whole fleet: they are left out unless ``groups``.
     """
-    known = [rule for rule in configuration.rules if groups or not _over_groups(rule)]
-    needed = ((rule, needed_metrics(rule, configuration)) for rule in known)
+    candidates = [rule for rule in configuration.rules if groups or not _over_groups(rule)]
+    needed = ((rule, needed_metrics(rule, configuration)) for rule in candidates)
     return [rule for rule, metrics in needed if metrics and metric in (None, *metrics)]
 
 
@@ -138,18 +138,18 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
     needed = {rule.name: needed_metrics(rule, configuration) for rule in over_metrics(configuration)}
     replayed = [rule for rule in configuration.rules if len(needed.get(rule.name, ())) == 1]
     several = over_several(configuration, metric)
-    known = list(dict.fromkeys(needed[rule.name][0] for rule in replayed))
-    if several and (not known or (metric is not None and metric not in known)):
+    metrics = list(dict.fromkeys(needed[rule.name][0] for rule in replayed))
+    if several and (not metrics or (metric is not None and metric not in metrics)):
         raise errors.InvalidInput(source, f"has one metric, and rule {several[0]}", _OF_SEVERAL)
     if metric is None:
-        named = known if len(known) == 1 else [name for name in known if name in source]
+        named = metrics if len(metrics) == 1 else [name for name in metrics if name in source]
         if len(named) != 1:
-            why = "the rules are about several metrics" if known else "no rule is about a metric"
-            todo = f"add --metric, one of {', '.join(known)}" if known else "add a [[rules]] with a threshold"
+            why = "the rules are about several metrics" if metrics else "no rule is about a metric"
+            todo = f"add --metric, one of {', '.join(metrics)}" if metrics else "add a [[rules]] with a threshold"
             raise errors.InvalidInput(source, why, todo)
         metric = named[0]
-    if metric not in known:
-        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
+    if metric not in metrics:
+        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metrics))
     return [rule for rule in replayed if needed[rule.name] == (metric,)]
 
 
@@ -178,20 +178,22 @@ def episodes(
     kind, rule_state, until = kinds[rule.kind], models.RuleState(), recording.until
     turns: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
-    for place, (period, own) in enumerate(segments):
-        if not own:
+    for place, (period, segment_points) in enumerate(segments):
+        if not segment_points:
             continue
         last = place == len(segments) - 1
-        newest = max(own[-1].at, until) if last and until is not None else own[-1].at
-        begin = own[0].at // period * period
+        newest = max(segment_points[-1].at, until) if last and until is not None else segment_points[-1].at
+        begin = segment_points[0].at // period * period
         for run in _runs(rule, recording.started, range(begin, newest + 1, period)):
-            known = tuple(point for point in own if point.at < run.end + period)
-            facts = rules.Facts.recorded(rule.metric or "", models.Series(period, known), run.begin, lambda _: unit)
+            seen_points = tuple(point for point in segment_points if point.at < run.end + period)
+            facts = rules.Facts.recorded(
+                rule.metric or "", models.Series(period, seen_points), run.begin, lambda _: unit
+            )
             facts = dataclasses.replace(
                 facts, peers=recording.peers, lateness=0 if recording.peers.by else facts.lateness
             )
-            rule_state, found = kind.judge(run.rule, rule_state, facts, rules.Horizon.until(run.end, period))
-            turns += found
+            rule_state, transitions = kind.judge(run.rule, rule_state, facts, rules.Horizon.until(run.end, period))
+            turns += transitions
     return [
         episode.model_copy(
             update={"peak": kind.peak(rule, [value for at, value in points if _within(at, episode)]), "unit": unit}
@@ -238,14 +240,16 @@ def replay(
 ) -> Replay:
     """Return a rule over the datapoints of a worker; its kind and the metric's unit are of the configuration."""
     unit = rules.KINDS[rule.kind].unit(rule, configuration)
-    found = episodes(rule, segments, recording=recording, unit=unit)
+    episodes_found = episodes(rule, segments, recording=recording, unit=unit)
     return Replay(
         rule=rule,
         worker=worker,
         unit=unit,
         segments=tuple(segments),
-        episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in found),
-        known=_recorded_span(segments, recording.until),
+        episodes=tuple(
+            episode.model_copy(update={"worker": worker.id if worker else None}) for episode in episodes_found
+        ),
+        evaluated=_recorded_span(segments, recording.until),
     )
 
 
@@ -272,14 +276,16 @@ def replay_over_others(
     not firing, as in an evaluation.
     """
     names = rules.KINDS[rule.kind].operands(rule)
-    found = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
-    spans = [replayed.known for replayed in found.values() if replayed is not None and replayed.known is not None]
+    replays = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
+    spans = [
+        replayed.evaluated for replayed in replays.values() if replayed is not None and replayed.evaluated is not None
+    ]
     if not spans:
         return Replay(rule=rule, worker=worker, unit="count", segments=(), episodes=())
     begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
     facts = rules.Facts(
         condition=models.Condition(status="running", running_since=begin),
-        states={name: _operand_state(replayed) for name, replayed in found.items()},
+        states={name: _operand_state(replayed) for name, replayed in replays.items()},
     )
     _, turns = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
     paired = _paired(rule, turns)
@@ -289,7 +295,7 @@ def replay_over_others(
         unit="count",
         segments=(),
         episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in paired),
-        known=(begin, end),
+        evaluated=(begin, end),
     )
 
 
@@ -304,27 +310,27 @@ def over_trace(
             return None
         if not metrics_of(rule):
             return replay_over_others(rule, configuration, replay_of, worker=worker)
-        own = for_labels(rule, {})
-        segments = recorded.compared(own, {metric: [series]}, configuration.statistic_of)
-        return replay(own, segments, configuration, worker=worker)
+        worker_rule = for_labels(rule, {})
+        segments = recorded.compared(worker_rule, {metric: [series]}, configuration.statistic_of)
+        return replay(worker_rule, segments, configuration, worker=worker)
 
-    return tuple(found for rule in rules_of_metric if (found := replay_of(rule)) is not None)
+    return tuple(replayed for rule in rules_of_metric if (replayed := replay_of(rule)) is not None)
 
 
 def _operand_state(replayed: Replay | None) -> rules.OperandState:
     """Return what another rule sees of a replayed one."""
-    if replayed is None or replayed.known is None:
+    if replayed is None or replayed.evaluated is None:
         return rules.OperandState(not_applied="nothing of it is recorded")
     changes = list[models.SeverityChange]()
     for episode in replayed.episodes:
         changes.append(models.SeverityChange(math.floor(episode.begin), episode.severity, 0))
         if episode.end is not None:
             changes.append(models.SeverityChange(math.floor(episode.end), None, 0))
-    return rules.OperandState(changes=tuple(changes), known_until=replayed.known[1])
+    return rules.OperandState(changes=tuple(changes), known_until=replayed.evaluated[1])
 
 
 def _paired(rule: models.Rule, turns: Sequence[models.Transition]) -> list[Episode]:
-    found: list[Episode] = []
+    paired: list[Episode] = []
     begin: int | None = None
     worst: models.Severity = "warning"
     for turn in turns:
@@ -333,11 +339,11 @@ def _paired(rule: models.Rule, turns: Sequence[models.Transition]) -> list[Episo
                 begin, worst = turn.at, turn.after
             worst = max(worst, turn.after, key=models.SEVERITIES.index)
         elif begin is not None:
-            found.append(_episode(rule, worst, begin, turn.at))
+            paired.append(_episode(rule, worst, begin, turn.at))
             begin = None
     if begin is not None:
-        found.append(_episode(rule, worst, begin, None))
-    return found
+        paired.append(_episode(rule, worst, begin, None))
+    return paired
 
 
 def _episode(rule: models.Rule, worst: models.Severity, begin: int, end: int | None) -> Episode:
@@ -350,9 +356,9 @@ def _within(at: int, episode: Episode) -> bool:
 
 def started(condition: models.Condition) -> tuple[float, ...]:
     """Return when a worker started running, as far as that is known, in order."""
-    known = [change.at for change in condition.changes if change.status == "running"]
+    starts = [change.at for change in condition.changes if change.status == "running"]
     since = () if condition.running_since is None else (condition.running_since,)
-    return tuple(sorted({*known, *since}))
+    return tuple(sorted({*starts, *since}))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,18 +376,18 @@ class LedgerBacktest:
 
         Of a rule over groups it is the episodes of each group of these workers, by its value, without datapoints.
         """
-        meant = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
+        ordered = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
         by = rules.KINDS[rule.kind].group_by(rule)
         if by is not None:
             groups: dict[str, list[ports.Record]] = {}
-            for record in meant:
+            for record in ordered:
                 if rule.applies_to(record.worker) and by in record.worker.labels:
                     groups.setdefault(record.worker.labels[by], []).append(record)
-            found = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
-            return tuple(_of_group(rule, by, value, run, configuration) for value, run in found.items())
+            by_value = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
+            return tuple(_of_group(rule, by, value, run, configuration) for value, run in by_value.items())
         if rules.KINDS[rule.kind].compares_by(rule) is not None:
-            return tuple(self._compared(meant, rule, configuration))
-        return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
+            return tuple(self._compared(ordered, rule, configuration))
+        return tuple(self._replay(record, rule, configuration) for record in ordered if rule.applies_to(record.worker))
 
     def _compared(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
@@ -410,8 +416,8 @@ class LedgerBacktest:
         for worker_id, peer in compared.peers.items():
             segments, _ = self._segments(records[worker_id], rule, configuration)
             points = tuple(sorted(point for segment in segments for point in segment.points))
-            known = math.floor(self.now()) if nobody_runs else peer.known
-            peers[worker_id] = peer._replace(since=0, points=points, known=known)
+            known_until = math.floor(self.now()) if nobody_runs else peer.known
+            peers[worker_id] = peer._replace(since=0, points=points, known=known_until)
         return rules.PeerGroup(compared.by, value, peers)
 
     def _replay_operand(
@@ -439,14 +445,18 @@ class LedgerBacktest:
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
     ) -> tuple[Sequence[models.Series], int | None]:
         """Return what a rule compares of a worker, and the newest slot that can have come."""
-        found = {
+        segments_read = {
             metric: recorded.of_ledger(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
         }
-        by_metric = {metric: segments for metric, (segments, _) in found.items()}
+        by_metric = {metric: segments for metric, (segments, _) in segments_read.items()}
         segments = recorded.compared(rule, by_metric, configuration.statistic_of)
         return segments, _newest(
-            [(metric_segments[-1].period, newest) for metric_segments, newest in found.values() if metric_segments],
+            [
+                (metric_segments[-1].period, newest)
+                for metric_segments, newest in segments_read.values()
+                if metric_segments
+            ],
             segments,
         )
 
@@ -457,28 +467,35 @@ class LedgerBacktest:
         members, series = dict[str, models.GroupMember](), dict[str, models.Series]()
         for record in records:
             worker = record.worker
-            own = for_labels(rule, worker.labels)
-            if metrics_of(own):
-                segments, until = self._segments(record, own, configuration)
-                said = group_replay.member(own, worker.name, segments, until)
+            member_rule = for_labels(rule, worker.labels)
+            if metrics_of(member_rule):
+                segments, until = self._segments(record, member_rule, configuration)
+                member_changes = group_replay.member(member_rule, worker.name, segments, until)
                 series |= {worker.id: segments[-1]} if segments else {}
             else:
-                held = self._replay(record, rules.group_member_rule(own), configuration)
-                spans = [(episode.begin, episode.end, episode.severity) for episode in held.episodes]
-                said = None if held.known is None else group_replay.holder(worker.name, held.known, spans)
-            if said is not None:
-                members[worker.id] = said if record.condition.status == "running" else group_replay.left(said)
-        begins = [said.changes[0][0] for said in members.values()]
-        ends = [said.changes[-1][0] if said.known is None else said.known for said in members.values()]
-        known = (min(begins), max(ends)) if members else None
-        return _GroupRun(group_replay.judge(rule, members, series), known)
+                replayed = self._replay(record, rules.group_member_rule(member_rule), configuration)
+                spans = [(episode.begin, episode.end, episode.severity) for episode in replayed.episodes]
+                member_changes = (
+                    None if replayed.evaluated is None else group_replay.holder(worker.name, replayed.evaluated, spans)
+                )
+            if member_changes is not None:
+                members[worker.id] = (
+                    member_changes if record.condition.status == "running" else group_replay.left(member_changes)
+                )
+        begins = [member_changes.changes[0][0] for member_changes in members.values()]
+        ends = [
+            member_changes.changes[-1][0] if member_changes.known is None else member_changes.known
+            for member_changes in members.values()
+        ]
+        span = (min(begins), max(ends)) if members else None
+        return _GroupRun(group_replay.judge(rule, members, series), span)
 
 
 class _GroupRun(NamedTuple):
     """The transitions of a group, and the first and last second that were evaluated (``None``: there was nothing)."""
 
     turns: Sequence[models.Transition]
-    known: tuple[int, int] | None
+    evaluated: tuple[int, int] | None
 
 
 def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configuration: models.Configuration) -> Replay:
@@ -491,11 +508,11 @@ def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configurat
         episodes.append(
             episode.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit})
         )
-    return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), known=run.known)
+    return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), evaluated=run.evaluated)
 
 
 def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:
     """Return the newest slot of values that can have come, by period and newest slot of the metrics in them."""
     ends = [None if newest is None else newest + period for period, newest in of_metrics]
-    known = [end for end in ends if end is not None]
-    return min(known) - segments[-1].period if segments and len(known) == len(ends) else None
+    known_ends = [end for end in ends if end is not None]
+    return min(known_ends) - segments[-1].period if segments and len(known_ends) == len(ends) else None

@@ -25,11 +25,11 @@ def cadences(condition: models.Condition, metric: str | None = None) -> tuple[Me
     return tuple(
         MetricCadence(
             metric=name,
-            every=kept.periods * condition.periods.get(name, 0),
-            periods=kept.periods,
-            reason=kept.reason,
-            why=cadence.TEXT[kept.reason],
+            every=metric_cadence.periods * condition.periods.get(name, 0),
+            periods=metric_cadence.periods,
+            reason=metric_cadence.reason,
+            why=cadence.TEXT[metric_cadence.reason],
         )
-        for name, kept in sorted(condition.cadence.items())
+        for name, metric_cadence in sorted(condition.cadence.items())
         if metric in (None, name)
     )

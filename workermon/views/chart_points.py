@@ -50,14 +50,14 @@ def thinned(slots: list[Slot]) -> list[Slot]:
     if len(slots) <= MAX_POINTS:
         return slots
     size = -(-2 * len(slots) // MAX_POINTS)
-    shown: list[Slot] = []
+    chosen: list[Slot] = []
     for start in range(0, len(slots), size):
         stretch = slots[start : start + size]
         values = [(value, at) for at, value in stretch if value is not None]
-        kept = {(at, value) for value, at in (min(values), max(values))} if values else set()
+        extremes = {(at, value) for value, at in (min(values), max(values))} if values else set()
         gap = next(((at, value) for at, value in stretch if value is None), None)
-        shown += sorted([*kept, *([gap] if gap else [])], key=lambda slot: slot[0])
-    return shown
+        chosen += sorted([*extremes, *([gap] if gap else [])], key=lambda slot: slot[0])
+    return chosen
 
 
 def step_for(seconds: float) -> int:
@@ -96,5 +96,5 @@ def _together(at: int, hours: Sequence[models.RollUp]) -> models.RollUp:
 
 def filled(rollups: Sequence[models.RollUp], step: int) -> list[tuple[int, models.RollUp | None]]:
     """Return every step from the first roll-up to the last, with ``None`` where there is no datapoint."""
-    known = {rollup.at: rollup for rollup in rollups}
-    return [(at, known.get(at)) for at in range(min(known), max(known) + 1, step)] if known else []
+    by_hour = {rollup.at: rollup for rollup in rollups}
+    return [(at, by_hour.get(at)) for at in range(min(by_hour), max(by_hour) + 1, step)] if by_hour else []

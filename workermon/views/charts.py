@@ -157,8 +157,8 @@ class ChartView:
 
     def step(self, seconds: float) -> int | None:
         """Return how many seconds of roll-ups a point stands for if so long a span is shown; ``None``: a datapoint."""
-        shown = min(models.DAY, self.configurations.load().retention)
-        return None if seconds <= shown else chart_points.step_for(seconds)
+        seconds_shown = min(models.DAY, self.configurations.load().retention)
+        return None if seconds <= seconds_shown else chart_points.step_for(seconds)
 
     def charted(self, record: ports.Record) -> tuple[str, ...]:
         """Return the metrics that are charted for a worker: those that are collected, and what its rules check."""
@@ -187,16 +187,18 @@ class ChartView:
         limit = HISTORY if span.step is None else LONG_HISTORY
         histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", limit) for rule in about}
         drawn = self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
-        own = [(rule, alert) for rule, alert in applied if rule.metric == metric]
+        rules_of_metric = [(rule, alert) for rule, alert in applied if rule.metric == metric]
         # A curve has all its heights within a day: none is drawn over points that are days.
         times = drawn.times if span.step in (None, models.HOUR) else ()
         return Chart(
             metric=metric,
             unit=configuration.unit_of(metric),
             **dict(drawn),
-            bands=tuple(band for rule, _ in own for band in self._bands(rule)),
-            curves=tuple(line for rule, alert in own for line in self._curves(record, rule, alert, times)),
-            spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span.since)),
+            bands=tuple(band for rule, _ in rules_of_metric for band in self._bands(rule)),
+            curves=tuple(line for rule, alert in rules_of_metric for line in self._curves(record, rule, alert, times)),
+            spans=tuple(
+                firing_span for name, entries in histories.items() for firing_span in _spans(name, entries, span.since)
+            ),
             corrections=tuple(
                 Correction(
                     rule=name,
@@ -216,13 +218,13 @@ class ChartView:
         period, points = self._points(record, metric, span)
         horizon = rules.of_metric(metric, record.worker, record.condition, configuration)
         slots = chart_points.with_gaps(points, period, horizon)
-        shown = chart_points.thinned(slots)
+        thinned = chart_points.thinned(slots)
         return Points(
             period=period,
-            times=tuple(at for at, _ in shown),
-            values=tuple(value for _, value in shown),
+            times=tuple(at for at, _ in thinned),
+            values=tuple(value for _, value in thinned),
             absent=sum(value is None for _, value in slots),
-            thinned=len(shown) < len(slots),
+            thinned=len(thinned) < len(slots),
         )
 
     def _rollups(self, record: ports.Record, metric: str, span: Range) -> Points:
@@ -271,9 +273,9 @@ class ChartView:
         over = kind.curve_over(rule, rule_state)
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         if over is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-            read = self.samples.read(wanted, *over)
-            series = {metric: found for (_, metric), found in read.items()}
+            series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
+            read = self.samples.read(series_keys, *over)
+            series = {metric: recorded_series for (_, metric), recorded_series in read.items()}
         facts = rules.Facts.about(
             record.worker,
             record.condition,

@@ -83,19 +83,19 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
     >>> spans(60, 1_700_000_000 - 86_400, 1_700_000_000)
     (Span(period=60, begin=1699913600, end=1700000000),)
     """
-    found: list[Span] = []
+    spans_found: list[Span] = []
     end = until
-    for base, kept in KEPT:
+    for base, age in KEPT:
         coarse = math.ceil(period / base) * base
-        begin = max(since, math.ceil((until - kept + _MARGIN) / _GRID) * _GRID)
+        begin = max(since, math.ceil((until - age + _MARGIN) / _GRID) * _GRID)
         if begin >= end:
             continue
-        if found and found[-1].period == coarse:
-            found[-1] = found[-1]._replace(begin=begin)
+        if spans_found and spans_found[-1].period == coarse:
+            spans_found[-1] = spans_found[-1]._replace(begin=begin)
         else:
-            found.append(Span(coarse, begin, end))
+            spans_found.append(Span(coarse, begin, end))
         end = begin
-    return tuple(reversed(found))
+    return tuple(reversed(spans_found))
 
 
 def _dimension_sets(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
@@ -112,23 +112,23 @@ def _listed_series(
     for record, metric in pairs:
         metrics[metric.name] = metric
         together.setdefault((record.worker.scope, metric.name), []).append(record.worker.id)
-    found = {}
+    dimension_sets_found = {}
     for (scope, name), worker_ids in together.items():
         sets = cloudwatch.dimensions(scope, metrics[name].namespace, metrics[name].metric_name, worker_ids)
-        found.update({(worker_id, name): dimension_sets for worker_id, dimension_sets in sets.items()})
-    return found
+        dimension_sets_found.update({(worker_id, name): dimension_sets for worker_id, dimension_sets in sets.items()})
+    return dimension_sets_found
 
 
-def price(asked: Iterable[Wanted]) -> tuple[int, float]:
+def price(requests: Iterable[Wanted]) -> tuple[int, float]:
     """Return how many metrics GetMetricData is asked for, and the dollars that it costs."""
-    number = sum(one.queries for one in asked)
+    number = sum(request.queries for request in requests)
     return number, costs.dollars(number, ())
 
 
 def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
     """Return the newest slot of a rule's metric that can have come by a time; ``None`` of who does not run."""
-    known = _metrics(configuration)
-    metrics = [known[name] for name in metrics_of(rule) if name in known]
+    metrics_known = _metrics(configuration)
+    metrics = [metrics_known[name] for name in metrics_of(rule) if name in metrics_known]
     if not metrics or record.condition.status != "running":
         return None
     period = max(metric.period_for(detailed=record.worker.detailed) for metric in metrics)
@@ -137,8 +137,12 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
 
 def _own_period(record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> int | None:
     """Return the longest period at which the metrics of a rule are published: what is fetched is summed over it."""
-    known = _metrics(configuration)
-    periods = [known[name].period_for(detailed=record.worker.detailed) for name in metrics_of(rule) if name in known]
+    metrics_known = _metrics(configuration)
+    periods = [
+        metrics_known[name].period_for(detailed=record.worker.detailed)
+        for name in metrics_of(rule)
+        if name in metrics_known
+    ]
     return max(periods, default=None)
 
 
@@ -178,19 +182,19 @@ class CloudWatchHistory:
             )
             if name in metrics
         ]
-        found = []
+        requests = []
         for (record, metric), sets in self._published(pairs):
             chosen = tuple(catalogue.chosen(metric, sets))
             period = metric.period_for(detailed=record.worker.detailed)
             if chosen:
-                found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
-        return found
+                requests.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
+        return requests
 
     def _published(
         self, pairs: Sequence[tuple[ports.Record, models.Metric]]
     ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
         """Return each pair with its dimension sets, and with the metric under the name that the worker has it."""
-        known = [
+        with_dimensions = [
             (record, variant)
             for record, metric in pairs
             for variant in metric.variants
@@ -198,7 +202,7 @@ class CloudWatchHistory:
         ]
         published = {
             (record.worker.id, variant.name): ((record, variant), _dimension_sets(record, variant))
-            for record, variant in known
+            for record, variant in with_dimensions
         }
         for number in range(max((len(metric.variants) for _, metric in pairs), default=0)):
             missing = [
@@ -217,13 +221,13 @@ class CloudWatchHistory:
         records: Sequence[ports.Record],
         replayed: Sequence[models.Rule],
         configuration: models.Configuration,
-        asked: Sequence[Wanted],
+        requests: Sequence[Wanted],
     ) -> tuple[Replay, ...]:
         """Fetch what was ``asked`` for, and return each rule over the history of each worker that it applies to.
 
         Raises ``errors.AwsError`` where any of it did not come.
         """
-        series = self.fetch(asked)
+        series = self.fetch(requests)
         return tuple(
             self._replay(rule, record, configuration, series)
             for rule in replayed
@@ -254,7 +258,7 @@ class CloudWatchHistory:
             recording=Recording(newest(record, rule, configuration, self.now()), started(record.condition)),
         )
 
-    def fetch(self, asked: Sequence[Wanted]) -> _Fetched:
+    def fetch(self, requests: Sequence[Wanted]) -> _Fetched:
         """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
 
         Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it
@@ -262,32 +266,36 @@ class CloudWatchHistory:
         """
         # What begins at different times travels apart: a period is answered by how far back its request begins.
         together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
-        for one in asked:
-            for span in one.spans:
-                together.setdefault((one.worker.scope, span), []).append(one)
-        found: dict[tuple[str, str], list[models.Series]] = {}
+        for request in requests:
+            for span in request.spans:
+                together.setdefault((request.worker.scope, span), []).append(request)
+        segments: dict[tuple[str, str], list[models.Series]] = {}
         for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
             queries = [
-                catalogue.query(one.worker.id, one.metric, span.period, span.begin, dimension)
-                for one in members
-                for dimension in one.dimensions
+                catalogue.query(request.worker.id, request.metric, span.period, span.begin, dimension)
+                for request in members
+                for dimension in request.dimensions
             ]
             answer = self.cloudwatch.fetch(scope, queries, span.end - 1)
             for why in answer.failed.values():
                 raise why
             place = 0
-            for one in members:
-                own = [answer.series[place + number] for number in range(len(one.dimensions))]
-                place += len(one.dimensions)
-                points = [point for point in catalogue.merged(one.metric, own) if span.begin <= point.at < span.end]
+            for request in members:
+                series_of_request = [answer.series[place + number] for number in range(len(request.dimensions))]
+                place += len(request.dimensions)
+                points = [
+                    point
+                    for point in catalogue.merged(request.metric, series_of_request)
+                    if span.begin <= point.at < span.end
+                ]
                 if span.end == max(
-                    requested.end for requested in one.spans
+                    requested.end for requested in request.spans
                 ):  # CloudWatch answers with the running period too
                     points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
-                native = one.metric.period_for(detailed=one.worker.detailed)
-                if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
+                native = request.metric.period_for(detailed=request.worker.detailed)
+                if request.metric.statistic in ("Sum", "SampleCount") and span.period != native:
                     points = [models.Datapoint(at, value * native / span.period) for at, value in points]
                 if points:
                     series = spacing.of_recorded(models.Series(span.period, tuple(points)))
-                    found.setdefault((one.worker.id, one.metric.name), []).append(series)
-        return found
+                    segments.setdefault((request.worker.id, request.metric.name), []).append(series)
+        return segments

@@ -101,10 +101,10 @@ class RuleExplanation(Document):
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
-        shown: dict[str, Any] = {}
+        document: dict[str, Any] = {}
         for name, value in handler(self).items():
-            shown |= value if name in ("conditions", "details") else {name: value}
-        return shown
+            document |= value if name in ("conditions", "details") else {name: value}
+        return document
 
 
 class WorkerExplanation(Document):
@@ -176,11 +176,11 @@ class Explanation:
         """
         configuration = self.configurations.load()
         pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
-        known = (*configuration.metrics, *models.CHECK_METRICS, *pseudo_metrics)
-        if metric is not None and metric not in known:
+        metric_names = (*configuration.metrics, *models.CHECK_METRICS, *pseudo_metrics)
+        if metric is not None and metric not in metric_names:
             if any(rule.name == metric for rule in configuration.rules):
                 return self.why_rule(record, metric)
-            raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
+            raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, metric_names))
         worker = record.worker
         basis = self.alerts.load([worker.id]).get(worker.id)
         if basis is None:
@@ -211,8 +211,8 @@ class Explanation:
         names = configuration.collect if metric is None else (metric,)
         metrics = [configuration.metrics[name] for name in names if name in configuration.metrics]
         learned = self.learned_delays.load(record.worker.scope)
-        found = (missing(record, metric, learned) for metric in metrics if metric.name in configuration.collect)
-        return tuple(reason for reason in found if reason is not None)
+        reasons = (missing(record, metric, learned) for metric in metrics if metric.name in configuration.collect)
+        return tuple(reason for reason in reasons if reason is not None)
 
     def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
         """Return the state of every rule that is for a worker's labels, in the order of the configuration."""
@@ -226,9 +226,9 @@ class Explanation:
 
     def why_rule(self, record: ports.Record, name: str) -> WorkerExplanation:
         """Return the state of one rule for a worker. Raises ``errors.NotFound`` if there is no rule of that name."""
-        known = {rule.name: rule for rule in self.configurations.load().rules}
-        if name not in known:
-            raise errors.NotFound(f"rule {name}", "there is none of that name", errors.nearest(name, known))
+        rules_by_name = {rule.name: rule for rule in self.configurations.load().rules}
+        if name not in rules_by_name:
+            raise errors.NotFound(f"rule {name}", "there is none of that name", errors.nearest(name, rules_by_name))
         everything = self.why(record)
         rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
         metric = rules_of_name[0].metric if rules_of_name else None
@@ -294,9 +294,9 @@ class Explanation:
         series: dict[str, models.Series] = {}
         span = kind.explained_over(rule, rule_state)
         if span is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-            read = self.samples.read(wanted, span[0] - horizon.reach_back, span[1])
-            series = {metric: found for (_, metric), found in read.items()}
+            series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
+            read = self.samples.read(series_keys, span[0] - horizon.reach_back, span[1])
+            series = {metric: recorded for (_, metric), recorded in read.items()}
         facts = rules.Facts.about(
             record.worker,
             record.condition,

@@ -53,12 +53,12 @@ class ExplainGroups:
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
         if name is not None and name not in over:
             raise errors.NotFound(f"rule {name}", f"none of that name is over {subject_id}", errors.nearest(name, over))
-        shown = [rule for rule in over.values() if name in (None, rule.name)]
-        workers = {worker_id for said in basis.record.members.values() for worker_id in said}
+        chosen = [rule for rule in over.values() if name in (None, rule.name)]
+        workers = {worker_id for rule_members in basis.record.members.values() for worker_id in rule_members}
         return GroupExplanation(
             group=GroupName(by=basis.record.by, value=basis.record.value),
             workers=len(workers),
-            rules=tuple(self._rule(rule, basis, configuration) for rule in shown),
+            rules=tuple(self._rule(rule, basis, configuration) for rule in chosen),
         )
 
     def subjects(self) -> list[str]:
@@ -121,5 +121,7 @@ class ExplainGroups:
         span = kind.explained_over(rule, rule_state) if kind.needs_members(rule) else None
         if span is None or rule.metric is None:
             return {}
-        wanted = [(worker_id, rule.metric, member.recorded) for worker_id, member in members.items() if member.recorded]
-        return {worker_id: found for (worker_id, _), found in self.samples.read(wanted, *span).items()}
+        series_keys = [
+            (worker_id, rule.metric, member.recorded) for worker_id, member in members.items() if member.recorded
+        ]
+        return {worker_id: recorded for (worker_id, _), recorded in self.samples.read(series_keys, *span).items()}

@@ -150,9 +150,9 @@ class FleetView:
 
     def _matching(self, query: WorkerQuery) -> Iterator[ports.Record]:
         """Yield them by name, read in chunks: the whole fleet is only looked at."""
-        found = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
-        for start in range(0, len(found), CHUNK):
-            some = self.workers.get([worker_id for _, worker_id in found[start : start + CHUNK]])
+        matching = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
+        for start in range(0, len(matching), CHUNK):
+            some = self.workers.get([worker_id for _, worker_id in matching[start : start + CHUNK]])
             # Its status may have changed since.
             yield from (record for record in some.values() if query.status in (None, record.condition.status))
 
@@ -265,9 +265,13 @@ def _reason(condition: models.Condition) -> StatusReason | None:
 def _impaired(condition: models.Condition) -> tuple[ImpairedCheck, ...]:
     """Return the impaired checks, EC2's words made printable."""
     return tuple(
-        ImpairedCheck(check=name, since=said.since, remediation=said.remediation and errors.printable(said.remediation))
+        ImpairedCheck(
+            check=name,
+            since=impairment.since,
+            remediation=impairment.remediation and errors.printable(impairment.remediation),
+        )
         for name in (condition.checks.impaired() if condition.checks else ())
-        for said in (condition.impairments.get(name, models.Impairment()),)
+        for impairment in (condition.impairments.get(name, models.Impairment()),)
     )
 
 

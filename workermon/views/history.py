@@ -125,11 +125,11 @@ class HistoryView:
         Of what the ledger has they are made anew: a datapoint that has just come is in them.
         """
         first, until = int(since // models.HOUR) * models.HOUR, self.now() + models.DAY
-        kept = self.rollups.read(worker_id, metric, first, until)
+        stored = self.rollups.read(worker_id, metric, first, until)
         oldest = int((self.now() - self.configurations.load().retention) // models.HOUR) * models.HOUR
         fresh = rollup.by_hour(self._points(worker_id, metric, max(first, oldest), until))
-        found = rollup.fuller(kept, fresh)
-        return [found[hour] for hour in sorted(found)]
+        merged = rollup.fuller(stored, fresh)
+        return [merged[hour] for hour in sorted(merged)]
 
     def _points(self, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
         """Return a metric's datapoints over all periods it was kept at; at the same time the shorter period counts."""

@@ -174,15 +174,15 @@ class FleetOverview:
         if query.state is not None:
             seen = [entry for entry in seen if entry[1] == query.state]
         offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
-        ordered = (entry.id for state in STATES if states[state] for entry, own in seen if own == state)
-        shown = self.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
+        ordered = (entry.id for state in STATES if states[state] for entry, own_state in seen if own_state == state)
+        rows = self.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
         group = query.group or _usual(snapshot.keys)
         groups, hidden = _groups(seen, group, query.metric)
         return Overview(
-            rows=shown.rows,
-            standing=shown.standing,
-            units=shown.units,
-            about=shown.about,
+            rows=rows.rows,
+            standing=rows.standing,
+            units=rows.units,
+            about=rows.about,
             total=len(snapshot.entries),
             matching=len(seen),
             first=offset,
@@ -290,7 +290,7 @@ def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[G
     for entry in seen:
         value = entry[0].region if key == "region" else entry[0].labels.get(key, WITHOUT)
         members.setdefault(value, []).append(entry)
-    counted = {value: collections.Counter(state for _, state in own) for value, own in members.items()}
+    counted = {value: collections.Counter(state for _, state in entries) for value, entries in members.items()}
     ranked = sorted(members, key=lambda value: (min(map(_RANKS.__getitem__, counted[value])), value))
     groups = tuple(
         Group(
@@ -304,12 +304,12 @@ def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[G
     return groups, max(0, len(ranked) - MAX_GROUPS)
 
 
-def _cells(own: Sequence[Seen], metric: str | None) -> tuple[Cell, ...]:
+def _cells(entries: Sequence[Seen], metric: str | None) -> tuple[Cell, ...]:
     """Return a square for each worker by name, or for as many neighbours as make ``MAX_CELLS`` of them."""
-    size = -(-len(own) // MAX_CELLS)
+    size = -(-len(entries) // MAX_CELLS)
     cells = []
-    for start in range(0, len(own), size):
-        some = own[start : start + size]
+    for start in range(0, len(entries), size):
+        some = entries[start : start + size]
         entry, state = min(some, key=lambda pair: _RANKS[pair[1]])
         values = [entry.values[metric] for entry, _ in some if metric in entry.values] if metric is not None else []
         cells.append(Cell(id=entry.id, name=entry.name, state=state, count=len(some), value=max(values, default=None)))

@@ -67,7 +67,7 @@ class Lane(Document):
     id: str
     name: str
     labels: dict[str, str]
-    known: tuple[Bar, ...]
+    evaluated: tuple[Bar, ...]
     marks: tuple[Bar, ...]
 
 
@@ -137,10 +137,12 @@ class RuleView:
             raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, needed))
         rule, metrics = needed[name]
         records, bounded = self._workers_to_replay(rule, configuration)
-        known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.known]
-        begin = min((replay.known[0] for replay in known if replay.known), default=None)
-        end = max((replay.known[1] + 1 for replay in known if replay.known), default=None)
-        fired = sorted((replay for replay in known if replay.episodes), key=lambda replay: -len(replay.episodes))
+        with_datapoints = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.evaluated]
+        begin = min((replay.evaluated[0] for replay in with_datapoints if replay.evaluated), default=None)
+        end = max((replay.evaluated[1] + 1 for replay in with_datapoints if replay.evaluated), default=None)
+        fired = sorted(
+            (replay for replay in with_datapoints if replay.episodes), key=lambda replay: -len(replay.episodes)
+        )
         by = self.kinds[rule.kind].group_by(rule)
         return Picture(
             rule=name,
@@ -149,10 +151,10 @@ class RuleView:
             subject="worker" if by is None else "group",
             begin=begin,
             end=end,
-            subjects=len(known),
+            subjects=len(with_datapoints),
             bounded=bounded,
             fired=len(fired),
-            episodes=sum(len(replay.episodes) for replay in known),
+            episodes=sum(len(replay.episodes) for replay in with_datapoints),
             lanes=tuple(_lane(replay, by, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
             more=max(0, len(fired) - MAX_LANES),
         )
@@ -202,13 +204,13 @@ class RuleView:
 def _lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
     """Return the lane of a worker, or of a value of the label ``by``."""
     assert replay.worker is not None
-    assert replay.known is not None
+    assert replay.evaluated is not None
     stretches = [stretch for segment in replay.segments for stretch in _stretches(segment)]
     return Lane(
         id=replay.worker.id,
         name=replay.worker.name,
         labels={} if by is None else {by: replay.worker.name.removeprefix(f"{by}=")},
-        known=tuple(_bar(stretch, None, None, span) for stretch in stretches or [replay.known]),
+        evaluated=tuple(_bar(stretch, None, None, span) for stretch in stretches or [replay.evaluated]),
         marks=tuple(
             _bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in replay.episodes
         ),

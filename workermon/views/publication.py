@@ -31,18 +31,20 @@ def missing(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
 
 def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, Any]) -> str | None:
     condition = record.condition
-    asked, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
-    if asked is None:
+    requested_at, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
+    if requested_at is None:
         return f"AWS was never asked for it with success: {_never_asked(record)}"
     many, seconds = condition.late.get(metric.name, (0, 0))
     if many == models.MANY_LATE:
         return f"its datapoints come {seconds} s after their period, which is later than lateness; {LATE_TODO}"
     if latest is not None:
         absent_from = rules.absent_from(metric.name, condition)
-        if absent_from is None or asked <= absent_from:
+        if absent_from is None or requested_at <= absent_from:
             return None
-        return f"no datapoint after {models.rfc3339(latest.at)}, though AWS was asked until {models.rfc3339(asked)}"
-    until = models.rfc3339(asked)
+        return (
+            f"no datapoint after {models.rfc3339(latest.at)}, though AWS was asked until {models.rfc3339(requested_at)}"
+        )
+    until = models.rfc3339(requested_at)
     if metric.namespace == catalogue.EC2 or catalogue.published(metric, record.dimensions):
         return f"CloudWatch has no datapoint of it, asked until {until}"
     if any(record.dimensions.get(variant.key) for variant in metric.variants):
@@ -50,8 +52,8 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
     names = " or ".join(variant.metric_name for variant in metric.variants)
     why = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
     foreign = [models.ForeignSeries.from_learned(learned, variant.key).described() for variant in metric.variants]
-    found = next((text for text in foreign if text is not None), None)
-    return why if found is None else f"{why}; {found}"
+    reason = next((text for text in foreign if text is not None), None)
+    return why if reason is None else f"{why}; {reason}"
 
 
 def _never_asked(record: ports.Record) -> str:

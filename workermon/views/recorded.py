@@ -22,7 +22,7 @@ def compared(
     of = expression.of(rule.metric)
     if of is None:
         return list(recorded.get(rule.metric or "", ()))
-    found = []
+    segments = []
     for span in _spans({name: recorded.get(name, ()) for name in of.operands}):
         operands = {
             name: values.Operand(series.until(span.end - 1).points, series.period, statistic_of(name))
@@ -31,8 +31,8 @@ def compared(
         period = max(series.period for series in span.series.values())
         points = values.series(of, operands, period, span.begin, seconds)
         if points:
-            found.append(models.Series(period, points))
-    return found
+            segments.append(models.Series(period, points))
+    return segments
 
 
 def of_ledger(
@@ -41,17 +41,17 @@ def of_ledger(
     """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
     worker, condition = record.worker, record.condition
     of_checks = metric in models.CHECK_METRICS
-    asked = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
-    end = now if asked is None else asked
+    requested_at = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
+    end = now if requested_at is None else requested_at
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)
     read = (samples.read([(worker.id, metric, metric_period)], since, end) for metric_period in periods)
-    found = [spacing.of_recorded(series) for one in read for series in one.values() if series.points]
-    found.sort(key=lambda series: series.points[0].at)
-    if not found or asked is None:
-        return found, None
+    segments = [spacing.of_recorded(series) for read_series in read for series in read_series.values() if series.points]
+    segments.sort(key=lambda series: series.points[0].at)
+    if not segments or requested_at is None:
+        return segments, None
     delay = 0 if of_checks else rules.delay_of(metric, condition)
-    return found, rules.Horizon(found[-1].period, delay, asked).newest
+    return segments, rules.Horizon(segments[-1].period, delay, requested_at).newest
 
 
 class _Span(NamedTuple):

@@ -77,8 +77,8 @@ class _Trial:
     @classmethod
     def of(cls, case: config.Case, configuration: models.Configuration, kinds: rules.Kinds) -> _Trial:
         """Return a case that is to be tried; nobody warms up of whom it is not known when it started."""
-        own = (kinds[rule.kind].for_worker(rule, case.labels) for rule in configuration.rules)
-        used = own if case.started is not None else (rule.without_warmup() for rule in own)
+        worker_rules = (kinds[rule.kind].for_worker(rule, case.labels) for rule in configuration.rules)
+        used = worker_rules if case.started is not None else (rule.without_warmup() for rule in worker_rules)
         return cls(
             case=case,
             common={rule.name: rule for rule in configuration.rules},
@@ -102,12 +102,12 @@ class _Trial:
         rule = self.own[name]
         if self.kinds[rule.kind].group_by(rule) is not None:
             return tuple(map(self._turned, self._judged_group(rule)))
-        found = (
+        transitions = (
             self._turned(transition, worker or None)
             for worker in self.case.values
             for transition in self._judged(rule, worker)[1]
         )
-        return tuple(sorted(found, key=lambda turn: turn.at))
+        return tuple(sorted(transitions, key=lambda turn: turn.at))
 
     def _turned(self, transition: models.Transition, worker: str | None = None) -> Turned:
         return Turned(at=transition.at // self.case.period, to=transition.after or "ok", worker=worker)
@@ -137,8 +137,8 @@ class _Trial:
             evaluated = rules.Evaluated(models.RuleState(), after, transitions)
             states[name] = self.kinds[other.kind].operand_state(evaluated, facts)
         horizon = rules.Horizon.until(self.case.length * self.case.period, self.case.period)
-        known = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
-        return kind.judge(rule, models.RuleState(), known, horizon)
+        with_values = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
+        return kind.judge(rule, models.RuleState(), with_values, horizon)
 
     def _facts(self, rule: models.Rule, worker: str) -> rules.Facts:
         return rules.Facts(
@@ -169,7 +169,9 @@ class _Trial:
         if by is None:
             return rules.PeerGroup()
         if rule.name not in self._peers:
-            own = {worker: self._series(worker)[rule.metric or ""].points for worker in self.case.values}
-            peers = {worker: rules.Peer(self.end, period, period, 0, points) for worker, points in own.items()}
+            points_by_worker = {worker: self._series(worker)[rule.metric or ""].points for worker in self.case.values}
+            peers = {
+                worker: rules.Peer(self.end, period, period, 0, points) for worker, points in points_by_worker.items()
+            }
             self._peers[rule.name] = rules.PeerGroup(by, self.case.labels.get(by, ""), peers)
         return self._peers[rule.name]

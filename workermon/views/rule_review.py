@@ -104,7 +104,7 @@ def compare(old: Side, new: Side, *, since: float | None, workers: int | None = 
     """
     groups = workers is not None  # a trace is of one worker
     before, after = _outcome(old, since, groups=groups), _outcome(new, since, groups=groups)
-    spans = [replay.known for side in (old, new) for replay in side.replays if replay.known is not None]
+    spans = [replay.evaluated for side in (old, new) for replay in side.replays if replay.evaluated is not None]
     begins = [begin for begin, _ in spans]
     return Review(
         old=old.source,
@@ -129,13 +129,13 @@ def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
     alerts: dict[str, list[_Alert]] = {rule.name: [] for rule in over_metrics(side.configuration, groups=groups)}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
-        own = by_worker[worker]
-        inhibitors = [episode for name in replay.rule.inhibited_by for episode in own.get(name, ())]
+        episodes = by_worker[worker]
+        inhibitors = [episode for name in replay.rule.inhibited_by for episode in episodes.get(name, ())]
         for episode in replay.episodes:
             if since is None or episode.begin >= since:
                 channels = () if _covered(episode, inhibitors) else replay.rule.channels(episode.severity)
                 alerts.setdefault(replay.rule.name, []).append(_Alert(episode, channels))
-    recorded = frozenset(replay.rule.name for replay in side.replays if replay.known is not None)
+    recorded = frozenset(replay.rule.name for replay in side.replays if replay.evaluated is not None)
     return _Outcome(alerts, recorded)
 
 
@@ -197,12 +197,12 @@ def _only(alerts: Iterable[_Alert], others: Sequence[_Alert]) -> tuple[Episode, 
     )
 
 
-def overlap(one: Episode, other: Episode) -> bool:
+def overlap(first: Episode, second: Episode) -> bool:
     """Return whether two episodes of the same worker have a moment in common."""
-    if one.worker != other.worker:
+    if first.worker != second.worker:
         return False
-    ends = (math.inf if episode.end is None else episode.end for episode in (one, other))
-    return max(one.begin, other.begin) <= min(ends)
+    ends = (math.inf if episode.end is None else episode.end for episode in (first, second))
+    return max(first.begin, second.begin) <= min(ends)
 
 
 def _channels(before: _Outcome, after: _Outcome) -> Iterable[ChannelReview]:

@@ -85,7 +85,7 @@ class _Known(NamedTuple):
     base: Replay
 
 
-class _Mattered(NamedTuple):
+class _ImportantEpisodes(NamedTuple):
     """Episodes that a change has to keep."""
 
     acknowledged: tuple[Episode, ...]
@@ -108,14 +108,14 @@ class RuleSuggestion:
         records = list(self.workers.every())
         muted = silences.in_force(self.silences.every(), configuration.silences, self.now())
         recorded = self._recorded(configuration)
-        found = (
+        suggestions = (
             self._best(rule, records, configuration, muted, recorded[rule.name])
             for rule in configuration.rules
             if rule.kind == threshold.KIND.name
         )
         return tuple(
             sorted(
-                (suggestion for suggestion in found if suggestion),
+                (suggestion for suggestion in suggestions if suggestion),
                 key=lambda suggestion: (-suggestion.notifications, suggestion.rule),
             )
         )
@@ -135,20 +135,20 @@ class RuleSuggestion:
         recorded: int,
     ) -> Suggestion | None:
         by_id = {record.worker.id: record for record in records}
-        known = [
+        replays = [
             _Known(by_id[replayed.worker.id], _recording(replayed, by_id[replayed.worker.id]), replayed)
             for replayed in self.ledger.replay(records, rule, configuration)
-            if replayed.worker is not None and replayed.known is not None
+            if replayed.worker is not None and replayed.evaluated is not None
         ]
-        had = [episode for replayed in known for episode in replayed.base.episodes]
-        before = _notifications(had, by_id, muted)
+        episodes_before = [episode for replayed in replays for episode in replayed.base.episodes]
+        before = _notifications(episodes_before, by_id, muted)
         if before < LEAST_SAVED:
             return None
-        mattered = self._mattered(rule, had)
+        important = self._important_episodes(rule, episodes_before)
         best: Suggestion | None = None
         for candidate in candidates(rule):
-            episodes = [episode for replayed in known for episode in _replayed(candidate, replayed, configuration)]
-            delay = _delay((*mattered.acknowledged, *mattered.lasting), episodes)
+            episodes = [episode for replayed in replays for episode in _replayed(candidate, replayed, configuration)]
+            delay = _delay((*important.acknowledged, *important.lasting), episodes)
             after = _notifications(episodes, by_id, muted)
             if delay is None or delay > MAX_DELAY or not _pays(before, after):
                 continue
@@ -161,8 +161,8 @@ class RuleSuggestion:
                     after=_text(candidate.value),
                     notifications=before,
                     notifications_after=after,
-                    acknowledged=len(mattered.acknowledged),
-                    lasting=len(mattered.lasting),
+                    acknowledged=len(important.acknowledged),
+                    lasting=len(important.lasting),
                     delay=delay,
                     recorded=recorded,
                     episodes=tuple(sorted(episodes, key=lambda episode: episode.begin)),
@@ -170,7 +170,7 @@ class RuleSuggestion:
                 )
         return best
 
-    def _mattered(self, rule: models.Rule, episodes: Sequence[Episode]) -> _Mattered:
+    def _important_episodes(self, rule: models.Rule, episodes: Sequence[Episode]) -> _ImportantEpisodes:
         """Return the episodes that somebody acknowledged, and the others that lasted."""
         ids = sorted({f"{episode.worker}/{rule.name}" for episode in episodes})
         times: dict[str, list[float]] = {alert_id: [] for alert_id in ids}
@@ -181,18 +181,18 @@ class RuleSuggestion:
             if entry.action.endswith("ack"):
                 for alert_id in times.keys() & set(entry.target.split()):
                     times[alert_id].append(entry.at)
-        meant = [
+        acknowledged_of_alerts = [
             _acknowledged_episode([episode for episode in episodes if f"{episode.worker}/{rule.name}" == alert_id], at)
-            for alert_id, found in times.items()
-            for at in found
+            for alert_id, moments in times.items()
+            for at in moments
         ]
-        seen = tuple(episode for episode in episodes if episode in meant)
+        acknowledged_episodes = tuple(episode for episode in episodes if episode in acknowledged_of_alerts)
         now = self.now()
-        lasted = (episode for episode in episodes if episode not in seen)
+        lasted = (episode for episode in episodes if episode not in acknowledged_episodes)
         lasting = tuple(
             episode for episode in lasted if (now if episode.end is None else episode.end) - episode.begin >= LASTING
         )
-        return _Mattered(seen, lasting)
+        return _ImportantEpisodes(acknowledged_episodes, lasting)
 
 
 def _pays(before: int, after: int) -> bool:
@@ -222,7 +222,7 @@ def edited(
 
     ``rules_of`` reads the rules of a text. A change counts only if the text then says just that.
     """
-    made = []
+    edits = []
     for suggestion in suggestions:
         rules = list(rules_of(text))
         place = next((place for place, rule in enumerate(rules) if rule.name == suggestion.rule), None)
@@ -234,8 +234,8 @@ def edited(
         expected = [*rules[:place], suggestion.changed, *rules[place + 1 :]]
         if changed is not None and _same(rules_of(changed), expected):
             text = changed
-            made.append(suggestion)
-    return text, tuple(made)
+            edits.append(suggestion)
+    return text, tuple(edits)
 
 
 def _same(rules: Sequence[models.Rule], others: Sequence[models.Rule]) -> bool:
@@ -258,14 +258,14 @@ def _acknowledged_episode(episodes: Iterable[Episode], at: float) -> Episode | N
 
 
 def _recording(replayed: Replay, record: ports.Record) -> Recording:
-    until = None if replayed.known is None else replayed.known[1]
+    until = None if replayed.evaluated is None else replayed.evaluated[1]
     return Recording(until, started(record.condition))
 
 
-def _replayed(candidate: Candidate, known: _Known, configuration: models.Configuration) -> tuple[Episode, ...]:
-    rule = for_labels(candidate.rule, known.record.worker.labels)
-    base = known.base
-    return replay(rule, base.segments, configuration, worker=base.worker, recording=known.recording).episodes
+def _replayed(candidate: Candidate, replayed: _Known, configuration: models.Configuration) -> tuple[Episode, ...]:
+    rule = for_labels(candidate.rule, replayed.record.worker.labels)
+    base = replayed.base
+    return replay(rule, base.segments, configuration, worker=base.worker, recording=replayed.recording).episodes
 
 
 def _notifications(
@@ -280,10 +280,10 @@ def _notifications(
     return number
 
 
-def _delay(kept: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
+def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
     """Return how many seconds later at most each of ``kept`` would have fired, ``None`` if one of them is lost."""
     latest = 0.0
-    for episode in kept:
+    for episode in expected:
         end = math.inf if episode.end is None else episode.end
         among = (
             other

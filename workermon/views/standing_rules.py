@@ -177,8 +177,8 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
     if state.failing_since is None or state.last_error is None:
         return "collection succeeds"
     patience = standing.COLLECTOR_INTERVALS * state.interval
-    begun = state.failing_since - state.interval
-    return f"no successful collection for {max(0, round(at - begun))} s, critical fires at {patience} s"
+    began = state.failing_since - state.interval
+    return f"no successful collection for {max(0, round(at - began))} s, critical fires at {patience} s"
 
 
 def _lost_now(state: models.AccountState | None) -> str:

@@ -52,8 +52,8 @@ class StoryView:
         configuration = self.configurations.load()
         rule = next((rule for rule in configuration.rules if rule.name == rule_name), None)
         if row is None and not entries and (record is None or rule is None):
-            known = errors.nearest(alert_id, open_rows)
-            raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "there never was one", known)
+            suggestion = errors.nearest(alert_id, open_rows)
+            raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "there never was one", suggestion)
         metric = None if rule is None else self.explanation.metric_of(rule)
         unit = "count" if rule is None else self.explanation.kinds[rule.kind].unit(rule, configuration)
         return AlertStory(
@@ -68,8 +68,8 @@ class StoryView:
         )
 
     def _explained(self, record: ports.Record, metric: str, rule_name: str) -> RuleExplanation | None:
-        found = self.explanation.why(record, metric).rules
-        return next((one for one in found if one.rule == rule_name), None)
+        explanations = self.explanation.why(record, metric).rules
+        return next((explanation for explanation in explanations if explanation.rule == rule_name), None)
 
 
 def _last(entries: list[models.HistoryEntry]) -> AlertRow | None:

@@ -108,21 +108,21 @@ class PostedSilence(fields.Fields):
         if self.startsAt > now + AHEAD:
             why = f"a silence begins at once, not at {models.rfc3339(self.startsAt)}"
             raise errors.InvalidInput("startsAt", why, "plan it as [[silences]] in the config file")
-        named: dict[str, str] = {}
+        matched: dict[str, str] = {}
         labels: dict[str, str] = {}
         for posted in self.matchers:
             matcher = matchers.Matcher(posted.name, posted.value, posted.isRegex, posted.isEqual)
             kind, key = _expressed(matcher, label_keys)
-            had = (labels if kind == "label" else named).setdefault(key, matcher.value)
-            if had != matcher.value:
-                raise _inexpressible(matcher, f"it contradicts another, {key} is {had}")
-        if {"instance", "worker"} <= named.keys():
+            existing = (labels if kind == "label" else matched).setdefault(key, matcher.value)
+            if existing != matcher.value:
+                raise _inexpressible(matcher, f"it contradicts another, {key} is {existing}")
+        if {"instance", "worker"} <= matched.keys():
             why = "a silence of workermon names an instance or a worker's name"
             raise errors.InvalidInput("matchers instance and worker", why, "leave one of them out")
         return models.SilenceRequest(
-            worker=named.get("instance", named.get("worker")),
+            worker=matched.get("instance", matched.get("worker")),
             labels=labels,
-            rule=named.get("alertname"),
+            rule=matched.get("alertname"),
             ends=self.endsAt,
             reason=_line(self.comment, "comment"),
             by=_line(self.createdBy, "createdBy"),
@@ -149,10 +149,10 @@ def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[s
     if not matcher.name.startswith(_OWN):
         raise _inexpressible(matcher, "a silence of workermon knows alertname, instance, worker and label_…")
     key = matcher.name.removeprefix(_OWN)
-    meant = sorted(label_key for label_key in label_keys if alertmanager.label_name(label_key) == key)
-    if len(meant) > 1:
-        raise _inexpressible(matcher, f"it may mean the labels {', '.join(meant)}")
-    return "label", meant[0] if meant else key
+    candidates = sorted(label_key for label_key in label_keys if alertmanager.label_name(label_key) == key)
+    if len(candidates) > 1:
+        raise _inexpressible(matcher, f"it may mean the labels {', '.join(candidates)}")
+    return "label", candidates[0] if candidates else key
 
 
 def _inexpressible(matcher: matchers.Matcher, why: str) -> errors.InvalidInput:
@@ -186,10 +186,10 @@ def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
         if row.next is None:
             return None
         begins, ends = row.next.begins, row.next.ends
-    named = {"alertname": row.rule, "worker": row.worker, "dedup_key": row.alert}
+    names = {"alertname": row.rule, "worker": row.worker, "dedup_key": row.alert}
     if row.worker is not None and models.INSTANCE_ID.fullmatch(row.worker):
-        named = {"alertname": row.rule, "instance": row.worker}
-    equal = {name: value for name, value in named.items() if value is not None}
+        names = {"alertname": row.rule, "instance": row.worker}
+    equal = {name: value for name, value in names.items() if value is not None}
     equal |= {f"{_OWN}{alertmanager.label_name(key)}": value for key, value in row.labels.items()}
     conditions = [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in equal.items()]
     everything = {"name": "alertname", "value": ".+", "isRegex": True, "isEqual": True}
@@ -207,13 +207,13 @@ def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
 
 def _silences(view: views.SilenceView) -> list[dict[str, Any]]:
     now = view.now()
-    return [shown for row in view.list().silences if (shown := _silence(row, now)) is not None]
+    return [document for row in view.list().silences if (document := _silence(row, now)) is not None]
 
 
 def _alerts(view: views.AlertView, query: AlertsQuery, request: Request) -> list[dict[str, Any]]:
     now, base = view.now(), str(request.base_url)
-    found = (_alert(row, now, base) for row in view.list().alerts)
-    return [alert for alert in found if query.matches(alert)]
+    documents = (_alert(row, now, base) for row in view.list().alerts)
+    return [alert for alert in documents if query.matches(alert)]
 
 
 # --- routes ------------------------------------------------------------------------------------------------------
@@ -281,13 +281,13 @@ def silences(
     silence_view: FromDishka[views.SilenceView],
 ) -> Response:
     """Return the silences, and the windows of the config file that are open or will be."""
-    wanted = [matchers.parse(text) for text in query.filter]
-    shown = []
+    filters = [matchers.parse(text) for text in query.filter]
+    matching = []
     for silence in _silences(silence_view):
-        named = {matcher["name"]: matcher["value"] for matcher in silence["matchers"]}
-        if matchers.all_match(wanted, named):
-            shown.append(silence)
-    return JSONResponse(shown)
+        values = {matcher["name"]: matcher["value"] for matcher in silence["matchers"]}
+        if matchers.all_match(filters, values):
+            matching.append(silence)
+    return JSONResponse(matching)
 
 
 @router.get("/silence/{id}")
@@ -297,7 +297,7 @@ def silence(
     silence_view: FromDishka[views.SilenceView],
 ) -> Response:
     """Return one silence."""
-    every = {shown["id"]: shown for shown in _silences(silence_view)}
+    every = {shown_silence["id"]: shown_silence for shown_silence in _silences(silence_view)}
     if silence_id not in every:
         raise errors.NotFound(f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, every))
     return JSONResponse(every[silence_id])
@@ -311,14 +311,14 @@ def post_silence(
     stage: FromDishka[evaluate.Silencing],
 ) -> Response:
     """Make a silence, or replace one."""
-    made = stage.add(body.request(fleet_view.label_keys(), stage.now()))
+    silence_added = stage.add(body.request(fleet_view.label_keys(), stage.now()))
     if body.id:
         try:
             stage.remove(body.id)
         except errors.WorkermonError:
-            stage.remove(made.id)
+            stage.remove(silence_added.id)
             raise
-    return JSONResponse({"silenceID": made.id})
+    return JSONResponse({"silenceID": silence_added.id})
 
 
 @router.delete("/silence/{id}")

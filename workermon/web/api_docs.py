@@ -57,11 +57,11 @@ class Model(NamedTuple):
 
 def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
     """Return what a schema offers, by its tag."""
-    found: dict[str, list[Operation]] = {}
+    by_path: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
         for method, described in methods.items():
-            found.setdefault(described["tags"][0], []).append(_operation(method, path, described))
-    return found
+            by_path.setdefault(described["tags"][0], []).append(_operation(method, path, described))
+    return by_path
 
 
 def schemas(document: Mapping[str, Any]) -> list[Model]:

@@ -100,8 +100,10 @@ def workers(
     Rows are read for each request. In a fleet of thousands, who matches may have been read some seconds before.
     """
     after = paging.decode("workers", query.cursor)
-    kept: snapshots.Snapshots = request.app.state.snapshots
-    rows, following = overview.page(kept.get(overview.snapshot), query.query(), limit=query.limit, after=after)
+    cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
+    rows, following = overview.page(
+        cached_snapshots.get(overview.snapshot), query.query(), limit=query.limit, after=after
+    )
     return documents.answer(WorkerPage(workers=rows, next=paging.encode("workers", following)))
 
 
@@ -176,8 +178,8 @@ def audit(
 ) -> Response:
     """Return what was changed, the newest first, as ``audit --json``."""
     after = paging.decode("audit", query.cursor)
-    found = audit_view.list(query.since)
-    rows, following = views.page(found.audit, views.audit_position, limit=query.limit, after=after)
+    log = audit_view.list(query.since)
+    rows, following = views.page(log.audit, views.audit_position, limit=query.limit, after=after)
     return documents.answer(AuditPage(audit=rows, next=paging.encode("audit", following)))
 
 

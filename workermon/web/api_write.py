@@ -103,7 +103,7 @@ class FileQuery(fields.Fields):
 def add(
     body: AddRequest,
     caller: gate.Admin,
-    once: Idempotent,
+    idempotent: Idempotent,
     app_settings: FromDishka[settings.Settings],
     scopes: FromDishka[fleet.ScopeLookup],
     members: FromDishka[fleet.Members],
@@ -125,7 +125,7 @@ def add(
         collecting.at_once(collection, added)
         return documents.answer(AddedList(added=added, workers=fleet_view.rows(lookup.resolve(added))), 201)
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.delete(
@@ -137,7 +137,7 @@ def add(
     dependencies=fields.WITHOUT_QUERY,
 )
 def remove(
-    worker_id: fields.WorkerId, caller: gate.Admin, once: Idempotent, members: FromDishka[fleet.Members]
+    worker_id: fields.WorkerId, caller: gate.Admin, idempotent: Idempotent, members: FromDishka[fleet.Members]
 ) -> Response:
     """Stop monitoring a worker and delete its data, as ``remove``. An id that is not monitored is no error."""
 
@@ -145,7 +145,7 @@ def remove(
         members.remove([worker_id])
         return Response(status_code=204)
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.post(
@@ -158,7 +158,7 @@ def remove(
 def pause(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
-    once: Idempotent,
+    idempotent: Idempotent,
     members: FromDishka[fleet.Members],
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
@@ -169,7 +169,7 @@ def pause(
         [paused] = members.pause([worker_id])
         return documents.answer(fleet_view.show(lookup.resolve([paused.id])[0]))
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.post(
@@ -182,7 +182,7 @@ def pause(
 def resume(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
-    once: Idempotent,
+    idempotent: Idempotent,
     members: FromDishka[fleet.Members],
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
@@ -195,7 +195,7 @@ def resume(
         collecting.at_once(collection, [resumed.id])
         return documents.answer(fleet_view.show(lookup.resolve([resumed.id])[0]))
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.post(
@@ -208,7 +208,7 @@ def resume(
 def refresh(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
-    once: Idempotent,
+    idempotent: Idempotent,
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
@@ -219,7 +219,7 @@ def refresh(
         refreshed = collecting.refresh(collection, lookup, worker_id)
         return documents.answer(fleet_view.show(lookup.resolve([refreshed])[0]))
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 # --- alerts and silences -----------------------------------------------------------------------------------------
@@ -233,15 +233,15 @@ def refresh(
     dependencies=fields.WITHOUT_QUERY,
 )
 def ack(
-    body: AckRequest, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Acknowledging]
+    body: AckRequest, caller: gate.Operator, idempotent: Idempotent, stage: FromDishka[evaluate.Acknowledging]
 ) -> Response:
     """Note that somebody looks after an alert that fires, as ``ack``; ``previous`` is who did so before."""
 
     def act() -> Response:
-        done = stage.acknowledge(body.alert, body.by or caller.name)
-        return documents.answer(views.acknowledgement_row(done.acknowledgement, done.previous))
+        acknowledged = stage.acknowledge(body.alert, body.by or caller.name)
+        return documents.answer(views.acknowledgement_row(acknowledged.acknowledgement, acknowledged.previous))
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.post(
@@ -253,14 +253,14 @@ def ack(
     dependencies=fields.WITHOUT_QUERY,
 )
 def silence(
-    body: SilenceBody, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Silencing]
+    body: SilenceBody, caller: gate.Operator, idempotent: Idempotent, stage: FromDishka[evaluate.Silencing]
 ) -> Response:
     """Notify nobody of alerts for a while, as ``silence``."""
 
     def act() -> Response:
         return documents.answer(views.silence_row(stage.add(body.request(caller, stage.now()))), 201)
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 @router.delete(
@@ -274,7 +274,7 @@ def silence(
 def unsilence(
     silence_id: Annotated[models.Text, Path(alias="id")],
     caller: gate.Operator,
-    once: Idempotent,
+    idempotent: Idempotent,
     stage: FromDishka[evaluate.Silencing],
 ) -> Response:
     """End a silence now, as ``unsilence``. Alerts that still fire notify within seconds."""
@@ -283,7 +283,7 @@ def unsilence(
         stage.remove(silence_id)
         return Response(status_code=204)
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)
 
 
 # --- the config file ---------------------------------------------------------------------------------------------
@@ -304,10 +304,10 @@ def _revision(
     """Return the revision that a change is based on; ``None`` for any."""
     if if_match is None or if_match.strip() == "*":
         return None
-    found = re.fullmatch(r'\s*(?:W/)?"?([0-9]{1,15})"?\s*', if_match)
-    if found is None:
+    match = re.fullmatch(r'\s*(?:W/)?"?([0-9]{1,15})"?\s*', if_match)
+    if match is None:
         raise errors.InvalidInput("If-Match", "is not a revision", 'send the one that plan answered, such as "7"')
-    return int(found[1])
+    return int(match[1])
 
 
 #: The text of the config file that a request carries.
@@ -330,8 +330,8 @@ def _file(parser: config.Parser, regions: fleet.Regions, text: str) -> config.Fi
     return file
 
 
-def _report(found: fleet.ChangeReport) -> Response:
-    return documents.answer(found, headers={"ETag": f'"{found.revision}"'})
+def _report(report: fleet.ChangeReport) -> Response:
+    return documents.answer(report, headers={"ETag": f'"{report.revision}"'})
 
 
 @router.post(
@@ -362,7 +362,7 @@ def apply(
     query: Annotated[FileQuery, Query()],
     revision: Revision,
     caller: gate.Admin,
-    once: Idempotent,
+    idempotent: Idempotent,
     app_settings: FromDishka[settings.Settings],
     parser: FromDishka[config.Parser],
     regions: FromDishka[fleet.Regions],
@@ -381,4 +381,4 @@ def apply(
             collecting.at_once(collection, report.added)
         return _report(report)
 
-    return once.run(caller, act)
+    return idempotent.run(caller, act)

@@ -93,12 +93,12 @@ class Frame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun = False
+        started = False
 
         async def framed(message: Message) -> None:
-            nonlocal begun
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
                 headers.update({name: value for name, value in HEADERS.items() if name not in headers})
@@ -111,6 +111,6 @@ class Frame:
             await problems.answer(why)(scope, receive, framed)
         except Exception as why:
             problem = problems.unexpected(why)
-            if begun:
+            if started:
                 raise problem from None  # the connection ends: half an answer must not look whole
             await problems.answer(problem, 500)(scope, receive, framed)

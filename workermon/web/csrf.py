@@ -24,17 +24,17 @@ def check_origin(request: Request, peer: peers.Peer) -> None:
     """Refuse what a page from elsewhere sent; raises ``problems.Refused``."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    named = {_place(f"http://{host}") for host in peer.hosts} | {_place(f"https://{host}") for host in peer.hosts}
+    own_origins = {_place(f"http://{host}") for host in peer.hosts} | {_place(f"https://{host}") for host in peer.hosts}
     if (site is not None and site not in ("same-origin", "none")) or (
-        origin is not None and _place(origin) not in named
+        origin is not None and _place(origin) not in own_origins
     ):
         raise _refused("another site sent this", "open the page itself, and do it there")
 
 
 def check_token(request: Request, expected: str) -> None:
     """Refuse a write that does not carry the token of its page; raises ``problems.Refused``."""
-    given = request.headers.get(HEADER) or _field(request)
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+    sent_token = request.headers.get(HEADER) or _field(request)
+    if not hmac.compare_digest(sent_token.encode("utf-8", "replace"), expected.encode()):
         raise _refused("its CSRF token is missing or old", "reload the page, and do it again")
 
 

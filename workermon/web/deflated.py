@@ -45,9 +45,9 @@ class Compressor:
 
 def part(plain: bytes) -> Part:
     """Return a small part."""
-    made = Compressor()
-    made.add(plain)
-    return made.part()
+    compressor = Compressor()
+    compressor.add(plain)
+    return compressor.part()
 
 
 def size(parts: Sequence[Part]) -> int:

@@ -10,6 +10,6 @@ from starlette.responses import JSONResponse, Response
 from workermon import models
 
 
-def answer(found: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def answer(document: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a document, as the commands print it with ``--json``."""
-    return JSONResponse(models.to_json(found), status, dict(headers or {}))
+    return JSONResponse(models.to_json(document), status, dict(headers or {}))

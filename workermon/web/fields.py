@@ -31,17 +31,17 @@ def _pair(text: str) -> str:
     return text
 
 
-def _seconds(given: object) -> int:
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
+def _seconds(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is not a duration such as 30s, 5m or 24h")
-    return models.seconds(given)
+    return models.seconds(value)
 
 
-def _moment(given: object) -> float:
-    if not isinstance(given, str):
+def _moment(value: object) -> float:
+    if not isinstance(value, str):
         raise ValueError("is not a time such as 2026-11-23T16:00:00Z")
     try:
-        return models.moment(given if given[-1:].isalpha() or "+" in given[10:] else f"{given}+00:00")
+        return models.moment(value if value[-1:].isalpha() or "+" in value[10:] else f"{value}+00:00")
     except (ValueError, OverflowError):
         raise ValueError("is not a time such as 2026-11-23T16:00:00Z") from None
 

@@ -63,9 +63,9 @@ class Gate:
         """Return who sent a request; raises ``problems.Refused`` if a login is needed, or the given one is wrong."""
         peer = peers.of(self.app_settings, request.scope)
         user = self._user(request) if peer.is_proxy else None
-        given = request.headers.getlist("authorization")
-        if given and (user is None or given[0].lower().startswith("bearer ")):
-            return self._by_token(given, peer)
+        authorization = request.headers.getlist("authorization")
+        if authorization and (user is None or authorization[0].lower().startswith("bearer ")):
+            return self._by_token(authorization, peer)
         if user is not None:
             return Caller(name=user, role=self.app_settings.web_user_role, origin=peer.address, by="proxy")
         if cookie := request.cookies.get(COOKIE):
@@ -80,10 +80,10 @@ class Gate:
         """Return the token that somebody presents; raises ``problems.Refused`` if it is none, or after many tries."""
         name = models.token_name(text)
         self._may_try(peer, name or "")
-        known = None if name is None else self.access.token(name)
-        if known is None or not hmac.compare_digest(known.digest, models.secret_digest(text)):
+        token_known = None if name is None else self.access.token(name)
+        if token_known is None or not hmac.compare_digest(token_known.digest, models.secret_digest(text)):
             raise self._failed(peer, name or "", "this token is not known")
-        return known
+        return token_known
 
     def open_session(self, token: models.Token) -> str:
         """Begin a session with a token, and return the value of its cookie."""
@@ -126,9 +126,9 @@ class Gate:
             raise problems.Refused(400, f"header {self.app_settings.web_user_header}", "names no user", "send one name")
         return values[0].strip()
 
-    def _by_token(self, given: list[str], peer: peers.Peer) -> Caller:
-        scheme, _, text = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != "bearer":
+    def _by_token(self, authorization: list[str], peer: peers.Peer) -> Caller:
+        scheme, _, text = authorization[0].partition(" ")
+        if len(authorization) > 1 or scheme.lower() != "bearer":
             raise login_needed("its Authorization header is not a bearer token")
         token = self.verify(text.strip(), peer)
         return Caller(name=token.name, role=token.role, origin=peer.address, by="token")
@@ -165,15 +165,15 @@ def login_needed(why: str) -> problems.Refused:
 def check_host(app_settings: settings.Settings, scope: Scope) -> None:
     """Refuse a ``Host`` by which a foreign page would reach a loopback address; raises ``problems.Refused``."""
     peer = peers.of(app_settings, scope)
-    found = _HOST.fullmatch(peer.hosts[0])
-    if found is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
+    match = _HOST.fullmatch(peer.hosts[0])
+    if match is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
         raise problems.Refused(400, "Host", "is not a host", "send one Host header")
-    name = found[1].lower().strip("[]")
-    here = {"localhost", "127.0.0.1", "::1", app_settings.web_host.lower()}
-    if settings.is_loopback(app_settings.web_host) and not peer.is_proxy and name not in here:
+    name = match[1].lower().strip("[]")
+    own_names = {"localhost", "127.0.0.1", "::1", app_settings.web_host.lower()}
+    if settings.is_loopback(app_settings.web_host) and not peer.is_proxy and name not in own_names:
         why = "is not a name of this machine's loopback address"
         todo = "use http://localhost, or name your proxy in WORKERMON_WEB_PROXIES"
-        raise problems.Refused(403, f"Host {found[1][:64]}", why, todo)
+        raise problems.Refused(403, f"Host {match[1][:64]}", why, todo)
 
 
 def of(request: Request) -> Gate:

@@ -91,10 +91,10 @@ class _LoopClosed(Exception):
     """The server has stopped."""
 
 
-def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: object) -> None:
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
     """Call something on the event loop, from the thread."""
     try:
-        loop.call_soon_threadsafe(call, *given)
+        loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
         raise _LoopClosed from None
 
@@ -110,7 +110,7 @@ class Hub:
         self._follow = follow
         self._lock = threading.Lock()
         self._clients: set[Client] = set()
-        self._standing: asyncio.Event | None = None
+        self._subscribed: asyncio.Event | None = None
         self._failure: errors.WorkermonError | None = None
         self._is_closed = False
 
@@ -125,15 +125,15 @@ class Hub:
             if self._is_closed or len(self._clients) >= MAX_CLIENTS:
                 raise problems.Refused(503, "stream", f"{MAX_CLIENTS} clients follow it already", "try again later")
             self._clients.add(client)
-            if self._standing is None:
-                self._standing = asyncio.Event()
+            if self._subscribed is None:
+                self._subscribed = asyncio.Event()
                 loop = asyncio.get_running_loop()
                 threading.Thread(
-                    target=self._run, args=(loop, self._standing), name="workermon-stream", daemon=True
+                    target=self._run, args=(loop, self._subscribed), name="workermon-stream", daemon=True
                 ).start()
-            standing = self._standing
+            subscribed = self._subscribed
         try:
-            await asyncio.wait_for(standing.wait(), PATIENCE)
+            await asyncio.wait_for(subscribed.wait(), PATIENCE)
         except TimeoutError:
             self.leave(client)
             raise errors.RedisUnavailable("Redis", "did not answer in time", "try again later") from None
@@ -162,7 +162,7 @@ class Hub:
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
-    def _run(self, loop: asyncio.AbstractEventLoop, standing: asyncio.Event) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, subscribed: asyncio.Event) -> None:
         with contextlib.suppress(_LoopClosed):
             try:
                 with contextlib.closing(self._follow()) as messages:
@@ -170,31 +170,31 @@ class Hub:
                         if message is not None:
                             _on(loop, self._spread, frame(message))
                         else:
-                            _on(loop, standing.set)
-                        if self._retire(standing):
+                            _on(loop, subscribed.set)
+                        if self._retire(subscribed):
                             return
             except errors.WorkermonError as why:
                 log.warning("stream.broken", reason=str(why))
-                self._fail(loop, standing, why)
+                self._fail(loop, subscribed, why)
 
-    def _retire(self, standing: asyncio.Event) -> bool:
+    def _retire(self, subscribed: asyncio.Event) -> bool:
         """Return whether nobody follows the stream any more; the next client starts another thread."""
         with self._lock:
             if self._clients:
                 return False
-            if self._standing is standing:
-                self._standing = None
+            if self._subscribed is subscribed:
+                self._subscribed = None
             return True
 
-    def _fail(self, loop: asyncio.AbstractEventLoop, standing: asyncio.Event, why: errors.WorkermonError) -> None:
+    def _fail(self, loop: asyncio.AbstractEventLoop, subscribed: asyncio.Event, why: errors.WorkermonError) -> None:
         with self._lock:
             clients, self._clients = self._clients, set()
-            self._failure, self._standing = why, None
+            self._failure, self._subscribed = why, None
 
         def end() -> None:
             for client in clients:
                 client.end()
-            standing.set()
+            subscribed.set()
 
         _on(loop, end)
 

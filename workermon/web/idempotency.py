@@ -47,9 +47,9 @@ class Once:
         except BaseException:
             self.keys.release(name)
             raise
-        kept = ports.FirstRequest(self.digest, response.status_code, bytes(response.body).decode())
+        first_request = ports.FirstRequest(self.digest, response.status_code, bytes(response.body).decode())
         try:
-            self.keys.answer(name, kept)
+            self.keys.answer(name, first_request)
         except errors.RedisUnavailable as why:
             log.warning("idempotency.not_kept", reason=str(why))
         return response

@@ -31,11 +31,11 @@ def log_in(
     to: Annotated[str, Form(alias="next")] = HOME,
 ) -> Response:
     """Begin a session, and go on to where the person wanted to be."""
-    door = gate.of(request)
-    peer = peers.of(door.app_settings, request.scope)
+    gatekeeper = gate.of(request)
+    peer = peers.of(gatekeeper.app_settings, request.scope)
     csrf.check_origin(request, peer)
     try:
-        cookie = door.open_session(door.verify(token.strip(), peer))
+        cookie = gatekeeper.open_session(gatekeeper.verify(token.strip(), peer))
     except problems.Refused as why:
         return _page(why.status, to=_local(to), failed=f"{why.why}; {why.todo}" if why.status == 429 else why.why)
     answer = RedirectResponse(_local(to), 303)

@@ -46,11 +46,13 @@ class Matcher(NamedTuple):
 
 def parse(text: str) -> Matcher:
     """Read a matcher such as ``alertname=~"cpu-.*"``; raises ``errors.InvalidInput``."""
-    found = _MATCHER.fullmatch(text)
-    if found is None:
-        shown = errors.printable(text)[:64]
-        raise errors.InvalidInput(f"matcher {shown}", "is not label, operator and value", 'write alertname="cpu-high"')
-    name, operator, quoted, plain = found.groups()
+    match = _MATCHER.fullmatch(text)
+    if match is None:
+        printable = errors.printable(text)[:64]
+        raise errors.InvalidInput(
+            f"matcher {printable}", "is not label, operator and value", 'write alertname="cpu-high"'
+        )
+    name, operator, quoted, plain = match.groups()
     value = plain if quoted is None else re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[0]), quoted)
     return Matcher(name, value, operator.endswith("~"), operator.startswith("="))
 
@@ -91,5 +93,5 @@ def _may_take_long(expression: str) -> bool:
 
 
 def _refused(expression: str, why: str) -> errors.InvalidInput:
-    shown = errors.printable(expression)[:64]
-    return errors.InvalidInput(f"expression {shown}", why, "write a plain one such as cpu-.* or a|b")
+    printable = errors.printable(expression)[:64]
+    return errors.InvalidInput(f"expression {printable}", why, "write a plain one such as cpu-.* or a|b")

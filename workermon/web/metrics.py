@@ -42,8 +42,8 @@ class Cache:
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request, _: Viewer, exposition: FromDishka[health.Exposition]) -> Response:
     """Give everything that is known, once for each worker, account, queue, channel and part."""
-    kept: Cache = request.app.state.metrics
-    page = kept.page(exposition)
+    cache: Cache = request.app.state.metrics
+    page = cache.page(exposition)
     wants_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
     media_type = prometheus.OPENMETRICS_TYPE if wants_openmetrics else prometheus.TEXT_TYPE
     parts = (*page.workers, page.openmetrics if wants_openmetrics else page.text)

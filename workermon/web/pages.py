@@ -125,33 +125,33 @@ def fleet_page(
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
-    asked, number = fleet_query(request), page_number(request)
-    kept: snapshots.Snapshots = request.app.state.snapshots
-    snapshot = kept.soon(overview.snapshot, PATIENCE)
+    query, number = fleet_query(request), page_number(request)
+    cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
+    snapshot = cached_snapshots.soon(overview.snapshot, PATIENCE)
     if snapshot is None:
-        asks_again = page("fleet_reading.html", "Fleet", [list_command(asked)], layout=layout(request, caller, vitals))
+        asks_again = page("fleet_reading.html", "Fleet", [list_command(query)], layout=layout(request, caller, vitals))
         asks_again.headers["Refresh"] = "1"
         return asks_again
-    found = overview.look(snapshot, asked, offset=(number - 1) * ROWS, limit=ROWS)
-    values = [cell.value for group in found.groups for cell in group.cells if cell.value is not None]
-    unit = found.units.get(asked.metric or "", "")
+    rows = overview.look(snapshot, query, offset=(number - 1) * ROWS, limit=ROWS)
+    values = [cell.value for group in rows.groups for cell in group.cells if cell.value is not None]
+    unit = rows.units.get(query.metric or "", "")
     top = 100.0 if unit == "percent" else max(values, default=1.0)
     return page(
         "fleet.html",
         "Fleet",
-        [list_command(asked), "workermon watch"],
+        [list_command(query), "workermon watch"],
         layout=layout(request, caller, vitals),
-        fleet=found,
+        fleet=rows,
         snapshot_at=snapshot.at,
-        asked=asked,
-        address=Address(asked),
-        number=found.first // ROWS + 1,
-        metrics=tuple(found.units)[:COLUMNS],
-        about=found.about,
+        asked=query,
+        address=Address(query),
+        number=rows.first // ROWS + 1,
+        metrics=tuple(rows.units)[:COLUMNS],
+        about=rows.about,
         unit=unit,
         scale=top or 1.0,
         top=views.quantity(top, unit) if values else "",
-        each=max((cell.count for group in found.groups for cell in group.cells), default=1),
+        each=max((cell.count for group in rows.groups for cell in group.cells), default=1),
     )
 
 
@@ -163,38 +163,40 @@ def fleet_rows(
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Return the table's rows of a few workers, for a page that is open already."""
-    wanted = [one for one in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(one)][:ROWS]
-    found = overview.some(wanted)
-    metrics = tuple(found.units)[:COLUMNS]
+    worker_ids = [
+        worker_id for worker_id in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(worker_id)
+    ][:ROWS]
+    rows = overview.some(worker_ids)
+    metrics = tuple(rows.units)[:COLUMNS]
     now = vitals.now()
     return HTMLResponse(
-        render.render("fleet_rows.html", fleet=found, metrics=metrics, about=found.about, layout={"now": now})
+        render.render("fleet_rows.html", fleet=rows, metrics=metrics, about=rows.about, layout={"now": now})
     )
 
 
 def fleet_query(request: Request) -> views.FleetQuery:
     """Read which workers are asked for; raises ``errors.InvalidInput`` for what cannot be meant."""
-    given = request.query_params
+    parameters = request.query_params
     labels = {}
-    for text in filter(None, (text.strip() for text in given.getlist("label"))):
+    for text in filter(None, (text.strip() for text in parameters.getlist("label"))):
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise errors.InvalidInput(f"label {errors.printable(text)[:64]!r}", "is not KEY=VALUE", "write team=vfx")
         labels[key] = value
-    status, state = given.get("status") or None, given.get("state") or None
-    for name, word, known in (("status", status, views.STATUSES), ("state", state, views.STATES)):
-        if word is not None and word not in known:
+    status, state = parameters.get("status") or None, parameters.get("state") or None
+    for name, word, allowed in (("status", status, views.STATUSES), ("state", state, views.STATES)):
+        if word is not None and word not in allowed:
             raise errors.InvalidInput(
-                f"{name} {errors.printable(word)[:64]!r}", "is not known", f"one of {', '.join(known)}"
+                f"{name} {errors.printable(word)[:64]!r}", "is not known", f"one of {', '.join(allowed)}"
             )
     return views.FleetQuery.model_validate(
         {
-            "text": given.get("q", "").strip()[:200],
+            "text": parameters.get("q", "").strip()[:200],
             "status": status,
             "state": state,
             "labels": labels,
-            "group": given.get("group") or None,
-            "metric": given.get("metric") or None,
+            "group": parameters.get("group") or None,
+            "metric": parameters.get("metric") or None,
         }
     )
 
@@ -207,12 +209,12 @@ def page_number(request: Request) -> int:
     return int(text)
 
 
-def list_command(asked: views.FleetQuery) -> str:
+def list_command(query: views.FleetQuery) -> str:
     """Return the command that lists the same workers."""
     words = ["workermon", "list"]
-    if asked.status:
-        words += ["--status", asked.status]
-    for key, value in asked.labels.items():
+    if query.status:
+        words += ["--status", query.status]
+    for key, value in query.labels.items():
         words += ["--label", f"{key}={value}"]
     return shlex.join(words)
 
@@ -291,16 +293,16 @@ def worker_charts(
 ) -> Response:
     """Return what a worker's charts draw."""
     [record] = lookup.resolve([name])
-    found = charts.charts(record, charts.now() - span(request))
-    return JSONResponse(found.to_json())
+    charts_of_worker = charts.charts(record, charts.now() - span(request))
+    return JSONResponse(charts_of_worker.to_json())
 
 
 def span(request: Request) -> int:
     """Return the seconds that charts show."""
     text = request.query_params.get("since", "3600")
     if text not in map(str, SPANS):
-        known = f"one of {', '.join(map(str, SPANS))}"
-        raise errors.InvalidInput(f"since {errors.printable(text)[:32]!r}", "is not a span of the charts", known)
+        allowed = f"one of {', '.join(map(str, SPANS))}"
+        raise errors.InvalidInput(f"since {errors.printable(text)[:32]!r}", "is not a span of the charts", allowed)
     return int(text)
 
 
@@ -381,8 +383,8 @@ def alert_page(
 
 def span_since(now: float, row: views.AlertRow | None) -> int:
     """Return the shortest span of the charts, an hour at least, that shows how an alert began."""
-    begun = now if row is None else models.moment(row.condition_since)
-    needed = max(models.HOUR, 1.1 * (now - begun))
+    began = now if row is None else models.moment(row.condition_since)
+    needed = max(models.HOUR, 1.1 * (now - began))
     return next((seconds for seconds in SPANS if seconds >= needed), max(SPANS))
 
 
@@ -397,14 +399,14 @@ def rules_page(
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show the rules in force; each picture comes by itself, for it replays the ledger."""
-    found = rules.list()
+    rule_list = rules.list()
     return page(
         "rules.html",
         "Rules",
         ["workermon export > fleet.toml && workermon rules backtest fleet.toml"],
         layout=layout(request, caller, vitals),
-        revision=found.revision,
-        rules=found.rules,
+        revision=rule_list.revision,
+        rules=rule_list.rules,
     )
 
 

@@ -53,8 +53,8 @@ class Problem(JSONResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it as the one that is asked for."""
-        asked = Headers(scope=scope).get("accept", "")
-        program = "text/html" not in asked or scope["path"].startswith(_PROGRAMS)
+        accept = Headers(scope=scope).get("accept", "")
+        program = "text/html" not in accept or scope["path"].startswith(_PROGRAMS)
         if program:
             await super().__call__(scope, receive, send)
             return
@@ -83,9 +83,9 @@ def status_of(why: errors.WorkermonError) -> int:
 def answer(why: errors.WorkermonError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as a problem."""
     status = status or status_of(why)
-    given = dict(headers or {}) | (why.headers if isinstance(why, Refused) else {})
+    headers_given = dict(headers or {}) | (why.headers if isinstance(why, Refused) else {})
     if status == 503:
-        given.setdefault("Retry-After", "5")
+        headers_given.setdefault("Retry-After", "5")
     content = {
         "type": "about:blank",
         "title": errors.printable(why.what),
@@ -93,7 +93,7 @@ def answer(why: errors.WorkermonError, status: int | None = None, headers: Mappi
         "detail": errors.printable(why.why),
         "action": errors.printable(why.todo),
     }
-    return Problem(content, status, given, MEDIA_TYPE)
+    return Problem(content, status, headers_given, MEDIA_TYPE)
 
 
 def unexpected(why: Exception) -> errors.WorkermonError:

@@ -129,9 +129,9 @@ def _checked(
     checks: tuple[tuple[models.CheckName, models.Check], ...],
 ) -> tuple[str | None, tuple[tuple[str, str], ...]]:
     """Return the value of ``status_check_failed``, and the line of each check that says something, around an id."""
-    found = models.Checks.model_validate(dict(checks))
+    checks_read = models.Checks.model_validate(dict(checks))
     flags = {"ok": "1.0", "impaired": "0.0"}
-    return None if found.failed is None else _number(found.failed), tuple(
+    return None if checks_read.failed is None else _number(checks_read.failed), tuple(
         (f'workermon_status_check{{check="{check}",', f"}} {flags[outcome]}\n")
         for check, outcome in checks
         if outcome in flags
@@ -155,15 +155,15 @@ def label_names(labels: Mapping[str, str]) -> dict[str, str]:
     >>> label_names({"team": "vfx", "cost-center": "7", "cost.center": "8"})
     {'label_cost_center': '7', 'label_cost_center_2': '8', 'label_team': 'vfx'}
     """
-    named: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in sorted(labels):
         plain = "label_" + _NOT_IN_NAME.sub("_", name)
         number, free = 1, plain
-        while free in named:
+        while free in names:
             number += 1
             free = f"{plain}_{number}"
-        named[free] = labels[name]
-    return named
+        names[free] = labels[name]
+    return names
 
 
 def page(exposition_: health.Exposition) -> Page:
@@ -251,12 +251,12 @@ def _usage(figures: health.Figures) -> Iterable[Metric]:
         for (scope, operation), number in figures.totals.calls.items()
     )
     yield counter("workermon_aws_calls", "Requests to AWS", ("account", "region", "operation"), calls)
-    asked: Samples = (
+    requested: Samples = (
         ((*models.account_and_region(scope), metric), number)
         for (scope, metric), number in figures.totals.metrics.items()
     )
     about = "Metrics that CloudWatch was asked for"
-    yield counter("workermon_aws_metrics_requested", about, ("account", "region", "metric"), asked)
+    yield counter("workermon_aws_metrics_requested", about, ("account", "region", "metric"), requested)
     about = "What the metrics cost, in US dollars"
     yield counter("workermon_aws_dollars", about, ("account", "region"), figures.dollars.items())
 

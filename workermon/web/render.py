@@ -162,11 +162,13 @@ def spark_line(turn: views.Turn) -> Spark | None:
     scale = 24 / ((high - low) or 1.0)
     times = [point.at for point in turn.points]
     width = 100 / ((times[-1] - times[0]) or 1.0)
-    drawn = (
+    shown_thresholds = (
         f"{(at - times[0]) * width:.1f},{27 - (value - low) * scale:.1f}"
         for at, value in zip(times, values, strict=True)
     )
-    return Spark(" ".join(drawn), None if turn.threshold is None else round(27 - (turn.threshold - low) * scale, 1))
+    return Spark(
+        " ".join(shown_thresholds), None if turn.threshold is None else round(27 - (turn.threshold - low) * scale, 1)
+    )
 
 
 def static(version: str, name: str) -> Response:
@@ -179,9 +181,9 @@ def static(version: str, name: str) -> Response:
         raise errors.NotFound(
             f"file {errors.printable(name)[:64]}", "there is none of that name", "go back to the page"
         )
-    kept = "public, max-age=31536000, immutable" if version == _version() else "no-cache"
+    cache_control = "public, max-age=31536000, immutable" if version == _version() else "no-cache"
     kind = TYPES.get(Path(name).suffix, "text/plain; charset=utf-8")
-    return Response(content, media_type=kind, headers={"Cache-Control": kept})
+    return Response(content, media_type=kind, headers={"Cache-Control": cache_control})
 
 
 def asset(name: str) -> str:

@@ -122,12 +122,12 @@ def check_reach(app_settings: settings.Settings, access: ports.Access) -> None:
 def bind(host: str, port: int) -> list[socket.socket]:
     """Listen on each address of a host; raises ``errors.WorkermonError`` with what to do if that is not possible."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         raise errors.InvalidInput(f"host {host}", "has no address", "name an address of this machine") from None
     sockets: list[socket.socket] = []
     failed: OSError | None = None
-    for family, kind, number, _, address in dict.fromkeys(found):
+    for family, kind, number, _, address in dict.fromkeys(addresses):
         # With the protocol named, asyncio turns Nagle's algorithm off: else a short answer waits for 40 ms.
         listening = socket.socket(family, kind, number)
         try:

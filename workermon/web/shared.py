@@ -24,9 +24,9 @@ class Shared(Generic[T]):
 
     def get(self, make: Callable[[], T]) -> T:
         """Return what ``make`` returns or raise what it raises; whoever waits meanwhile shares the next one."""
-        asked = self._clock()
+        now = self._clock()
         with self._lock:
-            if self._outcome is None or self._begun < asked:
+            if self._outcome is None or self._begun < now:
                 self._begun = self._clock()
                 self._outcome = _outcome(make)
             outcome = self._outcome
@@ -35,7 +35,7 @@ class Shared(Generic[T]):
 
 def _outcome(make: Callable[[], T]) -> Callable[[], T]:
     try:
-        made = make()
+        value = make()
     except Exception as why:
         failure = why
 
@@ -43,4 +43,4 @@ def _outcome(make: Callable[[], T]) -> Callable[[], T]:
             raise failure
 
         return fail
-    return lambda: made
+    return lambda: value

@@ -65,19 +65,19 @@ class Snapshots:
             log.warning("page.snapshot_failed", reason=str(why))
 
     def _read(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
-        begun = self._now()
+        started = self._now()
         self._snapshot = read()
         self._read_at = self._now()
-        self._took = self._read_at - begun
+        self._took = self._read_at - started
         return self._snapshot
 
     def _read_behind(self, read: Callable[[], views.Snapshot]) -> None:
         try:
-            begun = self._now()
+            started = self._now()
             snapshot = read()
             with self._lock:
                 self._snapshot, self._read_at = snapshot, self._now()
-                self._took = self._read_at - begun
+                self._took = self._read_at - started
         except errors.WorkermonError as why:
             log.warning("page.snapshot_failed", reason=str(why))
         finally:

@@ -44,25 +44,25 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send until the stream is over. A client that does not read in time is dropped."""
-        gone = asyncio.ensure_future(_disconnected(receive))
+        disconnected = asyncio.ensure_future(_disconnected(receive))
         try:
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await self._send(send, start)
             await self._send(send, _body(f"retry: {RETRY}\n\n".encode()))
-            await self._follow(send, gone)
+            await self._follow(send, disconnected)
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except (TimeoutError, OSError):
             return
         finally:
             self._hub.leave(self._client)
-            gone.cancel()
+            disconnected.cancel()
 
-    async def _follow(self, send: Send, gone: asyncio.Future[None]) -> None:
+    async def _follow(self, send: Send, disconnected: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
         beat = loop.time() + HEARTBEAT
-        while not gone.done():
+        while not disconnected.done():
             coming = asyncio.ensure_future(self._client.next(max(0.0, beat - loop.time())))
-            either: set[asyncio.Future[Any]] = {coming, gone}
+            either: set[asyncio.Future[Any]] = {coming, disconnected}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 coming.cancel()
