@@ -32,7 +32,9 @@ class QueuePolling:
         if self._configuration is None or self._configuration.revision != revision:
             self._configuration = self._configurations.load()
         event_queues = self._configuration.event_queues
-        for name in [name for name, (_, thread) in self._stops.items() if name not in event_queues or not thread.is_alive()]:
+        for name in [
+            name for name, (_, thread) in self._stops.items() if name not in event_queues or not thread.is_alive()
+        ]:
             self._stops.pop(name)[0].set()
         for name in event_queues:
             if name not in self._stops:
