@@ -83,13 +83,9 @@ class VerdictBuilder:
 
     def inhibitor(self, rule: str) -> models.Alert | None:
         """Return the alert of a rule that may inhibit others: of this subject, or of one that it belongs to."""
-        inhibited_alert = self.alerts.get(rule)
+        alert = self.alerts.get(rule)
         # What a member says of a rule over its group is not the group's alert.
-        return (
-            inhibited_alert
-            if inhibited_alert is not None and inhibited_alert.membership is None
-            else self._others.get(rule)
-        )
+        return alert if alert is not None and alert.membership is None else self._others.get(rule)
 
     def next_version(self, rule: str) -> int:
         """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""

@@ -69,15 +69,13 @@ class Limits(NamedTuple):
 
 def levels(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
     """Return the levels of thresholds, the least severe first; a level clears at its threshold by default."""
-    described_levels = []
+    chosen = []
     for severity in SEVERITIES:
         threshold = thresholds.of(severity)
         if threshold is not None:
             cleared = clear.of(severity) if clear else None
-            described_levels.append(
-                Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared)
-            )
-    return tuple(described_levels)
+            chosen.append(Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared))
+    return tuple(chosen)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,10 +185,8 @@ def episodes(
         newest = max(segment_points[-1].at, until) if last and until is not None else segment_points[-1].at
         begin = segment_points[0].at // period * period
         for run in _runs(rule, recording.started, range(begin, newest + 1, period)):
-            seen_points = tuple(point for point in segment_points if point.at < run.end + period)
-            facts = rules.Facts.recorded(
-                rule.metric or "", models.Series(period, seen_points), run.begin, lambda _: unit
-            )
+            seen = tuple(point for point in segment_points if point.at < run.end + period)
+            facts = rules.Facts.recorded(rule.metric or "", models.Series(period, seen), run.begin, lambda _: unit)
             facts = dataclasses.replace(
                 facts, peers=recording.peers, lateness=0 if recording.peers.by else facts.lateness
             )
@@ -240,15 +238,13 @@ def replay(
 ) -> Replay:
     """Return a rule over the datapoints of a worker; its kind and the metric's unit are of the configuration."""
     unit = rules.KINDS[rule.kind].unit(rule, configuration)
-    episodes_found = episodes(rule, segments, recording=recording, unit=unit)
+    fired = episodes(rule, segments, recording=recording, unit=unit)
     return Replay(
         rule=rule,
         worker=worker,
         unit=unit,
         segments=tuple(segments),
-        episodes=tuple(
-            episode.model_copy(update={"worker": worker.id if worker else None}) for episode in episodes_found
-        ),
+        episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in fired),
         evaluated=_recorded_span(segments, recording.until),
     )
 
@@ -277,15 +273,13 @@ def replay_over_others(
     """
     names = rules.KINDS[rule.kind].operands(rule)
     replays = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
-    spans = [
-        replayed.evaluated for replayed in replays.values() if replayed is not None and replayed.evaluated is not None
-    ]
+    spans = [run.evaluated for run in replays.values() if run is not None and run.evaluated is not None]
     if not spans:
         return Replay(rule=rule, worker=worker, unit="count", segments=(), episodes=())
     begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
     facts = rules.Facts(
         condition=models.Condition(status="running", running_since=begin),
-        states={name: _operand_state(replayed) for name, replayed in replays.items()},
+        states={name: _operand_state(run) for name, run in replays.items()},
     )
     _, turns = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
     paired = _paired(rule, turns)
@@ -445,20 +439,13 @@ class LedgerBacktest:
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
     ) -> tuple[Sequence[models.Series], int | None]:
         """Return what a rule compares of a worker, and the newest slot that can have come."""
-        segments_read = {
+        read = {
             metric: recorded.of_ledger(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
         }
-        by_metric = {metric: segments for metric, (segments, _) in segments_read.items()}
+        by_metric = {metric: segments for metric, (segments, _) in read.items()}
         segments = recorded.compared(rule, by_metric, configuration.statistic_of)
-        return segments, _newest(
-            [
-                (metric_segments[-1].period, newest)
-                for metric_segments, newest in segments_read.values()
-                if metric_segments
-            ],
-            segments,
-        )
+        return segments, _newest([(part[-1].period, newest) for part, newest in read.values() if part], segments)
 
     def _replay_group(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
@@ -470,23 +457,16 @@ class LedgerBacktest:
             member_rule = for_labels(rule, worker.labels)
             if metrics_of(member_rule):
                 segments, until = self._segments(record, member_rule, configuration)
-                member_changes = group_replay.member(member_rule, worker.name, segments, until)
+                member = group_replay.member(member_rule, worker.name, segments, until)
                 series |= {worker.id: segments[-1]} if segments else {}
             else:
                 replayed = self._replay(record, rules.group_member_rule(member_rule), configuration)
                 spans = [(episode.begin, episode.end, episode.severity) for episode in replayed.episodes]
-                member_changes = (
-                    None if replayed.evaluated is None else group_replay.holder(worker.name, replayed.evaluated, spans)
-                )
-            if member_changes is not None:
-                members[worker.id] = (
-                    member_changes if record.condition.status == "running" else group_replay.left(member_changes)
-                )
-        begins = [member_changes.changes[0][0] for member_changes in members.values()]
-        ends = [
-            member_changes.changes[-1][0] if member_changes.known is None else member_changes.known
-            for member_changes in members.values()
-        ]
+                member = group_replay.holder(worker.name, replayed.evaluated, spans) if replayed.evaluated else None
+            if member is not None:
+                members[worker.id] = member if record.condition.status == "running" else group_replay.left(member)
+        begins = [member.changes[0][0] for member in members.values()]
+        ends = [member.changes[-1][0] if member.known is None else member.known for member in members.values()]
         span = (min(begins), max(ends)) if members else None
         return _GroupRun(group_replay.judge(rule, members, series), span)
 
@@ -505,9 +485,8 @@ def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configurat
     episodes = []
     for episode in _paired(rule, run.turns):
         values = [turn.value for turn in run.turns if turn.value is not None and _within(turn.at, episode)]
-        episodes.append(
-            episode.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit})
-        )
+        update = {"worker": about.id, "peak": max(values, default=None), "unit": unit}
+        episodes.append(episode.model_copy(update=update))
     return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), evaluated=run.evaluated)
 
 
