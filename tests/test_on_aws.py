@@ -700,9 +700,7 @@ def test_the_simulated_fleet_is_read_whole(sessions: session.Sessions, served: e
     assert set(sets) == set(ids)
     now = int(time.time())
     queries = [
-        query(one, since=now - 300, period=5, name="disk_used_percent").model_copy(
-            update={"namespace": "CWAgent", "dimensions": each}
-        )
+        query(one, since=now - 300, period=5, name="disk_used_percent")._replace(namespace="CWAgent", dimensions=each)
         for one in ids
         for each in sets[one]
     ]
@@ -747,8 +745,8 @@ def test_moto_agrees(sessions: session.Sessions) -> None:
     sets = watched.dimensions(SCOPE, "CWAgent", "mem_used_percent", ids)
     # In the order in which they were published: moto compares them so.
     assert sets == {ids[2]: [(("InstanceId", ids[2]), ("ImageId", image))]}
-    memory = query(ids[2], since=now - 600, name="mem_used_percent").model_copy(
-        update={"namespace": "CWAgent", "dimensions": sets[ids[2]][0]}
+    memory = query(ids[2], since=now - 600, name="mem_used_percent")._replace(
+        namespace="CWAgent", dimensions=sets[ids[2]][0]
     )
     answer = watched.fetch(SCOPE, [memory, query(ids[2], since=now - 600)], now)
     assert answer.series[0].points == ((now - 180, 53.0), (now - 120, 52.0), (now - 60, 51.0))

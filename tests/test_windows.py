@@ -148,19 +148,19 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
 
 def test_an_arrival_teaches_only_where_we_waited() -> None:
     """Not after an outage of ours, not of what has not come, not of what is later than late."""
-    assert polling.arrival(look(T, T + 320, T + 380), [point(0)], lateness=LATE) == polling.Arrival(T, 380, 320, True)
-    assert polling.arrival(look(T, T + 80, T + 380), [point(0)], lateness=LATE) == polling.Arrival(T, 380, 320, False)
-    assert polling.arrival(look(T, T - 300, T + 380), [point(0)], lateness=LATE) is None
-    assert polling.arrival(look(T, T + 320, T + 380), [point(300)], lateness=LATE) is None
-    assert polling.arrival(look(T, T + 1140, T + 1200), [point(0)], lateness=LATE) is not None
-    assert polling.arrival(look(T, T + 1141, T + 1201), [point(0)], lateness=LATE) is None
-    assert polling.arrival(look(T, T + 500, T + 380), [point(0)], lateness=LATE) is None
-    assert polling.arrival(look(None, T, T + 60), [point(0)], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 320, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, True)
+    assert polling.arrival(look(T, T + 80, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, False)
+    assert polling.arrival(look(T, T - 300, T + 380), [T], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 320, T + 380), [T + 300], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 1140, T + 1200), [T], lateness=LATE) is not None
+    assert polling.arrival(look(T, T + 1141, T + 1201), [T], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 500, T + 380), [T], lateness=LATE) is None
+    assert polling.arrival(look(None, T, T + 60), [T], lateness=LATE) is None
 
 
 def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
     """Return both beginnings in seconds after ``T``, for a worker added at ``T`` whose last look was a full one."""
-    known = None if latest is None else point(latest)
+    known = None if latest is None else T + latest
     wanted = {"retention": models.DAY, "lateness": LATE, **given}
     asked_at = None if asked is None else T + asked
     seen = polling.Look(None, asked_at, T + at, wanted.pop("period", 300), 60, full_at=asked_at)
@@ -199,18 +199,17 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
 
 def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
     """What came since then may be as late as the lateness; if nobody knows when it was, to where it may have been."""
-    newest, at = point(HOUR), T + HOUR + 500
+    newest, at = T + HOUR, T + HOUR + 500
     for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
         seen = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)
         expected = (T + HOUR + begin - LATE - 60) // 60 * 60
         assert polling.since(seen, newest, T, retention=models.DAY, lateness=LATE).full_since == expected
 
 
-def short(latest: int | None = 600, **changes: float | None) -> bool:
+def short(latest: int = 600, **changes: float | None) -> bool:
     """Tell whether a look at a metric each 60 s may ask for new datapoints only."""
-    known = None if latest is None else point(latest)
     usual = {"expected": T + 660, "asked": T + 700, "at": T + 760, "full_at": T + 640}
-    return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), known)  # type: ignore[arg-type]
+    return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)  # type: ignore[arg-type]
 
 
 def test_a_short_look_suffices_between_two_full_ones() -> None:
@@ -218,7 +217,6 @@ def test_a_short_look_suffices_between_two_full_ones() -> None:
     assert short()
     assert not short(at=T + 900)  # the next full look
     assert not short(at=T + 590)  # the clock was set back
-    assert not short(latest=None, expected=None)
     assert not short(expected=T + 540)
     assert not short(expected=None)
     assert not short(full_at=None)
@@ -229,14 +227,15 @@ def test_a_short_look_suffices_between_two_full_ones() -> None:
 
 def test_a_short_look_begins_at_the_newest_datapoint() -> None:
     """On the grid and within the retention; of a silent metric as long before as ever."""
-    assert polling.shortened(polling.Begin(T, T), point(607), 60) == polling.Begin(T + 600, T + 600)
-    assert polling.shortened(polling.Begin(T + 900, T + 900), point(600), 60) == polling.Begin(T + 900, T + 900)
-    assert polling.shortened(polling.Begin(T + 900, T), point(0), 60) == polling.Begin(T + 900, T)
+    assert polling.shortened(polling.Begin(T, T), T + 607, 60) == polling.Begin(T + 600, T + 600)
+    assert polling.shortened(polling.Begin(T + 900, T + 900), T + 600, 60) == polling.Begin(T + 900, T + 900)
+    assert polling.shortened(polling.Begin(T + 900, T), T, 60) == polling.Begin(T + 900, T)
 
 
 def waited_for(latest: models.Datapoint | None, came: list[models.Datapoint], lateness: int = LATE) -> int | None:
     """Return what is waited for after an answer, each 300 s."""
-    return polling.expected(latest, came, period=300, lateness=lateness)
+    newest = None if latest is None else latest.at
+    return polling.expected(newest, [each.at for each in came], period=300, lateness=lateness)
 
 
 def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
@@ -274,12 +273,12 @@ def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
         delay = learn(delay, number, age=800, absent=740)
     waits = [polling.patience(delay, period=300, interval=60, lateness=late) for late in (120, LATE, 7200)]
     assert waits == [560, 560, 560]
-    assert polling.arrival(look(T, T + 740, T + 800), [point(0)], lateness=120) is not None
+    assert polling.arrival(look(T, T + 740, T + 800), [T], lateness=120) is not None
     for number in range(8, 40):
         delay = learn(delay, number, age=4000, absent=3940)
     assert polling.patience(delay, period=300, interval=60, lateness=120) == LATE
     assert polling.patience(delay, period=300, interval=60, lateness=7200) > 3000
-    assert polling.arrival(look(T, T + 3940, T + 4000), [point(0)], lateness=7200) is not None
+    assert polling.arrival(look(T, T + 3940, T + 4000), [T], lateness=7200) is not None
 
 
 _TIMES = strategies.integers(0, 3 * models.DAY)
@@ -315,7 +314,7 @@ def test_a_window_holds_all_that_may_still_come(
 def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness: int) -> None:
     """It is the one after the newest, or a gap that may still be filled, and the earliest of those."""
     came = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
-    found = polling.expected(came[-1], came, period=period, lateness=lateness)
+    found = polling.expected(came[-1].at, [each.at for each in came], period=period, lateness=lateness)
     assert found is not None
     slot = (found - T) // period
     assert slot not in slots

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
 from workermon.collect import condition, event, monitoring, series, statuses
+from workermon.collect.fetched import Fetched
 from workermon.collect.retirement import Retirement
 from workermon.collect.run import Run
 
@@ -41,7 +42,7 @@ class _Answered(NamedTuple):
 
     record: ports.Record
     status: models.InstanceStatus
-    fetched: series.Fetched
+    fetched: Fetched
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Batch:
             fetched |= self.series_fetch.fetch(list(changed.values()))
             seen = [changed.get(record.worker.id, record) for record in seen]
         answered = [
-            _Answered(record, found.known[record.worker.id], fetched.get(record.worker.id) or series.Fetched())
+            _Answered(record, found.known[record.worker.id], fetched.get(record.worker.id) or Fetched())
             for record in seen
         ]
         outcome = Outcome(failed=dict(found.failed), account_error=self._account_error(found.failed, answered))

@@ -21,6 +21,11 @@ class Cadences:
     run: Run
     _known: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether each metric is asked for each period, whatever its datapoints say."""
+        return self.run.configuration.cadence == "fixed" and not self.run.period_multipliers
+
     def periods_apart(self, condition: models.Condition, metric: str) -> int:
         """Return how many periods lie between two requests at present. The budget takes effect immediately."""
         kept = condition.cadence.get(metric)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from workermon import errors, models
+from workermon.collect.fetched import Fetched
 from workermon.collect.run import Run
-from workermon.collect.series import Fetched
 from workermon.rules import event, state
 
 Value = TypeVar("Value")

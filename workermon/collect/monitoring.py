@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, ports
-from workermon.collect import series
+from workermon.collect.fetched import Fetched
 from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import horizon
@@ -26,7 +26,7 @@ class MonitoringCheck:
     ec2: ports.Ec2
     workers: ports.Workers
 
-    def changed(self, records: Sequence[ports.Record], fetched: Mapping[str, series.Fetched]) -> list[ports.Record]:
+    def changed(self, records: Sequence[ports.Record], fetched: Mapping[str, Fetched]) -> list[ports.Record]:
         """Return, as they are now, the records of those whose monitoring is no longer detailed.
 
         ``fetched`` is what CloudWatch brought for them. Raises ``errors.RedisUnavailable`` only.
@@ -49,7 +49,7 @@ class MonitoringCheck:
             self._note(basic)
         return [_with_basic(record) for record in records if record.worker.id in basic]
 
-    def _lacks_datapoint(self, record: ports.Record, fetched: series.Fetched) -> bool:
+    def _lacks_datapoint(self, record: ports.Record, fetched: Fetched) -> bool:
         """Return whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
         condition = record.condition
         for metric in self.run.cloudwatch_metrics():

@@ -9,7 +9,6 @@ request a period is enough.
 
 from __future__ import annotations
 
-import operator
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,8 +35,6 @@ PLACES = 6
 #: Intervals. The first look in each so many asks for everything that may have come late or been revised, the others
 #: for what is new only: nearly always one datapoint of about twenty.
 FULL_LOOK_EVERY = 5
-
-_AT = operator.itemgetter(0)
 
 
 class Delay(NamedTuple):
@@ -164,8 +161,8 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     return expected // period % PROBE_EVERY == 0 and age + interval > absent + jitter
 
 
-def arrival(look: Look, came: Sequence[models.Datapoint], *, lateness: int) -> Arrival | None:
-    """Return how the expected datapoint appeared in what came; ``None`` if it did not, or if it teaches nothing.
+def arrival(look: Look, came: Sequence[int], *, lateness: int) -> Arrival | None:
+    """Return how the expected datapoint appeared among those that came; ``None`` if it did not, or teaches nothing.
 
     A datapoint teaches nothing if it was there long before workermon asked, or if it is later than ``lateness``.
     """
@@ -174,21 +171,21 @@ def arrival(look: Look, came: Sequence[models.Datapoint], *, lateness: int) -> A
         return None
     if at - asked > period + 1.5 * interval or at - expected > period + _latest(lateness):
         return None
-    if expected not in map(_AT, came):
+    if expected not in came:
         return None
     watched = at - asked <= 1.5 * interval
     return Arrival(expected, at - expected, (asked if watched else at - interval) - expected, watched)
 
 
-def late(look: Look, newest: models.Datapoint, before: tuple[int, int], *, lateness: int) -> tuple[int, int]:
+def late(look: Look, newest: int, before: tuple[int, int], *, lateness: int) -> tuple[int, int]:
     """Return how many newest datapoints in a row came too late, and how many seconds late the last was.
 
-    ``newest`` has just come; ``look.period`` is the metric's. If workermon itself was slow to ask, it says nothing new,
-    and ``before`` is returned.
+    ``newest`` is the time of one that has just come; ``look.period`` is the metric's. If workermon itself was slow to
+    ask, it says nothing new, and ``before`` is returned.
     """
     if look.asked is None or look.at - look.asked > look.period + 1.5 * look.interval:
         return before
-    seconds = round(look.at - newest.at - look.period)
+    seconds = round(look.at - newest - look.period)
     return (min(before[0] + 1, models.MANY_LATE), seconds) if seconds > lateness + look.interval else (0, 0)
 
 
@@ -251,21 +248,24 @@ def is_full_look_due(full_at: float | None, at: float, interval: int) -> bool:
     return full_at is None or full_at // window != at // window
 
 
-def suffices_short(look: Look, latest: models.Datapoint | None) -> bool:
-    """Return whether it is enough to ask from the newest datapoint on: no gap is waited for, and no full look is due.
+def suffices_short(look: Look, newest: int) -> bool:
+    """Return whether it is enough to ask from the time of the newest datapoint on.
+
+    It is if no gap is waited for, and no full look is due.
 
     A metric that was not asked for, or in vain, since the full look of its worker has a full look of its own.
     """
-    if latest is None or look.asked is None or is_full_look_due(look.full_at, look.at, look.interval):
+    if look.asked is None or is_full_look_due(look.full_at, look.at, look.interval):
         return False
     if look.full_at is None or not look.full_at <= look.asked <= look.at:
         return False
-    return look.expected == latest.at + look.period and latest.at <= look.asked
+    return look.expected == newest + look.period and newest <= look.asked
 
 
-def since(look: Look, latest: models.Datapoint | None, added_at: float, *, retention: int, lateness: int) -> Begin:
+def since(look: Look, newest: int | None, added_at: float, *, retention: int, lateness: int) -> Begin:
     """Return from when on to ask for a metric in full; both times are multiples of the period.
 
+    ``newest`` is the time of its newest datapoint; before there is one, ``added_at`` is when its worker was added.
     ``full_since`` is the watermark less the lateness and a period, no older than the retention. The watermark is the
     newest datapoint, or the last full look: what came since then may be that late. Before there is a datapoint, it is
     an hour before the metric was last asked for, or before the worker was added. ``recent_since`` is later only if the
@@ -274,13 +274,13 @@ def since(look: Look, latest: models.Datapoint | None, added_at: float, *, reten
     """
     at, period = look.at, look.period
     reached = min(at if look.asked is None else look.asked, at)
-    if latest is None:
+    if newest is None:
         full = min(added_at if look.asked is None else look.asked, at) - horizon.BACKFILL
     else:
-        full = min(latest.at, _seen_in_full(look)) - lateness - period
+        full = min(newest, _seen_in_full(look)) - lateness - period
     full = max(full, at - retention)
     recent = reached - horizon.BACKFILL - lateness
-    silent = latest is not None and look.asked is not None and latest.at < recent
+    silent = newest is not None and look.asked is not None and newest < recent
     recent = max(full, recent) if silent else full
     return Begin(int(recent // period) * period, int(full // period) * period)
 
@@ -295,29 +295,29 @@ def _seen_in_full(look: Look) -> float:
     return look.asked - FULL_LOOK_EVERY * look.interval
 
 
-def shortened(begin: Begin, latest: models.Datapoint, period: int) -> Begin:
+def shortened(begin: Begin, newest: int, period: int) -> Begin:
     """Return from when on to ask if what is new suffices: from the newest datapoint on, which may have been revised."""
     if begin.recent_since > begin.full_since:
         return begin  # silent: see whether anything came at all
-    since = max(latest.at // period * period, begin.full_since)
+    since = max(newest // period * period, begin.full_since)
     return Begin(since, since)
 
 
-def expected(
-    latest: models.Datapoint | None, came: Sequence[models.Datapoint], *, period: int, lateness: int
-) -> int | None:
+def expected(newest: int | None, came: Sequence[int], *, period: int, lateness: int) -> int | None:
     """Return the timestamp of the datapoint to wait for after an answer; ``None`` before there is any datapoint.
+
+    ``newest`` is the time of the newest datapoint, ``came`` are those of the answer, in order.
 
     That is the one after the newest, or the earliest that the answer lacks between two others, no longer ago than
     datapoints may come late. While a metric waits for such a gap, each look asks for it. So a gap is waited for no
     longer than usual, even with a long lateness; if it is filled later, the next look that asks anyway finds it.
     """
-    if latest is None:
+    if newest is None:
         return None
-    newest = latest.at // period
-    if came and came[-1].at == latest.at and came[-1].at - came[0].at == (len(came) - 1) * period:
-        return latest.at + period  # none is missing: one a slot, in order
-    have = {at // period for at, _ in came}
-    begin = max(min(have, default=newest), (latest.at - min(lateness, models.LATENESS)) // period)
-    missing = next((slot for slot in range(begin, newest) if slot not in have), newest + 1)
-    return missing * period + latest.at % period
+    if came and came[-1] == newest and came[-1] - came[0] == (len(came) - 1) * period:
+        return newest + period  # none is missing: one a slot, in order
+    have = {at // period for at in came}
+    last = newest // period
+    begin = max(min(have, default=last), (newest - min(lateness, models.LATENESS)) // period)
+    missing = next((slot for slot in range(begin, last) if slot not in have), last + 1)
+    return missing * period + newest % period

@@ -51,7 +51,7 @@ class Series(NamedTuple):
         return self.until(at - self.period)
 
 
-class Query(Frozen):
+class Query(NamedTuple):
     """A request to CloudWatch for one metric of one worker; ``period`` in seconds, ``since`` a time."""
 
     worker_id: str
