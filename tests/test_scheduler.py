@@ -92,7 +92,7 @@ def test_the_lock_is_extended_between_chunks(
     monkeypatch.setattr(scheduler, "CHUNK", 100)
     planned.put([worker(number) for number in range(350)], NOW)
     at(beat, NOW + 61)
-    assert beat.lock.extended == 4
+    assert beat.lock.extended == 3  # the look itself extends it for the first one
 
     def lost(seconds: int) -> None:
         if post.sent:
@@ -103,6 +103,46 @@ def test_the_lock_is_extended_between_chunks(
     with pytest.raises(RuntimeError, match="lost"):
         at(beat, NOW + 200)
     assert 1 <= len(post.sent) <= 2
+
+
+def test_each_look_extends_the_lock(beat: scheduler.Scheduler, app: Celery, redis_client: redis.Redis) -> None:
+    """By its whole time, so that another beat takes over that long after the last look."""
+    redis_client.expire(app.redbeat_conf.lock_key, 1)
+    at(beat, NOW)
+    assert 4000 < redis_client.pttl(app.redbeat_conf.lock_key) <= 5000
+
+
+@pytest.mark.parametrize("lock", ["another's", "gone", "without an end"])
+def test_a_beat_without_its_lock_sends_nothing(
+    beat: scheduler.Scheduler,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    app: Celery,
+    redis_client: redis.Redis,
+    lock: str,
+) -> None:
+    """Nor does it say that it looked; with the lock taken again it goes on."""
+    planned.put([worker()], NOW)
+    key, held = app.redbeat_conf.lock_key, beat.lock
+    held.acquire = lambda blocking: redis_client.set(key, held.local.token, ex=3600)
+    if lock == "gone":
+        redis_client.delete(key)
+    else:
+        redis_client.set(key, held.local.token if lock == "without an end" else "another's")
+    assert at(beat, NOW + 61) <= 1
+    assert (post.sent, redis_client.exists(settings.SCHEDULE_TICK)) == ([], 0)
+    at(beat, NOW + 61)
+    assert (post.worker_ids, redis_client.exists(settings.SCHEDULE_TICK)) == ([[worker().id]], 1)
+
+
+def test_a_beat_that_uses_no_lock_works(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
+    """An installation may switch RedBeat's lock off."""
+    planned.put([worker()], NOW)
+    beat.lock_key, beat.lock = None, None
+    at(beat, NOW + 61)
+    assert post.worker_ids == [[worker().id]]
 
 
 def test_an_entry_deleted_while_it_is_sent_stays_deleted(
@@ -146,7 +186,7 @@ def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(
     """RedBeat's own scheduler sends each worker's collection when it is due, and once an interval."""
     planned.put([worker(number) for number in range(3)], time.time() - 100)
     stock = schedulers.RedBeatScheduler(app)
-    stock.lock = Held()
+    stock.lock = Held(app)
     stock.producer = None
     stock.tick()
     assert sorted(ids for ids in post.worker_ids) == [[worker(number).id] for number in range(3)]
@@ -228,7 +268,7 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(
 ) -> None:
     """An option that Celery refuses is no reason to try for ever."""
     beat = scheduler.Scheduler(app)
-    beat.lock = Held()
+    beat.lock = Held(app)
     for name, options in (("bad", {"queue": "no-such-queue"}), ("worse", {"expires": "soon"})):
         told = sound(name=f"workermon:collect:{name}", options=options)
         redis_client.hset(f"{KEY}{name}", "definition", told)
@@ -286,7 +326,7 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(app: Celery, post: Post
         "nightly", "theirs.nightly", crontab(), args=[1], app=app, last_run_at=datetime.now(UTC) - timedelta(days=1)
     ).save()
     beat = scheduler.Scheduler(app)
-    beat.lock = Held()
+    beat.lock = Held(app)
     beat.producer = None
     redis_client.zadd(SCHEDULE, {"workermon:redbeat:tidy": 1})
     redis_client.hset("workermon:redbeat:tidy", "meta", '{"last_run_at": null}')
@@ -308,11 +348,15 @@ def test_a_broken_entry_of_the_configuration_is_written_anew(
     assert json.loads(redis_client.hget("workermon:redbeat:tidy", "definition") or "")["task"] == "theirs.tidy"
 
 
-def test_the_time_of_the_last_look_is_told(beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule) -> None:
-    """Whether beat lives can be seen from outside."""
-    assert planned.last_tick() is None
+def test_the_time_of_the_last_look_is_told(
+    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
+) -> None:
+    """Whether beat lives can be seen from outside, by more than its lock."""
     at(beat, NOW)
+    redis_client.delete(app.redbeat_conf.lock_key)
     assert planned.last_tick() == NOW
+    redis_client.delete(settings.SCHEDULE_TICK)
+    assert planned.last_tick() is None
 
 
 def test_a_disabled_entry_does_not_run(beat: scheduler.Scheduler, post: Post, redis_client: redis.Redis) -> None:
@@ -353,13 +397,13 @@ def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: Post,
     """Another beat goes on where the first one was, and sends at once what is over its time."""
     at(beat, NOW)
     other = scheduler.Scheduler(app)
-    other.lock, other.producer = Held(), None
+    other.lock, other.producer = Held(app), None
     at(other, NOW + 30)
     assert canaries(post) == []
     at(other, NOW + 90)
     assert len(canaries(post)) == 1
     last = scheduler.Scheduler(app)
-    last.lock, last.producer = Held(), None
+    last.lock, last.producer = Held(app), None
     at(last, NOW + 100_000)
     assert len(canaries(post)) == 2
 
@@ -407,16 +451,16 @@ def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
         raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
 
     at(beat, NOW)
-    held.extend = refused
     held.acquire = lambda blocking: not blocking
-    for seconds in (1, 30, 59):
-        elapsed[0] = seconds
-        assert at(beat, NOW + 61) <= 1
+    with monkeypatch.context() as patched:
+        patched.setattr(scheduler.LookAtSchedule, "run", refused)
+        for seconds in (1, 30, 59):
+            elapsed[0] = seconds
+            assert at(beat, NOW + 61) <= 1
     assert (ended, post.sent) == ([], [])
-    del held.extend
     at(beat, NOW + 61)
     assert post.worker_ids == [[worker().id]]
-    held.extend = refused
     elapsed[0] += 61
+    monkeypatch.setattr(scheduler.LookAtSchedule, "run", refused)
     at(beat, NOW + 122)
     assert ended == [errors.RedisUnavailable.exit_code]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+import types
 from typing import Any
 
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redbeat import schedulers
 
 from workermon import models
 from workermon.on_celery import app as ours
@@ -45,10 +48,13 @@ class Post:
 
 
 class Held:
-    """A lock that counts."""
+    """The lock of beats, taken from whoever has it; it counts how often it is extended between two looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Celery) -> None:
         self.extended = 0
+        self.local = types.SimpleNamespace(token=secrets.token_hex(8))
+        schedulers.ensure_conf(app)
+        schedulers.get_redis(app).set(app.redbeat_conf.lock_key, self.local.token, ex=3600)
 
     def extend(self, seconds: int) -> None:
         """Count."""
@@ -79,7 +85,7 @@ def planned(app: Celery) -> schedule.RedBeatSchedule:
 def beat(app: Celery, post: Post) -> scheduler.Scheduler:
     """Give beat, holding its lock."""
     made = scheduler.Scheduler(app)
-    made.lock = Held()
+    made.lock = Held(app)
     made.producer = None
     return made
 

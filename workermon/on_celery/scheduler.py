@@ -41,6 +41,22 @@ MOVED: Final = 0.01
 PHASES_EVERY: Final = 10.0
 
 
+class LookAtSchedule(lua.Script[list[list[Any]]]):
+    """Extend beat's lock, note the look, and return the entries that are due, the next one, and those of some ranks.
+
+    Each is followed by its next run. Nothing is done or returned if another beat has the lock.
+    """
+
+    schedule: lua.Key
+    tick: lua.Key
+    locks: lua.Keys
+    token: lua.Argument
+    milliseconds: lua.Argument
+    now: lua.Argument
+    first_rank: lua.Argument
+    last_rank: lua.Argument
+
+
 class ReadEntries(lua.Script[list[Any]]):
     """Return definition and meta of each entry, in turn."""
 
@@ -147,18 +163,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         return float(min(1.0, self.max_interval))
 
     def _tick(self) -> float:
-        self._hold()
         now = self.clock()
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.set(settings.SCHEDULE_TICK, f"{now:.3f}")
-        for bounds in (
-            ["0", f"{now:.6f}", "BYSCORE"],
-            self._soonest(now),
-            [self._looked_up_to, self._looked_up_to + LOOKED_AT - 1],
-        ):
-            # Together, because most ticks find nothing that is due, and each wait for an answer wakes beat and server.
-            pipe.execute_command("ZRANGE", self._schedule_key, *bounds, "WITHSCORES", NEVER_DECODE=True)
-        due, soonest, some_entries = (_scored(answer) for answer in pipe.execute()[1:])
+        due, soonest, some_entries = self._look(now)
         if due:
             self._load_phases(now)
         for number, some in enumerate(schedule.chunks(due, CHUNK)):
@@ -169,17 +175,31 @@ class Scheduler(schedulers.RedBeatScheduler):
         if now >= self._canary_due:
             self._send_canary(now)
         if due or mended:
-            answer = self._redis.execute_command(
-                "ZRANGE", self._schedule_key, *self._soonest(now), "WITHSCORES", NEVER_DECODE=True
-            )
-            soonest = _scored(answer)
+            bounds = [f"({now:.6f}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"]
+            soonest = _scored(self._redis.execute_command("ZRANGE", self._schedule_key, *bounds, NEVER_DECODE=True))
         ahead = [score - self.clock() for _, score in soonest]
         return max(0.0, min([*ahead, float(self.max_interval)]))
 
-    @staticmethod
-    def _soonest(now: float) -> list[str | int]:
-        """Return the bounds of the next entry that is due after now."""
-        return [f"({now:.6f}", "+inf", "BYSCORE", "LIMIT", 0, 1]
+    def _look(self, now: float) -> list[list[tuple[bytes, float]]]:
+        """Return the entries that are due, the next one, and some to check; extends the lock.
+
+        Most ticks find nothing that is due, and each wait for an answer wakes beat and server, so it is one step.
+        """
+        lock = self._own_lock()
+        looking = LookAtSchedule(
+            schedule=self._schedule_key,
+            tick=settings.SCHEDULE_TICK,
+            locks=[self.lock_key] if lock else [],
+            token=lock.local.token if lock else "",
+            milliseconds=int(self.lock_timeout) * 1000,
+            now=f"{now:.6f}",
+            first_rank=self._looked_up_to,
+            last_rank=self._looked_up_to + LOOKED_AT - 1,
+        )
+        answers = looking.run(self._redis, NEVER_DECODE=True)
+        if not answers:
+            raise schedulers.redis.exceptions.LockNotOwnedError("another beat has the lock")
+        return [_scored(answer) for answer in answers]
 
     def close(self) -> None:
         """Release the lock, which may be out of reach."""
@@ -189,12 +209,15 @@ class Scheduler(schedulers.RedBeatScheduler):
             log.warning("beat.lock_left", reason=type(why).__name__, lasts=self.lock_timeout)
             self.lock = None
 
-    def _hold(self) -> None:
-        if not self.lock_key:
-            return
-        if self.lock is None:
+    def _own_lock(self) -> Any:
+        """Return the lock that it has taken; ``None`` if it is configured to use none."""
+        if self.lock_key and self.lock is None:
             raise errors.RedisUnavailable("beat", "it could not take its lock in Redis", "see that Redis runs")
-        self.lock.extend(int(self.lock_timeout))
+        return self.lock if self.lock_key else None
+
+    def _hold(self) -> None:
+        if lock := self._own_lock():
+            lock.extend(int(self.lock_timeout))
 
     # --- reading -------------------------------------------------------------------------------------------------
 
