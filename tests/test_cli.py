@@ -350,6 +350,22 @@ def test_a_worker_without_a_name_is_said_once(ok: Any, world: Any) -> None:
     assert ok("remove", A) == f"removed {A}\n"
 
 
+def test_periods_in_force_count_where_a_file_says_none(ok: Any, run: Any, tmp_path: Path) -> None:
+    """``rules check`` and ``plan`` warn from the period of the metrics in force, until a file has metrics itself."""
+    metrics, rules = tmp_path / "metrics.toml", tmp_path / "rules.toml"
+    metrics.write_text('[[metrics]]\nname = "memory_utilization"\nperiod = "5m"\n')
+    rule = '[[rules]]\nname = "full"\nmetric = "memory_utilization"\nabove = { critical = 90 }\nfor = "2m"\n'
+    rules.write_text(rule)
+    warning = "for 2m is shorter than a slot, 5m"
+    assert warning not in run("plan", str(rules)).stderr
+    ok("apply", str(metrics))
+    for command in (["plan"], ["rules", "check"]):
+        assert warning in run(*command, str(rules)).stderr
+    rules.write_text(f"metrics = []\n{rule}")
+    for command in (["plan"], ["rules", "check"]):
+        assert warning not in run(*command, str(rules)).stderr
+
+
 @pytest.mark.parametrize("group", ["rules", "config"])
 def test_a_group_has_an_example_too(group: str) -> None:
     """What has commands of its own shows one of them."""
@@ -688,6 +704,24 @@ def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
     """The error names the group as it was given, with and without a rule."""
     for group in (["group:team=nope"], ["group:team=nope", "pool-hot"]):
         assert one_line(run("why", *group), 3).startswith("error: group team=nope: no worker")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["group:pool"], 2, "error: group pool: it has no value; write group:pool=VALUE"),
+        (["group:pool", "pool-hot"], 2, "error: group pool: it has no value; write group:pool=VALUE"),
+        (["group:"], 2, "error: group LABEL: it has no value; write group:LABEL=VALUE"),
+        (
+            ["channel:ops", "cpu"],
+            3,
+            "error: channel ops: a channel has the rule delivery alone, not cpu; write channel:ops delivery",
+        ),
+    ],
+)
+def test_why_says_what_is_wrong_about_a_subject(run: Any, given: list[str], code: int, said: str) -> None:
+    """It takes none of them for a worker that is not monitored."""
+    assert one_line(run("why", *given), code) == said
 
 
 def test_why_of_a_group() -> None:

@@ -264,7 +264,7 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ('[collect]\nlatenes="5m"\n', r"line 2, column 1: collect.latenes: is not a known key; did you mean lateness"),
         (
             '[collect]\nretention="1h"\nlateness="31m"\n',
-            r"line 3, column 1: collect.lateness: is more than half of the retention, 3600 s; choose 1800s at most",
+            r"line 3, column 1: collect.lateness: is more than half of the retention, 1h; choose 30m at most",
         ),
         ('[discover]\nregions=["us-east-1"]\n', r"discover.tags: is missing"),
         ('[accounts.lab]\nrole_arn="arn:aws:iam::1:role/x"\n', r"accounts.lab.role_arn: is not a role"),

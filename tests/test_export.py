@@ -132,7 +132,7 @@ def test_what_is_exported_is_valid_by_the_schema(text: Any) -> None:
     made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     document = tomllib.loads(export.text(made, ()))
     jsonschema.Draft202012Validator(testing.parser().schema()).validate(document)
-    assert [one["period"] for one in document["metrics"]] == (["600s", "60s"] if text == FILE else [])
+    assert [one["period"] for one in document["metrics"]] == (["10m", "1m"] if text == FILE else [])
 
 
 def test_export_and_apply_are_a_round_trip(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_plan_says_what_changes_of_a_rule(ok: Any, tmp_path: Path) -> None:
         'changed rule hot: above.critical 90 → 95, above.warning absent → 80, breach "3 of 3" → "2 of 3",'
         ' labels absent → { team = "a" }'
     ) in lines
-    assert "changed channel ops: url, repeat 3600 → 7200" in lines
-    assert 'changed setting retention: "86400s" → "172800s"' in lines
+    assert 'changed channel ops: url, repeat "1h" → "2h"' in lines
+    assert 'changed setting retention: "1d" → "2d"' in lines
     assert not any("T0KEN" in line or "T1KEN" in line for line in lines)
     document = json.loads(ok("plan", str(file), "--json"))
     assert document["differences"][0]["changes"][2] == {"key": "breach", "before": '"3 of 3"', "after": '"2 of 3"'}
@@ -470,3 +470,60 @@ def test_quotes_are_written_as_people_write_them() -> None:
     """A text with quotes and backslashes stays readable; a control character is a number."""
     assert toml.value_text('avg(m, "30m") \\ \x1b') == r'"avg(m, \"30m\") \\ \u001B"'
     assert tomllib.loads(toml.write({"budget": {"a": 'x "y" \\ \n'}})) == {"budget": {"a": 'x "y" \\ \n'}}
+
+
+def test_durations_are_written_in_the_largest_whole_unit() -> None:
+    """One way for all of them, wherever they stand in the file."""
+    text = """
+        [[workers]]
+        id = "i-0abc0123456789def"
+        region = "us-east-1"
+        interval = "300s"
+        [discover]
+        regions = ["us-east-1"]
+        tags = { Role = "render" }
+        interval = "120s"
+        [[metrics]]
+        name = "cpu_utilization"
+        period = "3600s"
+        [channels.ops]
+        type = "slack"
+        url = { env = "OPS_URL" }
+        group_wait = "120s"
+        repeat = "7200s"
+        alert_after = "90s"
+        [[rules]]
+        name = "hot"
+        metric = "cpu_utilization"
+        above = { critical = 90 }
+        flapping = "4 in 7200s"
+        warmup = "600s"
+        [[rules]]
+        name = "soon"
+        metric = "event"
+        ahead = "172800s"
+        [[silences]]
+        all = true
+        schedule = "0 2 * * *"
+        duration = "10800s"
+        reason = "backup"
+        [collect]
+        retention = "172800s"
+        lateness = "1800s"
+        rollups = "34560000s"
+        [alerts]
+        history = "34560000s"
+        """
+    file = testing.Monitor().parser.parse(text, "f.toml")
+    assert file.workers is not None
+    worker = models.Worker(
+        id=file.workers[0].id, name="a", region="us-east-1", added_at=0.0, interval=300, incarnation="1"
+    )
+    written = export.text(config.to_configuration(file, config.DEFAULT), [worker])
+    lines = set(written.splitlines())
+    wanted = {
+        'interval = "5m"', 'interval = "2m"', 'period = "1h"', 'group_wait = "2m"', 'repeat = "2h"',
+        'alert_after = "90s"', 'flapping = "4 in 2h"', 'warmup = "10m"', 'ahead = "2d"', 'duration = "3h"',
+        'retention = "2d"', 'lateness = "30m"', 'rollups = "400d"', 'history = "400d"',
+    }  # fmt: skip
+    assert wanted <= lines, wanted - lines

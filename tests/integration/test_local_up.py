@@ -200,18 +200,18 @@ def test_the_demo_fires_and_resolves_within_a_minute(machine: Installation) -> N
 
 
 def test_ctrl_c_ends_the_demo_on_a_terminal(machine: Installation) -> None:
-    """On a narrow terminal it shows its table; Ctrl-C there ends it with 0, and leaves nothing behind."""
+    """On a narrow terminal it shows its table and its address; Ctrl-C ends it with 0 and leaves nothing behind."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
     machine.env |= {"TERM": "xterm"}
     with machine.started("demo", terminal=theirs) as demo:
         os.close(theirs)
-        seen = b""
+        seen, page = b"", f"http://127.0.0.1:{machine.env['WORKERMON_WEB_PORT']}".encode()
 
         def shown() -> bool:
             nonlocal seen
             seen += os.read(ours, 65536)
-            return b"render-" in seen and b"alerts" in seen
+            return b"render-" in seen and b"alerts" in seen and page in seen
 
         eventually(shown, within=START)
         os.killpg(demo.pid, signal.SIGINT)

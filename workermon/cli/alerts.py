@@ -179,6 +179,7 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     records = lookup.match([name]).records
     if records:
         return cli_session.get(views.Explanation).why(records[0], metric)
+    _check_subject(name, metric)
     if name in explanation.account_keys() and metric is None:
         return explanation.account(name)
     if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
@@ -189,6 +190,20 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
         [record] = lookup.resolve([subject])
         return cli_session.get(views.Explanation).why_rule(record, rule)
     raise lookup.unknown_error([name])
+
+
+def _check_subject(name: str, metric: str | None) -> None:
+    """Refuse a group without a value, and a rule that no channel has."""
+    kind, _, rest = name.partition(":")
+    if kind == "group":
+        label = rest or "LABEL"
+        label = errors.printable(label)[:64]
+        raise errors.InvalidInput(f"group {label}", "it has no value", f"write group:{label}=VALUE")
+    if kind == "channel":
+        channel = errors.printable(rest.partition("/")[0])[:64] or "NAME"
+        about = errors.printable(metric or rest.partition("/")[2])[:64]
+        why = f"a channel has the rule {models.DELIVERY} alone, not {about}"
+        raise errors.NotFound(f"channel {channel}", why, f"write channel:{channel} {models.DELIVERY}")
 
 
 def _channel_lines(explanation: views.ChannelExplanation) -> Iterator[str]:

@@ -46,7 +46,7 @@ def check(cli_session: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
     If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to, and
-    it warns of rules that cannot fire for them.
+    it warns of rules that cannot fire for them. Sections that the file leaves out are then those in force.
 
     \b
     Example: workermon rules check fleet.toml
@@ -59,10 +59,12 @@ def check(cli_session: session.Session, file: str, as_json: bool) -> None:
     configuration = config.to_configuration(config_file, config.DEFAULT)
     records = _monitored(cli_session)
     coverage = fleet.check_coverage(config_file, configuration, [record.worker for record in records])
+    in_force = _in_force(cli_session)
+    metrics = configuration.metrics if config_file.metrics is not None else in_force.metrics
     warned = [
-        *config.warnings(config_file, cli_session.settings.secret),
+        *config.warnings(config_file, cli_session.settings.secret, in_force=in_force),
         *coverage.warnings,
-        *_unfirable(configuration, records),
+        *_unfirable(configuration.model_copy(update={"metrics": metrics}), records),
     ]
     for text in warned:
         output.warn(text)
@@ -121,6 +123,16 @@ def _monitored(cli_session: session.Session) -> list[ports.Record]:
     except errors.RedisUnavailable:
         return []
     return [record for record in records if record.condition.status not in models.GONE]
+
+
+def _in_force(cli_session: session.Session) -> models.Configuration:
+    """Return the configuration that the file would change; the default one if Redis is out of reach."""
+    from workermon import config
+
+    try:
+        return cli_session.get(ports.Configurations).load()  # type: ignore[type-abstract]
+    except errors.RedisUnavailable:
+        return config.DEFAULT
 
 
 def _unfirable(configuration: models.Configuration, records: Sequence[ports.Record]) -> list[str]:

@@ -140,7 +140,7 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
         return sessions[0].get(views.Watch).watch()
 
     console = Console()
-    port = None if no_web else free_port("127.0.0.1", settings.WEB_PORT)
+    port = None if no_web else free_port("127.0.0.1", settings.web_port())
 
     title = "workermon demo" if port is None else f"workermon demo: http://127.0.0.1:{port}"
 

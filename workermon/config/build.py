@@ -8,6 +8,7 @@ from typing import Any
 from workermon import errors, models
 from workermon.config import cases, catalogue, channels, expressions, grammar, problems, rules, silences
 from workermon.config.file import File
+from workermon.models import fields
 from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
 
 
@@ -116,8 +117,9 @@ def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:
 def _check_lateness(section: grammar.CollectSection) -> None:
     """Refuse a lateness that leaves no room in the ledger for what rules look back at from there."""
     if 2 * section.lateness > section.retention:
-        why = f"is more than half of the retention, {section.retention} s"
-        todo = f"choose {section.retention // 2}s at most, or a retention of {2 * section.lateness}s"
+        why = f"is more than half of the retention, {fields.written(section.retention)}"
+        most, needed = fields.written(section.retention // 2), fields.written(2 * section.lateness)
+        todo = f"choose {most} at most, or a retention of {needed}"
         raise problems.Mistake("collect.lateness", why, todo)
 
 

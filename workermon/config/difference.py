@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from workermon import models
 from workermon.config import export, toml
+from workermon.models import fields
 from workermon.rules import KINDS, Kinds
 
 #: Keys that may hold a secret themselves: some receivers put it into their address.
@@ -140,7 +141,7 @@ def _text(value: object) -> str:
 
 def _durations(configuration: models.Configuration) -> dict[str, object]:
     """Return the settings that are durations, as the file has them."""
-    return {**export.durations(configuration), "alert history": f"{configuration.alert_history}s"}
+    return {**export.durations(configuration), "alert history": fields.written(configuration.alert_history)}
 
 
 def _settings(configuration: models.Configuration) -> dict[str, object]:

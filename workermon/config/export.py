@@ -11,6 +11,9 @@ from workermon.config.toml import Table
 from workermon.models import fields
 from workermon.rules import KINDS, Kinds
 
+#: Keys of durations, which the models have in seconds.
+_DURATIONS = frozenset({"alert_after", "duration", "group_wait", "interval", "repeat"})
+
 
 def text(
     configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0, kinds: Kinds = KINDS
@@ -36,7 +39,7 @@ def text(
         "accounts": _accounts(configuration, workers),
         "events": {name: _changed_fields(queue) for name, queue in configuration.event_queues.items()},
         "collect": _collect(configuration),
-        "alerts": {"history": f"{configuration.alert_history}s"},
+        "alerts": {"history": fields.written(configuration.alert_history)},
         "silences": [_silence(silence) for silence in configuration.silences if not models.is_over(silence, now)],
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
@@ -73,9 +76,9 @@ def _collect(configuration: models.Configuration) -> Table:
 def durations(configuration: models.Configuration) -> Table:
     """Return the durations of ``[collect]`` as the file has them."""
     return {
-        "retention": f"{configuration.retention}s",
-        "lateness": f"{configuration.lateness}s",
-        "rollups": f"{configuration.rollups}s" if configuration.rollups else "off",
+        "retention": fields.written(configuration.retention),
+        "lateness": fields.written(configuration.lateness),
+        "rollups": fields.written(configuration.rollups) if configuration.rollups else "off",
     }
 
 
@@ -93,7 +96,11 @@ def _changed_fields(model: models.Frozen | None, *but: str) -> Table:
     if model is None:
         return {}
     changed = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(but))
-    return {key: value for key, value in changed.items() if value is not None}
+    return _with_durations({key: value for key, value in changed.items() if value is not None})
+
+
+def _with_durations(table: Table) -> Table:
+    return {key: fields.written(value) if key in _DURATIONS else value for key, value in table.items()}
 
 
 def _worker(worker: models.Worker) -> Table:
@@ -102,7 +109,11 @@ def _worker(worker: models.Worker) -> Table:
         table["name"] = worker.name
     if worker.account != "default":
         table["account"] = _account_name(worker.account)
-    return {**table, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
+    return {
+        **table,
+        "interval": fields.written(worker.interval),
+        **({"labels": worker.labels} if worker.labels else {}),
+    }
 
 
 def _metric(metric: models.Metric) -> Table:
@@ -111,12 +122,12 @@ def _metric(metric: models.Metric) -> Table:
     for key in ("include", "exclude"):
         if table[key] == (getattr(builtin, key) if builtin is not None else {}):
             del table[key]
-    return table if metric.period is None else table | {"period": f"{metric.period}s"}
+    return table if metric.period is None else table | {"period": fields.written(metric.period)}
 
 
 def channel_table(channel: models.Channel) -> Table:
     """Return a channel as the file has it."""
-    return {**_changed_fields(channel, "name", "options"), **channel.options}
+    return {**_changed_fields(channel, "name", "options"), **_with_durations(channel.options)}
 
 
 def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
@@ -127,7 +138,7 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     if rule.unit is not None:
         table["unit"] = rule.unit
     if rule.flapping is not None:
-        table["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
+        table["flapping"] = f"{rule.flapping.turns} in {fields.written(rule.flapping.within)}"
     notify = rule.notify if rule.routes is None else rule.routes
     if rule.warmup is not None:
         table["warmup"] = fields.written(rule.warmup)
@@ -144,4 +155,4 @@ def _silence(silence: models.Maintenance) -> Table:
     for key in ("begins", "ends"):
         if key in table:
             table[key] = models.rfc3339(table[key])
-    return table | ({} if silence.duration is None else {"duration": f"{silence.duration}s"})
+    return table

@@ -69,14 +69,20 @@ def check_silences(file: File, now: float) -> None:
             raise errors.InvalidInput(path, "is more than 365 days away", "choose a nearer one")
 
 
-def warnings(file: File, secrets: Callable[[models.SecretRef], str], kinds: Kinds = KINDS) -> list[str]:
+def warnings(
+    file: File,
+    secrets: Callable[[models.SecretRef], str],
+    kinds: Kinds = KINDS,
+    in_force: models.Configuration = catalogue.DEFAULT,
+) -> list[str]:
     """Return what is valid in a file but does not work here, or may not be meant.
 
-    ``secrets`` looks up a secret. Another process may have one that is missing here.
+    ``secrets`` looks up a secret. Another process may have one that is missing here. ``in_force`` is what sections
+    hold that the file does not have.
     """
     texts = [warning for channel in (file.channels or {}).values() for warning in _secret_warnings(channel, secrets)]
-    metrics = {**catalogue.CATALOGUE, **(file.metrics or {})}
-    retention = (file.collect or grammar.CollectSection()).retention
+    metrics = in_force.metrics if file.metrics is None else {**catalogue.CATALOGUE, **file.metrics}
+    retention = in_force.retention if file.collect is None else file.collect.retention
     for rule in file.rules or ():
         rule_warnings = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics, retention))
         texts += [f"rule {rule.name}: {warning}" for warning in rule_warnings]

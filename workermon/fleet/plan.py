@@ -135,7 +135,7 @@ class Plan:
             dollars_by_cadence=price.by_cadence,
             series=price.series,
             warnings=(
-                *config.warnings(self.file, secrets, kinds),
+                *config.warnings(self.file, secrets, kinds, self.after),
                 *self._unknown_silenced(),
                 *self._not_collected(kinds),
                 *coverage_warnings(covered, self.after, workers, None, kinds),

@@ -62,8 +62,8 @@ def group_subject(by: str, value: str) -> SubjectKey:
 def group_of(subject_id: str) -> tuple[str, str] | None:
     """Return label and value of a group by the id of its subject; ``None`` for another subject.
 
-    >>> group_of("group:pool=a"), group_of("channel:ops")
-    (('pool', 'a'), None)
+    >>> group_of("group:pool=a"), group_of("channel:ops"), group_of("group:pool")
+    (('pool', 'a'), None, None)
     """
     by, equals, value = subject_id.removeprefix(_GROUP).partition("=")
     return (by, value) if subject_id.startswith(_GROUP) and by and equals else None

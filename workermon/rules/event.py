@@ -119,7 +119,7 @@ class Event(kind.Kind[Options]):
         """Return the keys of a rule."""
         options = self.options(rule)
         keys: dict[str, object] = {"codes": options.codes} if options.codes else {}
-        keys |= {} if options.ahead is None else {"ahead": f"{options.ahead}s"}
+        keys |= {} if options.ahead is None else {"ahead": fields.written(options.ahead)}
         return keys if options.by_code else keys | {"severity": rule.severity}
 
     def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:

@@ -10,7 +10,7 @@ import re
 import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dotenv.parser
@@ -191,12 +191,23 @@ def is_host(host: str) -> bool:
     return True
 
 
-class Settings(BaseSettings):
-    """The environment variables ``WORKERMON_…``, or a ``.env`` file in the working directory."""
+class _PageSettings(BaseSettings):
+    """What ``demo`` takes of the settings: it has its own of everything else."""
 
     model_config = SettingsConfigDict(
         env_prefix="WORKERMON_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
+
+    web_port: int = Field(default=WEB_PORT, ge=1, le=65535)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
+
+
+class Settings(_PageSettings):
+    """The environment variables ``WORKERMON_…``, or a ``.env`` file in the working directory."""
 
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
@@ -211,15 +222,9 @@ class Settings(BaseSettings):
     secrets: str = "*"
     secrets_dir: str | None = None
     web_host: str = "127.0.0.1"
-    web_port: int = Field(default=WEB_PORT, ge=1, le=65535)
     web_proxies: str | None = None
     web_user_header: str | None = None
     web_user_role: models.Role = "viewer"
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object, info: pydantic.ValidationInfo) -> object:
-        return cls.model_fields[str(info.field_name)].default if value == "" else value
 
     @field_validator("channel")
     @classmethod
@@ -445,11 +450,23 @@ def _check_env_file() -> None:
         raise errors.InvalidInput(".env", f"line {wrong} cannot be read", "write NAME=value, one a line")
 
 
+Loaded = TypeVar("Loaded", bound=_PageSettings)
+
+
 def load() -> Settings:
     """Read and validate the settings; raises ``errors.InvalidInput`` naming the first variable that is wrong."""
+    return _loaded(Settings)
+
+
+def web_port() -> int:
+    """Return ``WORKERMON_WEB_PORT``, whatever the other settings are; raises ``errors.InvalidInput`` as ``load``."""
+    return _loaded(_PageSettings).web_port
+
+
+def _loaded(kind: type[Loaded]) -> Loaded:
     _check_env_file()
     try:
-        return Settings()
+        return kind()
     except pydantic.ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
         where = "_".join(str(part) for part in first["loc"]) or "interval"
