@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import fakeredis
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import strategies
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A
+from tests.contract.builders import NOW, A, B
 from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
-from workermon import models
+from workermon import models, ports
 
 
 @pytest.fixture
@@ -319,3 +320,59 @@ def test_the_order_of_writes_does_not_matter(
     finite = {at: value for at, value in truth.items() if abs(value) != float("inf")}
     slots = {(NOW + at) // period: (at, value) for at, value in sorted(finite.items())}
     assert read(repository, period=period) == list(slots.values())
+
+
+def evaluated(repository: Repository, *, is_steady: bool, basis: ports.Basis[ports.Record] | None = None) -> None:
+    """Commit an evaluation of the worker; by default it is based on the present."""
+    based = basis or repository.alerts.load([A])[A]
+    assert repository.alerts.commit(dataclasses.replace(builders.verdict(based), is_steady=is_steady))
+
+
+def written(repository: Repository, worker: models.Worker, number: int, steady_revision: int | None = 0) -> bool:
+    """Write the sample of a slot whose evaluation may wait; return whether the worker is marked then."""
+    sample = builders.sample(worker, (60 * number, 1.0), after=60.0 * number, steady_revision=steady_revision)
+    assert builders.write(repository.samples, sample) == "accepted"
+    return repository.samples.marked([A, B]) == [A]
+
+
+def test_the_sample_of_a_steady_worker_may_wait(repository: Repository, worker: models.Worker) -> None:
+    """It leaves no mark, is announced and read as ever, and counts for the next evaluation."""
+    assert written(repository, worker, 1)
+    evaluated(repository, is_steady=True)
+    assert not written(repository, worker, 2)
+    assert not written(repository, worker, 3)
+    assert repository.workers.get([A])[A].changed_from == NOW + 120
+    assert read(repository) == [(60, 1.0), (120, 1.0), (180, 1.0)]
+    assert written(repository, worker, 4, steady_revision=None)
+    evaluated(repository, is_steady=True)
+    assert repository.workers.get([A])[A].changed_from is None
+
+
+def test_only_the_sample_of_a_worker_that_is_steady_by_the_same_revision_waits(
+    repository: Repository, worker: models.Worker
+) -> None:
+    """Not that of one never evaluated, evaluated by other rules, set up anew, or no longer steady."""
+    assert written(repository, worker, 1)
+    evaluated(repository, is_steady=True)
+    assert written(repository, worker, 2, steady_revision=1)
+    evaluated(repository, is_steady=True)
+    assert repository.workers.update(worker)
+    assert written(repository, worker, 3)
+    evaluated(repository, is_steady=True)
+    assert not written(repository, worker, 4)
+    repository.samples.mark_pending([A], NOW)
+    evaluated(repository, is_steady=False)
+    assert written(repository, worker, 5)
+
+
+def test_a_sample_that_waits_is_found_if_the_worker_turns_out_not_to_be_steady(
+    repository: Repository, worker: models.Worker
+) -> None:
+    """It was written while the evaluation before it went on."""
+    assert written(repository, worker, 1)
+    evaluated(repository, is_steady=True)
+    basis = repository.alerts.load([A])[A]
+    assert not written(repository, worker, 2)
+    evaluated(repository, is_steady=False, basis=basis)
+    assert repository.samples.marked([A]) == [A]
+    assert repository.samples.marked([]) == []

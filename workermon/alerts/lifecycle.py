@@ -43,7 +43,8 @@ class VerdictBuilder:
     """A verdict in the making: the evaluations of one subject's rules, applied one after the other.
 
     ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
-    ``others`` are the alerts of other subjects, by their rules, that may inhibit this one's.
+    ``others`` are the alerts of other subjects, by their rules, that may inhibit this one's. ``is_steady`` is that of
+    the verdict.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class VerdictBuilder:
         self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
         self.memberships: list[ports.MembershipChange] = []
+        self.is_steady = False
 
     @functools.cached_property
     def subject(self) -> subject.Subject:
@@ -95,7 +97,13 @@ class VerdictBuilder:
     def verdict(self) -> ports.Verdict:
         """Return what is to be written."""
         return ports.Verdict(
-            self.basis, self.alerts, tuple(self.transitions), self.channels, self.at, tuple(self.memberships)
+            self.basis,
+            self.alerts,
+            tuple(self.transitions),
+            self.channels,
+            self.at,
+            tuple(self.memberships),
+            self.is_steady,
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.collect import condition, event, monitoring, series, statuses
+from workermon.collect import condition, deferral, event, monitoring, series, statuses
 from workermon.collect.fetched import Fetched
 from workermon.collect.retirement import Retirement
 from workermon.collect.run import Run
@@ -96,9 +96,13 @@ class Batch:
 
     def _write(self, answered: Sequence[_Answered], outcome: Outcome) -> None:
         writes: list[tuple[models.Sample, models.Condition, str]] = []
+        may_wait = deferral.Deferral(self.run)
         for record, status, fetched in answered:
             sample = condition.sample_of(self.run, record.worker, status, fetched)
             after = condition.after(self.run, record.condition, sample, status, fetched)
+            # The first is evaluated in any case, and its account with it.
+            if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
+                sample = sample.model_copy(update={"steady_revision": revision})
             writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
         replies = self.samples.write_many(writes, again=self.run.again)
         failpoints.reach("collect.written")

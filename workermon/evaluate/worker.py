@@ -244,6 +244,18 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         elif name not in names:
             membership.forget(builder, alert)
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
+    builder.is_steady = _is_steady(builder, record, plans)
+
+
+def _is_steady(builder: lifecycle.VerdictBuilder, record: ports.Record, plans: Mapping[str, Plan]) -> bool:
+    """Return whether only news of EC2 and datapoints beyond a threshold can change anything of a worker."""
+    if record.worker.monitoring == "paused" or record.condition.status != "running":
+        return False
+    for name, alert in builder.alerts.items():
+        plan = plans.get(name)
+        if plan is None or not plan.kind.is_steady(plan.rule, alert.rule_state) or not alert.is_at_rest:
+            return False
+    return True
 
 
 def _going_on(plan: Plan | None) -> member.Begun | None:

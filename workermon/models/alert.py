@@ -134,6 +134,12 @@ class Alert(Frozen):
         """Return whether a silence or another rule keeps it from people."""
         return self.silenced_by is not None or self.inhibited_by is not None
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether nobody has to be notified of anything about it: it neither fires, flaps nor escalates."""
+        busy = self.open or self.muted or self.flapping or self.flapping_notified or self.membership is not None
+        return not busy and self.escalates_at is None
+
 
 class HistoryEntry(Frozen):
     """An entry of an alert's history: a transition, its notification if there is one, and the attempts to deliver it.

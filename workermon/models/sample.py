@@ -221,7 +221,11 @@ class Condition(Frozen):
 
 
 class Sample(Frozen):
-    """The result of one collection of one worker; ``series`` holds only what CloudWatch has."""
+    """The result of one collection of one worker; ``series`` holds only what CloudWatch has.
+
+    ``steady_revision`` is the configuration's revision by which its evaluation may wait if the worker is steady;
+    ``None``: it is evaluated at once.
+    """
 
     worker: Worker
     collected_at: float
@@ -229,6 +233,7 @@ class Sample(Frozen):
     checks: Checks | None = None
     series: dict[str, Series] = Field(default_factory=dict)
     asked: dict[str, float] = Field(default_factory=dict)
+    steady_revision: int | None = None
 
     @property
     def slot(self) -> int:

@@ -91,6 +91,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
     numbers_prefix: lua.Argument
     ledger_prefix: lua.Argument
     rollups_prefix: lua.Argument
+    steady: lua.Argument
     changes: lua.Arguments
 
 
@@ -304,6 +305,7 @@ class RedisAlerts:
             numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
             rollups_prefix=keys.rollups(subject, ""),
+            steady=basis.revision if verdict.is_steady else "",
             changes=[
                 *_opened_and_closed(verdict, retire=retire),
                 *_escalations(verdict, retire=retire),

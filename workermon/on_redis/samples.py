@@ -45,6 +45,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
     channel: lua.Argument
     event: lua.Argument
     rollup_delay: lua.Argument
+    steady: lua.Argument
     runs: lua.Arguments
 
 
@@ -143,6 +144,7 @@ class RedisSamples:
             channel=self._channel,
             event=event,
             rollup_delay=ports.ROLLUP_DELAY if rolls_up else "",
+            steady="" if sample.steady_revision is None else sample.steady_revision,
             runs=packed,
         )
 
@@ -249,6 +251,14 @@ class RedisSamples:
             pipe.zrangebyscore(keys.PENDING, f"({now + models.MAX_LEAD!r}", "+inf", start=0, num=limit)
             due, ahead = pipe.execute()
         return client.texts([*due, *ahead][:limit])
+
+    def marked(self, worker_ids: Sequence[str]) -> list[str]:
+        """Return which of them are marked as pending, in one command."""
+        if not worker_ids:
+            return []
+        with client.guard(self._client):
+            marks: Any = self._client.zmscore(keys.PENDING, list(worker_ids))
+        return [worker_id for worker_id, at in zip(worker_ids, marks, strict=True) if at is not None]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as pending: their rules are to be evaluated."""

@@ -82,7 +82,7 @@ class RedisSetup:
         if change.added:
             workers.adding(change.added).add_to(pipe)
         for worker in change.updated:
-            workers.setting(worker, spec=worker.model_dump_json()).add_to(pipe)
+            workers.replacing(worker).add_to(pipe)
         lifetime = self._lifetime()
         for verdict in change.leaving:
             self._alerts.writing(verdict, lifetime, retire=True).add_to(pipe)

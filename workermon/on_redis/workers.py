@@ -153,6 +153,11 @@ def setting(worker: models.Worker, **fields: str) -> SetWorkerFields:
     )
 
 
+def replacing(worker: models.Worker) -> SetWorkerFields:
+    """Return the call that replaces how a worker is set up; what it was steady by is over."""
+    return setting(worker, spec=worker.model_dump_json(), steady="")
+
+
 class RedisWorkers:
     """``ports.Workers`` on Redis."""
 
@@ -178,13 +183,14 @@ class RedisWorkers:
 
     def update(self, worker: models.Worker) -> bool:
         """Replace how a worker is set up, if its incarnation is there."""
-        return bool(client.run(self._client, setting(worker, spec=worker.model_dump_json())))
+        return bool(client.run(self._client, replacing(worker)))
 
     def restore(self, record: ports.Record) -> bool:
         """Replace set-up and condition of a worker, if its incarnation is there."""
         restoring = setting(
             record.worker,
             spec=record.worker.model_dump_json(),
+            steady="",
             condition=record.condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
             dimensions_at=repr(record.dimensions_at),
             **({"last_error": record.condition.last_error.model_dump_json()} if record.condition.last_error else {}),

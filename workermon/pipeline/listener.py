@@ -120,7 +120,9 @@ class _Lead:
 
     def __init__(self, own: Listener) -> None:
         self._own = own
-        self._subscription = subscription.Subscription(dispatcher=own.dispatcher, canary=own.canary)
+        self._subscription = subscription.Subscription(
+            dispatcher=own.dispatcher, canary=own.canary, samples=own.samples
+        )
         self._sweep = sweep.Sweep(
             samples=own.samples, outbox=own.outbox, workers=own.workers, dispatcher=own.dispatcher, now=own.now
         )

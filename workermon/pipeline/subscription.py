@@ -50,8 +50,8 @@ def worker_of(message: str) -> str:
 class Subscription:
     """Takes the messages of the channel; times are of a monotonic clock."""
 
-    def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.Canary) -> None:
-        self._dispatcher, self._canary = dispatcher, canary
+    def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.Canary, samples: ports.Samples) -> None:
+        self._dispatcher, self._canary, self._samples = dispatcher, canary, samples
         self._gathered: dict[str, None] = {}
         self._gathering_since = 0.0
         self._invalid: Counter[str] = Counter()
@@ -92,9 +92,9 @@ class Subscription:
             self.enqueue()
 
     def enqueue(self) -> None:
-        """Enqueue an evaluation of the workers gathered, if there are any."""
+        """Enqueue an evaluation of the workers gathered that are to be evaluated; others wait, or are done."""
         if self._gathered:
-            self._dispatcher.evaluate(list(self._gathered))
+            self._dispatcher.evaluate(self._samples.marked(list(self._gathered)))
             failpoints.reach("listener.rung")
             self._gathered.clear()
 

@@ -84,6 +84,7 @@ class Verdict:
 
     ``alerts`` replaces all of the subject's; ``channels`` says where each rule's notifications go; ``at`` is when it
     was made, in seconds. ``memberships`` are what a worker says to its groups, or what a group forgets.
+    ``is_steady``: only news of EC2 and datapoints beyond a threshold can change anything of this worker.
     """
 
     basis: Basis[Any]
@@ -92,6 +93,7 @@ class Verdict:
     channels: Mapping[str, tuple[str, ...]]
     at: float
     memberships: tuple[MembershipChange, ...] = ()
+    is_steady: bool = False
 
     def escalations(self, *, retire: bool = False) -> dict[str, float | None]:
         """Return by alert's id when it escalates next (``None``: never), of those of which that changes.

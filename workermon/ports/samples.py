@@ -38,6 +38,7 @@ class Samples(Protocol):
     def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
         """Write datapoints and condition, mark the worker as pending and publish the event, in one step.
 
+        There is no mark if the evaluation may wait, which ``sample.steady_revision`` says of a worker that is steady.
         ``again`` writes even if the slot is complete: a user asked for this collection.
         """
 
@@ -64,6 +65,9 @@ class Samples(Protocol):
 
         Those are among them whose mark leads the present (``models.MAX_LEAD``): a clock was ahead when it was written.
         """
+
+    def marked(self, worker_ids: Sequence[str]) -> list[str]:
+        """Return which of these are marked as pending, in their order."""
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated, for example because their rules changed."""

@@ -122,6 +122,14 @@ class Event(kind.Kind[Options]):
         keys |= {} if options.ahead is None else {"ahead": fields.written(options.ahead)}
         return keys if options.by_code else keys | {"severity": rule.severity}
 
+    def steady_range(self, rule: Rule) -> tuple[float, float] | None:
+        """Return any value: it looks at none."""
+        return -math.inf, math.inf
+
+    def is_steady(self, rule: Rule, rule_state: RuleState) -> bool:
+        """Return whether it does not fire: what it looks at is news of EC2."""
+        return rule_state.severity is None
+
     def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
         """Compare the events of the condition with those that were notified."""
         return _judge(rule, self.options(rule), rule_state, facts.condition)

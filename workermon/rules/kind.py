@@ -219,6 +219,19 @@ class Kind(abc.ABC, Generic[Options]):
         """
         return "watched"
 
+    # --- how often it is evaluated -----------------------------------------------------------------------------------
+
+    def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
+        """Return from where to where the values of its metrics leave a steady rule as it is.
+
+        ``None``: each sample has to be evaluated as it comes.
+        """
+        return None
+
+    def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
+        """Return whether only a value out of ``steady_range``, or news of EC2, can lead to a transition."""
+        return False
+
     # --- what it needs -----------------------------------------------------------------------------------------------
 
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:

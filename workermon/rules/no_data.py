@@ -58,6 +58,14 @@ class NoData(kind.Kind[Options]):
         """Return the keys of a rule."""
         return {"intervals": self.options(rule).intervals, "severity": rule.severity}
 
+    def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
+        """Return any value: it looks at none."""
+        return -math.inf, math.inf
+
+    def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
+        """Return whether it does not fire, and no pause is to be counted from."""
+        return rule_state.severity is None and (rule_state.start is None or rule_state.cursor is not None)
+
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:

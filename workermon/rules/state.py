@@ -168,6 +168,14 @@ class State(kind.Kind[Options]):
         options = self.options(rule)
         return {"states": options.states, "expected": options.expected, "severity": rule.severity}
 
+    def steady_range(self, rule: Rule) -> tuple[float, float] | None:
+        """Return any value: it looks at none."""
+        return -math.inf, math.inf
+
+    def is_steady(self, rule: Rule, rule_state: RuleState) -> bool:
+        """Return whether it does not fire: what it looks at is news of EC2."""
+        return rule_state.severity is None
+
     def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
         """Fold the changes that the condition remembers."""
         return _judge(self.options(rule), rule.severity, rule_state, facts.condition)

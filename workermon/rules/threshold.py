@@ -213,6 +213,23 @@ class Threshold(over_slots.OverSlots[Options]):
         edges = [edge for level in levels for edge in (level.threshold, level.clear)]
         return cadence.beside(values, edges, rising=options.above is not None, recover=options.recover.n)
 
+    def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
+        """Return what is beyond no threshold: a value there completes no "M of N"; an absent slot may."""
+        options = self.options(rule)
+        if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
+            return None
+        edges = [level.threshold for level in slots.levels(options.thresholds, options.clear)]
+        return (-math.inf, min(edges)) if options.above is not None else (max(edges), math.inf)
+
+    def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
+        """Return whether no level is latched, and no late datapoint can take anything back.
+
+        If a trail was trimmed to its last change, that is out of reach of late datapoints.
+        """
+        trail = rule_state.trail
+        is_clear = not trail or (len(trail) == 1 and rule_state.trimmed and not trail[0].latched)
+        return is_clear and rule.flapping is None
+
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
         """Return whether it is about a status check that EC2 has never answered for the worker."""
         metric = rule.metric or ""

@@ -74,9 +74,14 @@ class MemoryAlerts:
                 return False
             self._write(verdict)
             stored = store.workers.get(subject.id) or store.groups.get(subject.id)
+            if isinstance(stored, memory.StoredWorker):
+                stored.steady_by = verdict.basis.revision if verdict.is_steady else None
             if stored is not None and stored.sequence == verdict.basis.record.sequence:
                 stored.changed_from = None
                 store.pending.pop(subject.id, None)
+            elif stored is not None and not verdict.is_steady:
+                # A sample that waits was written meanwhile.
+                store.pending.setdefault(subject.id, verdict.at)
             return True
 
     def retire(self, verdict: ports.Verdict) -> bool:

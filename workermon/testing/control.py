@@ -58,7 +58,7 @@ class MemorySetup:
             store.changes += 1
             store.workers.update((worker.id, memory.StoredWorker(worker)) for worker in change.added)
             for worker in change.updated:
-                store.workers[worker.id].worker = worker
+                store.workers[worker.id].replace(worker)
             for verdict in change.leaving:
                 alerts.MemoryAlerts(store).retire(verdict)
             if change.configuration is not None:

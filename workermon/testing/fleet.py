@@ -35,7 +35,7 @@ class MemoryWorkers:
             stored = self._store.living(worker.id, worker.incarnation)
             if stored is None:
                 return False
-            stored.worker = worker
+            stored.replace(worker)
             return True
 
     def restore(self, record: ports.Record) -> bool:
@@ -44,11 +44,8 @@ class MemoryWorkers:
             stored = self._store.living(record.worker.id, record.worker.incarnation)
             if stored is None:
                 return False
-            stored.worker, stored.condition, stored.dimensions_at = (
-                record.worker,
-                record.condition,
-                record.dimensions_at,
-            )
+            stored.replace(record.worker)
+            stored.condition, stored.dimensions_at = record.condition, record.dimensions_at
             return True
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:

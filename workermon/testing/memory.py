@@ -34,6 +34,12 @@ class StoredWorker:
     requested_at: float | None = None
     #: What the event queue warned of, by id.
     warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
+    #: The configuration's revision by which it is steady.
+    steady_by: int | None = None
+
+    def replace(self, worker: models.Worker) -> None:
+        """Replace how it is set up; what it was steady by is over."""
+        self.worker, self.steady_by = worker, None
 
     def complete(self, slot: tuple[int, int]) -> bool:
         """Return whether a slot, (interval, number), is complete."""

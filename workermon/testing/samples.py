@@ -55,7 +55,8 @@ class MemorySamples:
                 stored.changed_from = changed if stored.changed_from is None else min(changed, stored.changed_from)
             if changed is not None or not repeated:
                 stored.sequence += 1
-                self._store.pending.setdefault(worker.id, sample.collected_at)
+                if sample.steady_revision is None or stored.steady_by != sample.steady_revision:
+                    self._store.pending.setdefault(worker.id, sample.collected_at)
             if repeated:
                 return ports.Written("repeated")
             stored.condition, stored.slot = condition, slot
@@ -132,6 +133,11 @@ class MemorySamples:
             pending = self._store.pending.items()
             marks = sorted((at, pending_id) for pending_id, at in pending if at <= now - age or models.leads(at, now))
             return [worker_id for _, worker_id in marks[:limit]]
+
+    def marked(self, worker_ids: Sequence[str]) -> list[str]:
+        """Return which of them are marked as pending."""
+        with self._store.lock:
+            return [worker_id for worker_id in worker_ids if worker_id in self._store.pending]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated."""

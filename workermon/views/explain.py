@@ -241,9 +241,9 @@ class Explanation:
         kind, record, at = self.kinds[configured.kind], basis.record, self.now()
         rule, doubts = kind.for_worker(configured, record.worker.labels), kind.doubts(configured, record.worker.labels)
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
-        explanation = self._explanation(rule, alert.rule_state, basis, configuration)
+        rule_state = self._brought_up(rule, alert.rule_state, basis, configuration)
+        explanation = self._explanation(rule, rule_state, basis, configuration)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
-        rule_state = alert.rule_state
         not_applied = kind.not_applied(configured, record.worker, configuration)
         obstacle, not_evaluated = None, not_applied or _not_evaluated(kind, rule, record)
         warming_until = None if not_evaluated else warmup.lasts_until(rule, rule_state, record.condition, at)
@@ -280,6 +280,28 @@ class Explanation:
             escalation=escalation_states(rule, alert, f"{record.worker.id}/{rule.name}", self.silences),
             **models.annotations_of(rule),
         )
+
+    def _brought_up(
+        self,
+        rule: models.Rule,
+        rule_state: models.RuleState,
+        basis: ports.Basis[ports.Record],
+        configuration: models.Configuration,
+    ) -> models.RuleState:
+        """Return a steady state as its evaluation would leave it now, if samples wait to be evaluated."""
+        kind, record = self.kinds[rule.kind], basis.record
+        horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+        if horizon is None or horizon.asked is None or record.changed_from is None:
+            return rule_state
+        if not kind.is_steady(rule, rule_state) or self.samples.marked([record.worker.id]):
+            return rule_state
+        facts = rules.Facts.about(record.worker, record.condition, lateness=configuration.lateness)
+        since = kind.needed_from(rule, rule_state, horizon, facts)
+        wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
+        read = self.samples.read(wanted, (rule_state.cursor or 0) if since is None else since, horizon.asked)
+        facts = dataclasses.replace(facts, series={metric: series for (_, metric), series in read.items()})
+        after, transitions = kind.judge(rule, rule_state, facts, horizon)
+        return rule_state if transitions else after
 
     def _explanation(
         self,

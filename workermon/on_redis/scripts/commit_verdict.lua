@@ -35,15 +35,16 @@ local most_bytes = tonumber(ARGV[13]) -- of the transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 local rollups_prefix = ARGV[16]
+local steady = ARGV[17]            -- of a worker that is steady: the configuration's revision; '' of others
 -- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many alerts
 -- escalate at another time, and of each its id and that time ('' for never); how many transitions
 -- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
 -- notifies rule, version, id, notification, whether it is published, and the queues' names. Then how many members say
 -- something, and of each the group, the field, the text ('' forgets it), and the earliest new datapoint ('' for none).
-local changes_at = 17              -- ARGV[changes_at], …
+local changes_at = 18              -- ARGV[changes_at], …
 
-local present, present_sequence, first_hour, last_hour, first_week =
-  unpack(redis.call('HMGET', record, 'incarnation', 'seq', 'first_hour', 'last_hour', 'first_week'))
+local present, present_sequence, first_hour, last_hour, first_week, steady_before =
+  unpack(redis.call('HMGET', record, 'incarnation', 'seq', 'first_hour', 'last_hour', 'first_week', 'steady'))
 if incarnation ~= '' and present ~= incarnation then return 0 end
 local present_version, present_token = unpack(redis.call('HMGET', alerts, 'version', 'token'))
 if present_token == token then return 1 end
@@ -184,8 +185,12 @@ if members == groups then
     redis.call('SREM', groups, subject)
   end
 end
+if steady ~= (steady_before or '') then redis.call('HSET', record, 'steady', steady) end
 if sequence ~= '' and present_sequence == sequence then
   redis.call('HDEL', record, 'changed_from')
   redis.call('ZREM', pending, subject)
+elseif sequence ~= '' and steady == '' then
+  -- A sample that waits was written meanwhile.
+  redis.call('ZADD', pending, 'NX', at, subject)
 end
 return 1

@@ -1,5 +1,5 @@
 -- Write what a collection brought: datapoints into the ledger, the worker's condition, the mark that its rules are to
--- be evaluated, and the event on the channel.
+-- be evaluated (unless that may wait), and the event on the channel.
 -- Returns 'accepted', 'repeated' (the slot was complete: new datapoints were kept, nothing was announced), or 'gone'
 -- (no such incarnation: nothing was written).
 local worker = KEYS[1]                 -- hash: the worker
@@ -18,13 +18,14 @@ local last_error = ARGV[9]             -- '' for none
 local channel = ARGV[10]
 local event = ARGV[11]
 local rollup_delay = tonumber(ARGV[12]) -- seconds after an hour's end or a late datapoint; nothing for no roll-ups
+local steady = ARGV[13]                -- the evaluation may wait if the worker is steady by this revision; '' if not
 -- For each hour its start and number of runs; for each run "field offset time period first_wins" and its data.
 -- Those five travel in one argument, because each argument costs its sender. first_wins is 1 if the first write of a
 -- datapoint stands, 0 if the last one does.
-local runs_at = 13                     -- ARGV[runs_at], …
+local runs_at = 14                     -- ARGV[runs_at], …
 
-local present, completed, changed_from, first_hour, last_hour, error_before =
-  unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error'))
+local present, completed, changed_from, first_hour, last_hour, error_before, steady_by = unpack(redis.call(
+  'HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error', 'steady'))
 if present ~= incarnation then return 'gone' end
 local was_complete = is_complete(completed, slot, tolerance)
 local repeated = not again and was_complete
@@ -132,7 +133,7 @@ if changed or not repeated then
   -- What is no number any more is counted anew.
   local counted = redis.pcall('HINCRBY', worker, 'seq', 1)
   if type(counted) == 'table' and counted.err then set('seq', 1) end
-  redis.call('ZADD', pending, 'NX', at, worker_id)
+  if steady == '' or steady_by ~= steady then redis.call('ZADD', pending, 'NX', at, worker_id) end
 end
 if not repeated then
   set('condition', condition)

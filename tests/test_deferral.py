@@ -1,0 +1,262 @@
+"""A steady worker is evaluated at each fifth slot only, and nobody can tell from what is notified."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from tests.support import cadence_replay
+from tests.support.cadence_replay import METRIC, T
+from tests.support.present import present
+from workermon import config, models, rules, testing, views
+from workermon.collect import deferral
+
+#: The first of each batch, which is evaluated in any case, and one beside it.
+FIRST, OTHER = "i-00000000000000001", "i-00000000000000002"
+PERIOD = 60
+
+
+def configuration(*given: models.Rule) -> models.Configuration:
+    """Return a configuration of these rules over one metric."""
+    metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": PERIOD})
+    changes = {"metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "rules": given}
+    return config.DEFAULT.model_copy(update=changes)
+
+
+class Pair(testing.Monitor):
+    """Two workers of one batch, of which EC2 and CloudWatch say the same."""
+
+    def __init__(self, *given: models.Rule, **options: Any) -> None:
+        super().__init__(configuration(*given), T + PERIOD + cadence_replay.LATE)
+        fields = {"region": "us-east-1", "interval": PERIOD, "added_at": T, "detailed": True, **options}
+        self.workers.add([models.Worker(id=each, name=each, incarnation=each, **fields) for each in (FIRST, OTHER)])
+        self.evaluations = 0
+        self.show()
+
+    def show(self, status: models.Status = "running", system: models.Check = "ok") -> None:
+        """Have EC2 say this of both."""
+        for worker_id in (FIRST, OTHER):
+            instance = models.Instance(id=worker_id, region="us-east-1", status=status, detailed=True)
+            checks = models.Checks(system=system, instance="ok") if status == "running" else None
+            self.ec2.put(instance, checks)
+
+    def put(self, at: int, value: float) -> None:
+        """Have CloudWatch say this of both."""
+        for worker_id in (FIRST, OTHER):
+            self.cloudwatch.put(worker_id, "CPUUtilization", [(at, value)])
+
+    def cycle(self) -> bool:
+        """Collect, evaluate what is marked, deliver; return whether the second worker was evaluated."""
+        self.collect(FIRST, OTHER)
+        is_marked = self.samples.marked([FIRST, OTHER]) == [FIRST, OTHER]
+        self.evaluate()
+        self.deliver()
+        self.evaluations += is_marked
+        self.clock.advance(PERIOD)
+        return is_marked
+
+
+class Told(NamedTuple):
+    """A notification without whom it is about."""
+
+    created_at: str | None
+    status: str
+    severity: str
+    at: str
+    since: str
+    value: float | None
+    summary: str
+
+
+def notified(monitor: testing.Monitor, worker_id: str) -> list[Told]:
+    """Return what was notified of a worker."""
+    return [
+        Told(each.created_at, each.status, each.severity, each.at, each.since, each.value,
+             each.summary.replace(worker_id, "it"))
+        for each in monitor.received
+        if each.worker is not None and each.worker.id == worker_id
+    ]  # fmt: skip
+
+
+def events(seed: int) -> Iterator[tuple[int, float | None, float | None, bool]]:
+    """Yield place, value, a late or revised value of four slots before, and whether the status check fails."""
+    chance = random.Random(seed)
+    for place, value in enumerate(cadence_replay.settled(cadence_replay.generated(seed, 160))):
+        late = chance.choice((20.0, 96.0)) if chance.random() < 0.04 else None
+        yield place, value, late, chance.random() < 0.04
+
+
+@pytest.mark.parametrize(("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1")])
+def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_time(seed: int, breach: str) -> None:
+    """Values beyond thresholds, late and revised ones, gaps, and checks that fail: to the second."""
+    check = rules.KINDS["threshold"].rule(
+        name="check", metric="status_check_failed", above=models.Levels(critical=0.0), breach=models.Count(m=1, n=1)
+    )
+    monitor = Pair(cadence_replay.rule(breach), check)
+    cycles = 0
+    for place, value, late, fails in events(seed):
+        if value is not None:
+            monitor.put(T + place * PERIOD, value)
+        if late is not None and place > 4:
+            monitor.put(T + (place - 4) * PERIOD, late)
+        monitor.show(system="impaired" if fails else "ok")
+        monitor.cycle()
+        cycles += 1
+    told = notified(monitor, OTHER)
+    assert told == notified(monitor, FIRST)
+    assert len(told) > 5
+    assert monitor.evaluations < cycles
+
+
+def quiet(monitor: Pair, cycles: int, value: float = 20.0) -> list[bool]:
+    """Let minutes pass in which nothing happens; return in which the second worker was evaluated."""
+    evaluated = []
+    for _ in range(cycles):
+        at = int(monitor.clock()) - PERIOD - cadence_replay.LATE
+        monitor.put(at, value)
+        evaluated.append(monitor.cycle())
+    return evaluated
+
+
+@pytest.fixture
+def monitor() -> Pair:
+    """Give two workers that are steady."""
+    made = Pair(cadence_replay.rule("2 of 2"))
+    quiet(made, 6)
+    return made
+
+
+def test_a_steady_worker_is_evaluated_at_each_fifth_slot(monitor: Pair) -> None:
+    """And the first of its batch at each, so that its account is."""
+    assert sum(quiet(monitor, 20)) == 4
+    cursors = [
+        present(monitor.alerts.load([each])[each].alerts["cpu-high"].rule_state.cursor) for each in (FIRST, OTHER)
+    ]
+    assert 0 <= cursors[0] - cursors[1] < deferral.SLOTS * PERIOD
+
+
+def go_to_a_deferred_slot(monitor: Pair) -> None:
+    """Let minutes pass until the next sample need not be evaluated."""
+    while not deferral.is_due(OTHER, int(monitor.clock()) // PERIOD - 1):
+        quiet(monitor, 1)
+
+
+def is_evaluated(monitor: Pair, value: float = 20.0) -> bool:
+    """Let a minute pass; return whether its sample was evaluated."""
+    return quiet(monitor, 1, value)[0]
+
+
+def test_what_is_not_evaluated_yet_is_seen_by_why(monitor: Pair) -> None:
+    """It shows the newest slot, as if the rule had been evaluated just now."""
+    go_to_a_deferred_slot(monitor)
+    assert not is_evaluated(monitor)
+    shown = [
+        monitor.get(views.Explanation).why(monitor.workers.get([each])[each], METRIC).rules[0]
+        for each in (FIRST, OTHER)
+    ]
+    assert shown[0].cursor == shown[1].cursor
+    assert shown[0].details == shown[1].details
+    assert shown[0].now == shown[1].now
+
+
+@pytest.mark.parametrize(("value", "evaluated"), [(80.0, False), (80.1, True), (float("inf"), True)])
+def test_a_value_beyond_a_threshold_is_evaluated_at_once(monitor: Pair, value: float, evaluated: bool) -> None:
+    """The comparison is the rule's own: strict."""
+    go_to_a_deferred_slot(monitor)
+    assert is_evaluated(monitor, value) is evaluated
+
+
+def test_news_of_ec2_is_evaluated_at_once(monitor: Pair) -> None:
+    """A check that fails, and an instance that stops."""
+    go_to_a_deferred_slot(monitor)
+    monitor.show(system="impaired")
+    assert is_evaluated(monitor)
+    monitor.show()
+    quiet(monitor, 10)
+    go_to_a_deferred_slot(monitor)
+    monitor.show("stopped")
+    assert is_evaluated(monitor)
+
+
+def test_a_rule_that_has_to_see_each_sample_does() -> None:
+    """One that an absent slot can make fire, one that flaps, and one that looks at other rules."""
+    threshold = rules.KINDS["threshold"]
+    high = cadence_replay.rule("2 of 2")
+    gone = threshold.rule(name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach")
+    flapping = high.model_copy(update={"flapping": models.Flapping(turns=3, within=600)})
+    text = """
+        [[rules]]
+        name = "cpu-high"
+        metric = "cpu_utilization"
+        above = { critical = 90 }
+        [[rules]]
+        name = "both"
+        when = "cpu-high"
+    """
+    both = config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT).rules
+    for given in ((gone,), (flapping,), both):
+        monitor = Pair(*given)
+        quiet(monitor, 6)
+        assert all(quiet(monitor, 5))
+
+
+def test_a_long_interval_is_evaluated_each_time() -> None:
+    """Five of them would be too long."""
+    monitor = Pair(cadence_replay.rule("2 of 2"), interval=120)
+    quiet(monitor, 6)
+    assert sum(quiet(monitor, 10)) == 5
+
+
+def test_other_labels_and_other_rules_are_evaluated_at_once(monitor: Pair) -> None:
+    """What a worker is steady by is a revision and its own labels."""
+    go_to_a_deferred_slot(monitor)
+    worker = monitor.workers.get([OTHER])[OTHER].worker
+    monitor.workers.update(worker.model_copy(update={"labels": {"team": "vfx"}}))
+    assert is_evaluated(monitor)
+    go_to_a_deferred_slot(monitor)
+    configuration = monitor.configurations.load()
+    changes = {"lateness": 600, "revision": configuration.revision + 1}
+    assert monitor.configurations.save(configuration.model_copy(update=changes))
+    assert is_evaluated(monitor)
+
+
+# --- the property on which it rests ------------------------------------------------------------------------------
+
+VALUES = strategies.one_of(strategies.none(), strategies.sampled_from([20.0, 79.9, 80.0, 80.1, 90.0, 90.1, 99.0]))
+
+
+@hypothesis.given(
+    strategies.lists(VALUES, min_size=1, max_size=40),
+    strategies.lists(VALUES, min_size=1, max_size=10),
+    strategies.sampled_from(["1 of 1", "2 of 2", "2 of 3", "3 of 3"]),
+    strategies.sampled_from(["keep", "ok"]),
+)
+def test_values_within_the_range_lead_a_steady_rule_nowhere(
+    before: list[float | None], after: list[float | None], breach: str, missing: str
+) -> None:
+    """Whatever came before, and however they come: late, absent, or in one step."""
+    rule = cadence_replay.rule(breach)
+    rule = rule.model_copy(update={"options": {**rule.options, "missing": missing}})
+    kind = rules.KINDS["threshold"]
+    steady = kind.steady_range(rule)
+    assert steady is not None
+    values = [*before, *(None if one is None or not steady[0] <= one <= steady[1] else one for one in after)]
+    points = [models.Datapoint(T + place * PERIOD, one) for place, one in enumerate(values) if one is not None]
+
+    def judged(rule_state: models.RuleState, until: int, changed_from: int | None) -> rules.Judgement:
+        horizon = rules.Horizon.until(T + (until - 1) * PERIOD, PERIOD)
+        facts = rules.Facts.recorded(
+            METRIC, models.Series(PERIOD, tuple(p for p in points if p.at < T + until * PERIOD)), T
+        )
+        return kind.judge(rule, rule_state, facts, horizon)
+
+    rule_state, _ = judged(models.RuleState(start=T), len(before), None)
+    if kind.is_steady(rule, rule_state):
+        later, transitions = judged(rule_state, len(values), T + len(before) * PERIOD)
+        assert transitions == ()
+        assert kind.is_steady(rule, later)

@@ -1,0 +1,106 @@
+"""Pure: which samples need not be evaluated at once.
+
+If all rules of a worker are steady and its new datapoints lie within the thresholds, an evaluation can change nothing:
+a later one finds the same. So such a worker is evaluated at each ``SLOTS``-th slot only. Whatever is out of the
+ordinary is evaluated as it comes, and so is the first worker of each batch, which has the account evaluated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+
+from workermon import models
+from workermon.collect.fetched import Fetched
+from workermon.collect.run import Run
+
+#: Slots of which one is evaluated in any case. Each worker has its own, so that the others' evaluations spread.
+SLOTS = 5
+#: Seconds that an evaluation is deferred at most, so a long interval is never.
+MAX_DEFERRED = 300
+
+#: Of each metric the least and the greatest value that leave every steady rule as it is.
+_Ranges = dict[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deferral:
+    """Decides for the workers of one run; workers with the same labels have the same rules."""
+
+    run: Run
+    _known: dict[tuple[tuple[str, str], ...], _Ranges | None] = dataclasses.field(default_factory=dict)
+
+    def revision(
+        self, before: models.Condition, after: models.Condition, sample: models.Sample, fetched: Fetched
+    ) -> int | None:
+        """Return the configuration's revision by which a worker must be steady for its sample to wait.
+
+        ``None``: the sample is evaluated at once.
+        """
+        worker = sample.worker
+        if self.run.again or worker.interval * SLOTS > MAX_DEFERRED or is_due(worker.id, sample.slot):
+            return None
+        if fetched.failures or not _is_uneventful(before, after):
+            return None
+        ranges = self._ranges(worker)
+        if ranges is None or not _is_within(sample, ranges):
+            return None
+        return self.run.configuration.revision
+
+    def _ranges(self, worker: models.Worker) -> _Ranges | None:
+        """Return the ranges of the rules that apply to a worker; ``None`` if one of them has to see each sample."""
+        key = tuple(sorted(worker.labels.items()))
+        if key not in self._known:
+            self._known[key] = _ranges(worker, self.run)
+        return self._known[key]
+
+
+def is_due(worker_id: str, slot: int) -> bool:
+    """Return whether a worker is evaluated at a slot in any case."""
+    return (slot + zlib.crc32(worker_id.encode())) % SLOTS == 0
+
+
+def _ranges(worker: models.Worker, run: Run) -> _Ranges | None:
+    ranges: _Ranges = {}
+    if not run.configuration.complete:
+        return None
+    for configured in run.configuration.rules:
+        kind = run.kinds.get(configured.kind)
+        if kind is None:
+            return None
+        if kind.not_applied(configured, worker, run.configuration) is not None:
+            continue
+        rule = kind.for_worker(configured, worker.labels)
+        steady = kind.steady_range(rule)
+        if steady is None:
+            return None
+        for metric in kind.metrics(rule):
+            least, greatest = ranges.get(metric, (-math.inf, math.inf))
+            ranges[metric] = max(least, steady[0]), min(greatest, steady[1])
+    return ranges
+
+
+def _is_within(sample: models.Sample, ranges: _Ranges) -> bool:
+    for metric, series in sample.series.items():
+        if metric in ranges:
+            least, greatest = ranges[metric]
+            # Not the other way round: what is no number lies nowhere.
+            if not all(least <= point.value <= greatest for point in series.points):
+                return False
+    return True
+
+
+def _is_uneventful(before: models.Condition, after: models.Condition) -> bool:
+    """Return whether a running worker is as it was: nothing but datapoints is new."""
+    return (
+        before.status == after.status == "running"
+        and before.checks == after.checks
+        and before.impairments == after.impairments
+        and before.last_error is None
+        and after.last_error is None
+        and not before.events
+        and not after.events
+        and before.changes == after.changes
+        and before.running_since == after.running_since
+    )
