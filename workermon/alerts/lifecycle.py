@@ -96,15 +96,8 @@ class VerdictBuilder:
 
     def verdict(self) -> ports.Verdict:
         """Return what is to be written."""
-        return ports.Verdict(
-            self.basis,
-            self.alerts,
-            tuple(self.transitions),
-            self.channels,
-            self.at,
-            tuple(self.memberships),
-            self.is_steady,
-        )
+        transitions, memberships = tuple(self.transitions), tuple(self.memberships)
+        return ports.Verdict(self.basis, self.alerts, transitions, self.channels, self.at, memberships, self.is_steady)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
