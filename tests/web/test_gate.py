@@ -60,7 +60,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
             "csrf": gate.csrf_token(request, caller),
         }  # fmt: skip
 
-    monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
+    monkeypatch.setattr(app.ROUTES, "routes", [*router.routes, *app.ROUTES.routes])
 
 
 pytestmark = pytest.mark.usefixtures("routes")

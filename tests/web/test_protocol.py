@@ -36,7 +36,7 @@ def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> 
     def large() -> Response:
         return Response(b"x" * LARGE)
 
-    monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
+    monkeypatch.setattr(app.ROUTES, "routes", [*router.routes, *app.ROUTES.routes])
     container = runtime.open(settings.Settings(_env_file=None), world.overrides())
     with served(app.create_app(container)) as running:
         yield running

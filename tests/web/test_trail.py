@@ -29,7 +29,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(caller: gate.Operator) -> None:
         raise errors.NotFound("worker x", "none", "look")
 
-    monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
+    monkeypatch.setattr(app.ROUTES, "routes", [*router.routes, *app.ROUTES.routes])
 
 
 def trail(world: Ports) -> list[tuple[str, str, str, str, str]]:

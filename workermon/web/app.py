@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dishka
 from dishka.integrations.fastapi import setup_dishka
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,8 +31,9 @@ from workermon.web import (
     trail,
 )
 
-#: Each module that serves something has a ``router``.
-ROUTERS = (
+#: What is served. FastAPI analyses each route at its first use, once a process (20 ms in all).
+ROUTES = APIRouter()
+for _router in (
     metrics.router,
     pages.router,
     actions.router,
@@ -44,7 +45,8 @@ ROUTERS = (
     alertmanager.router,
     openapi.router,
     api_docs.router,
-)  # fmt: skip
+):  # fmt: skip
+    ROUTES.include_router(_router)
 
 #: What every answer says to a browser: nothing from elsewhere, no frame around it, nothing kept.
 HEADERS = {
@@ -68,8 +70,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.status = shared.Shared[health.Status]()
     app.state.metrics = metrics.Cache()
     app.state.began = now()
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(ROUTES.routes)
     problems.register(app)
     app.add_exception_handler(problems.Refused, login.refused)
     setup_dishka(container, app)
