@@ -46,7 +46,7 @@ run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else neede
 
 # Tests wait too: one process more than two cores keeps both busy. Those with servers wait longer: two more.
 quick: $(VENV)/dev.stamp  ## the tests that need no process and no server (a minute)
-	@"$(BIN)/python" -m pytest -n 3 --dist worksteal -m "not integration" $(ARGS)
+	@"$(BIN)/python" -m pytest -n 3 --dist worksteal -m "not integration" --hypothesis-profile=quick $(ARGS)
 
 cover: $(VENV)/dev.stamp  ## the tests of make quick, with the branches that they cover (fails below the figure in pyproject.toml)
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not integration" --cov --cov-report=term $(ARGS)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
+import multiprocessing.process
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import hypothesis
@@ -26,7 +30,9 @@ from workermon.on_redis import client, keys
 pytest_plugins = ["tests.support.beat", "tests.support.commands", "tests.support.refused"]
 
 # Property tests draw the same examples in each run: if one turns red, a change did it. `make explore` draws others.
+# `make quick` draws a third of them.
 hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("quick", derandomize=True, max_examples=34)
 hypothesis.settings.register_profile("explore", print_blob=True)
 hypothesis.settings.load_profile("same")
 
@@ -38,8 +44,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 #: Folders whose every test is an integration test.
 INTEGRATION = {"faults", "integration"}
-#: Python's own names of how a process is started.
-STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+#: How Python starts a process. An audit hook would see all of them, but would cost each test more than these do.
+STARTS = (
+    (subprocess.Popen, "__init__"),
+    (multiprocessing.process.BaseProcess, "start"),
+    (os, "fork"),
+    (os, "forkpty"),
+    (os, "posix_spawn"),
+    (os, "posix_spawnp"),
+    (os, "system"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,18 +74,26 @@ def pytest_collection_finish() -> None:
 
 
 class _Processes:
-    """Whether the test that runs may start processes: an audit hook, once added, stays."""
+    """Whether the test that runs may start processes."""
 
     allowed = True
 
     @classmethod
-    def audit(cls, event: str, _arguments: object) -> None:
-        """Refuse a process if none is allowed."""
-        if not cls.allowed and event in STARTS:
-            raise RuntimeError(f"{event}: this test starts a process; mark it with pytest.mark.integration")
+    def guard(cls, owner: Any, name: str) -> None:
+        """Have a function that starts a process refuse to, while none is allowed."""
+        start = getattr(owner, name)
+
+        @functools.wraps(start)
+        def guarded(*given: Any, **named: Any) -> Any:
+            if not cls.allowed:
+                raise RuntimeError(f"{owner.__name__}.{name}: this test starts a process; mark it integration")
+            return start(*given, **named)
+
+        setattr(owner, name, guarded)
 
 
-sys.addaudithook(_Processes.audit)
+for _owner, _name in STARTS:
+    _Processes.guard(_owner, _name)
 
 
 @pytest.fixture(autouse=True)

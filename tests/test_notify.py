@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 import structlog.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.delivering import ALERT, NOW, WORKER, Receiver, Site, refusal
+from tests.support.examples import examples
 from workermon import errors, models
 from workermon.models import Channel
 from workermon.notify import delivery, policy, sender
@@ -57,7 +58,7 @@ def test_a_failure_waits() -> None:
 
 
 @given(st.integers(1, 10_000), st.one_of(st.none(), st.floats(0, 1e12)))
-@settings(max_examples=60, deadline=None)
+@examples(180)
 def test_waits_are_bounded(attempt: int, asked: float | None) -> None:
     """A wait is at most doubled each time, five minutes by itself, an hour where the receiver asks for more."""
     site = Site()

@@ -6,9 +6,10 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from workermon.config import positions
 
 #: The keys and places in lists that lead to a value.
@@ -102,7 +103,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(450)
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_any_document_has_the_paths_that_tomllib_reads(document: dict[str, object]) -> None:
     """Whatever the keys and values, no path is missed or made up."""

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import redis
 from click.testing import Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A
 from tests.support.commands import A as MONITORED
 from tests.support.commands import Ports, one_line
+from tests.support.examples import examples
 from tests.support.repositories import repository_on_redis
 from workermon import collect, config, models, ports, testing, views
 from workermon.on_redis import client, keys, rollups, samples, workers
@@ -62,7 +63,7 @@ _WRITES = some.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(180)
 @given(_WRITES, some.integers(1, 7))
 def test_hours_are_exact_whatever_comes_late_or_is_revised(writes: list[tuple[int, float, int]], every: int) -> None:
     """At any time, in any order of writes and roll-ups: what the ledger has; and once it is gone, in six digits."""

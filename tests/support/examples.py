@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import settings
 
-#: Runs that draw the same examples each time draw one of so many: more of the same would find no more.
-SHARE = 3
+#: The profiles of hypothesis that the tests have; each draws one of so many examples. ``make explore`` draws new ones
+#: each time. Runs that draw the same ones would find no more in more of them, and ``make quick`` has to be quick.
+SHARES: Final = {"explore": 1, "same": 3, "quick": 9}
 
 
 def examples(number: int, **others: Any) -> settings:
-    """Return settings for so many examples in ``make explore``, which draws others each time, and a third elsewhere."""
-    exploring = settings.get_current_profile_name() == "explore"
-    return settings(max_examples=number if exploring else number // SHARE, deadline=None, **others)
+    """Return settings for so many examples in ``make explore``, and for the profile's share of them elsewhere."""
+    share = SHARES.get(settings.get_current_profile_name(), 1)
+    return settings(max_examples=number // share, deadline=None, **others)

@@ -11,11 +11,11 @@ import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from tests.support.commands import REGION, A, B, Ports, fires
+from tests.support.examples import examples
 from workermon import fleet, models, runtime, settings
 from workermon.web import app, openapi
 
@@ -80,7 +80,7 @@ def test_the_api_keeps_to_its_schema(attacked: Any, route: str, mode: str) -> No
     method, _, path = route.partition(" ")
     cases = attacked[path][method].as_strategy(generation_mode=GenerationMode(mode))
 
-    @hypothesis_settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @examples(45, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def attack(case: Any) -> None:
         case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
