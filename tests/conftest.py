@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("integration")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no module whose every test is left out."""
+    left_out = collection_path.parent == Path(__file__).parent and collection_path.name in INTEGRATION
+    return True if left_out and config.option.markexpr == "not integration" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let no test module start a process when it is imported: each process that runs tests would."""
+    _Processes.allowed = False
+    try:
+        return (yield)
+    finally:
+        _Processes.allowed = True
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what lives to the end: a full pass over modules and tests takes half a second."""
     gc.freeze()
@@ -86,7 +102,8 @@ class _Processes:
         @functools.wraps(start)
         def guarded(*given: Any, **named: Any) -> Any:
             if not cls.allowed:
-                raise RuntimeError(f"{owner.__name__}.{name}: this test starts a process; mark it integration")
+                what = f"{owner.__name__}.{name}: this starts a process"
+                raise RuntimeError(f"{what}; mark the test integration, and start none while its module is imported")
             return start(*given, **named)
 
         setattr(owner, name, guarded)

@@ -24,9 +24,10 @@ TERRAFORM = ROOT / "deploy" / "aws" / "terraform"
 pytestmark = pytest.mark.skipif(not TEMPLATE.exists(), reason="only a checkout has deploy/aws")
 
 
-def works(*command: str) -> bool:
-    """Tell whether a program is there and can be run."""
-    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
+def needs(*command: str) -> None:
+    """Skip the test unless a program is there and can be run."""
+    if shutil.which(command[0]) is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip(f"needs {command[0]}")
 
 
 def policies() -> dict[str, list[dict[str, Any]]]:
@@ -104,18 +105,18 @@ def test_another_account_needs_an_external_id(path: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not works("cfn-lint", "--version"), reason="needs cfn-lint")
 @pytest.mark.parametrize("path", [TEMPLATE, ROOT / "workermon" / "on_aws" / "events.yaml"], ids=lambda path: path.name)
 def test_the_template_passes_cfn_lint(path: Path) -> None:
     """cfn-lint finds neither a fault nor anything to warn of."""
+    needs("cfn-lint", "--version")
     checked = subprocess.run(["cfn-lint", str(path)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not works("terraform", "version"), reason="needs terraform")
 def test_terraform_can_read_its_file() -> None:
     """The file is valid HCL in Terraform's own format; its provider, which had to be downloaded, is not asked."""
+    needs("terraform", "version")
     command = ["terraform", "fmt", "-check", "-diff", str(TERRAFORM)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,18 @@ def test_ci_calls_the_script_on_every_python_that_is_promised() -> None:
     assert job["steps"][-1]["run"] == ".ci/run"
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
     assert PROJECT["project"]["requires-python"] == ">=3.11"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.run(["true"], check=False),
+        lambda: os.system("true"),
+        lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
+    ],
+    ids=["subprocess", "os", "multiprocessing"],
+)
+def test_without_the_mark_no_process_starts(start: Callable[[], object]) -> None:
+    """A test that is not marked as integration cannot start a process, so make quick needs none."""
+    with pytest.raises(RuntimeError, match="mark the test integration"):
+        start()

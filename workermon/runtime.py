@@ -450,7 +450,7 @@ def open(  # noqa: A001  (named where used: runtime.open)
 
     ``overrides`` puts things of the caller's in the place of ours, by type: ``{ports.Ec2: testing.MemoryEc2()}``.
     Nothing connects here. Settings are read at first need, which may raise ``errors.InvalidInput``; Celery's side
-    reads the environment whatever ``own`` says.
+    reads the environment whatever ``app_settings`` says.
     """
     given = {settings.Settings: app_settings, **(overrides or {})} if app_settings else dict(overrides or {})
     # The lock makes one of each even where threads ask at once.
