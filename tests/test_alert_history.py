@@ -12,7 +12,7 @@ import redis
 from tests.contract import builders
 from tests.contract.builders import NOW, A, B, Turn
 from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
-from workermon import models, ports, views
+from workermon import models, ports, testing, views
 from workermon.on_redis import client, history, keys, schema
 
 ALERT = f"{A}/cpu-high"
@@ -41,14 +41,12 @@ def fire(repository: Repository, number: int, worker_id: str = A, step: int = 60
             judge(repository, turn, worker_id=worker_id, at=turn.at)
 
 
-def view(repository: Repository, alerts: ports.Alerts | None = None) -> views.AlertView:
+def view(repository: Repository) -> views.AlertView:
     """Return the view over a repository."""
-    return views.AlertView(
-        alerts=alerts or repository.alerts,
-        silences=repository.silences,
-        configurations=repository.configurations,
-        now=lambda: NOW + models.DAY,
-    )
+    monitor = testing.Monitor(now=NOW + models.DAY)
+    monitor.alerts, monitor.silences = repository.alerts, repository.silences
+    monitor.configurations = repository.configurations
+    return monitor.get(views.AlertView)
 
 
 def pages(of: views.AlertView, limit: int, wanted: views.AlertFilter = EVERYTHING) -> list[views.AlertRow]:
@@ -118,7 +116,7 @@ def test_a_page_reads_no_more_than_it_needs() -> None:
     repository.workers.add([builders.worker()])
     fire(repository, 1500)
     counting: Any = _Counting(repository.alerts)
-    of = view(repository, counting)
+    of = view(repository._replace(alerts=counting))
     _, after = of.page(EVERYTHING, limit=10, after=None)
     first, counting.read = counting.read, 0
     assert len(of.page(EVERYTHING, limit=10, after=after).rows) == 10

@@ -13,13 +13,6 @@ OTHER = "i-0abc0123456789de0"
 DUE = 3 * MINUTE
 
 
-def view(site: Site) -> views.AlertView:
-    """Return the view over a site."""
-    return views.AlertView(
-        alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
-    )
-
-
 def time(slot: int) -> str:
     """Return the time of a slot as documents have it."""
     return models.rfc3339(T0 + slot * MINUTE)
@@ -29,11 +22,11 @@ def test_an_alert_says_when_its_condition_began_when_it_fired_and_when_it_was_ov
     """The first of the three datapoints beyond the threshold is when it began, the third when it fired."""
     site = Site()
     site.minutes([50, 95, 96, 97])
-    [row] = view(site).list().alerts
+    [row] = site.get(views.AlertView).list().alerts
     assert (row.condition_since, row.since, row.ended_at, row.open) == (time(1), time(3), None, True)
     site.minutes([60, 61], 4)
-    assert view(site).list().alerts == ()
-    [row] = view(site).list(views.AlertFilter(state="all")).alerts
+    assert site.get(views.AlertView).list().alerts == ()
+    [row] = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
     assert (row.condition_since, row.since, row.ended_at, row.open) == (time(1), time(3), time(5), False)
     assert models.to_json(row)["condition_since"] == time(1)
 
@@ -42,7 +35,7 @@ def test_a_value_between_those_that_count_does_not_begin_the_condition() -> None
     """Of 3 of 5 the first datapoint that is beyond the threshold counts, not the first of the window."""
     site = Site(changed(CPU, breach=models.Count(m=3, n=5)))
     site.minutes([50, 50, 95, 50, 95, 95])
-    [row] = view(site).list().alerts
+    [row] = site.get(views.AlertView).list().alerts
     assert (row.condition_since, row.since) == (time(2), time(5))
 
 
@@ -50,7 +43,7 @@ def test_a_change_of_severity_goes_on_with_the_condition_that_began_it() -> None
     """What was a warning and is critical now began with the warning."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95])
-    [row] = view(site).list().alerts
+    [row] = site.get(views.AlertView).list().alerts
     assert (row.severity, row.condition_since, row.since) == ("critical", time(0), time(2))
 
 
@@ -61,7 +54,7 @@ def test_silence_begins_with_the_last_success() -> None:
     site.evaluate()
     site.clock.now = T0 + DUE + 1
     site.evaluate()
-    [row] = view(site).list().alerts
+    [row] = site.get(views.AlertView).list().alerts
     assert (row.condition_since, row.since) == (time(0), models.rfc3339(T0 + DUE))
 
 
@@ -70,16 +63,18 @@ def test_alerts_are_chosen_by_worker_rule_and_time() -> None:
     site = Site()
     site.minutes([95, 95, 95, 50, 50])
     everything = views.AlertFilter(state="all")
-    [over] = view(site).list(everything).alerts
+    [over] = site.get(views.AlertView).list(everything).alerts
 
     def chosen(**wanted: Any) -> list[str]:
-        return [row.id for row in view(site).list(views.AlertFilter(state="all", **wanted)).alerts]
+        return [row.id for row in site.get(views.AlertView).list(views.AlertFilter(state="all", **wanted)).alerts]
 
     assert chosen(worker=ID) == chosen(worker="render-07") == chosen(rule="cpu-high") == [over.id]
     assert chosen(worker="render-08") == chosen(rule="memory-high") == []
     assert (chosen(since=T0 + 4 * MINUTE), chosen(since=T0 + 5 * MINUTE)) == ([over.id], [])
     site.minutes([95, 95, 95], 5)
-    firing = [row.open for row in view(site).list(views.AlertFilter(state="all", since=T0 + models.DAY)).alerts]
+    firing = [
+        row.open for row in site.get(views.AlertView).list(views.AlertFilter(state="all", since=T0 + models.DAY)).alerts
+    ]
     assert firing == [True], "what fires is not over, however old it is"
 
 
@@ -87,7 +82,7 @@ def test_each_episode_is_one_row() -> None:
     """Two episodes of one alert are two rows, and one that changed its severity is one."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95, 50, 50, 85, 85, 85])
-    rows = view(site).list(views.AlertFilter(state="all")).alerts
+    rows = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
     assert [(row.since, row.ended_at) for row in rows] == [(time(10), None), (time(2), time(7))]
 
 
@@ -100,7 +95,7 @@ def test_an_alert_written_by_an_older_version_began_when_it_fired() -> None:
     assert alert.last is not None
     older = alert.last.model_copy(update={"condition_since": None})
     site.store.alerts[ID].alerts["cpu-high"] = alert.model_copy(update={"last": older})
-    [row] = view(site).list().alerts
+    [row] = site.get(views.AlertView).list().alerts
     assert row.condition_since == row.since == time(2)
 
 
@@ -109,5 +104,5 @@ def test_an_alert_has_the_unit_of_its_value(state: Literal["open", "all"]) -> No
     """A reader can write the value without knowing the metric."""
     site = Site()
     site.minutes([95, 95, 95])
-    [row] = view(site).list(views.AlertFilter(state=state)).alerts
+    [row] = site.get(views.AlertView).list(views.AlertFilter(state=state)).alerts
     assert (row.value, row.unit) == (95, "percent")

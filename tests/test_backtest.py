@@ -303,8 +303,8 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(
 
 def test_the_ledger_is_judged_by_worker_and_rule() -> None:
     """Each worker with the rule's labels has its episodes; a period that changed midway is evaluated on."""
-    now, store = testing.ManualClock(1_700_000_000), testing.MemoryStore()
-    workers, samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
+    monitor = testing.Monitor(now=1_700_000_000)
+    workers, samples = monitor.workers, monitor.samples
     ids = ["i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"]
     made = [
         models.Worker(id=each, name=each, region="us-east-1", added_at=0, incarnation=each, labels={"n": str(place)})
@@ -323,9 +323,7 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
             )
             samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", again=True)
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
-    found = backtest.LedgerBacktest(samples=samples, workers=workers, now=now).replay(
-        list(workers.get(ids).values()), rule, config.DEFAULT
-    )
+    found = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
     [replay] = found
     [episode] = replay.episodes
     assert (present(replay.worker).id, [series.period for series in replay.segments]) == (ids[1], [300, 60])
@@ -448,14 +446,13 @@ def test_a_minute_is_kept_for_fifteen_days() -> None:
 
 def history(metric: Any, points: Any, since: Any) -> Any:
     """Ask a CloudWatch in memory for a metric; return what was asked and the series."""
-    now = testing.ManualClock(1_700_000_000)
+    monitor = testing.Monitor(now=1_700_000_000)
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1", detailed=True)
-    cloudwatch = testing.MemoryCloudWatch()
-    cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)
+    monitor.cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    history = cloudwatch_history.CloudWatchHistory(cloudwatch=cloudwatch, now=now)
+    history = monitor.get(cloudwatch_history.CloudWatchHistory)
     asked = history.wanted([record], [rule], made, since)
     return asked, history.fetch(asked)
 

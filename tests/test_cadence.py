@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from redbeat import schedulers
 
 from tests.support.beat import NOW, Post, at, worker
 from tests.support.waiting import eventually
-from workermon import collect, config, models, ports, testing
+from workermon import config, models, testing
 from workermon.on_celery import schedule, scheduler
 from workermon.on_redis import cohorts
 
@@ -23,14 +22,11 @@ from workermon.on_redis import cohorts
 class Collecting(testing.Monitor):
     """Collections in memory of what beat sends, on a clock of its own."""
 
-    def __init__(self, fleet: Sequence[models.Worker], schedule: ports.Schedule | None = None) -> None:
+    def __init__(self, fleet: Sequence[models.Worker]) -> None:
         super().__init__(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), NOW)
         for each in fleet:
             self.ec2.put(models.Instance(id=each.id, region=each.region, status="running"))
         self.workers.add(fleet)
-        self.stage = self.get(collect.Collection)
-        if schedule is not None:
-            self.stage = dataclasses.replace(self.stage, schedule=schedule)
         #: How often each worker was collected.
         self.number: Counter[str] = Counter()
 
@@ -38,7 +34,7 @@ class Collecting(testing.Monitor):
         """Collect what was sent, at that time."""
         self.clock.now = now
         for worker_ids in post.worker_ids:
-            report = self.stage.collect(worker_ids)
+            report = self.collect(*worker_ids)
             self.number.update(report.collected)
         post.sent.clear()
 

@@ -678,15 +678,6 @@ def maintained(site: Any, **changes: Any) -> None:
     site.change(silences=(models.Maintenance.model_validate(given | changes),))
 
 
-def watch(site: Any) -> Any:
-    """Return what looks for ends of silences, and whom it wakes to deliver."""
-    dispatcher = testing.MemoryDispatcher()
-    return dispatcher, evaluate.SilenceExpiry(
-        alerts=site.alerts, samples=site.samples, workers=site.workers,
-        silences=site.silences, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
 def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) -> None:
     """By rule, by id or by name: recorded with the window's id, told once when it has ended."""
@@ -746,13 +737,13 @@ def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
     else:
         site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97])
-    _, ends = watch(site)
+    ends = site.get(evaluate.SilenceExpiry)
     check(ends)
     assert site.samples.pending(T0 + 1e6, 10) == []
     site.clock.now = T0 + 8 * MINUTE
     if by == "command, taken back":
         site.silences.remove([each.id for each in site.silences.every()])
-    _, late = watch(site)
+    late = site.get(evaluate.SilenceExpiry)
     for one in (ends, late):  # one that was there before the end, and one that starts after it
         check(one)
         assert site.samples.pending(T0 + 1e6, 10) == [ID]
@@ -769,7 +760,7 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes() -> None:
     maintained(site)
     site.silences.add(made(rule="cpu-high"))
     site.minutes([95, 96, 97])
-    _, ends = watch(site)
+    ends = site.get(evaluate.SilenceExpiry)
     ends.check()
     site.clock.now = T0 + 9 * MINUTE
     ends.check()

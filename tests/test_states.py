@@ -518,11 +518,7 @@ def test_show_has_ec2s_reason(house: House) -> None:
 
     def shown() -> Any:
         record = house.workers.get([ID])[ID]
-        view = views.FleetView(
-            workers=house.workers, alerts=house.alerts, configurations=house.configurations,
-            schedule=house.schedule, now=house.clock,
-        )  # fmt: skip
-        return view.show(record).to_json()["status_reason"]
+        return house.get(views.FleetView).show(record).to_json()["status_reason"]
 
     assert shown() is None
     house.step(1, "stopped", BY_USER)

@@ -212,11 +212,10 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == []
     house.endpoint.recover()
     record = house.get(ports.Workers).get([first])[first]
-    view = views.FleetView(
-        workers=house.get(ports.Workers), alerts=house.get(ports.Alerts), now=house.clock, schedule=house.schedule,
-        configurations=house.get(ports.Configurations),
-    )  # fmt: skip
-    assert [event.code for event in view.show(record).events] == ["system-reboot", "instance-retirement"]
+    assert [event.code for event in house.get(views.FleetView).show(record).events] == [
+        "system-reboot",
+        "instance-retirement",
+    ]
     reboot.description = "[Completed] " + reboot.description
     assert house.minute() == []
     retired.description = "[Canceled] The host is well"

@@ -15,7 +15,7 @@ from workermon.testing import memory
 
 
 class MemoryEc2:
-    """``ports.Ec2`` over instances that a test puts in. ``trouble`` is raised by every call while it is set.
+    """``ports.Ec2`` over instances that a test puts in. ``last_error`` is raised by every call while it is set.
 
     ``calls`` lists what was asked, as (operation, scope, ids).
     """
@@ -106,7 +106,7 @@ class MemoryEc2:
 class MemoryCloudWatch:
     """``ports.CloudWatch`` over datapoints that a test puts in, given back as they are.
 
-    ``trouble`` is raised by every call while it is set, ``failing`` fails the queries of a CloudWatch metric name.
+    ``last_error`` is raised by every call while it is set, ``failing`` fails the queries of a CloudWatch metric name.
     ``calls`` lists the queries of each fetch.
     """
 
@@ -242,7 +242,7 @@ class MemoryEventQueues:
 
 
 class MemoryLimiter:
-    """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""
+    """``ports.Limiter`` that lets everything through and remembers it; ``last_error`` is raised while it is set."""
 
     def __init__(self) -> None:
         self.last_error: errors.WorkermonError | None = None
