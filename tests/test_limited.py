@@ -56,13 +56,13 @@ class Wire:
         return response
 
 
-class House:
+class House(testing.Monitor):
     """The clients of a process, watched over."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.limiter, self.costs = testing.MemoryLimiter(), testing.MemoryCosts()
+        super().__init__(now=NOW)
         self.wire = Wire(*answers)
-        watch = limited.Limited(self.limiter, self.costs, lambda: NOW)
+        watch = limited.Limited(self.limiter, self.costs, self.clock)
 
         def both(client: Any, scope: models.AccountRegion) -> None:
             watch(client, scope)
