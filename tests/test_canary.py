@@ -88,7 +88,7 @@ def test_it_goes_round_and_leaves_nothing() -> None:
     ("step", "after", "why"),
     [
         ("published", "sent", "the queue workermon.collect"),
-        ("heard", "published", "the listener does not hear it"),
+        ("heard", "published", "the listener does not receive it"),
         ("judged", "heard", "the queue workermon.evaluate"),
         ("accepted", "judged", "the queue workermon.deliver"),
     ],
@@ -112,7 +112,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
         assert (found.ok, found.stuck_after) == (False, after)
         assert found.reason.startswith(f"stuck after: {after} (")
         assert why in found.reason
-        assert ("the last one went round" if before else "none went round yet") in found.reason
+        assert ("the last one came round" if before else "none has come round yet") in found.reason
     if step == "accepted":
         house.deliver_dispatched()
     house.minute()
@@ -147,7 +147,7 @@ def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     house.pulse.mark("listener", NOW)
     for _ in range(9):
         house.minute()
-    assert house.look() == canary.Finding(True, "none went round yet")
+    assert house.look() == canary.Finding(True, "none has come round yet")
     house.minute("accepted")
     house.pulse.mark("canary", house.now())
     for _ in range(4):

@@ -74,7 +74,7 @@ def test_a_node_that_cannot_send_says_why() -> None:
     )
     assert site.outbox.backlog() == 0
     assert list(site.failures.load()) == ["ops"]
-    for todo, shown in (("it is tried again; see its log", "see its log"), ("it is tried again", "mend that")):
+    for todo, shown in (("it is tried again; see its log", "see its log"), ("it is tried again", "correct that")):
         node = Node(site, {"webhook": Receiver(errors.DeliveryFailed("channel ops", "it answered 500", todo))})
         with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {shown}"):
             trial(site, {}, node).send("ops")
@@ -95,7 +95,7 @@ def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
     """It is a notification that the channel accepted."""
     site, receiver = (
         Site("ops", "log"),
-        Receiver(errors.DeliveryRefused("channel ops", "it refuses this (400)", "see its log", 1)),
+        Receiver(errors.DeliveryRefused("channel ops", "it refuses the notification (400)", "see its log", 1)),
     )
     site.tell()
     site.deliver_to(receiver)

@@ -74,7 +74,7 @@ def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
         (["add", A, "--label", "team"], 2, "is not key=value"),
         (["add", A, "--label", "a=1", "--label", "a=2"], 2, "given twice"),
         (["add", A, "--role-arn", "admin"], 2, "is not a role"),
-        (["add", A, "--external-id", "x"], 2, "without a role"),
+        (["add", A, "--external-id", "x"], 2, "needs a role"),
         (["add", C], 3, f"{C}: unknown to EC2 in us-east-1"),
         (["show", "nobody"], 3, "nobody: not monitored"),
         (["show", "no\nbody"], 2, "control character"),

@@ -341,7 +341,7 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
     world.add()
 
     def partial(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
-        why = errors.AwsUnreachable("CloudWatch", "came in part only", "wait")
+        why = errors.AwsUnreachable("CloudWatch", "came only in part", "wait")
         series = {n: models.Series(query.period, (models.Datapoint(at(10), 1.0),)) for n, query in enumerate(queries)}
         return ports.Answer(series, dict.fromkeys(range(len(queries)), why))
 

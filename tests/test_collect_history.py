@@ -53,7 +53,7 @@ class Served:
             self.widths.append(until - query.since)
             if self.partial is not None:
                 points = points[: self.partial]
-                answer.failed[place] = errors.AwsUnreachable("CloudWatch", "came in part only", "wait")
+                answer.failed[place] = errors.AwsUnreachable("CloudWatch", "came only in part", "wait")
             answer.series[place] = models.Series(query.period, tuple(points))
         return answer
 

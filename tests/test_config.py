@@ -192,7 +192,7 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ("workers = ['i-0abc0123456789def']\n", r"workers\[0\]: must be a table"),
         (RULE, r"rules\[0\]: needs a threshold"),
         (RULE + "above={critical=1}\nbelow={critical=1}\n", r"rules\[0\]: needs a threshold.*one of the two"),
-        (RULE + "above={}\n", r"rules\[0\].above: names no threshold"),
+        (RULE + "above={}\n", r"rules\[0\].above: has no threshold"),
         (RULE + 'above={warning="80"}\n', r"rules\[0\].above.warning: must be a number"),
         (RULE + "above={warning=true}\n", r"rules\[0\].above.warning: must be a number"),
         (RULE + "above={warning=nan}\n", r"rules\[0\].above.warning: must be a finite number"),

@@ -101,7 +101,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert [one[2] for one in told(site)] == [0, 1, 2, 3, 4, 5, 6]
     said = last(site)
     assert (said.status, said.severity, said.version) == ("firing", "warning", 7)
-    wanted = "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has held still for 1 h"
+    wanted = "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has not changed for 1 h"
     assert said.summary == wanted
     assert said.reason == "cpu_utilization 85 % > 80 % for 1 of 1 datapoints"
     assert site.alert().flapping
@@ -114,7 +114,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert site.alert().open
     site.minutes([20], 79)
     assert told(site)[7:] == [("resolved", "warning", 79)]
-    assert last(site).summary == "render-07: cpu-high resolved: it has held still for 1 h"
+    assert last(site).summary == "render-07: cpu-high resolved: it has not changed for 1 h"
     assert (site.alert().flapping, site.alert().flapping_notified, site.alert().open) == (False, False, False)
     site.minutes([20, 85, 20], 80)
     assert [one[0] for one in told(site)[8:]] == ["firing", "resolved"]
@@ -125,7 +125,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
     site = Site(MILD)
     site.minutes([*waves(9), *[85.0] * 61])
     assert told(site)[7:] == [("firing", "warning", 68)]
-    assert last(site).summary == "render-07: cpu-high warning: it has held still for 1 h"
+    assert last(site).summary == "render-07: cpu-high warning: it has not changed for 1 h"
     assert site.alert().notified_severity == "warning"
     assert not site.alert().flapping
     assert len({one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting}) == 8

@@ -281,7 +281,7 @@ def test_a_channel_that_takes_nothing_shows(world: World) -> None:
     found = world.status()
     assert down(found) == ["delivery"]
     reason = next(part for part in found.parts if part.name == "delivery").reason
-    assert reason == f"channel ops does not take {A}/cpu-high after 2 attempts: secret OPS_SECRET: not set"
+    assert reason == f"channel ops does not accept {A}/cpu-high after 2 attempts: secret OPS_SECRET: not set"
 
 
 def test_one_is_not_many(world: World) -> None:
@@ -316,7 +316,7 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
         world.canary.publish(world.now(), world.now(), number)
     found = world.status()
     assert down(found) == ["canary"]
-    assert "stuck after: published (the listener does not hear it)" in part(found, "canary").reason
+    assert "stuck after: published (the listener does not receive it)" in part(found, "canary").reason
     assert found.canary.stuck_after == "published"
 
 

@@ -223,7 +223,7 @@ def test_a_canary_that_gets_stuck_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         assert house.withheld() is None
         house.schedule.sent = models.Sent(NOW - 1, number)
         house.canary.publish(NOW - 1, NOW - 1, number)
-    assert house.withheld().startswith("canary stuck after: published (the listener does not hear it)")
+    assert house.withheld().startswith("canary stuck after: published (the listener does not receive it)")
     for step in ("heard", "judged", "accepted"):
         house.canary.reach(step, NOW - 1, NOW)
     assert house.withheld() is None

@@ -207,21 +207,21 @@ def test_a_file_says_it() -> None:
             '"dow"]',
             "line 11, column 25: rules[1].inhibited_by[1]: dow is not a known rule; did you mean down?",
         ),
-        ('"down", "collector"', '"cpu-high"', "goes round in a circle: cpu-high -> cpu-high"),
+        ('"down", "collector"', '"cpu-high"', "is part of a circle: cpu-high -> cpu-high"),
         (
             "above = { critical = 0 }",
             'above = { critical = 0 }\ninhibited_by = ["cpu-high"]',
-            "line 6, column 17: rules[0].inhibited_by[0]: goes round in a circle: down -> cpu-high -> down",
+            "line 6, column 17: rules[0].inhibited_by[0]: is part of a circle: down -> cpu-high -> down",
         ),
         (
             "above = { critical = 90 }\n",
             'above = { critical = 90 }\nover = { by = "pool", share = 0.5 }\n[[rules]]\nname="x"\nwhen = "cpu-high"\n',
-            "rules[2].when: cpu-high is over groups, and this takes rules of one worker",
+            "rules[2].when: cpu-high is a rule over groups, and only rules of one worker can be used here",
         ),
         (
             'metric = "status_check_failed"\nabove = { critical = 0 }',
             'when = "cpu-high"',
-            "rules[0].when: goes round in a circle: down -> cpu-high -> down",
+            "rules[0].when: is part of a circle: down -> cpu-high -> down",
         ),
     ],
 )

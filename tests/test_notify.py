@@ -167,7 +167,7 @@ def test_channel_gone() -> None:
         site.clock.advance(policy.REMOVED_CHANNEL_AFTER)
     assert (site.outbox.backlog(), receiver.calls) == (0, 0)
     recorded = site.attempts()
-    assert recorded[0] == "channel ops: it is not in the configuration; apply one that has it"
+    assert recorded[0] == "channel ops: it is not in the configuration; apply a config file that has it"
     assert (recorded[-1] or "").startswith("given up: channel ops")
 
 
@@ -357,7 +357,7 @@ def test_given_up_is_told_elsewhere() -> None:
 
 def final(tries: int = 1) -> errors.DeliveryRefused:
     """Return a refusal that counts after so many tries."""
-    return errors.DeliveryRefused("channel ops", "it refuses this (400 Bad Request)", "see its log", tries)
+    return errors.DeliveryRefused("channel ops", "it refuses the notification (400 Bad Request)", "see its log", tries)
 
 
 def test_what_is_refused_does_not_block_what_follows() -> None:

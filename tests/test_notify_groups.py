@@ -177,7 +177,9 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
 def test_a_group_that_is_refused_is_given_up_together() -> None:
     """A group that will never be taken holds nobody up, and one alert about the channel says so."""
     site = Site()
-    site.chat.plan = [errors.DeliveryRefused("channel chat", "it refuses this (404 Not Found)", "see its log")]
+    site.chat.plan = [
+        errors.DeliveryRefused("channel chat", "it refuses the notification (404 Not Found)", "see its log")
+    ]
     site.tell(*site.ids)
     site.tell(*site.ids)
     site.deliver()

@@ -77,14 +77,14 @@ def test_nobody_publishes_it_anywhere() -> None:
 def test_that_aws_was_never_asked_is_said_with_the_reason() -> None:
     """A worker that was never collected, that is stopped, or that AWS refuses, was not asked about."""
     monitor = monitored()
-    assert reason(monitor) == "AWS was never asked for it with success: the worker was never collected"
+    assert reason(monitor) == "no request to AWS for it has succeeded yet: the worker was never collected"
     monitor.cloudwatch.last_error = errors.AwsDenied("ListMetrics", "is not allowed", "grant it")
     monitor.collect()
-    assert "AWS was never asked for it with success: denied: " in present(reason(monitor))
+    assert "no request to AWS for it has succeeded yet: denied: " in present(reason(monitor))
     stopped = monitored()
     stopped.ec2.become(ID, "stopped")
     stopped.collect()
-    assert reason(stopped) == "AWS was never asked for it with success: the instance is stopped"
+    assert reason(stopped) == "no request to AWS for it has succeeded yet: the instance is stopped"
 
 
 def test_a_metric_that_comes_is_not_named_until_it_falls_silent() -> None:

@@ -107,7 +107,7 @@ def test_since(files: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--period", "1m"], "--period: is for a trace"),
+        (["--period", "1m"], "--period: is only for a trace"),
         (["--markdown", "--json"], "--markdown: --json is given too"),
     ],
 )

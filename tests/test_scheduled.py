@@ -77,7 +77,7 @@ def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
     assert (told.kind, told.metric, told.value) == ("event", None, None)
     assert told.summary == (
         "render-07: system-reboot scheduled for 2023-11-21T22:00:00Z (in 7 days): The host is updated"
-        " (it can be put off until 2023-11-23T22:00:00Z)"
+        " (it can be postponed until 2023-11-23T22:00:00Z)"
     )
     assert told.reason == "instance-event-1 system-reboot The host is updated"
     assert told.since == told.at == models.rfc3339(T0 + MINUTE)
@@ -121,11 +121,11 @@ def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ((), "no event is ahead now: EC2 no longer lists it"),
+        ((), "no event is ahead: EC2 no longer lists it"),
         ((REBOOT.model_copy(update={"description": "[Completed] The host is updated"}),),
-         "no event is ahead now: system-reboot: EC2 says it is completed"),
+         "no event is ahead: system-reboot: EC2 has marked it as completed"),
         ((REBOOT.model_copy(update={"description": "[Canceled] The host is updated"}),),
-         "no event is ahead now: system-reboot: EC2 says it is cancelled"),
+         "no event is ahead: system-reboot: EC2 has marked it as cancelled"),
     ],
 )  # fmt: skip
 def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], said: str) -> None:
@@ -166,7 +166,7 @@ def test_a_rule_may_wait_until_it_is_near() -> None:
     made.plan(5 * 1440 + 7, REBOOT)
     assert made.news() == [("firing", "warning", 5 * 1440)]
     made.plan(5 * 1440 + 8, REBOOT.model_copy(update={"not_before": T0 + 20 * DAY, "not_after": None}))
-    assert made.newest.summary == "render-07: no event is ahead now: it was put off"
+    assert made.newest.summary == "render-07: no event is ahead: it was postponed"
 
 
 def test_codes_and_severity_are_the_rules(site: Site) -> None:
@@ -309,13 +309,13 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> N
     found = explain(site)
     assert found["severity"] == "by code"
     assert [(one["code"], one["not_notified"]) for one in found["events"]] == [
-        ("system-reboot", None), ("instance-retirement", "EC2 says it is completed"),
+        ("system-reboot", None), ("instance-retirement", "EC2 has marked it as completed"),
     ]  # fmt: skip
     assert found["now"].startswith("system-reboot scheduled for")
     site.change(rules=(changed(RULE, ahead=DAY),))
     site.evaluate()
     assert explain(site)["now"] == (
-        "nothing to notify of: system-reboot 2023-11-21T22:00:00Z: it is notified from 2023-11-20T22:00:00Z on"
+        "not notified: system-reboot 2023-11-21T22:00:00Z: it notifies from 2023-11-20T22:00:00Z on"
     )
     assert site.newest.status == "resolved"
 
@@ -364,7 +364,7 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
     [
         ('codes = ["instance-retirment"]', "line 4, column 10: rules[0].codes[0]: instance-retirment is"
          " not a code of EC2; did you mean instance-retirement?"),
-        ("codes = []", "rules[0].codes: names no event; leave it out for all"),
+        ("codes = []", "rules[0].codes: is empty; leave it out for all"),
         ('ahead = "14 days"', "line 4, column 1: rules[0].ahead: '14 days' is not a duration"),
         ('ahead = "1s"', "rules[0].ahead: must be at least 1m and at most 365d"),
         ('ahed = "1d"', "rules[0].ahed: is not a known key; did you mean ahead?"),
@@ -414,7 +414,9 @@ def test_the_commands_print_it(site: Site) -> None:
     record, explanation = site.workers.get([ID])[ID], site.get(views.Explanation)
     lines = "\n".join(alerts._worker_lines(explanation.why(record, "event")))
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
-    assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 says it is completed" in lines
+    assert (
+        "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 has marked it as completed" in lines
+    )
     lines = "\n".join(alerts._worker_lines(explanation.why(record, "state")))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines

@@ -74,7 +74,7 @@ def test_of_several_the_last_to_end_is_named() -> None:
         ({"ends": T0 - 5}, "would have ended"),
         ({"ends": None}, "has no end"),
         ({"ends": T0 + 366 * 86_400}, "longer than 365 days"),
-        ({"rule": None}, "would mute everything"),
+        ({"rule": None}, "would silence everything"),
     ],
 )
 def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, why: str) -> None:
@@ -229,9 +229,9 @@ def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -
     named = json.loads(ok("silence", "render-01/disk-high", "--for", "2h", "--reason", "x", "--json"))
     assert (named["worker"], named["rule"]) == ("render-01", "disk-high")
     assert "did you mean cpu-high?" in one_line(run("silence", f"{A}/cpu-hihg", "--for", "2h", "--reason", "x"), 3)
-    assert "none of that name" in one_line(run("silence", "x/cpu-high", "--for", "2h", "--reason", "x"), 3)
+    assert "does not exist" in one_line(run("silence", "x/cpu-high", "--for", "2h", "--reason", "x"), 3)
     beside = ("--rule", "cpu-high", "--for", "2h", "--reason", "x")
-    assert "something beside it" in one_line(run("silence", f"{A}/cpu-high", *beside), 2)
+    assert "and also a worker" in one_line(run("silence", f"{A}/cpu-high", *beside), 2)
 
 
 def test_one_account_is_silenced_by_the_key_of_its_alert(fleet: Any) -> None:
@@ -429,7 +429,10 @@ schedule = "0 22 * * *"
         ("all = true", "duration: is missing beside schedule"),
         ('all = true\nuntil = "22:00"', "is open for ever"),
         ('all = true\nrule = "cpu-high"\nuntil = "04:00"', "all: does not go with worker, labels or rule"),
-        ('all = false\nuntil = "04:00"', "would mute everything; name a worker, labels or a rule, or write all = true"),
+        (
+            'all = false\nuntil = "04:00"',
+            "would silence everything; name a worker, labels or a rule, or write all = true",
+        ),
     ],
 )
 def test_a_window_until_a_time_of_day_or_about_everything_is_read(lines: str, wrong: str | None) -> None:
@@ -607,12 +610,13 @@ def parsed(text: Any) -> Any:
         ("04:00:00+01:00", "04:00:00", "does not say how far from UTC"),
         ("2030-01-01T04", "2032-01-01T04", "more than 365 days after begins"),
         ('"2030-01-01T04:00:00+01:00"', '"tomorrow"', "must be a time such as"),
-        ('rule = "cpu-high"\n', "", "silences[0]: would mute everything"),
+        ('rule = "cpu-high"\n', "", "silences[0]: would silence everything"),
         ('reason = "new disk"', 'reason = "new disk"\nduration = "2h"', "silences[1].duration: is only for a schedule"),
         ('timezone = "', 'ends = "2030-01-01T04:00:00Z"\ntimezone = "', "does not go with a schedule"),
         ("rule =", "rulle =", "silences[0].rulle: is not a known key; did you mean rule?"),
         ("[[silences]]\nworker", '[[silences]]\nrule = "cpu-high"\nreason = "x"\nschedule = "0 2 * * sun"\n'
-         'duration = "120m"\ntimezone = "Europe/Berlin"\n[[silences]]\nworker', "silences[1]: says what another one"),
+         'duration = "120m"\ntimezone = "Europe/Berlin"\n[[silences]]\nworker',
+         "silences[1]: is the same as another one"),
     ],
 )  # fmt: skip
 def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, said: str) -> None:

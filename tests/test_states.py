@@ -542,7 +542,7 @@ def test_the_file_says_all_of_it() -> None:
     ("line", "said"),
     [
         ('states = ["stoped"]', "line 4, column 11: rules[0].states[0]: 'stoped' is none of stopped, terminated"),
-        ("states = []", "line 4, column 1: rules[0].states: names no state"),
+        ("states = []", "line 4, column 1: rules[0].states: is empty"),
         ("above = { critical = 1 }", "line 4, column 1: rules[0].above: is not for metric = 'state'"),
         (
             "intervals = 3",

@@ -30,7 +30,7 @@ def test_apprise(receiver: Receiver) -> None:
     assert "silence: workermon silence" in document["message"]
     assert document["type"] == "failure"
     receiver.plan = [answer(302, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")]
-    with pytest.raises(errors.DeliveryFailed, match="did not take it") as caught:
+    with pytest.raises(errors.DeliveryFailed, match="did not accept it") as caught:
         sender.send(channel, [notification()])
     assert "T0KEN" not in str(caught.value)
     assert receiver.connections == 2

@@ -101,6 +101,13 @@ def check_compose(command: str) -> str:
     return ""
 
 
+def _listens(port: int) -> bool:
+    """Return whether a program takes connections at a port of this machine."""
+    with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=1)):
+        return True
+    return False
+
+
 class Reader:
     """Somebody who follows pages in an installation; what was started is ended with it."""
 
@@ -148,7 +155,7 @@ class Reader:
         process = self.house.start(program, *words)
         self._lasting.append(process)
         eventually(
-            lambda: LASTING[name] in process.said if LASTING[name] else self._flower_answers(),
+            lambda: LASTING[name] in process.said if LASTING[name] else _listens(self._flower),
             within=60, what=f"what {command} shows when it is up",
         )  # fmt: skip
         if name == "workermon watch":
@@ -173,7 +180,9 @@ class Reader:
         """Run a program that asks the page of this installation; if it is not installed here, nothing is run."""
         if shutil.which(program) is None:
             return
-        page = f"http://127.0.0.1:{self.house.env['WORKERMON_WEB_PORT']}"
+        port = int(self.house.env["WORKERMON_WEB_PORT"])
+        eventually(lambda: _listens(port), within=60, what="the page of 'workermon up'")
+        page = f"http://127.0.0.1:{port}"
         call = [program, *(word.replace(PAGE, page) for word in words)]
         if ENDLESS in words:
             with subprocess.Popen(call, cwd=self.house.cwd, stdout=subprocess.PIPE) as process:
@@ -187,10 +196,6 @@ class Reader:
     def _interrupt(self, process: Process) -> None:
         process.popen.send_signal(signal.SIGINT)
         assert process.popen.wait(20) == 0
-
-    def _flower_answers(self) -> bool:
-        with contextlib.closing(socket.create_connection(("127.0.0.1", self._flower), timeout=1)):
-            return True
 
 
 @contextlib.contextmanager

@@ -129,7 +129,7 @@ def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
     assert {one["worker"] for one in episodes} == {worker.id}
     assert {one["rule"] for one in episodes} == {"busy", "idle"}
     assert episodes == house.of_trace(points)
-    assert "CloudWatch is asked for 1 metric of 1 worker since " in done.stderr
+    assert "This asks CloudWatch for 1 metric of 1 worker since " in done.stderr
     assert "$0.00001 (1 × $0.01 / 1,000)" in done.stderr
     assert house.endpoint.metrics_asked == 1
     [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
@@ -144,7 +144,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     assert done.exit_code == 2
     assert "$0.00002 (2 × $0.01 / 1,000)" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: --cloudwatch: that costs money, and nobody can confirm it here; add --yes"
+        "error: --cloudwatch: it costs money, and nobody can confirm that here; add --yes"
     )
     monkeypatch.setattr("workermon.cli.rules._is_interactive", lambda: True)
     session = command_line.Session(house.own, house.container)

@@ -198,13 +198,13 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
         first, "system-reboot", now + 20 * models.DAY, now + 20 * models.DAY + 7200, description="Maintenance <host>"
     )
     assert house.minute() == []
-    assert house.why(first, "event")["events"][0]["not_notified"].startswith("it is notified from")
+    assert house.why(first, "event")["events"][0]["not_notified"].startswith("it notifies from")
     reboot.not_before, reboot.not_after, reboot.deadline = now + models.DAY, now + 2 * models.DAY, now + 9 * models.DAY
     assert house.minute() == ["render-01 plans firing"]
     told = house.post.sent[-1]
     assert (told.severity, told.kind) == ("warning", "event")
     assert f"system-reboot scheduled for {models.rfc3339(now + models.DAY)}" in told.summary
-    assert "(in 24 hours): Maintenance <host> (it can be put off until" in told.summary
+    assert "(in 24 hours): Maintenance <host> (it can be postponed until" in told.summary
     retired = house.simulation.schedule(first, "instance-retirement", now + 7 * models.DAY)
     assert house.minute() == ["render-01 plans firing"]
     assert (house.post.sent[-1].severity, house.post.sent[-1].version) == ("critical", 2)
@@ -220,7 +220,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == []
     retired.description = "[Canceled] The host is well"
     assert house.minute() == ["render-01 plans resolved"]
-    assert "EC2 says it is cancelled" in house.post.sent[-1].summary
+    assert "EC2 has marked it as cancelled" in house.post.sent[-1].summary
     assert house.get(ports.Alerts).open() == []
 
 

@@ -64,13 +64,13 @@ above = {{ warning = 80, critical = 90 }}
         (
             'over = { by = "pool" }',
             6,
-            "rules[0].over: does not say how many of the group; give one of count, share, aggregate",
+            "rules[0].over: does not say how many workers of the group; give one of count, share, aggregate",
         ),
         ('over = { by = "pool", count = "3 of 10", share = 0.3 }', 6, "has count and share"),
         ('over = { by = "pool", count = "4 of 3" }', 6, "asks for 4 of 3 workers"),
         ('over = { by = "pool", count = 3 }', 6, 'must read "M of N", such as "3 of 10"'),
         ('over = { by = "pool", aggregate = "agv" }', 6, "'agv' is not a known aggregate; did you mean avg?"),
-        ('warmup = "5m"\nover = { by = "pool", aggregate = "avg" }', 6, "is for rules that ask for a count or share"),
+        ('warmup = "5m"\nover = { by = "pool", aggregate = "avg" }', 6, "is only for rules with a count or a share"),
         ('over = { by = "pool", share = 30 }', 6, "30 is not above 0 and at most 1"),
         ('over = { by = "pool", share = 0 }', 6, "0 is not above 0 and at most 1"),
         ('over = { by = "pool=a", share = 0.3 }', 6, "is not a label's name"),
@@ -378,16 +378,16 @@ def test_members_may_hold_a_condition_over_other_rules() -> None:
     [
         (
             'over = { by = "pool", share = 0.3 }',
-            "says nothing that a worker could hold; add a metric",
+            "has no condition for a worker; add a metric",
         ),
         ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nmetric = "cpu_utilization"', "is not for a rule with when"),
         ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nabove = { critical = 1 }', "is not for a rule with when"),
         ('over = { by = "pool", share = 0.3 }\nwhen = "nothing"', "nothing is not a known rule"),
-        ('over = { by = "pool", share = 0.3 }\nwhen = "x"', "goes round in a circle"),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "x"', "is part of a circle"),
         (
             'over = { by = "pool", share = 0.3 }\nmetric = "cpu_utilization"\nabove = { critical = 1 }\n'
             'severity = "warning"',
-            "is for a rule with when; thresholds have theirs",
+            "is only for a rule with when, because thresholds have their own",
         ),
     ],
 )

@@ -90,7 +90,11 @@ def test_it_is_exported() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('for = "5m"', 'for = "5m"\nbreach = "3 of 3"', "line 5, column 1: rules[0].for: is instead of breach"),
+        (
+            'for = "5m"',
+            'for = "5m"\nbreach = "3 of 3"',
+            "line 5, column 1: rules[0].for: cannot be combined with breach",
+        ),
         ('for = "5m"', 'for = "0s"', "line 5, column 1: rules[0].for: must be at least 1s"),
         ('for = "5m"', 'for = "2d"', "line 5, column 1: rules[0].for: must be at least 1s and at most 1d"),
         ('for = "5m"', 'for = "1d"', "line 5, column 1: rules[0].for: looks back 1d, but datapoints are kept for 1d"),

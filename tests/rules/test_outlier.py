@@ -249,7 +249,7 @@ def test_a_file_and_its_export() -> None:
         ('"above"', '"up"', "line 5, column 38: rules[0].outlier.side: 'up' is none of above, below, both"),
         ("outlier", "outliar", "line 5, column 1: rules[0].outliar: is not a known key; did you mean outlier?"),
         ("clear = 3", "clear = 5", "line 8, column 1: rules[0].clear: 5 is more than beyond, 4"),
-        ("clear = 3", 'for = "1h"', "line 8, column 1: rules[0].for: is instead of breach, which is there too"),
+        ("clear = 3", 'for = "1h"', "line 8, column 1: rules[0].for: cannot be combined with breach"),
         ("clear = 3", "below = { critical = 5 }", "line 8, column 1: rules[0].below: is not for outlier = …"),
         ('"cpu_utilization"', '"cpu_utilization / 2"', "rules[0].metric: is an expression"),
         (

@@ -405,7 +405,7 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
         ("unusual", "unusuall", "line 5, column 1: rules[0].unusuall: is not a known key; did you mean unusual?"),
         ("cpu_utilization", "cpu_utilisation", "did you mean cpu_utilization?"),
         ('"2 of 3"', '"3 of 2"', "rules[0].breach: asks for 3 of 2 slots"),
-        ("breach", 'for = "1h"\nbreach', "rules[0].for: is instead of breach, which is there too"),
+        ("breach", 'for = "1h"\nbreach', "rules[0].for: cannot be combined with breach"),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:

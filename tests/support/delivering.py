@@ -106,7 +106,7 @@ class Site(testing.Monitor):
         return [attempt.error for attempt in self.outbox.attempts(alert_id)]
 
 
-def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses this (404 Not Found)") -> None:
+def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses the notification (404 Not Found)") -> None:
     """Have a channel's alert fire, as a delivery does that gave a notification up."""
     at = models.rfc3339(monitor.clock())
     lost = models.Notification(

@@ -41,7 +41,7 @@ def test_a_cursor_survives_additions_and_removals() -> None:
 @given(st.text(max_size=200))
 def test_a_made_up_cursor_is_refused(cursor: str) -> None:
     """Any text but one that the list gave is refused in three parts, not with a traceback."""
-    with pytest.raises(errors.InvalidInput, match="cursor: is not one that this list gave"):
+    with pytest.raises(errors.InvalidInput, match="cursor: is not a cursor of this list"):
         paging.decode("rows", cursor)
 
 
@@ -58,7 +58,7 @@ def test_a_cursor_is_of_one_list() -> None:
     cursor = paging.encode("alerts", ("a", 1))
     with pytest.raises(errors.InvalidInput):
         paging.decode("rows", cursor)
-    with pytest.raises(errors.InvalidInput, match="position: is not of this list"):
+    with pytest.raises(errors.InvalidInput, match="position: does not belong to this list"):
         after(ROWS, paging.encode("rows", (1, "a")))
     with pytest.raises(errors.InvalidInput):
         paging.decode("rows", "A" * 100_000)

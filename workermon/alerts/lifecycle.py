@@ -379,11 +379,11 @@ def _of_flapping(context: _AlertContext, transition: models.Transition) -> model
     """Say what decided if no datapoint did: that the alert flaps, or no longer does."""
     option, stand, cursor = context.judgement.rule.flapping, context.stand, context.judgement.rule_state.cursor
     if stand.flaps:
-        return transition.model_copy(update={"at": stand.last, "reason": "it turns too often"})
+        return transition.model_copy(update={"at": stand.last, "reason": "it changes too often"})
     if option is not None and stand.still is not None:
-        reason = f"it has held still for {wording.duration(option.within)}"
+        reason = f"it has not changed for {wording.duration(option.within)}"
         return transition.model_copy(update={"at": stand.still, "reason": reason})
-    reason = "its flapping is no longer damped" if option is None else "it does not flap after all"
+    reason = "its flapping is no longer damped" if option is None else "it is not flapping after all"
     return transition.model_copy(update={"at": transition.at if cursor is None else cursor, "reason": reason})
 
 

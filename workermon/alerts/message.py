@@ -85,7 +85,7 @@ def begins_to_flap(
     assert rule.flapping is not None
     still = wording.duration(rule.flapping.within)
     often = f"{stand.turns} transitions within {still}"
-    text = f"{rule.name} is flapping: {often}; notifies again when it has held still for {still}"
+    text = f"{rule.name} is flapping: {often}; notifies again when it has not changed for {still}"
     return notified.model_copy(
         update={
             "id": notification_id.of_transition(

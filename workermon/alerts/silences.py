@@ -53,10 +53,10 @@ def in_force(
 def create(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:
     """Return a silence from now on.
 
-    Raises ``errors.InvalidInput`` for one that would mute everything, is over already, has no end or ends too late.
+    Raises ``errors.InvalidInput`` for one that would silence everything, is over already, has no end or ends too late.
     """
     if request.worker is None and request.rule is None and request.alert is None and not request.labels:
-        raise errors.InvalidInput("silence", "would mute everything", "name a worker, a label, a rule or an alert")
+        raise errors.InvalidInput("silence", "would silence everything", "name a worker, a label, a rule or an alert")
     if request.ends is None:
         raise errors.InvalidInput("silence", "has no end", "add --for 2h, or --until a time")
     if request.ends <= now:

@@ -36,7 +36,7 @@ def alerts(
     from workermon import views
 
     if since is not None and not every:
-        raise errors.InvalidInput("--since", "is for alerts that are over", "add --all")
+        raise errors.InvalidInput("--since", "is only for past alerts", "add --all")
     alert_filter = views.AlertFilter(
         state="all" if every else "open",
         since=None if since is None else cli_session.now() - since,
@@ -68,7 +68,7 @@ def _check_known(cli_session: session.Session, worker: str | None, rule: str | N
             *config.STANDING,
         )
         if rule not in rule_names:
-            raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, rule_names))
+            raise errors.NotFound(f"rule {rule}", "does not exist", errors.nearest(rule, rule_names))
 
 
 def _show(alert_rows: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
@@ -343,4 +343,4 @@ def _channels(rule: views.RuleExplanation) -> str:
 def _flapping(state: views.FlappingState) -> str:
     if state.until is None:
         return f"no: {state.counted} transitions within {state.within} s, {state.turns} make it flap"
-    return f"changes too often; notifies again when it has held still until {models.rfc3339(state.until)}"
+    return f"changes too often; notifies again if it does not change until {models.rfc3339(state.until)}"

@@ -18,7 +18,7 @@ def _scope(
     cli_session: session.Session, region: str | None, role_arn: str | None, external_id: str | None
 ) -> models.AccountRegion:
     if external_id is not None and role_arn is None:
-        raise errors.InvalidInput("--external-id", "has no meaning without a role", "add --role-arn")
+        raise errors.InvalidInput("--external-id", "needs a role", "add --role-arn")
     where = cli_session.region(region)
     if role_arn is None:
         return models.AccountRegion(region=where)

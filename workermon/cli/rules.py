@@ -224,12 +224,12 @@ def replay(
 
     config_file = files.read(file)
     if period is not None and (trace is None or not 1 <= period <= models.DAY):
-        raise errors.InvalidInput("--period", "is for a trace, 1 s to 24 h", "add --csv, or leave it out")
+        raise errors.InvalidInput("--period", "is only for a trace, 1 s to 24 h", "add --csv, or leave it out")
     if asks and trace:
         raise errors.InvalidInput("--cloudwatch", "a trace is given too", "leave one of them out")
     for option, is_given in (("--since", since is not None), ("--region", region is not None), ("--yes", yes)):
         if is_given and not asks:
-            raise errors.InvalidInput(option, "is for CloudWatch's history", "add --cloudwatch, or leave it out")
+            raise errors.InvalidInput(option, "is only for CloudWatch's history", "add --cloudwatch, or leave it out")
     if asks:
         replays = _on_cloudwatch(cli_session, config_file, worker, metric, since or 14 * models.DAY, region, yes=yes)
     else:
@@ -403,7 +403,7 @@ def _agreed(requests: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: b
         return
     workers = len({request.worker.id for request in requests})
     _note(
-        f"CloudWatch is asked for {number} metric{'' if number == 1 else 's'} of {workers}"
+        f"This asks CloudWatch for {number} metric{'' if number == 1 else 's'} of {workers}"
         f" worker{'' if workers == 1 else 's'} since {models.rfc3339(begin)}: ${dollars:.5f}"
         f" ({number} × $0.01 / 1,000)"
     )
@@ -413,7 +413,7 @@ def _agreed(requests: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: b
     if yes:
         return
     if not _is_interactive():
-        raise errors.InvalidInput("--cloudwatch", "that costs money, and nobody can confirm it here", "add --yes")
+        raise errors.InvalidInput("--cloudwatch", "it costs money, and nobody can confirm that here", "add --yes")
     if not click.confirm("ask for it?", err=True):
         raise errors.WorkermonError("rules backtest", "you did not agree", "CloudWatch was not asked")
 

@@ -57,7 +57,7 @@ def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> No
         if suggestion not in suggestions:
             output.warn(f"write it by hand: {_line(suggestion)}")
     if not suggestions_found:
-        click.echo("no change would have paid", err=True)
+        click.echo("no change would have saved enough notifications", err=True)
 
 
 def _line(suggestion: rule_suggest.Suggestion) -> str:

@@ -45,7 +45,7 @@ def create(cli_session: session.Session, name: str, role: str, as_json: bool) ->
     """
     text, token_record = models.make_token(name, cast("models.Role", role), cli_session.now())
     if not cli_session.container.get(ports.Access).add(token_record):
-        raise errors.InvalidInput(f"token {name}", "there is one of that name", "revoke it first, or choose another")
+        raise errors.InvalidInput(f"token {name}", "already exists", "revoke it first, or choose another")
     if as_json:
         output.document({"token": text, "name": name, "role": role, "created": models.rfc3339(token_record.created)})
     else:
@@ -87,5 +87,5 @@ def revoke(cli_session: session.Session, name: str) -> None:
     access = cli_session.container.get(ports.Access)
     if not access.remove(name):
         names = [record.name for record in access.tokens()]
-        raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, names))
+        raise errors.NotFound(f"token {name}", "does not exist", errors.nearest(name, names))
     click.echo(f"token {name} revoked")

@@ -90,7 +90,7 @@ def _document(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as why:
-        raise errors.InvalidInput(*problems.syntax(source, str(why)), "mend it there") from None
+        raise errors.InvalidInput(*problems.syntax(source, str(why)), "correct it there") from None
     except RecursionError:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
     except ValueError:

@@ -56,7 +56,7 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
     _check_unique("rules", "name", (rule.name for rule in file.rules or ()))
     for place, silence in enumerate(file.silences or ()):
         if any(silence.id == other.id for other in (file.silences or ())[:place]):
-            raise problems.Mistake(f"silences[{place}]", "says what another one says", "remove one of them")
+            raise problems.Mistake(f"silences[{place}]", "is the same as another one", "remove one of them")
     for place, worker in enumerate(workers):
         if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
@@ -73,16 +73,16 @@ def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None
                 todo = errors.nearest(name, names - {rule.name})
                 raise problems.Mistake(f"rules[{place}].{path}", f"{name} is not a known rule", todo, offset)
             if name in over_groups - {rule.name}:
-                why = f"{name} is over groups, and this takes rules of one worker"
-                raise problems.Mistake(f"rules[{place}].{path}", why, "take it out", offset)
+                why = f"{name} is a rule over groups, and only rules of one worker can be used here"
+                raise problems.Mistake(f"rules[{place}].{path}", why, "remove it", offset)
         for number, name in enumerate(rule.inhibited_by):
             _check_known(f"rules[{place}].inhibited_by[{number}]", name, {*names, *catalogue.OF_ACCOUNT}, "rule")
     circle = cycle(configured_rules, looks_at(kinds))
     if circle is not None:
         place = next(place for place, rule in enumerate(configured_rules) if rule.name == circle[0])
         path, offset = _place_of(configured_rules[place], circle[1], kinds)
-        why = f"goes round in a circle: {' -> '.join(circle)}"
-        raise problems.Mistake(f"rules[{place}].{path}", why, "take one of them out", offset)
+        why = f"is part of a circle: {' -> '.join(circle)}"
+        raise problems.Mistake(f"rules[{place}].{path}", why, "remove one of them", offset)
 
 
 def _cases(
@@ -127,7 +127,7 @@ def _discover(section: grammar.DiscoverSection | None) -> models.Discover | None
     if section is None:
         return None
     if section.regions and not section.tags:
-        why = "is missing, so every instance would be meant"
+        why = "is missing, so every instance would match"
         raise problems.Mistake("discover.tags", why, 'write tags = { Role = "…" }')
     return models.Discover(**dict(section))
 
@@ -141,7 +141,7 @@ def _account(name: str, section: grammar.AccountSection) -> models.Account:
         monitoring=section.monitoring,
     )
     if account.monitoring == account.id:
-        why = "is the account of role_arn itself, whose CloudWatch is read without it"
+        why = "is the account of role_arn itself, and its CloudWatch is read without this key"
         raise problems.Mistake(
             f"accounts.{name}.monitoring", why, "give the id of the monitoring account, or remove it"
         )
@@ -157,7 +157,7 @@ def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[st
             why = f"{section.name} does not come from CloudWatch"
             raise problems.Mistake(f"{path}.name", why, "choose another name")
         if section.name in metrics:
-            raise problems.Mistake(f"{path}.name", f"{section.name} is described already", "remove one of them")
+            raise problems.Mistake(f"{path}.name", f"{section.name} is already defined", "remove one of them")
         metrics[section.name] = _metric(path, section)
     return metrics
 

@@ -102,7 +102,7 @@ class Options(BaseModel):
             if getattr(self, alias) is None:
                 continue
             if getattr(self, key) is not None:
-                why = f"is another name of {key}, which is there too"
+                why = f"is another name of {key}, which is also set"
                 raise problems.Mistake(f"{path}.{alias}", why, "remove one of them")
             changes |= {key: getattr(self, alias), alias: None}
         options = self.model_copy(update=changes) if changes else self

@@ -64,9 +64,9 @@ def check_silences(file: File, now: float) -> None:
         path = file.where(f"silences[{place}].ends")
         if silence.ends <= now:
             why = f"was over at {models.rfc3339(silence.ends)}"
-            raise errors.InvalidInput(path, why, "give a time to come, or remove it")
+            raise errors.InvalidInput(path, why, "give a time in the future, or remove it")
         if silence.begins is None and silence.ends - now > models.MAX_SILENCE:
-            raise errors.InvalidInput(path, "is more than 365 days away", "choose a nearer one")
+            raise errors.InvalidInput(path, "is more than 365 days away", "choose an earlier one")
 
 
 def warnings(

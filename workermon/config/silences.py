@@ -17,7 +17,7 @@ def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
     names_something = section.worker is not None or section.rule is not None or bool(section.labels)
     if not names_something and not section.all:
         todo = "name a worker, labels or a rule, or write all = true"
-        raise problems.Mistake(path, "would mute everything", todo)
+        raise problems.Mistake(path, "would silence everything", todo)
     if names_something and section.all:
         raise problems.Mistake(f"{path}.all", "does not go with worker, labels or rule", "keep one of the two")
     if section.schedule is None:
@@ -37,9 +37,9 @@ def _check_once(path: str, section: grammar.SilenceSection) -> None:
     if section.ends is None:
         raise problems.Mistake(path, "has no end", "add ends, or schedule with duration or until")
     if section.begins is not None and section.ends <= section.begins:
-        raise problems.Mistake(f"{path}.ends", "does not come after begins", "exchange them")
+        raise problems.Mistake(f"{path}.ends", "does not come after begins", "swap them")
     if section.begins is not None and section.ends - section.begins > models.MAX_SILENCE:
-        raise problems.Mistake(f"{path}.ends", "is more than 365 days after begins", "choose a nearer one")
+        raise problems.Mistake(f"{path}.ends", "is more than 365 days after begins", "choose an earlier one")
 
 
 def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -> None:

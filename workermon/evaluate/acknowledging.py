@@ -59,4 +59,4 @@ class Acknowledging:
             return firing[meant[0]]
         if any(entry.notification for entry in self.alerts.history(alert, 10)):
             raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
-        raise errors.NotFound(f"alert {alert}", "none of that name fires", errors.nearest(alert, firing))
+        raise errors.NotFound(f"alert {alert}", "no such alert fires", errors.nearest(alert, firing))

@@ -50,7 +50,7 @@ class Silencing:
             raise errors.InvalidInput(what, "is in the config file", "remove it there and apply the file")
         if silence_id not in active:
             todo = errors.nearest(silence_id, [*active, *of_file])
-            raise errors.NotFound(what, "there is none of that id", todo)
+            raise errors.NotFound(what, "does not exist", todo)
         self.silences.remove([silence_id])
         firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
         subject_ids = [last.worker.id for last in firing if last.worker]
@@ -62,7 +62,7 @@ class Silencing:
     def _of_alert(self, request: models.SilenceRequest, alert: str) -> models.SilenceRequest:
         """Return the request for one alert: of a worker it is the worker and the rule, of others the alert itself."""
         if request.worker is not None or request.rule is not None or request.labels:
-            why = "names an alert and something beside it"
+            why = "names an alert and also a worker, labels or a rule"
             raise errors.InvalidInput("silence", why, "leave out the worker, the labels and the rule")
         subject_id, _, rule = alert.rpartition("/")
         names = {name for record in self.workers.every() for name in (record.worker.id, record.worker.name)}
@@ -70,7 +70,7 @@ class Silencing:
             return request.model_copy(update={"alert": None, "worker": subject_id, "rule": rule})
         firing = [each.last.dedup_key for each in self.alerts.open() if each.last is not None]
         if alert not in firing and not self.alerts.history(alert, 1):
-            raise errors.NotFound(f"alert {alert}", "there is none of that name", errors.nearest(alert, firing))
+            raise errors.NotFound(f"alert {alert}", "does not exist", errors.nearest(alert, firing))
         return request
 
     def _check_worker(self, request: models.SilenceRequest) -> None:
@@ -88,6 +88,6 @@ class Silencing:
         known = (*of_file, *config.STANDING)
         if request.rule not in known:
             todo = errors.nearest(request.rule, known)
-            raise errors.NotFound(f"rule {request.rule}", "there is none of that name", todo)
+            raise errors.NotFound(f"rule {request.rule}", "does not exist", todo)
         if request.worker is not None or request.labels:
             raise errors.InvalidInput(f"rule {request.rule}", "is not about a worker", "silence it by its name alone")

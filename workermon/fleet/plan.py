@@ -167,13 +167,13 @@ class Plan:
 
 def _not_counted(price: Price) -> Iterator[str]:
     for scope, why in price.failed.items():
-        yield f"the series in {scope} could not be counted, so each metric is priced as one a worker: {why}"
+        yield f"the series in {scope} could not be counted, so each metric counts as one series a worker: {why}"
 
 
 def _crowded(price: Price) -> Iterator[str]:
     for worker, metrics in price.crowded.items():
         for metric, number in metrics.items():
             yield (
-                f"{worker} has {number:,} series of {metric}, of which {catalogue.MAX_SERIES} are asked for:"
-                " choose them by include or exclude in [[metrics]]"
+                f"{worker} has {number:,} series of {metric}, but only {catalogue.MAX_SERIES} are asked for:"
+                " choose them with include or exclude in [[metrics]]"
             )

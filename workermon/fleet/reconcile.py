@@ -132,7 +132,7 @@ class Reconciliation:
             comparison.failed[scope.key] = errors.AwsDenied(
                 f"EC2 in {scope.region}",
                 "it knows none of the workers there, as it would with credentials of another account",
-                "check the credentials, role and region; their collections tell when they count as terminated",
+                "check credentials, role and region; they count as terminated when their own collections find that",
             )
             missing = {worker_id: record for worker_id, record in missing.items() if worker_id not in alive}
         comparison.steps.extend(Step("retire", worker_id, "unknown to EC2") for worker_id in missing)

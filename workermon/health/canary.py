@@ -26,7 +26,7 @@ MAX_BEAT_AGE = 15
 #: Why a canary does not reach a step.
 _CAUSES = {
     "published": "no worker process takes it from the queue workermon.collect in time",
-    "heard": "the listener does not hear it",
+    "heard": "the listener does not receive it",
     "judged": "no worker process takes it from the queue workermon.evaluate in time",
     "accepted": "no worker process takes it from the outbox by the queue workermon.deliver",
 }
@@ -58,19 +58,19 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
     trip = None if last is None else round(max(0.0, last.at - last.begun), 2)
     age = None if last is None else round(max(0.0, at - last.at), 1)
     if last is None:
-        summary = "none went round yet" if sent is not None and sent.times else "beat has not sent one yet"
+        summary = "none has come round yet" if sent is not None and sent.times else "beat has not sent one yet"
     else:
         summary = f"round trip {trip:g} s, {age:g} s ago"
 
     def stuck(after: str, cause: str) -> Finding:
-        before = "none went round yet" if last is None else f"the last one went round {age:g} s ago"
+        before = "none has come round yet" if last is None else f"the last one came round {age:g} s ago"
         return Finding(False, f"stuck after: {after} ({cause}); {before}", trip, age, after)
 
     if sent is None:
         return Finding(True, summary, trip, age)
     if at - sent.at > PATIENCE:
         if ticked is not None and at - ticked <= MAX_BEAT_AGE:
-            return stuck("scheduled", "beat ticks, and does not send it")
+            return stuck("scheduled", "beat ticks, but does not send it")
         return Finding(True, f"{summary}; beat sends none", trip, age)
     if "published" in trace.reached and sent.times - trace.sent > TOLERATED_LOSSES:
         return stuck("sent", _CAUSES["published"])

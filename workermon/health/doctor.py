@@ -231,7 +231,7 @@ def _eviction(server_settings: Mapping[str, str]) -> Check:
         name="redis eviction",
         ok=ok,
         reason=f"maxmemory-policy is {policy}" if policy else "the server does not say",
-        todo=None if ok else "set maxmemory-policy noeviction, or keys vanish",
+        todo=None if ok else "set maxmemory-policy noeviction, or keys are lost",
     )
 
 
@@ -248,7 +248,7 @@ def _persistence(server_settings: Mapping[str, str]) -> Check:
         name="redis persistence",
         ok=appends or snapshots,
         reason="append-only file" if appends else "snapshots only" if snapshots else "nothing is written to disk",
-        todo=None if appends else "set appendonly yes, or a crash forgets alerts",
+        todo=None if appends else "set appendonly yes, or alerts are lost in a crash",
     )
 
 

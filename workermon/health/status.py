@@ -262,7 +262,7 @@ class StatusCheck:
             worst = stuck[0]
             tried = _plural(worst.attempts, "attempt")
             more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
-            reason = f"channel {worst.channel} does not take {worst.alert_id}{more} after {tried}: {worst.error}"
+            reason = f"channel {worst.channel} does not accept {worst.alert_id}{more} after {tried}: {worst.error}"
             return Part(name="delivery", ok=False, reason=reason)
         waits = "waits" if backlog == 1 else "wait"
         reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
@@ -372,7 +372,7 @@ def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
         return ()
     name, why = next(iter(unreadable.items()))
     more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-    reason = f"{name} cannot be read{more}: {why}; it is left out: mend or delete it"
+    reason = f"{name} cannot be read{more}: {why}; it is left out: correct or delete it"
     return (Part(name="records", ok=False, reason=reason),)
 
 

@@ -47,7 +47,7 @@ def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen:
                 env = {**os.environ, **named}
                 processes = children(env, concurrency=chosen.concurrency, beat=chosen.beat, worker=chosen.worker)
                 if not (processes or chosen.web or server):
-                    raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
+                    raise errors.InvalidInput("up", "nothing is left to run", "leave out --no-beat or --no-worker")
                 prepare()
                 if chosen.web and _page_can_listen(app_settings):
                     processes.append(page(env))
@@ -68,7 +68,7 @@ def _embedded() -> Iterator[embedded.Server]:
         server.start()
         if not embedded.advertise(server.url):
             raise errors.RedisUnavailable(
-                "embedded Redis", "another one is in use, of a demo perhaps", "stop that, or set WORKERMON_REDIS_URL"
+                "embedded Redis", "another one is in use, perhaps by a demo", "stop that, or set WORKERMON_REDIS_URL"
             )
         yield server
     finally:

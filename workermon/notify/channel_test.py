@@ -66,7 +66,7 @@ class ChannelTest:
     def _from_here(self, channel: models.Channel, messages: Sequence[models.Notification]) -> ChannelTestResult:
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
-            what, why = f"channel {channel.name}", f"nothing here sends to {channel.type}"
+            what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
             raise errors.InvalidInput(what, why, "install what does")
         for message in messages:
             notifier.send(channel, [message])
@@ -95,7 +95,7 @@ def _check(channel: str, attempt: models.Attempt) -> None:
     why = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
     # A test message is not tried again.
     todo = todo.removeprefix("it is tried again").removeprefix("; ")
-    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "mend that, and test again")
+    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "correct that, and test again")
 
 
 def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[models.Notification]:

@@ -49,7 +49,7 @@ class _Missing:
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
         """Fail."""
-        what, why = f"channel {channel.name}", f"nothing here sends to {channel.type}"
+        what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
         raise errors.DeliveryFailed(what, why, "use another type, or install what does")
 
 

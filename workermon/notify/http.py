@@ -88,7 +88,9 @@ class Client:
             raise errors.DeliveryRefused(what, why, todo, policy.PATIENT_ATTEMPTS)
         if 400 <= status < 500 and status not in RETRIED:
             attempts = 1 if status in final else policy.PATIENT_ATTEMPTS
-            raise errors.DeliveryRefused(what, f"it refuses this ({answer})", "see the receiver's log", attempts)
+            raise errors.DeliveryRefused(
+                what, f"it refuses the notification ({answer})", "see the receiver's log", attempts
+            )
         retry_after = _retry_after(exchange.headers, self.now())
         raise errors.DeliveryFailed(
             what, f"it answered {answer}", "it is tried again; see the receiver's log", retry_after

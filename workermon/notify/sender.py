@@ -125,10 +125,12 @@ class Sender:
     def _hand_over(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
         what = f"channel {claims[0].channel}"
         if channel is None:
-            raise errors.DeliveryFailed(what, "it is not in the configuration", "apply one that has it")
+            raise errors.DeliveryFailed(what, "it is not in the configuration", "apply a config file that has it")
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
-            raise errors.DeliveryFailed(what, f"nothing here sends to {channel.type}", "use another type")
+            raise errors.DeliveryFailed(
+                what, f"this process cannot send to channels of type {channel.type}", "use another type"
+            )
         kind = channel_type.of(channel, self.channel_types)
         try:
             notifier.send(channel, [_as_sent(claimed, kind) for claimed in claims])

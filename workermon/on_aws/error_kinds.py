@@ -189,7 +189,7 @@ def translate(error: Exception, what: str, scope: models.AccountRegion, at: floa
     if "endpoint" in why.lower():
         return errors.AwsUnreachable(where, why, "check AWS_ENDPOINT_URL")
     kind = type(error).__name__
-    return errors.AwsUnreachable(where, f"its answer makes no sense ({kind}: {why})", _LATER)
+    return errors.AwsUnreachable(where, f"its answer cannot be read ({kind}: {why})", _LATER)
 
 
 def _refused(
@@ -201,10 +201,10 @@ def _refused(
     message = _excerpt(str(error.response.get("Error", {}).get("Message") or ""), scope)
     why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
     if is_throttle(code, status):
-        todo = "collect less often, or have the quota raised"
+        todo = "collect less often, or ask AWS for a higher quota"
         return errors.AwsThrottled(where, why, todo)
     if clock := _clock(error, at):
-        todo = "set the clock (chrony, ntpd): AWS takes no signature that is five minutes off"
+        todo = "set the clock (chrony, ntpd): AWS refuses signatures that are five minutes off"
         return errors.AwsDenied(where, f"{error.operation_name}: {code}: {clock}", todo)
     if code in _EXPIRED:
         return errors.AwsDenied(where, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
@@ -220,7 +220,7 @@ def _refused(
         return errors.AwsDenied(where, why, f"allow {service}:{error.operation_name} in the IAM policy")
     if status >= 500 or code in ("InternalError", "InternalFailure", "InternalServiceFault", "ServiceUnavailable"):
         return errors.AwsUnreachable(where, why, _LATER)
-    return errors.AwsError(where, why, "see what AWS says of this code")
+    return errors.AwsError(where, why, "look up this code in AWS's documentation")
 
 
 def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:

@@ -154,7 +154,7 @@ class Fetch:
         if status == "InternalError":
             why = "met an internal error"
         else:
-            why = "came in part only" if partial else "was not answered"
+            why = "came only in part" if partial else "was not answered"
         return errors.AwsUnreachable(where, f"{what} {why}", "it is asked again at the next collection")
 
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:

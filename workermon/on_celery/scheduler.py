@@ -212,7 +212,7 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _own_lock(self) -> Any:
         """Return the lock that it has taken; ``None`` if it is configured to use none."""
         if self.lock_key and self.lock is None:
-            raise errors.RedisUnavailable("beat", "it could not take its lock in Redis", "see that Redis runs")
+            raise errors.RedisUnavailable("beat", "it could not take its lock in Redis", "check that Redis runs")
         return self.lock if self.lock_key else None
 
     def _hold(self) -> None:

@@ -87,4 +87,4 @@ class RedisFeed:
                         yield text
 
     def _broken(self, why: str) -> errors.RedisUnavailable:
-        return errors.RedisUnavailable(client.place(self._client), why, "what was missed is found in the ledger")
+        return errors.RedisUnavailable(client.place(self._client), why, "missed samples are read from the ledger")

@@ -48,7 +48,7 @@ def connect(url: str) -> redis.Redis:
     except (ValueError, TypeError, AttributeError):
         raise errors.InvalidInput(
             "WORKERMON_REDIS_URL",
-            "it has a part that means nothing",
+            "a part of it is not understood",
             "give one such as redis://:password@host:6379/1",
         ) from None
     return created_client

@@ -142,7 +142,7 @@ class RedisLimiter:
         where = f"{api} in {scope}"
         if not granted and silent:
             raise errors.AwsUnreachable(
-                where, "nobody answered a moment ago", f"it is tried again within {max(1, round(wait))} s"
+                where, "it did not answer a moment ago", f"it is tried again within {max(1, round(wait))} s"
             )
         if not granted:
             raise errors.AwsThrottled(

@@ -106,7 +106,7 @@ class Event(kind.Kind[Options]):
     def parse(self, raw_rule: EventSection) -> tuple[Options, Severity]:
         """Return which events it is about."""
         if not raw_rule.codes and "codes" in raw_rule.model_fields_set:
-            raise section.Mistake("codes", "names no event", f"leave it out for all: {', '.join(CODES)}")
+            raise section.Mistake("codes", "is empty", f"leave it out for all: {', '.join(CODES)}")
         for place, code in enumerate(raw_rule.codes):
             if code not in CODES:
                 why = f"{errors.printable(code)[:64]} is not a code of EC2"
@@ -243,11 +243,11 @@ def why_not(options: Options, event: ScheduledEvent, at: float) -> str | None:
     if options.codes and event.code not in options.codes:
         return f"the rule is not about {event.code}"
     if (over := outcome(event)) is not None:
-        return f"EC2 says it is {over}"
+        return f"EC2 has marked it as {over}"
     if event.not_after is not None and event.not_after <= at:
         return f"its end, {rfc3339(event.not_after)}, is past"
     if options.ahead is not None and event.not_before is not None and event.not_before - options.ahead > at:
-        return f"it is notified from {rfc3339(event.not_before - options.ahead)} on"
+        return f"it notifies from {rfc3339(event.not_before - options.ahead)} on"
     return None
 
 
@@ -311,11 +311,11 @@ def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
         event = there.get(name)
         if event is None:
             other = name.rpartition("@")[0] in moved
-            fates.append("it was put off" if other else "EC2 no longer lists it")
+            fates.append("it was postponed" if other else "EC2 no longer lists it")
         else:
             why = why_not(options, event, condition.collected_at or 0.0)
             fates.append(f"{event.code}: {why}" if why is not None else "")
-    return f"no event is ahead now: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
+    return f"no event is ahead: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
 
 
 # --- words -------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def describe(event: ScheduledEvent, at: float) -> str:
     words = errors.printable(event.description.strip())[:_MAX_WORDS]
     text += f": {words}" if words else ""
     if event.deadline is not None and event.deadline > at:
-        text += f" (it can be put off until {rfc3339(event.deadline)})"
+        text += f" (it can be postponed until {rfc3339(event.deadline)})"
     return text
 
 
@@ -380,7 +380,7 @@ def _now(options: Options, condition: Condition) -> str:
         return "EC2 has scheduled nothing" if condition.collected_at is not None else "EC2 was not asked yet"
     first = condition.events[0]
     why = why_not(options, first, condition.collected_at or 0.0)
-    return f"nothing to notify of: {first.code} {_when(first)}: {why}"
+    return f"not notified: {first.code} {_when(first)}: {why}"
 
 
 def details(event: ScheduledEvent) -> EventDetails:

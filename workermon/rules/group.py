@@ -114,7 +114,7 @@ class Group(kind.Kind[Options]):
         over = raw_rule.over
         requirements = [key for key in ASKS if getattr(over, key) is not None]
         if len(requirements) != 1:
-            why = f"has {' and '.join(requirements)}" if requirements else "does not say how many of the group"
+            why = f"has {' and '.join(requirements)}" if requirements else "does not say how many workers of the group"
             raise section.Mistake("over", why, f"give one of {', '.join(ASKS)}")
         if over.share is not None and not 0 < over.share <= 1:
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
@@ -406,9 +406,11 @@ def _condition(raw_rule: GroupSection) -> tuple[models.Frozen, models.Severity]:
     """Return the condition of each member: a threshold, or an expression over other rules."""
     if raw_rule.when is None:
         if raw_rule.metric is None:
-            raise section.Mistake("", "says nothing that a worker could hold", "add a metric and above, or when")
+            raise section.Mistake("", "has no condition for a worker", "add a metric and above, or when")
         if raw_rule.severity is not None:
-            raise section.Mistake("severity", "is for a rule with when; thresholds have theirs", "remove it")
+            raise section.Mistake(
+                "severity", "is only for a rule with when, because thresholds have their own", "remove it"
+            )
         return threshold.KIND.parse(raw_rule)
     for key in ("metric", "unit", "warmup", *sorted(threshold.KIND.keys - when.KIND.keys)):
         if key in raw_rule.model_fields_set:
@@ -423,11 +425,11 @@ def _check_aggregate(aggregate: str, raw_rule: GroupSection) -> None:
         why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
         raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
     if raw_rule.when is not None:
-        raise section.Mistake("when", "has no values to aggregate", "give a metric, or ask for a count or share")
+        raise section.Mistake("when", "has no values to aggregate", "give a metric, or use count or share")
     if expression.of(raw_rule.metric) is not None:
         raise section.Mistake("metric", "is an expression, and expressions have no aggregate", "write one metric")
     if raw_rule.warmup is not None:
-        raise section.Mistake("warmup", "is for rules that ask for a count or share", "remove it")
+        raise section.Mistake("warmup", "is only for rules with a count or a share", "remove it")
 
 
 def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_series.Grid | None:

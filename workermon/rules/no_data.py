@@ -151,7 +151,7 @@ class NoData(kind.Kind[Options]):
             due=models.rfc3339(counts_from + patience),
         )
         if facts.monitoring_since is None:
-            return kind.Explanation("the monitor itself has not run long enough to tell", details)
+            return kind.Explanation("the monitor itself has not run long enough to know", details)
         silent = max(0, round(facts.at - counts_from))
         return kind.Explanation(f"silent for {silent} s, {rule.severity} fires at {patience} s", details)
 

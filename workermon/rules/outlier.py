@@ -87,12 +87,12 @@ class Outlier(over_slots.OverSlots[Options]):
     def parse(self, raw_rule: OutlierSection) -> tuple[Options, models.Severity]:
         """Return group, distance and side."""
         if expression.of(raw_rule.metric) is not None:
-            raise section.Mistake("metric", "is an expression, which no group is compared by", "write one metric")
+            raise section.Mistake("metric", "is an expression, but outlier needs one metric", "write one metric")
         if raw_rule.clear is not None and raw_rule.clear > raw_rule.outlier.beyond:
             why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.outlier.beyond:g}, so the alert would flap"
             raise section.Mistake("clear", why, f"choose {raw_rule.outlier.beyond:g} or less")
         if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
-            raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
+            raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
         return Options(
             **raw_rule.outlier.model_dump(),
             breach=raw_rule.breach,
@@ -238,7 +238,7 @@ class Outlier(over_slots.OverSlots[Options]):
             group_size=0 if cursor is None else group.size(cursor // period, period),
         )
         if horizon.asked is None:
-            return kind.Explanation("CloudWatch was never asked with success", details)
+            return kind.Explanation("no request to CloudWatch has succeeded yet", details)
         if cursor is None or rule_state.period != period:
             return kind.Explanation("no slot was evaluated yet", details)
         distances = self._distances(rule, facts, period, cursor)

@@ -49,7 +49,7 @@ CODES = {
     "Client.InstanceTerminated": "it was terminated or rebooted while an image of it was made",
     "Client.InternalError": "a client error ended it during its launch",
     "Client.InvalidSnapshot.NotFound": "a snapshot that it needs was not found",
-    "Client.UserInitiatedHibernate": "somebody had it hibernate",
+    "Client.UserInitiatedHibernate": "somebody hibernated it through EC2",
     "Client.UserInitiatedShutdown": "somebody stopped or terminated it through EC2",
     "Client.VolumeLimitExceeded": "the limit of the account on EBS volumes was exceeded",
     "Server.InsufficientInstanceCapacity": "EC2 had not enough capacity to launch it",
@@ -146,7 +146,7 @@ class State(kind.Kind[Options]):
     def parse(self, raw_rule: StateSection) -> tuple[Options, Severity]:
         """Return which states it is about, and which codes are expected."""
         if not raw_rule.states:
-            raise section.Mistake("states", "names no state", 'write ["stopped", "terminated"], or one of them')
+            raise section.Mistake("states", "is empty", 'write ["stopped", "terminated"], or one of them')
         for place, code in enumerate(raw_rule.expected):
             if code not in CODES and not _CODE.fullmatch(code):
                 why = f"{errors.printable(code)[:64]} is not a code of EC2"
@@ -435,7 +435,7 @@ def _now(options: Options, rule_state: RuleState, condition: Condition) -> str:
     reason = _reason(stops[-1:])
     text = describe_status(condition.status if last.status in DOWN else last.status, reason)
     if not any(_was_running(change, rule_state.start) for change in condition.changes):
-        return f"{text}; it was not seen running since monitoring went on"
+        return f"{text}; it has not been seen running since monitoring resumed"
     if any(outage.back is None for outage in outages(options, condition, rule_state.start)):
         return text
     if reason is not None and reason.code in options.expected:

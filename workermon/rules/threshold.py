@@ -111,10 +111,10 @@ class Threshold(over_slots.OverSlots[Options]):
         side = "below" if raw_rule.above is None else "above"
         levels = raw_rule.above or raw_rule.below or label_levels.GivenLevels()
         if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
-            raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
+            raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
         if levels.warning is None and levels.critical is None:
             todo = "write { warning = …, critical = … }, or one of them"
-            raise section.Mistake(side, "names no threshold", todo)
+            raise section.Mistake(side, "has no threshold", todo)
         check_order(levels, side)
         if raw_rule.clear is not None:
             check_clear(raw_rule.clear, levels, side)
@@ -329,7 +329,7 @@ class Threshold(over_slots.OverSlots[Options]):
             about = check_words.ABOUT[rule.metric or ""]
             return _explanation(f"EC2 has not answered its {about} check for this instance", details, rule_state)
         if horizon.asked is None:
-            return _explanation("CloudWatch was never asked with success", details, rule_state)
+            return _explanation("no request to CloudWatch has succeeded yet", details, rule_state)
         if rule_state.cursor is None:
             return _explanation("no slot was evaluated yet", details, rule_state)
         if rule_state.period != horizon.period:

@@ -128,13 +128,13 @@ def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
     if levels.warning is None or levels.critical is None or is_beyond(levels.critical, levels.warning, side):
         return
     why = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"
-    raise section.Mistake(f"{side}.critical", why, "exchange them, or leave one out")
+    raise section.Mistake(f"{side}.critical", why, "swap them, or leave one out")
 
 
 def check_clear(clear: label_levels.GivenLevels, levels: label_levels.GivenLevels, side: str) -> None:
     """Refuse a hysteresis that would make the alert flap, or that is about no threshold of the rule."""
     if clear.warning is None and clear.critical is None:
-        raise section.Mistake("clear", "names no number", "write { warning = …, critical = … }, or leave it out")
+        raise section.Mistake("clear", "has no number", "write { warning = …, critical = … }, or leave it out")
     for severity, _ in clear.given():
         cleared, threshold = clear.numbers().of(severity), levels.numbers().of(severity)
         if getattr(levels, severity) is None:

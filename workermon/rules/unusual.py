@@ -102,7 +102,7 @@ class Unusual(over_slots.OverSlots[Options]):
             why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.unusual.beyond:g}, so the alert would flap"
             raise section.Mistake("clear", why, f"choose {raw_rule.unusual.beyond:g} or less")
         if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
-            raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
+            raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
         return Options(
             **raw_rule.unusual.model_dump(),
             breach=raw_rule.breach,
@@ -244,7 +244,7 @@ class Unusual(over_slots.OverSlots[Options]):
             bytes=len(rule_state.band or ""),
         )
         if horizon.asked is None:
-            return kind.Explanation("CloudWatch was never asked with success", details)
+            return kind.Explanation("no request to CloudWatch has succeeded yet", details)
         if rule_state.cursor is None or rule_state.period != horizon.period:
             return kind.Explanation("no slot was evaluated yet", details)
         options, unit = self.options(rule), facts.unit_of(rule.metric or "")
@@ -272,7 +272,7 @@ class Unusual(over_slots.OverSlots[Options]):
             since = "nothing yet" if learned.since is None else f"datapoints since {models.rfc3339(learned.since)}"
             now = (
                 f"learning: {learned.occurrences(at)} of {band.MIN_OCCURRENCES} days are known of this time of day"
-                f" ({since}); silent until then"
+                f" ({since}); does not fire until then"
             )
             return kind.Explanation(now, details, lines)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} spreads from what is usual"

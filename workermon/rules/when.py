@@ -164,7 +164,7 @@ class When(kind.Kind[Options]):
             None if at is None else self._expression(rule).holds({reading.rule: reading.fires for reading in described})
         )
         lines = tuple((name, _described(state, _newest(state, at))) for name, state in states.items())
-        words = {None: "it is not known yet whether", True: "it holds that", False: "it does not hold that"}
+        words = {None: "it is not known yet whether", True: "it holds that", False: "it is not true that"}
         return kind.Explanation(
             f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=described), lines
         )

@@ -285,7 +285,7 @@ def _end_of_page(after: Position | None) -> float:
     if after is None or after[0] != 1:
         return math.inf
     if len(after) < 2 or not isinstance(after[1], int | float):
-        raise errors.InvalidInput("position", "is not of this list", "begin with the first page")
+        raise errors.InvalidInput("position", "does not belong to this list", "begin with the first page")
     return -float(after[1])
 
 

@@ -268,7 +268,7 @@ def replay_over_others(
 ) -> Replay:
     """Return a rule that looks at other rules, by their replays.
 
-    ``replay_of`` returns that of a rule, ``None`` if it does not apply or nothing of it is recorded: then it counts as
+    ``replay_of`` returns that of a rule, ``None`` if it does not apply or nothing is recorded: then it counts as
     not firing, as in an evaluation.
     """
     names = rules.KINDS[rule.kind].operands(rule)
@@ -314,7 +314,7 @@ def over_trace(
 def _operand_state(replayed: Replay | None) -> rules.OperandState:
     """Return what another rule sees of a replayed one."""
     if replayed is None or replayed.evaluated is None:
-        return rules.OperandState(not_applied="nothing of it is recorded")
+        return rules.OperandState(not_applied="nothing is recorded")
     changes = list[models.SeverityChange]()
     for episode in replayed.episodes:
         changes.append(models.SeverityChange(math.floor(episode.begin), episode.severity, 0))

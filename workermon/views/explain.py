@@ -228,7 +228,7 @@ class Explanation:
         """Return the state of one rule for a worker. Raises ``errors.NotFound`` if there is no rule of that name."""
         rules_by_name = {rule.name: rule for rule in self.configurations.load().rules}
         if name not in rules_by_name:
-            raise errors.NotFound(f"rule {name}", "there is none of that name", errors.nearest(name, rules_by_name))
+            raise errors.NotFound(f"rule {name}", "does not exist", errors.nearest(name, rules_by_name))
         everything = self.why(record)
         rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
         metric = rules_of_name[0].metric if rules_of_name else None

@@ -52,7 +52,7 @@ class ExplainGroups:
         configuration = self.configurations.load()
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
         if name is not None and name not in over:
-            raise errors.NotFound(f"rule {name}", f"none of that name is over {subject_id}", errors.nearest(name, over))
+            raise errors.NotFound(f"rule {name}", f"is not a rule over {subject_id}", errors.nearest(name, over))
         chosen = [rule for rule in over.values() if name in (None, rule.name)]
         workers = {worker_id for rule_members in basis.record.members.values() for worker_id in rule_members}
         return GroupExplanation(

@@ -30,7 +30,7 @@ def page(rows: Sequence[Row], order: Callable[[Row], Position], *, limit: int, a
     try:
         begin = 0 if after is None else bisect.bisect_right(rows, after, key=order)
     except TypeError:
-        raise errors.InvalidInput("position", "is not of this list", "begin with the first page") from None
+        raise errors.InvalidInput("position", "does not belong to this list", "begin with the first page") from None
     chosen = tuple(rows[begin : begin + limit])
     more = bool(chosen) and begin + limit < len(rows)
     return Page(chosen, order(chosen[-1]) if more else None)

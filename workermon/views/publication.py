@@ -33,7 +33,7 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
     condition = record.condition
     requested_at, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
     if requested_at is None:
-        return f"AWS was never asked for it with success: {_never_asked(record)}"
+        return f"no request to AWS for it has succeeded yet: {_never_asked(record)}"
     many, seconds = condition.late.get(metric.name, (0, 0))
     if many == models.MANY_LATE:
         return f"its datapoints come {seconds} s after their period, which is later than lateness; {LATE_TODO}"
@@ -66,4 +66,4 @@ def _never_asked(record: ports.Record) -> str:
         return "the worker was never collected"
     if condition.status != "running":
         return f"the instance is {condition.status}"
-    return "it is looked up under which dimensions it is published, which the next collections do"
+    return "the next collections look up its dimensions"

@@ -40,9 +40,9 @@ def read(lines: Iterable[str], source: str, period: int | None = None) -> models
             at, value = _row(row, columns, f"{source}: line {rows.line_num}")
             values[at] = value
     except csv.Error as why:
-        raise errors.InvalidInput(f"{source}: line {rows.line_num}", f"is no CSV: {why}", "mend it there") from None
+        raise errors.InvalidInput(f"{source}: line {rows.line_num}", f"is not CSV: {why}", "correct it there") from None
     if not values:
-        raise errors.InvalidInput(source, "has no datapoint", "give rows under the head timestamp,value")
+        raise errors.InvalidInput(source, "has no datapoint", "add rows below the header timestamp,value")
     times = sorted(values)
     steps = [after - before for before, after in itertools.pairwise(times)]
     every = period or (statistics.median_low(steps) if steps else LONE)
@@ -53,14 +53,14 @@ def read(lines: Iterable[str], source: str, period: int | None = None) -> models
 def _columns(head: Sequence[str], where: str) -> tuple[int, int, int]:
     names = [cell.strip().lower() for cell in head]
     if names.count("timestamp") != 1 or names.count("value") != 1:
-        raise errors.InvalidInput(where, "has not the columns timestamp and value", "write timestamp,value first")
+        raise errors.InvalidInput(where, "does not have the columns timestamp and value", "write timestamp,value first")
     return names.index("timestamp"), names.index("value"), len(names)
 
 
 def _row(row: Sequence[str], columns: tuple[int, int, int], where: str) -> tuple[int, float | None]:
     timestamp, value, width = columns
     if len(row) != width:
-        raise errors.InvalidInput(where, f"has {len(row)} cells, not {width}", "mend it there")
+        raise errors.InvalidInput(where, f"has {len(row)} cells, not {width}", "correct it there")
     return _time(row[timestamp].strip(), where), _value(row[value].strip(), where)
 
 
@@ -85,6 +85,6 @@ def _value(text: str, where: str) -> float | None:
         return None
     if not _NUMBER.fullmatch(text):
         why = f"{errors.printable(text[:40])!r} is not a number"
-        raise errors.InvalidInput(where, why, "write a number; leave it empty where there is none")
+        raise errors.InvalidInput(where, why, "write a number, or leave it empty")
     value = float(text)
     return value if math.isfinite(value) else None

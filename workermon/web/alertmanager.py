@@ -299,7 +299,7 @@ def silence(
     """Return one silence."""
     every = {shown_silence["id"]: shown_silence for shown_silence in _silences(silence_view)}
     if silence_id not in every:
-        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, every))
+        raise errors.NotFound(f"silence {silence_id}", "does not exist", errors.nearest(silence_id, every))
     return JSONResponse(every[silence_id])
 
 

@@ -59,7 +59,7 @@ class Once:
         if first.digest != self.digest:
             raise problems.Refused(422, what, "was used for another request", "use a new key for each request")
         if first.status is None:
-            raise problems.Refused(409, what, "is of a request that is still at work", "try again in a moment")
+            raise problems.Refused(409, what, "belongs to a request that is still running", "try again in a moment")
         media_type = "application/json" if first.status < 400 else problems.MEDIA_TYPE
         headers = {REPLAYED: "true"}
         if not first.body:

@@ -37,7 +37,7 @@ class Limits:
             await self.app(scope, receive, send)
             return
         if self._in_flight >= MAX_REQUESTS:
-            raise problems.Refused(503, "workermon", f"{MAX_REQUESTS} requests are in work already", "try again later")
+            raise problems.Refused(503, "workermon", f"{MAX_REQUESTS} requests are running already", "try again later")
         self._in_flight += 1
         try:
             _check_head(scope)

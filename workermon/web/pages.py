@@ -205,7 +205,7 @@ def page_number(request: Request) -> int:
     """Return which page is asked for, from 1 on."""
     text = request.query_params.get("page", "1")
     if not text.isdecimal() or len(text) > 6 or not int(text):
-        raise errors.InvalidInput(f"page {errors.printable(text)[:32]!r}", "is not a number of a page", "begin with 1")
+        raise errors.InvalidInput(f"page {errors.printable(text)[:32]!r}", "is not a page number", "begin with 1")
     return int(text)
 
 

@@ -43,7 +43,7 @@ def decode(listing: str, cursor: str | None) -> views.Position | None:
             raise ValueError
         return tuple(position)
     except (binascii.Error, ValueError, RecursionError):
-        raise errors.InvalidInput("cursor", "is not one that this list gave", "begin without a cursor") from None
+        raise errors.InvalidInput("cursor", "is not a cursor of this list", "begin without a cursor") from None
 
 
 def _digest(listing: str, content: bytes) -> bytes:

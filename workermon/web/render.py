@@ -178,9 +178,7 @@ def static(version: str, name: str) -> Response:
     """
     content = _files().get(name)
     if content is None:
-        raise errors.NotFound(
-            f"file {errors.printable(name)[:64]}", "there is none of that name", "go back to the page"
-        )
+        raise errors.NotFound(f"file {errors.printable(name)[:64]}", "does not exist", "go back to the page")
     cache_control = "public, max-age=31536000, immutable" if version == _version() else "no-cache"
     kind = TYPES.get(Path(name).suffix, "text/plain; charset=utf-8")
     return Response(content, media_type=kind, headers={"Cache-Control": cache_control})

@@ -153,7 +153,9 @@ def _not_ours(host: str, port: int, why: OSError) -> errors.WorkermonError:
         todo = "stop that, or choose another by --port or WORKERMON_WEB_PORT"
         return errors.WorkermonError(f"port {port} of {host}", "another program listens there", todo)
     if why.errno == errno.EACCES:
-        return errors.WorkermonError(f"port {port} of {host}", "is not for this user", "choose one from 1024 on")
+        return errors.WorkermonError(
+            f"port {port} of {host}", "may not be used by this user", "choose one from 1024 on"
+        )
     return errors.InvalidInput(f"host {host}", "is not an address of this machine", "use 127.0.0.1 or one that it has")
 
 

@@ -52,7 +52,7 @@ class Apprise:
     deadline: float = transport.DEADLINE
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Send one message; raises ``errors.DeliveryFailed`` if the service did not take it."""
+        """Send one message; raises ``errors.DeliveryFailed`` if the service did not accept it."""
         body = text.body(channel, notifications)
         if channel.template is None:
             # The first line is the title.
@@ -103,7 +103,9 @@ class _Exchange:
             return
         if exchange.failure is not None:
             raise exchange.failure
-        why = f"the service did not take it ({exchange.status})" if exchange.status else "the service did not take it"
+        why = (
+            f"the service did not accept it ({exchange.status})" if exchange.status else "the service did not accept it"
+        )
         raise errors.DeliveryFailed(f"channel {self.channel.name}", why, "it is tried again; check its url")
 
 

@@ -74,7 +74,7 @@ class Options(channels.Options):
         """Refuse mail to nobody, half a login, and whatever would go over a network in clear text."""
         channels.check_login(path, self.user, self.secret)
         if not self.to:
-            raise problems.Mistake(f"{path}.to", "names nobody", 'write to = ["ops@example.com"]')
+            raise problems.Mistake(f"{path}.to", "is empty", 'write to = ["ops@example.com"]')
         if self.secret is not None and self.user is None:
             raise problems.Mistake(f"{path}.user", "is missing beside the secret", "add it")
         if self.security == "none" and not self.allow_private:

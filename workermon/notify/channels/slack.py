@@ -40,7 +40,7 @@ class Options(channels.Options):
         """Refuse an address of Slack's own in clear text, and a template that cannot be filled in."""
         host = channels.check_url(path, self.url, allow_private=self.allow_private)
         if host == "slack.com" or host.endswith(".slack.com"):
-            raise problems.Mistake(f"{path}.url", "of Slack is a secret itself", 'write url = { env = "NAME" }')
+            raise problems.Mistake(f"{path}.url", "is itself a secret", 'write url = { env = "NAME" }')
         channels.check_template(path, self.template)
 
 
