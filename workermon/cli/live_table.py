@@ -116,7 +116,7 @@ class Board:
         rows = [*firing, *list(self._resolved)][:most]
         lines: list[RenderableType] = [Text("alerts", style="dim"), *(self._alert(alert) for alert in rows)]
         if len(firing) > len(rows):
-            lines.append(Text(f"and {len(firing) - len(rows)} more that fire", style="dim"))
+            lines.append(Text(f"and {len(firing) - len(rows)} more firing", style="dim"))
         return lines if rows else [*lines, Text("none", style="dim")]
 
     def _alert(self, alert: models.Notification) -> Text:

@@ -53,7 +53,7 @@ class StoryView:
         rule = next((rule for rule in configuration.rules if rule.name == rule_name), None)
         if row is None and not entries and (record is None or rule is None):
             suggestion = errors.nearest(alert_id, open_rows)
-            raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "there never was one", suggestion)
+            raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "no such alert is recorded", suggestion)
         metric = None if rule is None else self.explanation.metric_of(rule)
         unit = "count" if rule is None else self.explanation.kinds[rule.kind].unit(rule, configuration)
         return AlertStory(
