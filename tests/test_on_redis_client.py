@@ -15,7 +15,7 @@ import redis
 
 from tests.support.free_ports import free_port
 from workermon import errors
-from workermon.on_redis import channel, client, costs, keys
+from workermon.on_redis import channel, client, costs, keys, waiting
 
 
 def _told(url: str) -> errors.RedisUnavailable:
@@ -183,3 +183,81 @@ def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(redis.client.PubSub, "ping", lambda self: None)
         with pytest.raises(errors.RedisUnavailable, match="fell silent"):
             _exhaust(listening)
+
+
+# --- the connection for what is asked each second -------------------------------------------------------------------
+
+
+@pytest.fixture
+def connected(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a client that waits briefly for an answer."""
+    monkeypatch.setattr(client, "TIMEOUT", 0.5)
+    with contextlib.closing(client.connect(redis_url)) as made:
+        yield made
+
+
+def test_a_direct_connection_is_kept(connected: Any) -> None:
+    """It answers as the client does, each time over the same connection."""
+    connected.set("a", "1", ex=60)
+    assert connected.direct.execute_command("GET", "a") == b"1"
+    assert len({connected.direct.execute_command("CLIENT", "ID") for _ in range(3)}) == 1
+
+
+def test_a_direct_connection_that_broke_is_replaced(connected: Any) -> None:
+    """The command is repeated, so nobody notices."""
+    number = connected.direct.execute_command("CLIENT", "ID")
+    connected.execute_command("CLIENT", "KILL", "ID", number)
+    assert connected.direct.execute_command("SET", "a", "1", "EX", "60")
+    assert connected.direct.execute_command("CLIENT", "ID") != number
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(connected: Any) -> None:
+    """A command that takes too long fails once, and its answer is not taken for that of the next one."""
+    began = time.monotonic()
+    with pytest.raises(redis.TimeoutError):
+        connected.direct.execute_command("BLPOP", "empty", "2")
+    assert time.monotonic() - began < 2
+    connected.rpush("empty", "late")
+    connected.expire("empty", 60)
+    assert connected.direct.execute_command("GET", "a") is None
+
+
+def test_a_direct_connection_in_use_keeps_nobody_waiting(connected: Any) -> None:
+    """Another thread's command goes over the pool meanwhile."""
+    number = connected.direct.execute_command("CLIENT", "ID")
+    connected.direct._connection.send_command = _Paused(connected.direct._connection.send_command)
+    paused: _Paused = connected.direct._connection.send_command
+    thread = threading.Thread(target=connected.direct.execute_command, args=("PING",))
+    thread.start()
+    assert paused.entered.wait(30)
+    assert connected.direct.execute_command("CLIENT", "ID") != number
+    paused.left.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+class _Paused:
+    """A function that waits before it does its work."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.entered, self.left = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self.entered.set()
+        assert self.left.wait(30)
+        return self._function(*args)
+
+
+def test_a_forked_process_has_a_direct_connection_of_its_own(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes on one connection would take each other's answers."""
+    number = connected.direct.execute_command("CLIENT", "ID")
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert connected.direct.execute_command("CLIENT", "ID") != number
+
+
+def test_a_direct_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
+    """As for any other command, the key is set aside."""
+    connected.set(keys.PENDING, "text")
+    assert waiting.RedisWaitingWork(connected).look(0.0, 3.0).pending == 0
+    assert not connected.exists(keys.PENDING)

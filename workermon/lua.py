@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, cast, dataclass_transform
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
 
 Value = str | bytes | int | float
 R_co = TypeVar("R_co", covariant=True)
@@ -131,3 +134,46 @@ def _send(connection: Any, calls: Sequence[Script[R]]) -> list[Any]:
         for call in calls:
             pipe.execute_command("EVALSHA", call.digest, *call.parameters)
         return list(pipe.execute(raise_on_error=False))
+
+
+class DirectConnection:
+    """A connection that is kept for what is asked each second, in the place of a client of redis-py.
+
+    A client takes 0.2 ms of CPU more for a command when nothing else runs: it takes a connection out of its pool, looks
+    whether that is still good, and measures what it does. What a broken connection or the server refuses here goes that
+    way once more, and so does a command while another thread uses the connection. A timeout is not repeated.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._connection: Any = None
+        self._process = 0
+        self._lock = threading.Lock()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run a command as the client does."""
+        if not self._lock.acquire(blocking=False):
+            return self._client.execute_command(*args, **options)
+        try:
+            connection = self._own()
+            try:
+                connection.send_command(*args)
+                return connection.read_response(disable_decoding="NEVER_DECODE" in options)
+            except NoScriptError:
+                raise
+            except BaseException as why:
+                # An answer may still be under way, or the server be another one by now.
+                self._connection = None
+                connection.disconnect()
+                self._client.connection_pool.release(connection)
+                if not isinstance(why, RedisConnectionError | ResponseError):
+                    raise
+        finally:
+            self._lock.release()
+        return self._client.execute_command(*args, **options)
+
+    def _own(self) -> Any:
+        """Return the connection; a forked process has one of its own."""
+        if self._connection is None or self._process != os.getpid():
+            self._connection, self._process = self._client.connection_pool.get_connection(), os.getpid()
+        return self._connection

@@ -13,7 +13,7 @@ from tests.integration.celery_house import last_words, opened
 from tests.support.replicas import Pair
 from tests.support.waiting import eventually
 from workermon import errors
-from workermon.on_redis import client, leases
+from workermon.on_redis import client, leases, pulse
 
 pytestmark = [
     pytest.mark.integration,
@@ -35,11 +35,21 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
     """The command that meets the replica fails in one line; the next one goes to where the name leads by now."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
+        counted = pulse.RedisPulse(connected)
+        counted.count("x")
+        pair.fail_over()
+        with pytest.raises(errors.RedisUnavailable, match="read-only replica"):
+            counted.count("x")
+        counted.count("x")
+        assert pair.two.hget("workermon:counts", "x") == b"2"
+
+
+def test_what_is_asked_each_second_reaches_the_new_primary_at_once(pair: Pair) -> None:
+    """Its connection is given up with the first refusal, and the command is repeated."""
+    with contextlib.closing(client.connect(pair.address.url(1))) as connected:
         held = leases.RedisLeases(connected)
         assert held.hold("one", "me", 60)
         pair.fail_over()
-        with pytest.raises(errors.RedisUnavailable, match="read-only replica"):
-            held.hold("two", "me", 60)
         assert held.hold("two", "me", 60)
         assert pair.two.get("workermon:lease:two") == b"me"
 

@@ -8,6 +8,7 @@ run as RedBeat runs them.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -123,6 +124,11 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _redis(self) -> Any:
         return schedulers.get_redis(self.app)
 
+    @functools.cached_property
+    def _direct(self) -> lua.DirectConnection:
+        """The connection of its looks."""
+        return lua.DirectConnection(self._redis)
+
     @property
     def _schedule_key(self) -> str:
         return str(self.app.redbeat_conf.schedule_key)
@@ -196,7 +202,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             first_rank=self._looked_up_to,
             last_rank=self._looked_up_to + LOOKED_AT - 1,
         )
-        answers = looking.run(self._redis, NEVER_DECODE=True)
+        answers = looking.run(self._direct, NEVER_DECODE=True)
         if not answers:
             raise schedulers.redis.exceptions.LockNotOwnedError("another beat has the lock")
         return [_scored(answer) for answer in answers]

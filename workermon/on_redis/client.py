@@ -161,6 +161,12 @@ def run(redis_client: redis.Redis, call: lua.Script[R]) -> R:
         return call.run(redis_client)
 
 
+def run_directly(redis_client: redis.Redis, call: lua.Script[R]) -> R:
+    """Run a script that is run each second, on a connection that is kept for such."""
+    with guard(redis_client):
+        return call.run(getattr(redis_client, "direct", redis_client))
+
+
 def run_many(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
     """Run scripts in one round trip, each a step of its own, and return their replies."""
     with guard(redis_client):

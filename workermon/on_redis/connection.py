@@ -8,9 +8,16 @@ import redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
+from workermon import lua
+
 
 class Client(redis.Redis):
     """redis-py's client; a command that fails because a key is of another type is repeated without that key."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: For what is asked each second.
+        self.direct = lua.DirectConnection(self)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command."""

@@ -32,7 +32,8 @@ class RedisLeases:
     def hold(self, name: str, owner: str, seconds: float) -> bool:
         """Take the lease, or extend it if the owner has it already."""
         milliseconds = max(1, int(seconds * 1000))
-        return bool(client.run(self._client, HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds)))
+        holding = HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds)
+        return bool(client.run_directly(self._client, holding))
 
     def release(self, name: str, owner: str) -> None:
         """Give it back, if the owner still has it."""

@@ -47,4 +47,4 @@ class RedisWaitingWork:
             latest=repr(now + models.MAX_LEAD),
             latest_escalation=repr(now + models.MAX_ESCALATION + models.MAX_LEAD),
         )
-        return ports.Waiting(*client.run(self._client, counting))
+        return ports.Waiting(*client.run_directly(self._client, counting))
