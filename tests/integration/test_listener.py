@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from workermon import collect, errors, evaluate, health, models, notify, ports, testing
+from workermon import collect, config, errors, evaluate, health, models, notify, ports, testing
+from workermon.collect.event import encode
 from workermon.pipeline import listener, subscription, sweep
 
 NOW = time.time
@@ -191,6 +192,16 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, mes
 def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
     """An event of schema 1 may have fields that we do not know."""
     assert subscription.worker_of(event(colour="red")) == worker().id
+
+
+def test_our_own_events_begin_as_the_listener_knows_them(house: House) -> None:
+    """They are validated as they are parsed."""
+    at = models.Condition(status="running", collected_at=NOW())
+    text = encode(worker(), at, config.DEFAULT)
+    assert text.startswith(subscription.OWN_BEGIN)
+    assert subscription.worker_of(text) == worker().id
+    with pytest.raises(subscription.InvalidEvent, match="wrong_fields"):
+        subscription.worker_of(text.replace(worker().id, "no id"))
 
 
 def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pytest.CaptureFixture[str]) -> None:
