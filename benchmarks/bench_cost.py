@@ -208,15 +208,15 @@ def main() -> None:
         ["workers", *names, "all", "less idle", "x bare loop (<= 1.3)", "x plain (<= 0.1)", "x smallest (<= 1.2)"],
         [
             [
-                each.workers,
-                *(f"{each.cpu[name]:.3f}" for name in names),
-                f"{each.total:.3f}",
-                f"{each.total - sum(idle.cpu.values()) * house.INTERVAL / each.workers:.3f}",
-                f"{each.total / baseline:.2f}",
-                f"{each.total / design:.3f}",
-                f"{each.total / costs[0].total:.2f}",
+                cost.workers,
+                *(f"{cost.cpu[name]:.3f}" for name in names),
+                f"{cost.total:.3f}",
+                f"{cost.total - sum(idle.cpu.values()) * house.INTERVAL / cost.workers:.3f}",
+                f"{cost.total / baseline:.2f}",
+                f"{cost.total / design:.3f}",
+                f"{cost.total / costs[0].total:.2f}",
             ]
-            for each in costs
+            for cost in costs
         ],
     )
     print(f"\nBare boto3 loop: {baseline:.3f} ms; plain design: {design:.2f} ms.")
@@ -238,10 +238,10 @@ def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
         ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
          "points a query", "pending 5 s later"],
         [
-            [each.workers, each.samples, round(each.workers * each.elapsed / house.INTERVAL), f"{each.late[0]:.2f}",
-             f"{each.late[1]:.2f}", f"{each.late[1] / house.INTERVAL:.3f}", f"{each.calls:.4f}", f"{each.points:.1f}",
-             each.pending]
-            for each in costs
+            [cost.workers, cost.samples, round(cost.workers * cost.elapsed / house.INTERVAL), f"{cost.late[0]:.2f}",
+             f"{cost.late[1]:.2f}", f"{cost.late[1] / house.INTERVAL:.3f}", f"{cost.calls:.4f}", f"{cost.points:.1f}",
+             cost.pending]
+            for cost in costs
         ],
     )  # fmt: skip
     house.table(

@@ -195,7 +195,7 @@ def main() -> None:
             late = measured(number, where / str(number))
             for name, said in PLACES.items():
                 shares = [house.percentile(late[name], part) for part in (0.5, 0.99)]
-                rows.append([number, said, len(late[name]), *(f"{each:.2f}" for each in (*shares, max(late[name])))])
+                rows.append([number, said, len(late[name]), *(f"{share:.2f}" for share in (*shares, max(late[name])))])
     house.table(
         "Event queue: seconds after the message is in SQS",
         ["workers", "from its message to", "messages", "p50 (<= 3)", "p99 (<= 3)", "slowest"],

@@ -99,7 +99,7 @@ def main() -> None:
             pages, cohorts = measured(number, where / str(number))
             late = [page.late for page in pages] or [0.0]
             shares = [house.percentile(late, part) for part in (0.5, 0.99)]
-            rows.append([number, len(pages), cohorts, *(f"{each:.1f}" for each in (*shares, max(late)))])
+            rows.append([number, len(pages), cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])
     house.table(
         f"Page latency over cohorts: seconds after the datapoint can be had, 60 s, 1 of 1, after {SETTLE} minutes",
         ["workers", "pages", "cohorts", "p50 (<= 2)", "p99 (<= 5)", "slowest"],

@@ -35,7 +35,7 @@ def by_rule(used: models.Rule) -> Detector:
         facts = rules.Facts.recorded(used.metric or "", models.Series(period, points), points[0].at)
         horizon = rules.Horizon.until(points[-1].at, period)
         _, transitions = rules.KINDS[used.kind].judge(used, models.RuleState(), facts, horizon)
-        turns = {one.at: one.after is not None for one in transitions}
+        turns = {transition.at: transition.after is not None for transition in transitions}
         firing, flagged = False, []
         for place, at in enumerate(labelled.times):
             firing = turns.get(at, firing)
@@ -131,8 +131,8 @@ def accuracy(directories: Sequence[Path]) -> None:
     print("| --- | --- | --- | --- |")
     for labelled in series:
         alerts = [place for place in onsets(by_rule(rule())(labelled)) if place >= labelled.probation]
-        within = {one for one in labelled.windows for place in alerts if one[0] <= place <= one[1]}
-        outside = [place for place in alerts if not any(one[0] <= place <= one[1] for one in labelled.windows)]
+        within = {window for window in labelled.windows for place in alerts if window[0] <= place <= window[1]}
+        outside = [place for place in alerts if not any(window[0] <= place <= window[1] for window in labelled.windows)]
         print(f"| {labelled.name} | {len(labelled.windows)} | {len(within)} | {len(outside)} |")
 
 

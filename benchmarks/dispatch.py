@@ -115,7 +115,11 @@ def main() -> None:
     address = house.broker(os.environ["WORKERMON_REDIS_URL"])
     broker = redis.Redis(unix_socket_path=address.path, password=address.password, db=address.database)
     messages = [json.loads(text) for text in broker.lrange(QUEUE, 0, -1)][:-1]
-    ids = {each for one in messages for each in json.loads(base64.b64decode(one["body"]))[1]["worker_ids"]}
+    ids = {
+        worker_id
+        for message in messages
+        for worker_id in json.loads(base64.b64decode(message["body"]))[1]["worker_ids"]
+    }
     print(json.dumps({"cpu": spent, "server": served, "wall": wall, "ids": len(ids), "messages": len(messages)}))
 
 

@@ -103,7 +103,7 @@ class Aws:
         return self._results[key]
 
     def _list(self, asked: dict[str, Any]) -> str:
-        owners = [each.get("Value") for each in asked.get("Dimensions", ()) if each["Name"] == "InstanceId"]
+        owners = [item.get("Value") for item in asked.get("Dimensions", ()) if item["Name"] == "InstanceId"]
         metrics = []
         if owners and owners[0]:
             sets = [{"Name": "InstanceId", "Value": owners[0]}]
@@ -117,10 +117,10 @@ class Aws:
     def _ec2(self, action: str, ids: list[str]) -> bytes:
         make = _status if action == "DescribeInstanceStatus" else _instance
         parts = []
-        for each in ids:
-            key = action + each
+        for worker_id in ids:
+            key = action + worker_id
             if key not in self._status:
-                self._status[key] = make(each).encode()
+                self._status[key] = make(worker_id).encode()
             parts.append(self._status[key])
         within = b"instanceStatusSet" if action == "DescribeInstanceStatus" else b"reservationSet"
         return (
@@ -135,8 +135,8 @@ def _moment(at: float | str) -> int:
 
 
 def _timed(answer: dict[str, Any]) -> dict[str, Any]:
-    for each in answer.get("MetricDataResults", ()):
-        each["Timestamps"] = [wire.Moment(at) for at in each["Timestamps"]]
+    for item in answer.get("MetricDataResults", ()):
+        item["Timestamps"] = [wire.Moment(at) for at in item["Timestamps"]]
     return answer
 
 

@@ -40,7 +40,7 @@ def load(directories: Sequence[Path]) -> Iterator[Labelled]:
     """Yield every series that the ``windows.json`` of the first directory labels, from any of the directories."""
     labels = json.loads((directories[0] / "windows.json").read_text("utf-8"))
     for name, windows in sorted(labels.items()):
-        path = next(one / name for one in directories if (one / name).exists())
+        path = next(directory / name for directory in directories if (directory / name).exists())
         with path.open(encoding="utf-8", newline="") as file:
             rows = [(_seconds(row["timestamp"]), float(row["value"])) for row in csv.DictReader(file)]
         times = tuple(at for at, _ in rows)
@@ -69,12 +69,12 @@ def raw(labelled: Labelled, flagged: Sequence[int]) -> float:
     for place in flagged:
         if place < labelled.probation:
             continue
-        window = next((one for one in labelled.windows if one[0] <= place <= one[1]), None)
+        window = next((window for window in labelled.windows if window[0] <= place <= window[1]), None)
         if window is not None:
             within = -(window[1] - place + 1) / (window[1] - window[0] + 1)
             best[window] = max(best[window], FOUND * sigmoid(within) / sigmoid(-1.0))
             continue
-        before = [one for one in labelled.windows if one[1] < place]
+        before = [window for window in labelled.windows if window[1] < place]
         if before:
             first, last = before[-1]
             false_alarms += FALSE_ALARM * sigmoid((place - last) / max(last - first, 1))

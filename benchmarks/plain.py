@@ -70,7 +70,7 @@ def collect(worker_id: str) -> None:
     window = timedelta(seconds=float(os.environ["PLAIN_WINDOW"]))
     data = made["cloudwatch"].get_metric_data(MetricDataQueries=queries, StartTime=end - window, EndTime=end)
     status = found["InstanceStatuses"][0]["InstanceState"]["Name"]
-    latest = {each["Id"]: each["Values"][0] if each["Values"] else None for each in data["MetricDataResults"]}
+    latest = {query["Id"]: query["Values"][0] if query["Values"] else None for query in data["MetricDataResults"]}
     text = json.dumps({"worker_id": worker_id, "status": status, "metrics": latest})
     pipe = made["redis"].pipeline()
     pipe.set(f"plain:{worker_id}", text)

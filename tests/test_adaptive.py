@@ -174,7 +174,7 @@ def test_why_and_show_say_how_often_and_why() -> None:
     monitor = quiet()
     record = monitor.workers.get([WORKER])[WORKER]
     told = monitor.get(views.Explanation).why(record, METRIC).cadences
-    assert [(one.metric, one.every, one.periods, one.reason) for one in told] == [(METRIC, 300, 5, "far")]
+    assert [(row.metric, row.every, row.periods, row.reason) for row in told] == [(METRIC, 300, 5, "far")]
     assert str(told[0]) == "every 300 s: it is far from every threshold"
     assert monitor.get(views.FleetView).show(record).cadences == told
     monitor.configure(cadence="fixed")

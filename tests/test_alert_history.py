@@ -99,15 +99,15 @@ class _Counting:
 
     def timeline(self, *times: float) -> Iterator[ports.Recorded]:
         """Count what is taken of all."""
-        for each in self._alerts.timeline(*times):
+        for record in self._alerts.timeline(*times):
             self.read += 1
-            yield each
+            yield record
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
         """Count what is taken of one."""
-        for each in self._alerts.recorded(alert_id, number):
+        for record in self._alerts.recorded(alert_id, number):
             self.read += 1
-            yield each
+            yield record
 
 
 def test_a_page_reads_no_more_than_it_needs() -> None:
@@ -139,7 +139,7 @@ def test_an_episode_goes_on_where_a_page_ends(repository: Repository) -> None:
     rows = pages(view(repository), 3)
     assert len(rows) == 41
     assert [row.version for row in rows if row.dedup_key == ALERT] == [3]
-    assert [each.notification for each in rows[0].deliveries or ()] == [f"{ALERT}#1"]
+    assert [delivery.notification for delivery in rows[0].deliveries or ()] == [f"{ALERT}#1"]
 
 
 def test_the_history_is_bounded_in_bytes(connection: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_the_history_is_bounded_in_bytes(connection: redis.Redis, monkeypatch: p
     assert held // 2 - 2000 < sum(map(len, left.values())) == int(connection.get(keys.HISTORY_SIZE) or 0) <= held // 2
     found = repository.alerts.history(limit=1000)
     assert len(found) == len(left) == connection.zcard(keys.TIMELINE)
-    numbers = [each for name in (A, B) for each in connection.zrange(keys.numbers_of(f"{name}/cpu-high"), 0, -1)]
+    numbers = [member for name in (A, B) for member in connection.zrange(keys.numbers_of(f"{name}/cpu-high"), 0, -1)]
     assert sorted(numbers) == sorted(left)
     assert min(one.transition.at for one in found) > NOW + 600
 
@@ -174,7 +174,7 @@ def test_a_shorter_setting_takes_effect_with_the_next_transition(connection: red
     at = NOW + 5 * models.DAY
     basis = short.load([A])[A]
     assert short.commit(builders.verdict(basis, Turn(version=7, at=at, since=at), at=at))
-    assert [one.transition.at for one in short.history()] == [at, at, NOW + 4 * models.DAY, NOW + 3 * models.DAY]
+    assert [entry.transition.at for entry in short.history()] == [at, at, NOW + 4 * models.DAY, NOW + 3 * models.DAY]
     for name in (keys.TIMELINE, keys.HISTORY_ENTRIES, keys.numbers_of(ALERT), keys.last(ALERT)):
         assert 0 < connection.ttl(name) <= 2 * models.DAY
 
@@ -218,7 +218,7 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
     fire(repository, 30, B)
     expected = repository.alerts.history(limit=1000)
     rows = view(repository).list(EVERYTHING)
-    _as_schema_1(connection, [(float(one.transition.at), one) for one in expected])
+    _as_schema_1(connection, [(float(entry.transition.at), entry) for entry in expected])
     for name in (keys.TIMELINE, keys.HISTORY_ENTRIES, keys.HISTORY_SIZE, keys.HISTORY_NUMBERS,
                  keys.numbers_of(ALERT), keys.numbers_of(f"{B}/cpu-high")):  # fmt: skip
         connection.delete(name)
@@ -228,12 +228,12 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
         schema.RedisSchema(connection).prepare()
         found = repository.alerts.history(limit=1000)
         assert sorted(found, key=_place) == sorted(expected, key=_place), "but for the order within a second"
-        assert repository.alerts.history(ALERT, 1000) == [one for one in expected if one.subject == A]
+        assert repository.alerts.history(ALERT, 1000) == [entry for entry in expected if entry.subject == A]
         assert view(repository).list(EVERYTHING) == rows
         assert not connection.exists("workermon:alert-history:index", f"workermon:alert-history:of:{ALERT}")
     assert connection.get(keys.HISTORY_NUMBERS) == b"200"
     assert int(connection.get(keys.HISTORY_SIZE) or 0) == sum(
-        len(history.text(float(one.transition.at), one)) for one in expected
+        len(history.text(float(entry.transition.at), entry)) for entry in expected
     )
     judge(repository, Turn(version=141, at=NOW + 20_000, since=NOW + 20_000), at=NOW + 20_000)
     assert len(repository.alerts.history(ALERT, 1000)) == 141

@@ -42,7 +42,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 
 def trail(world: Ports) -> list[tuple[str, str, str]]:
     """Return what was done, about what, and how it ended, the oldest first."""
-    return [(each.action, each.target, each.outcome) for each in reversed(world.audit.entries(0))]
+    return [(entry.action, entry.target, entry.outcome) for entry in reversed(world.audit.entries(0))]
 
 
 def test_every_command_either_reads_or_is_recorded() -> None:

@@ -187,7 +187,7 @@ def test_queries_and_listings_name_the_source_account(sessions: session.Sessions
         read.fetch(scope, [query], until)
         found = read.dimensions(scope, "CWAgent", "mem_used_percent", [A])
     data, listing = asked[0], asked[-1]
-    assert [each["AccountId"] for each in data["MetricDataQueries"]] == [SOURCE]
+    assert [query["AccountId"] for query in data["MetricDataQueries"]] == [SOURCE]
     assert (listing["IncludeLinkedAccounts"], listing["OwningAccount"]) == (True, SOURCE)
     assert found == {A: [(("InstanceId", A),)]}
 

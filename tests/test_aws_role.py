@@ -34,14 +34,14 @@ def policies() -> dict[str, list[dict[str, Any]]]:
     """Return the statements of each policy in the template, by the policy's name."""
     found = cloudformation.resources(TEMPLATE.read_text("utf-8"))
     properties = [each["Properties"] for each in found.values() if each["Type"] == "AWS::IAM::RolePolicy"]
-    return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in properties}
+    return {policy["PolicyName"]: policy["PolicyDocument"]["Statement"] for policy in properties}
 
 
 def allowed(statements: list[dict[str, Any]]) -> set[str]:
     """Return the actions that statements allow."""
-    assert all(each["Effect"] == "Allow" for each in statements)
-    actions = [each["Action"] for each in statements]
-    return {name for each in actions for name in ([each] if isinstance(each, str) else each)}
+    assert all(statement["Effect"] == "Allow" for statement in statements)
+    actions = [statement["Action"] for statement in statements]
+    return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 
 
 def called() -> Iterator[str]:

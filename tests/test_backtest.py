@@ -242,7 +242,7 @@ def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path: Path) -> None
     assert (done.exit_code, "did you mean network_in?" in done.stderr) == (3, True)
     named = tmp_path / "of_network_in.csv"
     named.write_text("timestamp,value\n0,9\n60,9\n120,9\n", "utf-8")
-    assert [one["rule"] for one in json.loads(run(tmp_path, named, "--json", text=two).stdout)["episodes"]] == ["net"]
+    assert [row["rule"] for row in json.loads(run(tmp_path, named, "--json", text=two).stdout)["episodes"]] == ["net"]
 
 
 # --- the ledger --------------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_the_peak_is_the_furthest_value() -> None:
     """Of a rule that fires below it is the lowest; of absent slots alone there is none."""
     low = threshold.KIND.rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
     points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
-    assert [one.peak for one in backtest.episodes(low, [models.Series(60, points)])] == [3]
+    assert [episode.peak for episode in backtest.episodes(low, [models.Series(60, points)])] == [3]
     silent = changed(low, missing="breach")
     ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
     [only] = backtest.episodes(silent, [models.Series(60, ends)])
@@ -423,7 +423,7 @@ def test_spans_follow_one_another_within_what_is_kept(period: Any, back: Any, un
     assert all(before.end == after.begin for before, after in itertools.pairwise(found))
     kept = {1: 3 / 24, 60: 15, 300: 63, 3600: 455}
     for span in found:
-        base = max(each for each in kept if span.period % each == 0)
+        base = max(period for period in kept if span.period % period == 0)
         assert until - span.begin <= kept[base] * models.DAY
         assert span.period >= period
     assert found[-1].period == period or found[-1].period - period < 60 or back > 2 * 3600
@@ -465,7 +465,7 @@ def test_the_status_checks_are_asked_of_cloudwatch() -> None:
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
     asked, series = history(metric, points, 1_699_999_000)
-    assert [(one.metric.metric_name, one.queries) for one in asked] == [("StatusCheckFailed", 1)]
+    assert [(request.metric.metric_name, request.queries) for request in asked] == [("StatusCheckFailed", 1)]
     [only] = series[W, "status_check_failed"]
     assert (only.period, [point.value for point in only.points]) == (60, [value for _, value in points])
 

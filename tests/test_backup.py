@@ -32,7 +32,7 @@ def _firing() -> testing.Monitor:
     scope = models.AccountRegion(region=REGION)
     monitor.get(fleet.Members).add([A], fleet.AddOptions(scope=scope))
     _step(monitor, 40, 97.0)
-    assert [each.status for each in monitor.received] == ["firing"]
+    assert [notification.status for notification in monitor.received] == ["firing"]
     return monitor
 
 
@@ -56,7 +56,7 @@ def test_after_a_restore_nobody_is_notified_twice() -> None:
     assert other.received == []
     assert other.alerts.open()[0].since == monitor.alerts.open()[0].since
     _step(other, 40, 10.0)
-    assert [(each.status, each.version) for each in other.received] == [("resolved", 2)]
+    assert [(notification.status, notification.version) for notification in other.received] == [("resolved", 2)]
 
 
 def test_what_was_not_delivered_is_sent_once() -> None:
@@ -70,7 +70,7 @@ def test_what_was_not_delivered_is_sent_once() -> None:
     assert other.saved_states.replace(saved.model_copy(update={"queues": (waiting,)}), monitor.clock())
     other.deliver()
     other.deliver()
-    assert [each.id for each in other.received] == [sent.id]
+    assert [notification.id for notification in other.received] == [sent.id]
 
 
 def test_no_secret_is_in_a_backup_and_an_external_id_comes_back_by_name() -> None:
@@ -107,7 +107,7 @@ def test_by_the_commands(run: Callable[..., Result], ok: Callable[..., str], wor
     file = tmp_path / "x.json"
     ok("backup", str(file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     assert json.loads(ok("backup", "-"))["state"] == json.loads(file.read_text("utf-8"))["state"]
     assert "--force" in one_line(run("restore", str(file)), 2)
     ok("remove", B)

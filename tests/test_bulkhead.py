@@ -77,7 +77,7 @@ def test_threads_are_left_to_the_others_and_to_a_reconciliation() -> None:
     assert world.enter(WELL)
     after = world.leave(world.turns[0])
     assert after is not None
-    assert [one.partition(":")[0] for one in after.worker_ids] == [SLOW] * 2
+    assert [worker_id.partition(":")[0] for worker_id in after.worker_ids] == [SLOW] * 2
 
 
 def test_who_is_slow_has_half_of_the_threads() -> None:
@@ -190,7 +190,7 @@ def test_threads_at_once_keep_to_it() -> None:
                     inside[0] -= 1
                 turn = gate.leave(turn)
 
-    threads = [threading.Thread(target=run, args=(str(one),)) for one in range(8)]
+    threads = [threading.Thread(target=run, args=(str(number),)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -24,8 +24,8 @@ class Collecting(testing.Monitor):
 
     def __init__(self, fleet: Sequence[models.Worker]) -> None:
         super().__init__(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), NOW)
-        for each in fleet:
-            self.ec2.put(models.Instance(id=each.id, region=each.region, status="running"))
+        for monitored in fleet:
+            self.ec2.put(models.Instance(id=monitored.id, region=monitored.region, status="running"))
         self.workers.add(fleet)
         #: How often each worker was collected.
         self.number: Counter[str] = Counter()
@@ -53,7 +53,7 @@ def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(
     while now < NOW + 100 * interval:
         now += at(beat, now) + chance.choice((0.0, 0.01, chance.uniform(0, 2)))
         made.take(post, now + chance.uniform(0, interval / 20))
-    assert set(made.number) == {each.id for each in fleet}
+    assert set(made.number) == {monitored.id for monitored in fleet}
     assert all(99 <= number <= 101 for number in made.number.values()), made.number
 
 
@@ -115,8 +115,8 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     late = sum(map(len, post.worker_ids))
     assert late == (100 if asleep == "with a chunk in its hand" else 0)
     made.take(post, due + 2)
-    assert made.number == Counter(each.id for each in fleet)
-    assert all(run > due + 1 for run in planned.next_runs([each.id for each in fleet]).values())
+    assert made.number == Counter(monitored.id for monitored in fleet)
+    assert all(run > due + 1 for run in planned.next_runs([monitored.id for monitored in fleet]).values())
 
 
 @pytest.mark.parametrize("step", [-models.DAY, -7200, -45, 45, 7200, models.DAY])
@@ -136,10 +136,10 @@ def test_a_clock_that_is_set_starves_and_floods_nobody(
     while now < begun + 20 * 60:
         now += max(at(beat, now), 0.2)
         made.take(post, now)
-    for each in fleet:
+    for monitored in fleet:
         # A step back by less than two minutes is taken for somebody slow: what was complete stays so.
-        assert 20 - 3 <= made.number[each.id] - before[each.id] <= 20 + 2
-    times = planned.next_runs([each.id for each in fleet]).values()
+        assert 20 - 3 <= made.number[monitored.id] - before[monitored.id] <= 20 + 2
+    times = planned.next_runs([monitored.id for monitored in fleet]).values()
     assert all(now - 1 < run <= now + 60 for run in times)
 
 
@@ -151,15 +151,15 @@ def test_two_beats_at_once_collect_nobody_twice(
     planned.put(fleet, NOW)
     made = Collecting(fleet)
     beats = [scheduler.Scheduler(app), scheduler.Scheduler(app)]
-    for each in beats:
-        each.lock_key, each.producer = None, None
+    for beat in beats:
+        beat.lock_key, beat.producer = None, None
         # Neither marks what it sent, as if both had read it at the same moment.
-        monkeypatch.setattr(each, "_mark_run", lambda entries, now: None)
-    for each in beats:
-        at(each, NOW + 61)
+        monkeypatch.setattr(beat, "_mark_run", lambda entries, now: None)
+    for beat in beats:
+        at(beat, NOW + 61)
     assert sum(map(len, post.worker_ids)) == 10
     made.take(post, NOW + 61)
-    assert made.number == Counter(each.id for each in fleet)
+    assert made.number == Counter(monitored.id for monitored in fleet)
     assert schedule.TASK == "workermon.collect"
 
 
@@ -200,8 +200,8 @@ def test_a_new_member_begins_at_the_place_of_its_cohort(
     placed.place({"default/us-east-1/60#0": 17.5, "default/eu-west-1/60#0": 99.0})
     fleet = [worker(1), worker(2, region="eu-west-1")]
     planned.put(fleet, NOW)
-    runs = planned.next_runs([each.id for each in fleet])
-    assert [runs[each.id] % 60 for each in fleet] == pytest.approx([17.5, schedule.phase(0, 60)])
+    runs = planned.next_runs([monitored.id for monitored in fleet])
+    assert [runs[monitored.id] % 60 for monitored in fleet] == pytest.approx([17.5, schedule.phase(0, 60)])
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_pause_and_resume(ok: Any, world: Any) -> None:
 def test_list_filters(ok: Any) -> None:
     """The list is filtered by status and label, and is plain columns in a pipe."""
     ok("add", A, B, "--label", "team=vfx")
-    assert [one["id"] for one in json.loads(ok("list", "--status", "stopped", "--json"))["workers"]] == [B]
+    assert [row["id"] for row in json.loads(ok("list", "--status", "stopped", "--json"))["workers"]] == [B]
     assert json.loads(ok("list", "--label", "team=other", "--json")) == {"workers": []}
     head, first, second = ok("list").splitlines()
     assert head.split()[:4] == ["NAME", "ID", "REGION", "STATUS"]
@@ -217,7 +217,7 @@ def test_history_is_by_cloudwatch_s_timestamps(ok: Any, run: Any, world: Any) ->
     ]
     since = int(world.clock()) - (at - 300)
     assert len(json.loads(ok("history", A, "cpu_utilization", "--since", str(since), "--json"))["datapoints"]) == 1
-    every = {one["metric"] for one in json.loads(ok("history", A, "--json"))["datapoints"]}
+    every = {row["metric"] for row in json.loads(ok("history", A, "--json"))["datapoints"]}
     assert every == {"cpu_utilization", "status_check_failed", "system_check_failed", "instance_check_failed"}
     assert "42.5 %" in ok("history", A)
     assert "metric cpu: is not known" in one_line(run("history", A, "cpu"), 3)
@@ -807,7 +807,7 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: An
     assert "channel ops" in ok("alerts")
     ok("ack", "channel:ops/delivery", "--by", "me")
     assert json.loads(ok("alerts", "--json"))["alerts"][0]["acked_by"] == "me"
-    assert [one["dedup_key"] for one in json.loads(ok("alerts", "--all", "--json"))["alerts"]] == [
+    assert [row["dedup_key"] for row in json.loads(ok("alerts", "--all", "--json"))["alerts"]] == [
         "channel:ops/delivery"
     ]
     why = json.loads(ok("why", "channel:ops", "delivery", "--json"))

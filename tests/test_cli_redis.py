@@ -139,7 +139,7 @@ def test_discover_and_reconcile_by_commands(run: Any, aws: Any, redis_client: re
     steps = json.loads(run("reconcile", "--dry-run", "--json").stdout)["steps"]
     assert {(step["action"], step["worker"]) for step in steps} == {("schedule", one), ("retire", other)}
     run("reconcile")
-    assert [each["id"] for each in json.loads(run("list", "--json").stdout)["workers"]] == [one]
+    assert [row["id"] for row in json.loads(run("list", "--json").stdout)["workers"]] == [one]
     assert redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
     assert json.loads(run("reconcile", "--json").stdout)["steps"] == []
 
@@ -171,7 +171,7 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
             watching.wait()
             present(watching.stderr).close()
     events = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
-    assert [(each["worker_id"], each["worker_name"]) for each in events] == [(one, "live-1")]
+    assert [(event["worker_id"], event["worker_name"]) for event in events] == [(one, "live-1")]
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1"])
@@ -215,7 +215,7 @@ def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
 
     made = json.loads(run("silence", "--label", "team=vfx", "--for", "2h", "--reason", "work", "--json").stdout)
     [explained] = json.loads(run("why", "planned-1", "cpu_utilization", "--json").stdout)["rules"]
-    assert [each["id"] for each in explained["silences"]] == [made["id"]]
+    assert [silence["id"] for silence in explained["silences"]] == [made["id"]]
     run("unsilence", made["id"])
     assert json.loads(run("silences", "--json").stdout) == {"silences": []}
     run("ack", f"{one}/busy", code=3)

@@ -650,7 +650,7 @@ def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> Non
 def test_an_hour_of_strangeness_is_without_a_break(world: World) -> None:
     """A success, or another failure, in between begins the hour anew; one known worker ends all doubt."""
     ids = many(world, 3)
-    strangers = [models.Instance(id=one, region="us-east-1", status="running") for one in ids]
+    strangers = [models.Instance(id=worker_id, region="us-east-1", status="running") for worker_id in ids]
 
     def known(*instances: models.Instance) -> None:
         for instance in strangers:

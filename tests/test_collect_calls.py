@@ -38,9 +38,14 @@ class Fleet(testing.Monitor):
         self.workers.add(
             [
                 models.Worker(
-                    id=one, name=one, region="us-east-1", added_at=NOW - history, incarnation="1", detailed=detailed
+                    id=worker_id,
+                    name=worker_id,
+                    region="us-east-1",
+                    added_at=NOW - history,
+                    incarnation="1",
+                    detailed=detailed,
                 )
-                for one in self.ids
+                for worker_id in self.ids
             ]
         )
 
@@ -83,7 +88,7 @@ def test_a_thousand_workers_take_two_calls_a_hundred(fleets: Any) -> None:
     # Two pages of 500, once.
     assert total["ListMetrics"] == 2
     assert total.total() / 4000 <= 0.022
-    written = fleet.samples.read([(one, "memory_utilization", 60) for one in fleet.ids], 0, NOW * 2)
+    written = fleet.samples.read([(worker_id, "memory_utilization", 60) for worker_id in fleet.ids], 0, NOW * 2)
     assert all(series.points for series in written.values())
 
 
@@ -123,7 +128,7 @@ def test_a_day_is_caught_up_within_the_limits_of_a_call(fleets: Any) -> None:
     calls = fleet.cycle()
     # 100 series of 1,440 datapoints, at most 100,800 of them in a call.
     assert calls == Counter(DescribeInstanceStatus=1, GetMetricData=2, ListMetrics=1)
-    wanted = [(one, name, 60) for one in fleet.ids for name in FIVE]
+    wanted = [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE]
     read = fleet.samples.read(wanted, NOW - models.DAY, NOW)
     assert {len(series.points) for series in read.values()} == {1440}
     fleet.cycle()
@@ -136,7 +141,9 @@ def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
     fleet.endpoint.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
     assert fleet.cycle()["GetMetricData"] == 4
     asked = fleet.endpoint.metrics_asked
-    read = fleet.samples.read([(one, name, 60) for one in fleet.ids for name in FIVE], NOW - models.DAY, NOW)
+    read = fleet.samples.read(
+        [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE], NOW - models.DAY, NOW
+    )
     lacking = len([series for series in read.values() if not series.points])
     assert 0 < lacking < 100
     assert asked == 100 - lacking
@@ -144,6 +151,6 @@ def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
     assert all(
         series.points
         for series in fleet.samples.read(
-            [(one, name, 60) for one in fleet.ids for name in FIVE], NOW - models.DAY, NOW
+            [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE], NOW - models.DAY, NOW
         ).values()
     )

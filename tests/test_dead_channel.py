@@ -27,7 +27,7 @@ class Desk:
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         if channel.name == "ops" and self.why is not None:
             raise self.why
-        self.got.extend((channel.name, each) for each in notifications)
+        self.got.extend((channel.name, notification) for notification in notifications)
 
     def chat(self) -> list[tuple[str, str]]:
         """Return what ``chat`` got about ``ops``, as status and reason."""

@@ -28,8 +28,10 @@ class Fleet(testing.Monitor):
         self.ids = [f"i-{each:017x}" for each in range(number)]
         self.workers.add(
             [
-                models.Worker(id=each, name=each, region=HERE.region, added_at=NOW - 7200, incarnation=each)
-                for each in self.ids
+                models.Worker(
+                    id=worker_id, name=worker_id, region=HERE.region, added_at=NOW - 7200, incarnation=worker_id
+                )
+                for worker_id in self.ids
             ]
         )
 
@@ -72,7 +74,7 @@ def test_metrics_of_ec2_need_no_look() -> None:
     """A metric of EC2 itself has the instance's id, and nobody is asked."""
     fleet = Fleet(2)
     found = fleet.find(asked=[CPU])
-    assert found.sets == {each: {CPU.key: [of(each)]} for each in fleet.ids}
+    assert found.sets == {worker_id: {CPU.key: [of(worker_id)]} for worker_id in fleet.ids}
     assert not found.failures
     assert fleet.asked == []
 
@@ -87,7 +89,7 @@ def test_what_is_published_is_found_and_kept(number: int) -> None:
     found = fleet.find()
     assert found.sets[first][KEY] == [of(first, ("host", "a")), of(first, ("host", "b"))]
     assert fleet.workers.get([first])[first].dimensions == {KEY: [of(first, ("host", "a")), of(first, ("host", "b"))]}
-    assert all(not found.sets[each].get(KEY) for each in others)
+    assert all(not found.sets[other].get(KEY) for other in others)
     assert fleet.asked == [None if number > dimensions.SMALL_BATCH else tuple(fleet.ids)]
     assert fleet.find(NOW + 60).sets[first][KEY] == [of(first, ("host", "a")), of(first, ("host", "b"))]
     assert len(fleet.asked) == 1
@@ -109,13 +111,15 @@ def test_a_refusal_is_no_absence(number: int) -> None:
 def test_what_was_known_outlives_a_refusal() -> None:
     """A refusal later takes nothing from who was found before."""
     fleet = Fleet(dimensions.SMALL_BATCH + 1)
-    for each in fleet.ids:
-        fleet.publish(each)
+    for worker_id in fleet.ids:
+        fleet.publish(worker_id)
     fleet.find()
     fleet.cloudwatch.last_error = DENIED
     later = fleet.find(NOW + dimensions.DIMENSIONS_KEPT + 1)
     assert len(fleet.asked) == 2
-    assert {each: sets[KEY] for each, sets in later.sets.items()} == {each: [of(each)] for each in fleet.ids}
+    assert {worker_id: sets[KEY] for worker_id, sets in later.sets.items()} == {
+        worker_id: [of(worker_id)] for worker_id in fleet.ids
+    }
     assert not later.failures
 
 
@@ -153,8 +157,8 @@ def test_windows_memory_of_a_large_fleet_is_found_by_one_listing() -> None:
     """Many that lack the first name are looked for under the second by listing the region, in the next collection."""
     fleet = Fleet(20)
     other = WINDOWS_TOO.variants[1]
-    for each in fleet.ids:
-        fleet.cloudwatch.put(each, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
+    for worker_id in fleet.ids:
+        fleet.cloudwatch.put(worker_id, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
     fleet.find(asked=[WINDOWS_TOO])
     found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
     assert fleet.cloudwatch.listed == [(MEMORY.metric_name, None), (other.metric_name, None)]

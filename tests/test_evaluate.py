@@ -38,7 +38,7 @@ def test_fires_and_resolves() -> None:
     site = Site()
     site.minutes([95, 96, 97.5, 98, 40, 30, 20])
     assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 5)]
-    fired, resolved = [one.notification for one in reversed(site.alerts.history()) if one.notification]
+    fired, resolved = [entry.notification for entry in reversed(site.alerts.history()) if entry.notification]
     assert fired.summary == "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
     assert (fired.version, resolved.version) == (1, 2)
     assert fired.since == resolved.since == fired.at
@@ -54,7 +54,7 @@ def test_severity_changes() -> None:
     assert site.told() == [
         ("firing", "warning", 0), ("firing", "critical", 1), ("firing", "warning", 2), ("resolved", "warning", 3),
     ]  # fmt: skip
-    assert {one.notification.since for one in site.alerts.history() if one.notification} == {models.rfc3339(T0)}
+    assert {entry.notification.since for entry in site.alerts.history() if entry.notification} == {models.rfc3339(T0)}
 
 
 def test_returns_whom_to_deliver() -> None:
@@ -277,7 +277,7 @@ def test_no_data() -> None:
     assert (last.at, last.kind, last.reason) == (models.rfc3339(T0 + 210), "no-data", "denied: no")
     site.collected(T0 + 300)
     site.evaluate()
-    assert [one[:2] for one in site.told(f"{ID}/no-data")] == [
+    assert [row[:2] for row in site.told(f"{ID}/no-data")] == [
         ("firing", "critical"),
         ("resolved", "critical"),
     ]
@@ -454,9 +454,9 @@ def test_version_and_id_over_a_new_life() -> None:
     assert site.alerts.retire(lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 400))
     site.worker = site.add(ID, incarnation="another")
     site.minutes([95, 95, 95])
-    told = [one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")) if one.notification]
-    assert [one.version for one in told] == [1, 2, 3]
-    assert len({one.id for one in told}) == 3
+    told = [entry.notification for entry in reversed(site.alerts.history(f"{ID}/cpu-high")) if entry.notification]
+    assert [row.version for row in told] == [1, 2, 3]
+    assert len({row.id for row in told}) == 3
 
 
 def test_on_every_store(repository: Repository) -> None:
@@ -484,7 +484,7 @@ def test_on_every_store(repository: Repository) -> None:
 
     class Receiver:
         def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-            got.extend((each.status, each.version) for each in notifications)
+            got.extend((notification.status, notification.version) for notification in notifications)
 
     site.outbox, site.notifiers = repository.outbox, {"webhook": Receiver()}
     site.deliver(f"{ID}/cpu-high")

@@ -113,7 +113,9 @@ def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> N
     assert house.left == 0
     house.work()
     assert house.workers.get([A])[A].condition.status == "stopped"
-    assert [(one.rule, one.worker and one.worker.id) for one in house.received] == [("down", A)]
+    assert [(notification.rule, notification.worker and notification.worker.id) for notification in house.received] == [
+        ("down", A)
+    ]
     assert house.counts == {"messages": 1, "requested": 1}
 
 
@@ -167,7 +169,7 @@ def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
     house.ec2.events[A] = ()
     house.clock.advance(queue_events.OVER_AFTER["spot-interruption"])
     house.work()
-    assert [one.status for one in house.received] == ["firing", "firing", "resolved"]
+    assert [notification.status for notification in house.received] == ["firing", "firing", "resolved"]
 
 
 def test_a_rebalance_recommendation_warns(house: House) -> None:
@@ -320,7 +322,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
         house.clock.advance(8)
         house.pulse.mark("listener", house.clock())
         house.work()
-    [told] = [one for one in house.received if one.rule == "collector"]
+    [told] = [notification for notification in house.received if notification.rule == "collector"]
     assert (told.kind, told.worker, told.scope) == (
         "collector", None, {"account": "events:main", "region": REGION},
     )  # fmt: skip
@@ -332,7 +334,10 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     house.event_queues.last_error = None
     assert house.read() == 0
     house.work()
-    assert [one.status for one in house.received if one.rule == "collector"] == ["firing", "resolved"]
+    assert [notification.status for notification in house.received if notification.rule == "collector"] == [
+        "firing",
+        "resolved",
+    ]
 
 
 def test_the_alert_of_a_queue_that_is_configured_no_more_ends(house: House) -> None:
@@ -455,7 +460,9 @@ def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
     assert set(reading["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"}
     assert reading["Resource"] == sending[0]["Resource"] == "Queue.Arn"
     patterns = [
-        each["Properties"]["EventPattern"] for each in resources.values() if each["Type"] == "AWS::Events::Rule"
+        resource["Properties"]["EventPattern"]
+        for resource in resources.values()
+        if resource["Type"] == "AWS::Events::Rule"
     ]
     read = {kind for pattern in patterns for kind in pattern["detail-type"]}
     assert read == {queue_events.STATE_CHANGE, queue_events.INTERRUPTION, queue_events.REBALANCE, queue_events.HEALTH}

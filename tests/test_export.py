@@ -238,7 +238,7 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(
     assert old in FILE
     file.write_text(FILE.replace(old, new), "utf-8")
     told = ok("plan", str(file)).splitlines()
-    assert any(each.startswith(line) for each in told)
+    assert any(row.startswith(line) for row in told)
     assert "nothing changes" not in told
 
 

@@ -49,11 +49,11 @@ class Site(testing.Monitor):
         """Return what people were notified of: severity or ``resolved``, minute of the slot, and value."""
         return [
             (
-                one.severity if one.status == "firing" else "resolved",
-                round((models.moment(one.at) - T0) / MINUTE),
-                one.value,
+                notification.severity if notification.status == "firing" else "resolved",
+                round((models.moment(notification.at) - T0) / MINUTE),
+                notification.value,
             )
-            for one in self.received
+            for notification in self.received
         ]
 
     def why(self, metric: str) -> views.RuleExplanation:
@@ -109,7 +109,9 @@ def test_a_late_operand_corrects() -> None:
     site.put("NetworkIn", {4: 95.0})
     site.run(2)
     history = site.alerts.history(f"{ID}/r")
-    found = [((one.transition.at - T0) // MINUTE, one.transition.after, one.transition.correction) for one in history]
+    found = [
+        ((entry.transition.at - T0) // MINUTE, entry.transition.after, entry.transition.correction) for entry in history
+    ]
     assert sorted(found) == [(4, "critical", True), (9, None, True)]
 
 
@@ -267,4 +269,7 @@ recover = "1 of 1"
         site.collect()
         site.evaluate(*ids)
         site.deliver()
-    assert [(one.status, one.members) for one in site.received] == [("firing", tuple(ids[:2])), ("resolved", ())]
+    assert [(notification.status, notification.members) for notification in site.received] == [
+        ("firing", tuple(ids[:2])),
+        ("resolved", ()),
+    ]

@@ -98,7 +98,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     """Six turns are reported; with the seventh, which fires, that it flaps; then nothing until it has held still."""
     site = Site(MILD)
     site.minutes(waves(20))
-    assert [one[2] for one in told(site)] == [0, 1, 2, 3, 4, 5, 6]
+    assert [row[2] for row in told(site)] == [0, 1, 2, 3, 4, 5, 6]
     said = last(site)
     assert (said.status, said.severity, said.version) == ("firing", "warning", 7)
     wanted = "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has not changed for 1 h"
@@ -106,8 +106,10 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert said.reason == "cpu_utilization 85 % > 80 % for 1 of 1 datapoints"
     assert site.alert().flapping
     recorded = list(reversed(site.alerts.history(f"{ID}/cpu-high")))
-    assert [one.transition.damped for one in recorded] == [False] * 7 + [True] * 13
-    assert all("damped" in one.transition.reason and one.notification is None for one in recorded[7:])
+    assert [transition.transition.damped for transition in recorded] == [False] * 7 + [True] * 13
+    assert all(
+        "damped" in transition.transition.reason and transition.notification is None for transition in recorded[7:]
+    )
     # The last transition, at minute 19, was to well.
     site.minutes([20] * 59, 20)
     assert len(told(site)) == 7
@@ -117,7 +119,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert last(site).summary == "render-07: cpu-high resolved: it has not changed for 1 h"
     assert (site.alert().flapping, site.alert().flapping_notified, site.alert().open) == (False, False, False)
     site.minutes([20, 85, 20], 80)
-    assert [one[0] for one in told(site)[8:]] == ["firing", "resolved"]
+    assert [row[0] for row in told(site)[8:]] == ["firing", "resolved"]
 
 
 def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
@@ -189,7 +191,7 @@ def test_the_option_taken_away_tells_the_present() -> None:
     assert len(told(site)) == 7
     site.change(rules=(MILD.model_copy(update={"flapping": None}),))
     site.minutes([20], 10)
-    assert [one[0] for one in told(site)[7:]] == ["resolved"]
+    assert [row[0] for row in told(site)[7:]] == ["resolved"]
     assert "no longer damped" in last(site).summary
     site.minutes([85, 20], 11)
     assert len(told(site)) == 10
@@ -207,7 +209,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     else:
         site.collected(T0 + 13 * MINUTE, status="stopped")
     site.evaluate()
-    assert [one[0] for one in told(site)[7:]] == ["resolved"]
+    assert [row[0] for row in told(site)[7:]] == ["resolved"]
     assert "flapping" not in last(site).summary
     alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
     assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.damping)
@@ -316,9 +318,9 @@ def test_minute_by_minute_people_hear_what_a_plain_loop_says(
 def turned(site: Site) -> set[tuple[int, str | None]]:
     """Return the transitions of the history that datapoints decided."""
     return {
-        (one.transition.at, one.transition.after)
-        for one in site.alerts.history(f"{ID}/cpu-high", 1000)
-        if one.transition.count is not None
+        (entry.transition.at, entry.transition.after)
+        for entry in site.alerts.history(f"{ID}/cpu-high", 1000)
+        if entry.transition.count is not None
     }
 
 
@@ -335,7 +337,7 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
         at = T0 + MINUTE * slot
         come: Iterable[int] = [slot] if slot not in late else ()
         come = [*come, *(before for before in late if before + 5 == slot)]
-        batch = points([values[each] if each in come else None for each in range(slot + 1)])
+        batch = points([values[number] if number in come else None for number in range(slot + 1)])
         other.collected(at + 3 * MINUTE, batch)
         for _ in range(data.draw(st.integers(0, 2))):
             other.evaluate()

@@ -45,5 +45,5 @@ def test_a_fleet_is_read_in_order(redis_url: str) -> None:
     ids = [f"i-{number:017x}" for number in range(1201)]
     with contextlib.closing(client.connect(redis_url)) as connection:
         repository = workers.RedisWorkers(connection)
-        repository.add([builders.worker(one) for one in ids])
+        repository.add([builders.worker(worker_id) for worker_id in ids])
         assert [glance.id for glance in repository.glances()] == ids

@@ -61,7 +61,7 @@ def down(found: Any) -> Any:
 
 def part(found: Any, name: Any) -> Any:
     """Return a part by its name."""
-    return next(each for each in found.parts if each.name == name)
+    return next(pipeline_part for pipeline_part in found.parts if pipeline_part.name == name)
 
 
 @pytest.fixture

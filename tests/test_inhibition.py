@@ -39,7 +39,7 @@ def step(site: Site, minute: int, cpu: float, *, down: bool) -> None:
 
 def told(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]:
     """Return what reached people, as status and reason."""
-    return [(one.status, one.reason) for one in site.received if one.rule == rule]
+    return [(notification.status, notification.reason) for notification in site.received if notification.rule == rule]
 
 
 def test_it_is_recorded_and_notifies_nobody() -> None:
@@ -85,7 +85,7 @@ def test_nobody_hears_of_what_is_over_by_then() -> None:
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
         step(site, minute, cpu, down=down)
     assert told(site) == []
-    assert [one.transition.inhibited_by for one in site.alerts.history(ALERT)] == ["down", "down"]
+    assert [entry.transition.inhibited_by for entry in site.alerts.history(ALERT)] == ["down", "down"]
 
 
 def test_what_was_notified_goes_on() -> None:

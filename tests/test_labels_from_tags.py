@@ -107,7 +107,7 @@ def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor
         monitor.parser.parse(less, "x.toml"), fleet.ApplyOptions(region=REGION)
     )
     assert planned.updated == (A,)
-    assert [str(change) for one in planned.differences for change in one.changes] == [
+    assert [str(change) for difference in planned.differences for change in difference.changes] == [
         f'labels_from_tags.pool "{GROUP}" → absent'
     ]
     apply(monitor, less)
@@ -155,7 +155,7 @@ def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: tes
     planned = monitor.get(fleet.Application).plan(
         monitor.parser.parse(f"{rule}{FILE}", "x.toml"), fleet.ApplyOptions(region=REGION)
     )
-    assert [(one.name, one.workers) for one in planned.rules] == [("r", 1)]
+    assert [(rule.name, rule.workers) for rule in planned.rules] == [("r", 1)]
 
 
 @pytest.mark.parametrize(("value", "warned"), [({"pool": "z", "team": "vfx"}, False), ({"team": "sim"}, True)])

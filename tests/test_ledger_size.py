@@ -27,7 +27,7 @@ def test_a_datapoint_takes_at_most_sixteen_bytes(redis_url: str, redis_client: r
         def write(minute: int, series: dict[str, models.Series]) -> None:
             at = HOUR + 60.0 * minute
             condition = models.Condition(status="running", collected_at=at, slot=int(at // 60))
-            made = [models.Sample(worker=each, collected_at=at, status="running", series=series) for each in fleet]
+            made = [models.Sample(worker=worker, collected_at=at, status="running", series=series) for worker in fleet]
             ledger.write_many([(sample, condition, "{}") for sample in made])
 
         def held() -> int:

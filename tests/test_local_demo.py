@@ -112,7 +112,7 @@ def test_without_an_incident_nothing_is_above_a_threshold(fleet: simulation.Simu
 
 def test_a_status_check_fails_for_a_while(fleet: simulation.Simulation) -> None:
     """One worker's instance check is impaired between 16 and 32 s, and ok before and after."""
-    machine = next(each for each in fleet.machines.values() if each.name == "render-13")
+    machine = next(machine for machine in fleet.machines.values() if machine.name == "render-13")
     seen = []
     for second in range(0, 60, 2):
         at_second(fleet, second)
@@ -148,7 +148,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
         with demo._folder() as mine:
             with demo._folder():
                 assert mine.is_dir()
-            assert {each.name for each in tmp_path.iterdir()} == {
+            assert {path.name for path in tmp_path.iterdir()} == {
                 "workermon-demo-alive", "workermon-demo-unowned", "workermon-demo-link", mine.name,
             }  # fmt: skip
         assert not mine.exists()

@@ -357,8 +357,8 @@ def test_datapoints_page(
             paged[each["Id"]] += each["Values"]
     assert len(pages) > 4
     assert paged == whole
-    assert {each["StatusCode"] for each in pages[-1]["MetricDataResults"]} == {"Complete"}
-    assert "PartialData" in {each["StatusCode"] for each in pages[0]["MetricDataResults"]}
+    assert {page["StatusCode"] for page in pages[-1]["MetricDataResults"]} == {"Complete"}
+    assert "PartialData" in {result["StatusCode"] for result in pages[0]["MetricDataResults"]}
 
 
 def test_a_wrong_token_is_refused(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
@@ -376,12 +376,12 @@ def test_metrics_are_listed_with_their_dimensions(
     aws.api.metrics = 4
     pages = cloudwatch.get_paginator("list_metrics").paginate(**arguments)
     every = [each for page in pages for each in page["Metrics"]]
-    owners = {value["Value"] for each in every for value in each["Dimensions"] if value["Name"] == "InstanceId"}
+    owners = {value["Value"] for silence in every for value in silence["Dimensions"] if value["Name"] == "InstanceId"}
     assert owners == set(ids(fleet))
     mine = cloudwatch.list_metrics(**arguments, Dimensions=[{"Name": "InstanceId", "Value": one}])["Metrics"]
     kinds = [value["Value"] for each in mine for value in each["Dimensions"] if value["Name"] == "fstype"]
     assert kinds == ["xfs", "tmpfs", "squashfs"]
-    assert len(every) == len({json.dumps(each) for each in every})
+    assert len(every) == len({json.dumps(silence) for silence in every})
 
 
 def test_a_trace_is_replayed(

@@ -19,8 +19,8 @@ class Fleet(testing.Monitor):
     def __init__(self, number: int = 8) -> None:
         super().__init__(now=float(T0))
         self.ids = [f"i-{each:017x}" for each in range(number)]
-        for each in self.ids:
-            self.ec2.put(models.Instance(id=each, region="us-east-1", status="running", name=each))
+        for worker_id in self.ids:
+            self.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
         self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set()}
         self.get(fleet.Members).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
 
@@ -30,9 +30,9 @@ class Fleet(testing.Monitor):
             self.clock.advance(60)
             now = int(self.clock())
             for metric, silent in self.silent.items():
-                for each in self.ids:
-                    if each not in silent:
-                        self.cloudwatch.put(each, metric, [(now - 120, 40.0)], namespace="CWAgent")
+                for worker_id in self.ids:
+                    if worker_id not in silent:
+                        self.cloudwatch.put(worker_id, metric, [(now - 120, 40.0)], namespace="CWAgent")
             self.collect(*self.ids)
             if now % 300 == 0:
                 self.get(collect.LostMetrics).survey()
@@ -96,12 +96,12 @@ def test_machines_that_start_have_time_for_their_agents() -> None:
     """A fleet that is stopped at night and started in the morning has lost nothing."""
     monitor = Fleet()
     monitor.minutes(20)
-    for each in monitor.ids:
-        monitor.ec2.become(each, "stopped")
+    for worker_id in monitor.ids:
+        monitor.ec2.become(worker_id, "stopped")
     monitor.silent = {MEMORY: set(monitor.ids), DISK: set(monitor.ids)}
     monitor.minutes(30)
-    for each in monitor.ids:
-        monitor.ec2.become(each, "running")
+    for worker_id in monitor.ids:
+        monitor.ec2.become(worker_id, "running")
     monitor.minutes(10)
     monitor.silent = {MEMORY: set(), DISK: set()}
     monitor.minutes(20)

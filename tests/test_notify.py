@@ -329,7 +329,7 @@ def test_given_up_is_told_elsewhere() -> None:
         def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             if channel.name == "ops" and broken:
                 raise refusal()
-            told.extend((channel.name, each) for each in notifications)
+            told.extend((channel.name, notification) for notification in notifications)
 
     site.tell("cpu-high", "disk-high")
     site.deliver_due(Half())
@@ -430,7 +430,7 @@ class Reader(Receiver):
 
     def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
         super().send(channel, notifications)
-        self.reminders.extend(each.reminder for each in notifications)
+        self.reminders.extend(notification.reminder for notification in notifications)
 
 
 def repeating(repeat: int | None) -> Site:

@@ -37,7 +37,9 @@ class Chat:
         self.calls += 1
         if self.plan:
             raise self.plan.pop(0)
-        self.messages.append(sorted(f"{one.dedup_key}#{one.version}" for one in notifications))
+        self.messages.append(
+            sorted(f"{sent_notification.dedup_key}#{sent_notification.version}" for sent_notification in notifications)
+        )
 
 
 class Pager:
@@ -47,7 +49,7 @@ class Pager:
         self.got: list[str] = []
 
     def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-        self.got.extend(each.dedup_key for each in notifications)
+        self.got.extend(sent_notification.dedup_key for sent_notification in notifications)
 
 
 class Site(testing.Monitor):
@@ -62,8 +64,14 @@ class Site(testing.Monitor):
         self.ids = [f"i-0abc{number:04x}" for number in range(workers)]
         self.workers.add(
             [
-                models.Worker(id=one, name=f"render-{one[-4:]}", region="us-east-1", added_at=NOW, incarnation=one)
-                for one in self.ids
+                models.Worker(
+                    id=worker_id,
+                    name=f"render-{worker_id[-4:]}",
+                    region="us-east-1",
+                    added_at=NOW,
+                    incarnation=worker_id,
+                )
+                for worker_id in self.ids
             ]
         )
         self.chat, self.pager = Chat(), Pager()
@@ -71,15 +79,16 @@ class Site(testing.Monitor):
 
     def tell(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
         """Tell the next turn of a rule on these workers."""
-        for one in ids:
-            self.versions[one] += 1
-            firing = self.versions[one] % 2
+        for worker_id in ids:
+            self.versions[worker_id] += 1
+            firing = self.versions[worker_id] % 2
             turn = notification(
-                self.versions[one], id=f"{one}-{rule}-{self.versions[one]}", dedup_key=f"{one}/{rule}", rule=rule,
+                self.versions[worker_id], id=f"{worker_id}-{rule}-{self.versions[worker_id]}",
+                dedup_key=f"{worker_id}/{rule}", rule=rule,
                 status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
-                worker={"id": one, "name": f"render-{one[-4:]}", "region": region, "account": account},
+                worker={"id": worker_id, "name": f"render-{worker_id[-4:]}", "region": region, "account": account},
             )  # fmt: skip
-            basis = self.alerts.load([one])[one]
+            basis = self.alerts.load([worker_id])[worker_id]
             transition = models.Transition(at=int(NOW), before=None, after="critical")
             channels: dict[str, tuple[str, ...]] = {rule: ("chat", "pager")}
             verdict = ports.Verdict(
@@ -109,7 +118,7 @@ def test_fifty_at_once_are_one_message() -> None:
     assert (site.chat.messages, len(site.pager.got)) == ([], 50)
     site.pass_time(slack.TYPE.group_wait)
     (message,) = site.chat.messages
-    assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
+    assert message == sorted(f"{worker_id}/cpu-high#1" for worker_id in site.ids)
     assert site.outbox.backlog() == 0
     attempts = site.outbox.attempts(f"{site.ids[0]}/cpu-high")
     assert [attempt.error for attempt in attempts] == [None, None]
@@ -145,7 +154,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
     site.deliver()
     site.pass_time(slack.TYPE.group_wait)
     assert sorted(site.chat.messages) == [
-        [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
+        [f"{worker_id}/cpu-high#1" for worker_id in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
     lab = {"id": "i-0abc", "name": "one", "region": "us-east-1", "account": "lab"}
     said = text.body(of("email"), [notification(worker=lab), notification(worker=lab)]).splitlines()
@@ -239,8 +248,8 @@ def test_nothing_waits_where_nothing_is_grouped() -> None:
 def test_a_wave_is_told_in_time() -> None:
     """Alerts that come one after the other for minutes are reported within two windows each, in few messages."""
     site = Site(120)
-    for one in site.ids:
-        site.tell(one)
+    for worker_id in site.ids:
+        site.tell(worker_id)
         site.pass_time(1)
     site.pass_time(3 * slack.TYPE.group_wait)
     assert sum(len(message) for message in site.chat.messages) == 120
@@ -302,7 +311,7 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
 
     with contextlib.closing(client.connect(redis_url)) as connection:
         site = Site(150)
-        workers.RedisWorkers(connection).add([each.worker for each in site.workers.every()])
+        workers.RedisWorkers(connection).add([record.worker for record in site.workers.every()])
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
         site.outbox = outbox.RedisOutbox(connection)
         site.throttle = throttle.RedisThrottle(connection)

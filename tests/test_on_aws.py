@@ -90,7 +90,11 @@ def status_of(instance_id: str, state: str = "running", system: str | None = "ok
 
 def instances(*ids: str, **more: Any) -> Any:
     """Return a page of DescribeInstances."""
-    return {"Reservations": [{"Instances": [{"InstanceId": one, "State": {"Name": "running"}, **more}]} for one in ids]}
+    return {
+        "Reservations": [
+            {"Instances": [{"InstanceId": worker_id, "State": {"Name": "running"}, **more}]} for worker_id in ids
+        ]
+    }
 
 
 def test_statuses_ask_for_stopped_ones_too_and_follow_pages(sessions: session.Sessions, on_ec2: Stubber) -> None:
@@ -404,7 +408,7 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
     ids = [f"i-{n:017x}" for n in range(20)]
     on_cloudwatch.add_response(
         "list_metrics",
-        listed(*({"InstanceId": one} for one in [*ids, "i-0000000000000ffff", "mi-1"])),
+        listed(*({"InstanceId": worker_id} for worker_id in [*ids, "i-0000000000000ffff", "mi-1"])),
         {
             "Namespace": "CWAgent", "MetricName": "disk_used_percent", "RecentlyActive": "PT3H",
             "Dimensions": [{"Name": "InstanceId"}],
@@ -442,8 +446,8 @@ def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
     ids = [f"i-{n:017x}" for n in range(6)]
     for n in range(6):
         on_cloudwatch.add_response("list_metrics", listed({"InstanceId": ids[0]}, NextToken=f"page-{n}"))
-    for one in ids:
-        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": one, "path": "/"}))
+    for worker_id in ids:
+        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": worker_id, "path": "/"}))
     found = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
     assert set(found) == set(ids)
 
@@ -700,9 +704,11 @@ def test_the_simulated_fleet_is_read_whole(sessions: session.Sessions, served: e
     assert set(sets) == set(ids)
     now = int(time.time())
     queries = [
-        query(one, since=now - 300, period=5, name="disk_used_percent")._replace(namespace="CWAgent", dimensions=each)
-        for one in ids
-        for each in sets[one]
+        query(worker_id, since=now - 300, period=5, name="disk_used_percent")._replace(
+            namespace="CWAgent", dimensions=dimensions
+        )
+        for worker_id in ids
+        for dimensions in sets[worker_id]
     ]
     answer = watched.fetch(SCOPE, queries, now)
     assert answer.failed == {}
@@ -725,7 +731,7 @@ def test_moto_agrees(sessions: session.Sessions) -> None:
     client.terminate_instances(InstanceIds=ids[1:2])
     asked = ec2.AwsEc2(sessions)
     statuses = asked.statuses(SCOPE, [*ids, A])
-    assert [statuses[one].status for one in ids] == ["stopped", "terminated", "running"]
+    assert [statuses[worker_id].status for worker_id in ids] == ["stopped", "terminated", "running"]
     assert statuses[ids[2]].checks == models.Checks(system="ok", instance="ok")
     assert asked.describe(SCOPE, [ids[2], A])[ids[2]].name == "web"
     assert [one.id for one in asked.find(SCOPE, {"Role": "x"})] == sorted([ids[0], ids[2]])

@@ -127,8 +127,8 @@ def test_a_url_is_read_whole() -> None:
         "sentinel://u:p%3Aw@one:1,[::1]:2,three/4?service=main&sentinel_password=sp"
     ).connection_pool
     assert (pool.service_name, pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("main", "p:w", 4)
-    sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-    assert [(one["host"], one["port"], one["password"]) for one in sentinels] == [
+    sentinels = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(sentinel["host"], sentinel["port"], sentinel["password"]) for sentinel in sentinels] == [
         ("one", 1, "sp"), ("::1", 2, "sp"), ("three", 26379, "sp"),
     ]  # fmt: skip
 

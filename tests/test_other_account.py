@@ -31,7 +31,7 @@ class CloudWatch(testing.MemoryCloudWatch):
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Answer as that account's CloudWatch does."""
         self.asked.append(scope)
-        points = tuple(each for each in self.values[scope.account] if each.at <= until)
+        points = tuple(value for value in self.values[scope.account] if value.at <= until)
         return ports.Answer({place: models.Series(query.period, points) for place, query in enumerate(queries)}, {})
 
     def dimensions(self, *_: object) -> dict[str, list[memory.Dimensions]]:
@@ -164,13 +164,13 @@ def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repositor
     fleet = [mine.model_copy(update={"id": f"i-{number:017x}", "account": "lab", "role_arn": ROLE, "incarnation": "x"})
              for number in range(10)]  # fmt: skip
     repository.workers.add(fleet)
-    for each in fleet:
-        house.ec2.put(models.Instance(id=each.id, region="us-east-1", status="running"), account="lab")
+    for worker in fleet:
+        house.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"), account="lab")
     house.cloudwatch.published = {
         each: [(("InstanceId", each), ("Whose", "lab's"))] for each in (ONE, *(each.id for each in fleet))
     }
     house.clock.advance(60)
-    house.collect(*(each.id for each in fleet))
+    house.collect(*(worker.id for worker in fleet))
     records = repository.workers.get([ONE, fleet[0].id])
     assert records[fleet[0].id].dimensions
     assert records[ONE].dimensions == {}

@@ -133,7 +133,12 @@ def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | No
         for place, (cohorts, late, interval) in enumerate(fleet)
     ]
     places = placement.places(groups, apart)
-    names = {f"{one.name}#{number}": one.interval for one in groups if one.arrives for number in one.numbers}
+    names = {
+        f"{worker_group.name}#{number}": worker_group.interval
+        for worker_group in groups
+        if worker_group.arrives
+        for number in worker_group.numbers
+    }
     assert places.keys() == names.keys()
     assert all(0 <= places[name] < interval - placement.FREE_AT_MOST for name, interval in names.items())
 
@@ -208,15 +213,15 @@ def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
         for number in range(1, 5)
     ]
     monitor.workers.add(fleet)
-    for each in fleet:
-        monitor.ec2.put(models.Instance(id=each.id, region=each.region, status="running", detailed=each.detailed))
-        monitor.cloudwatch.put(each.id, "CPUUtilization", [(T - 60, 1.0), (T, 1.0)])
-    monitor.collect(*(each.id for each in fleet), again=True)
+    for worker in fleet:
+        monitor.ec2.put(models.Instance(id=worker.id, region=worker.region, status="running", detailed=worker.detailed))
+        monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T - 60, 1.0), (T, 1.0)])
+    monitor.collect(*(worker.id for worker in fleet), again=True)
     assert monitor.cohorts.learned(GROUP) is None
     monitor.clock.advance(60)
-    for each in fleet:
-        monitor.cloudwatch.put(each.id, "CPUUtilization", [(T + 60, 1.0)])
-    monitor.collect(*(each.id for each in fleet))
+    for worker in fleet:
+        monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T + 60, 1.0)])
+    monitor.collect(*(worker.id for worker in fleet))
     learned = present(monitor.cohorts.learned(GROUP))
     assert present(lag.Lag.of(learned["cpu_utilization"])).present == pytest.approx(5, abs=0.01)
     assert set(monitor.cohorts.paces()) == {"memory"}

@@ -23,8 +23,8 @@ def monitored(number: int = 1) -> testing.Monitor:
     """Return a monitor of instances without an agent's metrics; the first is ``ID``."""
     monitor = testing.Monitor(now=float(T0))
     ids = [ID, *(f"i-{each:017x}" for each in range(1, number))]
-    for each in ids:
-        monitor.ec2.put(models.Instance(id=each, region="us-east-1", status="running", name=each))
+    for worker_id in ids:
+        monitor.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
     monitor.get(fleet.Members).add(ids, fleet.AddOptions(scope=REGION, interval=60))
     return monitor
 
@@ -68,7 +68,7 @@ def test_nobody_publishes_it_anywhere() -> None:
     monitor.collect()
     assert present(reason(monitor)).endswith(f"under InstanceId={ID}")
     everything = monitor.get(views.Explanation).why(monitor.workers.get([ID])[ID]).missing_metrics
-    assert {each.metric for each in everything} == {
+    assert {entry.metric for entry in everything} == {
         "cpu_utilization", MEMORY, "disk_utilization", "network_in", "network_out"
     }  # fmt: skip
     assert present(reason(monitor, "cpu_utilization")).startswith("CloudWatch has no datapoint of it, asked until ")

@@ -62,8 +62,8 @@ def test_complex_functions_have_a_reason() -> None:
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
     complex_functions = {
-        f"{Path(each['filename']).relative_to(ROOT)}:{each['message'].split('`')[1]}"
-        for each in json.loads(done.stdout)
+        f"{Path(finding['filename']).relative_to(ROOT)}:{finding['message'].split('`')[1]}"
+        for finding in json.loads(done.stdout)
     }
     assert complex_functions == set(ratchet()["functions"])
 

@@ -46,7 +46,7 @@ def test_each_recipe_does_what_its_cases_say(title: str, text: str) -> None:
     """A recipe is valid by itself, and ``rules test`` passes every case; only some can have none."""
     file, configuration = made(text)
     results = rule_cases.test(file, configuration, rules.KINDS)
-    assert [each for each in results.cases if not each.passed] == []
+    assert [case for case in results.cases if not case.passed] == []
     assert bool(results.cases) == (title not in UNTRIED)
     assert len({rule["name"] for rule in tomllib.loads(text)["rules"]}) == len(configuration.rules)
 
@@ -83,8 +83,8 @@ def test_the_idle_worker_is_found_where_the_page_says() -> None:
         [rule] = configuration.rules
         [replay] = monitor.get(views.LedgerBacktest).replay(records, rule, configuration)
         found[bool(labels)] = [
-            (models.rfc3339(each.begin), None if each.end is None else models.rfc3339(each.end))
-            for each in replay.episodes
+            (models.rfc3339(episode.begin), None if episode.end is None else models.rfc3339(episode.end))
+            for episode in replay.episodes
         ]
     assert found[True] == []
     rows = [f"| {begin[11:16]} | {end[11:16] if end else 'still open'} |" for begin, end in found[False]]

@@ -55,7 +55,7 @@ class Site(testing.Monitor):
     def told(self) -> list[models.Notification]:
         """Return what was notified of accounts, oldest first."""
         self.deliver()
-        return [each for each in self.received if each.kind == "collector"]
+        return [notification for notification in self.received if notification.kind == "collector"]
 
 
 def test_it_is_told_once_and_resolves() -> None:
@@ -74,7 +74,7 @@ def test_it_is_told_once_and_resolves() -> None:
     assert site.accounts.load()[HERE.key].failing_since is None
     site.search.refuses = False
     site.minutes(6)
-    assert [each.status for each in site.told] == ["firing", "resolved"]
+    assert [row.status for row in site.told] == ["firing", "resolved"]
     parts = {part.name: part for part in site.get(health.StatusCheck).status().parts}
     assert parts["collection"].ok
 
@@ -84,8 +84,8 @@ def test_it_ends_when_discover_is_configured_no_more() -> None:
     site = Site()
     site.search.refuses = True
     site.minutes(31)
-    assert [each.status for each in site.told] == ["firing"]
+    assert [row.status for row in site.told] == ["firing"]
     had = site.configurations.load()
     assert site.configurations.save(had.model_copy(update={"discover": None, "revision": had.revision + 1}))
     assert site.get(fleet.Cleanup).close_unused_accounts() == (f"discover:default/{REGION}",)
-    assert [(each.status, each.reason) for each in site.told][1:] == [("resolved", "it is not configured")]
+    assert [(row.status, row.reason) for row in site.told][1:] == [("resolved", "it is not configured")]

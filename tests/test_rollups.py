@@ -42,7 +42,7 @@ def shown(monitor: testing.Monitor) -> list[_Row]:
     """Return the hours of cpu_utilization, as the command and the API have them."""
     (record,) = monitor.workers.get([A]).values()
     hours = monitor.get(views.HistoryView).hourly(record, CPU, NOW).datapoints
-    return [(one.at, one.min, one.avg, one.max, one.p95, one.count) for one in hours]
+    return [(hour.at, hour.min, hour.avg, hour.max, hour.p95, hour.count) for hour in hours]
 
 
 def plain(points: dict[int, float], digits: float) -> list[_Row]:
@@ -168,7 +168,7 @@ def test_a_roll_up_takes_about_fifteen_bytes(connection: redis.Redis) -> None:
                 series[name] = models.RollUp(hour, least, mean, most, p95, 60)
             rolled.append((ports.LedgerHour(worker.id, "first", hour, 0.0, {}), series))
         kept.save(rolled, float(NOW))
-    held = sum(int(connection.memory_usage(keys.rollups(each.id, week), samples=0) or 0) for each in fleet)
+    held = sum(int(connection.memory_usage(keys.rollups(worker.id, week), samples=0) or 0) for worker in fleet)
     taken = held / (len(fleet) * len(names) * 168)
     assert len(kept.read(fleet[0].id, names[0], week, week + models.WEEK)) == 168
     print(f"{taken:.1f} bytes a series and hour")
@@ -196,7 +196,7 @@ def _hour(ok: Callable[..., str], world: Ports) -> int:
     ok("add", MONITORED)
     record = world.workers.get([MONITORED])[MONITORED]
     at = int(world.clock()) // 3600 * 3600 - 7200
-    series = {CPU: models.Series(60, tuple(models.Datapoint(at + 60 * each, each / 2) for each in range(60)))}
+    series = {CPU: models.Series(60, tuple(models.Datapoint(at + 60 * number, number / 2) for number in range(60)))}
     sample = models.Sample(worker=record.worker, collected_at=world.clock(), status="running", series=series)
     builders.write(world.samples, sample, again=True)
     return at

@@ -80,7 +80,7 @@ def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(plan
     """250 workers make three cohorts, the largest of a hundred, each with one time."""
     fleet = [worker(number) for number in range(250)]
     planned.put(fleet, NOW)
-    times = Counter(planned.next_runs([each.id for each in fleet]).values())
+    times = Counter(planned.next_runs([monitored.id for monitored in fleet]).values())
     assert sorted(times.values()) == [50, 100, 100]
 
 
@@ -143,7 +143,7 @@ def test_nothing_of_a_deleted_worker_is_left(
         planned.delete([fleet[0].id])
     assert fleet[0].id not in names(redis_client)
     assert planned.ids() == {fleet[1].id, fleet[2].id}
-    planned.delete([each.id for each in fleet])
+    planned.delete([monitored.id for monitored in fleet])
     assert redis_client.keys("*") == []
 
 

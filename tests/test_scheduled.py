@@ -95,7 +95,7 @@ def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> N
     other = REBOOT.model_copy(update={"id": "instance-event-3", "code": "system-maintenance"})
     site.plan(3, RETIRED, REBOOT, other)
     assert site.news()[2:] == [("firing", "critical", 3)]
-    assert len({one.notification.id for one in site.alerts.history(f"{ID}/scheduled") if one.notification}) == 3
+    assert len({entry.notification.id for entry in site.alerts.history(f"{ID}/scheduled") if entry.notification}) == 3
 
 
 def test_an_event_at_another_time_is_told_again(site: Site) -> None:
@@ -137,7 +137,7 @@ def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ..
     assert site.newest.summary == f"render-07: {said}"
     site.plan(7, REBOOT)
     assert len(site.news()) == 3
-    ids = [one.notification.id for one in site.alerts.history(f"{ID}/scheduled") if one.notification]
+    ids = [entry.notification.id for entry in site.alerts.history(f"{ID}/scheduled") if entry.notification]
     assert len(set(ids)) == 3, "the same event may come back, but an id never does"
 
 
@@ -280,7 +280,7 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
         condition = models.Condition(collected_at=at, events=events, events_at=events_at)
         if looks[minute] or minute == len(course) - 1:
             rule_state, transitions = event.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
-            seen += [one.at for one in transitions]
+            seen += [transition.at for transition in transitions]
             assert len(transitions) <= 1
             assert event.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     last = present(condition.collected_at)

@@ -28,7 +28,7 @@ def test_a_cohort_travels_in_one_message(
     at(beat, NOW + 61)
     (message,) = post.sent
     assert message[0] == "workermon.collect"
-    assert sorted(message[1]["worker_ids"]) == [each.id for each in fleet]
+    assert sorted(message[1]["worker_ids"]) == [monitored.id for monitored in fleet]
     assert (message[2]["queue"], message[2]["expires"]) == ("workermon.collect", 60)
     assert message[2]["headers"] == {"cohort": "default/us-east-1/60#0", "celery_beat_task": True}
 

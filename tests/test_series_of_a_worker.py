@@ -187,4 +187,6 @@ def test_thousands_of_series_are_bounded_priced_and_named(merge: str) -> None:
     file = monitor.parser.parse(text, "f.toml")
     plan = monitor.get(fleet.Application).plan(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.series == {DISK: 200}
-    assert any("one has 2,000 series of disk_utilization, of which 200 are asked for" in each for each in plan.warnings)
+    assert any(
+        "one has 2,000 series of disk_utilization, of which 200 are asked for" in warning for warning in plan.warnings
+    )

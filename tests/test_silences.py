@@ -118,7 +118,7 @@ def test_what_resolved_unheard_says_nothing() -> None:
     site.silences.add(made(rule="cpu-high"))
     site.minutes([95, 96, 97, 20, 20, 20])
     assert waiting(site) == []
-    assert [one.transition.silenced_by for one in site.alerts.history(f"{ID}/cpu-high")] == ["s1", "s1"]
+    assert [entry.transition.silenced_by for entry in site.alerts.history(f"{ID}/cpu-high")] == ["s1", "s1"]
     assert not site.alert().open
     site.silences.remove(["s1"])
     site.minutes([20, 20], 6)
@@ -215,7 +215,7 @@ def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> N
     fires(world, B)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert (alert["worker"]["id"], alert["silenced_by"]) == (B, by_name["id"])
-    assert [one["id"] for one in json.loads(ok("silences", "--json"))["silences"]] == [by_name["id"]]
+    assert [row["id"] for row in json.loads(ok("silences", "--json"))["silences"]] == [by_name["id"]]
 
 
 def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -> None:
@@ -263,7 +263,7 @@ def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
     ok("silence", "--worker", A, "--for", "2h", "--reason", "x")
     ok("silence", "--rule", "cpu-high", "--until", "2024-01-01T00:00:00Z", "--reason", "x")
     ok("remove", A)
-    assert [one["worker"] for one in json.loads(ok("silences", "--json"))["silences"]] == [None]
+    assert [row["worker"] for row in json.loads(ok("silences", "--json"))["silences"]] == [None]
 
 
 @pytest.mark.parametrize(
@@ -746,7 +746,7 @@ def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
     assert site.samples.pending(T0 + 1e6, 10) == []
     site.clock.now = T0 + 8 * MINUTE
     if by == "command, taken back":
-        site.silences.remove([each.id for each in site.silences.every()])
+        site.silences.remove([silence.id for silence in site.silences.every()])
     late = site.get(evaluate.SilenceExpiry)
     for one in (ends, late):  # one that was there before the end, and one that starts after it
         check(one)
@@ -827,7 +827,7 @@ def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
     fleet.minutes(1, 6)
     fleet.minutes(7, 8, None)
     assert received(fleet) == []
-    turns = [one.transition for one in fleet.alerts.history(f"{refused.SCOPE}/collector")]
+    turns = [entry.transition for entry in fleet.alerts.history(f"{refused.SCOPE}/collector")]
     assert [(turn.after, turn.silenced_by) for turn in turns] == [(None, "s1"), ("critical", "s1")]
 
 

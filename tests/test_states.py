@@ -67,7 +67,7 @@ def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
     assert house.last().summary == "render-07: the instance runs again"
     house.step(6, "stopped", BY_USER)
     assert house.heard()[2:] == [("firing", 6)]
-    assert len({one.notification.id for one in house.alerts.history(f"{ID}/down") if one.notification}) == 3
+    assert len({entry.notification.id for entry in house.alerts.history(f"{ID}/down") if entry.notification}) == 3
 
 
 def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
@@ -377,7 +377,8 @@ def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_not_told(house:
     house.look(2, "running")
     assert house.evaluate() == []
     entries = [
-        (one.transition.at, one.transition.after, one.notification) for one in house.alerts.history(f"{ID}/down")
+        (entry.transition.at, entry.transition.after, entry.notification)
+        for entry in house.alerts.history(f"{ID}/down")
     ]
     assert entries == [(T0 + 120, None, None), (T0 + 60, "critical", None)]
     house.step(3)
@@ -404,7 +405,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
         if looks[minute] or minute == len(course) - 1:
             rule_state, transitions = state.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
             assert rule_state.severity == (transitions[-1].after if transitions else rule_state.severity)
-            turned += [(one.at, one.after) for one in transitions]
+            turned += [(transition.at, transition.after) for transition in transitions]
             assert state.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     expected: list[tuple[int, models.Severity | None]] = []
     ran, down = False, False
@@ -483,7 +484,7 @@ def test_a_changed_rule_holds_for_what_fires() -> None:
     made.change(rules=(RULE,))
     made.evaluate()
     assert made.last().status == "firing"
-    versions = [one.notification.version for one in made.alerts.history(f"{ID}/down") if one.notification]
+    versions = [entry.notification.version for entry in made.alerts.history(f"{ID}/down") if entry.notification]
     assert versions == [4, 3, 2, 1]
 
 

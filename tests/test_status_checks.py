@@ -106,14 +106,14 @@ def test_a_failed_performance_check_warns_after_three_with_what_ec2_recommends(m
     assert fired.reason == said
     monitor.ec2.impairments.clear()
     minutes(monitor, 2, performance="ok")
-    assert [one.status for one in monitor.received] == ["firing", "resolved"]
+    assert [notification.status for notification in monitor.received] == ["firing", "resolved"]
     assert monitor.received[1].summary.endswith("EC2 performance check ok for 2 of 2 checks")
 
 
 def test_a_failed_application_check_is_critical_after_two(monitor: testing.Monitor) -> None:
     """The default rule fires at the second; that the performance check is not answered fires nothing."""
     minutes(monitor, 3, application="impaired")
-    assert [(one.rule, one.severity, one.reason) for one in monitor.received] == [
+    assert [(notification.rule, notification.severity, notification.reason) for notification in monitor.received] == [
         ("application-check-failed", "critical", None)
     ]
 
@@ -133,7 +133,7 @@ def test_what_came_later_is_not_said_of_what_came_before(monitor: testing.Monito
     """An impairment that began after the deciding datapoint is another one."""
     monitor.ec2.impairments[ID] = {"application": models.Impairment(since=int(monitor.clock()) + 3600)}
     minutes(monitor, 2, application="impaired")
-    assert [one.reason for one in monitor.received] == [None]
+    assert [notification.reason for notification in monitor.received] == [None]
 
 
 def test_why_shows_the_impaired_check_and_says_where_ec2_answers_none(monitor: testing.Monitor) -> None:
@@ -160,7 +160,7 @@ def test_a_check_that_ec2_answers_late_is_evaluated_from_then_on(monitor: testin
     minutes(monitor, 1, application="impaired")
     minutes(monitor, 2)
     minutes(monitor, 1, application="impaired")
-    assert [one.rule for one in monitor.received] == ["application-check-failed"]
+    assert [notification.rule for notification in monitor.received] == ["application-check-failed"]
 
 
 def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:

@@ -65,7 +65,7 @@ def jump(monitor: testing.Monitor, seconds: int) -> None:
 
 def told(monitor: testing.Monitor) -> list[tuple[str, str]]:
     """Return rule and status of each notification."""
-    return [(one.rule, one.status) for one in monitor.received]
+    return [(notification.rule, notification.status) for notification in monitor.received]
 
 
 @pytest.mark.parametrize("seconds", JUMPS)
@@ -78,7 +78,7 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
     )
     minutes(monitor, *[97.5] * 6)
     assert sorted(told(monitor)) == [("cpu-high", "firing"), ("status-check-failed", "firing")]
-    critical = next(one for one in monitor.received if one.rule == "cpu-high")
+    critical = next(notification for notification in monitor.received if notification.rule == "cpu-high")
     assert models.moment(critical.at) <= monitor.clock()
 
 
@@ -89,9 +89,9 @@ def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, s
     assert told(monitor) == [("cpu-high", "firing")]
     jump(monitor, seconds)
     minutes(monitor, *[97.5] * 3)
-    assert [one for one in told(monitor) if one[0] == "cpu-high"] == [("cpu-high", "firing")]
+    assert [row for row in told(monitor) if row[0] == "cpu-high"] == [("cpu-high", "firing")]
     minutes(monitor, *[40.0] * 5)
-    assert [one for one in told(monitor) if one[0] == "cpu-high"] == [("cpu-high", "firing"), ("cpu-high", "resolved")]
+    assert [row for row in told(monitor) if row[0] == "cpu-high"] == [("cpu-high", "firing"), ("cpu-high", "resolved")]
     assert monitor.alerts.open() == []
 
 

@@ -154,7 +154,9 @@ def test_mail_list(mail: Any) -> None:
     sender: Any = notifiers()["email"]
     sender.send(post(port), many(50))
     sender.send(post(port), list(reversed(many(50))))
-    first, again = (email.message_from_bytes(one.content, policy=email.policy.default) for one in box.envelopes)
+    first, again = (
+        email.message_from_bytes(envelope.content, policy=email.policy.default) for envelope in box.envelopes
+    )
     assert first["Message-ID"] == again["Message-ID"]
     assert first["Subject"] == "[FIRING 50 critical] cpu-high: 50 alerts in us-east-1"
     assert "render-049" in first.get_content()

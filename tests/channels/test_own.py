@@ -63,7 +63,7 @@ class Heron:
     """A channel of a user's own: a whole type, with keys of its own."""
 
     def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-        FLOWN.extend((Reeds.of(channel).reed, each.id) for each in notifications)
+        FLOWN.extend((Reeds.of(channel).reed, sent_notification.id) for sent_notification in notifications)
 
 
 HERON = channel_type.ChannelType(options=Reeds, notifier=lambda _: Heron())

@@ -72,8 +72,8 @@ def test_the_trail_is_kept_by_time(repository: Repository) -> None:
     assert repository.audit.entries(0) == []
     for number in range(3):
         repository.audit.record(entry(number, NOW + number))
-    assert [each.id for each in repository.audit.entries(0)] == ["2", "1", "0"]
-    assert [each.id for each in repository.audit.entries(NOW + 1)] == ["2", "1"]
+    assert [audit_entry.id for audit_entry in repository.audit.entries(0)] == ["2", "1", "0"]
+    assert [audit_entry.id for audit_entry in repository.audit.entries(NOW + 1)] == ["2", "1"]
     assert repository.audit.entries(0, 1) == [entry(2, NOW + 2)]
 
 
@@ -82,6 +82,6 @@ def test_the_trail_is_bounded_by_age_and_number(repository: Repository, monkeypa
     monkeypatch.setattr(ports, "AUDIT_ENTRIES", 3)
     for number in range(5):
         repository.audit.record(entry(number, NOW + number))
-    assert [each.id for each in repository.audit.entries(0)] == ["4", "3", "2"]
+    assert [audit_entry.id for audit_entry in repository.audit.entries(0)] == ["4", "3", "2"]
     repository.audit.record(entry(9, NOW + 3.5 + ports.AUDIT_AGE))
-    assert [each.id for each in repository.audit.entries(0)] == ["9", "4"]
+    assert [audit_entry.id for audit_entry in repository.audit.entries(0)] == ["9", "4"]

@@ -116,7 +116,7 @@ def test_open_alerts_come_oldest_first(repository: Repository, worker: models.Wo
     judge(repository, Turn(at=NOW + 60), Turn(rule="disk-high", at=NOW - 60))
     judge(repository, Turn(at=NOW), worker_id=B)
     opened = repository.alerts.open()
-    firing = [(present(present(one.last).worker).id, one.rule) for one in opened]
+    firing = [(present(present(alert.last).worker).id, alert.rule) for alert in opened]
     assert firing == [(A, "disk-high"), (B, "cpu-high"), (A, "cpu-high")]
     assert opened[0] == load(repository).alerts["disk-high"]
     judge(repository)
@@ -129,7 +129,7 @@ def test_an_open_alert_with_a_new_beginning_takes_its_place(repository: Reposito
     """The order follows the present episodes."""
     judge(repository, Turn(at=NOW), Turn(rule="disk-high", at=NOW + 60))
     judge(repository, Turn(at=NOW + 120, version=2))
-    assert [one.rule for one in repository.alerts.open()] == ["disk-high", "cpu-high"]
+    assert [alert.rule for alert in repository.alerts.open()] == ["disk-high", "cpu-high"]
 
 
 def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: models.Worker) -> None:
@@ -140,7 +140,7 @@ def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: m
     del verdict.alerts["cpu-high"]
     assert repository.alerts.commit(verdict)
     assert set(load(repository).alerts) == {"disk-high"}
-    assert [one.rule for one in repository.alerts.open()] == ["disk-high"]
+    assert [alert.rule for alert in repository.alerts.open()] == ["disk-high"]
 
 
 def test_history_tells_of_one_alert_newest_first(repository: Repository, worker: models.Worker) -> None:
@@ -160,13 +160,13 @@ def test_history_tells_of_one_alert_newest_first(repository: Repository, worker:
 def test_history_of_all_comes_by_time(repository: Repository, worker: models.Worker) -> None:
     """The newest of all alerts come first, however the alerts are interleaved, and whenever they were recorded."""
     ids = [f"i-{number:08x}" for number in range(60)]
-    repository.workers.add([builders.worker(one) for one in ids])
+    repository.workers.add([builders.worker(worker_id) for worker_id in ids])
     for turn in (1, 0):
         for number, one in enumerate(ids):
             after = turn * 1000 + number
             judge(repository, Turn(version=2 - turn, at=NOW + after, told=False), worker_id=one, at=NOW + 2000 - after)
     everything = repository.alerts.history(limit=1000)
-    assert [one.subject for one in everything] == ids[::-1] + ids[::-1]
+    assert [entry.subject for entry in everything] == ids[::-1] + ids[::-1]
     assert repository.alerts.history(limit=70) == everything[:70]
     assert repository.alerts.history(limit=3) == everything[:3]
     assert repository.alerts.history(limit=0) == []
@@ -176,10 +176,10 @@ def test_the_timeline_can_be_entered_at_any_time(repository: Repository, worker:
     """Both ends are included, and of those that share a time none is left out or given twice."""
     for number in range(300):
         judge(repository, Turn(told=False, at=NOW + number // 50), at=NOW + number)
-    found = [each.number for each in repository.alerts.timeline()]
+    found = [record.number for record in repository.alerts.timeline()]
     assert found == sorted(found, reverse=True)
     assert len(found) == 300
-    assert [each.number for each in repository.alerts.timeline(NOW + 1, NOW + 4)] == found[50:250]
+    assert [record.number for record in repository.alerts.timeline(NOW + 1, NOW + 4)] == found[50:250]
     assert list(repository.alerts.timeline(NOW + 6)) == []
 
 
@@ -204,9 +204,9 @@ def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -
     late = NOW + models.ALERT_HISTORY + 1050
     for number in range(12):  # a commit takes off a hundred at most
         judge(repository, Turn(told=False, at=late + number), at=late)
-    found = [one.transition.at - NOW for one in repository.alerts.history(limit=5000)]
+    found = [entry.transition.at - NOW for entry in repository.alerts.history(limit=5000)]
     assert found[12:] == list(range(1099, 1049, -1))
-    assert [one.transition.at - NOW for one in repository.alerts.history(f"{A}/cpu-high", limit=5000)] == found
+    assert [entry.transition.at - NOW for entry in repository.alerts.history(f"{A}/cpu-high", limit=5000)] == found
     assert repository.alerts.history(f"{A}/disk-high") == []
 
 
@@ -222,11 +222,13 @@ def test_attempts_are_joined_to_what_they_delivered(repository: Repository, work
     (claimed,) = outbox.claim(alert_id, NOW + 6, 15)
     outbox.give_up(claimed, NOW + 7, "HTTP 404")
     resolved, firing = repository.alerts.history(alert_id)
-    assert [(one.channel, one.at - NOW, one.error) for one in firing.attempts] == [
+    assert [(attempt.channel, attempt.at - NOW, attempt.error) for attempt in firing.attempts] == [
         ("ops", 1, "HTTP 503"),
         ("ops", 6, None),
     ]
-    assert [(one.notification_id, one.error) for one in resolved.attempts] == [(f"{alert_id}#2", "HTTP 404")]
+    assert [(attempt.notification_id, attempt.error) for attempt in resolved.attempts] == [
+        (f"{alert_id}#2", "HTTP 404")
+    ]
 
 
 def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, worker: models.Worker) -> None:
@@ -241,7 +243,7 @@ def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, w
     assert repository.alerts.open() == []
     assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.samples.read([(A, "cpu_utilization", 60)], NOW, NOW)[A, "cpu_utilization"].points == ()
-    assert [present(one.notification).status for one in repository.alerts.history()] == ["resolved", "firing"]
+    assert [present(entry.notification).status for entry in repository.alerts.history()] == ["resolved", "firing"]
     assert repository.outbox.backlog() == 2
     assert not repository.alerts.retire(verdict)
 
@@ -291,7 +293,7 @@ def test_notifications_are_announced_on_the_feed(repository: Repository, worker:
     judge(repository, Turn(), Turn(rule="disk-high", told=False), Turn(rule="muted", silenced_by="s1"))
     repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=2)))
     heard = [models.Notification.model_validate_json(present(next(listening))) for _ in range(2)]
-    assert [(one.dedup_key, one.status, one.version) for one in heard] == [
+    assert [(notification.dedup_key, notification.status, notification.version) for notification in heard] == [
         (f"{A}/cpu-high", "firing", 1),
         (f"{A}/cpu-high", "resolved", 2),
     ]

@@ -227,15 +227,15 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept: Kept) -> None:
     assert [present(alert.last).dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
     assert kept.outbox.due(NOW + 1, 10) == [f"{SCOPE}/collector"]
     claims = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
-    assert [(one.channel, one.notification.version, one.notification.worker) for one in claims] == [
+    assert [(claim.channel, claim.notification.version, claim.notification.worker) for claim in claims] == [
         ("log", 1, None),
         ("ops", 1, None),
     ]
     assert kept.alerts.commit(verdict(after, "resolved", 2, NOW + 60))
     assert kept.alerts.open() == []
     history = kept.alerts.history(f"{SCOPE}/collector")
-    assert [present(one.notification).version for one in history] == [2, 1]
-    assert [one.subject for one in kept.alerts.history()] == [SCOPE, SCOPE]
+    assert [present(entry.notification).version for entry in history] == [2, 1]
+    assert [entry.subject for entry in kept.alerts.history()] == [SCOPE, SCOPE]
 
 
 def test_an_account_that_was_left_is_forgotten(kept: Kept) -> None:
@@ -261,7 +261,7 @@ def test_a_last_verdict_forgets_in_the_same_step(kept: Kept) -> None:
     assert not kept.alerts.retire(verdict(early, "resolved", 2))
     assert kept.alerts.retire(verdict(basis_of(kept), "resolved", 2))
     assert (kept.accounts.load(), kept.alerts.open()) == ({}, [])
-    assert [present(one.notification).version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
+    assert [present(entry.notification).version for entry in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
     assert kept.outbox.backlog() == 4
 
 

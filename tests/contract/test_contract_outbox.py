@@ -54,14 +54,14 @@ def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
 
 def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
     """Show notifications by channel, version and attempt."""
-    return [(one.channel, one.notification.version, one.attempt) for one in claims]
+    return [(claimed.channel, claimed.notification.version, claimed.attempt) for claimed in claims]
 
 
 def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, tell: Tell) -> None:
     """Every queue of the channel is due, those of others wait on, and one that is empty stays away."""
     tell("firing", channels=("ops", "log"))
-    for each in claim(repository):
-        assert repository.outbox.failed(each, NOW, "busy", NOW + 3600)
+    for claimed in claim(repository):
+        assert repository.outbox.failed(claimed, NOW, "busy", NOW + 3600)
     repository.outbox.hasten("ops", NOW + 1)
     assert brief(claim(repository, NOW + 1)) == [("ops", 1, 2)]
     repository.outbox.hasten("nobody", NOW + 1)
@@ -274,7 +274,7 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repo
     (quick,) = claim(repository)
     repository.outbox.delivered(quick, NOW)
     assert not repository.outbox.failed(stale, NOW, "timed out", NOW + 10)
-    assert [one.notification.version for one in claim(repository, NOW + 10)] == [2]
+    assert [claimed.notification.version for claimed in claim(repository, NOW + 10)] == [2]
 
 
 def test_settling_twice_is_settling_once(repository: Repository, tell: Tell) -> None:
@@ -386,7 +386,7 @@ def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
         repository.outbox.delivered(claimed, NOW + version)
     assert repository.outbox.due(NOW + models.DAY, 10) == []
     attempts = repository.outbox.attempts("test-1/notify-test")
-    assert [(each.notification_id, each.at, each.error) for each in attempts] == [
+    assert [(attempt.notification_id, attempt.at, attempt.error) for attempt in attempts] == [
         (message.id, NOW + version, None) for version, message in enumerate(messages, start=1)
     ]
     assert repository.alerts.history() == []

@@ -63,7 +63,7 @@ def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) ->
     write(repository, (0, 1.0), (60, 2.0), after=200)
     assert roll_up(repository, DUE + 200) == 1
     write(repository, (120, 6.0), after=9000)
-    assert [each.number for each in kept(repository)] == [2]
+    assert [rollup.number for rollup in kept(repository)] == [2]
     assert roll_up(repository, 9000 + ports.ROLLUP_DELAY - 1) == 0
     assert roll_up(repository, 9000 + ports.ROLLUP_DELAY) == 1
     assert kept(repository) == [models.RollUp(NOW, 1.0, 3.0, 6.0, 6.0, 3)]
@@ -84,7 +84,7 @@ def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
     assert {hour - NOW: (each.least, each.number) for hour, each in found.items()} == {
         0: (1.0, 1), 3600: (2.0, 1), 7200: (-3.0, 1), 9 * 86_400: (8.5, 1),
     }  # fmt: skip
-    assert [each.mean for each in kept(repository, worker_id=B)] == [7.0]
+    assert [rollup.mean for rollup in kept(repository, worker_id=B)] == [7.0]
     assert kept(repository, metric="memory_utilization") == []
     assert list(repository.rollups.read(A, CPU, NOW + 3600, NOW + 7199)) == [NOW + 3600]
 
@@ -95,7 +95,7 @@ def test_at_the_same_time_the_shorter_period_counts(repository: Repository) -> N
     write(repository, (300, 2.0), (360, 3.0), after=701)
     write(repository, (3780, 5.0), after=4000, period=420)
     assert roll_up(repository, 2 * DUE + 4000) == 2
-    assert [(each.at - NOW, each.least, each.most, each.number) for each in kept(repository)] == [
+    assert [(rollup.at - NOW, rollup.least, rollup.most, rollup.number) for rollup in kept(repository)] == [
         (0, 2.0, 10.0, 3), (3600, 5.0, 5.0, 1),
     ]  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_a_claimed_hour_is_left_alone_until_its_lease_is_over(repository: Reposi
     write(repository, (60, 2.0), after=DUE + 119)
     repository.rollups.save([(claimed, {CPU: models.RollUp(NOW, 1.0, 1.0, 1.0, 1.0, 1)})], NOW + DUE + 120.0)
     assert roll_up(repository, 2 * DUE + 119) == 1
-    assert [each.number for each in kept(repository)] == [2]
+    assert [rollup.number for rollup in kept(repository)] == [2]
     assert roll_up(repository, 9 * DUE) == 0
 
 

@@ -245,7 +245,7 @@ def test_what_changed_is_known_by_its_earliest_time(repository: Repository, work
 def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None:
     """The oldest comes first, and a newer sample does not put it off."""
     ids = [builders.C, builders.A, builders.B]
-    repository.workers.add([builders.worker(one) for one in ids])
+    repository.workers.add([builders.worker(worker_id) for worker_id in ids])
     for number, one in enumerate(ids):
         builders.write(repository.samples, builders.sample(builders.worker(one), after=600 + number))
     builders.write(repository.samples, builders.sample(builders.worker(builders.C), after=6000))
@@ -284,7 +284,7 @@ def test_many_samples_are_written_in_one_go(repository: Repository, worker: mode
     repository.workers.add([other])
     written = [builders.sample(one, (0, 1.0)) for one in (worker, builders.worker(builders.C), other, worker)]
     outcomes = repository.samples.write_many([(one, builders.condition(one), "{}") for one in written])
-    assert [one.outcome for one in outcomes] == ["accepted", "gone", "accepted", "repeated"]
+    assert [outcome.outcome for outcome in outcomes] == ["accepted", "gone", "accepted", "repeated"]
     wanted = [(one, "cpu_utilization", 60) for one in (A, builders.B)]
     assert {series.points for series in repository.samples.read(wanted, NOW, NOW).values()} == {
         builders.points((0, 1.0))

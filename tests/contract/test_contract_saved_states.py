@@ -48,11 +48,11 @@ def test_what_is_read_can_be_put_back(repository: Repository) -> None:
     (claimed,) = repository.outbox.claim(ALERT, NOW + 5.0, 15)
     assert claimed.channel == "log"
     repository.outbox.delivered(claimed, NOW + 5.0)
-    assert [each.error for each in repository.outbox.attempts(ALERT)][-1] is None
+    assert [attempt.error for attempt in repository.outbox.attempts(ALERT)][-1] is None
     assert len(repository.outbox.attempts(ALERT)) == 3
-    assert [each.id for each in repository.silences.every()] == ["s"]
+    assert [silence.id for silence in repository.silences.every()] == ["s"]
     assert repository.silences.acknowledged([ALERT])[ALERT].since == 5
-    (again,) = (each for each in repository.saved_states.load().queues if each.remind_at is not None)
+    (again,) = (queue for queue in repository.saved_states.load().queues if queue.remind_at is not None)
     assert again == models.SavedQueue(alert_id=ALERT, channel="ops", remind_at=NOW + 3600)
 
 

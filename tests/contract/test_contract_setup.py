@@ -57,7 +57,7 @@ def test_everything_at_once(begun: Repository) -> None:
     assert seen(begun) == ({A: 30, C: 60}, 7200, [], 2)
     assert begun.samples.pending(NOW, 10) == [A, C]
     assert begun.configurations.load().revision == 1
-    assert [one.transition.after for one in begun.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
+    assert [entry.transition.after for entry in begun.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
 
 
 def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None:

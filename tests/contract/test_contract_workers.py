@@ -68,7 +68,7 @@ def test_adding_nobody_is_well(repository: Repository) -> None:
 def test_the_fleet_comes_in_order_and_in_chunks(repository: Repository) -> None:
     """However small the chunk, every worker comes once, ordered by id."""
     ids = [f"i-{number:08x}" for number in range(25)]
-    repository.workers.add([builders.worker(one) for one in reversed(ids)])
+    repository.workers.add([builders.worker(worker_id) for worker_id in reversed(ids)])
     assert repository.workers.ids() == ids
     for chunk in (1, 7, 25, 500):
         assert [record.worker.id for record in repository.workers.every(chunk)] == ids

@@ -138,7 +138,7 @@ def test_a_removal_finds_hours_far_apart(repository: Repository, redis_client: r
     repository.workers.add([worker])
     for after in (600, -40 * 3600, 90 * 86_400, 89 * 86_400, 0):
         builders.write(repository.samples, builders.sample(worker, (after // 60 * 60 - 60, 1.0), after=after + 0.5))
-    assert len([one for one in traces(redis_client) if ":ledger:" in one]) == 5
+    assert len([trace for trace in traces(redis_client) if ":ledger:" in trace]) == 5
     repository.alerts.retire(builders.verdict(repository.alerts.load([A])[A]))
     assert traces(redis_client) == []
 
@@ -205,7 +205,7 @@ def test_adding_at_once_lets_one_in(redis_url: str) -> None:
         return number
 
     outcomes = together(*(lambda number=number: add(number) for number in range(6)))
-    (winner,) = [one for one in outcomes if one != "InvalidInput"]
+    (winner,) = [outcome for outcome in outcomes if outcome != "InvalidInput"]
     repository = repository_on_redis(connections[0])
     assert repository.workers.ids() == [A, f"i-1000000{winner}"]
     assert repository.workers.get([A])[A].worker.name == f"name {winner}"

@@ -53,8 +53,8 @@ class OnCall:
 
     def _run(self) -> None:
         while not self._stop.wait(0.5):
-            for each in list(self._paged.received):
-                about = each.key, str(each.document["since"])
-                if each.firing and each.key in self._keys and about not in self.acknowledged:
+            for notification in list(self._paged.received):
+                about = notification.key, str(notification.document["since"])
+                if notification.firing and notification.key in self._keys and about not in self.acknowledged:
                     with contextlib.suppress(errors.WorkermonError):
-                        self.acknowledged[about] = self._stage.acknowledge(each.key, "eve").acknowledgement.at
+                        self.acknowledged[about] = self._stage.acknowledge(notification.key, "eve").acknowledgement.at

@@ -90,7 +90,7 @@ class Pager:
 
     def of(self, key: str) -> list[Received]:
         """Return what was taken about one alert."""
-        return [each for each in list(self.received) if each.key == key]
+        return [notification for notification in list(self.received) if notification.key == key]
 
     def pages(self, key: str) -> list[Received]:
         """Return what made somebody's telephone ring about an alert.
@@ -98,21 +98,21 @@ class Pager:
         A trigger merges into what is open; one after its resolve rings again. The same ``id`` again is no news.
         """
         rung, seen, is_open = [], set(), False
-        for each in self.of(key):
-            if each.id in seen:
+        for page in self.of(key):
+            if page.id in seen:
                 continue
-            seen.add(each.id)
-            if each.firing and not is_open:
-                rung.append(each)
-            is_open = each.firing
+            seen.add(page.id)
+            if page.firing and not is_open:
+                rung.append(page)
+            is_open = page.firing
         return rung
 
     def wrong(self, key: str) -> str | None:
         """Return what is wrong with the order of what was taken about an alert."""
-        versions = [each.document["version"] for each in self.of(key)]
+        versions = [page.document["version"] for page in self.of(key)]
         if versions != sorted(versions):
             return f"{key}: out of order: {versions}"
-        if len({each.id for each in self.of(key)}) != len(set(versions)):
+        if len({page.id for page in self.of(key)}) != len(set(versions)):
             return f"{key}: two ids with one version"
         return None
 

@@ -67,7 +67,7 @@ def distances(own: Points, group: Sequence[Points]) -> Points:
     for (at, value), *slots in zip(own, *group, strict=True):
         values = [each for _, each in slots]
         median = statistics.median(values)
-        spread = max(1.4826 * statistics.median(abs(each - median) for each in values), 0.02 * abs(median), 1e-9)
+        spread = max(1.4826 * statistics.median(abs(value - median) for value in values), 0.02 * abs(median), 1e-9)
         found.append((at, abs(value - median) / spread))
     return found
 

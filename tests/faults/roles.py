@@ -157,7 +157,7 @@ class Casting:
             calm = self._values(5, 30)
             cpu = self._plateau(calm, start + number * PERIOD, length, 91, 100) if number < hot else calm
             roles.labels[each], roles.traces[each] = {"pool": value}, {CPU: cpu}
-        traces = [roles.traces[each][CPU] for each in ids]
+        traces = [roles.traces[worker_id][CPU] for worker_id in ids]
         about = f"group:pool={value}"
         members = [plain.truth("", points) for points in traces]
         self._escalating(roles, plain.counted(f"{about}/pool-hot", members, HOT), SOON)
@@ -172,7 +172,7 @@ class Casting:
                 inside = self._span(self._start(45), LONG + 10)
                 cpu = [(at, value + 30 if at in inside else value) for at, value in cpu]
             roles.labels[each], roles.traces[each] = {"rack": "r"}, {CPU: cpu}
-        traces = [roles.traces[each][CPU] for each in ids]
+        traces = [roles.traces[worker_id][CPU] for worker_id in ids]
         for each, own in zip(ids, traces, strict=True):
             self._notified(roles, plain.truth(f"{each}/odd", plain.distances(own, traces), above=4.0))
 
@@ -187,7 +187,7 @@ class Casting:
         roles.traces[worker_id] = {CPU: cpu, "NetworkIn": into, "NetworkOut": out}
         megabits = [(at, (one + other) * 8 / PERIOD / 1e6) for (at, one), (_, other) in zip(into, out, strict=True)]
         busy = plain.truth(f"{worker_id}/net-high", megabits, above=MEGABITS)
-        roles.acknowledged |= {each.key for each in busy if acknowledged}
+        roles.acknowledged |= {page.key for page in busy if acknowledged}
         self._escalating(roles, busy, LATER)
         hot = plain.truth("", cpu)
         self._escalating(roles, plain.both(f"{worker_id}/both", hot, busy), SOON)
@@ -212,14 +212,14 @@ class Casting:
         self._notified(roles, [roles.warnings[worker_id]])
 
     def _notified(self, roles: Roles, episodes: Sequence[Episode]) -> None:
-        roles.expected += [Expected(each, "ops", each.clears - each.fires >= LONG) for each in episodes]
+        roles.expected += [Expected(episode, "ops", episode.clears - episode.fires >= LONG) for episode in episodes]
 
     def _escalating(self, roles: Roles, episodes: Sequence[Episode], after: int) -> None:
         self._notified(roles, episodes)
-        for each in episodes:
-            lasts = each.clears - each.fires >= LONG + after + SLACK
-            must = lasts and each.key not in roles.acknowledged
-            roles.expected.append(Expected(each, "boss", must, escalates=True))
+        for episode in episodes:
+            lasts = episode.clears - episode.fires >= LONG + after + SLACK
+            must = lasts and episode.key not in roles.acknowledged
+            roles.expected.append(Expected(episode, "boss", must, escalates=True))
 
     # --- loads -------------------------------------------------------------------------------------------------------
 

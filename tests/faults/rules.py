@@ -49,7 +49,7 @@ def channel(name: str, url: str, kind: str = "webhook", more: str = "") -> str:
 def workers(ids: Sequence[str], interval: int, **labels: str) -> str:
     """Return the sections of these workers."""
     said = ", ".join(f'{key} = "{value}"' for key, value in labels.items())
-    return "".join(WORKER.format(id=one, interval=interval, labels=said) for one in ids)
+    return "".join(WORKER.format(id=worker_id, interval=interval, labels=said) for worker_id in ids)
 
 
 def text(

@@ -118,9 +118,9 @@ class Stage:
         now = int(time.time())
         for worker_id in worker_ids or (self.worker_id,):
             stream = next(
-                each
-                for each in self.fleet.streams.values()
-                if each.machine.id == worker_id and each.name == "CPUUtilization"
+                stream
+                for stream in self.fleet.streams.values()
+                if stream.machine.id == worker_id and stream.name == "CPUUtilization"
             )
             had = stream.trace or [(at, 10.0) for at in range(now - 60, now - 10)]
             first = now if stream.trace else now - 10
@@ -130,7 +130,7 @@ class Stage:
 
     def entries(self) -> set[str]:
         """Return who has an entry in the schedule."""
-        return {one for one in self.ids for _ in self.connection.scan_iter(match=f"*collect:{one}")}
+        return {worker_id for worker_id in self.ids for _ in self.connection.scan_iter(match=f"*collect:{worker_id}")}
 
     def left_of(self, worker_id: str) -> list[bytes]:
         """Return the keys about a worker that should not be there once it is removed."""
@@ -209,7 +209,7 @@ class Stage:
     def check(self, *keys: str, pages: int = 1) -> None:
         """See that each fired and resolved in turn, once for each page, that nothing else notified."""
         for key in keys or (self.key,):
-            told = {each.id: each for each in self.pager.of(key)}.values()
+            told = {page.id: page for page in self.pager.of(key)}.values()
             assert [page.document["status"] for page in told] == ["firing", "resolved"] * pages, (
                 self.point,
                 key,
@@ -218,7 +218,7 @@ class Stage:
             assert self.pager.wrong(key) is None
         assert self.alerts.open() == []
         assert self.outbox.backlog() == 0
-        assert {each.key for each in self.pager.received} == {*(keys or (self.key,))}
+        assert {notification.key for notification in self.pager.received} == {*(keys or (self.key,))}
 
     def configuration(self) -> models.Configuration:
         """Return what is in force, read anew."""

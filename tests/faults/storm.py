@@ -108,11 +108,11 @@ class Storm:
         casting = roles.Casting(chance=self.chance, times=times(self.begin, seconds), begin=self.begin, seconds=seconds)
         self.roles = casting.cast(list(self.fleet.machines))
         self.expected = list(self.roles.expected)
-        for each in self.fleet.machines:
-            traces = self.roles.traces.get(each) or {roles.CPU: trace(self.chance, self.begin, seconds)}
+        for machine in self.fleet.machines:
+            traces = self.roles.traces.get(machine) or {roles.CPU: trace(self.chance, self.begin, seconds)}
             for name, points in traces.items():
-                self.fleet.replay(each, name, points)
-            for episode in plain.truth(f"{each}/cpu-high", traces[roles.CPU]):
+                self.fleet.replay(machine, name, points)
+            for episode in plain.truth(f"{machine}/cpu-high", traces[roles.CPU]):
                 self.expected.append(Expected(episode, "ops", episode.clears - episode.fires >= LONG))
         self.mutant = mutant
         self.done: list[str] = []
@@ -122,16 +122,16 @@ class Storm:
     def run(self) -> Outcome:
         """Have it rage, heal everything, wait until all is reported, and compare."""
         self.aws.start()
-        for each in self.pagers.values():
-            each.start()
+        for taker in self.pagers.values():
+            taker.start()
         self.server.start()
         url = self.server.url
         connection = client.connect(url)
         self.kept = outbox.RedisOutbox(connection)
         self.alerts = alerts.RedisAlerts(connection, "storm")
         with contextlib.ExitStack() as stack:
-            for each in self.pagers.values():
-                stack.callback(each.stop)
+            for taker in self.pagers.values():
+                stack.callback(taker.stop)
             stack.callback(self.aws.stop)
             stack.callback(connection.close)
             stack.callback(self.server.stop)
@@ -173,8 +173,8 @@ class Storm:
         file = self.folder / "storm.toml"
         sections = [rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)}, collected=roles.METRICS)]
         sections += [rules.channel("boss", self.boss.url), roles.rules(f"{self.aws.url}/123456789012/storm")]
-        for each in self.fleet.machines:
-            sections.append(rules.workers([each], PERIOD, **self.roles.labels.get(each, {})))
+        for machine in self.fleet.machines:
+            sections.append(rules.workers([machine], PERIOD, **self.roles.labels.get(machine, {})))
         file.write_text("".join(sections), "utf-8")
         testing.parse(file.read_text("utf-8"), str(file))
         done = subprocess.run(
@@ -269,8 +269,8 @@ class Storm:
 
     def _misbehave(self) -> None:
         # How often each is asked depends on more than the seed.
-        for each in self.pagers.values():
-            each.manner = self._mood(random.Random(self.chance.random()))
+        for taker in self.pagers.values():
+            taker.manner = self._mood(random.Random(self.chance.random()))
 
     def _mood(self, moods: random.Random) -> Callable[[], pager.Manner]:
         def manner() -> pager.Manner:
@@ -285,8 +285,8 @@ class Storm:
             self._signal(name, signal.SIGCONT)
         self._redis(signal.SIGCONT)
         self.aws.recover()
-        for each in self.pagers.values():
-            each.manner = lambda: "take"
+        for taker in self.pagers.values():
+            taker.manner = lambda: "take"
 
     def _signal(self, name: str, order: signal.Signals) -> None:
         if pid := self.parts.pids.get(name):
@@ -303,7 +303,7 @@ class Storm:
     # --- how it came out -----------------------------------------------------------------------------------------
 
     def _settled(self) -> bool:
-        if max(each.episode.clears for each in self.expected) + 3 * PERIOD > time.time():
+        if max(expectation.episode.clears for expectation in self.expected) + 3 * PERIOD > time.time():
             return False
         with contextlib.suppress(Exception):
             return not self.kept.backlog() and not self.alerts.open() and not self._lost()
@@ -311,23 +311,26 @@ class Storm:
 
     def _lost(self) -> list[str]:
         told = {
-            (channel, each.key, _since(each))
+            (channel, notification.key, _since(notification))
             for channel, taker in self.pagers.items()
-            for each in list(taker.received)
-            if each.firing
+            for notification in list(taker.received)
+            if notification.firing
         }
         return [
-            f"{key} from {fires - self.begin} to {clears - self.begin}, to {each.channel}"
-            for each in self.expected
-            for key, fires, clears in [each.episode]
-            if each.must and (each.channel, key, fires) not in told
+            f"{key} from {fires - self.begin} to {clears - self.begin}, to {expectation.channel}"
+            for expectation in self.expected
+            for key, fires, clears in [expectation.episode]
+            if expectation.must and (expectation.channel, key, fires) not in told
         ]
 
     def _verdict(self) -> Outcome:
-        real = {(each.channel, each.episode.key, each.episode.fires): each for each in self.expected}
+        real = {
+            (expectation.channel, expectation.episode.key, expectation.episode.fires): expectation
+            for expectation in self.expected
+        }
         extra, left, wrong, rows, rung = list[str](), list[str](), list[str](), [], 0
         for channel, taker in self.pagers.items():
-            for key in sorted({each.key for each in taker.received}):
+            for key in sorted({notification.key for notification in taker.received}):
                 pages = taker.pages(key) if roles.rule_of(key) in roles.COMPARED else []
                 rung += len(pages)
                 for page in pages:
@@ -341,14 +344,14 @@ class Storm:
                     rows.append((since - self.begin, page.at - max(since, expected.not_before) - PERIOD, channel, key))
                 left += [f"{key}: its last word to {channel} is firing"] if taker.of(key)[-1].firing else []
                 wrong += [found for found in (_out_of_order(taker, key), _escalated_twice(taker, key)) if found]
-        left += [f"open: {each.rule}" for each in self.alerts.open()]
+        left += [f"open: {alert.rule}" for alert in self.alerts.open()]
         left += [f"{self.kept.backlog()} wait"] if self.kept.backlog() else []
         table = [f"{'breach s':>9} {'page after s':>13}  channel  alert"]
         table += [f"{at:9d} {after:13.1f}  {channel:7}  {key}" for at, after, channel, key in sorted(rows)]
         must, taken = sum(each.must for each in self.expected), sum(len(each.received) for each in self.pagers.values())
         table.append(
             f"{len(self.expected)} to notify ({must} in any case), {rung} pages, {taken} requests taken, "
-            f"{sum(each.mistreated for each in self.pagers.values())} mistreated, {self.parts.deaths} deaths, "
+            f"{sum(taker.mistreated for taker in self.pagers.values())} mistreated, {self.parts.deaths} deaths, "
             f"{len(self.on_call.acknowledged)} acknowledged"
         )
         return Outcome(self._lost(), extra, left, wrong, table)
@@ -373,20 +376,20 @@ class Storm:
 def _out_of_order(taker: pager.Pager, key: str) -> str | None:
     """A repetition may come late; what is new may not come behind what is newer."""
     newest, seen = 0, set()
-    for each in taker.of(key):
-        if each.id not in seen and each.document["version"] < newest:
-            return f"{key}: version {each.document['version']} after {newest}"
-        seen.add(each.id)
-        newest = max(newest, each.document["version"])
+    for page in taker.of(key):
+        if page.id not in seen and page.document["version"] < newest:
+            return f"{key}: version {page.document['version']} after {newest}"
+        seen.add(page.id)
+        newest = max(newest, page.document["version"])
     return None
 
 
 def _escalated_twice(taker: pager.Pager, key: str) -> str | None:
     """Each step of an episode is one notification, however often it was sent."""
     steps: dict[tuple[int, int], set[str]] = {}
-    for each in taker.of(key):
-        if escalation := each.document["escalation"]:
-            steps.setdefault((_since(each), escalation["step"]), set()).add(each.id)
+    for page in taker.of(key):
+        if escalation := page.document["escalation"]:
+            steps.setdefault((_since(page), escalation["step"]), set()).add(page.id)
     return next((f"{key}: escalated twice: {ids}" for ids in steps.values() if len(ids) > 1), None)
 
 

@@ -64,8 +64,8 @@ def seen(stage: Stage) -> SetUp:
     with stage.connection.pipeline(transaction=True) as pipe:
         pipe.hget(keys.CONFIGURATION, "document")
         pipe.zrange(keys.WORKERS, 0, -1)
-        for one in stage.ids:
-            pipe.hget(keys.worker(one), "spec")
+        for worker_id in stage.ids:
+            pipe.hget(keys.worker(worker_id), "spec")
         document, members, *specs = pipe.execute()
     fleet = [models.Worker.model_validate_json(spec) for spec in specs if spec]
     assert sorted(worker.id.encode() for worker in fleet) == members
@@ -123,7 +123,7 @@ def test_two_files_at_once_never_mix(stage: Stage) -> None:
     whole, looks, done = race(stage, stage.env)
     assert [process.returncode for process in done] == [0, 0], done
     assert seen(stage) in whole
-    mixed = [one for one in looks if one not in whole]
+    mixed = [look for look in looks if look not in whole]
     assert not mixed, mixed[0]
     # They really were in each other's way: one set-up followed the other many times.
     assert stage.configuration().revision - begun >= CHANGES
@@ -136,7 +136,7 @@ def test_a_build_that_applies_in_parts_is_found_out(stage: Stage) -> None:
     """Who comes being written before the rest, others see a mix."""
     path = f"{HERE / 'mutants' / 'halves'}:{stage.env['PYTHONPATH']}"
     whole, looks, _ = race(stage, stage.env | {"PYTHONPATH": path})
-    assert [one for one in looks if one not in whole]
+    assert [look for look in looks if look not in whole]
 
 
 def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:

@@ -177,21 +177,21 @@ def in_a_group(stage: Stage) -> None:
                 f"the {status.lower()}",
             )
     sent = stage.point.startswith(("group.sent", "group.delivered"))
-    for one in stage.ids:
+    for worker_id in stage.ids:
         for status in ("FIRING", "RESOLVED"):
-            first, *again = _shown(stage, one, status)
+            first, *again = _shown(stage, worker_id, status)
             # Slack merges nothing, so what was sent and not noted is shown again, and says so.
             assert "(retry)" not in first
-            assert len(again) <= sent, (one, again)
+            assert len(again) <= sent, (worker_id, again)
             assert all("(retry)" in each for each in again)
     if stage.point == "group.sent":
-        assert all(len(_shown(stage, one, "FIRING")) == 2 for one in stage.ids)
+        assert all(len(_shown(stage, worker_id, "FIRING")) == 2 for worker_id in stage.ids)
     assert stage.alerts.open() == []
     assert max(message.count("• [FIRING") for message in stage.pager.messages) == len(stage.ids)
 
 
 def _shown_of_all(stage: Stage, status: str) -> bool:
-    return all(_shown(stage, one, status) for one in stage.ids) and not stage.outbox.backlog()
+    return all(_shown(stage, worker_id, status) for worker_id in stage.ids) and not stage.outbox.backlog()
 
 
 def _shown(stage: Stage, worker_id: str, status: str) -> list[str]:
@@ -333,8 +333,10 @@ def escalated(stage: Stage) -> None:
         stage.until("resolved")
         stage.wait(lambda: not stage.other.of(stage.key)[-1].firing, "its end")
     assert len(stage.other.pages(stage.key)) == 1
-    assert len({each.id for each in stage.other.received}) == 2
-    assert all(each.document["escalation"]["step"] == 1 for each in stage.other.received if each.firing)
+    assert len({notification.id for notification in stage.other.received}) == 2
+    assert all(
+        notification.document["escalation"]["step"] == 1 for notification in stage.other.received if notification.firing
+    )
     assert stage.other.wrong(stage.key) is None
     stage.check()
 
@@ -349,7 +351,7 @@ def acknowledged(stage: Stage) -> None:
         stage.let_pass(5.0)
         stage.load(10.0)
         stage.until("resolved")
-    assert not any(each.firing for each in stage.other.received)
+    assert not any(notification.firing for notification in stage.other.received)
     stage.check()
 
 
@@ -379,7 +381,7 @@ def given_up(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("resolved", about)
     stage.check(stage.key, about)
-    assert [each.document["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
+    assert [page.document["status"] for page in stage.other.of(stage.key)][-1] == "resolved"
 
 
 def through_the_queue(stage: Stage) -> None:
@@ -453,7 +455,7 @@ def reminded(stage: Stage) -> None:
         after = len(stage.pager.received)
         stage.let_pass(6.0)
     assert len(stage.pager.received) == after, "what is over is not repeated"
-    assert [each.document["reminder"] for each in stage.pager.received][-2:] == [True, False]
+    assert [notification.document["reminder"] for notification in stage.pager.received][-2:] == [True, False]
     stage.check()
 
 

@@ -24,7 +24,9 @@ def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:
     assert {"freeze alerts", "freeze beat", "freeze redis"} <= struck
     assert raged.pager.mistreated > 10
     # Each kind of rule had an alert that no outage could hide, and both of those were acknowledged that could be.
-    assert {roles.rule_of(each.episode.key) for each in raged.expected if each.must} == roles.COMPARED
+    assert {
+        roles.rule_of(expectation.episode.key) for expectation in raged.expected if expectation.must
+    } == roles.COMPARED
     assert {key for key, _ in raged.on_call.acknowledged} == raged.roles.acknowledged
 
 

@@ -37,9 +37,9 @@ class House:
             },
         )
         fleet = [
-            models.Worker(id=one.id, name=one.name, region=one.region, added_at=self.clock(), incarnation=one.id,
-                          detailed=True)
-            for one in self.simulation.machines.values()
+            models.Worker(id=machine.id, name=machine.name, region=machine.region, added_at=self.clock(),
+                          incarnation=machine.id, detailed=True)
+            for machine in self.simulation.machines.values()
         ]  # fmt: skip
         self.ids = [worker.id for worker in fleet]
         self.get(ports.Workers).add(fleet)

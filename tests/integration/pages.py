@@ -141,7 +141,7 @@ class Reader:
             if not command:
                 return
         command, _, target = command.partition(" > ")
-        name = next((each for each in LASTING if command.startswith(each)), None)
+        name = next((command_start for command_start in LASTING if command.startswith(command_start)), None)
         program, *words = shlex.split(command.replace(INSTANCE, self.house.ids[0]))
         if program in FOREIGN:
             self._ask(command, program, words)

@@ -54,7 +54,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     for _ in range(5):
         house.minute()
     found = house.status()
-    assert [(scope.region, scope.state) for scope in found.scopes] == [(one, kind) for one in sorted(REGIONS)]
+    assert [(scope.region, scope.state) for scope in found.scopes] == [(region, kind) for region in sorted(REGIONS)]
     fires = {alert.last.dedup_key: alert.last for alert in house.get(ports.Alerts).open()}
     keys = {f"default/{region}/collector" for region in REGIONS}
     assert set(fires) == keys
@@ -82,7 +82,7 @@ def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, mo
     assert report.failed[lab.id].kind == "denied"
     assert "hush" not in str(report.failed[lab.id])
     assert report.retired == ()
-    states = {f"{each.account}/{each.region}": each.state for each in house.status().scopes}
+    states = {f"{scope.account}/{scope.region}": scope.state for scope in house.status().scopes}
     assert states == {"default/eu-west-1": "ok", "default/us-east-1": "ok", "lab/us-east-1": "denied"}
     house.endpoint.recover()
     assert house.collect().failed == {}

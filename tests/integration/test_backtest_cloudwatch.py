@@ -126,8 +126,8 @@ def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
     done = house.run("--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json")
     episodes = told(done)
     assert len(episodes) > 30
-    assert {one["worker"] for one in episodes} == {worker.id}
-    assert {one["rule"] for one in episodes} == {"busy", "idle"}
+    assert {episode["worker"] for episode in episodes} == {worker.id}
+    assert {episode["rule"] for episode in episodes} == {"busy", "idle"}
     assert episodes == house.of_trace(points)
     assert "This asks CloudWatch for 1 metric of 1 worker since " in done.stderr
     assert "$0.00001 (1 × $0.01 / 1,000)" in done.stderr
@@ -168,11 +168,11 @@ def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> Non
     assert "averages of up to 300 s" in done.stderr
     assert house.endpoint.metrics_asked == 2
     minutes = house.clock() - 14.5 * models.DAY
-    recent = [one for one in episodes if models.moment(str(one["from"])) > minutes]
-    assert recent == [one for one in house.of_trace(points) if models.moment(str(one["from"])) > minutes]
-    old = [one for one in episodes if models.moment(str(one["from"])) < minutes - models.DAY]
+    recent = [episode for episode in episodes if models.moment(str(episode["from"])) > minutes]
+    assert recent == [episode for episode in house.of_trace(points) if models.moment(str(episode["from"])) > minutes]
+    old = [episode for episode in episodes if models.moment(str(episode["from"])) < minutes - models.DAY]
     assert old
-    assert all(models.moment(str(one["from"])) % 300 == 0 for one in old)
+    assert all(models.moment(str(episode["from"])) % 300 == 0 for episode in old)
     assert models.moment(str(episodes[0]["from"])) >= house.clock() - 20 * models.DAY - 300
 
 
@@ -194,7 +194,7 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
     begin, end = models.moment(str(episode["from"])), models.moment(str(episode["to"]))
     assert (episode["rule"], episode["peak"], begin) == ("full", 95.0, at + 600)
     assert at + 1200 <= end <= at + 1260
-    real = [each for each in disks if dict(each.dimensions)["fstype"] not in ("tmpfs", "squashfs")]
+    real = [disk for disk in disks if dict(disk.dimensions)["fstype"] not in ("tmpfs", "squashfs")]
     assert house.endpoint.metrics_asked == len(real)
 
 
@@ -224,7 +224,7 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
     done = house.run(
         "--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--since", "3d", "--yes", "--json"
     )
-    assert told(done) == [one for one in house.of_trace(points) if one["rule"] == "busy"]
+    assert told(done) == [episode for episode in house.of_trace(points) if episode["rule"] == "busy"]
     assert house.endpoint.calls["AssumeRole"] >= 1
     [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
     assert {scope for scope, _ in hour.metrics} == {"lab/us-east-1"}
@@ -238,5 +238,5 @@ def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPa
     house.endpoint.fail(fault, "GetMetricData")
     done = house.run("--worker", "one", "--cloudwatch", "--yes", "--json")
     assert (done.exit_code, done.stdout) == (5, "")
-    [line] = [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "GetMetricData" in line

@@ -40,7 +40,7 @@ def status(house: House) -> tuple[int, dict[str, Any]]:
 def canary(house: House) -> tuple[bool, str]:
     """Return what 'status' says of it."""
     _, told = status(house)
-    [part] = [each for each in told["parts"] if each["name"] == "canary"]
+    [part] = [row for row in told["parts"] if row["name"] == "canary"]
     assert part["ok"] is told["canary"]["ok"]
     return part["ok"], part["reason"]
 
@@ -117,7 +117,7 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
     code, told = status(house)
     assert (code, told["canary"]["stuck_after"], told["backlog"]) == (1, "judged", 0)
-    assert [each["name"] for each in told["parts"] if not each["ok"]] in (["canary"], ["queues", "canary"])
+    assert [row["name"] for row in told["parts"] if not row["ok"]] in (["canary"], ["queues", "canary"])
     assert "by the queue workermon.deliver" in canary(house)[1]
     assert redis_client.llen("workermon:outbox:queue:canary:workermon/canary") == 1
     house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="only a checkout has
 
 def pods(text: str) -> dict[str, dict[str, Any]]:
     """Return the specification of each pod that YAML documents name, by the name of its deployment or job."""
-    documents = [each for each in yaml.safe_load_all(text) if each["kind"] in ("Deployment", "Job")]
-    return {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in documents}
+    documents = [document for document in yaml.safe_load_all(text) if document["kind"] in ("Deployment", "Job")]
+    return {document["metadata"]["name"]: document["spec"]["template"]["spec"] for document in documents}
 
 
 def written() -> dict[str, dict[str, Any]]:
@@ -60,7 +60,7 @@ def test_every_pod_can_do_no_more_than_it_needs(built: str) -> None:
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         }, name  # fmt: skip
         assert container["resources"]["limits"]["memory"], name
-        writable = [each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")]
+        writable = [item["mountPath"] for item in container["volumeMounts"] if not item.get("readOnly")]
         assert writable == ["/tmp"], name
 
 
@@ -68,13 +68,15 @@ def test_every_pod_can_do_no_more_than_it_needs(built: str) -> None:
 def test_everything_is_in_the_namespace_and_no_secret_is_in_the_files(built: str) -> None:
     """Secrets are named, never made; each pod has only those that it needs."""
     documents = list(yaml.safe_load_all(built))
-    assert "Secret" not in {each["kind"] for each in documents}
-    assert {each["metadata"].get("namespace") for each in documents if each["kind"] != "Namespace"} == {"workermon"}
+    assert "Secret" not in {document["kind"] for document in documents}
+    assert {document["metadata"].get("namespace") for document in documents if document["kind"] != "Namespace"} == {
+        "workermon"
+    }
     files: dict[str, list[str]] = {}
     for name, pod in pods(built).items():
         [container] = pod["containers"]
-        files[name] = [each["secretRef"]["name"] for each in container.get("envFrom", ())]
-        [url] = [each for each in container["env"] if each["name"] == "WORKERMON_REDIS_URL"]
+        files[name] = [item["secretRef"]["name"] for item in container.get("envFrom", ())]
+        [url] = [item for item in container["env"] if item["name"] == "WORKERMON_REDIS_URL"]
         assert url["valueFrom"] == {"secretKeyRef": {"name": "workermon-redis", "key": "url"}}
     aws = ["workermon-aws"]
     assert files == {"apply": aws, "beat": [], "collect": aws, "listener": ["workermon-channels"], "web": aws}
@@ -96,8 +98,8 @@ def test_every_file_is_used() -> None:
 def test_only_the_page_can_be_reached() -> None:
     """By default no pod can be reached, and pods reach names and Redis; each exception names pods that exist."""
     policies = {
-        each["metadata"]["name"]: each["spec"]
-        for each in yaml.safe_load_all((FOLDER / "network.yaml").read_text("utf-8"))
+        document["metadata"]["name"]: document["spec"]
+        for document in yaml.safe_load_all((FOLDER / "network.yaml").read_text("utf-8"))
     }
     every = policies.pop("every")
     assert every["podSelector"] == {}

@@ -45,7 +45,7 @@ def recorded_since(machine: Installation, worker_id: str, metric: str, since: fl
 
 def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
     """Return what CloudWatch has of a metric before a time."""
-    (stream,) = [each for each in fleet.streams.values() if (each.machine.id, each.name) == (worker_id, name)]
+    (stream,) = [stream for stream in fleet.streams.values() if (stream.machine.id, stream.name) == (worker_id, name)]
     return dict(fleet.points(stream, 0, until))
 
 
@@ -57,7 +57,9 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: 
     aws.start()
     machine = Installation(tmp_path, aws)
     config = tmp_path / "workers.toml"
-    workers = "".join(f'[[workers]]\nid = "{one}"\nregion = "us-east-1"\ninterval = "2s"\n' for one in fleet.machines)
+    workers = "".join(
+        f'[[workers]]\nid = "{machine}"\nregion = "us-east-1"\ninterval = "2s"\n' for machine in fleet.machines
+    )
     periods = "".join(f'[[metrics]]\nname = "{name}"\nperiod = "{PERIOD}s"\n' for name in NAMES)
     config.write_text(CONFIG + workers + periods)
     machine.env["WORKERMON_CONFIG"] = str(config)

@@ -330,9 +330,9 @@ def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports)
         assert script
         ours = script.replace("page.js", "age.js")
         written = page.evaluate("async ([path, all]) => all.map((await import(path)).ageText)", [ours, list(ages)])
-        assert written == [render.age(each) for each in ages]
+        assert written == [render.age(age) for age in ages]
         call = "([path, all]) => import(path).then((age) => all.map((each) => age.quantityText(...each)))"
-        assert page.evaluate(call, [ours, values]) == [views.quantity(*each) for each in values]
+        assert page.evaluate(call, [ours, values]) == [views.quantity(*value) for value in values]
 
 
 def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:

@@ -87,7 +87,7 @@ def worker(worker_id: str, region: str, interval: int) -> str:
 
 def of(house: House, region: str) -> list[str]:
     """Return the instances of a region."""
-    return [one.id for one in house.simulation.machines.values() if one.region == region]
+    return [machine.id for machine in house.simulation.machines.values() if machine.region == region]
 
 
 def asked(house: House, *arguments: str) -> Any:
@@ -111,7 +111,7 @@ def caught_up(house: House, worker_id: str, metric: str, until: float) -> None:
 def served(house: House, worker_id: str, name: str, until: float) -> dict[float, float]:
     """Return what CloudWatch has of a metric before a time."""
     streams = house.simulation.streams.values()
-    (stream,) = [each for each in streams if (each.machine.id, each.name) == (worker_id, name)]
+    (stream,) = [stream for stream in streams if (stream.machine.id, stream.name) == (worker_id, name)]
     return dict(house.simulation.points(stream, 0, until))
 
 
@@ -120,7 +120,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
     with opened(tmp_path, redis_url, workers=48, period=2, regions=(SLOW, WELL)) as house:
         slow, well = of(house, SLOW), of(house, WELL)[:4]
         workers = [worker(one, SLOW, INTERVALS[place % len(INTERVALS)]) for place, one in enumerate(slow)]
-        workers += [worker(one, WELL, INTERVAL) for one in well]
+        workers += [worker(worker_id, WELL, INTERVAL) for worker_id in well]
         file = tmp_path / "workers.toml"
         file.write_text(CONFIG + "".join(workers), "utf-8")
         assert len(INTERVALS) > THREADS
@@ -128,11 +128,13 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
         up = house.start("workermon", "up", "--concurrency", str(THREADS))
         heard = Heard(redis_url)
         try:
-            eventually(lambda: all(heard.at[one] for one in slow + well), within=2 * START, what="the fleet")
+            eventually(
+                lambda: all(heard.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
+            )
             house.aws.fail("hang", region=SLOW)
             begun = time.time()
             eventually(
-                lambda: [one["state"] for one in asked(house, "status")["scopes"]] == ["unreachable", "ok"],
+                lambda: [scope["state"] for scope in asked(house, "status")["scopes"]] == ["unreachable", "ok"],
                 within=2 * SILENT,
                 what="the trouble in status",
             )
@@ -146,13 +148,15 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             )
             house.aws.recover()
             ended = time.time()
-            gaps = {one: heard.gap(one, begun, ended) for one in well}
+            gaps = {worker_id: heard.gap(worker_id, begun, ended) for worker_id in well}
             assert max(gaps.values()) < 3 * INTERVAL, gaps  # one request alone is waited for longer
             eventually(
-                lambda: all(heard.at[one][-1] > ended for one in slow), within=60, what="the slow region's recovery"
+                lambda: all(heard.at[worker_id][-1] > ended for worker_id in slow),
+                within=60,
+                what="the slow region's recovery",
             )
             eventually(lambda: not asked(house, "alerts")["alerts"], within=30, what="the end of the alert")
-            assert [one["state"] for one in asked(house, "status")["scopes"]] == ["ok", "ok"]
+            assert [scope["state"] for scope in asked(house, "status")["scopes"]] == ["ok", "ok"]
             cpu, network = ("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")
             for one, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
                 caught_up(house, one, metric, ended)

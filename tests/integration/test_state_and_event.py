@@ -108,7 +108,10 @@ class House:
         before = len(self.post.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
         self.deliver(self.get(evaluate.Evaluation).evaluate(marked))
-        return [f"{one.worker.name if one.worker else ''} {one.rule} {one.status}" for one in self.post.sent[before:]]
+        return [
+            f"{notification.worker.name if notification.worker else ''} {notification.rule} {notification.status}"
+            for notification in self.post.sent[before:]
+        ]
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Send what waits of these alerts."""
@@ -264,6 +267,10 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
     assert house.reconcile() == () or failpoint == "evaluate.committed"
     house.judge()
     house.deliver(house.get(ports.Outbox).due(house.clock(), 100))
-    sent = [one for one in house.post.sent if one.rule == "down" and one.status == "firing"]
-    assert [models.moment(one.at) for one in sent] == [seen_at]
-    assert len({one.id for one in sent}) == 1
+    sent = [
+        notification
+        for notification in house.post.sent
+        if notification.rule == "down" and notification.status == "firing"
+    ]
+    assert [models.moment(notification.at) for notification in sent] == [seen_at]
+    assert len({notification.id for notification in sent}) == 1

@@ -102,7 +102,9 @@ def records(server: Any) -> dict[bytes, bytes]:
     assert monitor.configurations.save(config.DEFAULT.model_copy(update={"revision": 1}))
     monitor.get(fleet.Members).add([A, B], fleet.AddOptions(scope=HERE, interval=60))
     minutes(monitor, 10)
-    assert [(one.rule, one.worker and one.worker.id) for one in monitor.received] == [("cpu-high", A)]
+    assert [
+        (notification.rule, notification.worker and notification.worker.id) for notification in monitor.received
+    ] == [("cpu-high", A)]
     silence = models.Silence(id="s1", rule="disk-high", begins=0, ends=NOW * 2, reason="new disk", by="me")
     monitor.silences.add(silence)
     monitor.silences.acknowledge(models.Acknowledgement(alert_id=f"{A}/cpu-high", since=None, by="me", at=NOW))
@@ -128,13 +130,17 @@ def go_on(server: Any) -> testing.Monitor:
 def check(monitor: testing.Monitor) -> None:
     """Go on until the worker that was well is in trouble, and look at everything that people look at."""
     minutes(monitor, 8)
-    told = [(one.rule, one.worker.id) for one in monitor.received if one.worker is not None and one.status == "firing"]
+    told = [
+        (notification.rule, notification.worker.id)
+        for notification in monitor.received
+        if notification.worker is not None and notification.status == "firing"
+    ]
     assert ("cpu-high", B) in told, told
     monitor.get(health.StatusCheck).status()
     monitor.get(health.PipelineCheck).fault()
     rows = monitor.get(views.FleetView).list(status=None, labels={}).workers
     assert B in [row.id for row in rows]
-    assert f"{B}/cpu-high" in [one.last.dedup_key for one in monitor.alerts.open() if one.last]
+    assert f"{B}/cpu-high" in [alert.last.dedup_key for alert in monitor.alerts.open() if alert.last]
     assert monitor.alerts.history(limit=100)
     monitor.silences.acknowledged([f"{A}/cpu-high", f"{B}/cpu-high"])
     monitor.outbox.stuck(monitor.clock())
@@ -259,10 +265,10 @@ def test_what_cannot_be_read_is_named_and_reported(server: Any, records: dict[by
     status = monitor.get(health.StatusCheck).status()
     name = f"{keys.worker(A)} spec"
     assert name in status.unreadable
-    part = next(each for each in status.parts if each.name == "records")
+    part = next(part for part in status.parts if part.name == "records")
     assert not part.ok
     assert name in part.reason
-    (alert,) = [one for one in monitor.received if one.rule == models.RECORDS]
+    (alert,) = [notification for notification in monitor.received if notification.rule == models.RECORDS]
     assert (alert.status, alert.dedup_key) == ("firing", "*/*/records")
     assert name in str(alert.reason)
     assert server.hget(keys.worker(A), "spec") == b"{"
@@ -270,7 +276,10 @@ def test_what_cannot_be_read_is_named_and_reported(server: Any, records: dict[by
     server.hset(keys.worker(A), "spec", sound)
     server.delete(keys.UNREADABLE)  # as after a quarter of an hour
     minutes(monitor, 1)
-    assert [one.status for one in monitor.received if one.rule == models.RECORDS] == ["firing", "resolved"]
+    assert [notification.status for notification in monitor.received if notification.rule == models.RECORDS] == [
+        "firing",
+        "resolved",
+    ]
 
 
 def test_a_key_of_another_type_is_kept(server: Any, records: dict[bytes, bytes]) -> None:

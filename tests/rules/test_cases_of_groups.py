@@ -145,7 +145,7 @@ def tried(text: str) -> rule_cases.CaseResults:
 def test_cases_by_worker_pass(text: str) -> None:
     """Each kind that several workers decide turns at the values that a case names."""
     results = tried(text)
-    assert [each for each in results.cases if not each.passed] == []
+    assert [case for case in results.cases if not case.passed] == []
     assert results.passed
     assert results.cases
 

@@ -248,7 +248,7 @@ def test_equals_a_plain_model(
     operands = {"a": recorded(first, period), "b": recorded(second, period)}
     of = expression.parse(written)
     own = [dict(enumerate(each)) for each in (first, second)]
-    a, b = ({slot: value for slot, value in each.items() if value is not None} for each in own)
+    a, b = ({slot: value for slot, value in slot_values.items() if value is not None} for slot_values in own)
     expected = {slot * period: plain(text, slot, a, b, period) for slot in range(since, 31)}
     made = dict(values.series(of, operands, period, since * period))
     assert made == {at: value for at, value in expected.items() if value is not None}

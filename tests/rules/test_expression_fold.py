@@ -189,7 +189,10 @@ def test_slot_by_slot_a_window_is_whole() -> None:
         known["a"][T0 + 60 * minute] = 99.0 if minute == 2 else 1.0
         known["b"][T0 + 60 * minute] = 1.0
         evaluator.evaluate(known, dict.fromkeys(known, float(T0 + 60 * minute + 60)), None)
-    assert [((one.at - T0) // 60, one.after) for one in evaluator.recorded] == [(5, "critical"), (14, None)]
+    assert [((transition.at - T0) // 60, transition.after) for transition in evaluator.recorded] == [
+        (5, "critical"),
+        (14, None),
+    ]
 
 
 @pytest.mark.parametrize(("late", "slots"), [("a", 1), ("b", 4)])
@@ -209,6 +212,7 @@ def test_a_late_datapoint_reaches_as_far_as_its_window(late: str, slots: int) ->
     assert evaluator.recorded == []
     known[late][T0 + 300] = 99.0
     evaluator.evaluate(known, asked, T0 + 300)
-    assert [((one.at - T0) // 60, one.after, one.correction) for one in evaluator.recorded] == [
+    recorded = evaluator.recorded
+    assert [((transition.at - T0) // 60, transition.after, transition.correction) for transition in recorded] == [
         (5, "critical", True), (5 + slots, None, True),
     ]  # fmt: skip

@@ -65,7 +65,7 @@ def judge(
 def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
     """Return at which hours it fired and resolved."""
     _, transitions = judge(used, RuleState(), points, points[-1].at, period=period)
-    return [((one.at + period - T0) / HOUR, one.after) for one in transitions]
+    return [((transition.at + period - T0) / HOUR, transition.after) for transition in transitions]
 
 
 # --- disks ---------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def plain_left(history: list[Datapoint], level: float) -> tuple[float | None, bo
         if fell and heights[place] < min(before) - span / 4:
             history = history[place * size :]
             break
-    if statistics.median(one.value for one in history[-3:]) >= level:
+    if statistics.median(entry.value for entry in history[-3:]) >= level:
         return 0, True
     if len(history) < 12:
         return None, False
@@ -227,8 +227,8 @@ def plain_left(history: list[Datapoint], level: float) -> tuple[float | None, bo
     if slope <= 0:
         return None, False
     rest = [height - slope * at for at, height in fitted]
-    spread = 1.4826 * statistics.median(abs(one - statistics.median(rest)) for one in rest)
-    agreeing = (sum(one > 0 for one in slopes) + sum(one == 0 for one in slopes) / 2) / len(slopes)
+    spread = 1.4826 * statistics.median(abs(value - statistics.median(rest)) for value in rest)
+    agreeing = (sum(slope > 0 for slope in slopes) + sum(slope == 0 for slope in slopes) / 2) / len(slopes)
     length = fitted[-1][0] - fitted[0][0]
     left = max((level - (statistics.median(rest[-5:]) + slope * history[-1].at)) / slope, 0)
     number = len(fitted)
@@ -286,13 +286,13 @@ def test_late_lost_and_grouped(
     assert state == once
     by_slot = {point.at // period: point for point in final}
     turns = plain(used, by_slot, last, period)
-    assert [(one.at, one.after) for one in transitions] == turns
+    assert [(transition.at, transition.after) for transition in transitions] == turns
     standing: list[Turn] = []
-    for one in recorded:
-        if one.correction and (one.at, one.before) in standing:
-            standing.remove((one.at, one.before))
+    for transition in recorded:
+        if transition.correction and (transition.at, transition.before) in standing:
+            standing.remove((transition.at, transition.before))
         else:
-            standing.append((one.at, one.after))
+            standing.append((transition.at, transition.after))
     assert sorted(standing, key=lambda turn: turn[0]) == turns
 
 
@@ -304,8 +304,12 @@ def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
     turns = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
     episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
     assert len(episodes) >= 3
-    assert [at for one in episodes for at in (one.begin, one.end) if at is not None] == [at for at, _ in turns]
-    assert episodes[0].peak == max(one.value for one in points if episodes[0].begin <= one.at < (episodes[0].end or 0))
+    assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
+        at for at, _ in turns
+    ]
+    assert episodes[0].peak == max(
+        point.value for point in points if episodes[0].begin <= point.at < (episodes[0].end or 0)
+    )
 
 
 def test_a_long_history_is_read_only_when_a_step_is_due() -> None:
@@ -313,7 +317,7 @@ def test_a_long_history_is_read_only_when_a_step_is_due() -> None:
     used = rule()
     points = trace(lambda _: 50.0, 1.2, period=60)
     cut = points[-1].at // 300 * 300 - 60
-    state, _ = judge(used, RuleState(), [one for one in points if one.at <= cut], cut, period=60)
+    state, _ = judge(used, RuleState(), [point for point in points if point.at <= cut], cut, period=60)
     assert state.cursor == cut - 240
     for newest, long in ((cut + 60, False), (cut + 240, False), (cut + 300, True)):
         need = forecast.KIND.needed_from(used, state, Horizon.until(newest, 60), Facts())
@@ -426,15 +430,15 @@ def test_it_is_evaluated_notified_and_explained() -> None:
         (record,) = monitor.workers.get([worker.id]).values()
         [shown] = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
         explained.append(json.loads(json.dumps(shown)))
-    fired, resolved = [one for one in monitor.received if one.rule == "disk-full-soon"]
+    fired, resolved = [notification for notification in monitor.received if notification.rule == "disk-full-soon"]
     assert (fired.kind, fired.status, fired.severity, fired.threshold) == ("forecast", "firing", "warning", 98)
     assert fired.summary.startswith("render-07: cpu_utilization 9")
     assert "rises 1.2 % an hour: reaches 98 % in about" in fired.summary
     assert resolved.status == "resolved"
     assert resolved.value == 20
-    few = next(one for one in explained if (one["line"] or {}).get("state") == "few")
+    few = next(explanation for explanation in explained if (explanation["line"] or {}).get("state") == "few")
     assert "12 are needed" in few["now"]
-    firing = next(one for one in explained if one["state"] == "warning")
+    firing = next(explanation for explanation in explained if explanation["state"] == "warning")
     assert firing["line"]["slope"] == pytest.approx(1.2)
     assert firing["line"]["left"] == pytest.approx((98 - firing["line"]["value"]) / 1.2 * 3600, abs=400)
     assert firing["forecast"] == {"reaches": 98, "within": 6 * HOUR, "over": DAY, "direction": None}
@@ -442,8 +446,10 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 
 def test_the_level_is_drawn() -> None:
     """A chart of the metric draws the level on the side from which it is reached."""
-    assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule())] == [("above", 98)]
-    assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule(reaches=2.0))] == [("below", 2)]
+    assert [(drawn_line.side, drawn_line.threshold) for drawn_line in forecast.KIND.drawn(rule())] == [("above", 98)]
+    assert [(drawn_line.side, drawn_line.threshold) for drawn_line in forecast.KIND.drawn(rule(reaches=2.0))] == [
+        ("below", 2)
+    ]
 
 
 @pytest.mark.parametrize(("level", "ahead"), [(98.0, 4 * HOUR), (88.0, 5100)])
@@ -491,7 +497,7 @@ def test_it_takes_an_expression() -> None:
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
-    [fired] = [one for one in monitor.received if one.rule == "disk-full-soon"]
+    [fired] = [notification for notification in monitor.received if notification.rule == "disk-full-soon"]
     assert "disk-full-soon" in fired.summary
     assert "falls 1.2 % an hour: reaches 2 % in about" in fired.summary
     (record,) = monitor.workers.get([worker.id]).values()
@@ -509,7 +515,9 @@ def test_several_steps_at_once_are_taken_one_by_one() -> None:
     step = forecast.KIND.step(used, 60)
     end = transitions[0].at // step * step + step
     facts = Facts(
-        series={used.metric or "": models.Series(60, tuple(one for one in points if one.at <= transitions[0].at))},
+        series={
+            used.metric or "": models.Series(60, tuple(point for point in points if point.at <= transitions[0].at))
+        },
         unit_of=lambda _: "percent",
     )
     _, first = forecast.KIND.judge(used, RuleState(), facts, Horizon(60, 0, end))

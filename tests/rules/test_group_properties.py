@@ -180,7 +180,7 @@ def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]]
     plain = counted(values, asks) if isinstance(asked, dict) else aggregated(values, asked)
     assert replay.worker is not None
     assert (replay.worker.id, replay.worker.name) == (GROUP, "pool=a")
-    assert [(each.begin, each.end) for each in replay.episodes] == episodes(plain)
+    assert [(episode.begin, episode.end) for episode in replay.episodes] == episodes(plain)
 
 
 #: In which order workers are collected, each up to a slot with all that it has, and who is evaluated then.

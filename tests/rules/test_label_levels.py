@@ -180,7 +180,7 @@ def test_backtest_and_cases() -> None:
     replays = site.get(backtest.LedgerBacktest).replay(
         list(site.workers.every()), configuration.rules[0], configuration
     )
-    assert [(one.worker and one.worker.name, len(one.episodes)) for one in replays] == [
+    assert [(replay.worker and replay.worker.name, len(replay.episodes)) for replay in replays] == [
         ("render-07", 0),
         ("render-08", 1),
     ]

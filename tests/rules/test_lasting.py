@@ -39,7 +39,7 @@ def turned(rule: models.Rule, values: list[float | None], period: int) -> list[t
     facts = rules.Facts.recorded("cpu_utilization", models.Series(period, tuple(points)), T0)
     horizon = rules.Horizon.until(T0 + period * (len(values) - 1), period)
     _, transitions = threshold.KIND.judge(rule, models.RuleState(), facts, horizon)
-    return [((one.at - T0) // period, one.after, one.count) for one in transitions]
+    return [((transition.at - T0) // period, transition.after, transition.count) for transition in transitions]
 
 
 @pytest.mark.parametrize(("period", "slots"), [(60, 5), (300, 1), (120, 3), (10, 30)])
@@ -69,7 +69,7 @@ def test_words() -> None:
     shown = why.to_json()
     assert (shown["for"], "breach" in shown) == ("5m", False)
     site.minutes([95.0, 40.0], begin=5)
-    fired, resolved = (one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")))
+    fired, resolved = (entry.notification for entry in reversed(site.alerts.history(f"{ID}/cpu-high")))
     assert fired is not None
     assert resolved is not None
     assert fired.summary == "render-07: cpu_utilization 95 % > 90 % for 5 min: 5 of 5 slots of 60 s"

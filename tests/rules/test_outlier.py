@@ -120,8 +120,8 @@ def test_late_datapoints_of_others_correct() -> None:
         pools.collected(number, at(3), {at(2): 95.0 + number})
     pools.evaluate()
     pools.slot(at(3), values(6))
-    newest = [each.transition for each in pools.alerts.history(ALERT)]
-    assert any(each.withdrawn for each in newest)
+    newest = [entry.transition for entry in pools.alerts.history(ALERT)]
+    assert any(transition.withdrawn for transition in newest)
     assert statuses(pools)[-1] == (ALERT, "resolved")
 
 
@@ -167,7 +167,9 @@ def test_backtest_replays_it_from_the_ledger() -> None:
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
     ledger = pools.get(backtest.LedgerBacktest)
     for records in (list(pools.workers.every()), [pools.workers.get([worker_id(0)])[worker_id(0)]]):
-        found = [each for one in ledger.replay(records, rule(), pools.configurations.load()) for each in one.episodes]
+        found = [
+            episode for one in ledger.replay(records, rule(), pools.configurations.load()) for episode in one.episodes
+        ]
         assert [(each.worker, each.begin, each.end, each.peak) for each in found] == [
             (worker_id(0), at(3), at(5), 99.0)
         ]
@@ -181,7 +183,9 @@ def test_a_rule_over_it_is_replayed_beside_the_group() -> None:
     for slot in range(1, 8):
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
     replays = pools.get(backtest.LedgerBacktest).replay(list(pools.workers.every()), over, pools.configurations.load())
-    assert [(each.worker, each.begin) for one in replays for each in one.episodes] == [(worker_id(0), at(3))]
+    assert [(episode.worker, episode.begin) for replay in replays for episode in replay.episodes] == [
+        (worker_id(0), at(3))
+    ]
 
 
 def test_a_worker_that_joins_is_compared_at_once() -> None:
@@ -279,7 +283,7 @@ def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: 
     for slot, value in of_workers[number].items():
         group = [own[slot] for own in of_workers if slot in own]
         median = statistics.median(group)
-        spread = max(1.4826 * statistics.median([abs(one - median) for one in group]), 0.02 * abs(median), 1e-9)
+        spread = max(1.4826 * statistics.median([abs(value - median) for value in group]), 0.02 * abs(median), 1e-9)
         distance = (value - median) / spread if len(group) >= 5 else 0.0
         compared[slot] = {"both": abs(distance), "above": distance, "below": -distance}[asked.side]
     turns: list[Turn] = []
@@ -292,8 +296,8 @@ def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: 
             back = [slot - place for place in range(2 * n)]
             return [compared.get(each, 0.0) for each in back if each in compared or asked.missing == "ok"][:n]
 
-        bad = sum(one > asked.beyond for one in counted(asked.breach.n))
-        good = sum(one <= asked.beyond for one in counted(asked.recover.n))
+        bad = sum(value > asked.beyond for value in counted(asked.breach.n))
+        good = sum(value <= asked.beyond for value in counted(asked.recover.n))
         now = bad >= asked.breach.m or (firing and good < asked.recover.m)
         if now != firing:
             turns.append((at(slot), "critical" if now else None))

@@ -66,7 +66,7 @@ def judge(
 def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
     """Return at which hours it fired and resolved."""
     _, transitions = judge(used, RuleState(), points, points[-1].at, period=period)
-    return [((one.at - T0) / HOUR, one.after) for one in transitions]
+    return [((transition.at - T0) / HOUR, transition.after) for transition in transitions]
 
 
 def daily(hour: float) -> float:
@@ -150,9 +150,9 @@ def test_a_job_at_the_same_time_each_day_is_usual() -> None:
 def test_a_constant_metric_divides_by_no_zero() -> None:
     """Of a metric that never moves a change is unusual, a hundredth of it is not."""
     points = [Datapoint(T0 + 300 * place, 50.0) for place in range(4 * 288)]
-    assert hours(rule(), [*points[:-2], *(one._replace(value=50.5) for one in points[-2:])]) == []
-    assert len(hours(rule(), [*points[:-2], *(one._replace(value=60.0) for one in points[-2:])])) == 1
-    zeros = [one._replace(value=0.0) for one in points]
+    assert hours(rule(), [*points[:-2], *(point._replace(value=50.5) for point in points[-2:])]) == []
+    assert len(hours(rule(), [*points[:-2], *(point._replace(value=60.0) for point in points[-2:])])) == 1
+    zeros = [point._replace(value=0.0) for point in points]
     assert len(hours(rule(), [*zeros[:-1], zeros[-1]._replace(value=1.0)])) == 1
 
 
@@ -220,7 +220,7 @@ class PlainBand:
 
     def part(self, place: int, hours: Sequence[int]) -> float:
         """Return the median of the highest (0), the middle (1) or the lowest (2) of hours."""
-        return statistics.median(self.parts[one][place] for one in hours)
+        return statistics.median(self.parts[hour][place] for hour in hours)
 
     def spread(self, known: Sequence[int], place: int) -> float:
         """Return the spread that all hours of the day have in common, above (0) or below (2)."""
@@ -233,8 +233,8 @@ class PlainBand:
         within, days = [], []
         for time in range(DAY // self.width):
             own = self.last(time, known, 5, DAY)
-            within += [sign * (self.parts[one][place] - self.parts[one][1]) for one in own]
-            days += [sign * (self.parts[one][place] - self.part(1, own)) for one in own]
+            within += [sign * (self.parts[past][place] - self.parts[past][1]) for past in own]
+            days += [sign * (self.parts[past][place] - self.part(1, own)) for past in own]
         within.sort()
         days.sort()
         usual = max(within[min(len(within) - 1, int(0.95 * len(within)))], days[int(0.75 * len(days))]) / 3
@@ -249,7 +249,7 @@ class PlainBand:
         own = own if len(own) >= 2 else self.last(hour, known, 5, DAY)
         if len(own) < 2:
             return 0.0
-        by_then = [one for one in known if one <= own[-1]]  # what was known when this hour was learned last
+        by_then = [hour for hour in known if hour <= own[-1]]  # what was known when this hour was learned last
         centre = self.part(1, own)
         place = 0 if value >= centre else 2
         beside = max(abs(self.part(place, own) - centre), 0.02 * abs(centre), 1e-9) / 3
@@ -284,8 +284,10 @@ def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int, late
             ]
             return seen[:n]
 
-        bad = sum(asked.missing == "breach" if one is None else one > asked.beyond for one in counted(asked.breach.n))
-        good = sum(asked.missing != "breach" if one is None else one <= clear for one in counted(asked.recover.n))
+        bad = sum(
+            asked.missing == "breach" if value is None else value > asked.beyond for value in counted(asked.breach.n)
+        )
+        good = sum(asked.missing != "breach" if value is None else value <= clear for value in counted(asked.recover.n))
         now = bad >= asked.breach.m or (firing and good < asked.recover.m)
         if now != firing:
             turns.append((points[slot].at if slot in points else slot * period, "critical" if now else None))
@@ -351,13 +353,13 @@ def test_late_lost_and_grouped(used: Rule, period: int, data: st.DataObject) -> 
     once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
     assert state == once
     turns = plain(used, {point.at // period: point for point in final}, last, period, lateness)
-    assert [(one.at, one.after) for one in transitions] == turns
+    assert [(transition.at, transition.after) for transition in transitions] == turns
     standing: list[Turn] = []
-    for one in recorded:
-        if one.correction and (one.at, one.before) in standing:
-            standing.remove((one.at, one.before))
+    for transition in recorded:
+        if transition.correction and (transition.at, transition.before) in standing:
+            standing.remove((transition.at, transition.before))
         else:
-            standing.append((one.at, one.after))
+            standing.append((transition.at, transition.after))
     assert sorted(standing, key=lambda turn: turn[0]) == turns
 
 
@@ -369,8 +371,10 @@ def test_a_backtest_equals_a_plain_loop() -> None:
     turns = plain(used, by_slot, points[-1].at // 900, 900, models.LATENESS)
     episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
     assert len(episodes) >= 2
-    assert [at for one in episodes for at in (one.begin, one.end) if at is not None] == [at for at, _ in turns]
-    assert all((one.peak or 0) > 90 for one in episodes)
+    assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
+        at for at, _ in turns
+    ]
+    assert all((episode.peak or 0) > 90 for episode in episodes)
 
 
 # --- the file ------------------------------------------------------------------------------------------------------
@@ -455,7 +459,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
         shown.append(explained())
-    fired, resolved = [one for one in monitor.received if one.rule == "odd"]
+    fired, resolved = [notification for notification in monitor.received if notification.rule == "odd"]
     assert (fired.kind, fired.status, fired.severity, fired.value) == ("unusual", "firing", "warning", 90)
     assert fired.summary.startswith("render-07: cpu_utilization 90 %, usual at this time of the day: ")
     assert (resolved.status, resolved.value) == ("resolved", 21)
@@ -494,7 +498,7 @@ def test_the_band_is_drawn_over_the_whole_span() -> None:
 def test_a_clock_that_was_ahead_stops_no_learning() -> None:
     """What was learned up to a time to come is learned on from the present."""
     points = trace(daily, 4)
-    ahead = [one._replace(at=one.at + 30 * DAY) for one in points[-12:]]
+    ahead = [point._replace(at=point.at + 30 * DAY) for point in points[-12:]]
     state, _ = judge(rule(), RuleState(), [*points, *ahead], ahead[-1].at, period=300)
     now = points[-1].at + 300
     present = unusual.KIND.as_of(state, now)

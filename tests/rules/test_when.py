@@ -230,7 +230,7 @@ class Fold:
         condition, seen = models.Condition(running_since=T0), {}
         for name in NAMES:
             used, period = RULES[name], PERIODS[name]
-            series = models.Series(period, tuple(Datapoint(*each) for each in sorted(self.points[name].items())))
+            series = models.Series(period, tuple(Datapoint(*point) for point in sorted(self.points[name].items())))
             facts = Facts(series={used.metric or "": series}, condition=condition, changed_from=self.changed.get(name))
             before = self.states[name]
             after, transitions = threshold.KIND.judge(used, before, facts, Horizon(period, 0, self.asked[name]))
@@ -239,11 +239,11 @@ class Fold:
         self.changed = {}
         facts = Facts(condition=condition, states=seen)
         self.states["together"], transitions = when.KIND.judge(self.rule, self.states["together"], facts, None)
-        for one in transitions:
-            if one.withdrawn:
-                assert self.steps.pop(one.at) == one.before
+        for transition in transitions:
+            if transition.withdrawn:
+                assert self.steps.pop(transition.at) == transition.before
             else:
-                self.steps[one.at] = one.after
+                self.steps[transition.at] = transition.after
 
 
 def expected(fold: Fold, until: int) -> list[tuple[int, models.Severity | None]]:
@@ -251,11 +251,11 @@ def expected(fold: Fold, until: int) -> list[tuple[int, models.Severity | None]]
     changes: dict[str, list[tuple[int, bool]]] = {}
     for name in NAMES:
         period = PERIODS[name]
-        series = models.Series(period, tuple(Datapoint(*each) for each in sorted(fold.points[name].items())))
+        series = models.Series(period, tuple(Datapoint(*point) for point in sorted(fold.points[name].items())))
         facts = Facts(series={f"{name}_metric": series}, condition=models.Condition(running_since=T0))
         horizon = Horizon(period, 0, fold.asked[name])
         _, transitions = threshold.KIND.judge(RULES[name], RuleState(start=T0), facts, horizon)
-        changes[name] = [(one.at, one.after is not None) for one in transitions]
+        changes[name] = [(transition.at, transition.after is not None) for transition in transitions]
     found: list[tuple[int, models.Severity | None]] = []
     fires, text = False, when.KIND.options(fold.rule).when
     for at in range(T0, until + 1):
@@ -364,7 +364,7 @@ def test_a_silenced_rule_counts() -> None:
         models.Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 10_000, reason="known", by="somebody")
     )
     minutes(site, [(95, True)] * 5)
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
 
 
 def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
@@ -375,7 +375,7 @@ def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
     either = when.KIND.rule(name="together", when="cpu-high or check")
     site = Site(CPU, other, either)
     minutes(site, [(95, True)] * 5)
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
     (record,) = site.workers.get([ID]).values()
     [shown] = site.get(views.Explanation).why(record, "together").to_json()["rules"]
     assert (shown["kind"], shown["metric"], shown["when"], shown["holds"]) == ("when", None, "cpu-high or check", True)
@@ -396,11 +396,11 @@ def test_labels_that_change_end_it() -> None:
     site.worker = site.worker.model_copy(update={"labels": {"team": "vfx"}})
     site.workers.update(site.worker)
     minutes(site, [(10, True)] * 5)
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
     site.worker = site.worker.model_copy(update={"labels": {}})
     site.workers.update(site.worker)
     minutes(site, [(10, True)] * 5, 5)
-    assert [each[0] for each in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in told(site)] == ["firing", "resolved"]
     assert all(not correction for _, _, correction, _ in site.recorded(f"{ID}/together"))
 
 
@@ -411,7 +411,7 @@ def test_a_worker_that_stops() -> None:
     stopped = when.KIND.rule(name="gone", when="down")
     site = Site(CPU, down, without, stopped)
     minutes(site, [(95, False)] * 5)
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
     at = T0 + 8 * MINUTE
     site.collected(at, status="stopped")
     site.condition = site.condition.model_copy(
@@ -423,7 +423,7 @@ def test_a_worker_that_stops() -> None:
         site.condition, "{}", again=True,
     )  # fmt: skip
     site.evaluate()
-    assert [each[0] for each in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in told(site)] == ["firing", "resolved"]
     assert told(site, "gone") == [("firing", "critical", 8)]
 
 
@@ -435,17 +435,17 @@ def test_no_data_decides_while_nothing_comes() -> None:
     minutes(site, [(10, False)] * 5)
     site.clock.now = T0 + 3600
     site.evaluate()
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
 
 
 def test_a_late_datapoint_corrects_it() -> None:
     """If a late datapoint corrects one of its rules, it is corrected at the same time; the present is notified."""
     site = Site(CPU, FAILED, TOGETHER)
     minutes(site, [(95, True)] * 5)
-    assert [each[0] for each in told(site)] == ["firing"]
+    assert [row[0] for row in told(site)] == ["firing"]
     site.collected(T0 + 8 * MINUTE, points([10, 10, 10, 10, 10]), failed=True)
     site.evaluate()
-    assert [each[0] for each in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in told(site)] == ["firing", "resolved"]
     assert [correction for _, _, correction, _ in site.recorded(f"{ID}/together")] == [False, True]
 
 
@@ -455,7 +455,7 @@ def test_another_expression_begins_anew() -> None:
     minutes(site, [(95, True)] * 5)
     site.change(rules=(CPU, FAILED, when.KIND.rule(name="together", when="cpu-high and not check", notify=("ops",))))
     minutes(site, [(95, True)], 5)
-    assert [each[0] for each in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in told(site)] == ["firing", "resolved"]
     assert all(not correction for _, _, correction, _ in site.recorded(f"{ID}/together"))
 
 
@@ -519,12 +519,15 @@ def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]
     found, fires = list[tuple[int, bool]](), False
     for at in range(T0, T0 + MINUTE * len(values)):
         states = {
-            name: any(one.begin <= at and (one.end is None or at < one.end) for one in spans[name]) for name in NAMES
+            name: any(span.begin <= at and (span.end is None or at < span.end) for span in spans[name])
+            for name in NAMES
         }
         if plain(text, states) != fires:
             fires = not fires
             found.append((at, fires))
-    got = [(int(at), on) for one in replayed.episodes for at, on in ((one.begin, True), (one.end, False)) if at]
+    got = [
+        (int(at), on) for episode in replayed.episodes for at, on in ((episode.begin, True), (episode.end, False)) if at
+    ]
     assert got == found
 
 
@@ -537,4 +540,4 @@ def test_ledger() -> None:
     [replayed] = site.get(backtest.LedgerBacktest).replay(list(site.workers.every()), rule, site.configurations.load())
     [episode] = replayed.episodes
     assert episode.end is not None
-    assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [each[2] for each in told(site)]
+    assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [row[2] for row in told(site)]

@@ -75,7 +75,7 @@ def test_4_it_clears_when_two_of_two_are_well_again(monitor: testing.Monitor) ->
     """It resolves once, at the time of the datapoint that decided, and nobody is told anything else."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0, 97.0, 50.0, 50.0, 50.0)
-    assert [(one.status, one.at) for one in monitor.received] == [
+    assert [(notification.status, notification.at) for notification in monitor.received] == [
         ("firing", "2023-11-14T22:16:00Z"),
         ("resolved", "2023-11-14T22:19:00Z"),
     ]
@@ -96,8 +96,8 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor: testing.Monitor) -> 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], at, monitor.clock())[ID, "cpu_utilization"]
     assert len(series.points) == 30
     assert monitor.received == []
-    episode = [one.transition for one in reversed(monitor.alerts.history(f"{ID}/cpu-high"))]
-    assert [(one.before, one.after) for one in episode] == [(None, "critical"), ("critical", None)]
+    episode = [entry.transition for entry in reversed(monitor.alerts.history(f"{ID}/cpu-high"))]
+    assert [(transition.before, transition.after) for transition in episode] == [(None, "critical"), ("critical", None)]
 
 
 def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor: testing.Monitor) -> None:
@@ -108,6 +108,9 @@ def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor: testing.Monit
     monitor.get(fleet.Members).remove([ID])
     monitor.get(notify.Delivery).deliver([f"{ID}/cpu-high"])
 
-    assert [(one.status, one.reason) for one in monitor.received] == [("firing", None), ("resolved", "removed")]
+    assert [(notification.status, notification.reason) for notification in monitor.received] == [
+        ("firing", None),
+        ("resolved", "removed"),
+    ]
     assert monitor.workers.ids() == []
     assert monitor.schedule.ids() == set()

@@ -48,7 +48,7 @@ class House(Site):
 
     def last(self, rule: str = "down") -> models.Notification:
         """Return the newest notification."""
-        return next(one.notification for one in self.alerts.history(f"{ID}/{rule}") if one.notification)
+        return next(entry.notification for entry in self.alerts.history(f"{ID}/{rule}") if entry.notification)
 
     def describes(self) -> int:
         """Return how often DescribeInstances was asked."""

@@ -63,7 +63,7 @@ class Site(testing.Monitor):
         checks = None
         if running and failed is not None:
             checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
-        series = {"cpu_utilization": Series(period, tuple(Datapoint(*one) for one in sorted((cpu or {}).items())))}
+        series = {"cpu_utilization": Series(period, tuple(Datapoint(*point) for point in sorted((cpu or {}).items())))}
         asked = {"cpu_utilization": at} if running else dict(self.condition.asked)
         had = self.condition
         self.condition = models.Condition(
@@ -98,21 +98,21 @@ class Site(testing.Monitor):
     def told(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
         """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
         return [
-            (one.notification.status, one.notification.severity, (one.transition.at - T0) // MINUTE)
-            for one in reversed(self.alerts.history(alert_id))
-            if one.notification
+            (entry.notification.status, entry.notification.severity, (entry.transition.at - T0) // MINUTE)
+            for entry in reversed(self.alerts.history(alert_id))
+            if entry.notification
         ]
 
     def recorded(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str | None, int, bool, bool]]:
         """Return the history as (severity, minute, correction, told), oldest first."""
         return [
             (
-                one.transition.after,
-                (one.transition.at - T0) // MINUTE,
-                one.transition.correction,
-                bool(one.notification),
+                entry.transition.after,
+                (entry.transition.at - T0) // MINUTE,
+                entry.transition.correction,
+                bool(entry.notification),
             )
-            for one in reversed(self.alerts.history(alert_id))
+            for entry in reversed(self.alerts.history(alert_id))
         ]
 
     def alert(self, rule: str = "cpu-high") -> models.Alert:

@@ -71,7 +71,7 @@ class Pools(testing.Monitor):
         """Write a collection at ``at``: the value by time; all slots up to ``at`` have come."""
         self.clock.now = max(self.clock.now, at)
         worker = self.workers.get([worker_id(number)])[worker_id(number)].worker
-        points = tuple(models.Datapoint(*each) for each in sorted((values or {}).items()))
+        points = tuple(models.Datapoint(*value) for value in sorted((values or {}).items()))
         running = status == "running"
         asked = {CPU: float(at)}
         condition = models.Condition(
@@ -100,5 +100,5 @@ class Pools(testing.Monitor):
 
     def notified(self) -> list[tuple[str, str, str]]:
         """Return dedup key, status and summary of each notification so far, oldest first."""
-        entries = [each.notification for each in reversed(self.alerts.history()) if each.notification]
-        return [(each.dedup_key, each.status, each.summary) for each in entries]
+        entries = [entry.notification for entry in reversed(self.alerts.history()) if entry.notification]
+        return [(entry.dedup_key, entry.status, entry.summary) for entry in entries]

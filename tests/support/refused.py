@@ -46,7 +46,7 @@ class Fleet(testing.Monitor):
         self.told: list[str] = []
         self.marked = T0 - 100.0
         self.elsewhere = self.add("i-0000000f", region="us-east-1")
-        self.ours = [self.add(one) for one in IDS]
+        self.ours = [self.add(worker_id) for worker_id in IDS]
         for worker in (self.elsewhere, *self.ours):
             self.collected(worker, 0)
 

@@ -104,11 +104,11 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
     """The lines of a family stand together, those of the first worker first."""
     families = prometheus.Families(())
     ids = [f"i-{number:017x}" for number in range(prometheus.CHUNK + 1)]
-    for each in ids:
-        record = ports.Record(builders.worker(each), models.Condition(), {}, 0, None, 1)
+    for worker_id in ids:
+        record = ports.Record(builders.worker(worker_id), models.Condition(), {}, 0, None, 1)
         families.add(ports.Glance.of(record))
     lines = b"".join(deflated.plain(families.parts())).decode().splitlines()
-    wanted = [f'workermon_worker_status{{id="{each}",status="unknown"}} 1.0' for each in ids]
+    wanted = [f'workermon_worker_status{{id="{worker_id}",status="unknown"}} 1.0' for worker_id in ids]
     begin = lines.index("# TYPE workermon_worker_status gauge") + 1
     assert lines[begin : begin + len(ids)] == wanted
 

@@ -51,7 +51,7 @@ def test_who_waits_shares_the_next_one() -> None:
         asked = [threads.submit(kept.get, make) for _ in range(9)]
         eventually(lambda: ticks.now == 10, what="nine questions and a beginning")
         going.set()
-        errors = [type(each.exception(30)) for each in asked]
+        errors = [type(request.exception(30)) for request in asked]
     assert errors.count(ValueError) == 8
     assert next(numbers) == 2
 
@@ -71,5 +71,5 @@ def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, m
         answers = [threads.submit(web.get, "/api/v1/status") for _ in range(8)]
         eventually(lambda: ticks.now == 9, what="eight questions and a beginning")
         going.set()
-        assert [each.result(30).status_code for each in answers] == [200] * 8
+        assert [answer.result(30).status_code for answer in answers] == [200] * 8
     assert next(pings) == 2

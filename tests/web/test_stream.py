@@ -140,7 +140,7 @@ def test_a_client_may_ask_for_some_workers(serve: Serve, world: Ports, fleet: No
         for version, worker_id in ((1, A), (2, B)):
             world.store.publish(f"{world.store.channel}:alerts", notification(version, worker_id))
         await until(lambda: bool(browser.events("alert")), "an alert")
-        assert [each["worker"]["id"] for each in browser.events("alert")] == [B]
+        assert [event["worker"]["id"] for event in browser.events("alert")] == [B]
         await browser.leave()
 
     run(steps())

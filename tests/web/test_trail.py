@@ -34,7 +34,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trail(world: Ports) -> list[tuple[str, str, str, str, str]]:
     """Return who, from where, what, about what, and how it ended."""
-    return [(each.by, each.origin, each.action, each.target, each.outcome) for each in world.audit.entries(0)]
+    return [(entry.by, entry.origin, entry.action, entry.target, entry.outcome) for entry in world.audit.entries(0)]
 
 
 def test_a_write_is_in_the_trail(web: TestClient, world: Ports) -> None:

@@ -103,7 +103,7 @@ def test_it_is_a_pure_fold(cuts: list[int]) -> None:
         facts = Facts(series={"cpu_utilization": series})
         state, found = unchanged.KIND.judge(rule, state, facts, Horizon.until(T0 + MINUTE * cut, MINUTE))
         transitions += found
-    assert [((one.at - T0) // MINUTE, one.after) for one in transitions] == [
+    assert [((transition.at - T0) // MINUTE, transition.after) for transition in transitions] == [
         (3, "critical"), (5, None), (8, "critical"), (9, None),
     ]  # fmt: skip
 
@@ -130,8 +130,8 @@ def test_it_is_evaluated_and_notified() -> None:
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
-    told = [one for one in monitor.received if one.rule == "cpu-hangs"]
-    assert [(one.kind, one.status, one.severity, one.at) for one in told] == [
+    told = [notification for notification in monitor.received if notification.rule == "cpu-hangs"]
+    assert [(row.kind, row.status, row.severity, row.at) for row in told] == [
         ("unchanged", "firing", "critical", models.rfc3339(T0 + 3 * MINUTE)),
         ("unchanged", "resolved", "critical", models.rfc3339(T0 + 4 * MINUTE)),
     ]

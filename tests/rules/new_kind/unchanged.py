@@ -91,8 +91,10 @@ class Unchanged(kind.Kind[Options]):
         if not transitions and rule_state.cursor is not None and last <= rule_state.cursor:
             return rule_state, ()
         changes = tuple(
-            models.SeverityChange(one.at, one.after, 0 if one.after is None else slots.BITS[one.after])
-            for one in transitions[-1:]
+            models.SeverityChange(
+                transition.at, transition.after, 0 if transition.after is None else slots.BITS[transition.after]
+            )
+            for transition in transitions[-1:]
         )
         state = models.RuleState(
             cursor=last, trail=changes or rule_state.trail, metric=rule.metric, period=period, start=rule_state.start
@@ -124,7 +126,7 @@ class Unchanged(kind.Kind[Options]):
         """Count the values that differ."""
         values = tuple(point.value for point in facts.points(rule.metric))
         now = f"{len(set(values))} different values in {self.options(rule).unchanged} slots"
-        return kind.Explanation(now, Details(values=values), (("values", " ".join(f"{one:g}" for one in values)),))
+        return kind.Explanation(now, Details(values=values), (("values", " ".join(f"{value:g}" for value in values)),))
 
 
 KIND: kind.Kind[Any] = Unchanged()
