@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.present import present
 from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
 from workermon import config, errors, evaluate, fleet, health, models, ports, testing
 from workermon.alerts import lifecycle
@@ -210,7 +211,7 @@ def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discove
     shown = discovering.get(health.StatusCheck).status()
     (scope,) = shown.scopes
     assert (scope.region, scope.state) == ("me-south-1", "denied")
-    assert "the region may not be enabled" in scope.reason
+    assert scope.reason == present(discovering.accounts.load()["default/me-south-1"].last_error).message
     (part,) = [part for part in shown.parts if part.name == "collection"]
     assert (part.ok, part.reason) == (False, "[discover] cannot search in default/me-south-1 (denied)")
     checks = {check.name: check for check in discovering.get(health.Doctor).examine("us-east-1").checks}

@@ -39,10 +39,10 @@ def test_fires_and_resolves() -> None:
     site.minutes([95, 96, 97.5, 98, 40, 30, 20])
     assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 5)]
     fired, resolved = [entry.notification for entry in reversed(site.alerts.history()) if entry.notification]
-    assert fired.summary == "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
+    assert (fired.value, fired.threshold, len(fired.points)) == (97.5, 90, 3)
     assert (fired.version, resolved.version) == (1, 2)
     assert fired.since == resolved.since == fired.at
-    assert resolved.summary == "render-07: cpu_utilization 30 % ≤ 80 % for 2 of 2 datapoints"
+    assert (resolved.value, resolved.threshold, len(resolved.points)) == (30, 80, 2)
     assert set(site.store.queues) == {(f"{ID}/cpu-high", "ops")}
     assert [one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
 

@@ -15,6 +15,7 @@ from tests.support.receiver import Receiver, Step, answer
 from workermon import errors, testing
 from workermon.config import addresses
 from workermon.models import SecretRef
+from workermon.notify import text
 from workermon.notify.channels import apprise
 
 
@@ -138,5 +139,5 @@ def test_apprise_list(receiver: Receiver) -> None:
     receiver.plan = [answer(200)]
     sender.send(of("apprise", url=SecretRef(env="URL")), many(5))
     document = json.loads(receiver.got[0].body)
-    assert document["title"] == "[FIRING 5 critical] cpu-high: 5 alerts in us-east-1"
+    assert document["title"] == text.subject(many(5))
     assert "render-004" in document["message"]

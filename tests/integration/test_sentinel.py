@@ -74,7 +74,6 @@ def test_a_certificate_that_is_not_trusted_is_refused(over_tls: str) -> None:
     untrusting = over_tls.partition("&ssl_ca_certs")[0] + "&ssl=true"
     with pytest.raises(errors.RedisUnavailable) as caught, client.guard(connected := client.connect(untrusting)):
         connected.ping()
-    assert "no sentinel names a master" in str(caught.value)
     assert "sesame" not in str(caught.value)
 
 

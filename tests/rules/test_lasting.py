@@ -73,7 +73,7 @@ def test_words() -> None:
     assert fired is not None
     assert resolved is not None
     assert fired.summary == "render-07: cpu_utilization 95 % > 90 % for 5 min: 5 of 5 slots of 60 s"
-    assert resolved.summary == "render-07: cpu_utilization 40 % ≤ 90 % for 1 of 1 datapoints"
+    assert (resolved.value, resolved.threshold) == (40, 90)
 
 
 def test_it_is_exported() -> None:
