@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import hypothesis
 import pytest
@@ -16,7 +17,28 @@ from workermon.on_redis import datapoint_packing, keys
 _HOUR = 1_699_999_200
 
 
-def _unpack(runs: Sequence[datapoint_packing.Run], period: int, low: int = 0, high: int = 2**40) -> list[Datapoint]:
+class _Packed(NamedTuple):
+    """A run with its data."""
+
+    hour: int
+    field: str
+    offset: int
+    at: int
+    data: bytes
+
+
+def _packed(metric: str, series: Series) -> list[_Packed]:
+    """Pack a series run by run."""
+    values = [point.value for point in series.points]
+    return [
+        _Packed(
+            run.hour, run.field, run.offset, run.at, datapoint_packing.packed([values[place] for place in run.places])
+        )
+        for run in datapoint_packing.runs(metric, series.period, [point.at for point in series.points])
+    ]
+
+
+def _unpack(runs: Sequence[_Packed], period: int, low: int = 0, high: int = 2**40) -> list[Datapoint]:
     """Lay runs into strings as the server does, and read them back."""
     strings: dict[tuple[int, bytes], bytes] = {}
     for run in runs:
@@ -35,7 +57,7 @@ def _unpack(runs: Sequence[datapoint_packing.Run], period: int, low: int = 0, hi
 def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
     """The first slot of an hour is the string's beginning, and slots that follow one another are one run."""
     points = [Datapoint(_HOUR + at, float(at)) for at in (0, 60, 120, 300)]
-    runs = datapoint_packing.runs("cpu", Series(60, tuple(points)))
+    runs = _packed("cpu", Series(60, tuple(points)))
     assert [(run.hour, run.field, run.offset, run.at, len(run.data)) for run in runs] == [
         (_HOUR, "cpu:60", 0, _HOUR, 24),
         (_HOUR, "cpu:60", 5, _HOUR + 300, 8),
@@ -44,9 +66,9 @@ def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
 
 def test_no_value_that_can_be_written_reads_as_absent() -> None:
     """Only the one NaN that stands for it has eight zero bytes; zero itself has not."""
-    (run,) = datapoint_packing.runs("cpu", Series(60, (Datapoint(_HOUR, 0.0),)))
+    (run,) = _packed("cpu", Series(60, (Datapoint(_HOUR, 0.0),)))
     assert run.data != bytes(8)
-    (absent,) = datapoint_packing.runs("cpu", Series(60, (Datapoint(_HOUR, math.nan),)))
+    (absent,) = _packed("cpu", Series(60, (Datapoint(_HOUR, math.nan),)))
     assert absent.data == bytes(8)
     assert list(datapoint_packing.datapoints(bytes(80), _HOUR, 60, 0, 0, 2**40)) == []
     assert struct.unpack(">d", datapoint_packing._NAN)[0] != struct.unpack(">d", datapoint_packing._NAN)[0]
@@ -61,7 +83,7 @@ def test_no_value_that_can_be_written_reads_as_absent() -> None:
 def test_whatever_is_packed_is_unpacked(truth: dict[int, float], period: int) -> None:
     """Every time, period and value comes back exactly, the bits of a negative zero too."""
     points = [Datapoint(at, value) for at, value in sorted(truth.items())]
-    found = _unpack(datapoint_packing.runs("cpu", Series(period, tuple(points))), period)
+    found = _unpack(_packed("cpu", Series(period, tuple(points))), period)
     assert found == points
     assert [math.copysign(1, value) for _, value in found] == [math.copysign(1, value) for _, value in points]
 
@@ -75,13 +97,13 @@ def test_a_part_is_what_lies_between_its_slots(times: set[int], period: int, end
     """Reading some slots gives those of the whole, no more and no fewer."""
     low, high = ((_HOUR + end) // period for end in ends)
     points = [Datapoint(at, 1.0) for at in sorted(times)]
-    runs = datapoint_packing.runs("cpu", Series(period, tuple(points)))
+    runs = _packed("cpu", Series(period, tuple(points)))
     assert _unpack(runs, period, low, high) == [point for point in points if low <= point.at // period <= high]
 
 
 def test_a_string_cut_within_a_datapoint_gives_the_whole_ones() -> None:
     """Half a datapoint is none."""
-    (run,) = datapoint_packing.runs("cpu", Series(60, (Datapoint(_HOUR, 1.0), Datapoint(_HOUR + 60, 2.0))))
+    (run,) = _packed("cpu", Series(60, (Datapoint(_HOUR, 1.0), Datapoint(_HOUR + 60, 2.0))))
     assert list(datapoint_packing.datapoints(run.data[:-3], _HOUR, 60, 0, 0, 2**40)) == [Datapoint(_HOUR, 1.0)]
 
 

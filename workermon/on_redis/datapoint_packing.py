@@ -10,31 +10,32 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from workermon.models import Datapoint, Series, datapoint
+from workermon.models import Datapoint, datapoint
 
 #: Seconds of one key. A period longer than that has at most one datapoint in it.
 HOUR = 3600
 #: Bytes of a datapoint.
 WIDTH = 8
 
-_AT, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
-
 _NAN = b"\x7f\xf8\x00\x00\x00\x00\x00\x00"
 
 
 class Run(NamedTuple):
-    """Datapoints in slots that follow one another: ``data`` belongs at slot ``offset`` of the hour's ``field``."""
+    """Where datapoints in slots that follow one another belong: at slot ``offset`` of the hour's ``field``.
+
+    ``places`` are those of the datapoints in their series, ``at`` is the time of the first, ``period`` in seconds.
+    """
 
     hour: int
     field: str
     offset: int
     at: int
     period: int
-    data: bytes
+    places: tuple[int, ...]
 
 
 @lru_cache(maxsize=512)
@@ -51,59 +52,35 @@ def hour_of(at: float, period: int) -> int:
     return int(at // period) * period // HOUR * HOUR
 
 
-def runs(metric: str, series: Series) -> list[Run]:
-    """Pack a series. Of two datapoints with the same time the later in order counts.
+def packed(values: Sequence[float]) -> bytes:
+    """Pack values, eight bytes each."""
+    return _flipped(struct.pack(f">{len(values)}d", *values))
 
-    >>> [(run.hour, run.field, run.offset, len(run.data)) for run in runs("cpu", Series(60, (Datapoint(7320, 1.5),)))]
-    [(7200, 'cpu:60', 2, 8)]
+
+def runs(metric: str, period: int, times: Sequence[int]) -> list[Run]:
+    """Return where the datapoints of a series belong. Of two with the same time the later in order counts.
+
+    >>> runs("cpu", 60, [7320])
+    [Run(hour=7200, field='cpu:60', offset=2, at=7320, period=60, places=(0,))]
     """
-    period = series.period
     name = metric.replace("%", "%25").replace(":", "%3A")
-    if HOUR % period == 0 and _is_gapless(series):
-        return _straight(f"{name}:{period}", series)
-    places: dict[tuple[int, int, int], float] = {}
-    for at, value in series.points:
+    places: dict[tuple[int, int, int], int] = {}
+    for place, at in enumerate(times):
         slot, phase = divmod(at, period)
-        hour = slot * period // HOUR * HOUR
-        places[phase, hour, slot] = value
-    packed: list[Run] = []
+        places[phase, slot * period // HOUR * HOUR, slot] = place
+    found: list[Run] = []
     keys = sorted(places)
     start = 0
     for end in range(1, len(keys) + 1):
         phase, hour, slot = keys[start]
         if end < len(keys) and keys[end] == (phase, hour, slot + end - start):
             continue
-        values = [places[key] for key in keys[start:end]]
         offset = slot - -(-hour // period)
         field = f"{name}:{period}:{phase}" if phase else f"{name}:{period}"
-        data = _flipped(struct.pack(f">{len(values)}d", *values))
-        packed.append(Run(hour, field, offset, slot * period + phase, period, data))
+        of_run = tuple([places[key] for key in keys[start:end]])
+        found.append(Run(hour, field, offset, slot * period + phase, period, of_run))
         start = end
-    return packed
-
-
-def _is_gapless(series: Series) -> bool:
-    """Return whether every slot from first to last has its datapoint, in order and on multiples of the period."""
-    period, points = series
-    if not points or points[0].at % period:
-        return False
-    first = points[0].at
-    return tuple(map(_AT, points)) == tuple(range(first, first + len(points) * period, period))
-
-
-def _straight(field: str, series: Series) -> list[Run]:
-    """Pack a series without gaps, as most are: a run for each hour."""
-    period, points = series
-    data = _flipped(struct.pack(f">{len(points)}d", *map(_VALUE, points)))
-    packed: list[Run] = []
-    start = 0
-    while start < len(points):
-        at = points[start].at
-        hour = at // HOUR * HOUR
-        end = min(len(points), start + (hour + HOUR - at) // period)
-        packed.append(Run(hour, field, (at - hour) // period, at, period, data[start * WIDTH : end * WIDTH]))
-        start = end
-    return packed
+    return found
 
 
 def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: int) -> Iterable[Datapoint]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -12,6 +13,8 @@ from workermon.on_redis import client, datapoint_packing, keys, unreadable, work
 
 #: Hours beyond which the ledger is first asked where it begins and ends.
 _MANY = 30
+
+_AT = operator.itemgetter(0)
 
 
 class ClaimSlots(lua.Script[list[bytes]], shared="slots"):
@@ -26,7 +29,7 @@ class ClaimSlots(lua.Script[list[bytes]], shared="slots"):
 class WriteSample(lua.Script[bytes], shared="slots"):
     """Write what a collection brought and announce it; return the outcome of ``ports.Written``.
 
-    ``runs``: for each hour its start and number of runs; for each run "field offset time period first_wins" and data.
+    ``datapoints``: for each hour its start, a line "field offset time period first_wins count" for each run, and data.
     """
 
     worker: lua.Key
@@ -46,7 +49,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
     event: lua.Argument
     rollup_delay: lua.Argument
     steady: lua.Argument
-    runs: lua.Arguments
+    datapoints: lua.Arguments
 
 
 class MarkPending(lua.Script[int], shared="numbers"):
@@ -63,6 +66,57 @@ def _slot(interval: int, number: int) -> str:
 
 
 _Write = tuple[models.Sample, models.Condition, str]
+
+
+#: Metric, period and times of each series of a sample.
+_Shape = tuple[tuple[str, int, tuple[int, ...]], ...]
+
+
+class _Hour(NamedTuple):
+    """Where datapoints of a sample belong within an hour: its runs as ``WriteSample`` takes them, and their places.
+
+    ``places`` are those of the values among all of the sample.
+    """
+
+    start: int
+    runs: str
+    places: tuple[int, ...]
+
+
+class _Packing:
+    """Packs samples that are written together: their times are nearly always the same, only their values differ."""
+
+    def __init__(self, retention: int) -> None:
+        self.retention = retention
+        self._layouts: dict[_Shape, list[_Hour]] = {}
+
+    def hours(self, sample: models.Sample) -> list[tuple[int, str, bytes]]:
+        """Return for each hour its start, runs and data."""
+        by_metric = sample.ledger_series(self.retention)
+        shape = tuple([(metric, series.period, tuple(map(_AT, series.points))) for metric, series in by_metric.items()])
+        layout = self._layouts.get(shape)
+        if layout is None:
+            layout = self._layouts[shape] = _layout(shape)
+        values = [value for series in by_metric.values() for _, value in series.points]
+        return [
+            (hour.start, hour.runs, datapoint_packing.packed([values[place] for place in hour.places]))
+            for hour in layout
+        ]
+
+
+def _layout(shape: _Shape) -> list[_Hour]:
+    """Return where the datapoints of a sample belong."""
+    lines: dict[int, list[str]] = {}
+    places: dict[int, list[int]] = {}
+    before = 0
+    for metric, period, times in shape:
+        first_wins = int(metric in models.CHECK_METRICS)
+        for run in datapoint_packing.runs(metric, period, times):
+            line = f"{run.field} {run.offset} {run.at} {run.period} {first_wins} {len(run.places)}\n"
+            lines.setdefault(run.hour, []).append(line)
+            places.setdefault(run.hour, []).extend(before + place for place in run.places)
+        before += len(times)
+    return [_Hour(hour, "".join(lines[hour]), tuple(places[hour])) for hour in lines]
 
 
 class RedisSamples:
@@ -107,37 +161,29 @@ class RedisSamples:
     def write_many(self, writes: Sequence[_Write], *, again: bool = False) -> list[ports.Written]:
         """Write many samples in one round trip; each is a step of its own."""
         retention, rolls_up = self._retention(), self._rollups() > 0
-        calls = [self._call(write, again=again, retention=retention, rolls_up=rolls_up) for write in writes]
+        packing = _Packing(retention)
+        calls = [self._call(write, packing, again=again, rolls_up=rolls_up) for write in writes]
         outcomes: list[Any] = client.run_each(self._client, calls)
         for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
         return [ports.Written("gone" if isinstance(one, Exception) else one.decode()) for one in outcomes]
 
-    def _call(self, write: _Write, *, again: bool, retention: int, rolls_up: bool) -> WriteSample:
+    def _call(self, write: _Write, packing: _Packing, *, again: bool, rolls_up: bool) -> WriteSample:
         sample, condition, event = write
         worker = sample.worker
-        hours: dict[int, list[datapoint_packing.Run]] = {}
-        for metric, series in sample.ledger_series(retention).items():
-            for run in datapoint_packing.runs(metric, series):
-                hours.setdefault(run.hour, []).append(run)
-        packed: list[lua.Value] = []
-        for hour, runs in hours.items():
-            packed += [hour, len(runs)]
-            for run in runs:
-                first_wins = run.field.partition(":")[0] in models.CHECK_METRICS
-                packed += [f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}", run.data]
+        hours = packing.hours(sample)
         return WriteSample(
             worker=keys.worker(worker.id),
             pending=keys.PENDING,
             rollups_due=keys.ROLLUPS_DUE,
-            hours=[keys.ledger(worker.id, hour) for hour in hours],
+            hours=[keys.ledger(worker.id, hour) for hour, _, _ in hours],
             worker_id=worker.id,
             incarnation=worker.incarnation,
             slot=_slot(worker.interval, sample.slot),
             again=int(again),
             at=repr(sample.collected_at),
-            retention=retention,
+            retention=packing.retention,
             tolerance=ports.SLOT_TOLERANCE,
             condition=condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
             last_error=condition.last_error.model_dump_json() if condition.last_error else "",
@@ -145,7 +191,7 @@ class RedisSamples:
             event=event,
             rollup_delay=ports.ROLLUP_DELAY if rolls_up else "",
             steady="" if sample.steady_revision is None else sample.steady_revision,
-            runs=packed,
+            datapoints=[part for hour in hours for part in hour],
         )
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:

@@ -19,10 +19,10 @@ local channel = ARGV[10]
 local event = ARGV[11]
 local rollup_delay = tonumber(ARGV[12]) -- seconds after an hour's end or a late datapoint; nothing for no roll-ups
 local steady = ARGV[13]                -- the evaluation may wait if the worker is steady by this revision; '' if not
--- For each hour its start and number of runs; for each run "field offset time period first_wins" and its data.
--- Those five travel in one argument, because each argument costs its sender. first_wins is 1 if the first write of a
--- datapoint stands, 0 if the last one does.
-local runs_at = 14                     -- ARGV[runs_at], …
+-- For each hour its start, a line "field offset time period first_wins count" for each run, and the data of all its
+-- runs, eight bytes a datapoint. All lines travel in one argument, because each argument costs its sender.
+-- first_wins is 1 if the first write of a datapoint stands, 0 if the last one does.
+local datapoints_at = 14               -- ARGV[datapoints_at], …
 
 local present, completed, changed_from, first_hour, last_hour, error_before, steady_by = unpack(redis.call(
   'HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error', 'steady'))
@@ -50,29 +50,29 @@ local function mark_hours(time, period, count)
   for hour = math.floor(time / 3600) * 3600, time + (count - 1) * period, 3600 do stale[hour] = true end
 end
 
-local argument = runs_at
+local argument = datapoints_at
 for k = hours_at, #KEYS do
-  local hour, runs = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
+  local hour, lines, data = tonumber(ARGV[argument]), ARGV[argument + 1], ARGV[argument + 2]
+  argument = argument + 3
   local heads, fields, texts, dirty = {}, {}, {}, {}
   -- All fields of an hour are read at once and written at once, because each call counts.
-  for i = 1, runs do
-    local field, offset, time, period, first_wins =
-      string.match(ARGV[argument + 2 * i], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
-    heads[i] = {
-      field, tonumber(offset) * 8, tonumber(time), tonumber(period), first_wins == '1', ARGV[argument + 2 * i + 1],
-    }
+  local begin = 1
+  local of_run = '([^\n]*) (%-?%d+) (%-?%d+) (%d+) ([01]) (%d+)\n'
+  for field, offset, time, period, first_wins, count in string.gmatch(lines, of_run) do
+    local new = string.sub(data, begin, begin + 8 * count - 1)
+    begin = begin + #new
+    heads[#heads + 1] = { field, tonumber(offset) * 8, tonumber(time), tonumber(period), first_wins == '1', new }
     if texts[field] == nil then
       texts[field] = false
       fields[#fields + 1] = field
     end
   end
-  argument = argument + 2 + 2 * runs
   for i = 1, #fields, 1000 do
     local read = redis.call('HMGET', KEYS[k], unpack(fields, i, math.min(i + 999, #fields)))
     for j = 1, #read do texts[fields[i + j - 1]] = read[j] or '' end
   end
-  for i = 1, runs do
-    local field, offset, time, period, first_wins, new = unpack(heads[i])
+  for _, head in ipairs(heads) do
+    local field, offset, time, period, first_wins, new = unpack(head)
     local text = texts[field]
     local old = string.sub(text, offset + 1, offset + #new)
     -- Before its slot was complete nobody wrote it but a clock that was ahead.
