@@ -334,6 +334,25 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
     assert condition.succeeded_at == NOW
 
 
+@pytest.mark.parametrize("age", [0, 10_000])
+@pytest.mark.parametrize("checks", [None, models.Checks(system="ok", instance="impaired", attached_ebs="ok")])
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_the_event_is_made_at_once_as_its_model_would_write_it(
+    status: models.Status, checks: models.Checks | None, age: int
+) -> None:
+    """Old values, absent ones, names with any letter, checks that EC2 does not answer."""
+    worker = models.Worker(id=ONE, name='Zoë "1"', region="us-east-1", added_at=NOW, incarnation="1", interval=60)
+    latest = {CPU: models.Datapoint(int(NOW) - age, 12.5), "network_in": models.Datapoint(int(NOW), 1e21)}
+    condition = models.Condition(
+        status=status, checks=checks, collected_at=NOW + 1.25, latest=latest, periods={CPU: 60}, delays={CPU: 70.0}
+    )
+    event = models.Event.of(worker, condition, config.DEFAULT)
+    assert models.Event.json_of(worker, condition, config.DEFAULT) == event.model_dump_json(by_alias=True)
+    cpu = event.metrics[CPU]
+    assert (cpu.old if cpu else None) == ((age > 0) if status == "running" else None)
+    assert event.metrics["memory_utilization"] is None
+
+
 def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,4 +7,4 @@ from workermon import models
 
 def encode(worker: models.Worker, condition: models.Condition, configuration: models.Configuration) -> str:
     """Return the event as JSON: the newest datapoint of each metric, ``null`` for none."""
-    return models.Event.of(worker, condition, configuration).model_dump_json(by_alias=True)
+    return models.Event.json_of(worker, condition, configuration)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic_core import to_json
 
 from workermon.models.base import Frozen, InstanceId, rfc3339
 from workermon.models.checks import STATUS_CHECK_FAILED, Checks
@@ -31,34 +32,46 @@ def readings(
     """Return what a worker shows at a time: the newest datapoint of each metric and of its status checks.
 
     ``None`` stands for none.
+    """
+    shown = _shown(worker, condition, configuration, at)
+    return {metric: None if row is None else Reading(**row) for metric, row in shown.items()}
+
+
+def _shown(
+    worker: Worker, condition: Condition, configuration: Configuration, at: float
+) -> dict[str, dict[str, Any] | None]:
+    """Return the fields of each ``Reading``; one that is not old is not said to be.
 
     A worker that does not run has no CloudWatch metrics: its last values are history, not readings.
     """
     latest = condition.latest if condition.status == "running" else {}
-    values: dict[str, Reading | None] = {}
+    shown: dict[str, dict[str, Any] | None] = {}
     for name in configuration.collect:
-        point = latest.get(name)
-        unit = configuration.metrics[name].unit if name in configuration.metrics else ""
-        if point is None:
-            values[name] = None
-            continue
-        old = at > _old_from(worker, condition, name, point.at)
-        values[name] = Reading(value=point.value, unit=unit, at=rfc3339(point.at), old=old)
-    values[STATUS_CHECK_FAILED] = None
+        point, metric = latest.get(name), configuration.metrics.get(name)
+        shown[name] = None
+        if point is not None:
+            unit = "" if metric is None else metric.unit
+            reading = shown[name] = {"value": point.value, "unit": unit, "at": rfc3339(point.at)}
+            if _is_old(worker, condition, name, point.at, at):
+                reading["old"] = True
+    shown[STATUS_CHECK_FAILED] = None
     failed = condition.checks.failed if condition.checks else None
     if failed is not None and condition.collected_at is not None:
         slot = condition.collected_at // worker.interval * worker.interval
-        old = at > _old_from(worker, condition, STATUS_CHECK_FAILED, slot)
-        values[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot), old=old)
-    return values
+        reading = shown[STATUS_CHECK_FAILED] = {"value": failed, "unit": "count", "at": rfc3339(slot)}
+        if _is_old(worker, condition, STATUS_CHECK_FAILED, slot, at):
+            reading["old"] = True
+    return shown
 
 
-def _old_from(worker: Worker, condition: Condition, metric: str, at: float) -> float:
-    """Return the time from which a datapoint is old: when it was due, and two more should have been seen after it."""
+def _is_old(worker: Worker, condition: Condition, metric: str, at: float, now: float) -> bool:
+    """Return whether a datapoint is old: it was due, and two more should have been seen after it."""
     period = condition.learned_periods.get(metric, condition.periods.get(metric, worker.interval))
-    due_at = at + period + condition.delays.get(metric, 0.0)
+    look = max(period, worker.interval)
+    if now <= at + period + 2 * look:
+        return False  # as nearly all are; the rest only makes it later
     apart = condition.periods_apart(metric)
-    return due_at + max(2, 1 + apart) * max(period, worker.interval)
+    return now > at + period + condition.delays.get(metric, 0.0) + max(2, 1 + apart) * look
 
 
 class Event(Frozen):
@@ -84,15 +97,27 @@ class Event(Frozen):
         ``at`` is the time at which it is shown, by default that of the collection: it says which values are old.
         Raises ``ValueError`` for a worker that was never collected.
         """
-        if condition.collected_at is None:
-            raise ValueError(f"{worker.id} was never collected")
-        return cls(
-            id=f"{worker.id}:{int(condition.collected_at // worker.interval)}",
-            worker_id=worker.id,
-            worker_name=worker.name,
-            region=worker.region,
-            collected_at=rfc3339(condition.collected_at),
-            status=condition.status,
-            status_checks=condition.checks,
-            metrics=readings(worker, condition, configuration, condition.collected_at if at is None else at),
-        )
+        return cls.model_validate(_document(worker, condition, configuration, at))
+
+    @staticmethod
+    def json_of(worker: Worker, condition: Condition, configuration: Configuration) -> str:
+        """Return the JSON of what ``of`` returns, made at once: each collection of each worker makes one."""
+        return to_json(_document(worker, condition, configuration, None)).decode()
+
+
+def _document(worker: Worker, condition: Condition, configuration: Configuration, at: float | None) -> dict[str, Any]:
+    collected_at = condition.collected_at
+    if collected_at is None:
+        raise ValueError(f"{worker.id} was never collected")
+    return {
+        "schema": 1,
+        "event": "worker.metrics.collected",
+        "id": f"{worker.id}:{int(collected_at // worker.interval)}",
+        "worker_id": worker.id,
+        "worker_name": worker.name,
+        "region": worker.region,
+        "collected_at": rfc3339(collected_at),
+        "status": condition.status,
+        "status_checks": condition.checks,
+        "metrics": _shown(worker, condition, configuration, collected_at if at is None else at),
+    }
