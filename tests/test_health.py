@@ -33,7 +33,7 @@ class World(testing.Monitor):
         """Look at every part."""
         return self.get(health.StatusCheck).status()
 
-    def add(self, worker_id: Any, status: str = "running", **given: Any) -> Any:
+    def add(self, worker_id: Any, status: models.Status = "running", **given: Any) -> Any:
         """Monitor a worker whose collection has just brought that status."""
         worker = models.Worker(
             id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **given
@@ -44,7 +44,7 @@ class World(testing.Monitor):
         self.collected(worker, status)
         return worker
 
-    def collected(self, worker: Any, status: str = "running") -> None:
+    def collected(self, worker: Any, status: models.Status = "running") -> None:
         """Write a sample of a worker."""
         sample = models.Sample(worker=worker, collected_at=self.now(), status=status)
         self.samples.write(sample, models.Condition(status=status, collected_at=self.now()), "{}")

@@ -102,7 +102,7 @@ class Batch:
             after = condition.after(self.run, record.condition, sample, status, fetched)
             # The first is evaluated in any case, and its account with it.
             if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
-                sample = sample.model_copy(update={"steady_revision": revision})
+                sample = dataclasses.replace(sample, steady_revision=revision)
             writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
         replies = self.samples.write_many(writes, again=self.run.again)
         failpoints.reach("collect.written")

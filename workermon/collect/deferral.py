@@ -82,7 +82,7 @@ def _ranges(worker: models.Worker, run: Run) -> _Ranges | None:
 
 
 def _is_within(sample: models.Sample, ranges: _Ranges) -> bool:
-    for metric, series in sample.series.items():
+    for metric, series in (*sample.series.items(), *sample.check_series.items()):
         if metric in ranges:
             least, greatest = ranges[metric]
             # Not the other way round: what is no number lies nowhere.

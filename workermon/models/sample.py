@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -182,7 +183,7 @@ class Condition(Frozen):
         """Return whether a clock that was ahead wrote it: one of its times leads the present."""
         changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
         times = (self.collected_at, self.succeeded_at, self.running_since, self.full_at, self.events_at, changed)
-        return any(leads(at, now) for at in (*times, *self.asked.values()))
+        return leads(max(filter(None, (*times, *self.asked.values())), default=None), now)
 
     def as_of(self, now: float) -> Condition:
         """Return the condition without the times that lead the present; the same object if none does.
@@ -220,7 +221,8 @@ class Condition(Frozen):
         )
 
 
-class Sample(Frozen):
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
     """The result of one collection of one worker; ``series`` holds only what CloudWatch has.
 
     ``steady_revision`` is the configuration's revision by which its evaluation may wait if the worker is steady;
@@ -231,8 +233,8 @@ class Sample(Frozen):
     collected_at: float
     status: Status
     checks: Checks | None = None
-    series: dict[str, Series] = Field(default_factory=dict)
-    asked: dict[str, float] = Field(default_factory=dict)
+    series: Mapping[str, Series] = dataclasses.field(default_factory=dict)
+    asked: Mapping[str, float] = dataclasses.field(default_factory=dict)
     steady_revision: int | None = None
 
     @property
@@ -247,14 +249,23 @@ class Sample(Frozen):
         left out if its value is not finite, or if it is older than ``retention`` (seconds) or more than a day ahead of
         the collection.
         """
-        series = dict(self.series)
-        if self.checks is not None:
-            period = self.worker.interval
-            at = self.slot * period
-            for metric, value in self.checks.values.items():
-                series.setdefault(metric, Series(period, (Datapoint(at, value),)))
         first, last = self.collected_at - retention, self.collected_at + DAY
+        series = {**self.check_series, **self.series}
         return {metric: _valid(points, first, last) for metric, points in series.items()}
+
+    @property
+    def check_series(self) -> Mapping[str, Series]:
+        """Return the status checks as series, by metric."""
+        if self.checks is None:
+            return {}
+        period = self.worker.interval
+        return _check_series(tuple(self.checks.values.items()), period, self.slot * period)
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_series(values: tuple[tuple[str, float], ...], period: int, at: int) -> Mapping[str, Series]:
+    """Return series of one datapoint each. Nearly all workers of a batch have the same."""
+    return {metric: Series(period, (Datapoint(at, value),)) for metric, value in values}
 
 
 def _valid(series: Series, first: float, last: float) -> Series:
