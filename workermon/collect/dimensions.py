@@ -143,6 +143,8 @@ class Search:
     #: The listing of each, and by worker the dimension sets found so far.
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
     _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
+    #: By key the workers that may be looked up, by what is known now.
+    _known_candidates: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
 
     def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
         """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
@@ -247,6 +249,8 @@ class Search:
         fresh = {
             _listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
         }
+        if fresh:
+            self._known_candidates.clear()
         # The lease is left to expire: a process that began before this was saved must not list everything again.
         self.learned_delays.save(self.scope, fresh)
 
@@ -335,6 +339,12 @@ class Search:
         return not 0 <= self.at - self._by_id[worker_id].dimensions_at < ABSENCE_KEPT
 
     def _candidates(self, key: str) -> _Candidates:
+        known = self._known_candidates.get(key)
+        if known is None:
+            known = self._known_candidates[key] = self._find_candidates(key)
+        return known
+
+    def _find_candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
         found = _Candidates([], [], [], [])
         for record in sorted(self._searched[key], key=lambda record: record.dimensions_at):

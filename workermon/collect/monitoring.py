@@ -31,10 +31,14 @@ class MonitoringCheck:
 
         ``fetched`` is what CloudWatch brought for them. Raises ``errors.RedisUnavailable`` only.
         """
+        metrics = self.run.cloudwatch_metrics()
+        by_monitoring = [
+            metric.name for metric in metrics if metric.namespace == catalogue.EC2 and metric.period is None
+        ]
         doubtful = [
             record.worker.id
             for record in records
-            if record.worker.detailed and self._lacks_datapoint(record, fetched[record.worker.id])
+            if record.worker.detailed and self._lacks_datapoint(record, fetched[record.worker.id], by_monitoring)
         ]
         if not doubtful:
             return []
@@ -49,17 +53,14 @@ class MonitoringCheck:
             self._note(basic)
         return [_with_basic(record) for record in records if record.worker.id in basic]
 
-    def _lacks_datapoint(self, record: ports.Record, fetched: Fetched) -> bool:
-        """Return whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
+    def _lacks_datapoint(self, record: ports.Record, fetched: Fetched, by_monitoring: Sequence[str]) -> bool:
+        """Return whether this is the first look at which the next datapoint of one of these metrics is absent."""
         condition = record.condition
-        for metric in self.run.cloudwatch_metrics():
-            asked = condition.asked.get(metric.name)
-            if metric.namespace != catalogue.EC2 or metric.period is not None or asked is None:
+        for name in by_monitoring:
+            asked = condition.asked.get(name)
+            if asked is None or name not in fetched.answered:  # a slot that nobody asked for is unknown
                 continue
-            if metric.name not in fetched.answered:  # a slot that nobody asked for is unknown
-                continue
-            came = fetched.series[metric.name].points if metric.name in fetched.series else ()
-            absent_from = horizon.absent_from(metric.name, condition, came)
+            absent_from = horizon.absent_from(name, condition, fetched.came(name))
             if absent_from is not None and asked <= absent_from < self.run.at:
                 return True
         return False

@@ -179,7 +179,7 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
 
 
 def _is_of_filesystem(dimensions: tuple[tuple[str, str], ...]) -> bool:
-    return any(name == "fstype" for name, _ in dimensions)
+    return "fstype" in [name for name, _ in dimensions]
 
 
 def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:
