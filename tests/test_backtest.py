@@ -67,14 +67,15 @@ def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
     found: list[Any] = []
     peak: list[float] = []
     latched, worst, begin = [False, False], 0, None
-    for slot in range(min(slots), max(slots) + 1):
+    first = min(slots)
+    for slot in range(first, max(slots) + 1):
 
         def window(size: Any, slot: Any = slot) -> Any:
             counted = []
             for place in range(slot, slot - 2 * size, -1):
                 if place in slots:
                     counted.append(slots[place][1])
-                elif rule["missing"] != "keep" and place >= min(slots):
+                elif rule["missing"] != "keep" and place >= first:
                     counted.append(None)
                 if len(counted) == size:
                     break

@@ -442,7 +442,7 @@ def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
 
     class Ending(testing.MemoryFeed):
         def listen(self, **options: Any) -> Generator[str | None, None, None]:
-            for text in super().listen(**options | {"timeout": 0.01}):
+            for text in super().listen(**options | {"timeout": 0.001}):
                 yield text
                 world.clock.advance(1)
 
@@ -483,7 +483,7 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
     class Living(testing.MemoryFeed):
         def listen(self, **options: Any) -> Generator[str | None, None, None]:
             started = world.clock()
-            for text in super().listen(**options | {"timeout": 0.01}):
+            for text in super().listen(**options | {"timeout": 0.001}):
                 yield text
                 world.clock.advance(1)
                 passed = world.clock() - started

@@ -99,15 +99,33 @@ def test_every_shared_file_is_used() -> None:
         assert any(script.text.startswith(text) for script in declared()), path
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_no_python_file_holds_lua(path: Path) -> None:
+def strings(path: Path) -> list[ast.Constant]:
+    """Return the strings of a module that are no docstrings."""
+    tree = ast.parse(path.read_text("utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+    ]
+
+
+def python_files(pattern: str) -> dict[str, Path]:
+    """Return the modules whose text matches, by their paths in the package: most need not be parsed."""
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+    assert len(paths) > 300
+    return {name: path for name, path in paths.items() if re.search(pattern, path.read_text("utf-8"))}
+
+
+def test_no_python_file_holds_lua() -> None:
     """A call of Redis from Lua is written in a file of Lua."""
-    text = path.read_text("utf-8")
-    if not re.search(r"redis|KEYS|ARGV", text):
-        return
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not re.search(r"redis\.p?call|KEYS\[1\]|ARGV\[1\]", node.value), f"{path}:{node.lineno}"
+    lua_in_python = re.compile(r"redis\.p?call|KEYS\[1\]|ARGV\[1\]")
+    assert [
+        f"{name}:{node.lineno}"
+        for name, path in python_files(lua_in_python.pattern).items()
+        for node in strings(path)
+        if lua_in_python.search(str(node.value))
+    ] == []
 
 
 #: Modules that name keys, and what elsewhere looks like one: the channel's default in memory, a tag of EC2.
@@ -115,23 +133,15 @@ NAMES_KEYS = {"settings/__init__.py", "on_redis/keys.py"}
 NO_KEYS = {"workermon:metrics", "workermon:doctor"}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_no_other_module_names_a_key(path: Path) -> None:
+def test_no_other_module_names_a_key() -> None:
     """A key is named in on_redis/keys.py, or in settings if Celery's part of workermon needs it."""
-    if path.relative_to(PACKAGE).as_posix() in NAMES_KEYS:
-        return
-    text = path.read_text("utf-8")
-    if not re.search("workermon:|redbeat:", text):
-        return
-    tree = ast.parse(text)
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    named = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
-        and re.match(r"workermon:[a-z{]|redbeat:", node.value)
-    ]  # fmt: skip
-    assert not set(named) - NO_KEYS
+    assert [
+        f"{name}:{node.lineno}"
+        for name, path in python_files("workermon:|redbeat:").items()
+        if name not in NAMES_KEYS
+        for node in strings(path)
+        if re.match(r"workermon:[a-z{]|redbeat:", str(node.value)) and node.value not in NO_KEYS
+    ] == []
 
 
 def test_no_script_names_a_key() -> None:

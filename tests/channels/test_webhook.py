@@ -355,7 +355,7 @@ def test_no_address(url: str | None) -> None:
 
 def test_tls_is_verified(receiver: Receiver) -> None:
     """A receiver that speaks no sound TLS gets nothing of the notification."""
-    refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=3)
+    refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=1)
     assert not any(b"cpu_utilization" in got.body or TOKEN in got.line for got in receiver.got)
 
 

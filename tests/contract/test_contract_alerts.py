@@ -197,8 +197,8 @@ def test_an_alert_can_be_read_from_any_transition_on(repository: Repository, wor
 def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -> None:
     """Any number of transitions is kept for as long as the setting says, and no longer."""
     judge(repository, Turn(rule="disk-high", told=False))
-    for number in range(1100):
-        judge(repository, Turn(told=False, at=NOW + number), at=NOW + number)
+    for last in range(9, 1100, 10):
+        judge(repository, *(Turn(told=False, at=NOW + last - ago) for ago in range(9, -1, -1)), at=NOW + last)
     assert len(repository.alerts.history(limit=5000)) == 1101
     assert len(repository.alerts.history(f"{A}/cpu-high", limit=5000)) == 1100
     late = NOW + models.ALERT_HISTORY + 1050
