@@ -27,8 +27,8 @@ def alerts(
 ) -> None:
     """List the alerts that fire, the oldest first.
 
-    With --all, those that are over come next, the newest first. SINCE is when the condition began, FIRED when the alert
-    did. A terminal that is narrow shows less; a pipe and --json have everything.
+    With --all, past alerts follow, the newest first. SINCE is when the condition began, FIRED when the alert
+    did. A narrow terminal shows fewer columns; a pipe and --json have all.
 
     \b
     Example: workermon alerts --all --since 7d --worker render-07
@@ -128,11 +128,12 @@ def _marks(alert: views.AlertRow) -> Iterator[str]:
 def why(cli_session: session.Session, name: str, metric: str | None, as_json: bool) -> None:
     """Explain why an alert fires, or does not.
 
-    For each rule of the worker, or only those over METRIC (or no-data, state, event): its state, the datapoints that it
-    looks at, the missing ones, the last transitions with their recorded reasons, and each attempt to deliver.
+    It explains every rule of the worker, or only those over METRIC (or no-data, state, event): the state, the
+    datapoints that the rule looks at, the missing ones, the last transitions with their recorded reasons, and each
+    attempt to deliver.
 
-    WORKER may also be ACCOUNT/REGION with collector or lost-metrics in the place of METRIC, channel:NAME with
-    delivery, group:LABEL=VALUE with a RULE over groups of workers, or the ALERT that ack takes.
+    It also explains ACCOUNT/REGION with collector or lost-metrics instead of METRIC, channel:NAME with delivery,
+    group:LABEL=VALUE with a RULE over groups, or the ALERT that ack takes.
 
     \b
     Example: workermon why render-07 cpu_utilization

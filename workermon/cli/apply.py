@@ -51,7 +51,7 @@ def plan(cli_session: session.Session, file: str, skip_missing: bool, as_json: b
 def apply(cli_session: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
     """Apply a config file in one step: all of it or nothing.
 
-    It shows what plan shows.
+    It also shows what plan shows.
 
     \b
     Example: workermon apply fleet.toml

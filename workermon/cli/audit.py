@@ -13,7 +13,7 @@ from workermon.cli import options, output, session, tables
 @options.as_json
 @session.pass_session
 def audit(cli_session: session.Session, since: int, as_json: bool) -> None:
-    """List what was changed, the newest first: who, from where, what and when, by command and API alike.
+    """List changes by command and API, the newest first: who, from where, what and when.
 
     \b
     Example: workermon audit --since 24h

@@ -20,9 +20,9 @@ MAX_BACKUP = 8_000_000_000
 @click.argument("file")
 @session.pass_session
 def backup(cli_session: session.Session, file: str) -> None:
-    """Write configuration, fleet, silences, acks, alerts and their history to FILE, '-' is standard output.
+    """Write configuration, fleet, silences, acks, alerts and their history to FILE; '-' is standard output.
 
-    Datapoints, tokens and secrets are not in it. FILE can be read by its owner only.
+    It has no datapoints, tokens and secrets. Only its owner can read FILE.
 
     \b
     Example: workermon backup workermon.backup.json
@@ -42,7 +42,7 @@ def backup(cli_session: session.Session, file: str) -> None:
 @click.option("--force", is_flag=True, help="Replace what is set up on this server.")
 @session.pass_session
 def restore(cli_session: session.Session, file: str, force: bool) -> None:
-    """Restore what 'backup' wrote to FILE, '-' is standard input, on an empty server.
+    """Restore the backup FILE on an empty server; '-' is standard input.
 
     All or nothing. Alerts that were notified before the backup are not notified again.
 

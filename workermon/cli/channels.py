@@ -12,9 +12,9 @@ from workermon.cli import options, output, recording, session
 @options.as_json
 @session.pass_session
 def notify_test(cli_session: session.Session, channel: str, as_json: bool) -> None:
-    """Send a test message through a channel, now, as notifications are sent: by a node.
+    """Send a test message through a channel, by a node, as notifications are sent.
 
-    If no node runs, this command sends it. If it opens an incident, another message closes it.
+    If no node runs, this command sends it. If the message opens an incident, another one closes it.
 
     \b
     Example: workermon notify-test ops

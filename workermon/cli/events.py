@@ -11,12 +11,14 @@ from workermon.cli import options
 
 @click.group()
 def events() -> None:
-    """Set up the event queue, by which changes of instances are seen within seconds."""
+    """Set up the event queue, to see changes of instances within seconds."""
 
 
 @events.command()
-@click.option("--region", "regions", multiple=True, type=options.Text(), help="Where instances are; may be repeated.")
-@click.option("--print", "only_template", is_flag=True, help="Print the template alone, without the steps.")
+@click.option(
+    "--region", "regions", multiple=True, type=options.Text(), help="A region with instances; may be repeated."
+)
+@click.option("--print", "only_template", is_flag=True, help="Print only the template, without the steps.")
 def setup(regions: tuple[str, ...], only_template: bool) -> None:
     """Print the CloudFormation template of the event queue: queue, rules, and the least policy.
 

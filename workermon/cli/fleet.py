@@ -83,7 +83,7 @@ def add(
 
 @click.command(cls=recording.Write)
 @click.option("--tag", "tags", type=options.Pair(), multiple=True, metavar="K=V", help="A tag; may be repeated.")
-@click.option("--region", "regions", type=options.Text(), multiple=True, help="Where to look; may be repeated.")
+@click.option("--region", "regions", type=options.Text(), multiple=True, help="A region to search; may be repeated.")
 @options.INTERVAL
 @options.LABELS
 @click.option("--dry-run", is_flag=True, help="Only show what would be added.")
@@ -194,7 +194,9 @@ STATUSES = ("pending", "running", "stopping", "stopped", "shutting-down", "termi
 
 @click.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only workers of this status.")
-@click.option("--label", "labels", type=options.Pair(), multiple=True, metavar="K=V", help="Only with this label.")
+@click.option(
+    "--label", "labels", type=options.Pair(), multiple=True, metavar="K=V", help="Only workers with this label."
+)
 @options.as_json
 @session.pass_session
 def listing(cli_session: session.Session, status: str | None, labels: tuple[str, ...], as_json: bool) -> None:
@@ -264,7 +266,7 @@ def _style(worker: views.WorkerRow) -> str | None:
 @options.as_json
 @session.pass_session
 def show(cli_session: session.Session, name: str, as_json: bool) -> None:
-    """Show all that is known of one worker.
+    """Show everything about one worker.
 
     \b
     Example: workermon show render-07

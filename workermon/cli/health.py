@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @options.as_json
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Show whether every part is alive.
+    """Show whether every part works.
 
-    The exit code is 0 only if all of them are.
+    The exit code is 0 only if all of them do.
 
     \b
     Example: workermon status --json

@@ -32,7 +32,7 @@ def history(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Show datapoints by CloudWatch's timestamps, or with --step 1h what each hour comes to.
+    """Show datapoints by CloudWatch's timestamps, or with --step 1h a summary of each hour.
 
     Without METRIC it shows every metric. Hours are kept for longer than datapoints.
 

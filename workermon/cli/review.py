@@ -22,7 +22,9 @@ MAX_LISTED = 10
 @click.command()
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
-@click.option("--since", type=options.Duration(), metavar="7d", help="How far back; by default all that is recorded.")
+@click.option(
+    "--since", type=options.Duration(), metavar="7d", help="How far back; by default everything that is recorded."
+)
 @click.option("--csv", "trace", metavar="TRACE", help="A CSV with the columns timestamp,value.")
 @click.option("--metric", type=options.Text(), help="The metric in the CSV, if the rules are about several.")
 @click.option(

@@ -45,8 +45,8 @@ rules.add_command(suggest)
 def check(cli_session: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
-    If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to, and
-    it warns of rules that cannot fire for them. Sections that the file leaves out are then those in force.
+    If Redis can be reached, it also counts the monitored workers to which each rule applies, and warns of rules that
+    cannot fire for them. Sections that the file leaves out are then those in force.
 
     \b
     Example: workermon rules check fleet.toml
@@ -195,7 +195,7 @@ def _transition(transition: rule_cases.Turned) -> str:
 )
 @click.option("--cloudwatch", "asks", is_flag=True, help="Use CloudWatch's own history; shows the price first.")
 @click.option("--since", type=options.Duration(), metavar="14d", help="How far back to ask CloudWatch (14d).")
-@click.option("--region", metavar="REGION", help="The region of a worker that is not monitored.")
+@click.option("--region", metavar="REGION", help="The region of an instance that is not monitored.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @options.as_json
 @session.pass_session

@@ -38,11 +38,12 @@ def silence(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Notify nobody of alerts for a while.
+    """Silence alerts for a while: nobody is notified.
 
-    ALERT is one alert, by its dedup_key. Otherwise an alert has to match everything that you name. It is still
-    evaluated and recorded. If it still fires when the silence ends, it notifies then. The end of an alert that had
-    notified before is notified in any case.
+    ALERT is the dedup_key of one alert. Or name a worker, labels and a rule: an alert is silenced if all of them match.
+
+    Silenced alerts are still evaluated and recorded. If one still fires when the silence ends, it notifies then. If an
+    alert had notified before the silence, its end is notified too.
 
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
@@ -122,7 +123,8 @@ def unsilence(cli_session: session.Session, silence_id: str) -> None:
 def ack(cli_session: session.Session, alert: str, by: str | None, as_json: bool) -> None:
     """Note that somebody is looking after an alert that fires.
 
-    ALERT is its dedup_key, the worker and the rule. The note ends with the alert.
+    ALERT is its dedup_key: worker id and rule. The acknowledgement stops reminders and escalation, and ends with the
+    alert.
 
     \b
     Example: workermon ack i-0abc123def4567890/cpu-high

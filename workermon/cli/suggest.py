@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @options.as_json
 @session.pass_session
 def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> None:
-    """Propose changes of a config file as a diff, each with what it would have changed on the ledger.
+    """Suggest changes to a config file as a diff, with their effect on the ledger.
 
-    Without FILE it is the set-up in force, as export prints it. Nothing is applied: pass the diff to patch, or edit the
-    file by hand.
+    Without FILE it takes the applied set-up, as export prints it. Nothing is applied: pass the diff to patch, or edit
+    the file by hand.
 
     \b
     Example: workermon rules suggest fleet.toml

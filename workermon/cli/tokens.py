@@ -26,16 +26,16 @@ class _Name(options.Text):
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke tokens for the page and the API."""
+    """Create, list and revoke tokens for the page and the API."""
 
 
 @token.command(cls=recording.Write)
 @click.argument("name", type=_Name())
-@click.option("--role", type=click.Choice(models.ROLES), required=True, help="What its owner may do.")
+@click.option("--role", type=click.Choice(models.ROLES), required=True, help="What the token allows.")
 @options.as_json
 @session.pass_session
 def create(cli_session: session.Session, name: str, role: str, as_json: bool) -> None:
-    """Make a token and print it, this once; only its hash is kept.
+    """Create a token and print it. It is shown only once; only its hash is kept.
 
     A viewer reads. An operator also acknowledges, silences, pauses, resumes and refreshes. An admin also adds, removes
     and applies.

@@ -17,7 +17,7 @@ from workermon.cli import options, session
 def web(cli_session: session.Session, host: str | None, port: int | None) -> None:
     """Serve the page, the API and /metrics, until Ctrl-C.
 
-    On another address than loopback a login is needed: make a token with 'workermon token create' first.
+    On any address but loopback a login is needed: create a token with 'workermon token create' first.
 
     \b
     Example: workermon web --port 8650

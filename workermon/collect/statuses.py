@@ -110,7 +110,7 @@ class StatusLookup:
 
     def _wrong_account(self, number: int) -> errors.AwsDenied:
         scope = self.run.scope
-        log.warning("collect.none_known", scope=scope.key, number=number)
+        log.warning("collect.no_instance_known", scope=scope.key, number=number)
         role = f" as {scope.role_arn}" if scope.role_arn else ""
         return errors.AwsDenied(
             f"EC2 in {scope.region}{role}",

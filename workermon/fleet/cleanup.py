@@ -85,5 +85,5 @@ class Cleanup:
         closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
         failpoints.reach("scope.closed")
         if closed:
-            log.info("scope.left", scope=key)
+            log.info("scope.closed", scope=key)
         return closed

@@ -84,7 +84,7 @@ class _Run:
     def _claim_waiting(self) -> None:
         while self._waiting and len(self._sending) < PARALLEL and self._error is None:
             if self._stage.now() > self._ends_at:
-                log.info("deliver.left", alerts=len(self._waiting))
+                log.info("deliver.postponed", alerts=len(self._waiting))
                 self._waiting.clear()
                 return
             self._claim(self._waiting.popleft())

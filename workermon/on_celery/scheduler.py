@@ -165,7 +165,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             # The lock may have ended meanwhile. If another beat has it, this one waits.
             self.lock.acquire(blocking=False)
         except schedulers.redis.exceptions.RedisError:
-            log.debug("beat.lock_left", lasts=self.lock_timeout)
+            log.debug("beat.lock_not_taken", lasts=self.lock_timeout)
         return float(min(1.0, self.max_interval))
 
     def _tick(self) -> float:
@@ -212,7 +212,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         try:
             super().close()
         except schedulers.redis.exceptions.RedisError as why:
-            log.warning("beat.lock_left", reason=type(why).__name__, lasts=self.lock_timeout)
+            log.warning("beat.lock_not_released", reason=type(why).__name__, lasts=self.lock_timeout)
             self.lock = None
 
     def _own_lock(self) -> Any:
@@ -407,7 +407,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             if not at_place or stored.score > now + 2 * stored.interval:
                 upcoming = schedule.following(now, phase, stored.interval)
                 runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]
-                log.warning("beat.entry_mended", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
+                log.warning("beat.entry_repaired", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
         if runs:
             MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
         return bool(runs)

@@ -178,7 +178,7 @@ class RedisLimiter:
         noting = NoteSilence(bucket=keys.limit(name), shut_for=SILENCE, within=AGAIN, lifetime=KEPT)
         if client.run(self._client, noting):
             self._list(name)
-            log.warning("limiter.silent", scope=scope, api=api)
+            log.warning("limiter.no_answer", scope=scope, api=api)
 
     def answered(self, scope: str, api: str) -> None:
         """End a silence; costs nothing where this process did not try it."""
@@ -189,7 +189,7 @@ class RedisLimiter:
             self._trials.discard(name)
         with client.guard(self._client):
             self._client.hdel(keys.limit(name), "silent_until", "silent_at")
-        log.info("limiter.answered", scope=scope, api=api)
+        log.info("limiter.answers_again", scope=scope, api=api)
 
     def slowed(self) -> dict[tuple[str, str], float]:
         """Return which part of its full rate each slowed one has."""

@@ -34,4 +34,4 @@ class Leadership:
         try:
             self._leases.release(NAME, self._owner)
         except errors.WorkermonError as why:
-            log.warning("listener.lease_left", reason=str(why))
+            log.warning("listener.lease_not_released", reason=str(why))

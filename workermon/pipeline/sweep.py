@@ -79,7 +79,7 @@ class Sweep:
         self._dispatcher.deliver(undelivered)
         self._enqueued.update(dict.fromkeys([*pending, *overdue, *undelivered], at))
         if pending:
-            log.debug("listener.unannounced", workers=len(pending))
+            log.debug("sweep.found", workers=len(pending))
 
     def _unacknowledged(self, now: float) -> list[str]:
         """Return the workers with an alert that is due to escalate."""

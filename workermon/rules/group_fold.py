@@ -363,7 +363,7 @@ def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool)
 
 def _withdrawn(step: tuple[int, Severity | None, Severity | None]) -> Transition:
     at, before, after = step
-    reason = f"a datapoint came late or was revised: it did not change from {before or 'well'} to {after or 'well'}"
+    reason = f"a datapoint came late or was revised: it did not change from {before or 'ok'} to {after or 'ok'}"
     return Transition(at=at, before=after, after=before, correction=True, withdrawn=True, reason=reason, members=())
 
 

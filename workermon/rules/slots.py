@@ -495,5 +495,5 @@ def _withdrawn(limits: Limits, step: _Step, window: Sequence[Datapoint | None]) 
         correction=True,
         withdrawn=True,
         present=present,
-        reason=f"a datapoint came late or was revised: it did not change from {before or 'well'} to {after or 'well'}",
+        reason=f"a datapoint came late or was revised: it did not change from {before or 'ok'} to {after or 'ok'}",
     )

@@ -249,7 +249,7 @@ function notes(chart) {
   else if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
   if (chart.spans.length) said.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
   if (chart.corrections.length) said.push(`${chart.corrections.length} corrected`);
-  if (chart.thinned) said.push("least and most of each stretch");
+  if (chart.thinned) said.push("least and most of each interval");
   return said.join(" · ");
 }
 

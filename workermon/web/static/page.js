@@ -48,7 +48,7 @@ async function vitals() {
     if (answer.status === 401 || answer.redirected) {
       trouble.server = "You are logged out, so this page is stale. Load it again to log in.";
     } else if (!answer.ok) {
-      trouble.server ??= `Since ${clock(Date.now())} UTC the page cannot read Redis. What it shows is from before.`;
+      trouble.server ??= `Since ${clock(Date.now())} UTC the page cannot read Redis. What it shows is older.`;
     } else {
       const found = await answer.json();
       if (trouble.server !== null) refresh();
@@ -59,7 +59,7 @@ async function vitals() {
       if (count && parseInt(count.textContent, 10) !== found.alerts) refresh();
     }
   } catch {
-    trouble.server ??= `Since ${clock(Date.now())} UTC the page's server does not answer. What it shows is from before.`;
+    trouble.server ??= `Since ${clock(Date.now())} UTC the page's server does not answer. What the page shows is older.`;
   }
   tell();
 }
@@ -152,7 +152,7 @@ function follow() {
     tell();
   });
   source.addEventListener("error", () => {
-    trouble.stream ??= `Live updates were lost at ${clock(Date.now())} UTC. What this page shows is from then; it connects again by itself.`;
+    trouble.stream ??= `Live updates were lost at ${clock(Date.now())} UTC. What this page shows is from that time. It connects again by itself.`;
     tell();
     if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
   });
