@@ -44,11 +44,11 @@ RING = 4
 
 #: Where a process of a kind is made to die, beside the kills at any moment.
 CRASHES = {
-    "collect": ("collect.claimed", "collect.written", "collect.noted"),
+    "collect": ("collect.claimed", "collect.written", "collect.recorded"),
     "alerts": (
-        "listener.heard", "listener.rung", "evaluate.judged", "evaluate.committed", "evaluate.rung",
-        "evaluate.groups_judged", "evaluate.groups_committed", "deliver.claimed", "deliver.sent", "deliver.delivered",
-        "deliver.failed", "queue.warned", "queue.rung",
+        "listener.received", "listener.enqueued", "evaluate.decided", "evaluate.committed", "evaluate.enqueued",
+        "evaluate.groups_decided", "evaluate.groups_committed", "deliver.claimed", "deliver.sent", "deliver.delivered",
+        "deliver.failed", "queue.warned", "queue.enqueued",
     ),
 }  # fmt: skip
 

@@ -565,22 +565,22 @@ class Scene(NamedTuple):
 
 
 SCENES = {
-    "collected": Scene(on_the_way, ("collect.claimed", "collect.written", "collect.noted")),
-    "heard": Scene(on_the_way, ("listener.heard", "listener.rung")),
-    "judged": Scene(on_the_way, ("evaluate.judged", "evaluate.committed", "evaluate.rung")),
+    "collected": Scene(on_the_way, ("collect.claimed", "collect.written", "collect.recorded")),
+    "received": Scene(on_the_way, ("listener.received", "listener.enqueued")),
+    "evaluated": Scene(on_the_way, ("evaluate.decided", "evaluate.committed", "evaluate.enqueued")),
     "delivered": Scene(on_the_way, ("deliver.claimed", "deliver.sent", "deliver.delivered", "deliver.failed")),
     "grouped": Scene(in_a_group, ("group.postponed", "group.sent", "group.delivered", "group.delivered:2"), 3),
-    "account": Scene(of_an_account, ("scope.committed", "deliver.sent")),
-    "pooled": Scene(over_a_group, ("evaluate.groups_judged", "evaluate.groups_committed"), 2),
+    "account": Scene(of_an_account, ("account.committed", "deliver.sent")),
+    "pooled": Scene(over_a_group, ("evaluate.groups_decided", "evaluate.groups_committed"), 2),
     "by halves": Scene(by_halves, ("evaluate.groups_committed",), 2),
-    "two rules": Scene(of_two_rules, ("evaluate.judged", "evaluate.committed", "deliver.sent")),
+    "two rules": Scene(of_two_rules, ("evaluate.decided", "evaluate.committed", "deliver.sent")),
     "escalated": Scene(escalated, ("evaluate.committed", "deliver.claimed", "deliver.sent", "deliver.delivered")),
-    "acknowledged": Scene(acknowledged, ("evaluate.judged", "evaluate.committed", "deliver.claimed")),
-    "left": Scene(while_left, ("scope.closed",)),
+    "acknowledged": Scene(acknowledged, ("evaluate.decided", "evaluate.committed", "deliver.claimed")),
+    "left": Scene(while_left, ("account.closed",)),
     "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
-    "rung": Scene(through_the_queue, ("queue.warned", "queue.rung")),
+    "queued": Scene(through_the_queue, ("queue.warned", "queue.enqueued")),
     "forsaken": Scene(forsaken, ("channel.reviewed",)),
-    "reminded": Scene(reminded, ("listener.found", "deliver.sent", "deliver.delivered")),
+    "reminded": Scene(reminded, ("listener.swept", "deliver.sent", "deliver.delivered")),
     "added": Scene(while_added, ("add.stored", "add.scheduled")),
     "removed": Scene(while_removed, ("remove.unscheduled", "remove.retired")),
     "paused": Scene(while_paused, ("pause.stored", "pause.marked", "pause.unscheduled")),
@@ -590,23 +590,23 @@ SCENES = {
 
 #: What is played together, for most of the time they wait: for a start, for a lease to end.
 ACTS = (
-    ("collected", "heard", "escalated", "by halves"),
-    ("judged", "delivered", "two rules", "acknowledged"),
+    ("collected", "received", "escalated", "by halves"),
+    ("evaluated", "delivered", "two rules", "acknowledged"),
     ("grouped", "added", "removed"),
     ("account", "left", "given up", "pooled"),
     ("reminded", "paused", "resumed"),
-    ("applied", "forsaken", "rung"),
+    ("applied", "forsaken", "queued"),
 )
 
 #: Builds that are wrong, the scene and point at which that has to come out, and what then is missed.
 MUTANTS = {
-    "apart": ("judged", "evaluate.committed", "the (firing|resolved)"),
+    "apart": ("evaluated", "evaluate.committed", "the (firing|resolved)"),
     "marked": ("delivered", "deliver.claimed", "the (firing|resolved)"),
     "marked, in a group": ("grouped", "group.postponed", "the (firing|resolved)"),
-    "apart, of an account": ("account", "scope.committed", "the (firing|resolved)"),
+    "apart, of an account": ("account", "account.committed", "the (firing|resolved)"),
     "apart, of an escalation": ("escalated", "evaluate.committed", "the escalation"),
     "halfseen": ("by halves", "evaluate.groups_committed", "by the half that is known"),
-    "forgotten": ("reminded", "listener.found", "the reminders"),
+    "forgotten": ("reminded", "listener.swept", "the reminders"),
     "halves": ("applied", "apply.written", "cpu-high"),
 }
 

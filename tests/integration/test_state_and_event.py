@@ -246,7 +246,7 @@ print("survived")
 
 @pytest.mark.parametrize(
     ("step", "failpoint"),
-    [("collect", "collect.written"), ("evaluate", "evaluate.judged"), ("evaluate", "evaluate.committed")],
+    [("collect", "collect.written"), ("evaluate", "evaluate.decided"), ("evaluate", "evaluate.committed")],
 )
 def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str, step: str, failpoint: str) -> None:
     """Whoever sees, judges or writes that a worker is terminated may exit right there: it is told, and told once."""

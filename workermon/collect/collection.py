@@ -128,7 +128,7 @@ class Collection:
                     failed |= outcome.failed
                     interval = min(record.worker.interval for record in ours)
                     self.accounts.note(scope.key, run.at, interval, outcome.account_error)
-                    failpoints.reach("collect.noted")
+                    failpoints.reach("collect.recorded")
         return Report(
             collected=tuple(collected),
             repeated=tuple(repeated),

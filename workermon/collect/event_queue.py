@@ -117,7 +117,7 @@ class QueueReading:
         self.workers.request_collection(requested, self.now())
         self.dispatcher.evaluate(warned)
         self.dispatcher.collect(requested)
-        failpoints.reach("queue.rung")
+        failpoints.reach("queue.enqueued")
         self._reconcile(read.events.values(), known)
         for event in read.events.values():
             if event.test is not None:

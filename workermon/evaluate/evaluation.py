@@ -143,7 +143,7 @@ class _Run:
                 break
             for builder in builders:
                 if self._stage.alerts.commit(builder.verdict()):
-                    failpoints.reach("scope.committed")
+                    failpoints.reach("account.committed")
                     self._announce(builder)
             standing = self._stage.alerts.load_standing()
         return standing.accounts
@@ -213,7 +213,7 @@ class _Run:
                 unfinished.append(case.worker_id)
             if builder is not None:
                 builders.append(builder)
-        failpoints.reach("evaluate.judged")
+        failpoints.reach("evaluate.decided")
         outcomes = stage.alerts.commit_many([builder.verdict() for builder in builders])
         failpoints.reach("evaluate.committed")
         for builder, written in zip(builders, outcomes, strict=True):
@@ -259,7 +259,7 @@ class _Run:
             builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, known)]
             for builder in builders:
                 escalation.apply(builder, to_escalate)
-            failpoints.reach("evaluate.groups_judged")
+            failpoints.reach("evaluate.groups_decided")
             outcomes = self._stage.alerts.commit_many([builder.verdict() for builder in builders])
             failpoints.reach("evaluate.groups_committed")
             for builder, written in zip(builders, outcomes, strict=True):

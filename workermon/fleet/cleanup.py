@@ -83,7 +83,7 @@ class Cleanup:
         configured = models.queue_of(key) is not None or models.searched_of(key) is not None
         reason = "it is not configured" if configured else "no worker is collected there"
         closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
-        failpoints.reach("scope.closed")
+        failpoints.reach("account.closed")
         if closed:
             log.info("scope.closed", scope=key)
         return closed

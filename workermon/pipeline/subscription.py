@@ -85,7 +85,7 @@ class Subscription:
             self._gathering_since = at
         self._gathered[worker_id] = None
         self.heard[worker_id] = at
-        failpoints.reach("listener.heard")
+        failpoints.reach("listener.received")
 
     def hear_canary(self, message: str, at: float) -> None:
         """Take a message of the canary's channel."""
@@ -101,7 +101,7 @@ class Subscription:
         """Enqueue an evaluation of the workers gathered that are to be evaluated; others wait, or are done."""
         if self._gathered:
             self._dispatcher.evaluate(self._samples.marked(list(self._gathered)))
-            failpoints.reach("listener.rung")
+            failpoints.reach("listener.enqueued")
             self._gathered.clear()
 
     def take_invalid(self) -> dict[str, int]:

@@ -75,7 +75,7 @@ class Sweep:
             [*(self._outbox.due(now, MAX_FOUND) if waiting.undelivered else []), *alert_ids]
         )
         if undelivered:
-            failpoints.reach("listener.found")
+            failpoints.reach("listener.swept")
         self._dispatcher.deliver(undelivered)
         self._enqueued.update(dict.fromkeys([*pending, *overdue, *undelivered], at))
         if pending:

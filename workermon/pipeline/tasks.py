@@ -47,7 +47,7 @@ def evaluate(
     pulse.judges(now())
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
-    failpoints.reach("evaluate.rung")
+    failpoints.reach("evaluate.enqueued")
     unique_ids = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
     known_ids = workers.known(unique_ids)
     _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], pulse)

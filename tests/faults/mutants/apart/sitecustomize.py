@@ -24,7 +24,7 @@ def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> 
 def commit(self: alerts.RedisAlerts, verdict: ports.Verdict) -> bool:
     """Do the same for an account."""
     done = _commit(self, _silent(verdict))
-    failpoints.reach("scope.committed")
+    failpoints.reach("account.committed")
     if done:
         _put(self, verdict)
     return done

@@ -15,7 +15,7 @@ def due(self: outbox.RedisOutbox, now: float, limit: int, age: float = 0.0) -> l
     queues = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
     if queues:
         self._client.zrem(keys.REMINDERS, *queues)
-        failpoints.reach("listener.found")
+        failpoints.reach("listener.swept")
         self._client.zadd(keys.REMINDERS, dict.fromkeys(queues, now))
     return _due(self, now, limit, age)
 
