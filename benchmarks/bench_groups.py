@@ -140,7 +140,7 @@ def _write(samples: ports.Samples, fleet: list[models.Worker], at: int) -> None:
                 )
                 for worker in fleet[begin : begin + 500]
             ],
-            again=True,
+            force=True,
         )
 
 

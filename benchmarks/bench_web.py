@@ -112,7 +112,7 @@ def fill(redis_url: str, worker: models.Worker, now: float) -> None:
         )
         for name in config.DEFAULT.collect
     }
-    ledger(connected).write_many([sample(worker, now, series)], again=True)
+    ledger(connected).write_many([sample(worker, now, series)], force=True)
     first = models.week_of(now - 365 * models.DAY)
     for week in range(first, models.week_of(now - models.DAY), models.WEEK):
         hours = {
@@ -245,7 +245,7 @@ def cost(web: house.Process, redis_url: str, members: Sequence[models.Worker], *
             series = {name: models.Series(60, points) for name in config.DEFAULT.collect}
             writes.append(sample(worker, now, series))
         if writes:
-            written.write_many(writes, again=True)
+            written.write_many(writes, force=True)
         time.sleep(max(0.0, 1 - (time.time() - now)))  # samples come second by second
     took = time.monotonic() - begun
     connected.close()

@@ -87,7 +87,7 @@ class Installation(NamedTuple):
             point = models.Datapoint(int(now // 60) * 60 - 60, 97.0)
             series = {name: models.Series(60, (point,)) for name in config.DEFAULT.collect}
             begun = time.monotonic()
-            ledger.write_many([bench_web.sample(worker, now, series)], again=True)
+            ledger.write_many([bench_web.sample(worker, now, series)], force=True)
             came = self.receiver.came
             house.awaited(lambda: worker.id in came, PATIENCE, f"the page of {worker.name}")  # noqa: B023
             took.append(came[worker.id] - begun)

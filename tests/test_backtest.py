@@ -322,7 +322,7 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
                 status="running",
                 series={"cpu_utilization": models.Series(period, tuple(points))},
             )
-            samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", again=True)
+            samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", force=True)
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
     found = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
     [replay] = found

@@ -110,7 +110,7 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
     world.clock.advance(20)
     assert world.collect() == collect.Report(repeated=(ONE,))
     assert len(world.ec2.calls) == asked
-    assert world.collect(again=True).collected == (ONE,)
+    assert world.collect(force=True).collected == (ONE,)
     assert len(world.events()) == 2
 
 
@@ -119,7 +119,7 @@ def test_paused_workers_are_left_alone_unless_asked_for(world: World) -> None:
     world.add(monitoring="paused")
     assert world.collect() == collect.Report(paused=(ONE,))
     assert world.ec2.calls == []
-    assert world.collect(again=True).collected == (ONE,)
+    assert world.collect(force=True).collected == (ONE,)
 
 
 def test_an_unknown_worker_loses_its_schedule(world: World) -> None:

@@ -102,9 +102,9 @@ class World(testing.Monitor):
         self.served.values[at].sort()
         return at
 
-    def look(self, *, again: bool = False) -> collect.Report:
+    def look(self, *, force: bool = False) -> collect.Report:
         """Collect once, now."""
-        return self.stage.collect([ONE], again=again)
+        return self.stage.collect([ONE], force=force)
 
     def ledger(self) -> dict[int, float]:
         """Return what is in the ledger."""

@@ -190,7 +190,7 @@ def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) 
     world.budget(1)
     world.collect()
     world.clock.advance(60)
-    world.collect(again=True)
+    world.collect(force=True)
     assert {query.metric for query in world.cloudwatch.calls[-1]} >= {"network_out", CPU}
 
 

@@ -90,7 +90,7 @@ def test_what_a_user_changed_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(monitor.ec2, "describe", pausing)
     for _ in range(6):
         monitor.clock.advance(60)
-        monitor.collect(again=True)
+        monitor.collect(force=True)
     worker = monitor.workers.get([ID])[ID].worker
     assert (worker.monitoring, worker.detailed) == ("paused", False)
 

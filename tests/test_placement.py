@@ -216,7 +216,7 @@ def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
     for worker in fleet:
         monitor.ec2.put(models.Instance(id=worker.id, region=worker.region, status="running", detailed=worker.detailed))
         monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T - 60, 1.0), (T, 1.0)])
-    monitor.collect(*(worker.id for worker in fleet), again=True)
+    monitor.collect(*(worker.id for worker in fleet), force=True)
     assert monitor.cohorts.learned(GROUP) is None
     monitor.clock.advance(60)
     for worker in fleet:

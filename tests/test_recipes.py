@@ -78,7 +78,7 @@ def test_the_idle_worker_is_found_where_the_page_says() -> None:
             status="running", running_since=DAY, collected_at=end, asked=asked, periods={"cpu_utilization": 300}
         )
         sample = models.Sample(worker=worker, collected_at=end, status="running", series=series, asked=asked)
-        monitor.samples.write(sample, condition, "{}", again=True)
+        monitor.samples.write(sample, condition, "{}", force=True)
         records = list(monitor.workers.get([worker_id]).values())
         [rule] = configuration.rules
         [replay] = monitor.get(views.LedgerBacktest).replay(records, rule, configuration)

@@ -75,7 +75,7 @@ def test_hours_are_exact_whatever_comes_late_or_is_revised(writes: list[tuple[in
         monitor.clock.advance(600 * wait)
         points[60 * minute] = value
         sample = builders.sample(builders.worker(), (60 * minute, value), after=monitor.clock() - NOW)
-        builders.write(monitor.samples, sample, again=True)
+        builders.write(monitor.samples, sample, force=True)
         if number % every == 0:
             monitor.get(collect.RollingUp).roll_up(3)
         assert shown(monitor) == plain(points, 1e-9)
@@ -198,5 +198,5 @@ def _hour(ok: Callable[..., str], world: Ports) -> int:
     at = int(world.clock()) // 3600 * 3600 - 7200
     series = {CPU: models.Series(60, tuple(models.Datapoint(at + 60 * number, number / 2) for number in range(60)))}
     sample = models.Sample(worker=record.worker, collected_at=world.clock(), status="running", series=series)
-    builders.write(world.samples, sample, again=True)
+    builders.write(world.samples, sample, force=True)
     return at

@@ -169,7 +169,7 @@ def test_command_prints_a_diff(ok: Callable[..., str], world: Ports, tmp_path: P
     sample = models.Sample(
         worker=record.worker, collected_at=now, status="running", series={"cpu_utilization": series}, asked=asked
     )
-    world.samples.write(sample, condition, "{}", again=True)
+    world.samples.write(sample, condition, "{}", force=True)
     at = float(begin + MINUTE * (SECOND + 5))
     world.silences.acknowledge(models.Acknowledgement(alert_id=f"{A}/cpu-high", since=None, by="me", at=at))
     file = tmp_path / "f.toml"

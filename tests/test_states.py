@@ -447,7 +447,7 @@ def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert
     house.step(1, "stopped", BY_USER)
     sample = models.Sample(worker=house.worker, collected_at=T0 + 50, status="running")
     late = before.model_copy(update={"collected_at": T0 + 50})
-    house.samples.write(sample, late, "{}", again=True)
+    house.samples.write(sample, late, "{}", force=True)
     house.evaluate()
     assert house.heard() == [("firing", 1)]
     house.step(2)

@@ -38,9 +38,9 @@ def condition(of: models.Sample, **other: Any) -> models.Condition:
     return models.Condition(status=of.status, checks=of.checks, slot=of.slot, collected_at=of.collected_at, **other)
 
 
-def write(samples: ports.Samples, of: models.Sample, *, again: bool = False, event: str = '{"schema": 1}') -> str:
+def write(samples: ports.Samples, of: models.Sample, *, force: bool = False, event: str = '{"schema": 1}') -> str:
     """Write a sample and return the outcome."""
-    return samples.write(of, condition(of), event, again=again).outcome
+    return samples.write(of, condition(of), event, force=force).outcome
 
 
 def notification(alert_id: str, version: int = 1, status: str = "firing", **other: Any) -> models.Notification:

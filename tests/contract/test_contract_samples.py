@@ -125,7 +125,7 @@ def test_status_checks_are_a_series_whose_first_write_wins(repository: Repositor
     name, ok = models.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
     impaired = models.Checks(system="impaired", instance="ok")
     builders.write(repository.samples, builders.sample(worker, checks=ok, after=605))
-    builders.write(repository.samples, builders.sample(worker, checks=impaired, after=659.5), again=True)
+    builders.write(repository.samples, builders.sample(worker, checks=impaired, after=659.5), force=True)
     builders.write(repository.samples, builders.sample(worker, checks=impaired, after=660))
     unclear = models.Checks(system="insufficient-data", instance="ok")
     builders.write(repository.samples, builders.sample(worker, checks=unclear, after=720))
@@ -148,7 +148,7 @@ def test_a_complete_slot_is_repeated(repository: Repository, worker: models.Work
 def test_again_writes_although_the_slot_is_complete(repository: Repository, worker: models.Worker) -> None:
     """A collection that somebody asked for is shown."""
     builders.write(repository.samples, builders.sample(worker, after=601))
-    assert builders.write(repository.samples, builders.sample(worker, after=602), again=True) == "accepted"
+    assert builders.write(repository.samples, builders.sample(worker, after=602), force=True) == "accepted"
     assert repository.workers.get([A])[A].condition.collected_at == NOW + 602
 
 

@@ -95,7 +95,7 @@ def retired_while_written(repository: Repository, incarnation: str) -> None:
 
     def collect(number: int) -> None:
         sample = builders.sample(worker, (number * 600, 1.0), after=number * 60)
-        builders.write(repository.samples, sample, again=True)
+        builders.write(repository.samples, sample, force=True)
 
     def evaluate(_number: int) -> None:
         for known in repository.alerts.load([A]).values():
@@ -275,7 +275,7 @@ def test_each_step_is_one_script(repository: Repository, connection: redis.Redis
         return sum(int(stats.get(name, {}).get("calls", 0)) for name in ("cmdstat_evalsha", "cmdstat_eval"))
 
     def write() -> None:
-        builders.write(repository.samples, builders.sample(worker, (0, 1.0)), again=True)
+        builders.write(repository.samples, builders.sample(worker, (0, 1.0)), force=True)
 
     def judge() -> None:
         repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(told=False)))

@@ -52,7 +52,7 @@ class House:
 
     def collect(self) -> Any:
         """Collect everybody as somebody who asks for it does."""
-        return self.container.get(collect.Collection).collect(self.ids, again=True)
+        return self.container.get(collect.Collection).collect(self.ids, force=True)
 
     def minute(self) -> None:
         """Let a minute go by, with a collection and the judgements of it."""

@@ -99,7 +99,7 @@ class House:
     def minute(self) -> list[str]:
         """Let a minute go by: collect, judge, deliver; return (worker, rule, status) of what was sent."""
         self.clock.advance(60)
-        self.container.get(collect.Collection).collect(self.ids, again=True)
+        self.container.get(collect.Collection).collect(self.ids, force=True)
         return self.judge()
 
     def judge(self) -> list[str]:
@@ -178,7 +178,7 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     assert house.reconcile() == ()
     house.clock.advance(60)
-    assert house.container.get(collect.Collection).collect(house.ids, again=True).retired == (first,)
+    assert house.container.get(collect.Collection).collect(house.ids, force=True).retired == (first,)
     assert first not in house.schedule.ids()
     assert house.reconcile() == ()
     house.clock.advance(3600)  # nobody judged: whoever did died
@@ -237,7 +237,7 @@ overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports
              ports.Nodes: testing.MemoryNodes(["there"])}
 container = runtime.open(settings.Settings(), overrides=overrides)
 if sys.argv[1] == "collect":
-    container.get(collect.Collection).collect(sys.argv[3:], again=True)
+    container.get(collect.Collection).collect(sys.argv[3:], force=True)
 else:
     container.get(Evaluation).evaluate(sys.argv[3:])
 print("survived")
@@ -254,7 +254,7 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     house.clock.advance(60)
     if step == "evaluate":
-        house.container.get(collect.Collection).collect(house.ids, again=True)
+        house.container.get(collect.Collection).collect(house.ids, force=True)
     environment = {**os.environ, "WORKERMON_REDIS_URL": redis_url, "WORKERMON_FAILPOINT": failpoint}
     done = subprocess.run(
         [sys.executable, "-c", CHILD, step, str(house.clock()), *house.ids],

@@ -420,7 +420,7 @@ def test_a_worker_that_stops() -> None:
     )  # fmt: skip
     site.samples.write(
         models.Sample(worker=site.worker, collected_at=at, status="stopped", checks=None, series={}, asked={}),
-        site.condition, "{}", again=True,
+        site.condition, "{}", force=True,
     )  # fmt: skip
     site.evaluate()
     assert [row[0] for row in told(site)] == ["firing", "resolved"]

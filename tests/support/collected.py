@@ -21,7 +21,7 @@ class House(Site):
         self.clock.now = T0 + minute * MINUTE
         if status is not None:
             self.ec2.become(ID, status, code)
-        return self.collect(ID, again=True)
+        return self.collect(ID, force=True)
 
     def step(self, minute: float, status: models.Status | None = None, code: str | None = None) -> list[str]:
         """Collect and evaluate."""

@@ -31,9 +31,9 @@ class World(testing.Monitor):
         self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
         return worker
 
-    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+    def collect(self, *worker_ids: str, force: bool = False) -> collect.Report:
         """Collect these workers."""
-        return super().collect(*(worker_ids or (ONE,)), again=again)
+        return super().collect(*(worker_ids or (ONE,)), force=force)
 
     def condition(self, worker_id: str = ONE) -> models.Condition:
         """Return what is known of a worker."""

@@ -78,7 +78,7 @@ class Site(testing.Monitor):
         sample = models.Sample(
             worker=worker, collected_at=at, status=status, checks=checks, series=series if running else {}, asked=asked
         )
-        self.samples.write(sample, self.condition, "{}", again=True)
+        self.samples.write(sample, self.condition, "{}", force=True)
 
     def evaluate(self, *worker_ids: str) -> list[str]:
         """Evaluate these workers, or the one."""

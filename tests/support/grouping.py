@@ -90,7 +90,7 @@ class Pools(testing.Monitor):
             series={CPU: models.Series(MINUTE, points)} if running else {},
             asked=asked,
         )
-        self.samples.write(sample, condition, "{}", again=True)
+        self.samples.write(sample, condition, "{}", force=True)
 
     def slot(self, at: int, values: Mapping[int, float]) -> None:
         """Collect the slot at a time, of each worker by its number, and evaluate them."""

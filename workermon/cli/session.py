@@ -115,7 +115,7 @@ class Session:
             return Collected({}, (), ())
         from workermon import collect
 
-        report = self.get(collect.Collection).collect(list(worker_ids), again=True)
+        report = self.get(collect.Collection).collect(list(worker_ids), force=True)
         return Collected(report.failed, report.paused, report.retired)
 
     def close(self) -> None:

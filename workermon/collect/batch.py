@@ -104,7 +104,7 @@ class Batch:
             if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
                 sample = dataclasses.replace(sample, steady_revision=revision)
             writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
-        replies = self.samples.write_many(writes, again=self.run.again)
+        replies = self.samples.write_many(writes, force=self.run.force)
         failpoints.reach("collect.written")
         gone: dict[str, models.Worker] = {}
         for (sample, _, _), written in zip(writes, replies, strict=True):

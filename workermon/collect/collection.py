@@ -82,8 +82,8 @@ class Collection:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def collect(self, worker_ids: Sequence[str], *, again: bool = False) -> Report:
-        """Collect these workers. ``again``: a user asked for it, so paused, complete and claimed ones are included.
+    def collect(self, worker_ids: Sequence[str], *, force: bool = False) -> Report:
+        """Collect these workers. ``force``: a user asked for it, so paused, complete and claimed ones are included.
 
         What AWS refuses or does not answer is in the report and in the workers' condition; only
         ``errors.RedisUnavailable`` is raised. Workers of a slow account and region may be left for another thread,
@@ -105,22 +105,22 @@ class Collection:
                 run = Run(
                     scope=scope,
                     at=self.now(),
-                    again=again,
+                    force=force,
                     configuration=configuration,
                     period_multipliers=multipliers,
                     kinds=self.kinds,
                 )
                 members = [self._as_of(record, run.at) for record in members]
-                claims = _Claims(members) if again else self._claim(members, run.at)
+                claims = _Claims(members) if force else self._claim(members, run.at)
                 paused += claims.paused
                 repeated += claims.repeated
                 failpoints.reach("collect.claimed")
-                for each, ours in ((dataclasses.replace(run, again=True), claims.requested), (run, claims.ours)):
+                for each, ours in ((dataclasses.replace(run, force=True), claims.requested), (run, claims.ours)):
                     if not ours:
                         continue
                     began = self.pacer.begin()
                     outcome = self._batch(each).collect(ours)
-                    if not each.again:
+                    if not each.force:
                         self.pacer.end(began, each.at)
                     collected += outcome.collected
                     repeated += outcome.repeated

@@ -39,7 +39,7 @@ class Deferral:
         ``None``: the sample is evaluated at once.
         """
         worker = sample.worker
-        if self.run.again or worker.interval * SLOTS > MAX_DEFERRED or is_due(worker.id, sample.slot):
+        if self.run.force or worker.interval * SLOTS > MAX_DEFERRED or is_due(worker.id, sample.slot):
             return None
         if fetched.failures or not _is_uneventful(before, after):
             return None

@@ -115,7 +115,7 @@ class Learner:
         if newest is not None and (before is None or newest > before):
             late = polling.late(look, newest, answer.late, lateness=lateness)
         # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
-        teaches = not self._run.again and answer.interval <= answer.period == answer.known_period
+        teaches = not self._run.force and answer.interval <= answer.period == answer.known_period
         arrival = polling.arrival(look, times, lateness=lateness) if teaches else None
         return _Conclusion(expected, newest, late, arrival, look)
 

@@ -86,7 +86,7 @@ class Planner:
         ``sets`` are its dimension sets. What is known without an answer goes into ``fetched``.
         """
         worker, condition, at = record.worker, record.condition, self._run.at
-        in_full = self._run.again or condition.status != "running"
+        in_full = self._run.force or condition.status != "running"
         full_at = condition.full_at
         due = in_full or polling.is_full_look_due(full_at, at, worker.interval)
         fetched.full_at = at if due else full_at

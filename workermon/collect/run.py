@@ -12,7 +12,7 @@ from workermon import models, rules
 class Run:
     """When and how the workers of ``scope`` are collected.
 
-    ``at`` is the time of the collection. ``again``: a user asked for it, so every metric is asked for.
+    ``at`` is the time of the collection. ``force``: a user asked for it, so every metric is asked for.
     ``period_multipliers`` says by metric how many periods lie between two requests, because of the budget; where the
     configuration's cadence is adaptive, what a worker's metric does may put more of them there. ``kinds`` are the kinds
     of rules.
@@ -20,7 +20,7 @@ class Run:
 
     scope: models.AccountRegion
     at: float
-    again: bool
+    force: bool
     configuration: models.Configuration
     period_multipliers: Mapping[str, int]
     kinds: rules.Kinds

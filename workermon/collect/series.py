@@ -46,7 +46,7 @@ class SeriesFetch:
             for record in records:
                 learner.learn(record, fetched[record.worker.id])
             ages.conclude()
-            if not self.run.again:
+            if not self.run.force:
                 learner.learn_lags(self.cohorts)
         self.learned_delays.save(self.run.scope, updates)
         return fetched

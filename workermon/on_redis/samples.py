@@ -39,7 +39,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
     worker_id: lua.Argument
     incarnation: lua.Argument
     slot: lua.Argument
-    again: lua.Argument
+    force: lua.Argument
     at: lua.Argument
     retention: lua.Argument
     tolerance: lua.Argument
@@ -153,23 +153,23 @@ class RedisSamples:
         return [cast("ports.Claim", outcome.decode()) for outcome in client.run(self._client, claim)]
 
     def write(
-        self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
+        self, sample: models.Sample, condition: models.Condition, event: str, *, force: bool = False
     ) -> ports.Written:
         """Write datapoints, condition, the pending mark and the event in one step."""
-        return self.write_many([(sample, condition, event)], again=again)[0]
+        return self.write_many([(sample, condition, event)], force=force)[0]
 
-    def write_many(self, writes: Sequence[_Write], *, again: bool = False) -> list[ports.Written]:
+    def write_many(self, writes: Sequence[_Write], *, force: bool = False) -> list[ports.Written]:
         """Write many samples in one round trip; each is a step of its own."""
         retention, rolls_up = self._retention(), self._rollups() > 0
         packing = _Packing(retention)
-        calls = [self._call(write, packing, again=again, rolls_up=rolls_up) for write in writes]
+        calls = [self._call(write, packing, force=force, rolls_up=rolls_up) for write in writes]
         outcomes: list[Any] = client.run_each(self._client, calls)
         for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
         return [ports.Written("gone" if isinstance(one, Exception) else one.decode()) for one in outcomes]
 
-    def _call(self, write: _Write, packing: _Packing, *, again: bool, rolls_up: bool) -> WriteSample:
+    def _call(self, write: _Write, packing: _Packing, *, force: bool, rolls_up: bool) -> WriteSample:
         sample, condition, event = write
         worker = sample.worker
         hours = packing.hours(sample)
@@ -181,7 +181,7 @@ class RedisSamples:
             worker_id=worker.id,
             incarnation=worker.incarnation,
             slot=_slot(worker.interval, sample.slot),
-            again=int(again),
+            force=int(force),
             at=repr(sample.collected_at),
             retention=packing.retention,
             tolerance=ports.SLOT_TOLERANCE,

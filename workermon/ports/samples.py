@@ -35,14 +35,14 @@ class Samples(Protocol):
     def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:
         """Claim the slot of each worker at a time, for ``lease`` seconds of Redis' own time, all in one step."""
 
-    def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
+    def write(self, sample: Sample, condition: Condition, event: str, *, force: bool = False) -> Written:
         """Write datapoints and condition, mark the worker as pending and publish the event, in one step.
 
         There is no mark if the evaluation may wait, which ``sample.steady_revision`` says of a worker that is steady.
-        ``again`` writes even if the slot is complete: a user asked for this collection.
+        ``force`` writes even if the slot is complete: a user asked for this collection.
         """
 
-    def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, again: bool = False) -> list[Written]:
+    def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, force: bool = False) -> list[Written]:
         """Write many samples, each in a step of its own, in few round trips; one outcome each, in order."""
 
     def failed(self, worker: Worker, last_error: CollectionError) -> None:

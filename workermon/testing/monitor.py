@@ -191,9 +191,9 @@ class Monitor:
         """Return the ports by type, for ``runtime.open``: what runs over such a container runs in memory."""
         return {kind: self._provide(kind) for kind in PORTS}
 
-    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+    def collect(self, *worker_ids: str, force: bool = False) -> collect.Report:
         """Collect these workers, or all that are scheduled."""
-        return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), again=again)
+        return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), force=force)
 
     def evaluate(self, *worker_ids: str) -> list[str]:
         """Evaluate these workers, or all that are pending; return the alerts that have notifications waiting."""

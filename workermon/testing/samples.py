@@ -39,7 +39,7 @@ class MemorySamples:
         return "claimed"
 
     def write(
-        self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
+        self, sample: models.Sample, condition: models.Condition, event: str, *, force: bool = False
     ) -> ports.Written:
         """Write datapoints, condition, the mark and the event."""
         with self._store.lock:
@@ -50,7 +50,7 @@ class MemorySamples:
             slot = (worker.interval, sample.slot)
             complete = stored.complete(slot)
             changed = self._merge(sample, complete=complete)
-            repeated = complete and not again
+            repeated = complete and not force
             if changed is not None:
                 stored.changed_from = changed if stored.changed_from is None else min(changed, stored.changed_from)
             if changed is not None or not repeated:
@@ -64,10 +64,10 @@ class MemorySamples:
             return ports.Written("accepted")
 
     def write_many(
-        self, writes: Sequence[tuple[models.Sample, models.Condition, str]], *, again: bool = False
+        self, writes: Sequence[tuple[models.Sample, models.Condition, str]], *, force: bool = False
     ) -> list[ports.Written]:
         """Write many samples; each is a step of its own."""
-        return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
+        return [self.write(sample, condition, event, force=force) for sample, condition, event in writes]
 
     def _merge(self, sample: models.Sample, *, complete: bool) -> int | None:
         worker_id, changed, hours = sample.worker.id, None, set()

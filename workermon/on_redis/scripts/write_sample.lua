@@ -9,7 +9,7 @@ local hours_at = 4                     -- KEYS[hours_at], …: hash: the ledger'
 local worker_id = ARGV[1]
 local incarnation = ARGV[2]
 local slot = ARGV[3]
-local again = ARGV[4] == '1'           -- write although the slot is complete
+local force = ARGV[4] == '1'           -- write although the slot is complete
 local at = ARGV[5]
 local retention = tonumber(ARGV[6])    -- seconds
 local tolerance = tonumber(ARGV[7])    -- seconds
@@ -28,7 +28,7 @@ local present, completed, changed_from, first_hour, last_hour, error_before, ste
   'HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error', 'steady'))
 if present ~= incarnation then return 'gone' end
 local was_complete = is_complete(completed, slot, tolerance)
-local repeated = not again and was_complete
+local repeated = not force and was_complete
 local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/datapoint_packing.py)
 local changed -- the time of the earliest datapoint that is new or has another value
 local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
