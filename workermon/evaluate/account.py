@@ -74,8 +74,8 @@ def _transition(
         return None
     intervals = standing.COLLECTOR_INTERVALS
     patience = intervals * state.interval
-    begun = max(failing_since - state.interval, monitoring_since)
-    at = math.ceil(begun + patience)
+    began = max(failing_since - state.interval, monitoring_since)
+    at = math.ceil(began + patience)
     if now <= at:
         return None
     return models.Transition(
@@ -84,7 +84,7 @@ def _transition(
         after="critical",
         reason=f"{_failing(state.key, intervals)} ({patience} s): {last_error.kind}",
         cause=wording.collection_error(last_error),
-        condition_since=math.floor(begun),
+        condition_since=math.floor(began),
     )
 
 

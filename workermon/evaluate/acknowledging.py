@@ -43,20 +43,25 @@ class Acknowledging:
         return Acknowledged(acknowledgement, previous if same_episode else None)
 
     def _firing(self, alert: str) -> models.Alert:
-        firing = {each.last.dedup_key: each for each in self.alerts.open() if each.last is not None}
+        firing = {
+            open_alert.last.dedup_key: open_alert for open_alert in self.alerts.open() if open_alert.last is not None
+        }
         if alert in firing:
             return firing[alert]
         name, _, rule = alert.rpartition("/")
-        meant = [
+        matching = [
             key
-            for key, each in firing.items()
-            if each.rule == rule and each.last and each.last.worker and each.last.worker.name == name
+            for key, open_alert in firing.items()
+            if open_alert.rule == rule
+            and open_alert.last
+            and open_alert.last.worker
+            and open_alert.last.worker.name == name
         ]
-        if len(meant) > 1:
-            why, todo = f"is that of {len(meant)} workers", f"use one of {', '.join(meant)}"
+        if len(matching) > 1:
+            why, todo = f"is that of {len(matching)} workers", f"use one of {', '.join(matching)}"
             raise errors.InvalidInput(f"alert {alert}", why, todo)
-        if meant:
-            return firing[meant[0]]
+        if matching:
+            return firing[matching[0]]
         if any(entry.notification for entry in self.alerts.history(alert, 10)):
             raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
         raise errors.NotFound(f"alert {alert}", "no such alert fires", errors.nearest(alert, firing))

@@ -34,10 +34,10 @@ TRIES = 5
 
 #: Seconds for each member of a group, and at most, for which a group that was evaluated is not evaluated again because
 #: of its members' messages: a large one would be read again with each batch of them. The sweep finds what is due then.
-REST, MAX_REST = 0.05, 5.0
+COOLDOWN, MAX_COOLDOWN = 0.05, 5.0
 
-#: Groups of which a process remembers that.
-MAX_RESTING = 100_000
+#: Groups whose cooldown a process remembers.
+MAX_COOLDOWNS = 100_000
 
 #: Seconds. What reaches further back is read apart, so that one rule over a long history does not have all series
 #: read over it.
@@ -59,7 +59,7 @@ class Evaluation:
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
     now: ports.Clock
-    _resting: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _cooldowns: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
     _fleet: peers.Fleet = dataclasses.field(default_factory=peers.Fleet, init=False, repr=False)
 
     def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
@@ -67,19 +67,19 @@ class Evaluation:
 
         Before them every account and region is evaluated, because that holds back alerts of its workers, and what the
         budget does. Alerts under a silence or in a maintenance window are evaluated and recorded, but nobody is
-        notified before it is over. After the workers come the groups that they said something new to. Unknown workers
+        notified before it is over. After the workers come the groups whose members changed. Unknown workers
         are passed over. What loses every race against another evaluation keeps its mark for the sweep.
         """
         run = _Run(self)
         accounts = run.evaluate_standing()
         unique = list(dict.fromkeys(subject_ids))
-        groups = [each for each in unique if models.group_of(each) is not None]
-        remaining = [each for each in unique if models.group_of(each) is None]
+        groups = [subject_id for subject_id in unique if models.group_of(subject_id) is not None]
+        remaining = [subject_id for subject_id in unique if models.group_of(subject_id) is None]
         for _ in range(TRIES):
             if not remaining:
                 break
             remaining = run.evaluate_workers(remaining, accounts)
-        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._rested(run.touched)])))
+        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._not_cooling_down(run.changed_groups)])))
         if remaining or lost:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
@@ -105,29 +105,31 @@ class Evaluation:
         )
         return look.incomplete(bases)
 
-    def _rested(self, subject_ids: Iterable[str]) -> list[str]:
+    def _not_cooling_down(self, subject_ids: Iterable[str]) -> list[str]:
         """Return the groups that this process did not evaluate just now; the sweep finds the others by their marks."""
         at = self.now()
-        return [each for each in subject_ids if not 0 < self._resting.get(each, at) - at <= MAX_REST]
+        return [
+            subject_id for subject_id in subject_ids if not 0 < self._cooldowns.get(subject_id, at) - at <= MAX_COOLDOWN
+        ]
 
-    def rest(self, subject_id: str, members: int) -> None:
-        """Note that a group was evaluated: the more members it has, the longer it rests."""
-        if len(self._resting) >= MAX_RESTING:
-            self._resting.clear()
-        self._resting[subject_id] = self.now() + min(REST * members, MAX_REST)
+    def start_cooldown(self, subject_id: str, members: int) -> None:
+        """Note that a group was evaluated. The more members it has, the longer it is not evaluated again."""
+        if len(self._cooldowns) >= MAX_COOLDOWNS:
+            self._cooldowns.clear()
+        self._cooldowns[subject_id] = self.now() + min(COOLDOWN * members, MAX_COOLDOWN)
 
 
 class _Run:
     """One evaluation, with what is read once for it.
 
-    ``alert_ids`` have something new to be delivered, ``touched`` are the groups that workers said something new to.
+    ``alert_ids`` have something new to be delivered, ``changed_groups`` are the groups whose members changed.
     """
 
     def __init__(self, stage: Evaluation) -> None:
         self._stage = stage
         self._silences = stage.silences.every()
         self.alert_ids: list[str] = []
-        self.touched: dict[str, None] = {}
+        self.changed_groups: dict[str, None] = {}
 
     # --- accounts and the installation ---------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class _Run:
         may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(standing.installation)
         if not accounts and not may_change:
             return []
-        configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
+        configuration, at = worker.usable(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
         if may_change:
@@ -181,7 +183,7 @@ class _Run:
         """Evaluate each worker once; return those that lost a race."""
         stage = self._stage
         bases = stage.alerts.load(worker_ids)
-        configuration = worker.sound(stage.configurations.load(), stage.kinds)
+        configuration = worker.usable(stage.configurations.load(), stage.kinds)
         now = stage.now()
         bases = {worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()}
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
@@ -219,7 +221,7 @@ class _Run:
         for builder, written in zip(builders, outcomes, strict=True):
             if written:
                 self._announce(builder)
-                self.touched.update(dict.fromkeys(change.group for change in builder.memberships))
+                self.changed_groups.update(dict.fromkeys(change.group for change in builder.memberships))
             else:
                 lost.append(builder.basis.subject.id)
         # A step further each time: what lost a race is looked at again anyway.
@@ -245,18 +247,18 @@ class _Run:
             if not remaining:
                 break
             bases = self._stage.alerts.load_groups(remaining)
-            configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
+            configuration, at = worker.usable(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
             active_silences = silences.in_force(self._silences, configuration.silences, at)
             to_escalate = escalations.read(configuration, bases.values(), self._stage.silences, at)
-            remaining = [each for each, basis in bases.items() if basis.revision != configuration.revision]
-            current = [basis for each, basis in bases.items() if each not in remaining]
-            known = group.Known(
+            remaining = [subject_id for subject_id, basis in bases.items() if basis.revision != configuration.revision]
+            current = [basis for subject_id, basis in bases.items() if subject_id not in remaining]
+            inputs = group.Inputs(
                 self._read_members(current, configuration), self._stage.incomplete(current, configuration)
             )
-            made = [
+            pairs = [
                 (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
-            builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, known)]
+            builders = [builder for builder, basis in pairs if self._judge_group(builder, basis, configuration, inputs)]
             for builder in builders:
                 escalation.apply(builder, to_escalate)
             failpoints.reach("evaluate.groups_decided")
@@ -265,8 +267,8 @@ class _Run:
             for builder, written in zip(builders, outcomes, strict=True):
                 if written:
                     self._announce(builder)
-                    said = builder.basis.record.members.values()
-                    self._stage.rest(builder.basis.subject.id, sum(len(each) for each in said))
+                    members = builder.basis.record.members.values()
+                    self._stage.start_cooldown(builder.basis.subject.id, sum(map(len, members)))
                 else:
                     remaining.append(builder.basis.subject.id)
         return remaining
@@ -275,11 +277,11 @@ class _Run:
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> group.SeriesByMetric:
         """Read the series of members that rules over their values need, all at once."""
-        needed = [each for basis in bases for each in group.needed_series(basis, configuration, self._stage.kinds)]
+        needed = [wanted for basis in bases for wanted in group.needed_series(basis, configuration, self._stage.kinds)]
         if not needed:
             return {}
-        keys = list(dict.fromkeys((each.worker_id, each.metric, each.period) for each in needed))
-        since, until = min(each.since for each in needed), max(each.until for each in needed)
+        keys = list(dict.fromkeys((wanted.worker_id, wanted.metric, wanted.period) for wanted in needed))
+        since, until = min(wanted.since for wanted in needed), max(wanted.until for wanted in needed)
         return self._stage.samples.read(keys, since, until)
 
     def _judge_group(
@@ -287,11 +289,11 @@ class _Run:
         builder: lifecycle.VerdictBuilder,
         basis: ports.Basis[ports.GroupRecord],
         configuration: models.Configuration,
-        known: group.Known,
+        inputs: group.Inputs,
     ) -> bool:
         """Evaluate a group; tell whether that succeeded."""
         try:
-            group.judge(builder, basis, configuration, known)
+            group.judge(builder, basis, configuration, inputs)
         except Exception:
             # One group with a state that nobody foresaw must not keep the others from being evaluated.
             log.exception("evaluate.failed", subject_id=builder.basis.subject.id)
@@ -309,7 +311,7 @@ class _Run:
                     continue
                 for metric in plan.kind.metrics(plan.rule):
                     horizon = plan.horizon.operands.get(metric, plan.horizon)
-                    until = max(until, horizon.asked or 0.0)
+                    until = max(until, horizon.requested_at or 0.0)
                     key = case.worker_id, metric, horizon.kept_at
                     needed[key] = min(plan.read_from, needed.get(key, plan.read_from))
         long = {key for key, since in needed.items() if since < until - _RECENT}
@@ -322,9 +324,9 @@ class _Run:
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context
     ) -> lifecycle.VerdictBuilder | None:
-        own, kinds = case.basis.record.worker, self._stage.kinds
-        account = context.accounts.get(own.scope.key)
-        groups = member.inhibitors(context.configuration, own, context.groups, kinds)
+        monitored, kinds = case.basis.record.worker, self._stage.kinds
+        account = context.accounts.get(monitored.scope.key)
+        groups = member.inhibitors(context.configuration, monitored, context.groups, kinds)
         builder = lifecycle.VerdictBuilder(
             case.basis,
             self._stage.now(),

@@ -19,7 +19,7 @@ SPARE = 3600
 SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
 
-class Known(NamedTuple):
+class Inputs(NamedTuple):
     """What is read beside groups: ``series`` of their members, and which rules know a part of a group only.
 
     ``incomplete`` has the subject's id and the rule's name of each.
@@ -29,7 +29,7 @@ class Known(NamedTuple):
     incomplete: Collection[tuple[str, str]] = ()
 
 
-class Wanted(NamedTuple):
+class NeededSeries(NamedTuple):
     """A series that a group needs: worker, metric and period, from one time to another (seconds)."""
 
     worker_id: str
@@ -41,9 +41,9 @@ class Wanted(NamedTuple):
 
 def needed_series(
     basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration, kinds: rules.Kinds
-) -> list[Wanted]:
+) -> list[NeededSeries]:
     """Return the members' series that the rules over a group need. Rules that count members need none."""
-    found = []
+    series = []
     for rule in configuration.rules:
         kind, members = kinds[rule.kind], basis.record.members.get(rule.name, {})
         if not isinstance(kind, Group) or not kind.needs_members(rule) or not members:
@@ -53,8 +53,8 @@ def needed_series(
         for worker_id, member in members.items():
             if since is not None and member.recorded is not None:
                 until = member.known if member.known is not None else since + models.DAY
-                found.append(Wanted(worker_id, rule.metric or "", member.recorded, since, until))
-    return found
+                series.append(NeededSeries(worker_id, rule.metric or "", member.recorded, since, until))
+    return series
 
 
 def of_rule(record: ports.GroupRecord, rule: models.Rule, configuration: models.Configuration) -> group_fold.Group:
@@ -71,7 +71,7 @@ def judge(
     builder: lifecycle.VerdictBuilder,
     basis: ports.Basis[ports.GroupRecord],
     configuration: models.Configuration,
-    known: Known,
+    inputs: Inputs,
 ) -> None:
     """Evaluate every rule over a group, and end the alerts of removed rules."""
     names = set()
@@ -79,7 +79,7 @@ def judge(
         kind = builder.kinds[rule.kind]
         if isinstance(kind, Group) and kind.group_by(rule) == basis.record.by:
             names.add(rule.name)
-            _evaluate(builder, basis, rule, configuration, known)
+            _evaluate(builder, basis, rule, configuration, inputs)
     for name, alert in basis.alerts.items():
         if name not in names and not configuration.complete:
             builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
@@ -92,7 +92,7 @@ def _evaluate(
     basis: ports.Basis[ports.GroupRecord],
     rule: models.Rule,
     configuration: models.Configuration,
-    known: Known,
+    inputs: Inputs,
 ) -> None:
     kind, before = builder.kinds[rule.kind], basis.alerts.get(rule.name)
     assert isinstance(kind, Group)
@@ -102,11 +102,13 @@ def _evaluate(
             lifecycle.forget(builder, before, rule, "the group has no workers", builder.at)
         return
     alert = before or models.Alert(rule=rule.name)
-    own = {worker_id: found for worker_id in members if (found := known.series.get((worker_id, rule.metric or "")))}
-    group = dataclasses.replace(of_rule(basis.record, rule, configuration), at=builder.at, series=own)
+    member_series = {
+        worker_id: series for worker_id in members if (series := inputs.series.get((worker_id, rule.metric or "")))
+    }
+    group = dataclasses.replace(of_rule(basis.record, rule, configuration), at=builder.at, series=member_series)
     rule_state = alert.rule_state.as_of(builder.at)
     if rule_state.cursor is None:
-        if (basis.subject.id, rule.name) in known.incomplete and (waits := group_fold.waiting(rule_state, group)):
+        if (basis.subject.id, rule.name) in inputs.incomplete and (waits := group_fold.waiting(rule_state, group)):
             builder.alerts[rule.name] = alert.model_copy(update={"rule_state": waits})
             return
         rule_state = rule_state.model_copy(update={"start": None})

@@ -22,9 +22,9 @@ class Joining:
 
     def incomplete(self, bases: Iterable[ports.Basis[ports.GroupRecord]]) -> frozenset[tuple[str, str]]:
         """Return the subject's id and the rule of each that has to wait; nothing is read if all rules have begun."""
-        return frozenset((basis.subject.id, rule.name) for basis in bases for rule in self._unheard(basis))
+        return frozenset((basis.subject.id, rule.name) for basis in bases for rule in self._not_evaluated(basis))
 
-    def _unheard(self, basis: ports.Basis[ports.GroupRecord]) -> Iterator[models.Rule]:
+    def _not_evaluated(self, basis: ports.Basis[ports.GroupRecord]) -> Iterator[models.Rule]:
         by, value = basis.record.by, basis.record.value
         for rule in self.configuration.rules:
             kind, alert = self.kinds[rule.kind], basis.alerts.get(rule.name)
@@ -34,7 +34,7 @@ class Joining:
                 continue
             if not kind.needs_everybody(rule):
                 continue
-            seen = [worker_id for worker_id, member in members.items() if member.known is not None]
-            belong = self.fleet.members(by, value, self.workers, seen, self.at)
+            evaluated = [worker_id for worker_id, member in members.items() if member.known is not None]
+            belong = self.fleet.members(by, value, self.workers, evaluated, self.at)
             if any(worker_id not in members and rule.has_labels(labels) for worker_id, labels in belong.items()):
                 yield rule

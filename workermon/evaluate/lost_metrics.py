@@ -27,13 +27,14 @@ def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: f
         if before is None:
             return None
         return models.Transition(at=at, before=before, after=None, reason="every metric comes again")
-    names = ", ".join(each.metric for each in lost)
-    known = alert.last.reason or "" if before is not None and alert.last is not None else ""
-    if before is not None and all(f"{each.metric} fell silent" in known for each in lost):
+    names = ", ".join(metric.metric for metric in lost)
+    last_reason = alert.last.reason or "" if before is not None and alert.last is not None else ""
+    if before is not None and all(f"{metric.metric} fell silent" in last_reason for metric in lost):
         return None
     cause = "; ".join(
-        f"{each.metric} fell silent on {each.workers} of {each.of} workers, first at {models.rfc3339(each.since)}"
-        for each in lost
+        f"{metric.metric} fell silent on {metric.workers} of {metric.of} workers,"
+        f" first at {models.rfc3339(metric.since)}"
+        for metric in lost
     )
     return models.Transition(
         at=at, before=before, after="warning", reason=f"{names} fell silent on much of the fleet", cause=cause

@@ -47,41 +47,57 @@ class Fleet:
         self._last: _Look | None = None
 
     def ids(
-        self, keys: Iterable[tuple[str, str]], workers: ports.Workers, seen: Iterable[models.Worker], now: float
+        self, keys: Iterable[tuple[str, str]], workers: ports.Workers, expected: Iterable[models.Worker], now: float
     ) -> Mapping[tuple[str, str], Sequence[str]]:
         """Return the workers that have these labels and values.
 
         It looks over the fleet if that is long ago, or if one of the workers that were seen is not as remembered.
         """
-        last = self._look(workers, now, lambda last: all(last.labels.get(one.id) == one.labels for one in seen))
+        last = self._look(
+            workers,
+            now,
+            lambda last: all(
+                last.labels.get(expected_worker.id) == expected_worker.labels for expected_worker in expected
+            ),
+        )
         return {(by, value): _by_value(last, by).get(value, ()) for by, value in keys}
 
     def members(
-        self, by: str, value: str, workers: ports.Workers, seen: Collection[str], now: float
+        self, by: str, value: str, workers: ports.Workers, expected_ids: Collection[str], now: float
     ) -> Mapping[str, Mapping[str, str]]:
         """Return the labels of each worker that belongs to a group and may run, by id.
 
         It looks over the fleet if that is long ago, or if one that was seen in the group is not remembered there.
         """
-        last = self._look(workers, now, lambda last: all(last.labels.get(one, {}).get(by) == value for one in seen))
-        return {one: last.labels[one] for one in _by_value(last, by).get(value, ()) if one not in last.idle}
+        last = self._look(
+            workers,
+            now,
+            lambda last: all(last.labels.get(worker_id, {}).get(by) == value for worker_id in expected_ids),
+        )
+        return {
+            worker_id: last.labels[worker_id]
+            for worker_id in _by_value(last, by).get(value, ())
+            if worker_id not in last.idle
+        }
 
     def _look(self, workers: ports.Workers, now: float, is_current: Callable[[_Look], bool]) -> _Look:
         last = self._last
         if last is None or not 0 <= now - last.at < FRESH or not is_current(last):
             glances = list(workers.glances())
-            idle = frozenset(one.id for one in glances if one.monitoring == "paused" or one.status in _ENDED)
-            last = self._last = _Look(now, {one.id: dict(one.labels) for one in glances}, idle, {})
+            idle = frozenset(
+                glance.id for glance in glances if glance.monitoring == "paused" or glance.status in _ENDED
+            )
+            last = self._last = _Look(now, {glance.id: dict(glance.labels) for glance in glances}, idle, {})
         return last
 
 
 def _by_value(look: _Look, by: str) -> Mapping[str, Sequence[str]]:
     if by not in look.by_label:
-        found: dict[str, list[str]] = {}
+        by_value: dict[str, list[str]] = {}
         for worker_id, labels in look.labels.items():
             if by in labels:
-                found.setdefault(labels[by], []).append(worker_id)
-        look.by_label[by] = found
+                by_value.setdefault(labels[by], []).append(worker_id)
+        look.by_label[by] = by_value
     return look.by_label[by]
 
 
@@ -103,21 +119,28 @@ class Reading:
         needed = _needed(cases)
         if not needed:
             return {}
-        seen = (case.basis.record.worker for case in cases)
-        of_label = self.fleet.ids(((each.by, each.value) for each in needed.values()), self.workers, seen, self.at)
-        ids = {key: of_label[each.by, each.value] for key, each in needed.items()}
-        found = self.workers.get(list(dict.fromkeys(worker_id for every in ids.values() for worker_id in every)))
-        records = {worker_id: record.as_of(self.at) for worker_id, record in found.items()}
+        case_workers = (case.basis.record.worker for case in cases)
+        of_label = self.fleet.ids(
+            ((group.by, group.value) for group in needed.values()), self.workers, case_workers, self.at
+        )
+        ids = {key: of_label[group.by, group.value] for key, group in needed.items()}
+        records_read = self.workers.get(
+            list(dict.fromkeys(worker_id for worker_ids in ids.values() for worker_id in worker_ids))
+        )
+        records = {worker_id: record.as_of(self.at) for worker_id, record in records_read.items()}
         compared = {
             key: peer_groups.Compared.of(
-                each.rule, each.value, [records[one] for one in ids[key] if one in records], self.configuration
+                group.rule,
+                group.value,
+                [records[member_id] for member_id in ids[key] if member_id in records],
+                self.configuration,
             )
-            for key, each in needed.items()
+            for key, group in needed.items()
         }
-        keys = list(dict.fromkeys(key for each in compared.values() for key in each.needed_series))
-        since = min(each.since - compared[key].longest_period for key, each in needed.items())
-        series = self.samples.read(keys, since, max(each.until for each in needed.values()))
-        return {key: each.with_series(series) for key, each in compared.items()}
+        keys = list(dict.fromkeys(key for group in compared.values() for key in group.needed_series))
+        since = min(group.since - compared[key].longest_period for key, group in needed.items())
+        series = self.samples.read(keys, since, max(group.until for group in needed.values()))
+        return {key: group.with_series(series) for key, group in compared.items()}
 
 
 def _needed(cases: Sequence[worker.Case]) -> dict[tuple[str, str], _Needed]:
@@ -129,7 +152,9 @@ def _needed(cases: Sequence[worker.Case]) -> dict[tuple[str, str], _Needed]:
                 continue
             value = case.basis.record.worker.labels[by]
             key = plan.rule.name, value
-            own = _Needed(plan.rule, by, value, plan.needed, plan.horizon.asked or 0.0)
-            known = needed.get(key, own)
-            needed[key] = own._replace(since=min(own.since, known.since), until=max(own.until, known.until))
+            needed_here = _Needed(plan.rule, by, value, plan.needed, plan.horizon.requested_at or 0.0)
+            needed_before = needed.get(key, needed_here)
+            needed[key] = needed_here._replace(
+                since=min(needed_here.since, needed_before.since), until=max(needed_here.until, needed_before.until)
+            )
     return needed

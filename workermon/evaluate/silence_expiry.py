@@ -41,8 +41,8 @@ class SilenceExpiry:
         if waiting is None or configuration is None or configuration.revision != waiting.revision:
             configuration = self._last.configuration = self.configurations.load()
         stored = self.silences.every() if waiting is None or waiting.silences else []
-        kept = silences.in_force(stored, configuration.silences, at)
-        active_silences = [silence for silence in kept if silence.begins <= at < silence.ends]
+        active = silences.in_force(stored, configuration.silences, at)
+        active_silences = [silence for silence in active if silence.begins <= at < silence.ends]
         in_force = frozenset(silence.id for silence in active_silences)
         if self._last.in_force is None or not self._last.in_force <= in_force:
             self._wake(active_silences, at)
@@ -52,12 +52,20 @@ class SilenceExpiry:
         """Have every alert looked at that was silenced and that none of these mutes."""
         last = [alert.last for alert in self.alerts.open() if alert.silenced_by and alert.last]
         unsilenced = [
-            each for each in last if silences.muting(active_silences, each.dedup_key, each.worker, at) is None
+            notification
+            for notification in last
+            if silences.muting(active_silences, notification.dedup_key, notification.worker, at) is None
         ]
-        of_channels = [each.dedup_key for each in unsilenced if models.is_delivery_alert(each.dedup_key)]
-        evaluated = [each for each in unsilenced if each.dedup_key not in of_channels]
-        subject_ids = [each.worker.id for each in evaluated if each.worker is not None]
-        subject_ids += [models.group_subject(**each.group).id for each in evaluated if each.group is not None]
+        of_channels = [
+            notification.dedup_key for notification in unsilenced if models.is_delivery_alert(notification.dedup_key)
+        ]
+        evaluated = [notification for notification in unsilenced if notification.dedup_key not in of_channels]
+        subject_ids = [notification.worker.id for notification in evaluated if notification.worker is not None]
+        subject_ids += [
+            models.group_subject(**notification.group).id
+            for notification in evaluated
+            if notification.group is not None
+        ]
         if evaluated and not subject_ids:
             # Every evaluation begins with the accounts and the installation.
             subject_ids = self.workers.ids()[:1]

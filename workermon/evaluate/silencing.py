@@ -68,7 +68,7 @@ class Silencing:
         names = {name for record in self.workers.every() for name in (record.worker.id, record.worker.name)}
         if subject_id in names:
             return request.model_copy(update={"alert": None, "worker": subject_id, "rule": rule})
-        firing = [each.last.dedup_key for each in self.alerts.open() if each.last is not None]
+        firing = [open_alert.last.dedup_key for open_alert in self.alerts.open() if open_alert.last is not None]
         if alert not in firing and not self.alerts.history(alert, 1):
             raise errors.NotFound(f"alert {alert}", "does not exist", errors.nearest(alert, firing))
         return request
@@ -85,9 +85,9 @@ class Silencing:
         of_file = [rule.name for rule in self.configurations.load().rules]
         if request.rule is None or request.rule in of_file:
             return
-        known = (*of_file, *config.STANDING)
-        if request.rule not in known:
-            todo = errors.nearest(request.rule, known)
+        rule_names = (*of_file, *config.STANDING)
+        if request.rule not in rule_names:
+            todo = errors.nearest(request.rule, rule_names)
             raise errors.NotFound(f"rule {request.rule}", "does not exist", todo)
         if request.worker is not None or request.labels:
             raise errors.InvalidInput(f"rule {request.rule}", "is not about a worker", "silence it by its name alone")

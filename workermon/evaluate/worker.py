@@ -97,12 +97,12 @@ def as_of(
     return dataclasses.replace(basis, record=record, alerts={**basis.alerts, **alerts})
 
 
-def sound(configuration: models.Configuration, kinds: rules.Kinds) -> models.Configuration:
+def usable(configuration: models.Configuration, kinds: rules.Kinds) -> models.Configuration:
     """Return the configuration without rules that this version cannot evaluate; the same object if there are none."""
-    usable = tuple(rule for rule in configuration.rules if _is_usable(rule, kinds))
-    if len(usable) == len(configuration.rules):
+    usable_rules = tuple(rule for rule in configuration.rules if _is_usable(rule, kinds))
+    if len(usable_rules) == len(configuration.rules):
         return configuration
-    return configuration.model_copy(update={"rules": usable, "complete": False})
+    return configuration.model_copy(update={"rules": usable_rules, "complete": False})
 
 
 def _is_usable(rule: models.Rule, kinds: rules.Kinds) -> bool:
@@ -179,17 +179,17 @@ def _over_datapoints(
     """
     rule, record = plan.rule, basis.record
     horizon = plan.kind.horizon(rule, record.worker, record.condition, configuration)
-    if horizon is None or horizon.asked is None:
+    if horizon is None or horizon.requested_at is None:
         return []
     alert = plan.alert or models.Alert(rule=rule.name)
-    if alert.rule_state.cursor is not None and horizon.asked < alert.rule_state.cursor:
+    if alert.rule_state.cursor is not None and horizon.requested_at < alert.rule_state.cursor:
         return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
     alert = _with_begin(alert, begin)
     rule_state = alert.rule_state
     needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
-    oldest = math.floor(horizon.asked) - configuration.retention
+    oldest = math.floor(horizon.requested_at) - configuration.retention
     needed = max(needed or 0, oldest, 0)
     return [Plan(rule=rule, kind=plan.kind, alert=alert, unit=plan.unit, horizon=horizon, needed=needed)]
 
@@ -280,13 +280,13 @@ def _ends(
     """End the alert of a rule that cannot be evaluated for this worker; tell whether that is so."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
     kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
-    gone = condition.status in kind.ends_with & models.GONE
-    not_applied = None if gone else kind.not_applied(rule, worker, configuration)
+    is_gone = condition.status in kind.ends_with & models.GONE
+    not_applied = None if is_gone else kind.not_applied(rule, worker, configuration)
     if not_applied is not None:
         if alert is not None:
             lifecycle.forget(builder, alert, rule, not_applied, builder.at)
         return True
-    if gone or condition.status in kind.ends_with:
+    if is_gone or condition.status in kind.ends_with:
         seen_at = builder.at if condition.collected_at is None else condition.collected_at
         if alert is not None:
             lifecycle.resolve(builder, alert, rule, state.STATUS_TEXT[condition.status], seen_at)
@@ -299,15 +299,19 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
     They would carry a cursor beyond those that are still to come.
     """
-    asked: dict[str, float] = {}
+    requested: dict[str, float] = {}
     for plan in case.plans:
-        if plan.horizon is None or plan.horizon.asked is None:
+        if plan.horizon is None or plan.horizon.requested_at is None:
             continue
         for metric in plan.kind.metrics(plan.rule):
-            until = plan.horizon.operands.get(metric, plan.horizon).asked
-            asked[metric] = max(until or 0.0, asked.get(metric, 0.0))
-    found = {metric: series.get((case.worker_id, metric)) for metric in asked}
-    return {metric: one.until(asked[metric]) for metric, one in found.items() if one is not None}
+            until = plan.horizon.operands.get(metric, plan.horizon).requested_at
+            requested[metric] = max(until or 0.0, requested.get(metric, 0.0))
+    series_found = {metric: series.get((case.worker_id, metric)) for metric in requested}
+    return {
+        metric: metric_series.until(requested[metric])
+        for metric, metric_series in series_found.items()
+        if metric_series is not None
+    }
 
 
 def _with_peers(plan: Plan, worker: models.Worker, facts: rules.Facts, context: Context) -> rules.Facts:

@@ -225,7 +225,7 @@ class Forecast(kind.Kind[Options]):
             points=(),
             period=step,
             horizon=(end // step - 1) * step,
-            expected_from=math.ceil(facts.condition.running_since or horizon.asked or 0.0),
+            expected_from=math.ceil(facts.condition.running_since or horizon.requested_at or 0.0),
             changed_from=facts.changed_from,
             lateness=facts.lateness,
             unit=facts.unit_of(rule.metric or ""),
@@ -320,10 +320,10 @@ class Forecast(kind.Kind[Options]):
             period=horizon.period,
             step=options.step(horizon.period),
             delay=horizon.delay,
-            asked=wording.time(horizon.asked),
+            asked=wording.time(horizon.requested_at),
             horizon=wording.time(horizon.newest),
         )
-        if horizon.asked is None:
+        if horizon.requested_at is None:
             return kind.Explanation("no request to CloudWatch has succeeded yet", details)
         if rule_state.cursor is None or rule_state.period is None:
             now = f"no step of {wording.duration(details.step)} is over yet"

@@ -25,8 +25,8 @@ class Horizon:
     """How far a metric of a worker is known; durations in seconds.
 
     ``period`` is the length of a slot, ``recorded_period`` that at which the ledger keeps the datapoints (0: the same).
-    ``delay`` is how long after its period's end a datapoint is waited for. ``asked`` is the time up to which the metric
-    was last collected with success, ``None`` if it never was.
+    ``delay`` is how long after its period's end a datapoint is waited for. ``requested_at`` is the time up to which the
+    metric was last collected with success, ``None`` if it never was.
 
     That of an expression has its ``operands`` by metric, and in ``reach_back`` how far before a slot datapoints lie
     that make its value.
@@ -34,7 +34,7 @@ class Horizon:
 
     period: int
     delay: int
-    asked: float | None
+    requested_at: float | None
     recorded_period: int = 0
     operands: Mapping[str, Horizon] = dataclasses.field(default_factory=dict)
     reach_back: int = 0
@@ -64,7 +64,7 @@ class Horizon:
     @property
     def newest(self) -> int | None:
         """Return the time of the newest slot that can have come; a later slot without a datapoint is unknown."""
-        return None if self.asked is None else math.floor(self.asked) - self.period - self.delay
+        return None if self.requested_at is None else math.floor(self.requested_at) - self.period - self.delay
 
 
 def of_metric(metric: str, worker: Worker, condition: Condition, configuration: Configuration) -> Horizon:
@@ -94,11 +94,11 @@ def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
     """
 
     def known_until(horizon: Horizon) -> float:
-        return -math.inf if horizon.asked is None else math.floor(horizon.asked) - horizon.delay
+        return -math.inf if horizon.requested_at is None else math.floor(horizon.requested_at) - horizon.delay
 
     period = max(operand.period for operand in operands.values())
     last = min(operands.values(), key=known_until)
-    return Horizon(period, last.delay, last.asked, operands=operands, reach_back=window and window + 2 * period)
+    return Horizon(period, last.delay, last.requested_at, operands=operands, reach_back=window and window + 2 * period)
 
 
 def delay_of(metric: str, condition: Condition) -> int:

@@ -231,13 +231,13 @@ class Outlier(over_slots.OverSlots[Options]):
         details = Details(
             period=period,
             delay=horizon.delay,
-            asked=wording.time(horizon.asked),
+            asked=wording.time(horizon.requested_at),
             horizon=wording.time(horizon.newest),
             known=wording.time(group.known()),
             group={"by": group.by, "value": group.value} if group.by else None,
             group_size=0 if cursor is None else group.size(cursor // period, period),
         )
-        if horizon.asked is None:
+        if horizon.requested_at is None:
             return kind.Explanation("no request to CloudWatch has succeeded yet", details)
         if cursor is None or rule_state.period != period:
             return kind.Explanation("no slot was evaluated yet", details)
@@ -291,7 +291,7 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon, rule_state: mo
         points=(),
         period=horizon.period,
         horizon=horizon.newest or 0,
-        expected_from=math.ceil((horizon.asked or 0.0) if running_since is None else running_since),
+        expected_from=math.ceil((horizon.requested_at or 0.0) if running_since is None else running_since),
         changed_from=rule_state.cursor - facts.lateness if rule_state.cursor is not None and facts.lateness else None,
         lateness=facts.lateness,
         unit=facts.unit_of(rule.metric or ""),

@@ -321,14 +321,14 @@ class Threshold(over_slots.OverSlots[Options]):
         details = Details(
             period=horizon.period,
             delay=horizon.delay,
-            asked=wording.time(horizon.asked),
+            asked=wording.time(horizon.requested_at),
             horizon=wording.time(horizon.newest),
             impaired=check_words.impaired(rule.metric or "", facts.condition),
         )
         if self.waits(rule, facts.condition):
             about = check_words.ABOUT[rule.metric or ""]
             return _explanation(f"EC2 has not answered its {about} check for this instance", details, rule_state)
-        if horizon.asked is None:
+        if horizon.requested_at is None:
             return _explanation("no request to CloudWatch has succeeded yet", details, rule_state)
         if rule_state.cursor is None:
             return _explanation("no slot was evaluated yet", details, rule_state)
@@ -427,7 +427,7 @@ def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str)
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
     running_since = facts.condition.running_since
-    expected_from = (horizon.asked or 0.0) if running_since is None else running_since
+    expected_from = (horizon.requested_at or 0.0) if running_since is None else running_since
     return slots.Walk(
         metric=rule.metric,
         points=facts.points(rule.metric),

@@ -142,7 +142,7 @@ class Unusual(over_slots.OverSlots[Options]):
         if learned.until is None:
             return 0  # all that the ledger has
         late = _late(self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
-        if band.due(learned.until, learned.width, late) > (horizon.asked or 0):
+        if band.due(learned.until, learned.width, late) > (horizon.requested_at or 0):
             return needed
         begin = rule_state.start if needed is None else needed
         return learned.until if begin is None else min(begin, learned.until)
@@ -236,14 +236,14 @@ class Unusual(over_slots.OverSlots[Options]):
         details = Details(
             period=horizon.period,
             delay=horizon.delay,
-            asked=wording.time(horizon.asked),
+            asked=wording.time(horizon.requested_at),
             horizon=wording.time(horizon.newest),
             learned=learned.datapoints,
             learned_since=wording.time(learned.since),
             learned_until=wording.time(learned.until if learned.since is not None else None),
             bytes=len(rule_state.band or ""),
         )
-        if horizon.asked is None:
+        if horizon.requested_at is None:
             return kind.Explanation("no request to CloudWatch has succeeded yet", details)
         if rule_state.cursor is None or rule_state.period != horizon.period:
             return kind.Explanation("no slot was evaluated yet", details)
@@ -346,7 +346,7 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
         points=(),
         period=horizon.period,
         horizon=horizon.newest or 0,
-        expected_from=math.ceil((horizon.asked or 0.0) if running_since is None else running_since),
+        expected_from=math.ceil((horizon.requested_at or 0.0) if running_since is None else running_since),
         changed_from=facts.changed_from,
         lateness=facts.lateness,
         unit=facts.unit_of(rule.metric or ""),

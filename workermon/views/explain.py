@@ -291,14 +291,14 @@ class Explanation:
         """Return a steady state as its evaluation would leave it now, if samples wait to be evaluated."""
         kind, record = self.kinds[rule.kind], basis.record
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
-        if horizon is None or horizon.asked is None or record.changed_from is None:
+        if horizon is None or horizon.requested_at is None or record.changed_from is None:
             return rule_state
         if not kind.is_steady(rule, rule_state) or self.samples.marked([record.worker.id]):
             return rule_state
         facts = rules.Facts.about(record.worker, record.condition, lateness=configuration.lateness)
         since = kind.needed_from(rule, rule_state, horizon, facts)
         wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-        read = self.samples.read(wanted, (rule_state.cursor or 0) if since is None else since, horizon.asked)
+        read = self.samples.read(wanted, (rule_state.cursor or 0) if since is None else since, horizon.requested_at)
         facts = dataclasses.replace(facts, series={metric: series for (_, metric), series in read.items()})
         after, transitions = kind.judge(rule, rule_state, facts, horizon)
         return rule_state if transitions else after
