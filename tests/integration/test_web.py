@@ -96,6 +96,10 @@ def test_tokens_and_sessions_over_a_socket(house: House) -> None:
     open_to_all = house.run("workermon", "web", "--host", "192.0.2.1")
     assert (open_to_all.returncode, open_to_all.stderr.count("\n")) == (2, 1)
 
+    assert ask(port, "GET", "/api/v1/openapi.json").status == 200
+    assert ask(port, "GET", "/api/v1/docs").status == 200
+
     assert web.stop() == 0
+    assert "Warning" not in web.said
     assert token not in web.said
     assert cookie.partition("=")[2] not in web.said

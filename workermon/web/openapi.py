@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from starlette.responses import JSONResponse, Response
 
 from workermon import views
 from workermon.web import gate, problems
+
+# FastAPI gives bodies and models of queries the alias of their parameter, which pydantic warns of.
+warnings.filterwarnings("ignore", message="The 'alias' attribute with value '(body|query)' was provided")
 
 router = APIRouter(prefix="/api/v1", include_in_schema=False)
 
