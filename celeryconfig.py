@@ -2,6 +2,7 @@
 
 from kombu import Exchange as _Exchange
 from kombu import Queue as _Queue
+from kombu.transport import redis as _kombu_redis
 
 from workermon import settings as _settings
 from workermon.settings import amqp_address as _amqp_address
@@ -11,6 +12,14 @@ _own = _settings.load()
 _state = _redis_address.RedisAddress.parse(_own.state_url)
 _on_redis = None if _own.broker_is_rabbitmq else _redis_address.RedisAddress.parse(_own.broker)
 _on_rabbitmq = _amqp_address.AmqpAddress.parse(_own.broker) if _own.broker_is_rabbitmq else None
+
+# What each sentinel's client gets, beside what the URL says of it. redis-py would ask one that is away eleven times, up
+# to a minute in one tick of beat, before it asks the next one. Seconds.
+_asked_once = {
+    "retry": _kombu_redis.redis.retry.Retry(_kombu_redis.redis.backoff.NoBackoff(), 0),
+    "socket_connect_timeout": 2.0,
+    "socket_timeout": 4.0,
+}
 
 # --- broker ------------------------------------------------------------------------------------------------------
 
@@ -41,7 +50,7 @@ broker_transport_options = {
     **(_of_redis if _on_redis else _of_rabbitmq),
     # For Sentinel only: the name of the master's group, and the sentinels' own credentials.
     **(
-        {"master_name": _on_redis.service, "sentinel_kwargs": _on_redis.sentinel}
+        {"master_name": _on_redis.service, "sentinel_kwargs": {**_on_redis.sentinel, **_asked_once}}
         if _on_redis and _on_redis.service
         else {}
     ),
@@ -137,6 +146,7 @@ redbeat_redis_url = _state.redbeat_url
 redbeat_redis_use_ssl = _state.tls or False
 redbeat_redis_options = {
     **_state.redbeat_options,
+    **({"sentinel_kwargs": {**_state.sentinel, **_asked_once}} if _state.service else {}),
     # Seconds. A hanging server ends beat, and the supervisor starts it again.
     "socket_timeout": 4,
     **({} if _state.path else {"socket_connect_timeout": 4}),

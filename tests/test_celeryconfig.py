@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +101,12 @@ def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
     app = configured("sentinel://:hush@one:1,two/1?service=ops&sentinel_password=more")
     assert app.conf.broker_url == "sentinel://:hush@one:1/0;sentinel://:hush@two/0"
     assert app.conf.broker_transport_options["master_name"] == "ops"
-    assert app.conf.broker_transport_options["sentinel_kwargs"] == {"password": "more"}
+    asked = app.conf.broker_transport_options["sentinel_kwargs"]
+    assert (asked["password"], asked["retry"].get_retries()) == ("more", 0)
+    assert json.dumps(app.connection().info())  # as 'inspect stats' sends it
     options = app.conf.redbeat_redis_options
     assert (options["sentinels"], options["service_name"]) == ([("one", 1), ("two", 26379)], "ops")
-    assert options["sentinel_kwargs"] == {"password": "more"}
+    assert options["sentinel_kwargs"] == asked
 
 
 def test_rabbitmq_is_used_as_it_is(configured: Callable[..., Celery]) -> None:

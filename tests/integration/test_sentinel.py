@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from celery import Celery
 from redbeat import schedulers
 
 from tests.integration.celery_house import last_words, opened
+from tests.support.free_ports import free_port
 from tests.support.replicas import Pair
 from tests.support.sentinel import Sentinel
 from tests.support.tls_front import TlsFront
@@ -69,6 +73,52 @@ def test_all_three_clients_reach_a_server_that_sentinels_name_over_tls(
     assert schedulers.get_redis(app).ping()
 
 
+class AwaySentinel:
+    """Takes connections as a sentinel's machine does that is going down, closes each, and counts them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                self.asked += 1
+                taken.close()
+
+    def stop(self) -> None:
+        """Take none any more."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def test_a_sentinel_that_is_away_is_asked_once_by_each_client(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """State, broker and schedule go on to the next one at once, not after the ten retries of redis-py."""
+    sentinel = Sentinel(tmp_path / "sentinel", port_of(redis_url), password_of(redis_url))
+    away = AwaySentinel()
+    named = f"sentinel://:{password_of(redis_url)}@127.0.0.1:{away.port},127.0.0.1:{sentinel.port}/1?service=main"
+    monkeypatch.setenv("WORKERMON_REDIS_URL", named)
+    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
+    app = Celery("test", loader=ours.Loader, amqp="workermon.on_celery.broker:AMQP", set_as_current=False)
+    try:
+        assert client.connect(named).ping()
+        assert away.asked == 1
+        assert schedulers.get_redis(app).ping()
+        # Whoever answered stands first from then on, in each client.
+        assert away.asked == 2
+        with app.connection() as connection:
+            assert connection.default_channel.client.ping()
+        assert away.asked == 3
+    finally:
+        away.stop()
+        sentinel.stop()
+
+
 def test_a_certificate_that_is_not_trusted_is_refused(over_tls: str) -> None:
     """Without the authority's certificate nothing is said over the connection; the error names no password."""
     untrusting = over_tls.partition("&ssl_ca_certs")[0] + "&ssl=true"
@@ -78,13 +128,17 @@ def test_a_certificate_that_is_not_trusted_is_refused(over_tls: str) -> None:
 
 
 def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) -> None:
-    """The primary is killed: beat, node and listener go on at the promoted replica, without a supervisor."""
+    """The primary and a sentinel are away: beat, node and listener go on at the promoted replica by themselves.
+
+    A sentinel that does not answer is not asked again and again, before the next one is.
+    """
     pair = Pair(tmp_path)
     password = password_of(pair.servers[0].url)
     sentinel = Sentinel(tmp_path / "sentinel", port_of(pair.servers[0].url), password)
     try:
+        sentinels = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
         eventually(lambda: sentinel.replicas() == 1, within=30, what="the sentinel knows the replica")
-        with opened(tmp_path, f"sentinel://:{password}@127.0.0.1:{sentinel.port}/1?service=main") as house:
+        with opened(tmp_path, f"sentinel://:{password}@{sentinels}/1?service=main") as house:
             house.add(house.ids[:1])
             parts = [house.celery("worker"), house.celery("beat")]
 

@@ -234,7 +234,9 @@ def shown_safely(value: Any, name: str = "") -> Any:
         return [shown_safely(item, name) for item in value]
     if value is not None and any(word in name.lower() for word in ("password", "secret", "token", "credential")):
         return "***"
-    return settings.masked(value) if isinstance(value, str) and "://" in value else value
+    if isinstance(value, str) and "://" in value:
+        return settings.masked(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 class AMQP(amqp.AMQP):

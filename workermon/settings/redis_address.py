@@ -110,7 +110,8 @@ class RedisAddress(NamedTuple):
     def redbeat_url(self) -> str:
         """Return it as RedBeat wants it, without credentials."""
         if self.scheme == "sentinel":
-            return "redis-sentinel://" + ",".join(self.hosts)
+            # The options name them all. Celery prints this URL when beat starts, and fails if it names several ports.
+            return f"redis-sentinel://{self.hosts[0]}"
         place = quote(self.path) if self.scheme == "unix" else f"{self.hosts[0]}/{self.database}"
         query = dict(self.query, db=str(self.database)) if self.scheme == "unix" else self.query
         return f"{self.scheme}://{place}" + (f"?{urlencode(query)}" if query else "")
