@@ -97,7 +97,7 @@ def test_one_that_fills_by_night_and_day_differently_fires_too() -> None:
 )
 def test_what_does_not_fill_is_silent(name: str, value: Callable[[float], float]) -> None:
     """No alert of a disk that the line does not carry to the level."""
-    assert hours(rule(), trace(value, 4)) == [], name
+    assert hours(rule(), trace(value, 4, period=600), 600) == [], name
 
 
 def test_a_daily_breath_is_silent_once_a_day_is_known() -> None:
