@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import kind, line, parsing, section, slots, wording
+from workermon.rules import kind, line, over_slots, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 #: Steps of a history: a line over one day is evaluated each 5 minutes.
@@ -184,7 +184,7 @@ class Forecast(kind.Kind[Options]):
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold goes on at the present."""
-        return slots.as_of(rule_state, now)
+        return over_slots.as_of(rule_state, now)
 
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

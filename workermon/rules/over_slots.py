@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from workermon import models
 from workermon.rules import kind, slots
+from workermon.rules.horizon import BACKFILL
 
 
 class OverSlots(kind.Kind[kind.Options]):
@@ -16,7 +18,7 @@ class OverSlots(kind.Kind[kind.Options]):
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold continues at the present."""
-        return slots.as_of(rule_state, now)
+        return as_of(rule_state, now)
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
         """Return why an alert ended, if no value decided it."""
@@ -35,3 +37,22 @@ class OverSlots(kind.Kind[kind.Options]):
             return None
         period = rule_state.period
         return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
+
+
+def as_of(rule_state: models.RuleState, now: float) -> models.RuleState:
+    """Return a state whose slots ahead of the present are evaluated again; the same object if there are none.
+
+    If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most.
+    What was decided at a time ahead still holds, and is over as always: by slots that are clear of it.
+    """
+    if not rule_state.leads(now):
+        return rule_state
+    pulled, latest = rule_state.as_of(now), math.floor(now)
+    sound = tuple(change for change in rule_state.trail if change.at <= latest)
+    if rule_state.cursor is None:
+        return pulled
+    cursor = min(rule_state.cursor, latest)
+    if len(sound) == len(rule_state.trail):
+        cursor = min(cursor, max(latest - BACKFILL, sound[-1].at if sound else 0))
+    period = rule_state.period or 1
+    return pulled.model_copy(update={"cursor": cursor // period * period})

@@ -26,7 +26,6 @@ from workermon.models import (
     Transition,
 )
 from workermon.rules import flapping, warmup, wording
-from workermon.rules.horizon import BACKFILL
 
 #: The bit by which each severity is latched.
 BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
@@ -235,25 +234,6 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
         for level in limits.levels
     )
     return View(used, tuple(absent), len(window), len(recover), level_views)
-
-
-def as_of(rule_state: RuleState, now: float) -> RuleState:
-    """Return a state whose slots ahead of the present are evaluated again; the same object if there are none.
-
-    If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most.
-    What was decided at a time ahead still holds, and is over as always: by slots that are clear of it.
-    """
-    if not rule_state.leads(now):
-        return rule_state
-    pulled, latest = rule_state.as_of(now), math.floor(now)
-    sound = tuple(change for change in rule_state.trail if change.at <= latest)
-    if rule_state.cursor is None:
-        return pulled
-    cursor = min(rule_state.cursor, latest)
-    if len(sound) == len(rule_state.trail):
-        cursor = min(cursor, max(latest - BACKFILL, sound[-1].at if sound else 0))
-    period = rule_state.period or 1
-    return pulled.model_copy(update={"cursor": cursor // period * period})
 
 
 def needed_from(rule_state: RuleState, limits: Limits, walk: Walk) -> int | None:
