@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from workermon.models import (
@@ -315,10 +315,10 @@ def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int
 
 def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> list[_Change]:
     """Walk the slots from ``first`` to ``last``; only numbers and tuples, because this is the hot path."""
-    changes = []
     values, period, expected, keep = grid.values, grid.period, grid.expected, grid.keep
-    absent = 0
-    slot = first
+    if not latched and limits.missing != "breach" and not _any_breaches(limits, values):
+        return []
+    changes, absent, slot = [], 0, first
     present = iter(sorted(slot for slot in values if slot >= first))
     upcoming = next(present, None)
     while slot <= last:
@@ -344,6 +344,11 @@ def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> l
             latched = after
         slot += 1
     return changes
+
+
+def _any_breaches(limits: Limits, values: Mapping[int, Datapoint]) -> bool:
+    points = tuple(values.values())
+    return any(_breaching(limits, level, points) for level in limits.levels)
 
 
 def _latched(
