@@ -57,7 +57,7 @@ class Fleet(testing.Monitor):
             workers=self.workers,
             learned_delays=self.learned_delays,
             leases=self.leases,
-            known=self.learned_delays.load(HERE),
+            learned=self.learned_delays.load(HERE),
             updates=updates,
         )
         found = search.find(list(self.workers.get(self.ids).values()), asked)

@@ -58,24 +58,24 @@ class Batch:
 
     def collect(self, records: Sequence[ports.Record]) -> Outcome:
         """Ask EC2 for all, CloudWatch for those that run, and write. Raises ``errors.RedisUnavailable`` only."""
-        found = self.status_lookup.look_up(records)
-        self._keep_failures(records, found.failed)
-        seen = [record for record in records if record.worker.id in found.known]
-        running = [record for record in seen if found.known[record.worker.id].status == "running"]
+        looked_up = self.status_lookup.look_up(records)
+        self._keep_failures(records, looked_up.failed)
+        seen_records = [record for record in records if record.worker.id in looked_up.known]
+        running = [record for record in seen_records if looked_up.known[record.worker.id].status == "running"]
         fetched = self.series_fetch.fetch(running) if running else {}
         if changed := {record.worker.id: record for record in self.monitoring_check.changed(running, fetched)}:
             fetched |= self.series_fetch.fetch(list(changed.values()))
-            seen = [changed.get(record.worker.id, record) for record in seen]
+            seen_records = [changed.get(record.worker.id, record) for record in seen_records]
         answered = [
-            _Answered(record, found.known[record.worker.id], fetched.get(record.worker.id) or Fetched())
-            for record in seen
+            _Answered(record, looked_up.known[record.worker.id], fetched.get(record.worker.id) or Fetched())
+            for record in seen_records
         ]
-        outcome = Outcome(failed=dict(found.failed), account_error=self._account_error(found.failed, answered))
+        outcome = Outcome(failed=dict(looked_up.failed), account_error=self._account_error(looked_up.failed, answered))
         self._write(answered, outcome)
         failures = {
-            each.record.worker.id: next(iter(each.fetched.failures.values()))
-            for each in answered
-            if each.fetched.failures
+            answered_worker.record.worker.id: next(iter(answered_worker.fetched.failures.values()))
+            for answered_worker in answered
+            if answered_worker.fetched.failures
         }
         self._log(failures)
         outcome.failed.update(failures)
@@ -85,14 +85,21 @@ class Batch:
         self, failed: Mapping[str, errors.AwsError], answered: Sequence[_Answered]
     ) -> models.CollectionError | None:
         """Return why nothing could be collected. A worker that EC2 does not know is no failure of its account."""
-        if any(each.status.status == "running" and not each.fetched.failed for each in answered):
+        if any(
+            answered_worker.status.status == "running" and not answered_worker.fetched.failed
+            for answered_worker in answered
+        ):
             return None
-        whole = [why for why in failed.values() if why.kind != errors.InstanceGone.kind]
-        whole += [next(iter(each.fetched.failures.values())) for each in answered if each.fetched.failed]
-        if not whole:
+        account_wide = [why for why in failed.values() if why.kind != errors.InstanceGone.kind]
+        account_wide += [
+            next(iter(answered_worker.fetched.failures.values()))
+            for answered_worker in answered
+            if answered_worker.fetched.failed
+        ]
+        if not account_wide:
             return None
-        message = _INSTANCE.sub("an instance", str(whole[0]))
-        return models.CollectionError(kind=whole[0].kind, message=message, at=self.run.at)
+        message = _INSTANCE.sub("an instance", str(account_wide[0]))
+        return models.CollectionError(kind=account_wide[0].kind, message=message, at=self.run.at)
 
     def _write(self, answered: Sequence[_Answered], outcome: Outcome) -> None:
         writes: list[tuple[models.Sample, models.Condition, str]] = []
@@ -106,18 +113,18 @@ class Batch:
             writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
         replies = self.samples.write_many(writes, force=self.run.force)
         failpoints.reach("collect.written")
-        gone: dict[str, models.Worker] = {}
+        retired: dict[str, models.Worker] = {}
         for (sample, _, _), written in zip(writes, replies, strict=True):
             if written.outcome == "gone":
                 continue  # it was removed meanwhile
             into = outcome.repeated if written.outcome == "repeated" else outcome.collected
             into.append(sample.worker.id)
             if sample.status in models.GONE:
-                gone[sample.worker.id] = sample.worker
-        if gone:
+                retired[sample.worker.id] = sample.worker
+        if retired:
             # After the sample, so that after a crash in between the next collection retires it.
-            self.retirement.retire(gone)
-            outcome.retired.extend(gone)
+            self.retirement.retire(retired)
+            outcome.retired.extend(retired)
 
     def _keep_failures(self, records: Sequence[ports.Record], failed: Mapping[str, errors.AwsError]) -> None:
         """Keep why there is no status of some workers, and give their claims back."""

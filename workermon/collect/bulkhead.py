@@ -94,7 +94,7 @@ class Bulkhead:
         if self.threads < 2 or len(self._seen) < 2:
             return True
         if self._is_slow(scope, now):
-            slow = sum(len(held) for other, held in self._running.items() if self._is_slow(other, now))
+            slow = sum(len(running) for other, running in self._running.items() if self._is_slow(other, now))
             return slow < self.threads // 2
         left_free = LEFT_FREE if self.threads >= 2 * LEFT_FREE else 1
         return len(self._running.get(scope, ())) < self.threads - left_free
@@ -102,7 +102,7 @@ class Bulkhead:
     def _is_slow(self, scope: str, now: float) -> bool:
         if self._slow_until.get(scope, 0.0) > now:
             return True
-        return any(now - begun > SLOW_AFTER for begun in self._running.get(scope, {}).values())
+        return any(now - started > SLOW_AFTER for started in self._running.get(scope, {}).values())
 
     def _next(self, scope: str, now: float, first: float) -> Place:
         waiting = self._waiting.pop(scope)

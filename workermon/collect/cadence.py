@@ -28,19 +28,19 @@ class Cadences:
 
     def periods_apart(self, condition: models.Condition, metric: str) -> int:
         """Return how many periods lie between two requests at present. The budget takes effect immediately."""
-        kept = condition.cadence.get(metric)
-        reason = None if kept is None or self.run.configuration.cadence == "fixed" else kept.reason
+        stored_cadence = condition.cadence.get(metric)
+        reason = None if stored_cadence is None or self.run.configuration.cadence == "fixed" else stored_cadence.reason
         decided = cadence.decide(reason, self._budget(metric))
         return 1 if decided is None else decided.periods
 
     def after(
-        self, worker: models.Worker, metric: str, came: Sequence[models.Datapoint], period: int
+        self, worker: models.Worker, metric: str, points: Sequence[models.Datapoint], period: int
     ) -> models.Cadence | None:
         """Return the cadence after an answer; ``came`` are its datapoints, ``period`` says how far apart they are."""
         reason: models.CadenceReason | None = None
         if self.run.configuration.cadence == "adaptive":
             looking = self._rules_of(worker, metric)
-            reason = "watched" if looking is None else cadence.of_series(_without_gaps(came, period), looking)
+            reason = "watched" if looking is None else cadence.of_series(_without_gaps(points, period), looking)
         return cadence.decide(reason, self._budget(metric))
 
     def _budget(self, metric: str) -> int:
@@ -54,9 +54,9 @@ class Cadences:
         return self._known[key]
 
 
-def _without_gaps(came: Sequence[models.Datapoint], period: int) -> Sequence[models.Datapoint]:
+def _without_gaps(points: Sequence[models.Datapoint], period: int) -> Sequence[models.Datapoint]:
     """Return the newest datapoints, up to the first gap between them."""
-    for place in range(len(came) - 1, 0, -1):
-        if came[place].at - came[place - 1].at > period:
-            return came[place:]
-    return came
+    for place in range(len(points) - 1, 0, -1):
+        if points[place].at - points[place - 1].at > period:
+            return points[place:]
+    return points

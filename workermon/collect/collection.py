@@ -89,9 +89,9 @@ class Collection:
         ``errors.RedisUnavailable`` is raised. Workers of a slow account and region may be left for another thread,
         and workers that waited for this thread may be collected as well.
         """
-        asked = list(dict.fromkeys(worker_ids))
-        records = self.workers.get(asked)
-        unknown = [worker_id for worker_id in asked if worker_id not in records]
+        unique_ids = list(dict.fromkeys(worker_ids))
+        records = self.workers.get(unique_ids)
+        unknown = [worker_id for worker_id in unique_ids if worker_id not in records]
         self._unschedule(unknown)
         configuration = self.configurations.load()
         multipliers = self._review_budget(configuration, self.now())
@@ -115,13 +115,13 @@ class Collection:
                 paused += claims.paused
                 repeated += claims.repeated
                 failpoints.reach("collect.claimed")
-                for each, ours in ((dataclasses.replace(run, force=True), claims.requested), (run, claims.ours)):
+                for claimed_run, ours in ((dataclasses.replace(run, force=True), claims.requested), (run, claims.ours)):
                     if not ours:
                         continue
                     began = self.pacer.begin()
-                    outcome = self._batch(each).collect(ours)
-                    if not each.force:
-                        self.pacer.end(began, each.at)
+                    outcome = self._batch(claimed_run).collect(ours)
+                    if not claimed_run.force:
+                        self.pacer.end(began, claimed_run.at)
                     collected += outcome.collected
                     repeated += outcome.repeated
                     retired += outcome.retired
@@ -165,8 +165,8 @@ class Collection:
             while place is not None:
                 try:
                     others = any(worker_id not in records for worker_id in place.worker_ids)
-                    known = self.workers.get(place.worker_ids) if others else records
-                    admitted = [known[worker_id] for worker_id in place.worker_ids if worker_id in known]
+                    current = self.workers.get(place.worker_ids) if others else records
+                    admitted = [current[worker_id] for worker_id in place.worker_ids if worker_id in current]
                     yield from _by_scope(admitted).items()
                 except BaseException:
                     self.bulkhead.leave(place, onward=False)

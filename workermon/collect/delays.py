@@ -15,11 +15,12 @@ _Key = tuple[str, int, int]
 class Delays:
     """The learned delays of one account and region, as one run reads them and adds to them.
 
-    ``known`` is what was learned before. ``conclude`` puts what this run learned into ``updates``; the caller saves it.
+    ``learned`` is what was learned before. ``conclude`` puts what this run learned into ``updates``, which the caller
+    saves.
     """
 
-    def __init__(self, run: Run, known: Mapping[str, Any], updates: dict[str, Any]) -> None:
-        self._run, self._known, self._updates = run, known, updates
+    def __init__(self, run: Run, learned: Mapping[str, Any], updates: dict[str, Any]) -> None:
+        self._run, self._learned, self._updates = run, learned, updates
         #: Of each place within the interval, the delay, and up to which age a datapoint is surely absent.
         self._of: dict[_Key, tuple[list[polling.Delay | None], list[float | None]]] = {}
         self._arrivals: dict[tuple[_Key, int], list[polling.Arrival]] = {}
@@ -47,10 +48,10 @@ class Delays:
                 self._updates[polling.name(metric, period, interval, place)] = list(after)
 
     def _load(self, key: _Key) -> tuple[list[polling.Delay | None], list[float | None]]:
-        found = self._of.get(key)
-        if found is None:
+        loaded = self._of.get(key)
+        if loaded is None:
             metric, period, interval = key
             names = [polling.name(metric, period, interval, place) for place in range(polling.PLACES)]
-            of_places = [polling.Delay.of(self._known.get(name)) for name in names]
-            found = self._of[key] = of_places, polling.absent(of_places, interval)
-        return found
+            of_places = [polling.Delay.of(self._learned.get(name)) for name in names]
+            loaded = self._of[key] = of_places, polling.absent(of_places, interval)
+        return loaded

@@ -123,7 +123,7 @@ def _listing_key(key: str) -> str:
 class Search:
     """One search for the dimensions of workers of one account and region, at a time; made for one ``find``.
 
-    ``known`` is what was learned of this account and region; the search adds to ``updates``, and the caller saves it.
+    ``learned`` is what was learned of this account and region; the search adds to ``updates``, and the caller saves it.
     """
 
     scope: models.AccountRegion
@@ -132,7 +132,7 @@ class Search:
     workers: ports.Workers
     learned_delays: ports.LearnedDelays
     leases: ports.Leases
-    known: Mapping[str, Any]
+    learned: Mapping[str, Any]
     updates: dict[str, Any]
     _records: Sequence[ports.Record] = ()
     _by_id: dict[str, ports.Record] = dataclasses.field(default_factory=dict)
@@ -144,7 +144,7 @@ class Search:
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
     _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
     #: By key the workers that may be looked up, by what is known now.
-    _known_candidates: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
+    _candidates_by_key: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
 
     def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
         """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
@@ -156,14 +156,14 @@ class Search:
         self._by_id = {record.worker.id: record for record in records}
         self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != catalogue.EC2}
         for record in records:
-            own: list[Dimensions] = [(("InstanceId", record.worker.id),)]
+            own_sets: list[Dimensions] = [(("InstanceId", record.worker.id),)]
             self._sets[record.worker.id] = {
-                **{key: own for key in by_key if key not in self._agents},
+                **{key: own_sets for key in by_key if key not in self._agents},
                 **{key: record.dimensions[key] for key in self._agents if key in record.dimensions},
             }
         failures: dict[str, dict[str, errors.AwsError]] = {}
         if self._agents:
-            self._listings = {key: _Listing.of(self.known.get(_listing_key(key))) for key in self._agents}
+            self._listings = {key: _Listing.of(self.learned.get(_listing_key(key))) for key in self._agents}
             self._searched = {
                 key: [record for record in records if self._must_search(record, key)] for key in self._agents
             }
@@ -180,8 +180,8 @@ class Search:
     def _look_for_foreign(self) -> None:
         """Once an hour, if a worker lacks a metric that it never had, see whether it is published for no instance."""
         for key, metric in self._agents.items():
-            kept = models.ForeignSeries.from_learned(self.known, key)
-            if 0 <= self.at - kept.at < DIMENSIONS_KEPT or not any(
+            stored = models.ForeignSeries.from_learned(self.learned, key)
+            if 0 <= self.at - stored.at < DIMENSIONS_KEPT or not any(
                 self._sets[record.worker.id].get(key) == [] and metric.name not in record.condition.latest
                 for record in self._searched[key]
             ):
@@ -193,15 +193,15 @@ class Search:
             except errors.WorkermonError as why:
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
                 sets = []
-            found = models.ForeignSeries.among(sets, self.at)
-            self.updates[models.foreign_key(key)] = found.model_dump(mode="json")
+            series_found = models.ForeignSeries.among(sets, self.at)
+            self.updates[models.foreign_key(key)] = series_found.model_dump(mode="json")
 
     def _must_search(self, record: ports.Record, key: str) -> bool:
         """Return whether to search a worker's metric under a name: under another one if the first is absent."""
-        own, first = self._sets[record.worker.id], self._names[key][0]
-        if key == first or own.get(key):
+        sets, first = self._sets[record.worker.id], self._names[key][0]
+        if key == first or sets.get(key):
             return True
-        return not own.get(first) and (first in own or self._listings[first].covers(record.worker))
+        return not sets.get(first) and (first in sets or self._listings[first].covers(record.worker))
 
     def _is_published(self, record: ports.Record, key: str) -> bool:
         """Return whether a worker's metric is published under any of its names."""
@@ -214,20 +214,20 @@ class Search:
 
         Return why AWS refused.
         """
-        own = self._sets[record.worker.id]
-        if own.get(key):
+        sets = self._sets[record.worker.id]
+        if sets.get(key):
             return None
         listing = self._listings[key]
-        known = key in own and record.dimensions_at > listing.refused_at
-        why = looked_up.get((record.worker.id, key), None if known else listing.why(self.at))
+        is_settled = key in sets and record.dimensions_at > listing.refused_at
+        why = looked_up.get((record.worker.id, key), None if is_settled else listing.why(self.at))
         if why is None and listing.covers(record.worker):
-            own.setdefault(key, [])
+            sets.setdefault(key, [])
         return why
 
     def _list_region(self) -> None:
         """List the metrics of the whole region, if that is due and no other process does it; all batches profit."""
         owner = uuid.uuid4().hex
-        found: dict[str, dict[str, list[Dimensions]]] = {}
+        by_worker: dict[str, dict[str, list[Dimensions]]] = {}
         for key, metric in self._agents.items():
             listing = self._listings[key]
             if len(self._searched[key]) <= SMALL_BATCH or listing.was_refused(self.at) or not self._is_due(key):
@@ -244,13 +244,13 @@ class Search:
             else:
                 self._listings[key] = _Listing(at=self.at, spent_at=self.at)
                 for worker_id, sets in listed.items():
-                    found.setdefault(worker_id, {})[key] = catalogue.stored(metric, sets)
-        self._spread(found)
+                    by_worker.setdefault(worker_id, {})[key] = catalogue.stored(metric, sets)
+        self._spread(by_worker)
         fresh = {
             _listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
         }
         if fresh:
-            self._known_candidates.clear()
+            self._candidates_by_key.clear()
         # The lease is left to expire: a process that began before this was saved must not list everything again.
         self.learned_delays.save(self.scope, fresh)
 
@@ -262,13 +262,13 @@ class Search:
         candidates = self._candidates(key)
         return len(candidates.new) + len(candidates.recent) > SMALL_BATCH and listing.may_be_repeated(self.at)
 
-    def _spread(self, found: Mapping[str, dict[str, list[Dimensions]]]) -> None:
+    def _spread(self, listed: Mapping[str, dict[str, list[Dimensions]]]) -> None:
         """Hand what was listed to every worker that it is of, also to those of other batches."""
         records = {record.worker.id: record for record in self._records}
-        others = [worker_id for worker_id in found if worker_id not in records]
+        others = [worker_id for worker_id in listed if worker_id not in records]
         for start in range(0, len(others), CHUNK):
             records |= self.workers.get(others[start : start + CHUNK])
-        for worker_id, sets in found.items():
+        for worker_id, sets in listed.items():
             record = records.get(worker_id)
             if record is None or record.worker.scope != self.scope:
                 continue
@@ -299,26 +299,26 @@ class Search:
             for worker_id in worker_ids:
                 looked_up[worker_id, key] = None
                 # A silent metric is no longer listed after three hours, and may be published again as before.
-                known = self._sets[worker_id].get(key, [])
-                fresh.setdefault(worker_id, {})[key] = catalogue.stored(metric, listed.get(worker_id) or known)
+                known_sets = self._sets[worker_id].get(key, [])
+                fresh.setdefault(worker_id, {})[key] = catalogue.stored(metric, listed.get(worker_id) or known_sets)
         for record in self._records:
-            own = fresh.get(record.worker.id)
-            if own is None:
+            fresh_sets = fresh.get(record.worker.id)
+            if fresh_sets is None:
                 continue
-            self._sets[record.worker.id].update(own)
+            self._sets[record.worker.id].update(fresh_sets)
             # A look for another name alone must not put off the next look for the first.
-            at = self.at if any(key == self._names[key][0] for key in own) else record.dimensions_at
-            self.workers.found_dimensions(record.worker, {**record.dimensions, **own}, at)
+            at = self.at if any(key == self._names[key][0] for key in fresh_sets) else record.dimensions_at
+            self.workers.found_dimensions(record.worker, {**record.dimensions, **fresh_sets}, at)
         return looked_up
 
     def _to_look_up(self) -> dict[str, list[str]]:
         """Return the ids of the workers to look up, by the metric's key."""
-        wanted = {
+        missing = {
             key: self._chosen(key)
             for key, listing in self._listings.items()
             if not listing.was_refused(self.at) and (len(self._searched[key]) <= SMALL_BATCH or listing.at)
         }
-        return {key: worker_ids for key, worker_ids in wanted.items() if worker_ids}
+        return {key: worker_ids for key, worker_ids in missing.items() if worker_ids}
 
     def _chosen(self, key: str) -> list[str]:
         listing, candidates = self._listings[key], self._candidates(key)
@@ -339,10 +339,10 @@ class Search:
         return not 0 <= self.at - self._by_id[worker_id].dimensions_at < ABSENCE_KEPT
 
     def _candidates(self, key: str) -> _Candidates:
-        known = self._known_candidates.get(key)
-        if known is None:
-            known = self._known_candidates[key] = self._find_candidates(key)
-        return known
+        candidates = self._candidates_by_key.get(key)
+        if candidates is None:
+            candidates = self._candidates_by_key[key] = self._find_candidates(key)
+        return candidates
 
     def _find_candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
@@ -375,12 +375,12 @@ class _Candidates(NamedTuple):
 def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -> float | None:
     """Return since when a worker lacks a metric, if it does: it fell silent, or never published it while it ran."""
     condition = record.condition
-    latest, asked = condition.latest.get(metric), condition.asked.get(metric)
-    if latest is None or asked is None:
+    latest, requested_at = condition.latest.get(metric), condition.asked.get(metric)
+    if latest is None or requested_at is None:
         # A worker that was never seen down may have run long before its first collection.
         started_at = condition.running_since or 0.0 if condition.changes else 0.0
         return None if has_dimensions else max(record.worker.added_at, started_at)
     absent_from = horizon.absent_from(metric, condition)
-    if absent_from is not None and asked > absent_from:
+    if absent_from is not None and requested_at > absent_from:
         return absent_from
-    return None if has_dimensions else asked
+    return None if has_dimensions else requested_at

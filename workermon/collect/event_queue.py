@@ -110,21 +110,21 @@ class QueueReading:
     def _handle(self, name: str, messages: Sequence[ports.QueueMessage]) -> None:
         """Handle messages. Handling one twice does no harm."""
         read = self._parsed(name, messages)
-        named = list(dict.fromkeys(each for event in read.events.values() for each in event.instances))
-        known = self.workers.known(named)
-        warned = self._warn(read.events.values(), known)
-        requested = [each for each in named if each in known]
+        named_ids = list(dict.fromkeys(worker_id for event in read.events.values() for worker_id in event.instances))
+        monitored = self.workers.known(named_ids)
+        warned = self._warn(read.events.values(), monitored)
+        requested = [worker_id for worker_id in named_ids if worker_id in monitored]
         self.workers.request_collection(requested, self.now())
         self.dispatcher.evaluate(warned)
         self.dispatcher.collect(requested)
         failpoints.reach("queue.enqueued")
-        self._reconcile(read.events.values(), known)
+        self._reconcile(read.events.values(), monitored)
         for event in read.events.values():
             if event.test is not None:
                 self.pulse.mark(f"events:{name}:test", event.test)
         read.counts["requested"] += len(requested)
         read.counts["warned"] += len(warned)
-        read.counts["unknown"] += len(named) - len(requested)
+        read.counts["unknown"] += len(named_ids) - len(requested)
         for what, number in read.counts.items():
             if number:
                 self.pulse.count(f"events.{name}.{what}", number)
@@ -149,23 +149,23 @@ class QueueReading:
                 read.events[event.id] = event
         return read
 
-    def _warn(self, events: Iterable[models.QueueEvent], known: set[str]) -> list[str]:
+    def _warn(self, events: Iterable[models.QueueEvent], monitored: set[str]) -> list[str]:
         """Keep the warnings about instances; return the instances for which a warning is new."""
         warned: dict[str, None] = {}
         for event in events:
             if event.warning is None:
                 continue
-            for worker_id in known.intersection(event.instances):
+            for worker_id in monitored.intersection(event.instances):
                 if self.workers.warn(worker_id, event.warning, self.now()):
                     failpoints.reach("queue.warned")
                     warned[worker_id] = None
         return list(warned)
 
-    def _reconcile(self, events: Iterable[models.QueueEvent], known: set[str]) -> None:
+    def _reconcile(self, events: Iterable[models.QueueEvent], monitored: set[str]) -> None:
         """Have ``[discover]`` look for instances that start and are not monitored."""
         if self.configurations.load().discover is None:
             return
-        new = any(event.starts and not known.issuperset(event.instances) for event in events)
+        new = any(event.starts and not monitored.issuperset(event.instances) for event in events)
         if new and self.seen_events.may_reconcile(self.now()):
             self.dispatcher.reconcile()
 
@@ -173,9 +173,9 @@ class QueueReading:
 def _scope(
     name: str, queue: models.EventQueue, configuration: models.Configuration, secrets: ports.Secrets, region: str | None
 ) -> models.AccountRegion:
-    found = queue.region or region
-    if found is None:
+    region_name = queue.region or region
+    if region_name is None:
         raise errors.AwsError(
             f"event queue {name}", "its address names no region, and none is configured", "set AWS_REGION"
         )
-    return configuration.account_region(found, queue.account, secrets)
+    return configuration.account_region(region_name, queue.account, secrets)

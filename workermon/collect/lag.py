@@ -89,4 +89,6 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
 
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:
     """Return the lag after which to request datapoints, so that no metric waits longer than necessary."""
-    return min(lags, key=lambda one: max((one.present - other.present) % interval for other in lags), default=None)
+    return min(
+        lags, key=lambda candidate: max((candidate.present - other.present) % interval for other in lags), default=None
+    )

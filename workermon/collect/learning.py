@@ -72,12 +72,12 @@ class Learner:
         """Note what each metric waits for from now on, and how the datapoints that were waited for arrived."""
         condition, interval = record.condition, record.worker.interval
         for name in fetched.answered:
-            came, before = fetched.came(name), condition.latest.get(name)
+            arrived, before = fetched.came(name), condition.latest.get(name)
             asked_period = fetched.periods[name]
             period = self._learn_period(condition, name, fetched) if name in self._with_spacing else asked_period
             if not self._is_plain or condition.cadence or condition.unseen_since:
                 self._decide_cadence(record, name, period, fetched)
-            if before is not None and came and came[0].at == before.at and came[0] != before:
+            if before is not None and arrived and arrived[0].at == before.at and arrived[0] != before:
                 fetched.full_at = None  # it was revised: older ones may have been, too
             answer = _Answer(
                 name,
@@ -88,7 +88,7 @@ class Learner:
                 condition.asked.get(name),
                 None if before is None else before.at,
                 condition.late.get(name, (0, 0)),
-                tuple(map(_AT, came)),
+                tuple(map(_AT, arrived)),
             )
             conclusion = self._conclusions.get(answer)
             if conclusion is None:
@@ -121,10 +121,10 @@ class Learner:
 
     def _learn_period(self, condition: models.Condition, name: str, fetched: Fetched) -> int:
         """Learn how often the datapoints of an agent's metric come, in seconds."""
-        period, kept = fetched.periods[name], condition.spacing.get(name, ())
-        times = spacing.newest(kept, fetched.came(name), period)
+        period, stored_spacing = fetched.periods[name], condition.spacing.get(name, ())
+        times = spacing.newest(stored_spacing, fetched.came(name), period)
         learned = spacing.learned(times, period, condition.learned_periods.get(name, period))
-        if times or kept:
+        if times or stored_spacing:
             fetched.spacing[name] = times
         if learned > period or name in condition.learned_periods:
             fetched.learned_periods[name] = learned if learned > period else 0
@@ -150,19 +150,19 @@ class Learner:
             return None
         if self._cadences.periods_apart(condition, metric) > 1:
             return before.at
-        known = condition.unseen_since.get(metric)
-        return None if known is None or before.at - known > UNSEEN * period else known
+        unseen_since = condition.unseen_since.get(metric)
+        return None if unseen_since is None or before.at - unseen_since > UNSEEN * period else unseen_since
 
     def learn_lags(self, cohorts: ports.Cohorts) -> None:
         """Note how long after their period's end the datapoints were there, of metrics that come once an interval."""
         for interval in {interval for interval, _ in self._newest}:
             group = f"{self._run.scope.key}/{interval}"
-            known = cohorts.learned(group)
-            learned = dict(known or {})
+            learned_lags = cohorts.learned(group)
+            learned = dict(learned_lags or {})
             for (of, name), times in self._newest.items():
-                seen = lag.measure(times, interval, self._run.at) if of == interval else None
-                if seen is not None:
-                    after = lag.learn(lag.Lag.of(learned.get(name)), seen, period=interval, at=self._run.at)
+                measured = lag.measure(times, interval, self._run.at) if of == interval else None
+                if measured is not None:
+                    after = lag.learn(lag.Lag.of(learned.get(name)), measured, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
-            if learned != known:
+            if learned != learned_lags:
                 cohorts.learn(group, learned)

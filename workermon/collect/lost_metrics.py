@@ -57,12 +57,12 @@ def lost_among(
         if record.worker.monitoring == "paused" or started_at is None or at - started_at < STARTING:
             continue
         for metric in configuration.collect:
-            latest, asked = condition.latest.get(metric), condition.asked.get(metric)
-            if latest is None or asked is None or latest.at < at - configuration.retention:
+            latest, requested_at = condition.latest.get(metric), condition.asked.get(metric)
+            if latest is None or requested_at is None or latest.at < at - configuration.retention:
                 continue
             published[metric] = published.get(metric, 0) + 1
             absent_from = horizon.absent_from(metric, condition)
-            if absent_from is not None and asked > absent_from + LOST_AFTER:
+            if absent_from is not None and requested_at > absent_from + LOST_AFTER:
                 silent_since.setdefault(metric, []).append(latest.at)
     return tuple(
         models.LostMetric(metric=metric, workers=len(since), of=published[metric], since=round(min(since)))

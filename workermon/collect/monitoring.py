@@ -43,12 +43,12 @@ class MonitoringCheck:
         if not doubtful:
             return []
         try:
-            known = self.ec2.describe(self.run.scope, doubtful)
+            described = self.ec2.describe(self.run.scope, doubtful)
         except errors.WorkermonError as why:
             refusal, number = errors.of_aws(why), len(doubtful)
             log.warning("collect.monitoring_unknown", scope=self.run.scope.key, number=number, reason=str(refusal))
             return []
-        basic = {worker_id for worker_id, instance in known.items() if not instance.detailed}
+        basic = {worker_id for worker_id, instance in described.items() if not instance.detailed}
         if basic:
             self._note(basic)
         return [_with_basic(record) for record in records if record.worker.id in basic]
@@ -57,11 +57,11 @@ class MonitoringCheck:
         """Return whether this is the first look at which the next datapoint of one of these metrics is absent."""
         condition = record.condition
         for name in by_monitoring:
-            asked = condition.asked.get(name)
-            if asked is None or name not in fetched.answered:  # a slot that nobody asked for is unknown
+            requested_at = condition.asked.get(name)
+            if requested_at is None or name not in fetched.answered:  # a slot that nobody asked for is unknown
                 continue
             absent_from = horizon.absent_from(name, condition, fetched.came(name))
-            if absent_from is not None and asked <= absent_from < self.run.at:
+            if absent_from is not None and requested_at <= absent_from < self.run.at:
                 return True
         return False
 

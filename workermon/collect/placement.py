@@ -66,13 +66,13 @@ class CohortPlacement:
             if (group := _group(name, values, sizes, configuration)) is not None
         ]
         counting = {node: pace for node, pace in paces.items() if abs(self.now() - pace.at) <= PACE_COUNTS}
-        wanted = places(groups, seconds_apart(counting.values()))
-        moves = moved(placed, wanted)
+        planned = places(groups, seconds_apart(counting.values()))
+        moves = moved(placed, planned)
         self.cohorts.place(moves)
-        known = {f"{group.name}#{number}" for group in groups for number in group.numbers}
+        names = {f"{group.name}#{number}" for group in groups for number in group.numbers}
         self.cohorts.forget(
             [name for name in learned if not sizes.get(name)],
-            [cohort for cohort in placed if cohort not in known],
+            [cohort for cohort in placed if cohort not in names],
             [node for node in paces if node not in counting],
         )
         if moves:
@@ -86,7 +86,7 @@ def _group(
     interval = name.rpartition("/")[2]
     if not (interval.isdecimal() and int(interval)) or not sizes.get(name):
         return None
-    lags = [known for value in learned.values() if (known := lag.Lag.of(value)) is not None]
+    lags = [known_lag for value in learned.values() if (known_lag := lag.Lag.of(value)) is not None]
     calls = math.ceil(COHORT_SIZE * max(1, len(configuration.collect)) / MAX_QUERIES)
     apart = max(
         1 / costs.limit_of("DescribeInstanceStatus", configuration).rate,
@@ -155,9 +155,9 @@ def _usable(at: float, interval: int) -> float:
     return at if at % interval < _usable_part(interval) else (at // interval + 1) * interval
 
 
-def moved(placed: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
+def moved(placed: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, float]:
     """Return the cohorts to move now, those furthest from their place first."""
-    distances = {cohort: abs(phase - placed.get(cohort, math.inf)) for cohort, phase in wanted.items()}
+    distances = {cohort: abs(phase - placed.get(cohort, math.inf)) for cohort, phase in planned.items()}
     far = [cohort for cohort, distance in distances.items() if distance >= LEAST_MOVE]
     far.sort(key=lambda cohort: (-distances[cohort], cohort))
-    return {cohort: wanted[cohort] for cohort in far[: max(MOST_MOVES, int(MOST_MOVED * len(wanted)))]}
+    return {cohort: planned[cohort] for cohort in far[: max(MOST_MOVES, int(MOST_MOVED * len(planned)))]}

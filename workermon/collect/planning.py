@@ -63,10 +63,13 @@ class _Metric(NamedTuple):
         self, sets: Mapping[str, Sequence[dimensions.Dimensions]]
     ) -> list[tuple[models.Metric, dimensions.Dimensions]] | None:
         """Return the series of a worker that count, each with the name of the metric; ``None``: not looked up yet."""
-        found = [
-            (name, each) for name, key in self.names if (of := sets.get(key)) for each in catalogue.chosen(name, of)
+        sets_found = [
+            (name, dimension_set)
+            for name, key in self.names
+            if (of := sets.get(key))
+            for dimension_set in catalogue.chosen(name, of)
         ]
-        return found if found or self.names[0][1] in sets else None
+        return sets_found if sets_found or self.names[0][1] in sets else None
 
 
 class Planner:
@@ -91,8 +94,8 @@ class Planner:
         due = in_full or polling.is_full_look_due(full_at, at, worker.interval)
         fetched.full_at = at if due else full_at
         requests: list[MetricRequest] = []
-        for each in self._metrics:
-            metric = each.metric
+        for planned_metric in self._metrics:
+            metric = planned_metric.metric
             name, period = metric.name, metric.period_for(detailed=worker.detailed)
             latest = condition.latest.get(name)
             situation = _Situation(
@@ -112,14 +115,17 @@ class Planner:
             fetched.periods[name], fetched.delays[name] = period, decision.patience
             if decision.begin is None or name in fetched.failures:
                 continue
-            series = each.published(sets)
+            series = planned_metric.published(sets)
             if series is None:
                 continue  # nobody could look up its dimensions: unknown, not absent
             # If nobody publishes it, it is absent, as far as can be known now.
             fetched.asked[name] = at
             if series:
                 since = decision.begin.recent_since
-                queries = [catalogue.query(worker.id, named, period, since, chosen) for named, chosen in series]
+                queries = [
+                    catalogue.query(worker.id, metric_of_series, period, since, chosen)
+                    for metric_of_series, chosen in series
+                ]
                 requests.append(MetricRequest(metric, queries, decision.begin.full_since, fetched))
         return requests
 

@@ -145,13 +145,13 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is
     overdue, each look asks.
     """
-    expected, asked, at, period, interval, _ = look
-    if asked is None or asked > at:
+    expected, requested_at, at, period, interval, _ = look
+    if requested_at is None or requested_at > at:
         return True
     jitter = _jitter(interval)
     if period_multiplier > 1:
-        return at - asked >= period_multiplier * max(period, interval) - jitter
-    if expected is None or at - asked >= period:
+        return at - requested_at >= period_multiplier * max(period, interval) - jitter
+    if expected is None or at - requested_at >= period:
         return True
     age = at - expected
     if age < -jitter:
@@ -161,20 +161,20 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     return expected // period % PROBE_EVERY == 0 and age + interval > absent + jitter
 
 
-def arrival(look: Look, came: Sequence[int], *, lateness: int) -> Arrival | None:
+def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | None:
     """Return how the expected datapoint appeared among those that came; ``None`` if it did not, or teaches nothing.
 
     A datapoint teaches nothing if it was there long before workermon asked, or if it is later than ``lateness``.
     """
-    expected, asked, at, period, interval, _ = look
-    if expected is None or asked is None or not asked < at or expected > at:
+    expected, requested_at, at, period, interval, _ = look
+    if expected is None or requested_at is None or not requested_at < at or expected > at:
         return None
-    if at - asked > period + 1.5 * interval or at - expected > period + _latest(lateness):
+    if at - requested_at > period + 1.5 * interval or at - expected > period + _latest(lateness):
         return None
-    if expected not in came:
+    if expected not in arrived:
         return None
-    watched = at - asked <= 1.5 * interval
-    return Arrival(expected, at - expected, (asked if watched else at - interval) - expected, watched)
+    watched = at - requested_at <= 1.5 * interval
+    return Arrival(expected, at - expected, (requested_at if watched else at - interval) - expected, watched)
 
 
 def late(look: Look, newest: int, before: tuple[int, int], *, lateness: int) -> tuple[int, int]:
@@ -303,7 +303,7 @@ def shortened(begin: Begin, newest: int, period: int) -> Begin:
     return Begin(since, since)
 
 
-def expected(newest: int | None, came: Sequence[int], *, period: int, lateness: int) -> int | None:
+def expected(newest: int | None, arrived: Sequence[int], *, period: int, lateness: int) -> int | None:
     """Return the timestamp of the datapoint to wait for after an answer; ``None`` before there is any datapoint.
 
     ``newest`` is the time of the newest datapoint, ``came`` are those of the answer, in order.
@@ -314,9 +314,9 @@ def expected(newest: int | None, came: Sequence[int], *, period: int, lateness: 
     """
     if newest is None:
         return None
-    if came and came[-1] == newest and came[-1] - came[0] == (len(came) - 1) * period:
+    if arrived and arrived[-1] == newest and arrived[-1] - arrived[0] == (len(arrived) - 1) * period:
         return newest + period  # none is missing: one a slot, in order
-    have = {at // period for at in came}
+    have = {at // period for at in arrived}
     last = newest // period
     begin = max(min(have, default=last), (newest - min(lateness, models.LATENESS)) // period)
     missing = next((slot for slot in range(begin, last) if slot not in have), last + 1)

@@ -62,22 +62,29 @@ def parse(body: str) -> models.QueueEvent | None:
 
 def _identity(message: Mapping[str, Any], body: str) -> str:
     """Return EventBridge's id of an event; of one without, what it says."""
-    given = message.get("id")
-    if isinstance(given, str) and given and len(given) <= _MAX_ID_LENGTH and errors.printable(given) == given:
-        return given
+    message_id = message.get("id")
+    if (
+        isinstance(message_id, str)
+        and message_id
+        and len(message_id) <= _MAX_ID_LENGTH
+        and errors.printable(message_id) == message_id
+    ):
+        return message_id
     return hashlib.sha256(body.encode()).hexdigest()[:32]
 
 
 def _instances(message: Mapping[str, Any], detail: Mapping[str, Any]) -> Iterator[str]:
     """Yield every instance that an event names."""
-    named: list[object] = [detail.get("instance-id")]
+    instance_ids: list[object] = [detail.get("instance-id")]
     affected = detail.get("affectedEntities")
-    named += (
-        [each.get("entityValue") for each in affected if isinstance(each, dict)] if isinstance(affected, list) else []
+    instance_ids += (
+        [entity.get("entityValue") for entity in affected if isinstance(entity, dict)]
+        if isinstance(affected, list)
+        else []
     )
     resources = message.get("resources")
-    named += resources if isinstance(resources, list) else []
-    for name in named:
+    instance_ids += resources if isinstance(resources, list) else []
+    for name in instance_ids:
         if not isinstance(name, str):
             continue
         arn = _RESOURCE.fullmatch(name)

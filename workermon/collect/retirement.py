@@ -19,15 +19,15 @@ class Retirement:
     workers: ports.Workers
     schedule: ports.Schedule
 
-    def retire(self, gone: Mapping[str, models.Worker]) -> None:
+    def retire(self, workers: Mapping[str, models.Worker]) -> None:
         """Unschedule these workers, by id."""
-        self.schedule.delete(list(gone))
-        log.info("worker.retired", region=self.run.scope.region, worker_ids=list(gone))
+        self.schedule.delete(list(workers))
+        log.info("worker.retired", region=self.run.scope.region, worker_ids=list(workers))
         # A worker that was added again meanwhile (in another account, say) must keep its entry.
         added_again = [
             record.worker
-            for worker_id, record in self.workers.get(list(gone)).items()
-            if record.worker.incarnation != gone[worker_id].incarnation and record.worker.monitoring == "active"
+            for worker_id, record in self.workers.get(list(workers)).items()
+            if record.worker.incarnation != workers[worker_id].incarnation and record.worker.monitoring == "active"
         ]
         if added_again:
             self.schedule.put(added_again, self.run.at)

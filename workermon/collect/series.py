@@ -29,10 +29,10 @@ class SeriesFetch:
 
     def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
         """Return what CloudWatch has for these running workers, by id. Raises ``errors.RedisUnavailable`` only."""
-        known = self.learned_delays.load(self.run.scope)
+        learned = self.learned_delays.load(self.run.scope)
         updates: dict[str, Any] = {}
-        published = self._search(known, updates).find(records, self.run.cloudwatch_metrics())
-        ages = delays.Delays(self.run, known, updates)
+        published = self._search(learned, updates).find(records, self.run.cloudwatch_metrics())
+        ages = delays.Delays(self.run, learned, updates)
         planner = Planner(self.run, self.cadences, ages)
         fetched: dict[str, Fetched] = {}
         requests: list[MetricRequest] = []
@@ -51,7 +51,7 @@ class SeriesFetch:
         self.learned_delays.save(self.run.scope, updates)
         return fetched
 
-    def _search(self, known: Mapping[str, Any], updates: dict[str, Any]) -> dimensions.Search:
+    def _search(self, learned: Mapping[str, Any], updates: dict[str, Any]) -> dimensions.Search:
         return dimensions.Search(
             scope=self.run.scope,
             at=self.run.at,
@@ -59,7 +59,7 @@ class SeriesFetch:
             workers=self.workers,
             learned_delays=self.learned_delays,
             leases=self.leases,
-            known=known,
+            learned=learned,
             updates=updates,
         )
 

@@ -54,17 +54,17 @@ class StatusLookup:
             return Statuses({}, {})
         worker_ids = [record.worker.id for record in records]
         try:
-            known = self.ec2.describe(self.run.scope, worker_ids)
+            described = self.ec2.describe(self.run.scope, worker_ids)
         except errors.WorkermonError as why:
             return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
         confirmed = Statuses({}, {})
-        denial = self._wrong_account(len(records)) if nobody_known and not known and len(records) > 1 else None
+        denial = self._wrong_account(len(records)) if nobody_known and not described and len(records) > 1 else None
         for record in records:
             worker_id = record.worker.id
             if denial is not None and not self._has_lasted(record, str(denial), WRONG_ACCOUNT_GRACE):
                 confirmed.failed[worker_id] = denial
-            elif worker_id in known:
-                instance = known[worker_id]
+            elif worker_id in described:
+                instance = described[worker_id]
                 confirmed.known[worker_id] = models.InstanceStatus(
                     id=worker_id, status=instance.status, events=None, reason=instance.reason
                 )
@@ -96,12 +96,12 @@ class StatusLookup:
             return answered
         scope = self.run.scope
         try:
-            known = self.ec2.describe(scope, stopped)
+            described = self.ec2.describe(scope, stopped)
         except errors.WorkermonError as why:
             log.warning("collect.no_reasons", scope=scope.key, number=len(stopped), reason=str(errors.of_aws(why)))
             return answered
         # If this answer says that an instance runs, its reason is of another change.
-        reasons = {instance.id: instance.reason for instance in known.values() if instance.status in state.DOWN}
+        reasons = {instance.id: instance.reason for instance in described.values() if instance.status in state.DOWN}
         return answered | {
             worker_id: answered[worker_id].model_copy(update={"reason": reasons[worker_id]})
             for worker_id in stopped

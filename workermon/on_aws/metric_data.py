@@ -129,7 +129,7 @@ class Fetch:
 
     def _take(self, call: list[int], results: dict[int, _Result]) -> list[int]:
         """Take the results of a call; return the queries to ask for again."""
-        again: list[int] = []
+        retried: list[int] = []
         for place in call:
             query, result = self._queries[place], results[place]
             if result.status != "missing":
@@ -140,9 +140,9 @@ class Fetch:
             if result.status in _REFUSED:
                 self._answer.series.pop(place, None)
             else:
-                again.append(place)
+                retried.append(place)
             self._answer.failed[place] = self._why(query, result.status, partial=place in self._answer.series)
-        return again
+        return retried
 
     def _why(self, query: models.Query, status: str, *, partial: bool) -> errors.AwsError:
         """Return why a query has no complete result."""
@@ -173,7 +173,7 @@ class Fetch:
         results = {place: _Result() for place in call}
         queries = [self._queries[place] for place in call]
         start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
-        asked: dict[str, Any] = {
+        request: dict[str, Any] = {
             "MetricDataQueries": [_query(place, self._queries[place], self._source) for place in call],
             "StartTime": datetime.fromtimestamp(start, UTC),
             "EndTime": datetime.fromtimestamp(end, UTC),
@@ -183,25 +183,25 @@ class Fetch:
             client = self._sessions.cloudwatch(self._scope)
             token: str | None = None
             for _ in range(MAX_PAGES):
-                page = client.get_metric_data(**asked)
+                page = client.get_metric_data(**request)
                 self._read(page, results)
                 before, token = token, page.get("NextToken")
                 if not token:
                     return results
                 if token == before:
                     break
-                asked["NextToken"] = token
+                request["NextToken"] = token
             raise RuntimeError("its pages do not end")
 
     def _read(self, page: Any, results: dict[int, _Result]) -> None:
-        for found in page["MetricDataResults"]:
-            identifier = str(found["Id"])
+        for answer in page["MetricDataResults"]:
+            identifier = str(answer["Id"])
             place = int(identifier[1:]) if identifier[1:].isdecimal() else -1
             result = results.get(place)
             if result is None:
                 continue
-            result.status = str(found.get("StatusCode") or "Complete")
-            times, values = found.get("Timestamps") or (), found.get("Values") or ()
+            result.status = str(answer.get("StatusCode") or "Complete")
+            times, values = answer.get("Timestamps") or (), answer.get("Values") or ()
             # Through ``direct`` they are plain numbers, thousands of them.
             plain = set(map(type, times)) <= _NUMBERS
             result.points.update(zip(map(int if plain else _seconds, times), map(float, values), strict=False))
@@ -221,7 +221,7 @@ def _seconds(at: Any) -> int:
 
 
 def _query(place: int, query: models.Query, source: str | None) -> dict[str, Any]:
-    asked: dict[str, Any] = {
+    document: dict[str, Any] = {
         "Id": f"q{place}",
         "MetricStat": {
             "Metric": {
@@ -234,4 +234,4 @@ def _query(place: int, query: models.Query, source: str | None) -> dict[str, Any
         },
         "ReturnData": True,
     }
-    return asked if source is None else asked | {"AccountId": source}
+    return document if source is None else document | {"AccountId": source}

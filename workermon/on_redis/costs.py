@@ -97,11 +97,11 @@ class RedisCosts:
 
     def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
         """Put a decision in force, unless another one came between."""
-        had = "" if before == models.BudgetDecision() else before.model_dump_json()
+        expected = "" if before == models.BudgetDecision() else before.model_dump_json()
         self._read_at = float("-inf")
         deciding = DecideBudget(
             decision=keys.BUDGET_DECISION,
-            before=had,
+            before=expected,
             after=budget_decision.model_dump_json(),
             lifetime=2 * models.DAY,
         )

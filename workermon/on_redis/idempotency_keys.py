@@ -29,10 +29,10 @@ class RedisIdempotencyKeys:
                 if self._client.set(name, text, nx=True, ex=ports.REQUEST_AGE):
                     return None
                 stored = self._client.get(name)
-        had, status, body = json.loads(stored)
+        stored_digest, status, body = json.loads(stored)
         if (status, body) == (None, owner):
             return None
-        return ports.FirstRequest(had, status, body if status is not None else "")
+        return ports.FirstRequest(stored_digest, status, body if status is not None else "")
 
     def answer(self, key: str, request: ports.FirstRequest) -> None:
         """Keep the answer."""

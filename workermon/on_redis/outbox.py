@@ -195,8 +195,8 @@ class RedisOutbox:
             pipe.delete(keys.STATE + queue, keys.LEASE + queue)
             pipe.zadd(keys.OUTBOX, {queue: 0})
             pipe.exists(keys.QUEUE + queue)
-            *_, left = pipe.execute()
-            if not left:
+            *_, remaining = pipe.execute()
+            if not remaining:
                 pipe.zrem(keys.OUTBOX, queue)
                 pipe.srem(keys.queues(keys.of_queue(queue)[0]), queue)
                 pipe.execute()

@@ -95,12 +95,12 @@ class RedisRollUps:
 
     def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
         """Write roll-ups into their weeks, each hour in a step of its own; those of one week one after the other."""
-        left = list(rolled)
-        while left:
-            weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(left)}
+        unsaved = list(rolled)
+        while unsaved:
+            weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(unsaved)}
             self._save(list(weeks.values()), now)
             saved = {id(hour) for hour, _ in weeks.values()}
-            left = [item for item in left if id(item[0]) not in saved]
+            unsaved = [item for item in unsaved if id(item[0]) not in saved]
 
     def _save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
@@ -111,9 +111,9 @@ class RedisRollUps:
         calls = []
         for (hour, rollups), stored_week in zip(rolled, weeks, strict=True):
             week = models.week_of(hour.hour)
-            left = math.ceil(week + models.WEEK + lifetime - now)
+            lifetime_left = math.ceil(week + models.WEEK + lifetime - now)
             series: list[lua.Value] = []
-            for metric, rollup in rollups.items() if lifetime and left > 0 else ():
+            for metric, rollup in rollups.items() if lifetime and lifetime_left > 0 else ():
                 before = stored_week.get(metric.encode(), b"")
                 hours = self._unpacked(hour.worker_id, week, before)
                 if hour.hour in hours and hours[hour.hour].number > rollup.number:
@@ -128,7 +128,7 @@ class RedisRollUps:
                     member=f"{hour.worker_id} {hour.hour}",
                     mark=repr(hour.mark),
                     week=week,
-                    lifetime=max(left, 1),
+                    lifetime=max(lifetime_left, 1),
                     series=series,
                 )
             )

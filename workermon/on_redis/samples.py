@@ -167,7 +167,10 @@ class RedisSamples:
         for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
-        return [ports.Written("gone" if isinstance(one, Exception) else one.decode()) for one in outcomes]
+        return [
+            ports.Written("gone" if isinstance(outcome_written, Exception) else outcome_written.decode())
+            for outcome_written in outcomes
+        ]
 
     def _call(self, write: _Write, packing: _Packing, *, force: bool, rolls_up: bool) -> WriteSample:
         sample, condition, event = write
@@ -214,7 +217,7 @@ class RedisSamples:
         for worker_id, _, period in wanted:
             periods.setdefault(worker_id, set()).add(period)
         hours = self._hours(periods, since, until)
-        found: dict[tuple[str, str], models.Series] = {}
+        series: dict[tuple[str, str], models.Series] = {}
         for worker_id, metric, period in wanted:
             points: list[models.Datapoint] = []
             phases = set()
@@ -226,10 +229,10 @@ class RedisSamples:
                     )
             if len(phases) > 1:
                 points = datapoint_packing.merged(period, points)
-            found[worker_id, metric] = models.Series(
+            series[worker_id, metric] = models.Series(
                 period, tuple([point for point in points if since <= point.at <= until])
             )
-        return found
+        return series
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
@@ -260,7 +263,7 @@ class RedisSamples:
             for worker_id, of in periods.items()
         }
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            long = [one for one, (first, last) in spans.items() if last - first > _MANY * datapoint_packing.HOUR]
+            long = [key for key, (first, last) in spans.items() if last - first > _MANY * datapoint_packing.HOUR]
             if long:
                 for worker_id in long:
                     pipe.hmget(keys.worker(worker_id), "first_hour", "last_hour")
@@ -268,27 +271,27 @@ class RedisSamples:
                     first, last = spans[worker_id]
                     # Nothing was ever written: an empty span.
                     name = keys.worker(worker_id)
-                    begun, ended = (unreadable.number(self._client, name, raw) for raw in (begin, end))
-                    if begun is None or ended is None:
+                    began, ended = (unreadable.number(self._client, name, raw) for raw in (begin, end))
+                    if began is None or ended is None:
                         spans[worker_id] = (1, 0)
                     else:
-                        spans[worker_id] = max(first, int(begun)), min(last, int(ended))
-            asked = [
+                        spans[worker_id] = max(first, int(began)), min(last, int(ended))
+            requests = [
                 (worker_id, hour)
                 for worker_id, (first, last) in spans.items()
                 for hour in range(first, last + 1, datapoint_packing.HOUR)
             ]
-            for worker_id, hour in asked:
+            for worker_id, hour in requests:
                 pipe.hgetall(keys.ledger(worker_id, hour))
             replies = cast("list[dict[bytes, bytes]]", pipe.execute())
-        found: dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]] = {}
-        for (worker_id, hour), fields in zip(asked, replies, strict=True):
+        hours: dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]] = {}
+        for (worker_id, hour), fields in zip(requests, replies, strict=True):
             try:
                 if fields:
-                    found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
+                    hours.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
             except ValueError:
                 unreadable.note(self._client, keys.ledger(worker_id, hour), "a field is not a series")
-        return found
+        return hours
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return workers with a sample of that age that is not evaluated yet, oldest first."""
@@ -310,11 +313,11 @@ class RedisSamples:
         """Mark workers as pending: their rules are to be evaluated."""
         marks = [
             MarkPending(
-                worker=keys.worker(each) if models.group_of(each) is None else keys.group(each),
+                worker=keys.worker(worker_id) if models.group_of(worker_id) is None else keys.group(worker_id),
                 pending=keys.PENDING,
-                worker_id=each,
+                worker_id=worker_id,
                 at=repr(at),
             )
-            for each in worker_ids
+            for worker_id in worker_ids
         ]
         client.run_many(self._client, marks)

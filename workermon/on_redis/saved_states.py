@@ -159,8 +159,10 @@ class RedisSavedStates:
                 _restore_queues(pipe, state.queues, at)
                 for silence in state.silences:
                     pipe.hset(keys.SILENCES, silence.id, silence.model_dump_json())
-                for seen in state.acknowledgements:
-                    pipe.set(keys.acknowledged(seen.alert_id), seen.model_dump_json(), ex=keys.HISTORY)
+                for acknowledgement in state.acknowledgements:
+                    pipe.set(
+                        keys.acknowledged(acknowledgement.alert_id), acknowledgement.model_dump_json(), ex=keys.HISTORY
+                    )
                 pipe.execute()
             except redis.WatchError:
                 return False
@@ -263,12 +265,12 @@ def _restore_rollups(pipe: Any, state: models.SavedState, at: float) -> None:
     worker_ids = {saved_worker.worker.id for saved_worker in state.workers}
     first: dict[str, int] = {}
     for saved in state.rollups:
-        left = math.ceil(saved.week + models.WEEK + lifetime - at)
-        if saved.worker_id not in worker_ids or left <= 0 or not saved.series:
+        lifetime_left = math.ceil(saved.week + models.WEEK + lifetime - at)
+        if saved.worker_id not in worker_ids or lifetime_left <= 0 or not saved.series:
             continue
         name = keys.rollups(saved.worker_id, saved.week)
         pipe.hset(name, mapping={metric: base64.b64decode(data) for metric, data in saved.series.items()})
-        pipe.expire(name, left)
+        pipe.expire(name, lifetime_left)
         first[saved.worker_id] = min(first.get(saved.worker_id, saved.week), saved.week)
     for worker_id, week in first.items():
         # The hours of the ledger are not restored; where it begins says up to when there may be weeks.

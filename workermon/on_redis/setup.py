@@ -95,5 +95,5 @@ class RedisSetup:
 
 
 def _mark(connection: redis.Redis) -> str:
-    had: Any = connection.hmget(keys.CONFIGURATION, ["revision", _COUNT])
-    return "/".join((value or b"0").decode() for value in had)
+    fields: Any = connection.hmget(keys.CONFIGURATION, ["revision", _COUNT])
+    return "/".join((value or b"0").decode() for value in fields)

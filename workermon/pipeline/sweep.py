@@ -117,9 +117,9 @@ class Sweep:
         fleet = self._workers.ids()
         self._fleet = iter(fleet)
         self._share = max(MIN_SHARE, int(len(fleet) * INTERVAL / ROUND) + 1)
-        for known in (received, self._intervals):
-            for gone in known.keys() - set(fleet):
-                del known[gone]
+        for times in (received, self._intervals):
+            for worker_id in times.keys() - set(fleet):
+                del times[worker_id]
 
     def _is_silent(self, worker_id: str, at: float, received: Mapping[str, float]) -> bool:
         patience = OVERDUE * self._intervals.get(worker_id, 0)
