@@ -652,7 +652,7 @@ def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -
     fires(world, A)
     text = ok("why", "render-01", "cpu_utilization")
     assert "cpu-high: " in text
-    assert "rule     cpu_utilization above warning 80 % critical 90 %, breach 3 of 3, recover 2 of 2," in text
+    assert "rule      cpu_utilization above warning 80 % critical 90 %, breach 3 of 3, recover 2 of 2," in text
     assert "cpu-high: not firing; the last notification says that it fires\n" in text
     assert "no attempt to deliver it yet" in text
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
@@ -684,7 +684,7 @@ def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
     ok("add", A)
     assert ok("why", f"default/{REGION}", "collector").splitlines()[:2] == [
         f"account default in {REGION}, collector: not firing",
-        "  now      collection succeeds",
+        "  now       collection succeeds",
     ]
     world.accounts.note(
         f"default/{REGION}", world.clock() + 60, 60,
@@ -696,7 +696,7 @@ def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
     assert found["last_error"] == {"kind": "denied", "message": "no permission"}
     assert "for 90 s" in found["now"]
     text = ok("why", f"default/{REGION}")
-    assert "  error    denied: no permission\n" in text
+    assert "  error     denied: no permission\n" in text
     assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)
 
 
@@ -738,12 +738,12 @@ def test_why_of_a_group() -> None:
     head, _, firing, asked, *lines = done.stdout.splitlines()
     assert head == "group pool=a: 3 workers are known"
     assert firing == "pool-hot: critical since 2023-11-14T22:01:00Z; notified"
-    assert asked.startswith("  rule     cpu_utilization over pool, count 2 of 3, above critical 90 %")
+    assert asked.startswith("  rule      cpu_utilization over pool, count 2 of 3, above critical 90 %")
     assert lines == [
-        "  now      2 of 3 workers are at critical, critical fires at 2",
-        "  escalate at 2023-11-14T22:17:00Z to pager: pending",
+        "  now       2 of 3 workers are at critical, critical fires at 2",
+        "  escalate  at 2023-11-14T22:17:00Z to pager: pending",
         "  members  web-0, web-1",
-        "  judged   up to 2023-11-14T22:01:59Z, when every member that counts was known",
+        "  evaluated up to 2023-11-14T22:01:59Z, when every member that counts was known",
         "  2023-11-14T22:01:00Z ok → critical: 2 of 3 workers: web-0, web-1; critical fires at 2",
         "    no attempt to deliver it yet",
     ]
@@ -752,10 +752,10 @@ def test_why_of_a_group() -> None:
 def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
     """The alert of the installation is explained as its dedup_key names it."""
     assert ok("why", "*/*", "budget").startswith(
-        "the installation, budget: not firing\n  now      there is no budget\n"
+        "the installation, budget: not firing\n  now       there is no budget\n"
     )
     assert ok("why", "*/*/budget") == ok("why", "*/*", "budget")
-    assert "  now      every record can be read\n" in ok("why", "*/*", "records")
+    assert "  now       every record can be read\n" in ok("why", "*/*", "records")
 
 
 def test_why_of_lost_metrics(ok: Any) -> None:
@@ -764,7 +764,7 @@ def test_why_of_lost_metrics(ok: Any) -> None:
     said = ok("why", f"default/{REGION}", "lost-metrics")
     assert said.splitlines()[:2] == [
         f"account default in {REGION}, lost-metrics: not firing",
-        "  now      no metric fell silent on much of the fleet",
+        "  now       no metric fell silent on much of the fleet",
     ]
     assert ok("why", f"default/{REGION}/lost-metrics") == said
 

@@ -400,7 +400,7 @@ def test_commands_show_it(world: Ports, ok: Callable[..., str], tmp_path: Path) 
     ok("add", A)
     said = ok("why", A, "cpu_utilization")
     assert "escalates after 15 min to pager, escalates after 1 h to log" in said
-    assert "  escalate after 900 s to pager: idle" in said
+    assert "  escalate  after 900 s to pager: idle" in said
     assert '{ after = "15m", notify = ["pager"] }' in ok("export")
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert [step["notify"] for step in rule["escalation"]] == [["pager"], ["log"]]

@@ -120,7 +120,7 @@ def test_silence_is_explained() -> None:
     site.evaluate()
     site.clock.now = T0 + 100
     [rule] = why(site, "no-data")["rules"]
-    assert rule["now"] == "silent for 100 s, critical fires at 180 s"
+    assert rule["now"] == "no successful collection for 100 s, critical fires at 180 s"
     assert rule["due"] == models.rfc3339(T0 + 180)
 
 

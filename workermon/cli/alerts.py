@@ -211,10 +211,10 @@ def _channel_lines(explanation: views.ChannelExplanation) -> Iterator[str]:
     state = "not firing" if explanation.state == "ok" else f"{explanation.state} since {explanation.since}"
     yield f"channel {explanation.channel} ({explanation.type or 'removed'}), {explanation.rule}: {state}"
     if explanation.reason:
-        yield f"  reason   {explanation.reason}"
+        yield f"  reason    {explanation.reason}"
     for waiting in explanation.waiting:
         since = models.rfc3339(waiting.since)
-        yield f"  waiting  {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
+        yield f"  waiting   {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
     for turn in explanation.history:
         yield from _turn_lines(turn)
 
@@ -235,12 +235,12 @@ def _account_lines(explanation: views.AccountExplanation) -> Iterator[str]:
         else f"{explanation.state}{_since(explanation.condition_since, explanation.since)}"
     )
     yield f"{where}, {explanation.rule}: {fires}"
-    yield f"  now      {explanation.now}"
+    yield f"  now       {explanation.now}"
     if explanation.last_error:
-        yield f"  error    {explanation.last_error.kind}: {explanation.last_error.message}"
+        yield f"  error     {explanation.last_error.kind}: {explanation.last_error.message}"
     if not everything:
         succeeded = "never" if explanation.succeeded_at is None else models.rfc3339(explanation.succeeded_at)
-        yield f"  workers  {explanation.workers}; last successful collection {succeeded}"
+        yield f"  workers   {explanation.workers}; last successful collection {succeeded}"
     for silence in explanation.silences:
         yield _silence_line(silence)
     for turn in explanation.history:
@@ -256,11 +256,11 @@ def _worker_lines(explanation: views.WorkerExplanation) -> Iterator[str]:
         f" last successful collection {succeeded}{failed}"
     )
     for missing in explanation.missing_metrics:
-        yield f"  missing  {missing.metric}: {missing.reason}"
+        yield f"  missing   {missing.metric}: {missing.reason}"
     for cadence in explanation.cadences:
-        yield f"  asked    {cadence.metric} {cadence}"
+        yield f"  asked     {cadence.metric} {cadence}"
     if not explanation.rules:
-        yield "no rule is over it"
+        yield "no rule is about it"
     for rule in sorted(explanation.rules, key=lambda rule: not rule.applies):
         yield ""
         yield from _rule_lines(rule)
@@ -273,21 +273,21 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
     yield f"{rule.rule}: {_state(rule)}"
     described = [*rule.described, *(f"only {key}={value}" for key, value in rule.labels.items())]
     about = f"{rule.metric} " if rule.metric and rule.metric != rule.kind else ""
-    yield f"  rule     {about}{', '.join(described)}; notifies {_channels(rule)}"
+    yield f"  rule      {about}{', '.join(described)}; notifies {_channels(rule)}"
     for label, text in (("about", rule.description), ("runbook", rule.runbook), ("owner", rule.owner)):
         if text is not None:
-            yield f"  {label:<8} {text}"
-    yield f"  now      {rule.now}"
+            yield f"  {label:<9} {text}"
+    yield f"  now       {rule.now}"
     if rule.flapping:
-        yield f"  flapping {_flapping(rule.flapping)}"
+        yield f"  flapping  {_flapping(rule.flapping)}"
     for step in rule.escalation:
-        yield f"  escalate {_escalation(step)}"
+        yield f"  escalate  {_escalation(step)}"
     for silence in rule.silences:
         yield _silence_line(silence)
     if rule.inhibited_by:
         yield f"  inhibited by {rule.inhibited_by}, which fires"
     for label, text in rule.lines:
-        yield f"  {label:<8} {text}"
+        yield f"  {label:<9} {text}"
     for turn in rule.history:
         yield from _turn_lines(turn)
 
@@ -298,7 +298,7 @@ def _escalation(step: views.EscalationState) -> str:
 
 
 def _silence_line(silence: views.ActiveSilence) -> str:
-    return f"  silence  {silence.id} until {models.rfc3339(silence.ends)} by {silence.by}: {silence.reason}"
+    return f"  silence   {silence.id} until {models.rfc3339(silence.ends)} by {silence.by}: {silence.reason}"
 
 
 def _state(rule: views.RuleExplanation) -> str:

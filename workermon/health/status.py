@@ -342,7 +342,7 @@ def _use(usage: costs.Usage) -> Use:
 
 #: What each part does, and what to do if it does not.
 _SIGNS = {
-    "beat": ("looked for what is due", "start 'celery -A workermon beat'"),
+    "beat": ("ticked", "start 'celery -A workermon beat'"),
     "events": ("read", "see 'workermon doctor' and the log of the listener"),
     "listener": ("listened", "start 'celery -A workermon worker'"),
 }
@@ -427,7 +427,7 @@ def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.C
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
         return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)
-    reason = f"fails for {fleet.failing} of {watched} workers" if fleet.failing else "is in time"
+    reason = f"fails for {fleet.failing} of {watched} workers" if fleet.failing else "in time"
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 

@@ -332,9 +332,9 @@ class Forecast(kind.Kind[Options]):
         until = f"up to {models.rfc3339(rule_state.cursor)}; each {wording.duration(details.step)}"
         if not history:
             now = f"no datapoint in the {wording.duration(options.over)} before"
-            return kind.Explanation(now, details, (("judged", until),))
+            return kind.Explanation(now, details, (("evaluated", until),))
         laid = _lay(options, history, unit)
-        lines = (*_in_words(laid, unit), ("judged", until))
+        lines = (*_in_words(laid, unit), ("evaluated", until))
         return kind.Explanation(
             _described(laid, options, unit),
             details.model_copy(update={"line": _details(laid, history[-1].at)}),

@@ -344,7 +344,7 @@ class Group(kind.Kind[Options]):
         details = Details(holding=len(holding), size=size, needed=needed.of(size), members=described_members)
         lines = (
             ("members", group_fold.names(members, holding) or "none holds it"),
-            ("judged", f"up to {models.rfc3339(at)}, when every member that counts was known"),
+            ("evaluated", f"up to {models.rfc3339(at)}, when every member that counts was known"),
         )
         return kind.Explanation("; ".join(parts) if size else "no worker of the group runs", details, lines)
 

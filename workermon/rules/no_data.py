@@ -153,7 +153,9 @@ class NoData(kind.Kind[Options]):
         if facts.monitoring_since is None:
             return kind.Explanation("the monitor itself has not run long enough to know", details)
         silent = max(0, round(facts.at - counts_from))
-        return kind.Explanation(f"silent for {silent} s, {rule.severity} fires at {patience} s", details)
+        return kind.Explanation(
+            f"no successful collection for {silent} s, {rule.severity} fires at {patience} s", details
+        )
 
     def _reason(self, rule: models.Rule, interval: int) -> str:
         intervals = self.options(rule).intervals

@@ -264,7 +264,7 @@ class Outlier(over_slots.OverSlots[Options]):
         lines = (
             ("group", _in_words(middle, group, details.group_size, unit)),
             ("points", "  ".join(texts) or "none"),
-            ("judged", f"up to {models.rfc3339(cursor)}, when the datapoints of the whole group were there"),
+            ("evaluated", f"up to {models.rfc3339(cursor)}, when the datapoints of the whole group were there"),
         )
         if middle is None:
             few = f"{details.group_size} workers of {_named(group)} have a value at {models.rfc3339(cursor)}"

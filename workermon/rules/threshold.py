@@ -477,16 +477,16 @@ def _explanation(
     operands: Sequence[tuple[str, str]] = (),
 ) -> kind.Explanation:
     points = "  ".join(f"{point.at[11:]} {wording.quantity(point.value, unit)}" for point in details.points)
-    until = "nothing yet" if rule_state.cursor is None else models.rfc3339(rule_state.cursor)
+    until = "nothing yet" if rule_state.cursor is None else f"up to {models.rfc3339(rule_state.cursor)}"
     evaluated = (
-        f"up to {until}; period {details.period} s, delay {details.delay} s,"
-        f" absent counts up to {details.horizon or '-'}"
+        f"{until}; period {details.period} s, delay {details.delay} s,"
+        f" slots count as absent up to {details.horizon or '-'}"
     )
     lines: tuple[tuple[str, str], ...] = (
         ("points", points or "none"),
         *operands,
         ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
-        ("judged", evaluated),
+        ("evaluated", evaluated),
     )
     if (check_text := check_words.words(details.impaired)) is not None:
         lines = (*lines, ("EC2", check_text.removeprefix("EC2: ")))

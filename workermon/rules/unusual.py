@@ -417,7 +417,7 @@ def _lines(
     if learned.since is not None and learned.until is not None:
         span = f"{models.rfc3339(learned.since)} to {models.rfc3339(learned.until)}"
         yield "learned", f"{learned.datapoints} datapoints, {span}"
-    yield "judged", f"up to {models.rfc3339(at)}"
+    yield "evaluated", f"up to {models.rfc3339(at)}"
 
 
 KIND = Unusual()
