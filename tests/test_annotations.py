@@ -114,9 +114,9 @@ def test_commands_show_them(world: Ports, ok: Callable[..., str], tmp_path: Path
     (tmp_path / "fleet.toml").write_text(FILE)
     ok("apply", str(tmp_path / "fleet.toml"))
     said = ok("why", A, "cpu_utilization")
-    assert "  about    Nodes stall.\n" in said
-    assert f"  runbook  {SAID['runbook']}\n" in said
-    assert "  owner    team vfx\n" in said
+    assert "  about     Nodes stall.\n" in said
+    assert f"  runbook   {SAID['runbook']}\n" in said
+    assert "  owner     team vfx\n" in said
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert {name: rule[name] for name in SAID} == SAID
     assert FILE.splitlines()[6] in ok("export")

@@ -742,7 +742,7 @@ def test_why_of_a_group() -> None:
     assert lines == [
         "  now       2 of 3 workers are at critical, critical fires at 2",
         "  escalate  at 2023-11-14T22:17:00Z to pager: pending",
-        "  members  web-0, web-1",
+        "  members   web-0, web-1",
         "  evaluated up to 2023-11-14T22:01:59Z, when every member that counts was known",
         "  2023-11-14T22:01:00Z ok → critical: 2 of 3 workers: web-0, web-1; critical fires at 2",
         "    no attempt to deliver it yet",

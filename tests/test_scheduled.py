@@ -413,13 +413,13 @@ def test_the_commands_print_it(site: Site) -> None:
     site.step(2, "stopped", "Client.UserInitiatedShutdown")
     record, explanation = site.workers.get([ID])[ID], site.get(views.Explanation)
     lines = "\n".join(alerts._worker_lines(explanation.why(record, "event")))
-    assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
+    assert "  event     system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert (
         "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 has marked it as completed" in lines
     )
     lines = "\n".join(alerts._worker_lines(explanation.why(record, "state")))
     assert "  rule      states stopped terminated, severity critical; notifies ops" in lines
-    assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
+    assert "  seen      2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))
     assert lines_of_show["status"] == "stopped since 2023-11-14T22:02:00Z: Client.UserInitiatedShutdown"
     assert lines_of_show["scheduled"] == "instance-retirement 2023-11-28T22:00:00Z [Completed] x"
