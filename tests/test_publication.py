@@ -127,6 +127,6 @@ def test_the_command_says_it() -> None:
     container: Any = monitor
     cli_session = Session(settings.Settings(_env_file=None), container)
     done = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=cli_session)
-    assert f"missing  {MEMORY}: nobody publishes" in done.stdout
+    assert f"missing   {MEMORY}: nobody publishes" in done.stdout
     found = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=cli_session)
     assert '"missing_metrics"' in found.stdout

@@ -194,7 +194,7 @@ def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> No
     assert json.loads(ok("silences", "--json"))["silences"] == [made]
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["silenced_by"] == made["id"]
-    assert f"silence  {made['id']}" in ok("why", A, "cpu_utilization")
+    assert f"silence   {made['id']}" in ok("why", A, "cpu_utilization")
     assert made["id"] in ok("unsilence", made["id"])
     assert json.loads(ok("silences", "--json"))["silences"] == []
     assert one_line(run("unsilence", made["id"]), 3)
@@ -933,7 +933,7 @@ def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any,
     fires(world, A)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["silenced_by"] in {found[0]["id"], found[1]["id"]}
-    assert f"silence  {found[0]['id']} until {found[0]['ends']} by the config file: move" in ok(
+    assert f"silence   {found[0]['id']} until {found[0]['ends']} by the config file: move" in ok(
         "why", A, "cpu_utilization"
     )
 
