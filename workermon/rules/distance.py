@@ -8,11 +8,31 @@ from pydantic import Field
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import slots, wording
+from workermon.rules import parsing, section, slots, wording
 
 Side = Literal["above", "below", "both"]
 
 Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
+
+
+class Keys(fields.Section):
+    """The keys of a kind that every kind has which compares distances."""
+
+    beyond: Distance
+    side: Side = "both"
+
+
+class Section(section.RuleSection):
+    """The keys of a rule that compares distances; ``clear`` is counted as ``beyond`` is."""
+
+    severity: models.Severity = "critical"
+    breach: parsing.Count
+    lasts: fields.Duration | None = Field(default=None, alias="for")
+    clear: Distance | None = None
+    recover: parsing.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    flapping: parsing.Flapping | None = None
+    cases: tuple[section.CaseSection, ...] = ()
 
 
 class Options(models.Frozen):

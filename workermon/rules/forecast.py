@@ -324,7 +324,7 @@ class Forecast(kind.Kind[Options]):
             horizon=wording.time(horizon.newest),
         )
         if horizon.requested_at is None:
-            return kind.Explanation("no request to CloudWatch has succeeded yet", details)
+            return kind.Explanation(wording.NEVER_REQUESTED, details)
         if rule_state.cursor is None or rule_state.period is None:
             now = f"no step of {wording.duration(details.step)} is over yet"
             return kind.Explanation(now, details)

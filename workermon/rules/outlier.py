@@ -10,17 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from workermon import models
-from workermon.models import fields
-from workermon.rules import expression, kind, over_slots, peers, section, slots, wording
+from workermon.rules import expression, kind, over_distances, peers, section, slots, wording
 from workermon.rules.horizon import Horizon
 from workermon.rules.outlier_options import Options, OutlierSection
-
-#: Datapoints of the window that ``why`` lists.
-_SHOWN = 12
+from workermon.rules.over_distances import Distances
 
 
 class DistanceDetails(models.Frozen):
@@ -53,72 +48,25 @@ class Details(models.Frozen):
     of: int = 0
 
 
-class _Distances(NamedTuple):
-    """The values that the fold compares, each with its datapoint and the median of the group then."""
-
-    points: list[models.Datapoint]
-    by_time: dict[int, tuple[models.Datapoint, peers.Middle | None]]
-
-
-class Outlier(over_slots.OverSlots[Options]):
+class Outlier(over_distances.OverDistances[Options]):
     """A worker's metric lies far from that of its group."""
 
     name = "outlier"
     section_type = OutlierSection
     options_type = Options
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._limits: kind.ByRule[Callable[[int], slots.Limits]] = kind.ByRule(
-            lambda rule: functools.cache(functools.partial(self.options(rule).limits, rule.severity))
-        )
-
     # --- the config file ---------------------------------------------------------------------------------------------
-
-    def claims(self, raw_rule: Mapping[str, object]) -> bool:
-        """Return whether it asks for outliers."""
-        return "outlier" in raw_rule
-
-    @property
-    def asked_by(self) -> str:
-        """Return how the file asks for it."""
-        return "outlier = …"
 
     def parse(self, raw_rule: OutlierSection) -> tuple[Options, models.Severity]:
         """Return group, distance and side."""
         if expression.of(raw_rule.metric) is not None:
             raise section.Mistake("metric", "is an expression, but outlier needs one metric", "write one metric")
-        if raw_rule.clear is not None and raw_rule.clear > raw_rule.outlier.beyond:
-            why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.outlier.beyond:g}, so the alert would flap"
-            raise section.Mistake("clear", why, f"choose {raw_rule.outlier.beyond:g} or less")
-        if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
-            raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
-        return Options(
-            **raw_rule.outlier.model_dump(),
-            breach=raw_rule.breach,
-            lasts=raw_rule.lasts,
-            clear=raw_rule.clear,
-            recover=raw_rule.recover,
-            missing=raw_rule.missing,
-        ), raw_rule.severity
+        return self._parsed(raw_rule, raw_rule.outlier)
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
         options = self.options(rule)
-        clear = {} if options.clear is None else {"clear": options.clear}
-        return {
-            "outlier": {"by": options.by, "beyond": options.beyond, "side": options.side},
-            "severity": rule.severity,
-            **clear,
-            **({"breach": str(options.breach)} if options.lasts is None else {"for": fields.written(options.lasts)}),
-            "recover": str(options.recover),
-            "missing": options.missing,
-        }
-
-    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return how long values must lie far away."""
-        lasts = self.options(rule).lasts
-        return () if lasts is None else (("for", lasts),)
+        return self._exported(rule, {"by": options.by, "beyond": options.beyond, "side": options.side})
 
     # --- which workers -----------------------------------------------------------------------------------------------
 
@@ -171,46 +119,32 @@ class Outlier(over_slots.OverSlots[Options]):
         newest = max(horizon.newest or 0, points[-1].at if points else 0) // horizon.period
         return min((known_until + 1) // horizon.period - 1, newest) * horizon.period
 
-    def _distances(self, rule: models.Rule, facts: kind.Facts, period: int, last: int) -> _Distances:
+    def _distances(self, rule: models.Rule, facts: kind.Facts, period: int, last: int) -> Distances[peers.Middle]:
         """Return how far each datapoint lies up to the last slot. In too small a group nothing is an outlier."""
-        options, middles, distances = self.options(rule), facts.peers.middles(period), _Distances([], {})
+        options, middles = self.options(rule), facts.peers.middles(period)
+        distances: Distances[peers.Middle] = Distances()
         for point in facts.points(rule.metric):
             if not math.isfinite(point.value) or point.at >= last + period:
                 continue
-            middle = middles.get(point.at // period)
-            distance = 0.0 if middle is None else options.compared(middle.distance(point.value))
-            distances.points.append(models.Datapoint(point.at, distance))
-            distances.by_time[point.at] = point, middle
+            distances.add(options, point, middles.get(point.at // period))
         return distances
 
     def _described(
-        self, rule: models.Rule, facts: kind.Facts, transition: models.Transition, distances: _Distances
+        self, rule: models.Rule, facts: kind.Facts, transition: models.Transition, distances: Distances[peers.Middle]
     ) -> models.Transition:
         """Return a transition in the unit of the metric, with the median of the group at that time."""
-        options, group, unit = self.options(rule), facts.peers, facts.unit_of(rule.metric or "")
-        times = [point.at for point in transition.points]
-        at = times[-1] if transition.withdrawn and times else transition.at
-        point, middle = distances.by_time.get(at, (None, None))
-        update: dict[str, object] = {
-            "value": None if point is None else point.value,
-            "points": tuple(distances.by_time[at][0] for at in times if at in distances.by_time),
-            "threshold": None if middle is None else _edge(options, middle, point and point.value),
-        }
-        if transition.present is not None:
-            update["present"] = distances.by_time.get(transition.present.at, (None, None))[0]
-        if point is None:
+        options, unit = self.options(rule), facts.unit_of(rule.metric or "")
+        transition, decided = over_distances.in_the_metric(transition, distances, functools.partial(_edge, options))
+        if decided is None:
             count = transition.count
-            update["reason"] = f"{count} values are outliers, an absent one counts (missing = {options.missing})"
+            reason = f"{count} values are outliers, an absent one counts (missing = {options.missing})"
         else:
-            late = "; a datapoint came late or was revised" if transition.correction else ""
-            update["reason"] = f"{_compared(point.value, middle, group, unit)}{late}"
-        return transition.model_copy(update=update)
+            point, middle = decided
+            compared = _compared(point.value, middle, facts.peers, unit)
+            reason = f"{compared}{over_distances.late(transition)}"
+        return transition.model_copy(update={"reason": reason})
 
     # --- wording -----------------------------------------------------------------------------------------------------
-
-    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return the value and the median of the group at that time."""
-        return wording.by_reason(self.subject(rule), transition)
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return group, distance, side and counts in words."""
@@ -238,32 +172,26 @@ class Outlier(over_slots.OverSlots[Options]):
             group_size=0 if cursor is None else group.size(cursor // period, period),
         )
         if horizon.requested_at is None:
-            return kind.Explanation("no request to CloudWatch has succeeded yet", details)
+            return kind.Explanation(wording.NEVER_REQUESTED, details)
         if cursor is None or rule_state.period != period:
-            return kind.Explanation("no slot was evaluated yet", details)
+            return kind.Explanation(wording.NEVER_EVALUATED, details)
         distances = self._distances(rule, facts, period, cursor)
         walk = dataclasses.replace(_walk(rule, facts, horizon, rule_state), points=distances.points, horizon=cursor)
         view = slots.view(rule, self._limits(rule)(period), rule_state, walk)
         assert view is not None
-        last_compared = [distances.by_time[point.at] for point in view.points][-_SHOWN:]
+        last_compared = distances.shown(view)
         level = view.levels[0]
         details = details.model_copy(
             update={
                 "distances": tuple(_details(point, middle, group, period) for point, middle in last_compared),
-                "missing": tuple(models.rfc3339(at) for at in view.absent),
-                "breaching": level.breaching,
-                "of": view.counted,
+                **over_distances.counted(view),
             }
         )
         unit = facts.unit_of(rule.metric or "")
-        texts = []
-        for point, comparison in last_compared:
-            distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
-            texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
         middle = group.middles(period).get(cursor // period)
         lines = (
             ("group", _in_words(middle, group, details.group_size, unit)),
-            ("points", "  ".join(texts) or "none"),
+            over_distances.points_line(last_compared, unit),
             ("evaluated", f"up to {models.rfc3339(cursor)}, when the datapoints of the whole group were there"),
         )
         if middle is None:
@@ -275,12 +203,6 @@ class Outlier(over_slots.OverSlots[Options]):
         fires = wording.fires_at(rule.severity, options.breach, options.lasts, period)
         now = ends if level.latched else f"{counts}, {fires}"
         return kind.Explanation(now, details, lines)
-
-    # --- backtest ----------------------------------------------------------------------------------------------------
-
-    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
-        """Return the highest value, or the lowest where only low ones are outliers."""
-        return (min if self.options(rule).side == "below" else max)(values, default=None)
 
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon, rule_state: models.RuleState) -> slots.Walk:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from workermon import models
-from workermon.models import fields
-from workermon.rules import distance, parsing, section
-from workermon.rules.distance import Distance, Side
+from workermon.rules import distance, parsing
 
 
-class OutlierKeys(fields.Section):
+class OutlierKeys(distance.Keys):
     """``outlier = { by = "pool", beyond = 4 }``."""
 
     by: models.Text
-    beyond: Distance
-    side: Side = "both"
 
     @field_validator("by")
     @classmethod
@@ -27,18 +21,11 @@ class OutlierKeys(fields.Section):
         return by
 
 
-class OutlierSection(section.RuleSection):
+class OutlierSection(distance.Section):
     """The keys of a rule about outliers; ``clear`` is in scaled MADs, as ``beyond`` is."""
 
     outlier: OutlierKeys
-    severity: models.Severity = "critical"
     breach: parsing.Count = models.Count(m=3, n=3)
-    lasts: fields.Duration | None = Field(default=None, alias="for")
-    clear: Distance | None = None
-    recover: parsing.Count = models.Count(m=2, n=2)
-    missing: Literal["breach", "ok", "keep"] = "keep"
-    flapping: parsing.Flapping | None = None
-    cases: tuple[section.CaseSection, ...] = ()
 
 
 class Options(distance.Options):

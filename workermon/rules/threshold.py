@@ -329,9 +329,9 @@ class Threshold(over_slots.OverSlots[Options]):
             about = check_words.ABOUT[rule.metric or ""]
             return _explanation(f"EC2 has not answered its {about} check for this instance", details, rule_state)
         if horizon.requested_at is None:
-            return _explanation("no request to CloudWatch has succeeded yet", details, rule_state)
+            return _explanation(wording.NEVER_REQUESTED, details, rule_state)
         if rule_state.cursor is None:
-            return _explanation("no slot was evaluated yet", details, rule_state)
+            return _explanation(wording.NEVER_EVALUATED, details, rule_state)
         if rule_state.period != horizon.period:
             now = f"the period became {horizon.period} s and no slot of it was evaluated yet"
             return _explanation(now, details, rule_state)

@@ -11,17 +11,14 @@ import bisect
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from workermon import models
-from workermon.models import fields
-from workermon.rules import band, kind, over_slots, section, slots, wording
+from workermon.rules import band, kind, over_distances, slots, wording
 from workermon.rules.horizon import Horizon
+from workermon.rules.over_distances import Distances
 from workermon.rules.unusual_options import Options, UnusualSection
-
-#: Datapoints of the window that ``why`` lists.
-_SHOWN = 12
 
 
 class UsualDetails(models.Frozen):
@@ -59,77 +56,23 @@ class Details(models.Frozen):
     of: int = 0
 
 
-class _Judged(NamedTuple):
-    """The values that the fold compares, each with its datapoint and the usual range then (``None``: not known)."""
-
-    points: list[models.Datapoint]
-    by_time: dict[int, tuple[models.Datapoint, band.Usual | None]]
-
-    def add(self, options: Options, point: models.Datapoint, usual: band.Usual | None) -> None:
-        """Add a datapoint. It is not compared if too little is known about its time."""
-        self.by_time[point.at] = point, usual
-        distance = 0.0 if usual is None else options.compared(usual.distance(point.value))
-        self.points.append(models.Datapoint(point.at, distance))
-
-
-class Unusual(over_slots.OverSlots[Options]):
+class Unusual(over_distances.OverDistances[Options]):
     """A metric lies outside its usual range for the time of day or week."""
 
     name = "unusual"
     section_type = UnusualSection
     options_type = Options
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._limits: kind.ByRule[Callable[[int], slots.Limits]] = kind.ByRule(
-            lambda rule: functools.cache(functools.partial(self.options(rule).limits, rule.severity))
-        )
-
     # --- the config file ---------------------------------------------------------------------------------------------
-
-    def claims(self, raw_rule: Mapping[str, object]) -> bool:
-        """Return whether it asks for what is unusual."""
-        return "unusual" in raw_rule
-
-    @property
-    def asked_by(self) -> str:
-        """Return how the file asks for it."""
-        return "unusual = …"
 
     def parse(self, raw_rule: UnusualSection) -> tuple[Options, models.Severity]:
         """Return distance, season and side."""
-        if raw_rule.clear is not None and raw_rule.clear > raw_rule.unusual.beyond:
-            why = f"{raw_rule.clear:g} is more than beyond, {raw_rule.unusual.beyond:g}, so the alert would flap"
-            raise section.Mistake("clear", why, f"choose {raw_rule.unusual.beyond:g} or less")
-        if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
-            raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
-        return Options(
-            **raw_rule.unusual.model_dump(),
-            breach=raw_rule.breach,
-            lasts=raw_rule.lasts,
-            clear=raw_rule.clear,
-            recover=raw_rule.recover,
-            missing=raw_rule.missing,
-        ), raw_rule.severity
+        return self._parsed(raw_rule, raw_rule.unusual)
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""
         options = self.options(rule)
-        unusual = {"beyond": options.beyond, "season": options.season, "side": options.side}
-        clear = {} if options.clear is None else {"clear": options.clear}
-        return {
-            "unusual": unusual,
-            "severity": rule.severity,
-            **clear,
-            **({"breach": str(options.breach)} if options.lasts is None else {"for": fields.written(options.lasts)}),
-            "recover": str(options.recover),
-            "missing": options.missing,
-        }
-
-    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return how long values must be unusual."""
-        lasts = self.options(rule).lasts
-        return () if lasts is None else (("for", lasts),)
+        return self._exported(rule, {"beyond": options.beyond, "season": options.season, "side": options.side})
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
@@ -157,13 +100,13 @@ class Unusual(over_slots.OverSlots[Options]):
         learned = self._band(rule, rule_state, horizon.period)
         needed = slots.needed_from(rule_state, limits, walk)
         begin = needed if needed is not None else rule_state.start or 0
-        judged = self._fold_distances(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
-        state, transitions = slots.judge(rule, limits, rule_state, dataclasses.replace(walk, points=judged.points))
+        distances = self._fold_distances(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
+        state, transitions = slots.judge(rule, limits, rule_state, dataclasses.replace(walk, points=distances.points))
         if learned.changed:
             state = state.model_copy(update={"band": learned.text()})
         elif state is not rule_state:
             state = state.model_copy(update={"band": rule_state.band})
-        return state, tuple(self._with_details(rule, transition, judged, walk.unit) for transition in transitions)
+        return state, tuple(self._with_details(rule, transition, distances, walk.unit) for transition in transitions)
 
     def _band(self, rule: models.Rule, rule_state: models.RuleState, period: int) -> band.Band:
         """Return what was learned. If a clock was ahead at that time, learning continues at the cursor."""
@@ -173,50 +116,40 @@ class Unusual(over_slots.OverSlots[Options]):
             learned.until = rule_state.cursor // width * width
         return learned
 
-    def _fold_distances(self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span) -> _Judged:
+    def _fold_distances(
+        self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span
+    ) -> Distances[band.Usual]:
         """Return the distance of each slot in a span. Before each slot the band learns the hours that have ended."""
         options, walk = self.options(rule), span.walk
         points = [point for point in facts.points(rule.metric) if math.isfinite(point.value)]
         times = [point.at for point in points]
-        judged = _Judged([], {})
+        distances: Distances[band.Usual] = Distances()
         last = walk.horizon // walk.period
         if points:
             last = max(last, points[-1].at // walk.period)
         learning = _Learning(learned, points, times, _late(self._limits(rule)(walk.period), walk), walk.period)
         for point in points[bisect.bisect_left(times, span.begin) :]:
             learning.until(point.at // walk.period * walk.period)
-            judged.add(options, point, learned.usual(point.at))
+            distances.add(options, point, learned.usual(point.at))
         learning.until(max(last * walk.period, span.cursor or 0))
-        return judged
+        return distances
 
     def _with_details(
-        self, rule: models.Rule, transition: models.Transition, judged: _Judged, unit: str
+        self, rule: models.Rule, transition: models.Transition, distances: Distances[band.Usual], unit: str
     ) -> models.Transition:
         """Return a transition in the unit of the metric, with the usual range at that time."""
         options = self.options(rule)
-        times = [point.at for point in transition.points]
-        at = times[-1] if transition.withdrawn and times else transition.at
-        point, usual = judged.by_time.get(at, (None, None))
-        update: dict[str, object] = {
-            "value": None if point is None else point.value,
-            "points": tuple(judged.by_time[at][0] for at in times if at in judged.by_time),
-            "threshold": None if usual is None else _edge(options, usual, point and point.value),
-        }
-        if transition.present is not None:
-            present, _ = judged.by_time.get(transition.present.at, (None, None))
-            update["present"] = present
-        if point is None:
-            update["reason"] = f"{transition.count} values unusual, an absent one counts (missing = {options.missing})"
-        elif usual is not None:
-            late = "; a datapoint came late or was revised" if transition.correction else ""
-            update["reason"] = f"{_compared(options, point.value, usual, unit)}{late}"
-        return transition.model_copy(update=update)
+        transition, decided = over_distances.in_the_metric(transition, distances, functools.partial(_edge, options))
+        if decided is None:
+            reason = f"{transition.count} values unusual, an absent one counts (missing = {options.missing})"
+        else:
+            point, usual = decided
+            if usual is None:
+                return transition
+            reason = f"{_compared(options, point.value, usual, unit)}{over_distances.late(transition)}"
+        return transition.model_copy(update={"reason": reason})
 
     # --- wording -----------------------------------------------------------------------------------------------------
-
-    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return the value beside what is usual at that time."""
-        return wording.by_reason(self.subject(rule), transition)
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return distance, season, side and counts in words."""
@@ -244,25 +177,23 @@ class Unusual(over_slots.OverSlots[Options]):
             bytes=len(rule_state.band or ""),
         )
         if horizon.requested_at is None:
-            return kind.Explanation("no request to CloudWatch has succeeded yet", details)
+            return kind.Explanation(wording.NEVER_REQUESTED, details)
         if rule_state.cursor is None or rule_state.period != horizon.period:
-            return kind.Explanation("no slot was evaluated yet", details)
+            return kind.Explanation(wording.NEVER_EVALUATED, details)
         options, unit = self.options(rule), facts.unit_of(rule.metric or "")
-        judged = _Judged([], {})
+        distances: Distances[band.Usual] = Distances()
         for point in facts.points(rule.metric):
             if math.isfinite(point.value):
-                judged.add(options, point, learned.usual(point.at))
-        walk = dataclasses.replace(_walk(rule, facts, horizon), points=judged.points)
+                distances.add(options, point, learned.usual(point.at))
+        walk = dataclasses.replace(_walk(rule, facts, horizon), points=distances.points)
         view = slots.view(rule, self._limits(rule)(walk.period), rule_state, walk)
         assert view is not None
         level = view.levels[0]
-        last_compared = [judged.by_time[point.at] for point in view.points][-_SHOWN:]
+        last_compared = distances.shown(view)
         details = details.model_copy(
             update={
                 "usual": tuple(_details(options, point, usual) for point, usual in last_compared if usual is not None),
-                "missing": tuple(models.rfc3339(at) for at in view.absent),
-                "breaching": level.breaching,
-                "of": view.counted,
+                **over_distances.counted(view),
             }
         )
         at = rule_state.cursor
@@ -291,12 +222,6 @@ class Unusual(over_slots.OverSlots[Options]):
         usual_at = ((at, usual) for at in times if (usual := learned.usual(at)) is not None)
         points = tuple(kind.CurvePoint(at, *_edges(options, usual)) for at, usual in usual_at)
         return kind.Curve(rule.severity, points) if points else None
-
-    # --- backtest ----------------------------------------------------------------------------------------------------
-
-    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
-        """Return the highest value, or the lowest where only low ones are unusual."""
-        return (min if self.options(rule).side == "below" else max)(values, default=None)
 
 
 class _Span(NamedTuple):
@@ -397,7 +322,7 @@ def _details(options: Options, point: models.Datapoint, usual: band.Usual) -> Us
 
 def _lines(
     learned: band.Band,
-    compared: Sequence[tuple[models.Datapoint, band.Usual | None]],
+    compared: Sequence[over_distances.Compared[band.Usual]],
     unit: str,
     present: tuple[int, band.Usual | None],
 ) -> Iterator[tuple[str, str]]:
@@ -409,11 +334,7 @@ def _lines(
             f"centre {wording.quantity(usual.centre, unit)}, spread {wording.quantity(usual.above, unit)} above and"
             f" {wording.quantity(usual.below, unit)} below, of {usual.occurrences} {usual.by}s",
         )
-    texts = []
-    for point, comparison in compared:
-        distance = "" if comparison is None else f" ({comparison.distance(point.value):+.1f})"
-        texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
-    yield "points", "  ".join(texts) or "none"
+    yield over_distances.points_line(compared, unit)
     if learned.since is not None and learned.until is not None:
         span = f"{models.rfc3339(learned.since)} to {models.rfc3339(learned.until)}"
         yield "learned", f"{learned.datapoints} datapoints, {span}"

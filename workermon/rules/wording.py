@@ -7,6 +7,10 @@ from workermon import errors, models
 #: Characters of an AWS error that a notification repeats.
 _MAX_ERROR_LENGTH = 300
 
+#: Why an explanation has nothing to say yet.
+NEVER_REQUESTED = "no request to CloudWatch has succeeded yet"
+NEVER_EVALUATED = "no slot was evaluated yet"
+
 #: Percent an hour. What moves less is written by the day.
 _SLOW = 0.1
 
