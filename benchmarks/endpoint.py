@@ -81,7 +81,8 @@ class Aws:
         return '{"MetricDataResults":[' + ",".join(out) + '],"Messages":[]}'
 
     def _courses(self, start: int, end: int, period: int) -> list[tuple[str, int]]:
-        key = (start, end // period, period)
+        # By the first time that is left out: an end on a period leaves that one out, an end right after it does not.
+        key = (start, -(-end // period), period)
         if key not in self._results:
             if len(self._results) > 200:
                 self._results.clear()
