@@ -112,7 +112,7 @@ def taught(times: Iterable[int], period: int = 60) -> int:
     kept: tuple[int, ...] = ()
     learned = period
     for at in times:
-        kept = spacing.newest(kept, [models.Datapoint(at, 1.0)], period)
+        kept = spacing.newest(kept, [at], period)
         learned = spacing.learned(kept, period, learned)
     return learned
 

@@ -33,10 +33,10 @@ class Delays:
         place = polling.place(look.interval, look.expected, self._run.at)
         return of_places[place], absent[place]
 
-    def note(self, metric: str, look: polling.Look, arrival: polling.Arrival) -> None:
-        """Note how a datapoint that was waited for arrived."""
+    def note(self, metric: str, look: polling.Look, arrival: polling.Arrival, workers: int) -> None:
+        """Note how a datapoint that was waited for arrived, for so many workers."""
         place = polling.place(look.interval, arrival.expected, self._run.at)
-        self._arrivals.setdefault(((metric, look.period, look.interval), place), []).append(arrival)
+        self._arrivals.setdefault(((metric, look.period, look.interval), place), []).extend([arrival] * workers)
 
     def conclude(self) -> None:
         """Turn what was noted into updates."""

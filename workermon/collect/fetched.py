@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from workermon import errors, models
 
@@ -18,17 +19,17 @@ class Fetched:
     in ``models.Condition``.
 
     The others are as in ``models.Condition`` too, for the metrics about which the answer says something new; ``None``,
-    0 or nothing where there is none any more.
+    0 or nothing where there is none any more. Workers in the same situation share what cannot be changed here.
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
     asked: dict[str, float] = dataclasses.field(default_factory=dict)
-    periods: dict[str, int] = dataclasses.field(default_factory=dict)
-    delays: dict[str, float] = dataclasses.field(default_factory=dict)
-    expected: dict[str, int | None] = dataclasses.field(default_factory=dict)
-    spacing: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    late: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    learned_periods: dict[str, int] = dataclasses.field(default_factory=dict)
+    periods: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    expected: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    spacing: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    late: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    learned_periods: Mapping[str, int] = dataclasses.field(default_factory=dict)
     cadence: dict[str, models.Cadence | None] = dataclasses.field(default_factory=dict)
     unseen_since: dict[str, int | None] = dataclasses.field(default_factory=dict)
     full_at: float | None = None

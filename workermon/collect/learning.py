@@ -6,6 +6,8 @@ Nearly all workers of a batch have the same answer but for its values, and what 
 from __future__ import annotations
 
 import operator
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from workermon import models, ports
@@ -21,36 +23,38 @@ UNSEEN = 3 * models.RELAXED
 _AT = operator.itemgetter(0)
 
 
-class _Answer(NamedTuple):
-    """What the conclusion about a metric of a worker depends on.
+class _Situation(NamedTuple):
+    """What is learned about a worker depends on this; its parts are as in ``models.Condition`` and ``Fetched``.
 
-    ``period`` is how often its datapoints come, ``asked_period`` how often it is asked for, ``known_period`` how often
-    it was expected so far. ``asked`` is when it was asked for before, ``before`` the time of its newest datapoint then,
-    ``late`` is as in ``models.Condition``, ``times`` are those of the datapoints that came.
+    ``newest`` are the times of the newest datapoints before, ``came`` those of the answers by metric.
     """
 
-    metric: str
     interval: int
-    period: int
-    asked_period: int
-    known_period: int | None
-    asked: float | None
-    before: int | None
-    late: tuple[int, int]
-    times: tuple[int, ...]
+    asked: tuple[tuple[str, float], ...]
+    newest: tuple[tuple[str, int], ...]
+    periods: tuple[tuple[str, int], ...]
+    asked_periods: tuple[tuple[str, int], ...]
+    learned_periods: tuple[tuple[str, int], ...]
+    spacing: tuple[tuple[str, tuple[int, ...]], ...]
+    late: tuple[tuple[str, tuple[int, int]], ...]
+    refused: tuple[str, ...]
+    came: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class _Conclusion(NamedTuple):
-    """The datapoint to wait for next, how late new ones came, and how an expected one arrived; ``None``: it says none.
+    """What follows for each metric; all but the last three as in ``Fetched``.
 
-    ``newest`` is the time of the newest datapoint.
+    ``newest`` has the newest datapoints of metrics that come once an interval. ``arrivals`` are those of datapoints
+    that were waited for, each with its metric and look. ``slots`` is how long the slots of a metric are.
     """
 
-    expected: int | None
-    newest: int | None
-    late: tuple[int, int] | None
-    arrival: polling.Arrival | None
-    look: polling.Look
+    expected: dict[str, int | None]
+    spacing: dict[str, tuple[int, ...]]
+    learned_periods: dict[str, int]
+    late: dict[str, tuple[int, int]]
+    newest: dict[str, int]
+    arrivals: list[tuple[str, polling.Look, polling.Arrival]]
+    slots: dict[str, int]
 
 
 class Learner:
@@ -64,70 +68,82 @@ class Learner:
         self._with_spacing = {
             name for name, metric in metrics.items() if metric.namespace != catalogue.EC2 or metric.period is not None
         }
-        self._conclusions: dict[_Answer, _Conclusion] = {}
-        #: By interval and metric, the newest datapoints of metrics that come once an interval.
-        self._newest: dict[tuple[int, str], list[int]] = {}
+        self._conclusions: dict[_Situation, _Conclusion] = {}
+        self._workers: Counter[_Situation] = Counter()
 
     def learn(self, record: ports.Record, fetched: Fetched) -> None:
         """Note what each metric waits for from now on, and how the datapoints that were waited for arrived."""
-        condition, interval = record.condition, record.worker.interval
-        for name in fetched.answered:
-            arrived, before = fetched.came(name), condition.latest.get(name)
-            asked_period = fetched.periods[name]
-            period = self._learn_period(condition, name, fetched) if name in self._with_spacing else asked_period
-            if not self._is_plain or condition.cadence or condition.unseen_since:
-                self._decide_cadence(record, name, period, fetched)
-            if before is not None and arrived and arrived[0].at == before.at and arrived[0] != before:
+        condition = record.condition
+        situation = _Situation(
+            record.worker.interval,
+            tuple(condition.asked.items()),
+            tuple([(name, point.at) for name, point in condition.latest.items()]),
+            tuple(condition.periods.items()),
+            tuple(fetched.periods.items()),
+            tuple(condition.learned_periods.items()),
+            tuple(condition.spacing.items()),
+            tuple(condition.late.items()),
+            tuple(fetched.refused),
+            tuple([(name, tuple(map(_AT, fetched.came(name)))) for name in fetched.answered]),
+        )
+        conclusion = self._conclusions.get(situation)
+        if conclusion is None:
+            conclusion = self._conclusions[situation] = self._conclude(situation, condition, fetched)
+        self._workers[situation] += 1
+        fetched.expected, fetched.late = conclusion.expected, conclusion.late
+        fetched.spacing, fetched.learned_periods = conclusion.spacing, conclusion.learned_periods
+        for name, series in fetched.series.items():
+            before = condition.latest.get(name)
+            if before is not None and series.points[0].at == before.at and series.points[0] != before:
                 fetched.full_at = None  # it was revised: older ones may have been, too
-            answer = _Answer(
-                name,
-                interval,
-                period,
-                asked_period,
-                condition.learned_periods.get(name, condition.periods.get(name)),
-                condition.asked.get(name),
-                None if before is None else before.at,
-                condition.late.get(name, (0, 0)),
-                tuple(map(_AT, arrived)),
+        if not self._is_plain or condition.cadence or condition.unseen_since:
+            for name in fetched.answered:
+                self._decide_cadence(record, name, conclusion.slots[name], fetched)
+
+    def conclude(self) -> None:
+        """Hand on what all workers taught about the arrival of datapoints."""
+        for situation, count in self._workers.items():
+            for name, look, arrival in self._conclusions[situation].arrivals:
+                self._ages.note(name, look, arrival, count)
+
+    def _conclude(self, situation: _Situation, condition: models.Condition, fetched: Fetched) -> _Conclusion:
+        """Return what follows from a situation; the others are those of one worker in it."""
+        conclusion = _Conclusion(dict.fromkeys(situation.refused), {}, {}, {}, {}, [], {})
+        lateness = self._run.configuration.lateness
+        for name, times in situation.came:
+            asked_period, known = fetched.periods[name], condition.latest.get(name)
+            period = conclusion.slots[name] = (
+                self._learn_period(condition, name, asked_period, times, conclusion)
+                if name in self._with_spacing
+                else asked_period
             )
-            conclusion = self._conclusions.get(answer)
-            if conclusion is None:
-                conclusion = self._conclusions[answer] = self._conclude(answer)
-            fetched.expected[name] = conclusion.expected
-            if conclusion.late is not None:
-                fetched.late[name] = conclusion.late
-            if conclusion.arrival is not None:
-                self._ages.note(name, conclusion.look, conclusion.arrival)
-            if asked_period == interval and conclusion.newest is not None:
-                self._newest.setdefault((interval, name), []).append(conclusion.newest)
-        for name in fetched.refused:
-            fetched.expected[name] = None
+            before = None if known is None else known.at
+            newest = times[-1] if times and (before is None or times[-1] >= before) else before
+            # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
+            # late one has to be in the ledger as soon as it can be had.
+            conclusion.expected[name] = polling.expected(newest, times, period=asked_period, lateness=lateness)
+            if newest is not None and asked_period == situation.interval:
+                conclusion.newest[name] = newest
+            waited = None if before is None else before + period
+            look = polling.Look(waited, condition.asked.get(name), self._run.at, period, situation.interval)
+            if newest is not None and (before is None or newest > before):
+                late_before = condition.late.get(name, (0, 0))
+                conclusion.late[name] = polling.late(look, newest, late_before, lateness=lateness)
+            # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
+            known_period = condition.learned_periods.get(name, condition.periods.get(name))
+            if not self._run.force and situation.interval <= period == known_period:
+                arrival = polling.arrival(look, times, lateness=lateness)
+                conclusion.arrivals.extend([] if arrival is None else [(name, look, arrival)])
+        return conclusion
 
-    def _conclude(self, answer: _Answer) -> _Conclusion:
-        before, times, lateness = answer.before, answer.times, self._run.configuration.lateness
-        newest = times[-1] if times and (before is None or times[-1] >= before) else before
-        # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
-        # late one has to be in the ledger as soon as it can be had.
-        expected = polling.expected(newest, times, period=answer.asked_period, lateness=lateness)
-        waited = None if before is None else before + answer.period
-        look = polling.Look(waited, answer.asked, self._run.at, answer.period, answer.interval)
-        late = None
-        if newest is not None and (before is None or newest > before):
-            late = polling.late(look, newest, answer.late, lateness=lateness)
-        # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
-        teaches = not self._run.force and answer.interval <= answer.period == answer.known_period
-        arrival = polling.arrival(look, times, lateness=lateness) if teaches else None
-        return _Conclusion(expected, newest, late, arrival, look)
-
-    def _learn_period(self, condition: models.Condition, name: str, fetched: Fetched) -> int:
+    def _learn_period(
+        self, condition: models.Condition, name: str, period: int, times: Sequence[int], conclusion: _Conclusion
+    ) -> int:
         """Learn how often the datapoints of an agent's metric come, in seconds."""
-        period, stored_spacing = fetched.periods[name], condition.spacing.get(name, ())
-        times = spacing.newest(stored_spacing, fetched.came(name), period)
-        learned = spacing.learned(times, period, condition.learned_periods.get(name, period))
-        if times or stored_spacing:
-            fetched.spacing[name] = times
-        if learned > period or name in condition.learned_periods:
-            fetched.learned_periods[name] = learned if learned > period else 0
+        kept = spacing.newest(condition.spacing.get(name, ()), times, period)
+        learned = spacing.learned(kept, period, condition.learned_periods.get(name, period))
+        conclusion.spacing[name] = kept
+        conclusion.learned_periods[name] = learned if learned > period else 0
         return learned
 
     def _decide_cadence(self, record: ports.Record, name: str, period: int, fetched: Fetched) -> None:
@@ -150,19 +166,24 @@ class Learner:
             return None
         if self._cadences.periods_apart(condition, metric) > 1:
             return before.at
-        unseen_since = condition.unseen_since.get(metric)
-        return None if unseen_since is None or before.at - unseen_since > UNSEEN * period else unseen_since
+        known = condition.unseen_since.get(metric)
+        return None if known is None or before.at - known > UNSEEN * period else known
 
     def learn_lags(self, cohorts: ports.Cohorts) -> None:
         """Note how long after their period's end the datapoints were there, of metrics that come once an interval."""
-        for interval in {interval for interval, _ in self._newest}:
+        newest: dict[int, dict[str, list[int]]] = {}
+        for situation, count in self._workers.items():
+            of_interval = newest.setdefault(situation.interval, {})
+            for name, at in self._conclusions[situation].newest.items():
+                of_interval.setdefault(name, []).extend([at] * count)
+        for interval, by_metric in newest.items():
             group = f"{self._run.scope.key}/{interval}"
-            learned_lags = cohorts.learned(group)
-            learned = dict(learned_lags or {})
-            for (of, name), times in self._newest.items():
-                measured = lag.measure(times, interval, self._run.at) if of == interval else None
-                if measured is not None:
-                    after = lag.learn(lag.Lag.of(learned.get(name)), measured, period=interval, at=self._run.at)
+            known = cohorts.learned(group)
+            learned = dict(known or {})
+            for name, times in by_metric.items():
+                seen = lag.measure(times, interval, self._run.at)
+                if seen is not None:
+                    after = lag.learn(lag.Lag.of(learned.get(name)), seen, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
-            if learned != learned_lags:
+            if learned != known:
                 cohorts.learn(group, learned)

@@ -28,48 +28,61 @@ class MetricRequest(NamedTuple):
 
 
 class _Situation(NamedTuple):
-    """What a decision about a metric of a worker depends on.
+    """What the plan for a worker depends on, as in ``models.Worker`` and ``models.Condition``.
 
-    ``newest`` is the time of its newest datapoint; before there is one, ``added_at`` is that of the worker.
+    ``newest`` are the times of the newest datapoints. ``added_at`` is ``None`` if each metric has one. ``in_full``:
+    each metric is asked for, and in full.
     """
 
-    metric: str
-    look: polling.Look
-    newest: int | None
+    interval: int
+    detailed: bool
     added_at: float | None
-    periods_apart: int
-    period_is_new: bool
     in_full: bool
+    full_at: float | None
+    expected: tuple[tuple[str, int], ...]
+    asked: tuple[tuple[str, float], ...]
+    newest: tuple[tuple[str, int], ...]
+    periods: tuple[tuple[str, int], ...]
+    cadence: tuple[tuple[str, models.Cadence], ...]
 
 
-class _Decision(NamedTuple):
-    """How long (seconds) a datapoint is waited for, and from when on to ask; ``None`` if the metric is not due."""
+class _Plan(NamedTuple):
+    """The metrics that are due, each with its period and from when on to ask for it.
 
-    patience: float
-    begin: polling.Begin | None
+    By metric: ``periods`` are in seconds, ``delays`` say how many seconds a datapoint is waited for.
+    """
+
+    due: list[tuple[_Metric, int, polling.Begin]]
+    periods: dict[str, int]
+    delays: dict[str, float]
 
 
 class _Metric(NamedTuple):
-    """A metric with all names under which it may be published, each with its key."""
+    """A metric with all names under which it may be published, each with its key.
+
+    ``own_key`` is the only key of one that EC2 itself publishes in one series, ``None`` of others.
+    """
 
     metric: models.Metric
     names: tuple[tuple[models.Metric, str], ...]
+    own_key: str | None
 
     @classmethod
     def of(cls, metric: models.Metric) -> _Metric:
-        return cls(metric, tuple((name, name.key) for name in metric.variants))
+        names = tuple((name, name.key) for name in metric.variants)
+        is_own = metric.namespace == catalogue.EC2 and not (metric.also or metric.include or metric.exclude)
+        return cls(metric, names, metric.key if is_own else None)
 
     def published(
         self, sets: Mapping[str, Sequence[dimensions.Dimensions]]
     ) -> list[tuple[models.Metric, dimensions.Dimensions]] | None:
         """Return the series of a worker that count, each with the name of the metric; ``None``: not looked up yet."""
-        sets_found = [
-            (name, dimension_set)
-            for name, key in self.names
-            if (of := sets.get(key))
-            for dimension_set in catalogue.chosen(name, of)
+        if self.own_key is not None:
+            return [(self.metric, sets[self.own_key][0])]
+        found = [
+            (name, each) for name, key in self.names if (of := sets.get(key)) for each in catalogue.chosen(name, of)
         ]
-        return sets_found if sets_found or self.names[0][1] in sets else None
+        return found if found or self.names[0][1] in sets else None
 
 
 class Planner:
@@ -77,9 +90,9 @@ class Planner:
 
     def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays) -> None:
         self._run, self._cadences, self._ages = run, cadences, ages
-        self._is_plain = cadences.is_plain
         self._metrics = [_Metric.of(metric) for metric in run.cloudwatch_metrics()]
-        self._decisions: dict[_Situation, _Decision] = {}
+        self._names = {each.metric.name for each in self._metrics}
+        self._plans: dict[_Situation, _Plan] = {}
 
     def plan(
         self, record: ports.Record, sets: Mapping[str, Sequence[dimensions.Dimensions]], fetched: Fetched
@@ -89,63 +102,73 @@ class Planner:
         ``sets`` are its dimension sets. What is known without an answer goes into ``fetched``.
         """
         worker, condition, at = record.worker, record.condition, self._run.at
-        in_full = self._run.force or condition.status != "running"
-        full_at = condition.full_at
-        due = in_full or polling.is_full_look_due(full_at, at, worker.interval)
-        fetched.full_at = at if due else full_at
+        situation = _Situation(
+            worker.interval,
+            worker.detailed,
+            None if condition.latest.keys() >= self._names else worker.added_at,
+            self._run.force or condition.status != "running",
+            condition.full_at,
+            tuple(condition.expected.items()),
+            tuple(condition.asked.items()),
+            tuple([(name, point.at) for name, point in condition.latest.items()]),
+            tuple(condition.periods.items()),
+            tuple(condition.cadence.items()),
+        )
+        plan = self._plans.get(situation)
+        if plan is None:
+            plan = self._plans[situation] = self._decide(situation, condition)
+        full_look = situation.in_full or polling.is_full_look_due(condition.full_at, at, worker.interval)
+        fetched.full_at = at if full_look else condition.full_at
+        fetched.periods, fetched.delays = plan.periods, plan.delays
         requests: list[MetricRequest] = []
-        for planned_metric in self._metrics:
-            metric = planned_metric.metric
-            name, period = metric.name, metric.period_for(detailed=worker.detailed)
-            latest = condition.latest.get(name)
-            situation = _Situation(
-                name,
-                polling.Look(
-                    condition.expected.get(name), condition.asked.get(name), at, period, worker.interval, full_at
-                ),
-                None if latest is None else latest.at,
-                worker.added_at if latest is None else None,
-                1 if self._is_plain else self._cadences.periods_apart(condition, name),
-                condition.periods.get(name) != period,
-                in_full,
-            )
-            decision = self._decisions.get(situation)
-            if decision is None:
-                decision = self._decisions[situation] = self._decide(situation)
-            fetched.periods[name], fetched.delays[name] = period, decision.patience
-            if decision.begin is None or name in fetched.failures:
-                continue
-            series = planned_metric.published(sets)
+        for each, period, begin in plan.due:
+            name = each.metric.name
+            series = None if name in fetched.failures else each.published(sets)
             if series is None:
                 continue  # nobody could look up its dimensions: unknown, not absent
             # If nobody publishes it, it is absent, as far as can be known now.
             fetched.asked[name] = at
             if series:
-                since = decision.begin.recent_since
                 queries = [
-                    catalogue.query(worker.id, metric_of_series, period, since, chosen)
-                    for metric_of_series, chosen in series
+                    catalogue.query(worker.id, named, period, begin.recent_since, chosen) for named, chosen in series
                 ]
-                requests.append(MetricRequest(metric, queries, decision.begin.full_since, fetched))
+                requests.append(MetricRequest(each.metric, queries, begin.full_since, fetched))
         return requests
 
-    def _decide(self, situation: _Situation) -> _Decision:
-        look, configuration = situation.look, self._run.configuration
-        delay, absent = self._ages.of(situation.metric, look)
-        patience = polling.patience(delay, period=look.period, interval=look.interval, lateness=configuration.lateness)
-        # With a new period it is asked at once.
-        must_ask = situation.in_full or situation.period_is_new
-        if not must_ask and not polling.is_due(look, absent, situation.periods_apart):
-            return _Decision(patience, None)
-        begin = polling.since(
-            look,
-            situation.newest,
-            situation.added_at or 0.0,
-            retention=configuration.retention,
-            lateness=configuration.lateness,
-        )
-        # Adaptive cadence looks at more than new datapoints, and with several periods between them looks are rare.
-        may_be_short = not must_ask and configuration.cadence == "fixed" and situation.periods_apart == 1
-        if may_be_short and situation.newest is not None and polling.suffices_short(look, situation.newest):
-            begin = polling.shortened(begin, situation.newest, look.period)
-        return _Decision(patience, begin)
+    def _decide(self, situation: _Situation, condition: models.Condition) -> _Plan:
+        """Return the plan for a situation; ``condition`` is that of one worker in it."""
+        plan = _Plan([], {}, {})
+        lateness = self._run.configuration.lateness
+        for each in self._metrics:
+            name, period = each.metric.name, each.metric.period_for(detailed=situation.detailed)
+            look = polling.Look(
+                condition.expected.get(name),
+                condition.asked.get(name),
+                self._run.at,
+                period,
+                situation.interval,
+                condition.full_at,
+            )
+            delay, absent = self._ages.of(name, look)
+            plan.periods[name] = period
+            plan.delays[name] = polling.patience(delay, period=period, interval=look.interval, lateness=lateness)
+            apart = self._cadences.periods_apart(condition, name)
+            # With a new period it is asked at once.
+            must_ask = situation.in_full or condition.periods.get(name) != period
+            if must_ask or polling.is_due(look, absent, apart):
+                newest = condition.latest.get(name)
+                begin = self._begin(look, None if newest is None else newest.at, situation.added_at or 0.0)
+                # With several periods between requests they are rare.
+                if not must_ask and apart == 1 and newest is not None:
+                    begin = self._shortened(begin, look, newest.at)
+                plan.due.append((each, period, begin))
+        return plan
+
+    def _begin(self, look: polling.Look, newest: int | None, added_at: float) -> polling.Begin:
+        configuration = self._run.configuration
+        return polling.since(look, newest, added_at, retention=configuration.retention, lateness=configuration.lateness)
+
+    def _shortened(self, begin: polling.Begin, look: polling.Look, newest: int) -> polling.Begin:
+        """Return from when on to ask if what is new may suffice. Adaptive cadence looks at more than that."""
+        suffices = self._run.configuration.cadence == "fixed" and polling.suffices_short(look, newest)
+        return polling.shortened(begin, newest, look.period) if suffices else begin

@@ -45,6 +45,7 @@ class SeriesFetch:
             learner = Learner(self.run, self.cadences, ages)
             for record in records:
                 learner.learn(record, fetched[record.worker.id])
+            learner.conclude()
             ages.conclude()
             if not self.run.force:
                 learner.learn_lags(self.cohorts)

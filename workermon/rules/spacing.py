@@ -22,16 +22,17 @@ MIN_GAPS = 3
 MAX_PERIOD = horizon.BACKFILL
 
 
-def newest(stored: Sequence[int], arrived: Sequence[models.Datapoint], period: int) -> tuple[int, ...]:
+def newest(stored: Sequence[int], arrived: Sequence[int], period: int) -> tuple[int, ...]:
     """Return the times of the newest datapoints, in order; none while they come each ``period``.
 
-    ``kept`` is what this returned before. No more than ``MIN_GAPS`` gaps are kept.
+    ``stored`` is what this returned before, ``arrived`` are the times of an answer, in order. No more than ``MIN_GAPS``
+    gaps are kept.
     """
     if not arrived:
         return tuple(stored)
-    if len(arrived) > 1 and arrived[-1].at - arrived[-2].at <= period and (not stored or stored[-1] <= arrived[-1].at):
+    if len(arrived) > 1 and arrived[-1] - arrived[-2] <= period and (not stored or stored[-1] <= arrived[-1]):
         return ()  # as nearly all metrics are, at nearly all times
-    times = sorted({*stored, *(at for at, _ in arrived)})[-MIN_GAPS - 1 :]
+    times = sorted({*stored, *arrived})[-MIN_GAPS - 1 :]
     return tuple(times) if len(times) == 1 or times[-1] - times[-2] > period else ()
 
 
@@ -59,7 +60,7 @@ def learned(times: Sequence[int], period: int, before: int) -> int:
 
 def of_recorded(series: models.Series) -> models.Series:
     """Return a recorded series with the period at which its newest datapoints come."""
-    times = newest((), series.points, series.period)
+    times = newest((), [point.at for point in series.points], series.period)
     return series._replace(period=learned(times, series.period, series.period))
 
 
