@@ -42,6 +42,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# A traceback with colours and local names takes 200 ms, and nobody reads it unless a test fails.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
+
 #: Folders whose every test is an integration test.
 INTEGRATION = {"faults", "integration"}
 #: How Python starts a process. An audit hook would see all of them, but would cost each test more than these do.
