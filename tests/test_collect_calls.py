@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.aws import forget_aws
 from workermon import collect, config, models, testing
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, session
@@ -61,8 +61,7 @@ class Fleet(testing.Monitor):
 @pytest.fixture
 def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Make fleets whose endpoint boto3 is pointed at."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
+    forget_aws(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
     made: list[Fleet] = []

@@ -18,6 +18,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
+from tests.support.aws import made_up_credentials
 from workermon import errors, models
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, error_kinds, metric_data, regions, session
@@ -30,13 +31,7 @@ NOW = 1_700_000_100
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Have boto3's chain find made-up credentials and nothing of this machine's."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-and-secret")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    made_up_credentials(monkeypatch, tmp_path)
 
 
 @pytest.fixture

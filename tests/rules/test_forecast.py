@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import folding
 from tests.support.examples import examples
 from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
@@ -53,13 +54,8 @@ def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
     """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
-    facts = Facts(
-        series={used.metric or "": models.Series(period, tuple(points))},
-        condition=models.Condition(running_since=T0),
-        unit_of=lambda _: "percent",
-        **known,
-    )
-    return forecast.KIND.judge(used, state, facts, Horizon.until(horizon, period))
+    given = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **known}
+    return folding.judge(used, state, points, Horizon.until(horizon, period), **given)
 
 
 def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:

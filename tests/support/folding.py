@@ -1,0 +1,21 @@
+"""A rule over one metric, folded over datapoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workermon import models, rules
+from workermon.rules import kind
+
+
+def judge(
+    used: models.Rule,
+    state: models.RuleState,
+    points: Sequence[models.Datapoint],
+    horizon: rules.Horizon,
+    **known: Any,
+) -> kind.Judgement:
+    """Fold datapoints up to the horizon by the rule's own kind; ``known`` are further facts."""
+    series = {used.metric or "": models.Series(horizon.period, tuple(points))}
+    return rules.KINDS[used.kind].judge(used, state, rules.Facts(series=series, **known), horizon)
