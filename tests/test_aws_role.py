@@ -61,7 +61,7 @@ def needed() -> set[str]:
     session = botocore.session.get_session()
     names = {
         xform_name(operation): f"{service}:{operation}"
-        for service in ("ec2", "cloudwatch", "sns", "sqs")
+        for service in ("ec2", "cloudwatch", "sns", "sqs", "events")
         for operation in session.get_service_model(service).operation_names
     } | {"AssumeRoleCredentialFetcher": "sts:AssumeRole", "delete_message_batch": "sqs:DeleteMessage"}
     return {names[name] for name in called() if name in names}
@@ -93,6 +93,7 @@ def test_terraform_allows_the_same() -> None:
         "var.roles_to_assume": allowed(by_name["assume"]),
         "var.topics": allowed(by_name["publish"]),
         "var.queues": allowed(by_name["queues"]),
+        "local.event_buses": allowed(by_name["events"]),
     }
 
 

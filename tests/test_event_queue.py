@@ -367,6 +367,7 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
 
 def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     """It is ok only if the listener reads that very event; a queue that refuses says why and what to do."""
+    house.event_queues.publish_error = errors.AwsDenied("EventBridge", "AccessDenied", "allow events:PutEvents")
     doctor = house.get(health.Doctor)
     [check] = doctor.examine_event_queues(REGION, patience=0.0)
     assert (check.ok, check.name) == (False, "event queue main")
@@ -379,9 +380,33 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     house.pulse.mark("events:main:test", house.clock())
     [read] = doctor.examine_event_queues(REGION, patience=0.0)
     assert read.ok
+    assert read.reason.endswith("; EventBridge was not tried: denied: AccessDenied; allow events:PutEvents")
     house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:SendMessage")
     [refused] = doctor.examine_event_queues(REGION, patience=0.0)
     assert (refused.ok, refused.todo) == (False, "allow sqs:SendMessage")
+
+
+def test_doctor_tries_eventbridge_and_the_rule(house: House) -> None:
+    """Our event takes the way of all others; if no rule brings it, doctor says so, and whether the queue is read."""
+    doctor, queues = house.get(health.Doctor), house.event_queues
+    read_by_listener = queues.send
+
+    def send(scope: models.AccountRegion, queue_url: str, body: str) -> None:
+        read_by_listener(scope, queue_url, body)
+        house.read()
+
+    queues.send = send  # type: ignore[method-assign]
+    queues.rules = [URL]
+    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert (check.ok, check.reason) == (True, "read after 0.0 s, through EventBridge")
+    assert house.counts == {"messages": 1}
+    house.clock.advance(1)
+    queues.rules = []
+    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert (check.ok, check.reason) == (
+        False, "EventBridge did not bring our event within 0 s; one put into the queue was read",
+    )  # fmt: skip
+    assert "events setup" in str(check.todo)
 
 
 def test_the_credentials_are_those_of_the_account() -> None:
@@ -448,21 +473,25 @@ def test_events_setup_prints_the_template() -> None:
 
 
 def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
-    """Nobody but the two rules may send, the reader may do what the code does on this queue alone."""
+    """Nobody but its rules may send, the reader may do what the code does on this queue alone."""
     printed = CliRunner().invoke(cli.cli, ["events", "setup", "--print"]).stdout
     resources = cloudformation.resources(printed)
     sending = resources["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert [(one["Principal"], one["Action"]) for one in sending] == [
         ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
     ]
-    assert sending[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": ["Instances.Arn", "Health.Arn"]}}
-    [reading] = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert sending[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": ["Instances.Arn", "Health.Arn", "Doctor.Arn"]}}
+    reading, announcing = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert announcing["Action"] == "events:PutEvents"
+    assert announcing["Condition"] == {"StringEquals": {"events:source": models.OWN_SOURCE}}
+    own = resources["Doctor"]["Properties"]["EventPattern"]
+    assert own == {"source": [models.OWN_SOURCE], "detail-type": [models.OWN_TYPE]}
     assert set(reading["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"}
     assert reading["Resource"] == sending[0]["Resource"] == "Queue.Arn"
     patterns = [
         resource["Properties"]["EventPattern"]
         for resource in resources.values()
-        if resource["Type"] == "AWS::Events::Rule"
+        if resource["Type"] == "AWS::Events::Rule" and resource is not resources["Doctor"]
     ]
     read = {kind for pattern in patterns for kind in pattern["detail-type"]}
     assert read == {queue_events.STATE_CHANGE, queue_events.INTERRUPTION, queue_events.REBALANCE, queue_events.HEALTH}

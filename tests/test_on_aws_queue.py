@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 import time
+import types
 from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
+from tests.support import cloudformation
 from tests.support.aws import use_aws
 from workermon import collect, errors, models, ports, testing
+from workermon.collect import queue_events
 from workermon.local import endpoint, simulation
 from workermon.on_aws import limited, queue, session
 
@@ -94,6 +101,46 @@ def test_the_stage_reads_motos_queue(queues: Any, monkeypatch: pytest.MonkeyPatc
     [warning] = monitor.workers.get([A])[A].condition.events
     assert (warning.code, warning.description) == ("spot-interruption", "EC2 will stop the Spot instance")
     assert monitor.get(collect.QueueReading).read("main", wait=0) == 0
+
+
+def field_of_an_event(path: str) -> Any:
+    """Return what finds a field of an event by its path, such as ``$.detail-type``."""
+    name = re.sub(r"[^a-z-]", "", path)
+    return types.SimpleNamespace(find=lambda event: [types.SimpleNamespace(value=event[name])] if name in event else [])
+
+
+def test_our_event_comes_through_eventbridge_by_the_rule_of_the_template(
+    queues: queue.AwsEventQueues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """moto's EventBridge takes the template's pattern, and its message is read as doctor's own event."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    # moto wants this library to copy an event's fields; it is not among its requirements.
+    for name in ("jsonpath_ng", "jsonpath_ng.ext"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(parse=field_of_an_event))
+    template = (resources.files("workermon") / "on_aws" / "events.yaml").read_text("utf-8")
+    rule = cloudformation.resources(template)["Doctor"]["Properties"]
+    with mock_aws():
+        sqs, events = (boto3.client(name, region_name=SCOPE.region) for name in ("sqs", "events"))
+        url = sqs.create_queue(QueueName="workermon")["QueueUrl"]
+        [arn] = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"].values()
+        events.put_rule(Name="doctor", EventPattern=json.dumps(rule["EventPattern"]))
+        events.put_targets(Rule="doctor", Targets=[{"Id": "queue", "Arn": arn}])
+        queues.publish(SCOPE, models.OWN_SOURCE, "another type", {"sent": 1.0})
+        queues.publish(SCOPE, models.OWN_SOURCE, models.OWN_TYPE, {"sent": 1_700_000_000.5})
+        [message] = queues.receive(SCOPE, url, 0)
+    event = queue_events.parse(message.body)
+    assert event is not None
+    assert event.test == 1_700_000_000.5
+
+
+def test_a_refused_event_names_the_right_that_is_missing(queues: queue.AwsEventQueues, aws: endpoint.Endpoint) -> None:
+    """As every refusal of AWS does; otherwise our endpoint brings it to the queue."""
+    url = f"{aws.url}/123456789012/workermon"
+    queues.publish(SCOPE, models.OWN_SOURCE, models.OWN_TYPE, {"sent": 5.0})
+    assert len(queues.receive(SCOPE, url, 0)) == 1
+    aws.fail("deny", "PutEvents")
+    with pytest.raises(errors.AwsDenied, match="allow events:PutEvents in the IAM policy"):
+        queues.publish(SCOPE, models.OWN_SOURCE, models.OWN_TYPE, {"sent": 6.0})
 
 
 def test_a_queue_that_is_not_there_says_what_to_do(queues: queue.AwsEventQueues, aws: endpoint.Endpoint) -> None:

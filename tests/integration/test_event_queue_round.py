@@ -87,5 +87,6 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         examined = json.loads(machine.run("doctor", "--json").stdout)
         [tried] = [check for check in examined["checks"] if check["name"] == "event queue main"]
         assert tried["ok"], tried
+        assert "through EventBridge" in tried["reason"]
         counts = json.loads(machine.run("status", "--json").stdout)["counts"]
         assert counts["events.main.invalid"] == 1

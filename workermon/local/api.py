@@ -66,6 +66,7 @@ class Api:
             ("sqs", "ReceiveMessage"): lambda params, _: self.queues.receive(params),
             ("sqs", "DeleteMessageBatch"): lambda params, _: self.queues.delete(params),
             ("sqs", "SendMessage"): lambda params, _: self.queues.send(params),
+            ("events", "PutEvents"): lambda params, _: self.queues.publish(params),
             ("sts", "AssumeRole"): self._assume_role,
             ("sts", "GetCallerIdentity"): self._get_caller_identity,
         }

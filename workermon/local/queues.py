@@ -1,11 +1,16 @@
-"""Queues of SQS, as far as an event queue needs them; the source is the API reference of Amazon SQS (2012-11-05)."""
+"""Queues of SQS and PutEvents of EventBridge, as far as an event queue needs them.
+
+The sources are the API references of Amazon SQS (2012-11-05) and Amazon EventBridge (2015-10-07).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 #: Seconds that a request may wait.
@@ -38,6 +43,18 @@ class Queues:
             self._queue(name).append({"id": identity, "body": body, "visible": 0.0, "receipt": ""})
             self._changed.notify_all()
             return identity
+
+    def publish(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer EventBridge's PutEvents: every queue has a rule that matches what is put there."""
+        results = []
+        for entry in params["Entries"]:
+            identity = f"event-{next(self._ids)}"
+            head = {"version": "0", "id": identity, "time": _now(), "resources": [], "source": entry["Source"]}
+            event = {**head, "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
+            for name in list(self._messages):
+                self.put(name, json.dumps(event))
+            results.append({"EventId": identity})
+        return {"FailedEntryCount": 0, "Entries": results}
 
     def message_count(self, name: str) -> int:
         """Return how many messages are in a queue, hidden ones included."""
@@ -90,6 +107,10 @@ class Queues:
         if name not in self._messages:
             raise UnknownQueue(name)
         return self._messages[name]
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _name(params: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ from workermon.models.configuration import (
     is_protected_variable,
 )
 from workermon.models.event import Event, Reading, readings
-from workermon.models.event_queue import OWN_SOURCE, EventQueue, QueueEvent, own_event, queue_key, queue_of
+from workermon.models.event_queue import OWN_SOURCE, OWN_TYPE, EventQueue, QueueEvent, own_event, queue_key, queue_of
 from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
 from workermon.models.group import NO_MEMBER, GroupMember, Membership
 from workermon.models.maintenance import (
@@ -199,6 +199,7 @@ __all__ = [
     "MAX_SILENCE",
     "NO_MEMBER",
     "OWN_SOURCE",
+    "OWN_TYPE",
     "PROTECTED_VARIABLES",
     "RECORDS",
     "RELAXED",

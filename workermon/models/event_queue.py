@@ -16,8 +16,9 @@ _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
 _PREFIX = "events:"
 
 
-#: The source of the event with which ``doctor`` tries a queue.
+#: The source of the event with which ``doctor`` tries a queue, and its type. A rule of on_aws/events.yaml matches them.
 OWN_SOURCE = "workermon"
+OWN_TYPE = "workermon doctor"
 
 
 class EventQueue(Frozen):
@@ -58,7 +59,7 @@ def own_event(sent: float) -> str:
         "version": "0",
         "id": f"workermon-doctor-{sent!r}",
         "source": OWN_SOURCE,
-        "detail-type": "workermon doctor",
+        "detail-type": OWN_TYPE,
         "time": rfc3339(sent),
         "resources": [],
         "detail": {"sent": sent},

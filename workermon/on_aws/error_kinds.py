@@ -137,6 +137,9 @@ _ENCODED = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
 #: Characters of an AWS message that are shown; policies and stack traces may follow.
 _MAX_MESSAGE_LENGTH = 300
 
+#: How IAM's actions begin, for services that are named otherwise.
+_IAM_PREFIXES = {"eventbridge": "events"}
+
 
 def is_silent(error: BaseException) -> bool:
     """Return whether a translated error means that nobody answered at all."""
@@ -197,7 +200,8 @@ def _refused(
 ) -> errors.AwsError:
     code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    service = where.partition(" ")[0].lower()
+    name = where.partition(" ")[0].lower()
+    service = _IAM_PREFIXES.get(name, name)
     message = _excerpt(str(error.response.get("Error", {}).get("Message") or ""), scope)
     why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
     if is_throttle(code, status):

@@ -1,8 +1,9 @@
-"""SQS: the messages of an event queue."""
+"""SQS: the messages of an event queue; and EventBridge, which fills it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import botocore.exceptions
@@ -41,6 +42,15 @@ class AwsEventQueues:
     def send(self, scope: models.AccountRegion, queue_url: str, body: str) -> None:
         """Put a message into the queue."""
         self._ask(scope, queue_url, "send_message", MessageBody=body)
+
+    def publish(self, scope: models.AccountRegion, source: str, kind: str, detail: Mapping[str, float]) -> None:
+        """Put an event on the default event bus."""
+        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(dict(detail))}
+        with self._sessions.asking("EventBridge", scope):
+            answer = self._sessions.events(scope).put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            code = str(answer["Entries"][0].get("ErrorCode"))
+            raise errors.AwsError(f"EventBridge in {scope.region}", f"PutEvents: {code}", "try again")
 
     def _ask(self, scope: models.AccountRegion, queue_url: str, operation: str, **request: Any) -> Any:
         name = queue_url.rpartition("/")[2]

@@ -106,6 +106,10 @@ class Sessions:
         """Return the client of SQS; raises ``errors.InvalidInput`` for an unknown region."""
         return self._client("sqs", scope)
 
+    def events(self, scope: models.AccountRegion) -> Any:
+        """Return the client of EventBridge; raises ``errors.InvalidInput`` for an unknown region."""
+        return self._client("events", scope)
+
     @contextlib.contextmanager
     def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
         """Translate what botocore raises inside; ``what`` names the service that is asked.

@@ -136,6 +136,9 @@ class EventQueues(Protocol):
     def send(self, scope: AccountRegion, queue_url: str, body: str) -> None:
         """Put a message into a queue."""
 
+    def publish(self, scope: AccountRegion, source: str, kind: str, detail: Mapping[str, float]) -> None:
+        """Put an event on the default event bus of EventBridge, whose rules bring it to queues."""
+
 
 class Publisher(Protocol):
     """Amazon SNS."""

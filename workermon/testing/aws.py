@@ -212,6 +212,9 @@ class MemoryEventQueues:
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, str]] = {}
         self.last_error: Exception | None = None
+        #: What EventBridge answers, and the addresses of queues that its rules bring our events to.
+        self.publish_error: Exception | None = None
+        self.rules: list[str] = []
         #: Whose credentials asked, oldest first.
         self.scopes: list[models.AccountRegion] = []
         self._receipts = itertools.count(1)
@@ -234,6 +237,15 @@ class MemoryEventQueues:
         """Put a message in."""
         self._call(scope)
         self.messages.setdefault(queue_url, {})[f"receipt-{next(self._receipts)}"] = body
+
+    def publish(self, scope: models.AccountRegion, source: str, kind: str, detail: Mapping[str, float]) -> None:
+        """Put an event into the queues of ``rules``, or raise ``publish_error``."""
+        self._call(scope)
+        if self.publish_error is not None:
+            raise self.publish_error
+        body = {"id": f"event-{next(self._receipts)}", "source": source, "detail-type": kind, "detail": dict(detail)}
+        for queue_url in self.rules:
+            self.send(scope, queue_url, json.dumps({**body, "time": models.rfc3339(0)}))
 
     def _call(self, scope: models.AccountRegion) -> None:
         self.scopes.append(scope)

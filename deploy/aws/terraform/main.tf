@@ -55,6 +55,7 @@ data "aws_partition" "current" {}
 
 locals {
   for_instances = var.trusted_account == ""
+  event_buses   = ["arn:${data.aws_partition.current.partition}:events:*:*:event-bus/default"]
 }
 
 data "aws_iam_policy_document" "trust" {
@@ -118,6 +119,22 @@ data "aws_iam_policy_document" "permissions" {
     content {
       actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"]
       resources = var.queues
+    }
+  }
+
+  # For workermon doctor, whose event takes the way of all others, through EventBridge.
+  dynamic "statement" {
+    for_each = length(var.queues) > 0 ? [1] : []
+
+    content {
+      actions   = ["events:PutEvents"]
+      resources = local.event_buses
+
+      condition {
+        test     = "StringEquals"
+        variable = "events:source"
+        values   = ["workermon"]
+      }
     }
   }
 }
