@@ -5,9 +5,10 @@ An alert has the labels that a channel of type ``alertmanager`` sends. Errors ar
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
 from fastapi import APIRouter, Path, Query
@@ -67,15 +68,13 @@ class AlertsQuery(fields.Fields):
     unprocessed: bool = True
     muted: bool = True
 
-    def matches(self, alert: Mapping[str, Any]) -> bool:
+    def matches(self, alert: _FiringAlert) -> bool:
         """Return whether an alert is meant."""
-        state: Literal["active", "suppressed"] = alert["status"]["state"]
-        if not (self.active if state == "active" else self.silenced):
+        if not (self.silenced if alert.is_suppressed else self.active):
             return False
-        names = [receiver["name"] for receiver in alert["receivers"]]
-        if self.receiver and not any(map(matchers.compiled(self.receiver), names)):
+        if self.receiver and not any(map(matchers.compiled(self.receiver), alert.row.channels)):
             return False
-        return matchers.all_match(map(matchers.parse, self.filter), alert["labels"])
+        return matchers.all_match(map(matchers.parse, self.filter), alert.labels)
 
 
 class SilencesQuery(fields.Fields):
@@ -162,25 +161,70 @@ def _inexpressible(matcher: matchers.Matcher, why: str) -> errors.InvalidInput:
 # --- what is answered --------------------------------------------------------------------------------------------
 
 
-def _alert(row: views.AlertRow, now: float, base: str) -> dict[str, Any]:
-    [document] = alertmanager.alerts(row, (), now)
-    place = f"workers/{row.worker.id}" if row.worker else "alerts"
-    return document | {
-        "fingerprint": hashlib.sha256(row.dedup_key.encode()).hexdigest()[:16],
-        "updatedAt": row.created_at or row.at,
-        "generatorURL": f"{base}{place}",
-        "receivers": [{"name": channel} for channel in row.channels],
-        "status": {
-            "state": "suppressed" if row.silenced_by or row.inhibited_by else "active",
-            "silencedBy": [row.silenced_by] if row.silenced_by else [],
-            "inhibitedBy": [row.inhibited_by] if row.inhibited_by else [],
-            "mutedBy": [],
-        },
-    }
+@dataclasses.dataclass(frozen=True, slots=True)
+class _FiringAlert:
+    """An alert that fires, with the labels that it has at an Alertmanager."""
+
+    row: views.AlertRow
+    labels: Mapping[str, str]
+
+    @property
+    def is_suppressed(self) -> bool:
+        """Return whether a silence or another alert keeps it from people."""
+        return bool(self.row.silenced_by or self.row.inhibited_by)
+
+    def to_json(self, now: float, base: str) -> dict[str, Any]:
+        """Return it as Alertmanager shows it; ``base`` is the address of the page."""
+        row = self.row
+        [document] = alertmanager.alerts(row, (), now)
+        place = f"workers/{row.worker.id}" if row.worker else "alerts"
+        return document | {
+            "fingerprint": hashlib.sha256(row.dedup_key.encode()).hexdigest()[:16],
+            "updatedAt": row.created_at or row.at,
+            "generatorURL": f"{base}{place}",
+            "receivers": [{"name": channel} for channel in row.channels],
+            "status": {
+                "state": "suppressed" if self.is_suppressed else "active",
+                "silencedBy": [row.silenced_by] if row.silenced_by else [],
+                "inhibitedBy": [row.inhibited_by] if row.inhibited_by else [],
+                "mutedBy": [],
+            },
+        }
 
 
-def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
-    """Return a silence as Alertmanager shows it; ``None`` for a window that never opens again."""
+#: The one matcher of a silence that matches all alerts; its value is a regular expression.
+_EVERYTHING = {"alertname": ".+"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Silence:
+    """A silence, or the window that is open or comes next; ``values`` are those of its matchers, by label."""
+
+    row: views.SilenceRow
+    begins: float
+    ends: float
+    values: Mapping[str, str]
+
+    def to_json(self, now: float) -> dict[str, Any]:
+        """Return it as Alertmanager shows it."""
+        is_regex = self.values == _EVERYTHING
+        return {
+            "id": self.row.id,
+            "status": {"state": "active" if self.begins <= now < self.ends else "pending"},
+            "updatedAt": models.rfc3339(self.begins if self.row.origin == "command" else now),
+            "comment": self.row.reason,
+            "createdBy": self.row.by,
+            "startsAt": models.rfc3339(self.begins),
+            "endsAt": models.rfc3339(self.ends),
+            "matchers": [
+                {"name": name, "value": value, "isRegex": is_regex, "isEqual": True}
+                for name, value in self.values.items()
+            ],
+        }
+
+
+def _silence(row: views.SilenceRow) -> _Silence | None:
+    """Return a silence; ``None`` for a window that never opens again."""
     begins, ends = row.begins, row.ends
     if begins is None or ends is None:
         if row.next is None:
@@ -189,31 +233,18 @@ def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
     names = {"alertname": row.rule, "worker": row.worker, "dedup_key": row.alert}
     if row.worker is not None and models.INSTANCE_ID.fullmatch(row.worker):
         names = {"alertname": row.rule, "instance": row.worker}
-    equal = {name: value for name, value in names.items() if value is not None}
-    equal |= {f"{_OWN}{alertmanager.label_name(key)}": value for key, value in row.labels.items()}
-    conditions = [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in equal.items()]
-    everything = {"name": "alertname", "value": ".+", "isRegex": True, "isEqual": True}
-    return {
-        "id": row.id,
-        "status": {"state": "active" if begins <= now < ends else "pending"},
-        "updatedAt": models.rfc3339(begins if row.origin == "command" else now),
-        "comment": row.reason,
-        "createdBy": row.by,
-        "startsAt": models.rfc3339(begins),
-        "endsAt": models.rfc3339(ends),
-        "matchers": conditions or [everything],
-    }
+    values = {name: value for name, value in names.items() if value is not None}
+    values |= {f"{_OWN}{alertmanager.label_name(key)}": value for key, value in row.labels.items()}
+    return _Silence(row, begins, ends, values or _EVERYTHING)
 
 
-def _silences(view: views.SilenceView) -> list[dict[str, Any]]:
-    now = view.now()
-    return [document for row in view.list().silences if (document := _silence(row, now)) is not None]
+def _silences(view: views.SilenceView) -> list[_Silence]:
+    return [silence for row in view.list().silences if (silence := _silence(row)) is not None]
 
 
-def _alerts(view: views.AlertView, query: AlertsQuery, request: Request) -> list[dict[str, Any]]:
-    now, base = view.now(), str(request.base_url)
-    documents = (_alert(row, now, base) for row in view.list().alerts)
-    return [alert for alert in documents if query.matches(alert)]
+def _alerts(view: views.AlertView, query: AlertsQuery) -> list[_FiringAlert]:
+    firing = (_FiringAlert(row, alertmanager.labels(row)) for row in view.list().alerts)
+    return [alert for alert in firing if query.matches(alert)]
 
 
 # --- routes ------------------------------------------------------------------------------------------------------
@@ -251,7 +282,8 @@ def alerts(
     alert_view: FromDishka[views.AlertView],
 ) -> Response:
     """Return the alerts that fire."""
-    return JSONResponse(_alerts(alert_view, query, request))
+    now, base = alert_view.now(), str(request.base_url)
+    return JSONResponse([alert.to_json(now, base) for alert in _alerts(alert_view, query)])
 
 
 @router.get("/alerts/groups")
@@ -262,10 +294,11 @@ def groups(
     alert_view: FromDishka[views.AlertView],
 ) -> Response:
     """Return the alerts that fire by channel and rule."""
+    now, base = alert_view.now(), str(request.base_url)
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for alert in _alerts(alert_view, query, request):
-        for receiver in alert["receivers"]:
-            grouped.setdefault((receiver["name"], alert["labels"]["alertname"]), []).append(alert)
+    for alert in _alerts(alert_view, query):
+        for channel in alert.row.channels:
+            grouped.setdefault((channel, alert.labels["alertname"]), []).append(alert.to_json(now, base))
     return JSONResponse(
         [
             {"receiver": {"name": channel}, "labels": {"alertname": rule}, "alerts": members}
@@ -282,12 +315,9 @@ def silences(
 ) -> Response:
     """Return the silences, and the windows of the config file that are open or will be."""
     filters = [matchers.parse(text) for text in query.filter]
-    matching = []
-    for silence in _silences(silence_view):
-        values = {matcher["name"]: matcher["value"] for matcher in silence["matchers"]}
-        if matchers.all_match(filters, values):
-            matching.append(silence)
-    return JSONResponse(matching)
+    now = silence_view.now()
+    matching = [silence for silence in _silences(silence_view) if matchers.all_match(filters, silence.values)]
+    return JSONResponse([silence.to_json(now) for silence in matching])
 
 
 @router.get("/silence/{id}")
@@ -297,10 +327,10 @@ def silence(
     silence_view: FromDishka[views.SilenceView],
 ) -> Response:
     """Return one silence."""
-    every = {shown_silence["id"]: shown_silence for shown_silence in _silences(silence_view)}
+    every = {shown_silence.row.id: shown_silence for shown_silence in _silences(silence_view)}
     if silence_id not in every:
         raise errors.NotFound(f"silence {silence_id}", "does not exist", errors.nearest(silence_id, every))
-    return JSONResponse(every[silence_id])
+    return JSONResponse(every[silence_id].to_json(silence_view.now()))
 
 
 @router.post("/silences")
