@@ -21,7 +21,7 @@ MAX_QUEUE_AGE = 60
 
 
 class Part(models.Frozen):
-    """One part of the pipeline: alive or not, and what shows it; ``age`` of its last sign of life in seconds."""
+    """One part of the pipeline: whether it works, and why; ``age`` of its last sign of life in seconds."""
 
     name: str
     ok: bool

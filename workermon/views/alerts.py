@@ -35,7 +35,7 @@ class AlertRow(models.Notification):
     ``open`` says whether it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it
     fired, ``ended_at`` when it was over. It has escalated to ``escalated_to``, and does so next at ``escalates_at``.
     ``channels`` are notified of it while it fires. ``deliveries`` are the attempts for all notifications of the
-    episode, the oldest first; only those who ask for alerts that are over get them.
+    episode, the oldest first; they are there only if past alerts are asked for.
     """
 
     open: bool

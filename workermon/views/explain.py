@@ -28,9 +28,9 @@ HISTORY = 10
 
 
 class FlappingState(Document):
-    """Whether an alert flaps: ``turns`` within ``within`` seconds make it, ``counted`` there are.
+    """Whether an alert flaps: ``turns`` transitions within ``within`` seconds make it flap, ``counted`` there are now.
 
-    ``until`` is the time until which it has to be still, null if it does not flap.
+    It stops flapping if it does not change until ``until``, which is null if it does not flap.
     """
 
     turns: int
@@ -44,7 +44,7 @@ class EscalationState(Document):
     """A step of a rule's escalation: due ``after`` seconds, to the channels ``notify``.
 
     ``state`` is ``idle`` (the alert does not fire), ``pending`` (due at ``at``), ``waiting`` (the steps before it come
-    first, or the alert is muted), ``acknowledged`` or ``done``.
+    first, or the alert is silenced), ``acknowledged`` or ``done``.
     """
 
     after: int

@@ -94,9 +94,9 @@ class StatusReason(Document):
 
 
 class EventRow(Document):
-    """What EC2 has scheduled for an instance; ``state`` is ``ahead``, or what EC2 says became of it.
+    """What EC2 has scheduled for an instance; ``state`` is ``ahead``, or how EC2 has marked it.
 
-    ``deadline`` is until when its start may be put off.
+    ``deadline`` is until when its start can be postponed.
     """
 
     id: str
@@ -117,7 +117,7 @@ class ImpairedCheck(Document):
 
 
 class WorkerDetail(WorkerRow):
-    """All that is known of one worker: its row in the list, and what only its own page shows."""
+    """Everything about one worker: its row in the list, and what only its own page shows."""
 
     metrics: Mapping[str, AgedReading | None]
     account: str

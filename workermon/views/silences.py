@@ -18,9 +18,9 @@ class Window(Document):
 
 
 class SilenceRow(Document):
-    """A silence: it mutes alerts that match all of ``worker``, ``labels``, ``rule`` and ``alert`` (a ``dedup_key``).
+    """A silence of alerts that match all of ``worker``, ``labels``, ``rule`` and ``alert`` (a ``dedup_key``).
 
-    ``all``: it names nothing, and mutes every alert.
+    ``all``: it silences every alert.
     ``begins`` and ``ends`` are null for a window of the config file that is shut; ``next`` is when it opens next.
     ``schedule`` (cron), ``duration`` (seconds), ``until`` and ``timezone`` are of windows of the config file only.
     """

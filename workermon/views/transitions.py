@@ -51,7 +51,7 @@ class Turn(Document):
 
 
 class ActiveSilence(Document):
-    """A silence that mutes an alert."""
+    """A silence that applies to an alert."""
 
     id: str
     ends: Time

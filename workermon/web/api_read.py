@@ -36,7 +36,7 @@ class AlertsQuery(fields.Fields):
     """Which alerts, and which page of them."""
 
     state: Literal["open", "all"] = "open"
-    since: fields.Duration | None = Field(default=None, description="Leaves out what was over before.")
+    since: fields.Duration | None = Field(default=None, description="Leaves out alerts that were over before.")
     worker: models.Text | None = Field(default=None, description="An instance id or a name.")
     rule: models.Text | None = None
     limit: fields.Limit = paging.DEFAULT_LIMIT
@@ -61,7 +61,7 @@ class HistoryQuery(fields.Fields):
 
     metric: models.Text | None = None
     since: fields.Duration = Field(default=3600, description="How far back.")
-    step: fields.Duration | None = Field(default=None, description="1h: what each hour comes to, as far as 400 days.")
+    step: fields.Duration | None = Field(default=None, description="1h: a summary of each hour, up to 400 days back.")
 
 
 class WhyQuery(fields.Fields):
@@ -97,7 +97,7 @@ def workers(
 ) -> Response:
     """Return a page of the fleet by name, as ``list --json``.
 
-    Rows are read for each request. In a fleet of thousands, who matches may have been read some seconds before.
+    Rows are read for each request. In a fleet of thousands, which rows match may be some seconds old.
     """
     after = paging.decode("workers", query.cursor)
     cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
@@ -120,7 +120,7 @@ def worker(
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
 ) -> Response:
-    """Return all that is known of one worker, as ``show --json``."""
+    """Return everything about one worker, as ``show --json``."""
     return documents.answer(fleet_view.show(lookup.resolve([worker_id])[0]))
 
 
@@ -176,7 +176,7 @@ def audit(
     caller: gate.Viewer,  # noqa: ARG001
     audit_view: FromDishka[views.AuditView],
 ) -> Response:
-    """Return what was changed, the newest first, as ``audit --json``."""
+    """Return changes, the newest first, as ``audit --json``."""
     after = paging.decode("audit", query.cursor)
     log = audit_view.list(query.since)
     rows, following = views.page(log.audit, views.audit_position, limit=query.limit, after=after)
@@ -198,7 +198,7 @@ def silences(caller: gate.Viewer, silence_view: FromDishka[views.SilenceView]) -
 @router.get(
     "/status",
     response_model=health.Status,
-    summary="Show whether every part is alive",
+    summary="Show whether every part works",
     tags=["status"],
     dependencies=fields.WITHOUT_QUERY,
 )

@@ -43,20 +43,20 @@ class AckRequest(fields.Fields):
     """Who looks after an alert."""
 
     alert: models.Text = Field(description="Its dedup_key, in which a worker's name may stand instead of its id.")
-    by: models.Text | None = Field(default=None, description="By default who logged in.")
+    by: models.Text | None = Field(default=None, description="By default the name of the login.")
 
 
 class SilenceBody(fields.Fields):
-    """What is to be silenced, and how long: ``for`` or ``until``. An alert has to match everything that is named."""
+    """What to silence, and for how long: ``for`` or ``until``. An alert must match everything that is named."""
 
-    worker: models.Text | None = Field(default=None, description="An instance id, or a name and whoever has it.")
+    worker: models.Text | None = Field(default=None, description="An instance id, or a name of any worker.")
     labels: fields.Labels = Field(default={})
     rule: models.Text | None = None
     alert: models.Text | None = Field(default=None, description="One alert, by its dedup_key, and nothing else.")
     lasting: fields.Duration | None = Field(default=None, alias="for")
     until: fields.Moment | None = None
     reason: models.Text
-    by: models.Text | None = Field(default=None, description="By default who logged in.")
+    by: models.Text | None = Field(default=None, description="By default the name of the login.")
 
     @model_validator(mode="after")
     def _one_end(self) -> SilenceBody:
@@ -139,7 +139,7 @@ def add(
 def remove(
     worker_id: fields.WorkerId, caller: gate.Admin, idempotent: Idempotent, members: FromDishka[fleet.Members]
 ) -> Response:
-    """Stop monitoring a worker and delete its data, as ``remove``. An id that is not monitored is no error."""
+    """Stop monitoring a worker and delete its data, as ``remove``. An id that is not monitored is not an error."""
 
     def act() -> Response:
         members.remove([worker_id])
@@ -255,7 +255,7 @@ def ack(
 def silence(
     body: SilenceBody, caller: gate.Operator, idempotent: Idempotent, stage: FromDishka[evaluate.Silencing]
 ) -> Response:
-    """Notify nobody of alerts for a while, as ``silence``."""
+    """Silence alerts for a while, as ``silence``: nobody is notified."""
 
     def act() -> Response:
         return documents.answer(views.silence_row(stage.add(body.request(caller, stage.now()))), 201)
@@ -298,7 +298,7 @@ async def _text(request: Request) -> str:
 
 def _revision(
     if_match: Annotated[
-        str | None, Header(description="The revision that has to be in force, as an ETag or as it is.")
+        str | None, Header(description="The revision that must be in force, as an ETag or as a number.")
     ] = None,
 ) -> int | None:
     """Return the revision that a change is based on; ``None`` for any."""

@@ -423,7 +423,7 @@ def rule_picture(name: str, caller: gate.Viewer, rules: FromDishka[views.RuleVie
 
 @router.get("/system")
 def system_page(request: Request, caller: gate.Viewer, vitals: FromDishka[health.VitalsCheck]) -> Response:
-    """Show whether every part is alive, and the bill; that comes by itself, for nodes take a second to answer."""
+    """Show whether every part works, and the bill; that comes by itself, for nodes take a second to answer."""
     commands = ["workermon status", "workermon doctor"]
     return page("system.html", "System", commands, layout=layout(request, caller, vitals))
 

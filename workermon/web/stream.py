@@ -113,8 +113,8 @@ async def _disconnected(receive: Receive) -> None:
 async def stream(request: Request, caller: gate.Viewer, query: Annotated[StreamQuery, Query()]) -> Response:  # noqa: ARG001
     """Send each sample and alert from now on as a server-sent event ``sample`` or ``alert``, as ``watch --json``.
 
-    A comment comes each 15 s. The stream ends if messages may have been lost: connect again, and read anew what you
-    show. Who reads too slowly is dropped.
+    A comment comes each 15 s. The stream ends if messages may have been lost: connect again, and read again what you
+    show. A client that reads too slowly is dropped.
     """
     source: hub.Hub = request.app.state.hub
     return EventStream(request, source, await source.join(query.worker))
