@@ -29,6 +29,8 @@ CHECKS = [
     openapi_checks.response_schema_conformance,
     openapi_checks.negative_data_rejection,
 ]
+#: A query longer than all headers may be is refused with 431, which this check does not count as a refusal of bad data.
+REJECTION, TOO_LONG = openapi_checks.negative_data_rejection, 431
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,9 @@ def test_the_api_keeps_to_its_schema(attacked: Any, route: str, mode: str) -> No
     @examples(45, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def attack(case: Any) -> None:
-        case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
+        response = case.call(headers={"Host": "localhost"})
+        too_long = response.status_code == TOO_LONG
+        case.validate_response(response, checks=[check for check in CHECKS if not (too_long and check is REJECTION)])
 
     attack()
 
