@@ -157,8 +157,8 @@ class Server:
             f"appendonly {'yes' if self._persistent else 'no'}",
             "appendfsync everysec",
             # Times a second that it looks around by itself; with its own 10 that is half of what it takes while idle.
-            # A command that waits comes back up to half a second late.
-            "hz 2",
+            # A command that waits comes back up to a second late.
+            "hz 1",
             # Killed with its parent at any moment, the last command may be half written.
             "aof-load-truncated yes",
         ]
