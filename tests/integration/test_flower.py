@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.integration.celery_house import House, opened
-from tests.support.free_ports import free_port
+from tests.integration.flower import Flower
 from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import embedded
@@ -27,29 +24,6 @@ def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of three instances."""
     with opened(tmp_path, redis_url) as made:
         yield made
-
-
-class Flower:
-    """A running Flower, asked over HTTP."""
-
-    def __init__(self, house: House) -> None:
-        self.port = free_port()
-        self.process = house.celery(
-            "flower", "--address=127.0.0.1", f"--port={self.port}", env={"FLOWER_BASIC_AUTH": "ops:hush"}
-        )
-
-    def get(self, path: str, login: str | None = "ops:hush") -> str:
-        """Return what a page or the API says."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
-        if login:
-            request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(answer.read(), "utf-8")
-
-    def tasks(self) -> dict[str, Any]:
-        """Return the tasks that it knows."""
-        found: dict[str, Any] = json.loads(self.get("/api/tasks?limit=1000"))
-        return found
 
 
 def identifiers(text: str) -> list[str]:

@@ -14,8 +14,10 @@ import pytest
 import redis
 
 from tests.integration.celery_house import START, House, last_words, opened
+from tests.integration.flower import Flower
 from tests.support import rabbit
 from tests.support.waiting import eventually
+from workermon.on_celery import messages
 
 pytestmark = [
     pytest.mark.integration,
@@ -24,14 +26,23 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[rabbit.Rabbit]:
-    """Give a RabbitMQ."""
-    made = rabbit.Rabbit(tmp_path / "rabbit")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[rabbit.Rabbit]:
+    """Run a RabbitMQ for all tests here."""
+    running = rabbit.Rabbit(tmp_path_factory.mktemp("broker") / "rabbit", certificate)
     try:
-        yield made
+        yield running
     finally:
-        made.stop()
+        running.stop()
+
+
+@pytest.fixture
+def broker(server: rabbit.Rabbit) -> rabbit.Rabbit:
+    """Give the RabbitMQ without a queue of ours."""
+    with kombu.Connection(server.url) as connection:
+        for queue in messages.QUEUES:
+            connection.default_channel.queue_delete(queue)
+    return server
 
 
 def queues(house: House) -> dict[str, int]:
@@ -61,10 +72,10 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
-    """A fleet is collected and evaluated, status counts nodes and messages, and broken messages harm nobody."""
+    """A fleet is collected and evaluated over TLS, status counts nodes and messages, broken messages harm nobody."""
     state = redis.Redis.from_url(redis_url)
     with opened(tmp_path, redis_url) as house:
-        house.env["WORKERMON_BROKER_URL"] = broker.url
+        house.env["WORKERMON_BROKER_URL"] = broker.tls_url
         house.add(house.ids)
         assert house.run("workermon", "status").returncode == 1  # no queue is there yet
         beat = house.celery("beat")
@@ -101,3 +112,40 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         node.kill()
         eventually(lambda: queues(house)["workermon.collect"] > 0, what="messages that nobody takes are counted")
         assert beat.alive()
+
+
+def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
+    """Everything of ``up`` works, every part is alive, and Flower shows the tasks and no password."""
+    with opened(tmp_path, redis_url) as house:
+        house.env["WORKERMON_BROKER_URL"] = broker.url
+        up = house.start("workermon", "up", "--no-web")
+        flower = Flower(house)
+        eventually(lambda: '"up.running"' in up.said, within=START, what=last_words("up", up))
+        house.add(house.ids)
+        eventually(lambda: house.run("workermon", "status").returncode == 0, within=90, what=last_words("status", up))
+
+        def names() -> set[str]:
+            return {task["name"] for task in flower.tasks().values() if task["name"]}
+
+        eventually(lambda: flower.answers(), within=START, what=last_words("flower", flower.process))
+        eventually(
+            lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=60, what=last_words("tasks", up)
+        )
+        pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
+        assert "hush@" not in "".join([*pages, flower.process.said, up.said])
+        assert up.stop() == 0
+
+
+def test_a_certificate_that_is_not_trusted_is_refused_in_one_line(
+    tmp_path: Path, broker: rabbit.Rabbit, redis_url: str
+) -> None:
+    """Nothing is said to a RabbitMQ whose certificate is not known; the command names no password."""
+    with opened(tmp_path, redis_url, workers=1) as house:
+        house.env["WORKERMON_BROKER_URL"] = broker.untrusted_tls_url
+        done = house.run("workermon", "status")
+        node = house.celery("worker", "-c", "1")
+        eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in node.said, within=START, what=last_words("the node", node))
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: broker: its certificate is not trusted; name its authority")
+    assert done.stderr.count("\n") == 1
+    assert "hush" not in done.stderr + node.said

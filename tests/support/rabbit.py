@@ -26,13 +26,20 @@ def why_missing() -> str | None:
 
 
 class Rabbit:
-    """A node of RabbitMQ with a user ``watch`` of its own."""
+    """A node of RabbitMQ with a user ``watch`` of its own; it speaks TLS too if it has a ``certificate``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         folder.mkdir()
-        self.port, names, distribution = free_port(), free_port(), free_port()
+        self.port, names, distribution, self.tls_port = free_port(), free_port(), free_port(), free_port()
+        self._certificate = certificate
+        tls = (
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.cacertfile = {certificate / 'c.pem'}\n"
+            f"ssl_options.certfile = {certificate / 'c.pem'}\nssl_options.keyfile = {certificate / 'key.pem'}\n"
+            if certificate is not None
+            else ""
+        )
         (folder / "plugins").write_text("[].")
-        (folder / "rabbit.conf").write_text("default_user = watch\ndefault_pass = hush\n")
+        (folder / "rabbit.conf").write_text(f"default_user = watch\ndefault_pass = hush\n{tls}")
         env = {
             **os.environ,
             "HOME": str(folder),
@@ -61,6 +68,17 @@ class Rabbit:
     def url(self) -> str:
         """Return its URL."""
         return f"amqp://watch:hush@127.0.0.1:{self.port}//"
+
+    @property
+    def untrusted_tls_url(self) -> str:
+        """Return its URL over TLS, whose certificate nobody knows."""
+        return f"amqps://watch:hush@localhost:{self.tls_port}//"
+
+    @property
+    def tls_url(self) -> str:
+        """Return its URL over TLS, with its certificate."""
+        assert self._certificate is not None
+        return f"{self.untrusted_tls_url}?ssl_ca_certs={self._certificate / 'c.pem'}"
 
     def restart(self) -> None:
         """End the node, and start it with the same data."""
@@ -97,7 +115,8 @@ class Rabbit:
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            for port in (self.port, *([self.tls_port] if self._certificate else [])):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from celery.exceptions import CeleryError
@@ -42,6 +43,16 @@ class CeleryNodes:
 
 
 def _silent(why: BaseException) -> errors.RedisUnavailable:
+    if _is_not_trusted(why):
+        todo = "name its authority by ssl_ca_certs in WORKERMON_BROKER_URL, and its host as the certificate does"
+        return errors.RedisUnavailable("broker", "its certificate is not trusted", todo)
     return errors.RedisUnavailable(
         "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
     )
+
+
+def _is_not_trusted(why: BaseException | None) -> bool:
+    """Return whether a connection failed for the certificate; Kombu wraps what it was told."""
+    while why is not None and not isinstance(why, ssl.SSLCertVerificationError):
+        why = why.__cause__ or why.__context__
+    return why is not None
