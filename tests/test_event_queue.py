@@ -292,7 +292,7 @@ def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pyte
     assert (house.left, house.dispatcher.collected) == (0, [A])
 
 
-def test_a_full_queue_is_emptied_by_several_threads(house: House) -> None:
+def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more lies than one answer holds, each answer is waited for beside others."""
     together = threading.Barrier(queue_polling.READERS)
     receive = house.event_queues.receive
@@ -302,7 +302,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House) -> None:
             together.wait(30)
         return receive(scope, queue_url, wait)
 
-    house.event_queues.receive = receive_beside_others  # type: ignore[method-assign]
+    monkeypatch.setattr(house.event_queues, "receive", receive_beside_others)
     house.put(*(changed(A, "running", id=f"e{number}") for number in range(60)))
     polling = queue_polling.QueuePolling(house.get(collect.QueueReading), house.configurations)
     polling.follow(house.configurations.load().revision)
@@ -386,7 +386,7 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     assert (refused.ok, refused.todo) == (False, "allow sqs:SendMessage")
 
 
-def test_doctor_tries_eventbridge_and_the_rule(house: House) -> None:
+def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our event takes the way of all others; if no rule brings it, doctor says so, and whether the queue is read."""
     doctor, queues = house.get(health.Doctor), house.event_queues
     read_by_listener = queues.send
@@ -395,7 +395,7 @@ def test_doctor_tries_eventbridge_and_the_rule(house: House) -> None:
         read_by_listener(scope, queue_url, body)
         house.read()
 
-    queues.send = send  # type: ignore[method-assign]
+    monkeypatch.setattr(queues, "send", send)
     queues.rules = [URL]
     [check] = doctor.examine_event_queues(REGION, patience=0.0)
     assert (check.ok, check.reason) == (True, "read after 0.0 s, through EventBridge")

@@ -208,8 +208,8 @@ def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
 
 def short(latest: int = 600, **changes: float | None) -> bool:
     """Tell whether a look at a metric each 60 s may ask for new datapoints only."""
-    usual = {"expected": T + 660, "asked": T + 700, "at": T + 760, "full_at": T + 640}
-    return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)  # type: ignore[arg-type]
+    usual: dict[str, Any] = {"expected": T + 660, "asked": T + 700, "at": T + 760, "full_at": T + 640}
+    return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)
 
 
 def test_a_short_look_suffices_between_two_full_ones() -> None:
