@@ -183,6 +183,6 @@ def test_a_state_without_a_time_ahead_is_the_same_object() -> None:
     rule = config.DEFAULT.rules[0]
     state = models.RuleState(cursor=600, trail=(models.SeverityChange(540, "critical", 2),), period=60, metric="x")
     kind = rules.KINDS[rule.kind]
-    assert kind.as_of(state, 600) is state
-    assert kind.as_of(state, 600 - models.MAX_LEAD) is state
-    assert kind.as_of(state, 400).cursor == 360
+    assert kind.clamped(state, 600) is state
+    assert kind.clamped(state, 600 - models.MAX_LEAD) is state
+    assert kind.clamped(state, 400).cursor == 360

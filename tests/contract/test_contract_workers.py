@@ -167,8 +167,8 @@ def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository
     sample = builders.sample(builders.worker(), (0, 97.5), after=4000.0)
     builders.write(repository.samples, sample)
     repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=NOW + 900.0))
-    found = [glance.as_of(NOW) for glance in repository.workers.glances()]
-    assert found == [ports.Glance.of(record.as_of(NOW)) for record in repository.workers.every()]
+    found = [glance.clamped(NOW) for glance in repository.workers.glances()]
+    assert found == [ports.Glance.of(record.clamped(NOW)) for record in repository.workers.every()]
     assert (found[0].collected_at, found[1].added_at) == (None, NOW)
     assert found[2].last_error is not None
     assert found[2].last_error.at == NOW

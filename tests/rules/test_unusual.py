@@ -501,7 +501,7 @@ def test_a_clock_that_was_ahead_stops_no_learning() -> None:
     ahead = [point._replace(at=point.at + 30 * DAY) for point in points[-12:]]
     state, _ = judge(rule(), RuleState(), [*points, *ahead], ahead[-1].at, period=300)
     now = points[-1].at + 300
-    present = unusual.KIND.as_of(state, now)
+    present = unusual.KIND.clamped(state, now)
     later = trace(daily, 7)[4 * 288 :]
     for place in range(0, len(later), 6):
         known = [*points, *later[: place + 6]]

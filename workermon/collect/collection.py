@@ -110,7 +110,7 @@ class Collection:
                     period_multipliers=multipliers,
                     kinds=self.kinds,
                 )
-                members = [self._as_of(record, run.at) for record in members]
+                members = [self._clamped(record, run.at) for record in members]
                 claims = _Claims(members) if force else self._claim(members, run.at)
                 paused += claims.paused
                 repeated += claims.repeated
@@ -173,13 +173,13 @@ class Collection:
                     raise
                 place = self.bulkhead.leave(place)
 
-    def _as_of(self, record: ports.Record, at: float) -> ports.Record:
+    def _clamped(self, record: ports.Record, at: float) -> ports.Record:
         """Return a record without times that lead the present. They are replaced, so that nobody goes by them again."""
-        sound = record.as_of(at)
-        if sound is not record:
+        clamped = record.clamped(at)
+        if clamped is not record:
             log.warning("collect.times_ahead", worker_id=record.worker.id, collected_at=record.condition.collected_at)
-            self.workers.restore(sound)
-        return sound
+            self.workers.restore(clamped)
+        return clamped
 
     def _claim(self, records: Sequence[ports.Record], at: float) -> _Claims:
         """Claim the slots of the active workers; one that is complete or claimed already is not ours."""

@@ -185,7 +185,9 @@ class _Run:
         bases = stage.alerts.load(worker_ids)
         configuration = worker.usable(stage.configurations.load(), stage.kinds)
         now = stage.now()
-        bases = {worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()}
+        bases = {
+            worker_id: worker.clamped(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()
+        }
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
         cases = [

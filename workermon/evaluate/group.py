@@ -106,7 +106,7 @@ def _evaluate(
         worker_id: series for worker_id in members if (series := inputs.series.get((worker_id, rule.metric or "")))
     }
     group = dataclasses.replace(of_rule(basis.record, rule, configuration), at=builder.at, series=member_series)
-    rule_state = alert.rule_state.as_of(builder.at)
+    rule_state = alert.rule_state.clamped(builder.at)
     if rule_state.cursor is None:
         if (basis.subject.id, rule.name) in inputs.incomplete and (waits := group_fold.waiting(rule_state, group)):
             builder.alerts[rule.name] = alert.model_copy(update={"rule_state": waits})

@@ -127,7 +127,7 @@ class Reading:
         records_read = self.workers.get(
             list(dict.fromkeys(worker_id for worker_ids in ids.values() for worker_id in worker_ids))
         )
-        records = {worker_id: record.as_of(self.at) for worker_id, record in records_read.items()}
+        records = {worker_id: record.clamped(self.at) for worker_id, record in records_read.items()}
         compared = {
             key: peer_groups.Compared.of(
                 group.rule,

@@ -80,16 +80,16 @@ class Case:
 # --- what is to be gone on with -------------------------------------------------------------------------------------
 
 
-def as_of(
+def clamped(
     basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds, now: float
 ) -> ports.Basis[ports.Record]:
     """Return a basis without what a clock wrote that was ahead: it would keep everything until then from being seen."""
-    record, present = basis.record.as_of(now), basis.record.present(now)
+    record, present = basis.record.clamped(now), basis.record.present(now)
     kind_of = {rule.name: kinds[rule.kind] for rule in configuration.rules}
     alerts = {}
     for name, alert in basis.alerts.items():
         kind = kind_of.get(name)
-        rule_state = alert.rule_state.as_of(present) if kind is None else kind.as_of(alert.rule_state, present)
+        rule_state = alert.rule_state.clamped(present) if kind is None else kind.clamped(alert.rule_state, present)
         if rule_state is not alert.rule_state:
             alerts[name] = alert.model_copy(update={"rule_state": rule_state})
     if record is basis.record and not alerts:

@@ -43,7 +43,7 @@ class FleetSigns:
 
     def add(self, worker: ports.Glance) -> None:
         """Add a worker; a time of it that leads the present counts as unknown."""
-        worker = worker.as_of(self.at)
+        worker = worker.clamped(self.at)
         scope, error = _scope_key(worker.account, worker.region), worker.last_error
         self.ids.add(worker.id)
         self.scopes.add(scope)

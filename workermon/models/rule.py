@@ -164,7 +164,7 @@ class RuleState(Frozen):
             or (damping is not None and bool(damping.recent) and leads(damping.recent[-1], now))
         )
 
-    def as_of(self, now: float) -> RuleState:
+    def clamped(self, now: float) -> RuleState:
         """Return the state with every time that leads the present pulled back to it; what it says stays."""
         if not self.leads(now):
             return self

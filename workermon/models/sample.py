@@ -76,7 +76,7 @@ class CollectionError(Frozen):
     at: float
     since: float | None = None
 
-    def as_of(self, now: float) -> CollectionError:
+    def clamped(self, now: float) -> CollectionError:
         """Return the error with its times pulled back to the present if they lead it."""
         if not (leads(self.at, now) or leads(self.since, now)):
             return self
@@ -185,16 +185,16 @@ class Condition(Frozen):
         times = (self.collected_at, self.succeeded_at, self.running_since, self.full_at, self.events_at, changed)
         return leads(max(filter(None, (*times, *self.asked.values())), default=None), now)
 
-    def as_of(self, now: float) -> Condition:
+    def clamped(self, now: float) -> Condition:
         """Return the condition without the times that lead the present; the same object if none does.
 
         What was seen stays. When it was seen is not known any more: the next collection says it anew.
         """
-        last_error = self.last_error and self.last_error.as_of(now)
+        last_error = self.last_error and self.last_error.clamped(now)
         if not self.leads(now):
             return self if last_error is self.last_error else self.model_copy(update={"last_error": last_error})
 
-        def sound(at: float | None) -> float | None:
+        def clamped_time(at: float | None) -> float | None:
             return None if leads(at, now) else at
 
         changes = tuple(
@@ -206,17 +206,19 @@ class Condition(Frozen):
         return self.model_copy(
             update={
                 "slot": None,
-                "collected_at": sound(self.collected_at),
-                "succeeded_at": sound(self.succeeded_at),
-                "running_since": sound(self.running_since),
-                "full_at": sound(self.full_at),
+                "collected_at": clamped_time(self.collected_at),
+                "succeeded_at": clamped_time(self.succeeded_at),
+                "running_since": clamped_time(self.running_since),
+                "full_at": clamped_time(self.full_at),
                 "latest": {name: point for name, point in self.latest.items() if not leads(point.at, now)},
                 "asked": {name: at for name, at in self.asked.items() if not leads(at, now)},
                 "expected": {name: at for name, at in self.expected.items() if not leads(at, now + DAY)},
                 "last_error": last_error,
                 "changes": changes,
-                "events": tuple(event.model_copy(update={"seen_at": sound(event.seen_at)}) for event in self.events),
-                "events_at": sound(self.events_at),
+                "events": tuple(
+                    event.model_copy(update={"seen_at": clamped_time(event.seen_at)}) for event in self.events
+                ),
+                "events_at": clamped_time(self.events_at),
             }
         )
 

@@ -91,7 +91,7 @@ class Sweep:
 
     def _overdue(self, now: float, at: float, received: dict[str, float]) -> list[str]:
         """Look over a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
-        records = [record.as_of(now) for record in self._share_of_fleet(at, received)]
+        records = [record.clamped(now) for record in self._share_of_fleet(at, received)]
         self._intervals.update((record.worker.id, record.worker.interval) for record in records)
         return [
             record.worker.id

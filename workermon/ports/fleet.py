@@ -49,13 +49,13 @@ class Record(NamedTuple):
         """
         return max(now, self.condition.newest)
 
-    def as_of(self, now: float) -> Record:
+    def clamped(self, now: float) -> Record:
         """Return the record without the times that a clock wrote which was ahead; the same object if there are none.
 
         A worker that was added in the future was added now.
         """
         present = self.present(now)
-        condition, worker = self.condition.as_of(present), self.worker
+        condition, worker = self.condition.clamped(present), self.worker
         if leads(worker.added_at, present):
             worker = worker.model_copy(update={"added_at": present})
         dimensions_at = 0.0 if leads(self.dimensions_at, present) else self.dimensions_at
@@ -105,8 +105,8 @@ class Glance(NamedTuple):
             last_error=condition.last_error,
         )
 
-    def as_of(self, now: float) -> Glance:
-        """Return the glance without the times that a clock wrote which was ahead, as ``Record.as_of`` does."""
+    def clamped(self, now: float) -> Glance:
+        """Return the glance without the times that a clock wrote which was ahead, as ``Record.clamped`` does."""
         if self.last_error is None and not leads(max(self.added_at, self.collected_at or 0.0), now):
             return self
         newest = max((at for name, (at, _) in self.latest.items() if name not in CHECK_METRICS), default=0)
@@ -114,7 +114,7 @@ class Glance(NamedTuple):
         return self._replace(
             added_at=present if leads(self.added_at, present) else self.added_at,
             collected_at=None if leads(self.collected_at, present) else self.collected_at,
-            last_error=self.last_error and self.last_error.as_of(present),
+            last_error=self.last_error and self.last_error.clamped(present),
         )
 
 

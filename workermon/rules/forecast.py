@@ -182,9 +182,9 @@ class Forecast(kind.Kind[Options]):
             return begin
         return begin + walk.period - self.options(rule).over
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+    def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold goes on at the present."""
-        return over_slots.as_of(rule_state, now)
+        return over_slots.clamped(rule_state, now)
 
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

@@ -241,9 +241,9 @@ class Group(kind.Kind[Options]):
         """Return why a member can never meet the condition."""
         return self._kind(rule).cannot_fire(self.member_rule(rule), worker, condition, configuration)
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+    def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return the state from which a member's evaluation continues."""
-        return threshold.KIND.as_of(rule_state, now)
+        return threshold.KIND.clamped(rule_state, now)
 
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

@@ -333,9 +333,9 @@ class Kind(abc.ABC, Generic[Options]):
         It is pure: no I/O, no clock. The same state object comes back if nothing is new.
         """
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+    def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state as it is to be gone on with now; the same object unless a clock that was ahead wrote it."""
-        return rule_state.as_of(now)
+        return rule_state.clamped(now)
 
     def paused(self, rule_state: models.RuleState, condition: models.Condition) -> models.RuleState:
         """Return the state to keep while monitoring is paused; ``rule_state`` begins anew at the pause."""

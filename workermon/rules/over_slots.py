@@ -16,9 +16,9 @@ class OverSlots(kind.Kind[kind.Options]):
     #: What the fold compares slots with, by the rule and the period of its slots in seconds.
     _limits: kind.ByRule[Callable[[int], slots.Limits]]
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+    def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold continues at the present."""
-        return as_of(rule_state, now)
+        return clamped(rule_state, now)
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
         """Return why an alert ended, if no value decided it."""
@@ -39,7 +39,7 @@ class OverSlots(kind.Kind[kind.Options]):
         return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
 
-def as_of(rule_state: models.RuleState, now: float) -> models.RuleState:
+def clamped(rule_state: models.RuleState, now: float) -> models.RuleState:
     """Return a state whose slots ahead of the present are evaluated again; the same object if there are none.
 
     If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most.
@@ -47,7 +47,7 @@ def as_of(rule_state: models.RuleState, now: float) -> models.RuleState:
     """
     if not rule_state.leads(now):
         return rule_state
-    pulled, latest = rule_state.as_of(now), math.floor(now)
+    pulled, latest = rule_state.clamped(now), math.floor(now)
     sound = tuple(change for change in rule_state.trail if change.at <= latest)
     if rule_state.cursor is None:
         return pulled
