@@ -99,13 +99,13 @@ def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet: Any) -> No
 def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
     """When nothing is collected there any more, say."""
     fleet.minutes(1, 4)
-    basis = fleet.alerts.load_standing().accounts[SCOPE]
+    basis = fleet.alerts.load_monitor_alerts().accounts[SCOPE]
     verdict = lifecycle.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
     assert fleet.alerts.commit(verdict)
     assert fleet.alerts.open() == []
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is left there")
-    basis = fleet.alerts.load_standing().accounts[SCOPE]
+    basis = fleet.alerts.load_monitor_alerts().accounts[SCOPE]
     assert lifecycle.closing(basis, CONFIGURATION, "again", T0 + 500).transitions == ()
 
 

@@ -349,7 +349,7 @@ class Racing:
         self._alerts, self.times = alerts, times
         self.history, self.open, self.retire = alerts.history, alerts.open, alerts.retire
         self.recorded, self.timeline = alerts.recorded, alerts.timeline
-        self.load_standing, self.load_channel = alerts.load_standing, alerts.load_channel
+        self.load_monitor_alerts, self.load_channel = alerts.load_monitor_alerts, alerts.load_channel
         self.load_groups, self.group_ids = alerts.load_groups, alerts.group_ids
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:

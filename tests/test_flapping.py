@@ -78,10 +78,10 @@ def test_it_flaps_when_a_plain_loop_says_so(
     rule = RULE.model_copy(update={"flapping": option})
     rule_state = RuleState(trail=tuple(turns[cut:]), damping=flapping.settled(rule, FlapState(), turns[:cut]))
     until = times[-1] + beyond
-    found = flapping.stand(rule, rule_state, until)
+    found = flapping.status_at(rule, rule_state, until)
     assert found.flaps is plain([(turn.at, turn.severity is not None) for turn in turns], option, until)
-    if found.still is not None:
-        assert found.still == times[-1] + within <= until
+    if found.settled_at is not None:
+        assert found.settled_at == times[-1] + within <= until
 
 
 def test_a_change_of_severity_is_no_turn() -> None:

@@ -115,7 +115,7 @@ def test_collection_of_the_account_inhibits() -> None:
     site.collected(at + 3 * MINUTE, {at: 95.0})
     site.clock.now = T0 + 5 * MINUTE
     site.evaluate()
-    assert site.alerts.load_standing().accounts[site.worker.scope.key].alerts["collector"].open
+    assert site.alerts.load_monitor_alerts().accounts[site.worker.scope.key].alerts["collector"].open
     assert site.alert().inhibited_by == "collector"
 
 

@@ -43,7 +43,7 @@ def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
 def test_why_says_which_records_cannot_be_read() -> None:
     """It names each, also before the alert was evaluated."""
     monitor, records = unreadable()
-    standing = monitor.get(views.StandingExplanation)
+    standing = monitor.get(views.BuiltinRuleExplanation)
     now = "workermon:worker:i-1 spec (it is no JSON)"
     assert (standing.installation("records").state, standing.installation("records").now) == ("ok", now)
     monitor.evaluate(A)

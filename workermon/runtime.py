@@ -400,7 +400,7 @@ class Recipes(dishka.Provider):
     make_channel_test = dishka.provide(notify.ChannelTest)
     make_explanation = dishka.provide(views.Explanation)
     make_explain_groups = dishka.provide(views.ExplainGroups)
-    make_standing_explanation = dishka.provide(views.StandingExplanation)
+    make_standing_explanation = dishka.provide(views.BuiltinRuleExplanation)
     make_fleet_view = dishka.provide(views.FleetView)
     make_fleet_overview = dishka.provide(views.FleetOverview)
     make_chart_view = dishka.provide(views.ChartView)

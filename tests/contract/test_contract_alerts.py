@@ -311,7 +311,7 @@ def test_notifications_are_announced_on_the_feed(repository: Repository, worker:
 
 def of_installation(repository: Repository) -> ports.Basis[None]:
     """Return the basis of the installation."""
-    return repository.alerts.load_standing().installation
+    return repository.alerts.load_monitor_alerts().installation
 
 
 def of_channel(repository: Repository) -> ports.Basis[None]:

@@ -65,7 +65,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
 
 def basis_of(kept: Kept) -> ports.Basis[models.AccountState]:
     """Return what a verdict about the account and region is based on."""
-    return kept.alerts.load_standing().accounts[SCOPE]
+    return kept.alerts.load_monitor_alerts().accounts[SCOPE]
 
 
 def verdict(basis: ports.Basis[models.AccountState], status: str, version: int, at: int = NOW) -> ports.Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from workermon import errors, models, ports
-from workermon.alerts import lifecycle, standing
+from workermon.alerts import builtin_rules, lifecycle
 
 #: Characters of an error that an alert repeats.
 MAX_CAUSE = 300
@@ -77,7 +77,7 @@ def _channel(builder: lifecycle.VerdictBuilder) -> str:
 
 
 def _rule(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> models.Rule:
-    return standing.delivery(configuration, _channel(builder))
+    return builtin_rules.delivery(configuration, _channel(builder))
 
 
 def _alert(builder: lifecycle.VerdictBuilder) -> models.Alert:

@@ -109,7 +109,7 @@ class _AlertContext:
     """
 
     judgement: Judgement
-    stand: flapping.Stand
+    status: flapping.FlapStatus
     mute: audience.Mute
     after: models.Alert
     begins: bool
@@ -135,20 +135,20 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     unmuted = judgement.alert.muted and mute == audience.OPEN and judgement.rule_state.severity is not None
     judgement = judgement if unmuted else _still_muted(judgement, mute)
     alert, rule_state = judgement.alert, judgement.rule_state
-    stand = _stand(judgement)
-    if stand.flaps and not unmuted and not flapping.notifies(alert, rule_state.severity):
+    status = _flap_status(judgement)
+    if status.flaps and not unmuted and not flapping.notifies(alert, rule_state.severity):
         _damp(builder, judgement)
         return
-    begins, ends = stand.flaps and not alert.flapping_notified, alert.flapping and not stand.flaps
+    begins, ends = status.flaps and not alert.flapping_notified, alert.flapping and not status.flaps
     late = unmuted and rule_state.severity == alert.notified_severity
     unchanged = rule_state is alert.rule_state and rule_state.severity == alert.notified_severity
     if unchanged and not (late or begins or ends):
         builder.alerts[alert.rule] = alert
         return
-    after = _after(judgement, stand)
+    after = _after(judgement, status)
     announcement = None
     if begins or (ends and alert.flapping_notified) or _differs(judgement):
-        context = _AlertContext(judgement=judgement, stand=stand, mute=mute, after=after, begins=begins, ends=ends)
+        context = _AlertContext(judgement=judgement, status=status, mute=mute, after=after, begins=begins, ends=ends)
         announcement = _changed(builder, context)
     elif late:
         announcement = _unmuted(builder, judgement)
@@ -268,11 +268,11 @@ def _state_after(transition: models.Transition) -> models.RuleState:
 # --- how it stands -----------------------------------------------------------------------------------------------
 
 
-def _stand(judgement: Judgement) -> flapping.Stand:
+def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
     if judgement.rule.flapping is None and not judgement.alert.flapping:
         return flapping.CALM
     until = judgement.rule_state.cursor if judgement.until is None else judgement.until
-    return flapping.stand(judgement.rule, judgement.rule_state, until)
+    return flapping.status_at(judgement.rule, judgement.rule_state, until)
 
 
 def _differs(judgement: Judgement) -> bool:
@@ -285,16 +285,16 @@ def _differs(judgement: Judgement) -> bool:
     )
 
 
-def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
+def _after(judgement: Judgement, flaps: flapping.FlapStatus) -> models.Alert:
     """Return the alert as it is evaluated now, whatever people were notified of."""
     alert, rule_state = judgement.alert, judgement.rule_state
     # While it flaps it is one episode, whatever becomes of it.
-    goes_on = stand.flaps and alert.flapping and alert.open
+    goes_on = status.flaps and alert.flapping and alert.open
     changes: dict[str, object] = {"rule_state": rule_state}
     if not goes_on:
         changes |= _episode(alert, rule_state, judgement.transitions)
-    if stand.flaps or alert.flapping:
-        changes |= {"flapping": stand.flaps, "flapping_notified": stand.flaps}
+    if status.flaps or alert.flapping:
+        changes |= {"flapping": status.flaps, "flapping_notified": status.flaps}
     return alert.model_copy(update=changes)
 
 
@@ -353,7 +353,7 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
         matching = [
             transition
             for transition in matching
-            if transition.at >= (context.stand.still or 0) and not transition.damped
+            if transition.at >= (context.status.settled_at or 0) and not transition.damped
         ]
     return max(
         matching,
@@ -377,12 +377,12 @@ def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> mode
 
 def _of_flapping(context: _AlertContext, transition: models.Transition) -> models.Transition:
     """Say what decided if no datapoint did: that the alert flaps, or no longer does."""
-    option, stand, cursor = context.judgement.rule.flapping, context.stand, context.judgement.rule_state.cursor
-    if stand.flaps:
-        return transition.model_copy(update={"at": stand.last, "reason": "it changes too often"})
-    if option is not None and stand.still is not None:
+    option, status, cursor = context.judgement.rule.flapping, context.status, context.judgement.rule_state.cursor
+    if status.flaps:
+        return transition.model_copy(update={"at": status.last, "reason": "it changes too often"})
+    if option is not None and status.settled_at is not None:
         reason = f"it has not changed for {wording.duration(option.within)}"
-        return transition.model_copy(update={"at": stand.still, "reason": reason})
+        return transition.model_copy(update={"at": status.settled_at, "reason": reason})
     reason = "its flapping is no longer damped" if option is None else "it is not flapping after all"
     return transition.model_copy(update={"at": transition.at if cursor is None else cursor, "reason": reason})
 
@@ -406,8 +406,8 @@ def _notification(
     )
     notification = message.notification(builder.subject, rule, transition, details)
     if context.begins:
-        return message.begins_to_flap(notification, builder.subject, rule, transition, context.stand)
-    if context.stand.flaps:
+        return message.begins_to_flap(notification, builder.subject, rule, transition, context.status)
+    if context.status.flaps:
         return message.still_flaps(notification)
     if context.ends:
         return message.flaps_no_more(notification, builder.subject, rule, transition)

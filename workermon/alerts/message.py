@@ -76,7 +76,7 @@ def begins_to_flap(
     subject: Subject,
     rule: models.Rule,
     transition: models.Transition,
-    stand: flapping.Stand,
+    flap_status: flapping.FlapStatus,
 ) -> models.Notification:
     """Have a notification say that the alert flaps from now on.
 
@@ -84,7 +84,7 @@ def begins_to_flap(
     """
     assert rule.flapping is not None
     still = wording.duration(rule.flapping.within)
-    often = f"{stand.turns} transitions within {still}"
+    often = f"{flap_status.turns} transitions within {still}"
     text = f"{rule.name} is flapping: {often}; notifies again when it has not changed for {still}"
     return notified.model_copy(
         update={

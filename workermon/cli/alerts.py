@@ -65,7 +65,7 @@ def _check_known(cli_session: session.Session, worker: str | None, rule: str | N
     if rule is not None:
         rule_names = (
             *(configured_rule.name for configured_rule in cli_session.container.get(ports.Configurations).load().rules),
-            *config.STANDING,
+            *config.BUILTIN_RULES,
         )
         if rule not in rule_names:
             raise errors.NotFound(f"rule {rule}", "does not exist", errors.nearest(rule, rule_names))
@@ -167,7 +167,7 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     """Return the explanation of what a command line names."""
     from workermon import fleet, views
 
-    explanation = cli_session.get(views.StandingExplanation)
+    explanation = cli_session.get(views.BuiltinRuleExplanation)
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):

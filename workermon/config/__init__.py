@@ -17,7 +17,7 @@ from workermon import errors
 from workermon.config import build, channels, checking, dotted, grammar, problems, rules
 from workermon.config.build import to_configuration
 from workermon.config.cases import Case
-from workermon.config.catalogue import DEFAULT, STANDING
+from workermon.config.catalogue import BUILTIN_RULES, DEFAULT
 from workermon.config.file import File, check_intervals, check_silences, warnings
 from workermon.config.grammar import WorkerSection
 from workermon.rules import KINDS, Kinds
@@ -99,9 +99,9 @@ def _document(text: str, source: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "BUILTIN_RULES",
     "DEFAULT",
     "MAX_LENGTH",
-    "STANDING",
     "Case",
     "File",
     "Parser",

@@ -241,7 +241,7 @@ def _check_references(file: File, configuration: models.Configuration, kinds: Ki
         path = f"rule {rule.name} (in force)" if file.rules is None else f"rules[{place}]"
         _check_channels(path, rule, configuration.channels)
         _check_metrics(path, rule, configuration, kinds, ours=file.rules is not None)
-    names = {*(rule.name for rule in configuration.rules), *catalogue.STANDING}
+    names = {*(rule.name for rule in configuration.rules), *catalogue.BUILTIN_RULES}
     for place, silence in enumerate(configuration.silences):
         path = f"silence {silence.id} (in force)" if file.silences is None else f"silences[{place}]"
         if silence.rule is not None:

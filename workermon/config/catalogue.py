@@ -103,7 +103,7 @@ DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, t
 
 #: Rules that always hold, beside those of the file: about collection and lost metrics in an account, delivery to a
 #: channel, the budget, records that cannot be read.
-STANDING = ("collector", LOST_METRICS, DELIVERY, BUDGET, RECORDS)
+BUILTIN_RULES = ("collector", LOST_METRICS, DELIVERY, BUDGET, RECORDS)
 
 #: Those of an account and region, which may inhibit the rules of its workers.
 OF_ACCOUNT = ("collector", LOST_METRICS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from workermon import models, ports
-from workermon.alerts import lifecycle, standing
+from workermon.alerts import builtin_rules, lifecycle
 from workermon.rules import wording
 
 #: Seconds. A collection is noted at the latest that long after it began (it ends with its task's time limit).
@@ -30,11 +30,11 @@ def judge(
     The alert fires three intervals after the last success, or after the monitor's own start if that was later, and
     resolves with the next success. While the monitor's start is unknown it does not fire.
     """
-    alert = builder.basis.alerts.get(standing.COLLECTOR) or models.Alert(rule=standing.COLLECTOR)
+    alert = builder.basis.alerts.get(builtin_rules.COLLECTOR) or models.Alert(rule=builtin_rules.COLLECTOR)
     transition = _transition(state, alert, monitoring_since, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    lifecycle.apply_present(builder, standing.collector(configuration, builder.kinds), alert, transition)
+    lifecycle.apply_present(builder, builtin_rules.collector(configuration, builder.kinds), alert, transition)
 
 
 def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now: float) -> str | None:
@@ -45,7 +45,7 @@ def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now
     if basis is None:
         return None
     state = basis.record
-    alert = basis.alerts.get(standing.COLLECTOR)
+    alert = basis.alerts.get(builtin_rules.COLLECTOR)
     fires = alert is not None and alert.open
     # If nobody collects there any more, data is missing for another reason, which has to notify.
     if state.failing_since is not None and state.last_error is not None and (fires or _is_fresh(state, now)):
@@ -72,7 +72,7 @@ def _transition(
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
         return None
-    intervals = standing.COLLECTOR_INTERVALS
+    intervals = builtin_rules.COLLECTOR_INTERVALS
     patience = intervals * state.interval
     began = max(failing_since - state.interval, monitoring_since)
     at = math.ceil(began + patience)

@@ -71,7 +71,7 @@ class Evaluation:
         are passed over. What loses every race against another evaluation keeps its mark for the sweep.
         """
         run = _Run(self)
-        accounts = run.evaluate_standing()
+        accounts = run.evaluate_monitor()
         unique = list(dict.fromkeys(subject_ids))
         groups = [subject_id for subject_id in unique if models.group_of(subject_id) is not None]
         remaining = [subject_id for subject_id in unique if models.group_of(subject_id) is None]
@@ -133,36 +133,36 @@ class _Run:
 
     # --- accounts and the installation ---------------------------------------------------------------------------
 
-    def evaluate_standing(self) -> Mapping[str, ports.Basis[models.AccountState]]:
+    def evaluate_monitor(self) -> Mapping[str, ports.Basis[models.AccountState]]:
         """Evaluate every account and region, and the installation; return what is written of the accounts.
 
         Whoever loses a race looks again.
         """
-        standing = self._stage.alerts.load_standing()
+        monitor_alerts = self._stage.alerts.load_monitor_alerts()
         for _ in range(TRIES):
-            builders = self._judge_standing(standing)
+            builders = self._judge_monitor(monitor_alerts)
             if not builders:
                 break
             for builder in builders:
                 if self._stage.alerts.commit(builder.verdict()):
                     failpoints.reach("account.committed")
                     self._announce(builder)
-            standing = self._stage.alerts.load_standing()
-        return standing.accounts
+            monitor_alerts = self._stage.alerts.load_monitor_alerts()
+        return monitor_alerts.accounts
 
-    def _judge_standing(self, standing: ports.Standing) -> list[lifecycle.VerdictBuilder]:
+    def _judge_monitor(self, monitor_alerts: ports.MonitorAlerts) -> list[lifecycle.VerdictBuilder]:
         """Return the verdicts that change something."""
         decision, unreadable = self._stage.costs.budget_decision(), self._stage.unreadable.load()
-        accounts = [basis for basis in standing.accounts.values() if _may_change(basis)]
-        may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(standing.installation)
+        accounts = [basis for basis in monitor_alerts.accounts.values() if _may_change(basis)]
+        may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(monitor_alerts.installation)
         if not accounts and not may_change:
             return []
         configuration, at = worker.usable(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
         if may_change:
-            builder = lifecycle.VerdictBuilder(standing.installation, at, active_silences, self._stage.kinds)
-            builder.alerts.update(standing.installation.alerts)
+            builder = lifecycle.VerdictBuilder(monitor_alerts.installation, at, active_silences, self._stage.kinds)
+            builder.alerts.update(monitor_alerts.installation.alerts)
             installation.judge(builder, decision, configuration)
             unreadable_records.judge(builder, unreadable, configuration)
             builders.append(builder)

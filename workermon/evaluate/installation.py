@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import lifecycle, standing
+from workermon.alerts import builtin_rules, lifecycle
 
 
 def judge(
@@ -21,7 +21,7 @@ def judge(
     transition = _transition(decision, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    lifecycle.apply_present(builder, standing.budget(configuration, builder.kinds), alert, transition)
+    lifecycle.apply_present(builder, builtin_rules.budget(configuration, builder.kinds), alert, transition)
 
 
 def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float) -> models.Transition | None:

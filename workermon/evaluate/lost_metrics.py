@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import lifecycle, standing
+from workermon.alerts import builtin_rules, lifecycle
 
 
 def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
@@ -17,7 +17,7 @@ def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configu
     transition = _transition(state.lost_metrics, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    lifecycle.apply_present(builder, standing.lost_metrics(configuration, builder.kinds), alert, transition)
+    lifecycle.apply_present(builder, builtin_rules.lost_metrics(configuration, builder.kinds), alert, transition)
 
 
 def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: float) -> models.Transition | None:

@@ -85,7 +85,7 @@ class Silencing:
         of_file = [rule.name for rule in self.configurations.load().rules]
         if request.rule is None or request.rule in of_file:
             return
-        rule_names = (*of_file, *config.STANDING)
+        rule_names = (*of_file, *config.BUILTIN_RULES)
         if request.rule not in rule_names:
             todo = errors.nearest(request.rule, rule_names)
             raise errors.NotFound(f"rule {request.rule}", "does not exist", todo)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from workermon import models
-from workermon.alerts import lifecycle, standing
+from workermon.alerts import builtin_rules, lifecycle
 
 #: Records that are named; ``status`` names all.
 NAMED = 3
@@ -23,7 +23,7 @@ def judge(
     transition = _transition(unreadable, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    lifecycle.apply_present(builder, standing.records(configuration, builder.kinds), alert, transition)
+    lifecycle.apply_present(builder, builtin_rules.records(configuration, builder.kinds), alert, transition)
 
 
 def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) -> models.Transition | None:

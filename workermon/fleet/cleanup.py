@@ -48,7 +48,7 @@ class Cleanup:
         """
         failing = [
             basis
-            for basis in self.alerts.load_standing().accounts.values()
+            for basis in self.alerts.load_monitor_alerts().accounts.values()
             if basis.record.failing_since is not None or any(alert.open for alert in basis.alerts.values())
         ]
         if not failing:

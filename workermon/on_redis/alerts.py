@@ -29,7 +29,7 @@ class LoadWorkers(lua.Script[list[Any]]):
     fields: lua.Arguments
 
 
-class LoadStanding(lua.Script[list[Any]]):
+class LoadMonitorAlerts(lua.Script[list[Any]]):
     """Return the configuration's revision, then the same of the installation and of each account and region."""
 
     configuration: lua.Key
@@ -132,9 +132,9 @@ class RedisAlerts:
                     bases[worker_id] = basis
         return bases
 
-    def load_standing(self) -> ports.Standing:
+    def load_monitor_alerts(self) -> ports.MonitorAlerts:
         """Return the basis of an evaluation of every account and region, and of the installation, read in one step."""
-        loading = LoadStanding(
+        loading = LoadMonitorAlerts(
             configuration=keys.CONFIGURATION,
             accounts=keys.ACCOUNTS,
             installation=models.INSTALLATION.id,
@@ -153,7 +153,7 @@ class RedisAlerts:
             basis = self._basis(models.account_subject(key), state, revision, *alerts)
             if basis.version != _UNREADABLE:
                 bases[key] = basis
-        return ports.Standing(bases, self._basis(models.INSTALLATION, None, revision, *installation))
+        return ports.MonitorAlerts(bases, self._basis(models.INSTALLATION, None, revision, *installation))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
         """Return the basis of an evaluation of a channel."""

@@ -15,10 +15,10 @@ from workermon.ports.alerts import (
     Basis,
     GroupRecord,
     MembershipChange,
+    MonitorAlerts,
     Recorded,
     RecordedTransition,
     Silences,
-    Standing,
     Verdict,
 )
 from workermon.ports.aws import (
@@ -130,6 +130,7 @@ __all__ = [
     "Limiter",
     "MachineClock",
     "MembershipChange",
+    "MonitorAlerts",
     "Nodes",
     "Notifier",
     "Outbox",
@@ -151,7 +152,6 @@ __all__ = [
     "Server",
     "Setup",
     "Silences",
-    "Standing",
     "StuckQueue",
     "Throttle",
     "Trace",

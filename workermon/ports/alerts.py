@@ -121,7 +121,7 @@ class Recorded(NamedTuple):
     entry: HistoryEntry
 
 
-class Standing(NamedTuple):
+class MonitorAlerts(NamedTuple):
     """What the alerts about accounts and regions (by key) and about the installation are based on."""
 
     accounts: dict[str, Basis[AccountState]]
@@ -134,7 +134,7 @@ class Alerts(Protocol):
     def load(self, worker_ids: Sequence[str]) -> dict[str, Basis[Record]]:
         """Return the basis of an evaluation of those workers that are known."""
 
-    def load_standing(self) -> Standing:
+    def load_monitor_alerts(self) -> MonitorAlerts:
         """Return the basis of an evaluation of every account and region collected from, and of the installation."""
 
     def load_channel(self, channel: str) -> Basis[None]:

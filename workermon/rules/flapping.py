@@ -12,19 +12,19 @@ from typing import NamedTuple
 from workermon import models
 
 
-class Stand(NamedTuple):
+class FlapStatus(NamedTuple):
     """Whether an alert flaps at a time, how often it changed within the span that counts, and when it changed last.
 
-    ``still`` is the time at which it stopped flapping, if it has not changed since.
+    ``settled_at`` is the time at which it stopped flapping, if it has not changed since.
     """
 
     flaps: bool
     turns: int = 0
     last: int | None = None
-    still: int | None = None
+    settled_at: int | None = None
 
 
-CALM = Stand(flaps=False)
+CALM = FlapStatus(flaps=False)
 
 
 def after(damping: models.FlapState, change: models.SeverityChange, option: models.Flapping) -> models.FlapState:
@@ -64,19 +64,19 @@ def among(
     return frozenset(times)
 
 
-def stand(rule: models.Rule, rule_state: models.RuleState, until: int | None) -> Stand:
+def status_at(rule: models.Rule, rule_state: models.RuleState, until: int | None) -> FlapStatus:
     """Return whether an alert flaps at ``until``, the time up to which the rule is evaluated."""
     option = rule.flapping
     state = settled(rule, rule_state.damping, rule_state.trail)
     if option is None or state is None or not state.recent or until is None:
         return CALM
     last = state.recent[-1]
-    still = last + option.within
+    settled_at = last + option.within
     if not state.flaps:
-        return Stand(False, sum(at > until - option.within for at in state.recent), last)
-    if until >= still:
-        return Stand(False, 0, last, still)
-    return Stand(True, sum(at > last - option.within for at in state.recent), last)
+        return FlapStatus(False, sum(at > until - option.within for at in state.recent), last)
+    if until >= settled_at:
+        return FlapStatus(False, 0, last, settled_at)
+    return FlapStatus(True, sum(at > last - option.within for at in state.recent), last)
 
 
 def notifies(alert: models.Alert, severity: models.Severity | None) -> bool:

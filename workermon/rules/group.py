@@ -324,8 +324,8 @@ class Group(kind.Kind[Options]):
             empty = Details(holding=0, size=0, needed=0, members=())
             return kind.Explanation("the group was not evaluated yet", empty)
         members = group_fold.counted(group.members, rule_state)
-        stands, ranks = group_fold.standing(members, at), self._ranks(rule)
-        holding, size = stands.holding(min(ranks)), len(stands.levels)
+        levels, ranks = group_fold.member_levels(members, at), self._ranks(rule)
+        holding, size = levels.holding(min(ranks)), len(levels.levels)
         needed = self.options(rule).needed
         described_members = tuple(
             MemberDetails(
@@ -334,10 +334,10 @@ class Group(kind.Kind[Options]):
                 state=("ok", *models.SEVERITIES)[level],
                 known=wording.time(members[worker_id].known),
             )
-            for worker_id, level in sorted(stands.levels.items(), key=lambda item: (-item[1], item[0]))
+            for worker_id, level in sorted(levels.levels.items(), key=lambda item: (-item[1], item[0]))
         )
         parts = [
-            f"{len(stands.holding(rank))} of {size} workers are at {severity},"
+            f"{len(levels.holding(rank))} of {size} workers are at {severity},"
             f" {wording.fires_at(severity, needed.of(size))}"
             for rank, severity in ranks.items()
         ]

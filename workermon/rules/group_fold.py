@@ -100,7 +100,7 @@ def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
     return None if known_until - since > group.patience else RuleState(start=since)
 
 
-class Standing(NamedTuple):
+class MemberLevels(NamedTuple):
     """The state of a group: the levels of the members that run (0 ok, 1 warning, 2 critical) by worker id."""
 
     levels: Mapping[str, int]
@@ -116,7 +116,7 @@ class _Change(NamedTuple):
     at: int
     before: int
     after: int
-    standing: Standing
+    member_levels: MemberLevels
     since: int
 
 
@@ -157,10 +157,10 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
     return state, _transitions(_Outcome(rule, needed, members, rule_state, len(unchanged), trail, changes))
 
 
-def standing(members: Mapping[str, GroupMember], at: int) -> Standing:
+def member_levels(members: Mapping[str, GroupMember], at: int) -> MemberLevels:
     """Return the state of a group at a time."""
     levels = {worker_id: _level(member, at) for worker_id, member in members.items()}
-    return Standing({worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER})
+    return MemberLevels({worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER})
 
 
 def counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mapping[str, GroupMember]:
@@ -223,15 +223,15 @@ def _level(member: GroupMember, at: int) -> int:
 def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
     """Return a state before whose cursor nothing is evaluated again, because the rule asked for something else."""
     last, cursor = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
-    stands = SeverityChange(cursor, None, 0) if last is None else last._replace(at=cursor)
+    latest = SeverityChange(cursor, None, 0) if last is None else last._replace(at=cursor)
     damping = flapping.settled(rule, rule_state.damping, rule_state.trail)
-    return rule_state.model_copy(update={"trail": (stands,), "trimmed": True, "damping": damping})
+    return rule_state.model_copy(update={"trail": (latest,), "trimmed": True, "damping": damping})
 
 
 def _from(trail: Sequence[SeverityChange], begin: int) -> list[SeverityChange]:
     """Return a trail that begins at a time with the levels held then."""
-    stands = [change for change in trail if change.at <= begin][-1]
-    return [stands._replace(at=begin), *(change for change in trail if change.at > begin)]
+    latest = [change for change in trail if change.at <= begin][-1]
+    return [latest._replace(at=begin), *(change for change in trail if change.at > begin)]
 
 
 def _begin(rule_state: RuleState, members: Mapping[str, GroupMember], group: Group) -> int:
@@ -276,7 +276,7 @@ def _fold(
         if after != latched:
             running = {worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER}
             began = min((since[worker_id] for worker_id, level in running.items() if level > 0), default=at)
-            changes.append(_Change(at, latched, after, Standing(running), began))
+            changes.append(_Change(at, latched, after, MemberLevels(running), began))
             latched = after
     return changes
 
@@ -344,7 +344,7 @@ def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool)
     before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
     decided = after if change.after > change.before else before
     rank = 0 if decided is None else SEVERITIES.index(decided) + 1
-    holding, size = change.standing.holding(rank), len(change.standing.levels)
+    holding, size = change.member_levels.holding(rank), len(change.member_levels.levels)
     reason = in_words(outcome.members, holding, size) + (f"; {decided} fires at {outcome.needed}" if after else "")
     return Transition(
         at=change.at,

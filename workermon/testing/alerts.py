@@ -28,13 +28,13 @@ class MemoryAlerts:
                 if (stored := self._store.workers.get(worker_id))
             }
 
-    def load_standing(self) -> ports.Standing:
+    def load_monitor_alerts(self) -> ports.MonitorAlerts:
         """Return the basis of an evaluation of every account and region, and of the installation."""
         with self._store.lock:
             accounts = {
                 key: self._basis(models.account_subject(key), state) for key, state in self._store.accounts.items()
             }
-            return ports.Standing(accounts, self._basis(models.INSTALLATION, None))
+            return ports.MonitorAlerts(accounts, self._basis(models.INSTALLATION, None))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
         """Return the basis of an evaluation of a channel."""

@@ -24,21 +24,21 @@ from workermon.views.explain import (
     RuleExplanation,
     WorkerExplanation,
 )
+from workermon.views.explain_builtin import (
+    OF_ACCOUNTS,
+    OF_INSTALLATION,
+    AccountExplanation,
+    BuiltinRuleExplanation,
+    ChannelExplanation,
+)
 from workermon.views.explain_group import ExplainGroups, GroupExplanation
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
 from workermon.views.history import History, HistoryView, HourlyDatapoint, HourlyHistory, WorkerName
-from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, standing
+from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, worker_state
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
 from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
-from workermon.views.standing_rules import (
-    OF_ACCOUNTS,
-    OF_INSTALLATION,
-    AccountExplanation,
-    ChannelExplanation,
-    StandingExplanation,
-)
 from workermon.views.story import AlertStory, StoryView
 from workermon.views.transitions import ActiveSilence, Turn
 from workermon.views.unfirable import unfirable_rules
@@ -60,6 +60,7 @@ __all__ = [
     "AuditList",
     "AuditRow",
     "AuditView",
+    "BuiltinRuleExplanation",
     "ChannelExplanation",
     "ChartView",
     "CloudWatchHistory",
@@ -93,7 +94,6 @@ __all__ = [
     "SilenceRow",
     "SilenceView",
     "Snapshot",
-    "StandingExplanation",
     "StoryView",
     "Turn",
     "Watch",
@@ -111,6 +111,6 @@ __all__ = [
     "page",
     "quantity",
     "silence_row",
-    "standing",
     "unfirable_rules",
+    "worker_state",
 ]

@@ -352,7 +352,7 @@ def _operand_states(
     basis: ports.Basis[ports.Record],
     configuration: models.Configuration,
 ) -> dict[str, rules.OperandState]:
-    """Return how the rules stand that another rule looks at."""
+    """Return the state of the rules that another rule looks at."""
     states = {}
     for rule in configuration.rules:
         if rule.name not in names:
@@ -376,13 +376,13 @@ def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) ->
     """Return whether an alert flaps, and until when it has to be still; ``None`` if the rule has no ``flapping``."""
     if rule.flapping is None:
         return None
-    stand = flapping.stand(rule, alert.rule_state, until)
+    flap_status = flapping.status_at(rule, alert.rule_state, until)
     return FlappingState(
         turns=rule.flapping.turns,
         within=rule.flapping.within,
-        flaps=stand.flaps,
-        counted=stand.turns,
-        until=stand.last + rule.flapping.within if stand.flaps and stand.last is not None else None,
+        flaps=flap_status.flaps,
+        counted=flap_status.turns,
+        until=flap_status.last + rule.flapping.within if flap_status.flaps and flap_status.last is not None else None,
     )
 
 

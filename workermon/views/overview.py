@@ -74,7 +74,7 @@ class Rows(Document):
     """
 
     rows: tuple[WorkerRow, ...]
-    standing: dict[str, State]
+    worker_states: dict[str, State]
     units: dict[str, str]
     about: dict[str, tuple[str, ...]]
 
@@ -180,7 +180,7 @@ class FleetOverview:
         groups, hidden = _groups(seen, group, query.metric)
         return Overview(
             rows=rows.rows,
-            standing=rows.standing,
+            worker_states=rows.worker_states,
             units=rows.units,
             about=rows.about,
             total=len(snapshot.entries),
@@ -217,8 +217,8 @@ class FleetOverview:
             rows=tuple(
                 row(record, firing.get(worker_id, ()), configuration, at) for worker_id, record in records.items()
             ),
-            standing={
-                worker_id: standing(
+            worker_states={
+                worker_id: worker_state(
                     ports.Glance.of(record), {alert.notified_severity for alert in firing.get(worker_id, ())}, at
                 )
                 for worker_id, record in records.items()
@@ -245,14 +245,14 @@ def _entry(worker: ports.Glance, at: float) -> Entry:
         region=worker.region,
         labels=worker.labels,
         status=worker.status,
-        state=standing(worker, (), at),
+        state=worker_state(worker, (), at),
         collected_at=worker.collected_at,
         values={name: value for name, (_, value) in latest.items()},
         text="\n".join(searched(worker)).casefold(),
     )
 
 
-def standing(worker: ports.Glance, severities: Collection[models.Severity | None], at: float) -> State:
+def worker_state(worker: ports.Glance, severities: Collection[models.Severity | None], at: float) -> State:
     """Return how a worker stands at a time; ``severities`` are those of its alerts that fire, which come first."""
     if severities:
         return "critical" if "critical" in severities else "warning"

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from workermon import errors, models, ports
-from workermon.alerts import silences, standing, subject
+from workermon.alerts import builtin_rules, silences, subject
 from workermon.views.document import Document, Time
 from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
 
@@ -17,7 +17,7 @@ from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, 
 HISTORY = 10
 
 #: The rules about accounts and regions, and those about the installation.
-OF_ACCOUNTS, OF_INSTALLATION = standing.OF_ACCOUNTS, standing.OF_INSTALLATION
+OF_ACCOUNTS, OF_INSTALLATION = builtin_rules.OF_ACCOUNTS, builtin_rules.OF_INSTALLATION
 
 
 class WaitingAlert(Document):
@@ -66,7 +66,7 @@ class AccountExplanation(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StandingExplanation:
+class BuiltinRuleExplanation:
     """Explains the rules that always hold."""
 
     workers: ports.Workers
@@ -108,13 +108,13 @@ class StandingExplanation:
         """Return every account and region from which workers are collected, as ``account/region``."""
         return tuple(sorted({record.worker.scope.key for record in self.workers.every()}))
 
-    def account(self, key: str, rule: str = standing.COLLECTOR) -> AccountExplanation:
+    def account(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
         """Return whether anything can be collected in an account and region, and the alert of one of its rules.
 
-        ``key`` is ``account/region``, ``rule`` one of ``standing.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
+        ``key`` is ``account/region``, ``rule`` one of ``builtin_rules.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
         account and region from which nothing is collected.
         """
-        basis = self.alerts.load_standing().accounts.get(key)
+        basis = self.alerts.load_monitor_alerts().accounts.get(key)
         workers = [record for record in self.workers.every() if record.worker.scope.key == key]
         if basis is None and not workers:
             todo = errors.nearest(key, self.account_keys())
@@ -138,8 +138,8 @@ class StandingExplanation:
         )
 
     def installation(self, rule: str) -> AccountExplanation:
-        """Return how a rule about the installation stands, one of ``standing.OF_INSTALLATION``, and its alert."""
-        alert = self.alerts.load_standing().installation.alerts.get(rule)
+        """Return how a rule about the installation stands, one of ``builtin_rules.OF_INSTALLATION``, and its alert."""
+        alert = self.alerts.load_monitor_alerts().installation.alerts.get(rule)
         explanation = self._explanation(subject.INSTALLATION, rule, alert)
         if rule == models.BUDGET:
             now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
@@ -176,7 +176,7 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
         return "nothing was collected there yet"
     if state.failing_since is None or state.last_error is None:
         return "collection succeeds"
-    patience = standing.COLLECTOR_INTERVALS * state.interval
+    patience = builtin_rules.COLLECTOR_INTERVALS * state.interval
     began = state.failing_since - state.interval
     return f"no successful collection for {max(0, round(at - began))} s, critical fires at {patience} s"
 
