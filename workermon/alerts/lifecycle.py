@@ -285,7 +285,7 @@ def _differs(judgement: Judgement) -> bool:
     )
 
 
-def _after(judgement: Judgement, flaps: flapping.FlapStatus) -> models.Alert:
+def _after(judgement: Judgement, status: flapping.FlapStatus) -> models.Alert:
     """Return the alert as it is evaluated now, whatever people were notified of."""
     alert, rule_state = judgement.alert, judgement.rule_state
     # While it flaps it is one episode, whatever becomes of it.
