@@ -229,14 +229,14 @@ def test_a_stock_beat_shows_by_its_lock(
 def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:
     """Messages of each queue, of every priority, and those in a node's hands."""
     asked = nodes.CeleryNodes(app)
-    assert asked.queues() == {
+    assert asked.queues(1) == {
         "workermon.collect": 0, "workermon.deliver": 0, "workermon.evaluate": 0, "unacked": 0,
     }  # fmt: skip
     with redis.Redis.from_url(redis_url.removesuffix("/1") + "/0") as broker:
         broker.lpush("workermon.collect", "a", "b")
         broker.lpush("workermon.evaluate\x06\x163", "c")
         broker.hset("workermon:unacked", "tag", "d")
-    assert asked.queues() == {
+    assert asked.queues(1) == {
         "workermon.collect": 2, "workermon.deliver": 0, "workermon.evaluate": 1, "unacked": 1,
     }  # fmt: skip
 
@@ -245,4 +245,4 @@ def test_a_broker_out_of_reach_is_told_in_one_line(monkeypatch: pytest.MonkeyPat
     """Where the broker is gone its queues are no zeros."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     with pytest.raises(errors.RedisUnavailable, match="broker"):
-        nodes.CeleryNodes(Celery("gone", loader=ours.Loader, set_as_current=False)).queues()
+        nodes.CeleryNodes(Celery("gone", loader=ours.Loader, set_as_current=False)).queues(1)

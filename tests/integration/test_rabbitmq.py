@@ -97,7 +97,7 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
             what=last_words("status", node, beat),
         )
         assert house.run("workermon", "doctor").returncode == 0
-        assert set(queues(house)) == {"workermon.collect", "workermon.evaluate", "workermon.deliver"}
+        assert set(queues(house)) == {"workermon.collect", "workermon.evaluate", "workermon.deliver", "unacked"}
         answered = house.run("celery", "-A", "workermon", "inspect", "stats")
         assert answered.returncode == 0, answered.stderr
         assert "hush" not in answered.stdout
@@ -111,11 +111,12 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         assert node.alive()
         node.kill()
         eventually(lambda: queues(house)["workermon.collect"] > 0, what="messages that nobody takes are counted")
+        assert queues(house)["unacked"] == 0  # nobody holds any
         assert beat.alive()
 
 
 def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
-    """Everything of ``up`` works, every part is alive, and Flower shows the tasks and no password."""
+    """Every part of ``up`` is alive, ``status`` counts what nodes hold, Flower shows the tasks and no password."""
     with opened(tmp_path, redis_url) as house:
         house.env["WORKERMON_BROKER_URL"] = broker.url
         up = house.start("workermon", "up", "--no-web")
@@ -131,6 +132,9 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
         eventually(
             lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=60, what=last_words("tasks", up)
         )
+        house.aws.fail("hang")
+        eventually(lambda: queues(house)["unacked"] > 0, within=60, what="messages that nodes hold are counted")
+        house.aws.recover()
         pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
         assert "hush@" not in "".join([*pages, flower.process.said, up.said])
         assert up.stop() == 0

@@ -190,7 +190,7 @@ class StatusCheck:
 
     def pipeline(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
         """Look at every part, for who has read the fleet and has asked, for so long, which nodes answer."""
-        queues, marks = self.nodes.queues(), self.pulse.marks()
+        queues, marks = self.nodes.queues(len(answering)), self.pulse.marks()
         at = self.now()
         quarantined = self.schedule.quarantined()
         pending = self.samples.pending(at, 10_000, STUCK)

@@ -133,7 +133,7 @@ _TRANSPORTS: Final[Mapping[Any, Any]] = {
 
 
 def waiting(connection: Any) -> dict[str, int]:
-    """Return how many messages wait in each queue of ours, and as ``unacked`` how many nodes hold, if that is known."""
+    """Return how many messages wait in each queue of ours, and from Redis as ``unacked`` how many nodes hold."""
     if not is_redis(connection):
         return rabbitmq.waiting(connection)
     with connection.channel() as channel:

@@ -9,7 +9,7 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
 from workermon import errors
-from workermon.on_celery import broker
+from workermon.on_celery import broker, held
 
 
 class CeleryNodes:
@@ -27,13 +27,22 @@ class CeleryNodes:
         # Two nodes of one name are two.
         return sorted(name for answer in answers or () for name in answer)
 
-    def queues(self) -> dict[str, int]:
-        """Return how many messages wait in each queue of ours, and from Redis how many nodes have in their hands."""
+    def queues(self, answering: int) -> dict[str, int]:
+        """Return how many messages wait in each queue of ours, and as ``unacked`` how many the nodes hold."""
         try:
             with self._app.connection_for_read() as connection:
-                return broker.waiting(connection)
+                waiting = broker.waiting(connection)
+            return waiting if "unacked" in waiting else {**waiting, "unacked": self._held(answering)}
         except self._gone as why:
             raise _silent(why) from None
+
+    def _held(self, answering: int) -> int:
+        """Ask the nodes how many messages they hold; it is over when so many have answered, or after a second."""
+        if not answering:
+            return 0
+        answers = self._app.control.broadcast(held.COMMAND, reply=True, timeout=1.0, limit=answering)
+        replies = [reply for answer in answers or () for reply in answer.values()]
+        return sum(reply for reply in replies if isinstance(reply, int))
 
     @property
     def _gone(self) -> tuple[type[BaseException], ...]:

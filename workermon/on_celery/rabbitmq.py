@@ -105,7 +105,7 @@ class TlsTransport(pyamqp.SSLTransport):
 
 
 def waiting(connection: Any) -> dict[str, int]:
-    """Return how many messages wait in each queue of ours; RabbitMQ does not say here how many nodes hold."""
+    """Return how many messages wait in each queue of ours; how many nodes hold only they know (``held``)."""
     sizes = {}
     for queue in sorted(messages.QUEUES):
         try:

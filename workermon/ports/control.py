@@ -252,5 +252,8 @@ class Nodes(Protocol):
     def ping(self, timeout: float = 1.0) -> list[str]:
         """Return the names of the nodes that answer."""
 
-    def queues(self) -> dict[str, int]:
-        """Return how many messages wait in each of our queues, and as ``unacked`` how many a node holds."""
+    def queues(self, answering: int) -> dict[str, int]:
+        """Return how many messages wait in each of our queues, and as ``unacked`` how many the nodes hold.
+
+        Where the broker does not know that, as many nodes as are ``answering`` are asked.
+        """
