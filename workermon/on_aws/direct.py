@@ -6,9 +6,12 @@ JSON, because then queries and results look the same on the wire as in Python.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 from xml.etree import ElementTree
+
+import pydantic_core
 
 _GET = "GetMetricData"
 
@@ -47,8 +50,8 @@ class _Serializer:
         if operation_model.name != _GET or not queries:
             return self._usual.serialize_to_request(parameters, operation_model)
         request = self._usual.serialize_to_request({**parameters, "MetricDataQueries": []}, operation_model)
-        body = {**json.loads(request["body"]), "MetricDataQueries": queries}
-        request["body"] = json.dumps(body, separators=(",", ":")).encode()
+        # Several times as fast as the standard library, and these are five hundred queries.
+        request["body"] = pydantic_core.to_json({**json.loads(request["body"]), "MetricDataQueries": queries})
         return request
 
 
@@ -56,7 +59,7 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     if response_dict["status_code"] != 200:
         return
     try:
-        body = json.loads(response_dict["body"])
+        body = pydantic_core.from_json(response_dict["body"])
     except ValueError:
         return  # botocore raises its error
     if isinstance(body, dict) and isinstance(body.get("MetricDataResults"), list):
@@ -115,4 +118,10 @@ def _texts(item: ElementTree.Element) -> dict[str, Any]:
 
 
 def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
+    return _local(element.tag)
+
+
+@functools.lru_cache(maxsize=256)
+def _local(tag: str) -> str:
+    """Return an element's name without its namespace. There are few, each many times."""
+    return tag.rpartition("}")[2]

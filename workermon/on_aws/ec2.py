@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,13 +192,19 @@ def _state(document: Any) -> models.Status:
 
 
 def _checks(document: Any) -> models.Checks | None:
-    """Return the checks, ``None`` without the first two. Of the others, regions and instances may have none."""
-    system, instance, *others = (_check(document.get(key)) for key in _CHECK_KEYS.values())
+    return _checks_of(*[(document.get(key) or {}).get("Status") for key in _CHECK_KEYS.values()])
+
+
+@functools.lru_cache(maxsize=1024)
+def _checks_of(*statuses: str | None) -> models.Checks | None:
+    """Return the checks, ``None`` without the first two. Of the others, regions and instances may have none.
+
+    Nearly all instances have the same few.
+    """
+    system, instance, *others = map(_check, statuses)
     if not (system and instance):
         return None
-    ebs, application, performance = (
-        None if check_status == "not-applicable" else check_status for check_status in others
-    )
+    ebs, application, performance = (None if each == "not-applicable" else each for each in others)
     return models.Checks(
         system=system, instance=instance, attached_ebs=ebs, application=application, performance=performance
     )
@@ -216,8 +223,7 @@ def _impairment(check: Any) -> models.Impairment:
     )
 
 
-def _check(document: Any) -> models.Check | None:
-    status = (document or {}).get("Status")
+def _check(status: str | None) -> models.Check | None:
     if not status:
         return None
     # A status that EC2 may add one day is neither ok nor impaired.

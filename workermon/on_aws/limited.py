@@ -85,19 +85,17 @@ class _Watch:
 
 def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Return how many metrics the queries of a GetMetricData request are billed as, by ``namespace/name``."""
-    statistics: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = {}
+    statistics: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[str]] = {}
     for query in queries:
         metric_stat = query["MetricStat"]
         metric = metric_stat["Metric"]
-        name = f"{metric['Namespace']}/{metric['MetricName']}"
-        dimensions = tuple(
-            sorted((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
-        )
-        statistics.setdefault((name, dimensions), set()).add(metric_stat["Stat"])
-    counted: Counter[str] = Counter()
-    for (name, _), asked_for in statistics.items():
-        counted[name] += -(-len(asked_for) // BILLED_TOGETHER)
-    return dict(counted)
+        dimensions = [(dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ()]
+        series = metric["Namespace"], metric["MetricName"], tuple(sorted(dimensions))
+        statistics.setdefault(series, set()).add(metric_stat["Stat"])
+    counted: Counter[tuple[str, str]] = Counter()
+    for (namespace, name, _), asked_for in statistics.items():
+        counted[namespace, name] += -(-len(asked_for) // BILLED_TOGETHER)
+    return {f"{namespace}/{name}": number for (namespace, name), number in counted.items()}
 
 
 def _operation(event_name: str) -> str:

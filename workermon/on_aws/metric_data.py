@@ -34,7 +34,7 @@ MAX_GRID = 3600
 MAX_PAGES = 1000
 
 
-@dataclass
+@dataclass(slots=True)
 class _Result:
     points: dict[int, float] = field(default_factory=dict)
     status: str = "missing"
@@ -70,9 +70,12 @@ class Fetch:
         call: list[int] = []
         periods: set[int] = set()
         rate = 0.0  # datapoints a second, over all queries of the call
+        start, end, since = 0, 0, None
         for place in sorted(range(len(self._queries)), key=lambda place: -self._queries[place].since):
             query = self._queries[place]
-            start, end = self._window(query.since, periods | {query.period})
+            if query.since != since or query.period not in periods:
+                since = query.since
+                start, end = self._window(since, periods | {query.period})
             points = (end - start) * (rate + 1 / query.period)
             apart = bool(call) and self._queries[call[0]].since - query.since > MAX_SPREAD
             if call and (apart or len(call) >= MAX_QUERIES or points > MAX_DATAPOINTS):
