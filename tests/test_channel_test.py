@@ -74,7 +74,10 @@ def test_a_node_that_cannot_send_says_why() -> None:
     )
     assert site.outbox.backlog() == 0
     assert list(site.failures.load()) == ["ops"]
-    for todo, shown in (("it is tried again; see its log", "see its log"), ("it is tried again", "correct that")):
+    for todo, shown in (
+        ("workermon tries again; see its log", "see its log"),
+        ("workermon tries again", "correct that"),
+    ):
         node = Node(site, {"webhook": Receiver(errors.DeliveryFailed("channel ops", "it answered 500", todo))})
         with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {shown}"):
             trial(site, {}, node).send("ops")

@@ -172,7 +172,7 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
             shown.append(notifications[0].summary)
             super().send(channel, notifications)
 
-    site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "it is tried again")] * 2)
+    site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "workermon tries again")] * 2)
     site.tell(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait + 10)
@@ -227,7 +227,7 @@ def test_a_turn_within_the_window_keeps_its_order() -> None:
 def test_a_group_that_is_not_taken_stays_together() -> None:
     """A group that is refused is tried again as a whole, each of its alerts having the attempt recorded."""
     site = Site()
-    site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "it is tried again")] * 3
+    site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "workermon tries again")] * 3
     site.tell(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait + 30)

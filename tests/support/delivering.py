@@ -40,7 +40,7 @@ class Receiver:
 
 def refusal(after: float | None = None) -> errors.DeliveryFailed:
     """Return a refusal that asks for this wait."""
-    return errors.DeliveryFailed("channel ops", "it answered 503", "it is tried again", after)
+    return errors.DeliveryFailed("channel ops", "it answered 503", "workermon tries again", after)
 
 
 class Site(testing.Monitor):

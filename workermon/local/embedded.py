@@ -247,7 +247,7 @@ def _locked(path: Path) -> IO[bytes]:
                 continue
             file.close()
             raise errors.RedisUnavailable(
-                f"data folder {path.parent}", "another 'workermon up' uses it", f"stop that one, or {_TODO}"
+                f"data folder {path.parent}", "another 'workermon up' uses it", f"stop it, or {_TODO}"
             ) from None
         return file
 

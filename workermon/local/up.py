@@ -68,7 +68,7 @@ def _embedded() -> Iterator[embedded.Server]:
         server.start()
         if not embedded.advertise(server.url):
             raise errors.RedisUnavailable(
-                "embedded Redis", "another one is in use, perhaps by a demo", "stop that, or set WORKERMON_REDIS_URL"
+                "embedded Redis", "another one is in use, perhaps by a demo", "stop it, or set WORKERMON_REDIS_URL"
             )
         yield server
     finally:

@@ -67,7 +67,7 @@ class ChannelTest:
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
             what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-            raise errors.InvalidInput(what, why, "install what does")
+            raise errors.InvalidInput(what, why, "install the package that provides it")
         for message in messages:
             notifier.send(channel, [message])
         return ChannelTestResult(messages=len(messages), by_node=False, host=platform.node())
@@ -94,7 +94,7 @@ def _check(channel: str, attempt: models.Attempt) -> None:
     reason, _, todo = attempt.error.removeprefix(f"channel {channel}: ").partition("; ")
     why = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
     # A test message is not tried again.
-    todo = todo.removeprefix("it is tried again").removeprefix("; ")
+    todo = todo.removeprefix("workermon tries again").removeprefix("; ")
     raise errors.DeliveryFailed(f"channel {channel}", why, todo or "correct that, and test again")
 
 

@@ -50,7 +50,7 @@ class _Missing:
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
         """Fail."""
         what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-        raise errors.DeliveryFailed(what, why, "use another type, or install what does")
+        raise errors.DeliveryFailed(what, why, "use another type, or install the package that provides it")
 
 
 #: A type of your own that is not installed here.

@@ -93,7 +93,7 @@ class Client:
             )
         retry_after = _retry_after(exchange.headers, self.now())
         raise errors.DeliveryFailed(
-            what, f"it answered {answer}", "it is tried again; see the receiver's log", retry_after
+            what, f"it answered {answer}", "workermon tries again; see the receiver's log", retry_after
         )
 
 

@@ -162,7 +162,7 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
     worker.join(deadline)
     if worker.is_alive() and not transport.answered:
         transport.abort()
-        raise errors.DeliveryFailed(receiver.name, f"no answer within {deadline:g} s", "it is tried again")
+        raise errors.DeliveryFailed(receiver.name, f"no answer within {deadline:g} s", "workermon tries again")
     if raised:
         raise raised[0]
 
@@ -175,9 +175,9 @@ def _described(why: BaseException, host: str) -> tuple[str, str]:
             return described_cause
     chain = list(_chain(why))
     if any(isinstance(link, http.client.HTTPException | http_errors.ProtocolError | ConnectionError) for link in chain):
-        return f"{where} ended the connection without an answer", "it is tried again"
+        return f"{where} ended the connection without an answer", "workermon tries again"
     reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), type(why).__name__)
-    return f"{where} cannot be reached ({reason})", "it is tried again"
+    return f"{where} cannot be reached ({reason})", "workermon tries again"
 
 
 def _chain(why: BaseException) -> Iterator[BaseException]:
@@ -203,11 +203,11 @@ def _known_cause(why: BaseException, where: str) -> tuple[str, str] | None:
         case ssl.SSLCertVerificationError():
             return f"the certificate of {where} is not valid: {why.verify_message}", "renew the receiver's certificate"
         case ssl.SSLError():
-            return f"TLS with {where} failed ({why.reason or 'no reason given'})", "see what the receiver speaks"
+            return f"TLS with {where} failed ({why.reason or 'no reason given'})", "check that the receiver speaks TLS"
         case socket.gaierror():
             return f"the name {where} cannot be looked up", "correct the url or the name server"
         case TimeoutError() | _DeadlinePassed() | http_errors.TimeoutError():
-            return f"{where} did not answer in time", "it is tried again"
+            return f"{where} did not answer in time", "workermon tries again"
         case ConnectionRefusedError():
-            return f"{where} refuses the connection", "see whether the receiver runs"
+            return f"{where} refuses the connection", "check that the receiver runs"
     return None

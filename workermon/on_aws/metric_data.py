@@ -158,7 +158,7 @@ class Fetch:
             why = "met an internal error"
         else:
             why = "came only in part" if partial else "was not answered"
-        return errors.AwsUnreachable(where, f"{what} {why}", "it is asked again at the next collection")
+        return errors.AwsUnreachable(where, f"{what} {why}", "workermon asks again at the next collection")
 
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
         last = self._until + query.period

@@ -49,7 +49,7 @@ def connect(url: str) -> redis.Redis:
         raise errors.InvalidInput(
             "WORKERMON_REDIS_URL",
             "a part of it is not understood",
-            "give one such as redis://:password@host:6379/1",
+            "write a URL such as redis://:password@host:6379/1",
         ) from None
     return created_client
 

@@ -142,13 +142,13 @@ class RedisLimiter:
         where = f"{api} in {scope}"
         if not granted and silent:
             raise errors.AwsUnreachable(
-                where, "it did not answer a moment ago", f"it is tried again within {max(1, round(wait))} s"
+                where, "it did not answer a moment ago", f"workermon tries again within {max(1, round(wait))} s"
             )
         if not granted:
             raise errors.AwsThrottled(
                 where,
                 f"the rate shared by all worker processes is used up for {wait:.0f} s",
-                "it is asked again at the next collection; collect less often, or raise [limits]",
+                "workermon asks again at the next collection; collect less often, or raise [limits]",
             )
         if silent:
             with self._lock:

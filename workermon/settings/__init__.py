@@ -116,7 +116,7 @@ def too_old(version: str) -> bool:
 
 
 _ESCAPED = "in a user or password write / as %2F, ? as %3F, # as %23 and @ as %40"
-_APART = f"cannot be taken apart; {_ESCAPED}"
+_APART = f"cannot be parsed; {_ESCAPED}"
 
 
 #: Celery and Python's ssl spell it CERT_REQUIRED, redis-py required.
@@ -126,7 +126,7 @@ _CERT_REQS = re.compile(r"(ssl_cert_reqs=)(?:CERT_)?(REQUIRED|OPTIONAL|NONE)\b",
 #: Why a transport of Kombu's that people ask for cannot be the broker.
 _NO_BROKERS: Final = {
     "sqs": "names SQS, whose client (pycurl) workermon does not install and over which no node can be asked for status",
-    "memory": "names a broker in the memory of one process, and beat and nodes are several",
+    "memory": "names a broker in the memory of one process, but beat and nodes are several",
 }
 
 
@@ -299,7 +299,7 @@ class Settings(_PageSettings):
         if value is not None and (not _HEADER.fullmatch(value) or value.lower() in _NO_USER_HEADERS):
             raise ValueError("is not a header that may name a user, such as X-Forwarded-User")
         if value is not None and not info.data.get("web_proxies"):
-            raise ValueError("is believed from nobody, because WORKERMON_WEB_PROXIES names no proxy")
+            raise ValueError("has no effect, because WORKERMON_WEB_PROXIES names no proxy")
         return value
 
     @field_validator("web_proxies")
@@ -473,6 +473,4 @@ def _loaded(kind: type[Loaded]) -> Loaded:
         first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
         where = "_".join(str(part) for part in first["loc"]) or "interval"
         why = first["msg"].removeprefix("Value error, ")
-        raise errors.InvalidInput(
-            f"WORKERMON_{where.upper()}", why, "see docs/reference/settings.md for what it takes"
-        ) from None
+        raise errors.InvalidInput(f"WORKERMON_{where.upper()}", why, "see docs/reference/settings.md") from None

@@ -150,7 +150,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 def _not_ours(host: str, port: int, why: OSError) -> errors.WorkermonError:
     if why.errno == errno.EADDRINUSE:
-        todo = "stop that, or choose another by --port or WORKERMON_WEB_PORT"
+        todo = "stop it, or choose another port by --port or WORKERMON_WEB_PORT"
         return errors.WorkermonError(f"port {port} of {host}", "another program listens there", todo)
     if why.errno == errno.EACCES:
         return errors.WorkermonError(

@@ -106,7 +106,7 @@ class _Exchange:
         why = (
             f"the service did not accept it ({exchange.status})" if exchange.status else "the service did not accept it"
         )
-        raise errors.DeliveryFailed(f"channel {self.channel.name}", why, "it is tried again; check its url")
+        raise errors.DeliveryFailed(f"channel {self.channel.name}", why, "workermon tries again; check its url")
 
 
 def _library(channel: models.Channel) -> Any:

@@ -190,14 +190,14 @@ class _Exchange:
                 return f"{host} lacks a feature that this needs (login, or addresses beyond ASCII)", "see its features"
             case smtplib.SMTPRecipientsRefused():
                 codes = sorted({str(code) for code, _ in why.recipients.values()})
-                return f"{host} refuses every recipient ({', '.join(codes)})", "see the addresses in to"
+                return f"{host} refuses every recipient ({', '.join(codes)})", "check the addresses in to"
             case smtplib.SMTPSenderRefused():
-                return f"{host} refuses the sender ({why.smtp_code})", "see the address in from"
+                return f"{host} refuses the sender ({why.smtp_code})", "check the address in from"
             case smtplib.SMTPResponseException():
-                return f"{host} answered {why.smtp_code}", "it is tried again; see the server's log"
+                return f"{host} answered {why.smtp_code}", "workermon tries again; see the server's log"
             case smtplib.SMTPServerDisconnected():
-                return f"{host} did not answer in time, or ended the connection", "it is tried again"
-        return f"{host} does not speak SMTP as expected ({type(why).__name__})", "see host, port and security"
+                return f"{host} did not answer in time, or ended the connection", "workermon tries again"
+        return f"{host} does not speak SMTP as expected ({type(why).__name__})", "check host, port and security"
 
 
 def _refuses(why: smtplib.SMTPException) -> bool:
@@ -218,7 +218,7 @@ class _Replies:
         line = self._replies.readline(limit)
         self._left -= len(line)
         if self._left < 0:
-            raise smtplib.SMTPServerDisconnected("it says too much")
+            raise smtplib.SMTPServerDisconnected("its answers are too long")
         return line
 
     def close(self) -> None:
