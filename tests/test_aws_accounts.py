@@ -220,10 +220,13 @@ def test_the_account_id_goes_over_the_wire(
 # --- partitions, endpoints, roles --------------------------------------------------------------------------------
 
 
+SERVICES = ("ec2", "monitoring", "sqs", "events")
+
+
 def hosts(sessions: session.Sessions, region: str) -> list[str]:
-    """Return where EC2, CloudWatch and SQS are asked."""
+    """Return where EC2, CloudWatch, SQS and EventBridge are asked."""
     scope = models.AccountRegion(region=region)
-    clients: list[Any] = [sessions.ec2(scope), sessions.cloudwatch(scope), sessions.sqs(scope)]
+    clients: list[Any] = [made(scope) for made in (sessions.ec2, sessions.cloudwatch, sessions.sqs, sessions.events)]
     return [client.meta.endpoint_url.removeprefix("https://") for client in clients]
 
 
@@ -238,22 +241,22 @@ def hosts(sessions: session.Sessions, region: str) -> list[str]:
 )
 def test_each_partition_has_its_own_endpoints(sessions: session.Sessions, region: str, domain: str) -> None:
     """The commercial one, GovCloud, China, and a region that an account has to opt into."""
-    assert hosts(sessions, region) == [f"{service}.{region}.{domain}" for service in ("ec2", "monitoring", "sqs")]
+    assert hosts(sessions, region) == [f"{service}.{region}.{domain}" for service in SERVICES]
 
 
 @pytest.mark.parametrize(
-    ("variable", "found"),
+    ("variable", "host"),
     [
-        ("AWS_USE_FIPS_ENDPOINT", ["ec2-fips.{}.amazonaws.com", "monitoring-fips.{}.amazonaws.com"]),
-        ("AWS_USE_DUALSTACK_ENDPOINT", ["ec2.{}.api.aws", "monitoring.{}.api.aws"]),
+        ("AWS_USE_FIPS_ENDPOINT", "{}-fips.us-east-1.amazonaws.com"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "{}.us-east-1.api.aws"),
     ],
 )
 def test_fips_and_dual_stack_are_boto3s_own_settings(
-    sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch, variable: str, found: list[str]
+    sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
     """The environment or profile says it, as for every program with boto3."""
     monkeypatch.setenv(variable, "true")
-    assert hosts(sessions, REGION)[:2] == [host.format(REGION) for host in found]
+    assert hosts(sessions, "us-east-1") == [host.format(service) for service in SERVICES]
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
