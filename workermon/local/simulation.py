@@ -224,7 +224,7 @@ class Simulation:
         self.machines[instance_id].checks = checks or None
 
     def forget(self, instance_id: str) -> None:
-        """Have EC2 forget an instance, as an hour after its termination; its metrics stay."""
+        """Make EC2 forget an instance, as it does an hour after a termination. The metrics stay."""
         del self.machines[instance_id]
 
     def replay(

@@ -57,7 +57,7 @@ class _Kept:
 
 
 class Supervisor:
-    """Keeps children alive, and the embedded server if there is one.
+    """Restarts child processes that end, and the embedded server if there is one.
 
     All of it has to run in one thread, the main one if possible: children end with the thread that started them.
     ``output`` gets what children print; by default our standard error, for standard output is data.

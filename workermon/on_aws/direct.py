@@ -26,7 +26,7 @@ _CHECKS = {
 
 
 def shorten(client: Any) -> None:
-    """Have a client of CloudWatch or EC2 take the short cut.
+    """Give a client of CloudWatch or EC2 the faster parser.
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
     DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks and scheduled events, whose times are as EC2

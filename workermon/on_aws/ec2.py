@@ -49,7 +49,7 @@ class AwsEc2:
         self._sessions = sessions
 
     def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
-        """Return what DescribeInstances knows of these ids."""
+        """Return the instances of these ids that DescribeInstances knows."""
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.Instance]:
             pages = client.get_paginator("describe_instances").paginate(InstanceIds=ids)

@@ -228,7 +228,7 @@ def _refused(
 
 
 def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:
-    """Say how far off this machine's clock is, if that is why AWS refused."""
+    """Return how far this machine's clock is off, if AWS refused because of that."""
     code, theirs = _code(error), aws_time(error.response)
     if code not in _BY_CLOCK:
         return None

@@ -41,7 +41,7 @@ class _Result:
 
 
 class Fetch:
-    """One fetch: which calls it takes, and what becomes of each query."""
+    """One fetch: the calls that it needs, and the result of each query."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class Listing:
         return list(sets)
 
     def _list(self, dimension: dict[str, str], wanted_ids: set[str] | None, max_pages: int) -> bool:
-        """Take what has this dimension; ``False`` if there are more than that many pages."""
+        """Read the metrics that have this dimension. Return ``False`` if there are more than ``max_pages`` pages."""
         return self._pages([dimension], lambda metric: self._take(metric, wanted_ids), max_pages)
 
     def _pages(self, dimensions: list[dict[str, str]], take: Callable[[Any], None], max_pages: int) -> bool:

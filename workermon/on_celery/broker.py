@@ -26,7 +26,7 @@ log = logs.get(__name__)
 
 
 class _Careful:
-    """Passes over items that are no messages, or none for Celery; for a channel of Kombu's."""
+    """Skips items that are not messages for Celery. For a channel of Kombu."""
 
     # Kombu has no option for these.
     keyprefix_queue = settings.BINDING
@@ -240,6 +240,6 @@ def shown_safely(value: Any, name: str = "") -> Any:
 
 
 class AMQP(amqp.AMQP):
-    """What an application needs of its broker."""
+    """The settings that an application needs for its broker."""
 
     Connection = Connection

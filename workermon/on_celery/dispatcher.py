@@ -24,23 +24,23 @@ class CeleryDispatcher:
         self._app = app
 
     def collect(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers collected."""
+        """Enqueue the collection of these workers."""
         self._ring("workermon.collect", "worker_ids", worker_ids)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers evaluated."""
+        """Enqueue the evaluation of these workers."""
         self._ring("workermon.evaluate", "worker_ids", worker_ids)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Have the notifications of these alerts sent."""
+        """Enqueue the delivery of these alerts."""
         self._ring("workermon.deliver", "alert_ids", alert_ids)
 
     def canary(self) -> None:
-        """Have the canary that the listener received evaluated."""
+        """Enqueue the evaluation of the canary that the listener received."""
         self._send("workermon.canary", "workermon.evaluate", {"stages": ["evaluate"]})
 
     def reconcile(self) -> None:
-        """Have repository, schedule and EC2 compared."""
+        """Enqueue a reconciliation."""
         self._send("workermon.reconcile", "workermon.collect", {})
 
     def _ring(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:

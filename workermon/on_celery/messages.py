@@ -107,7 +107,7 @@ FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "sub
 
 
 def check(raw: object, now: float) -> None:
-    """Look at a message as it came from the queue; raises ``Wrong`` with the reason."""
+    """Check a message from the queue. Raises ``Wrong`` with the reason."""
     if not isinstance(raw, dict):
         raise Wrong("it is not an object")
     if not is_shallow(raw):

@@ -46,7 +46,7 @@ class CeleryNodes:
 
     @property
     def _gone(self) -> tuple[type[BaseException], ...]:
-        """Return what is raised if the broker is away or refuses us."""
+        """Return the exceptions of a broker that is away or refuses the connection."""
         connection = self._app.connection_for_read()  # opens nothing
         return (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
 

@@ -25,7 +25,7 @@ _NO_PROPERTIES: Final = b"\x00\x00"
 
 
 class Channel(pyamqp.Channel):
-    """Passes over messages that Celery cannot use, and knows of each one sent whether RabbitMQ has taken it."""
+    """Skips messages that Celery cannot use, and learns of each sent message whether RabbitMQ accepted it."""
 
     def basic_publish_confirm(self, *args: Any, **options: Any) -> Any:
         """Send a message; raises if RabbitMQ does not take it in time."""
@@ -67,7 +67,7 @@ def _raw(message: Any) -> dict[str, Any]:
 
 
 def _careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
-    """Return what reads py-amqp's frames, and reads on after a message whose headers cannot be read."""
+    """Return a reader of py-amqp's frames that continues after a message with unreadable headers."""
     handle = pyamqp.amqp.connection.frame_handler(connection, callback)
 
     def on_frame(frame: Any) -> Any:

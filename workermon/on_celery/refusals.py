@@ -25,7 +25,7 @@ def refuse(queue: str, reason: str) -> None:
 
 
 def guarded(queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what takes a queue's messages to ``callback``, and rejects one that it chokes on."""
+    """Return a consumer that passes a queue's messages to ``callback`` and rejects a message that it cannot process."""
 
     def take(message: Any) -> Any:
         try:

@@ -63,7 +63,7 @@ class DeleteEntries(lua.Script[int], shared="cohorts"):
 
 
 def phase(number: int, interval: float) -> float:
-    """Return how many seconds after each multiple of ``interval`` cohort ``number`` is due that has no own place."""
+    """Return how many seconds after each multiple of ``interval`` cohort ``number`` is due, if it has no own place."""
     return (number * GOLDEN % 1) * SPREAD * interval
 
 
@@ -101,7 +101,7 @@ def reaching() -> Iterator[None]:
 
 
 def reason(why: Exception) -> str:
-    """Return what an error of redis-py means, in one line without a credential."""
+    """Return the meaning of an error of redis-py, in one line and without credentials."""
     return "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
 
 

@@ -82,7 +82,7 @@ class QuarantineEntry(lua.Script[int]):
 
 
 class Entry(schedulers.RedBeatSchedulerEntry):
-    """RedBeat's entry, for those of ``beat_schedule`` in the configuration; a broken one is written anew."""
+    """RedBeat's entry, for the ``beat_schedule`` of the configuration. A broken entry is written again."""
 
     @classmethod
     def from_key(cls, key: str, app: Any = None) -> Any:
@@ -318,7 +318,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         return follows(now, phase, due.interval)
 
     def _load_phases(self, now: float) -> None:
-        """Look up which cohorts have a place of their own, now and then."""
+        """Look up from time to time which cohorts have a place of their own."""
         if 0 <= now - self._phases_at < PHASES_EVERY:
             return
         try:
@@ -374,7 +374,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._note_canary(now, number + 1)
 
     def _last_canary(self) -> tuple[float | None, int]:
-        """Return when the last one was sent and how many were; what cannot be read is written anew."""
+        """Return when the last one was sent and how many were. If that cannot be read, it is written again."""
         try:
             at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
             return None if at is None else float(at), int(times or 0)

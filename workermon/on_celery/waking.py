@@ -56,7 +56,7 @@ class Wakeable:
         _CHANNELS.add(self)
 
     def wake(self) -> None:
-        """End its wait, by a thread of its own: it may be called while a signal is handled."""
+        """End the wait from another thread, because this may be called while a signal is handled."""
         if getattr(self, "_in_poll", None):
             _thread.start_new_thread(self._push, ())
 
@@ -79,7 +79,7 @@ class Wakeable:
 
 
 def _ignore(_: object) -> None:
-    """Take what woke a channel up."""
+    """Ignore the item that woke a channel up."""
 
 
 def wake_all(**_: Any) -> None:

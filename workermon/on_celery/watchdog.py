@@ -14,7 +14,7 @@ log = logs.get(__name__)
 
 
 class Watchdog:
-    """Watches pieces of work, one at a time, from a thread of its own.
+    """Watches one piece of work at a time, from a separate thread.
 
     Work that takes longer than ``limit`` seconds ends the process by ``end``, at most ``limit / 6`` seconds later:
     whatever it hangs in cannot be interrupted.

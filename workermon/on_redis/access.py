@@ -18,7 +18,7 @@ class RedisAccess:
         self._client = redis_client
 
     def add(self, token: models.Token) -> bool:
-        """Keep a token, unless there is one of that name."""
+        """Store a token, unless there is one of that name."""
         with client.guard(self._client):
             return bool(self._client.hsetnx(keys.TOKENS, token.name, token.model_dump_json()))
 
@@ -46,7 +46,7 @@ class RedisAccess:
         return bool(removed)
 
     def open_session(self, session: models.WebSession) -> None:
-        """Keep a session, and no more of them than there may be."""
+        """Store a session. If there are too many, drop the oldest."""
         stored_sessions = sorted(self._sessions(), key=lambda record: record.begins)
         over = [record.digest for record in stored_sessions if record.ends <= session.begins]
         living = [

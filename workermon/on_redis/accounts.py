@@ -93,7 +93,7 @@ class RedisAccounts:
         client.run(self._client, NoteLostMetrics(account=keys.account(key), lost_metrics=text))
 
     def load(self) -> dict[str, models.AccountState]:
-        """Return how it goes in every account and region."""
+        """Return the state of every account and region."""
         with client.guard(self._client):
             members: Any = self._client.smembers(keys.ACCOUNTS)
             names = sorted(client.texts(members))

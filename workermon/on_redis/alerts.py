@@ -241,7 +241,7 @@ class RedisAlerts:
         return bool(client.run(self._client, self.writing(verdict, self._lifetime())))
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
-        """Commit verdicts in one round trip, each a step of its own."""
+        """Commit verdicts in one round trip, each in a separate step."""
         lifetime = self._lifetime()  # once: each time it asks Redis which configuration is in force
         calls = [self.writing(verdict, lifetime) for verdict in verdicts]
         replies = client.run_each(self._client, calls)
@@ -336,7 +336,7 @@ class RedisAlerts:
         ]
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
-        """Return what was recorded, newest first, with the attempts to deliver it."""
+        """Return the recorded transitions, newest first, with the attempts to deliver them."""
         recorded = self.timeline() if alert_id is None else self.recorded(alert_id)
         return [record.entry for record in itertools.islice(recorded, max(0, limit))]
 
@@ -361,7 +361,7 @@ def _names_of_group(subject: str) -> tuple[str, str]:
 
 
 def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
-    """Return what workers say to groups, as the script takes it."""
+    """Return the changes of memberships in the form that the script takes."""
     arguments: list[lua.Value] = [len(verdict.memberships)]
     for change in verdict.memberships:
         text = "" if change.member is None else group_packing.packed(change.member)

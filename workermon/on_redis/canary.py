@@ -14,7 +14,7 @@ _LOST = "lost:"
 
 
 class ReachStep(lua.Script[int], shared="numbers"):
-    """Note that a canary came to a step, and publish it if ``channel`` is not empty."""
+    """Record that a canary reached a step, and publish it if ``channel`` is not empty."""
 
     canary: lua.Key
     step: lua.Argument
@@ -33,15 +33,15 @@ class RedisCanary:
         self._client, self._channel = redis_client, f"{channel}:canary"
 
     def publish(self, begun: float, at: float, sent: int) -> None:
-        """Note that it is published, and publish it."""
+        """Record that a canary is published, and publish it."""
         self._reach(ports.CANARY_STEPS[0], begun, at, str(sent), self._channel)
 
     def reach(self, step: str, begun: float, at: float) -> None:
-        """Note that it came to a later step."""
+        """Record that a canary reached a later step."""
         self._reach(step, begun, at, "", "")
 
     def trace(self) -> ports.Trace:
-        """Return how far they came."""
+        """Return how far the canaries came."""
         with client.guard(self._client):
             stored: Any = self._client.hgetall(keys.CANARY)
         texts = {unreadable.text(name): unreadable.text(value) for name, value in stored.items()}

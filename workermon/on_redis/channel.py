@@ -56,7 +56,7 @@ class RedisFeed:
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
     ) -> Generator[str | None, None, None]:
-        """Yield each message as text, ``None`` when none came in time; on a connection of its own.
+        """Yield each message as text, or ``None`` if none came in time. Uses a separate connection.
 
         redis-py would subscribe anew after a break and say nothing; here a break is an error, for messages were lost.
         """

@@ -168,7 +168,7 @@ def run_directly(redis_client: redis.Redis, call: lua.Script[R]) -> R:
 
 
 def run_many(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
-    """Run scripts in one round trip, each a step of its own, and return their replies."""
+    """Run scripts in one round trip, each in a separate step. Return their replies."""
     with guard(redis_client):
         return lua.run_many(redis_client, calls)
 

@@ -19,7 +19,7 @@ STEP = 1.0
 
 
 class _Comparison(NamedTuple):
-    """What a comparison found.
+    """The result of a comparison.
 
     ``steady`` is when it was made, by the steady clock; ``machine`` what the machine's clock showed, and ``ahead`` by
     how many seconds Redis' was ahead of that.

@@ -31,7 +31,7 @@ class RedisCohorts:
         }
 
     def learned(self, group: str) -> dict[str, Any] | None:
-        """Return what is learned of a group."""
+        """Return the learned times of a group."""
         with client.guard(self._client):
             text = cast("bytes | None", self._client.hget(keys.COHORTS_LEARNED, group))
         return None if text is None else _object(text)
@@ -41,7 +41,7 @@ class RedisCohorts:
         return {unreadable.text(group): _object(text) for group, text in self._all(keys.COHORTS_LEARNED).items()}
 
     def learn(self, group: str, values: Mapping[str, Any]) -> None:
-        """Keep what is learned of a group."""
+        """Store the learned times of a group."""
         with client.guard(self._client):
             self._client.hset(keys.COHORTS_LEARNED, group, json.dumps(values, separators=(",", ":")))
 
@@ -51,7 +51,7 @@ class RedisCohorts:
             self._client.hset(keys.COHORTS_PACES, node, f"{pace.seconds:.6f} {pace.at:.3f}")
 
     def paces(self) -> dict[str, ports.Pace]:
-        """Return what was noted last of each node; what cannot be read is left out."""
+        """Return the newest record of each node, without those that cannot be read."""
         paces = {}
         for node, text in self._all(keys.COHORTS_PACES).items():
             numbers = _numbers(text)
@@ -68,7 +68,7 @@ class RedisCohorts:
         return phases
 
     def place(self, phases: Mapping[str, float]) -> None:
-        """Give cohorts a place."""
+        """Store the places of cohorts."""
         if phases:
             with client.guard(self._client):
                 self._client.hset(

@@ -62,7 +62,7 @@ class RedisConfigurations:
         return self._cached
 
     def _revision(self, raw: bytes | None) -> int:
-        """Return a revision. One that is no number is written anew, or no verdict could name the present one."""
+        """Return the revision. If it is not a number it is written again, because verdicts have to name it."""
         number = unreadable.number(self._client, f"{keys.CONFIGURATION} revision", raw or b"0")
         if number is not None:
             return int(number)
@@ -73,7 +73,7 @@ class RedisConfigurations:
         return revision
 
     def _read(self, document: bytes, revision: int) -> models.Configuration:
-        """Return what a document says; without the parts of it that cannot be read, or the one before."""
+        """Return the configuration of a document without its unreadable parts, or the previous configuration."""
         try:
             read = models.Configuration.model_validate_json(document, extra="ignore")
             return read if read.revision == revision else read.model_copy(update={"revision": revision})

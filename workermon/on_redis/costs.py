@@ -78,7 +78,7 @@ class RedisCosts:
         return models.UsageTotals(calls=hour.calls, metrics=hour.metrics)
 
     def budget_decision(self) -> models.BudgetDecision:
-        """Return what the budget makes of the periods, at most some seconds old."""
+        """Return the budget's decision about the periods, at most some seconds old."""
         now = time.monotonic()
         if now - self._read_at > REMEMBERED:
             with client.guard(self._client):

@@ -62,7 +62,7 @@ def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Re
 
 
 def _schema(required: Mapping[str, core_schema.CoreSchema], **others: core_schema.CoreSchema) -> SchemaValidator:
-    """Return what reads these fields of an object, and skips the others without making anything of them."""
+    """Return a reader of these fields of an object. It skips the others without parsing them."""
     fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
     fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in others.items()}
     return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="ignore"))
@@ -101,7 +101,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance | None:
-    """Return what a worker's texts show, ``None`` if they are not what a worker has."""
+    """Return the glance of a worker's stored texts; ``None`` if they are not those of a worker."""
     try:
         spec, condition, last_error = text.split(_FIELD)
         worker: dict[str, Any] = _WORKER.validate_json(spec)

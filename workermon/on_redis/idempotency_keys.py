@@ -19,7 +19,7 @@ class RedisIdempotencyKeys:
         self._client = redis_client
 
     def claim(self, key: str, digest: str) -> ports.FirstRequest | None:
-        """Claim it; whoever comes second gets what the first one left."""
+        """Claim the key. A second request gets the answer of the first."""
         # The client repeats a command if the connection breaks, so the claim says whose it is.
         owner, name = secrets.token_hex(8), keys.idempotency_key(key)
         text = json.dumps([digest, None, owner])
@@ -35,7 +35,7 @@ class RedisIdempotencyKeys:
         return ports.FirstRequest(stored_digest, status, body if status is not None else "")
 
     def answer(self, key: str, request: ports.FirstRequest) -> None:
-        """Keep the answer."""
+        """Store the answer."""
         with client.guard(self._client):
             self._client.set(keys.idempotency_key(key), json.dumps(request, ensure_ascii=False), ex=ports.ANSWER_AGE)
 

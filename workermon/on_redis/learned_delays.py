@@ -31,7 +31,7 @@ class RedisLearnedDelays:
         return learned
 
     def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
-        """Keep these beside the others."""
+        """Store these beside the others."""
         if not values:
             return
         key = keys.learned_delays(scope)

@@ -9,7 +9,7 @@ from workermon.on_redis import client, keys
 
 
 class HoldLease(lua.Script[int]):
-    """Take a lease, or extend it; return 1 if ``owner`` holds it now, 0 if somebody else does."""
+    """Take or extend a lease. Return 1 if ``owner`` holds it now, 0 if another owner does."""
 
     lease: lua.Key
     owner: lua.Argument
@@ -17,7 +17,7 @@ class HoldLease(lua.Script[int]):
 
 
 class ReleaseLease(lua.Script[int]):
-    """Give a lease back; change nothing if ``owner`` does not hold it any more."""
+    """Release a lease. Change nothing if ``owner`` no longer holds it."""
 
     lease: lua.Key
     owner: lua.Argument
@@ -30,11 +30,11 @@ class RedisLeases:
         self._client = redis_client
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
-        """Take the lease, or extend it if the owner has it already."""
+        """Take the lease, or extend it if the owner holds it already."""
         milliseconds = max(1, int(seconds * 1000))
         holding = HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds)
         return bool(client.run_directly(self._client, holding))
 
     def release(self, name: str, owner: str) -> None:
-        """Give it back, if the owner still has it."""
+        """Release it, if the owner still holds it."""
         client.run(self._client, ReleaseLease(lease=keys.lease(name), owner=owner))

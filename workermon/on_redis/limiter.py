@@ -49,7 +49,7 @@ KEPT = 3600
 
 
 class TakeRequest(lua.Script[list[Any]]):
-    """Take or reserve a token; return the tokens taken, the seconds to wait, and 1 if nobody answers there."""
+    """Take or reserve a token. Return the tokens taken, the seconds to wait, and 1 if the API does not answer."""
 
     bucket: lua.Key
     capacity: lua.Argument
@@ -75,7 +75,7 @@ class SlowDown(lua.Script[int]):
 
 
 class NoteSilence(lua.Script[int]):
-    """Note that a request got no answer; return 1 if the API is shut off now."""
+    """Record that a request got no answer. Return 1 if the API is shut off now."""
 
     bucket: lua.Key
     shut_for: lua.Argument

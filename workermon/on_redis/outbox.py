@@ -83,7 +83,7 @@ class SettleAttempt(lua.Script[list[Any]], shared="fences"):
 
 
 class PostponeAttempt(lua.Script[int], shared="numbers"):
-    """Give a claim back as if it had not been made; return 1, or 0 if another sender claimed the queue since."""
+    """Release a claim as if it had not been made. Return 1, or 0 if another sender claimed the queue since."""
 
     outbox: lua.Key
     state: lua.Key
@@ -187,7 +187,7 @@ class RedisOutbox:
         return claims
 
     def _set_aside(self, queue: str) -> None:
-        """Keep the head of a queue elsewhere, so that the next one goes out."""
+        """Move the head of a queue aside, so that the next notification is sent."""
         place = keys.SET_ASIDE + keys.QUEUE + queue
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.lmove(keys.QUEUE + queue, place, "LEFT", "RIGHT")
@@ -231,11 +231,11 @@ class RedisOutbox:
         return bool(self._settle(claimed, "given up", at, error, at, remind_at)[0])
 
     def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
-        """Take the notification off without recording an attempt."""
+        """Remove the notification without recording an attempt."""
         return bool(self._settle(claimed, "skipped", at, None, at, remind_at)[0])
 
     def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
-        """Give a claim back as if it had not been made."""
+        """Release a claim as if it had not been made."""
         name = keys.queue(claimed.alert_id, claimed.channel)
         postponing = PostponeAttempt(
             outbox=keys.OUTBOX,

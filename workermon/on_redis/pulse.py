@@ -14,7 +14,7 @@ _BESIDE = {b"listener:since", b"collect:since"}
 
 
 class MarkPulse(lua.Script[int]):
-    """Note that a part worked, and since when listener and collection work without a break."""
+    """Record that a part worked, and since when listener and collection work without a break."""
 
     pulse: lua.Key
     part: lua.Argument
@@ -31,11 +31,11 @@ class RedisPulse:
         self._client = redis_client
 
     def mark(self, part: str, at: float) -> None:
-        """Note that a part did its work."""
+        """Record that a part did its work."""
         self._mark(part, at, evaluates_only=False)
 
     def judges(self, at: float) -> None:
-        """Note that somebody evaluates, whom the listener need not have woken."""
+        """Record that a node evaluates, whether or not the listener enqueued it."""
         self._mark("listener", at, evaluates_only=True)
 
     def _mark(self, part: str, at: float, *, evaluates_only: bool) -> None:

@@ -130,7 +130,7 @@ def _text(value: object) -> str:
 
 
 def _refused(text: str) -> str:
-    """Return what the access rules refuse, as the server says it: a command, a key or a channel."""
+    """Return what the access rules refuse, in the words of the server: a command, a key or a channel."""
     command = re.search(r"the '([\w|-]+)' command", text)
     if command:
         return f"the command {command[1]}"

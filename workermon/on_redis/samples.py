@@ -159,7 +159,7 @@ class RedisSamples:
         return self.write_many([(sample, condition, event)], force=force)[0]
 
     def write_many(self, writes: Sequence[_Write], *, force: bool = False) -> list[ports.Written]:
-        """Write many samples in one round trip; each is a step of its own."""
+        """Write many samples in one round trip, each in a separate step."""
         retention, rolls_up = self._retention(), self._rollups() > 0
         packing = _Packing(retention)
         calls = [self._call(write, packing, force=force, rolls_up=rolls_up) for write in writes]
@@ -302,7 +302,7 @@ class RedisSamples:
         return client.texts([*due, *ahead][:limit])
 
     def marked(self, worker_ids: Sequence[str]) -> list[str]:
-        """Return which of them are marked as pending, in one command."""
+        """Return the workers that are marked as pending, in one command."""
         if not worker_ids:
             return []
         with client.guard(self._client):

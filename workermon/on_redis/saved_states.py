@@ -103,7 +103,7 @@ class RedisSavedStates:
             )
 
     def _part(self, name: str, model: type[unreadable.Model], raw: bytes) -> tuple[bytes, unreadable.Model | None]:
-        """Return what stands before the first space of a record, and the model after it."""
+        """Return the text before the first space of a record, and the model after it."""
         before, _, text = raw.partition(b" ")
         return before, unreadable.parsed(self._client, name, model, text)
 

@@ -49,7 +49,7 @@ class BeginSchema(lua.Script[int]):
 
 
 def begin(redis_client: redis.Redis) -> bool:
-    """Give an empty server the present version, as every first write has to; tell whether it was empty.
+    """Give an empty server the present version, as every first write has to. Return whether it was empty.
 
     What is written without a version is taken for the first one, and migrated.
     """

@@ -18,7 +18,7 @@ class RedisSilences:
         self._client = redis_client
 
     def every(self) -> list[models.Silence]:
-        """Return those that were not taken back, the first to end first."""
+        """Return the silences that were not removed, the first to end first."""
         with client.guard(self._client):
             documents: Any = self._client.hgetall(keys.SILENCES)
         read = [
@@ -39,7 +39,7 @@ class RedisSilences:
             pipe.execute()
 
     def remove(self, silence_ids: Iterable[str]) -> None:
-        """Take them back."""
+        """Remove these silences."""
         ids = list(silence_ids)
         if ids:
             with client.guard(self._client):

@@ -18,7 +18,7 @@ LATELY = 30.0
 
 
 class TakeMessage(lua.Script[bytes]):
-    """Take a token for one message to a channel; return the seconds to wait."""
+    """Take a token for one message to a channel. Return the seconds to wait."""
 
     bucket: lua.Key
     capacity: lua.Argument

@@ -29,7 +29,7 @@ _CHUNK: Final = 1000
 
 
 class NoteUnreadable(lua.Script[int]):
-    """Note that a record cannot be read; return 1 if that is new."""
+    """Record that a record cannot be read. Return 1 if that is new."""
 
     unreadable: lua.Key
     name: lua.Argument
@@ -61,7 +61,7 @@ def text(raw: bytes) -> str:
 
 
 def note(connection: redis.Redis, name: str, reason: str) -> None:
-    """Note that the record of a key cannot be read; never raises, for that is about one record only."""
+    """Record that the record of a key cannot be read. Never raises, because only one record is affected."""
     printable_name, why = errors.printable(name)[:400], errors.printable(reason)[:300]
     try:
         if NoteUnreadable(unreadable=keys.UNREADABLE, name=printable_name, reason=why).run(connection):
@@ -71,7 +71,7 @@ def note(connection: redis.Redis, name: str, reason: str) -> None:
 
 
 def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -> Model | None:
-    """Return what a record says; ``None``, and that is noted, if it cannot be read.
+    """Return the parsed record. If it cannot be read, record that and return ``None``.
 
     Unknown fields are ignored: a newer version, which runs beside this one in an upgrade, may have written them.
     """
@@ -83,7 +83,7 @@ def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -
 
 
 def parsed_by(connection: redis.Redis, name: str, adapter: pydantic.TypeAdapter[T], raw: bytes) -> T | None:
-    """Return what a record of any type says, as ``parsed`` does."""
+    """Return a parsed record of any type, as ``parsed`` does."""
     try:
         return adapter.validate_json(raw, extra="ignore")
     except ValueError as why:
@@ -101,7 +101,7 @@ def number(connection: redis.Redis, name: str, raw: bytes | None) -> float | Non
 
 
 def describe(why: ValueError) -> str:
-    """Say what is wrong with a text, without the text."""
+    """Return what is wrong with a text, without quoting it."""
     if not isinstance(why, pydantic.ValidationError):
         return "it is not what belongs there"
     first = why.errors(include_input=False, include_url=False, include_context=False)[0]
@@ -156,7 +156,7 @@ def _every_key(connection: redis.Redis) -> Iterable[list[str]]:
 
 
 def _list_workers(connection: redis.Redis) -> None:
-    """List the fleet anew, by what there is of each worker."""
+    """Build the list of the fleet again, from the keys of each worker."""
     prefix = keys.worker("")
     for names in _every_key(connection):
         ids = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]

@@ -70,7 +70,7 @@ class SetWorkerFields(lua.Script[int]):
 
 
 class RequestCollection(lua.Script[int], shared="numbers"):
-    """Note that the event queue named a worker, and what it warned of; return 1 if the warning is new."""
+    """Record that the event queue named a worker, and its warning. Return 1 if the warning is new."""
 
     worker: lua.Key
     pending: lua.Key
@@ -198,7 +198,7 @@ class RedisWorkers:
         return bool(client.run(self._client, restoring))
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
-        """Return those of them that are known."""
+        """Return the records of the workers that exist."""
         if not worker_ids:
             return {}
         replies: list[list[Any]] = []
@@ -218,7 +218,7 @@ class RedisWorkers:
             return client.texts(self._client.zrange(keys.WORKERS, 0, -1))
 
     def known(self, worker_ids: Sequence[str]) -> set[str]:
-        """Return which of them are monitored, in one command."""
+        """Return which of these workers are monitored, in one command."""
         if not worker_ids:
             return set()
         with client.guard(self._client):
@@ -241,7 +241,7 @@ class RedisWorkers:
         return glances.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
 
     def with_series(self, least: int) -> list[str]:
-        """Return those whose dimension sets make a text that is long enough, for that is known without reading it."""
+        """Return the workers whose stored dimension sets are long; their length is known without reading them."""
         matching, ids = [], self.ids()
         for start in range(0, len(ids), CHUNK):
             some = ids[start : start + CHUNK]
@@ -257,12 +257,12 @@ class RedisWorkers:
         return bool(client.run(self._client, call))
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
-        """Note that the event queue named them."""
+        """Record that the event queue named these workers."""
         if worker_ids:
             client.run_many(self._client, [_request(worker_id, at) for worker_id in worker_ids])
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
-        """Keep what the event queue warned of, in one step with the mark."""
+        """Store the warnings of the event queue, in one step with the pending mark."""
         return bool(client.run(self._client, _request(worker_id, at, warning)))
 
 
