@@ -6,6 +6,7 @@ import json
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import embedded
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
     def names() -> set[str]:
         return {task["name"] for task in flower.tasks().values() if task["name"]}
 
-    eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=40, what="both tasks")
+    eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=90, what="both tasks")
     told = flower.tasks()
     assert {
         identifier for task in told.values() if task["kwargs"] for identifier in identifiers(task["kwargs"])
@@ -62,7 +63,12 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
             flower.get("/api/tasks", login=login)
         assert refused.value.code == 401
 
-    workers = json.loads(flower.get("/api/workers?refresh=true"))
+    def nodes() -> dict[str, Any]:
+        """Return the nodes; Flower waits a second for their answers, which may be too short on a busy machine."""
+        found: dict[str, Any] = json.loads(flower.get("/api/workers?refresh=true"))
+        return found if all("active_queues" in node for node in found.values()) else {}
+
+    workers = eventually(nodes, within=60, what="the node answers Flower")
     (node,) = workers.values()
     assert {queue["name"] for queue in node["active_queues"]} == {
         "workermon.collect", "workermon.evaluate", "workermon.deliver",
