@@ -13,7 +13,6 @@ from hypothesis import strategies
 
 from tests.support.examples import examples
 from workermon import collect, config, errors, models, ports, testing
-from workermon.collect import polling
 from workermon.rules import horizon
 
 ONE = "i-0000000000000001a"
@@ -179,7 +178,7 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
         world.served.partial = 2 if "partial" in kinds else None
         world.tick()
     world.ec2.last_error, world.served.down, world.served.partial = None, False, None
-    world.run(2 * period + (2 + polling.FULL_LOOK_EVERY) * interval)
+    world.run(2 * period + (2 + horizon.FULL_LOOK_EVERY) * interval)
     assert world.ledger() == world.served.at(world.clock())
 
 
@@ -218,7 +217,7 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     for _ in range((42 * period + lateness) // interval):
         world.tick(jitter=chance.uniform(0, min(3.0, interval / 5)))
     for at, [(served, value)] in world.served.values.items():
-        full_look = polling.FULL_LOOK_EVERY * interval + period
+        full_look = horizon.FULL_LOOK_EVERY * interval + period
         wait = interval if served - at - period <= models.LATENESS else interval + full_look
         # A period that still runs is not taken, though AWS serves it.
         final = max(served, at + period, NOW + phase)
@@ -241,8 +240,8 @@ def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
     world.run(120 * 60)
     for number, seconds in _REVISED_LATE:
         served = revised[number] + 60 + LAG + seconds
-        assert world.found[revised[number], 0.5] <= served + polling.FULL_LOOK_EVERY * 60
-    assert world.found[late, 40.0] <= late + 60 + LAG + 1790 + polling.FULL_LOOK_EVERY * 60
+        assert world.found[revised[number], 0.5] <= served + horizon.FULL_LOOK_EVERY * 60
+    assert world.found[late, 40.0] <= late + 60 + LAG + 1790 + horizon.FULL_LOOK_EVERY * 60
     assert world.ledger() == world.served.at(world.clock())
 
 

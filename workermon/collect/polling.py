@@ -32,10 +32,6 @@ PROBE_EVERY = 8
 #: Places within an interval that are told apart.
 PLACES = 6
 
-#: Intervals. The first look in each so many asks for everything that may have come late or been revised, the others
-#: for what is new only: nearly always one datapoint of about twenty.
-FULL_LOOK_EVERY = 5
-
 
 class Delay(NamedTuple):
     """What is learned of the ages at which datapoints appear.
@@ -240,11 +236,11 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
 
 
 def is_full_look_due(full_at: float | None, at: float, interval: int) -> bool:
-    """Return whether this is a worker's first look in ``FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
+    """Return whether this is a first look in ``horizon.FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
 
     All workers with the same interval have it in the same slots, so that the calls between are short for all.
     """
-    window = FULL_LOOK_EVERY * interval
+    window = horizon.FULL_LOOK_EVERY * interval
     return full_at is None or full_at // window != at // window
 
 
@@ -292,7 +288,7 @@ def _seen_in_full(look: Look) -> float:
     if look.full_at is not None and look.full_at <= look.asked:
         return look.full_at
     # Its full look was before it was last asked for, by fewer looks than lie between two of them.
-    return look.asked - FULL_LOOK_EVERY * look.interval
+    return look.asked - horizon.FULL_LOOK_EVERY * look.interval
 
 
 def shortened(begin: Begin, newest: int, period: int) -> Begin:

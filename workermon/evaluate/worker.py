@@ -123,7 +123,10 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
         return Case(basis=basis, plans=())
     begin, plans = _begin(basis), []
     facts = rules.Facts.about(
-        worker, condition, changed_from=basis.record.changed_from, lateness=configuration.lateness
+        worker,
+        condition,
+        changed_from=basis.record.changed_from,
+        lateness=rules.reach_back(configuration, worker.interval),
     )
     for configured in configuration.rules:
         kind = kinds[configured.kind]
@@ -205,7 +208,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         record.condition,
         series=_until_horizon(case, series),
         changed_from=record.changed_from,
-        lateness=context.configuration.lateness,
+        lateness=rules.reach_back(context.configuration, record.worker.interval),
         at=builder.at,
         monitoring_since=context.monitoring_since,
         unit_of=context.configuration.unit_of,

@@ -9,7 +9,7 @@ from workermon import models
 from workermon.rules import event, forecast, group, no_data, outlier, state, threshold, unusual, when
 from workermon.rules.computed import with_values
 from workermon.rules.doubts import doubtful
-from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
+from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric, reach_back
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
 from workermon.rules.peering import peer
@@ -119,6 +119,7 @@ __all__ = [
     "of_metric",
     "owe_end",
     "peer",
+    "reach_back",
     "unfirable",
     "with_values",
 ]

@@ -19,6 +19,15 @@ DELAY = 120
 #: Seconds. How far back a new worker is collected, and a new rule evaluated.
 BACKFILL = 3600
 
+#: Intervals. The first look in each so many asks for everything that may have come late or been revised, the others
+#: for what is new only: nearly always one datapoint of about twenty.
+FULL_LOOK_EVERY = 5
+
+
+def reach_back(configuration: Configuration, interval: int) -> int:
+    """Return how many seconds before the cursor a late datapoint may lie that is found: as late as it is waited for."""
+    return configuration.lateness + FULL_LOOK_EVERY * interval
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Horizon:

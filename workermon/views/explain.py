@@ -295,7 +295,9 @@ class Explanation:
             return rule_state
         if not kind.is_steady(rule, rule_state) or self.samples.marked([record.worker.id]):
             return rule_state
-        facts = rules.Facts.about(record.worker, record.condition, lateness=configuration.lateness)
+        facts = rules.Facts.about(
+            record.worker, record.condition, lateness=rules.reach_back(configuration, record.worker.interval)
+        )
         since = kind.needed_from(rule, rule_state, horizon, facts)
         wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
         read = self.samples.read(wanted, (rule_state.cursor or 0) if since is None else since, horizon.requested_at)
