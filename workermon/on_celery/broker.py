@@ -20,7 +20,7 @@ from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
-from workermon.on_celery import messages, rabbitmq, refusals, waking
+from workermon.on_celery import messages, rabbitmq, refusals
 
 log = logs.get(__name__)
 
@@ -78,7 +78,7 @@ class _Careful:
         return answer
 
 
-class Channel(_Careful, waking.Wakeable, kombu_redis.Channel):
+class Channel(_Careful, kombu_redis.Channel):
     """The channel to one server."""
 
 
@@ -90,8 +90,8 @@ _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 class _Calm:
     """Wakes up less often while nothing comes; for a transport of Kombu's, which has no options for these."""
 
-    #: Seconds that the server holds a request for a message open (``waking`` ends it for a node that stops).
-    brpop_timeout = 5
+    #: Seconds that the server holds a request for a message open. A node that stops waits for its end.
+    brpop_timeout = 2
     #: Seconds between two looks whether queues that expire are to be kept, which they need once in twenty minutes.
     BINDINGS_EVERY: Final = 10
 
@@ -112,7 +112,7 @@ class Transport(_Calm, kombu_redis.Transport):
     connection_errors = (*kombu_redis.Transport.connection_errors, *_FAILED_OVER)
 
 
-class SentinelChannel(_Careful, waking.Wakeable, kombu_redis.SentinelChannel):
+class SentinelChannel(_Careful, kombu_redis.SentinelChannel):
     """The channel to a server that Sentinel names."""
 
 

@@ -260,7 +260,6 @@ LISTED = (
     Listed(settings.UNACKED, "hash", "Kombu", "messages that nodes have in their hands", "they are done"),
     Listed(settings.UNACKED_INDEX, "zset", "Kombu", "the same by time", "they are done"),
     Listed(settings.UNACKED_MUTEX, "string", "Kombu", "who looks for lost messages", "300 s", expires=True),
-    Listed(f"{settings.WAKE}<channel>", "list", "waking", "that a node is to stop waiting", "60 s", expires=True),
     Listed(settings.BINDING % "<exchange>", "set", "Kombu", "the queues of an exchange", "permanent"),
     Listed(settings.BINDING_PERMANENT % "<exchange>", "set", "Kombu", "those of them that stay", "permanent"),
     Listed(settings.BINDING_DEADLINES, "zset", "Kombu", "when the others are over", "permanent"),

@@ -57,8 +57,6 @@ SET_ASIDE: Final = "workermon:set-aside:"
 UNACKED: Final = "workermon:unacked"
 UNACKED_INDEX: Final = "workermon:unacked-index"
 UNACKED_MUTEX: Final = "workermon:unacked-mutex"
-#: Before a random name: what wakes a channel up that waits for messages.
-WAKE: Final = "workermon:wake:"
 #: Which queues an exchange has (its name stands at the end), which of them stay, and when the others are over.
 BINDING: Final = "workermon:binding:%s"
 BINDING_PERMANENT: Final = "workermon:binding-permanent:%s"
