@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import celery
-from billiard import pool
 from celery import signals
 from celery.app.log import Logging as Base
 from celery.bin import base
@@ -171,18 +170,6 @@ def _collect_garbage_seldom(sender: Any = None, **_: Any) -> None:
     gc.set_threshold(*GARBAGE)
 
 
-#: Tenths of a second that a child that ends waits until its node has read what it answered. A node that stops may read
-#: no more: it has dropped a task that was just taken. At Celery's 300 it would take half a minute to stop; a task's
-#: answer is nothing that we keep, and a task that is lost comes again.
-LAST_ANSWERS = 20
-
-
-def _end_soon(sender: Any = None, **_: Any) -> None:
-    if running(sender) is app:
-        pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_ANSWERS
-
-
-signals.worker_process_init.connect(_end_soon, weak=False)
 signals.worker_init.connect(_collect_garbage_seldom, weak=False)
 signals.worker_process_init.connect(_collect_garbage_seldom, weak=False)
 signals.beat_init.connect(_collect_garbage_seldom, weak=False)
