@@ -6,13 +6,16 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import kombu
 import pytest
 
 from tests.integration.celery_house import last_words, opened
 from tests.support.replicas import Pair
 from tests.support.waiting import eventually
 from workermon import errors
+from workermon.on_celery.broker import Connection
 from workermon.on_redis import client, leases, pulse
 
 pytestmark = [
@@ -52,6 +55,23 @@ def test_what_is_asked_each_second_reaches_the_new_primary_at_once(pair: Pair) -
         pair.fail_over()
         assert held.hold("two", "me", 60)
         assert pair.two.get("workermon:lease:two") == b"me"
+
+
+def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair) -> None:
+    """No acknowledgement is taken by a replica; the node may read on all the same, and so sees that it has to move."""
+    with Connection(pair.address.url(0)) as connection:
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        held: list[Any] = []
+        consumer = kombu.Consumer(channel, [kombu.Queue("workermon.test")], on_message=held.append, accept=["json"])
+        with consumer, kombu.Producer(connection.clone()) as producer:
+            producer.publish({}, routing_key="workermon.test", serializer="json")
+            eventually(lambda: connection.drain_events(timeout=1) or held, what="the message")
+            assert not channel.qos.can_consume()
+            pair.fail_over()
+            with pytest.raises(connection.connection_errors):
+                held[0].ack()
+            assert channel.qos.can_consume()
 
 
 @pytest.mark.parametrize(("pool", "broker"), [("threads", "elsewhere"), ("prefork", "the same")])

@@ -16,7 +16,7 @@ from typing import Any, Final
 import kombu
 from celery.app import amqp
 from kombu import connection
-from kombu.transport import pyamqp
+from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
@@ -25,8 +25,35 @@ from workermon.on_celery import messages, rabbitmq, refusals
 log = logs.get(__name__)
 
 
+class _QoS(kombu_redis.QoS):
+    """Counts a message as finished even if the server refuses its acknowledgement.
+
+    If the server becomes a replica while a node works on as many messages as it may hold, it refuses all of them. Kombu
+    would count them as held for ever, not read on, and never learn that it has to connect to another server. The new
+    primary gives the messages out again.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message."""
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Refuse a message, or give it back."""
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
 class _Careful:
     """Skips items that are not messages for Celery. For a channel of Kombu."""
+
+    QoS = _QoS
 
     # Kombu has no option for these.
     keyprefix_queue = settings.BINDING
