@@ -23,9 +23,8 @@ import redis
 from workermon.local import up
 from workermon.on_redis import client
 
-#: Intervals that are measured at the smallest fleet, and at larger ones.
-CYCLES = int(os.environ.get("BENCH_CYCLES", "2"))
-CYCLES_LARGE = min(CYCLES, 1)
+#: Intervals that are measured. Each fifth is a full look, so fewer than five, or other than a multiple, says little.
+CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
 #: Batches of 100 workers of the bare loop, and workers of the plain design.
 BATCHES = 80
 PLAIN = 500
@@ -196,8 +195,8 @@ def main() -> None:
     with house.folder() as where, house.endpoint(where) as aws:
         idle = measured(0, 0, where / "0", aws)
         costs = []
-        for place, number in enumerate(house.sizes()):
-            costs.append(measured(number, CYCLES_LARGE if place else CYCLES, where / str(number), aws))
+        for number in house.sizes():
+            costs.append(measured(number, CYCLES, where / str(number), aws))
             _told(costs[-1])
         window = costs[0].window or 900
         baseline = bare(where, aws, window)
