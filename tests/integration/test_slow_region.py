@@ -131,6 +131,8 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             eventually(
                 lambda: all(heard.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
             )
+            # `up` itself collects first, and compares with EC2 before it starts the nodes: they have to be at work.
+            eventually(lambda: all(len(heard.at[worker_id]) > 1 for worker_id in well), within=2 * START, what="nodes")
             house.aws.fail("hang", region=SLOW)
             begun = time.time()
             eventually(
