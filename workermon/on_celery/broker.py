@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 import kombu
@@ -35,16 +35,18 @@ class _QoS(kombu_redis.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message."""
-        try:
+        with self._finishing(delivery_tag):
             super().ack(delivery_tag)
-        except Exception:
-            virtual.QoS.ack(self, delivery_tag)
-            raise
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Refuse a message, or give it back."""
-        try:
+        with self._finishing(delivery_tag):
             super().reject(delivery_tag, requeue=requeue)
+
+    @contextlib.contextmanager
+    def _finishing(self, delivery_tag: str) -> Generator[None]:
+        try:
+            yield
         except Exception:
             virtual.QoS.ack(self, delivery_tag)
             raise

@@ -187,6 +187,7 @@ class Explanation:
             raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
         condition = basis.record.condition
         error = condition.last_error
+        waits = basis.record.changed_from is not None and not self.samples.marked([worker.id])
         return WorkerExplanation(
             worker=WorkerName(id=worker.id, name=worker.name),
             metric=metric,
@@ -198,7 +199,7 @@ class Explanation:
             missing_metrics=self._missing(basis.record, configuration, metric),
             cadences=cadences(condition, metric),
             rules=tuple(
-                self._rule(rule, basis, configuration)
+                self._rule(rule, basis, configuration, waits=waits)
                 for rule in configuration.rules
                 if metric in (None, self.kinds[rule.kind].pseudo_metric, *self.kinds[rule.kind].metrics(rule))
             ),
@@ -235,13 +236,23 @@ class Explanation:
         return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
 
     def _rule(
-        self, configured: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
+        self,
+        configured: models.Rule,
+        basis: ports.Basis[ports.Record],
+        configuration: models.Configuration,
+        *,
+        waits: bool,
     ) -> RuleExplanation:
-        """Return the state of a rule, explained by its kind, and the last decisions."""
+        """Return the state of a rule, explained by its kind, and the last decisions.
+
+        ``waits``: samples of the worker wait to be evaluated.
+        """
         kind, record, at = self.kinds[configured.kind], basis.record, self.now()
         rule, doubts = kind.for_worker(configured, record.worker.labels), kind.doubts(configured, record.worker.labels)
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
-        rule_state = self._brought_up(rule, alert.rule_state, basis, configuration)
+        rule_state = alert.rule_state
+        if waits and kind.is_steady(rule, rule_state):
+            rule_state = self._brought_up(rule, rule_state, basis, configuration)
         explanation = self._explanation(rule, rule_state, basis, configuration)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
         not_applied = kind.not_applied(configured, record.worker, configuration)
@@ -288,12 +299,10 @@ class Explanation:
         basis: ports.Basis[ports.Record],
         configuration: models.Configuration,
     ) -> models.RuleState:
-        """Return a steady state as its evaluation would leave it now, if samples wait to be evaluated."""
+        """Return a steady state as its evaluation would leave it now."""
         kind, record = self.kinds[rule.kind], basis.record
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
-        if horizon is None or horizon.requested_at is None or record.changed_from is None:
-            return rule_state
-        if not kind.is_steady(rule, rule_state) or self.samples.marked([record.worker.id]):
+        if horizon is None or horizon.requested_at is None:
             return rule_state
         facts = rules.Facts.about(
             record.worker, record.condition, lateness=rules.reach_back(configuration, record.worker.interval)
