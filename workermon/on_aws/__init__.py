@@ -1,1 +1,1 @@
-"""Amazon Web Services through boto3: the only place that knows its clients, its errors and its dicts."""
+"""Amazon Web Services through boto3. Only this package knows boto3's clients, errors and dicts."""

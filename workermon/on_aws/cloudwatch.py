@@ -1,4 +1,4 @@
-"""CloudWatch: datapoints, and the dimensions under which they are published. Its dicts go no further."""
+"""CloudWatch: datapoints, and the dimensions under which they are published. Its dicts stay in this module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AwsCloudWatch:
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Return datapoints of each query by its place. If a call fails, only its own queries fail.
 
-        A query whose result stayed partial is among the failed too, beside the datapoints that came.
+        A query whose result stayed partial counts as failed, but the datapoints that arrived are returned.
         """
         return metric_data.Fetch(self._sessions, scope, queries, until).run()
 
@@ -26,7 +26,7 @@ class AwsCloudWatch:
     ) -> dict[str, list[metric_listing.Dimensions]]:
         """Return the dimension sets that each instance published within the last three hours.
 
-        ``None`` asks for every instance. An account with too many metrics to list is an error.
+        ``None`` asks for every instance. An account with too many metrics to list raises an error.
         """
         with self._sessions.asking("CloudWatch", scope.of_cloudwatch):
             listing = self._listing(scope, namespace, metric_name)
@@ -35,7 +35,7 @@ class AwsCloudWatch:
     def foreign_dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str
     ) -> list[metric_listing.Dimensions]:
-        """Return dimension sets, published within the last three hours, that name no instance."""
+        """Return dimension sets without an instance that were published within the last three hours."""
         with self._sessions.asking("CloudWatch", scope.of_cloudwatch):
             return self._listing(scope, namespace, metric_name).foreign()
 

@@ -1,7 +1,7 @@
-"""A short cut for GetMetricData and DescribeInstanceStatus: botocore's walk over each value is most of their cost.
+"""A short cut for GetMetricData and DescribeInstanceStatus: most of their CPU is botocore's walk over each value.
 
-Signing, retries, credentials, endpoints and errors stay botocore's. For CloudWatch it applies only if the protocol is
-JSON, because then queries and results look the same on the wire as in Python.
+Signing, retries, credentials, endpoints and errors stay botocore's. CloudWatch uses the short cut only if the protocol
+is JSON: then queries and results look the same on the wire as in Python.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pydantic_core
 
 _GET = "GetMetricData"
 
-#: The elements of the status checks, and botocore's names of them.
+#: The elements of the status checks, and botocore's names for them.
 _CHECKS = {
     "systemStatus": "SystemStatus",
     "instanceStatus": "InstanceStatus",
@@ -26,11 +26,12 @@ _CHECKS = {
 
 
 def shorten(client: Any) -> None:
-    """Give a client of CloudWatch or EC2 the faster parser.
+    """Give a CloudWatch or EC2 client the faster parser.
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
-    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks and scheduled events, whose times are as EC2
-    wrote them, and details of impaired checks only.
+    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks, scheduled events (with times as EC2 wrote
+    them),
+    and the details of impaired checks only.
     """
     if client.meta.service_model.service_name == "ec2":
         client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
@@ -40,7 +41,7 @@ def shorten(client: Any) -> None:
 
 
 class _Serializer:
-    """botocore's serializer, but queries are written as they are. No event of botocore can do this."""
+    """botocore's serializer, but queries are written unchanged. botocore has no event that allows this."""
 
     def __init__(self, usual: Any) -> None:
         self._usual = usual
@@ -50,7 +51,7 @@ class _Serializer:
         if operation_model.name != _GET or not queries:
             return self._usual.serialize_to_request(parameters, operation_model)
         request = self._usual.serialize_to_request({**parameters, "MetricDataQueries": []}, operation_model)
-        # Several times as fast as the standard library, and these are five hundred queries.
+        # Several times as fast as the standard library; a call has up to five hundred queries.
         request["body"] = pydantic_core.to_json({**json.loads(request["body"]), "MetricDataQueries": queries})
         return request
 
@@ -113,7 +114,7 @@ def _check(item: ElementTree.Element) -> dict[str, Any]:
 
 
 def _texts(item: ElementTree.Element) -> dict[str, Any]:
-    # botocore's names are those of the elements with a capital.
+    # botocore capitalizes the names of the elements.
     return {f"{name[:1].upper()}{name[1:]}": child.text or "" for child in item if (name := _name(child))}
 
 
@@ -123,5 +124,5 @@ def _name(element: ElementTree.Element) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _local(tag: str) -> str:
-    """Return an element's name without its namespace. There are few, each many times."""
+    """Return an element's name without its namespace. Few different names occur, each many times."""
     return tag.rpartition("}")[2]

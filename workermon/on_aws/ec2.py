@@ -1,4 +1,4 @@
-"""EC2: state, status checks and tags of instances. Its dicts go no further."""
+"""EC2: state, status checks and tags of instances. Its dicts stay in this module."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 
-#: Ids of one call: the limit of DescribeInstanceStatus.
+#: Ids in one call: the limit of DescribeInstanceStatus.
 MAX_IDS = 100
 
-#: Characters of EC2's descriptions that are kept.
+#: Characters kept of EC2's descriptions.
 _MAX_TEXT_LENGTH = 500
 
 _STATUSES = frozenset(get_args(models.Status))
@@ -37,7 +37,7 @@ _CHECK_KEYS: dict[models.CheckName, str] = {
     "application": "ApplicationStatus",
     "performance": "PerformanceStatus",
 }
-#: EC2 names the ids that it refuses: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
+#: EC2 names the ids that it rejects: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
 _UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceId"})
 _WORD = re.compile(r"[\w-]+")
 
@@ -67,7 +67,7 @@ class AwsEc2:
         return {status.id: status for status in self._in_calls(scope, instance_ids, ask)}
 
     def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
-        """Return every instance, not terminated or shutting down, that carries all these tags."""
+        """Return every instance that carries all these tags and is neither terminated nor shutting down."""
         filters: list[Any] = [
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
             *({"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()),
@@ -78,7 +78,7 @@ class AwsEc2:
                 Filters=filters, PaginationConfig={"PageSize": 1000}
             )
             instances = [_instance(document, scope.region) for document in _instances(pages)]
-        # EC2 reads * and ? of a filter's value as wildcards; here a tag has to match as it is written.
+        # EC2 reads * and ? in a filter's value as wildcards. A tag here must match literally.
         matching = {
             instance.id: instance
             for instance in instances
@@ -87,7 +87,7 @@ class AwsEc2:
         return [matching[instance_id] for instance_id in sorted(matching)]
 
     def time(self, scope: models.AccountRegion) -> float | None:
-        """Return the time of EC2's own clock, from the date of its answer; a refusal has one, too."""
+        """Return the time of EC2's own clock, from the date of its answer. A refusal has a date, too."""
         with self._sessions.asking("EC2", scope):
             client = self._sessions.ec2(scope)
             try:
@@ -107,7 +107,7 @@ class AwsEc2:
     def _ask_without_unknown(
         self, scope: models.AccountRegion, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> list[T]:
-        """Ask for these ids, and again without those that EC2 does not know."""
+        """Ask for these ids, then again without those that EC2 does not know."""
         while ids:
             try:
                 return ask(self._sessions.ec2(scope), ids)
@@ -116,7 +116,7 @@ class AwsEc2:
                     raise
                 unknown = set(ids).intersection(_WORD.findall(str(why.response["Error"].get("Message"))))
                 if not unknown:
-                    break  # it names none of ours: search by halves
+                    break  # it names none of our ids: search by halves
                 log.info("ec2.unknown_instances", region=scope.region, instance_ids=sorted(unknown))
                 ids = [instance_id for instance_id in ids if instance_id not in unknown]
         if len(ids) <= 1:
@@ -125,7 +125,7 @@ class AwsEc2:
         return [*self._ask_without_unknown(scope, ids[:half], ask), *self._ask_without_unknown(scope, ids[half:], ask)]
 
 
-# An answer without its list raises: read as "no instances", it would retire a fleet.
+# An answer without its list raises. Read as "no instances", it would retire a fleet.
 def _instances(pages: Any) -> Iterator[Any]:
     reservations = itertools.chain.from_iterable(page["Reservations"] for page in pages)
     return itertools.chain.from_iterable(reservation.get("Instances") or () for reservation in reservations)
@@ -138,7 +138,7 @@ def _instance(document: Any, region: str) -> models.Instance:
         region=region,
         status=_state(document.get("State")),
         name=tags.get("Name") or None,
-        # "pending": its next datapoints come once a minute.
+        # "pending": its next datapoints arrive once a minute.
         detailed=(document.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
         tags=tags,
         reason=_reason(document.get("StateReason")),
@@ -169,7 +169,7 @@ def _event(document: Any) -> models.ScheduledEvent:
 
 
 def _time(document: Any) -> int | None:
-    """Return a time, as botocore or EC2 gives it, in whole seconds; ``None`` if there is none that can be read."""
+    """Return a time from botocore or EC2 in whole seconds; ``None`` if it is missing or unreadable."""
     try:
         moment = document if isinstance(document, datetime) else datetime.fromisoformat(str(document or ""))
     except ValueError:
@@ -197,9 +197,9 @@ def _checks(document: Any) -> models.Checks | None:
 
 @functools.lru_cache(maxsize=1024)
 def _checks_of(*statuses: str | None) -> models.Checks | None:
-    """Return the checks, ``None`` without the first two. Of the others, regions and instances may have none.
+    """Return the checks; ``None`` if one of the first two is missing. Not every region and instance has the others.
 
-    Nearly all instances have the same few.
+    Nearly all instances share a few results.
     """
     system, instance, *others = map(_check, statuses)
     if not (system and instance):
@@ -215,7 +215,7 @@ def _impairments(document: Any, checks: models.Checks) -> dict[models.CheckName,
 
 
 def _impairment(check: Any) -> models.Impairment:
-    """Return since when a check is impaired, by itself or by its details, and what EC2 recommends."""
+    """Return since when a check is impaired (from the check or its details), and what EC2 recommends."""
     times = [_time(item.get("ImpairedSince")) for item in (check, *(check.get("Details") or ()))]
     remediation = str(check.get("Remediation") or "").strip()[:_MAX_TEXT_LENGTH]
     return models.Impairment(
@@ -226,5 +226,5 @@ def _impairment(check: Any) -> models.Impairment:
 def _check(status: str | None) -> models.Check | None:
     if not status:
         return None
-    # A status that EC2 may add one day is neither ok nor impaired.
+    # EC2 may add a status one day; it counts as neither ok nor impaired.
     return cast(models.Check, status) if status in _CHECKS else "insufficient-data"

@@ -1,6 +1,6 @@
-"""What kind of ``errors.AwsError`` an error of AWS or botocore is, and what to do about it.
+"""Which kind of ``errors.AwsError`` an error of AWS or botocore is, and what the user can do about it.
 
-``translate`` is the way from botocore's errors to ours; no secret or key is in what it returns.
+``translate`` turns botocore's errors into ours. Its result contains no secret and no key.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import botocore.parsers
 
 from workermon import errors, models
 
-#: What botocore raises, and what its parsers raise on an answer that makes no sense. A signal's exception (a task's
-#: time limit, say) is none of these and passes through.
+#: What botocore raises, and what its parsers raise for an answer that makes no sense. Exceptions from signals (such as
+#: a
+#: task's time limit) are not among them and pass through.
 FOREIGN = (
     botocore.exceptions.BotoCoreError,
     botocore.exceptions.ClientError,
@@ -72,7 +73,7 @@ _WRONG = frozenset(
         "UnrecognizedClientException",
     }
 )
-#: What AWS answers if this machine's clock is wrong, among other reasons (the list of the AWS SDK for .NET; EC2 says
+#: What AWS answers, among other reasons, if this machine's clock is wrong (from the AWS SDK for .NET; EC2 answers
 #: AuthFailure).
 _BY_CLOCK = frozenset(
     {
@@ -85,8 +86,8 @@ _BY_CLOCK = frozenset(
     }
 )
 _STALE = re.compile("Signature (expired|not yet current)")
-#: Seconds. A request must reach AWS within five minutes of its signature's time (Signature Version 4). This leaves
-#: room for the way there, and for AWS' time, which is in whole seconds.
+#: Seconds. A request must reach AWS within five minutes of its signature's time (Signature Version 4). The rest is
+#: for the network, and for AWS' time, which is in whole seconds.
 MAX_CLOCK_SKEW = 280
 _FORBIDDEN = frozenset(
     {
@@ -119,7 +120,7 @@ _NO_CREDENTIALS = (
     botocore.exceptions.SSOError,
     botocore.exceptions.LoginError,
 )
-#: Nobody answers: the next request would only take as long again.
+#: Nobody answers, so the next request would only take as long again.
 _SILENT = (
     botocore.exceptions.ConnectTimeoutError,
     botocore.exceptions.ReadTimeoutError,
@@ -134,25 +135,25 @@ _LATER = "check AWS_ENDPOINT_URL, the network and the AWS health page"
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8,}\b")
 _USERINFO = re.compile(r"//[^/@\s]+@")
 _ENCODED = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
-#: Characters of an AWS message that are shown; policies and stack traces may follow.
+#: Characters shown of an AWS message; policies and stack traces may follow.
 _MAX_MESSAGE_LENGTH = 300
 
-#: How IAM's actions begin, for services that are named otherwise.
+#: The prefixes of IAM's actions for services with another name.
 _IAM_PREFIXES = {"eventbridge": "events"}
 
 
 def is_silent(error: BaseException) -> bool:
-    """Return whether a translated error means that nobody answered at all."""
+    """Return whether a translated error means that AWS did not answer at all."""
     return isinstance(error.__cause__, _SILENT)
 
 
 def is_throttle(code: str, status: int | None) -> bool:
-    """Return whether an AWS error code, or an HTTP status, asks to slow down."""
+    """Return whether an AWS error code or an HTTP status asks us to slow down."""
     return code in _THROTTLED or status == 429
 
 
 def is_invalid(error: BaseException) -> bool:
-    """Return whether a translated error means that AWS understood the request and refuses its content."""
+    """Return whether a translated error means that AWS understood the request and rejects its content."""
     why = error.__cause__
     return (
         type(error) is errors.AwsError
@@ -162,7 +163,7 @@ def is_invalid(error: BaseException) -> bool:
 
 
 def aws_time(response: Mapping[str, Any]) -> float | None:
-    """Return the time of AWS' own clock in an answer, in whole seconds; an error is an answer, too."""
+    """Return the time of AWS' own clock from an answer, in whole seconds. An error has a time, too."""
     headers = (response.get("ResponseMetadata") or {}).get("HTTPHeaders") or {}
     try:
         return parsedate_to_datetime(str(headers.get("date") or "")).timestamp()
@@ -171,9 +172,9 @@ def aws_time(response: Mapping[str, Any]) -> float | None:
 
 
 def translate(error: Exception, what: str, scope: models.AccountRegion, at: float | None = None) -> errors.AwsError:
-    """Return our error for one of botocore's; ``what`` was asked in that account and region.
+    """Translate one of botocore's errors; ``what`` names what was asked in that account and region.
 
-    ``at`` is this machine's time: it shows whether AWS refused because the clock is wrong.
+    ``at`` is this machine's time. It shows whether AWS refused because the clock is wrong.
     """
     where = f"{what} in {scope.region}"
     if scope.role_arn is not None:
@@ -228,7 +229,7 @@ def _refused(
 
 
 def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:
-    """Return how far this machine's clock is off, if AWS refused because of that."""
+    """Return how far this machine's clock is off if AWS refused because of that."""
     code, theirs = _code(error), aws_time(error.response)
     if code not in _BY_CLOCK:
         return None

@@ -1,7 +1,7 @@
-"""Rate limits and counts of requests: each takes its token before it is sent, and is counted when it is answered.
+"""Rate limits and counts of requests: each takes a token before it is sent, and is counted when it is answered.
 
-Both hang on boto3's own events, so that requests count as AWS counts them: each page, each retry, and each half of a
-call that was repeated because of one bad id.
+Both use boto3's own events, so that requests count as AWS counts them: each page, each retry, and each half of a call
+that was repeated because of one bad id.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from workermon.on_aws import error_kinds
 
 log = logs.get(__name__)
 
-#: Statistics of one metric that are billed as one (the AWS pricing page of CloudWatch).
+#: AWS bills this many statistics of one metric as one (the AWS pricing page of CloudWatch).
 BILLED_TOGETHER = 5
 
-#: The key in botocore's context of a call under which the count of a request waits for its answer.
+#: The key in botocore's context of a call that holds the request's count until the answer arrives.
 _ASKED = "workermon_asked"
 
 _SLOW = (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError)
@@ -28,7 +28,7 @@ _AT_ONCE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientE
 
 
 class Limited:
-    """Limits and counts the requests of clients; given to ``session.Sessions``. Safe between threads."""
+    """Limits and counts the requests of clients. Pass it to ``session.Sessions``. Thread-safe."""
 
     def __init__(self, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._limiter, self._costs, self._now = limiter, costs, now
@@ -39,7 +39,7 @@ class Limited:
 
 
 class _Watch:
-    """What happens around the requests of one client."""
+    """Handles botocore's events around the requests of one client."""
 
     def __init__(self, scope: str, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._scope, self._limiter, self._costs, self._now = scope, limiter, costs, now
@@ -70,7 +70,7 @@ class _Watch:
         if isinstance(exception, _SLOW):
             self._limiter.silent(self._scope, operation)
         elif isinstance(exception, _AT_ONCE):
-            self._limiter.answered(self._scope, operation)  # it failed, but at once: nobody is kept waiting
+            self._limiter.answered(self._scope, operation)  # it failed at once: nobody waits for an answer
         if parsed_response is None:
             return
         self._limiter.answered(self._scope, operation)
@@ -79,12 +79,12 @@ class _Watch:
             str(refused.get("Code")), parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         ):
             self._limiter.throttled(self._scope, operation)
-        # A refused request is not billed.
+        # AWS does not bill a refused request.
         self._costs.note(self._now(), self._scope, operation, {} if refused else context.get(_ASKED) or {})
 
 
 def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many metrics the queries of a GetMetricData request are billed as, by ``namespace/name``."""
+    """Return how many metrics AWS bills for the queries of a GetMetricData request, by ``namespace/name``."""
     statistics: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[str]] = {}
     for query in queries:
         metric_stat = query["MetricStat"]

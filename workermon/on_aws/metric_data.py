@@ -1,4 +1,4 @@
-"""GetMetricData: queries are divided into calls, and each answer finds its query."""
+"""GetMetricData: queries are divided into calls, and each result is matched to its query."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logs.get(__name__)
 MAX_QUERIES = 500
 MAX_DATAPOINTS = 100_800
 
-#: How often a query whose result stays partial is asked for in one fetch.
+#: How often one fetch asks for a query whose result stays partial.
 MAX_TRIES = 3
 
-#: Calls that one fetch may spend on finding out which of its queries CloudWatch refuses.
+#: Calls that one fetch may spend to find out which of its queries CloudWatch rejects.
 MAX_SEARCHES = 60
 
-#: Seconds. A query that looks this much further back than the first of a call goes into another call, so that a worker
-#: that was away does not widen everybody's window.
+#: Seconds. A query that looks this much further back than the first of a call goes into another call. So a worker that
+#: was stopped does not widen the window of all others.
 MAX_SPREAD = 3600
 
-#: Seconds. The widest grid to which a call's window is aligned, so that unusual periods do not widen it for nothing.
+#: Seconds. A call's window is aligned to at most this grid, so that unusual periods do not widen it for nothing.
 MAX_GRID = 3600
 
-#: Pages of one answer that are followed: far above any real answer, below any endless one.
+#: Pages read of one answer: far above any real answer, below any endless one.
 MAX_PAGES = 1000
 
 
@@ -41,7 +41,7 @@ class _Result:
 
 
 class Fetch:
-    """One fetch: the calls that it needs, and the result of each query."""
+    """One fetch: the calls that it needs and the result of each query."""
 
     def __init__(
         self,
@@ -60,13 +60,14 @@ class Fetch:
         self._silence: errors.AwsError | None = None
 
     def run(self) -> ports.Answer:
-        """Return datapoints of each query by its place; ``failed`` says why there are none, or not all."""
+        """Return the datapoints of each query by its place; ``failed`` gives the reason if they are missing or
+        incomplete."""
         for call in self._calls():
             self._ask(call)
         return self._answer
 
     def _calls(self) -> Iterator[list[int]]:
-        """Divide the queries into calls within CloudWatch's limits, those with like windows together."""
+        """Divide the queries into calls within CloudWatch's limits, and group those with similar windows."""
         call: list[int] = []
         periods: set[int] = set()
         rate = 0.0  # datapoints a second, over all queries of the call
@@ -92,11 +93,11 @@ class Fetch:
         grid = math.lcm(*periods)
         if grid > MAX_GRID:
             grid = max(periods)
-        # The end is exclusive, and a datapoint stands at the start of its period.
+        # The end is exclusive, and a datapoint's timestamp is the start of its period.
         return since // grid * grid, (int(self._until) // grid + 1) * grid
 
     def _ask(self, call: list[int]) -> None:
-        """Ask for these queries, and again for those that came in part. Note what failed."""
+        """Ask for these queries, and again for those with partial results. Record what failed."""
         for _ in range(MAX_TRIES):
             try:
                 results = self._results(call)
@@ -120,7 +121,7 @@ class Fetch:
             self._answer.failed[place] = why
 
     def _parts(self, call: list[int]) -> list[list[int]]:
-        """Divide a call that CloudWatch refuses because of its content: by what is asked for, then in halves."""
+        """Divide a call whose content CloudWatch rejects: first by what is asked for, then in halves."""
         kinds: dict[tuple[str, str, str, int], list[int]] = {}
         for place in call:
             query = self._queries[place]
@@ -131,7 +132,7 @@ class Fetch:
         return [call[:half], call[half:]]
 
     def _take(self, call: list[int], results: dict[int, _Result]) -> list[int]:
-        """Take the results of a call; return the queries to ask for again."""
+        """Store the results of a call; return the queries to ask for again."""
         retried: list[int] = []
         for place in call:
             query, result = self._queries[place], results[place]
@@ -163,7 +164,7 @@ class Fetch:
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
         last = self._until + query.period
         pairs = sorted(points.items())
-        # Usually all of them are valid, and to look at each one would cost more than the rest.
+        # Usually all of them are valid. Checking each one would cost more than all other work.
         if pairs and not (
             query.since <= pairs[0][0] and pairs[-1][0] <= last and all(map(math.isfinite, points.values()))
         ):
@@ -212,7 +213,7 @@ class Fetch:
 
 _NUMBERS = frozenset({int, float})
 
-#: Status codes of a query that is not worth asking for again in this fetch.
+#: Status codes after which this fetch does not ask for the query again.
 _REFUSED = frozenset({"Forbidden", "InternalError"})
 
 

@@ -1,4 +1,4 @@
-"""ListMetrics: the dimensions under which a metric was published lately."""
+"""ListMetrics: the dimensions under which a metric was recently published."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from workermon.on_aws.metric_data import MAX_PAGES
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-#: Instances. No more than this are looked up one by one.
+#: Instances. Up to this many are looked up one by one.
 FEW = 5
 
-#: Pages of a metric, of 500 series each, that are looked through for series that name no instance.
+#: Pages of a metric, of 500 series each, that are searched for series without an instance.
 FOREIGN_PAGES = 10
 
 Dimensions = tuple[tuple[str, str], ...]
@@ -23,13 +23,13 @@ Dimensions = tuple[tuple[str, str], ...]
 class Listing:
     """Lists one metric of an account and region. The caller translates errors.
 
-    ``source`` is the id of the linked account whose metrics are meant, ``None``: the client's own.
+    ``source`` is the id of the linked account that owns the metrics; ``None`` for the client's own.
     """
 
     def __init__(self, client: CloudWatchClient, namespace: str, metric_name: str, source: str | None = None) -> None:
         self._client, self._namespace, self._metric_name = client, namespace, metric_name
         self._source = source
-        #: By instance: a set is known by its sorted self, but used in the order given, for some endpoints compare it.
+        #: By instance. A set's key is its sorted form, but its order is kept, because some endpoints compare it.
         self._found: dict[str, dict[Dimensions, Dimensions]] = {}
 
     def all_instances(self) -> dict[str, list[Dimensions]]:
@@ -41,7 +41,7 @@ class Listing:
     def instances(self, instance_ids: Sequence[str]) -> dict[str, list[Dimensions]]:
         """Return the dimension sets of some instances."""
         wanted_ids = set(instance_ids)
-        # A fleet much larger than what is asked for has more pages than instances: then one by one takes fewer calls.
+        # A fleet much larger than what is asked for has more pages than instances. Then one by one takes fewer calls.
         complete = len(wanted_ids) > FEW and self._list({"Name": "InstanceId"}, wanted_ids, len(wanted_ids))
         if not complete:
             for instance_id in sorted(wanted_ids):
@@ -49,7 +49,7 @@ class Listing:
         return self._sorted()
 
     def foreign(self) -> list[Dimensions]:
-        """Return dimension sets that name no instance, of the first pages."""
+        """Return dimension sets without an instance, from the first pages."""
         sets: dict[Dimensions, None] = {}
 
         def take(metric: Any) -> None:

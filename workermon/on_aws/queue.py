@@ -31,7 +31,7 @@ class AwsEventQueues:
         ]
 
     def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
-        """Delete messages; what is not deleted comes again."""
+        """Delete messages. SQS delivers again whatever is not deleted."""
         for start in range(0, len(receipts), ports.MAX_QUEUE_MESSAGES):
             entries = [
                 {"Id": str(place), "ReceiptHandle": receipt}

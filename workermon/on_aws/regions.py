@@ -16,7 +16,7 @@ from workermon import errors, models
 def known_regions() -> models.RegionNames:
     """Return every region that botocore knows, over all partitions, and the patterns of their names.
 
-    The endpoints that it lists for EC2 lack regions that its list of partitions has. It asks no server.
+    botocore's EC2 endpoints lack regions that its list of partitions has. Asks no server.
     """
     session = botocore.session.Session()
     listed: set[str] = set()
@@ -24,13 +24,13 @@ def known_regions() -> models.RegionNames:
         listed.update(session.get_available_regions("ec2", partition_name=partition))
     partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
     for partition in partitions:
-        # Beside regions it has names such as aws-global, for services without regions.
+        # Beside regions the list has names such as aws-global, for services without regions.
         listed.update(region for region in partition["regions"] if not region.endswith("-global"))
     return models.RegionNames(frozenset(listed), tuple(partition["regionRegex"] for partition in partitions))
 
 
 def default_region() -> str | None:
-    """Return the region that boto3 is configured for, or ``AWS_REGION``, as the other SDKs read it. It asks no server.
+    """Return the region that boto3 is configured for, or ``AWS_REGION``, as the other SDKs read it. Asks no server.
 
     Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
     """
@@ -43,7 +43,7 @@ def default_region() -> str | None:
 
 
 def check_region(region: str) -> None:
-    """Raise ``errors.InvalidInput``, naming the nearest, for a region that botocore does not know."""
+    """Raise ``errors.InvalidInput``, with the nearest name, for a region that botocore does not know."""
     names = known_regions()
     if region in names:
         return

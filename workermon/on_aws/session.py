@@ -1,7 +1,7 @@
 """One set of boto3 clients for each account and region.
 
-Credentials and endpoints come from boto3's own chain and nowhere else. An account with a role is entered by AssumeRole,
-and the role's credentials are renewed before they expire.
+Credentials and endpoints come from boto3's own chain and nowhere else. For an account with a role, AssumeRole gives
+credentials, which are renewed before they expire.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 15
 ATTEMPTS = 3
 
-#: Threads of one process that can use a client at once without opening new connections.
+#: Threads of one process that can use a client at the same time without opening new connections.
 CONNECTIONS = 32
 
 _CONFIG = botocore.config.Config(
@@ -46,19 +46,19 @@ _CONFIG = botocore.config.Config(
     read_timeout=READ_TIMEOUT,
     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     max_pool_connections=CONNECTIONS,
-    # Requests are built from validated models; validating 500 queries again costs a sixth of a call's CPU.
+    # Requests are built from validated models. Validating 500 queries again takes a sixth of a call's CPU.
     parameter_validation=False,
     tcp_keepalive=True,
     user_agent_extra="workermon",
 )
 
 
-#: Of SQS, which holds a request open for up to 20 s. Whoever polls asks again anyway.
+#: For SQS, which holds a request open for up to 20 s. The next poll asks again anyway.
 _POLLING = _CONFIG.merge(botocore.config.Config(read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}))
 
 
 def parse_timestamp(value: Any) -> datetime:
-    """Read a timestamp as AWS writes it: epoch seconds or ISO 8601; botocore's parser reads any other.
+    """Parse a timestamp as AWS writes it: epoch seconds or ISO 8601. botocore's parser reads any other format.
 
     botocore tries ``dateutil`` with the local zone for each one, which takes a third of a collection's CPU.
     """
@@ -77,7 +77,7 @@ def parse_timestamp(value: Any) -> datetime:
 class Sessions:
     """The boto3 clients of each account and region.
 
-    They are made at first use, shared by a process's threads, and made anew after a fork.
+    They are created at first use, shared by a process's threads, and created again after a fork.
     """
 
     _lock: threading.RLock
@@ -114,7 +114,8 @@ class Sessions:
     def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
         """Translate what botocore raises inside; ``what`` names the service that is asked.
 
-        After a refusal the clients of the account and region are made anew, so that corrected credentials are used.
+        After a refusal the clients of the account and region are created again, so that corrected credentials take
+        effect.
         """
         try:
             yield
@@ -125,7 +126,7 @@ class Sessions:
             raise translated from why
 
     def forget(self, scope: models.AccountRegion) -> None:
-        """Drop the clients and credentials of an account and region; calls under way keep theirs."""
+        """Drop the clients and credentials of an account and region. Calls in progress keep theirs."""
         with self._lock:
             for key in [key for key in self._clients if key[1] == scope]:
                 del self._clients[key]
@@ -153,7 +154,7 @@ class Sessions:
         with self._lock:
             client = self._clients.get((service, scope))
             if client is None:
-                # Behind the lock: this reads all of AWS' regions, and several threads would read them several times.
+                # Under the lock: this reads all of AWS' regions, and without it several threads would do so at once.
                 regions.check_region(scope.region)
                 session = self._session(scope)
                 config = _POLLING if service == "sqs" else _CONFIG
@@ -176,7 +177,7 @@ class Sessions:
         return self._roles[scope]
 
 
-#: All that were made: a client inherited over a fork shares its socket with the parent, and fails.
+#: All sessions created. A client inherited over a fork shares its socket with the parent, and fails.
 _LIVING: weakref.WeakSet[Sessions] = weakref.WeakSet()
 
 
@@ -191,7 +192,7 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _loader() -> Any:
-    # EC2's model takes 65 MB and half a second; every session of the process shares it.
+    # EC2's model takes 65 MB and half a second, so every session of the process shares it.
     return botocore.session.Session().get_component("data_loader")
 
 

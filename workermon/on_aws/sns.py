@@ -1,4 +1,4 @@
-"""SNS: one message to one topic. It has clients of its own, because a delivery must be over before its lease."""
+"""SNS: one message to one topic. It has clients of its own, because a delivery must end before its lease does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import botocore.exceptions
 from workermon import errors, models
 from workermon.on_aws import error_kinds, session
 
-#: Seconds. Together less than the lease of a delivery (15 s); the outbox retries what fails, not this module.
+#: Seconds. Together less than the lease of a delivery (15 s). The outbox retries what fails, not this module.
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 
 
@@ -71,5 +71,5 @@ class AwsPublisher:
 
 
 def _fitting(text: str) -> str:
-    """Turn a text into one that SNS accepts for a group or an identity: 128 characters of ASCII without spaces."""
+    """Turn a text into one that SNS accepts for a group or an identity: 128 ASCII characters without spaces."""
     return "".join(letter if 33 <= ord(letter) <= 126 else "_" for letter in text)[:128]
