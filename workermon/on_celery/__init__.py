@@ -1,1 +1,1 @@
-"""Celery: the application, the schedule, beat, the tasks and the listener. Nothing else imports Celery."""
+"""Celery: the application, the schedule, beat and the messages. Nothing else imports Celery."""

@@ -1,7 +1,8 @@
 """``python -P -m workermon.on_celery worker|beat …``: Celery's own command with our application, for ``workermon up``.
 
-``celery -A workermon`` puts the working directory in front of Python's search path. Whoever can write there could have
-a ``redis.py`` of theirs imported; here nothing is imported from it.
+``celery -A workermon`` puts the working directory first on Python's search path. Anybody who can write there could
+place
+a ``redis.py`` in it. This command imports nothing from there.
 """
 
 from __future__ import annotations

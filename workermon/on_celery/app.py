@@ -1,4 +1,4 @@
-"""The Celery application: ``celery -A workermon worker | beat | flower | inspect …``. It connects when first used."""
+"""The Celery application: ``celery -A workermon worker | beat | flower | inspect …``. It connects at first use."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from workermon import errors, logs, settings
 
 log = logs.get(__name__)
 
-#: Our configuration's place: inside the package where that was installed, beside it in a checkout.
+#: Where our configuration is: inside the package if installed, beside it in a checkout.
 PLACES = tuple(Path(__file__).resolve().parents[above] / "celeryconfig.py" for above in (1, 2))
 
 
 def configuration() -> Any:
-    """Return ``celeryconfig.py`` as a module, executed now, by its place: that bare name belongs to our users.
+    """Return ``celeryconfig.py`` as a module, executed now, from its path: users may have a module of that name.
 
-    Raises ``errors.InvalidInput`` or ``errors.RedisUnavailable`` where the settings are wrong or missing.
+    Raises ``errors.InvalidInput`` or ``errors.RedisUnavailable`` if the settings are wrong or missing.
     """
     place = next(place for place in PLACES if place.is_file())
     spec = importlib.util.spec_from_file_location("workermon.celeryconfig", place)
@@ -45,10 +45,10 @@ class Loader(AppLoader):
     """Reads our configuration when the application's ``conf`` is first used."""
 
     def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
-        """Import a module of ours, and not one of that name or a dependency's from the working directory."""
+        """Import one of our modules, never one from the working directory with its name or a dependency's name."""
         return (imp or importlib.import_module)(module, package)
 
-    def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's: the variable that would name a module)
+    def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's variable that names a module)
         """Return the configuration; under Celery's own command an error is one line and an exit code."""
         context = base.click.get_current_context(silent=True)
         celery_command = context is not None and context.find_root().command.name == "celery"
@@ -61,7 +61,7 @@ class Loader(AppLoader):
                 raise
             print(f"error: {why}", file=sys.stderr)  # noqa: T201
             sys.exit(why.exit_code)
-        # Celery takes '-P prefork' for the default that it is, and would run the configuration's pool instead.
+        # Celery reads '-P prefork' as its default, and would use the pool of the configuration instead.
         if context is not None and context.command.name == "worker":
             source = context.get_parameter_source("pool")
             if source is not None and source.name == "COMMANDLINE":
@@ -70,7 +70,7 @@ class Loader(AppLoader):
 
 
 class Logging(Base):
-    """Sets up logging by our settings, for our application only: a team's own application may import this one too."""
+    """Sets up logging from our settings, for our application only: a team's own application may import this one too."""
 
     def setup_logging_subsystem(self, *args: Any, **kwargs: Any) -> Any:
         """Set up logging once for this process."""
@@ -93,10 +93,11 @@ app.steps["worker"].add("workermon.pipeline.bootstep:ListenerStep")
 
 
 def _check_options(context: Any) -> None:
-    """Refuse what Celery would take from its command line and we would not, and pass over what is another's.
+    """Refuse command line options that we cannot honour, and ignore environment variables of other applications.
 
-    ``celery`` reads ``BROKER_URL``, ``RESULT_BACKEND`` and ``CONFIG_MODULE`` from the environment, which are names that
-    any other application may use. An option on the command line is meant.
+    ``celery`` reads ``BROKER_URL``, ``RESULT_BACKEND`` and ``CONFIG_MODULE`` from the environment. Any other
+    application
+    may use these names. An option on the command line is meant for us.
     """
 
     def is_given(option: str) -> bool:
@@ -130,7 +131,7 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
 
 
 def _refuse_broker(**_: Any) -> None:
-    """End this process in one line if the broker is a Redis that workermon cannot use."""
+    """End this process with a one-line error if the broker is a Redis that workermon cannot use."""
     from workermon.on_celery import broker
 
     connection = app.connection_for_read()
@@ -139,7 +140,7 @@ def _refuse_broker(**_: Any) -> None:
     try:
         client = connection.channel().client  # opens no connection before a command
     except Exception as why:
-        # It is away, or not Redis. Celery waits for it, or says so.
+        # It is unreachable, or not Redis. Celery waits for it or reports it.
         log.debug("broker.not_asked", reason=type(why).__name__)
         return
     broker.refuse(client, "broker")
@@ -149,15 +150,15 @@ signals.worker_init.connect(_refuse_broker, weak=False)
 signals.beat_init.connect(_refuse_broker, weak=False)
 
 
-#: Objects made before the youngest are looked over, and how often the older ones are. A batch of datapoints makes tens
-#: of thousands that soon die of themselves; at Python's 700 looking for cycles took two fifths of a collection's CPU.
+#: Python's thresholds for its garbage collection. A batch of datapoints makes tens of thousands of objects that are
+#: freed without it. At Python's default of 700 the search for cycles took two fifths of a collection's CPU.
 GARBAGE = (50_000, 10, 10)
 
 
 def running(sender: Any) -> celery.Celery:
-    """Return the application that runs in this process: ours, or one of a team that has imported it.
+    """Return the application that runs in this process: ours, or a team's application that has imported ours.
 
-    ``sender`` is a signal's: the node or beat, or nothing in a forked child.
+    ``sender`` comes from a Celery signal: the node or beat, or nothing in a forked child.
     """
     return getattr(sender, "app", None) or celery.current_app._get_current_object()
 
@@ -165,7 +166,7 @@ def running(sender: Any) -> celery.Celery:
 def _collect_garbage_seldom(sender: Any = None, **_: Any) -> None:
     if running(sender) is not app:
         return
-    # What is imported by now stays, so nobody has to look through it again.
+    # What is imported by now stays for good, so later collections can skip it.
     gc.freeze()
     gc.set_threshold(*GARBAGE)
 

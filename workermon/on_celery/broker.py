@@ -1,8 +1,8 @@
-"""Kombu's Redis transport, but what is no sound message does not harm the node that takes it from the queue.
+"""Kombu's Redis transport, hardened: a malformed message does not harm the node that takes it from the queue.
 
-Kombu parses what it took before Celery sees it, and an error there ends the process, after the item is gone from the
-queue. An error in Celery's consumer leaves the message in the node's hands for good, and a few of those stop it. Here
-what is no message, or none that Celery can use, is logged with its reason and counted, and the next one is taken.
+Kombu parses an item before Celery sees it. An error there ends the process, after the item has left the queue. An error
+in Celery's consumer leaves the message unacknowledged for good, and a few of those stop the node. This transport logs
+and counts an item that is not a message, or not one that Celery can use, and takes the next one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ log = logs.get(__name__)
 class _QoS(kombu_redis.QoS):
     """Counts a message as finished even if the server refuses its acknowledgement.
 
-    If the server becomes a replica while a node works on as many messages as it may hold, it refuses all of them. Kombu
-    would count them as held for ever, not read on, and never learn that it has to connect to another server. The new
-    primary gives the messages out again.
+    A server that becomes a replica refuses all acknowledgements. If the node works on as many messages as it may hold,
+    Kombu
+    would count them as held for ever, stop reading, and never learn that it has to connect to another server. The new
+    primary delivers the messages again.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -39,7 +40,7 @@ class _QoS(kombu_redis.QoS):
             super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Refuse a message, or give it back."""
+        """Reject a message, or give it back."""
         with self._finishing(delivery_tag):
             super().reject(delivery_tag, requeue=requeue)
 
@@ -53,19 +54,20 @@ class _QoS(kombu_redis.QoS):
 
 
 class _Careful:
-    """Skips items that are not messages for Celery. For a channel of Kombu."""
+    """Skips items that are not messages for Celery. A mixin for Kombu's channel."""
 
     QoS = _QoS
 
-    # Kombu has no option for these.
+    # Kombu has no options for these.
     keyprefix_queue = settings.BINDING
     keyprefix_binding_permanent = settings.BINDING_PERMANENT
     keyprefix_binding_deadlines = settings.BINDING_DEADLINES
 
     def _connparams(self, *args: Any, **options: Any) -> Any:
-        """Return where to connect; for a channel whose connection was closed that is an error of the connection.
+        """Return where to connect. Raises an error of the connection if the channel's connection was closed.
 
-        Kombu has an AttributeError there, when a message is given back or acknowledged after the server went away. It
+        Without this Kombu raises AttributeError when a message is given back or acknowledged after the server went
+        away. That
         ends the node.
         """
         if self.connection is None or self.connection.client is None:  # type: ignore[attr-defined]
@@ -88,7 +90,7 @@ class _Careful:
             return True
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
-        """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
+        """Consume a queue. A valid task message goes to ``callback``; an invalid one is removed from the queue."""
         if queue not in messages.QUEUES:
             return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)  # type: ignore[misc]
         answer = super().basic_consume(queue, no_ack, refusals.guarded(queue, callback), consumer_tag, **options)  # type: ignore[misc]
@@ -96,7 +98,7 @@ class _Careful:
         receive = callbacks[queue]
 
         def checked(raw: Any) -> Any:
-            # Not received yet in Kombu's books, so that what is refused here need not be given back.
+            # Kombu does not count it as received yet, so a message refused here need not be given back.
             try:
                 messages.check(raw, time.time())
             except messages.Wrong as why:
@@ -108,34 +110,34 @@ class _Careful:
 
 
 class Channel(_Careful, kombu_redis.Channel):
-    """The channel to one server."""
+    """The channel to a single server."""
 
 
-#: Kombu would take these for faults of a command, not of the connection, and the node would end or stay where it is. A
-#: server that became a replica says so; to one that waits for a message it says UNBLOCKED, which has no class.
+#: Kombu would treat these as errors of a command, not of the connection, and the node would end or hang. A server that
+#: became a replica reports it. A client that waits for a message gets UNBLOCKED, which has no class.
 _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 
 
 class _Calm:
-    """Wakes up less often while nothing comes; for a transport of Kombu's, which has no options for these."""
+    """Wakes up less often while no messages arrive. A mixin for Kombu's transport, which has no options for these."""
 
-    #: Seconds that the server holds a request for a message open. A node that stops waits for its end.
+    #: Seconds that the server holds a request for a message open. A node that stops waits until it ends.
     brpop_timeout = 2
-    #: Seconds between two looks whether queues that expire are to be kept, which they need once in twenty minutes.
+    #: Seconds between two checks for expiring queues to keep alive, which they need once in twenty minutes.
     BINDINGS_EVERY: Final = 10
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Have Kombu's timers run, but one of them less often."""
+        """Register Kombu's timers, one of them with a longer interval."""
         super().register_with_event_loop(connection, loop)  # type: ignore[misc]
         cycle: Any = self.cycle  # type: ignore[attr-defined]
-        timer = getattr(cycle, "_binding_expiry_tref", None)  # its own; a version without it has nothing to slow down
+        timer = getattr(cycle, "_binding_expiry_tref", None)  # Kombu's own; some versions lack it
         if timer is not None:
             timer.cancel()
             cycle._binding_expiry_tref = loop.call_repeatedly(self.BINDINGS_EVERY, cycle.maybe_refresh_binding_expiry)
 
 
 class Transport(_Calm, kombu_redis.Transport):
-    """The transport to one server."""
+    """The transport to a single server."""
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, *_FAILED_OVER)
@@ -152,7 +154,7 @@ class SentinelTransport(_Calm, kombu_redis.SentinelTransport):
     connection_errors = (*kombu_redis.SentinelTransport.connection_errors, *_FAILED_OVER)
 
 
-#: What stands in for each of Kombu's transports.
+#: Our class for each of Kombu's transports.
 _TRANSPORTS: Final[Mapping[Any, Any]] = {
     kombu_redis.Transport: Transport,
     kombu_redis.SentinelTransport: SentinelTransport,
@@ -162,7 +164,7 @@ _TRANSPORTS: Final[Mapping[Any, Any]] = {
 
 
 def waiting(connection: Any) -> dict[str, int]:
-    """Return how many messages wait in each queue of ours, and from Redis as ``unacked`` how many nodes hold."""
+    """Return how many messages wait in each of our queues; for Redis also, as ``unacked``, how many nodes hold."""
     if not is_redis(connection):
         return rabbitmq.waiting(connection)
     with connection.channel() as channel:
@@ -176,9 +178,9 @@ def is_redis(connection: Any) -> bool:
 
 
 def check_server(client: Any, what: str) -> None:
-    """Raise ``errors.UnfitServer`` if a server is too old or part of a cluster; else leave it alone.
+    """Raise ``errors.UnfitServer`` if a server is too old or part of a cluster.
 
-    So is one that is away, or does not tell.
+    A server that is unreachable, or does not tell its version, passes.
     """
     version, mode = _said(client)
     if settings.too_old(version):
@@ -189,7 +191,7 @@ def check_server(client: Any, what: str) -> None:
 
 
 def refuse(client: Any, what: str) -> None:
-    """End this process in one line if a server cannot be used."""
+    """End this process with a one-line error if a server cannot be used."""
     try:
         check_server(client, what)
     except errors.UnfitServer as why:
@@ -204,7 +206,7 @@ def _said(client: Any) -> tuple[str, str]:
         info = client.info("server")
         return str(info.get("redis_version", "")), str(info.get("redis_mode") or info.get("server_mode") or "")
     except kombu_redis.redis.exceptions.NoPermissionError:
-        # INFO may be withheld from our user; whoever may log in may say HELLO.
+        # Our user may not be allowed INFO. Every user that can log in may run HELLO.
         with contextlib.suppress(*refused):
             return "", "cluster" if "cluster" in str(client.execute_command("HELLO")) else ""
     except refused:
@@ -213,7 +215,8 @@ def _said(client: Any) -> tuple[str, str]:
 
 
 class _Ours:
-    """Uses these transports and shows no password; for a connection of Kombu's, whose URL says ``redis`` as always."""
+    """Uses these transports and shows no password. A mixin for Kombu's connection, whose URL still starts with
+    ``redis``."""
 
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""
@@ -221,11 +224,11 @@ class _Ours:
         return _TRANSPORTS.get(usual, usual)
 
     def info(self) -> dict[str, Any]:
-        """Return what 'inspect stats' and Flower show of it: the address of a socket has the password in it."""
+        """Return what 'inspect stats' and Flower show of it, without passwords: a socket's address contains one."""
         return {name: shown_safely(value, name) for name, value in super().info().items()}  # type: ignore[misc]
 
     def as_uri(self, include_password: bool = False, *args: Any, **options: Any) -> str:
-        """Return its URL; Flower asks for it with the password, to look at the queues itself."""
+        """Return its URL. Flower asks for it with the password, because it reads the queues itself."""
         if not include_password:
             return str(super().as_uri(False, *args, **options))  # type: ignore[misc]
         plain = kombu.Connection(**dict(self._info(resolve=False)))  # type: ignore[attr-defined]
@@ -246,13 +249,13 @@ class _Pool(connection.ConnectionPool):
 class Connection(_Ours, kombu.Connection):
     """A connection that uses our transports, by itself and in a pool."""
 
-    def Pool(self, limit: int | None = None, **options: Any) -> _Pool:  # noqa: N802  (Kombu's)
+    def Pool(self, limit: int | None = None, **options: Any) -> _Pool:  # noqa: N802  (Kombu's name)
         """Return a pool of such connections."""
         return _Pool(self, limit, **options)
 
 
 def shown_safely(value: Any, name: str = "") -> Any:
-    """Return a setting as it can be shown: what is named like a credential, and passwords within URLs, as ``***``.
+    """Return a setting for display: values named like credentials, and passwords within URLs, become ``***``.
 
     >>> shown_safely({"sentinel_kwargs": {"password": "hunter2"}, "url": "unix://:hunter2@/run/redis?db=1"})
     {'sentinel_kwargs': {'password': '***'}, 'url': 'unix://:***@/run/redis?db=***'}

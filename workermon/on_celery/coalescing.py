@@ -1,4 +1,4 @@
-"""Pure: due entries of one cohort are coalesced into few messages."""
+"""Pure: coalesces due entries of one cohort into few messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH: Final = 100
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Collect:
-    """One message: the collection of the workers of these entries, and the options that it is sent with."""
+    """One message: the collection of the workers of these entries, and the options to send it with."""
 
     entries: Sequence[StoredEntry]
     worker_ids: list[str]
@@ -24,7 +24,7 @@ class Collect:
 
 
 def coalesce(due: Iterable[StoredEntry]) -> list[Collect]:
-    """Return the messages for due entries: those with the same options together, ``BATCH`` at most in each."""
+    """Return the messages for due entries: entries with the same options share messages of at most ``BATCH``."""
     cohorts: dict[str, list[StoredEntry]] = {}
     for stored in due:
         cohorts.setdefault(json.dumps(stored.definition["options"], sort_keys=True), []).append(stored)

@@ -1,4 +1,4 @@
-"""Puts identifiers into a Celery message that wakes the next stage. If it is lost, the listener's sweep finds them."""
+"""Sends identifiers in a Celery message that wakes the next stage. If it is lost, the listener's sweep finds them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from workermon import errors
 
 #: Identifiers in one message.
 BATCH: Final = 100
-#: Seconds. A message that no node took by then is dropped; the sweep sends it again. So a backlog stays small.
-#: Long enough for clocks of two machines that differ by some seconds.
+#: Seconds. A message that no node has taken by then is dropped, and the sweep sends it again. So a backlog stays small.
+#: Long enough for two machines whose clocks differ by some seconds.
 EXPIRES: Final = 30
 
 

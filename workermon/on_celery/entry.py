@@ -1,4 +1,4 @@
-"""RedBeat's entries as they lie in Redis, read strictly: whatever is there, beat must not stop."""
+"""RedBeat's entries as stored in Redis, read strictly, so that no malformed entry can stop beat."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from redbeat.decoder import RedBeatJSONDecoder
 
 from workermon.on_celery import schedule
 
-#: What a definition may have.
+#: Fields that a definition may have.
 _FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedule", "enabled"})
-#: What a definition that lacks a field has there.
+#: Defaults for missing fields of a definition.
 _DEFAULTS: Final[Mapping[str, Any]] = {"args": [], "kwargs": {}, "options": {}, "enabled": True}
-#: RedBeat makes one for each entry that it reads, which takes as long as the reading.
+#: RedBeat makes one for each entry that it reads, which doubles the time of reading.
 _DECODER: Final = RedBeatJSONDecoder()
-#: Schedules that are run. Of others, such as an rrule by the second since 1970, one alone can stop beat for hours.
+#: Schedules that are run. One of another kind, such as an rrule by the second since 1970, can stop beat for hours.
 _KINDS: Final = frozenset({"interval", "crontab"})
 _TYPED: Final = '"__type__"'
 
@@ -28,7 +28,7 @@ class MalformedEntry(Exception):
 
 
 class StoredEntry(NamedTuple):
-    """An entry as it was read: its key and next run as Redis gave them, and what its two fields say."""
+    """An entry as read from Redis: its key, its next run, and the parsed contents of its two fields."""
 
     key: bytes
     score: float
@@ -42,7 +42,7 @@ class StoredEntry(NamedTuple):
 
     @property
     def batchable(self) -> bool:
-        """Return whether it may travel with others: a collection at an interval, and nothing but identifiers."""
+        """Return whether it may be coalesced: a collection at an interval, with identifiers only."""
         kwargs = self.definition["kwargs"] or {}
         worker_ids = kwargs.get("worker_ids")
         return (
@@ -56,13 +56,13 @@ class StoredEntry(NamedTuple):
 
     @property
     def interval(self) -> float:
-        """Return the seconds between two runs; only of a regular one."""
+        """Return the seconds between two runs. Only for a regular entry."""
         return float(self.definition["schedule"].run_every.total_seconds())
 
     def phase(self, placed: Mapping[str, float]) -> float:
-        """Return its place on the grid of its interval, in seconds; only of a regular one.
+        """Return its place on the grid of its interval, in seconds. Only for a regular entry.
 
-        ``placed`` are the phases of cohorts that have one of their own.
+        ``placed`` holds the phases of cohorts with a place of their own.
         """
         cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
         cohort_phase = placed.get(cohort)
@@ -77,7 +77,7 @@ class StoredEntry(NamedTuple):
 def parse(key: bytes, score: float, fields: tuple[bytes | None, bytes | None], prefix: str) -> StoredEntry | None:
     """Read an entry from its two fields; ``None`` if it is gone. Raises ``MalformedEntry`` with the reason.
 
-    ``prefix`` is what RedBeat puts before an entry's name to make its key.
+    ``prefix`` is RedBeat's prefix of an entry's key, before the entry's name.
     """
     written, meta = fields
     if written == b"" and meta:
@@ -98,7 +98,7 @@ def _definition(written: bytes) -> dict[str, Any]:
     except MalformedEntry:
         raise
     except Exception as why:
-        # RedBeat's decoder builds schedules from what it reads, so it may raise anything.
+        # RedBeat's decoder builds schedules from its input, so it may raise anything.
         raise MalformedEntry(f"its definition cannot be read: {why!r}") from None
     if not isinstance(definition, dict):
         raise MalformedEntry("its definition is not a JSON object")
@@ -127,7 +127,7 @@ def _check_schedule(plan: Any) -> None:
 
 
 def _decode(written: str) -> Any:
-    """Read a definition as RedBeat does; an interval without its hooks, because most entries have nothing else."""
+    """Parse a definition as RedBeat does. Intervals skip RedBeat's hooks, because nearly all entries are intervals."""
     if written.count(_TYPED) == 1:
         definition = json.loads(written)
         plan = definition.get("schedule") if isinstance(definition, dict) else None
@@ -139,7 +139,7 @@ def _decode(written: str) -> Any:
 
 
 def _check_kind(definition: Any) -> None:
-    """Refuse a schedule whose next run may take for ever to compute, before it is made."""
+    """Refuse, before it is created, a schedule whose next run may take for ever to compute."""
     plan = definition.get("schedule") if isinstance(definition, dict) else None
     kind = plan.get("__type__") if isinstance(plan, dict) else None
     if kind is not None and kind not in _KINDS:
@@ -151,7 +151,7 @@ def _interval(seconds: float, relative: object) -> Any:
     return schedules.schedule(run_every=seconds, relative=relative)
 
 
-@functools.lru_cache(1000)  # the members of a cohort have the same
+@functools.lru_cache(1000)  # the members of a cohort share one
 def _decoded_meta(written: bytes) -> Any:
     return _DECODER.decode(written.decode())
 

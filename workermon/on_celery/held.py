@@ -1,4 +1,4 @@
-"""A remote control command: how many messages a node holds. RabbitMQ says that by its management API alone."""
+"""A remote control command: how many messages a node holds. RabbitMQ reports that only through its management API."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any, Final
 
 from celery import signals
 
-#: What it is called, among the commands of Celery.
+#: Its name among Celery's commands.
 COMMAND: Final = "workermon_held"
 
 
 def _register(**_: Any) -> None:
-    """Have this node answer; not before it starts, because a command line needs none of this."""
+    """Register the command on this node when the node starts. A command line does not need it."""
     from celery.worker import control, state
 
     @control.inspect_command(name=COMMAND)
     def held(_: Any) -> int:
-        """Return how many tasks were received and are not acknowledged yet."""
+        """Return how many tasks were received and not acknowledged yet."""
         return len(state.reserved_requests)
 
 

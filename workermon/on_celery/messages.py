@@ -1,8 +1,8 @@
-"""What is wrong with a task message, found before Celery has it.
+"""Finds what is wrong with a task message before Celery processes it.
 
-Celery's consumer parses a message bit by bit, and where a bit is not what it takes it for, it raises with the message
-neither acknowledged nor rejected: a place in the node's hands that is never free again. Other bits are first used after
-the task ran. So everything that Celery uses is looked at here, at once, and what is wrong never counts as received.
+Celery's consumer parses a message bit by bit. On an unexpected value it raises, with the message neither acknowledged
+nor rejected, and the node loses one place of its prefetch for good. Other values are first used after the task ran. So
+this module checks everything that Celery uses, at once. A malformed message never counts as received.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from kombu.utils import json
 
 from workermon import errors
 
-#: The queues of our tasks (celeryconfig.py). Nodes talk to each other over others, whose messages are no tasks.
+#: The queues of our tasks (celeryconfig.py). Nodes talk to each other over other queues, whose messages are not tasks.
 QUEUES: Final = frozenset({"workermon.collect", "workermon.evaluate", "workermon.deliver"})
 
 #: Characters. A task's name and the ids are shorter; so are our own.
 LONGEST: Final = 512
-#: Characters of a body. A hundred of the longest identifiers take a tenth.
+#: Characters of a body. A hundred of the longest identifiers take a tenth of it.
 LARGEST: Final = 1024 * 1024
 #: Characters of all headers. Celery's own take a few hundred, and a trace's a few hundred more.
 MAX_HEADERS: Final = 16 * 1024
-#: Levels of objects and lists. Ours have three. Hundreds of them overflow the stack of whoever walks through them, and
-#: wedge a prefork node for good.
+#: Levels of objects and lists. Our messages have three. Hundreds of them overflow the stack of code that walks them,
+#: and
+#: block a prefork node for good.
 MAX_DEPTH: Final = 10
-#: Seconds. None of ours is sent ahead of time; a message that waits is in the node's hands for all that time.
+#: Seconds. We send no message ahead of time; the node would hold it for all that time.
 AHEAD: Final = 3600
 
 
@@ -86,7 +87,7 @@ def _moment(text: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-#: What Celery writes into a message's headers; null is no value.
+#: What Celery writes into a message's headers; null counts as no value.
 HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("task", "id"), _identifier),
     **dict.fromkeys(("root_id", "parent_id", "group", "shadow", "taskset"), _identifier),
@@ -97,12 +98,12 @@ HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
     "timelimit": _limits,
     "stamped_headers": _texts,
     **dict.fromkeys(("stamps", "headers"), _mapping),
-    # Our senders compress nothing.
+    # Our senders do not compress.
     "compression": lambda _: False,
 }
-#: What follows the arguments in a body: other tasks to be run, which ours never have.
+#: What follows the arguments in a body: other tasks to be run. Our messages have none.
 EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
-#: Other names for that, which protocol 1 and other senders write into the headers.
+#: Other names for these, which protocol 1 and other senders write into the headers.
 FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "subtasks"}
 
 
@@ -127,7 +128,7 @@ def _check_properties(properties: object) -> None:
     delivery = properties.get("delivery_info")
     if not isinstance(delivery, dict) or not all(_text(delivery.get(name)) for name in ("exchange", "routing_key")):
         raise Wrong("delivery_info does not say where it was sent")
-    # With the tag of a consumer that acknowledges nothing it would never be acknowledged.
+    # The tag of a consumer without acknowledgements would mean that it is never acknowledged.
     if "consumer_tag" in delivery:
         raise Wrong("delivery_info names a consumer")
     for name in ("reply_to", "correlation_id"):
@@ -161,7 +162,7 @@ def _check_header(name: str, value: object) -> None:
     elif name in FOLLOWING:
         raise Wrong(f"header {name} names what follows the task")
     elif hasattr(task.Context, name):
-        # It would take the place of what the node itself puts there.
+        # It would replace what the node itself writes there.
         raise Wrong(f"header {name} is the node's own")
 
 

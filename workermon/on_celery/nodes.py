@@ -1,4 +1,4 @@
-"""Celery's worker nodes, as its remote control sees them."""
+"""Celery's worker nodes, seen through its remote control."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class CeleryNodes:
         self._app = app
 
     def ping(self, timeout: float = 1.0) -> list[str]:
-        """Return the names of those that answer within ``timeout`` seconds."""
+        """Return the names of the nodes that answer within ``timeout`` seconds."""
         try:
             answers = self._app.control.ping(timeout=timeout)
         except self._gone as why:
             raise _silent(why) from None
-        # Two nodes of one name are two.
+        # Two nodes with the same name count as two.
         return sorted(name for answer in answers or () for name in answer)
 
     def queues(self, answering: int) -> dict[str, int]:
-        """Return how many messages wait in each queue of ours, and as ``unacked`` how many the nodes hold."""
+        """Return how many messages wait in each of our queues, and as ``unacked`` how many the nodes hold."""
         try:
             with self._app.connection_for_read() as connection:
                 waiting = broker.waiting(connection)
@@ -37,7 +37,7 @@ class CeleryNodes:
             raise _silent(why) from None
 
     def _held(self, answering: int) -> int:
-        """Ask the nodes how many messages they hold; it is over when so many have answered, or after a second."""
+        """Ask the nodes how many messages they hold. Ends after that many answers, or after a second."""
         if not answering:
             return 0
         answers = self._app.control.broadcast(held.COMMAND, reply=True, timeout=1.0, limit=answering)
@@ -46,8 +46,8 @@ class CeleryNodes:
 
     @property
     def _gone(self) -> tuple[type[BaseException], ...]:
-        """Return the exceptions of a broker that is away or refuses the connection."""
-        connection = self._app.connection_for_read()  # opens nothing
+        """Return the exceptions of a broker that is unreachable or refuses the connection."""
+        connection = self._app.connection_for_read()  # opens no connection
         return (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
 
 
@@ -61,7 +61,7 @@ def _silent(why: BaseException) -> errors.RedisUnavailable:
 
 
 def _is_not_trusted(why: BaseException | None) -> bool:
-    """Return whether a connection failed for the certificate; Kombu wraps what it was told."""
+    """Return whether a connection failed because of the certificate; Kombu wraps the original error."""
     while why is not None and not isinstance(why, ssl.SSLCertVerificationError):
         why = why.__cause__ or why.__context__
     return why is not None

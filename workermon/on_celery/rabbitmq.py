@@ -1,7 +1,7 @@
-"""Kombu's transport for RabbitMQ, but what is no sound message does not harm the node that gets it.
+"""Kombu's transport for RabbitMQ, hardened: a malformed message does not harm the node that receives it.
 
-Without it a message that Celery's consumer chokes on stays in the node's hands, or ends the node; RabbitMQ then hands
-it to the next one. See ``broker`` for the same over Redis.
+Otherwise a message that makes Celery's consumer fail stays with the node, or ends the node, and RabbitMQ delivers it to
+the next one. See ``broker`` for the same over Redis.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from kombu.transport import pyamqp
 
 from workermon.on_celery import messages, refusals
 
-#: Seconds to wait until RabbitMQ has taken a message. One that is short of memory or disk takes none.
+#: Seconds to wait until RabbitMQ has taken a message. A server short of memory or disk takes none.
 CONFIRMED_WITHIN: Final = 4.0
 
-#: Bytes of a content header that stand before its properties: class, weight and the size of the body.
+#: Bytes of a content header before its properties: class, weight and the size of the body.
 _BEFORE_PROPERTIES: Final = 12
 _HEADER_FRAME: Final = 2
 #: Bits that say which properties follow: none.
@@ -25,15 +25,15 @@ _NO_PROPERTIES: Final = b"\x00\x00"
 
 
 class Channel(pyamqp.Channel):
-    """Skips messages that Celery cannot use, and learns of each sent message whether RabbitMQ accepted it."""
+    """Skips messages that Celery cannot use, and checks for each sent message whether RabbitMQ accepted it."""
 
     def basic_publish_confirm(self, *args: Any, **options: Any) -> Any:
-        """Send a message; raises if RabbitMQ does not take it in time."""
+        """Send a message. Raises if RabbitMQ does not take it in time."""
         options["confirm_timeout"] = options.get("confirm_timeout") or CONFIRMED_WITHIN
         return super().basic_publish_confirm(*args, **options)
 
     def basic_consume(self, queue: str = "", callback: Any = None, **options: Any) -> Any:
-        """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
+        """Consume a queue. A valid task message goes to ``callback``; an invalid one is removed from the queue."""
         checked_callback = self._checked(queue, callback) if queue in messages.QUEUES else callback
         return super().basic_consume(queue=queue, callback=checked_callback, **options)
 
@@ -51,7 +51,7 @@ class Channel(pyamqp.Channel):
 
 
 def _raw(message: Any) -> dict[str, Any]:
-    """Return a message as Kombu's other transports have it in their queues."""
+    """Return a message in the form in which Kombu's other transports store it in their queues."""
     properties = message.properties
     return {
         "properties": {
@@ -77,14 +77,14 @@ def _careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
             kind, channel, content = frame
             if kind != _HEADER_FRAME:
                 raise
-            # The message without its properties, which is no task's and so is refused.
+            # The message without its properties. It is not a task, so it is refused.
             return handle((kind, channel, bytes(content[:_BEFORE_PROPERTIES]) + _NO_PROPERTIES))
 
     return on_frame
 
 
 class Connection(pyamqp.Connection):
-    """A connection whose channels and frames are read with care."""
+    """A connection whose channels and frames tolerate malformed messages."""
 
     Channel = Channel
 
@@ -105,11 +105,11 @@ class TlsTransport(pyamqp.SSLTransport):
 
 
 def waiting(connection: Any) -> dict[str, int]:
-    """Return how many messages wait in each queue of ours; how many nodes hold only they know (``held``)."""
+    """Return how many messages wait in each of our queues. Only the nodes know how many they hold (``held``)."""
     sizes = {}
     for queue in sorted(messages.QUEUES):
         try:
-            # A queue that is not there closes the channel.
+            # A missing queue closes the channel.
             with connection.channel() as channel:
                 sizes[queue] = int(channel.queue_declare(queue, passive=True).message_count)
         except pyamqp.amqp.NotFound:

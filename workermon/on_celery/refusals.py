@@ -1,4 +1,4 @@
-"""Messages that are refused, whatever the broker: logged with the reason and counted."""
+"""Refused messages, whatever the broker: logged with the reason and counted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from workermon import logs
 
 log = logs.get(__name__)
 
-#: What parsing raises where an item is not JSON, or JSON but no message. Errors of the connection are others.
+#: What parsing raises for an item that is not JSON, or is JSON but not a message. Connection errors differ.
 NO_MESSAGE: Final = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError)
 
-#: Sent with ``reason`` for each message that was refused; the tasks count them.
+#: Sent with ``reason`` for each refused message; the tasks count them.
 refused: Any = dispatch.Signal(name="message_refused", providing_args={"reason"})
 
 
 def refuse(queue: str, reason: str) -> None:
-    """Log that a message was refused, and have it counted."""
+    """Log that a message was refused, and send the signal that counts it."""
     log.error("queue.refused", queue=queue, reason=reason[:200])
     refused.send(sender=queue, reason=reason)
 

@@ -1,8 +1,9 @@
-"""The RedBeat entries: one for each worker, identifiers only, so that stock RedBeat can run them too.
+"""The RedBeat entries: one for each worker, with identifiers only, so that stock RedBeat can run them too.
 
-Workers that run together are a *cohort*: up to a hundred of one account, region and interval. Cohorts spread over the
-interval until it is learned when their datapoints come; then each has a phase of its own (``collect/placement.py``),
-to which it moves with its next run. ``on_redis/keys.py`` lists the keys.
+Workers that run together are a *cohort*: up to a hundred with the same account, region and interval. Cohorts spread
+over
+the interval until workermon has learned when their datapoints arrive. Then each has a phase of its own
+(``collect/placement.py``), to which it moves with its next run. ``on_redis/keys.py`` lists the keys.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ T = TypeVar("T")
 
 TASK: Final = "workermon.collect"
 QUEUE: Final = "workermon.collect"
-#: Workers in a cohort: as many as one DescribeInstanceStatus call takes.
+#: Workers in a cohort: the limit of one DescribeInstanceStatus call.
 COHORT_SIZE: Final = 100
-#: Consecutive multiples of it, less their whole part, spread evenly however many there are (the golden ratio).
+#: The fractional parts of its consecutive multiples spread evenly, however many there are (the golden ratio).
 GOLDEN: Final = 0.6180339887498949
-#: Part of the interval over which cohorts spread; the rest is left free, so that a late run stays in its slot.
+#: Part of the interval over which cohorts spread. The rest is left free, so that a late run stays in its slot.
 SPREAD: Final = 0.9
-#: Workers in one script, which holds the server for about 3 ms.
+#: Workers in one script call, which takes the server about 3 ms.
 CHUNK: Final = 200
 
-#: Seconds that a collection may wait for a node at least. With a shorter interval a node that is a little late would
-#: drop every one of them, and never catch up. Those that are repeated change nothing.
+#: Seconds that a collection may at least wait for a node. With a shorter interval a node that is a little late would
+#: drop every message and never catch up. A repeated collection changes nothing.
 MIN_EXPIRES: Final = 10
 
 
 class PutEntries(lua.Script[int], shared="cohorts"):
-    """Write the entries of workers and put each into a cohort; ``entries``: six parts of each, see the script."""
+    """Write the entries of workers and put each into a cohort; ``entries``: six parts of each (see the script)."""
 
     schedule: lua.Key
     cohorts: lua.Key
@@ -63,7 +64,7 @@ class DeleteEntries(lua.Script[int], shared="cohorts"):
 
 
 def phase(number: int, interval: float) -> float:
-    """Return how many seconds after each multiple of ``interval`` cohort ``number`` is due, if it has no own place."""
+    """Return how many seconds after each multiple of ``interval`` a cohort is due that has no place of its own."""
     return (number * GOLDEN % 1) * SPREAD * interval
 
 
@@ -73,9 +74,9 @@ def following(now: float, after: float, interval: float) -> float:
 
 
 def next_run(now: float, after: float, interval: float) -> float:
-    """Return the run that follows one at ``now``: with phase ``after`` in the next slot of ``interval`` seconds.
+    """Return the run that follows one at ``now``: with phase ``after``, in the next slot of ``interval`` seconds.
 
-    So an entry that gets another phase runs once in each slot: none is left out, and none is there twice.
+    So an entry whose phase changes still runs once in each slot: it skips none and repeats none.
 
     >>> next_run(607.0, 7.0, 60.0), next_run(607.0, 50.0, 60.0), next_run(650.0, 7.0, 60.0)
     (667.0, 710.0, 667.0)
@@ -91,7 +92,7 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Turn what redis-py raises into ``errors.RedisUnavailable``; the module itself is RedBeat's to import."""
+    """Turn redis-py's errors into ``errors.RedisUnavailable``; redis-py is imported through RedBeat."""
     try:
         yield
     except schedulers.redis.exceptions.RedisError as why:
@@ -101,12 +102,12 @@ def reaching() -> Iterator[None]:
 
 
 def reason(why: Exception) -> str:
-    """Return the meaning of an error of redis-py, in one line and without credentials."""
+    """Return the meaning of a redis-py error in one line, without credentials."""
     return "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
 
 
 def definition(worker: models.Worker) -> str:
-    """Return the JSON of a worker's entry, with ``@number@`` where the number of its cohort belongs."""
+    """Return the JSON of a worker's entry, with ``@number@`` in place of its cohort's number."""
     return json.dumps(
         {
             "name": settings.ENTRY_PREFIX + worker.id,
@@ -136,7 +137,7 @@ class RedBeatSchedule:
 
     @property
     def _redis(self) -> Any:
-        # RedBeat connects, so that Sentinel and TLS are configured once. It keeps the client on the application.
+        # RedBeat connects, so that Sentinel and TLS are configured once. The application holds the client.
         return getattr(self._app, schedulers.REDBEAT_REDIS_KEY, None) or schedulers.get_redis(self._app)
 
     @property
@@ -151,7 +152,7 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
-        """Schedule them, or change what is scheduled; keep the next run if it is sound, and mend what is broken."""
+        """Schedule workers, or change how they are scheduled. Keeps a valid next run, and repairs broken entries."""
         for some in chunks(workers, CHUNK):
             entries: list[lua.Value] = []
             for worker in some:
@@ -175,9 +176,9 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def delete(self, worker_ids: Sequence[str]) -> None:
-        """Unschedule them, and check it: no entry is left when this returns.
+        """Unschedule workers, and verify it: no entry is left when this returns.
 
-        A stock RedBeat that is just dispatching an entry writes its ``meta`` again, hence the second look.
+        A stock RedBeat that is dispatching an entry at this moment writes its ``meta`` again, hence the second check.
         """
         left = list(worker_ids)
         for _ in range(3):
@@ -218,7 +219,7 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
-        """Return when each scheduled worker of these is next due."""
+        """Return when each of these workers that is scheduled is next due."""
         runs: dict[str, float] = {}
         for some in chunks(worker_ids, CHUNK):
             scores = self._redis.zmscore(self._schedule_key, [self._entry(worker_id) for worker_id in some])
@@ -228,17 +229,18 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def ids(self) -> set[str]:
-        """Return the ids of the workers that have an entry, sound or broken."""
+        """Return the ids of the workers that have an entry, valid or broken."""
         return self._scheduled() | self._hashes() | set(self._set_aside())
 
     @reaching()
     @wrong_types.mending
     def quarantined(self) -> dict[str, str]:
-        """Return the workers whose entry does not run, by id with the reason: it could not be read, or lost its place.
+        """Return the workers whose entry does not run, by id, with the reason: it is unreadable, or not in the
+        schedule.
 
-        Entries of other tasks are not ours to mend. If one is quarantined, the log says so.
+        Entries of other tasks are not ours to repair. If one is quarantined, the log reports it.
         """
-        # In this order an entry that is made meanwhile does not look like a broken one.
+        # In this order an entry that is created meanwhile does not look broken.
         orphans = self._hashes() - self._scheduled()
         return dict.fromkeys(sorted(orphans), "it is in no schedule") | self._set_aside()
 
@@ -247,7 +249,7 @@ class RedBeatSchedule:
         return self._ids_of(answer)
 
     def _hashes(self) -> set[str]:
-        # A dispatch that crossed a removal leaves a hash that is in no schedule.
+        # A dispatch during a removal leaves a hash that is in no schedule.
         pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._entry("")) + "*"
         hash_names: set[str] = set()
         cursor = "0"
@@ -273,7 +275,7 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def last_tick(self) -> float | None:
-        """Return when beat last looked for what is due; a stock RedBeat shows it by extending its lock each time."""
+        """Return when beat last looked for due entries. A stock RedBeat shows it by extending its lock each time."""
         schedulers.ensure_conf(self._app)
         redbeat = self._app.redbeat_conf
         at = self._redis.get(settings.SCHEDULE_TICK)
@@ -287,14 +289,14 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def canaries(self) -> models.Sent | None:
-        """Return how many canaries beat has sent; a stock RedBeat sends none."""
+        """Return how many canaries beat has sent. A stock RedBeat sends none."""
         try:
             at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
             return None if at is None else models.Sent(float(at), int(times or 0))
         except ValueError:
-            return None  # beat writes it anew
+            return None  # beat writes it again
 
 
 def text(raw: bytes) -> str:
-    """Return bytes from Redis as text, what is no UTF-8 as escapes."""
+    """Return bytes from Redis as text, invalid UTF-8 as escapes."""
     return raw.decode("utf-8", "backslashreplace")

@@ -1,9 +1,9 @@
-"""Beat: RedBeat's scheduler over the same entries, with those that are due together sent together.
+"""Beat: RedBeat's scheduler over the same entries, which sends those that are due together as few messages.
 
-Stock RedBeat needs 3 ms and two round trips for each entry: too slow for 20,000 workers at 60 s. This one reads
+Stock RedBeat needs 3 ms and two round trips for each entry: too slow for 20,000 workers at 60 s. This scheduler reads
 the due entries of a tick in chunks and sends the collections of a cohort as one message. It marks a chunk as run after
-its messages went out, in one script. A message that could not be sent goes out at the next tick. Entries of other tasks
-run as RedBeat runs them.
+its messages went out, in one script. If a message cannot be sent, the next tick sends it. Entries of other tasks run as
+RedBeat runs them.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
 
-#: Entries that are read, sent and marked before the lock is extended: about 60 ms.
+#: Entries read, sent and marked before the lock is extended: about 60 ms.
 CHUNK: Final = 500
-#: Entries looked at in each tick for a next run that lies too far ahead.
+#: Entries that each tick checks for a next run too far ahead.
 LOOKED_AT: Final = 100
-#: Seconds. After failing for so long it ends, so that its supervisor starts it anew.
+#: Seconds. After failing for so long the process ends, so that its supervisor restarts it.
 FAILED_FOR: Final = 60.0
-#: Seconds. How far a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
+#: Seconds. How far a next run may lie beyond one interval before it is repaired: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
 
-#: Seconds. An entry whose next run is that far off its cohort's place has not moved there yet.
+#: Seconds. If an entry's next run is this far off its cohort's place, the entry has not moved there yet.
 MOVED: Final = 0.01
-#: Seconds between two looks at which cohorts have a place of their own.
+#: Seconds between two reads of the cohorts' places.
 PHASES_EVERY: Final = 10.0
 
 
 class LookAtSchedule(lua.Script[list[list[Any]]]):
-    """Extend beat's lock, note the look, and return the entries that are due, the next one, and those of some ranks.
+    """Extend beat's lock, record the tick, and return the due entries, the next one, and the entries of some ranks.
 
-    Each is followed by its next run. Nothing is done or returned if another beat has the lock.
+    Each is followed by its next run. Does and returns nothing if another beat holds the lock.
     """
 
     schedule: lua.Key
@@ -59,20 +59,20 @@ class LookAtSchedule(lua.Script[list[list[Any]]]):
 
 
 class ReadEntries(lua.Script[list[Any]]):
-    """Return definition and meta of each entry, in turn."""
+    """Return definition and meta of each entry, alternating."""
 
     entries: lua.Keys
 
 
 class MarkRun(lua.Script[int]):
-    """Give entries their next run; ``runs``: key, next run as it was read, next run and meta of each."""
+    """Give entries their next run; ``runs``: key, next run as read before, new next run, and meta of each."""
 
     schedule: lua.Key
     runs: lua.Arguments
 
 
 class QuarantineEntry(lua.Script[int]):
-    """Take an entry that cannot run off the schedule and keep the reason."""
+    """Take an entry that cannot run off the schedule and store the reason."""
 
     schedule: lua.Key
     quarantine: lua.Key
@@ -82,11 +82,11 @@ class QuarantineEntry(lua.Script[int]):
 
 
 class Entry(schedulers.RedBeatSchedulerEntry):
-    """RedBeat's entry, for the ``beat_schedule`` of the configuration. A broken entry is written again."""
+    """RedBeat's entry, for the ``beat_schedule`` of the configuration. A broken entry is rewritten."""
 
     @classmethod
     def from_key(cls, key: str, app: Any = None) -> Any:
-        """Read it; raises ``KeyError`` if it is not there or cannot be read."""
+        """Read it. Raises ``KeyError`` if it does not exist or cannot be read."""
         try:
             return super().from_key(key, app=app)
         except (ValueError, TypeError, AttributeError, schedulers.redis.exceptions.ResponseError) as why:
@@ -96,15 +96,15 @@ class Entry(schedulers.RedBeatSchedulerEntry):
 
 
 class Scheduler(schedulers.RedBeatScheduler):
-    """``beat_scheduler``. Without Redis it ends with an error, and its supervisor starts it again."""
+    """``beat_scheduler``. Without Redis it ends with an error, and its supervisor restarts it."""
 
     Entry = Entry
     lock: Any = None
-    #: The time now, in seconds since 1970.
+    #: Returns the time now, in seconds since 1970.
     clock = staticmethod(time.time)
     #: Ends this process.
     end = staticmethod(os._exit)
-    #: The time since some moment, which nobody sets.
+    #: Returns the time since some fixed moment; setting the clock does not change it.
     steady = staticmethod(time.monotonic)
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
@@ -114,9 +114,9 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._phases: dict[str, float] = {}
         self._phases_at = float("-inf")
         self._worked_at = self.steady()
-        # What hangs ends with the same code as what fails for that long.
+        # A hanging tick ends the process with the same code as a minute of failures.
         self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
-        # RedBeat writes as soon as it is made, before any signal of beat's.
+        # RedBeat writes as soon as it is created, before any of beat's signals.
         broker.refuse(schedulers.get_redis(app), "Redis (schedule)")
         super().__init__(app, *args, **kwargs)
 
@@ -126,7 +126,7 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     @functools.cached_property
     def _direct(self) -> lua.DirectConnection:
-        """The connection of its looks."""
+        """The connection of its ticks."""
         return lua.DirectConnection(self._redis)
 
     @property
@@ -138,10 +138,11 @@ class Scheduler(schedulers.RedBeatScheduler):
         return str(self.app.redbeat_conf.key_prefix)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send what is due; returns the seconds until the next look.
+        """Send what is due; return the seconds until the next tick.
 
-        If Redis does not let it, it looks again with new connections, for the address may stand for another server by
-        now. After a minute it ends.
+        If Redis fails, it tries again with new connections, because the address may lead to another server by now.
+        After a
+        minute of failures it ends.
         """
         try:
             with self._watchdog.watching("beat's tick"):
@@ -152,17 +153,18 @@ class Scheduler(schedulers.RedBeatScheduler):
         return pause
 
     def _failed(self, why: Exception) -> float:
-        """Drop the connections, and end if it has failed for long; returns the seconds until the next try."""
+        """Drop the connections, and end the process if it has failed for too long; return the seconds until the next
+        try."""
         failed_for = self.steady() - self._worked_at
         if failed_for > FAILED_FOR:
             log.error("beat.gave_up", reason=schedule.reason(why), failed_for=round(failed_for))
             logging.shutdown()
-            # Celery would log a traceback, and end with code 0 if it is asked to end.
+            # Celery would log a traceback, and exit with code 0 on a request to stop.
             self.end(errors.RedisUnavailable.exit_code)
         log.warning("beat.failed", reason=schedule.reason(why), failed_for=round(failed_for))
         self._redis.connection_pool.disconnect()
         try:
-            # The lock may have ended meanwhile. If another beat has it, this one waits.
+            # The lock may have expired meanwhile. If another beat holds it, this one waits.
             self.lock.acquire(blocking=False)
         except schedulers.redis.exceptions.RedisError:
             log.debug("beat.lock_not_taken", lasts=self.lock_timeout)
@@ -187,9 +189,9 @@ class Scheduler(schedulers.RedBeatScheduler):
         return max(0.0, min([*ahead, float(self.max_interval)]))
 
     def _look(self, now: float) -> list[list[tuple[bytes, float]]]:
-        """Return the entries that are due, the next one, and some to check; extends the lock.
+        """Return the due entries, the next one, and some to check; extend the lock.
 
-        Most ticks find nothing that is due, and each wait for an answer wakes beat and server, so it is one step.
+        Most ticks find nothing due, and each round trip wakes beat and server, so all of it is one step.
         """
         lock = self._own_lock()
         looking = LookAtSchedule(
@@ -208,7 +210,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         return [_scored(answer) for answer in answers]
 
     def close(self) -> None:
-        """Release the lock, which may be out of reach."""
+        """Release the lock. Redis may be unreachable."""
         try:
             super().close()
         except schedulers.redis.exceptions.RedisError as why:
@@ -216,7 +218,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             self.lock = None
 
     def _own_lock(self) -> Any:
-        """Return the lock that it has taken; ``None`` if it is configured to use none."""
+        """Return the lock that it holds; ``None`` if it is configured without one."""
         if self.lock_key and self.lock is None:
             raise errors.RedisUnavailable("beat", "it could not take its lock in Redis", "check that Redis runs")
         return self.lock if self.lock_key else None
@@ -228,7 +230,7 @@ class Scheduler(schedulers.RedBeatScheduler):
     # --- reading -------------------------------------------------------------------------------------------------
 
     def _read(self, members: Sequence[tuple[bytes, float]]) -> list[StoredEntry]:
-        """Return the sound entries; quarantine those that cannot be read."""
+        """Return the valid entries; quarantine those that cannot be read."""
         if not members:
             return []
         answers = ReadEntries(entries=[key for key, _ in members]).run(self._redis, NEVER_DECODE=True)
@@ -277,18 +279,18 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._mark_run(sent, now)
 
     def _send(self, message: coalescing.Collect) -> bool:
-        """Send the collection of a cohort, or of a part of it; tell whether it went out."""
+        """Send the collection of a cohort, or of a part of it; return whether it went out."""
         workers, options = len(message.worker_ids), message.options
         kwargs = {"worker_ids": message.worker_ids}
         try:
             self.app.send_task(schedule.TASK, kwargs=kwargs, producer=self.producer, **options)
         except (ValueError, TypeError, LookupError, EncodeError) as why:
-            # It can never be sent: an unknown queue, an unreadable 'expires'.
+            # It can never be sent: an unknown queue, or an unreadable 'expires'.
             for due in message.entries:
                 self._quarantine(due.key, f"its message cannot be made: {why!r}")
             return False
         except Exception as why:
-            # It is not marked as run, so the next tick tries again. Whatever it is, the other messages must go out.
+            # It is not marked as run, so the next tick tries again. The other messages must go out whatever happened.
             log.error("beat.not_sent", workers=workers, cohort=options["headers"].get("cohort"), reason=repr(why))
             return False
         log.debug("beat.sent", workers=workers, cohort=options["headers"].get("cohort"))
@@ -303,7 +305,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             interval = due.interval
             upcoming = self._upcoming(due, now)
             count = due.meta.get("total_run_count")
-            # The place on the grid, not the moment of sending, so that stock RedBeat keeps the cadence too.
+            # The place on the grid, not the moment of sending, so that stock RedBeat keeps the rhythm too.
             ran = (upcoming - interval, (count if isinstance(count, int) else 0) + 1)
             if ran not in written:
                 meta = {"last_run_at": datetime.fromtimestamp(ran[0], UTC), "total_run_count": ran[1]}
@@ -312,13 +314,13 @@ class Scheduler(schedulers.RedBeatScheduler):
         MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
 
     def _upcoming(self, due: StoredEntry, now: float) -> float:
-        """Return the next run of an entry that ran now; a cohort that was moved goes on at its new place."""
+        """Return the next run of an entry that ran now. A cohort that was moved continues at its new place."""
         phase = due.phase(self._phases)
         follows = schedule.next_run if abs(due.score % due.interval - phase) > MOVED else schedule.following
         return follows(now, phase, due.interval)
 
     def _load_phases(self, now: float) -> None:
-        """Look up from time to time which cohorts have a place of their own."""
+        """Read from time to time which cohorts have a place of their own."""
         if 0 <= now - self._phases_at < PHASES_EVERY:
             return
         try:
@@ -347,9 +349,9 @@ class Scheduler(schedulers.RedBeatScheduler):
         self.maybe_due(stock, **self._maybe_due_kwargs)
 
     def _send_canary(self, now: float) -> None:
-        """Send one each minute, across restarts too; the first a minute after the first start.
+        """Send a canary each minute, across restarts too; the first one a minute after the first start.
 
-        It is not an entry: those are the workers', and nothing else.
+        It is not an entry, because entries are for workers only.
         """
         last, number = self._last_canary()
         if last is None or not last <= now:  # the clock was wrong
@@ -368,13 +370,13 @@ class Scheduler(schedulers.RedBeatScheduler):
                 producer=self.producer,
             )
         except Exception as why:
-            # Whatever it is, the collections must go on.
+            # Whatever it raises, the collections must continue.
             log.error("beat.canary_not_sent", reason=repr(why))
             return
         self._note_canary(now, number + 1)
 
     def _last_canary(self) -> tuple[float | None, int]:
-        """Return when the last one was sent and how many were. If that cannot be read, it is written again."""
+        """Return when the last canary was sent and how many were sent. If that cannot be read, it is written again."""
         try:
             at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
             return None if at is None else float(at), int(times or 0)
@@ -388,21 +390,21 @@ class Scheduler(schedulers.RedBeatScheduler):
     # --- mending -------------------------------------------------------------------------------------------------
 
     def _mend(self, members: Sequence[tuple[bytes, float]], now: float) -> bool:
-        """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would starve one.
+        """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would never come.
 
-        ``members`` are those from ``_looked_up_to`` on. Tells whether any was mended.
+        ``members`` are the entries from ``_looked_up_to`` on. Returns whether any was repaired.
         """
         if len(members) < LOOKED_AT and self._looked_up_to + len(members) < len(self._intervals) / 2:
             self._intervals.clear()  # most of them are gone
         self._looked_up_to = self._looked_up_to + LOOKED_AT if len(members) == LOOKED_AT else 0
-        # An entry that runs within its interval, as it was last read, need not be read again.
+        # An entry whose last known interval covers its next run need not be read again.
         suspects = [(key, score) for key, score in members if score > now + self._intervals.get(key, 0.0) + SLACK]
         runs: list[Any] = []
         for stored in self._read(suspects):
             if not (stored.regular and stored.score > now + stored.interval + SLACK):
                 continue
             phase = stored.phase(self._phases)
-            # One that was moved to later in the interval is up to two of them away.
+            # An entry moved to later in the interval is up to two of them away.
             at_place = abs(stored.score % stored.interval - phase) <= MOVED
             if not at_place or stored.score > now + 2 * stored.interval:
                 upcoming = schedule.following(now, phase, stored.interval)
@@ -414,12 +416,12 @@ class Scheduler(schedulers.RedBeatScheduler):
 
 
 def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:
-    """Return ``ZRANGE … WITHSCORES`` as pairs; RESP3 gives pairs already, RESP2 a flat list."""
+    """Return ``ZRANGE … WITHSCORES`` as pairs. RESP3 gives pairs, RESP2 a flat list."""
     if answer and isinstance(answer[0], (list, tuple)):
         return [(member, float(score)) for member, score in answer]
     return [(member, float(score)) for member, score in zip(answer[::2], answer[1::2], strict=True)]
 
 
 def _past(at: Any, now: datetime) -> Any:
-    # Beat would wait until a last run in the future is over.
+    # If the last run is in the future, beat would wait until then.
     return None if isinstance(at, datetime) and at > now else at

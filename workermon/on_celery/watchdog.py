@@ -1,4 +1,4 @@
-"""Ends a process whose work hangs, so that its supervisor starts it again."""
+"""Ends a process whose work hangs, so that its supervisor restarts it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ log = logs.get(__name__)
 class Watchdog:
     """Watches one piece of work at a time, from a separate thread.
 
-    Work that takes longer than ``limit`` seconds ends the process by ``end``, at most ``limit / 6`` seconds later:
-    whatever it hangs in cannot be interrupted.
+    If work takes longer than ``limit`` seconds, it ends the process by ``end``, at most ``limit / 6`` seconds later,
+    because
+    a hanging call cannot be interrupted.
     """
 
     def __init__(self, limit: float, end: Callable[[], None], steady: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +28,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, what: str) -> Iterator[None]:
-        """Watch the work within; ``what`` names it in the log."""
+        """Watch the work in this block; ``what`` names it in the log."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, args=(what,), name="watchdog", daemon=True)
             self._thread.start()

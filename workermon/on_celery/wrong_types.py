@@ -31,7 +31,7 @@ _FIXED: Final = {
 
 
 def mended(app: Any, action: Callable[[], R]) -> R:
-    """Run an action; if a key of another type fails it, set such keys aside and run it once more."""
+    """Run an action. If it fails because of a key with the wrong type, set such keys aside and run it once more."""
     try:
         return action()
     except schedulers.redis.exceptions.ResponseError as why:
@@ -41,9 +41,9 @@ def mended(app: Any, action: Callable[[], R]) -> R:
 
 
 def set_aside(app: Any, why: Exception) -> bool:
-    """Rename the keys of the schedule that are of another type, if that is what an error says; tell if there were any.
+    """Rename keys of the schedule with the wrong type if the error reports one; return whether there were any.
 
-    Raises ``redis.RedisError`` if Redis does not let it.
+    Raises ``redis.RedisError`` if Redis refuses.
     """
     if "WRONGTYPE" not in str(why):
         return False
@@ -76,7 +76,7 @@ def _text(raw: Any) -> str:
 
 
 def mending(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Have a method of an object with an ``_app`` run as ``mended`` runs an action."""
+    """Make a method of an object with an ``_app`` run its body as ``mended`` runs an action."""
 
     @functools.wraps(method)
     def run(self: Any, /, *arguments: P.args, **named: P.kwargs) -> R:

@@ -1,8 +1,8 @@
--- Delete the schedule entries of workers, and all that is kept beside them.
+-- Delete the schedule entries of workers, and everything stored beside them.
 local schedule = KEYS[1]       -- zset: RedBeat's: entries by the time of the next run
 local cohorts = KEYS[2]        -- hash: worker id → cohort
 local quarantine = KEYS[3]     -- hash: name of an entry that could not be read → reason
-local cohort_prefix = ARGV[1]  -- zset: cohort number → members, of one account, region and interval
+local cohort_prefix = ARGV[1]  -- zset: cohort number → members, with one account, region and interval
 local entries_at = 2           -- ARGV[entries_at], …: the entry's key, its name, and the worker id of each
 
 for i = entries_at, #ARGV, 3 do

@@ -1,8 +1,8 @@
--- Extend beat's lock, note the look, and return the entries that are due, the next one, and those of some ranks, each
--- followed by its next run. Returns nothing if another beat has the lock, or if it has run out.
+-- Extend beat's lock, record the tick, and return the due entries, the next one, and those of some ranks, each followed
+-- by its next run. Returns nothing if another beat holds the lock, or if the lock has expired.
 local schedule = KEYS[1] -- zset: RedBeat's: entries by their next run
-local tick = KEYS[2]     -- string: when beat looked last
-local locks_at = 3       -- KEYS[locks_at], …: string: RedBeat's: the token of the beat that works; none without a lock
+local tick = KEYS[2]     -- string: the last tick of beat
+local locks_at = 3       -- KEYS[locks_at], …: string: RedBeat's: the token of the active beat; none without a lock
 local token = ARGV[1]
 local milliseconds = ARGV[2]
 local now = ARGV[3]

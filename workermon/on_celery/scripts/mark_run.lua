@@ -1,7 +1,7 @@
--- Give entries their next run. One that was deleted, changed or run by another beat since it was read stays as it is.
--- Returns how many got one.
+-- Give entries their next run. An entry that was deleted, changed or run by another beat since it was read is skipped.
+-- Returns how many were changed.
 local schedule = KEYS[1] -- zset: RedBeat's: entries by the time of the next run
-local runs_at = 1        -- ARGV[runs_at], …: of each entry: key, next run as it was read, next run, meta ('': as it is)
+local runs_at = 1        -- ARGV[runs_at], …: of each entry: key, next run as read, new next run, meta ('': unchanged)
 
 local marked = 0
 for i = runs_at, #ARGV, 4 do

@@ -1,14 +1,14 @@
 -- Write the schedule entries of workers, and put each into a cohort, whose members run together.
--- A worker keeps its cohort while account, region and interval stay. Otherwise it joins the one with the fewest
--- members, or founds the one with the lowest free number. A next run that is at most an interval ahead stays.
+-- A worker keeps its cohort as long as account, region and interval stay the same. Otherwise it joins the cohort with
+-- the fewest members, or starts a new one with the lowest free number. A next run at most an interval ahead stays.
 local schedule = KEYS[1]                -- zset: RedBeat's: entries by the time of the next run
 local cohorts = KEYS[2]                 -- hash: worker id → cohort
 local quarantine = KEYS[3]              -- hash: name of an entry that could not be read → reason
-local phases = KEYS[4]                  -- hash: cohort → its place, in seconds into the interval, if it has its own
+local phases = KEYS[4]                  -- hash: cohort → its own place, in seconds into the interval
 local now = tonumber(ARGV[1])
 local cohort_prefix = ARGV[2]           -- zset: cohort number → members, of one account, region and interval
 local cohort_size = tonumber(ARGV[3])   -- members at most
-local golden = tonumber(ARGV[4])        -- cohort n is due at the fraction of n times this in the interval
+local golden = tonumber(ARGV[4])        -- cohort n is due at the fraction of n times this, in intervals
 local spread = tonumber(ARGV[5])        -- part of the interval over which cohorts spread
 -- Of each worker: its entry's key, the entry's name, worker id, group (account, region, interval), interval, and the
 -- entry's definition with '#@number@' where the number of its cohort belongs.

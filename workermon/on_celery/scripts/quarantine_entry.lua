@@ -1,4 +1,4 @@
--- Take an entry that cannot run off the schedule and keep the reason. Its key stays, because it may be anybody's.
+-- Take an entry that cannot run off the schedule and store the reason. Its key stays, because it may belong to others.
 local schedule = KEYS[1]   -- zset: RedBeat's: entries by the time of the next run
 local quarantine = KEYS[2] -- hash: name of an entry that could not be read → reason
 local entry = ARGV[1]      -- the entry's key

@@ -1,5 +1,5 @@
--- Return definition and meta of each entry, in turn. One command for all instead of one for each.
--- If a key is of another type, its definition is '' and its meta the server's error.
+-- Return definition and meta of each entry, alternating. One command for all instead of one for each.
+-- If a key is of another type, its definition is '' and its meta is the server's error.
 local entries_at = 1 -- KEYS[entries_at], …: hash: RedBeat's: each entry
 
 local read = {}
