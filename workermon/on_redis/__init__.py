@@ -1,1 +1,1 @@
-"""The ports of the repository, on Redis. Redis is imported here (and in ``local``) only."""
+"""The storage ports on Redis. Only this package and ``local`` import Redis."""

@@ -18,7 +18,7 @@ class RedisAccess:
         self._client = redis_client
 
     def add(self, token: models.Token) -> bool:
-        """Store a token, unless there is one of that name."""
+        """Store a token, unless one with that name exists."""
         with client.guard(self._client):
             return bool(self._client.hsetnx(keys.TOKENS, token.name, token.model_dump_json()))
 
@@ -39,7 +39,7 @@ class RedisAccess:
         return sorted((token for token in read if token is not None), key=lambda token: token.name)
 
     def remove(self, name: str) -> bool:
-        """Remove a token first, which ends its sessions; then forget those."""
+        """Remove a token first, which ends its sessions. Then delete those."""
         with client.guard(self._client):
             removed: Any = self._client.hdel(keys.TOKENS, name)
         self._forget([session.digest for session in self._sessions() if session.token == name])
@@ -65,11 +65,11 @@ class RedisAccess:
         return unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, document) if document else None
 
     def close_session(self, digest: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         self._forget([digest])
 
     def key(self) -> str:
-        """Return the key; of two that are made at once the first one stays."""
+        """Return the key. If two processes create one at the same time, the first one stays."""
         with client.guard(self._client):
             self._client.setnx(keys.CSRF_KEY, secrets.token_hex(32))
             key: Any = self._client.get(keys.CSRF_KEY)

@@ -1,4 +1,4 @@
-"""How collection goes in each account and region."""
+"""The state of collection in each account and region."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys, unreadable
 
-#: What a state is made of, in this order.
+#: The fields of a state, in this order.
 FIELDS = ("at", "interval", "succeeded_at", "recovered_at", "failing_since", "last_error", "seq", "lost_metrics")
 
 _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 
-#: Intervals after which a shorter one, that nobody collects at any more, is forgotten.
+#: If nobody has collected at a shorter interval for so many intervals, it is forgotten.
 _FORGOTTEN_AFTER = 10
 
 
 class NoteCollection(lua.Script[int], shared="numbers"):
-    """Note how a collection went in an account and region; return 0 if that is too old to change anything."""
+    """Record the result of a collection in an account and region. Return 0 if it is too old to change anything."""
 
     accounts: lua.Key
     account: lua.Key
@@ -35,14 +35,14 @@ class NoteCollection(lua.Script[int], shared="numbers"):
 
 
 class NoteLostMetrics(lua.Script[int]):
-    """Note which metrics fell silent in an account and region; return 0 if nothing was collected there."""
+    """Record which metrics fell silent in an account and region. Return 0 if nothing was collected there."""
 
     account: lua.Key
     lost_metrics: lua.Argument
 
 
 def state(redis_client: redis.Redis, key: str, fields: Sequence[Any]) -> models.AccountState | None:
-    """Return the state that ``FIELDS`` of an account's hash make; ``None`` if it cannot be read."""
+    """Return the state from the ``FIELDS`` of an account's hash; ``None`` if it cannot be read."""
     try:
         return _state(key, fields)
     except (ValueError, TypeError) as why:
@@ -73,7 +73,7 @@ class RedisAccounts:
         self._client = redis_client
 
     def note(self, key: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
-        """Note how a collection went; one older than the last success changes nothing."""
+        """Record the result of a collection. A result older than the last success changes nothing."""
         noting = NoteCollection(
             accounts=keys.ACCOUNTS,
             account=keys.account(key),
@@ -88,7 +88,7 @@ class RedisAccounts:
         client.run(self._client, noting)
 
     def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
-        """Note which metrics fell silent on much of its fleet; nothing if nothing was collected there."""
+        """Record which metrics fell silent on much of the fleet there. No effect if nothing was collected there."""
         text = _LOST_METRICS.dump_json(tuple(lost)).decode() if lost else ""
         client.run(self._client, NoteLostMetrics(account=keys.account(key), lost_metrics=text))
 
@@ -101,7 +101,7 @@ class RedisAccounts:
                 for name in names:
                     pipe.hmget(keys.account(name), FIELDS)
                 replies = pipe.execute()
-        # What was left between the two readings has no field any more.
+        # An account removed between the two reads has no fields any more.
         account_states = {
             name: state(self._client, name, fields)
             for name, fields in zip(names, replies, strict=True)

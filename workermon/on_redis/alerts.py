@@ -1,4 +1,4 @@
-"""State and history of the alerts of every subject; a verdict is written in one step, with history and outbox."""
+"""State and history of the alerts of every subject. A verdict is written in one step, with history and outbox."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from workermon import lua, models, ports
 from workermon.on_redis import accounts, client, group_packing, history, keys, unreadable, workers
 
-#: Stands for the version of alerts that cannot be read: none has it.
+#: The version of alerts that cannot be read. No stored alert has it.
 _UNREADABLE = -1
 
-#: State of the alerts of one subject, by rule.
+#: State of a subject's alerts, by rule.
 _STATE = TypeAdapter(dict[str, models.Alert])
 
 
@@ -30,7 +30,7 @@ class LoadWorkers(lua.Script[list[Any]]):
 
 
 class LoadMonitorAlerts(lua.Script[list[Any]]):
-    """Return the configuration's revision, then the same of the installation and of each account and region."""
+    """Return the configuration's revision, then the same for the installation and for each account and region."""
 
     configuration: lua.Key
     accounts: lua.Key
@@ -50,14 +50,14 @@ class LoadSubject(lua.Script[list[Any]]):
 
 
 class LoadGroups(lua.Script[list[Any]]):
-    """Return the configuration's revision, then of each group its fields, its members, and the same of its alerts."""
+    """Return the configuration's revision, then each group's fields, its members, and the same for its alerts."""
 
     configuration: lua.Key
     hashes: lua.Keys
 
 
 class CommitVerdict(lua.Script[int], shared="numbers"):
-    """Write a verdict with history and outbox; return 0, and write nothing, if what it is based on has changed."""
+    """Write a verdict with history and outbox. Return 0, and write nothing, if what it is based on has changed."""
 
     record: lua.Key
     alerts: lua.Key
@@ -98,7 +98,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
 class RedisAlerts:
     """``ports.Alerts`` on Redis; notifications are also published on ``<channel>:alerts``.
 
-    ``lifetime`` says for how many seconds the history is kept from now on.
+    ``lifetime`` returns for how many seconds the history is kept from now on.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RedisAlerts:
         self._feed = f"{channel}:alerts"
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
-        """Return the basis of an evaluation of those workers that are known; each is read in one step."""
+        """Return the basis of an evaluation of these workers, without unknown ones. Each is read in one step."""
         bases = {}
         for start in range(0, len(worker_ids), workers.CHUNK):
             chunk = worker_ids[start : start + workers.CHUNK]
@@ -164,7 +164,8 @@ class RedisAlerts:
         return self._basis(subject, None, *client.run(self._client, loading))
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
-        """Return the basis of an evaluation of those groups that anything is known of; each is read in one step."""
+        """Return the basis of an evaluation of these groups, without those that have no data. Each is read in one
+        step."""
         groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
         bases: dict[str, ports.Basis[ports.GroupRecord]] = {}
         for start in range(0, len(groups), workers.CHUNK):
@@ -202,7 +203,7 @@ class RedisAlerts:
         )
 
     def group_ids(self) -> list[str]:
-        """Return the subject's id of every group that has members, in order."""
+        """Return the subject's id of every group with members, in order."""
         with client.guard(self._client):
             names: Any = self._client.smembers(keys.GROUPS)
         return sorted(client.texts(names))
@@ -218,7 +219,7 @@ class RedisAlerts:
         state: Sequence[Any],
         versions: Sequence[bytes],
     ) -> ports.Basis[Any]:
-        """Return a basis. If the alerts cannot be read, no verdict over it is ever written, so that they stay."""
+        """Return a basis. If the alerts cannot be read, no verdict over it is ever written, so they stay unchanged."""
         version, raw = state
         name = keys.alerts(subject.id)
         alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else {}
@@ -241,8 +242,8 @@ class RedisAlerts:
         return bool(client.run(self._client, self.writing(verdict, self._lifetime())))
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
-        """Commit verdicts in one round trip, each in a separate step."""
-        lifetime = self._lifetime()  # once: each time it asks Redis which configuration is in force
+        """Commit verdicts in one round trip, each in a step of its own."""
+        lifetime = self._lifetime()  # once: each call asks Redis for the configuration in force
         calls = [self.writing(verdict, lifetime) for verdict in verdicts]
         replies = client.run_each(self._client, calls)
         for verdict, reply in zip(verdicts, replies, strict=True):
@@ -251,11 +252,11 @@ class RedisAlerts:
         return [not isinstance(reply, Exception) and bool(reply) for reply in replies]
 
     def retire(self, verdict: ports.Verdict) -> bool:
-        """Commit a last verdict and delete every key and member of the subject, in one step."""
+        """Commit a last verdict, and delete every key and membership of the subject, in one step."""
         return bool(client.run(self._client, self.writing(verdict, self._lifetime(), retire=True)))
 
     def writing(self, verdict: ports.Verdict, lifetime: int, *, retire: bool = False) -> CommitVerdict:
-        """Return the call that writes a verdict, and that deletes the subject if ``retire``.
+        """Return the call that writes a verdict, and deletes the subject if ``retire``.
 
         Transitions are kept for ``lifetime`` seconds.
         """
@@ -294,7 +295,7 @@ class RedisAlerts:
             version=basis.version,
             revision=basis.revision,
             sequence=basis.record.sequence if kind in ("worker", "group") else "",
-            # redis-py repeats a commit whose answer was lost, and it must know itself again.
+            # redis-py repeats a commit whose answer was lost, so the script must recognize it.
             token=secrets.token_hex(8),
             state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             at=repr(verdict.at),
@@ -315,10 +316,10 @@ class RedisAlerts:
         )
 
     def open(self) -> list[models.Alert]:
-        """Return the alerts that fire, the oldest first."""
+        """Return the alerts that fire, oldest first."""
         with client.guard(self._client):
             alert_ids = client.texts(self._client.zrange(keys.OPEN, 0, -1))
-        # What an alert is about may have slashes of its own, a rule's name has none.
+        # A subject may contain slashes, a rule's name does not.
         owners = list(dict.fromkeys(alert_id.rpartition("/")[0] for alert_id in alert_ids))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for subject in owners:
@@ -330,7 +331,7 @@ class RedisAlerts:
             if state
             for rule, alert in self._state(subject, state).items()
         }
-        # What was resolved or removed between the two readings is not open.
+        # An alert resolved or removed between the two reads is not open.
         return [
             open_alerts[alert_id] for alert_id in alert_ids if alert_id in open_alerts and open_alerts[alert_id].open
         ]
@@ -341,16 +342,16 @@ class RedisAlerts:
         return [record.entry for record in itertools.islice(recorded, max(0, limit))]
 
     def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
-        """Yield the transitions of all alerts by their time, newest first."""
+        """Yield the transitions of all alerts by time, newest first."""
         return history.timeline(self._client, since, until)
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
-        """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+        """Yield the transitions of an alert in the order of recording, newest first, starting at a given one."""
         return history.recorded(self._client, alert_id, number)
 
 
 def _lifetime(verdict: ports.Verdict) -> int:
-    """Return for how long alerts are kept that nobody removes, in seconds; 0 while one of them is open."""
+    """Return for how many seconds alerts are kept that nobody removes; 0 while one of them is open."""
     if verdict.basis.subject.kind == "group" and any(verdict.basis.record.members.values()):
         return 0
     return 0 if any(alert.open for alert in verdict.alerts.values()) else keys.HISTORY
@@ -361,7 +362,7 @@ def _names_of_group(subject: str) -> tuple[str, str]:
 
 
 def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
-    """Return the changes of memberships in the form that the script takes."""
+    """Return the changes of memberships in the form that the script expects."""
     arguments: list[lua.Value] = [len(verdict.memberships)]
     for change in verdict.memberships:
         text = "" if change.member is None else group_packing.packed(change.member)
@@ -371,7 +372,8 @@ def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
 
 
 def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
-    """Return which alerts a verdict opens (or gives a new beginning) and which it closes, as the script takes it."""
+    """Return which alerts a verdict opens (or gives a new beginning) and closes, in the form that the script
+    expects."""
     subject, before = verdict.basis.subject.id, verdict.basis.alerts
     if retire:
         closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
@@ -390,14 +392,14 @@ def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Valu
 
 
 def _escalations(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
-    """Return which alerts escalate at another time, as the script takes it."""
+    """Return which alerts have a new time of escalation, in the form that the script expects."""
     changed = verdict.escalations(retire=retire)
     times = ("" if at is None else repr(at) for at in changed.values())
     return [len(changed), *(part for pair in zip(changed, times, strict=True) for part in pair)]
 
 
 def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
-    """Return the keys and arguments of a verdict's transitions, as the script takes them."""
+    """Return the keys and arguments of a verdict's transitions, in the form that the script expects."""
     subject = verdict.basis.subject.id
     names: list[str] = []
     arguments: list[lua.Value] = [len(verdict.transitions)]

@@ -11,7 +11,7 @@ from workermon.on_redis import client, keys, unreadable
 
 
 class RecordAudit(lua.Script[int]):
-    """Add an entry, and drop what is too old or too much; return how many were dropped."""
+    """Add an entry, and drop entries that are too old or too many. Return how many were dropped."""
 
     order: lua.Key
     entries: lua.Key
@@ -30,7 +30,7 @@ class RedisAudit:
         self._client = redis_client
 
     def record(self, entry: models.AuditEntry) -> None:
-        """Add an entry, and drop what is too old or too much."""
+        """Add an entry, and drop entries that are too old or too many."""
         recording = RecordAudit(
             order=keys.AUDIT,
             entries=keys.AUDIT_ENTRIES,

@@ -1,4 +1,4 @@
-"""The trace that canaries leave: one small hash, and their own channel."""
+"""The progress of canaries: one small hash, and a channel of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 from workermon import lua, ports
 from workermon.on_redis import client, keys, unreadable
 
-#: Before the name of a step, the field that counts those that did not come there.
+#: The prefix of a step's name in the field that counts the canaries that did not reach it.
 _LOST = "lost:"
 
 
@@ -27,7 +27,7 @@ class ReachStep(lua.Script[int], shared="numbers"):
 
 
 class RedisCanary:
-    """``ports.Canary`` on Redis; it is heard on ``<channel>:canary``."""
+    """``ports.Canary`` on Redis. Canaries are published on ``<channel>:canary``."""
 
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
         self._client, self._channel = redis_client, f"{channel}:canary"
@@ -41,7 +41,7 @@ class RedisCanary:
         self._reach(step, begun, at, "", "")
 
     def trace(self) -> ports.Trace:
-        """Return how far the canaries came."""
+        """Return how far the canaries got."""
         with client.guard(self._client):
             stored: Any = self._client.hgetall(keys.CANARY)
         texts = {unreadable.text(name): unreadable.text(value) for name, value in stored.items()}
@@ -52,7 +52,7 @@ class RedisCanary:
                 int(texts.get("sent", 0)),
             )
         except (ValueError, TypeError):
-            # The next canaries write it anew.
+            # The next canaries write it again.
             unreadable.note(self._client, keys.CANARY, "a field is not what belongs there")
             with client.guard(self._client):
                 self._client.delete(keys.CANARY)

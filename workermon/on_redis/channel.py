@@ -1,4 +1,4 @@
-"""The reader's side of the channel."""
+"""The subscriber's side of the channel."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from redis.client import PubSub
 from workermon import errors
 from workermon.on_redis import client
 
-#: Seconds of silence after which the server is asked for a sign of life, and after twice which it counts as gone.
+#: Seconds of silence after which the server is pinged. After twice as long the connection counts as lost.
 SILENCE = 5.0
 
 
 class _Watched:
-    """A subscription that asks the server for a sign of life when nothing comes."""
+    """A subscription that pings the server if no message arrives."""
 
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
@@ -25,7 +25,7 @@ class _Watched:
         self.is_silent = False
 
     def receive(self, timeout: float) -> dict[str, Any] | None:
-        """Return the next message, ``None`` if none came in time."""
+        """Return the next message, ``None`` if none arrived in time."""
         message: dict[str, Any] | None = self._pubsub.get_message(timeout=min(timeout, SILENCE))
         now = time.monotonic()
         if message is not None:
@@ -56,9 +56,9 @@ class RedisFeed:
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
     ) -> Generator[str | None, None, None]:
-        """Yield each message as text, or ``None`` if none came in time. Uses a separate connection.
+        """Yield each message as text, or ``None`` if none arrived in time. Uses a connection of its own.
 
-        redis-py would subscribe anew after a break and say nothing; here a break is an error, for messages were lost.
+        After a break redis-py would subscribe again silently. Here a break raises, because messages were lost.
         """
         channels = (*self._channels[: 1 + alerts], *((self._canary,) if canary else ()))
         apart = self._canary.encode()

@@ -1,4 +1,4 @@
-"""Which channels accept nothing, and since when."""
+"""Which channels accept no messages, and since when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.on_redis import client, keys, unreadable
 
 
 class NoteChannelFailure(lua.Script[int]):
-    """Note a failed attempt to deliver to a channel."""
+    """Record a failed attempt to deliver to a channel."""
 
     failing: lua.Key
     channel: lua.Argument
@@ -27,14 +27,14 @@ class RedisChannelFailures:
         self._client = redis_client
 
     def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
-        """Note a failed attempt."""
+        """Record a failed attempt."""
         noting = NoteChannelFailure(
             failing=keys.FAILING_CHANNELS, channel=channel, at=repr(at), retried=int(retried), reason=error
         )
         client.run(self._client, noting)
 
     def clear(self, channel: str) -> None:
-        """Forget the failures of a channel."""
+        """Clear the failures of a channel."""
         with client.guard(self._client):
             self._client.hdel(keys.FAILING_CHANNELS, channel)
 

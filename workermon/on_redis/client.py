@@ -1,4 +1,4 @@
-"""How a connection is made, what its errors become, and how scripts run. Nothing connects before it is used."""
+"""Connecting to Redis, translating its errors, and running scripts. Nothing connects before it is used."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from workermon import errors, lua
 from workermon.on_redis import connection, keys, refusals
 from workermon.settings import redis_address
 
-#: Seconds. A command that a person waits for fails within three if nothing answers.
+#: Seconds. A command for which a person waits fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0
-#: Seconds. Our longest script takes milliseconds; the rest is for a server that forks or syncs its file.
+#: Seconds. Our longest script takes milliseconds. The rest allows for a server that forks or syncs its file.
 TIMEOUT = 4.0
-#: A connection that broke is tried again after about 0.1, 0.2 and 0.4 s; whatever takes longer, the callers repeat.
-#: Timeouts are not: a server that is silent for that long is better left alone.
+#: A connection that broke is retried after about 0.1, 0.2 and 0.4 s. For longer outages the callers retry. A timeout is
+#: not retried: a server that did not answer for so long should not get more load.
 RETRIES = 3
-#: Seconds after which an idle connection is asked for a sign of life before it is used.
+#: Seconds after which an idle connection is pinged before it is used.
 HEALTH_CHECK = 30
 
 R = TypeVar("R")
@@ -33,10 +33,12 @@ R = TypeVar("R")
 def connect(url: str) -> redis.Redis:
     """Return a client for ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://``; it connects at first use.
 
-    Sentinels are named as ``sentinel://[user:password@]host:port[,host:port…]/database?service=name``; user and
-    password are the server's, ``sentinel_username`` and ``sentinel_password`` in the query are the sentinels'. With
-    ``ssl=true`` in the query (or ``ssl_ca_certs`` and the like) both speak TLS, with ``sentinel_ssl=false`` the server.
-    Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
+    Sentinels are written as ``sentinel://[user:password@]host:port[,host:port…]/database?service=name``. User and
+    password
+    are those of the server; ``sentinel_username`` and ``sentinel_password`` in the query are those of the sentinels.
+    With
+    ``ssl=true`` in the query (or ``ssl_ca_certs`` and the like) both use TLS; with ``sentinel_ssl=false`` too, only the
+    server does. Raises ``errors.InvalidInput`` for a URL that is not valid. The message never shows the URL.
     """
     try:
         created_client = (
@@ -44,7 +46,7 @@ def connect(url: str) -> redis.Redis:
         )
         pool = created_client.connection_pool
         pool.connection_kwargs["decode_responses"] = False
-        pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing
+        pool.connection_class(**pool.connection_kwargs)  # refuses unknown options; opens nothing
     except (ValueError, TypeError, AttributeError):
         raise errors.InvalidInput(
             "WORKERMON_REDIS_URL",
@@ -55,9 +57,9 @@ def connect(url: str) -> redis.Redis:
 
 
 class _Patience(Retry):
-    """Tries again what a broken connection may have caused; a password does not get better."""
+    """Retries what a broken connection may have caused, but not a wrong password."""
 
-    def call_with_retry(  # type: ignore[override]  # what it passes on differs between versions of redis-py
+    def call_with_retry(  # type: ignore[override]  # the signature differs between versions of redis-py
         self,
         do: Callable[[], Any],
         fail: Callable[..., Any],
@@ -84,12 +86,12 @@ def _greet(connection: Any) -> None:
     """Log in as redis-py does, and refuse a server that is too old or part of a cluster."""
     try:
         connection.on_connect_check_health(check_health=False)
-    finally:  # such a server may refuse the database too, which says less
+    finally:  # such a server may also refuse the database, with a less clear error
         refusals.check_greeting(connection.handshake_metadata)
 
 
 def _enter(connection: Any) -> None:
-    """Greet a server, and refuse what a newer workermon has written there."""
+    """Greet a server, and refuse one whose data a newer workermon has written."""
     _greet(connection)
     connection.send_command("GET", keys.SCHEMA)
     refusals.check_schema(connection.read_response())
@@ -104,7 +106,7 @@ def _through_sentinels(url: str) -> redis.Redis:
         name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdigit() else (host, "", "26379")
         sentinels.append((name.strip("[]"), int(port)))
     options = _options()
-    # Each is asked once: the command itself is what is tried again, with all of them.
+    # Each is asked once. The retry repeats the command itself, and with it all of these.
     impatient = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _greet}
     manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **address.sentinel})
     client: redis.Redis = manager.master_for(
@@ -132,21 +134,22 @@ def place(client: redis.Redis) -> str:
 
 @contextlib.contextmanager
 def guard(client: redis.Redis) -> Iterator[None]:
-    """Turn what redis-py raises within into ``errors.RedisUnavailable``, in one line and without a credential.
+    """Turn redis-py's errors in this block into ``errors.RedisUnavailable``: one line without credentials.
 
-    After what a failover may have caused no idle connection is used again, so that the address is resolved anew.
+    After an error that a failover may have caused, idle connections are dropped, so that the address is resolved again.
     """
     try:
         yield
     except RedisError as error:
         if refusals.asks_for_another(error):
-            # The address may stand for another server by now. What is at work in other threads finds out by itself.
+            # The address may lead to another server by now. Connections in use by other threads will find out
+            # themselves.
             client.connection_pool.disconnect(inuse_connections=False)
         raise unavailable(client, error) from None
 
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
-    """Return our error for one of redis-py's."""
+    """Return our error for a redis-py error."""
     return refusals.kind(error)(place(client), *refusals.explain(error))
 
 
@@ -162,19 +165,19 @@ def run(redis_client: redis.Redis, call: lua.Script[R]) -> R:
 
 
 def run_directly(redis_client: redis.Redis, call: lua.Script[R]) -> R:
-    """Run a script that is run each second, on a connection that is kept for such."""
+    """Run a script that runs each second, on a connection reserved for these."""
     with guard(redis_client):
         return call.run(getattr(redis_client, "direct", redis_client))
 
 
 def run_many(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
-    """Run scripts in one round trip, each in a separate step. Return their replies."""
+    """Run scripts in one round trip, each in a step of its own. Return their replies."""
     with guard(redis_client):
         return lua.run_many(redis_client, calls)
 
 
 def run_each(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R | RedisError]:
-    """Run scripts as ``run_many`` does; one that fails for what a single record holds returns its error."""
+    """Run scripts as ``run_many`` does. If one fails because of a single record, its reply is the error."""
     with guard(redis_client):
         replies = lua.run_each(redis_client, calls)
         for reply in replies:

@@ -1,4 +1,4 @@
-"""The time that all processes share: each process uses its own clock while that is close to Redis'."""
+"""The time that all processes share: each process uses its own clock as long as that is close to Redis' clock."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ log = logs.get(__name__)
 #: Seconds between two comparisons with Redis' clock.
 COMPARED_EVERY = 10.0
 
-#: Seconds by which a clock may move against the steady one before it is compared at once: somebody has set it.
+#: Seconds by which a clock may move against the steady one. More means that somebody has set it; it is compared at
+#: once.
 STEP = 1.0
 
 
 class _Comparison(NamedTuple):
     """The result of a comparison.
 
-    ``steady`` is when it was made, by the steady clock; ``machine`` what the machine's clock showed, and ``ahead`` by
-    how many seconds Redis' was ahead of that.
+    ``steady`` is the time of the comparison by the steady clock, ``machine`` the time that the machine's clock showed,
+    and
+    ``ahead`` by how many seconds Redis' clock was ahead of it.
     """
 
     steady: float
@@ -30,14 +32,14 @@ class _Comparison(NamedTuple):
     ahead: float
 
     def has_moved(self, machine: float, steady: float) -> bool:
-        """Return whether the machine's clock was set since."""
+        """Return whether the machine's clock has been set since."""
         return abs((machine - self.machine) - (steady - self.steady)) > STEP
 
 
 class RedisClock:
-    """``ports.Clock``: the machine's clock; Redis' own while the two differ by more than ``models.CLOCK_SKEW``.
+    """``ports.Clock``: the machine's clock, or Redis' clock while the two differ by more than ``models.CLOCK_SKEW``.
 
-    While Redis is away it goes on from the last comparison. ``server_time`` asks Redis for its time.
+    While Redis is unreachable the last comparison stays valid. ``server_time`` asks Redis for its time.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class RedisClock:
         try:
             theirs = self._server_time()
         except errors.WorkermonError:
-            # Whoever needs Redis finds out by itself.
+            # Code that needs Redis will notice by itself.
             machine, steady = self._machine(), self._steady()
             if comparison is None:
                 return _Comparison(steady, machine, 0.0)

@@ -1,4 +1,4 @@
-"""The cohorts of the schedule, and what is learned about when they are best due."""
+"""The cohorts of the schedule, and the learned times at which they are best due."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RedisCohorts:
         return None if text is None else _object(text)
 
     def all_learned(self) -> dict[str, dict[str, Any]]:
-        """Return the same of every group."""
+        """Return the learned times of every group."""
         return {unreadable.text(group): _object(text) for group, text in self._all(keys.COHORTS_LEARNED).items()}
 
     def learn(self, group: str, values: Mapping[str, Any]) -> None:
@@ -46,12 +46,12 @@ class RedisCohorts:
             self._client.hset(keys.COHORTS_LEARNED, group, json.dumps(values, separators=(",", ":")))
 
     def note_pace(self, node: str, pace: ports.Pace) -> None:
-        """Note how fast a node collects."""
+        """Record how fast a node collects."""
         with client.guard(self._client):
             self._client.hset(keys.COHORTS_PACES, node, f"{pace.seconds:.6f} {pace.at:.3f}")
 
     def paces(self) -> dict[str, ports.Pace]:
-        """Return the newest record of each node, without those that cannot be read."""
+        """Return the newest record of each node, without unreadable ones."""
         paces = {}
         for node, text in self._all(keys.COHORTS_PACES).items():
             numbers = _numbers(text)
@@ -60,7 +60,7 @@ class RedisCohorts:
         return paces
 
     def phases(self) -> dict[str, float]:
-        """Return the cohorts that have a place of their own."""
+        """Return the cohorts with a place of their own."""
         phases = {}
         for cohort, text in self._all(settings.SCHEDULE_PHASES).items():
             if numbers := _numbers(text):
@@ -76,7 +76,7 @@ class RedisCohorts:
                 )
 
     def forget(self, groups: Collection[str], cohorts: Collection[str], nodes: Collection[str]) -> None:
-        """Forget what is gone."""
+        """Delete what belongs to groups and cohorts that no longer exist."""
         obsolete = ((keys.COHORTS_LEARNED, groups), (settings.SCHEDULE_PHASES, cohorts), (keys.COHORTS_PACES, nodes))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for name, fields in obsolete:

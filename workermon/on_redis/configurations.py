@@ -1,4 +1,4 @@
-"""The configuration in force: one document, and a revision that everybody can look at cheaply."""
+"""The configuration in force: one document, and a revision that is cheap to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workermon.on_redis import client, keys, schema, unreadable
 
 
 class SaveConfiguration(lua.Script[int]):
-    """Save a configuration whose revision is one above the saved one; return 1, or 0 if it is not."""
+    """Save a configuration whose revision is one above the saved one. Return 1, or 0 if it is not."""
 
     configuration: lua.Key
     revision: lua.Argument
@@ -22,7 +22,7 @@ class SaveConfiguration(lua.Script[int]):
 
 
 def saving(configuration: models.Configuration) -> SaveConfiguration:
-    """Return the call that saves one."""
+    """Return the call that saves a configuration."""
     return SaveConfiguration(
         configuration=keys.CONFIGURATION, revision=configuration.revision, document=configuration.model_dump_json()
     )
@@ -30,7 +30,7 @@ def saving(configuration: models.Configuration) -> SaveConfiguration:
 
 _DOCUMENT: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(dict[str, Any])
 
-#: The parts of a configuration that are read one by one, if it cannot be read as a whole.
+#: The parts of a configuration. If the whole cannot be read, they are read one by one.
 _PARTS: Mapping[str, type[models.Frozen]] = {
     "rules": models.Rule,
     "silences": models.Maintenance,
@@ -42,7 +42,7 @@ _PARTS: Mapping[str, type[models.Frozen]] = {
 
 
 class RedisConfigurations:
-    """``ports.Configurations`` on Redis; ``default`` (as revision 0) holds if none was saved."""
+    """``ports.Configurations`` on Redis. Until one is saved, ``default`` applies as revision 0."""
 
     def __init__(self, redis_client: redis.Redis, default: models.Configuration) -> None:
         self._client = redis_client
@@ -50,7 +50,7 @@ class RedisConfigurations:
         self._cached = self._default
 
     def load(self) -> models.Configuration:
-        """Return the configuration in force; one small reading if it has not changed."""
+        """Return the configuration in force. Costs one small read if it has not changed."""
         with client.guard(self._client):
             revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
             cached = self._cached
@@ -73,7 +73,7 @@ class RedisConfigurations:
         return revision
 
     def _read(self, document: bytes, revision: int) -> models.Configuration:
-        """Return the configuration of a document without its unreadable parts, or the previous configuration."""
+        """Parse a document's configuration without its unreadable parts. Falls back to the previous configuration."""
         try:
             read = models.Configuration.model_validate_json(document, extra="ignore")
             return read if read.revision == revision else read.model_copy(update={"revision": revision})
@@ -106,6 +106,6 @@ class RedisConfigurations:
         return unreadable.parsed(self._client, name, model, json.dumps(value).encode()) is not None
 
     def save(self, configuration: models.Configuration) -> bool:
-        """Put it in force, if its revision is one above what is there."""
+        """Put a configuration in force if its revision is one above the present one."""
         schema.begin(self._client)
         return bool(client.run(self._client, saving(configuration)))

@@ -1,4 +1,4 @@
-"""A client of Redis that sets keys of another type than ours aside, and does what it was asked to all the same."""
+"""A Redis client that sets keys of the wrong type aside, and then completes its command."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from workermon import lua
 
 
 class Client(redis.Redis):
-    """redis-py's client; a command that fails because a key is of another type is repeated without that key."""
+    """redis-py's client. If a command fails because of a key's type, it is repeated without that key."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: For what is asked each second.
+        #: For commands that run each second.
         self.direct = lua.DirectConnection(self)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -29,7 +29,7 @@ class Client(redis.Redis):
             return self._execute(*args, **options)
 
     def _execute(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # of redis-py
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that does the same, unless it is a transaction."""
@@ -42,12 +42,12 @@ class _Pipeline(Pipeline):
     _owner: Client | None = None
 
     def of(self, owner: Client) -> _Pipeline:
-        """Name the client that it belongs to."""
+        """Set the client that this pipeline belongs to."""
         self._owner = owner
         return self
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Run the commands; what a transaction did is not repeated."""
+        """Run the commands. The commands of a transaction are not repeated."""
         stack, transaction = list(self.command_stack), bool(vars(self)["transaction"])
         repeats = not self.explicit_transaction and not transaction
         try:

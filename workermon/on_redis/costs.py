@@ -1,4 +1,4 @@
-"""What was asked of AWS, counted by the hour, and what the budget makes of the periods."""
+"""Requests to AWS, counted by the hour, and the budget's decision about the periods."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from workermon.on_redis import client, keys, unreadable
 
 HOUR = 3600
 
-#: Seconds. The last 24 hours reach into 25 of them; the day before is kept for who asks late.
+#: Seconds. The last 24 hours touch 25 of these. The day before is kept for late questions.
 KEPT = 49 * HOUR
 
-#: Seconds. How long a decision about the budget may be old before it is read again.
+#: Seconds. How old a cached decision about the budget may be before it is read again.
 REMEMBERED = 5.0
 
 
 class CountRequest(lua.Script[int], shared="numbers"):
-    """Add to the counts of an hour and to those of all time; ``counts``: fields and numbers in turn."""
+    """Add to the counts of an hour and to the totals; ``counts``: fields and numbers, alternating."""
 
     hour: lua.Key
     totals: lua.Key
@@ -32,7 +32,7 @@ class CountRequest(lua.Script[int], shared="numbers"):
 
 
 class DecideBudget(lua.Script[int]):
-    """Replace the budget's decision; return 1, or 0 if another one came between."""
+    """Replace the budget's decision. Return 1, or 0 if another decision was written meanwhile."""
 
     decision: lua.Key
     before: lua.Argument
@@ -41,7 +41,7 @@ class DecideBudget(lua.Script[int]):
 
 
 class RedisCosts:
-    """``ports.Costs`` on Redis; where a connection breaks a request may be counted twice."""
+    """``ports.Costs`` on Redis. If a connection breaks, a request may be counted twice."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
@@ -61,7 +61,7 @@ class RedisCosts:
         )
 
     def hours(self, since: float) -> list[models.Hour]:
-        """Return the hours since the one that a time is in; no more than are kept."""
+        """Return the hours since the hour of a given time, as far as they are kept."""
         first = int(since // HOUR) * HOUR
         starts = range(first, first + KEPT + HOUR, HOUR)
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
@@ -71,7 +71,7 @@ class RedisCosts:
         return [_hour(start, fields) for start, fields in zip(starts, replies, strict=True) if fields]
 
     def totals(self) -> models.UsageTotals:
-        """Return the counts of all time."""
+        """Return the totals."""
         with client.guard(self._client):
             counts: Any = self._client.hgetall(keys.COST_TOTALS)
         hour = _hour(0, counts)
@@ -90,13 +90,13 @@ class RedisCosts:
     def _decision(self, text: bytes) -> models.BudgetDecision:
         read = unreadable.parsed(self._client, keys.BUDGET_DECISION, models.BudgetDecision, text)
         if read is None:
-            # A new one is made only over one that can be read.
+            # A new decision is only written over one that can be read.
             with client.guard(self._client):
                 self._client.rename(keys.BUDGET_DECISION, f"{keys.SET_ASIDE}{keys.BUDGET_DECISION}")
         return read or models.BudgetDecision()
 
     def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
-        """Put a decision in force, unless another one came between."""
+        """Put a decision in force, unless another one was written meanwhile."""
         expected = "" if before == models.BudgetDecision() else before.model_dump_json()
         self._read_at = float("-inf")
         deciding = DecideBudget(
@@ -114,7 +114,7 @@ def _hour(start: int, fields: Mapping[bytes, bytes]) -> models.Hour:
         kind, _, what = unreadable.text(field).partition(" ")
         if kind in counts:
             scope, _, name = what.partition(" ")
-            with contextlib.suppress(ValueError):  # a count that is no number says nothing
+            with contextlib.suppress(ValueError):  # a count that is not a number is ignored
                 counts[kind][scope, name] = int(number)
     began = float(start)
     with contextlib.suppress(ValueError):

@@ -1,9 +1,9 @@
-"""How datapoints are packed: eight bytes each, in the order of their slots, an hour of a series in one string.
+"""How datapoints are packed: eight bytes each, in the order of their slots. One string holds an hour of a series.
 
-A series' field is ``<metric>:<period>``, with ``:<phase>`` where its times are not multiples of the period (their
-remainder). A datapoint's place in the string is its slot, ``floor(at / period)``, less the hour's first. Its bytes are
-those of a big-endian double, with the bits of a NaN turned over: so eight zero bytes, which is what a string has
-if nothing was written, are that NaN, "absent"; and a NaN cannot be written.
+A series' field is ``<metric>:<period>``. If its times are not multiples of the period, ``:<phase>`` (the remainder)
+follows. A datapoint's place in the string is its slot, ``floor(at / period)``, minus the hour's first slot. Its bytes
+are those of a big-endian double, with the bits of a NaN inverted. So eight zero bytes, which Redis fills in where
+nothing was written, mean "absent". A NaN itself cannot be stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from workermon.models import Datapoint, datapoint
 
-#: Seconds of one key. A period longer than that has at most one datapoint in it.
+#: Seconds of one key. A longer period has at most one datapoint in it.
 HOUR = 3600
 #: Bytes of a datapoint.
 WIDTH = 8
@@ -25,9 +25,9 @@ _NAN = b"\x7f\xf8\x00\x00\x00\x00\x00\x00"
 
 
 class Run(NamedTuple):
-    """Where datapoints in slots that follow one another belong: at slot ``offset`` of the hour's ``field``.
+    """The position of datapoints in consecutive slots: from slot ``offset`` on in the hour's ``field``.
 
-    ``places`` are those of the datapoints in their series, ``at`` is the time of the first, ``period`` in seconds.
+    ``places`` are the datapoints' places in their series, ``at`` is the time of the first, ``period`` is in seconds.
     """
 
     hour: int
@@ -48,7 +48,7 @@ def _flipped(data: bytes) -> bytes:
 
 
 def hour_of(at: float, period: int) -> int:
-    """Return the start of the hour under which a datapoint of that time is kept."""
+    """Return the start of the hour under which a datapoint of that time is stored."""
     return int(at // period) * period // HOUR * HOUR
 
 
@@ -58,7 +58,7 @@ def packed(values: Sequence[float]) -> bytes:
 
 
 def runs(metric: str, period: int, times: Sequence[int]) -> list[Run]:
-    """Return where the datapoints of a series belong. Of two with the same time the later in order counts.
+    """Return where the datapoints of a series belong. If two have the same time, the later one counts.
 
     >>> runs("cpu", 60, [7320])
     [Run(hour=7200, field='cpu:60', offset=2, at=7320, period=60, places=(0,))]
@@ -84,7 +84,7 @@ def runs(metric: str, period: int, times: Sequence[int]) -> list[Run]:
 
 
 def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: int) -> Iterable[Datapoint]:
-    """Unpack those of a field's datapoints whose slots lie between two slots, both included."""
+    """Unpack the datapoints of a field whose slots lie between two slots, both included."""
     first = -(-hour // period)
     start, end = max(0, low - first), min(len(data) // WIDTH, high - first + 1)
     if start >= end:
@@ -92,14 +92,14 @@ def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: 
     values = struct.unpack(f">{end - start}d", _flipped(data[start * WIDTH : end * WIDTH]))
     at = (first + start) * period + phase
     pairs = zip(range(at, at + len(values) * period, period), values, strict=True)
-    # A NaN does not equal itself. Most often there is none, and to look at each by itself takes longer than the rest.
+    # A NaN does not equal itself. Usually there is none, and checking each value would take longer than all the rest.
     if not all(map(operator.eq, values, values)):
         return map(datapoint, [pair for pair in pairs if pair[1] == pair[1]])
     return map(datapoint, pairs)
 
 
 def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int, bytes]]]:
-    """Sort an hour's fields: by metric and period, the phases with their data."""
+    """Group an hour's fields by metric and period: their phases with the data."""
     packed_points: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
     for name, data in names.items():
         metric, period, *phase = name.decode().split(":")
@@ -109,5 +109,5 @@ def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int
 
 
 def merged(period: int, parts: list[Datapoint]) -> list[Datapoint]:
-    """Return datapoints in order of time, one a slot: where two share one, that of the later time counts."""
+    """Return datapoints in order of time, one a slot: if two share a slot, the later time counts."""
     return list({point.at // period: point for point in sorted(parts)}.values())

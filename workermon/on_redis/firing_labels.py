@@ -1,4 +1,4 @@
-"""Under which labels alerts fire at a receiver that tells alerts apart by their labels."""
+"""The labels of firing alerts at receivers that identify alerts by their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RedisFiringLabels:
         self._client = redis_client
 
     def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
-        """Return the sets of labels under which an alert fires there, or may fire."""
+        """Return the sets of labels under which an alert fires at the receiver, or may fire."""
         key = keys.firing_labels(alert_id, channel)
         with client.guard(self._client):
             text: Any = self._client.get(key)
@@ -29,7 +29,7 @@ class RedisFiringLabels:
         return read or []
 
     def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
-        """Replace them; none: the alert does not fire there."""
+        """Replace the sets; without any, the alert does not fire at the receiver."""
         key = keys.firing_labels(alert_id, channel)
         with client.guard(self._client):
             if label_sets:

@@ -1,4 +1,4 @@
-"""A look over the whole fleet: of each record only what a glance shows is read, in a tenth of the time."""
+"""An overview of the whole fleet: reads only what it shows of each record, in a tenth of the time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from workermon.on_redis import client, keys, unreadable
 
 #: Workers that one command reads.
 CHUNK = 500
-#: Between the fields of a worker, and after each: JSON has neither of them.
+#: Separate the fields of a worker, and workers. JSON contains neither of them.
 _FIELD, _END = b"\x1f", b"\x1e"
 
 
 class ReadGlances(lua.Script[bytes]):
-    """Return set-up, condition and last error of workers in one text."""
+    """Return set-up, condition and last error of workers as one text."""
 
     worker_hashes: lua.Keys
 
@@ -29,12 +29,12 @@ Reader = Callable[[str], ports.Record | None]
 
 
 def every(connection: redis.Redis, read: Reader) -> Iterator[ports.Glance]:
-    """Yield the whole fleet in the order of the ids; ``read`` is asked for records that are not what they should be."""
+    """Yield the whole fleet in order of the ids; ``read`` is called for records with an unexpected form."""
     chunk = _chunk(connection, "-")
     if len(chunk) < CHUNK:
         yield from _glances(connection, chunk, read)
         return
-    # The server looks the next chunk up while this process makes glances of the last one.
+    # The server looks up the next chunk while this process parses the last one.
     with ThreadPoolExecutor(1, thread_name_prefix="glances") as ahead:
         while chunk:
             reading = ahead.submit(_chunk, connection, b"(" + chunk[-1][0])
@@ -43,7 +43,7 @@ def every(connection: redis.Redis, read: Reader) -> Iterator[ports.Glance]:
 
 
 def _chunk(connection: redis.Redis, after: bytes | str) -> list[tuple[bytes, bytes]]:
-    """Return ids of workers and what is read of each."""
+    """Return worker ids and their stored texts."""
     with client.guard(connection):
         members: Any = connection.zrangebylex(keys.WORKERS, after, "+", start=0, num=CHUNK)
     if not members:
@@ -62,7 +62,7 @@ def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Re
 
 
 def _schema(required: Mapping[str, core_schema.CoreSchema], **others: core_schema.CoreSchema) -> SchemaValidator:
-    """Return a reader of these fields of an object. It skips the others without parsing them."""
+    """Return a parser for these fields of an object. It skips all other fields."""
     fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
     fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in others.items()}
     return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="ignore"))
@@ -72,7 +72,7 @@ _TEXT, _TIME = core_schema.str_schema(), core_schema.float_schema()
 _INTERVAL = core_schema.int_schema(ge=1)
 _CHECK = core_schema.literal_schema(list(get_args(models.Check)))
 _OR_NO_CHECK = core_schema.nullable_schema(_CHECK)
-#: The outcomes come in the order of these fields, which is that of ``models.Checks.answered``.
+#: The outcomes have the order of these fields, which is that of ``models.Checks.answered``.
 _CHECKS = core_schema.typed_dict_schema(
     {
         "system": core_schema.typed_dict_field(_CHECK),
@@ -101,7 +101,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance | None:
-    """Return the glance of a worker's stored texts; ``None`` if they are not those of a worker."""
+    """Return the glance from a worker's stored texts; ``None`` if they are not a worker's."""
     try:
         spec, condition, last_error = text.split(_FIELD)
         worker: dict[str, Any] = _WORKER.validate_json(spec)

@@ -1,4 +1,4 @@
-"""What a member says to its group, as a short text: every evaluation of a worker writes one."""
+"""What a worker reports to its group, as a short text: every evaluation of a worker writes one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from workermon.models import GroupMember
 
 
 def packed(member: GroupMember) -> str:
-    """Return the text of a member.
+    """Return a member as text.
 
     >>> packed(GroupMember("web 1", 120, 60, 7, ((60, 0), (90, 2))))
     '120 60  7 0 60:0,90:2 web 1'
@@ -18,7 +18,7 @@ def packed(member: GroupMember) -> str:
 
 
 def unpacked(text: str) -> GroupMember:
-    """Return the member of a text; raises ``ValueError`` for any other text."""
+    """Parse a member's text. Raises ``ValueError`` for any other text."""
     known_until, period, recorded, added, trimmed, changes, name = text.split(" ", 6)
     pairs = (change.split(":") for change in changes.split(",")) if changes else ()
     return GroupMember(

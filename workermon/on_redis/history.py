@@ -1,6 +1,6 @@
-"""The transitions of all alerts: each has a number, under which its text lies; a timeline and each alert list numbers.
+"""The transitions of all alerts. Each has a number and its text; a timeline and each alert's list hold the numbers.
 
-The script that commits a verdict adds to them, and takes the oldest off (scripts/commit_verdict.lua).
+The script that commits a verdict adds transitions and removes the oldest (scripts/commit_verdict.lua).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import redis
 from workermon import models, ports
 from workermon.on_redis import client, keys, unreadable
 
-#: Transitions read at once: at first, and then.
+#: Transitions in the first read, and in each further one.
 _FEW, _MANY = 20, 200
 
 
 def text(at: float, entry: models.HistoryEntry) -> str:
-    """Return an entry as it is stored; ``at`` is when it was recorded."""
+    """Return an entry in its stored form; ``at`` is the time of recording."""
     return f"{at!r} {entry.model_dump_json(by_alias=True, exclude_defaults=True)}"
 
 
 def member(number: int, alert_id: str) -> str:
-    """Return an entry's member of the timeline: those of one time sort by their number."""
+    """Return an entry's member of the timeline. Entries of the same time sort by number."""
     return f"{number:015d} {alert_id}"
 
 
 def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[ports.Recorded]:
-    """Yield the transitions of all alerts by their time, newest first."""
+    """Yield the transitions of all alerts by time, newest first."""
     skip, size = 0, _FEW
     while True:
         with client.guard(connection):
@@ -40,14 +40,14 @@ def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[po
         yield from _read(connection, [number for number in numbers if number is not None])
         if len(members) < size:
             return
-        # The next ones begin among those that share the last one's time.
+        # The next ones may share the last one's time.
         last = members[-1][1]
         skip = sum(at == last for _, at in members) + (skip if last == until else 0)
         until, size = last, _MANY
 
 
 def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iterator[ports.Recorded]:
-    """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+    """Yield the transitions of an alert in the order of recording, newest first, starting at a given one."""
     last, size = "+inf" if number is None else str(number), _FEW
     while True:
         with client.guard(connection):
@@ -61,7 +61,7 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
 
 
 def _number(connection: redis.Redis, raw: bytes) -> int | None:
-    """Return the number of a member of the timeline; ``None``, and that is noted, if it has none."""
+    """Return the number in a member of the timeline. If there is none, record that and return ``None``."""
     if raw[:15].isdigit():
         return int(raw[:15])
     unreadable.note(connection, keys.TIMELINE, "a member has no number")
@@ -69,7 +69,7 @@ def _number(connection: redis.Redis, raw: bytes) -> int | None:
 
 
 def _read(connection: redis.Redis, numbers: Sequence[int]) -> Iterator[ports.Recorded]:
-    """Yield those of these transitions that are still there and can be read."""
+    """Yield those of these transitions that still exist and can be read."""
     if not numbers:
         return
     with client.guard(connection):
@@ -110,7 +110,7 @@ def _joined(connection: redis.Redis, entries: Sequence[models.HistoryEntry]) -> 
 
 
 def adding(pipe: Any, entries: Sequence[tuple[str, float, models.HistoryEntry]], lifetime: int, after: int = 0) -> None:
-    """Add entries of alerts, the oldest first, to a transaction; ``after`` is the last number before theirs."""
+    """Add entries of alerts, oldest first, to a transaction; ``after`` is the highest number already used."""
     if not entries:
         return
     numbers: dict[str, dict[str, int]] = collections.defaultdict(dict)

@@ -1,4 +1,4 @@
-"""Keys of requests that are done once: a string each, which Redis ends by itself."""
+"""Keys of requests that run only once: a string each, which Redis expires."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class RedisIdempotencyKeys:
         self._client = redis_client
 
     def claim(self, key: str, digest: str) -> ports.FirstRequest | None:
-        """Claim the key. A second request gets the answer of the first."""
-        # The client repeats a command if the connection breaks, so the claim says whose it is.
+        """Claim the key. A second request gets the first one's answer."""
+        # The client repeats a command if the connection breaks, so the claim names its owner.
         owner, name = secrets.token_hex(8), keys.idempotency_key(key)
         text = json.dumps([digest, None, owner])
         with client.guard(self._client):
@@ -40,6 +40,6 @@ class RedisIdempotencyKeys:
             self._client.set(keys.idempotency_key(key), json.dumps(request, ensure_ascii=False), ex=ports.ANSWER_AGE)
 
     def release(self, key: str) -> None:
-        """Free it."""
+        """Release it."""
         with client.guard(self._client):
             self._client.delete(keys.idempotency_key(key))

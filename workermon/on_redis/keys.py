@@ -3,8 +3,8 @@
 A ``<subject>`` is what an alert is about: a worker's id, a ``<scope>``, the installation (``*/*``),
 ``channel:<channel>`` or ``group:<label>=<value>``. An ``<alert>`` is ``<subject>/<rule>``, a ``<queue>`` is
 ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``.
-What is named ``alert-history`` and ``outbox`` stands on its own and outlives its subject. The names that Celery, Kombu
-and RedBeat use for us are in ``settings``.
+Keys that begin with ``alert-history`` and ``outbox`` outlive their subject. ``settings`` has the names that Celery,
+Kombu and RedBeat use for us.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from urllib.parse import quote, unquote
 
 from workermon import models, settings
 
-#: Bytes of all transitions that are kept, as JSON; the oldest go first. All in they take half as much again.
+#: Bytes of all stored transitions, as JSON. The oldest are dropped first. In total they take half as much again.
 HISTORY_BYTES = 256_000_000
-#: Attempts to deliver that are kept of one alert.
+#: Attempts to deliver that are kept for each alert.
 ATTEMPTS = 500
 
 
 class Listed(NamedTuple):
-    """A key, or all keys of a form; ``lifetime`` says in words until when it is kept."""
+    """A key, or all keys of a form; ``lifetime`` describes until when it is kept."""
 
     name: str
     type: str
     owner: str
     holds: str
     lifetime: str
-    #: Whether Redis itself ends it.
+    #: Whether Redis itself expires it.
     expires: bool = False
 
 
@@ -230,7 +230,7 @@ LISTED = (
     ),
     Listed("workermon:accounts", "set", "accounts", "accounts and regions collected from", "permanent"),
     Listed("workermon:account:<scope>", "hash", "accounts", "how collection goes there", "nobody collects there"),
-    # Of the schedule, in the same database.
+    # The schedule, in the same database.
     Listed(
         f"{settings.REDBEAT_PREFIX}<entry>", "hash", "RedBeat", "an entry: definition and meta", "its worker is removed"
     ),
@@ -255,7 +255,7 @@ LISTED = (
     Listed(settings.SCHEDULE_QUARANTINE, "hash", "schedule", "name of a broken entry → reason, time", "permanent"),
     Listed(settings.SCHEDULE_TICK, "string", "scheduler", "when beat last looked for what is due", "permanent"),
     Listed(settings.SCHEDULE_CANARY, "hash", "scheduler", "when a canary was last sent, and how often", "permanent"),
-    # Of the messages, in the broker's database.
+    # The messages, in the broker's database.
     Listed("workermon.<queue>", "list", "Kombu", "messages that wait, of each priority", "they are taken"),
     Listed(settings.UNACKED, "hash", "Kombu", "messages that nodes have in their hands", "they are done"),
     Listed(settings.UNACKED_INDEX, "zset", "Kombu", "the same by time", "they are done"),
@@ -266,11 +266,11 @@ LISTED = (
     Listed("<node>.workermon.pidbox<priority>", "list", "Kombu", "answers to remote control", "they are taken"),
 )
 
-#: Seconds. What is left of a subject or notification that is gone is kept for this long.
+#: Seconds. Remains of a deleted subject or notification are kept for this long.
 HISTORY = 30 * 86_400
-#: Seconds. What is learnt of an account and region is kept for this long after the last lesson.
+#: Seconds. Learned values of an account and region are kept for this long after the last update.
 LESSONS = 7 * 86_400
-#: What is learned about when cohorts are best due, and how fast the nodes collect.
+#: Learned times at which cohorts are best due, and how fast the nodes collect.
 COHORTS_LEARNED = "workermon:schedule:learned"
 COHORTS_PACES = "workermon:schedule:paces"
 
@@ -283,7 +283,7 @@ TIMELINE = "workermon:alert-history:timeline"
 HISTORY_ENTRIES = "workermon:alert-history:entries"
 HISTORY_SIZE = "workermon:alert-history:bytes"
 HISTORY_NUMBERS = "workermon:alert-history:numbers"
-#: Of schema 1: the alerts by their last entry, and the histories by alert.
+#: Schema 1: the alerts by their last entry, and the histories by alert.
 OLD_INDEX = "workermon:alert-history:index"
 OLD_HISTORY = "workermon:alert-history:of:"
 OUTBOX = "workermon:outbox"
@@ -324,7 +324,7 @@ _FORMS = [(re.compile(_pattern(row.name), re.DOTALL), row) for row in LISTED]
 
 
 def rows_of(key: bytes) -> list[Listed]:
-    """Return the rows that a key may belong to."""
+    """Return the rows that a key may match."""
     name = key.decode("utf-8", "backslashreplace")
     return [row for form, row in _FORMS if form.fullmatch(name)]
 
@@ -340,17 +340,17 @@ def worker(worker_id: str) -> str:
 
 
 def ledger(worker_id: str, hour: int | str) -> str:
-    """Name a worker's datapoints of the hour that starts then."""
+    """Name a worker's datapoints of the hour that starts at that time."""
     return f"{LEDGER}{worker_id}:{hour}"
 
 
 def rollups(worker_id: str, week: int | str) -> str:
-    """Name a worker's roll-ups of the week that starts then."""
+    """Name a worker's roll-ups of the week that starts at that time."""
     return f"{ROLLUPS}{worker_id}:{week}"
 
 
 def learned_delays(scope: models.AccountRegion) -> str:
-    """Name what is learnt of an account and region; who becomes another role is told apart."""
+    """Name the learned values of an account and region. Each assumed role has its own."""
     return f"workermon:learned-delays:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
 
 
@@ -365,12 +365,12 @@ def numbers_of(alert_id: str) -> str:
 
 
 def group(subject: str) -> str:
-    """Name what is new of a group."""
+    """Name the hash of what changed in a group."""
     return f"workermon:group:{subject}"
 
 
 def group_members(subject: str) -> str:
-    """Name what the members of a group say."""
+    """Name what the members of a group reported."""
     return f"workermon:group-members:{subject}"
 
 
@@ -385,7 +385,7 @@ def last(alert_id: str) -> str:
 
 
 def acknowledged(alert_id: str) -> str:
-    """Name who has seen an alert."""
+    """Name the acknowledgement of an alert."""
     return f"workermon:alert-history:ack:{alert_id}"
 
 
@@ -426,17 +426,17 @@ def lease(name: str) -> str:
 
 
 def limit(name: str) -> str:
-    """Name the bucket of an account, region and operation."""
+    """Name the request bucket of an account, region and operation."""
     return f"workermon:limit:{name}"
 
 
 def costs(hour: int) -> str:
-    """Name what was asked of AWS in the hour that starts then."""
+    """Name the requests to AWS in the hour that starts at that time."""
     return f"workermon:costs:{hour}"
 
 
 def throttle(channel: str) -> str:
-    """Name the bucket of a channel."""
+    """Name the message bucket of a channel."""
     return f"workermon:throttle:{quote(channel, safe='')}"
 
 
@@ -446,5 +446,5 @@ def window(group: str) -> str:
 
 
 def account(key: str) -> str:
-    """Name how collection goes in an account and region."""
+    """Name the state of collection in an account and region."""
     return f"workermon:account:{key}"

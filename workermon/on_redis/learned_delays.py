@@ -1,4 +1,4 @@
-"""What is learned of an account and region, by all worker processes for one another."""
+"""The learned delays of an account and region, shared by all worker processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedisLearnedDelays:
         self._client = redis_client
 
     def load(self, scope: models.AccountRegion) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all learned delays."""
         with client.guard(self._client):
             stored = cast("dict[bytes, bytes]", self._client.hgetall(keys.learned_delays(scope)))
         learned: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Leases: the right to do what only one process may do at a time."""
+"""Leases: only one process at a time may hold each."""
 
 from __future__ import annotations
 

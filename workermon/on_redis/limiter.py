@@ -1,8 +1,9 @@
 """How fast AWS may be asked: a token bucket for each account, region and API, shared by all worker processes.
 
-Who finds the bucket empty reserves the next token and waits for it, if that is soon enough. A bucket that is more
-than half full lends some tokens for a second, so that most requests need no round trip; what is lent is held back from
-the bucket's top, so that together nobody asks more than the bucket allows.
+A caller that finds the bucket empty reserves the next token and waits for it, if the wait is short enough. A bucket
+that
+is more than half full lends some tokens for a second, so that most requests need no round trip. Lent tokens reduce the
+bucket's capacity, so that all processes together never exceed its limit.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from workermon.on_redis import client, keys
 
 log = logs.get(__name__)
 
-#: Seconds that one request may wait. A collection has about ten requests, with their retries, and 100 s.
+#: Seconds that one request may wait. A collection has about ten requests, with their retries, and 100 s in total.
 PATIENCE = 5.0
 
 #: Seconds for which tokens are lent, and how many.
 LENT, LENDING = 1.0, 5
 
-#: A refusal halves the rate, once a second at most: requests under way are refused together.
+#: A refusal halves the rate, at most once a second, because requests sent together are refused together.
 SLOWER, AT_MOST_EACH = 0.5, 1.0
 
-#: Of the full rate, regained each second: from half to full takes 100 s.
+#: Share of the full rate regained each second: from half to full takes 100 s.
 FASTER = 0.005
 
-#: Requests a second. However often AWS refuses, it is asked each few seconds.
+#: Requests a second. However often AWS refuses, a request is sent every few seconds.
 SLOWEST = 0.25
 
-#: Seconds. After a silence one request tries; longer than it may take to be given up (on_aws/session.py).
+#: Seconds. After a silence one request tests the API. Longer than a request takes to time out (on_aws/session.py).
 TRIAL = 50.0
-#: Seconds of silence before that trial.
+#: Seconds of silence before that test.
 SILENCE = 5.0
-#: Seconds. One request without an answer says little; two within that time shut the API off.
+#: Seconds. One request without an answer is no proof. Two within that time suspend the API.
 AGAIN = 60.0
 
-#: Seconds. How long the limits of the configuration are taken for granted.
+#: Seconds. How long the configuration's limits are cached.
 REMEMBERED = 10.0
 
-#: Seconds. A bucket that nobody takes from is full, so it need not be kept.
+#: Seconds. An unused bucket is full by then, so it need not be kept.
 KEPT = 3600
 
 
@@ -75,7 +76,7 @@ class SlowDown(lua.Script[int]):
 
 
 class NoteSilence(lua.Script[int]):
-    """Record that a request got no answer. Return 1 if the API is shut off now."""
+    """Record that a request got no answer. Return 1 if the API is now suspended."""
 
     bucket: lua.Key
     shut_for: lua.Argument
@@ -84,7 +85,7 @@ class NoteSilence(lua.Script[int]):
 
 
 class ListSlowed(lua.Script[list[list[Any]]]):
-    """Return name, share of the full rate, and 1 if nobody answers there, of each bucket that is slowed."""
+    """Return the name of each slowed bucket, its share of the full rate, and 1 if its API does not answer."""
 
     slowed_names: lua.Key
     recovery: lua.Argument
@@ -92,14 +93,14 @@ class ListSlowed(lua.Script[list[list[Any]]]):
 
 
 class _Grant(NamedTuple):
-    """Tokens at hand, until a time of ``time.monotonic``."""
+    """Borrowed tokens, valid until a time of ``time.monotonic``."""
 
     tokens: int
     until: float
 
 
 class RedisLimiter:
-    """``ports.Limiter`` on Redis. ``limit_of`` tells the limit of an API by its name."""
+    """``ports.Limiter`` on Redis. ``limit_of`` returns the limit of an API by its name."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class RedisLimiter:
         self._limits: dict[str, tuple[float, models.Limit]] = {}
 
     def take(self, scope: str, api: str) -> None:
-        """Return when one request may go out; raise where that would take too long."""
+        """Return when one request may be sent. Raises if that would take too long."""
         name = f"{scope}:{api}"
         started = time.monotonic()
         with self._lock:
@@ -155,13 +156,13 @@ class RedisLimiter:
                 self._trials.add(name)
         if granted > 1:
             with self._lock:
-                # Counted from before it was asked for, so never for longer than the bucket holds it back.
+                # Counted from before the request, so never longer than the bucket reserves it.
                 self._grants[name] = _Grant(granted - 1, started + LENT)
         if wait > 0:
             self._wait(wait)
 
     def throttled(self, scope: str, api: str) -> None:
-        """Halve the rate; it grows again bit by bit."""
+        """Halve the rate. It recovers gradually."""
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
@@ -171,7 +172,7 @@ class RedisLimiter:
             log.warning("limiter.slower", scope=scope, api=api)
 
     def silent(self, scope: str, api: str) -> None:
-        """Let one request at a time out to try, until one is answered."""
+        """Let one request at a time test the API, until one is answered."""
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
@@ -181,7 +182,7 @@ class RedisLimiter:
             log.warning("limiter.no_answer", scope=scope, api=api)
 
     def answered(self, scope: str, api: str) -> None:
-        """End a silence; costs nothing where this process did not try it."""
+        """End a silence. Costs nothing if this process did not test the API."""
         name = f"{scope}:{api}"
         with self._lock:
             if name not in self._trials:
@@ -192,7 +193,7 @@ class RedisLimiter:
         log.info("limiter.answers_again", scope=scope, api=api)
 
     def slowed(self) -> dict[tuple[str, str], float]:
-        """Return which part of its full rate each slowed one has."""
+        """Return for each slowed API the share of its full rate."""
         listing = ListSlowed(slowed_names=keys.LIMITS, recovery=FASTER, bucket_prefix=keys.limit(""))
         shares = {}
         for name, share, silent in client.run(self._client, listing):

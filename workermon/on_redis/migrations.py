@@ -1,4 +1,4 @@
-"""The steps from each schema to the next. See ``schema.Migration`` for what each has to bear."""
+"""The steps from each schema to the next. ``schema.Migration`` lists what each step must tolerate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 from workermon import models
 from workermon.on_redis import client, history, keys, unreadable
 
-#: Histories moved between two signs of life.
+#: Histories moved between two extensions of the lease.
 _CHUNK = 100
 
 

@@ -1,8 +1,8 @@
-"""Notifications on their way: each alert has a queue for each channel, sent from in order, under a lease with a fence.
+"""Notifications in delivery. Each alert has a queue for each channel, sent in order, under a lease with a fence.
 
-A fence is a number that no other claim has. A claim's outcome counts only where the queue still has its fence; one that
-nobody has claimed since is good also after its lease. A notification
-that is sent once more because its fence was stale has a negative number, which no queue has.
+A fence is a number that no other claim has. The outcome of a claim counts only if the queue still has that fence. If
+nobody has claimed the queue since, the outcome counts even after the lease. A notification that is sent again because
+its fence was stale gets a negative number, which no queue has.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys, unreadable
 
-#: Queues looked at for those that are stuck.
+#: Queues checked for ones that are stuck.
 LOOKED_AT = 1000
 
-#: Milliseconds. No claim has a longer lease; what is left of one beyond that comes of a clock that was set back.
+#: Milliseconds. No claim has a longer lease. If a lease has more time left, the clock was set back.
 LONGEST_LEASE = 60_000
 
 #: The name of the canary's queue.
@@ -59,7 +59,7 @@ class ClaimNotifications(lua.Script[list[list[bytes]]], shared="fences"):
 
 
 class SettleAttempt(lua.Script[list[Any]], shared="fences"):
-    """Record the result of a claimed notification; return whether its fence is current, and what to send if not."""
+    """Record the result of a claimed notification. Return whether its fence is current, and if not, what to send."""
 
     outbox: lua.Key
     queues: lua.Key
@@ -83,7 +83,7 @@ class SettleAttempt(lua.Script[list[Any]], shared="fences"):
 
 
 class PostponeAttempt(lua.Script[int], shared="numbers"):
-    """Release a claim as if it had not been made. Return 1, or 0 if another sender claimed the queue since."""
+    """Undo a claim. Return 1, or 0 if another sender has claimed the queue since."""
 
     outbox: lua.Key
     state: lua.Key
@@ -95,7 +95,7 @@ class PostponeAttempt(lua.Script[int], shared="numbers"):
 
 
 class ReleaseCanary(lua.Script[int]):
-    """Queue the canary's notification; return 1, or 0 if the last one is still on its way."""
+    """Queue the canary's notification. Return 1, or 0 if the last one is not delivered yet."""
 
     outbox: lua.Key
     queues: lua.Key
@@ -114,9 +114,9 @@ class CountBacklog(lua.Script[int]):
 
 
 class RedisOutbox:
-    """``ports.Outbox`` on Redis; ``host`` is the name of this machine, which attempts have.
+    """``ports.Outbox`` on Redis; ``host`` is this machine's name, recorded with each attempt.
 
-    ``lifetime`` says for how many seconds attempts are kept from now on.
+    ``lifetime`` returns for how many seconds attempts are kept from now on.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class RedisOutbox:
         self._client, self._host, self._lifetime = redis_client, host, lifetime
 
     def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
+        """Return the ids of alerts with a queue that is due and not leased, the longest due first."""
         finding = FindDue(
             outbox=keys.OUTBOX,
             reminders=keys.REMINDERS,
@@ -145,7 +145,7 @@ class RedisOutbox:
         return client.texts(client.run(self._client, finding))
 
     def due_escalations(self, now: float, limit: int) -> list[str]:
-        """Return ids of alerts whose next escalation is due, the longest due first."""
+        """Return the ids of alerts whose next escalation is due, the longest due first."""
         latest = now + models.MAX_ESCALATION + models.MAX_LEAD
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             pipe.zrangebyscore(keys.ESCALATIONS, "-inf", now, 0, limit)
@@ -161,7 +161,7 @@ class RedisOutbox:
             last_fence=keys.FENCE,
             now=repr(now),
             milliseconds=max(1, int(lease * 1000)),
-            # redis-py repeats a claim whose answer was lost, and it must know its leases again.
+            # redis-py repeats a claim whose answer was lost, so the script must recognize its leases.
             token=secrets.token_hex(8),
             queue_prefix=keys.QUEUE,
             state_prefix=keys.STATE,
@@ -204,7 +204,7 @@ class RedisOutbox:
     def delivered(
         self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
     ) -> models.ClaimedNotification | None:
-        """Record acceptance; the present state where the fence was stale and something was reported since."""
+        """Record acceptance. If the fence was stale and newer state was reported since, return the present state."""
         reply = self._settle(claimed, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
             return None
@@ -221,13 +221,13 @@ class RedisOutbox:
         )
 
     def failed(self, claimed: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
-        """Record the attempt and wait; where the fence was stale, have the present state sent once more if need be."""
+        """Record the attempt and wait. If the fence was stale, the present state is sent again if necessary."""
         return bool(self._settle(claimed, "failed", at, error, retry_at)[0])
 
     def give_up(
         self, claimed: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
     ) -> bool:
-        """Record the last attempt and take the notification off."""
+        """Record the last attempt and remove the notification."""
         return bool(self._settle(claimed, "given up", at, error, at, remind_at)[0])
 
     def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
@@ -235,7 +235,7 @@ class RedisOutbox:
         return bool(self._settle(claimed, "skipped", at, None, at, remind_at)[0])
 
     def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
-        """Release a claim as if it had not been made."""
+        """Undo a claim."""
         name = keys.queue(claimed.alert_id, claimed.channel)
         postponing = PostponeAttempt(
             outbox=keys.OUTBOX,
@@ -249,7 +249,7 @@ class RedisOutbox:
         return bool(client.run(self._client, postponing))
 
     def release(self, notification: models.Notification, at: float) -> bool:
-        """Queue the canary's notification, unless the last one is still on its way."""
+        """Queue the canary's notification, unless the last one is not delivered yet."""
         releasing = ReleaseCanary(
             outbox=keys.OUTBOX,
             queues=keys.queues(models.CANARY),
@@ -261,7 +261,7 @@ class RedisOutbox:
         return bool(client.run(self._client, releasing))
 
     def post(self, channel: str, notifications: Sequence[models.Notification], at: float) -> None:
-        """Queue test messages for a channel. Posting them again changes nothing until they are claimed."""
+        """Queue test messages for a channel. Queueing them again changes nothing until they are claimed."""
         alert_id = notifications[0].dedup_key
         name = keys.queue(alert_id, channel)
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
@@ -274,7 +274,7 @@ class RedisOutbox:
             pipe.execute()
 
     def attempts(self, alert_id: str) -> list[models.Attempt]:
-        """Return the attempts to deliver notifications of an alert, the oldest first."""
+        """Return the attempts to deliver notifications of an alert, oldest first."""
         with client.guard(self._client):
             entries: Any = self._client.zrange(keys.attempts(alert_id), 0, -1)
         return self._read_attempts(alert_id, entries)
@@ -289,7 +289,7 @@ class RedisOutbox:
             queues = client.texts(self._client.zrange(keys.OUTBOX, 0, -1))
             waiting = {queue: at for queue in queues if queue != _CANARY and keys.of_queue(queue)[1] == channel}
             if waiting:
-                # Only what is still there: a queue that was emptied meanwhile stays away.
+                # Only existing members: a queue that was emptied meanwhile is not added again.
                 self._client.zadd(keys.OUTBOX, waiting, xx=True, lt=True)
 
     def pending(self) -> dict[str, int]:
@@ -307,7 +307,7 @@ class RedisOutbox:
         return {channel: number for channel, number in waiting.items() if number}
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
-        """Return the queues whose attempts have failed for long, the oldest first; looks at up to 1,000 queues."""
+        """Return the queues whose attempts have failed for long, the oldest first. Checks up to 1,000 queues."""
         with client.guard(self._client):
             queues = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
             with self._client.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""Signs of life and counts."""
+"""Signs of life, and counters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys, refusals, unreadable
 
-#: What is kept beside the marks.
+#: Fields beside the marks.
 _BESIDE = {b"listener:since", b"collect:since"}
 
 
 class MarkPulse(lua.Script[int]):
-    """Record that a part worked, and since when listener and collection work without a break."""
+    """Record that a part worked, and since when listener and collection have worked without a break."""
 
     pulse: lua.Key
     part: lua.Argument
@@ -35,7 +35,7 @@ class RedisPulse:
         self._mark(part, at, evaluates_only=False)
 
     def judges(self, at: float) -> None:
-        """Record that a node evaluates, whether or not the listener enqueued it."""
+        """Record that a node evaluates, even if the listener did not enqueue it."""
         self._mark("listener", at, evaluates_only=True)
 
     def _mark(self, part: str, at: float, *, evaluates_only: bool) -> None:
@@ -61,7 +61,7 @@ class RedisPulse:
         return {part: at for part, at in read.items() if at is not None}
 
     def monitoring_since(self) -> float | None:
-        """Return since when listener and collection are there without a break."""
+        """Return since when listener and collection have worked without a break."""
         with client.guard(self._client):
             times: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
         began, first = (unreadable.number(self._client, keys.PULSE, at) for at in times)
@@ -70,7 +70,7 @@ class RedisPulse:
         return first if first is not None and first >= began else began + ports.START_UP
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count something; where the connection breaks it may be counted twice."""
+        """Add to a counter. If the connection breaks it may be added twice."""
         with client.guard(self._client):
             try:
                 self._client.hincrby(keys.COUNTS, what, number)
@@ -81,7 +81,7 @@ class RedisPulse:
                 self._client.hset(keys.COUNTS, what, number)
 
     def counts(self) -> dict[str, int]:
-        """Return all counts."""
+        """Return all counters."""
         with client.guard(self._client):
             fields: Any = self._client.hgetall(keys.COUNTS)
         read = {
