@@ -1,4 +1,4 @@
-"""What an error of the server means, and what its operator can do about it: one row a kind."""
+"""What each error of the server means, and what its operator can do about it: one row for each kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CORRECT: Final = "correct WORKERMON_REDIS_URL"
 RIGHTS: Final = "give its user the rights in docs/reference/redis-keys.md"
 _TOO_OLD: Final = f"use Redis {'.'.join(map(str, settings.OLDEST_REDIS))} or newer, or Valkey"
 
-#: Kinds of redis-py's errors, the first that fits, with what to say.
+#: Kinds of redis-py's errors with the text for each. The first match counts.
 _KINDS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...]] = (
     (
         (exceptions.AuthenticationError, exceptions.AuthorizationError),
@@ -32,13 +32,13 @@ _KINDS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, st
     ),
     (exceptions.OutOfMemoryError, "it is out of memory", "raise its maxmemory, with the policy noeviction"),
     (exceptions.MasterDownError, "it is a replica that lost its primary", "repair the replication, or fail over"),
-    # The text of this one shows how the sentinels are connected to.
+    # This error's text shows how the sentinels are connected to.
     (MasterNotFoundError, "no sentinel names a master of that service", _CONNECT),
     (exceptions.InvalidResponse, "what answers there is not Redis", _CORRECT),
     (redis.TimeoutError, "no answer in time", _CONNECT),
 )
 
-#: How the text of other errors begins or what it contains, with what to say.
+#: How the text of other errors begins, or what it contains, with the text to show.
 _TEXTS: Final = (
     ("MISCONF", "it cannot write its data to disk", "free space on its disk, or see its log"),
     ("NOREPLICAS", "it has too few replicas to take writes", "start its replicas, or lower min-replicas-to-write"),
@@ -48,23 +48,23 @@ _TEXTS: Final = (
 
 
 class TooOld(exceptions.RedisError):
-    """The server is older than what workermon needs; the text is its name and version."""
+    """The server is older than workermon needs; the text is its name and version."""
 
 
 class NewerSchema(exceptions.RedisError):
-    """A newer workermon has written here; the text is the version of its schema."""
+    """A newer workermon has written here; the text is its schema's version."""
 
 
 class ClusterMode(exceptions.RedisError):
     """The server is a node of a cluster."""
 
 
-#: What a server says that is not the primary, or not ready; redis-py has no class for what a script repeats of it.
+#: What a server answers that is not the primary, or not ready. redis-py has no class for such an error from a script.
 _NOT_HERE: Final = ("READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED")
 
 
 def asks_for_another(error: exceptions.RedisError) -> bool:
-    """Return whether another server may stand at the address by now: this one is gone, silent, a replica or loading.
+    """Return whether the address may lead to another server by now: this one is gone, silent, a replica or loading.
 
     >>> asks_for_another(exceptions.ResponseError("READONLY You can't write against a read only replica."))
     True
@@ -74,20 +74,20 @@ def asks_for_another(error: exceptions.RedisError) -> bool:
 
 
 def is_of_one_record(error: Exception) -> bool:
-    """Return whether the server refused a command for what one record holds, and not for its own state."""
+    """Return whether the server refused a command because of one record, and not because of its own state."""
     what = r"WRONGTYPE|attempt to |not an integer|not a valid float|bad argument"
     return type(error) is exceptions.ResponseError and re.search(what, str(error)) is not None
 
 
 def kind(error: exceptions.RedisError) -> type[errors.RedisUnavailable]:
-    """Return which error of ours it is."""
+    """Return the class of our error for it."""
     if isinstance(error, NewerSchema):
         return errors.SchemaMismatch
     return errors.UnfitServer if isinstance(error, TooOld | ClusterMode) else errors.RedisUnavailable
 
 
 def explain(error: exceptions.RedisError) -> tuple[str, str]:
-    """Return why the server refuses, and what to do, each in one line and without a credential."""
+    """Return why the server refuses and what to do, each in one line without credentials."""
     if isinstance(error, TooOld):
         return f"it is too old ({error})", _TOO_OLD
     if isinstance(error, ClusterMode):
@@ -109,7 +109,7 @@ def explain(error: exceptions.RedisError) -> tuple[str, str]:
 
 
 def check_greeting(greeting: Mapping[object, object] | None) -> None:
-    """Raise if the server's greeting (its answer to HELLO) is that of one that workermon cannot use."""
+    """Raise if the server's greeting (its answer to HELLO) shows that workermon cannot use it."""
     server_fields = {_text(name): _text(value) for name, value in (greeting or {}).items()}
     version = server_fields.get("version", "")
     if server_fields.get("server") == "redis" and settings.too_old(version):
@@ -119,7 +119,7 @@ def check_greeting(greeting: Mapping[object, object] | None) -> None:
 
 
 def check_schema(stored: bytes | None) -> None:
-    """Raise if what is stored was written by a newer workermon; ``stored`` is the version, as Redis has it."""
+    """Raise if a newer workermon wrote the stored data; ``stored`` is the version from Redis."""
     version = _text(stored or b"")
     if version.isdecimal() and int(version) > models.SCHEMA:
         raise NewerSchema(version)
@@ -130,7 +130,7 @@ def _text(value: object) -> str:
 
 
 def _refused(text: str) -> str:
-    """Return what the access rules refuse, in the words of the server: a command, a key or a channel."""
+    """Return what the access rules refuse, in the server's words: a command, a key or a channel."""
     command = re.search(r"the '([\w|-]+)' command", text)
     if command:
         return f"the command {command[1]}"

@@ -1,4 +1,4 @@
-"""Hourly roll-ups: a week of a worker is a hash, by metric; the hours that are to be rolled up wait in a sorted set."""
+"""Hourly roll-ups: one hash holds a worker's week, by metric. A sorted set holds the hours that are due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workermon.on_redis import client, datapoint_packing, keys, unreadable
 
 
 class ClaimRollups(lua.Script[list[bytes]]):
-    """Claim hours that are due to be rolled up; return worker and hour of each."""
+    """Claim hours whose roll-up is due; return worker and hour of each."""
 
     rollups_due: lua.Key
     now: lua.Argument
@@ -22,7 +22,7 @@ class ClaimRollups(lua.Script[list[bytes]]):
 
 
 class SaveRollups(lua.Script[int]):
-    """Write the roll-ups of a worker's hour; return 0, and write nothing, if somebody else has written meanwhile."""
+    """Write the roll-ups of a worker's hour. Return 0, and write nothing, if another process has written meanwhile."""
 
     worker: lua.Key
     rollups: lua.Key
@@ -36,14 +36,14 @@ class SaveRollups(lua.Script[int]):
 
 
 class RedisRollUps:
-    """``ports.RollUps`` on Redis. ``lifetime`` says for how many seconds roll-ups are kept from now on."""
+    """``ports.RollUps`` on Redis. ``lifetime`` returns for how many seconds roll-ups are kept from now on."""
 
     def __init__(self, redis_client: redis.Redis, lifetime: Callable[[], int] = lambda: models.ROLLUPS) -> None:
         self._client = redis_client
         self._lifetime = lifetime
 
     def claim(self, now: float, limit: int, lease: float) -> list[ports.LedgerHour]:
-        """Claim hours that are due, with their datapoints."""
+        """Claim due hours, with their datapoints."""
         mark = round(now + lease, 3)
         claiming = ClaimRollups(rollups_due=keys.ROLLUPS_DUE, now=repr(now), limit=limit, mark=repr(mark))
         claimed = [self._hour(member) for member in client.run(self._client, claiming)]
@@ -51,7 +51,7 @@ class RedisRollUps:
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for worker_id, hour in hours:
                 pipe.hget(keys.worker(worker_id), "incarnation")
-                # A datapoint is kept with the hour in which its slot began.
+                # A datapoint is stored under the hour in which its slot began.
                 pipe.hgetall(keys.ledger(worker_id, hour - models.HOUR))
                 pipe.hgetall(keys.ledger(worker_id, hour))
             replies: list[Any] = pipe.execute()
@@ -64,7 +64,7 @@ class RedisRollUps:
         return claims
 
     def _hour(self, member: bytes) -> tuple[str, int] | None:
-        """Return the worker and the hour of a mark; one that says neither is taken away."""
+        """Parse a mark into worker and hour. A malformed mark is removed."""
         worker_id, _, hour = unreadable.text(member).rpartition(" ")
         if worker_id and hour.isdecimal():
             return worker_id, int(hour)
@@ -75,7 +75,7 @@ class RedisRollUps:
     def _points(
         self, worker_id: str, hour: int, hashes: Sequence[Mapping[bytes, bytes]]
     ) -> dict[str, tuple[models.Datapoint, ...]]:
-        """Return the datapoints of an hour by metric, in order; at the same time that of the shorter period counts."""
+        """Return an hour's datapoints by metric, in order. If two have the same time, the shorter period counts."""
         points_by_metric: dict[str, list[tuple[int, int, float]]] = {}
         for start, fields in ((hour - models.HOUR, hashes[0]), (hour, hashes[1])):
             try:
@@ -94,7 +94,8 @@ class RedisRollUps:
         }
 
     def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
-        """Write roll-ups into their weeks, each hour in a step of its own; those of one week one after the other."""
+        """Write roll-ups into their weeks, each hour in a step of its own. Hours of one week are written in
+        sequence."""
         unsaved = list(rolled)
         while unsaved:
             weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(unsaved)}
@@ -142,7 +143,7 @@ class RedisRollUps:
             return {}
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:
-        """Return the roll-ups that are kept, read in one round trip."""
+        """Return the stored roll-ups, read in one round trip."""
         weeks = range(models.week_of(since), models.week_of(until) + 1, models.WEEK)
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for week in weeks:

@@ -1,4 +1,4 @@
-"""The ledger of samples: what a collection brought is written, and announced on the channel, in one step."""
+"""The ledger of samples: one step writes what a collection fetched and announces it on the channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, datapoint_packing, keys, unreadable, workers
 
-#: Hours beyond which the ledger is first asked where it begins and ends.
+#: Hours. For a longer span the ledger's first and last hour are read first.
 _MANY = 30
 
 _AT = operator.itemgetter(0)
@@ -27,7 +27,7 @@ class ClaimSlots(lua.Script[list[bytes]], shared="slots"):
 
 
 class WriteSample(lua.Script[bytes], shared="slots"):
-    """Write what a collection brought and announce it; return the outcome of ``ports.Written``.
+    """Write and announce what a collection fetched; return the outcome of ``ports.Written``.
 
     ``datapoints``: for each hour its start, a line "field offset time period first_wins count" for each run, and data.
     """
@@ -53,7 +53,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
 
 
 class MarkPending(lua.Script[int], shared="numbers"):
-    """Mark a worker as pending, if it is there."""
+    """Mark a worker as pending, if it exists."""
 
     worker: lua.Key
     pending: lua.Key
@@ -68,14 +68,14 @@ def _slot(interval: int, number: int) -> str:
 _Write = tuple[models.Sample, models.Condition, str]
 
 
-#: Metric, period and times of each series of a sample.
+#: Metric, period and times of each series in a sample.
 _Shape = tuple[tuple[str, int, tuple[int, ...]], ...]
 
 
 class _Hour(NamedTuple):
-    """Where datapoints of a sample belong within an hour: its runs as ``WriteSample`` takes them, and their places.
+    """The position of a sample's datapoints within an hour: its runs as ``WriteSample`` expects them, and their places.
 
-    ``places`` are those of the values among all of the sample.
+    ``places`` are the positions of the values among all values of the sample.
     """
 
     start: int
@@ -84,14 +84,14 @@ class _Hour(NamedTuple):
 
 
 class _Packing:
-    """Packs samples that are written together: their times are nearly always the same, only their values differ."""
+    """Packs samples that are written together. Their times are nearly always equal, only their values differ."""
 
     def __init__(self, retention: int) -> None:
         self.retention = retention
         self._layouts: dict[_Shape, list[_Hour]] = {}
 
     def hours(self, sample: models.Sample) -> list[tuple[int, str, bytes]]:
-        """Return for each hour its start, runs and data."""
+        """Return the start, runs and data of each hour."""
         by_metric = sample.ledger_series(self.retention)
         shape = tuple([(metric, series.period, tuple(map(_AT, series.points))) for metric, series in by_metric.items()])
         layout = self._layouts.get(shape)
@@ -122,7 +122,7 @@ def _layout(shape: _Shape) -> list[_Hour]:
 class RedisSamples:
     """``ports.Samples`` on Redis.
 
-    ``retention`` says for how many seconds datapoints are kept from now on, ``rollups`` the same of roll-ups.
+    ``retention`` returns for how many seconds datapoints are kept from now on, ``rollups`` the same for roll-ups.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class RedisSamples:
         return self.write_many([(sample, condition, event)], force=force)[0]
 
     def write_many(self, writes: Sequence[_Write], *, force: bool = False) -> list[ports.Written]:
-        """Write many samples in one round trip, each in a separate step."""
+        """Write many samples in one round trip, each in a step of its own."""
         retention, rolls_up = self._retention(), self._rollups() > 0
         packing = _Packing(retention)
         calls = [self._call(write, packing, force=force, rolls_up=rolls_up) for write in writes]
@@ -198,11 +198,11 @@ class RedisSamples:
         )
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
-        """Remember why a collection failed, and give the slot's claim back."""
+        """Store why a collection failed, and release the slot's claim."""
         self.failed_many([(worker, last_error)])
 
     def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
-        """Do that for many in one round trip; each is a step of its own."""
+        """Do that for many workers in one round trip, each in a step of its own."""
         calls = [
             workers.setting(worker, last_error=last_error.model_dump_json(), claim="")
             for worker, last_error in failures
@@ -235,7 +235,7 @@ class RedisSamples:
         return series
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
-        """Return the periods in seconds under which the ledger holds datapoints of a metric."""
+        """Return the periods in seconds at which the ledger holds datapoints of a metric."""
         hours = self._hours({worker_id: {models.DAY}}, since, until).get(worker_id, {})
         present = {period for fields in hours.values() for name, period in fields if name == metric}
         return [
@@ -254,7 +254,7 @@ class RedisSamples:
     def _hours(
         self, periods: dict[str, set[int]], since: float, until: float
     ) -> dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]]:
-        """Return the sorted fields of each worker's hours that may hold datapoints between two times."""
+        """Return the grouped fields of each worker's hours that may hold datapoints between two times."""
         spans = {
             worker_id: (
                 min(datapoint_packing.hour_of(since, period) for period in of),
@@ -269,7 +269,7 @@ class RedisSamples:
                     pipe.hmget(keys.worker(worker_id), "first_hour", "last_hour")
                 for worker_id, (begin, end) in zip(long, pipe.execute(), strict=True):
                     first, last = spans[worker_id]
-                    # Nothing was ever written: an empty span.
+                    # Nothing was ever written, so the span is empty.
                     name = keys.worker(worker_id)
                     began, ended = (unreadable.number(self._client, name, raw) for raw in (begin, end))
                     if began is None or ended is None:
@@ -294,7 +294,7 @@ class RedisSamples:
         return hours
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return workers with a sample of that age that is not evaluated yet, oldest first."""
+        """Return workers whose sample is at least that old and not evaluated yet, oldest first."""
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             pipe.zrangebyscore(keys.PENDING, "-inf", now - age, start=0, num=limit)
             pipe.zrangebyscore(keys.PENDING, f"({now + models.MAX_LEAD!r}", "+inf", start=0, num=limit)
@@ -302,7 +302,7 @@ class RedisSamples:
         return client.texts([*due, *ahead][:limit])
 
     def marked(self, worker_ids: Sequence[str]) -> list[str]:
-        """Return the workers that are marked as pending, in one command."""
+        """Return the pending ones of these workers, in one command."""
         if not worker_ids:
             return []
         with client.guard(self._client):
@@ -310,7 +310,7 @@ class RedisSamples:
         return [worker_id for worker_id, at in zip(worker_ids, marks, strict=True) if at is not None]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as pending: their rules are to be evaluated."""
+        """Mark workers as pending, so that their rules are evaluated."""
         marks = [
             MarkPending(
                 worker=keys.worker(worker_id) if models.group_of(worker_id) is None else keys.group(worker_id),

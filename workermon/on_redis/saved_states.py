@@ -1,4 +1,4 @@
-"""The whole state as backups hold it: read in a few passes, written in one transaction."""
+"""The whole state as stored in backups: read in a few passes, written in one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workermon.on_redis import accounts, client, history, keys, silences, unread
 _STATE = pydantic.TypeAdapter(dict[str, models.Alert])
 _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 
-#: What a restore replaces; what is not named here stays: tokens, sessions, audit trail, signs of life, limits, costs.
+#: Keys that a restore replaces. All others stay: tokens, sessions, audit trail, signs of life, limits, costs.
 _REPLACED = (
     keys.WORKERS, keys.PENDING, keys.OPEN, keys.OUTBOX, keys.REMINDERS, keys.FAILING_CHANNELS, keys.SILENCES,
     keys.ACCOUNTS, keys.GROUPS, keys.ROLLUPS_DUE, keys.ESCALATIONS,
@@ -27,7 +27,7 @@ _REPLACED_FORMS = (
     keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), keys.LABELS + "*", keys.account("*"),
     keys.group("*"), keys.group_members("*"),
 )  # fmt: skip
-#: If one of these is there, something is set up here.
+#: If one of these exists, workermon is already set up here.
 _SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.TIMELINE)
 #: Keys in one command.
 _CHUNK = 500
@@ -40,9 +40,9 @@ class RedisSavedStates:
         self._client = redis_client
 
     def load(self) -> models.SavedState:
-        """Return what is stored now.
+        """Return the present state.
 
-        Alerts are read before what waits of them, so that a notification that is written meanwhile is not left out.
+        Alerts are read before their outbox, so that a notification written meanwhile is not left out.
         """
         with client.guard(self._client):
             raw: Any = self._client.hget(keys.CONFIGURATION, "document")
@@ -103,7 +103,7 @@ class RedisSavedStates:
             )
 
     def _part(self, name: str, model: type[unreadable.Model], raw: bytes) -> tuple[bytes, unreadable.Model | None]:
-        """Return the text before the first space of a record, and the model after it."""
+        """Split a record into the text before its first space and the model after it."""
         before, _, text = raw.partition(b" ")
         return before, unreadable.parsed(self._client, name, model, text)
 
@@ -135,7 +135,7 @@ class RedisSavedStates:
             )
 
     def replace(self, state: models.SavedState, at: float, *, force: bool = False) -> bool:
-        """Put a state in the place of the present one, in one transaction."""
+        """Replace the present state, in one transaction."""
         stale = [name for form in _REPLACED_FORMS for name in self._names(form)]
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             try:
@@ -170,7 +170,7 @@ class RedisSavedStates:
 
 
 def _restore_configuration(pipe: Any, state: models.SavedState, revision: int, changes: int) -> None:
-    """Save the configuration under a revision that no process has cached, if there was one before."""
+    """Save the configuration. If there was one before, use a revision that no process has cached."""
     pipe.delete(keys.CONFIGURATION)
     pipe.hset(keys.CONFIGURATION, "changes", changes + 1)
     if state.configuration is not None:
@@ -247,7 +247,7 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
     for saved in state.histories:
         subject, _, rule = saved.alert_id.rpartition("/")
         if saved.attempts:
-            # Their order is what counts. The fence goes on above them.
+            # Only their order matters. New fences continue above them.
             texts = [f"{place} {attempt.model_dump_json()}" for place, attempt in enumerate(saved.attempts, 1)]
             pipe.zadd(keys.attempts(saved.alert_id), {text: place for place, text in enumerate(texts, 1)})
             pipe.expire(keys.attempts(saved.alert_id), lifetime)
@@ -273,7 +273,7 @@ def _restore_rollups(pipe: Any, state: models.SavedState, at: float) -> None:
         pipe.expire(name, lifetime_left)
         first[saved.worker_id] = min(first.get(saved.worker_id, saved.week), saved.week)
     for worker_id, week in first.items():
-        # The hours of the ledger are not restored; where it begins says up to when there may be weeks.
+        # The ledger's hours are not restored. Its start tells the earliest time for which weeks may exist.
         hour = int(at // models.HOUR) * models.HOUR
         pipe.hset(keys.worker(worker_id), mapping={"first_week": week, "first_hour": hour, "last_hour": hour})
 

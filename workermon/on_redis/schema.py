@@ -1,4 +1,4 @@
-"""The version of all that is stored: an empty server gets this one, an older server is brought to it step by step."""
+"""The version of all stored data. An empty server gets the present one; an older server is migrated step by step."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from workermon.on_redis import client, keys, leases, migrations, refusals
 
 log = logs.get(__name__)
 
-#: The lease under which one process migrates, and its seconds; each step of a migration extends it.
+#: The lease under which one process migrates, in seconds. Each step of a migration extends it.
 LEASE: Final = "schema"
 LEASE_SECONDS: Final = 30.0
-#: Seconds for which others wait for that process, and between two looks.
+#: Seconds for which other processes wait for it, and between two checks.
 PATIENCE: Final = 300.0
 LOOK: Final = 0.2
 
-#: If none of these is there, the server is empty.
+#: If none of these exists, the server is empty.
 _PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.OLD_INDEX, keys.PULSE, keys.ACCOUNTS)
 
-#: Brings what is stored to the next version; calls its second argument after each part of the work. Another process
-#: may have begun it and died, and commands of the new version may have written before it: it must do no harm to what
-#: is new already.
+#: Migrates the stored data to the next version, and calls its second argument after each part of the work. Another
+#: process may have begun the migration and died, and commands of the new version may have written before it. It must
+#: leave data of the new version intact.
 Migration = Callable[[redis.Redis, Callable[[], None]], None]
 
-#: By the version that a migration begins with.
+#: By the version that a migration starts from.
 MIGRATIONS: Mapping[int, Migration] = {1: migrations.to_2}
 
 
@@ -49,9 +49,9 @@ class BeginSchema(lua.Script[int]):
 
 
 def begin(redis_client: redis.Redis) -> bool:
-    """Give an empty server the present version, as every first write has to. Return whether it was empty.
+    """Give an empty server the present version. Every first write has to do this. Return whether it was empty.
 
-    What is written without a version is taken for the first one, and migrated.
+    Data without a version counts as version 1, and is migrated.
     """
     return bool(client.run(redis_client, BeginSchema(schema=keys.SCHEMA, present=_PRESENT, version=models.SCHEMA)))
 
@@ -64,7 +64,7 @@ class RedisSchema:
         self._steps = steps
 
     def prepare(self) -> None:
-        """Bring what is stored to this version, under a lease."""
+        """Migrate the stored data to this version, under a lease."""
         if self._stored() >= models.SCHEMA:
             return
         lease, owner = leases.RedisLeases(self._client), secrets.token_hex(8)

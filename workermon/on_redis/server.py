@@ -1,4 +1,4 @@
-"""What the server says of itself."""
+"""What the server reports about itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workermon.on_redis import client, refusals
 
 
 class RedisServer:
-    """``ports.Server`` on Redis; what a hosted server keeps to itself is left out."""
+    """``ports.Server`` on Redis. What a hosted server does not disclose is left out."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
     def settings(self) -> dict[str, str]:
-        """Return its INFO, which hosted servers allow more often than CONFIG; nothing if it is not allowed."""
+        """Return its INFO, which hosted servers allow more often than CONFIG; empty if it is not allowed."""
         try:
             with client.guard(self._client):
                 server_info: Any = self._client.info()

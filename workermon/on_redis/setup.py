@@ -10,7 +10,7 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import alerts, client, configurations, keys, schema, workers
 
-#: Counts the changes, beside the revision, so that two that touch no rule are told apart too.
+#: Counts the changes beside the revision, so that changes that touch no rule are distinguished too.
 _COUNT = "changes"
 
 
@@ -39,7 +39,7 @@ class RedisSetup:
             return _mark(self._client)
 
     def put(self, change: ports.Change) -> bool:
-        """Write all of it in one step, if nothing that it is based on has changed."""
+        """Write all of it in one step, if nothing it is based on has changed."""
         schema.begin(self._client)
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             leaving = [verdict.basis.subject.id for verdict in change.leaving]
@@ -59,7 +59,7 @@ class RedisSetup:
             return False
         members: Any = self._client.zrange(keys.WORKERS, 0, -1)
         unknown = set(client.texts(members)) ^ set(change.fleet)
-        # Who cannot be read is in no fleet, and stays as it is.
+        # Unreadable workers are not part of the fleet, and stay unchanged.
         if unknown & set(change.fleet) or workers.RedisWorkers(self._client).get(sorted(unknown)):
             return False
         with self._client.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""Silences in one hash, and who acknowledged an alert beside its history."""
+"""Silences in one hash, and the acknowledgements of alerts beside their history."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RedisSilences:
         return sorted(sound, key=lambda silence: (silence.ends, silence.id))
 
     def add(self, silence: models.Silence) -> None:
-        """Put it in force, and forget those that were over before it begins."""
+        """Put a silence in force, and delete those that ended before it begins."""
         schema.begin(self._client)
         over = [stored.id for stored in self.every() if stored.ends <= silence.begins]
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
@@ -46,13 +46,13 @@ class RedisSilences:
                 self._client.hdel(keys.SILENCES, *ids)
 
     def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
-        """Note who has seen an alert."""
+        """Record who has seen an alert."""
         with client.guard(self._client):
             name = keys.acknowledged(acknowledged.alert_id)
             self._client.set(name, acknowledged.model_dump_json(), ex=keys.HISTORY)
 
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
-        """Return who has seen these alerts last."""
+        """Return who acknowledged these alerts last."""
         if not alert_ids:
             return {}
         with client.guard(self._client):

@@ -1,4 +1,4 @@
-"""How much goes out to each channel: a token bucket in Redis, so that it survives whoever sends."""
+"""How much is sent to each channel: a token bucket in Redis, so that it survives its senders."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import redis
 from workermon import lua, models
 from workermon.on_redis import client, keys
 
-#: Seconds. A bucket that nobody takes from is full by then, so it need not be kept.
+#: Seconds. An unused bucket is full by then, so it need not be kept.
 KEPT = 3600
 
-#: Seconds. Who is refused asks again within that time, however many wait.
+#: Seconds. A refused sender asks again within that time, however many wait.
 LONGEST = 30.0
 
-#: Seconds. How many were refused lately is counted anew after that time.
+#: Seconds after which the count of refused senders starts again.
 LATELY = 30.0
 
 
@@ -32,7 +32,7 @@ class TakeMessage(lua.Script[bytes]):
 
 
 class PauseChannel(lua.Script[int]):
-    """Let no message out to a channel until a time, unless it is paused for longer already."""
+    """Send no message to a channel until a given time, unless it is already paused for longer."""
 
     bucket: lua.Key
     now: lua.Argument
@@ -42,7 +42,7 @@ class PauseChannel(lua.Script[int]):
 
 
 class OpenWindow(lua.Script[bytes]):
-    """Return when the group window closes that a notification belongs to; open a new one if none is open."""
+    """Return when the group window of a notification closes. Open a new one if none is open."""
 
     window: lua.Key
     created: lua.Argument
@@ -73,7 +73,7 @@ class RedisThrottle:
         return float(client.run(self._client, taking))
 
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
-        """Return when the group closes that a notification created then belongs to."""
+        """Return when the group of a notification created at that time closes."""
         opening = OpenWindow(
             window=keys.window(group),
             created=repr(created),
@@ -84,7 +84,7 @@ class RedisThrottle:
         return float(client.run(self._client, opening))
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
-        """Let nothing out for that long."""
+        """Send nothing to a channel for that long."""
         pausing = PauseChannel(
             bucket=keys.throttle(channel),
             now=repr(now),

@@ -1,7 +1,7 @@
-"""Records that cannot be read: each stops nobody but itself. It is left out, named by its key, and not destroyed.
+"""Records that cannot be read. Each affects only itself: it is left out, reported by its key, and not destroyed.
 
-A record whose text cannot be read stays where it is. A key of another Redis type than ours would make every command
-on it fail. It is renamed (``keys.SET_ASIDE``) and kept for a month; what it held is made anew.
+A record whose text cannot be parsed stays in place. A key of the wrong Redis type would make every command on it fail,
+so it is renamed (``keys.SET_ASIDE``) and kept for a month. Its contents are created again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ log = logs.get(__name__)
 T = TypeVar("T")
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
-#: Seconds for which a record is named after it was last tried. All that is needed is tried more often.
+#: Seconds for which a record is reported after it was last tried. Records in use are tried more often.
 NAMED_FOR: Final = 900
 
-#: Keys looked at by one command.
+#: Keys checked by one command.
 _CHUNK: Final = 1000
 
 
@@ -56,12 +56,12 @@ class RedisUnreadable:
 
 
 def text(raw: bytes) -> str:
-    """Return bytes as text, what is no UTF-8 as escapes."""
+    """Return bytes as text, invalid UTF-8 as escapes."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def note(connection: redis.Redis, name: str, reason: str) -> None:
-    """Record that the record of a key cannot be read. Never raises, because only one record is affected."""
+    """Record that a key's record cannot be read. Never raises, because only one record is affected."""
     printable_name, why = errors.printable(name)[:400], errors.printable(reason)[:300]
     try:
         if NoteUnreadable(unreadable=keys.UNREADABLE, name=printable_name, reason=why).run(connection):
@@ -73,7 +73,7 @@ def note(connection: redis.Redis, name: str, reason: str) -> None:
 def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -> Model | None:
     """Return the parsed record. If it cannot be read, record that and return ``None``.
 
-    Unknown fields are ignored: a newer version, which runs beside this one in an upgrade, may have written them.
+    Unknown fields are ignored, because a newer version that runs beside this one in an upgrade may have written them.
     """
     try:
         return model.model_validate_json(raw, extra="ignore")
@@ -92,7 +92,7 @@ def parsed_by(connection: redis.Redis, name: str, adapter: pydantic.TypeAdapter[
 
 
 def number(connection: redis.Redis, name: str, raw: bytes | None) -> float | None:
-    """Return a number; ``None`` if there is none, or if it cannot be read, which is noted."""
+    """Parse a number. If it is missing, return ``None``. If it is malformed, record that and return ``None``."""
     try:
         return None if raw is None else float(raw)
     except ValueError:
@@ -113,9 +113,9 @@ def describe(why: ValueError) -> str:
 
 
 def set_aside(connection: redis.Redis, error: Exception, names: Sequence[str]) -> bool:
-    """Rename those keys that are of another type than ours; tell whether there was any.
+    """Rename keys whose type is wrong; return whether there were any.
 
-    ``names`` are those of the command that failed. If none of them is wrong, all of our keys are looked at.
+    ``names`` are the keys of the command that failed. If none of them is wrong, all our keys are checked.
     """
     if "WRONGTYPE" not in str(error):
         return False
@@ -156,7 +156,7 @@ def _every_key(connection: redis.Redis) -> Iterable[list[str]]:
 
 
 def _list_workers(connection: redis.Redis) -> None:
-    """Build the list of the fleet again, from the keys of each worker."""
+    """Rebuild the list of the fleet from the keys of the workers."""
     prefix = keys.worker("")
     for names in _every_key(connection):
         ids = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]

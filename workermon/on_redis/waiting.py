@@ -1,4 +1,4 @@
-"""What waits for a sweep, in one look."""
+"""Counts the work that waits for a sweep, in one call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workermon.on_redis import client, keys
 
 
 class CountWaiting(lua.Script[list[int]]):
-    """Count what a sweep looks for; return the numbers in the order of ``ports.Waiting``."""
+    """Count the work for a sweep; return the numbers in the order of ``ports.Waiting``."""
 
     configuration: lua.Key
     workers: lua.Key

@@ -12,7 +12,7 @@ import redis
 from workermon import errors, lua, models, ports
 from workermon.on_redis import client, glances, keys, schema, unreadable
 
-#: What a record is made of, in this order.
+#: The fields of a record, in this order.
 FIELDS = (
     "spec",
     "condition",
@@ -25,13 +25,13 @@ FIELDS = (
     "warnings",
 )
 
-#: Warnings of the event queue that are kept of a worker.
+#: Warnings from the event queue that are kept for each worker.
 MAX_WARNINGS = 10
 
-#: Workers that one command reads: it holds the server for about a millisecond.
+#: Workers that one command reads; it takes the server about a millisecond.
 CHUNK = 500
 
-#: Bytes that a dimension set takes in JSON at least: one without any dimension, and a comma.
+#: Bytes of the smallest dimension set in JSON: one without dimensions, and a comma.
 _LEAST_SET = 3
 
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
@@ -39,7 +39,7 @@ _DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
 
 
 class AddWorkers(lua.Script[list[bytes]]):
-    """Add workers, all or none; return the ids that are there already. ``specs``: id, incarnation, spec of each."""
+    """Add workers, all or none; return the ids that exist already. ``specs``: id, incarnation, spec of each."""
 
     workers: lua.Key
     worker_hashes: lua.Keys
@@ -54,7 +54,7 @@ class ReadWorkers(lua.Script[list[list[Any]]]):
 
 
 class ListLongFields(lua.Script[list[int]]):
-    """Return the places of the hashes in which a field has at least so many bytes."""
+    """Return the positions of the hashes whose field has at least so many bytes."""
 
     hashes: lua.Keys
     field: lua.Argument
@@ -62,7 +62,7 @@ class ListLongFields(lua.Script[list[int]]):
 
 
 class SetWorkerFields(lua.Script[int]):
-    """Set fields (names and values in turn); return 1, or 0 if this incarnation of the worker is gone."""
+    """Set fields (names and values, alternating). Return 1, or 0 if this incarnation of the worker is gone."""
 
     worker: lua.Key
     incarnation: lua.Argument
@@ -83,9 +83,9 @@ class RequestCollection(lua.Script[int], shared="numbers"):
 
 
 def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> ports.Record | None:
-    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` if there is no worker that can be read.
+    """Return the record from the ``FIELDS`` of a worker's hash; ``None`` if it is missing or cannot be read.
 
-    What the next collection makes anew is taken for unknown if it cannot be read.
+    Unreadable values that the next collection writes again count as unknown.
     """
     spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence, requested_at, warnings = fields
     name = keys.worker(worker_id)
@@ -125,7 +125,7 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
 
 
 def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[models.ScheduledEvent]:
-    """Return what the event queue warned of: lines of id, time and JSON."""
+    """Parse the event queue's warnings: lines of id, time and JSON."""
     if not raw:
         return []
     texts = [line.split(b" ", 2)[-1] for line in raw.split(b"\n") if line]
@@ -136,7 +136,7 @@ def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[m
 
 
 def adding(workers: Sequence[models.Worker]) -> AddWorkers:
-    """Return the call that adds these."""
+    """Return the call that adds these workers."""
     return AddWorkers(
         workers=keys.WORKERS,
         worker_hashes=[keys.worker(worker.id) for worker in workers],
@@ -154,7 +154,7 @@ def setting(worker: models.Worker, **fields: str) -> SetWorkerFields:
 
 
 def replacing(worker: models.Worker) -> SetWorkerFields:
-    """Return the call that replaces how a worker is set up; what it was steady by is over."""
+    """Return the call that replaces how a worker is set up, and clears its steadiness."""
     return setting(worker, spec=worker.model_dump_json(), steady="")
 
 
@@ -182,11 +182,11 @@ class RedisWorkers:
             )
 
     def update(self, worker: models.Worker) -> bool:
-        """Replace how a worker is set up, if its incarnation is there."""
+        """Replace how a worker is set up, if its incarnation exists."""
         return bool(client.run(self._client, replacing(worker)))
 
     def restore(self, record: ports.Record) -> bool:
-        """Replace set-up and condition of a worker, if its incarnation is there."""
+        """Replace set-up and condition of a worker, if its incarnation exists."""
         restoring = setting(
             record.worker,
             spec=record.worker.model_dump_json(),
@@ -226,7 +226,7 @@ class RedisWorkers:
         return {worker_id for worker_id, score in zip(worker_ids, scores, strict=True) if score is not None}
 
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
-        """Yield the whole fleet in the order of the ids; what is added meanwhile may be missing."""
+        """Yield the whole fleet in order of the ids. Workers added meanwhile may be missing."""
         after: bytes | str = "-"
         while True:
             with client.guard(self._client):
@@ -237,11 +237,11 @@ class RedisWorkers:
             after = b"(" + members[-1]
 
     def glances(self) -> Iterator[ports.Glance]:
-        """Yield the whole fleet by what a glance shows."""
+        """Yield a glance of each worker of the fleet."""
         return glances.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
 
     def with_series(self, least: int) -> list[str]:
-        """Return the workers whose stored dimension sets are long; their length is known without reading them."""
+        """Return the workers whose stored dimension sets are long. Their length is known without reading them."""
         matching, ids = [], self.ids()
         for start in range(0, len(ids), CHUNK):
             some = ids[start : start + CHUNK]
@@ -252,7 +252,7 @@ class RedisWorkers:
         return matching
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
-        """Remember what ListMetrics said, unless the incarnation is gone."""
+        """Store the result of ListMetrics, unless the incarnation is gone."""
         call = setting(worker, dimensions=json.dumps(dimensions), dimensions_at=repr(at))
         return bool(client.run(self._client, call))
 
@@ -262,7 +262,7 @@ class RedisWorkers:
             client.run_many(self._client, [_request(worker_id, at) for worker_id in worker_ids])
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
-        """Store the warnings of the event queue, in one step with the pending mark."""
+        """Store the event queue's warnings, in one step with the pending mark."""
         return bool(client.run(self._client, _request(worker_id, at, warning)))
 
 

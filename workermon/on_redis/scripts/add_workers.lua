@@ -1,5 +1,5 @@
--- Add workers: all of them, or none if one is there already. Returns the ids that are there already under another
--- incarnation. Repeating a call whose answer was lost changes nothing.
+-- Add workers: all of them, or none if one exists already. Returns the ids that exist already with another incarnation.
+-- Repeating a call whose answer was lost changes nothing.
 local workers       = KEYS[1] -- zset: the fleet's ids
 local worker_hashes_at = 2      -- KEYS[worker_hashes_at], …: hash: each worker
 local specs_at      = 1       -- ARGV[specs_at], …: id, incarnation and spec of each worker

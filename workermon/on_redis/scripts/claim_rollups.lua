@@ -1,6 +1,6 @@
--- Claim hours that are due to be rolled up: they are due again when the lease is over. Returns "<worker> <hour>" of
--- each, the longest due first.
-local rollups_due = KEYS[1]            -- zset: "<worker> <hour>" by when the hour is rolled up
+-- Claim hours whose roll-up is due. They are due again when the lease ends. Returns "<worker> <hour>" of each, the
+-- longest due first.
+local rollups_due = KEYS[1]            -- zset: "<worker> <hour>" by the time of the hour's roll-up
 local now = ARGV[1]
 local limit = ARGV[2]
 local mark = ARGV[3]                   -- the end of the lease

@@ -1,7 +1,7 @@
--- Claim a slot of each worker, so that only one node collects it. Measures the lease by the server's clock; one that
--- lasts longer than leases do was taken before that clock was set back.
--- Returns for each worker: 'claimed', 'taken' (another claim holds), 'complete' (the slot was collected) or 'gone' (no
--- such incarnation).
+-- Claim a slot of each worker, so that only one node collects it. The lease is measured by the server's clock. A claim
+-- longer than any lease was made before that clock was set back.
+-- Returns for each worker: 'claimed', 'taken' (another claim holds), 'complete' (the slot was collected) or 'gone' (the
+-- worker does not exist with this incarnation).
 local worker_hashes_at = 1           -- KEYS[worker_hashes_at], …: hash: each worker
 local milliseconds = tonumber(ARGV[1]) -- of the lease
 local tolerance = tonumber(ARGV[2])  -- seconds
@@ -14,7 +14,7 @@ for i = 0, #KEYS - worker_hashes_at do
   local worker, incarnation, slot = KEYS[worker_hashes_at + i], ARGV[slots_at + 2 * i], ARGV[slots_at + 2 * i + 1]
   local present, completed, claim = unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'claim'))
   local claimed, until_ = nil, nil
-  if claim then claimed, until_ = string.match(claim, '^(.+) (%d+)$') end -- nil if it is none
+  if claim then claimed, until_ = string.match(claim, '^(.+) (%d+)$') end -- nil if it is malformed
   if present ~= incarnation then
     outcomes[i + 1] = 'gone'
   elseif is_complete(completed, slot, tolerance) then

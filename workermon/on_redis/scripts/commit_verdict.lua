@@ -1,7 +1,7 @@
--- Write a verdict: the alerts' new state, their transitions into the history, their notifications into the outbox.
+-- Write a verdict: the alerts' new state, their transitions (into the history), their notifications (into the outbox).
 -- Returns 1, or 0 if what the verdict is based on has changed; then nothing is written.
 -- Repeating a call whose answer was lost (same token) returns 1 and changes nothing.
-local record = KEYS[1]             -- hash: the subject itself, or its alerts if there is no other hash
+local record = KEYS[1]             -- hash: the subject itself; its alerts if it has no hash
 local alerts = KEYS[2]             -- hash: version and state of the subject's alerts
 local configuration = KEYS[3]      -- hash: document and revision
 local pending = KEYS[4]            -- zset: workers to be evaluated
@@ -11,36 +11,36 @@ local versions = KEYS[7]           -- hash: last version of each rule's notifica
 local outbox = KEYS[8]             -- zset: queues by the time of the next try
 local members = KEYS[9]            -- zset or set: all subjects of this kind; the subject's alerts if there is none
 local history = KEYS[10]           -- hash: transitions by number
-local size = KEYS[11]              -- string: their bytes
+local size = KEYS[11]              -- string: bytes of the history
 local numbers = KEYS[12]           -- string: counts transitions
 local groups = KEYS[13]            -- set: subjects that are groups
-local rollups_due = KEYS[14]       -- zset: "<worker> <hour>" by when the hour is rolled up
+local rollups_due = KEYS[14]       -- zset: "<worker> <hour>" by the time of the hour's roll-up
 local escalations = KEYS[15]       -- zset: ids of alerts by the time of their next escalation
-local entries_at = 16              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
-                                   -- notifies the alert's last notification, the set of its queues, and those queues;
-                                   -- then of each group that a worker speaks to its hash and that of its members
+local entries_at = 16              -- KEYS[entries_at], …: for each transition the numbers of its alert, and if it
+                                   -- notifies, the alert's last notification, the set of its queues, and those queues;
+                                   -- then for each group that a worker belongs to its hash and that of its members
 local retire = ARGV[1] == '1'      -- also delete the subject
 local subject = ARGV[2]            -- its id
-local incarnation = ARGV[3]        -- '' if there is no hash of the subject itself, or it has one life
+local incarnation = ARGV[3]        -- '' if the subject has no hash, or only one life
 local version = ARGV[4]
 local revision = ARGV[5]
-local sequence = ARGV[6]           -- of the worker's last sample, or of what a group's members said; '' of others
+local sequence = ARGV[6]           -- of the worker's last sample, or the group's last report; '' for others
 local token = ARGV[7]
 local state = ARGV[8]
 local at = ARGV[9]
 local feed = ARGV[10]              -- the channel on which notifications are published
 local lifetime = tonumber(ARGV[11]) -- seconds for which transitions and last notifications are kept
-local alerts_lifetime = ARGV[12]   -- the same of the subject's alerts: '' if they go with the subject, '0' for ever
-local most_bytes = tonumber(ARGV[13]) -- of the transitions
+local alerts_lifetime = ARGV[12]   -- the same for its alerts: '' if they are deleted with the subject, '0' for ever
+local most_bytes = tonumber(ARGV[13]) -- of all transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 local rollups_prefix = ARGV[16]
-local steady = ARGV[17]            -- of a worker that is steady: the configuration's revision; '' of others
--- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many alerts
--- escalate at another time, and of each its id and that time ('' for never); how many transitions
--- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
--- notifies rule, version, id, notification, whether it is published, and the queues' names. Then how many members say
--- something, and of each the group, the field, the text ('' forgets it), and the earliest new datapoint ('' for none).
+local steady = ARGV[17]            -- for a steady worker: the configuration's revision; '' for others
+-- The changes are lists, each preceded by its length: alerts to open (id and beginning); alerts to close (id); alerts
+-- whose time of escalation changes (id and time, '' for never); transitions (the alert's id, its time, the entry, and
+-- the number of queues plus 1, or 0 if it notifies nobody; if it notifies, also rule, version, id, notification,
+-- whether it is published, and the queues' names); reports of members (the group, the field, the text or '' to delete
+-- it, and the time of the earliest new datapoint or '' for none).
 local changes_at = 18              -- ARGV[changes_at], …
 
 local present, present_sequence, first_hour, last_hour, first_week, steady_before =
@@ -61,14 +61,14 @@ local function key()
   return KEYS[next_key - 1]
 end
 
--- Add to a number; what is no number any more becomes `instead`.
+-- Add to a number. A value that is not a number is replaced by `instead`.
 local function increase(name, by, instead)
   local sum = redis.pcall('INCRBY', name, by)
   if type(sum) == 'number' then return sum end
   redis.call('SET', name, string.format('%d', instead))
   return instead
 end
--- Return number, alert and time of the oldest transition; nothing if there is none.
+-- Return number, alert and time of the oldest transition, or nothing if there is none.
 local function oldest()
   local member, time = unpack(redis.call('ZRANGE', timeline, 0, 0, 'WITHSCORES'))
   if not member then return end
@@ -97,7 +97,7 @@ end
 local notifies = false
 for _ = 1, tonumber(argument()) do
   local alert, numbers_of_alert, time, entry = argument(), key(), argument(), argument()
-  local number = increase(numbers, 1, math.floor(tonumber(at) * 1000)) -- above all that were counted
+  local number = increase(numbers, 1, math.floor(tonumber(at) * 1000)) -- above all numbers used before
   redis.call('HSET', history, number, entry)
   increase(size, #entry, redis.call('HLEN', history) * #entry)
   redis.call('ZADD', numbers_of_alert, number, number)
@@ -121,7 +121,7 @@ for _ = 1, tonumber(argument()) do
   end
 end
 if next_key > entries_at then
-  -- Few at a time, so that no commit takes long: as many come in at most.
+  -- In small portions, so that no commit takes long: at most as many are dropped as are added.
   for _ = 1, 100 do
     local number, alert, time = oldest()
     if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '') <= most_bytes) then

@@ -1,14 +1,14 @@
--- Count what a sweep looks for. What was written for later than it can be counts too: a clock was ahead.
+-- Count the work for a sweep. Records dated later than possible count too: a clock was ahead when they were written.
 local configuration = KEYS[1]     -- hash: its revision
 local workers = KEYS[2]           -- zset: the fleet's ids
 local silences = KEYS[3]          -- hash: silences by id
-local failing = KEYS[4]           -- hash: channels that accept nothing
+local failing = KEYS[4]           -- hash: channels that accept no messages
 local pending = KEYS[5]           -- zset: subjects by the time of the write
 local outbox = KEYS[6]            -- zset: queues by the time of the next try
 local reminders = KEYS[7]         -- zset: queues by the time of the next reminder
 local escalations = KEYS[8]       -- zset: alerts by the time of their next escalation
 local now = ARGV[1]
-local written_by = ARGV[2]        -- a sample of that time was not announced if it is still pending
+local written_by = ARGV[2]        -- samples written until then and still pending were not announced
 local latest = ARGV[3]
 local latest_escalation = ARGV[4]
 

@@ -1,7 +1,7 @@
--- Replace the budget's decision. Returns 1, or 0 if another decision came between.
+-- Replace the budget's decision. Returns 1, or 0 if another decision was written meanwhile.
 -- Repeating a call whose answer was lost returns 1 and changes nothing.
 local decision = KEYS[1]  -- string: the decision in force
-local before = ARGV[1]    -- what the new one is based on; '' for none
+local before = ARGV[1]    -- the decision that the new one is based on; '' for none
 local after = ARGV[2]
 local lifetime = ARGV[3]  -- seconds
 

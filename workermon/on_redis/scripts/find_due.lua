@@ -1,19 +1,19 @@
--- Return ids of alerts that have a notification to be sent now, and queue the reminders that are due.
+-- Return the ids of alerts with a notification that is due, and queue the reminders that are due.
 local outbox = KEYS[1]           -- zset: queues by the time of the next try
 local reminders = KEYS[2]        -- zset: queues by the time of the next reminder
 local now = ARGV[1]
 local limit = tonumber(ARGV[2])  -- alert ids at most
-local lease_prefix = ARGV[3]     -- string: who sends the head of a queue
+local lease_prefix = ARGV[3]     -- string: the sender of a queue's head
 local queue_prefix = ARGV[4]     -- list: notifications of one alert for one channel
 local last_prefix = ARGV[5]      -- string: "<id> <notification>", the last one of an alert
 local queues_prefix = ARGV[6]    -- set: an alert's queues
 local state_prefix = ARGV[7]     -- hash: fence and attempts of the head, and how long it waits
--- A queue that does not wait was put there when its time had come. So a later time than this was written while a clock
--- was ahead, and counts as due.
+-- A queue that does not wait was added when it became due. A later time than this was written while a clock was ahead,
+-- and counts as due.
 local latest = tonumber(ARGV[8])
 local longest_lease = tonumber(ARGV[9]) -- milliseconds
 
--- A lease that lasts longer than any was taken before the server's clock was set back.
+-- A lease longer than any full duration was taken before the server's clock was set back.
 local function is_leased(queue)
   local left = redis.call('PTTL', lease_prefix .. queue)
   return left > 0 and left <= longest_lease

@@ -1,4 +1,4 @@
--- Return the places, from 0 on, of the hashes in which a field has at least so many bytes.
+-- Return the positions, from 0 on, of the hashes whose field has at least so many bytes.
 local hashes_at = 1      -- KEYS[hashes_at], …: hash: any
 local field = ARGV[1]
 local least = tonumber(ARGV[2])

@@ -1,5 +1,5 @@
--- Return the buckets that are slowed: name, share of the full rate that they have now, and 1 if nobody answers there.
--- Takes those that have recovered off the list.
+-- Return the slowed buckets: name, present share of the full rate, and 1 if the API does not answer.
+-- Buckets that have recovered are removed from the list.
 local slowed_names = KEYS[1]       -- set: names of buckets
 local recovery = tonumber(ARGV[1]) -- share of the rate that is regained each second
 local bucket_prefix = ARGV[2]      -- of the buckets' keys

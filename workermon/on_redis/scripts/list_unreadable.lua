@@ -1,4 +1,4 @@
--- Return the records that cannot be read, and why. Forgets those that nobody has tried in vain for a while.
+-- Return the records that cannot be read, and why. Deletes those that have not been tried for a while.
 local unreadable = KEYS[1]     -- hash: key → when it was last tried, and why it cannot be read
 local kept = tonumber(ARGV[1]) -- seconds
 

@@ -1,5 +1,5 @@
--- Read what verdicts about groups are based on.
--- Returns the configuration's revision, then of each group its fields, what its members say, version and state of its
+-- Read the basis of verdicts about groups.
+-- Returns the configuration's revision, then for each group its fields, its members' reports, version and state of its
 -- alerts, and the last versions of its notifications.
 local configuration = KEYS[1] -- hash: document and revision
 local hashes_at = 2           -- KEYS[hashes_at], …: hashes: each group, its members, its alerts, its last versions

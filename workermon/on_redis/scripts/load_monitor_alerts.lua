@@ -1,6 +1,6 @@
--- Read what verdicts about the installation, and about every account and region, are based on.
--- Returns the configuration's revision, what there is of the installation, then of each account and region its key, its
--- fields, and the same of its alerts: version, state, and the last versions of the notifications.
+-- Read the basis of verdicts about the installation, and about every account and region.
+-- Returns the configuration's revision and what is stored of the installation. For each account and region follow its
+-- key, its fields, and the same of its alerts: version, state, and the last versions of the notifications.
 local configuration = KEYS[1]  -- hash: document and revision
 local accounts = KEYS[2]       -- set: keys of the accounts and regions collected from
 local installation = ARGV[1]   -- the subject's id

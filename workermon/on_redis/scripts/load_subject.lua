@@ -1,4 +1,4 @@
--- Read what a verdict about a subject is based on that has no record of its own.
+-- Read the basis of a verdict about a subject that has no record of its own.
 -- Returns the configuration's revision, version and state of the alerts, and the last versions of the notifications.
 local configuration = KEYS[1] -- hash: document and revision
 local alerts = KEYS[2]        -- hash: version and state of the subject's alerts

@@ -1,5 +1,5 @@
--- Read what verdicts about workers are based on. One command for all, because sending costs more than reading.
--- Returns the configuration's revision, then of each worker its fields, version and state of its alerts, and the last
+-- Read the basis of verdicts about workers. One command for all, because sending costs more than reading.
+-- Returns the configuration's revision, then for each worker its fields, version and state of its alerts, and the last
 -- versions of its notifications.
 local configuration = KEYS[1] -- hash: document and revision
 local hashes_at = 2           -- KEYS[hashes_at], …: hashes: each worker, its alerts, its last versions

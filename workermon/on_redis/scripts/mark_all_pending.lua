@@ -1,4 +1,4 @@
--- Mark every worker as to be evaluated.
+-- Mark every worker as pending.
 local workers = KEYS[1]       -- zset: the fleet's ids
 local pending = KEYS[2]       -- zset: workers to be evaluated by the time they were marked
 local at = ARGV[1]

@@ -1,5 +1,5 @@
--- Mark a worker or a group as pending: its rules are to be evaluated. A removed one is left alone.
-local worker    = KEYS[1]  -- hash: the worker, or what is new of the group
+-- Mark a worker or a group as pending, so that its rules are evaluated. No effect if it was removed.
+local worker    = KEYS[1]  -- hash: the worker, or what changed in the group
 local pending   = KEYS[2]  -- zset: pending workers by the time they were marked
 local worker_id = ARGV[1]
 local at        = ARGV[2]

@@ -1,12 +1,12 @@
--- Note that a part of workermon worked, and since when listener and collection work without a break.
--- `listener:since` is the beginning of the listener's unbroken work, `collect:since` the first collection after it.
+-- Record that a part of workermon worked, and since when listener and collection have worked without a break.
+-- `listener:since` is the start of the listener's unbroken work, `collect:since` the first collection after it.
 local pulse = KEYS[1]                     -- hash: part → time
 local part = ARGV[1]
 local at = ARGV[2]
 local longest_break = tonumber(ARGV[3])   -- seconds
--- 1 if somebody evaluates whom the listener need not have woken: then only `listener:since` may change.
+-- 1 for an evaluation that may not come from the listener: then only `listener:since` may change.
 local evaluates_only = ARGV[4] == '1'
-local max_lead = tonumber(ARGV[5])        -- seconds; what leads by more was written by a clock that was ahead
+local max_lead = tonumber(ARGV[5])        -- seconds; a mark further ahead was written by a clock that was ahead
 
 local began = tonumber(redis.call('HGET', pulse, 'listener:since') or '')
 if part == 'listener' then

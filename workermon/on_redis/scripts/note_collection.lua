@@ -1,19 +1,20 @@
--- Note how a collection went in an account and region. Returns 1, or 0 if it is older than the last success and so
--- changes nothing.
+-- Record the result of a collection in an account and region. Returns 1, or 0 if it is older than the last success.
+-- Then
+-- nothing changes.
 local accounts = KEYS[1]         -- set: keys of the accounts and regions collected from
-local account = KEYS[2]          -- hash: how collection goes there
+local account = KEYS[2]          -- hash: the state of collection there
 local name = ARGV[1]
 local started_at = ARGV[2]       -- of the collection
 local interval = tonumber(ARGV[3]) -- seconds
 local last_error = ARGV[4]       -- '' for none
 local incarnation = ARGV[5]
-local forgotten_after = tonumber(ARGV[6]) -- intervals, after which a shorter one no longer counts
-local set_back = tonumber(ARGV[7]) -- seconds: what is so much older comes from a clock that was set back
+local forgotten_after = tonumber(ARGV[6]) -- intervals after which a shorter one no longer counts
+local set_back = tonumber(ARGV[7]) -- seconds: if a time is that much older, the clock was set back
 
 local at = tonumber(started_at)
 local newest, succeeded_at, failing_since, shortest, shortest_at =
   unpack(redis.call('HMGET', account, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at'))
--- What is no number says nothing.
+-- A value that is not a number is ignored.
 newest, succeeded_at = tonumber(newest or ''), tonumber(succeeded_at or '')
 shortest, failing_since = tonumber(shortest or ''), failing_since and (tonumber(failing_since) or at)
 redis.call('SADD', accounts, name)

@@ -1,5 +1,5 @@
--- Note which metrics fell silent in an account and region. Returns 1, or 0 if nothing was collected there.
-local account = KEYS[1]       -- hash: how collection goes there
+-- Record which metrics fell silent in an account and region. Returns 1, or 0 if nothing was collected there.
+local account = KEYS[1]       -- hash: the state of collection there
 local lost_metrics = ARGV[1]  -- a JSON list, '' for none
 
 if redis.call('EXISTS', account) == 0 then return 0 end

@@ -1,5 +1,5 @@
--- Note that a request got no answer. The second one within some time shuts the API off for a while.
--- Returns 1 if it is shut off now. Uses the server's clock; times are in seconds.
+-- Record that a request got no answer. A second one within some time suspends the API for a while.
+-- Returns 1 if it is now suspended. Uses the server's clock; times are in seconds.
 local bucket = KEYS[1]             -- hash: silent_at, silent_until
 local shut_for = tonumber(ARGV[1])
 local within = tonumber(ARGV[2])

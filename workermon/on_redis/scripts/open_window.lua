@@ -1,4 +1,4 @@
--- Return when the group window closes that a notification belongs to; open a new window if none is open.
+-- Return when the group window of a notification closes. Open a new window if none is open.
 local window = KEYS[1]                 -- string: when the open window closes
 local created = tonumber(ARGV[1])      -- when the notification was made
 local next_close = ARGV[2]             -- when a new window would close
@@ -7,7 +7,7 @@ local max_lead = tonumber(ARGV[4])     -- seconds
 
 local closes = redis.call('GET', window)
 local closes_at = tonumber(closes or '')
--- One that closes later than a new one would was opened by a clock that was ahead.
+-- A window that closes later than a new one would was opened by a clock that was ahead.
 if closes_at and created < closes_at and closes_at - tonumber(next_close) <= max_lead then return closes end
 redis.call('SET', window, next_close, 'PX', lifetime_milliseconds)
 return next_close

@@ -1,7 +1,7 @@
--- Give a claim back as if it had not been made. Returns 1, or 0 if another sender claimed the queue since.
+-- Undo a claim. Returns 1, or 0 if another sender has claimed the queue since.
 local outbox = KEYS[1]   -- zset: queues by the time of the next try
 local state = KEYS[2]    -- hash: fence and attempts of the head
-local lease = KEYS[3]    -- string: who sends the head
+local lease = KEYS[3]    -- string: the sender of the head
 local name = ARGV[1]     -- of the queue
 local fence = ARGV[2]
 local retry_at = ARGV[3]

@@ -1,13 +1,13 @@
--- Note that a canary came to a step, and publish it if it is to be heard.
--- `lost:<step>` counts the canaries that came to the step before and not to that one since the last that did.
+-- Record that a canary reached a step, and publish it if a channel is given.
+-- `lost:<step>` counts the canaries that reached the step before but not this one, since the last one that did.
 local canary = KEYS[1]                   -- hash: step → "<begun> <at>"; lost:<step> → count; sent → count
 local step = ARGV[1]
 local next_step = ARGV[2]                -- '' for none
 local begun = ARGV[3]                    -- when the canary was sent
 local at = ARGV[4]
-local longest_break = tonumber(ARGV[5])  -- seconds after which what was lost before is forgotten
--- The last two are '' for every step but the first.
-local sent = ARGV[6]                     -- how many were sent so far
+local longest_break = tonumber(ARGV[5])  -- seconds; earlier losses are forgotten after such a break
+-- The last two are '' except for the first step.
+local sent = ARGV[6]                     -- how many canaries were sent so far
 local channel = ARGV[7]
 
 if sent ~= '' then

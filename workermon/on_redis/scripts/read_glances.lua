@@ -1,5 +1,5 @@
 -- Return set-up, condition and last error of workers as one text: fields end with 0x1F, workers with 0x1E. One text,
--- because its reader takes longer over many than the server over all of it.
+-- because the client takes longer to parse many than the server to build one.
 local worker_hashes_at = 1 -- KEYS[worker_hashes_at], …: hash: each worker
 
 local texts = {}

@@ -1,4 +1,4 @@
--- Return the same fields of many workers. One command for all, because sending each takes longer than reading it.
+-- Return the same fields of many workers. One command for all, because sending costs more than reading.
 local worker_hashes_at = 1 -- KEYS[worker_hashes_at], …: hash: each worker
 local fields_at = 1      -- ARGV[fields_at], …: names of fields
 

@@ -1,11 +1,11 @@
--- Add an entry to the audit trail, and drop what is too old or too much.
+-- Add an entry to the audit trail, and drop entries that are too old or too many.
 local order = KEYS[1]      -- zset: ids of entries by time
 local entries = KEYS[2]    -- hash: entry by id
 local id = ARGV[1]
 local entry = ARGV[2]
 local at = ARGV[3]
 local before = ARGV[4]     -- entries before that time are dropped
-local most = ARGV[5]       -- entries that are kept
+local most = ARGV[5]       -- entries to keep
 local lifetime = ARGV[6]   -- seconds
 
 redis.call('ZADD', order, at, id)

@@ -1,4 +1,4 @@
--- Queue the canary's notification. Returns 1, or 0 if the last one is still on its way.
+-- Queue the canary's notification. Returns 1, or 0 if the last one is not delivered yet.
 local outbox = KEYS[1]        -- zset: queues by the time of the next try
 local queues = KEYS[2]        -- set: the canary's queues
 local queue = KEYS[3]         -- list: the canary's notification

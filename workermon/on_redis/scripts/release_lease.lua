@@ -1,4 +1,4 @@
--- Give a lease back. Changes nothing if `owner` does not hold it any more.
+-- Release a lease. Changes nothing if `owner` no longer holds it.
 local lease = KEYS[1] -- string: the owner
 local owner = ARGV[1]
 

@@ -1,6 +1,6 @@
--- Note that the event queue named a worker, and what it warned of. Returns 1 if the worker did not know the warning, 0
+-- Record that the event queue named a worker, and its warning. Returns 1 if the worker did not have the warning yet, 0
 -- if it did, if there was none, or if the worker is gone.
--- Warnings are kept as lines "id until json", those that are not over for long.
+-- Warnings are stored as lines "id until json". Expired ones are removed after a while.
 local worker    = KEYS[1]             -- hash: the worker
 local pending   = KEYS[2]             -- zset: pending workers by the time they were marked
 local worker_id = ARGV[1]
@@ -8,7 +8,7 @@ local at        = ARGV[2]
 local id        = ARGV[3]             -- of the warning, '' for none
 local until_at  = ARGV[4]             -- when the warning is forgotten
 local warning   = ARGV[5]             -- its JSON, on one line
-local most      = tonumber(ARGV[6])   -- warnings that are kept
+local most      = tonumber(ARGV[6])   -- warnings to keep
 
 if redis.call('EXISTS', worker) == 0 then return 0 end
 local before = tonumber(redis.call('HGET', worker, 'requested_at') or '')

@@ -1,14 +1,14 @@
--- Write the roll-ups of a worker's hour into its week, and take the mark of the hour away.
--- Returns 1, or 0 if somebody else has written meanwhile; then nothing is written, and the mark stays.
+-- Write the roll-ups of a worker's hour into its week, and remove the hour's mark.
+-- Returns 1, or 0 if another process has written meanwhile: then nothing is written, and the mark stays.
 local worker = KEYS[1]                 -- hash: the worker
 local rollups = KEYS[2]                -- hash: the week
-local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by when the hour is rolled up
+local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by the time of the hour's roll-up
 local incarnation = ARGV[1]
 local member = ARGV[2]                 -- of the hour
-local mark = tonumber(ARGV[3])         -- its time if nobody marked it anew
+local mark = tonumber(ARGV[3])         -- its time, unless it was marked again
 local week = ARGV[4]                   -- its start
 local lifetime = ARGV[5]               -- seconds
--- Of each series its metric, what the week had ('' for nothing), and what it has now.
+-- For each series its metric, its old value in the week ('' for none), and its new value.
 local series_at = 6                    -- ARGV[series_at], …
 
 local present, first_week = unpack(redis.call('HMGET', worker, 'incarnation', 'first_week'))

@@ -1,9 +1,9 @@
 -- Lower the rate of a bucket after AWS throttled a request, and empty it.
 -- Returns 1, or 0 if it was lowered a moment ago. Uses the server's clock; times are in seconds.
 local bucket = KEYS[1]              -- hash: tokens, at, factor, slowed
-local slower = tonumber(ARGV[1])    -- what the rate is multiplied with
-local pause = tonumber(ARGV[2])     -- it is lowered once in that time at most
-local recovery = tonumber(ARGV[3])  -- share of the rate that is regained each second
+local slower = tonumber(ARGV[1])    -- factor for the rate
+local pause = tonumber(ARGV[2])     -- seconds between two reductions, at least
+local recovery = tonumber(ARGV[3])  -- share of the rate regained each second
 local lifetime = ARGV[4]
 
 local time = redis.call('TIME')

@@ -1,5 +1,5 @@
--- Take a token for one message to a channel. Returns the seconds to wait; 0 if it may go out now.
--- Those who are refused are told to come back one after another, because otherwise all of them would ask at once.
+-- Take a token for one message to a channel. Returns the seconds to wait; 0 if it may be sent now.
+-- Refused senders get increasing waits, because otherwise all of them would ask again at once.
 local bucket = KEYS[1]                -- hash: tokens, at, paused, since, critical, others
 local capacity = tonumber(ARGV[1])
 local rate = tonumber(ARGV[2])        -- tokens a second
@@ -7,14 +7,14 @@ local critical = ARGV[3] == '1'       -- the lower half of the bucket is for cri
 local now = tonumber(ARGV[4])
 local lifetime = ARGV[5]
 local longest_wait = tonumber(ARGV[6])
-local recently = tonumber(ARGV[7])    -- seconds after which the refused are counted from 0
+local recently = tonumber(ARGV[7])    -- seconds after which the count of refused senders starts again at 0
 local max_lead = tonumber(ARGV[8])    -- seconds
 
 local refused_field = critical and 'critical' or 'others'
 local tokens, at, paused, began, since, refused =
   unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'paused', 'pause_began', 'since', refused_field))
 paused = tonumber(paused)
--- A pause that began in the future was made by a clock that was ahead.
+-- A pause that began in the future was written by a clock that was ahead.
 local is_ahead = (tonumber(began or '') or 0) - now > max_lead
 if paused and now < paused and not is_ahead then return string.format('%.3f', paused - now) end
 tokens = math.min(capacity, (tonumber(tokens) or capacity) + math.max(0, now - (tonumber(at) or now)) * rate)

@@ -1,5 +1,5 @@
--- Take a token for one request to AWS, or reserve the next one and say how long to wait for it.
--- Returns the number of tokens taken (0: refused), the seconds to wait, and 1 if nobody answers there. A full bucket
+-- Take a token for one request to AWS, or reserve the next one and return how long to wait for it.
+-- Returns the number of tokens taken (0: refused), the seconds to wait, and 1 if the API does not answer. A full bucket
 -- lends more than one, so that the next requests of this process need no call.
 -- Uses the server's clock; times are in seconds.
 local bucket = KEYS[1]              -- hash: tokens, at, factor, lent, lent_until, silent_until
@@ -8,11 +8,11 @@ local rate = tonumber(ARGV[2])      -- tokens a second
 local patience = tonumber(ARGV[3])  -- how long the caller may wait
 local lent_for = tonumber(ARGV[4])
 local most_lent = tonumber(ARGV[5]) -- tokens, the caller's included
-local recovery = tonumber(ARGV[6])  -- share of the rate that is regained each second
+local recovery = tonumber(ARGV[6])  -- share of the rate regained each second
 local slowest = tonumber(ARGV[7])   -- tokens a second
-local trial = tonumber(ARGV[8])     -- how long one request may try whether somebody answers again
+local trial = tonumber(ARGV[8])     -- seconds that one request may test whether the API answers again
 local lifetime = ARGV[9]
-local max_lead = tonumber(ARGV[10]) -- seconds by which a time may lie ahead; more comes of a clock that was set back
+local max_lead = tonumber(ARGV[10]) -- seconds that a time may lie ahead; more means that a clock was set back
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -32,7 +32,7 @@ local speed = math.min(rate, math.max(rate * factor, slowest))
 lent = tonumber(lent) or 0
 lent_until = tonumber(lent_until) or 0
 if now > lent_until or lent_until - now > lent_for + max_lead then lent = 0 end
--- What is lent is held back from the top, so that all processes together take no more than the bucket allows.
+-- Lent tokens reduce the top, so that all processes together never exceed the bucket's limit.
 local top = math.max(1, capacity * factor - lent)
 tokens = math.min(top, (tonumber(tokens) or capacity) + passed * speed)
 

@@ -1,15 +1,15 @@
--- Write what a collection brought: datapoints into the ledger, the worker's condition, the mark that its rules are to
--- be evaluated (unless that may wait), and the event on the channel.
+-- Write what a collection fetched: datapoints into the ledger, the worker's condition, the pending mark (unless the
+-- evaluation may wait), and the event on the channel.
 -- Returns 'accepted', 'repeated' (the slot was complete: new datapoints were kept, nothing was announced), or 'gone'
--- (no such incarnation: nothing was written).
+-- (the worker does not exist with this incarnation: nothing was written).
 local worker = KEYS[1]                 -- hash: the worker
 local pending = KEYS[2]                -- zset: pending workers by the time they were marked
-local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by when the hour is rolled up
+local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by the time of the hour's roll-up
 local hours_at = 4                     -- KEYS[hours_at], …: hash: the ledger's hours that the datapoints belong to
 local worker_id = ARGV[1]
 local incarnation = ARGV[2]
 local slot = ARGV[3]
-local force = ARGV[4] == '1'           -- write although the slot is complete
+local force = ARGV[4] == '1'           -- write even if the slot is complete
 local at = ARGV[5]
 local retention = tonumber(ARGV[6])    -- seconds
 local tolerance = tonumber(ARGV[7])    -- seconds
@@ -17,11 +17,11 @@ local condition = ARGV[8]
 local last_error = ARGV[9]             -- '' for none
 local channel = ARGV[10]
 local event = ARGV[11]
-local rollup_delay = tonumber(ARGV[12]) -- seconds after an hour's end or a late datapoint; nothing for no roll-ups
-local steady = ARGV[13]                -- the evaluation may wait if the worker is steady by this revision; '' if not
+local rollup_delay = tonumber(ARGV[12]) -- seconds after an hour's end or a late datapoint; '' for no roll-ups
+local steady = ARGV[13]                -- '' or the revision by which the worker is steady: then its evaluation may wait
 -- For each hour its start, a line "field offset time period first_wins count" for each run, and the data of all its
--- runs, eight bytes a datapoint. All lines travel in one argument, because each argument costs its sender.
--- first_wins is 1 if the first write of a datapoint stands, 0 if the last one does.
+-- runs, eight bytes a datapoint. All lines are one argument, because each argument costs the sender time.
+-- first_wins is 1 if the first write of a datapoint counts, 0 if the last one does.
 local datapoints_at = 14               -- ARGV[datapoints_at], …
 
 local present, completed, changed_from, first_hour, last_hour, error_before, steady_by = unpack(redis.call(
@@ -30,11 +30,11 @@ if present ~= incarnation then return 'gone' end
 local was_complete = is_complete(completed, slot, tolerance)
 local repeated = not force and was_complete
 local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/datapoint_packing.py)
-local changed -- the time of the earliest datapoint that is new or has another value
+local changed -- the time of the earliest datapoint that is new or changed
 local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
 local first, last = known_first, known_last
 
--- Return `new` with those datapoints of `old` that are there.
+-- Return `new`, with the datapoints of `old` where `old` has them.
 local function keep_first(old, new)
   local merged = {}
   for i = 1, #new, 8 do
@@ -44,7 +44,7 @@ local function keep_first(old, new)
   return table.concat(merged)
 end
 
-local stale = {} -- the hours whose roll-up is to be made
+local stale = {} -- the hours that need a new roll-up
 local function mark_hours(time, period, count)
   if not rollup_delay then return end
   for hour = math.floor(time / 3600) * 3600, time + (count - 1) * period, 3600 do stale[hour] = true end
@@ -55,7 +55,7 @@ for k = hours_at, #KEYS do
   local hour, lines, data = tonumber(ARGV[argument]), ARGV[argument + 1], ARGV[argument + 2]
   argument = argument + 3
   local heads, fields, texts, dirty = {}, {}, {}, {}
-  -- All fields of an hour are read at once and written at once, because each call counts.
+  -- All fields of an hour are read and written in one call each, because each call costs time.
   local begin = 1
   local of_run = '([^\n]*) (%-?%d+) (%-?%d+) (%d+) ([01]) (%d+)\n'
   for field, offset, time, period, first_wins, count in string.gmatch(lines, of_run) do
@@ -75,7 +75,7 @@ for k = hours_at, #KEYS do
     local field, offset, time, period, first_wins, new = unpack(head)
     local text = texts[field]
     local old = string.sub(text, offset + 1, offset + #new)
-    -- Before its slot was complete nobody wrote it but a clock that was ahead.
+    -- Only a clock that was ahead can have written it before its slot was complete.
     if first_wins and was_complete then new = keep_first(old, new) end
     if old ~= new then
       local same = 1
@@ -105,7 +105,7 @@ for k = hours_at, #KEYS do
 end
 
 for hour in pairs(stale) do
-  -- Before the ledger forgets the hour.
+  -- Before the ledger drops the hour.
   local latest = math.max(hour + 3600 + retention - 600, tonumber(at))
   local due = math.min(math.max(hour + 3600, tonumber(at)) + rollup_delay, latest)
   redis.call('ZADD', rollups_due, string.format('%.3f', due), worker_id .. ' ' .. string.format('%d', hour))
@@ -120,7 +120,7 @@ if changed then
   local since = tonumber(changed_from or '')
   if not since or changed < since then set('changed_from', string.format('%d', changed)) end
   if last ~= known_last then
-    -- Hours at the beginning whose lifetime is over need not be looked for again.
+    -- Expired hours at the beginning need not be looked for again.
     local prefix = string.match(KEYS[hours_at], '^(.*:)')
     while first < last and redis.call('EXISTS', prefix .. string.format('%d', first)) == 0 do first = first + 3600 end
   end
@@ -130,7 +130,7 @@ if changed then
   end
 end
 if changed or not repeated then
-  -- What is no number any more is counted anew.
+  -- A value that is not a number counts as 0.
   local counted = redis.pcall('HINCRBY', worker, 'seq', 1)
   if type(counted) == 'table' and counted.err then set('seq', 1) end
   if steady == '' or steady_by ~= steady then redis.call('ZADD', pending, 'NX', at, worker_id) end

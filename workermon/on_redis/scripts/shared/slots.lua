@@ -1,5 +1,5 @@
--- Tell whether a slot, "<interval>:<number>", is complete, given the last slot that was completed (nil for none).
--- A slot that passed at most `tolerance` seconds before the last complete one is complete too.
+-- Return whether a slot, "<interval>:<number>", is complete, given the last completed slot (nil for none).
+-- A slot at most `tolerance` seconds before the last completed one is complete too.
 local function is_complete(last, slot, tolerance)
   if not last then return false end
   if last == slot then return true end
