@@ -30,8 +30,7 @@ def shorten(client: Any) -> None:
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
     DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks, scheduled events (with times as EC2 wrote
-    them),
-    and the details of impaired checks only.
+    them), and the details of impaired checks only.
     """
     if client.meta.service_model.service_name == "ec2":
         client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)

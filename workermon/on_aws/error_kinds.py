@@ -16,8 +16,7 @@ import botocore.parsers
 from workermon import errors, models
 
 #: What botocore raises, and what its parsers raise for an answer that makes no sense. Exceptions from signals (such as
-#: a
-#: task's time limit) are not among them and pass through.
+#: a task's time limit) are not among them and pass through.
 FOREIGN = (
     botocore.exceptions.BotoCoreError,
     botocore.exceptions.ClientError,

@@ -61,8 +61,7 @@ class Fetch:
 
     def run(self) -> ports.Answer:
         """Return the datapoints of each query by its place; ``failed`` gives the reason if they are missing or
-        incomplete."""
-        for call in self._calls():
+        incomplete.""" for call in self._calls():
             self._ask(call)
         return self._answer
 

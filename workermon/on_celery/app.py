@@ -96,8 +96,7 @@ def _check_options(context: Any) -> None:
     """Refuse command line options that we cannot honour, and ignore environment variables of other applications.
 
     ``celery`` reads ``BROKER_URL``, ``RESULT_BACKEND`` and ``CONFIG_MODULE`` from the environment. Any other
-    application
-    may use these names. An option on the command line is meant for us.
+    application may use these names. An option on the command line is meant for us.
     """
 
     def is_given(option: str) -> bool:

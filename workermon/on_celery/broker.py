@@ -29,9 +29,8 @@ class _QoS(kombu_redis.QoS):
     """Counts a message as finished even if the server refuses its acknowledgement.
 
     A server that becomes a replica refuses all acknowledgements. If the node works on as many messages as it may hold,
-    Kombu
-    would count them as held for ever, stop reading, and never learn that it has to connect to another server. The new
-    primary delivers the messages again.
+    Kombu would count them as held for ever, stop reading, and never learn that it has to connect to another server. The
+    new primary delivers the messages again.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -67,8 +66,7 @@ class _Careful:
         """Return where to connect. Raises an error of the connection if the channel's connection was closed.
 
         Without this Kombu raises AttributeError when a message is given back or acknowledged after the server went
-        away. That
-        ends the node.
+        away. That ends the node.
         """
         if self.connection is None or self.connection.client is None:  # type: ignore[attr-defined]
             raise kombu_redis.redis.exceptions.ConnectionError("the connection was closed meanwhile")

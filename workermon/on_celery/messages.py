@@ -28,8 +28,7 @@ LARGEST: Final = 1024 * 1024
 #: Characters of all headers. Celery's own take a few hundred, and a trace's a few hundred more.
 MAX_HEADERS: Final = 16 * 1024
 #: Levels of objects and lists. Our messages have three. Hundreds of them overflow the stack of code that walks them,
-#: and
-#: block a prefork node for good.
+#: and block a prefork node for good.
 MAX_DEPTH: Final = 10
 #: Seconds. We send no message ahead of time; the node would hold it for all that time.
 AHEAD: Final = 3600

@@ -1,8 +1,7 @@
 """The RedBeat entries: one for each worker, with identifiers only, so that stock RedBeat can run them too.
 
 Workers that run together are a *cohort*: up to a hundred with the same account, region and interval. Cohorts spread
-over
-the interval until workermon has learned when their datapoints arrive. Then each has a phase of its own
+over the interval until workermon has learned when their datapoints arrive. Then each has a phase of its own
 (``collect/placement.py``), to which it moves with its next run. ``on_redis/keys.py`` lists the keys.
 """
 

@@ -141,8 +141,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         """Send what is due; return the seconds until the next tick.
 
         If Redis fails, it tries again with new connections, because the address may lead to another server by now.
-        After a
-        minute of failures it ends.
+        After a minute of failures it ends.
         """
         try:
             with self._watchdog.watching("beat's tick"):
@@ -154,8 +153,7 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def _failed(self, why: Exception) -> float:
         """Drop the connections, and end the process if it has failed for too long; return the seconds until the next
-        try."""
-        failed_for = self.steady() - self._worked_at
+        try.""" failed_for = self.steady() - self._worked_at
         if failed_for > FAILED_FOR:
             log.error("beat.gave_up", reason=schedule.reason(why), failed_for=round(failed_for))
             logging.shutdown()

@@ -17,8 +17,7 @@ class Watchdog:
     """Watches one piece of work at a time, from a separate thread.
 
     If work takes longer than ``limit`` seconds, it ends the process by ``end``, at most ``limit / 6`` seconds later,
-    because
-    a hanging call cannot be interrupted.
+    because a hanging call cannot be interrupted.
     """
 
     def __init__(self, limit: float, end: Callable[[], None], steady: Callable[[], float] = time.monotonic) -> None:

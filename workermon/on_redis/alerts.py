@@ -165,8 +165,7 @@ class RedisAlerts:
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
         """Return the basis of an evaluation of these groups, without those that have no data. Each is read in one
-        step."""
-        groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
+        step.""" groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
         bases: dict[str, ports.Basis[ports.GroupRecord]] = {}
         for start in range(0, len(groups), workers.CHUNK):
             chunk = groups[start : start + workers.CHUNK]
@@ -373,8 +372,7 @@ def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
 
 def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
     """Return which alerts a verdict opens (or gives a new beginning) and closes, in the form that the script
-    expects."""
-    subject, before = verdict.basis.subject.id, verdict.basis.alerts
+    expects.""" subject, before = verdict.basis.subject.id, verdict.basis.alerts
     if retire:
         closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
         return [0, len(closed), *closed]

@@ -34,9 +34,8 @@ def connect(url: str) -> redis.Redis:
     """Return a client for ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://``; it connects at first use.
 
     Sentinels are written as ``sentinel://[user:password@]host:port[,host:port…]/database?service=name``. User and
-    password
-    are those of the server; ``sentinel_username`` and ``sentinel_password`` in the query are those of the sentinels.
-    With
+    password are those of the server; ``sentinel_username`` and ``sentinel_password`` in the query are those of the
+    sentinels. With
     ``ssl=true`` in the query (or ``ssl_ca_certs`` and the like) both use TLS; with ``sentinel_ssl=false`` too, only the
     server does. Raises ``errors.InvalidInput`` for a URL that is not valid. The message never shows the URL.
     """

@@ -23,8 +23,7 @@ class _Comparison(NamedTuple):
     """The result of a comparison.
 
     ``steady`` is the time of the comparison by the steady clock, ``machine`` the time that the machine's clock showed,
-    and
-    ``ahead`` by how many seconds Redis' clock was ahead of it.
+    and ``ahead`` by how many seconds Redis' clock was ahead of it.
     """
 
     steady: float

@@ -1,9 +1,8 @@
 """How fast AWS may be asked: a token bucket for each account, region and API, shared by all worker processes.
 
 A caller that finds the bucket empty reserves the next token and waits for it, if the wait is short enough. A bucket
-that
-is more than half full lends some tokens for a second, so that most requests need no round trip. Lent tokens reduce the
-bucket's capacity, so that all processes together never exceed its limit.
+that is more than half full lends some tokens for a second, so that most requests need no round trip. Lent tokens reduce
+the bucket's capacity, so that all processes together never exceed its limit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 -- Record the result of a collection in an account and region. Returns 1, or 0 if it is older than the last success.
--- Then
--- nothing changes.
+-- Then nothing changes.
 local accounts = KEYS[1]         -- set: keys of the accounts and regions collected from
 local account = KEYS[2]          -- hash: the state of collection there
 local name = ARGV[1]

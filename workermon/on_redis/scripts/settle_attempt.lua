@@ -1,8 +1,7 @@
 -- Record the result of a claimed notification, and remove it from its queue or schedule a retry.
 -- Returns {1} if the claim's fence is still valid, or was settled with it before (a call whose answer was lost).
 -- Otherwise another sender has claimed the queue since, and this attempt may have overtaken a newer one. Then it
--- returns
--- {0}, or {0, notification, fence} if the sender has to send the present state again; that fence is negative.
+-- returns {0}, or {0, notification, fence} if the sender has to send the present state again; that fence is negative.
 local outbox = KEYS[1]            -- zset: queues by the time of the next try
 local queues = KEYS[2]            -- set: the alert's queues
 local queue = KEYS[3]             -- list: notifications
