@@ -60,8 +60,8 @@ class Fetch:
         self._silence: errors.AwsError | None = None
 
     def run(self) -> ports.Answer:
-        """Return the datapoints of each query by its place; ``failed`` gives the reason if they are missing or
-        incomplete.""" for call in self._calls():
+        """Return the datapoints of each query by its place; ``failed`` has the reason if some are missing."""
+        for call in self._calls():
             self._ask(call)
         return self._answer
 

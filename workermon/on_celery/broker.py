@@ -213,8 +213,7 @@ def _said(client: Any) -> tuple[str, str]:
 
 
 class _Ours:
-    """Uses these transports and shows no password. A mixin for Kombu's connection, whose URL still starts with
-    ``redis``."""
+    """Uses these transports and shows no password. A mixin for Kombu's connection; its URL still says ``redis``."""
 
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""

@@ -234,8 +234,7 @@ class RedBeatSchedule:
     @reaching()
     @wrong_types.mending
     def quarantined(self) -> dict[str, str]:
-        """Return the workers whose entry does not run, by id, with the reason: it is unreadable, or not in the
-        schedule.
+        """Return the workers whose entry does not run, by id with the reason: unreadable, or not in the schedule.
 
         Entries of other tasks are not ours to repair. If one is quarantined, the log reports it.
         """

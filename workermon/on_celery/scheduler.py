@@ -152,8 +152,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         return pause
 
     def _failed(self, why: Exception) -> float:
-        """Drop the connections, and end the process if it has failed for too long; return the seconds until the next
-        try.""" failed_for = self.steady() - self._worked_at
+        """Drop the connections; end the process if it has failed for too long. Return seconds to the next try."""
+        failed_for = self.steady() - self._worked_at
         if failed_for > FAILED_FOR:
             log.error("beat.gave_up", reason=schedule.reason(why), failed_for=round(failed_for))
             logging.shutdown()

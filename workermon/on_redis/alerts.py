@@ -164,8 +164,8 @@ class RedisAlerts:
         return self._basis(subject, None, *client.run(self._client, loading))
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
-        """Return the basis of an evaluation of these groups, without those that have no data. Each is read in one
-        step.""" groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
+        """Return the basis of an evaluation of these groups, without those that have no data. One read each."""
+        groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
         bases: dict[str, ports.Basis[ports.GroupRecord]] = {}
         for start in range(0, len(groups), workers.CHUNK):
             chunk = groups[start : start + workers.CHUNK]
@@ -371,8 +371,8 @@ def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
 
 
 def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
-    """Return which alerts a verdict opens (or gives a new beginning) and closes, in the form that the script
-    expects.""" subject, before = verdict.basis.subject.id, verdict.basis.alerts
+    """Return which alerts a verdict opens (or gives a new beginning) and closes, as the script expects it."""
+    subject, before = verdict.basis.subject.id, verdict.basis.alerts
     if retire:
         closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
         return [0, len(closed), *closed]

@@ -94,8 +94,8 @@ class RedisRollUps:
         }
 
     def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
-        """Write roll-ups into their weeks, each hour in a step of its own. Hours of one week are written in
-        sequence.""" unsaved = list(rolled)
+        """Write roll-ups into their weeks, each hour in a step of its own. Hours of one week go in sequence."""
+        unsaved = list(rolled)
         while unsaved:
             weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(unsaved)}
             self._save(list(weeks.values()), now)
