@@ -1,1 +1,1 @@
-"""What runs on one machine with nothing installed: an embedded Redis, a simulated fleet, and their supervisor."""
+"""What runs on one machine without installing anything: an embedded Redis, a simulated fleet, and their supervisor."""

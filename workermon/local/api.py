@@ -1,4 +1,4 @@
-"""What EC2, CloudWatch and STS answer about a simulated fleet, with AWS's own limits and errors.
+"""The answers of EC2, CloudWatch and STS about a simulated fleet, with AWS's own limits and errors.
 
 Sources are the API references of Amazon EC2 (2016-11-15), Amazon CloudWatch (2010-08-01) and AWS STS (2011-06-15).
 """
@@ -19,14 +19,14 @@ from workermon.local.simulation import STATES, Check, Machine, Scheduled, Simula
 
 #: Instance ids in one DescribeInstanceStatus.
 STATUS_IDS = 100
-#: Queries, and datapoints of one answer, of GetMetricData.
+#: GetMetricData: queries in a call, and datapoints in an answer.
 QUERIES = 500
 DATAPOINTS = 100_800
-#: Metrics of one answer of ListMetrics.
+#: Metrics in one answer of ListMetrics.
 METRICS = 500
 
-#: How far back a request may begin, in seconds, by what its period is a multiple of; from further back nothing comes.
-#: Periods below a minute, which CloudWatch keeps for 3 hours, are as a minute here: a simulated day may be short.
+#: How far back a request may begin, in seconds, by what its period is a multiple of. Older datapoints are not returned.
+#: Periods below a minute, which CloudWatch keeps for 3 hours, count as a minute here: a simulated day may be short.
 _KEPT = ((3600, 455 * models.DAY), (300, 63 * models.DAY), (1, 15 * models.DAY))
 
 _QUERY_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
@@ -48,14 +48,14 @@ class Refused(Exception):
 
 
 class Api:
-    """The operations: ``call`` takes and gives plain structures under AWS's names."""
+    """The operations: ``call`` takes and returns plain structures under AWS's names."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        #: Datapoints and metrics a page; lower them to see paging.
+        #: Datapoints and metrics in a page. Lower them to test paging.
         self.datapoints = DATAPOINTS
         self.metrics = METRICS
-        #: Roles that can be assumed, each with the external id that it asks for; empty: any.
+        #: Roles that can be assumed, each with the external id that it requires. Empty: any role.
         self.roles: dict[str, str | None] = {}
         self.queues = queues.Queues()
         self._operations: dict[tuple[str, str], Callable[[dict[str, Any], str], dict[str, Any]]] = {
@@ -72,7 +72,7 @@ class Api:
         }
 
     def call(self, service: str, action: str, params: dict[str, Any], region: str) -> dict[str, Any]:
-        """Answer one call; raises ``Refused``."""
+        """Answer one call. Raises ``Refused``."""
         operation = self._operations.get((service, action))
         if operation is None:
             raise Refused("InvalidAction", f"The action {action} is not valid for this web service.")
@@ -154,7 +154,7 @@ class Api:
         results, token, left = [], None, most
         for place, query in enumerate(queries):
             if place < first or token is not None:
-                # Of other pages: named on each, with nothing.
+                # On other pages: listed on each, without datapoints.
                 results.append(_result(query, [], complete=place < first))
                 continue
             series = self._series(query["MetricStat"], start, end, region)
@@ -169,7 +169,7 @@ class Api:
         return {"MetricDataResults": results, "Messages": [], **({"NextToken": token} if token else {})}
 
     def _series(self, metric_stat: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
-        """Return datapoints aligned to the period asked for, oldest first; none where the dimensions differ."""
+        """Return datapoints aligned to the requested period, oldest first; none if the dimensions differ."""
         metric, period = metric_stat["Metric"], int(metric_stat["Period"])
         dimensions = frozenset((dimension["Name"], dimension["Value"]) for dimension in _members(metric, "Dimensions"))
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
@@ -253,7 +253,7 @@ _CHECKS = {
 
 
 def _check(name: str, check: Check) -> dict[str, Any]:
-    """Return a status check: the newer two say by themselves since when they are impaired, the others in details."""
+    """Return a status check. The two newer ones have ``ImpairedSince`` themselves, the others in their details."""
     since = {} if check.impaired_since is None else {"impairedSince": _time(check.impaired_since)}
     if name in ("application", "performance"):
         remediation = {} if check.remediation is None else {"remediation": check.remediation}
@@ -302,7 +302,7 @@ def _time(at: float) -> str:
 
 
 def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
-    """Return whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
+    """Return whether an instance passes every filter: any of its values, with wildcards ``*`` and ``?``."""
     for dimension in filters:
         name, values = dimension["Name"], _members(dimension, "Value")
         if name.startswith("tag:"):

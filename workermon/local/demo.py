@@ -1,4 +1,4 @@
-"""``workermon demo``: all of ``up`` on a simulated fleet whose load moves, that leaves nothing behind."""
+"""``workermon demo``: all of ``up`` on a simulated fleet with changing load. It leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = logs.get(__name__)
 
 #: Seconds between two datapoints and between two collections.
 PERIOD = 2
-#: Seconds of datapoints that are there at the start; an hour of them would only delay the first picture.
+#: Seconds of datapoints that exist at the start. An hour of them would only delay the first table.
 HISTORY = 60
 #: Seconds until the channel is tried again after its connection broke.
 AGAIN = 0.5
-#: Lines of the children's output that are shown at the end if one of them died.
+#: Lines of the children's output to show at the end if one of them died.
 TAIL = 20
 
-#: How a demo's folder is named, and the file in it that its process holds locked.
+#: The prefix of a demo's folder, and the file in it that its process keeps locked.
 FOLDERS = "workermon-demo-"
 OWNER = "owner"
 
-#: Starts an iterator over the present state and what follows; it yields ``None`` if nothing came for a while.
+#: Starts an iterator over the present state and later changes. It yields ``None`` if nothing arrived for a while.
 Follow = Callable[[], Iterator[models.Event | models.Notification | None]]
-#: Shows messages until there are no more.
+#: Shows messages until there are none left.
 Show = Callable[[Iterator[models.Event | models.Notification]], None]
 
 
@@ -48,13 +48,13 @@ def run(
     live: bool,
     web_port: int | None = None,
 ) -> None:
-    """Run it until a signal, or for ``seconds`` from now.
+    """Run the demo until a signal, or for ``seconds`` from now.
 
-    ``show`` is called in a thread with the messages as they come. If it draws over the terminal (``live``), what the
-    children print is kept back. The page listens on ``web_port``, if there is one.
+    ``show`` is called in a thread with the messages as they arrive. If it draws over the terminal (``live``), the
+    children's output is held back. The page listens on ``web_port``, if given.
 
-    Meanwhile the environment of this process is the demo's own: its Redis, its AWS, its config file, nothing of the
-    user's. ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
+    Meanwhile this process has the demo's own environment: its Redis, its AWS, its config file, nothing of the user's.
+    ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
     """
     logs.configure("warning")
     began = time.monotonic()
@@ -74,7 +74,7 @@ def run(
                 stack.enter_context(_in_force(env))
                 (folder / "demo.toml").write_text(configuration(fleet), "utf-8")
                 stack.callback(embedded.withdraw)
-                embedded.advertise(server.url)  # where another one is, the other commands keep to that
+                embedded.advertise(server.url)  # if another server is advertised, other commands keep using that one
                 prepare()
         except KeyboardInterrupt:
             return
@@ -93,7 +93,7 @@ def run(
 
         def tick() -> None:
             if aws.calls["GetMetricData"]:
-                fleet.begin()  # not before somebody looks, however slowly this machine starts
+                fleet.begin()  # not before the first viewer, however slowly this machine starts
 
         parts.run(over, tick)
     if display.failed is not None:
@@ -122,9 +122,9 @@ _METRICS = (
 
 
 def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url: str) -> dict[str, str]:
-    """Return the demo's environment: nothing of the user's AWS, Celery or workermon is in it.
+    """Return the demo's environment, without the user's settings for AWS, Celery and workermon.
 
-    What has to be unset is empty, for an empty variable hides the one of a ``.env`` file.
+    Variables to unset are empty, because an empty variable hides the one in a ``.env`` file.
     """
     ours = ("AWS_", "BOTO_", "CELERY_", "WORKERMON_")
     inherited = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
@@ -163,12 +163,12 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """Make a folder and remove it at the end; also remove the folders of demos that were killed."""
+    """Create a folder and remove it at the end. Also remove the folders of demos that were killed."""
     _sweep(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
     try:
         with (folder / OWNER).open("w") as owner:
-            fcntl.flock(owner, fcntl.LOCK_EX)  # until this process ends, in whatever way
+            fcntl.flock(owner, fcntl.LOCK_EX)  # until this process ends, however it ends
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -176,11 +176,11 @@ def _folder() -> Iterator[Path]:
 
 def _sweep(home: Path) -> None:
     for folder in home.glob(f"{FOLDERS}*"):
-        with contextlib.suppress(OSError):  # others' folders, and those that nobody could own yet
+        with contextlib.suppress(OSError):  # folders of other users, or not locked yet
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
             with (folder / OWNER).open() as owner:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its demo lives
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its demo runs
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -197,7 +197,7 @@ def _in_force(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
-    """Show what the children said last, if one of them died."""
+    """Show the children's last output, if one of them died."""
     if parts.deaths:
         output.seek(0)
         last = output.read().decode("utf-8", "replace").splitlines()[-TAIL:]
@@ -205,7 +205,7 @@ def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
 
 
 class _Shown:
-    """The thread that shows; ``failed`` is what ended it before its time."""
+    """The thread that shows messages; ``failed`` is the error that ended it early."""
 
     def __init__(self, follow: Follow, show: Show, signals: supervisor.Signals) -> None:
         self.failed: Exception | None = None
@@ -217,7 +217,7 @@ class _Shown:
         try:
             self._show(self._coming())
         except BrokenPipeError:
-            # The reader closed the pipe. That ends the demo and is not a failure.
+            # The reader closed the pipe. That ends the demo; it is not a failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as why:
             self.failed = why

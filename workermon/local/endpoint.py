@@ -1,7 +1,7 @@
-"""The simulated AWS as a real HTTP server on 127.0.0.1, for any SDK that ``AWS_ENDPOINT_URL`` points there.
+"""The simulated AWS as a real HTTP server on 127.0.0.1, for any SDK with ``AWS_ENDPOINT_URL`` set to it.
 
-``python -m workermon.local.endpoint --port 5000`` runs it on its own. Tests make it slow or make it fail, and count
-its calls.
+``python -m workermon.local.endpoint --port 5000`` runs it alone. Tests can make it slow or failing, and count its
+calls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logs.get(__name__)
 #: ``Credential=AKIA…/20261123/us-east-1/ec2/aws4_request``
 _CREDENTIAL = re.compile(r"Credential=[^/,\s]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _CBOR_PATH = re.compile(r"/service/GraniteServiceVersion20100801/operation/(\w+)")
-#: Seconds that a signature's time may be off.
+#: Seconds that a signature's time may differ.
 _SKEW = 300
 #: Bytes. Far above 500 queries with long dimensions.
 _LARGEST = 4 << 20
@@ -44,7 +44,7 @@ _QUERY_NAMESPACES = {
 
 Fault = Literal["throttle", "deny", "expired", "invalid", "error", "garbage", "hang", "drop"]
 
-#: The codes that the services really use; EC2's first, then the others'.
+#: The codes that the services really use: EC2's, then those of the others.
 _FAULTS: dict[str, tuple[Refused, Refused]] = {
     "throttle": (
         Refused("RequestLimitExceeded", "Request limit exceeded.", 503),
@@ -67,7 +67,7 @@ _FAULTS: dict[str, tuple[Refused, Refused]] = {
         Refused("InternalServiceError", "Request processing has failed because of an unknown error.", 500),
     ),
 }
-#: Names of errors in CloudWatch's newer protocols; the older code goes along in a header.
+#: Names of errors in CloudWatch's newer protocols. The older code is sent in a header.
 _SHAPES = {
     "AWS.SimpleQueueService.NonExistentQueue": "QueueDoesNotExist",
     "Throttling": "ThrottlingException",
@@ -87,18 +87,18 @@ class _Failing:
 
 
 class Endpoint:
-    """The server over one simulation; its hooks may be changed while it runs."""
+    """The server over one simulation. Its hooks may be changed while it runs."""
 
     def __init__(self, simulation: Simulation, port: int = 0) -> None:
         self.simulation = simulation
         self.api = Api(simulation)
-        #: Seconds that every answer takes at least.
+        #: Minimum seconds for every answer.
         self.latency = 0.0
-        #: Seconds by which AWS's clock is ahead of the senders'.
+        #: Seconds by which AWS's clock is ahead of the clients'.
         self.ahead = 0.0
-        #: How often each action was called, failed calls included.
+        #: Calls of each action, failed calls included.
         self.calls: Counter[str] = Counter()
-        #: Metrics that GetMetricData was asked for: what AWS bills.
+        #: Metrics requested with GetMetricData: what AWS bills.
         self.metrics_asked = 0
         self.open: set[socket.socket] = set()
         self.stopping = threading.Event()
@@ -109,7 +109,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Return where it listens."""
+        """Return its address."""
         assert self._server is not None, "not started"
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -120,7 +120,7 @@ class Endpoint:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
 
     def stop(self) -> None:
-        """Stop listening and close what is open; idempotent. A later ``start`` listens on the same port."""
+        """Stop listening and close all connections. Idempotent. A later ``start`` listens on the same port."""
         if self._server is None:
             return
         self.stopping.set()
@@ -134,15 +134,15 @@ class Endpoint:
         self.stopping = threading.Event()
 
     def fail(self, kind: Fault, action: str | None = None, times: int | None = None, region: str | None = None) -> None:
-        """Have an action (all if ``None``) fail in that way, ``times`` times or until ``recover``.
+        """Make an action (all if ``None``) fail in that way, ``times`` times or until ``recover``.
 
-        Where a region is given, only what is asked of that.
+        With a region, only requests to that region fail.
         """
         with self._changed:
             self._failing[action] = _Failing(kind, times, region)
 
     def recover(self, action: str | None = None) -> None:
-        """Have an action (all if ``None``) work again; what hangs is dropped."""
+        """Let an action (all if ``None``) work again. Hanging requests are dropped."""
         with self._changed:
             if action is None:
                 self._failing.clear()
@@ -151,7 +151,7 @@ class Endpoint:
             self._changed.notify_all()
 
     def fault(self, action: str, region: str = "") -> Fault | None:
-        """Count a call, and say how it has to fail; a call that hangs returns when it may go on, to be dropped."""
+        """Count a call, and return how it has to fail. For a hanging call it returns once the call is to be dropped."""
         if self.latency:
             self.stopping.wait(self.latency)
         with self._changed:
@@ -170,7 +170,7 @@ class Endpoint:
             return failure.kind
 
     def count_billed(self, action: str, params: dict[str, Any]) -> None:
-        """Count what is billed."""
+        """Count billed metrics."""
         if action == "GetMetricData":
             with self._changed:
                 self.metrics_asked += len(params.get("MetricDataQueries") or ())
@@ -186,7 +186,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Say nothing of a client that hung up; log the rest."""
+        """Ignore a client that disconnected. Log all other errors."""
         if not isinstance(sys.exc_info()[1], OSError):
             log.exception("endpoint.failed")
 
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             super().finish()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         log.debug("endpoint.request", line=format % args)
 
     def do_GET(self) -> None:
@@ -249,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(service, protocol, Refused("SerializationException", str(why)))
 
     def _check_date(self, service: str) -> None:
-        """Refuse a signature that is five minutes off; EC2 does not say why."""
+        """Reject a signature that is five minutes off. EC2 does not say why."""
         now = time.time() + self.server.endpoint.ahead
         signed = self.headers.get("X-Amz-Date") or ""
         try:
@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refused("InvalidSignatureException", f"Signature {reason}: {signed} is off by more than 5 min.", 403)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Return the time of AWS's clock as the Date of an answer."""
+        """Return AWS's time for an answer's Date header."""
         return super().date_time_string(timestamp or time.time() + self.server.endpoint.ahead)
 
     def _request(self, body: bytes) -> tuple[str, str, dict[str, Any]]:
@@ -338,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-#: Real ones differ from call to call; nobody here looks one up.
+#: Real ids differ from call to call; nobody looks one up here.
 _ID = "00000000-0000-4000-8000-000000000000"
 
 

@@ -1,8 +1,9 @@
 """Ties a child to its parent, so that not even ``kill -9`` of the parent leaves an orphan.
 
-``bind`` puts this file, run as a program by a bare Python, in front of a command; it arranges the tie and becomes the
-command. Linux has a request for that (``PR_SET_PDEATHSIG``), bound to the thread that started the child; elsewhere,
-and for children of passing threads, a small process watches. Both kill outright: what cannot refuse cannot stay.
+``bind`` puts this file, run as a program by a bare Python, in front of a command. It ties itself to the parent and then
+becomes the command. Linux has a system call for that (``PR_SET_PDEATHSIG``), bound to the thread that started the
+child. On other systems, and for children of short-lived threads, a small process watches. Both use SIGKILL, which
+cannot be refused.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from collections.abc import Sequence
 
 #: ``<sys/prctl.h>``.
 _PR_SET_PDEATHSIG = 1
-#: Seconds between two looks of the watching process.
+#: Seconds between two checks of the watching process.
 _LOOK = 0.5
 
 
 def bind(command: Sequence[str]) -> list[str]:
     """Return the command that runs ``command`` (its first word a path) and ends with this process."""
     tie = "request" if sys.platform == "linux" and threading.current_thread() is threading.main_thread() else "watch"
-    # -I -S: nothing of the user's environment is imported, and it starts in a few milliseconds.
+    # -I -S: imports nothing from the user's environment, and starts within a few milliseconds.
     return [sys.executable, "-I", "-S", __file__, tie, str(os.getpid()), *command]
 
 
@@ -42,7 +43,7 @@ def _request(parent: int) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the request stood
+    if os.getppid() != parent:  # it died before the tie took effect
         os._exit(1)
 
 
@@ -50,7 +51,7 @@ def _watch(parent: int) -> None:
     child = os.getpid()
     if os.fork():
         return
-    # The watcher: it holds nothing open that somebody waits to see closed, and goes when the child goes.
+    # The watcher: it keeps no file open that somebody waits to see closed, and ends when the child ends.
     os.closerange(0, 256)
     while os.getppid() == child:
         if not alive(parent):

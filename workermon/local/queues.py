@@ -1,4 +1,4 @@
-"""Queues of SQS and PutEvents of EventBridge, as far as an event queue needs them.
+"""SQS queues and EventBridge's PutEvents, as far as an event queue needs them.
 
 The sources are the API references of Amazon SQS (2012-11-05) and Amazon EventBridge (2015-10-07).
 """
@@ -22,22 +22,22 @@ class UnknownQueue(Exception):
 
 
 class Queues:
-    """Queues by name, the last part of their addresses; a message that is received and not deleted comes again."""
+    """Queues by name (the last part of their addresses). A message received but not deleted is delivered again."""
 
     def __init__(self) -> None:
-        #: Seconds for which a message that was received is hidden.
+        #: Seconds for which a received message is hidden.
         self.visibility = 30.0
         self._messages: dict[str, list[dict[str, Any]]] = {}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
 
     def create(self, name: str) -> None:
-        """Make a queue, unless it is there."""
+        """Create a queue, unless it exists."""
         with self._changed:
             self._messages.setdefault(name, [])
 
     def put(self, name: str, body: str) -> str:
-        """Put a message in, as EventBridge does; return its id."""
+        """Add a message, as EventBridge does; return its id."""
         with self._changed:
             identity = f"message-{next(self._ids)}"
             self._queue(name).append({"id": identity, "body": body, "visible": 0.0, "receipt": ""})
@@ -45,7 +45,7 @@ class Queues:
             return identity
 
     def publish(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer EventBridge's PutEvents: every queue has a rule that matches what is put there."""
+        """Answer EventBridge's PutEvents. Every queue has a rule that matches all events."""
         results = []
         for entry in params["Entries"]:
             identity = f"event-{next(self._ids)}"
@@ -57,7 +57,7 @@ class Queues:
         return {"FailedEntryCount": 0, "Entries": results}
 
     def message_count(self, name: str) -> int:
-        """Return how many messages are in a queue, hidden ones included."""
+        """Return how many messages a queue holds, hidden ones included."""
         with self._changed:
             return len(self._queue(name))
 

@@ -1,7 +1,7 @@
-"""A simulated fleet: what its instances are, what state they are in, and what load they have at any time.
+"""A simulated fleet: its instances, their states, and their load at any time.
 
-The load is a function of seed and time alone, so a datapoint that was served never changes. Scripted incidents make
-alerts fire and resolve once ``begin`` was called; until then the fleet is calm. Tests replay traces of their own.
+The load is a function of seed and time alone, so a datapoint once served never changes. Scripted incidents make alerts
+fire and resolve after ``begin`` was called. Until then the fleet is calm. Tests can replay traces of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workermon.ports import Clock
 EC2 = "AWS/EC2"
 AGENT = "CWAgent"
 
-#: Names of states and their codes, as EC2 gives them.
+#: Names of states and their codes, as EC2 returns them.
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 #: Percent. Without an incident no load goes above this, below every default threshold.
@@ -32,7 +32,7 @@ CollectionError = Literal["cpu", "memory", "disk", "status"]
 
 @dataclass
 class Scheduled:
-    """An event that EC2 has scheduled for an instance; times in seconds."""
+    """An event that EC2 has scheduled for an instance. Times are in seconds."""
 
     id: str
     code: str
@@ -44,7 +44,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class Check:
-    """How a status check of EC2 stands; ``impaired_since`` in seconds."""
+    """The result of an EC2 status check; ``impaired_since`` in seconds."""
 
     status: str
     impaired_since: float | None = None
@@ -63,7 +63,7 @@ REASONS = {
 
 @dataclass
 class Machine:
-    """One instance; ``states`` lists since when it was in which state, the newest last."""
+    """One instance; ``states`` lists its states with the time of each change, newest last."""
 
     id: str
     name: str
@@ -75,11 +75,11 @@ class Machine:
     detailed: bool
     states: list[tuple[float, str]]
     number: int
-    #: By name, where a test has set them; those that are not there are not answered.
+    #: By name, if a test has set them. Others are not in the answers.
     checks: dict[str, Check] | None = None
     #: Code and message of EC2's reason for the last change of state.
     reason: tuple[str, str] | None = None
-    #: What is scheduled, as DescribeInstanceStatus lists it.
+    #: Scheduled events, as DescribeInstanceStatus lists them.
     events: list[Scheduled] = field(default_factory=list)
 
     @property
@@ -94,9 +94,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Incident:
-    """From ``start`` on, for ``length`` periods (both counted from the beginning), a machine is in trouble.
+    """A machine is in trouble from ``start`` for ``length`` periods (both counted from the beginning).
 
-    ``peak`` is the percentage; for ``status`` it says nothing.
+    ``peak`` is the percentage; ``status`` ignores it.
     """
 
     machine: int
@@ -106,8 +106,8 @@ class Incident:
     peak: float = 0.0
 
 
-#: With the default rules and periods of 2 s these fire after about 10, 21, 31 and 49 s, and each resolves within
-#: 20 s of that. Afterwards incidents come by chance, one each ``_EVERY`` periods.
+#: With the default rules and periods of 2 s these fire after about 10, 21, 31 and 49 s. Each resolves within 20 s of
+#: that. Later incidents are random, one each ``_EVERY`` periods.
 SCRIPT = (
     Incident(machine=6, last_error="cpu", start=1, length=8, peak=96.0),
     Incident(machine=12, last_error="status", start=8, length=8),
@@ -120,7 +120,7 @@ _EVERY = 12
 
 @dataclass
 class Stream:
-    """One metric of one machine under one set of dimensions; ``trace`` replaces the simulated load."""
+    """One metric of one machine with one set of dimensions; ``trace`` replaces the simulated load."""
 
     machine: Machine
     namespace: str
@@ -132,9 +132,9 @@ class Stream:
 
 
 class Simulation:
-    """A fleet of ``workers`` instances that publish each ``period`` seconds, and did for ``history`` seconds before.
+    """A fleet of ``workers`` instances that publish each ``period`` seconds, and did so for ``history`` seconds before.
 
-    A datapoint of ``t`` appears at ``t + period + delay``. Safe to read from threads while one thread changes it.
+    A datapoint of ``t`` appears at ``t + period + delay``. Threads may read it while one thread changes it.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Simulation:
         self.period = period
         #: Seconds after the end of its period that a datapoint appears.
         self.delay = 0.0
-        #: The same for single metrics, by CloudWatch's name; it takes the place of ``delay``.
+        #: The same for single metrics, by CloudWatch's name; overrides ``delay``.
         self.delays: dict[str, float] = {}
         self.machines: dict[str, Machine] = {}
         self.streams: dict[tuple[str, str, Dimensions], Stream] = {}
@@ -181,14 +181,14 @@ class Simulation:
     # --- what a script or a test does to it
 
     def begin(self) -> None:
-        """Let the scripted incidents begin now; a second call changes nothing."""
+        """Start the scripted incidents now. A second call changes nothing."""
         if self._began is None:
             self._began = self._slot(self.now())
 
     def set_state(self, instance_id: str, state: str, reason: tuple[str, str] | None = None) -> None:
-        """Put an instance into a state (of ``STATES``) from now on; it publishes only while ``running``.
+        """Put an instance into a state (of ``STATES``) from now on. It publishes only while ``running``.
 
-        ``reason`` is code and message of EC2's reason for it; where left out, that its user did it.
+        ``reason`` is code and message of EC2's reason for it. Without it the user changed the state.
         """
         if state not in STATES:
             raise ValueError(f"{state!r} is none of {', '.join(STATES)}")
@@ -205,7 +205,7 @@ class Simulation:
         deadline: float | None = None,
         description: str = "",
     ) -> Scheduled:
-        """Schedule an event for an instance, as EC2 does days ahead; what it says may be changed afterwards."""
+        """Schedule an event for an instance, as EC2 does days ahead. The event may be changed afterwards."""
         machine = self.machines[instance_id]
         number = machine.number * 100 + len(machine.events)
         event = Scheduled(f"instance-event-{number:017x}", code, not_before, not_after, deadline, description)
@@ -215,9 +215,10 @@ class Simulation:
     def set_checks(
         self, instance_id: str, system: str | None = None, instance: str = "ok", **others: str | Check
     ) -> None:
-        """Fix the status checks of an instance; without arguments they follow the simulation again.
+        """Fix the status checks of an instance. Without arguments they follow the simulation again.
 
-        ``others`` are ``attached_ebs``, ``application`` and ``performance``; one that is not given is not answered.
+        ``others`` are ``attached_ebs``, ``application`` and ``performance``. One that is not given is not in the
+        answer.
         """
         statuses = {} if system is None else {"system": system, "instance": instance, **others}
         checks = {name: Check(check) if isinstance(check, str) else check for name, check in statuses.items()}
@@ -236,9 +237,9 @@ class Simulation:
         namespace: str = EC2,
         dimensions: Iterable[tuple[str, str]] | None = None,
     ) -> None:
-        """Serve these ``(timestamp, value)`` instead of the simulated load; each appears when its time has come.
+        """Serve these ``(timestamp, value)`` pairs instead of the simulated load. Each appears when it is due.
 
-        Without ``dimensions`` they go to every stream of that metric, or to a new one by instance id alone.
+        Without ``dimensions`` they apply to every stream of that metric, or to a new one with the instance id only.
         """
         trace = sorted((int(at), float(value)) for at, value in points)
         if dimensions is not None:
@@ -255,7 +256,7 @@ class Simulation:
     # --- what AWS would say
 
     def status(self, machine: Machine) -> dict[str, Check]:
-        """Return the present status checks by name; performance is answered for every other machine."""
+        """Return the present status checks by name. Every other machine has the performance check."""
         if machine.state == "running" and machine.checks:
             return machine.checks
         outcome = {"running": "ok", "pending": "initializing"}.get(machine.state, "not-applicable")
@@ -271,7 +272,7 @@ class Simulation:
         return (self._began or 0) + incident.start * self.period
 
     def points(self, stream: Stream, since: float, until: float) -> Iterator[tuple[int, float]]:
-        """Yield what has appeared of a stream by now: ``since`` included, ``until`` not, in order of time."""
+        """Yield the datapoints of a stream that have appeared by now, ``since`` included, ``until`` not, in order."""
         appeared = self.now() - self.period - self.delays.get(stream.name, self.delay)
         if stream.trace is not None:
             yield from ((at, value) for at, value in stream.trace if since <= at < until and at <= appeared)
@@ -310,7 +311,7 @@ class Simulation:
             return 100.0
         if stream.shape == "credits":
             return round(500.0 + 60.0 * math.sin(slot / 200 + stream.salt))
-        # Bytes: what moves through a machine goes with what it computes.
+        # Bytes: network traffic follows the machine's load.
         busy = self._cpu(stream.machine, slot) + 2.0 * self._noise(stream.salt, slot)
         return float(int(abs(busy) * self.period * (2000 + stream.salt % 9000)))
 
@@ -322,7 +323,7 @@ class Simulation:
         return self._wave(salt, slot, low=8.0, span=55.0, length=45)
 
     def _wave(self, salt: int, slot: int, *, low: float, span: float, length: int) -> float:
-        """Two waves and some noise: ``length`` in periods, at most ``CALM``."""
+        """Two waves and some noise; ``length`` is in periods, the result at most ``CALM``."""
         phase = self._hash(salt, -1) * math.tau
         slow = math.sin(math.tau * slot / (length + salt % 29) + phase)
         fast = math.sin(math.tau * slot / (7 + salt % 5) + 2.0 * phase)
@@ -334,7 +335,7 @@ class Simulation:
         return 2.0 * self._hash(salt, slot) - 1.0
 
     def _hash(self, salt: int, slot: int) -> float:
-        """Return a number from 0 to 1 that depends on seed, salt and slot only (a step of SplitMix64)."""
+        """Return a number from 0 to 1 that depends only on seed, salt and slot (a step of SplitMix64)."""
         mixed = (self._seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03 + slot * 0x8CB92BA72F3D8DD7) & _WORD
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _WORD
@@ -383,14 +384,14 @@ class Simulation:
             self._publish(machine, EC2, name, instance, shape)
         if machine.type.startswith("t"):
             self._publish(machine, EC2, "CPUCreditBalance", instance, "credits")
-        # As the CloudWatch agent names them with its wizard's configuration.
+        # Named as the CloudWatch agent does with its wizard's configuration.
         agent = (("InstanceId", machine.id), ("ImageId", machine.image), ("InstanceType", machine.type))
         self._publish(machine, AGENT, "mem_used_percent", agent, "memory")
         disks = [("/", "nvme0n1p1", "xfs", "disk"), ("/run", "tmpfs", "tmpfs", "tmpfs")]
         if machine.number % 2:
             disks.append(("/data", "nvme1n1", "ext4", "disk"))
         if machine.number % 3 == 0:
-            disks.append(("/snap/core20/2318", "loop0", "squashfs", "full"))  # always full, and no trouble
+            disks.append(("/snap/core20/2318", "loop0", "squashfs", "full"))  # always full, which is normal
         for path, device, kind, shape in disks:
             place = (*agent, ("path", path), ("device", device), ("fstype", kind))
             self._publish(machine, AGENT, "disk_used_percent", place, shape)

@@ -17,20 +17,20 @@ from workermon.local import embedded, lifeline
 
 log = logs.get(__name__)
 
-#: Seconds before a child's first restart, and at most; the pause doubles in between.
+#: Seconds before a child's first restart, and the maximum. The pause doubles in between.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 5.0
-#: Seconds that a child has to live before its next death counts as the first again.
+#: If a child has lived for so many seconds, its next death counts as the first again.
 SETTLED = 30.0
-#: Seconds between two looks at the children.
+#: Seconds between two checks of the children.
 LOOK = 0.1
-#: Seconds after SIGTERM (Celery's warm shutdown) until SIGQUIT (its cold one), and until SIGKILL.
+#: Seconds from SIGTERM (Celery's warm shutdown) to SIGQUIT (its cold one), and to SIGKILL.
 COLD = 4.0
 KILL = 6.0
 
 
 class Child(NamedTuple):
-    """A process to keep running: ``argv`` begins with a path; ``env`` is its whole environment."""
+    """A process to keep running. ``argv`` starts with a path; ``env`` is its whole environment."""
 
     name: str
     argv: Sequence[str]
@@ -38,7 +38,7 @@ class Child(NamedTuple):
 
 
 class _Kept:
-    """One child over its lives."""
+    """One child, across its restarts."""
 
     def __init__(self, name: str, start: Callable[[], int], poll: Callable[[], int | None]) -> None:
         self.name = name
@@ -59,8 +59,8 @@ class _Kept:
 class Supervisor:
     """Restarts child processes that end, and the embedded server if there is one.
 
-    All of it has to run in one thread, the main one if possible: children end with the thread that started them.
-    ``output`` gets what children print; by default our standard error, for standard output is data.
+    Use it from one thread only, if possible the main one: children end with the thread that started them.
+    ``output`` receives what children print. By default that is our standard error, because standard output is for data.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Supervisor:
         server: embedded.Server | None = None,
         output: IO[bytes] | None = None,
     ) -> None:
-        #: How often a child, or the server, has died.
+        #: How often each child, or the server, has died.
         self.deaths = 0
         self._output = output
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -83,7 +83,7 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Return the process ids of those that run."""
+        """Return the process ids of the running children."""
         return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
 
     def start(self) -> None:
@@ -93,21 +93,21 @@ class Supervisor:
                 self._start(child, time.monotonic())
 
     def poll(self) -> None:
-        """Check the children once: note deaths, and restart those that are due."""
+        """Check the children once: record deaths, and restart those that are due."""
         now = time.monotonic()
         for child in self._kept:
             if child.due is None:
                 code = child.poll()
                 if code is not None:
                     if child.name in self._processes:
-                        _send(self._processes[child.name], signal.SIGKILL, group_only=True)  # what it left behind
+                        _send(self._processes[child.name], signal.SIGKILL, group_only=True)  # its orphans
                     self.deaths += 1
                     child.died(reason(code), now)
             elif now >= child.due:
                 self._start(child, now)
 
     def run(self, until: Callable[[], bool], tick: Callable[[], None] = lambda: None) -> None:
-        """Start the children and look after them until the condition holds; the caller stops them."""
+        """Start the children and supervise them until the condition is true. The caller stops them."""
         self.start()
         while not until():
             self.poll()
@@ -115,7 +115,7 @@ class Supervisor:
             time.sleep(LOOK)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop all children, then the server; idempotent.
+        """Stop all children, then the server. Idempotent.
 
         Each child gets SIGTERM, then SIGQUIT, then SIGKILL with its process group; at once if ``hurry`` returns true.
         """
@@ -130,7 +130,7 @@ class Supervisor:
                     _send(self._processes[name], order)
             time.sleep(0.02)
         for process in self._processes.values():
-            # What a child may have started itself is in its group.
+            # Processes that a child has started itself are in its group.
             _send(process, signal.SIGKILL, group_only=True)
         self._processes.clear()
         if self._server is not None:
@@ -141,13 +141,13 @@ class Supervisor:
 
     def _keep(self, child: Child) -> _Kept:
         def start() -> int:
-            self._processes[child.name] = process = subprocess.Popen(  # noqa: S603 - a list, no shell, of our own
+            self._processes[child.name] = process = subprocess.Popen(  # noqa: S603 - a list, no shell, all ours
                 lifeline.bind(child.argv),
                 env=dict(child.env),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output or sys.stderr.fileno(),
                 stderr=self._output or sys.stderr.fileno(),
-                start_new_session=True,  # so that Ctrl-C on the terminal comes once, from here
+                start_new_session=True,  # so that Ctrl-C on the terminal arrives once, from here
             )
             return process.pid
 
@@ -170,7 +170,7 @@ class Supervisor:
 
 
 def reason(code: int) -> str:
-    """Say how a process ended, by the code that ``subprocess`` gives."""
+    """Describe how a process ended, from the code that ``subprocess`` returns."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -188,15 +188,15 @@ def _send(process: subprocess.Popen[bytes], order: signal.Signals, *, group_only
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked to stop.
+    """A signal requested a stop.
 
-    Of its own kind, for a plain KeyboardInterrupt that passes through an ``exec`` of text (a dataclass that is being
-    made while a module is imported) makes CPython end itself by SIGINT in the end, whoever caught it.
+    It has a class of its own. If a plain KeyboardInterrupt passes through an ``exec`` of text (as when a dataclass is
+    created during an import), CPython ends itself by SIGINT in the end, even if the exception was caught.
     """
 
 
 class Signals:
-    """The signals of a terminal or service manager: the first stops in order, the second stops at once."""
+    """The signals of a terminal or service manager: the first one stops in order, the second one at once."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -205,15 +205,15 @@ class Signals:
 
     @property
     def twice(self) -> bool:
-        """Return whether it was asked for again."""
+        """Return whether a second signal arrived."""
         return self.count > 1
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[Signals]:
-        """Handle SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
+        """Handle SIGINT, SIGTERM and SIGHUP in this block. Only in the main thread."""
         handled_signals = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            handled_signals.append(signal.SIGHUP)  # ignored: it was started with nohup
+            handled_signals.append(signal.SIGHUP)  # unless ignored, as under nohup
         before = {handled_signal: signal.signal(handled_signal, self._hear) for handled_signal in handled_signals}
         try:
             yield self
@@ -223,7 +223,7 @@ class Signals:
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Have a signal raise ``Interrupted`` at once instead of only being noted."""
+        """Make a signal raise ``Interrupted`` at once instead of only recording it."""
         if self.asked.is_set():
             raise Interrupted
         self._interrupting = True

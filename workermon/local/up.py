@@ -1,4 +1,4 @@
-"""``workermon up``: beat, worker processes, listener and page on this machine, with an embedded Redis if need be."""
+"""``workermon up``: beat, nodes, listener and page on this machine, with an embedded Redis if necessary."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logs.get(__name__)
 
 #: Threads that collect: AWS answers in 50–300 ms, so most of them wait.
 CONCURRENCY = 8
-#: Threads that evaluate and deliver. A slow channel holds one of them; the others go on.
+#: Threads that evaluate and deliver. A slow channel blocks one of them; the others continue.
 ALERTS = 6
-#: How many ports are tried one after another.
+#: How many consecutive ports are tried.
 PORTS = 100
 
 
@@ -33,10 +33,10 @@ class Parts(NamedTuple):
 
 
 def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen: Parts) -> None:
-    """Run it all until a signal, and stop it cleanly within 10 s.
+    """Run everything until a signal, and stop it cleanly within 10 s.
 
-    ``prepare`` is called once Redis is there and before anything else runs: it applies the config file and
-    reconciles. Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
+    ``prepare`` is called once Redis answers and before anything else runs. It applies the config file and reconciles.
+    Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` if the embedded server cannot run.
     """
     signals = supervisor.Signals()
     with signals.handled(), contextlib.ExitStack() as stack:
@@ -62,7 +62,7 @@ def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen:
 
 @contextlib.contextmanager
 def _embedded() -> Iterator[embedded.Server]:
-    """Run an embedded server for this user; the other commands find it while it runs."""
+    """Run an embedded server for this user. Other commands find it while it runs."""
     server = embedded.Server(settings.state_home() / "data", persistent=True)
     try:
         server.start()
@@ -81,18 +81,18 @@ def children(
 ) -> list[supervisor.Child]:
     """Return Celery's parts: beat, a node that collects, and one that evaluates and delivers, so that neither waits.
 
-    The latter has the listener too. All run this very Python, so that no path has to be searched.
+    The second node also runs the listener. All use this Python executable, so that no path has to be searched.
     """
-    # -P, and PYTHONSAFEPATH for what they start: no module is imported from the working directory.
+    # -P, and PYTHONSAFEPATH for their children: no module is imported from the working directory.
     celery = [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
-    # Seconds between two signs of life, which Flower shows; each is a message, and with Celery's own 2 s they are
-    # a good part of what an idle node costs.
+    # Seconds between two heartbeats, which Flower shows. Each is a message. At Celery's default of 2 s they cause a
+    # good part of an idle node's CPU.
     beats = ["--heartbeat-interval", "10"]
     node = ["--pool", "threads", "--without-mingle", "--without-gossip", *beats]
     # Celery warns root of messages that contain code; ours are JSON.
     warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
     env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
-    mine = os.getpid()  # two of these on one machine are two sets of nodes
+    mine = os.getpid()  # so that two of these on one machine have different nodes
 
     def consuming(name: str, queues: str, threads: int, variables: Mapping[str, str]) -> supervisor.Child:
         where = ["--hostname", f"{name}-{mine}@%h", "--queues", queues, "--concurrency", str(threads)]
@@ -101,7 +101,7 @@ def children(
     needed = without_secrets(env)
     processes: list[supervisor.Child] = []
     if worker:
-        # Only this one delivers, so only this one needs the secrets of channels.
+        # Only this process delivers, so only this one needs the channels' secrets.
         processes.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
         processes.append(consuming("collect", "workermon.collect", concurrency, needed))
     if beat:
@@ -122,16 +122,16 @@ def is_free(host: str, port: int) -> bool:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return True
     except OSError as why:
-        return why.errno != errno.EADDRINUSE  # what else is wrong with it, the page itself says
+        return why.errno != errno.EADDRINUSE  # the page itself reports any other error
 
 
 def free_port(host: str, first: int) -> int:
-    """Return the first port from ``first`` on that nothing listens on; ``first`` if there is none near."""
+    """Return the first port from ``first`` on that is free; ``first`` if none near it is."""
     return next((port for port in range(first, min(first + PORTS, 65536)) if is_free(host, port)), first)
 
 
 def _page_can_listen(app_settings: settings.Settings) -> bool:
-    """Return whether the page's port is free. If it is not, the monitor runs all the same, and one line says so."""
+    """Return whether the page's port is free. If it is not, the monitor runs without the page and logs one line."""
     if is_free(app_settings.web_host, app_settings.web_port):
         return True
     todo = "stop what listens there, or set WORKERMON_WEB_PORT; --no-web runs without the page"
@@ -141,8 +141,8 @@ def _page_can_listen(app_settings: settings.Settings) -> bool:
     return False
 
 
-#: What processes get that deliver nothing: the system's own variables, and by their beginnings those of Python, TLS,
-#: proxies, AWS, Celery and workermon. ``credential_process`` of an AWS profile runs with them too.
+#: The environment of processes that deliver nothing: the system's own variables, and by prefix those of Python, TLS,
+#: proxies, AWS, Celery and workermon. A profile's ``credential_process`` runs with them too.
 _NEEDED = frozenset(
     [
         "PATH",

@@ -1,6 +1,6 @@
-"""How AWS writes on the wire: CBOR (``rpc-v2-cbor``), form parameters (``query`` and ``ec2``) and XML.
+"""AWS's wire formats: CBOR (``rpc-v2-cbor``), form parameters (``query`` and ``ec2``) and XML.
 
-As much of each as the simulated endpoint needs; what it does not know it refuses with ``ValueError``.
+Only what the simulated endpoint needs. Anything unknown raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-#: How deep a request may nest; the deepest real one is seven.
+#: Maximum nesting of a request. The deepest real one has seven levels.
 _DEPTH = 32
 
 
@@ -72,7 +72,7 @@ def _head(out: bytearray, major: int, number: int) -> None:
 
 
 def from_cbor(data: bytes) -> Any:
-    """Read one value; a time comes out as a number. Raises ``ValueError`` for anything that is not whole CBOR."""
+    """Parse one value; a time becomes a number. Raises ``ValueError`` for anything that is not complete CBOR."""
     try:
         value, end = _read(data, 0, 0)
     except (IndexError, struct.error, UnicodeDecodeError, TypeError) as why:
@@ -120,7 +120,7 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         if len(flat) % 2:
             raise ValueError("malformed CBOR: a key without a value")
         return dict(zip(flat[::2], flat[1::2], strict=True)), at
-    return _read(data, at, depth + 1)  # a tag: the only one in use says that a number is a time
+    return _read(data, at, depth + 1)  # a tag: the only one in use marks a number as a time
 
 
 def _read_items(data: bytes, at: int, count: int | None, depth: int) -> tuple[list[Any], int]:
@@ -185,7 +185,7 @@ def _as_list(value: Any) -> Any:
 
 
 def to_xml(tag: str, value: Any, *, item: str) -> str:
-    """Write a value as an element; a list's entries are each called ``item``. What is ``None`` is left out."""
+    """Write a value as an element. A list's entries are each called ``item``. ``None`` is left out."""
     if value is None:
         return ""
     if isinstance(value, dict):
@@ -202,7 +202,7 @@ def to_xml(tag: str, value: Any, *, item: str) -> str:
 
 
 def moment(value: Any) -> float:
-    """Read a time as any of the protocols gives it: a number, or ISO 8601."""
+    """Parse a time as any of the protocols writes it: a number, or ISO 8601."""
     if isinstance(value, int | float):
         return float(value)
     try:
