@@ -1,4 +1,4 @@
-"""Collect: identifiers in; samples go to the ledger, and one event per worker goes to the channel."""
+"""Collect: takes identifiers, writes samples to the ledger, and publishes one event per worker on the channel."""
 
 from workermon.collect.bulkhead import Bulkhead as Bulkhead
 from workermon.collect.collection import Collection as Collection

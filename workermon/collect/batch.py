@@ -1,7 +1,7 @@
-"""The workers of one account and region in one collection: EC2 is asked, then CloudWatch, then samples are written.
+"""Collects the workers of one account and region: asks EC2, then CloudWatch, then writes samples.
 
-Three outcomes never blur: a datapoint; no datapoint, and then nothing is written for it; a failure, and then the
-worker keeps a ``CollectionError`` and the next collection asks again from if it was.
+Three outcomes stay distinct: a datapoint; no datapoint, for which nothing is written; and a failure, for which the
+worker keeps a ``CollectionError``. After a failure the next collection asks from the same time again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from workermon.collect.run import Run
 
 log = logs.get(__name__)
 
-#: What the record of an account and region must not keep after a worker was removed.
+#: Instance ids. An account and region's record must not keep them after a worker was removed.
 _INSTANCE = re.compile(r"\bi-[0-9a-f]{8,17}\b")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of each worker of a batch, by id, as in ``Report``.
+    """The outcome for each worker of a batch, by id, as in ``Report``.
 
-    ``account_error`` says why nothing could be collected in this account and region; ``None`` if something could.
+    ``account_error`` is the reason if nothing could be collected in this account and region.
     """
 
     collected: list[str] = dataclasses.field(default_factory=list)
@@ -38,7 +38,7 @@ class Outcome:
 
 
 class _Answered(NamedTuple):
-    """A worker, with what EC2 and CloudWatch answered."""
+    """A worker with the answers of EC2 and CloudWatch."""
 
     record: ports.Record
     status: models.InstanceStatus
@@ -57,7 +57,7 @@ class Batch:
     samples: ports.Samples
 
     def collect(self, records: Sequence[ports.Record]) -> Outcome:
-        """Ask EC2 for all, CloudWatch for those that run, and write. Raises ``errors.RedisUnavailable`` only."""
+        """Ask EC2 for all, CloudWatch for those that run, and write. Raises only ``errors.RedisUnavailable``."""
         looked_up = self.status_lookup.look_up(records)
         self._keep_failures(records, looked_up.failed)
         seen_records = [record for record in records if record.worker.id in looked_up.known]
@@ -84,7 +84,7 @@ class Batch:
     def _account_error(
         self, failed: Mapping[str, errors.AwsError], answered: Sequence[_Answered]
     ) -> models.CollectionError | None:
-        """Return why nothing could be collected. A worker that EC2 does not know is no failure of its account."""
+        """Return why nothing could be collected. A worker that EC2 does not know is not a failure of its account."""
         if any(
             answered_worker.status.status == "running" and not answered_worker.fetched.failed
             for answered_worker in answered
@@ -107,7 +107,7 @@ class Batch:
         for record, status, fetched in answered:
             sample = condition.sample_of(self.run, record.worker, status, fetched)
             after = condition.after(self.run, record.condition, sample, status, fetched)
-            # The first is evaluated in any case, and its account with it.
+            # The first worker is always evaluated, and its account with it.
             if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
                 sample = dataclasses.replace(sample, steady_revision=revision)
             writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
@@ -122,12 +122,12 @@ class Batch:
             if sample.status in models.GONE:
                 retired[sample.worker.id] = sample.worker
         if retired:
-            # After the sample, so that after a crash in between the next collection retires it.
+            # After the sample: if the process crashes in between, the next collection retires it.
             self.retirement.retire(retired)
             outcome.retired.extend(retired)
 
     def _keep_failures(self, records: Sequence[ports.Record], failed: Mapping[str, errors.AwsError]) -> None:
-        """Keep why there is no status of some workers, and give their claims back."""
+        """Store why the status of some workers is missing, and release their claims."""
         if not failed:
             return
         self.samples.failed_many(

@@ -1,7 +1,7 @@
-"""One slow account and region must not take every thread of a node: who may collect now, and who waits for a place.
+"""Keeps one slow account and region from using up a node's threads: who may collect now, and who waits for a place.
 
-A bulkhead lives in one process and is shared by its threads. It holds nobody back if there is only one account and
-region, or if the process has one thread. Waiting workers block no thread: the next free thread collects them.
+A bulkhead belongs to one process and is shared by its threads. With only one account and region, or only one thread, it
+delays nobody. Waiting workers block no thread: the next free thread collects them.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from workermon import logs
 
 log = logs.get(__name__)
 
-#: Seconds. A collection is a few calls of 50 to 300 ms; one that takes longer than this is slow.
+#: Seconds. A collection makes a few calls of 50 to 300 ms. One that takes longer than this is slow.
 SLOW_AFTER = 5.0
 
 #: Seconds for which an account and region counts as slow after its last slow collection.
 SLOW_FOR = 60.0
 
-#: Seconds for which a thread goes on collecting workers that wait, before its task ends: below the task's time limits.
+#: Seconds for which a thread keeps collecting waiting workers before its task ends: below the task's time limits.
 GO_ON_FOR = 45.0
 
-#: Threads that an account and region leaves to others, if the process has twice as many: one for their collections, and
-#: one for a reconciliation, which asks EC2 too and enters no bulkhead.
+#: Threads that an account and region leaves to others, if the process has twice as many. One is for their collections,
+#: one for a reconciliation, which also asks EC2 and enters no bulkhead.
 LEFT_FREE = 2
 
-#: Waiting workers that a thread takes at once, as many as a batch holds.
+#: Waiting workers that a thread takes at once: the size of a batch.
 MAX_WORKERS = 100
 
 
 class Place(NamedTuple):
     """A place that a thread holds, and the workers that it collects there.
 
-    ``begun`` is when it took the place, ``first`` when it took the first one of its task.
+    ``begun`` is when it took this place, ``first`` when it took the first one of its task.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 class Bulkhead:
-    """Admits collections. ``threads`` is how many the process has; ``clock`` is in seconds. Safe between threads.
+    """Admits collections. ``threads`` is the number of the process's threads; ``clock`` is in seconds. Thread-safe.
 
     An account and region leaves ``LEFT_FREE`` threads to the others. All slow ones together leave half of the threads.
     """
@@ -57,14 +57,14 @@ class Bulkhead:
         self._lock = threading.Lock()
         self._number = 0
         self._seen: set[str] = set()
-        #: By scope, since when each place there is held, by its number.
+        #: By scope: when each of its places was taken, by the place's number.
         self._running: dict[str, dict[int, float]] = {}
         self._slow_until: dict[str, float] = {}
-        #: By scope, the workers that wait, in order.
+        #: By scope: the waiting workers, in order.
         self._waiting: dict[str, dict[str, None]] = {}
 
     def enter(self, scope: str, worker_ids: Sequence[str]) -> Place | None:
-        """Return a place, or ``None``: these workers wait. Others that waited longer go first, so it may be theirs."""
+        """Return a place, or ``None`` if these workers have to wait. Workers that waited longer go first."""
         with self._lock:
             now = self._clock()
             self._seen.add(scope)
@@ -76,7 +76,7 @@ class Bulkhead:
             return self._next(scope, now, now) if free else None
 
     def leave(self, place: Place, *, onward: bool = True) -> Place | None:
-        """Give a place back. Return the next one for this thread, if workers wait and the thread is to go on."""
+        """Release a place. Return the next one for this thread, if workers wait and the thread has time left."""
         with self._lock:
             now = self._clock()
             del self._running[place.scope][place.number]
@@ -107,7 +107,7 @@ class Bulkhead:
     def _next(self, scope: str, now: float, first: float) -> Place:
         waiting = self._waiting.pop(scope)
         worker_ids = tuple(waiting)
-        if len(worker_ids) > MAX_WORKERS:  # the rest queues up again, so that no scope takes every place
+        if len(worker_ids) > MAX_WORKERS:  # the rest waits again, so that no scope takes every place
             self._waiting[scope] = dict.fromkeys(worker_ids[MAX_WORKERS:])
         return self._take(scope, worker_ids[:MAX_WORKERS], now, first)
 

@@ -16,18 +16,18 @@ _Rules = list[tuple[rules.Kind[Any], models.Rule]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cadences:
-    """Decides for the workers of one run; workers with the same labels have the same rules."""
+    """Decides for the workers of one run. Workers with the same labels have the same rules."""
 
     run: Run
     _known: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:
-        """Return whether each metric is asked for each period, whatever its datapoints say."""
+        """Return whether each metric is requested in each period, whatever its datapoints are."""
         return self.run.configuration.cadence == "fixed" and not self.run.period_multipliers
 
     def periods_apart(self, condition: models.Condition, metric: str) -> int:
-        """Return how many periods lie between two requests at present. The budget takes effect immediately."""
+        """Return how many periods lie between two requests now. The budget takes effect immediately."""
         stored_cadence = condition.cadence.get(metric)
         reason = None if stored_cadence is None or self.run.configuration.cadence == "fixed" else stored_cadence.reason
         decided = cadence.decide(reason, self._budget(metric))
@@ -36,7 +36,7 @@ class Cadences:
     def after(
         self, worker: models.Worker, metric: str, points: Sequence[models.Datapoint], period: int
     ) -> models.Cadence | None:
-        """Return the cadence after an answer; ``came`` are its datapoints, ``period`` says how far apart they are."""
+        """Return the cadence after an answer with the datapoints ``came``; ``period`` is the time between them."""
         reason: models.CadenceReason | None = None
         if self.run.configuration.cadence == "adaptive":
             looking = self._rules_of(worker, metric)
@@ -47,7 +47,7 @@ class Cadences:
         return self.run.period_multipliers.get(metric, 1)
 
     def _rules_of(self, worker: models.Worker, metric: str) -> _Rules | None:
-        """Return the rules over a metric of a worker; ``None`` if another rule looks at what they say."""
+        """Return the rules over a worker's metric; ``None`` if another rule depends on their result."""
         key = tuple(sorted(worker.labels.items())), metric
         if key not in self._known:
             self._known[key] = cadence.rules_over(metric, worker, self.run.configuration, self.run.kinds)

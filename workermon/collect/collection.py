@@ -1,8 +1,8 @@
-"""Collect: identifiers in; AWS is asked; samples go to the ledger, and one event per worker goes to the channel.
+"""Collect: takes identifiers, asks AWS, writes samples to the ledger, and publishes one event per worker.
 
-One call serves up to 100 instances and 500 metrics of an account and region, and no call is made that cannot bring
-anything new (``polling``). A worker's slot is claimed before AWS is asked, so that a collection that was dispatched
-twice runs once. A claim that nothing came of expires.
+One call serves up to 100 instances and 500 metrics of an account and region. No call is made that cannot bring anything
+new (``polling``). A worker's slot is claimed before AWS is asked, so that a collection dispatched twice runs once. If
+its holder writes nothing, a claim expires.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from workermon.collect.statuses import StatusLookup
 
 log = logs.get(__name__)
 
-#: Seconds. A claim holds for half an interval, but for no less and no more than this. If its holder dies, a later run
-#: within the same slot finds it expired.
+#: Seconds. A claim lasts half an interval, but no less and no more than these. If its holder dies, a later run in the
+#: same slot finds it expired.
 MIN_CLAIM, MAX_CLAIM = 10, 120
 
-#: Seconds between two reviews of what the day costs.
+#: Seconds between two checks of a day's costs.
 BUDGET_REVIEW_EVERY = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of each worker of one collection, by id.
+    """The outcome for each worker of one collection, by id.
 
     ``repeated``: its slot was complete or claimed. ``unknown``: not monitored, so its schedule entry is deleted.
-    ``retired``: terminated, and unscheduled. ``failed`` says why EC2 or CloudWatch did not answer for a worker; if
-    only CloudWatch failed, the worker is among the ``collected`` too.
+    ``retired``: terminated, and unscheduled. ``failed`` is the reason why EC2 or CloudWatch did not answer for a
+    worker. If only CloudWatch failed, the worker is also among the ``collected``.
     """
 
     collected: tuple[str, ...] = ()
@@ -51,9 +51,9 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Claims:
-    """Which workers of an account and region are ours to collect, and the ids of those that are not.
+    """The workers of an account and region that this run collects, and the ids of the others.
 
-    ``requested`` are those that the event queue named: they are collected whatever became of their slot.
+    ``requested`` were named by the event queue. They are collected even if their slot is complete.
     """
 
     ours: Sequence[ports.Record]
@@ -85,9 +85,9 @@ class Collection:
     def collect(self, worker_ids: Sequence[str], *, force: bool = False) -> Report:
         """Collect these workers. ``force``: a user asked for it, so paused, complete and claimed ones are included.
 
-        What AWS refuses or does not answer is in the report and in the workers' condition; only
-        ``errors.RedisUnavailable`` is raised. Workers of a slow account and region may be left for another thread,
-        and workers that waited for this thread may be collected as well.
+        What AWS refuses or does not answer is in the report and in the workers' condition. Raises only
+        ``errors.RedisUnavailable``. Workers of a slow account and region may be left for another thread, and workers
+        that waited for this thread may be collected as well.
         """
         unique_ids = list(dict.fromkeys(worker_ids))
         records = self.workers.get(unique_ids)
@@ -159,7 +159,7 @@ class Collection:
     def _admitted(
         self, records: Mapping[str, ports.Record]
     ) -> Generator[tuple[models.AccountRegion, list[ports.Record]]]:
-        """Yield workers by account and region as the bulkhead admits them, and those that waited for a thread."""
+        """Yield workers by account and region as the bulkhead admits them, then those that waited for a thread."""
         for scope, members in _by_scope(records.values()).items():
             place = self.bulkhead.enter(scope.key, [record.worker.id for record in members])
             while place is not None:
@@ -174,7 +174,7 @@ class Collection:
                 place = self.bulkhead.leave(place)
 
     def _clamped(self, record: ports.Record, at: float) -> ports.Record:
-        """Return a record without times that lead the present. They are replaced, so that nobody goes by them again."""
+        """Return a record without times in the future. They are replaced, so that they no longer have an effect."""
         clamped = record.clamped(at)
         if clamped is not record:
             log.warning("collect.times_ahead", worker_id=record.worker.id, collected_at=record.condition.collected_at)
@@ -182,7 +182,7 @@ class Collection:
         return clamped
 
     def _claim(self, records: Sequence[ports.Record], at: float) -> _Claims:
-        """Claim the slots of the active workers; one that is complete or claimed already is not ours."""
+        """Claim the slots of the active workers. Workers whose slot is complete or claimed are not collected."""
         paused = [record.worker.id for record in records if record.worker.monitoring == "paused"]
         requested = [record for record in records if record.worker.monitoring != "paused" and record.is_requested]
         active = [record for record in records if record.worker.monitoring != "paused" and not record.is_requested]
@@ -203,13 +203,13 @@ class Collection:
             return
         log.warning("collect.unknown_workers", worker_ids=list(unknown)[:10], number=len(unknown))
         self.schedule.delete(unknown)
-        # One of them may have been added meanwhile, and must keep its entry.
+        # One of them may have been added meanwhile and must keep its entry.
         added = [record.worker for record in self.workers.get(unknown).values() if record.worker.monitoring == "active"]
         if added:
             self.schedule.put(added, self.now())
 
     def _review_budget(self, configuration: models.Configuration, at: float) -> Mapping[str, int]:
-        """Return the period multipliers in force; once a minute, over all processes, decide them anew."""
+        """Return the period multipliers in force. Once a minute, over all processes, decide them again."""
         before = self.costs.budget_decision()
         idle = configuration.budget is None and before.budget is None
         if idle or (before.budget == configuration.budget and 0 <= at - before.at < BUDGET_REVIEW_EVERY):

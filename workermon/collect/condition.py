@@ -1,4 +1,4 @@
-"""Pure: what is known of a worker after a collection, from what was known before and what the collection brought."""
+"""Pure: a worker's condition after a collection, from the condition before it and the collection's answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Value = TypeVar("Value")
 
 @functools.lru_cache(maxsize=64)
 def _collected(metrics: tuple[str, ...]) -> frozenset[str]:
-    """Return the names of all metrics that are collected, with those of the status checks."""
+    """Return the names of all collected metrics, and of the status checks."""
     return frozenset((*metrics, *models.CHECK_METRICS))
 
 
 def sample_of(run: Run, worker: models.Worker, status: models.InstanceStatus, fetched: Fetched) -> models.Sample:
-    """Return what the collection brought of a worker."""
+    """Return the sample of a worker from this collection."""
     return models.Sample(
         worker=worker,
         collected_at=run.at,
@@ -41,7 +41,7 @@ def after(
     since = before.running_since if before.status == "running" else None
     events, events_at = event.merge_listed(before, status.events, run.at)
     periods = {**before.periods, **fetched.periods, models.STATUS_CHECK_FAILED: sample.worker.interval}
-    # What it is made of is validated already: to do that again would cost more than all the rest.
+    # Its parts are validated already. Validating them again would cost more than everything else.
     return before.model_copy(
         update={
             "status": sample.status,
@@ -75,21 +75,21 @@ def after(
 def collection_error(
     why: errors.AwsError, message: str, at: float, before: models.CollectionError | None
 ) -> models.CollectionError:
-    """Return the error to keep for a worker: ``since`` is when the same message was first kept without a break."""
+    """Return the error to store for a worker: ``since`` is when the same message first appeared without a break."""
     continues = before is not None and before.message == message
     since = before.since if before is not None and continues and before.since is not None else at
     return models.CollectionError(kind=why.kind, message=message, at=at, since=since)
 
 
 def _collected_only(by_metric: dict[str, Value], names: frozenset[str]) -> dict[str, Value]:
-    """Return what is known of metrics that are still collected, as nearly always all of them are."""
+    """Return what is known of metrics that are still collected (nearly always all of them)."""
     if by_metric.keys() <= names:
         return by_metric
     return {name: value for name, value in by_metric.items() if name in names}
 
 
 def _known_only(by_metric: Mapping[str, Value | None], names: frozenset[str]) -> dict[str, Value]:
-    """Return what is known of metrics that are still collected, without what is not known any more."""
+    """Return what is known of metrics that are still collected, without those whose value was cleared."""
     return {name: value for name, value in by_metric.items() if name in names and value}
 
 

@@ -1,8 +1,8 @@
 """Pure: which samples need not be evaluated at once.
 
-If all rules of a worker are steady and its new datapoints lie within the thresholds, an evaluation can change nothing:
-a later one finds the same. So such a worker is evaluated at each ``SLOTS``-th slot only. Whatever is out of the
-ordinary is evaluated as it comes, and so is the first worker of each batch, which has the account evaluated.
+If all rules of a worker are steady and its new datapoints lie within the thresholds, an evaluation changes nothing, and
+a later one has the same result. So such a worker is evaluated only at each ``SLOTS``-th slot. Unusual samples are
+evaluated as they arrive. So is the first worker of each batch, which triggers the evaluation of its account.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from workermon import models
 from workermon.collect.fetched import Fetched
 from workermon.collect.run import Run
 
-#: Slots of which one is evaluated in any case. Each worker has its own, so that the others' evaluations spread.
+#: One of so many slots is always evaluated. Each worker has its own, so that evaluations spread.
 SLOTS = 5
-#: Seconds that an evaluation is deferred at most, so a long interval is never.
+#: Seconds. Maximum deferral of an evaluation; with a longer interval nothing is deferred.
 MAX_DEFERRED = 300
 
-#: Of each metric the least and the greatest value that leave every steady rule as it is.
+#: For each metric, the least and the greatest value that change no steady rule.
 _Ranges = dict[str, tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deferral:
-    """Decides for the workers of one run; workers with the same labels have the same rules."""
+    """Decides for the workers of one run. Workers with the same labels have the same rules."""
 
     run: Run
     _known: dict[tuple[tuple[str, str], ...], _Ranges | None] = dataclasses.field(default_factory=dict)
@@ -49,7 +49,7 @@ class Deferral:
         return self.run.configuration.revision
 
     def _ranges(self, worker: models.Worker) -> _Ranges | None:
-        """Return the ranges of the rules that apply to a worker; ``None`` if one of them has to see each sample."""
+        """Return the ranges of the rules that apply to a worker; ``None`` if one of them needs each sample."""
         key = tuple(sorted(worker.labels.items()))
         if key not in self._known:
             self._known[key] = _ranges(worker, self.run)
@@ -57,7 +57,7 @@ class Deferral:
 
 
 def is_due(worker_id: str, slot: int) -> bool:
-    """Return whether a worker is evaluated at a slot in any case."""
+    """Return whether a worker is always evaluated at this slot."""
     return (slot + zlib.crc32(worker_id.encode())) % SLOTS == 0
 
 
@@ -85,14 +85,14 @@ def _is_within(sample: models.Sample, ranges: _Ranges) -> bool:
     for metric, series in (*sample.series.items(), *sample.check_series.items()):
         if metric in ranges:
             least, greatest = ranges[metric]
-            # Not the other way round: what is no number lies nowhere.
+            # Not the other way round: a NaN is within no range.
             if not all(least <= point.value <= greatest for point in series.points):
                 return False
     return True
 
 
 def _is_uneventful(before: models.Condition, after: models.Condition) -> bool:
-    """Return whether a running worker is as it was: nothing but datapoints is new."""
+    """Return whether a running worker is unchanged except for new datapoints."""
     return (
         before.status == after.status == "running"
         and before.checks == after.checks

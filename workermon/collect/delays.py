@@ -1,4 +1,4 @@
-"""What one run knows of the ages at which datapoints appear, and what it learns."""
+"""The ages at which datapoints appear: what one run knows, and what it learns."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 from workermon.collect import polling
 from workermon.collect.run import Run
 
-#: What delays are learned apart for: metric, period and interval (seconds).
+#: Delays are learned for each metric, period and interval (seconds).
 _Key = tuple[str, int, int]
 
 
 class Delays:
-    """The learned delays of one account and region, as one run reads them and adds to them.
+    """The learned delays of one account and region: a run reads them and adds to them.
 
-    ``learned`` is what was learned before. ``conclude`` puts what this run learned into ``updates``, which the caller
+    ``learned`` holds what earlier runs learned. ``conclude`` puts what this run learned into ``updates``, which the
+    caller saves.
     saves.
     """
 
     def __init__(self, run: Run, learned: Mapping[str, Any], updates: dict[str, Any]) -> None:
         self._run, self._learned, self._updates = run, learned, updates
-        #: Of each place within the interval, the delay, and up to which age a datapoint is surely absent.
+        #: For each place within the interval: the delay, and up to which age a datapoint is surely absent.
         self._of: dict[_Key, tuple[list[polling.Delay | None], list[float | None]]] = {}
         self._arrivals: dict[tuple[_Key, int], list[polling.Arrival]] = {}
 
     def of(self, metric: str, look: polling.Look) -> tuple[polling.Delay | None, float | None]:
-        """Return the delay that applies to a look, and up to which age (seconds) a datapoint is surely absent."""
+        """Return the delay that applies to a request, and up to which age (seconds) a datapoint is surely absent."""
         if look.expected is None:
             return None, None
         of_places, absent = self._load((metric, look.period, look.interval))
@@ -34,12 +35,12 @@ class Delays:
         return of_places[place], absent[place]
 
     def note(self, metric: str, look: polling.Look, arrival: polling.Arrival, workers: int) -> None:
-        """Note how a datapoint that was waited for arrived, for so many workers."""
+        """Record how an awaited datapoint arrived, for so many workers."""
         place = polling.place(look.interval, arrival.expected, self._run.at)
         self._arrivals.setdefault(((metric, look.period, look.interval), place), []).extend([arrival] * workers)
 
     def conclude(self) -> None:
-        """Turn what was noted into updates."""
+        """Turn the records into updates."""
         for (key, place), arrivals in self._arrivals.items():
             metric, period, interval = key
             before = self._load(key)[0][place]

@@ -1,9 +1,9 @@
-"""Under which dimensions each worker's metrics are published, as CloudWatch's ListMetrics says.
+"""The dimensions under which each worker's metrics are published, from CloudWatch's ListMetrics.
 
-Metrics of EC2 itself have the instance's id alone. Those of an agent have to be looked up. Once an hour one batch lists
-a metric of the whole region, for all batches. Workers that join later, lack the metric or fall silent are looked up by
-themselves if they are few. If they are many, as when the agents of a fleet get a new configuration, the region is
-listed anew. The dimensions are kept with the worker, and what was listed with its account and region.
+EC2's own metrics have the instance's id alone. Metrics of an agent have to be looked up. Once an hour one batch lists a
+metric of the whole region, for all batches. Workers that join later, lack the metric or fall silent are looked up one
+by one if they are few. If they are many, as when a fleet's agents get a new configuration, the region is listed again.
+The dimensions are stored with the worker, the listings with their account and region.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from workermon.rules import horizon
 
 log = logs.get(__name__)
 
-#: Seconds for which a metric's dimensions are taken for granted.
+#: Seconds for which a metric's dimensions are cached.
 DIMENSIONS_KEPT = 3600
-#: Seconds for which a metric is taken for absent: a newly installed agent shows up in ListMetrics within 15 minutes.
+#: Seconds for which a metric counts as absent. A newly installed agent shows up in ListMetrics within 15 minutes.
 ABSENCE_KEPT = 300
 
-#: Workers. A batch of no more than this is looked up worker by worker; for a larger one all of the region is listed.
-#: The same if more than this joined or fell silent lately.
+#: Workers. A batch up to this size is looked up worker by worker; for a larger one the whole region is listed. The
+#: region is also listed if more than this recently joined or fell silent.
 SMALL_BATCH = 5
-#: New workers that a larger batch looks up one by one while the listing of its region is not due.
+#: New workers that a larger batch looks up one by one as long as its region need not be listed.
 MAX_NEW_LOOKUPS = 20
 #: Workers that have lacked a metric for long and are looked up every ``ABSENCE_KEPT`` seconds, over all batches of a
 #: region.
 MAX_LOOKUPS = 2
 
-#: Seconds for which workers without a metric count as having joined, or fallen silent, lately: ListMetrics takes up to
-#: 15 minutes to have a new series, and a machine some minutes to start its agent.
+#: Seconds for which workers without a metric count as having recently joined or fallen silent. ListMetrics takes up to
+#: 15 minutes to show a new series, and a machine some minutes to start its agent.
 RECENT = 1200
 
-#: Seconds. One process at a time lists a region's metrics, for no longer than this, and no sooner again.
+#: Seconds. One process at a time lists a region's metrics: for at most this long, and at most this often.
 LISTING_LEASE = 120
-#: Seconds until the listing is tried again after AWS refused it.
+#: Seconds until a listing that AWS refused is tried again.
 RETRY_LISTING_AFTER = 300
 
-#: Records read from the repository at once.
+#: Records in one read from the repository.
 CHUNK = 500
 
 Dimensions = tuple[tuple[str, str], ...]
@@ -50,11 +50,11 @@ Dimensions = tuple[tuple[str, str], ...]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """What was found of each worker, by its id.
+    """The search results of each worker, by id.
 
-    ``sets`` are the dimension sets by the key of a metric: none if nothing is published; a metric that nobody looked
-    up yet is left out. ``failures`` says by the metric's name why it could not be looked up, if what was known before
-    does not serve.
+    ``sets`` has the dimension sets by a metric's key. An empty entry means that nothing is published; a metric that was
+    not looked up yet has no entry. ``failures`` has, by the metric's name, why it could not be looked up, if earlier
+    results are of no use.
     """
 
     sets: dict[str, dict[str, list[Dimensions]]]
@@ -62,10 +62,10 @@ class Published:
 
 
 class _Listing(NamedTuple):
-    """What is known of ListMetrics of one metric over a region.
+    """The result of ListMetrics for one metric over a region.
 
-    ``at`` is when all of it was listed last, ``spent_at`` when workers that lack it were last looked up one by one;
-    ``failure`` is why it could not be listed at ``refused_at``.
+    ``at`` is when the region was last listed, ``spent_at`` when workers that lack the metric were last looked up one by
+    one. ``failure`` is why it could not be listed at ``refused_at``.
     """
 
     at: float = 0.0
@@ -87,14 +87,14 @@ class _Listing(NamedTuple):
         return [self.at, self.spent_at, self.refused_at, [why.kind, why.what, why.why, why.todo] if why else None]
 
     def is_from(self, at: float) -> bool:
-        """Return whether it was listed, or refused, at that time."""
+        """Return whether the metric was listed, or refused, at that time."""
         return at in (self.at, self.refused_at)
 
     def is_fresh(self, at: float) -> bool:
         return 0 <= at - self.at < DIMENSIONS_KEPT
 
     def was_refused(self, at: float) -> bool:
-        """Return whether it was refused so lately that it is not tried again yet."""
+        """Return whether it was refused so recently that it is not tried again yet."""
         return self.failure is not None and 0 <= at - self.refused_at < RETRY_LISTING_AFTER
 
     def why(self, at: float) -> errors.AwsError | None:
@@ -102,11 +102,11 @@ class _Listing(NamedTuple):
         return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
 
     def may_be_repeated(self, at: float) -> bool:
-        """Return whether it was made so long ago that another one may bring something new."""
+        """Return whether it is so old that another one may bring something new."""
         return not 0 <= at - self.at < LISTING_LEASE
 
     def covers(self, worker: models.Worker) -> bool:
-        """Return whether what the listing lacks of a worker is not there."""
+        """Return whether what the listing lacks of a worker does not exist."""
         return worker.added_at < self.at
 
 
@@ -123,7 +123,7 @@ def _listing_key(key: str) -> str:
 class Search:
     """One search for the dimensions of workers of one account and region, at a time; made for one ``find``.
 
-    ``learned`` is what was learned of this account and region; the search adds to ``updates``, and the caller saves it.
+    ``learned`` is what is known of this account and region. The search adds to ``updates``, and the caller saves it.
     """
 
     scope: models.AccountRegion
@@ -136,18 +136,18 @@ class Search:
     updates: dict[str, Any]
     _records: Sequence[ports.Record] = ()
     _by_id: dict[str, ports.Record] = dataclasses.field(default_factory=dict)
-    #: Metrics of agents by their key, whom each is looked for, and its other names, if it has any.
+    #: Metrics of agents by key: the workers to search each for, and its other names, if any.
     _agents: dict[str, models.Metric] = dataclasses.field(default_factory=dict)
     _searched: dict[str, list[ports.Record]] = dataclasses.field(default_factory=dict)
     _names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    #: The listing of each, and by worker the dimension sets found so far.
+    #: The listing of each metric, and by worker the dimension sets found so far.
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
     _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
-    #: By key the workers that may be looked up, by what is known now.
+    #: By key: the workers that may be looked up, according to present knowledge.
     _candidates_by_key: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
 
     def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
-        """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
+        """Return the dimensions of these workers' metrics. Raises only ``errors.RedisUnavailable``."""
         by_key = {variant.key: variant for metric in metrics for variant in metric.variants}
         for metric in metrics:
             names = tuple(variant.key for variant in metric.variants)
@@ -178,7 +178,7 @@ class Search:
         return Published(self._sets, failures)
 
     def _look_for_foreign(self) -> None:
-        """Once an hour, if a worker lacks a metric that it never had, see whether it is published for no instance."""
+        """Once an hour, if a worker never had a metric, check whether it is published without an instance."""
         for key, metric in self._agents.items():
             stored = models.ForeignSeries.from_learned(self.learned, key)
             if 0 <= self.at - stored.at < DIMENSIONS_KEPT or not any(
@@ -197,7 +197,7 @@ class Search:
             self.updates[models.foreign_key(key)] = series_found.model_dump(mode="json")
 
     def _must_search(self, record: ports.Record, key: str) -> bool:
-        """Return whether to search a worker's metric under a name: under another one if the first is absent."""
+        """Return whether to search a worker's metric under a name: another name only if the first one is absent."""
         sets, first = self._sets[record.worker.id], self._names[key][0]
         if key == first or sets.get(key):
             return True
@@ -210,7 +210,7 @@ class Search:
     def _settle(
         self, record: ports.Record, key: str, looked_up: Mapping[tuple[str, str], errors.AwsError | None]
     ) -> errors.AwsError | None:
-        """Tell three cases apart if no dimensions are known: there are none, AWS refused, nobody asked yet.
+        """If no dimensions are known, there are three cases: there are none, AWS refused, or nobody looked them up yet.
 
         Return why AWS refused.
         """
@@ -225,7 +225,7 @@ class Search:
         return why
 
     def _list_region(self) -> None:
-        """List the metrics of the whole region, if that is due and no other process does it; all batches profit."""
+        """List the metrics of the whole region, if that is due and no other process does it. All batches profit."""
         owner = uuid.uuid4().hex
         by_worker: dict[str, dict[str, list[Dimensions]]] = {}
         for key, metric in self._agents.items():
@@ -251,11 +251,11 @@ class Search:
         }
         if fresh:
             self._candidates_by_key.clear()
-        # The lease is left to expire: a process that began before this was saved must not list everything again.
+        # The lease is not released: a process that began before this was saved must not list everything again.
         self.learned_delays.save(self.scope, fresh)
 
     def _is_due(self, key: str) -> bool:
-        """Return whether the region is to be listed: once an hour, or because many joined or fell silent at once."""
+        """Return whether to list the region: once an hour, or if many joined or fell silent at once."""
         listing = self._listings[key]
         if not listing.is_fresh(self.at):
             return True
@@ -263,7 +263,7 @@ class Search:
         return len(candidates.new) + len(candidates.recent) > SMALL_BATCH and listing.may_be_repeated(self.at)
 
     def _spread(self, listed: Mapping[str, dict[str, list[Dimensions]]]) -> None:
-        """Hand what was listed to every worker that it is of, also to those of other batches."""
+        """Store the listing with every worker that it contains, also with those of other batches."""
         records = {record.worker.id: record for record in self._records}
         others = [worker_id for worker_id in listed if worker_id not in records]
         for start in range(0, len(others), CHUNK):
@@ -279,9 +279,9 @@ class Search:
                 self.workers.found_dimensions(record.worker, merged, self.at)
 
     def _look_up(self) -> dict[tuple[str, str], errors.AwsError | None]:
-        """Ask ListMetrics for single workers: new ones, those that lack a metric.
+        """Ask ListMetrics for single workers: new ones, and those that lack a metric.
 
-        Return for each that was asked for, by id and key, why there was no answer; ``None`` if there was one.
+        Return for each of them, by id and key, why there was no answer; ``None`` if there was one.
         """
         looked_up: dict[tuple[str, str], errors.AwsError | None] = {}
         fresh: dict[str, dict[str, list[Dimensions]]] = {}
@@ -290,7 +290,7 @@ class Search:
             before = next((why for why in looked_up.values() if why is not None), None)
             try:
                 if before is not None and before.retryable:
-                    raise before  # AWS would keep us waiting, or throttle us, for this one too
+                    raise before  # AWS would make this one wait, or throttle it, too
                 listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
             except errors.WorkermonError as why:
                 looked_up |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), errors.of_aws(why))
@@ -298,7 +298,7 @@ class Search:
                 continue
             for worker_id in worker_ids:
                 looked_up[worker_id, key] = None
-                # A silent metric is no longer listed after three hours, and may be published again as before.
+                # ListMetrics drops a silent metric after three hours. It may be published again as before.
                 known_sets = self._sets[worker_id].get(key, [])
                 fresh.setdefault(worker_id, {})[key] = catalogue.stored(metric, listed.get(worker_id) or known_sets)
         for record in self._records:
@@ -306,7 +306,7 @@ class Search:
             if fresh_sets is None:
                 continue
             self._sets[record.worker.id].update(fresh_sets)
-            # A look for another name alone must not put off the next look for the first.
+            # Looking for another name alone must not delay the next search for the first.
             at = self.at if any(key == self._names[key][0] for key in fresh_sets) else record.dimensions_at
             self.workers.found_dimensions(record.worker, {**record.dimensions, **fresh_sets}, at)
         return looked_up
@@ -360,9 +360,9 @@ class Search:
 
 
 class _Candidates(NamedTuple):
-    """The ids of workers to look up, of each kind those first that were looked up longest ago.
+    """The ids of workers to look up. Within each group those looked up longest ago are first.
 
-    ``new``: nobody has looked yet. ``recent`` joined or fell silent lately, ``lacking`` long ago. ``old``: their
+    ``new``: not looked up yet. ``recent``: joined or fell silent recently. ``lacking``: long ago. ``old``: their
     dimensions have to be confirmed.
     """
 
@@ -377,7 +377,7 @@ def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -
     condition = record.condition
     latest, requested_at = condition.latest.get(metric), condition.asked.get(metric)
     if latest is None or requested_at is None:
-        # A worker that was never seen down may have run long before its first collection.
+        # A worker that was never seen stopped may have run long before its first collection.
         started_at = condition.running_since or 0.0 if condition.changes else 0.0
         return None if has_dimensions else max(record.worker.added_at, started_at)
     absent_from = horizon.absent_from(metric, condition)

@@ -1,4 +1,4 @@
-"""The event ``worker.metrics.collected``: what the channel says of one worker and collection."""
+"""The event ``worker.metrics.collected``, published on the channel for one worker and collection."""
 
 from __future__ import annotations
 

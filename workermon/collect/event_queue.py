@@ -1,7 +1,7 @@
-"""The event queue: workers that it names are collected at once, and its warnings are kept.
+"""The event queue: the workers that it names are collected at once, and its warnings are stored.
 
-A message may be lost, late, doubled or wrong without harm: the next collection finds everything it would have said.
-The exceptions are the two warnings about Spot instances. They are written before their message is deleted.
+A message may be lost, late, duplicated or wrong without harm: the next collection finds everything it reports. The
+exceptions are the two warnings about Spot instances. They are written before their message is deleted.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ log = logs.get(__name__)
 
 #: Seconds that SQS holds a request open if there is no message.
 WAIT = 20
-#: Seconds: how often a queue that is read counts as collected, for the alert about it, which fires after three of them.
+#: Seconds. How often a queue that is read counts as collected. The alert about it fires after three of them.
 INTERVAL = 20
-#: Seconds between two reconciliations that instances which are not monitored ask for.
+#: Seconds between two reconciliations triggered by instances that are not monitored.
 RECONCILED_EVERY = 10.0
-#: Ids of events that are remembered.
+#: Remembered ids of events.
 REMEMBERED = 20_000
 
 
 class SeenEvents:
-    """The ids of the events that this process has handled, the newest ``REMEMBERED`` of them; safe between threads."""
+    """The ids of the newest ``REMEMBERED`` events that this process has handled. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class SeenEvents:
         self._reconciled = float("-inf")
 
     def is_new(self, event_id: str) -> bool:
-        """Return whether this process has not handled an event yet."""
+        """Return whether this process has not yet handled an event."""
         with self._lock:
             return event_id not in self._ids
 
@@ -47,7 +47,7 @@ class SeenEvents:
                 self._ids.popitem(last=False)
 
     def may_reconcile(self, at: float) -> bool:
-        """Return whether the last reconciliation that was asked for is long enough ago; if so it is now."""
+        """Return whether the last requested reconciliation is long enough ago. If so, the next one counts from now."""
         with self._lock:
             if 0 <= at - self._reconciled < RECONCILED_EVERY:
                 return False
@@ -56,7 +56,7 @@ class SeenEvents:
 
 
 class _Read:
-    """The messages of one answer: ``events`` by id, ``receipts`` of all, and how many had which outcome."""
+    """The messages of one answer: ``events`` by id, all ``receipts``, and the number of each outcome."""
 
     def __init__(self) -> None:
         self.events: dict[str, models.QueueEvent] = {}
@@ -81,8 +81,8 @@ class QueueReading:
     def read(self, name: str, *, region: str | None = None, wait: int = WAIT) -> int | None:
         """Wait for messages of a queue and handle them; return how many there were.
 
-        ``region`` is for an address that names none. ``None``: the queue is not configured any more, or cannot be read,
-        which is noted for the alert about it.
+        ``region`` is for an address that names none. ``None``: the queue is no longer configured, or cannot be read.
+        The latter is recorded for the alert about it.
         """
         configuration = self.configurations.load()
         queue = configuration.event_queues.get(name)
@@ -137,7 +137,7 @@ class QueueReading:
             try:
                 event = queue_events.parse(message.body)
             except queue_events.Invalid as why:
-                # It would come again and again.
+                # SQS would deliver it again and again.
                 log.warning("event_queue.invalid", queue=name, reason=errors.printable(str(why)))
                 read.counts["invalid"] += 1
                 continue
@@ -150,7 +150,7 @@ class QueueReading:
         return read
 
     def _warn(self, events: Iterable[models.QueueEvent], monitored: set[str]) -> list[str]:
-        """Keep the warnings about instances; return the instances for which a warning is new."""
+        """Store the warnings about instances. Return the instances for which a warning is new."""
         warned: dict[str, None] = {}
         for event in events:
             if event.warning is None:
@@ -162,7 +162,7 @@ class QueueReading:
         return list(warned)
 
     def _reconcile(self, events: Iterable[models.QueueEvent], monitored: set[str]) -> None:
-        """Have ``[discover]`` look for instances that start and are not monitored."""
+        """Make ``[discover]`` look for instances that started and are not monitored."""
         if self.configurations.load().discover is None:
             return
         new = any(event.starts and not monitored.issuperset(event.instances) for event in events)

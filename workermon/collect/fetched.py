@@ -1,4 +1,4 @@
-"""What CloudWatch brought for one worker."""
+"""What one collection fetched from CloudWatch for one worker."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from workermon import errors, models
 
 @dataclasses.dataclass(slots=True)
 class Fetched:
-    """What CloudWatch brought for one worker, by metric.
+    """What one collection fetched from CloudWatch for one worker, by metric.
 
-    ``answered`` are the metrics asked for with success, ``refused`` those asked for in vain. ``failures`` says why a
-    metric has no answer; it also holds the metrics that could not be asked for. ``asked`` is the time up to which a
-    metric was asked for, ``periods`` are in seconds, ``delays`` say how many seconds after its period's end a
-    datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next. ``full_at`` is as
-    in ``models.Condition``.
+    ``answered`` are the metrics with an answer, ``refused`` those whose request failed. ``failures`` has the reason for
+    each metric without an answer, also if it could not be requested. ``asked`` is the time up to which a metric was
+    requested, ``periods`` are in seconds. ``delays`` are the seconds after a period's end for which its datapoint is
+    awaited. ``expected`` is the datapoint that each answered metric waits for next. ``full_at`` is as in
+    ``models.Condition``.
 
-    The others are as in ``models.Condition`` too, for the metrics about which the answer says something new; ``None``,
-    0 or nothing where there is none any more. Workers in the same situation share what cannot be changed here.
+    So are the others, for metrics about which the answer says something new. They hold ``None``, 0 or nothing where the
+    value is cleared. Workers in the same situation share what is immutable here.
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
@@ -39,12 +39,12 @@ class Fetched:
 
     @property
     def failed(self) -> bool:
-        """Return whether the collection failed, and not only single metrics of it."""
+        """Return whether the collection failed as a whole, and not only single metrics of it."""
         if not self.failures or self.answered:
             return False
         return bool(self.refused) or self.failures.keys() >= self.periods.keys()
 
     def came(self, metric: str) -> tuple[models.Datapoint, ...]:
-        """Return the datapoints of a metric that came, in order."""
+        """Return the fetched datapoints of a metric, in order."""
         series = self.series.get(metric)
         return () if series is None else series.points

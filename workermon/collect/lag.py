@@ -1,8 +1,8 @@
-"""Pure: how long after the end of its period a metric's datapoint is there, learned for each account and region.
+"""Pure: how long after its period's end a metric's datapoint is available, learned for each account and region.
 
-A look tells two things of the newest datapoint that nearly all workers have: at its lag it was there, and one period
-earlier the next one was not. Looks at other places of the interval narrow that down, until a look right after the lag
-is a look right after the datapoint. All durations are in seconds.
+Each request shows two things about the newest datapoint that nearly all workers have: it was available at its lag, and
+one period earlier the next one was not. Requests at other places of the interval narrow that down, until a request
+right after the lag is right after the datapoint's arrival. All durations are in seconds.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-#: Part of the workers that must have a datapoint before it counts as there.
+#: Share of the workers that must have a datapoint before it counts as available.
 MOST = 0.9
-#: Workers whose newest datapoint is older than so many periods say nothing.
+#: Workers whose newest datapoint is older than so many periods are ignored.
 ALIVE = 4
-#: After so many requests without a datapoint, datapoints are taken to arrive later than before.
+#: After so many requests without a datapoint, datapoints count as arriving later than before.
 MISSES = 2
-#: It is not narrowed down any further than this.
+#: The lag is not narrowed down any further than this.
 RESOLUTION = 1.0
-#: Seconds. After so long datapoints may have begun to come earlier, and earlier looks are tried again. Each that is in
-#: vain costs one cohort an interval.
+#: Seconds. After so long datapoints may have begun to arrive earlier, so earlier requests are tried again. Each one
+#: without success delays one cohort by an interval.
 RETRIED_EVERY = 12 * 3600
 
 
@@ -52,7 +52,7 @@ class Lag(NamedTuple):
 
 
 def measure(newest: Sequence[int], period: int, at: float) -> float | None:
-    """Return the lag of the newest datapoint that ``MOST`` workers have; ``None`` if none of them is alive.
+    """Return the lag of the newest datapoint that ``MOST`` workers have; ``None`` if no worker has recent ones.
 
     ``newest`` has the time of each worker's newest datapoint.
     """
@@ -64,14 +64,14 @@ def measure(newest: Sequence[int], period: int, at: float) -> float | None:
 
 
 def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
-    """Return the lag after a request at ``at`` that found a datapoint at a lag, but not yet the next datapoint."""
+    """Return the lag after a request at ``at`` that found a datapoint at a lag, but not the next datapoint yet."""
     absent = max(0.0, lag - period)
     if before is None:
         return Lag(absent, lag, 0, 0.0, at)
     if at - before.at > RETRIED_EVERY:
         before = before._replace(absent=0.0, at=at)
     if lag < before.absent:
-        return Lag(absent, lag, 0, 0.0, at)  # they come earlier than they did
+        return Lag(absent, lag, 0, 0.0, at)  # they arrive earlier than before
     if absent >= before.present:
         return _missed(before, absent, lag, at)
     if before.misses and lag <= before.missed:

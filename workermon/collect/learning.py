@@ -1,6 +1,6 @@
-"""What an answer of CloudWatch teaches: what each metric waits for next, and when and how often its datapoints come.
+"""Learns from CloudWatch's answers: what each metric waits for next, and when and how often its datapoints arrive.
 
-Nearly all workers of a batch have the same answer but for its values, and what follows from one is decided once.
+Nearly all workers of a batch have the same answer except for its values, so each conclusion is drawn once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import spacing
 
-#: Periods for which it is known up to where a series was seen before a request that came late on purpose.
+#: Periods for which the end of a series before a deliberately late request is remembered.
 UNSEEN = 3 * models.RELAXED
 
 _AT = operator.itemgetter(0)
 
 
 class _Situation(NamedTuple):
-    """What is learned about a worker depends on this; its parts are as in ``models.Condition`` and ``Fetched``.
+    """What the conclusions about a worker depend on; its parts are as in ``models.Condition`` and ``Fetched``.
 
     ``newest`` are the times of the newest datapoints before, ``came`` those of the answers by metric.
     """
@@ -42,10 +42,10 @@ class _Situation(NamedTuple):
 
 
 class _Conclusion(NamedTuple):
-    """What follows for each metric; all but the last three as in ``Fetched``.
+    """The conclusions for each metric; all but the last three are as in ``Fetched``.
 
-    ``newest`` has the newest datapoints of metrics that come once an interval. ``arrivals`` are those of datapoints
-    that were waited for, each with its metric and look. ``slots`` is how long the slots of a metric are.
+    ``newest`` has the newest datapoints of metrics that arrive once an interval. ``arrivals`` describe the awaited
+    datapoints, each with its metric and request. ``slots`` has the length of a metric's slots.
     """
 
     expected: dict[str, int | None]
@@ -58,13 +58,13 @@ class _Conclusion(NamedTuple):
 
 
 class Learner:
-    """Learns from what CloudWatch answered about the workers of one run."""
+    """Learns from CloudWatch's answers about the workers of one run."""
 
     def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays) -> None:
         self._run, self._cadences, self._ages = run, cadences, ages
         self._is_plain = cadences.is_plain
         metrics = run.configuration.metrics
-        #: EC2's own metrics come as EC2 says.
+        #: EC2's own metrics arrive as often as EC2 says.
         self._with_spacing = {
             name for name, metric in metrics.items() if metric.namespace != catalogue.EC2 or metric.period is not None
         }
@@ -72,7 +72,7 @@ class Learner:
         self._workers: Counter[_Situation] = Counter()
 
     def learn(self, record: ports.Record, fetched: Fetched) -> None:
-        """Note what each metric waits for from now on, and how the datapoints that were waited for arrived."""
+        """Record what each metric waits for from now on, and how the awaited datapoints arrived."""
         condition = record.condition
         situation = _Situation(
             record.worker.interval,
@@ -95,19 +95,19 @@ class Learner:
         for name, series in fetched.series.items():
             before = condition.latest.get(name)
             if before is not None and series.points[0].at == before.at and series.points[0] != before:
-                fetched.full_at = None  # it was revised: older ones may have been, too
+                fetched.full_at = None  # it was revised, so older ones may have been, too
         if not self._is_plain or condition.cadence or condition.unseen_since:
             for name in fetched.answered:
                 self._decide_cadence(record, name, conclusion.slots[name], fetched)
 
     def conclude(self) -> None:
-        """Hand on what all workers taught about the arrival of datapoints."""
+        """Pass on what all workers showed about the arrival of datapoints."""
         for situation, count in self._workers.items():
             for name, look, arrival in self._conclusions[situation].arrivals:
                 self._ages.note(name, look, arrival, count)
 
     def _conclude(self, situation: _Situation, condition: models.Condition, fetched: Fetched) -> _Conclusion:
-        """Return what follows from a situation; the others are those of one worker in it."""
+        """Return the conclusions for a situation; the other arguments are those of one worker in it."""
         conclusion = _Conclusion(dict.fromkeys(situation.refused), {}, {}, {}, {}, [], {})
         lateness = self._run.configuration.lateness
         for name, times in situation.came:
@@ -119,8 +119,8 @@ class Learner:
             )
             before = None if known is None else known.at
             newest = times[-1] if times and (before is None or times[-1] >= before) else before
-            # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
-            # late one has to be in the ledger as soon as it can be had.
+            # By the requested period, not the learned one: lost datapoints may look like a longer period, and a late
+            # one must reach the ledger as soon as it is available.
             conclusion.expected[name] = polling.expected(newest, times, period=asked_period, lateness=lateness)
             if newest is not None and asked_period == situation.interval:
                 conclusion.newest[name] = newest
@@ -129,7 +129,7 @@ class Learner:
             if newest is not None and (before is None or newest > before):
                 late_before = condition.late.get(name, (0, 0))
                 conclusion.late[name] = polling.late(look, newest, late_before, lateness=lateness)
-            # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
+            # Only the datapoint after the newest one counts. One that fills a gap is late anyway.
             known_period = condition.learned_periods.get(name, condition.periods.get(name))
             if not self._run.force and situation.interval <= period == known_period:
                 arrival = polling.arrival(look, times, lateness=lateness)
@@ -139,7 +139,7 @@ class Learner:
     def _learn_period(
         self, condition: models.Condition, name: str, period: int, times: Sequence[int], conclusion: _Conclusion
     ) -> int:
-        """Learn how often the datapoints of an agent's metric come, in seconds."""
+        """Learn how often the datapoints of an agent's metric arrive, in seconds."""
         kept = spacing.newest(condition.spacing.get(name, ()), times, period)
         learned = spacing.learned(kept, period, condition.learned_periods.get(name, period))
         conclusion.spacing[name] = kept
@@ -147,7 +147,7 @@ class Learner:
         return learned
 
     def _decide_cadence(self, record: ports.Record, name: str, period: int, fetched: Fetched) -> None:
-        """Decide how often a metric is asked for from now on."""
+        """Decide how often a metric is requested from now on."""
         condition = record.condition
         decided = self._cadences.after(record.worker, name, fetched.came(name), period)
         if decided is not None or name in condition.cadence:
@@ -157,9 +157,9 @@ class Learner:
             fetched.unseen_since[name] = unseen
 
     def _unseen_since(self, condition: models.Condition, metric: str) -> int | None:
-        """Return the newest datapoint before a request that came periods later; for a while after it too.
+        """Return the newest datapoint before a request that came periods later; also for a while after it.
 
-        So evaluation, which may come late, still tells what came in between from an outage of the monitor.
+        So a late evaluation can still distinguish datapoints that arrived in between from an outage of the monitor.
         """
         before, period = condition.latest.get(metric), condition.periods.get(metric)
         if before is None or period is None:
@@ -170,7 +170,7 @@ class Learner:
         return None if known is None or before.at - known > UNSEEN * period else known
 
     def learn_lags(self, cohorts: ports.Cohorts) -> None:
-        """Note how long after their period's end the datapoints were there, of metrics that come once an interval."""
+        """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval."""
         newest: dict[int, dict[str, list[int]]] = {}
         for situation, count in self._workers.items():
             of_interval = newest.setdefault(situation.interval, {})

@@ -1,4 +1,4 @@
-"""The stage that counts, over a whole fleet, which metrics fell silent: no single worker shows that it is many."""
+"""The stage that counts, over a whole fleet, which metrics fell silent. A single worker does not show that."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable
 from workermon import models, ports
 from workermon.rules import horizon
 
-#: Seconds after the first absent slot of a worker's metric until it counts as lost: by then a new configuration of its
-#: agent was found (``dimensions``), and CloudWatch has caught up with a delay of its own.
+#: Seconds after the first absent slot of a worker's metric until it counts as lost. By then a new configuration of its
+#: agent was found (``dimensions``), and CloudWatch has caught up with any delay of its own.
 LOST_AFTER = 600
 
-#: Seconds that an instance may take until its agent publishes again after a start.
+#: Seconds after an instance's start within which its agent has to publish again.
 STARTING = 900
 
 #: A metric is lost in a region if at least so many workers, and at least this share of those that published it, have
-#: fallen silent. Fewer are no matter of the fleet.
+#: fallen silent. Fewer do not concern the fleet.
 MIN_WORKERS, MIN_SHARE = 3, 0.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LostMetrics:
-    """Notes in each account and region which metrics fell silent on much of the fleet."""
+    """Records in each account and region which metrics fell silent on much of the fleet."""
 
     workers: ports.Workers
     accounts: ports.Accounts
@@ -30,7 +30,7 @@ class LostMetrics:
     now: ports.Clock
 
     def survey(self) -> None:
-        """Look over the whole fleet once."""
+        """Check the whole fleet once."""
         configuration, at = self.configurations.load(), self.now()
         by_scope: dict[str, list[ports.Record]] = {}
         for record in self.workers.every():

@@ -1,7 +1,7 @@
-"""Whether an instance's monitoring is detailed is asked anew before a datapoint of EC2 counts as absent.
+"""Before a datapoint of EC2 counts as absent, EC2 is asked again whether the instance's monitoring is detailed.
 
-If detailed monitoring was switched off, a datapoint comes each five minutes instead of each minute. Then nothing is
-absent, and no rule may take it for that.
+If detailed monitoring was switched off, a datapoint arrives each five minutes instead of each minute. Then no datapoint
+is absent, and no rule may treat it as such.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MonitoringCheck:
-    """Asks EC2 about those workers of one run of which a datapoint would count as absent now."""
+    """Asks EC2 about those workers of one run with a datapoint that would count as absent now."""
 
     run: Run
     ec2: ports.Ec2
     workers: ports.Workers
 
     def changed(self, records: Sequence[ports.Record], fetched: Mapping[str, Fetched]) -> list[ports.Record]:
-        """Return, as they are now, the records of those whose monitoring is no longer detailed.
+        """Return the up-to-date records of workers whose monitoring is no longer detailed.
 
-        ``fetched`` is what CloudWatch brought for them. Raises ``errors.RedisUnavailable`` only.
+        ``fetched`` is what CloudWatch returned for them. Raises only ``errors.RedisUnavailable``.
         """
         metrics = self.run.cloudwatch_metrics()
         by_monitoring = [
@@ -54,11 +54,11 @@ class MonitoringCheck:
         return [_with_basic(record) for record in records if record.worker.id in basic]
 
     def _lacks_datapoint(self, record: ports.Record, fetched: Fetched, by_monitoring: Sequence[str]) -> bool:
-        """Return whether this is the first look at which the next datapoint of one of these metrics is absent."""
+        """Return whether this is the first request after which the next datapoint of one of these metrics is absent."""
         condition = record.condition
         for name in by_monitoring:
             requested_at = condition.asked.get(name)
-            if requested_at is None or name not in fetched.answered:  # a slot that nobody asked for is unknown
+            if requested_at is None or name not in fetched.answered:  # a slot that was not requested is unknown
                 continue
             absent_from = horizon.absent_from(name, condition, fetched.came(name))
             if absent_from is not None and requested_at <= absent_from < self.run.at:
@@ -66,7 +66,7 @@ class MonitoringCheck:
         return False
 
     def _note(self, worker_ids: set[str]) -> None:
-        """Keep it, on what the workers are by now: somebody may have changed them while EC2 was asked."""
+        """Store it in the present record: a user may have changed the worker while EC2 was asked."""
         for record in self.workers.get(sorted(worker_ids)).values():
             self.workers.update(_with_basic(record).worker)
         log.info("collect.monitoring_basic", scope=self.run.scope.key, worker_ids=sorted(worker_ids)[:10])

@@ -1,7 +1,7 @@
-"""Cohorts follow the data: when in the interval each is due.
+"""When in the interval each cohort is due: as soon as its data is available.
 
-A group (account, region and interval) begins when its datapoints can be there. Its cohorts follow one another as
-closely as AWS' limits and the nodes' measured pace allow, and a large fleet spreads over the interval.
+A group (account, region and interval) starts when its datapoints can be available. Its cohorts follow one another as
+closely as AWS' limits and the nodes' measured pace allow. So a large fleet spreads over the interval.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from workermon.collect import lag
 
 log = logs.get(__name__)
 
-#: Seconds between two placings.
+#: Seconds between two placements.
 PLACED_EVERY = 60.0
-#: Part of the interval, and seconds if that is less, that are left free at its end: a late run stays in its slot.
+#: Share of the interval, or seconds if that is less, left free at its end: a late run stays in its slot.
 FREE, FREE_AT_MOST = 0.1, 3.0
-#: Seconds after the lag at which a group begins: clocks differ, and so do single datapoints.
+#: Seconds after the lag at which a group starts. Clocks differ, and so do single datapoints.
 MARGIN = 0.3
-#: Workers in a cohort at most, and queries in a call of GetMetricData.
+#: Maximum workers in a cohort, and queries in a call of GetMetricData.
 COHORT_SIZE, MAX_QUERIES = 100, 500
-#: CPU seconds of a cohort before any node's pace was measured, and how long (seconds) a pace counts.
+#: CPU seconds of a cohort before any node's pace was measured, and how long (seconds) a pace is valid.
 PACE, PACE_COUNTS = 0.25, 300.0
-#: The nodes' pace is used so much of, because evaluation, delivery and Redis share the machine.
+#: Usable share of the nodes' pace, because evaluation, delivery and Redis share the machine.
 USED = 2 / 3
-#: Seconds. Cohorts are not moved by less.
+#: Seconds. Smaller moves are not worth it.
 LEAST_MOVE = 0.25
-#: Cohorts that one placing moves: so many, or so large a part of them if that is more.
+#: Cohorts moved by one placement: this many, or this share of all if that is more.
 MOST_MOVES, MOST_MOVED = 20, 0.1
 
 
 class Group(NamedTuple):
-    """The cohorts of an account, region and interval (seconds), by their numbers, and how late datapoints come there.
+    """The cohorts of an account, region and interval (seconds), by number, and how late datapoints arrive there.
 
     ``calls_apart`` is how many seconds AWS' limits put between two cohorts.
     """
@@ -49,14 +49,14 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CohortPlacement:
-    """The stage that gives cohorts their place in the interval."""
+    """The stage that decides when in the interval each cohort is due."""
 
     cohorts: ports.Cohorts
     configurations: ports.Configurations
     now: ports.Clock
 
     def place(self) -> int:
-        """Move cohorts to where their data is, some at a time; return how many have moved."""
+        """Move some cohorts closer to the arrival of their data; return how many moved."""
         learned, sizes = self.cohorts.all_learned(), self.cohorts.sizes()
         configuration, placed = self.configurations.load(), self.cohorts.phases()
         paces = self.cohorts.paces()
@@ -96,9 +96,9 @@ def _group(
 
 
 def seconds_apart(paces: Iterable[ports.Pace]) -> float:
-    """Return how many seconds lie between two cohorts that all nodes collect one after the other.
+    """Return the seconds between two cohorts if all nodes collect one after the other.
 
-    It is rounded up in steps of a quarter, so that cohorts do not move with each measurement.
+    The result is rounded up in steps of a quarter, so that cohorts do not move with each measurement.
     """
     rate = sum(1 / pace.seconds for pace in paces if pace.seconds > 0)
     seconds = (1 / rate if rate else PACE) / USED
@@ -108,7 +108,7 @@ def seconds_apart(paces: Iterable[ports.Pace]) -> float:
 def places(groups: Sequence[Group], apart: float) -> dict[str, float]:
     """Return how many seconds into the interval each cohort is due, by its name.
 
-    ``apart`` are the seconds between two cohorts for the nodes. Groups of which nothing is learned are left out, but
+    ``apart`` are the seconds between two cohorts for the nodes. Groups without a learned lag are left out, but still
     take their share of the nodes.
     """
     rates: dict[int, float] = {}
@@ -124,7 +124,7 @@ def places(groups: Sequence[Group], apart: float) -> dict[str, float]:
 
 
 def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
-    """Place the groups of one interval one after the other, in the order in which their datapoints come."""
+    """Place the groups of one interval one after the other, in the order in which their datapoints arrive."""
     phases: dict[str, float] = {}
     free = 0.0
     learned = [(group, group.arrives) for group in groups if group.arrives is not None]
@@ -135,7 +135,7 @@ def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
         for number in group.numbers:
             phases[f"{group.name}#{number}"] = at % interval
             at = _usable(at + step, interval)
-        # Groups share the nodes, but not AWS' limits. Where a round is full, the next one begins anew.
+        # Groups share the nodes, but not AWS' limits. When a round is full, a new one begins.
         free = begin + len(group.numbers) * apart
         if free - arrives.present % interval >= interval:
             free = 0.0
@@ -146,17 +146,17 @@ def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
 
 
 def _usable_part(interval: int) -> float:
-    """Return over how many seconds of an interval cohorts spread."""
+    """Return the seconds of an interval over which cohorts spread."""
     return interval - min(FREE * interval, FREE_AT_MOST)
 
 
 def _usable(at: float, interval: int) -> float:
-    """Return the first time from ``at`` on that is not within the last part of an interval."""
+    """Return the first time from ``at`` on that is outside the last part of an interval."""
     return at if at % interval < _usable_part(interval) else (at // interval + 1) * interval
 
 
 def moved(placed: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, float]:
-    """Return the cohorts to move now, those furthest from their place first."""
+    """Return the cohorts to move now: those furthest from their place first."""
     distances = {cohort: abs(phase - placed.get(cohort, math.inf)) for cohort, phase in planned.items()}
     far = [cohort for cohort, distance in distances.items() if distance >= LEAST_MOVE]
     far.sort(key=lambda cohort: (-distances[cohort], cohort))

@@ -1,6 +1,6 @@
-"""Which metrics of the workers of one run are due, and from when on CloudWatch is asked for them.
+"""Which metrics of the workers of one run are due, and from which time on CloudWatch is asked for them.
 
-Nearly all workers of a batch are in the same situation, and what follows from a situation is decided once.
+Nearly all workers of a batch are in the same situation, so each plan is made once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from workermon.config import catalogue
 
 
 class MetricRequest(NamedTuple):
-    """What is asked about one metric of a worker; from ``full_since`` on datapoints may be missing.
+    """The request about one metric of a worker; from ``full_since`` on datapoints may be missing.
 
-    There is a query for each of its series, and the answer goes into ``fetched``.
+    There is a query for each of its series, and the answer is stored in ``fetched``.
     """
 
     metric: models.Metric
@@ -31,7 +31,7 @@ class _Situation(NamedTuple):
     """What the plan for a worker depends on, as in ``models.Worker`` and ``models.Condition``.
 
     ``newest`` are the times of the newest datapoints. ``added_at`` is ``None`` if each metric has one. ``in_full``:
-    each metric is asked for, and in full.
+    each metric is requested, with its full window.
     """
 
     interval: int
@@ -47,9 +47,9 @@ class _Situation(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """The metrics that are due, each with its period and from when on to ask for it.
+    """The metrics that are due, each with its period and the start of its request.
 
-    By metric: ``periods`` are in seconds, ``delays`` say how many seconds a datapoint is waited for.
+    By metric: ``periods`` are in seconds, ``delays`` are the seconds for which a datapoint is awaited.
     """
 
     due: list[tuple[_Metric, int, polling.Begin]]
@@ -60,7 +60,7 @@ class _Plan(NamedTuple):
 class _Metric(NamedTuple):
     """A metric with all names under which it may be published, each with its key.
 
-    ``own_key`` is the only key of one that EC2 itself publishes in one series, ``None`` of others.
+    ``own_key`` is the key of a metric that EC2 itself publishes as one series; ``None`` for other metrics.
     """
 
     metric: models.Metric
@@ -76,7 +76,7 @@ class _Metric(NamedTuple):
     def published(
         self, sets: Mapping[str, Sequence[dimensions.Dimensions]]
     ) -> list[tuple[models.Metric, dimensions.Dimensions]] | None:
-        """Return the series of a worker that count, each with the name of the metric; ``None``: not looked up yet."""
+        """Return a worker's relevant series, each with the metric's name; ``None`` if not looked up yet."""
         if self.own_key is not None:
             return [(self.metric, sets[self.own_key][0])]
         found = [
@@ -86,7 +86,7 @@ class _Metric(NamedTuple):
 
 
 class Planner:
-    """Plans what CloudWatch is asked about the workers of one run."""
+    """Plans the requests to CloudWatch about the workers of one run."""
 
     def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays) -> None:
         self._run, self._cadences, self._ages = run, cadences, ages
@@ -99,7 +99,7 @@ class Planner:
     ) -> list[MetricRequest]:
         """Return the requests about a worker: one for each metric that is due and published.
 
-        ``sets`` are its dimension sets. What is known without an answer goes into ``fetched``.
+        ``sets`` are its dimension sets. Results that need no request are stored in ``fetched``.
         """
         worker, condition, at = record.worker, record.condition, self._run.at
         situation = _Situation(
@@ -125,8 +125,8 @@ class Planner:
             name = each.metric.name
             series = None if name in fetched.failures else each.published(sets)
             if series is None:
-                continue  # nobody could look up its dimensions: unknown, not absent
-            # If nobody publishes it, it is absent, as far as can be known now.
+                continue  # its dimensions could not be looked up: unknown, not absent
+            # If it is not published, it is absent, as far as is known now.
             fetched.asked[name] = at
             if series:
                 queries = [
@@ -153,7 +153,7 @@ class Planner:
             plan.periods[name] = period
             plan.delays[name] = polling.patience(delay, period=period, interval=look.interval, lateness=lateness)
             apart = self._cadences.periods_apart(condition, name)
-            # With a new period it is asked at once.
+            # With a new period it is requested at once.
             must_ask = situation.in_full or condition.periods.get(name) != period
             if must_ask or polling.is_due(look, absent, apart):
                 newest = condition.latest.get(name)
@@ -169,6 +169,6 @@ class Planner:
         return polling.since(look, newest, added_at, retention=configuration.retention, lateness=configuration.lateness)
 
     def _shortened(self, begin: polling.Begin, look: polling.Look, newest: int) -> polling.Begin:
-        """Return from when on to ask if what is new may suffice. Adaptive cadence looks at more than that."""
+        """Return the start of a request if new datapoints may suffice. Adaptive cadence looks back further."""
         suffices = self._run.configuration.cadence == "fixed" and polling.suffices_short(look, newest)
         return polling.shortened(begin, newest, look.period) if suffices else begin

@@ -1,9 +1,9 @@
-"""Pure: when CloudWatch is asked for a metric, and from when on: due times, watermarks, and learned delays.
+"""Pure: when CloudWatch is asked for a metric, and from which time on: due times, watermarks, and learned delays.
 
-All times are seconds since 1970, all durations seconds. The *age* of a datapoint is how long ago its timestamp (the
-start of its period) is. A metric waits for one datapoint, the *expected* one. Asking before it can be there costs
-money and brings nothing. At which age datapoints appear is learned for each account, region, metric, period and
-interval, and within the interval for each place of the request: requests from the same place see the same ages, so one
+All times are seconds since 1970, all durations seconds. The *age* of a datapoint is the time since its timestamp (the
+start of its period). A metric waits for one datapoint, the *expected* one. Asking before it can be available costs
+money and brings nothing. The age at which datapoints appear is learned for each account, region, metric, period and
+interval, and within the interval for each place of the request. Requests from the same place see the same ages, so one
 request a period is enough.
 """
 
@@ -16,29 +16,30 @@ from typing import Any, NamedTuple
 from workermon import models
 from workermon.rules import horizon
 
-#: Seconds. A collection may start this much earlier or later than its place in the interval (a quarter of it at most).
+#: Seconds. A collection may start this much earlier or later than its place in the interval (at most a quarter of it).
 JITTER = 5.0
 
-#: Arrivals that have to be seen before a delay counts as known.
+#: Arrivals that have to be observed before a delay counts as known.
 MIN_ARRIVALS = 5
 
-#: Periods of a window of learning. What is learned counts in its window and in the next.
+#: Periods in a window of learning. What is learned counts in its window and in the next.
 WINDOW = 12
 
-#: Once in this many periods a metric is asked for one interval before the learned delay: datapoints may have begun to
-#: come earlier. Below ``WINDOW``, so that each window has such a request.
+#: Once in this many periods a metric is requested one interval before the learned delay, because datapoints may have
+#: begun to arrive earlier. Less than ``WINDOW``, so that each window has such a request.
 PROBE_EVERY = 8
 
-#: Places within an interval that are told apart.
+#: Places distinguished within an interval.
 PLACES = 6
 
 
 class Delay(NamedTuple):
-    """What is learned of the ages at which datapoints appear.
+    """What is learned about the ages at which datapoints appear.
 
-    ``least`` is the least age at which a datapoint was still absent right before it came, within window number
-    ``window``; ``before`` is the same of the window before it, if there was one. ``seen`` counts the datapoints that
-    were watched coming, ``last`` is the timestamp of the newest. ``usual`` is the age at which they usually are there.
+    ``least`` is the least age at which a datapoint was still absent right before it appeared, in window number
+    ``window``. ``before`` is the same for the window before, if there was one. ``seen`` counts the datapoints whose
+    arrival was observed, ``last`` is the newest one's timestamp. ``usual`` is the age at which they are usually
+    available.
     """
 
     window: int
@@ -50,17 +51,17 @@ class Delay(NamedTuple):
 
     @property
     def absent(self) -> float | None:
-        """Return up to which age a datapoint is surely absent; ``None`` if that is not known (any more)."""
+        """Return up to which age a datapoint is surely absent; ``None`` if that is unknown or outdated."""
         return self.floor if self.seen >= MIN_ARRIVALS else None
 
     @property
     def floor(self) -> float:
-        """Return up to which age datapoints were absent, however few were seen."""
+        """Return up to which age datapoints were absent, however few were observed."""
         return self.least if self.before is None else min(self.least, self.before)
 
     @classmethod
     def of(cls, value: Any) -> Delay | None:
-        """Read a delay that was kept; ``None`` for any other value."""
+        """Parse a stored delay; ``None`` for any other value."""
         try:
             window, least, before, seen, last, usual = value
             return cls(
@@ -76,10 +77,10 @@ class Delay(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One collection's look at one metric of a worker.
+    """One collection's request for one metric of a worker.
 
-    ``expected`` is the datapoint that the metric waits for, ``asked`` when it was last asked for, ``at`` the time now.
-    ``full_at`` is as in ``models.Condition``.
+    ``expected`` is the datapoint that the metric waits for, ``asked`` the time of the previous request, ``at`` the time
+    now. ``full_at`` is as in ``models.Condition``.
     """
 
     expected: int | None
@@ -91,10 +92,10 @@ class Look(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """How an expected datapoint appeared: at ``age`` it was there, at the age ``absent`` it was not.
+    """How an expected datapoint appeared: it was available at ``age`` and not yet at the age ``absent``.
 
-    If the look before was left out (not ``watched``), ``absent`` is the age that it would have had. This keeps late
-    datapoints alone from raising what was learned.
+    If the request before was left out (not ``watched``), ``absent`` is the age that it would have had. So late
+    datapoints alone cannot raise the learned delay.
     """
 
     expected: int
@@ -104,7 +105,7 @@ class Arrival(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """From when on to ask: ``full_since`` for all that may be missing, ``recent_since`` to see if anything came."""
+    """The start of a request: ``full_since`` for all that may be missing, ``recent_since`` for what is new."""
 
     recent_since: int
     full_since: int
@@ -115,19 +116,19 @@ def _jitter(interval: int) -> float:
 
 
 def place(interval: int, expected: int, at: float) -> int:
-    """Return the place of a look within the interval, for an expected datapoint: 0 to ``PLACES`` - 1."""
+    """Return the place of a request within the interval, for an expected datapoint: 0 to ``PLACES`` - 1."""
     return min(int((at - expected) % interval * PLACES // interval), PLACES - 1)
 
 
 def name(metric: str, period: int, interval: int, place: int) -> str:
-    """Return the name under which the delay for a place is kept."""
+    """Return the name under which the delay for a place is stored."""
     return f"delay:{metric}:{period}:{interval}:{place}"
 
 
 def absent(delays: Sequence[Delay | None], interval: int) -> list[float | None]:
-    """Return by place up to which age a datapoint is surely absent; ``None`` if that is not known.
+    """Return by place up to which age a datapoint is surely absent; ``None`` if unknown.
 
-    No place may claim more than the others saw: if it looked seldom, it may have seen late datapoints only.
+    No place may claim more than the others observed: with few requests it may have seen late datapoints only.
     """
     known = [delay.absent if delay else None for delay in delays]
     highest = min((delay.floor + interval for delay in delays if delay), default=0.0)
@@ -135,11 +136,11 @@ def absent(delays: Sequence[Delay | None], interval: int) -> list[float | None]:
 
 
 def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool:
-    """Return whether a metric is worth asking for: the expected datapoint may be there by now.
+    """Return whether a metric is worth a request: the expected datapoint may be available by now.
 
-    ``absent`` is the age up to which it is surely not there. A metric is asked for once a period at least, whatever
+    ``absent`` is the age up to which it is surely not available. A metric is requested at least once a period, whatever
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is
-    overdue, each look asks.
+    overdue, each collection requests it.
     """
     expected, requested_at, at, period, interval, _ = look
     if requested_at is None or requested_at > at:
@@ -158,9 +159,9 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
 
 
 def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | None:
-    """Return how the expected datapoint appeared among those that came; ``None`` if it did not, or teaches nothing.
+    """Return how the expected datapoint appeared among those that arrived; ``None`` if it did not, or is no evidence.
 
-    A datapoint teaches nothing if it was there long before workermon asked, or if it is later than ``lateness``.
+    A datapoint is no evidence if it was available long before workermon asked, or if it is later than ``lateness``.
     """
     expected, requested_at, at, period, interval, _ = look
     if expected is None or requested_at is None or not requested_at < at or expected > at:
@@ -174,10 +175,10 @@ def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | N
 
 
 def late(look: Look, newest: int, before: tuple[int, int], *, lateness: int) -> tuple[int, int]:
-    """Return how many newest datapoints in a row came too late, and how many seconds late the last was.
+    """Return how many newest datapoints in a row arrived too late, and by how many seconds the last one was late.
 
-    ``newest`` is the time of one that has just come; ``look.period`` is the metric's. If workermon itself was slow to
-    ask, it says nothing new, and ``before`` is returned.
+    ``newest`` is the time of one that has just arrived; ``look.period`` is the metric's. If workermon itself asked
+    late, nothing new is known, and ``before`` is returned.
     """
     if look.asked is None or look.at - look.asked > look.period + 1.5 * look.interval:
         return before
@@ -188,7 +189,7 @@ def late(look: Look, newest: int, before: tuple[int, int], *, lateness: int) -> 
 def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, interval: int) -> Delay | None:
     """Return the delay after some datapoints of one metric appeared; ``before`` itself if they change nothing.
 
-    A datapoint that came earlier than learned makes all that was learned void.
+    A datapoint that arrived earlier than learned voids everything that was learned.
     """
     if not arrivals:
         return before
@@ -208,7 +209,7 @@ def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, int
     fresh = newest > before.last
     if not fresh and lowest == before.least:
         return before
-    # It rises fast and falls slowly: it decides when a datapoint counts as absent, and one late datapoint says little.
+    # Rises fast and falls slowly: it decides when a datapoint counts as absent, and one late datapoint proves little.
     usual = before.usual + (usual - before.usual) * (0.25 if usual > before.usual else 1 / 16)
     return Delay(
         window,
@@ -221,14 +222,14 @@ def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, int
 
 
 def _latest(lateness: int) -> int:
-    """Return how late a datapoint may be and still teach: a short lateness is no reason to learn less."""
+    """Return how late a datapoint may be and still count: a short lateness is no reason to learn less."""
     return max(lateness, models.LATENESS)
 
 
 def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) -> float:
-    """Return how long after its period's end a datapoint is waited for before it counts as absent.
+    """Return how long after its period's end a datapoint is awaited before it counts as absent.
 
-    That is the usual age and one more look: by then the datapoint was asked for, in vain, when it usually is there.
+    That is the usual age and one more request. By then the datapoint was requested without success at its usual time.
     """
     if delay is None or delay.seen < MIN_ARRIVALS:
         return horizon.DELAY
@@ -236,20 +237,20 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
 
 
 def is_full_look_due(full_at: float | None, at: float, interval: int) -> bool:
-    """Return whether this is a first look in ``horizon.FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
+    """Return whether this is a first request in ``horizon.FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
 
-    All workers with the same interval have it in the same slots, so that the calls between are short for all.
+    All workers with the same interval have it in the same slots, so that all calls in between are short.
     """
     window = horizon.FULL_LOOK_EVERY * interval
     return full_at is None or full_at // window != at // window
 
 
 def suffices_short(look: Look, newest: int) -> bool:
-    """Return whether it is enough to ask from the time of the newest datapoint on.
+    """Return whether it is enough to ask from the newest datapoint's time on.
 
-    It is if no gap is waited for, and no full look is due.
+    That is so if no gap is awaited and no full request is due.
 
-    A metric that was not asked for, or in vain, since the full look of its worker has a full look of its own.
+    A metric that was not requested, or without success, since its worker's full request has a full one of its own.
     """
     if look.asked is None or is_full_look_due(look.full_at, look.at, look.interval):
         return False
@@ -259,14 +260,14 @@ def suffices_short(look: Look, newest: int) -> bool:
 
 
 def since(look: Look, newest: int | None, added_at: float, *, retention: int, lateness: int) -> Begin:
-    """Return from when on to ask for a metric in full; both times are multiples of the period.
+    """Return the start of a metric's full request. Both times are multiples of the period.
 
-    ``newest`` is the time of its newest datapoint; before there is one, ``added_at`` is when its worker was added.
-    ``full_since`` is the watermark less the lateness and a period, no older than the retention. The watermark is the
-    newest datapoint, or the last full look: what came since then may be that late. Before there is a datapoint, it is
-    an hour before the metric was last asked for, or before the worker was added. ``recent_since`` is later only if the
-    metric fell silent long before it was last asked for: a wide window of a silent metric, at each look, would fill
-    whole calls with nothing.
+    ``newest`` is the time of its newest datapoint. Before there is one, ``added_at`` is when its worker was added.
+    ``full_since`` is the watermark minus the lateness and a period, but not older than the retention. The watermark is
+    the newest datapoint or the last full request, because later datapoints may arrive that late. Before there is a
+    datapoint, it is an hour before the metric's last request, or before the worker was added. ``recent_since`` is later
+    only if the metric fell silent long before its last request. A wide window for a silent metric in each request would
+    fill whole calls with nothing.
     """
     at, period = look.at, look.period
     reached = min(at if look.asked is None else look.asked, at)
@@ -282,19 +283,19 @@ def since(look: Look, newest: int | None, added_at: float, *, retention: int, la
 
 
 def _seen_in_full(look: Look) -> float:
-    """Return when at the latest a metric was asked for all that may come late."""
+    """Return when at the latest a metric had a request for all datapoints that may arrive late."""
     if look.asked is None or look.asked > look.at:
         return look.at
     if look.full_at is not None and look.full_at <= look.asked:
         return look.full_at
-    # Its full look was before it was last asked for, by fewer looks than lie between two of them.
+    # Its full request was before its last request, by fewer requests than lie between two full ones.
     return look.asked - horizon.FULL_LOOK_EVERY * look.interval
 
 
 def shortened(begin: Begin, newest: int, period: int) -> Begin:
-    """Return from when on to ask if what is new suffices: from the newest datapoint on, which may have been revised."""
+    """Return the start of a request for new datapoints only. The newest one is included, as it may be revised."""
     if begin.recent_since > begin.full_since:
-        return begin  # silent: see whether anything came at all
+        return begin  # silent: check whether anything arrived at all
     since = max(newest // period * period, begin.full_since)
     return Begin(since, since)
 
@@ -304,9 +305,9 @@ def expected(newest: int | None, arrived: Sequence[int], *, period: int, latenes
 
     ``newest`` is the time of the newest datapoint, ``came`` are those of the answer, in order.
 
-    That is the one after the newest, or the earliest that the answer lacks between two others, no longer ago than
-    datapoints may come late. While a metric waits for such a gap, each look asks for it. So a gap is waited for no
-    longer than usual, even with a long lateness; if it is filled later, the next look that asks anyway finds it.
+    That is the one after the newest, or the earliest one that the answer lacks between two others, if datapoints may
+    still arrive that late. While a metric waits for such a gap, each collection requests it. So a gap is awaited no
+    longer than usual, even with a long lateness. If it is filled later, the next request made anyway finds it.
     """
     if newest is None:
         return None

@@ -1,7 +1,7 @@
-"""Pure: what a message of the event queue says. AWS' own names of fields go no further.
+"""Pure: parses messages of the event queue. AWS' field names stay in this module.
 
-Read are EC2's state changes, Spot interruption warnings, rebalance recommendations, and events of AWS Health about EC2
-(the EventBridge reference of Amazon EC2 and AWS Health). Everything else is ignored.
+It understands EC2's state changes, Spot interruption warnings, rebalance recommendations, and events of AWS Health
+about EC2 (the EventBridge reference of Amazon EC2 and AWS Health). Everything else is ignored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 
 from workermon import errors, models
 
-#: Seconds between the warning of an interruption and the interruption (the EC2 user guide).
+#: Seconds from the warning of an interruption to the interruption (the EC2 user guide).
 INTERRUPTED_AFTER = 120
-#: Seconds after which a warning is over by itself: the instance was interrupted by then. A recommendation has no end of
-#: its own.
+#: Seconds after which a warning expires: the instance was interrupted by then. A recommendation has no end of its own.
 OVER_AFTER = {"spot-interruption": INTERRUPTED_AFTER + 600, "rebalance-recommendation": models.DAY}
 
 STATE_CHANGE = "EC2 Instance State-change Notification"
@@ -30,11 +29,11 @@ _MAX_ID_LENGTH = 128
 
 
 class Invalid(ValueError):
-    """A message is no event of EventBridge, and never will be."""
+    """A message is not an EventBridge event, and never will be."""
 
 
 def parse(body: str) -> models.QueueEvent | None:
-    """Return what a message says, ``None`` if it is about something else. Raises ``Invalid`` for what is no event."""
+    """Parse a message; ``None`` if it is about something else. Raises ``Invalid`` if it is not an event."""
     try:
         message = json.loads(body)
         source, kind, detail = message["source"], message["detail-type"], message["detail"]
@@ -61,7 +60,7 @@ def parse(body: str) -> models.QueueEvent | None:
 
 
 def _identity(message: Mapping[str, Any], body: str) -> str:
-    """Return EventBridge's id of an event; of one without, what it says."""
+    """Return EventBridge's id of an event; without one, its contents."""
     message_id = message.get("id")
     if (
         isinstance(message_id, str)

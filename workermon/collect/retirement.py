@@ -1,4 +1,4 @@
-"""A terminated worker is retired: its entry in the schedule goes, so it is collected no more."""
+"""Retires terminated workers: their entry in the schedule is deleted, so they are no longer collected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Retirement:
         """Unschedule these workers, by id."""
         self.schedule.delete(list(workers))
         log.info("worker.retired", region=self.run.scope.region, worker_ids=list(workers))
-        # A worker that was added again meanwhile (in another account, say) must keep its entry.
+        # A worker that was added again meanwhile (perhaps in another account) must keep its entry.
         added_again = [
             record.worker
             for worker_id, record in self.workers.get(list(workers)).items()

@@ -1,4 +1,4 @@
-"""Rolls up hours of the ledger that are over, and those into which a late datapoint came."""
+"""Rolls up past hours of the ledger, and those that received a late datapoint."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final
 from workermon import ports
 from workermon.rules import rollup
 
-#: Seconds for which a claimed hour is left alone by others.
+#: Seconds for which other processes leave a claimed hour alone.
 LEASE: Final = 120.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RollingUp:
-    """The stage that makes hourly roll-ups; each collection does some, so that their number follows the fleet."""
+    """The stage that makes hourly roll-ups. Each collection does some, so that their number follows the fleet."""
 
     rollups: ports.RollUps
     now: ports.Clock
 
     def roll_up(self, limit: int) -> int:
-        """Roll up as many hours as are due, ``limit`` at most; return how many."""
+        """Roll up the hours that are due, at most ``limit``. Return how many."""
         claimed = self.rollups.claim(self.now(), limit, LEASE)
         if claimed:
             rolled = [

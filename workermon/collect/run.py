@@ -1,4 +1,4 @@
-"""What one run over the workers of one account and region goes by."""
+"""The settings of one run over the workers of one account and region."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from workermon import models, rules
 class Run:
     """When and how the workers of ``scope`` are collected.
 
-    ``at`` is the time of the collection. ``force``: a user asked for it, so every metric is asked for.
-    ``period_multipliers`` says by metric how many periods lie between two requests, because of the budget; where the
-    configuration's cadence is adaptive, what a worker's metric does may put more of them there. ``kinds`` are the kinds
-    of rules.
+    ``at`` is the time of the collection. ``force``: a user asked for it, so every metric is requested.
+    ``period_multipliers`` has by metric how many periods the budget puts between two requests. If the configuration's
+    cadence is adaptive, the values of a worker's metric may put more between them. ``kinds`` are the kinds of rules.
     """
 
     scope: models.AccountRegion
@@ -26,6 +25,6 @@ class Run:
     kinds: rules.Kinds
 
     def cloudwatch_metrics(self) -> list[models.Metric]:
-        """Return the metrics to ask CloudWatch for."""
+        """Return the metrics to request from CloudWatch."""
         metrics = self.configuration.metrics
         return [metrics[name] for name in self.configuration.collect if name in metrics]

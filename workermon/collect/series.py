@@ -1,4 +1,4 @@
-"""The datapoints of the workers of one run: what is planned is asked, and what CloudWatch answers is learned from."""
+"""Fetches the datapoints of the workers of one run: sends the planned requests and learns from the answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SeriesFetch:
     leases: ports.Leases
 
     def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
-        """Return what CloudWatch has for these running workers, by id. Raises ``errors.RedisUnavailable`` only."""
+        """Return CloudWatch's datapoints for these running workers, by id. Raises only ``errors.RedisUnavailable``."""
         learned = self.learned_delays.load(self.run.scope)
         updates: dict[str, Any] = {}
         published = self._search(learned, updates).find(records, self.run.cloudwatch_metrics())
@@ -65,14 +65,14 @@ class SeriesFetch:
         )
 
     def _ask(self, requests: Sequence[MetricRequest]) -> None:
-        """Ask all of them, and put what comes into what was fetched of each worker."""
+        """Send all requests, and store the answers in each worker's ``Fetched``."""
         answer = self._call([query for request in requests for query in request.queries])
         self._ask_for_silence(requests, answer)
         place = 0
         for request in requests:
             count = len(request.queries)
             if count == 1 and place in answer.series and place not in answer.failed:
-                # So it is nearly always.
+                # Nearly always the case.
                 request.fetched.answered.add(request.metric.name)
                 self._keep(request, answer.series[place])
             else:
@@ -80,9 +80,9 @@ class SeriesFetch:
             place += count
 
     def _ask_for_silence(self, requests: Sequence[MetricRequest], answer: ports.Answer) -> None:
-        """Fetch all that is missing of metrics that are back.
+        """Fetch everything that is missing of metrics that are back.
 
-        A metric that was silent for long is asked for its last hour only.
+        For a metric that was silent for long the normal request covers only its last hour.
         """
         queries: dict[int, models.Query] = {}
         place = 0
@@ -100,7 +100,7 @@ class SeriesFetch:
         answer.failed.update({places[place]: why for place, why in more.failed.items()})
 
     def _take(self, request: MetricRequest, answer: ports.Answer, places: range) -> None:
-        """Take the answers to the queries of a request."""
+        """Store the answers to the queries of a request."""
         name, fetched = request.metric.name, request.fetched
         why = next((answer.failed[place] for place in places if place in answer.failed), None)
         if why is None:
@@ -109,7 +109,7 @@ class SeriesFetch:
             fetched.failures[name] = errors.of_aws(why)
             fetched.refused.add(name)
             del fetched.asked[name]
-        # Of several filesystems all must have answered: the fullest of some is not the fullest.
+        # With several filesystems all must have answered: the fullest of some need not be the fullest.
         if why is None or len(places) == 1:
             series = [answer.series[place] for place in places if place in answer.series]
             if merged := catalogue.merged(request.metric, series):

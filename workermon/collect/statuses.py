@@ -1,4 +1,4 @@
-"""What EC2 says of workers: state, status checks, scheduled events, and the reason of a stop."""
+"""The status of workers from EC2: state, status checks, scheduled events, and the reason of a stop."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from workermon.rules import state
 
 log = logs.get(__name__)
 
-#: Seconds. A newly launched instance may be unknown to some of EC2's servers for a moment (eventual consistency).
+#: Seconds. For a moment some of EC2's servers may not know a newly launched instance (eventual consistency).
 SETTLING = 300
 
 #: Seconds. If EC2 knows none of several workers, the credentials are probably those of another account. After this
-#: long the workers count as terminated all the same.
+#: long the workers count as terminated anyway.
 WRONG_ACCOUNT_GRACE = 3600
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Statuses:
-    """What EC2 answered, by worker id; ``failed`` says why there is no answer for a worker."""
+    """EC2's answers by worker id; ``failed`` has the reason for each worker without an answer."""
 
     known: dict[str, models.InstanceStatus]
     failed: dict[str, errors.AwsError]
@@ -35,7 +35,7 @@ class StatusLookup:
     ec2: ports.Ec2
 
     def look_up(self, records: Sequence[ports.Record]) -> Statuses:
-        """Return the status of each worker. Raises ``errors.RedisUnavailable`` only."""
+        """Return the status of each worker. Raises only ``errors.RedisUnavailable``."""
         worker_ids = [record.worker.id for record in records]
         try:
             answered = self.ec2.statuses(self.run.scope, worker_ids)
@@ -46,9 +46,9 @@ class StatusLookup:
         return Statuses(self._with_reasons(records, answered) | confirmed.known, confirmed.failed)
 
     def _confirm_missing(self, records: Sequence[ports.Record], *, nobody_known: bool) -> Statuses:
-        """Return the status of those that DescribeInstanceStatus left out; DescribeInstances has to confirm it.
+        """Return the status of workers that DescribeInstanceStatus left out. DescribeInstances has to confirm it.
 
-        ``nobody_known``: it left out everybody, so these may be the credentials of another account.
+        ``nobody_known``: it left out all workers, so these may be the credentials of another account.
         """
         if not records:
             return Statuses({}, {})
@@ -69,7 +69,7 @@ class StatusLookup:
                     id=worker_id, status=instance.status, events=None, reason=instance.reason
                 )
             elif record.condition.status != "unknown" or self.run.at - record.worker.added_at > SETTLING:
-                # EC2 knew it before, and is missing it in two answers now.
+                # EC2 knew it before, and two answers now lack it.
                 confirmed.known[worker_id] = models.InstanceStatus(
                     id=worker_id, status="terminated", events=None, reason=state.VANISHED
                 )
@@ -84,7 +84,7 @@ class StatusLookup:
     def _with_reasons(
         self, records: Sequence[ports.Record], answered: dict[str, models.InstanceStatus]
     ) -> dict[str, models.InstanceStatus]:
-        """Return the statuses with EC2's reasons for those that ran until now, where it gives any."""
+        """Return the statuses. Workers that ran until now get EC2's reason, if there is one."""
         stopped = [
             record.worker.id
             for record in records
@@ -100,7 +100,7 @@ class StatusLookup:
         except errors.WorkermonError as why:
             log.warning("collect.no_reasons", scope=scope.key, number=len(stopped), reason=str(errors.of_aws(why)))
             return answered
-        # If this answer says that an instance runs, its reason is of another change.
+        # If this answer says that an instance runs, its reason belongs to another change.
         reasons = {instance.id: instance.reason for instance in described.values() if instance.status in state.DOWN}
         return answered | {
             worker_id: answered[worker_id].model_copy(update={"reason": reasons[worker_id]})
