@@ -1,4 +1,4 @@
-"""Evaluate: identifiers in, alerts and their notifications out."""
+"""Evaluate: takes identifiers, writes alerts and their notifications."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pure: what is true of an account and region: whether anything can be collected there.
+"""Pure: evaluates whether anything can be collected in an account and region.
 
-One alert about the account and region says what would otherwise be said once for each worker: its workers' alerts about
-missing data are evaluated and recorded as always, but notify only if they still fire when it is over.
+One alert about the account and region replaces one for each worker. Its workers' alerts about missing data are
+evaluated and recorded as usual, but notify only if they still fire when the account's alert has resolved.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from workermon import models, ports
 from workermon.alerts import builtin_rules, lifecycle
 from workermon.rules import wording
 
-#: Seconds. A collection is noted at the latest that long after it began (it ends with its task's time limit).
+#: Seconds. A collection is recorded at the latest so long after it began (it ends with its task's time limit).
 MAX_COLLECTION = 100
 
-#: Intervals that a worker has after the alert is over to be collected itself before its missing data notifies.
+#: Intervals within which a worker has to be collected after the alert resolved, before its missing data notifies.
 GRACE = 1.5
 
 
@@ -27,7 +27,7 @@ def judge(
 ) -> None:
     """Evaluate an account and region.
 
-    The alert fires three intervals after the last success, or after the monitor's own start if that was later, and
+    The alert fires three intervals after the last success, or after the monitor's own start if that was later. It
     resolves with the next success. While the monitor's start is unknown it does not fire.
     """
     alert = builder.basis.alerts.get(builtin_rules.COLLECTOR) or models.Alert(rule=builtin_rules.COLLECTOR)
@@ -40,7 +40,7 @@ def judge(
 def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now: float) -> str | None:
     """Return why a worker's missing data does not notify now; ``None`` if it does.
 
-    ``basis`` is that of its account and region, ``interval`` the worker's, in seconds.
+    ``basis`` is that of its account and region, ``interval`` is the worker's, in seconds.
     """
     if basis is None:
         return None
@@ -60,7 +60,7 @@ def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now
 def _transition(
     state: models.AccountState, alert: models.Alert, monitoring_since: float | None, now: float
 ) -> models.Transition | None:
-    """Return what changes; ``None`` if nothing does."""
+    """Return the changes; ``None`` if there are none."""
     severity, failing_since, last_error = alert.rule_state.severity, state.failing_since, state.last_error
     if failing_since is None or last_error is None:
         if severity is None:
@@ -68,7 +68,7 @@ def _transition(
         ended = min(state.recovered_at or state.succeeded_at or now, now)
         at = max(math.floor(ended), alert.since or 0)
         return models.Transition(at=at, before=severity, after=None, reason=_works_again(state.key))
-    # One failure says nothing, nor does one after which nobody collects there any more.
+    # A single failure is no proof, nor is one after which nobody collects there any more.
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
         return None
@@ -104,5 +104,5 @@ def _failing(key: str, intervals: int) -> str:
 
 
 def _is_fresh(state: models.AccountState, now: float) -> bool:
-    """Return whether collections go on there."""
+    """Return whether collections continue there."""
     return now - state.at <= 2 * state.interval + MAX_COLLECTION

@@ -1,4 +1,4 @@
-"""How somebody notes that they look after an alert."""
+"""Acknowledging alerts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """An acknowledgement, and the one that it replaces; ``None`` if nobody had acknowledged this episode."""
+    """An acknowledgement and the one that it replaces; ``None`` if nobody had acknowledged this episode."""
 
     acknowledgement: models.Acknowledgement
     previous: models.Acknowledgement | None
@@ -19,18 +19,17 @@ class Acknowledged:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledging:
-    """Notes who looks after an alert."""
+    """Records who looks after an alert."""
 
     alerts: ports.Alerts
     silences: ports.Silences
     now: ports.Clock
 
     def acknowledge(self, alert: str, by: str) -> Acknowledged:
-        """Note that somebody looks after an alert that fires, until it resolves.
+        """Record who looks after a firing alert, until it resolves.
 
-        ``alert`` is its ``dedup_key``; in it a worker's name may stand in the place of its id. Raises
-        ``errors.NotFound`` if no such alert fires, ``errors.InvalidInput`` if several do,
-        ``errors.WorkermonError`` if it resolved already.
+        ``alert`` is its ``dedup_key``, in which a worker's name may replace its id. Raises ``errors.NotFound`` if no
+        such alert fires, ``errors.InvalidInput`` if several do, ``errors.WorkermonError`` if it has already resolved.
         """
         firing = self._firing(alert)
         assert firing.last is not None

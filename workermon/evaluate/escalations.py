@@ -1,4 +1,4 @@
-"""What the evaluation of some subjects has to know to escalate their alerts."""
+"""What an evaluation has to read to escalate the alerts of its subjects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.alerts import escalation
 def read(
     configuration: models.Configuration, bases: Iterable[ports.Basis[Any]], silences: ports.Silences, now: float
 ) -> escalation.Escalations:
-    """Return the rules that escalate, and who has acknowledged what is due; nothing is read if nothing is."""
+    """Return the rules that escalate, and who has acknowledged due alerts. Reads nothing if nothing is due."""
     return escalation.Escalations(
         rules={rule.name: rule for rule in configuration.rules if rule.escalate},
         acknowledged=silences.acknowledged(escalation.due(bases, now)),

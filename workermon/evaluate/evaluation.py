@@ -1,8 +1,8 @@
 """The stage that evaluates: identifiers in, alerts and their notifications out.
 
-What is to be judged is loaded here, and the verdicts are committed and announced. What is true of a subject is decided
-in the file of its kind, what becomes of that in ``alerts.lifecycle``. Only ``no-data`` and ``collector`` go by the time
-of day: what woke this up, how often and how late changes nothing.
+Evaluation loads what it needs here, and commits and announces the verdicts. The file of each kind of subject evaluates
+it, and ``alerts.lifecycle`` turns the result into transitions. Only ``no-data`` and ``collector`` depend on the time of
+day. What caused the evaluation, how often and how late it runs makes no difference.
 """
 
 from __future__ import annotations
@@ -29,24 +29,23 @@ from workermon.evaluate import (
 
 log = logs.get(__name__)
 
-#: Races that an evaluation may lose against others of the same subject; after that the sweep finds its mark.
+#: Races that an evaluation may lose against others of the same subject. Then the sweep finds its mark.
 TRIES = 5
 
-#: Seconds for each member of a group, and at most, for which a group that was evaluated is not evaluated again because
-#: of its members' messages: a large one would be read again with each batch of them. The sweep finds what is due then.
+#: Seconds for each member of a group, and the maximum. For so long a group is not evaluated again because of its
+#: members' messages: otherwise a large one would be read with each batch of them. The sweep finds what is due.
 COOLDOWN, MAX_COOLDOWN = 0.05, 5.0
 
 #: Groups whose cooldown a process remembers.
 MAX_COOLDOWNS = 100_000
 
-#: Seconds. What reaches further back is read apart, so that one rule over a long history does not have all series
-#: read over it.
+#: Seconds. Longer histories are read separately, so that one rule with a long history does not make all series long.
 _RECENT = 2 * rules.BACKFILL
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Evaluates workers by the rules over the ledger, and before them what the monitor itself is alerted about."""
+    """Evaluates workers by the rules over the ledger, and before them the alerts about the monitor itself."""
 
     alerts: ports.Alerts
     samples: ports.Samples
@@ -63,12 +62,12 @@ class Evaluation:
     _fleet: peers.Fleet = dataclasses.field(default_factory=peers.Fleet, init=False, repr=False)
 
     def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
-        """Evaluate these workers and groups; return the ids of the alerts that have something new to be delivered.
+        """Evaluate these workers and groups. Return the ids of the alerts with new notifications to deliver.
 
-        Before them every account and region is evaluated, because that holds back alerts of its workers, and what the
-        budget does. Alerts under a silence or in a maintenance window are evaluated and recorded, but nobody is
-        notified before it is over. After the workers come the groups whose members changed. Unknown workers
-        are passed over. What loses every race against another evaluation keeps its mark for the sweep.
+        Every account and region comes first, because their alerts and the budget hold back alerts of workers. Silenced
+        alerts are evaluated and recorded, but nobody is notified before the silence or maintenance window ends. After
+        the workers follow the groups whose members changed. Unknown workers are ignored. A subject that loses every
+        race against another evaluation keeps its mark for the sweep.
         """
         run = _Run(self)
         accounts = run.evaluate_monitor()
@@ -85,7 +84,7 @@ class Evaluation:
         return list(dict.fromkeys(run.alert_ids))
 
     def peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
-        """Return the groups with which rules compare workers."""
+        """Return the groups that rules compare workers with."""
         reading = peers.Reading(
             workers=self.workers,
             samples=self.samples,
@@ -99,21 +98,21 @@ class Evaluation:
     def incomplete(
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> frozenset[tuple[str, str]]:
-        """Return the groups and new rules of which some members were not evaluated yet."""
+        """Return the groups and new rules with members that were not evaluated yet."""
         look = joining.Joining(
             workers=self.workers, fleet=self._fleet, configuration=configuration, kinds=self.kinds, at=self.now()
         )
         return look.incomplete(bases)
 
     def _not_cooling_down(self, subject_ids: Iterable[str]) -> list[str]:
-        """Return the groups that this process did not evaluate just now; the sweep finds the others by their marks."""
+        """Return the groups that this process did not evaluate a moment ago. The sweep finds the others."""
         at = self.now()
         return [
             subject_id for subject_id in subject_ids if not 0 < self._cooldowns.get(subject_id, at) - at <= MAX_COOLDOWN
         ]
 
     def start_cooldown(self, subject_id: str, members: int) -> None:
-        """Note that a group was evaluated. The more members it has, the longer it is not evaluated again."""
+        """Record that a group was evaluated. The more members it has, the longer it is not evaluated again."""
         if len(self._cooldowns) >= MAX_COOLDOWNS:
             self._cooldowns.clear()
         self._cooldowns[subject_id] = self.now() + min(COOLDOWN * members, MAX_COOLDOWN)
@@ -122,7 +121,7 @@ class Evaluation:
 class _Run:
     """One evaluation, with what is read once for it.
 
-    ``alert_ids`` have something new to be delivered, ``changed_groups`` are the groups whose members changed.
+    ``alert_ids`` have new notifications to deliver, ``changed_groups`` are the groups whose members changed.
     """
 
     def __init__(self, stage: Evaluation) -> None:
@@ -134,9 +133,9 @@ class _Run:
     # --- accounts and the installation ---------------------------------------------------------------------------
 
     def evaluate_monitor(self) -> Mapping[str, ports.Basis[models.AccountState]]:
-        """Evaluate every account and region, and the installation; return what is written of the accounts.
+        """Evaluate every account and region, and the installation. Return the stored verdicts about the accounts.
 
-        Whoever loses a race looks again.
+        Retries after a lost race.
         """
         monitor_alerts = self._stage.alerts.load_monitor_alerts()
         for _ in range(TRIES):
@@ -151,7 +150,7 @@ class _Run:
         return monitor_alerts.accounts
 
     def _judge_monitor(self, monitor_alerts: ports.MonitorAlerts) -> list[lifecycle.VerdictBuilder]:
-        """Return the verdicts that change something."""
+        """Return the verdicts with changes."""
         decision, unreadable = self._stage.costs.budget_decision(), self._stage.unreadable.load()
         accounts = [basis for basis in monitor_alerts.accounts.values() if _may_change(basis)]
         may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(monitor_alerts.installation)
@@ -180,7 +179,7 @@ class _Run:
     def evaluate_workers(
         self, worker_ids: Sequence[str], accounts: Mapping[str, ports.Basis[models.AccountState]]
     ) -> list[str]:
-        """Evaluate each worker once; return those that lost a race."""
+        """Evaluate each worker once. Return those that lost a race."""
         stage = self._stage
         bases = stage.alerts.load(worker_ids)
         configuration = worker.usable(stage.configurations.load(), stage.kinds)
@@ -226,12 +225,12 @@ class _Run:
                 self.changed_groups.update(dict.fromkeys(change.group for change in builder.memberships))
             else:
                 lost.append(builder.basis.subject.id)
-        # A step further each time: what lost a race is looked at again anyway.
+        # One step more each time, because a subject that lost a race is evaluated again anyway.
         unfinished = [worker_id for worker_id in unfinished if worker_id not in lost]
         return lost + self.evaluate_workers(unfinished, accounts) if unfinished else lost
 
     def _firing_groups(self, configuration: models.Configuration, over: frozenset[str]) -> member.Groups:
-        """Return the alerts about groups that fire and may inhibit others; nothing is read if no rule is inhibited."""
+        """Return the firing alerts about groups that may inhibit others. Reads nothing if no rule is inhibited."""
         if over.isdisjoint(name for rule in configuration.rules for name in rule.inhibited_by):
             return {}
         return {
@@ -243,7 +242,7 @@ class _Run:
     # --- groups --------------------------------------------------------------------------------------------------
 
     def evaluate_groups(self, subject_ids: Sequence[str]) -> list[str]:
-        """Evaluate each group; return those that lost every race. Nothing is read of the members but what they said."""
+        """Evaluate each group. Return those that lost every race. Reads only the reports of its members."""
         remaining = list(subject_ids)
         for _ in range(TRIES):
             if not remaining:
@@ -293,18 +292,18 @@ class _Run:
         configuration: models.Configuration,
         inputs: group.Inputs,
     ) -> bool:
-        """Evaluate a group; tell whether that succeeded."""
+        """Evaluate a group. Return whether that succeeded."""
         try:
             group.judge(builder, basis, configuration, inputs)
         except Exception:
-            # One group with a state that nobody foresaw must not keep the others from being evaluated.
+            # One group with an unforeseen state must not keep the others from being evaluated.
             log.exception("evaluate.failed", subject_id=builder.basis.subject.id)
             self._stage.pulse.count("evaluate.failed")
             return False
         return True
 
     def _read(self, cases: Sequence[worker.Case]) -> worker.SeriesByMetric:
-        """Read every series that the cases need: all recent ones at once, and those with a long history at once."""
+        """Read every series that the cases need: recent ones in one read, those with a long history in another."""
         needed: dict[tuple[str, str, int], int] = {}
         until = 0.0
         for case in cases:
@@ -340,7 +339,7 @@ class _Run:
             worker.judge(builder, case, series, context)
             escalation.apply(builder, context.escalations)
         except Exception:
-            # One worker with a state that nobody foresaw must not keep the others from being evaluated.
+            # One worker with an unforeseen state must not keep the others from being evaluated.
             log.exception("evaluate.failed", worker_id=case.worker_id)
             self._stage.pulse.count("evaluate.failed")
             return None
@@ -349,7 +348,7 @@ class _Run:
     # --- what was written ----------------------------------------------------------------------------------------
 
     def _announce(self, builder: lifecycle.VerdictBuilder) -> None:
-        """Log what was written of a subject, call the hooks, and note which alerts are to be delivered."""
+        """Log the verdict about a subject, call the hooks, and add its alerts to those to deliver."""
         for rule, transition, notification in builder.transitions:
             _log(builder.subject.alert_id(rule), rule, transition, notified=notification is not None)
             if notification is not None:

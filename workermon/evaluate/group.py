@@ -11,7 +11,7 @@ from workermon.alerts import lifecycle
 from workermon.rules import group_fold
 from workermon.rules.group import Group
 
-#: Seconds, on top of the lateness. For so long a group remembers a worker that left it.
+#: Seconds, on top of the lateness, for which a group remembers a worker that left it.
 SPARE = 3600
 
 
@@ -20,7 +20,7 @@ SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
 
 class Inputs(NamedTuple):
-    """What is read beside groups: ``series`` of their members, and which rules know a part of a group only.
+    """Data beside the groups' own: ``series`` of their members, and which rules know only a part of a group.
 
     ``incomplete`` has the subject's id and the rule's name of each.
     """
@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
 
 
 class NeededSeries(NamedTuple):
-    """A series that a group needs: worker, metric and period, from one time to another (seconds)."""
+    """A series that a group needs: worker, metric and period, between two times (seconds)."""
 
     worker_id: str
     metric: str
@@ -58,7 +58,7 @@ def needed_series(
 
 
 def of_rule(record: ports.GroupRecord, rule: models.Rule, configuration: models.Configuration) -> group_fold.Group:
-    """Return the members of a group as a rule sees them, without datapoints."""
+    """Return the members of a group for a rule, without datapoints."""
     return group_fold.Group(
         members=record.members.get(rule.name, {}),
         lateness=configuration.lateness,
@@ -82,7 +82,7 @@ def judge(
             _evaluate(builder, basis, rule, configuration, inputs)
     for name, alert in basis.alerts.items():
         if name not in names and not configuration.complete:
-            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
+            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to resolve it
         elif name not in names:
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
 

@@ -1,4 +1,4 @@
-"""Pure: what is true of the installation: whether it keeps to its budget."""
+"""Pure: evaluates whether the installation keeps to its budget."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from workermon.alerts import builtin_rules, lifecycle
 def judge(
     builder: lifecycle.VerdictBuilder, decision: models.BudgetDecision, configuration: models.Configuration
 ) -> None:
-    """Evaluate what the budget does.
+    """Evaluate the effect of the budget.
 
-    The alert is a warning from when metrics are asked less often, critical from when that is not enough, and resolves
-    when all are asked at their own periods again. It does not go back from critical to warning: only ``status`` shows
+    The alert is a warning when metrics are requested less often, and critical when that is not enough. It resolves when
+    all are requested at their own periods again. It does not go back from critical to warning: only ``status`` shows
     such steps.
     """
     alert = builder.basis.alerts.get(models.BUDGET) or models.Alert(rule=models.BUDGET)
@@ -25,7 +25,7 @@ def judge(
 
 
 def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float) -> models.Transition | None:
-    """Return what changes; ``None`` if nothing does."""
+    """Return the changes; ``None`` if there are none."""
     before = alert.rule_state.severity
     if not decision.period_multipliers or decision.budget is None:
         if before is None:

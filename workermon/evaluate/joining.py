@@ -1,4 +1,4 @@
-"""Members that a new rule over groups has heard nothing of yet."""
+"""Members that have not yet reported to a new rule over groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.rules.group import Group
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """Finds, at a time ``at`` (seconds), rules over groups that have not begun and know a part of a group only."""
+    """Finds, at a time ``at`` (seconds), rules over groups that have not begun and know only a part of a group."""
 
     workers: ports.Workers
     fleet: peers.Fleet
@@ -21,7 +21,7 @@ class Joining:
     at: float
 
     def incomplete(self, bases: Iterable[ports.Basis[ports.GroupRecord]]) -> frozenset[tuple[str, str]]:
-        """Return the subject's id and the rule of each that has to wait; nothing is read if all rules have begun."""
+        """Return the subject's id and the rule of each that has to wait. Reads nothing if all rules have begun."""
         return frozenset((basis.subject.id, rule.name) for basis in bases for rule in self._not_evaluated(basis))
 
     def _not_evaluated(self, basis: ports.Basis[ports.GroupRecord]) -> Iterator[models.Rule]:

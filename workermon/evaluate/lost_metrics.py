@@ -1,4 +1,4 @@
-"""Pure: what is true of an account and region: whether a metric fell silent on much of its fleet."""
+"""Pure: evaluates whether a metric fell silent on much of an account and region's fleet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.alerts import builtin_rules, lifecycle
 def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
     """Evaluate which metrics an account and region has lost.
 
-    The alert fires when one is lost, notifies again when another joins it, and resolves when all are back.
+    The alert fires when a metric is lost, notifies again when another one is lost, and resolves when all are back.
     """
     alert = builder.basis.alerts.get(models.LOST_METRICS) or models.Alert(rule=models.LOST_METRICS)
     transition = _transition(state.lost_metrics, alert, builder.at)
@@ -21,7 +21,7 @@ def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configu
 
 
 def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: float) -> models.Transition | None:
-    """Return what changes; ``None`` if nothing does."""
+    """Return the changes; ``None`` if there are none."""
     before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
     if not lost:
         if before is None:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from workermon import models, ports, rules
 from workermon.alerts import lifecycle, membership
 
-#: The alerts about groups that fire, by the subject's id and the rule.
+#: The firing alerts about groups, by the subject's id and the rule.
 Groups = Mapping[tuple[str, str], models.Alert]
 
 
 class Begun(NamedTuple):
     """The alert from which a rule over groups continues for a worker, and how far it can be evaluated.
 
-    ``needed`` is the time from which on values are needed (seconds).
+    ``needed`` is the time from which values are needed (seconds).
     """
 
     alert: models.Alert
@@ -34,7 +34,7 @@ def was(alert: models.Alert | None) -> bool:
 
 
 def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> str | None:
-    """Return the subject's id of the group that a rule puts a worker in; ``None`` if the rule is not about groups."""
+    """Return the subject's id of a worker's group for a rule; ``None`` if the rule is not about groups."""
     by = kinds[rule.kind].group_by(rule)
     return None if by is None else models.group_subject(by, worker.labels.get(by, "")).id
 
@@ -58,8 +58,8 @@ def judge(
 ) -> None:
     """Evaluate a rule over groups for one of its workers, which may have stopped, left or be paused.
 
-    ``begun`` is its alert to go on with and how far it can be evaluated; ``None``: there is nothing to evaluate. A rule
-    that is over groups no longer begins anew with the next evaluation.
+    ``begun`` is the alert to continue with, and how far it can be evaluated; ``None`` if there is nothing to evaluate.
+    If the rule is no longer over groups, it begins again with the next evaluation.
     """
     basis: ports.Basis[ports.Record] = builder.basis
     worker, condition = basis.record.worker, basis.record.condition

@@ -1,4 +1,4 @@
-"""What the rules of a worker see of one another while they are evaluated, one after the other."""
+"""The results of a worker's rules for one another while they are evaluated in turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.alerts import lifecycle
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Operands:
-    """The rules of one worker that others look at, by their ``names``; ``states`` are theirs as they are evaluated."""
+    """The rules of one worker that others depend on, by their ``names``; ``states`` are their states so far."""
 
     builder: lifecycle.VerdictBuilder
     worker: models.Worker
@@ -21,12 +21,12 @@ class Operands:
     states: dict[str, rules.OperandState] = dataclasses.field(default_factory=dict)
 
     def facts_for(self, rule: models.Rule) -> rules.Facts:
-        """Return the facts for a rule, with the states of those that it looks at."""
+        """Return the facts for a rule, with the states of the rules that it depends on."""
         looks = self.builder.kinds[rule.kind].operands(rule)
         return dataclasses.replace(self.facts, states=self.states) if looks else self.facts
 
     def note(self, rule: models.Rule, transitions: Sequence[models.Transition]) -> None:
-        """Note how a rule stands that was evaluated, or that was not because of the worker's status."""
+        """Record the state of a rule that was evaluated, or was skipped because of the worker's status."""
         if rule.name not in self.names:
             return
         kind = self.builder.kinds[rule.kind]

@@ -1,4 +1,4 @@
-"""The peers that workers are compared with, and their datapoints, read once for each evaluation."""
+"""The peers that workers are compared with, and their datapoints, read once per evaluation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from workermon import models, ports, rules
 from workermon.alerts import peer_groups
 from workermon.evaluate import worker
 
-#: Seconds for which a process remembers who has which labels: to look over a fleet of 50,000 takes a second. One that
-#: it does not know, or that has other labels, has it look again at once.
+#: Seconds for which a process caches the workers' labels: reading a fleet of 50,000 takes a second. An unknown worker,
+#: or one with other labels, makes it read them again at once.
 FRESH = 60
 
 
@@ -19,7 +19,7 @@ _ENDED = models.STOPPED | models.GONE
 
 
 class _Needed(NamedTuple):
-    """A group whose datapoints a rule needs, from one time to another (seconds)."""
+    """A group whose datapoints a rule needs, between two times (seconds)."""
 
     rule: models.Rule
     by: str
@@ -29,9 +29,9 @@ class _Needed(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """The labels of every worker, and the workers by label and value where that was asked, as of ``at`` (seconds).
+    """The labels of every worker, and the workers by label and value as far as requested, as of ``at`` (seconds).
 
-    ``idle`` are paused, or do not run and will not by themselves.
+    ``idle`` are paused, or do not run and will not start by themselves.
     """
 
     at: float
@@ -41,7 +41,7 @@ class _Look(NamedTuple):
 
 
 class Fleet:
-    """Which workers have which labels, as of the last read of the whole fleet; threads may share it."""
+    """Which workers have which labels, as of the last read of the whole fleet. Threads may share it."""
 
     def __init__(self) -> None:
         self._last: _Look | None = None
@@ -49,9 +49,9 @@ class Fleet:
     def ids(
         self, keys: Iterable[tuple[str, str]], workers: ports.Workers, expected: Iterable[models.Worker], now: float
     ) -> Mapping[tuple[str, str], Sequence[str]]:
-        """Return the workers that have these labels and values.
+        """Return the workers with these labels and values.
 
-        It looks over the fleet if that is long ago, or if one of the workers that were seen is not as remembered.
+        Reads the fleet if that was long ago, or if one of the given workers differs from the cached one.
         """
         last = self._look(
             workers,
@@ -67,7 +67,7 @@ class Fleet:
     ) -> Mapping[str, Mapping[str, str]]:
         """Return the labels of each worker that belongs to a group and may run, by id.
 
-        It looks over the fleet if that is long ago, or if one that was seen in the group is not remembered there.
+        Reads the fleet if that was long ago, or if a worker seen in the group is missing from the cache.
         """
         last = self._look(
             workers,
@@ -103,7 +103,7 @@ def _by_value(look: _Look, by: str) -> Mapping[str, Sequence[str]]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Reads the groups of an evaluation at a time ``at`` (seconds); nothing if no rule compares workers."""
+    """Reads the groups of an evaluation at a time ``at`` (seconds). Reads nothing if no rule compares workers."""
 
     workers: ports.Workers
     samples: ports.Samples
@@ -113,7 +113,7 @@ class Reading:
     at: float
 
     def groups(self, cases: Sequence[worker.Case]) -> worker.Peers:
-        """Return the groups with which rules compare these workers: all records at once, and all series at once."""
+        """Return the groups that rules compare these workers with: all records at once, and all series at once."""
         if all(self.kinds[rule.kind].compares_by(rule) is None for rule in self.configuration.rules):
             return {}
         needed = _needed(cases)

@@ -1,4 +1,4 @@
-"""The stage that checks silences and maintenance windows: if one ended, what it kept from people is looked at again."""
+"""The stage that checks silences and maintenance windows. When one ends, the alerts that it silenced are evaluated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logs.get(__name__)
 
 
 class _LastCheck:
-    """The ids of the silences that were in force at the last check, and its configuration; ``None`` before it."""
+    """The silences in force at the last check, and its configuration; ``None`` before the first one."""
 
     in_force: frozenset[str] | None = None
     configuration: models.Configuration | None = None
@@ -20,10 +20,10 @@ class _LastCheck:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceExpiry:
-    """Has alerts evaluated or delivered that were silenced and are not any more.
+    """Triggers evaluation or delivery of alerts that were silenced and no longer are.
 
-    If nothing ended since the last check, a check is one reading. The first check looks at everything, for what another
-    process did not live to see. Whatever fails is looked at again the next time.
+    If nothing has ended since the last check, a check costs one read. The first check covers everything, in case
+    another process died before its own. Whatever fails is tried again at the next check.
     """
 
     alerts: ports.Alerts
@@ -36,7 +36,7 @@ class SilenceExpiry:
     _last: _LastCheck = dataclasses.field(default_factory=_LastCheck, init=False, repr=False)
 
     def check(self, waiting: ports.Waiting | None = None) -> None:
-        """Wake whom the end of a silence concerns; what ``waiting`` says is not there is not read."""
+        """Wake the subjects concerned by the end of a silence. Skips reads that ``waiting`` shows to be empty."""
         at, configuration = self.now(), self._last.configuration
         if waiting is None or configuration is None or configuration.revision != waiting.revision:
             configuration = self._last.configuration = self.configurations.load()
@@ -49,7 +49,7 @@ class SilenceExpiry:
         self._last.in_force = in_force
 
     def _wake(self, active_silences: Sequence[models.Silence], at: float) -> None:
-        """Have every alert looked at that was silenced and that none of these mutes."""
+        """Trigger every alert that was silenced and that none of these mutes."""
         last = [alert.last for alert in self.alerts.open() if alert.silenced_by and alert.last]
         unsilenced = [
             notification

@@ -1,4 +1,4 @@
-"""How a silence is made and ended."""
+"""Creating and ending silences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silencing:
-    """Silences alerts for a while, and ends a silence before its time."""
+    """Silences alerts for a while, and ends a silence early."""
 
     silences: ports.Silences
     configurations: ports.Configurations
@@ -23,10 +23,10 @@ class Silencing:
     now: ports.Clock
 
     def add(self, request: models.SilenceRequest) -> models.Silence:
-        """Silence what is asked for, from now on.
+        """Silence the requested alerts from now on.
 
-        Raises ``errors.NotFound`` for a worker or rule that there is not, ``errors.InvalidInput`` for a silence that
-        cannot be meant.
+        Raises ``errors.NotFound`` for an unknown worker or rule, ``errors.InvalidInput`` for a silence that makes no
+        sense.
         """
         if request.alert is not None:
             request = self._of_alert(request, request.alert)
@@ -38,7 +38,7 @@ class Silencing:
         return silence
 
     def remove(self, silence_id: str) -> models.Silence:
-        """End a silence now; alerts that it kept from people and that still fire notify within seconds.
+        """End a silence now. Alerts that it silenced and that still fire notify within seconds.
 
         Raises ``errors.NotFound`` if none is active under that id, ``errors.InvalidInput`` for one of the config file.
         """
@@ -60,7 +60,7 @@ class Silencing:
         return active[silence_id]
 
     def _of_alert(self, request: models.SilenceRequest, alert: str) -> models.SilenceRequest:
-        """Return the request for one alert: of a worker it is the worker and the rule, of others the alert itself."""
+        """Return the request for one alert: for a worker's alert its worker and rule, otherwise the alert itself."""
         if request.worker is not None or request.rule is not None or request.labels:
             why = "names an alert and also a worker, labels or a rule"
             raise errors.InvalidInput("silence", why, "leave out the worker, the labels and the rule")

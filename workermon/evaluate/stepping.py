@@ -1,8 +1,8 @@
-"""Pure: steps through several changes of an alert that arrived with one request, made periods later on purpose.
+"""Pure: steps through several changes of an alert whose datapoints arrived with one deliberately late request.
 
-Only the present notifies. But where a metric is asked for less often (adaptive cadence, or the budget), what lay
-between two requests was never seen as the present. So an alert that fired and resolved there is evaluated up to the
-first change, which is then the present, and after that is written, from there on.
+Only the present notifies. But if a metric is requested less often (adaptive cadence, or the budget), what happened
+between two requests was never the present. So an alert that fired and resolved in between is first evaluated up to its
+first change, which then counts as the present. After that is written, evaluation continues from there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workermon import models, rules
 from workermon.alerts import lifecycle
 from workermon.evaluate import worker
 
-#: A sequence that no record has: what is written with it leaves the worker pending.
+#: A sequence that no record has. A verdict written with it leaves the worker pending.
 _UNFINISHED = -1
 
 
@@ -44,7 +44,7 @@ def first_step(
 def _until(
     case: worker.Case, series: worker.SeriesByMetric, plan: worker.Plan, at: int
 ) -> tuple[worker.Case, worker.SeriesByMetric]:
-    """Return a case with one rule, of which nothing after a time is known."""
+    """Return a case with one rule, without anything known after a time."""
     assert plan.horizon is not None
     period, recorded = plan.horizon.period, plan.horizon.recorded_period
     step = plan.kind.step(plan.rule, period)

@@ -1,4 +1,4 @@
-"""Pure: what is true of the installation's records: whether all of them can be read."""
+"""Pure: evaluates whether all records of the installation can be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from workermon import models
 from workermon.alerts import builtin_rules, lifecycle
 
-#: Records that are named; ``status`` names all.
+#: Records that the alert names. ``status`` names all.
 NAMED = 3
 
 
@@ -17,7 +17,7 @@ def judge(
 ) -> None:
     """Evaluate the records that cannot be read, by key with the reason.
 
-    The alert is a warning while there are any. More of them, or others, do not notify again.
+    The alert is a warning while there are any. Additional or different ones do not notify again.
     """
     alert = builder.basis.alerts.get(models.RECORDS) or models.Alert(rule=models.RECORDS)
     transition = _transition(unreadable, alert, builder.at)
@@ -27,7 +27,7 @@ def judge(
 
 
 def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) -> models.Transition | None:
-    """Return what changes; ``None`` if nothing does."""
+    """Return the changes; ``None`` if there are none."""
     before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
     if bool(unreadable) == (before is not None):
         return None

@@ -1,4 +1,4 @@
-"""Pure: what is true of a worker, rule by rule."""
+"""Pure: evaluates a worker, rule by rule."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from workermon.rules import state
 #: Series by worker id and metric.
 SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
-#: Groups with which rules compare workers, by the name of the rule and the value of its label.
+#: Groups that rules compare workers with, by the rule's name and the label's value.
 Peers = Mapping[tuple[str, str], rules.PeerGroup]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What workers are evaluated with, beside what is stored of each.
+    """What workers are evaluated with, beside their own records.
 
-    ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
-    ``groups`` are the alerts about groups that fire and may inhibit those of their members.
-    ``peers`` are those with whom rules compare workers, by the name of the rule and the value of its label.
-    ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``;
-    ``over`` are the names of those over groups.
+    ``accounts`` are the alerts of accounts and regions by key. ``monitoring_since`` is when the monitor itself began.
+    ``groups`` are the firing alerts about groups that may inhibit those of their members. ``peers`` are the groups that
+    rules compare workers with, by the rule's name and the label's value. ``rules`` are those of the configuration, each
+    after the rules that it depends on, which are the ``operands``. ``over`` are the names of those over groups.
     """
 
     configuration: models.Configuration
@@ -47,8 +46,8 @@ class Context:
 class Plan:
     """A rule to be evaluated for a worker; times in seconds.
 
-    ``alert`` is ``None`` if there was none before. ``horizon`` says how far the rule's metrics can be evaluated, and
-    ``needed`` from when on their values are needed; a rule without a metric has neither.
+    ``alert`` is ``None`` if there was none before. ``horizon`` is up to when the rule's metrics can be evaluated, and
+    ``needed`` from when on it needs their values. A rule without a metric has neither.
     """
 
     rule: models.Rule
@@ -60,13 +59,13 @@ class Plan:
 
     @property
     def read_from(self) -> int:
-        """Return from when on datapoints are read; the windows of an expression reach further back than its values."""
+        """Return from when on datapoints are read. The windows of an expression reach further back than its values."""
         return self.needed - (0 if self.horizon is None else self.horizon.reach_back)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One worker to be evaluated: what that is based on, and the rules that can be evaluated now."""
+    """One worker to be evaluated: its basis, and the rules that can be evaluated now."""
 
     basis: ports.Basis[ports.Record]
     plans: tuple[Plan, ...]
@@ -83,7 +82,7 @@ class Case:
 def clamped(
     basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds, now: float
 ) -> ports.Basis[ports.Record]:
-    """Return a basis without what a clock wrote that was ahead: it would keep everything until then from being seen."""
+    """Return a basis without times from a clock that was ahead: they would hide everything until then."""
     record, present = basis.record.clamped(now), basis.record.present(now)
     kind_of = {rule.name: kinds[rule.kind] for rule in configuration.rules}
     alerts = {}
@@ -117,7 +116,7 @@ def _is_usable(rule: models.Rule, kinds: rules.Kinds) -> bool:
 
 
 def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds) -> Case:
-    """Return which rules are to be evaluated for a worker; only a worker that runs has its datapoints evaluated."""
+    """Return which rules are to be evaluated for a worker. Only a running worker has its datapoints evaluated."""
     worker, condition = basis.record.worker, basis.record.condition
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
@@ -147,8 +146,8 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
 def _begin(basis: ports.Basis[ports.Record]) -> int:
     """Return where a rule begins that was never evaluated for this worker.
 
-    That is an hour before the worker was added, or if other rules are evaluated already, an hour before if they are: a
-    new rule finds what goes on without digging through the whole ledger.
+    That is an hour before the worker was added. If other rules are evaluated already, it is an hour before the end of
+    their data: a new rule sees recent values without reading the whole ledger.
     """
     begin = math.floor(basis.record.worker.added_at) - rules.BACKFILL
     for alert in basis.alerts.values():
@@ -162,7 +161,7 @@ def _begin(basis: ports.Basis[ports.Record]) -> int:
 def _with_begin(alert: models.Alert, begin: int) -> models.Alert:
     """Return an alert whose rule begins at a time if it was never evaluated.
 
-    The state of a rule of another kind and the same name has no place in its fold.
+    The state of another kind's rule with the same name is of no use to its fold.
     """
     if alert.rule_state.cursor is not None or alert.rule_state.start is not None:
         return alert
@@ -176,9 +175,9 @@ def _over_datapoints(
     facts: rules.Facts,
     begin: int,
 ) -> list[Plan]:
-    """Return the plan with from where up to where the rule is evaluated; none if there is nothing to read.
+    """Return the plan with the range in which the rule is evaluated; none if there is nothing to read.
 
-    ``facts`` has no datapoints yet; where a rule begins that was never evaluated is ``begin``.
+    ``facts`` has no datapoints yet; a rule that was never evaluated starts at ``begin``.
     """
     rule, record = plan.rule, basis.record
     horizon = plan.kind.horizon(rule, record.worker, record.condition, configuration)
@@ -201,7 +200,7 @@ def _over_datapoints(
 
 
 def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric, context: Context) -> None:
-    """Evaluate every rule for a worker, and end the alerts of rules that are gone."""
+    """Evaluate every rule for a worker, and end the alerts of removed rules."""
     record = case.basis.record
     facts = rules.Facts.about(
         record.worker,
@@ -243,7 +242,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
     names = {rule.name for rule in context.configuration.rules}
     for name, alert in case.basis.alerts.items():
         if name not in names and not context.configuration.complete:
-            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
+            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to resolve it
         elif name not in names:
             membership.forget(builder, alert)
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
@@ -251,7 +250,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
 
 
 def _is_steady(builder: lifecycle.VerdictBuilder, record: ports.Record, plans: Mapping[str, Plan]) -> bool:
-    """Return whether only news of EC2 and datapoints beyond a threshold can change anything of a worker."""
+    """Return whether only EC2's changes and datapoints beyond a threshold can change anything about a worker."""
     if record.worker.monitoring == "paused" or record.condition.status != "running":
         return False
     for name, alert in builder.alerts.items():
@@ -262,14 +261,14 @@ def _is_steady(builder: lifecycle.VerdictBuilder, record: ports.Record, plans: M
 
 
 def _going_on(plan: Plan | None) -> member.Begun | None:
-    """Return what a rule over groups goes on with; ``None`` if there is nothing to evaluate."""
+    """Return what a rule over groups continues with; ``None`` if there is nothing to evaluate."""
     if plan is None:
         return None
     return member.Begun(plan.alert or models.Alert(rule=plan.rule.name), plan.horizon, plan.needed)
 
 
 def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:
-    """End an alert, and keep the state that its rule begins with after the pause."""
+    """End an alert, and keep the state from which its rule begins after the pause."""
     alert = case.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
     lifecycle.resolve(builder, alert, rule, "monitoring is paused", builder.at)
     paused = builder.alerts[rule.name]
@@ -280,7 +279,7 @@ def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> 
 def _ends(
     builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
 ) -> bool:
-    """End the alert of a rule that cannot be evaluated for this worker; tell whether that is so."""
+    """End the alert of a rule that cannot be evaluated for this worker. Return whether that is the case."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
     kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
     is_gone = condition.status in kind.ends_with & models.GONE
@@ -300,7 +299,7 @@ def _ends(
 def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Series]:
     """Return the worker's series by metric, without datapoints from the future.
 
-    They would carry a cursor beyond those that are still to come.
+    They would move a cursor past datapoints that are still to arrive.
     """
     requested: dict[str, float] = {}
     for plan in case.plans:
@@ -318,7 +317,7 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
 
 def _with_peers(plan: Plan, worker: models.Worker, facts: rules.Facts, context: Context) -> rules.Facts:
-    """Return facts with the workers that a rule compares this one with; the same object if it does not."""
+    """Return facts with the workers that a rule compares this one with; the same object if it compares none."""
     if not context.peers:
         return facts
     by = plan.kind.compares_by(plan.rule)
@@ -331,7 +330,7 @@ def _evaluate(
 ) -> Sequence[models.Transition]:
     """Evaluate a rule, and return its transitions; ``held_back`` is why nobody is to be notified now.
 
-    If nothing is new, nothing is kept.
+    If nothing changed, nothing is stored.
     """
     rule, kind = plan.rule, plan.kind
     alert = plan.alert or models.Alert(rule=rule.name)
