@@ -146,8 +146,8 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
 def _begin(basis: ports.Basis[ports.Record]) -> int:
     """Return where a rule begins that was never evaluated for this worker.
 
-    That is an hour before the worker was added. If other rules are evaluated already, it is an hour before the end of
-    their data: a new rule sees recent values without reading the whole ledger.
+    That is an hour before the worker was added. If other rules are evaluated already, it is an hour before the newest
+    slot that they evaluated: a new rule sees recent values without reading the whole ledger.
     """
     begin = math.floor(basis.record.worker.added_at) - rules.BACKFILL
     for alert in basis.alerts.values():
