@@ -16,6 +16,7 @@ from typing import Any, Final
 import kombu
 from celery.app import amqp
 from kombu import connection
+from kombu.asynchronous import get_event_loop
 from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
@@ -26,12 +27,24 @@ log = logs.get(__name__)
 
 
 class _QoS(kombu_redis.QoS):
-    """Counts a message as finished even if the server refuses its acknowledgement.
+    """Counts how many messages a node holds, and lets it read on as soon as it may.
 
-    A server that becomes a replica refuses all acknowledgements. If the node works on as many messages as it may hold,
-    Kombu would count them as held for ever, stop reading, and never learn that it has to connect to another server. The
-    new primary delivers the messages again.
+    A node that holds as many messages as it may stops reading. When a thread acknowledges one, Kombu's loop does not
+    wake up: it would read on only when one of its timers is due, up to ten seconds later.
+
+    A server that becomes a replica refuses all acknowledgements. Kombu would count the messages as held for ever, stop
+    reading, and never learn that it has to connect to another server. So a message counts as finished even if its
+    acknowledgement is refused. The new primary delivers the messages again.
     """
+
+    _loop_waits = False
+
+    def can_consume(self) -> bool:
+        """Return whether the node may take another message. If not, the next acknowledgement wakes the loop."""
+        if super().can_consume():
+            return True
+        self._loop_waits = True
+        return bool(super().can_consume())  # once more: one may have been acknowledged just before the loop said so
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message."""
@@ -50,6 +63,18 @@ class _QoS(kombu_redis.QoS):
         except Exception:
             virtual.QoS.ack(self, delivery_tag)
             raise
+        finally:
+            self._wake_loop()
+
+    def _wake_loop(self) -> None:
+        loop = get_event_loop()
+        if self._loop_waits and loop is not None:
+            self._loop_waits = False
+            loop.call_soon(_do_nothing)
+
+
+def _do_nothing() -> None:
+    """Be called by a loop that is only to wake up."""
 
 
 class _Careful:

@@ -1,0 +1,45 @@
+"""What a node takes from the broker, and when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import kombu
+import pytest
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.asynchronous.timer import Timer
+
+from tests.support.waiting import eventually
+from workermon.on_celery.broker import Connection
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> None:
+    """A node that holds all messages it may takes the next one when one is acknowledged, not when a timer is due."""
+    received: list[Any] = []
+    before, hub = get_event_loop(), Hub(Timer(max_interval=10))  # as in Celery's nodes
+    set_event_loop(hub)
+    turns = iter(hub.create_loop())
+    try:
+        with Connection(redis_url) as connection, kombu.Producer(connection.clone()) as producer:
+            channel = connection.channel()
+            channel.basic_qos(0, 1, False)
+            queue = kombu.Queue("workermon.test", expires=60)
+            with kombu.Consumer(channel, [queue], on_message=received.append, accept=["json"]):
+                connection.register_with_event_loop(hub)
+                hub.timer.clear()  # no timer of Kombu's wakes the loop by chance
+                hub.timer.call_repeatedly(60, lambda: None)  # and without any it would wake up each second
+                for number in range(2):
+                    producer.publish({"number": number}, routing_key="workermon.test", serializer="json")
+                eventually(lambda: next(turns) or received, what="the first message")
+                threading.Timer(1.0, received[0].ack).start()  # the loop sleeps by then
+                started = time.monotonic()
+                eventually(lambda: next(turns) or len(received) == 2, what="the second message")
+                assert time.monotonic() - started < 8  # the loop sleeps ten seconds if nothing wakes it
+                received[1].ack()
+    finally:
+        hub.close()
+        set_event_loop(before)
