@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.celery_house import START, House, opened
+from tests.integration.celery_house import START, House, last_words, opened
 from tests.support.waiting import eventually
 from workermon import models
 from workermon.on_aws import session
@@ -131,7 +131,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             eventually(
                 lambda: all(heard.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
             )
-            # `up` itself collects first, and compares with EC2 before it starts the nodes: they have to be at work.
+            # `up` itself collects first: the nodes have to be at work.
             eventually(lambda: all(len(heard.at[worker_id]) > 1 for worker_id in well), within=2 * START, what="nodes")
             house.aws.fail("hang", region=SLOW)
             begun = time.time()
@@ -166,6 +166,25 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
                 had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
                 assert have == had
                 assert len(had) > SILENT / 3
+            assert up.stop() == 0
+        finally:
+            heard.close()
+
+
+def test_a_region_that_does_not_answer_holds_up_no_start(tmp_path: Path, redis_url: str) -> None:
+    """The nodes collect the other region's workers while `up` still waits for EC2 to compare the fleet with."""
+    with opened(tmp_path, redis_url, workers=2, period=2, regions=(SLOW, WELL)) as house:
+        (slow,), (well,) = of(house, SLOW), of(house, WELL)
+        file = tmp_path / "workers.toml"
+        file.write_text(CONFIG + worker(slow, SLOW, INTERVAL) + worker(well, WELL, INTERVAL), "utf-8")
+        house.run("workermon", "apply", str(file))
+        house.aws.fail("hang", region=SLOW)
+        house.env["WORKERMON_CONFIG"] = str(file)
+        up = house.start("workermon", "up", "--no-web")
+        heard = Heard(redis_url)
+        try:
+            eventually(lambda: len(heard.at[well]) > 1, within=2 * START, what=last_words("collections", up))
+            assert "up.not_reconciled" not in up.said
             assert up.stop() == 0
         finally:
             heard.close()

@@ -42,19 +42,28 @@ def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_
     run(
         cli_session.settings,
         prepare=lambda: _prepare(cli_session, file),
+        reconcile=lambda: _reconcile(cli_session),
         chosen=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
 
 def _prepare(cli_session: session.Session, file: config.File | None) -> None:
-    """Apply the config file and reconcile. If AWS is out of reach both go on: it may be back in a minute."""
+    """Apply the config file. If AWS is out of reach this goes on: it may be back in a minute."""
+    cli_session.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
+    if file is not None:
+        _apply(cli_session, file, _region(cli_session))
+
+
+def _reconcile(cli_session: session.Session) -> None:
+    """Reconcile. What fails now is tried again by the listener, every few minutes."""
     from workermon import fleet
 
-    cli_session.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
-    region = _region(cli_session)
-    if file is not None:
-        _apply(cli_session, file, region)
-    report = cli_session.get(fleet.Reconciliation).reconcile(region=region, interval=cli_session.settings.interval)
+    stage = cli_session.get(fleet.Reconciliation)
+    try:
+        report = stage.reconcile(region=_region(cli_session), interval=cli_session.settings.interval)
+    except errors.WorkermonError as why:
+        log.warning("up.not_reconciled", reason=str(why))
+        return
     for scope, why in report.failed.items():
         log.warning("up.not_reconciled", scope=scope, reason=str(why))
 

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -32,11 +33,14 @@ class Parts(NamedTuple):
     web: bool = True
 
 
-def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen: Parts) -> None:
-    """Run everything until a signal, and stop it cleanly within 10 s.
+def run(
+    app_settings: settings.Settings, *, prepare: Callable[[], None], reconcile: Callable[[], None], chosen: Parts
+) -> None:
+    """Run it all until a signal, and stop it cleanly within 10 s.
 
-    ``prepare`` is called once Redis answers and before anything else runs. It applies the config file and reconciles.
-    Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` if the embedded server cannot run.
+    ``prepare`` is called once Redis is there and before anything else runs: it applies the config file. ``reconcile``
+    is called in a thread while the parts start, for it waits for EC2, and a region may not answer.
+    Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
     """
     signals = supervisor.Signals()
     with signals.handled(), contextlib.ExitStack() as stack:
@@ -55,6 +59,7 @@ def run(app_settings: settings.Settings, *, prepare: Callable[[], None], chosen:
             return
         parts = supervisor.Supervisor(processes, server=server)
         stack.callback(parts.stop, lambda: signals.twice)
+        threading.Thread(target=reconcile, name="reconcile", daemon=True).start()
         log.info("up.running", children=[child.name for child in processes], embedded=server is not None)
         parts.run(signals.asked.is_set)
         log.info("up.stopping")
