@@ -92,7 +92,7 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
         with ExitStack() as stack:
             running = [
                 stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
-                for child in up.children(env)
+                for child in up.children(env, collectors=up.collectors_for(number))
             ]
             pids = {process.name: process.pid for process in running} | {"valkey": int(redis_server.pid or 0)}
             connected: Any = client.connect(redis_server.url)
@@ -110,7 +110,10 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
             due = [_due(connected)]
             time.sleep(cycles * house.INTERVAL if number else IDLE)  # what is measured is a length of time
             due.append(_due(connected))
-            spent = {name: house.cpu(pid) - before[name] for name, pid in pids.items()}
+            spent: dict[str, float] = {}
+            for name, pid in pids.items():  # a large fleet has a second process that collects, collect-2
+                part = name.partition("-")[0]
+                spent[part] = spent.get(part, 0.0) + house.cpu(pid) - before[name]
             answered, elapsed = aws.stats(), time.time() - began
             heard = reader.heard[first:]
             rss = {name: house.peak_rss(pid) for name, pid in pids.items()}

@@ -78,7 +78,7 @@ def measured(number: int, where: Path) -> tuple[list[Page], int]:
         apply = [sys.executable, "-m", "workermon", "apply", str(file)]
         subprocess.run(apply, env=env, check=True, cwd=house.ROOT, stdout=subprocess.DEVNULL)
         subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
-        for child in up.children(env):
+        for child in up.children(env, collectors=up.collectors_for(number)):
             stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
         time.sleep(SETTLE * house.INTERVAL)  # what is measured is what holds after that
         began = time.time()

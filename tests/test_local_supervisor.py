@@ -95,6 +95,18 @@ def test_a_killed_child_is_started_anew(keep: Keep, tmp_path: Path) -> None:
     assert one.pids["patient"] != first
 
 
+def test_a_child_that_is_added_is_looked_after_too(keep: Keep, tmp_path: Path) -> None:
+    """It runs beside those that run already, and is started anew if it dies."""
+    one = keep(child("patient", PATIENT, tmp_path / "starts"))
+    one.start()
+    first = one.pids["patient"]
+    one.add(child("second", PATIENT, tmp_path / "second"))
+    eventually(lambda: (tmp_path / "second").read_text() == "x")
+    os.kill(one.pids["second"], signal.SIGKILL)
+    polled(one, lambda: (tmp_path / "second").read_text() == "xx")
+    assert one.pids["patient"] == first
+
+
 def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
     moment = [0.0]

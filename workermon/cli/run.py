@@ -19,7 +19,7 @@ log = logs.get(__name__)
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads that collect; 8 by default.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads of each process that collects; 8 by default.")
 @click.option("--no-beat", is_flag=True, help="Do not run beat here: another machine does.")
 @click.option("--no-worker", is_flag=True, help="Do not run worker processes and the listener here.")
 @click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
@@ -33,7 +33,7 @@ def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_
     \b
     Example: WORKERMON_CONFIG=fleet.toml workermon up --concurrency 16
     """
-    from workermon.local.up import CONCURRENCY, Parts, run
+    from workermon.local.up import CONCURRENCY, Hooks, Parts, run
 
     cli_session.serve()
     file = None if cli_session.settings.config is None else files.read(cli_session.settings.config)
@@ -41,8 +41,11 @@ def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_
         cli_session.check_regions(file)
     run(
         cli_session.settings,
-        prepare=lambda: _prepare(cli_session, file),
-        reconcile=lambda: _reconcile(cli_session),
+        hooks=Hooks(
+            prepare=lambda: _prepare(cli_session, file),
+            reconcile=lambda: _reconcile(cli_session),
+            fleet_size=lambda: len(cli_session.container.get(ports.Workers).ids()),
+        ),
         chosen=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
@@ -64,8 +67,8 @@ def _reconcile(cli_session: session.Session) -> None:
     except errors.WorkermonError as why:
         log.warning("up.not_reconciled", reason=str(why))
         return
-    for scope, why in report.failed.items():
-        log.warning("up.not_reconciled", scope=scope, reason=str(why))
+    for scope, failure in report.failed.items():
+        log.warning("up.not_reconciled", scope=scope, reason=str(failure))
 
 
 def _apply(cli_session: session.Session, file: config.File, region: str | None) -> None:

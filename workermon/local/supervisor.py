@@ -86,8 +86,13 @@ class Supervisor:
         """Return the process ids of the running children."""
         return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
 
+    def add(self, *children: Child) -> None:
+        """Start more children, and look after them too."""
+        self._kept += [self._keep(child) for child in children]
+        self.start()
+
     def start(self) -> None:
-        """Start every child."""
+        """Start every child that has never been started."""
         for child in self._kept:
             if not child.since:
                 self._start(child, time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import sys
@@ -20,6 +21,11 @@ log = logs.get(__name__)
 CONCURRENCY = 8
 #: Threads that evaluate and deliver. A slow channel blocks one of them; the others continue.
 ALERTS = 6
+#: Workers that one process collects within about 20 s: each takes some 0.6 ms of CPU, Python uses one core only, and
+#: cohorts take two thirds of it (``collect.placement.USED``). A larger fleet gets another process.
+COLLECTED_BY_ONE = 20_000
+#: Seconds between two looks at the fleet's size.
+SIZED_EVERY = 60.0
 #: How many consecutive ports are tried.
 PORTS = 100
 
@@ -33,14 +39,23 @@ class Parts(NamedTuple):
     web: bool = True
 
 
-def run(
-    app_settings: settings.Settings, *, prepare: Callable[[], None], reconcile: Callable[[], None], chosen: Parts
-) -> None:
-    """Run it all until a signal, and stop it cleanly within 10 s.
+class Hooks(NamedTuple):
+    """What ``run`` calls.
 
-    ``prepare`` is called once Redis is there and before anything else runs: it applies the config file. ``reconcile``
-    is called in a thread while the parts start, for it waits for EC2, and a region may not answer.
-    Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
+    ``prepare`` is called once Redis answers and before anything else runs. It applies the config file. ``reconcile`` is
+    called in a thread while the parts start: it waits for EC2, and a region may not answer. ``fleet_size`` returns how
+    many workers are monitored.
+    """
+
+    prepare: Callable[[], None]
+    reconcile: Callable[[], None]
+    fleet_size: Callable[[], int]
+
+
+def run(app_settings: settings.Settings, *, hooks: Hooks, chosen: Parts) -> None:
+    """Run everything until a signal, and stop it cleanly within 10 s.
+
+    Raises what ``hooks.prepare`` raises, and ``errors.RedisUnavailable`` if the embedded server cannot run.
     """
     signals = supervisor.Signals()
     with signals.handled(), contextlib.ExitStack() as stack:
@@ -52,17 +67,59 @@ def run(
                 processes = children(env, concurrency=chosen.concurrency, beat=chosen.beat, worker=chosen.worker)
                 if not (processes or chosen.web or server):
                     raise errors.InvalidInput("up", "nothing is left to run", "leave out --no-beat or --no-worker")
-                prepare()
+                hooks.prepare()
                 if chosen.web and _page_can_listen(app_settings):
                     processes.append(page(env))
         except KeyboardInterrupt:
             return
         parts = supervisor.Supervisor(processes, server=server)
         stack.callback(parts.stop, lambda: signals.twice)
-        threading.Thread(target=reconcile, name="reconcile", daemon=True).start()
+        threading.Thread(target=hooks.reconcile, name="reconcile", daemon=True).start()
         log.info("up.running", children=[child.name for child in processes], embedded=server is not None)
-        parts.run(signals.asked.is_set)
+        collectors = Collectors(lambda number: collecting(env, chosen.concurrency, number), hooks.fleet_size)
+        if chosen.worker:
+            threading.Thread(target=collectors.watch, args=[signals.asked.wait], name="size", daemon=True).start()
+        parts.run(signals.asked.is_set, lambda: parts.add(*collectors.missing()))
         log.info("up.stopping")
+
+
+class Collectors:
+    """Decides how many processes collect, while a fleet grows. One runs from the start."""
+
+    def __init__(
+        self, make: Callable[[int], supervisor.Child], fleet_size: Callable[[], int], cores: int | None = None
+    ) -> None:
+        self._make, self._fleet_size, self._cores = make, fleet_size, cores
+        self._started = self._needed = 1
+
+    def watch(self, stopped: Callable[[float], bool]) -> None:
+        """Look at the fleet's size each minute, until ``stopped``, which waits so many seconds, returns true."""
+        while True:
+            try:
+                self._needed = collectors_for(self._fleet_size(), self._cores)
+            except errors.WorkermonError as why:
+                log.debug("up.fleet_size_unknown", reason=str(why))  # the parts report it better
+            if stopped(SIZED_EVERY):
+                return
+
+    def missing(self) -> list[supervisor.Child]:
+        """Return the processes that have to be started now; each is returned once."""
+        numbers = range(self._started + 1, self._needed + 1)
+        self._started = max(self._started, self._needed)
+        return [self._make(number) for number in numbers]
+
+
+def collectors_for(workers: int, cores: int | None = None) -> int:
+    """Return how many processes should collect so many workers, on as many cores as this machine has if it is None.
+
+    >>> [collectors_for(workers, 2) for workers in (0, 20_000, 20_001, 50_000)], collectors_for(50_000, 8)
+    ([1, 1, 2, 2], 3)
+    """
+    return max(1, min(_cores() if cores is None else cores, math.ceil(workers / COLLECTED_BY_ONE)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -82,36 +139,54 @@ def _embedded() -> Iterator[embedded.Server]:
 
 
 def children(
-    env: Mapping[str, str], *, concurrency: int = CONCURRENCY, beat: bool = True, worker: bool = True
+    env: Mapping[str, str],
+    *,
+    concurrency: int = CONCURRENCY,
+    beat: bool = True,
+    worker: bool = True,
+    collectors: int = 1,
 ) -> list[supervisor.Child]:
     """Return Celery's parts: beat, a node that collects, and one that evaluates and delivers, so that neither waits.
 
     The second node also runs the listener. All use this Python executable, so that no path has to be searched.
     """
-    # -P, and PYTHONSAFEPATH for their children: no module is imported from the working directory.
-    celery = [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
-    # Seconds between two heartbeats, which Flower shows. Each is a message. At Celery's default of 2 s they cause a
-    # good part of an idle node's CPU.
-    beats = ["--heartbeat-interval", "10"]
-    node = ["--pool", "threads", "--without-mingle", "--without-gossip", *beats]
-    # Celery warns root of messages that contain code; ours are JSON.
-    warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
-    env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
-    mine = os.getpid()  # so that two of these on one machine have different nodes
-
-    def consuming(name: str, queues: str, threads: int, variables: Mapping[str, str]) -> supervisor.Child:
-        where = ["--hostname", f"{name}-{mine}@%h", "--queues", queues, "--concurrency", str(threads)]
-        return supervisor.Child(name, [*celery, "worker", *node, *where], variables)
-
+    env = _celery_env(env)
     needed = without_secrets(env)
     processes: list[supervisor.Child] = []
     if worker:
         # Only this process delivers, so only this one needs the channels' secrets.
-        processes.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
-        processes.append(consuming("collect", "workermon.collect", concurrency, needed))
+        processes.append(_node("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
+        processes += [collecting(env, concurrency, number) for number in range(1, collectors + 1)]
     if beat:
-        processes.append(supervisor.Child("beat", [*celery, "beat"], needed))
+        processes.append(supervisor.Child("beat", [*_celery(), "beat"], needed))
     return processes
+
+
+def collecting(env: Mapping[str, str], concurrency: int, number: int = 1) -> supervisor.Child:
+    """Return a node that collects, with so many threads: the first one, or another one for a large fleet."""
+    name = "collect" if number == 1 else f"collect-{number}"
+    return _node(name, "workermon.collect", concurrency, without_secrets(_celery_env(env)))
+
+
+def _celery() -> list[str]:
+    # -P, and PYTHONSAFEPATH for their children: no module is imported from the working directory.
+    return [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
+
+
+def _celery_env(env: Mapping[str, str]) -> dict[str, str]:
+    # Celery warns root of messages that contain code; ours are JSON.
+    ignored = "ignore:You're running the worker with superuser"
+    warnings = [text for text in env.get("PYTHONWARNINGS", "").split(",") if text and text != ignored]
+    return {**env, "PYTHONWARNINGS": ",".join([*warnings, ignored]), "PYTHONSAFEPATH": "1"}
+
+
+def _node(name: str, queues: str, threads: int, env: Mapping[str, str]) -> supervisor.Child:
+    # Seconds between two heartbeats, which Flower shows. Each is a message. At Celery's default of 2 s they cause a
+    # good part of an idle node's CPU.
+    options = ["--pool", "threads", "--without-mingle", "--without-gossip", "--heartbeat-interval", "10"]
+    hostname = f"{name}-{os.getpid()}@%h"  # so that two of these on one machine have different nodes
+    where = ["--hostname", hostname, "--queues", queues, "--concurrency", str(threads)]
+    return supervisor.Child(name, [*_celery(), "worker", *options, *where], env)
 
 
 def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:
