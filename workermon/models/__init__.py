@@ -1,4 +1,4 @@
-"""What the stages hand to one another: frozen, and validated where it enters.
+"""The values that stages exchange: frozen, and validated at the border.
 
 Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations are seconds.
 """

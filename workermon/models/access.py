@@ -1,4 +1,4 @@
-"""Who may use the page and the API, and what the audit trail holds."""
+"""Who may use the page and the API, and the entries of the audit trail."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import Field
 
 from workermon.models.base import Frozen
 
-#: What somebody may do; each role may also do what the ones before it may.
+#: Roles. Each role may also do what the ones before it may.
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
 
-#: A token's name: it is part of the token, so it has no spaces and no signs that a header or URL would change.
+#: A token's name is part of the token, so it has no spaces and no characters that a header or URL would change.
 ACCESS_NAME = r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}"
 
 
 class Token(Frozen):
-    """A token for the page and the API; of the token itself only ``digest``, its SHA-256, is kept."""
+    """A token for the page and the API. Of the token itself only ``digest``, its SHA-256, is stored."""
 
     name: Annotated[str, Field(pattern=rf"^{ACCESS_NAME}$")]
     role: Role
@@ -29,7 +29,7 @@ class Token(Frozen):
 
 
 class WebSession(Frozen):
-    """A browser that logged in with a token: it ends with that very token, which ``token_digest`` names."""
+    """A browser session, logged in with a token. It ends when that token, named by ``token_digest``, is removed."""
 
     digest: Annotated[str, Field(repr=False)]
     token: str
@@ -51,13 +51,13 @@ class AuditEntry(Frozen):
 
 
 def make_token(name: str, role: Role, now: float) -> tuple[str, Token]:
-    """Return a new token, 256 random bits, and what is kept of it. Its beginning lets scanners for secrets find it."""
+    """Return a new token (256 random bits) and its stored form. Its prefix lets secret scanners recognize it."""
     text = f"wmt_{name}_{secrets.token_hex(32)}"
     return text, Token(name=name, role=role, digest=secret_digest(text), created=now)
 
 
 def token_name(text: str) -> str | None:
-    """Return the name in a token, ``None`` for what is no token.
+    """Return the name in a token; ``None`` if the text is not a token.
 
     >>> token_name("wmt_ci_" + 64 * "0"), token_name("hunter2")
     ('ci', None)
@@ -67,5 +67,5 @@ def token_name(text: str) -> str | None:
 
 
 def secret_digest(text: str) -> str:
-    """Return the hash by which a token or session is kept; enough for 256 random bits, which nobody can try out."""
+    """Return the hash under which a token or session is stored. 256 random bits cannot be guessed from it."""
     return hashlib.sha256(text.encode()).hexdigest()

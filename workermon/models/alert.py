@@ -10,10 +10,10 @@ from workermon.models.sample import Datapoint
 
 
 class Silence(Frozen):
-    """Alerts that notify nobody from ``begins`` until ``ends``: those that everything it names is true of.
+    """Alerts that notify nobody from ``begins`` until ``ends``: those that match everything it names.
 
-    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement. ``alert`` is a
-    ``dedup_key``. One that names nothing is about every alert; only a window of the config file may be.
+    ``worker`` is an instance id or a name. A name stands for whichever worker has it, replacements included. ``alert``
+    is a ``dedup_key``. A silence that names nothing matches every alert; only a window of the config file may do that.
     """
 
     id: str
@@ -28,10 +28,10 @@ class Silence(Frozen):
 
 
 class SilenceRequest(Frozen):
-    """A silence that somebody asks for; ``ends`` is a time in seconds, ``None`` if none was given.
+    """A requested silence; ``ends`` is a time in seconds, ``None`` if none was given.
 
-    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement. ``alert`` is a
-    ``dedup_key``, in which a name may stand in the place of the id; it goes with nothing else.
+    ``worker`` is an instance id or a name. A name stands for whichever worker has it, replacements included. ``alert``
+    is a ``dedup_key``, in which a name may replace the id; it cannot be combined with other criteria.
     """
 
     worker: Text | None = None
@@ -44,7 +44,7 @@ class SilenceRequest(Frozen):
 
 
 class Acknowledgement(Frozen):
-    """Who has seen an alert, and when; it holds for the episode that began at ``since`` only."""
+    """Who has seen an alert, and when. It applies only to the episode that began at ``since``."""
 
     alert_id: str
     since: int | None
@@ -55,15 +55,14 @@ class Acknowledgement(Frozen):
 class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
 
-    ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
-    ``correction``: a revised past, not something new; ``withdrawn``: it takes back one that was recorded, and its
-    points, value, threshold and count are the present ones; ``present`` is the newest datapoint then.
-    ``silenced_by``: the silence because of which nobody was notified; ``inhibited_by``: the rule because of which.
-    ``damped``: the alert was flapping. ``cause`` is
-    what EC2, AWS or a channel says of it; ``key`` names the transition if its time alone does not.
-    ``condition_since`` is when the condition began that made it fire, such as the time of the first datapoint beyond
-    the threshold; ``None``: at ``at``. ``members`` are the ids of the workers that count, of an alert about a group.
-    ``period`` is how many seconds the slots of ``count`` last, if that is said.
+    ``points`` are those of the deciding window, ``count`` how many of its slots decided it (``2 of 3``), ``period`` the
+    seconds of each slot, if known. ``correction``: the past was revised, nothing new happened. ``withdrawn``: it
+    withdraws a recorded transition; its points, value, threshold and count are the present ones. ``present`` is the
+    newest datapoint then. ``silenced_by`` and ``inhibited_by`` name the silence and the rule because of which nobody
+    was notified. ``damped``: the alert was flapping. ``cause`` is the reason from EC2, AWS or a channel. ``key`` names
+    the transition if its time alone does not. ``condition_since`` is when the condition began that made it fire, such
+    as the time of the first datapoint beyond the threshold; ``None``: at ``at``. ``members`` are the ids of the workers
+    that count, in an alert about a group.
     """
 
     at: int
@@ -88,22 +87,21 @@ class Transition(Frozen):
 
     @property
     def muted(self) -> bool:
-        """Return whether a silence or another rule kept it from people."""
+        """Return whether a silence or another rule suppressed its notification."""
         return self.silenced_by is not None or self.inhibited_by is not None
 
 
 class Alert(Frozen):
-    """One rule of one subject over its life: how it stands, and what people were notified of last.
+    """One rule of one subject over time: its state, and what people were last notified of.
 
-    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began, and
-    ``condition_since`` when the condition did that made it fire; ``channels`` were notified of it, and are notified of
-    its end. ``silenced_by``: the silence because of which nobody was notified of the present severity,
-    ``inhibited_by``: the rule because of which nobody was. That happens when both are over.
-    ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of that, and are notified
-    again when it has held still. ``membership`` is that of the worker in a group that the rule is over: then the state
-    is one of many from which the group's alert follows, and nobody is notified of it.
-    ``escalated`` steps were notified, to the channels ``escalated_to``; their time counts from ``escalation_since``,
-    and the next one is due at ``escalates_at``.
+    ``version`` counts the notifications of this ``dedup_key``. ``since`` is when the present episode began,
+    ``condition_since`` when the condition began that made it fire. ``channels`` were notified of it, and will be
+    notified when it resolves. ``silenced_by`` and ``inhibited_by`` name the silence and the rule because of which
+    nobody was notified of the present severity; the notification follows when both have ended. ``flapping``: its
+    transitions are damped; ``flapping_notified``: people were notified of that, and will be notified when it is stable
+    again. ``membership`` is that of the worker in a group that the rule is over. Then the group's alert follows from
+    the states of all members, and nobody is notified of this one. ``escalated`` steps were notified, to the channels
+    ``escalated_to``; their time counts from ``escalation_since``, and the next one is due at ``escalates_at``.
     """
 
     rule: str
@@ -131,12 +129,12 @@ class Alert(Frozen):
 
     @property
     def muted(self) -> bool:
-        """Return whether a silence or another rule keeps it from people."""
+        """Return whether a silence or another rule suppresses its notification."""
         return self.silenced_by is not None or self.inhibited_by is not None
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether nobody has to be notified of anything about it: it neither fires, flaps nor escalates."""
+        """Return whether nothing about it needs a notification: it neither fires, flaps nor escalates."""
         busy = self.open or self.muted or self.flapping or self.flapping_notified or self.membership is not None
         return not busy and self.escalates_at is None
 
@@ -144,7 +142,7 @@ class Alert(Frozen):
 class HistoryEntry(Frozen):
     """An entry of an alert's history: a transition, its notification if there is one, and the attempts to deliver it.
 
-    ``subject`` is the id of what the alert is about.
+    ``subject`` is the id of the alert's subject.
     """
 
     transition: Transition
@@ -155,5 +153,5 @@ class HistoryEntry(Frozen):
 
     @property
     def at(self) -> float:
-        """Return the time that it is about: of the notification if there is one, else of the transition."""
+        """Return the entry's time: that of the notification if there is one, otherwise of the transition."""
         return float(self.transition.at) if self.notification is None else moment(self.notification.at)

@@ -1,4 +1,4 @@
-"""What a rule says for whoever is notified: what it means, where to read what to do, and who looks after it."""
+"""A rule's annotations for the people notified: what it means, a runbook's address, and the owner."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from workermon.models.notification import Notification
     from workermon.models.rule import Rule
 
-#: The keys, in the order in which they are shown.
+#: The keys, in display order.
 ANNOTATIONS = ("description", "runbook", "owner")
 
-#: Characters of a description: a few sentences.
+#: Maximum characters of a description: a few sentences.
 MAX_DESCRIPTION_LENGTH = 1000
 
-#: Characters of the address of a runbook.
+#: Maximum characters of a runbook's address.
 MAX_RUNBOOK_LENGTH = 1000
 
-#: The characters of RFC 3986: none of them ends a link in the markup of any receiver.
+#: The characters of RFC 3986. None of them ends a link in any receiver's markup.
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
 
 #: Parameters of an address that are credentials.
@@ -35,7 +35,7 @@ _CREDENTIALS = re.compile(
 
 
 def _runbook(text: str) -> str:
-    """Check the address of a runbook. No message repeats it: it may hold what must not be read."""
+    """Check the address of a runbook. No message repeats it, because it may contain a credential."""
     if not text.lower().startswith(("http://", "https://")):
         raise ValueError("is not an address that begins with https:// or http://")
     if not _ADDRESS.fullmatch(text):
@@ -63,5 +63,5 @@ Runbook = Annotated[str, Field(max_length=MAX_RUNBOOK_LENGTH), AfterValidator(_r
 
 
 def annotations_of(source: Rule | Notification) -> dict[str, str]:
-    """Return the annotations that a rule has or a notification carries, those that are absent left out."""
+    """Return the annotations of a rule or notification, without absent ones."""
     return {name: value for name in ANNOTATIONS if (value := getattr(source, name)) is not None}

@@ -1,4 +1,4 @@
-"""What a backup holds: everything that workermon keeps but the ledger, what it learns again, and who may log in."""
+"""The contents of a backup: all stored data but the ledger, learned values, and who may log in."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from workermon.models.rollup import SavedWeek
 from workermon.models.sample import AccountState, Condition
 from workermon.models.worker import Worker
 
-#: The version of all that is stored in Redis, and so of what a backup holds. A process refuses what has a higher one
-#: and migrates what has a lower one (on_redis/schema.py, fleet/backup.py); what has none has version 1.
+#: The version of all data stored in Redis, and so of a backup. A process refuses a higher version and migrates a lower
+#: one (on_redis/schema.py, fleet/backup.py). Data without a version has version 1.
 SCHEMA = 2
 
-#: The format of a backup; one with a higher number is of a newer version.
+#: The format of a backup. A higher number comes from a newer version.
 BACKUP_FORMAT = 1
 
 
 class SavedWorker(Frozen):
-    """A worker without its external id, and its condition; ``had_external_id`` says that there was one."""
+    """A worker without its external id, and its condition; ``had_external_id`` tells whether there was one."""
 
     worker: Worker
     condition: Condition
@@ -57,7 +57,7 @@ class SavedHistory(Frozen):
 
 
 class SavedQueue(Frozen):
-    """What was not delivered of an alert to a channel, and when its reminder is due (seconds)."""
+    """Undelivered notifications of an alert to a channel, and when its reminder is due (seconds)."""
 
     alert_id: str
     channel: str
@@ -80,7 +80,7 @@ class SavedState(Frozen):
 
 
 class Backup(Frozen):
-    """A backup as a document; ``created_at`` in RFC 3339, ``schema_`` is the version of what was stored."""
+    """A backup as a document; ``created_at`` is RFC 3339, ``schema_`` the version of the stored data."""
 
     format: int
     schema_: int = Field(default=1, alias="schema")

@@ -1,4 +1,4 @@
-"""Names, times and durations that every model is made of."""
+"""Names, times and durations that all models use."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from workermon import errors
 
 INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
-#: Seconds. The longest interval and period that make sense: a day.
+#: Seconds. The longest interval and period: a day.
 DAY = 86_400
 
-#: Seconds by which two clocks may differ that are taken for right: half of the shortest period of EC2's metrics,
-#: because a slot counts as absent by when its datapoint was due. A process whose clock is further off goes by Redis'.
+#: Seconds by which two clocks may differ and still count as correct: half of the shortest period of EC2's metrics,
+#: because the time at which a datapoint was due decides whether it is absent. Beyond that a process uses Redis' clock.
 CLOCK_SKEW = 30
-#: Seconds by which a stored time may lead the present: one such clock was ahead when it was written, another is behind
-#: when it is read. What leads by more was written by a clock that was wrong, and says nothing.
+#: Seconds by which a stored time may lead the present: the clock may have been ahead when it was written, and another
+#: one behind when it is read. A time further ahead was written by a wrong clock and is ignored.
 MAX_LEAD = 2 * CLOCK_SKEW
 
 
 def leads(at: float | None, now: float) -> bool:
-    """Return whether a stored time leads the present by so much that the clock that wrote it was wrong.
+    """Return whether a stored time is so far in the future that a wrong clock must have written it.
 
     >>> leads(1_000.0, 950.0), leads(1_000.0, 900.0), leads(None, 900.0)
     (False, True, False)
@@ -35,13 +35,13 @@ def leads(at: float | None, now: float) -> bool:
 
 
 Severity = Literal["warning", "critical"]
-#: From the least to the worst; ``None`` (resolved) comes before them.
+#: From least to worst; ``None`` (resolved) comes before them.
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
 
 
 @functools.lru_cache(maxsize=4096)
 def rfc3339(at: float) -> str:
-    """Write a time for people and JSON: UTC, milliseconds only if there are any.
+    """Format a time for people and JSON: UTC, milliseconds only if there are any.
 
     >>> rfc3339(1_700_000_000)
     '2023-11-14T22:13:20Z'
@@ -52,7 +52,7 @@ def rfc3339(at: float) -> str:
 
 
 def moment(text: str) -> float:
-    """Read what ``rfc3339`` wrote; raises ``ValueError`` for anything else.
+    """Parse the output of ``rfc3339``. Raises ``ValueError`` for anything else.
 
     >>> moment("2023-11-14T22:13:20.500Z")
     1700000000.5
@@ -65,9 +65,9 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
 
 
 def seconds(text: str | int | float) -> int:
-    """Read a duration such as ``60s``, ``1.5m``, ``24h`` or plain seconds; whole seconds only.
+    """Parse a duration such as ``60s``, ``1.5m``, ``24h`` or plain seconds; whole seconds only.
 
-    Raises ``ValueError`` for anything else (``nan``, negative, empty, parts of a second).
+    Raises ``ValueError`` for anything else (``nan``, negative, empty, fractions of a second).
     """
     match = _DURATION.fullmatch(str(text).strip().lower())
     if not match:
@@ -79,7 +79,7 @@ def seconds(text: str | int | float) -> int:
 
 
 def allowed_interval(interval: int, least: int, what: str) -> int:
-    """Return an interval in seconds; raises ``errors.InvalidInput`` about ``what`` for one that is not allowed."""
+    """Return an interval in seconds. Raises ``errors.InvalidInput`` about ``what`` if it is not allowed."""
     if interval < least:
         why = f"{interval} s is below the shortest allowed, {least} s"
         raise errors.InvalidInput(what, why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
@@ -89,9 +89,9 @@ def allowed_interval(interval: int, least: int, what: str) -> int:
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
-    """Return texts ``key=value`` as a mapping.
+    """Parse texts ``key=value`` into a mapping.
 
-    Raises ``errors.InvalidInput`` about ``what`` for a key that is given twice with two values.
+    Raises ``errors.InvalidInput`` about ``what`` if a key has two values.
 
     >>> pairs(["team=vfx", "tier = 1"], "--label")
     {'team': 'vfx', 'tier': '1'}
@@ -105,7 +105,7 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
 
 
 def one_line(text: str) -> str:
-    """Check a text that a user wrote; raises ``ValueError`` for control characters, and spaces at an end."""
+    """Check a user's text. Raises ``ValueError`` for control characters, and for spaces at either end."""
     if errors.printable(text) != text:
         raise ValueError("has a control character, such as a newline or an escape sequence")
     if not text.strip() or text != text.strip():
@@ -120,16 +120,16 @@ def _instance_id(text: str) -> str:
 
 
 InstanceId = Annotated[str, AfterValidator(_instance_id)]
-#: A short text that a user wrote: one line, no control characters.
+#: A user's short text: one line, no control characters.
 Text = Annotated[str, Field(max_length=256), AfterValidator(one_line)]
 
 
 class Frozen(BaseModel):
-    """The base of all models: immutable, unknown fields are refused."""
+    """The base of all models: immutable, unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 def to_json(model: BaseModel) -> dict[str, Any]:
-    """Return the plain JSON object of a model, by the names of the contract."""
+    """Return the plain JSON object of a model, with the contract's names."""
     return model.model_dump(mode="json", by_alias=True)

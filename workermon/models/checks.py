@@ -1,4 +1,4 @@
-"""EC2's status checks of an instance, and the metrics that are made of them."""
+"""EC2's status checks of an instance, and the metrics made from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CheckName = Literal["system", "instance", "attached_ebs", "application", "perfor
 #: The metric of EC2's status checks as a whole.
 STATUS_CHECK_FAILED = "status_check_failed"
 
-#: The metrics that EC2's status checks make, and the checks that each is about. They come from EC2, not from
-#: CloudWatch; their period is the worker's interval. The first counts what CloudWatch's StatusCheckFailed counts.
+#: The metrics made from EC2's status checks, and the checks that each covers. They come from EC2, not from CloudWatch;
+#: their period is the worker's interval. The first one counts the same as CloudWatch's StatusCheckFailed.
 CHECK_METRICS: Mapping[str, tuple[CheckName, ...]] = {
     STATUS_CHECK_FAILED: ("system", "instance", "attached_ebs"),
     "system_check_failed": ("system",),
@@ -33,7 +33,7 @@ def _is_absent(outcome: object) -> bool:
 
 
 class Checks(Frozen):
-    """EC2's status checks; the last three are ``None``, and not in JSON, if EC2 does not answer them."""
+    """EC2's status checks. The last three are ``None``, and not in JSON, if EC2 does not return them."""
 
     system: Check
     instance: Check
@@ -43,24 +43,24 @@ class Checks(Frozen):
 
     @property
     def failed(self) -> float | None:
-        """Return 1 if system, instance or attached EBS is impaired, 0 if all are ok, else ``None``."""
+        """Return 1 if system, instance or attached EBS is impaired, 0 if all are ok, otherwise ``None``."""
         return self.value(STATUS_CHECK_FAILED)
 
     @property
     def answered(self) -> Mapping[CheckName, Check]:
-        """Return the checks that EC2 answers."""
+        """Return the checks that EC2 returned."""
         names: tuple[CheckName, ...] = ("system", "instance", "attached_ebs", "application", "performance")
         return {name: outcome for name in names if (outcome := getattr(self, name)) is not None}
 
     def impaired(self, metric: str | None = None) -> tuple[CheckName, ...]:
-        """Return the impaired checks of those that a metric of ``CHECK_METRICS`` is about; without one, of all."""
+        """Return the impaired checks among those of a metric of ``CHECK_METRICS``; without a metric, among all."""
         about = self.answered if metric is None else CHECK_METRICS.get(metric, ())
         return tuple(name for name in about if getattr(self, name) == "impaired")
 
     def value(self, metric: str) -> float | None:
         """Return the value of a metric of ``CHECK_METRICS``.
 
-        It is 1 if one of its checks is impaired, 0 if all are ok, else ``None``: EC2 cannot tell (yet).
+        It is 1 if one of its checks is impaired, 0 if all are ok, otherwise ``None``: EC2 has no result (yet).
         """
         return _value([getattr(self, name) for name in CHECK_METRICS[metric]])
 
@@ -72,7 +72,7 @@ class Checks(Frozen):
 
 @functools.lru_cache(maxsize=1024)
 def _values(*outcomes: Check | None) -> tuple[tuple[str, float], ...]:
-    """Return the value of each metric that has one. Nearly all workers have the same few outcomes."""
+    """Return the value of each metric that has one. Nearly all workers share a few outcomes."""
     of = dict(zip(get_args(CheckName), outcomes, strict=True))
     values = ((metric, _value(of[name] for name in names)) for metric, names in CHECK_METRICS.items())
     return tuple((metric, value) for metric, value in values if value is not None)
@@ -86,7 +86,7 @@ def _value(outcomes: Iterable[Check | None]) -> float | None:
 
 
 class Impairment(Frozen):
-    """What EC2 says of an impaired check: ``since`` when (seconds), and what it recommends; ``None`` if it does not."""
+    """EC2's details of an impaired check: ``since`` when (seconds), and its recommendation; ``None`` if missing."""
 
     since: int | None = None
     remediation: str | None = None

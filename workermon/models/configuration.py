@@ -16,19 +16,19 @@ from workermon.models.rule import Rule
 from workermon.models.search import searched_of
 from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, MonitoringAccount, account_and_region
 
-#: Seconds. How late a datapoint may come or be revised and still count, by default.
+#: Seconds. The default for how late a datapoint may arrive or be revised and still count.
 LATENESS = 900
 
-#: Seconds. How long the history of alerts is kept by default, and hourly roll-ups: a year and a month.
+#: Seconds. The defaults for how long alerts' history and hourly roll-ups are kept: a year and a month.
 ALERT_HISTORY = 400 * DAY
 ROLLUPS = 400 * DAY
 
-#: Variables that configure AWS and workermon itself. No config file may have them sent anywhere.
+#: Variables that configure AWS and workermon itself. No config file may make workermon send them anywhere.
 PROTECTED_VARIABLES = ("AWS_", "WORKERMON_")
 
 
 def is_protected_variable(name: str) -> bool:
-    """Return whether an environment variable may never be given away as a secret.
+    """Return whether an environment variable may never be used as a secret.
 
     >>> is_protected_variable("AWS_SECRET_ACCESS_KEY"), is_protected_variable("OPS_SECRET")
     (True, False)
@@ -37,7 +37,7 @@ def is_protected_variable(name: str) -> bool:
 
 
 class SecretRef(Frozen):
-    """A secret by name: an environment variable, or a file that holds it (a final newline is dropped)."""
+    """A secret by name: an environment variable, or a file that contains it (a final newline is dropped)."""
 
     env: str | None = None
     file: str | None = None
@@ -46,11 +46,11 @@ class SecretRef(Frozen):
 class Channel(Frozen):
     """Where notifications go (docs/reference/channels.md).
 
-    ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
-    that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (0: nothing is grouped),
-    ``repeat`` after how many seconds a notification that still fires is sent again; ``None`` is what suits the type.
-    ``alert_after`` is for how many seconds it accepts nothing until other channels are notified of that.
-    ``options`` are the keys that only its type knows, as the config file has them.
+    ``url`` and ``secret`` may be given by name only. ``template`` replaces the text for people. ``per_minute`` limits
+    the messages sent in any minute. ``group_wait`` is how many seconds a group is gathered (0: no grouping), ``repeat``
+    after how many seconds a notification that still fires is sent again; ``None`` uses the type's default.
+    ``alert_after`` is how many seconds it may accept nothing before other channels are notified. ``options`` are the
+    keys that only its type knows, as in the config file.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Channel(Frozen):
 
 
 class Metric(Frozen):
-    """A catalogue entry: what CloudWatch calls the metric that we call ``name``.
+    """A catalogue entry: CloudWatch's name for the metric that we call ``name``.
 
-    ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300). ``merge`` is how
-    several series of one worker, such as those of its filesystems, become one. Only series count whose dimensions match
-    one glob of each dimension in ``include``, and none in ``exclude``. ``also`` are names under which other agents
-    publish the same; they are looked for where the first is not published.
+    ``period`` is in seconds; ``None``: as EC2 publishes it (60 with detailed monitoring, else 300). ``merge`` is how
+    several series of one worker, such as those of its filesystems, become one. A series counts only if its dimensions
+    match one glob of each dimension in ``include``, and none in ``exclude``. ``also`` are names that other agents use
+    for the same metric. They are searched if the first name is not published.
     """
 
     name: Text
@@ -88,7 +88,7 @@ class Metric(Frozen):
 
     @property
     def key(self) -> str:
-        """Return CloudWatch's name of it, under which dimensions are kept and requests are counted."""
+        """Return CloudWatch's name of it. Dimensions are stored and requests counted under this name."""
         return f"{self.namespace}/{self.metric_name}"
 
     @property
@@ -97,14 +97,14 @@ class Metric(Frozen):
         return (self, *(self.model_copy(update={"metric_name": name, "also": ()}) for name in self.also))
 
     def period_for(self, *, detailed: bool) -> int:
-        """Return the period in seconds at which CloudWatch has it for a worker with or without detailed monitoring."""
+        """Return CloudWatch's period in seconds for a worker with or without detailed monitoring."""
         return self.period or (60 if detailed else 300)
 
 
 class Account(Frozen):
-    """How to become another AWS account: the role, and its external id by the name of the secret.
+    """How to assume a role in another AWS account: the role, and the name of the secret with its external id.
 
-    ``monitoring`` is the id of the account through which its CloudWatch is read, ``None``: of none.
+    ``monitoring`` is the id of the account through which its CloudWatch is read, if any.
     """
 
     role_arn: str
@@ -117,14 +117,14 @@ class Account(Frozen):
         return self.role_arn.split(":")[4]
 
 
-#: Characters of a tag's value that a label keeps: as many as EC2 allows.
+#: Characters of a tag's value that a label keeps: EC2's limit.
 MAX_LABEL_LENGTH = 256
 
 
 class Discover(Frozen):
-    """The instances with these tags belong to the fleet; no region: the one that boto3 is configured for.
+    """The instances with these tags belong to the fleet. Without a region, boto3's configured region applies.
 
-    ``labels_from_tags`` says, by label, which tag it takes its value from.
+    ``labels_from_tags`` has, by label, the tag that its value comes from.
     """
 
     regions: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class Discover(Frozen):
     labels_from_tags: dict[str, str] = {}
 
     def labels_of(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the labels of an instance with these tags. ``labels`` win; a tag without a value gives none.
+        """Return the labels of an instance with these tags. ``labels`` win. A tag without a value gives none.
 
         >>> Discover(labels={"team": "vfx"}, labels_from_tags={"pool": "Pool", "team": "Team"}).labels_of({"Pool": "a"})
         {'pool': 'a', 'team': 'vfx'}
@@ -148,38 +148,38 @@ class Discover(Frozen):
         return {**labels, **self.labels}
 
     def may_give(self, labels: Mapping[str, str]) -> bool:
-        """Return whether a worker that it brings may have all these labels; a tag can have any value."""
+        """Return whether a worker that it adds may have all these labels. A tag can have any value."""
         return all(
             self.labels[label] == value if label in self.labels else label in self.labels_from_tags
             for label, value in labels.items()
         )
 
     def may_group(self, label: str) -> bool:
-        """Return whether a worker that it brings may have a label, whatever its value."""
+        """Return whether a worker that it adds may have a label, whatever its value."""
         return label in self.labels or label in self.labels_from_tags
 
     def searches(self, key: str) -> bool:
-        """Return whether instances are searched in an account and region (its key); any region if it names none."""
+        """Return whether it searches in an account and region (its key). It searches any region if it names none."""
         account, region = account_and_region(key)
         return account == (self.account or DEFAULT_ACCOUNT) and (not self.regions or region in self.regions)
 
 
 class Limit(Frozen):
-    """How fast an API of an account and region may be asked: ``bucket`` requests at once, ``rate`` per second."""
+    """The rate limit of an API in an account and region: ``bucket`` requests at once, ``rate`` per second."""
 
     bucket: float = Field(ge=1, le=100_000)
     rate: float = Field(gt=0, le=100_000)
 
 
 class Configuration(Frozen):
-    """What is in force; ``revision`` grows with each change.
+    """The configuration in force; ``revision`` grows with each change.
 
     ``collect`` are the metrics to collect, ``chosen`` those that the file named (``None``: none, so the defaults and
-    what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API, by default
-    ``costs.LIMITS``. ``lateness`` is how many seconds late a datapoint may come or be revised and still count,
-    ``retention`` for how many seconds it is kept, ``rollups`` for how many hourly roll-ups are (0: none are made), and
-    ``alert_history`` for how many the history of alerts is. ``cadence``: a metric is asked for each period, or less
-    often while it is far from every threshold.
+    those of the rules). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API;
+    ``costs.LIMITS`` has the defaults. ``lateness`` is how many seconds late a datapoint may arrive or be revised and
+    still count. ``retention`` is how many seconds datapoints are kept, ``rollups`` the same for hourly roll-ups (0:
+    none are made), ``alert_history`` for the history of alerts. ``cadence`` says whether a metric is always requested
+    each period, or less often while it is far from every threshold.
     """
 
     revision: int = 0
@@ -199,11 +199,11 @@ class Configuration(Frozen):
     budget: float | None = None
     limits: dict[str, Limit] = {}
     silences: tuple[Maintenance, ...] = ()
-    #: Whether all of what was saved could be read. Alerts of rules that could not are left as they are.
+    #: Whether all of the saved configuration could be read. Alerts of unreadable rules stay unchanged.
     complete: bool = Field(default=True, exclude=True)
 
     def covers(self, key: str) -> bool:
-        """Return whether ``[discover]`` or an event queue is asked for in an account and region, by its key."""
+        """Return whether ``[discover]`` or an event queue uses an account and region, by its key."""
         queue = queue_of(key)
         if queue is not None:
             return queue in self.event_queues
@@ -224,7 +224,7 @@ class Configuration(Frozen):
         )
 
     def _monitoring_account(self, source: Account, secrets: Callable[[SecretRef], str]) -> MonitoringAccount | None:
-        """Return how to become the monitoring account of another: by a role there, else by boto3's own credentials."""
+        """Return how to access an account's monitoring account: by a role there, or with boto3's own credentials."""
         if source.monitoring is None:
             return None
         named = next(((name, role) for name, role in self.accounts.items() if role.id == source.monitoring), None)
@@ -235,7 +235,7 @@ class Configuration(Frozen):
         return MonitoringAccount(source=source.id, account=name, role_arn=role.role_arn, external_id=external_id)
 
     def unit_of(self, metric: str) -> str:
-        """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
+        """Return the unit of a metric's values: ``count`` for the status checks, as in CloudWatch."""
         return "count" if metric in CHECK_METRICS else self.metrics[metric].unit
 
     def statistic_of(self, metric: str) -> str:

@@ -1,4 +1,4 @@
-"""The event on the channel: what a worker shows after a collection."""
+"""The event on the channel: a worker's values after a collection."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from workermon.models.worker import Status, Worker
 
 
 class Reading(Frozen):
-    """A metric's newest datapoint as the event shows it.
+    """A metric's newest datapoint as shown in the event.
 
-    ``old``: two newer ones should be there by now. It is left out of JSON if it is not.
+    ``old``: two newer ones should have arrived by now. JSON has the field only if it is true.
     """
 
     value: float
@@ -29,9 +29,9 @@ class Reading(Frozen):
 def readings(
     worker: Worker, condition: Condition, configuration: Configuration, at: float
 ) -> dict[str, Reading | None]:
-    """Return what a worker shows at a time: the newest datapoint of each metric and of its status checks.
+    """Return a worker's values at a time: the newest datapoint of each metric and of its status checks.
 
-    ``None`` stands for none.
+    ``None`` means that there is none.
     """
     shown = _shown(worker, condition, configuration, at)
     return {metric: None if row is None else Reading(**row) for metric, row in shown.items()}
@@ -40,7 +40,7 @@ def readings(
 def _shown(
     worker: Worker, condition: Condition, configuration: Configuration, at: float
 ) -> dict[str, dict[str, Any] | None]:
-    """Return the fields of each ``Reading``; one that is not old is not said to be.
+    """Return the fields of each ``Reading``, with ``old`` only for an old one.
 
     A worker that does not run has no CloudWatch metrics: its last values are history, not readings.
     """
@@ -65,17 +65,17 @@ def _shown(
 
 
 def _is_old(worker: Worker, condition: Condition, metric: str, at: float, now: float) -> bool:
-    """Return whether a datapoint is old: it was due, and two more should have been seen after it."""
+    """Return whether a datapoint is old: two more should have been fetched since then."""
     period = condition.learned_periods.get(metric, condition.periods.get(metric, worker.interval))
     look = max(period, worker.interval)
     if now <= at + period + 2 * look:
-        return False  # as nearly all are; the rest only makes it later
+        return False  # nearly always; the rest only makes it later
     apart = condition.periods_apart(metric)
     return now > at + period + condition.delays.get(metric, 0.0) + max(2, 1 + apart) * look
 
 
 class Event(Frozen):
-    """``worker.metrics.collected`` on the channel; fields are only ever added while ``schema`` is 1."""
+    """``worker.metrics.collected`` on the channel. While ``schema`` is 1, fields are only added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
@@ -94,14 +94,14 @@ class Event(Frozen):
     def of(cls, worker: Worker, condition: Condition, configuration: Configuration, at: float | None = None) -> Event:
         """Return the event of a worker's last collection; ``id`` is worker and slot.
 
-        ``at`` is the time at which it is shown, by default that of the collection: it says which values are old.
+        ``at`` is the time for which it is shown, by default that of the collection. It decides which values are old.
         Raises ``ValueError`` for a worker that was never collected.
         """
         return cls.model_validate(_document(worker, condition, configuration, at))
 
     @staticmethod
     def json_of(worker: Worker, condition: Condition, configuration: Configuration) -> str:
-        """Return the JSON of what ``of`` returns, made at once: each collection of each worker makes one."""
+        """Return the JSON of what ``of`` returns, built directly because each collection of each worker needs one."""
         return to_json(_document(worker, condition, configuration, None)).decode()
 
 

@@ -1,4 +1,4 @@
-"""The event queue: EventBridge's messages about instances, as SQS hands them out."""
+"""The event queue: EventBridge's messages about instances, delivered by SQS."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from workermon.models.worker import ScheduledEvent, account_and_region
 
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
 
-#: Before the name of a queue, in the place of an account's name: how its reading goes is kept as that of an account and
-#: region. No account can be named so.
+#: The prefix of a queue's name where otherwise an account's name is: the state of reading it is stored like that of an
+#: account and region. No account can have such a name.
 _PREFIX = "events:"
 
 
-#: The source of the event with which ``doctor`` tries a queue, and its type. A rule of on_aws/events.yaml matches them.
+#: The source and type of the event with which ``doctor`` tests a queue. A rule of on_aws/events.yaml matches them.
 OWN_SOURCE = "workermon"
 OWN_TYPE = "workermon doctor"
 
 
 class EventQueue(Frozen):
-    """A queue of SQS; ``account`` is whose credentials read it, ``None``: boto3's own."""
+    """An SQS queue; ``account`` is the one whose credentials read it, ``None``: boto3's own."""
 
     queue_url: str
     account: str | None = None
@@ -39,7 +39,7 @@ class EventQueue(Frozen):
 
 
 def queue_key(name: str, region: str) -> str:
-    """Return the key under which it is kept how the reading of a queue goes.
+    """Return the key under which the state of reading the queue is stored.
 
     >>> queue_key("main", "us-east-1")
     'events:main/us-east-1'
@@ -48,13 +48,13 @@ def queue_key(name: str, region: str) -> str:
 
 
 def queue_of(key: str) -> str | None:
-    """Return the name of the queue that a ``queue_key`` is about, ``None`` for that of an account and region."""
+    """Return the queue's name from a ``queue_key``, ``None`` for the key of an account and region."""
     account, _ = account_and_region(key)
     return account.removeprefix(_PREFIX) if account.startswith(_PREFIX) else None
 
 
 def own_event(sent: float) -> str:
-    """Return the event with which a queue is tried, as EventBridge would write it."""
+    """Return the event that tests a queue, in EventBridge's form."""
     event = {
         "version": "0",
         "id": f"workermon-doctor-{sent!r}",
@@ -68,10 +68,10 @@ def own_event(sent: float) -> str:
 
 
 class QueueEvent(Frozen):
-    """What a message says: about which instances, and when (seconds).
+    """A parsed message: the instances that it is about, and when (seconds).
 
-    ``warning`` is a fact about the one instance, ``starts``: an instance starts or runs, so it may be a new one.
-    ``test`` is the time at which ``doctor`` sent it.
+    ``warning`` is a fact about the one instance. ``starts``: an instance starts or runs, so it may be new. ``test`` is
+    the time at which ``doctor`` sent it.
     """
 
     id: str

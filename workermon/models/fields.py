@@ -1,4 +1,4 @@
-"""Types of keys in the config file that several sections use, and the base of every section."""
+"""Types of config file keys that several sections use, and the base of every section."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Section(BaseModel):
-    """The base of every section: immutable, unknown keys refused."""
+    """The base of every section: immutable, unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def keys(section: type[BaseModel]) -> list[str]:
-    """Return the keys that a section takes, by the names that the file has for them."""
+    """Return the keys of a section, by their names in the file."""
     return [field.alias or name for name, field in section.model_fields.items()]
 
 
@@ -35,7 +35,7 @@ def _name(text: str) -> str:
 
 
 def duration(value: object) -> int:
-    """Read a duration of whole seconds; raises ``ValueError`` for anything else, and for less than a second."""
+    """Parse a duration of whole seconds. Raises ``ValueError`` for anything else, and for less than a second."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a duration such as 60s or 5m")
     whole = seconds(value)
@@ -45,7 +45,7 @@ def duration(value: object) -> int:
 
 
 def between(least: int, most: int) -> AfterValidator:
-    """Return the validator of a duration from ``least`` to ``most`` seconds."""
+    """Return a validator of durations from ``least`` to ``most`` seconds."""
 
     def check(value: int) -> int:
         if not least <= value <= most:
@@ -56,7 +56,7 @@ def between(least: int, most: int) -> AfterValidator:
 
 
 def written(length: int) -> str:
-    """Return a duration in seconds as the file has it, in the largest unit that divides it.
+    """Format a duration in seconds for the file, in the largest unit that divides it.
 
     >>> written(32 * 86400), written(90), written(0)
     ('32d', '90s', '0s')

@@ -1,4 +1,4 @@
-"""Series of a metric that belong to no instance: what an agent publishes that was set up without the instance's id."""
+"""Series of a metric without an instance id: published by an agent that was set up without it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from workermon.models.base import INSTANCE_ID, Frozen
 
 Dimensions = tuple[tuple[str, str], ...]
 
-#: Dimension sets that are kept of a metric: enough to see how its agents are set up.
+#: Dimension sets stored for a metric: enough to see how its agents are set up.
 MAX_EXAMPLES = 3
 
 
 def is_foreign(dimensions: Mapping[str, str]) -> bool:
-    """Return whether a dimension set names no instance.
+    """Return whether a dimension set has no instance id.
 
     >>> is_foreign({"host": "ip-10-0-0-7"}), is_foreign({"InstanceId": "i-0abc0123456789def"})
     (True, False)
@@ -23,12 +23,12 @@ def is_foreign(dimensions: Mapping[str, str]) -> bool:
 
 
 def foreign_key(key: str) -> str:
-    """Return the name under which the foreign series of the metric with a ``Metric.key`` are kept."""
+    """Return the name under which the foreign series of the metric with a ``Metric.key`` are stored."""
     return f"foreign:{key}"
 
 
 class ForeignSeries(Frozen):
-    """What ListMetrics had of a metric at a time beside the series of instances: how many, and some of them."""
+    """ListMetrics' series without an instance id, of one metric at a time: their number, and some of them."""
 
     at: float = 0.0
     number: int = 0
@@ -36,7 +36,7 @@ class ForeignSeries(Frozen):
 
     @classmethod
     def from_learned(cls, learned: Mapping[str, Any], key: str) -> ForeignSeries:
-        """Return what was kept of the metric with a ``Metric.key``, by what was learned of its account and region."""
+        """Return the stored result for the metric with a ``Metric.key``, from its account and region's learned values."""
         try:
             return cls.model_validate(learned.get(foreign_key(key), {}))
         except ValueError:
@@ -44,7 +44,7 @@ class ForeignSeries(Frozen):
 
     @classmethod
     def among(cls, sets: Iterable[Dimensions], at: float) -> ForeignSeries:
-        """Return what belongs to no instance; first what was meant to: an unexpanded id, then a host's name."""
+        """Return the foreign series, most telling first: with an unexpanded id, then with a host's name."""
         foreign = [dimensions for dimensions in sets if is_foreign(dict(dimensions))]
         foreign.sort(
             key=lambda dimensions: (not _is_unexpanded(dimensions), "host" not in dict(dimensions), dimensions)
@@ -52,7 +52,7 @@ class ForeignSeries(Frozen):
         return cls(at=at, number=len(foreign), examples=tuple(foreign[:MAX_EXAMPLES]))
 
     def described(self) -> str | None:
-        """Say what they are and what to do about it; ``None`` if there are none."""
+        """Describe them and what to do about it; ``None`` if there are none."""
         if not self.examples:
             return None
         first = self.examples[0]

@@ -1,4 +1,4 @@
-"""A group of workers: those that carry a label with one value, and what each of them says of a rule over the group."""
+"""A group of workers with the same value of a label, and what each of them reports for a rule over the group."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 from workermon.models.base import Frozen
 
-#: The level of a worker that is no member at a time: it did not run, or was not in the group.
+#: The level of a worker that is not a member at a time: it did not run, or was not in the group.
 NO_MEMBER = -1
 
 
 class GroupMember(NamedTuple):
-    """What a worker says of a rule over its group; times in seconds.
+    """What a worker reports for a rule over its group; times in seconds.
 
-    ``known`` is the time up to which that is known, ``None`` of a worker that left: it does not hold the group back.
-    ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in order of
-    time, the level 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is none. ``trimmed``: there
-    were earlier ones, before which nothing is known. ``recorded`` is the period under which the ledger has its
-    datapoints, ``None`` if the group needs none of them.
+    ``known`` is the time up to which its report is complete; ``None`` after it left, so that it does not hold the group
+    back. ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in order
+    of time; the level is 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is not a member.
+    ``trimmed``: there were earlier changes, so nothing is known before the first one. ``recorded`` is the period under
+    which the ledger has its datapoints; ``None`` if the group needs none of them.
     """
 
     name: str
@@ -30,10 +30,10 @@ class GroupMember(NamedTuple):
 
 
 class Membership(Frozen):
-    """Whose member a worker is by a rule, kept with the rule's state for the worker.
+    """A worker's membership in a group by a rule, stored with the rule's state for the worker.
 
-    ``group`` is the subject's id, ``None`` while it is a member of none. It is one since ``since``; ``former`` are
-    earlier changes, as ``GroupMember.changes`` has them, and ``recorded`` is what ``GroupMember`` has.
+    ``group`` is the subject's id, ``None`` while it is not a member. It has been one since ``since``; ``former`` are
+    earlier changes, as in ``GroupMember.changes``, and ``recorded`` is as in ``GroupMember``.
     """
 
     group: str | None = None

@@ -1,6 +1,6 @@
-"""Maintenance windows of the config file: once, or at the times of a cron schedule on the clocks of a time zone.
+"""Maintenance windows of the config file: once, or by a cron schedule in a time zone.
 
-If the clocks skip a time of a schedule, the window begins right after the gap. If a time comes twice, the first one
+If the clocks skip a time of a schedule, the window begins right after the gap. If a time occurs twice, the first one
 counts. A schedule whose minute or hour begins with ``*`` follows each hour that the clocks show.
 """
 
@@ -21,19 +21,19 @@ from workermon.models.base import DAY, Frozen, Text, rfc3339
 #: Seconds. The longest silence. To mute something for good, change its rule.
 MAX_SILENCE = 365 * DAY
 
-#: Windows that may join before the schedule counts as one that never ends.
+#: If so many consecutive windows join, the schedule counts as never ending.
 _MAX_JOINED = 10_000
 
 
 class Span(NamedTuple):
-    """From when until when, as times."""
+    """Start and end, as times."""
 
     begins: float
     ends: float
 
 
 class Recurrence(NamedTuple):
-    """The windows of a schedule: each lasts for ``duration`` seconds, or ``until`` a time of day (``HH:MM``)."""
+    """The windows of a schedule. Each lasts ``duration`` seconds, or ``until`` a time of day (``HH:MM``)."""
 
     schedule: str
     timezone: str
@@ -41,9 +41,10 @@ class Recurrence(NamedTuple):
     until: str | None = None
 
     def end(self, begin: float) -> float:
-        """Return when the window ends that begins at a time.
+        """Return the end of the window that begins at a time.
 
-        If the clocks skip the time of day, it is right after the gap; if that comes twice, the first one counts.
+        If the clocks skip the time of day, it ends right after the gap. If that time occurs twice, the first one
+        counts.
         """
         if self.until is None:
             return begin + (self.duration or 0)
@@ -51,7 +52,7 @@ class Recurrence(NamedTuple):
         return next(schedule_times(f"{int(minute)} {int(hour)} * * *", self.timezone, begin))
 
     def __str__(self) -> str:
-        """Say in words when it is.
+        """Describe in words when it is.
 
         >>> str(Recurrence("0 2 * * sun", "UTC", until="04:00"))
         '0 2 * * sun UTC until 04:00'
@@ -63,9 +64,9 @@ class Recurrence(NamedTuple):
 class Maintenance(Frozen):
     """A silence of the config file: from ``begins`` until ``ends``, or from each time of a schedule on.
 
-    Then it lasts for ``duration`` seconds, or ``until`` a time of day (``HH:MM``). ``schedule`` are the five fields of
-    cron; both are on the clocks of ``timezone``. ``worker`` is an instance id or a name. ``all``: it names nothing and
-    is about every alert. ``id`` names what it says, all but the reason.
+    A recurring one lasts ``duration`` seconds, or ``until`` a time of day (``HH:MM``). ``schedule`` are the five fields
+    of cron; both use the clocks of ``timezone``. ``worker`` is an instance id or a name. ``all``: it has no criteria
+    and matches every alert. ``id`` is derived from everything except the reason.
     """
 
     id: str
@@ -83,20 +84,20 @@ class Maintenance(Frozen):
 
     @property
     def recurrence(self) -> Recurrence | None:
-        """Return when it recurs, ``None`` if it is there once."""
+        """Return when it recurs, ``None`` if it occurs only once."""
         if self.schedule is None:
             return None
         return Recurrence(self.schedule, self.timezone, self.duration, self.until)
 
 
 def maintenance_id(maintenance: Maintenance) -> str:
-    """Return the id of a window, made of all its keys but the reason: equal windows have equal ids."""
+    """Return the id of a window, made of all its keys except the reason: equal windows have equal ids."""
     keys = maintenance.model_dump(mode="json", exclude={"id", "reason"})
     return "file-" + hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def describe_maintenance(maintenance: Maintenance) -> str:
-    """Say in one line what a window mutes, and when.
+    """Describe in one line what a window mutes, and when.
 
     >>> describe_maintenance(Maintenance(id="", rule="cpu-high", reason="x", schedule="0 2 * * sun", duration=7200))
     'rule cpu-high, 0 2 * * sun UTC for 7200 s'
@@ -121,7 +122,7 @@ def is_over(maintenance: Maintenance, now: float) -> bool:
 
 
 def check_schedule(recurrence: Recurrence, since: float) -> None:
-    """Raise ``ValueError`` for a schedule that is not valid, that never comes or whose windows join for a year.
+    """Raise ``ValueError`` if a schedule is not valid, never occurs, or has windows that join for a year.
 
     Its windows are checked from ``since`` on (a time).
     """
@@ -137,7 +138,7 @@ def check_schedule(recurrence: Recurrence, since: float) -> None:
 
 
 def zone(name: str) -> tzinfo:
-    """Return a time zone by its name; raises ``ValueError`` if it is not known."""
+    """Return a time zone by its name. Raises ``ValueError`` if it is not known."""
     if name == "UTC":
         return UTC
     try:
@@ -149,7 +150,7 @@ def zone(name: str) -> tzinfo:
 def schedule_times(schedule: str, timezone: str, after: float) -> Iterator[float]:
     """Return the times of a schedule after a time, in order."""
     for moment in cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(after), zone(timezone))):
-        # Around the hour that comes twice, the library may begin with a time that has passed.
+        # Around the hour that occurs twice, the library may begin with a time that has passed.
         if (at := moment.timestamp()) > after:
             yield at
 
@@ -160,7 +161,7 @@ def latest_time(schedule: str, timezone: str, now: float) -> float | None:
     latest = next((at for moment in back if (at := moment.timestamp()) <= now), None)
     if latest is None:
         return None
-    # Around the hour that comes twice, the library's way back may leave out the last time.
+    # Around the hour that occurs twice, the library may skip the last time when going back.
     for later in schedule_times(schedule, timezone, latest):
         if later > now:
             break
@@ -169,7 +170,7 @@ def latest_time(schedule: str, timezone: str, now: float) -> float | None:
 
 
 def joined_windows(recurrence: Recurrence, begin: float) -> Span:
-    """Return the span of the windows that join from ``begin`` on; raises ``ValueError`` if they join for a year."""
+    """Return the span of the windows that join from ``begin`` on. Raises ``ValueError`` if they join for a year."""
     ends = recurrence.end(begin)
     for _ in range(_MAX_JOINED):
         latest = latest_time(recurrence.schedule, recurrence.timezone, ends)

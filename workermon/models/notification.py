@@ -1,4 +1,4 @@
-"""What people and machines are notified of, and its way to them."""
+"""Notifications, and their delivery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _absent(value: object) -> bool:
 
 
 class WorkerSummary(Frozen):
-    """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
+    """The worker in a notification; ``account`` is the name of its section, ``default`` for none."""
 
     id: str
     name: str
@@ -25,22 +25,22 @@ class WorkerSummary(Frozen):
 
 
 class Escalation(Frozen):
-    """Which step of an escalation a notification is, from 1 on, and after how many seconds it was due."""
+    """The step of an escalation that a notification belongs to, from 1 on, and after how many seconds it was due."""
 
     step: int
     after: int
 
 
 class Notification(Frozen):
-    """What people and machines are notified of (``docs/reference/messages.md``).
+    """A notification to people and machines (``docs/reference/messages.md``).
 
-    ``at`` is the deciding time, ``since`` that of the transition with which the episode began, ``condition_since`` when
-    the condition began that made it fire. ``created_at`` is when the evaluation was made, ``points`` what decided.
-    ``unit`` is that of ``value`` and ``threshold``.
-    ``reminder``: it was accepted before, and still holds. ``description``, ``runbook`` (an address) and ``owner`` are
-    the rule's. ``group`` is label (``by``) and ``value`` of a group of workers that it is about, ``members`` are the
-    ids of those that count; both are left out of others.
-    ``escalation``: it repeats what fires to other channels, because nobody has acknowledged it.
+    ``at`` is the deciding time, ``since`` that of the transition that began the episode, ``condition_since`` when the
+    condition began that made it fire. ``created_at`` is the time of the evaluation, ``points`` are the deciding ones.
+    ``unit`` is that of ``value`` and ``threshold``. ``reminder``: it was accepted before, and still holds.
+    ``description``, ``runbook`` (an address) and ``owner`` are the rule's. For an alert about a group of workers,
+    ``group`` is its label (``by``) and ``value``, ``members`` are the ids of the workers that count; other
+    notifications lack both. ``escalation``: it repeats a firing alert to other channels, because nobody has
+    acknowledged it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
@@ -79,7 +79,7 @@ class Notification(Frozen):
 class TopicMessage(Frozen):
     """A message to a topic of Amazon SNS: ``texts`` by protocol, ``default`` among them.
 
-    A FIFO topic keeps the order of a ``group``, and takes each ``identity`` once.
+    A FIFO topic keeps the order within a ``group``, and takes each ``identity`` only once.
     """
 
     subject: str
@@ -90,9 +90,9 @@ class TopicMessage(Frozen):
 
 
 class Attempt(Frozen):
-    """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted.
+    """One attempt to deliver one notification to one channel; ``error`` is ``None`` if it was accepted.
 
-    ``host`` is the name of the machine or container that tried.
+    ``host`` is the name of the machine or container that sent it.
     """
 
     notification_id: str
@@ -112,12 +112,12 @@ class ClaimedNotification(Frozen):
     attempt: int
 
 
-#: The rule of the alert that notifications could not be delivered; it always holds.
+#: The rule of the alert about failed deliveries. It always applies.
 DELIVERY = "delivery"
 
 
 class Sent(NamedTuple):
-    """When something was sent last (where it never was: since when it is to be), and how often it was."""
+    """When something was last sent (if never: since when it waits), and how often."""
 
     at: float
     times: int
@@ -126,16 +126,16 @@ class Sent(NamedTuple):
 #: Seconds between two canaries.
 CANARY_EVERY = 60
 
-#: The canary's notification in the outbox, under an id that no alert has, and what stands where a channel's name does.
+#: The canary's notification in the outbox: an id that no alert has, and the text in place of a channel's name.
 CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
 
 
-#: The rule that test messages name; there is none of that name.
+#: The rule in test messages. No rule has this name.
 TEST = "notify-test"
 
 
 def alert_of_test(identity: str) -> str:
-    """Name the alert that test messages are about; there is no such alert.
+    """Return the alert that test messages are about. It does not exist.
 
     >>> alert_of_test("4f1c")
     'test-4f1c/notify-test'
@@ -144,12 +144,12 @@ def alert_of_test(identity: str) -> str:
 
 
 def is_test(alert_id: str) -> bool:
-    """Return whether an alert is none, but what test messages are about."""
+    """Return whether an alert is not a real one, but the subject of test messages."""
     return alert_id.startswith("test-") and alert_id.endswith(f"/{TEST}")
 
 
 def delivery_alert(channel: str) -> str:
-    """Name the alert about the delivery to a channel.
+    """Return the alert about the delivery to a channel.
 
     >>> delivery_alert("ops")
     'channel:ops/delivery'
@@ -163,7 +163,7 @@ def is_delivery_alert(alert_id: str) -> bool:
 
 
 def channel_of(alert_id: str) -> str:
-    """Return the channel that an alert about a delivery is about.
+    """Return the channel of an alert about a delivery.
 
     >>> channel_of(delivery_alert("ops"))
     'ops'

@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterator
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RegionNames(Collection[str]):
-    """The regions that are known by name, and those that AWS may open: they fit a ``pattern`` of a partition.
+    """The known regions, and those that AWS may open: their names match a ``pattern`` of a partition.
 
-    A name that fits is taken only if each of its words is one of a known region's, so that a slip such as
-    ``us-esat-1`` is still told.
+    A name that matches is accepted only if each of its words occurs in a known region, so that a typo such as
+    ``us-esat-1`` is still reported.
     """
 
     names: frozenset[str]
     patterns: tuple[str, ...] = ()
 
     def __contains__(self, name: object) -> bool:
-        """Return whether AWS has a region of that name, or may have one."""
+        """Return whether AWS has a region with that name, or may open one."""
         if name in self.names:
             return True
         return (
@@ -29,11 +29,11 @@ class RegionNames(Collection[str]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        """Return those that are known by name."""
+        """Return the known regions."""
         return iter(self.names)
 
     def __len__(self) -> int:
-        """Return how many are known by name."""
+        """Return the number of known regions."""
         return len(self.names)
 
 

@@ -1,8 +1,8 @@
 """Hourly roll-ups of a series, and how those of a week are packed: the values as floats of 28 bits (6 digits).
 
-Of each hour there are a count (2 bytes) and four floats (4 bytes, of which 4 bits are zero). They are sorted by column
-and by byte, so that what is alike lies together, and compressed: that takes 9 to 13 bytes for values that vary, and
-hardly any for those that rest.
+Each hour has a count (2 bytes) and four floats (4 bytes, of which 4 bits are zero). They are sorted by column and by
+byte, so that similar bytes are adjacent, and compressed. That takes 9 to 13 bytes for varying values, and hardly any
+for constant ones.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from workermon.models.base import Frozen
 
 #: Seconds.
 HOUR, WEEK = 3600, 7 * 86_400
-#: Bytes of an hour before they are compressed: a count and four floats.
+#: Bytes of an hour before compression: a count and four floats.
 _WIDTH = 18
-#: The greatest float of 28 bits. What is beyond it is written as this.
+#: The greatest float of 28 bits. Greater values are stored as this one.
 _MAX = 3.4028e38
-#: What is added to a float's bits so that cutting off the last four rounds, and what is left then.
+#: The number added to a float's bits so that cutting off the last four rounds, and the mask of the remaining bits.
 _HALF, _LEFT = 8, 0xFFFFFFF0
 
 
 class RollUp(NamedTuple):
-    """The datapoints of one series within the hour that starts at ``at``; there are ``number``, 1 at least."""
+    """The datapoints of one series within the hour that starts at ``at``; ``number`` is at least 1."""
 
     at: int
     least: float
@@ -44,7 +44,7 @@ class SavedWeek(Frozen):
 
 
 def week_of(at: float) -> int:
-    """Return the start of the week that a time lies in; weeks begin on Thursday, as the epoch does."""
+    """Return the start of the week that contains a time. Weeks begin on Thursday, as the epoch does."""
     return int(at // WEEK) * WEEK
 
 
@@ -66,7 +66,7 @@ def pack(week: int, rollups: Mapping[int, RollUp]) -> bytes:
 
 
 def unpack(week: int, packed: bytes) -> dict[int, RollUp]:
-    """Return the roll-ups of a week by the start of their hours; raises ``ValueError`` if they are none."""
+    """Return the roll-ups of a week by the start of their hours. Raises ``ValueError`` for malformed data."""
     try:
         data = zlib.decompress(packed)
     except zlib.error as why:

@@ -12,13 +12,13 @@ from workermon.models.worker import Worker
 
 
 class Levels(Frozen):
-    """A number for each severity; one at least."""
+    """A number for each severity; at least one is set."""
 
     warning: float | None = Field(default=None, allow_inf_nan=False)
     critical: float | None = Field(default=None, allow_inf_nan=False)
 
     def of(self, severity: Severity) -> float | None:
-        """Return the number of that severity."""
+        """Return the number of a severity."""
         return self.critical if severity == "critical" else self.warning
 
 
@@ -33,7 +33,7 @@ class Count(Frozen):
 
 
 class Members(Frozen):
-    """``m`` workers of a group that is meant to have ``n``."""
+    """``m`` workers of a group that should have ``n``."""
 
     m: int = Field(ge=1)
     n: int = Field(ge=1)
@@ -45,7 +45,7 @@ class Members(Frozen):
 class Flapping(Frozen):
     """An alert flaps if it fires or resolves ``turns`` times within ``within`` seconds of data time.
 
-    It stops flapping when it has not changed for as long.
+    It stops flapping after the same time without a change.
     """
 
     turns: int = Field(ge=2, le=1440)
@@ -66,13 +66,12 @@ class EscalationStep(Frozen):
 class Rule(Frozen):
     """When a worker is in trouble, and when it is ok again.
 
-    ``kind`` names the kind of rule, and ``options`` are what that kind asks for; ``rules.KINDS`` reads them. ``metric``
-    is ``None`` for a kind that is not about a metric, and may be an expression over metrics. ``unit`` is that of its
-    values if it cannot be derived. ``severity`` is that of a rule without thresholds. ``notify`` are all channels;
-    ``routes`` says which severities each of them is notified of, if not of all. ``description``, ``runbook`` (an
-    address) and ``owner`` are for whoever is notified. ``warmup``: no slot counts that begins within so many seconds
-    after the worker started running. While a rule of ``inhibited_by`` fires, nobody is notified. The steps of
-    ``escalate`` are in order of time.
+    ``kind`` names the kind of rule, and ``options`` are that kind's own; ``rules.KINDS`` reads them. ``metric`` is
+    ``None`` for a kind without a metric, and may be an expression over metrics. ``unit`` is that of its values if it
+    cannot be derived. ``severity`` is for a rule without thresholds. ``notify`` are all channels; ``routes`` has the
+    severities of channels that are not notified of all. ``description``, ``runbook`` (an address) and ``owner`` are for
+    the people notified. ``warmup``: slots that begin within so many seconds after the worker's start do not count.
+    While a rule of ``inhibited_by`` fires, nobody is notified. The steps of ``escalate`` are in order of time.
     """
 
     name: str
@@ -93,7 +92,7 @@ class Rule(Frozen):
     escalate: tuple[EscalationStep, ...] = ()
 
     def without_warmup(self) -> Rule:
-        """Return the rule as it holds for a worker of which nobody knows when it started."""
+        """Return the rule for a worker whose start is unknown."""
         return self if self.warmup is None else self.model_copy(update={"warmup": None})
 
     def channels(self, severity: Severity) -> tuple[str, ...]:
@@ -101,16 +100,16 @@ class Rule(Frozen):
         return self.notify if self.routes is None else self.routes.get(severity, ())
 
     def applies_to(self, worker: Worker) -> bool:
-        """Return whether a worker has every label that the rule asks for."""
+        """Return whether a worker has every label that the rule requires."""
         return not self.labels or self.has_labels(worker.labels)
 
     def has_labels(self, labels: Mapping[str, str]) -> bool:
-        """Return whether among these labels is every one that the rule asks for."""
+        """Return whether these labels include every one that the rule requires."""
         return all(labels.get(key) == value for key, value in self.labels.items())
 
 
 class SeverityChange(NamedTuple):
-    """From ``at`` on an alert is at ``severity`` (``None``: resolved)."""
+    """From ``at`` on an alert has ``severity`` (``None``: resolved)."""
 
     at: int
     severity: Severity | None
@@ -121,7 +120,7 @@ class SeverityChange(NamedTuple):
 class FlapState(Frozen):
     """Whether an alert flaps, after all changes before those of its trail.
 
-    ``recent`` are the times at which it last fired or resolved, ``fires`` is whether it fires after the last of them.
+    ``recent`` are the times at which it last fired or resolved; ``fires`` is whether it fires after the last of them.
     """
 
     fires: bool = False
@@ -134,9 +133,9 @@ class RuleState(Frozen):
 
     ``cursor`` is the time of the last slot evaluated. ``trail`` lists the changes since one lateness before the cursor,
     and the change before those, so that the fold can go back to any time in between; ``trimmed``: there were earlier
-    changes. ``metric`` and ``period`` (seconds) are the series that the fold walks; a kind without a metric
-    puts its name there. Nothing before ``start`` counts. ``events`` are the scheduled events that were notified, each
-    with its time. ``band`` is what a rule has learned of its metric (``rules.band``), ``None``: nothing.
+    changes. ``metric`` and ``period`` (seconds) are the series that the fold walks. A kind without a metric puts its
+    name there. Nothing before ``start`` counts. ``events`` are the scheduled events that were notified, each with its
+    time. ``band`` is what a rule has learned about its metric (``rules.band``), ``None`` if nothing.
     """
 
     cursor: int | None = None
@@ -155,7 +154,7 @@ class RuleState(Frozen):
         return self.trail[-1].severity if self.trail else None
 
     def leads(self, now: float) -> bool:
-        """Return whether a clock that was ahead wrote it: one of its times leads the present."""
+        """Return whether a clock that was ahead wrote it: one of its times is in the future."""
         damping = self.damping
         return (
             leads(self.cursor, now)
@@ -165,7 +164,7 @@ class RuleState(Frozen):
         )
 
     def clamped(self, now: float) -> RuleState:
-        """Return the state with every time that leads the present pulled back to it; what it says stays."""
+        """Return the state with every future time set to the present; the rest stays."""
         if not self.leads(now):
             return self
         latest = int(now)

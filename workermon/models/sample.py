@@ -1,4 +1,4 @@
-"""What a collection asks for and brings: datapoints, samples, and conditions of workers."""
+"""What a collection requests and fetches: datapoints, samples, and conditions of workers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from workermon.models.worker import ScheduledEvent, StateReason, Status, Worker,
 
 
 class Datapoint(NamedTuple):
-    """One value of one metric: ``at`` is CloudWatch's timestamp (the start of the period), whole seconds."""
+    """One value of one metric: ``at`` is CloudWatch's timestamp (the start of the period), in whole seconds."""
 
     at: int
     value: float
 
 
-#: Makes a datapoint of a pair without a step through Python: there are thousands of them.
+#: Makes a datapoint from a pair without running Python code: there are thousands of them.
 datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__new__, Datapoint)
 
 
@@ -47,7 +47,7 @@ class Series(NamedTuple):
     def over_by(self, at: float) -> Series:
         """Return the series without periods that were still running at a time.
 
-        CloudWatch answers with the running period too: its sum, and even its average, is not what it will be.
+        CloudWatch also returns the running period. Its sum, and even its average, will still change.
         """
         return self.until(at - self.period)
 
@@ -68,7 +68,7 @@ class Query(NamedTuple):
 class CollectionError(Frozen):
     """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``.
 
-    ``since`` is when the same message first came up, without a success in between.
+    ``since`` is when the same message first appeared, without a success in between.
     """
 
     kind: str
@@ -77,7 +77,7 @@ class CollectionError(Frozen):
     since: float | None = None
 
     def clamped(self, now: float) -> CollectionError:
-        """Return the error with its times pulled back to the present if they lead it."""
+        """Return the error with future times set to the present."""
         if not (leads(self.at, now) or leads(self.since, now)):
             return self
         return self.model_copy(
@@ -97,10 +97,10 @@ class StatusChange(Frozen):
     reason: StateReason | None = None
 
 
-#: Periods between two requests for a metric that is far from every threshold, where cadence is adaptive.
+#: Periods between two requests for a metric that is far from every threshold, with adaptive cadence.
 RELAXED = 5
 
-#: Why a metric is asked for as often as it is (``rules.cadence``).
+#: Reasons for how often a metric is requested (``rules.cadence``).
 CadenceReason = Literal["far", "rising", "near", "watched", "new", "budget"]
 
 
@@ -111,7 +111,7 @@ class Cadence(NamedTuple):
     reason: CadenceReason
 
 
-#: Datapoints in a row that come later than ``lateness`` and show that they always do.
+#: So many consecutive datapoints later than ``lateness`` show that they always arrive late.
 MANY_LATE = 3
 
 
@@ -119,25 +119,25 @@ class Condition(Frozen):
     """What is known of a worker from its collections.
 
     ``slot`` is ``floor(collected_at / interval)``. ``running_since`` is the first collection that saw the worker
-    running without a break. ``last_error`` beside a success is about single metrics. ``changes`` are the status changes
-    since the worker last ran, and those of the last hour; none while it keeps running. ``events`` are the events that
-    EC2 has scheduled, ``events_at`` is when they last changed. ``impairments`` is what EC2 says of impaired checks.
+    running without a break. If ``last_error`` exists beside a success, it is about single metrics. ``changes`` are the
+    status changes since the worker last ran, and those of the last hour; none while it keeps running. ``events`` are
+    the events that EC2 has scheduled, ``events_at`` is when they last changed. ``impairments`` has EC2's details of
+    impaired checks.
 
-    By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last asked for with
-    success: a slot after it is unknown, not absent. ``expected`` is the datapoint that is waited for, and ``delays``
-    for how many seconds after its period's end, before it counts as absent. ``periods`` are those at which
-    CloudWatch is asked and the ledger keeps datapoints. ``learned_periods`` has the metrics that come less often, and
-    how often they do; that is learned from ``spacing``, the times of their newest datapoints. All in seconds.
-    ``late`` has the metrics whose newest datapoints came later than ``lateness``: how many in a row (``MANY_LATE`` at
-    most), and how many seconds after its period the last one was. ``cadence`` says how often a metric is asked for,
-    where that is not each period anyway; ``unseen_since`` is the newest datapoint before a request that came periods
-    later than the next one.
+    By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last requested with
+    success: a slot after it is unknown, not absent. ``expected`` is the awaited datapoint, and ``delays`` has for how
+    many seconds after its period's end it is awaited before it counts as absent. ``periods`` are those of the requests
+    to CloudWatch and of the ledger. ``learned_periods`` has the metrics that are published less often, with their
+    period. It is learned from ``spacing``, the times of their newest datapoints. All in seconds. ``late`` has the
+    metrics whose newest datapoints were later than ``lateness``: how many in a row (at most ``MANY_LATE``), and how
+    many seconds after its period the last one arrived. ``cadence`` is how often a metric is requested, if not in each
+    period. ``unseen_since`` is the newest datapoint before a request that came periods later than the next one.
 
-    ``full_at`` is when all that may come late was last asked for, of the metrics that were asked for at all then;
-    ``None`` if it is to be asked for at the next look. In between, looks ask for new datapoints only.
+    ``full_at`` is when the metrics requested then were last requested with everything that may arrive late; ``None`` if
+    the next collection has to do so. In between, collections request new datapoints only.
     """
 
-    # A factory makes an empty dict at once. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
+    # A factory makes an empty dict directly. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
     status: Status = "unknown"
     checks: Checks | None = None
     impairments: dict[CheckName, Impairment] = {}
@@ -162,7 +162,7 @@ class Condition(Frozen):
     events_at: float | None = None
 
     def with_warnings(self, warnings: Sequence[ScheduledEvent]) -> Condition:
-        """Return the condition with what the event queue warned of among its events."""
+        """Return the condition with the event queue's warnings among its events."""
         if not warnings:
             return self
         listed = (event for event in self.events if not event.by_queue)
@@ -176,19 +176,19 @@ class Condition(Frozen):
 
     @property
     def newest(self) -> int:
-        """Return the time of CloudWatch's newest datapoint, which no clock of ours wrote; 0 if there is none."""
+        """Return the time of CloudWatch's newest datapoint, which does not depend on our clocks; 0 if there is none."""
         return max((point.at for name, point in self.latest.items() if name not in CHECK_METRICS), default=0)
 
     def leads(self, now: float) -> bool:
-        """Return whether a clock that was ahead wrote it: one of its times leads the present."""
+        """Return whether a clock that was ahead wrote it: one of its times is in the future."""
         changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
         times = (self.collected_at, self.succeeded_at, self.running_since, self.full_at, self.events_at, changed)
         return leads(max(filter(None, (*times, *self.asked.values())), default=None), now)
 
     def clamped(self, now: float) -> Condition:
-        """Return the condition without the times that lead the present; the same object if none does.
+        """Return the condition without future times; the same object if there are none.
 
-        What was seen stays. When it was seen is not known any more: the next collection says it anew.
+        What was observed stays. The time of observation becomes unknown until the next collection.
         """
         last_error = self.last_error and self.last_error.clamped(now)
         if not self.leads(now):
@@ -227,7 +227,7 @@ class Condition(Frozen):
 class Sample:
     """The result of one collection of one worker; ``series`` holds only what CloudWatch has.
 
-    ``steady_revision`` is the configuration's revision by which its evaluation may wait if the worker is steady;
+    ``steady_revision`` is the configuration's revision: if the worker is steady by it, the evaluation may wait.
     ``None``: it is evaluated at once.
     """
 
@@ -245,11 +245,11 @@ class Sample:
         return int(self.collected_at // self.worker.interval)
 
     def ledger_series(self, retention: int) -> dict[str, Series]:
-        """Return what the sample puts into the ledger, by metric: its series, and the status checks as one of them.
+        """Return the sample's contribution to the ledger, by metric: its series, and the status checks as series.
 
         The status checks have the slot of their collection as time and the worker's interval as period. A datapoint is
-        left out if its value is not finite, or if it is older than ``retention`` (seconds) or more than a day ahead of
-        the collection.
+        left out if its value is not finite, if it is older than ``retention`` (seconds), or if it is more than a day
+        ahead of the collection.
         """
         first, last = self.collected_at - retention, self.collected_at + DAY
         series = {**self.check_series, **self.series}
@@ -272,14 +272,14 @@ def _check_series(values: tuple[tuple[str, float], ...], period: int, at: int) -
 
 def _valid(series: Series, first: float, last: float) -> Series:
     points = series.points
-    # They are in order of time, so the two ends tell for all. Usually all of them are valid.
+    # They are in order of time, so checking the two ends is enough. Usually all of them are valid.
     if not points or (first <= points[0].at and points[-1].at <= last and all(map(math.isfinite, map(_value, points)))):
         return series
     valid = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
     return series._replace(points=tuple(valid))
 
 
-#: The rule about metrics that fell silent on much of a fleet, which always holds.
+#: The rule about metrics that fell silent on much of a fleet. It always applies.
 LOST_METRICS = "lost-metrics"
 
 
@@ -295,10 +295,10 @@ class LostMetric(Frozen):
 class AccountState(Frozen):
     """Whether collection works in an account and region (``key`` is ``AccountRegion.key``).
 
-    ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` the
-    first failure after the last success. ``interval`` is the shortest interval collected there lately, ``at`` the
-    newest collection; times and durations in seconds. ``sequence`` counts the collections noted. ``lost_metrics`` fell
-    silent on much of the fleet there.
+    ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` is
+    the first failure after the last success. ``interval`` is the shortest interval recently collected there, ``at`` the
+    newest collection; times and durations in seconds. ``sequence`` counts the recorded collections. ``lost_metrics``
+    fell silent on much of the fleet there.
     """
 
     key: str

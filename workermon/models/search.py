@@ -1,4 +1,4 @@
-"""Under which key it is kept how ``[discover]`` goes where it searches and workers are collected too."""
+"""The key for the state of ``[discover]`` in an account and region where workers are collected too."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def search_key(key: str) -> str:
 
 
 def searched_of(key: str) -> str | None:
-    """Return the account and region that a ``search_key`` is about, ``None`` for any other key."""
+    """Return the account and region of a ``search_key``, ``None`` for any other key."""
     return key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else None

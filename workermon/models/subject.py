@@ -1,4 +1,4 @@
-"""What an alert is about, by name."""
+"""The subjects of alerts, by name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ _GROUP = "group:"
 
 
 class SubjectKey(NamedTuple):
-    """Which worker, account and region, channel or group of workers an alert is about.
+    """The worker, account and region, channel or group of workers that an alert is about.
 
-    ``id`` is what its alerts' ids begin with: ``i-0abc…``, ``default/us-east-1``, ``*/*``, ``channel:ops``,
-    ``group:pool=a``.
-    ``incarnation`` is new each time that a worker is added, so that what an earlier life left behind matches nothing;
-    the others have one life.
+    Its alerts' ids begin with ``id``: ``i-0abc…``, ``default/us-east-1``, ``*/*``, ``channel:ops``, ``group:pool=a``.
+    ``incarnation`` is new each time a worker is added, so that remains of an earlier life match nothing. Other subjects
+    have only one life.
     """
 
     kind: SubjectKind
@@ -32,17 +31,17 @@ INSTALLATION = SubjectKey("installation", EVERYWHERE, "installation")
 
 
 def worker_subject(worker: Worker) -> SubjectKey:
-    """Return the subject that a worker is."""
+    """Return the subject of a worker."""
     return SubjectKey("worker", worker.id, worker.incarnation)
 
 
 def account_subject(key: str) -> SubjectKey:
-    """Return the subject that an account and region is."""
+    """Return the subject of an account and region."""
     return SubjectKey("account", key, "account")
 
 
 def channel_subject(channel: str) -> SubjectKey:
-    """Return the subject that a channel is.
+    """Return the subject of a channel.
 
     >>> channel_subject("ops").id
     'channel:ops'
@@ -51,7 +50,7 @@ def channel_subject(channel: str) -> SubjectKey:
 
 
 def group_subject(by: str, value: str) -> SubjectKey:
-    """Return the subject that the workers are whose label ``by`` has a value.
+    """Return the subject of the workers whose label ``by`` has a value.
 
     >>> group_subject("pool", "a").id
     'group:pool=a'
@@ -60,7 +59,7 @@ def group_subject(by: str, value: str) -> SubjectKey:
 
 
 def group_of(subject_id: str) -> tuple[str, str] | None:
-    """Return label and value of a group by the id of its subject; ``None`` for another subject.
+    """Return a group's label and value from its subject's id; ``None`` for another subject.
 
     >>> group_of("group:pool=a"), group_of("channel:ops"), group_of("group:pool")
     (('pool', 'a'), None, None)

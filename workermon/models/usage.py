@@ -1,24 +1,24 @@
-"""What AWS is asked for, and what the budget decides about it."""
+"""The requests to AWS, and the budget's decisions about them."""
 
 from __future__ import annotations
 
 from workermon.models.base import Frozen
 
-#: Stands for the whole installation in the place of an ``AccountRegion.key``.
+#: Stands for the whole installation in place of an ``AccountRegion.key``.
 EVERYWHERE = "*/*"
 
-#: The rule about the budget, which always holds.
+#: The rule about the budget. It always applies.
 BUDGET = "budget"
 
-#: The rule about records that cannot be read, which always holds.
+#: The rule about records that cannot be read. It always applies.
 RECORDS = "records"
 
 
 class Hour(Frozen):
-    """The requests to AWS within an hour from ``start`` on (a time), counted from ``begun`` on.
+    """The requests to AWS within an hour from ``start`` on (a time), counted since ``begun``.
 
-    ``calls`` are requests by ``(AccountRegion.key, operation)``, ``metrics`` the metrics asked for by
-    ``(AccountRegion.key, namespace/name)``, ``full`` those that would have been asked for without a budget.
+    ``calls`` are requests by ``(AccountRegion.key, operation)``, ``metrics`` the requested metrics by
+    ``(AccountRegion.key, namespace/name)``, ``full`` those that would have been requested without a budget.
     """
 
     start: int
@@ -36,7 +36,7 @@ class UsageTotals(Frozen):
 
 
 class BudgetDecision(Frozen):
-    """By what the budget multiplies the period of each metric, those above 1 only; decided ``at`` a time.
+    """The budget's multipliers of each metric's period, if above 1; decided ``at`` a time.
 
     ``weights`` are the same multipliers by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of
     the day (UTC) of ``at``. ``since`` is when these multipliers were decided.

@@ -1,4 +1,4 @@
-"""A monitored EC2 instance, and what EC2 says about it."""
+"""A monitored EC2 instance, and its data from EC2."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Monitoring = Literal["active", "paused"]
 Origin = Literal["command", "file", "discover"]
 
 
-#: The account that boto3's own credentials are of.
+#: The account of boto3's own credentials.
 DEFAULT_ACCOUNT = "default"
 
 
 def account_and_region(key: str) -> tuple[str, str]:
-    """Return the account and the region of an ``AccountRegion.key``.
+    """Return the account and the region from an ``AccountRegion.key``.
 
     >>> account_and_region("lab/eu-west-1")
     ('lab', 'eu-west-1')
@@ -33,9 +33,9 @@ def account_and_region(key: str) -> tuple[str, str]:
 
 
 class MonitoringAccount(Frozen):
-    """The account through which CloudWatch of another one, the ``source`` (its id), is read.
+    """The account through which the CloudWatch of another one, the ``source`` (its id), is read.
 
-    ``account``, ``role_arn`` and ``external_id`` are whose credentials are those of the monitoring account.
+    ``account``, ``role_arn`` and ``external_id`` are those of the monitoring account's credentials.
     """
 
     source: str
@@ -45,9 +45,9 @@ class MonitoringAccount(Frozen):
 
 
 class AccountRegion(Frozen):
-    """An account (``default``: boto3's own credentials) and a region, where calls go.
+    """An account (``default``: boto3's own credentials) and a region: where calls go.
 
-    ``role_arn`` and ``external_id`` say how to become that account, ``monitored_by`` through which other one
+    ``role_arn`` and ``external_id`` tell how to access that account, ``monitored_by`` through which other account
     CloudWatch has its metrics. They are not part of its identity.
     """
 
@@ -69,7 +69,7 @@ class AccountRegion(Frozen):
 
     @property
     def key(self) -> str:
-        """Return the name under which limits, cohorts and figures are kept for it."""
+        """Return the name under which its limits, cohorts and figures are stored."""
         return f"{self.account}/{self.region}"
 
 
@@ -112,7 +112,7 @@ class Worker(Frozen):
 
 
 class StateReason(Frozen):
-    """Why EC2 changed an instance's state: its code, such as ``Client.UserInitiatedShutdown``, and its words."""
+    """Why EC2 changed an instance's state: its code, such as ``Client.UserInitiatedShutdown``, and its message."""
 
     code: str
     message: str = ""
@@ -121,8 +121,8 @@ class StateReason(Frozen):
 class ScheduledEvent(Frozen):
     """An event that EC2 has scheduled for an instance; times in seconds, ``None`` if EC2 gives none.
 
-    Its start can be put off until ``deadline``. ``seen_at`` is the first collection that listed it at ``not_before``.
-    ``by_queue``: the event queue warned of it, and EC2 lists no such thing.
+    Its start can be postponed until ``deadline``. ``seen_at`` is the first collection that listed it at ``not_before``.
+    ``by_queue``: the event queue warned of it, and EC2 does not list it.
     """
 
     id: str
@@ -138,7 +138,7 @@ class ScheduledEvent(Frozen):
 class Instance(Frozen):
     """One instance in EC2's DescribeInstances; ``name`` is its ``Name`` tag.
 
-    ``reason`` is of its last change of state, ``None`` if EC2 gives none.
+    ``reason`` is that of its last change of state, ``None`` if EC2 gives none.
     """
 
     id: str
@@ -153,8 +153,8 @@ class Instance(Frozen):
 class InstanceStatus(Frozen):
     """One instance in EC2's DescribeInstanceStatus; ``checks`` is ``None`` if EC2 gave none.
 
-    ``impairments`` says more of the impaired checks. ``events`` is ``None`` if EC2 was not asked for them. ``reason``
-    comes from DescribeInstances, if that was asked.
+    ``impairments`` has details of the impaired checks. ``events`` is ``None`` if EC2 was not asked for them. ``reason``
+    comes from DescribeInstances, if that was called.
     """
 
     id: str
