@@ -1,6 +1,6 @@
-"""Every port in memory, for our tests and our users': the same promises as the real ones, no server, no network.
+"""Every port in memory, for our tests and our users': the same behaviour as the real ones, no server, no network.
 
-The repository's ports share one ``MemoryStore``, as the real ones share one Redis. All are safe between threads.
+The repository's ports share one ``MemoryStore``, as the real ones share one Redis. All are thread-safe.
 """
 
 from __future__ import annotations

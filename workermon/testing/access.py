@@ -16,7 +16,7 @@ class MemoryAccess:
         self._sessions: dict[str, models.WebSession] = {}
 
     def add(self, token: models.Token) -> bool:
-        """Keep a token, unless there is one of that name."""
+        """Store a token, unless one with that name exists."""
         with self._lock:
             if token.name in self._tokens:
                 return False
@@ -39,7 +39,7 @@ class MemoryAccess:
             return self._tokens.pop(name, None) is not None
 
     def open_session(self, session: models.WebSession) -> None:
-        """Keep a session, and no more of them than there may be."""
+        """Store a session. If there are too many, drop the oldest."""
         with self._lock:
             living = [stored for stored in self._sessions.values() if stored.ends > session.begins]
             living = [stored for stored in living if stored.digest != session.digest]
@@ -52,7 +52,7 @@ class MemoryAccess:
         return self._sessions.get(digest)
 
     def close_session(self, digest: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         with self._lock:
             self._sessions.pop(digest, None)
 
@@ -69,7 +69,7 @@ class MemoryAudit:
         self._entries: list[models.AuditEntry] = []
 
     def record(self, entry: models.AuditEntry) -> None:
-        """Add an entry, and drop what is too old or too much."""
+        """Add an entry, and drop entries that are too old or too many."""
         with self._lock:
             recent = [recorded for recorded in self._entries if recorded.at >= entry.at - ports.AUDIT_AGE]
             self._entries = sorted([*recent, entry], key=lambda recorded: (recorded.at, recorded.id))[

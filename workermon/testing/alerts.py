@@ -1,4 +1,4 @@
-"""The ports that keep alerts and what keeps them from people, in memory."""
+"""The ports that store alerts, silences and the state of accounts, in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MemoryAlerts:
             return self._basis(models.channel_subject(channel), None)
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
-        """Return the basis of an evaluation of those groups that anything is known of."""
+        """Return the basis of an evaluation of these groups, without those that have no data."""
         bases = {}
         with self._store.lock:
             for subject_id in subject_ids:
@@ -58,7 +58,7 @@ class MemoryAlerts:
         return bases
 
     def group_ids(self) -> list[str]:
-        """Return the subject's id of every group that has members, in order."""
+        """Return the subject's id of every group with members, in order."""
         with self._store.lock:
             return sorted(name for name, stored in self._store.groups.items() if any(stored.members.values()))
 
@@ -85,7 +85,7 @@ class MemoryAlerts:
             return True
 
     def retire(self, verdict: ports.Verdict) -> bool:
-        """Commit a last verdict and forget the subject."""
+        """Commit a last verdict and delete the subject."""
         store, subject = self._store, verdict.basis.subject.id
         with store.lock:
             if not self._is_current(verdict):
@@ -99,7 +99,7 @@ class MemoryAlerts:
             return True
 
     def open(self) -> list[models.Alert]:
-        """Return the alerts that fire, the oldest first."""
+        """Return the alerts that fire, oldest first."""
         with self._store.lock:
             alerts = [
                 (alert.since or 0, subject, alert.rule, alert)
@@ -115,7 +115,7 @@ class MemoryAlerts:
         return [record.entry for record in itertools.islice(recorded, max(0, limit))]
 
     def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
-        """Yield the transitions of all alerts by their time, newest first."""
+        """Yield the transitions of all alerts by time, newest first."""
         with self._store.lock:
             entries = [
                 (entry.at, number, entry)
@@ -127,7 +127,7 @@ class MemoryAlerts:
             yield from [ports.Recorded(number, self._joined(entry)) for _, number, entry in ordered]
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
-        """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+        """Yield the transitions of an alert in the order of recording, newest first, starting at a given one."""
         with self._store.lock:
             entries = list(self._store.history.get(alert_id, ()))
             yield from [
@@ -149,7 +149,7 @@ class MemoryAlerts:
         return ports.Basis(subject, record, dict(stored.alerts), stored.version, self._store.revision, last_versions)
 
     def _is_current(self, verdict: ports.Verdict) -> bool:
-        """Return whether the subject is still the one meant, and its alerts are those that the verdict is based on."""
+        """Return whether the subject is still the same, and its alerts are those that the verdict is based on."""
         store, subject = self._store, verdict.basis.subject
         if subject.kind == "worker" and store.living(subject.id, subject.incarnation) is None:
             return False
@@ -158,7 +158,7 @@ class MemoryAlerts:
         return store.alerts.get(subject.id, memory.StoredAlerts()).version == verdict.basis.version
 
     def _forget(self, before: float) -> None:
-        """Forget the transitions before a time."""
+        """Drop the transitions before a time."""
         if self._store.oldest >= before:
             return
         history, oldest = self._store.history, math.inf
@@ -170,7 +170,7 @@ class MemoryAlerts:
         self._store.oldest = oldest
 
     def _write(self, verdict: ports.Verdict, *, retire: bool = False) -> None:
-        """Write alerts, history and outbox of a verdict, and what it says to groups."""
+        """Write alerts, history and outbox of a verdict, and its reports to groups."""
         store, subject = self._store, verdict.basis.subject.id
         for change in verdict.memberships:
             self._update_member(change, verdict.at)
@@ -196,7 +196,7 @@ class MemoryAlerts:
             self._forget(verdict.at - self._lifetime())
 
     def _update_member(self, change: ports.MembershipChange, at: float) -> None:
-        """Keep what a worker says to its group, or forget it."""
+        """Store or delete a worker's report to its group."""
         group = self._store.groups.setdefault(change.group, memory.StoredGroup())
         levels = group.members.setdefault(change.rule, {})
         if change.member is None:
@@ -221,7 +221,7 @@ class MemoryAccounts:
         self._store = store
 
     def note(self, key: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
-        """Note how a collection went; one older than the last success changes nothing."""
+        """Record the result of a collection. A result older than the last success changes nothing."""
         store = self._store
         with store.lock:
             state = store.accounts.get(key) or models.AccountState(key=key, at=0, interval=interval)
@@ -242,14 +242,14 @@ class MemoryAccounts:
             store.accounts[key] = state
 
     def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
-        """Note which metrics fell silent on much of its fleet."""
+        """Record which metrics fell silent on much of the fleet there."""
         store = self._store
         with store.lock:
             if key in store.accounts:
                 store.accounts[key] = store.accounts[key].model_copy(update={"lost_metrics": tuple(lost)})
 
     def load(self) -> dict[str, models.AccountState]:
-        """Return how it goes in every account and region."""
+        """Return the state of every account and region."""
         with self._store.lock:
             return dict(self._store.accounts)
 
@@ -262,28 +262,28 @@ class MemorySilences:
         self._acknowledged: dict[str, models.Acknowledgement] = {}
 
     def every(self) -> list[models.Silence]:
-        """Return those that were not taken back."""
+        """Return the silences that were not removed."""
         return sorted(self._silences.values(), key=lambda silence: (silence.ends, silence.id))
 
     def add(self, silence: models.Silence) -> None:
-        """Put it in force."""
+        """Put a silence in force."""
         self.remove([stored.id for stored in self.every() if stored.ends <= silence.begins])
         self._silences[silence.id] = silence
 
     def remove(self, silence_ids: Iterable[str]) -> None:
-        """Take them back."""
+        """Remove these silences."""
         for silence_id in silence_ids:
             self._silences.pop(silence_id, None)
 
     def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
-        """Note who has seen an alert."""
+        """Record who has seen an alert."""
         self._acknowledged[acknowledged.alert_id] = acknowledged
 
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
-        """Return who has seen these alerts last."""
+        """Return who acknowledged these alerts last."""
         return {alert_id: self._acknowledged[alert_id] for alert_id in alert_ids if alert_id in self._acknowledged}
 
     def replace(self, silences: Iterable[models.Silence], seen: Iterable[models.Acknowledgement]) -> None:
-        """Have these only."""
+        """Replace all silences with these."""
         self._silences = {silence.id: silence for silence in silences}
         self._acknowledged = {acknowledgement.alert_id: acknowledgement for acknowledgement in seen}

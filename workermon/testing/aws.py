@@ -1,4 +1,4 @@
-"""The ports to AWS and what is known of its limits and costs, in memory."""
+"""The AWS ports, rate limits and costs, in memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from workermon.testing import memory
 
 
 class MemoryEc2:
-    """``ports.Ec2`` over instances that a test puts in. ``last_error`` is raised by every call while it is set.
+    """``ports.Ec2`` over instances that a test adds. While ``last_error`` is set, every call raises it.
 
-    ``calls`` lists what was asked, as (operation, scope, ids).
+    ``calls`` lists the calls, as (operation, scope, ids).
     """
 
     def __init__(self, *instances: models.Instance) -> None:
         self._instances: dict[tuple[str, str], models.Instance] = {}
         self._checks: dict[str, models.Checks | None] = {}
-        #: What EC2 says of impaired checks, by instance id.
+        #: EC2's details of impaired checks, by instance id.
         self.impairments: dict[str, dict[models.CheckName, models.Impairment]] = {}
-        #: What is scheduled, by instance id.
+        #: Scheduled events, by instance id.
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
         self.last_error: Exception | None = None
@@ -41,14 +41,14 @@ class MemoryEc2:
         checks: models.Checks | Literal["as usual"] | None = "as usual",
         account: str = "default",
     ) -> None:
-        """Put an instance in, or replace it; usually a running one has both checks ok, another none."""
+        """Add or replace an instance. By default a running one has both checks ok, any other none."""
         if checks == "as usual":
             checks = models.Checks(system="ok", instance="ok") if instance.status == "running" else None
         self._instances[f"{account}/{instance.region}", instance.id] = instance
         self._checks[instance.id] = checks
 
     def become(self, instance_id: str, status: models.Status, code: str | None = None) -> None:
-        """Change an instance's status, and its checks as usual; ``code`` is that of EC2's reason."""
+        """Change an instance's status, with that status' default checks; ``code`` is that of EC2's reason."""
         reason = None if code is None else models.StateReason(code=code)
         for (scope, instance_id_found), instance in list(self._instances.items()):
             if instance_id_found == instance_id:
@@ -56,11 +56,11 @@ class MemoryEc2:
                 self.put(changed, account=models.account_and_region(scope)[0])
 
     def forget(self, instance_id: str) -> None:
-        """Make EC2 know the instance no more."""
+        """Make EC2 forget the instance."""
         self._instances = {key: value for key, value in self._instances.items() if key[1] != instance_id}
 
     def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
-        """Return what is known of these ids."""
+        """Return the instances among these ids."""
         self._call("describe", scope, instance_ids)
         return {
             instance_id: self._instances[scope.key, instance_id]
@@ -89,7 +89,7 @@ class MemoryEc2:
         return self.clock()
 
     def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
-        """Return every instance that carries these tags and is not gone."""
+        """Return every instance that carries these tags and still exists."""
         self._call("find", scope, ())
         return [
             instance
@@ -104,9 +104,9 @@ class MemoryEc2:
 
 
 class MemoryCloudWatch:
-    """``ports.CloudWatch`` over datapoints that a test puts in, given back as they are.
+    """``ports.CloudWatch`` over datapoints that a test adds; they are returned unchanged.
 
-    ``last_error`` is raised by every call while it is set, ``failing`` fails the queries of a CloudWatch metric name.
+    While ``last_error`` is set, every call raises it; ``failing`` fails the queries of a CloudWatch metric name.
     ``calls`` lists the queries of each fetch.
     """
 
@@ -115,7 +115,7 @@ class MemoryCloudWatch:
         self.last_error: Exception | None = None
         self.failing: dict[str, Exception] = {}
         self.calls: list[tuple[models.Query, ...]] = []
-        #: The name of each metric whose dimensions were asked for, and of which instances.
+        #: The metric's name and the instances of each dimension lookup.
         self.listed: list[tuple[str, tuple[str, ...] | None]] = []
 
     def put(
@@ -127,12 +127,12 @@ class MemoryCloudWatch:
         namespace: str = "AWS/EC2",
         dimensions: Mapping[str, str] | None = None,
     ) -> None:
-        """Put datapoints in, as (timestamp, value); ``dimensions`` are those beside ``InstanceId``."""
+        """Add datapoints as (timestamp, value); ``dimensions`` are those beside ``InstanceId``."""
         dimension_set = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
         self._points.setdefault((namespace, metric_name, dimension_set), {}).update(points)
 
     def forget(self, instance_id: str, metric_name: str, *, since: int) -> None:
-        """Take back an instance's datapoints of a metric from a time on, under whatever dimensions."""
+        """Remove an instance's datapoints of a metric from a time on, whatever their dimensions."""
         for (_, name, dimensions), points in self._points.items():
             if name == metric_name and ("InstanceId", instance_id) in dimensions:
                 for at in [at for at in points if at >= since]:
@@ -186,7 +186,7 @@ class MemoryCloudWatch:
         namespace: str,
         metric_name: str,
     ) -> list[memory.Dimensions]:
-        """Return the dimension sets that name no instance."""
+        """Return the dimension sets without an instance."""
         if self.last_error is not None:
             raise self.last_error
         return [
@@ -196,14 +196,14 @@ class MemoryCloudWatch:
         ]
 
     def put_foreign(self, metric_name: str, dimensions: Mapping[str, str], *, namespace: str = "CWAgent") -> None:
-        """Have a metric be published under dimensions without an instance's id."""
+        """Publish a metric under dimensions without an instance's id."""
         self._points.setdefault((namespace, metric_name, frozenset(dimensions.items())), {})
 
 
 class MemoryEventQueues:
-    """``ports.EventQueues`` in memory, by address; a message stays until it is deleted.
+    """``ports.EventQueues`` in memory, by address. A message stays until it is deleted.
 
-    ``last_error`` is raised by every call while it is set. Where nothing lies, it waits for a moment only.
+    While ``last_error`` is set, every call raises it. An empty queue waits only briefly.
     """
 
     #: Seconds.
@@ -212,15 +212,15 @@ class MemoryEventQueues:
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, str]] = {}
         self.last_error: Exception | None = None
-        #: What EventBridge answers, and the addresses of queues that its rules bring our events to.
+        #: EventBridge's answer, and the addresses of the queues that its rules match.
         self.publish_error: Exception | None = None
         self.rules: list[str] = []
-        #: Whose credentials asked, oldest first.
+        #: The scopes whose credentials were used, oldest first.
         self.scopes: list[models.AccountRegion] = []
         self._receipts = itertools.count(1)
 
     def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
-        """Return what lies in a queue, 10 messages at most."""
+        """Return a queue's messages, at most 10."""
         self._call(scope)
         if wait and not self.messages.get(queue_url):
             time.sleep(self.MOMENT)
@@ -234,12 +234,12 @@ class MemoryEventQueues:
             self.messages.get(queue_url, {}).pop(receipt, None)
 
     def send(self, scope: models.AccountRegion, queue_url: str, body: str) -> None:
-        """Put a message in."""
+        """Add a message."""
         self._call(scope)
         self.messages.setdefault(queue_url, {})[f"receipt-{next(self._receipts)}"] = body
 
     def publish(self, scope: models.AccountRegion, source: str, kind: str, detail: Mapping[str, float]) -> None:
-        """Put an event into the queues of ``rules``, or raise ``publish_error``."""
+        """Add an event to the queues of ``rules``, or raise ``publish_error``."""
         self._call(scope)
         if self.publish_error is not None:
             raise self.publish_error
@@ -254,27 +254,27 @@ class MemoryEventQueues:
 
 
 class MemoryLimiter:
-    """``ports.Limiter`` that lets everything through and remembers it; ``last_error`` is raised while it is set."""
+    """``ports.Limiter`` that allows everything and records it. While ``last_error`` is set, it is raised."""
 
     def __init__(self) -> None:
         self.last_error: errors.WorkermonError | None = None
-        #: What was asked for and noted, as (what, scope, api), oldest first.
+        #: Requests and records, as (what, scope, api), oldest first.
         self.calls: list[tuple[str, str, str]] = []
         self.shares: dict[tuple[str, str], float] = {}
 
     def take(self, scope: str, api: str) -> None:
-        """Return at once, or raise the trouble."""
+        """Return at once, or raise the error."""
         self.calls.append(("take", scope, api))
         if self.last_error is not None:
             raise self.last_error
 
     def throttled(self, scope: str, api: str) -> None:
-        """Note a refusal: half of what the rate was."""
+        """Record a refusal: halves the rate."""
         self.calls.append(("throttled", scope, api))
         self.shares[scope, api] = self.shares.get((scope, api), 1.0) / 2
 
     def silent(self, scope: str, api: str) -> None:
-        """Note a silence."""
+        """Record a silence."""
         self.calls.append(("silent", scope, api))
         self.shares[scope, api] = 0.0
 
@@ -284,7 +284,7 @@ class MemoryLimiter:
             del self.shares[scope, api]
 
     def slowed(self) -> dict[tuple[str, str], float]:
-        """Return which part of its full rate each slowed one has."""
+        """Return for each slowed API the share of its full rate."""
         return dict(self.shares)
 
 
@@ -296,12 +296,12 @@ class MemoryLearnedDelays:
         self._kept: dict[tuple[str, str | None], dict[str, Any]] = {}
 
     def load(self, scope: models.AccountRegion) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all learned values."""
         with self._lock:
             return dict(self._kept.get((scope.key, scope.role_arn), {}))
 
     def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
-        """Keep these beside the others."""
+        """Store these beside the others."""
         with self._lock:
             self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
 
@@ -315,7 +315,7 @@ class MemoryCosts:
         self._stretch = models.BudgetDecision()
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
-        """Count a request and what it asked for."""
+        """Count a request and its contents."""
         start = int(at // 3600) * 3600
         with self._lock:
             hour = self._hours.get(start) or models.Hour(start=start, begun=at)
@@ -328,12 +328,12 @@ class MemoryCosts:
             self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": requested, "full": full})
 
     def hours(self, since: float) -> list[models.Hour]:
-        """Return the hours since the one that a time is in."""
+        """Return the hours since the hour of a given time."""
         with self._lock:
             return [self._hours[start] for start in sorted(self._hours) if start >= since // 3600 * 3600]
 
     def totals(self) -> models.UsageTotals:
-        """Return the counts of all time."""
+        """Return the totals."""
         calls: collections.Counter[tuple[str, str]] = collections.Counter()
         metrics: collections.Counter[tuple[str, str]] = collections.Counter()
         with self._lock:
@@ -343,11 +343,11 @@ class MemoryCosts:
         return models.UsageTotals(calls=dict(calls), metrics=dict(metrics))
 
     def budget_decision(self) -> models.BudgetDecision:
-        """Return what the budget makes of the periods."""
+        """Return the budget's decision about the periods."""
         return self._stretch
 
     def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
-        """Put a decision in force, unless another one came between."""
+        """Put a decision in force, unless another one was written meanwhile."""
         with self._lock:
             if self._stretch not in (before, budget_decision):
                 return False

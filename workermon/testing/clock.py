@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move: ``clock()`` is the time now, in seconds since 1970."""
+    """A clock that moves only when a test moves it: ``clock()`` is the time now, in seconds since 1970."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -14,6 +14,6 @@ class ManualClock:
         return self.now
 
     def advance(self, seconds: float) -> float:
-        """Let time pass, and return the time then."""
+        """Advance the clock, and return the new time."""
         self.now += seconds
         return self.now

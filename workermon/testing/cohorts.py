@@ -22,35 +22,35 @@ class MemoryCohorts:
         return {group: tuple(sorted(self.numbers.get(group, ()))) for group in self._learned}
 
     def learned(self, group: str) -> dict[str, Any] | None:
-        """Return what is learned of a group."""
+        """Return the learned times of a group."""
         return self._learned.get(group)
 
     def all_learned(self) -> dict[str, dict[str, Any]]:
-        """Return the same of every group."""
+        """Return the learned times of every group."""
         return dict(self._learned)
 
     def learn(self, group: str, values: Mapping[str, Any]) -> None:
-        """Keep what is learned of a group."""
+        """Store the learned times of a group."""
         self._learned[group] = dict(values)
 
     def note_pace(self, node: str, pace: ports.Pace) -> None:
-        """Note how fast a node collects."""
+        """Record how fast a node collects."""
         self._paces[node] = pace
 
     def paces(self) -> dict[str, ports.Pace]:
-        """Return what was noted last of each node."""
+        """Return the newest record of each node."""
         return dict(self._paces)
 
     def phases(self) -> dict[str, float]:
-        """Return the cohorts that have a place of their own."""
+        """Return the cohorts with a place of their own."""
         return dict(self._phases)
 
     def place(self, phases: Mapping[str, float]) -> None:
-        """Give cohorts a place."""
+        """Store the places of cohorts."""
         self._phases.update(phases)
 
     def forget(self, groups: Collection[str], cohorts: Collection[str], nodes: Collection[str]) -> None:
-        """Forget what is gone."""
+        """Delete what belongs to groups and cohorts that no longer exist."""
         for records, obsolete in ((self._learned, groups), (self._phases, cohorts), (self._paces, nodes)):
             for name in obsolete:
                 records.pop(name, None)

@@ -1,4 +1,4 @@
-"""Config files, read with the types of channel that come with workermon."""
+"""Parses config files with the types of channel that come with workermon."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def parser() -> config.Parser:
 
 
 def parse(text: str, source: str = "workermon.toml") -> config.File:
-    """Read and check a config file; raises ``errors.InvalidInput``."""
+    """Parse and check a config file. Raises ``errors.InvalidInput``."""
     return parser().parse(text, source)

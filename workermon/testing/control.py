@@ -1,4 +1,4 @@
-"""The ports by which the parts of an installation are set up, find each other and show that they work, in memory."""
+"""The ports for configuration, coordination and signs of life of an installation, in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemoryConfigurations:
         return self._store.configuration or self._default
 
     def save(self, configuration: models.Configuration) -> bool:
-        """Put it in force, where its revision is the next one."""
+        """Put a configuration in force, if its revision is the next one."""
         with self._store.lock:
             if configuration.revision != self.load().revision + 1:
                 return False
@@ -36,12 +36,12 @@ class MemorySetup:
         self._store = store
 
     def mark(self) -> str:
-        """Return what is another one after every change."""
+        """Return a value that differs after every change."""
         with self._store.lock:
             return f"{self._store.configuration.revision if self._store.configuration else 0}/{self._store.changes}"
 
     def put(self, change: ports.Change) -> bool:
-        """Write all of it if nothing that it is based on has changed."""
+        """Write all of it if nothing it is based on has changed."""
         store = self._store
         with store.lock:
             fleet = {worker_id: stored.worker for worker_id, stored in store.workers.items()}
@@ -78,7 +78,7 @@ class MemoryPulse:
         self._counts: dict[str, int] = {}
 
     def mark(self, part: str, at: float) -> None:
-        """Note a sign of life."""
+        """Record a sign of life."""
         with self._lock:
             if part == "listener":
                 self._since = at if self._since is None else self._since
@@ -92,7 +92,7 @@ class MemoryPulse:
             self._marks[part] = at
 
     def judges(self, at: float) -> None:
-        """Note that somebody evaluates, whom the listener need not have woken."""
+        """Record that a node evaluates, even if the listener did not enqueue it."""
         with self._lock:
             received = self._marks.get("listener")
             if received is not None and at - received > ports.BREAK:
@@ -104,7 +104,7 @@ class MemoryPulse:
             return dict(self._marks)
 
     def monitoring_since(self) -> float | None:
-        """Return since when listener and collection are there without a break."""
+        """Return since when listener and collection have worked without a break."""
         with self._lock:
             if self._since is None:
                 return None
@@ -112,12 +112,12 @@ class MemoryPulse:
             return self._collects if collects else self._since + ports.START_UP
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count something."""
+        """Add to a counter."""
         with self._lock:
             self._counts[what] = self._counts.get(what, 0) + number
 
     def counts(self) -> dict[str, int]:
-        """Return all counts."""
+        """Return all counters."""
         with self._lock:
             return dict(self._counts)
 
@@ -140,7 +140,7 @@ class MemoryLeases:
             return True
 
     def release(self, name: str, owner: str) -> None:
-        """Give it back."""
+        """Release it."""
         with self._store.lock:
             if self._held.get(name, ("", 0.0))[0] == owner:
                 del self._held[name]
@@ -153,7 +153,7 @@ class MemoryWaitingWork:
         self._store, self._silences, self._failures = store, silences, failures
 
     def look(self, now: float, age: float) -> ports.Waiting:
-        """Count what waits."""
+        """Count the work that waits."""
         store = self._store
         with store.lock:
             latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
@@ -171,10 +171,10 @@ class MemoryWaitingWork:
 
 
 class MemorySchema:
-    """``ports.Schema`` in memory, where nothing is older than the process."""
+    """``ports.Schema`` in memory, where no data is older than the process."""
 
     def prepare(self) -> None:
-        """Leave all as it is."""
+        """Do nothing."""
 
 
 class MemoryCanary:
@@ -185,7 +185,7 @@ class MemoryCanary:
         self._trace = ports.Trace({}, {}, 0)
 
     def publish(self, begun: float, at: float, sent: int) -> None:
-        """Note that it is published, and publish it."""
+        """Record that a canary is published, and publish it."""
         with self._store.lock:
             before = self._trace.reached.get("published")
             if before is None or at - before.at > ports.CANARY_BREAK:
@@ -195,12 +195,12 @@ class MemoryCanary:
             self._store.publish(f"{self._store.channel}:canary", repr(begun))
 
     def reach(self, step: str, begun: float, at: float) -> None:
-        """Note that it came to a later step."""
+        """Record that it reached a later step."""
         with self._store.lock:
             self._note(step, begun, at)
 
     def trace(self) -> ports.Trace:
-        """Return how far they came."""
+        """Return how far the canaries got."""
         with self._store.lock:
             return ports.Trace(dict(self._trace.reached), dict(self._trace.lost), self._trace.sent)
 
@@ -213,7 +213,7 @@ class MemoryCanary:
 
 
 class MemoryDispatcher:
-    """``ports.Dispatcher`` that remembers whom it was called for, oldest first."""
+    """``ports.Dispatcher`` that records its calls, oldest first."""
 
     def __init__(self) -> None:
         self.collected: list[str] = []
@@ -223,23 +223,23 @@ class MemoryDispatcher:
         self.reconciliations = 0
 
     def collect(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers collected."""
+        """Record the collection of these workers."""
         self.collected.extend(worker_ids)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers evaluated."""
+        """Record the evaluation of these workers."""
         self.evaluated.extend(worker_ids)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Have these alerts' notifications sent."""
+        """Record the delivery of these alerts."""
         self.delivered.extend(alert_ids)
 
     def canary(self) -> None:
-        """Have the canary that the listener received evaluated."""
+        """Record the evaluation of the received canary."""
         self.canaries += 1
 
     def reconcile(self) -> None:
-        """Have repository, schedule and EC2 compared."""
+        """Record a reconciliation."""
         self.reconciliations += 1
 
 
@@ -251,8 +251,8 @@ class MemoryNodes:
         #: Messages that wait, by queue.
         self.waiting: dict[str, int] = {}
 
-    def queues(self, answering: int) -> dict[str, int]:  # noqa: ARG002 - nobody has to be asked
-        """Return what waits."""
+    def queues(self, answering: int) -> dict[str, int]:  # noqa: ARG002 - no node has to be asked
+        """Return the waiting messages."""
         return dict(self.waiting)
 
     def ping(self, timeout: float = 1.0) -> list[str]:  # noqa: ARG002 - they answer at once
@@ -261,18 +261,18 @@ class MemoryNodes:
 
 
 class MemoryUnreadable:
-    """``ports.Unreadable`` of a test's choice."""
+    """``ports.Unreadable`` with the records that a test sets."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
-        """Return what a test says."""
+        """Return these records."""
         return dict(self.found)
 
 
 class MemoryServer:
-    """``ports.Server`` in memory, with settings and a clock of a test's choice."""
+    """``ports.Server`` in memory, with settings and a clock that a test sets."""
 
     def __init__(self, now: ports.Clock, **fields: str) -> None:
         self.ahead, self._now = 0.0, now

@@ -1,4 +1,4 @@
-"""The ports that bring notifications to their channels, in memory."""
+"""The ports that deliver notifications, in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MemoryOutbox:
         self._store, self._host = store, host
 
     def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return alert ids with a queue that may be tried."""
+        """Return the ids of alerts with a queue that is due and not leased."""
         with self._store.lock:
             for key in [key for key, at in self._store.reminders.items() if at <= now]:
                 del self._store.reminders[key]
@@ -31,7 +31,7 @@ class MemoryOutbox:
             return list(dict.fromkeys(alert_id for _, alert_id, _ in due))[:limit]
 
     def due_escalations(self, now: float, limit: int) -> list[str]:
-        """Return ids of alerts whose next escalation is due."""
+        """Return the ids of alerts whose next escalation is due."""
         latest = now + models.MAX_ESCALATION + models.MAX_LEAD
         with self._store.lock:
             due = sorted((at, alert_id) for alert_id, at in self._store.escalations.items() if at <= now or at > latest)
@@ -60,7 +60,7 @@ class MemoryOutbox:
     def delivered(
         self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
     ) -> models.ClaimedNotification | None:
-        """Record acceptance; the present state where the fence was stale."""
+        """Record acceptance. If the fence was stale, return the present state."""
         with self._store.lock:
             queue = self._queue_of(claimed)
             self._attempted(claimed, at, None)
@@ -93,7 +93,7 @@ class MemoryOutbox:
     def give_up(
         self, claimed: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
     ) -> bool:
-        """Record the last attempt and take the notification off."""
+        """Record the last attempt and remove the notification."""
         with self._store.lock:
             queue = self._queue_of(claimed)
             self._attempted(claimed, at, error)
@@ -102,8 +102,8 @@ class MemoryOutbox:
             self._take_off(claimed, queue, remind_at)
             return True
 
-    def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
-        """Take the notification off as if it had not been there."""
+    def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - the port's
+        """Remove the notification without recording an attempt."""
         with self._store.lock:
             queue = self._queue_of(claimed)
             if queue is None:
@@ -112,7 +112,7 @@ class MemoryOutbox:
             return True
 
     def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
-        """Give a claim back as if it had not been made."""
+        """Undo a claim."""
         with self._store.lock:
             queue = self._queue_of(claimed)
             if queue is None:
@@ -122,14 +122,14 @@ class MemoryOutbox:
             return True
 
     def hasten(self, channel: str, at: float) -> None:
-        """Have every queue of a channel due at that time, unless it is earlier."""
+        """Make every queue of a channel due at a time, unless it is due earlier."""
         with self._store.lock:
             for (_, name), queue in self._store.queues.items():
                 if name == channel:
                     queue.retry_at = min(queue.retry_at, at)
 
     def release(self, notification: models.Notification, at: float) -> bool:
-        """Queue the canary's notification, unless its last one is still on its way."""
+        """Queue the canary's notification, unless the last one is not delivered yet."""
         key = (models.CANARY, models.CANARY_CHANNEL)
         with self._store.lock:
             if key in self._store.queues:
@@ -144,7 +144,7 @@ class MemoryOutbox:
             self._store.queues[notifications[0].dedup_key, channel] = queue
 
     def attempts(self, alert_id: str) -> list[models.Attempt]:
-        """Return the attempts to deliver notifications of an alert, the oldest first."""
+        """Return the attempts to deliver notifications of an alert, oldest first."""
         with self._store.lock:
             return list(self._store.attempts.get(alert_id, ()))
 
@@ -163,7 +163,7 @@ class MemoryOutbox:
         return dict(waiting)
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
-        """Return queues that were tried in vain for long, the oldest first."""
+        """Return the queues whose attempts have failed for long, oldest first."""
         queues = []
         with self._store.lock:
             for (alert_id, channel), queue in self._store.queues.items():
@@ -185,7 +185,7 @@ class MemoryOutbox:
         return queue if queue and queue.fence == claimed.fence else None
 
     def _will_follow(self, claimed: models.ClaimedNotification) -> bool:
-        """Return whether something waits that nobody sends at this moment, so that it will be the last word."""
+        """Return whether something waits that nobody is sending now, so that it will arrive last."""
         queue = self._store.queues.get((claimed.alert_id, claimed.channel))
         return queue is not None and len(queue.waiting) > (0 if queue.fence is None else 1)
 
@@ -218,14 +218,14 @@ class MemoryChannelFailures:
         self._failing: dict[str, ports.FailingChannel] = {}
 
     def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
-        """Note a failed attempt."""
+        """Record a failed attempt."""
         with self._lock:
             noted = self._failing.get(channel)
             since = at if noted is None else min(noted.since, at)
             self._failing[channel] = ports.FailingChannel(since=since, at=at, retried=retried, error=error)
 
     def clear(self, channel: str) -> None:
-        """Forget the failures of a channel."""
+        """Clear the failures of a channel."""
         with self._lock:
             self._failing.pop(channel, None)
 
@@ -243,12 +243,12 @@ class MemoryFiringLabels:
         self._label_sets: dict[tuple[str, str], list[dict[str, str]]] = {}
 
     def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
-        """Return the sets of labels under which an alert fires there."""
+        """Return the sets of labels under which an alert fires at the receiver."""
         with self._lock:
             return list(self._label_sets.get((channel, alert_id), ()))
 
     def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
-        """Replace them."""
+        """Replace the sets."""
         with self._lock:
             self._label_sets[channel, alert_id] = [dict(labels) for labels in label_sets]
 
@@ -258,7 +258,7 @@ class MemoryThrottle:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Tokens and when they were counted, by channel; since and until when a channel pauses.
+        #: Tokens and the time of their count, by channel; start and end of a channel's pause.
         self._buckets: dict[str, tuple[float, float]] = {}
         self._paused: dict[str, tuple[float, float]] = {}
         self._windows: dict[str, float] = {}
@@ -277,7 +277,7 @@ class MemoryThrottle:
             return 0.0 if granted else max(0.001, (need - tokens) / limit.rate)
 
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
-        """Return when the group closes."""
+        """Return when the group of a notification closes."""
         with self._lock:
             closes = self._windows.get(group, created)
             if created >= closes or models.leads(closes, now + wait):
@@ -285,7 +285,7 @@ class MemoryThrottle:
             return self._windows[group]
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
-        """Let nothing out for that long."""
+        """Send nothing to a channel for that long."""
         with self._lock:
             began, until = self._paused.get(channel, (now, now))
             if until < now + seconds or models.leads(began, now):
@@ -299,7 +299,7 @@ class MemorySecrets:
         self._values = dict(values or {})
 
     def __call__(self, ref: models.SecretRef) -> str:
-        """Return it."""
+        """Return the secret."""
         name = ref.env or ref.file or ""
         if name not in self._values:
             raise errors.InvalidInput(f"secret {name}", "it is not set", "set it")
@@ -307,29 +307,29 @@ class MemorySecrets:
 
 
 class MemoryPublisher:
-    """``ports.Publisher`` that remembers what was published, as (topic, message), oldest first."""
+    """``ports.Publisher`` that records messages as (topic, message), oldest first."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, models.TopicMessage]] = []
 
     def publish(self, topic_arn: str, message: models.TopicMessage) -> None:
-        """Remember it."""
+        """Record the message."""
         self.published.append((topic_arn, message))
 
 
 class MemoryNotifier:
-    """``ports.Notifier`` that puts what it is given into a list, oldest first."""
+    """``ports.Notifier`` that appends notifications to a list, oldest first."""
 
     def __init__(self, received: list[models.Notification] | None = None) -> None:
         self.received: list[models.Notification] = [] if received is None else received
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
-        """Take them."""
+        """Append them."""
         self.received.extend(notifications)
 
 
 def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:
-    """Return the notifiers of every type of channel, with these secrets by name; nothing reaches AWS."""
+    """Return the notifiers of every type of channel, with these secrets by name. Nothing is sent to AWS."""
     needs = channel_type.Dependencies(
         secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), firing_labels=MemoryFiringLabels(), now=now
     )

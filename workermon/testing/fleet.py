@@ -1,4 +1,4 @@
-"""The ports of ``workermon.ports`` that keep who is monitored, in memory."""
+"""The ports for workers and their schedule, in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MemoryWorkers:
                 self._store.workers.setdefault(worker.id, memory.StoredWorker(worker))
 
     def update(self, worker: models.Worker) -> bool:
-        """Replace how a worker is set up, where its incarnation is there."""
+        """Replace how a worker is set up, if its incarnation exists."""
         with self._store.lock:
             stored = self._store.living(worker.id, worker.incarnation)
             if stored is None:
@@ -39,7 +39,7 @@ class MemoryWorkers:
             return True
 
     def restore(self, record: ports.Record) -> bool:
-        """Replace set-up and condition of a worker, where its incarnation is there."""
+        """Replace set-up and condition of a worker, if its incarnation exists."""
         with self._store.lock:
             stored = self._store.living(record.worker.id, record.worker.incarnation)
             if stored is None:
@@ -49,7 +49,7 @@ class MemoryWorkers:
             return True
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
-        """Return those of them that are known."""
+        """Return the records of the workers that exist."""
         with self._store.lock:
             return {
                 worker_id: self._store.workers[worker_id].record()
@@ -63,7 +63,7 @@ class MemoryWorkers:
             return sorted(self._store.workers)
 
     def known(self, worker_ids: Sequence[str]) -> set[str]:
-        """Return which of them are monitored."""
+        """Return which of these workers are monitored."""
         with self._store.lock:
             return {worker_id for worker_id in worker_ids if worker_id in self._store.workers}
 
@@ -74,11 +74,11 @@ class MemoryWorkers:
             yield from self.get(ids[start : start + chunk]).values()
 
     def glances(self) -> Iterator[ports.Glance]:
-        """Yield the whole fleet by what a glance shows."""
+        """Yield a glance of each worker of the fleet."""
         return map(ports.Glance.of, self.every())
 
     def with_series(self, least: int) -> list[str]:
-        """Return those that have them."""
+        """Return the workers whose stored dimension sets are long."""
         return [
             record.worker.id for record in self.every() if max(map(len, record.dimensions.values()), default=0) >= least
         ]
@@ -86,7 +86,7 @@ class MemoryWorkers:
     def found_dimensions(
         self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
     ) -> bool:
-        """Remember what ListMetrics said, unless the incarnation is gone."""
+        """Store the result of ListMetrics, unless the incarnation is gone."""
         with self._store.lock:
             stored = self._store.living(worker.id, worker.incarnation)
             if stored is None:
@@ -95,14 +95,14 @@ class MemoryWorkers:
             return True
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
-        """Note that the event queue named them."""
+        """Record that the event queue named these workers."""
         with self._store.lock:
             for worker_id in worker_ids:
                 if stored := self._store.workers.get(worker_id):
                     stored.requested_at = max(at, stored.requested_at or at)
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
-        """Keep what the event queue warned of."""
+        """Store the event queue's warnings."""
         with self._store.lock:
             stored = self._store.workers.get(worker_id)
             self.request_collection([worker_id], at)
@@ -117,7 +117,7 @@ class MemoryWorkers:
 
 
 class MemorySchedule:
-    """``ports.Schedule`` in memory. ``broken``, ``ticked`` and ``sent`` are for tests to set."""
+    """``ports.Schedule`` in memory. Tests set ``broken``, ``ticked`` and ``sent``."""
 
     def __init__(self) -> None:
         self.entries: dict[str, tuple[int, float]] = {}
@@ -126,7 +126,7 @@ class MemorySchedule:
         self.sent: models.Sent | None = None
 
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
-        """Schedule them; a cadence that stands is kept."""
+        """Schedule workers. An existing rhythm is kept."""
         for worker in workers:
             explain_state = self.entries.get(worker.id)
             if explain_state is None or explain_state[0] != worker.interval:
@@ -143,15 +143,15 @@ class MemorySchedule:
         return {worker_id: self.entries[worker_id][1] for worker_id in worker_ids if worker_id in self.entries}
 
     def ids(self) -> set[str]:
-        """Return who has an entry, sound or broken."""
+        """Return the ids of the workers that have an entry, valid or broken."""
         return set(self.entries) | set(self.broken)
 
     def quarantined(self) -> dict[str, str]:
-        """Return the entries set aside."""
+        """Return the quarantined entries."""
         return dict(self.broken)
 
     def last_tick(self) -> float | None:
-        """Return when beat last looked."""
+        """Return when beat last looked for due entries."""
         return self.ticked
 
     def canaries(self) -> models.Sent | None:

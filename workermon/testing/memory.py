@@ -1,4 +1,4 @@
-"""What the in-memory ports of the repository share, as the real ones share one Redis."""
+"""The state that the in-memory ports of the repository share, as the real ones share one Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from workermon import models, ports
 
-#: Attempts kept of one alert (as on Redis).
+#: Attempts kept for each alert (as on Redis).
 KEPT = 500
 
 Dimensions = tuple[tuple[str, str], ...]
@@ -20,7 +20,7 @@ Dimensions = tuple[tuple[str, str], ...]
 
 @dataclass
 class StoredWorker:
-    """A worker and all that is kept of it."""
+    """A worker and everything stored about it."""
 
     worker: models.Worker
     condition: models.Condition = field(default_factory=models.Condition)
@@ -32,13 +32,13 @@ class StoredWorker:
     changed_from: int | None = None
     sequence: int = 0
     requested_at: float | None = None
-    #: What the event queue warned of, by id.
+    #: The event queue's warnings, by id.
     warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
     #: The configuration's revision by which it is steady.
     steady_by: int | None = None
 
     def replace(self, worker: models.Worker) -> None:
-        """Replace how it is set up; what it was steady by is over."""
+        """Replace how it is set up, and clear its steadiness."""
         self.worker, self.steady_by = worker, None
 
     def complete(self, slot: tuple[int, int]) -> bool:
@@ -70,7 +70,7 @@ class StoredAlerts:
 
 @dataclass
 class StoredGroup:
-    """What the members of a group say, by rule and worker id, and how often they said something."""
+    """The reports of a group's members, by rule and worker id, and their number."""
 
     members: dict[str, dict[str, models.GroupMember]] = field(default_factory=dict)
     changed_from: int | None = None
@@ -83,7 +83,7 @@ class NotificationQueue:
 
     waiting: list[models.Notification] = field(default_factory=list)
     retry_at: float = 0.0
-    #: Seconds that it waits until then: 0 if it was put there when its time had come.
+    #: Seconds that it waits until then; 0 if it was already due when it was added.
     wait: float = 0.0
     leased_until: float = 0.0
     fence: int | None = None
@@ -91,19 +91,19 @@ class NotificationQueue:
 
 
 class MemoryStore:
-    """What the repository's ports share. ``clock`` is the time of leases, in seconds."""
+    """The state shared by the repository's ports. ``clock`` is the time of leases, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, channel: str = "workermon:metrics") -> None:
         self.clock = clock
         self.channel = channel
         self.lock = threading.RLock()
-        #: Every message that was published, as (channel, text), oldest first.
+        #: Every published message, as (channel, text), oldest first.
         self.published: list[tuple[str, str]] = []
         self.workers: dict[str, StoredWorker] = {}
         #: Value by timestamp, of each (worker id, metric, period).
         self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
         self.pending: dict[str, float] = {}
-        #: Roll-ups by hour, of each (worker id, metric); and when each (worker id, hour) is rolled up.
+        #: Roll-ups by hour, of each (worker id, metric); and when each (worker id, hour) is due.
         self.rollups: dict[tuple[str, str], dict[int, models.RollUp]] = {}
         self.rollups_due: dict[tuple[str, int], float] = {}
         #: The transitions of each alert, newest first: its number, when it was recorded, and the entry.
@@ -115,11 +115,11 @@ class MemoryStore:
         self.last: dict[str, models.Notification] = {}
         self.last_versions: dict[str, dict[str, int]] = {}
         self.queues: dict[tuple[str, str], NotificationQueue] = {}
-        #: When the notification of each queue is sent again, by (alert id, channel).
+        #: When each queue's last notification is sent again, by (alert id, channel).
         self.reminders: dict[tuple[str, str], float] = {}
         #: When each alert escalates next, by its id.
         self.escalations: dict[str, float] = {}
-        #: How collection goes in each account and region, and when its shortest interval was noted, by key.
+        #: The state of collection in each account and region, and when its shortest interval was recorded, by key.
         self.accounts: dict[str, models.AccountState] = {}
         self.intervals_at: dict[str, float] = {}
         #: The alerts of each subject, by its id.
@@ -137,19 +137,19 @@ class MemoryStore:
         return self.configuration.revision if self.configuration else 0
 
     def record(self, alert_id: str, at: float, entry: models.HistoryEntry) -> None:
-        """Add a transition that was recorded at a time to the history of an alert."""
+        """Add a transition to the history of an alert, with the time of its recording."""
         self.history.setdefault(alert_id, []).insert(0, (next(self.numbers), at, entry))
         self.oldest = min(self.oldest, entry.at)
 
     def publish(self, channel: str, text: str) -> None:
-        """Hand a message to every listener there is."""
+        """Pass a message to every subscriber."""
         with self.lock:
             self.published.append((channel, text))
             for listener in self._listeners:
                 listener.put((channel, text))
 
     def subscribe(self) -> queue.SimpleQueue[tuple[str, str]]:
-        """Return a queue of what is published from now on."""
+        """Return a queue of the messages published from now on."""
         with self.lock:
             self._listeners.append(queue.SimpleQueue())
             return self._listeners[-1]
@@ -160,6 +160,6 @@ class MemoryStore:
             self._listeners.remove(listener)
 
     def living(self, worker_id: str, incarnation: str) -> StoredWorker | None:
-        """Return what is kept of a worker, where it still is the one meant."""
+        """Return a worker's stored data, if it is still the same incarnation."""
         stored = self.workers.get(worker_id)
         return stored if stored and stored.worker.incarnation == incarnation else None

@@ -1,4 +1,4 @@
-"""The whole monitor in memory: every port, every stage made of them, and a clock that a test moves."""
+"""The whole monitor in memory: every port, every stage built from them, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from workermon.testing.saved_states import MemorySavedStates
 
 T = TypeVar("T")
 
-#: The attribute of a ``Monitor`` that is each port, by the type by which a stage asks for it.
+#: The attribute of a ``Monitor`` for each port, by the type of a stage's field.
 PORTS: Mapping[Any, str] = {
     ports.Access: "access",
     ports.Accounts: "accounts",
@@ -105,10 +105,10 @@ PORTS: Mapping[Any, str] = {
 
 
 class Monitor:
-    """Every port in memory, and each stage made of them.
+    """Every port in memory, and each stage built from them.
 
-    Nothing leaves the process: what a channel of any type would send is in ``received``. Each port is an attribute,
-    and may be replaced by one of your own at any time; a stage that is asked for afterwards has it::
+    Nothing leaves the process: what any channel would send is in ``received``. Each port is an attribute. You may
+    replace it at any time; a stage that you get afterwards uses the new one::
 
         monitor = testing.Monitor()
         monitor.ec2.put(models.Instance(id="i-0abc1234", region="us-east-1", status="running"))
@@ -119,7 +119,7 @@ class Monitor:
         monitor.evaluate()
         monitor.deliver()
 
-    ``now`` is the time at first, in seconds since 1970; ``configuration`` is the one in force.
+    ``now`` is the initial time, in seconds since 1970; ``configuration`` is the one in force.
     """
 
     def __init__(self, configuration: models.Configuration = config.DEFAULT, now: float = 1_700_000_000.0) -> None:
@@ -171,7 +171,7 @@ class Monitor:
         self.unreadable: ports.Unreadable = MemoryUnreadable()
         self.secrets: ports.Secrets = MemorySecrets()
         self.publisher = MemoryPublisher()
-        #: What channels were sent, oldest first.
+        #: Messages sent to channels, oldest first.
         self.received: list[models.Notification] = []
         self.channel_types: Mapping[str, channel_type.ChannelType] = channels.CHANNEL_TYPES
         self.notifiers: Mapping[str, ports.Notifier] = dict.fromkeys(self.channel_types, MemoryNotifier(self.received))
@@ -180,15 +180,15 @@ class Monitor:
 
     @property
     def parser(self) -> config.Parser:
-        """Return the parser of config files that name the types of channel and the kinds of rule there are."""
+        """Return the parser of config files, with the existing types of channel and kinds of rule."""
         return config.Parser(channel_types=self.channel_types, kinds=self.kinds)
 
     def get(self, kind: type[T]) -> T:
-        """Return a stage or a view, made of the ports that its fields name by type, as the composition root does."""
+        """Return a stage or a view, built from the ports of its fields' types, as the composition root does."""
         return cast("T", self._provide(kind))
 
     def overrides(self) -> dict[Any, Any]:
-        """Return the ports by type, for ``runtime.open``: what runs over such a container runs in memory."""
+        """Return the ports by type, for ``runtime.open``. Code that uses such a container runs in memory."""
         return {kind: self._provide(kind) for kind in PORTS}
 
     def collect(self, *worker_ids: str, force: bool = False) -> collect.Report:
@@ -196,16 +196,16 @@ class Monitor:
         return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), force=force)
 
     def evaluate(self, *worker_ids: str) -> list[str]:
-        """Evaluate these workers, or all that are pending; return the alerts that have notifications waiting."""
+        """Evaluate these workers, or all that are pending. Return the alerts with notifications to deliver."""
         pending = worker_ids or self.samples.pending(self.clock(), 1000)
         return self.get(evaluate.Evaluation).evaluate(pending)
 
     def deliver(self, *alert_ids: str) -> None:
-        """Send what waits for these alerts, or whatever is due."""
+        """Deliver the notifications of these alerts, or everything that is due."""
         self.get(notify.Delivery).deliver(alert_ids or self.outbox.due(self.clock(), 1000))
 
     def configure(self, **changes: object) -> None:
-        """Put a configuration in force that differs from the present one so."""
+        """Put a configuration in force with these changes."""
         had = self.configurations.load()
         changed = had.model_copy(update={"revision": had.revision + 1, **changes})
         assert self.configurations.save(changed), "somebody else changed the configuration meanwhile"

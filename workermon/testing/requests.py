@@ -18,7 +18,7 @@ class MemoryIdempotencyKeys:
         self._kept: dict[str, tuple[ports.FirstRequest, float]] = {}
 
     def claim(self, key: str, digest: str) -> ports.FirstRequest | None:
-        """Claim it; whoever comes second gets what the first one left."""
+        """Claim the key. A second request gets the first one's answer."""
         now = self._store.clock()
         with self._lock:
             request, until = self._kept.get(key, (None, 0.0))
@@ -28,11 +28,11 @@ class MemoryIdempotencyKeys:
             return None
 
     def answer(self, key: str, request: ports.FirstRequest) -> None:
-        """Keep the answer."""
+        """Store the answer."""
         with self._lock:
             self._kept[key] = request, self._store.clock() + ports.ANSWER_AGE
 
     def release(self, key: str) -> None:
-        """Free it."""
+        """Release it."""
         with self._lock:
             self._kept.pop(key, None)

@@ -1,4 +1,4 @@
-"""The ports that keep and announce samples, in memory."""
+"""The ports that store and announce samples, in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MemorySamples:
     def write(
         self, sample: models.Sample, condition: models.Condition, event: str, *, force: bool = False
     ) -> ports.Written:
-        """Write datapoints, condition, the mark and the event."""
+        """Write datapoints, condition, pending mark and event."""
         with self._store.lock:
             worker = sample.worker
             stored = self._store.living(worker.id, worker.incarnation)
@@ -66,7 +66,7 @@ class MemorySamples:
     def write_many(
         self, writes: Sequence[tuple[models.Sample, models.Condition, str]], *, force: bool = False
     ) -> list[ports.Written]:
-        """Write many samples; each is a step of its own."""
+        """Write many samples, each in a step of its own."""
         return [self.write(sample, condition, event, force=force) for sample, condition, event in writes]
 
     def _merge(self, sample: models.Sample, *, complete: bool) -> int | None:
@@ -75,7 +75,7 @@ class MemorySamples:
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
                 had = ledger.get(at)
-                # Before its slot was complete nobody wrote a check but a clock that was ahead.
+                # Only a clock that was ahead can have written it before its slot was complete.
                 if had == value or (had is not None and complete and metric in models.CHECK_METRICS):
                     continue
                 ledger[at] = value
@@ -92,7 +92,7 @@ class MemorySamples:
             self._store.rollups_due[worker_id, hour] = due
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
-        """Remember why a collection failed, and give the slot's claim back."""
+        """Store why a collection failed, and release the slot's claim."""
         with self._store.lock:
             stored = self._store.living(worker.id, worker.incarnation)
             if stored is not None:
@@ -100,7 +100,7 @@ class MemorySamples:
                 stored.claim = None
 
     def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
-        """Do that for many."""
+        """Do that for many workers."""
         for worker, last_error in failures:
             self.failed(worker, last_error)
 
@@ -119,7 +119,7 @@ class MemorySamples:
         return series
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
-        """Return the periods under which there are datapoints."""
+        """Return the periods for which there are datapoints."""
         with self._store.lock:
             return sorted(
                 period
@@ -128,19 +128,19 @@ class MemorySamples:
             )
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return workers with a sample not evaluated yet, oldest first."""
+        """Return workers with a sample that is not evaluated yet, oldest first."""
         with self._store.lock:
             pending = self._store.pending.items()
             marks = sorted((at, pending_id) for pending_id, at in pending if at <= now - age or models.leads(at, now))
             return [worker_id for _, worker_id in marks[:limit]]
 
     def marked(self, worker_ids: Sequence[str]) -> list[str]:
-        """Return which of them are marked as pending."""
+        """Return the pending ones of these workers."""
         with self._store.lock:
             return [worker_id for worker_id in worker_ids if worker_id in self._store.pending]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be evaluated."""
+        """Mark workers as pending."""
         with self._store.lock:
             for worker_id in worker_ids:
                 if stored := self._store.workers.get(worker_id) or self._store.groups.get(worker_id):
@@ -156,7 +156,7 @@ class MemoryRollUps:
         self._lifetime = lifetime
 
     def claim(self, now: float, limit: int, lease: float) -> list[ports.LedgerHour]:
-        """Claim hours that are due, with their datapoints."""
+        """Claim due hours, with their datapoints."""
         with self._store.lock:
             marks = self._store.rollups_due
             due = sorted((at, worker_id, hour) for (worker_id, hour), at in marks.items() if at <= now)[:limit]
@@ -179,7 +179,7 @@ class MemoryRollUps:
             return claimed
 
     def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
-        """Keep roll-ups, and take the marks away."""
+        """Store roll-ups, and remove the marks."""
         store = self._store
         with store.lock:
             for hour, rollups in rolled:
@@ -194,26 +194,26 @@ class MemoryRollUps:
                     del store.rollups_due[hour.worker_id, hour.hour]
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:
-        """Return the roll-ups that are kept."""
+        """Return the stored roll-ups."""
         with self._store.lock:
             stored = self._store.rollups.get((worker_id, metric), {})
             return {hour: stored[hour] for hour in sorted(stored) if since <= hour <= until}
 
 
 def _single(rollup: models.RollUp) -> models.RollUp:
-    """Return a roll-up with the digits that are kept."""
+    """Return a roll-up with the stored precision."""
     week = models.week_of(rollup.at)
     return models.unpack(week, models.pack(week, {rollup.at: rollup}))[rollup.at]
 
 
 class MemoryFeed:
-    """``ports.Feed`` in memory: what is published in its store."""
+    """``ports.Feed`` in memory: the messages published in its store."""
 
     def __init__(self, store: memory.MemoryStore) -> None:
         self._store = store
 
     def publish(self, text: str) -> None:
-        """Send any text, sound or not, to those that listen."""
+        """Send any text, valid or not, to the subscribers."""
         self._store.publish(self._store.channel, text)
 
     def listen(
@@ -223,7 +223,7 @@ class MemoryFeed:
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
     ) -> Generator[str | None, None, None]:
-        """Yield each message as it comes, ``None`` when none came in time."""
+        """Yield each message as it arrives, ``None`` if none arrived in time."""
         listener = self._store.subscribe()
         try:
             yield None

@@ -1,4 +1,4 @@
-"""The whole state as backups hold it, in memory."""
+"""The whole state as stored in backups, in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MemorySavedStates:
         self._store, self._silences = store, silences
 
     def load(self) -> models.SavedState:
-        """Return what is stored now."""
+        """Return the present state."""
         store = self._store
         with store.lock:
             alert_ids = sorted({*store.history, *(alert for alert, _ in store.queues)})
@@ -72,7 +72,7 @@ class MemorySavedStates:
         )
 
     def replace(self, state: models.SavedState, at: float, *, force: bool = False) -> bool:
-        """Put a state in the place of the present one."""
+        """Replace the present state."""
         store = self._store
         with store.lock:
             if not force and (store.configuration or store.workers or store.history or self._silences.every()):
