@@ -36,7 +36,7 @@ class ForeignSeries(Frozen):
 
     @classmethod
     def from_learned(cls, learned: Mapping[str, Any], key: str) -> ForeignSeries:
-        """Return the stored result for the metric with a ``Metric.key``, from its account and region's learned values."""
+        """Return the stored result for the metric with a ``Metric.key``, from the learned values of its scope."""
         try:
             return cls.model_validate(learned.get(foreign_key(key), {}))
         except ValueError:
