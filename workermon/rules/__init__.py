@@ -1,4 +1,4 @@
-"""The kinds of rules: pure, one file a kind and one row in ``KINDS``. ``horizon`` and ``slots`` are what they share."""
+"""The kinds of rules: pure, one file and one row in ``KINDS`` each. They share ``horizon`` and ``slots``."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ KINDS: Kinds = {
 
 
 def group_member_rule(rule: models.Rule) -> models.Rule:
-    """Return what a rule over groups asks of each member, as a rule of its own."""
+    """Return the condition of a rule over groups as a rule of its own, for each member."""
     return group.KIND.member_rule(rule)
 
 
 def needs_members(rule: models.Rule) -> bool:
-    """Return whether a rule over groups is over the values of its members."""
+    """Return whether a rule over groups uses the values of its members."""
     return KINDS[rule.kind].needs_members(rule)
 
 
 def kind_of(raw_rule: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
-    """Return the kind that a [[rules]] asks for by its keys. One that no other kind claims is a threshold."""
+    """Return the kind that the keys of a [[rules]] belong to. If no other kind has them, it is a threshold."""
     return next((kind for kind in kinds.values() if kind.claims(raw_rule)), kinds[threshold.KIND.name])
 
 
 def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:
-    """Return what returns the names of the rules that have to be evaluated before a rule."""
+    """Return a function that returns the names of the rules to be evaluated before a rule."""
     return lambda rule: (*kinds[rule.kind].operands(rule), *rule.inhibited_by)
 
 
 def needed_metrics(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> tuple[str, ...]:
-    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it looks at."""
+    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it depends on."""
     kind = kinds[rule.kind]
     others = [other for other in rules if other.name in kind.operands(rule)]
     needed = (metric for other in others for metric in needed_metrics(other, rules, kinds))
@@ -66,7 +66,7 @@ def needed_metrics(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds
 
 
 def compares_workers(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> bool:
-    """Return whether other workers decide a rule for a worker: it compares them, or a rule that it looks at does."""
+    """Return whether other workers decide a worker's rule: it, or a rule that it depends on, compares workers."""
     kind = kinds[rule.kind]
     others = (other for other in rules if other.name in kind.operands(rule))
     return kind.compares_by(rule) is not None or any(compares_workers(other, rules, kinds) for other in others)
@@ -78,7 +78,7 @@ def owe_end(
     condition: models.Condition,
     alerts: Mapping[str, models.Alert],
 ) -> bool:
-    """Return whether a rule has yet to notify of the end of an instance: then the worker must not be cleared away."""
+    """Return whether a rule has yet to notify of an instance's termination. Then the worker must not be deleted."""
     return any(
         KINDS[rule.kind].owes_end(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
         for rule in rules

@@ -19,19 +19,19 @@ from workermon.models import DAY
 
 Season = Literal["day", "week"]
 
-#: Seconds that are one time of the day; longer if the period of the metric is.
+#: Seconds that count as one time of the day; longer if the period of the metric is.
 WIDTH = 3600
 
 #: Occurrences of an hour of the day that are remembered, and of an hour of the week.
 KEPT, KEPT_OF_WEEK = 5, 3
 
-#: Occurrences of an hour without which nothing is said of it.
+#: With fewer occurrences of an hour, its usual value is unknown.
 MIN_OCCURRENCES = 2
 
-#: The part of the expected datapoints of an hour without which it teaches nothing.
+#: The minimum share of an hour's expected datapoints for it to be learned.
 MIN_PART = 0.25
 
-#: Datapoints that an hour should have; it is longer if the metric comes less often.
+#: Datapoints that an hour should have. It is longer if the metric is published less often.
 MIN_DATAPOINTS = 4
 
 #: Of all remembered hours, the part whose highest datapoint lies no further above their own median than is usual; and
@@ -42,13 +42,13 @@ USUAL_PART, USUAL_PART_OF_DAYS = 0.95, 0.75
 #: highest lies below 3 standard deviations in about 19 of 20 hours.
 USUAL_SPREADS = 3.0
 
-#: A part of the centre below which nothing is unusual: the values of a nearly constant metric.
+#: Share of the centre below which nothing is unusual, for the values of a nearly constant metric.
 MIN_RELATIVE = 0.02
 
-#: Smallest spread, so that a constant metric divides by no zero.
+#: Smallest spread, so that a constant metric causes no division by zero.
 _TINY = 1e-9
 
-#: Largest distance that is told, in spreads.
+#: Largest distance that is reported, in spreads.
 MAX_DISTANCE = 1e6
 
 #: Version, season's hours of the week (0: a season of a day), width, hash of the metric, time up to which it has
@@ -70,7 +70,7 @@ class Usual(NamedTuple):
     by: Season
 
     def distance(self, value: float) -> float:
-        """Return how many spreads a value lies above the centre; below it that is negative."""
+        """Return how many spreads a value lies above the centre; negative below it."""
         distance = (value - self.centre) / (self.above if value >= self.centre else self.below)
         return max(-MAX_DISTANCE, min(MAX_DISTANCE, distance))
 
@@ -101,14 +101,16 @@ class _Hour(NamedTuple):
         least = max(MIN_RELATIVE * abs(centre), _TINY)
         above = max(median([occurrence.highest for occurrence in self.occurrences]) - centre, least) / USUAL_SPREADS
         below = max(centre - median([occurrence.lowest for occurrence in self.occurrences]), least) / USUAL_SPREADS
-        # Of two occurrences one may be the odd one, and nothing says which: so both are usual.
+        # One of two occurrences may be the odd one, and nothing shows which. So both count as usual.
         apart = abs(self.occurrences[0].middle - centre) if len(self.occurrences) == MIN_OCCURRENCES else 0.0
         return Usual(centre, max(above, self.above, apart), max(below, self.below, apart), len(self.occurrences), by)
 
 
 class _Packed(NamedTuple):
-    """Hours as the text has them: how many occurrences each has, then first the upper bytes of all numbers, then the
-    lower ones. An hour is unpacked when it is asked for, because an evaluation needs one of them."""
+    """Hours in packed form, each unpacked on request, because an evaluation needs only one of them.
+
+    The text has the number of occurrences of each hour, then the upper bytes of all numbers, then the lower ones.
+    """
 
     header: tuple[int, ...]
     counts: bytes
@@ -210,7 +212,7 @@ class Band:
             self._hours[place] = self._hours[place]._replace(above=_rounded(above), below=_rounded(below))
 
     def skip(self, until: int) -> None:
-        """Pass over hours without datapoints."""
+        """Skip hours without datapoints."""
         assert self.until is not None
         self.until = max(self.until + self.width, until)
 
@@ -223,7 +225,7 @@ class Band:
     # --- the text ----------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
-        """Return the band as a text: of each number the upper 16 bits, packed and in base64."""
+        """Return the band as text: the upper 16 bits of each number, packed and in base64."""
         header = _HEADER.pack(
             _VERSION,
             self._weeks,
@@ -246,7 +248,7 @@ class Band:
 
     @classmethod
     def read(cls, text: str | None, season: Season, width: int, metric: str) -> Band:
-        """Return the band of a text; an empty one if the text is of another metric, season or hour, or unreadable."""
+        """Parse a band. It is empty if the text is of another metric, season or hour, or unreadable."""
         band = cls(season, width, metric)
         packed = None if text is None else _unpacked(text)
         if packed is not None and packed.header[:4] == (_VERSION, band._weeks, width, band._metric):
@@ -257,7 +259,7 @@ class Band:
 
 
 def due(until: int, width: int, lateness: int) -> int:
-    """Return the time at which the hour after ``until`` is learned: no late datapoint can change it then."""
+    """Return when the hour after ``until`` is learned: no late datapoint can change it then."""
     return until + width + lateness
 
 
@@ -272,7 +274,7 @@ def width_of(period: int) -> int:
 
 
 def _spreads(hours: Sequence[_Hour], expected: float) -> tuple[float, float]:
-    """Return the spread above and below the centre that the hours of a day have in common."""
+    """Return the common spread above and below the centre of the hours of a day."""
     above, below, above_days, below_days = list[float](), list[float](), list[float](), list[float]()
     for hour in hours:
         if hour.occurrences:
@@ -285,10 +287,10 @@ def _spreads(hours: Sequence[_Hour], expected: float) -> tuple[float, float]:
 
 
 def _spread(within: list[float], days: list[float], expected: float) -> float:
-    """Return a spread of what hours have beyond their own medians, and beyond the centre of their time.
+    """Return a spread from how far hours lie beyond their own medians and beyond the centre of their time.
 
-    It is no less than the standard deviation of normal noise whose highest of so many datapoints lies as far as the
-    median hour's does.
+    It is at least the standard deviation of normal noise whose highest of so many datapoints lies as far as in the
+    median hour.
     """
     usual = max(_part(within, USUAL_PART), _part(days, USUAL_PART_OF_DAYS)) / USUAL_SPREADS
     return max(usual, median(within) / _highest(max(round(expected), MIN_DATAPOINTS)))
@@ -315,7 +317,7 @@ def _part(values: list[float], part: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Return a number as the text keeps it: 8 bits of it, half a percent apart.
+    """Return a number with the stored precision: 8 bits, steps of half a percent.
 
     >>> _rounded(90.0), _rounded(0.1), _rounded(_rounded(1e12)) == _rounded(1e12)
     (90.0, 0.10009765625, True)

@@ -1,8 +1,8 @@
-"""Pure: how often a metric of a worker is to be asked for: each period, or each ``models.RELAXED`` periods.
+"""Pure: how often a worker's metric is requested: each period, or each ``models.RELAXED`` periods.
 
-Each datapoint costs, whoever asks for it in time. A series far from every threshold can wait for some periods, because
-nothing comes of its values; the datapoints between are fetched later, all of them. It is asked for each period while
-it is near a threshold or beyond it, rises (or falls) towards one, or has too short a history to tell.
+Each requested datapoint costs money. A series far from every threshold can wait for some periods, because its values
+change nothing; the datapoints in between are fetched later. A metric is requested each period while it is near a
+threshold or beyond it, moves towards one, or has too short a history to tell.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from workermon import models
 from workermon.rules.kind import Kind
 
-#: Datapoints that are needed to tell how a series moves.
+#: Datapoints needed to tell how a series moves.
 MIN_HISTORY = 4
 
-#: Part of the series that are expected to be near a threshold, before anything is known of them.
+#: Share of the series assumed to be near a threshold before anything is known about them.
 NEAR = 0.1
 
-#: Datapoints that hardly any rule needs more of to resolve.
+#: Hardly any rule needs more datapoints than this to resolve.
 _LONGEST_RECOVERY = 100
 
-#: The more urgent of two reasons is the later one.
+#: The later reason is the more urgent one.
 _URGENCY: tuple[models.CadenceReason, ...] = ("far", "rising", "near", "watched", "new")
 
 #: The reasons in words.
@@ -56,11 +56,11 @@ def rules_over(
 def expected(
     metric: str, condition: models.Condition | None, looking: Sequence[tuple[Kind[Any], models.Rule]] | None
 ) -> float:
-    """Return how many periods probably lie between two requests for a metric if cadence is adaptive.
+    """Return how many periods will probably lie between two requests for a metric with adaptive cadence.
 
-    ``looking`` are from ``rules_over``, ``condition`` is ``None`` of a worker that was never collected. What counts is
-    what the series shows now, or what its newest datapoint would make of it. Of series that nobody has seen yet,
-    ``NEAR`` are expected to be near a threshold.
+    ``looking`` are from ``rules_over``; ``condition`` is ``None`` for a worker that was never collected. The estimate
+    uses what the series shows now, or the cadence that its newest datapoint would give. Of series without data, a share
+    of ``NEAR`` is assumed to be near a threshold.
     """
     if looking is None:
         return 1.0
@@ -79,9 +79,9 @@ def expected(
 def of_series(
     points: Sequence[models.Datapoint], rules: Iterable[tuple[Kind[Any], models.Rule]]
 ) -> models.CadenceReason:
-    """Return why a series is asked for as often as it is.
+    """Return why a series is requested as often as it is.
 
-    ``points`` are its newest datapoints without gaps, in order; ``rules`` those that look at it, each with its kind.
+    ``points`` are its newest datapoints without gaps, in order; ``rules`` those that use it, each with its kind.
     """
     if len(points) < MIN_HISTORY:
         return "new"
@@ -90,9 +90,9 @@ def of_series(
 
 
 def decide(reason: models.CadenceReason | None, budget: int) -> models.Cadence | None:
-    """Return how often a metric is asked for; ``None``: each period, because cadence is fixed.
+    """Return how often a metric is requested; ``None``: each period, because cadence is fixed.
 
-    ``budget`` is how many periods the budget puts between two requests. The longer of the two counts.
+    ``budget`` is how many periods the budget puts between two requests. The longer distance applies.
     """
     periods = models.RELAXED if reason == "far" else 1
     if budget > periods:
@@ -101,10 +101,10 @@ def decide(reason: models.CadenceReason | None, budget: int) -> models.Cadence |
 
 
 def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, recover: int) -> models.CadenceReason:
-    """Return how near to some thresholds a series is. ``edges`` are those, and where they clear.
+    """Return how near a series is to some thresholds. ``edges`` are those, and the values at which they clear.
 
-    Near is a tenth of the threshold, or less than the series lately moved. ``recover`` datapoints must be beyond the
-    edge before it can count as clear. It rises towards an edge if it reaches it when it goes on as it did.
+    Near means within a tenth of the threshold, or within the series' recent movement. ``recover`` datapoints must be
+    beyond the edge before the series counts as clear. It moves towards an edge if it reaches it at its present rate.
     """
     if len(values) < recover:
         return "new"
@@ -113,7 +113,7 @@ def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, rec
     edge = min((sign * limit for limit in edges), default=float("inf"))
     newest, highest = signed[-1], max(signed)
     if highest + max(abs(edge) / 10, highest - min(signed)) >= edge:
-        # What moved that much may be back at rest: only its newest datapoints say where it goes.
+        # After a large movement it may be constant again. Only its newest datapoints show where it goes.
         return "near"
     lately = signed[-models.RELAXED - 1 :]
     return "rising" if newest + 2 * (newest - min(lately)) >= edge else "far"

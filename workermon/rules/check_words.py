@@ -1,4 +1,4 @@
-"""How rules over EC2's status checks say what EC2 says of an impaired one."""
+"""How rules over EC2's status checks describe an impaired one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from workermon import errors, models
 
-#: What each metric is about, in words.
+#: What each metric covers, in words.
 ABOUT = {
     models.STATUS_CHECK_FAILED: "status",
     "system_check_failed": "system",
@@ -25,12 +25,12 @@ NAMES: dict[models.CheckName, str] = {
     "performance": "performance",
 }
 
-#: Characters of EC2's words that are repeated.
+#: Characters of EC2's text that are repeated.
 _MAX_WORDS = 300
 
 
 class ImpairmentDetails(models.Frozen):
-    """An impaired check as JSON has it: since when by EC2's word (RFC 3339), and what EC2 recommends."""
+    """An impaired check in JSON: since when according to EC2 (RFC 3339), and EC2's recommendation."""
 
     check: models.CheckName
     status: Literal["impaired"] = "impaired"
@@ -39,7 +39,7 @@ class ImpairmentDetails(models.Frozen):
 
 
 def impaired(metric: str, condition: models.Condition, until: float | None = None) -> tuple[ImpairmentDetails, ...]:
-    """Return the checks of a metric that are impaired now; only those that were at ``until``, if it is given."""
+    """Return the checks of a metric that are impaired now; with ``until``, only those that already were then."""
     if condition.checks is None:
         return ()
     return tuple(
@@ -55,7 +55,7 @@ def impaired(metric: str, condition: models.Condition, until: float | None = Non
 
 
 def cause(metric: str, condition: models.Condition, until: float | None = None) -> str | None:
-    """Say what EC2 says of the impaired checks of a metric; ``None`` if it says nothing.
+    """Return EC2's details of a metric's impaired checks in words; ``None`` if there are none.
 
     >>> condition = models.Condition(
     ...     checks=models.Checks(system="ok", instance="ok", performance="impaired"),
@@ -68,7 +68,7 @@ def cause(metric: str, condition: models.Condition, until: float | None = None) 
 
 
 def words(details: tuple[ImpairmentDetails, ...]) -> str | None:
-    """Return impaired checks in words, ``None`` if EC2 says nothing of them."""
+    """Return impaired checks in words; ``None`` if EC2 gives no details of them."""
     texts = []
     for detail in details:
         since = f" since {detail.impaired_since}" if detail.impaired_since else ""

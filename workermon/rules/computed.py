@@ -1,4 +1,4 @@
-"""The values of a rule's expression, put beside the datapoints that they are made of."""
+"""The values of a rule's expression, beside the datapoints that they are computed from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workermon.rules.kind import Facts
 
 
 def with_values(rule: models.Rule, facts: Facts, horizon: Horizon | None, since: int | None = None) -> Facts:
-    """Return facts with the values of a rule's expression under ``rule.metric``, as if a metric had them.
+    """Return facts with the values of a rule's expression under ``rule.metric``, as if it were a metric.
 
-    The same object comes back for a rule over a plain metric. ``since`` is the time from which on they are needed.
+    For a rule over a plain metric it returns the same object. ``since`` is the time from which they are needed.
     """
     of = expression.of(rule.metric)
     if of is None or horizon is None or rule.metric is None:
@@ -30,7 +30,7 @@ def with_values(rule: models.Rule, facts: Facts, horizon: Horizon | None, since:
 
 
 class Term(NamedTuple):
-    """A term of an expression as it is written, its unit, and its value in each slot; ``None`` is absent."""
+    """A term of an expression as written, its unit, and its value in each slot; ``None`` is absent."""
 
     text: str
     unit: str
@@ -38,7 +38,7 @@ class Term(NamedTuple):
 
 
 def terms(rule: models.Rule, facts: Facts, horizon: Horizon, times: Sequence[int]) -> tuple[Term, ...]:
-    """Return each term of a rule's expression, each once, in the slots of these times; none of a plain metric."""
+    """Return the distinct terms of a rule's expression in the slots of these times; none for a plain metric."""
     of = expression.of(rule.metric)
     if of is None:
         return ()

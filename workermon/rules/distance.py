@@ -1,4 +1,4 @@
-"""Options of rules that compare a distance: of a value from the usual value, or from its group."""
+"""Options of rules that compare a distance: from the usual value, or from the group's median."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
 
 
 class Keys(fields.Section):
-    """The keys of a kind that every kind has which compares distances."""
+    """The keys that all kinds that compare distances share."""
 
     beyond: Distance
     side: Side = "both"
 
 
 class Section(section.RuleSection):
-    """The keys of a rule that compares distances; ``clear`` is counted as ``beyond`` is."""
+    """The keys of a rule that compares distances. ``clear`` has the unit of ``beyond``."""
 
     severity: models.Severity = "critical"
     breach: parsing.Count
@@ -55,7 +55,7 @@ class Options(models.Frozen):
         return "above or below" if self.side == "both" else self.side
 
     def described(self, severity: models.Severity, measure: str) -> tuple[str, ...]:
-        """Return what is asked beside ``beyond``, in words; ``measure`` is what distances are counted in."""
+        """Return the conditions beside ``beyond`` in words; ``measure`` is the unit of distances."""
         clear = () if self.clear is None else (f"clear {self.clear:g} {measure}",)
         return (
             *clear,

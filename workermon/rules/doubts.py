@@ -1,4 +1,4 @@
-"""Pure: what is doubtful about rules for single workers, because of their labels."""
+"""Pure: questionable thresholds of rules for single workers, caused by their labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.rules.kind import Kind
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DoubtfulRule:
-    """A rule that is doubtful for some workers, and what is so for the first of them (by name)."""
+    """A rule that is questionable for some workers, and the reason for the first of them (by name)."""
 
     rule: str
     workers: tuple[str, ...]
@@ -20,7 +20,7 @@ class DoubtfulRule:
 
     @property
     def reason(self) -> str:
-        """Return for whom it is doubtful, and why."""
+        """Return for whom it is questionable, and why."""
         others = len(self.workers) - 1
         also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
         return f"for {self.workers[0]}{also}: {self.doubt}"
@@ -29,7 +29,7 @@ class DoubtfulRule:
 def doubtful(
     configuration: models.Configuration, workers: Iterable[models.Worker], kinds: Mapping[str, Kind[Any]]
 ) -> list[DoubtfulRule]:
-    """Return the rules of a configuration that are doubtful for some of the workers with their labels."""
+    """Return the rules of a configuration that are questionable for some of the workers with their labels."""
     doubts: dict[str, dict[str, str]] = {}
     for worker in workers:
         for rule in configuration.rules:

@@ -1,8 +1,8 @@
 """The kind ``event``: EC2 has scheduled an event for an instance, such as a reboot or its retirement.
 
-EC2 lists such events days ahead, and completed ones for up to a week. Spot interruptions and rebalance recommendations
-are not listed: the event queue brings them. The worker's condition remembers what was listed.
-Whether an event is ahead or over is decided by the time of the collection that brought it.
+EC2 lists such events days ahead, and completed ones for up to a week. It does not list Spot interruptions and rebalance
+recommendations: the event queue delivers them. The worker's condition remembers what was listed. Whether an event is
+ahead or over depends on the time of the collection that fetched it.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from workermon.models import (
 from workermon.rules import kind, section, wording
 from workermon.rules.horizon import Horizon
 
-#: Every code that EC2 documents (InstanceStatusEvent of the API reference, 2016-11-15), and how bad it is: what ends
-#: the instance, or only takes it away for a while.
+#: Every code that EC2 documents (InstanceStatusEvent of the API reference, 2016-11-15), and its severity: whether it
+#: ends the instance, or only makes it unavailable for a while.
 CODES: dict[str, Severity] = {
     "instance-reboot": "warning",
     "instance-retirement": "critical",
     "instance-stop": "critical",
     "system-maintenance": "warning",
     "system-reboot": "warning",
-    # Of the event queue, not of DescribeInstanceStatus.
+    # From the event queue, not from DescribeInstanceStatus.
     "rebalance-recommendation": "warning",
     "spot-interruption": "critical",
 }
 
-#: How the description of an event begins if the event is over. The first is documented, EC2 writes the others.
+#: The start of an event's description once the event is over. The first is documented; EC2 also writes the others.
 _OVER = {"[completed]": "completed", "[canceled]": "cancelled", "[cancelled]": "cancelled"}
 
-#: Characters of EC2's words that are repeated, for one event and for all of them together.
+#: Characters of EC2's text that are repeated, for one event and for all of them together.
 _MAX_WORDS = 160
 _MAX_CAUSE = 300
 
@@ -62,9 +62,9 @@ class EventSection(section.RuleSection):
 
 
 class Options(Frozen):
-    """Which ``codes`` it is about (empty: all), and from how many seconds ``ahead`` on (``None``: at once).
+    """The ``codes`` that it covers (empty: all), and from how many seconds ``ahead`` on (``None``: at once).
 
-    ``by_code``: each event is as severe as its code, not as the rule.
+    ``by_code``: each event has the severity of its code, not of the rule.
     """
 
     codes: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Options(Frozen):
 
 
 class EventDetails(Frozen):
-    """An event as JSON has it: times in RFC 3339, ``state`` is ``ahead`` or what became of it.
+    """An event in JSON: times are RFC 3339, ``state`` is ``ahead`` or how the event ended.
 
     ``not_notified`` is why the rule does not notify of it now.
     """
@@ -127,7 +127,7 @@ class Event(kind.Kind[Options]):
         return -math.inf, math.inf
 
     def is_steady(self, rule: Rule, rule_state: RuleState) -> bool:
-        """Return whether it does not fire: what it looks at is news of EC2."""
+        """Return whether it does not fire: it depends only on changes that EC2 reports."""
         return rule_state.severity is None
 
     def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
@@ -140,11 +140,11 @@ class Event(kind.Kind[Options]):
         return None if seen is None else math.floor(seen)
 
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
-        """Return what is ahead."""
+        """Return the events ahead."""
         return transition.reason
 
     def later(self, summary: str) -> str:
-        """Leave out how long it is until the event: that was true when the summary was written.
+        """Remove the time left until the event: it was true when the summary was written.
 
         >>> KIND.later("a: system-reboot scheduled for 2026-12-01T06:00:00Z (in 7 days): words (in 2 days)")
         'a: system-reboot scheduled for 2026-12-01T06:00:00Z: words (in 2 days)'
@@ -231,7 +231,7 @@ def severity_of(rule: Rule, options: Options, event: ScheduledEvent) -> Severity
 
 
 def ahead(options: Options, condition: Condition) -> tuple[ScheduledEvent, ...]:
-    """Return the events to notify of at the newest collection: those that come or go on, the earliest first."""
+    """Return the events to notify of at the newest collection: upcoming or in progress, the earliest first."""
     at = condition.collected_at
     if at is None:
         return ()
@@ -239,7 +239,7 @@ def ahead(options: Options, condition: Condition) -> tuple[ScheduledEvent, ...]:
 
 
 def why_not(options: Options, event: ScheduledEvent, at: float) -> str | None:
-    """Return why a rule does not notify of an event at a time, ``None`` if it does."""
+    """Return why a rule does not notify of an event at a time; ``None`` if it does."""
     if options.codes and event.code not in options.codes:
         return f"the rule is not about {event.code}"
     if (over := outcome(event)) is not None:
@@ -254,10 +254,10 @@ def why_not(options: Options, event: ScheduledEvent, at: float) -> str | None:
 def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condition) -> kind.Judgement:
     """Compare the events of a condition with those that were notified.
 
-    If another event joins or one has another time, it is notified again, at the same severity.
+    If another event is added or a time changes, the alert notifies again at the same severity.
     """
     if rule_state.metric != Event.name and (rule_state.metric is not None or rule_state.severity is not None):
-        rule_state = RuleState()  # that of a rule of another kind and the same name
+        rule_state = RuleState()  # the state of another kind's rule with the same name
     due = ahead(options, condition)
     keys = tuple(key(event) for event in due)
     worst = max((severity_of(rule, options, event) for event in due), key=SEVERITIES.index, default=None)
@@ -279,7 +279,7 @@ def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condi
 
 
 def _appeared(options: Options, events: Sequence[ScheduledEvent]) -> int:
-    """Return when the last of these was due to be notified."""
+    """Return when the last of these events was due to be notified."""
     times = [0.0]
     for event in events:
         due = 0 if options.ahead is None else (event.not_before or 0) - options.ahead
@@ -288,7 +288,7 @@ def _appeared(options: Options, events: Sequence[ScheduledEvent]) -> int:
 
 
 def _end(rule_state: RuleState, condition: Condition) -> int:
-    """Return when the last of the notified events ended: at its end if that ended it, else when EC2 said so."""
+    """Return when the last of the notified events ended: at its end if that ended it, else when EC2 reported it."""
     there = {key(event): event for event in condition.events}
     seen = condition.collected_at or 0.0
     times = [0.0]
@@ -303,7 +303,7 @@ def _end(rule_state: RuleState, condition: Condition) -> int:
 
 
 def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
-    """Say what became of the events that were notified."""
+    """Describe how the notified events ended."""
     there = {key(event): event for event in condition.events}
     moved = {event.id for event in condition.events}
     fates = []
@@ -322,7 +322,7 @@ def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
 
 
 def describe_all(events: Sequence[ScheduledEvent], at: float) -> str:
-    """Say what is ahead at a time: the earliest of the events in full, the others by code and time."""
+    """Describe what is ahead at a time: the earliest event in full, the others by code and time."""
     first, *others = events
     text = describe(first, at)
     if others:
@@ -332,7 +332,7 @@ def describe_all(events: Sequence[ScheduledEvent], at: float) -> str:
 
 
 def describe(event: ScheduledEvent, at: float) -> str:
-    """Say what an event is, when it is, and until when it may be put off.
+    """Describe an event, its time, and until when it may be postponed.
 
     >>> describe(ScheduledEvent(id="1", code="system-reboot", not_before=1_700_086_400), 1_700_000_000)
     'system-reboot scheduled for 2023-11-15T22:13:20Z (in 24 hours)'
@@ -361,18 +361,18 @@ def _span(seconds: float) -> str:
     return "a minute"
 
 
-#: What ``describe`` puts behind a time.
+#: What ``describe`` appends to a time.
 _UNTIL = re.compile(r"(?<=\dZ) \(in (?:\d+ (?:days|hours|minutes)|a minute)\)")
 
 
 def _words(events: Sequence[ScheduledEvent]) -> str:
-    """Return EC2's own words for events, each with its id and code."""
+    """Return EC2's own descriptions of events, each with its id and code."""
     words = "; ".join(f"{event.id} {event.code} {event.description.strip()}".strip() for event in events)
     return errors.printable(words)[:_MAX_CAUSE]
 
 
 def _now(options: Options, condition: Condition) -> str:
-    """Say how a rule stands by what a condition remembers."""
+    """Describe the state of a rule from what a condition remembers."""
     due = ahead(options, condition)
     if due:
         return describe_all(due, condition.collected_at or 0.0)
@@ -384,7 +384,7 @@ def _now(options: Options, condition: Condition) -> str:
 
 
 def details(event: ScheduledEvent) -> EventDetails:
-    """Return an event as JSON documents have it."""
+    """Return an event in its JSON form."""
     return EventDetails(
         id=errors.printable(event.id),
         code=errors.printable(event.code),

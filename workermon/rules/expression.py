@@ -1,6 +1,6 @@
-"""An expression over metrics in the place of a metric: what it may consist of, read once and never executed as Python.
+"""An expression over metrics in place of a metric: what it may contain. It is parsed once, never executed as Python.
 
-Python's own parser reads it; of its syntax only the few nodes below are taken. Every mistake has the place in the text.
+Python's own parser reads it, and only the few nodes below are accepted. Every error has its position in the text.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from workermon import errors, models
 from workermon.models import fields
 from workermon.rules import section
 
-#: Characters; a longer one is a program, not a rule.
+#: Characters. A longer text is a program, not a rule.
 MAX_LENGTH = 400
-#: Operations within one another, and all together.
+#: Nesting depth, and number of all operations.
 MAX_DEPTH, MAX_NODES = 60, 100
-#: Seconds. The longest window: the longest retention that the ledger takes.
+#: Seconds. The longest window: the longest retention that the ledger allows.
 MAX_WINDOW = 30 * models.DAY
 
 #: The word for the seconds of a slot.
@@ -32,7 +32,7 @@ PERIOD = "period"
 Aggregate = Literal["avg", "min", "max", "sum", "p95"]
 Sign = Literal["+", "-", "*", "/"]
 
-#: How each function is written.
+#: The syntax of each function.
 FUNCTIONS = {
     "rate": "rate(metric)",
     "delta": 'delta(metric, "1h")',
@@ -83,7 +83,7 @@ class Metric(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """What a metric amounts to a second."""
+    """The amount of a metric per second."""
 
     at: int
     name: str
@@ -93,7 +93,7 @@ class Rate(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """By how much a metric differs from what it was ``window`` seconds ago."""
+    """The difference between a metric and its value ``window`` seconds ago."""
 
     at: int
     name: str
@@ -130,7 +130,7 @@ class Absolute(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """Two values and the sign between them."""
+    """Two values and the operator between them."""
 
     at: int
     sign: Sign
@@ -147,14 +147,14 @@ class Extreme(NamedTuple):
     right: Node
 
 
-#: What stands for values of one metric.
+#: Nodes that represent the values of one metric.
 Term: TypeAlias = Metric | Rate | Delta | Window
 Node: TypeAlias = Number | Period | Term | Negative | Absolute | Binary | Extreme
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """What a text says: ``operands`` are its metrics, each once, in the order of the text."""
+    """A parsed text: ``operands`` are its distinct metrics, in the order of the text."""
 
     text: str
     root: Node
@@ -162,7 +162,7 @@ class Expression:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """Return the metrics, each once."""
+        """Return the distinct metrics."""
         return tuple(dict.fromkeys(term.name for term in self.terms))
 
     @property
@@ -172,28 +172,28 @@ class Expression:
 
     @property
     def longest_window(self) -> int:
-        """Return over how many seconds it looks back at most, 1 for the slot before, 0 if over the slot alone."""
+        """Return over how many seconds it looks back at most: 1 for the slot before, 0 if only at the slot itself."""
         windows = (
             term.window if isinstance(term, Delta | Window) else int(isinstance(term, Rate)) for term in self.terms
         )
         return max(windows, default=0)
 
     def place(self, metric: str) -> int:
-        """Return where a metric stands in the text first."""
+        """Return the first position of a metric in the text."""
         return next((term.at for term in self.terms if term.name == metric), 0)
 
 
 @functools.lru_cache(maxsize=2000)
 def of(metric: str | None) -> Expression | None:
-    """Return the expression in the place of a rule's metric; ``None`` if it is a plain metric, or there is none.
+    """Return the expression in place of a rule's metric; ``None`` for a plain metric, or without a metric.
 
-    Raises ``section.Mistake`` for what is no expression.
+    Raises ``section.Mistake`` if it is not a valid expression.
     """
     return None if metric is None or fields.is_name(metric) else parse(metric)
 
 
 def operands(metric: str | None) -> tuple[str, ...]:
-    """Return the metrics of which a rule needs datapoints.
+    """Return the metrics whose datapoints a rule needs.
 
     >>> operands("(network_in + network_out) / period")
     ('network_in', 'network_out')
@@ -205,7 +205,7 @@ def operands(metric: str | None) -> tuple[str, ...]:
 
 
 def parse(text: str) -> Expression:
-    """Read an expression; raises ``section.Mistake`` with the place in the text for the first mistake."""
+    """Parse an expression. Raises ``section.Mistake`` with the position of the first mistake."""
     if len(text) > MAX_LENGTH:
         _refuse(MAX_LENGTH, f"is longer than {MAX_LENGTH} characters", "split it into two rules")
     if not text or text != text.strip():
@@ -222,7 +222,7 @@ def _refuse(at: int, why: str, todo: str) -> NoReturn:
 
 
 def _tree(text: str) -> ast.expr:
-    """Have Python's parser read a text whose words are in an order that it takes."""
+    """Parse a text with Python's parser, after its words were checked."""
     _check_words(text)
     try:
         with warnings.catch_warnings():
@@ -236,7 +236,7 @@ def _tree(text: str) -> ast.expr:
 
 
 def _check_words(text: str) -> None:
-    """Refuse what is no word of an expression, and words that do not follow one another, where they stand."""
+    """Reject unknown words, and words that cannot follow one another, with their position."""
     at, before, opened = 0, "sign", list[int]()
     while at < len(text):
         word = _WORD.match(text, at)
@@ -291,13 +291,13 @@ def _refuse_keyword(at: int, word: str) -> NoReturn:
 
 
 class _Reader:
-    """Turns Python's nodes into ours, and counts them."""
+    """Translates Python's nodes into ours, and counts them."""
 
     def __init__(self, text: str) -> None:
         self.text, self.count, self.terms = text, 0, list[Term]()
 
     def node(self, tree: ast.expr, depth: int) -> Node:
-        """Return one of our nodes; raises ``section.Mistake`` for all that is not on the list."""
+        """Return one of our nodes. Raises ``section.Mistake`` for any other node."""
         self.count += 1
         if depth > MAX_DEPTH:
             _refuse(self.at(tree), "is nested too deeply", f"{MAX_DEPTH} operations within one another at most")
@@ -317,7 +317,7 @@ class _Reader:
         return read(self, tree, depth)
 
     def at(self, tree: ast.expr) -> int:
-        """Return where a node begins, in characters."""
+        """Return the position of a node, in characters."""
         return len(self.text.encode()[: tree.col_offset].decode(errors="replace"))
 
     def _constant(self, tree: ast.expr, depth: int) -> Node:
@@ -341,7 +341,7 @@ class _Reader:
         return self._term(Metric(self.at(tree), self._metric_name(tree)))
 
     def _unary(self, tree: ast.expr, depth: int) -> Node:
-        assert isinstance(tree, ast.UnaryOp)  # the words allow no other than minus
+        assert isinstance(tree, ast.UnaryOp)  # the words allow only minus
         return Negative(self.at(tree), self.node(tree.operand, depth + 1))
 
     def _binary(self, tree: ast.expr, depth: int) -> Node:
@@ -357,7 +357,7 @@ class _Reader:
         return Binary(at, sign, left, right)
 
     def _between(self, tree: ast.BinOp) -> int:
-        """Return where the sign between two values stands."""
+        """Return the position of the operator between two values."""
         end = tree.left.end_col_offset or 0
         at = len(self.text.encode()[:end].decode(errors="replace"))
         while self.text[at] in " \t)":
@@ -397,7 +397,7 @@ class _Reader:
         _refuse(at, f"{name} has {has} in its parentheses, not {number}", f"write {FUNCTIONS[name]}")
 
     def _metric(self, tree: ast.expr, function: str) -> str:
-        """Return the metric that a function takes."""
+        """Return the metric in a function's argument."""
         if isinstance(tree, ast.Name | ast.Attribute) or _is_text(tree):
             if isinstance(tree, ast.Name) and tree.id == PERIOD:
                 _refuse(self.at(tree), "period is no metric", f"write {FUNCTIONS[function]}")
@@ -405,7 +405,7 @@ class _Reader:
         _refuse(self.at(tree), f"{function} is over one metric, not over a value", f"write {FUNCTIONS[function]}")
 
     def _metric_name(self, tree: ast.expr) -> str:
-        """Return a name: ``disk_utilization``, ``disk.used``, or in quotes what has other signs."""
+        """Return a name: ``disk_utilization``, ``disk.used``, or in quotes if it has other characters."""
         parts: list[str] = []
         here = tree
         while isinstance(here, ast.Attribute):

@@ -1,6 +1,6 @@
-"""When an alert flaps, so that its changes are not notified, and when it has been still for long enough.
+"""When an alert flaps, so that its changes are not notified, and when it has been stable for long enough.
 
-This is part of the fold: what is said of a time depends on the changes up to then, never on when somebody evaluates. An
+This is part of the fold: the result for a time depends on the changes up to then, never on the time of evaluation. An
 alert begins to flap by firing, so it is open while it flaps.
 """
 
@@ -13,7 +13,7 @@ from workermon import models
 
 
 class FlapStatus(NamedTuple):
-    """Whether an alert flaps at a time, how often it changed within the span that counts, and when it changed last.
+    """Whether an alert flaps at a time, how often it changed within the relevant span, and when it last changed.
 
     ``settled_at`` is the time at which it stopped flapping, if it has not changed since.
     """
@@ -33,7 +33,7 @@ def after(damping: models.FlapState, change: models.SeverityChange, option: mode
     if fires == damping.fires:
         return damping
     recent = tuple(at for at in damping.recent if at > change.at - option.within)
-    # Without a change for so long it stopped flapping.
+    # After so long without a change it stopped flapping.
     flaps = damping.flaps and bool(recent)
     recent = (*recent, change.at)[-option.turns :]
     return models.FlapState(fires=fires, recent=recent, flaps=flaps or (fires and len(recent) >= option.turns))
@@ -80,7 +80,7 @@ def status_at(rule: models.Rule, rule_state: models.RuleState, until: int | None
 
 
 def notifies(alert: models.Alert, severity: models.Severity | None) -> bool:
-    """Return whether a severity of an alert that flaps notifies: once that it flaps, and critical always."""
+    """Return whether a severity of a flapping alert notifies: once that it flaps, and critical always."""
     if severity is None:
         return False
     return not alert.flapping_notified or (severity == "critical" and alert.notified_severity != "critical")

@@ -20,16 +20,16 @@ from workermon.rules.horizon import Horizon
 #: Steps of a history: a line over one day is evaluated each 5 minutes.
 STEPS = 288
 
-#: An alert clears if the level is further away than so many times the time at which it fires.
+#: An alert clears if the level is at least so many times further away than the time at which it fires.
 CLEAR = 1.5
 
 #: Seconds. Stands for a level that the line does not reach.
 _NEVER = 1e12
 
-#: Of a percentage a level above so much is reached by rising, where the file does not say.
+#: Above this percentage, a level counts as reached by rising, unless the file sets the direction.
 _HALF = 50.0
 
-#: Datapoints beside a transition: those that say where the metric is.
+#: Datapoints beside a transition: the newest ones, which show the metric's present value.
 _NEWEST = 3
 
 Span = Annotated[fields.Seconds, fields.between(60, 31 * models.DAY)]
@@ -56,7 +56,7 @@ class ForecastSection(section.RuleSection):
 class Options(models.Frozen):
     """It fires if a line over ``over`` seconds reaches the level ``reaches`` in ``within`` seconds.
 
-    ``direction`` is ``None`` if the level and the values are to say it.
+    ``direction`` is ``None`` if it follows from the level and the values.
     """
 
     reaches: float
@@ -96,7 +96,7 @@ class LineDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """What the rule looked at; durations in seconds, times in RFC 3339. ``line`` is ``None`` before there is one."""
+    """The rule's input; durations in seconds, times in RFC 3339. ``line`` is ``None`` before there is one."""
 
     period: int
     step: int
@@ -183,7 +183,7 @@ class Forecast(kind.Kind[Options]):
         return begin + walk.period - self.options(rule).over
 
     def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state whose fold goes on at the present."""
+        """Return a state whose fold continues at the present."""
         return over_slots.clamped(rule_state, now)
 
     def judge(
@@ -217,7 +217,7 @@ class Forecast(kind.Kind[Options]):
         return None if needed is None else needed + limits.lookback * walk.period
 
     def _walk(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
-        """Return the walk over steps without their values. Its horizon is the last step whose slots all have come."""
+        """Return the walk over steps without their values. Its horizon is the last step with complete slots."""
         step, newest = self.options(rule).step(horizon.period), horizon.newest or 0
         end = (newest // horizon.period + 1) * horizon.period
         return slots.Walk(

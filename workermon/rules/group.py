@@ -18,7 +18,7 @@ from workermon.rules import expression, group_fold, group_series, kind, parsing,
 from workermon.rules.horizon import BACKFILL, Horizon
 from workermon.rules.when_expression import MAX_LENGTH
 
-#: What a rule may ask of a group, beside ``by``; one of them.
+#: The conditions that a rule may have beside ``by``; exactly one of them.
 ASKS = ("count", "share", "aggregate")
 
 
@@ -47,10 +47,9 @@ class GroupSection(threshold.ThresholdSection):
 
 
 class Options(models.Frozen):
-    """The label ``by`` whose values make groups; ``count`` or ``share`` of a group have to hold the ``condition``.
+    """Groups are formed by the values of the label ``by``; ``count`` or ``share`` of a group must meet the condition.
 
-    Or the ``aggregate`` of the values of all members has to. The condition is what the kind ``of`` asks for, which
-    folds it for one worker.
+    Or the ``aggregate`` of all members' values must. The condition has the kind ``of``, which folds it for one worker.
     """
 
     by: str
@@ -62,12 +61,12 @@ class Options(models.Frozen):
 
     @property
     def needed(self) -> group_fold.Needed:
-        """Return how many members have to hold the condition."""
+        """Return how many members must meet the condition."""
         return group_fold.Needed(None if self.count is None else self.count.m, self.share)
 
 
 class MemberDetails(models.Frozen):
-    """A member of a group: the level that it holds, and the time up to which it is known (RFC 3339)."""
+    """A member of a group: its level, and the time up to which it is known (RFC 3339)."""
 
     id: str
     name: str
@@ -76,7 +75,7 @@ class MemberDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """The members of a group at its cursor: how many run, and how many of these hold the rule's lowest level."""
+    """The members of a group at its cursor: how many run, and how many of these meet the rule's lowest level."""
 
     holding: int
     size: int
@@ -95,7 +94,7 @@ class Group(kind.Kind[Options]):
     def __init__(self) -> None:
         super().__init__()
         self._members: kind.ByRule[models.Rule] = kind.ByRule(self._of_member)
-        #: By rule: what it is for the workers whose labels make a rule of a member, by the identity of that.
+        #: The rule for the workers whose labels change a member's rule, by that rule's identity.
         self._of_labels: kind.ByRule[dict[int, tuple[models.Rule, models.Rule]]] = kind.ByRule(lambda _: {})
 
     # --- the config file ---------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ class Group(kind.Kind[Options]):
         return "over" in raw_rule
 
     def parse(self, raw_rule: GroupSection) -> tuple[Options, models.Severity]:
-        """Return what the rule asks of the group and of each member."""
+        """Return the conditions for the group and for each member."""
         over = raw_rule.over
         requirements = [key for key in ASKS if getattr(over, key) is not None]
         if len(requirements) != 1:
@@ -179,7 +178,7 @@ class Group(kind.Kind[Options]):
         return cached[id(member)][1]
 
     def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what is doubtful about the thresholds that a member has from its labels."""
+        """Return what is questionable about the thresholds that a member has from its labels."""
         return self._kind(rule).doubts(self.member_rule(rule), labels)
 
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
@@ -260,7 +259,7 @@ class Group(kind.Kind[Options]):
         return self.options(rule).aggregate is not None
 
     def needs_everybody(self, rule: models.Rule) -> bool:
-        """Return whether some members say nothing of the group: a part of it may be hot, and all of it not."""
+        """Return whether some members have not reported yet: a part of a group may not show the whole."""
         return self.options(rule).count is None
 
     def group_needs(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> int | None:
@@ -273,7 +272,7 @@ class Group(kind.Kind[Options]):
         return max(slots.begin, slots.last - BACKFILL) if needed is None else needed
 
     def group_unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
-        """Return the unit that a group is compared in: the aggregate's, or a number of workers."""
+        """Return the unit of a group's value: the aggregate's, or a number of workers."""
         return self.unit(rule, configuration) if self.needs_members(rule) else "count"
 
     def judge_group(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> kind.Judgement:
@@ -367,15 +366,15 @@ class Group(kind.Kind[Options]):
         return f"{rule.name} {transition.after or 'resolved'}: {transition.reason}"
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert ended or was taken back, if no member decided it."""
+        """Return why an alert ended or was withdrawn, if no member decided it."""
         return transition.reason or None if transition.withdrawn or transition.count is None else transition.cause
 
     def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return what the rule asks of the group and of each member."""
+        """Return the conditions for the group and for each member."""
         return {"over": self.export(rule)["over"], **self._kind(rule).conditions(self.member_rule(rule))}
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
-        """Return in words what the rule asks."""
+        """Return the conditions in words."""
         options = self.options(rule)
         requirements = ((key, getattr(options, key)) for key in ASKS)
         how_many = " ".join(f"{key} {value}" for key, value in requirements if value is not None)
@@ -420,7 +419,7 @@ def _condition(raw_rule: GroupSection) -> tuple[models.Frozen, models.Severity]:
 
 
 def _check_aggregate(aggregate: str, raw_rule: GroupSection) -> None:
-    """Refuse an unknown aggregate, and an aggregate over a condition that has no values."""
+    """Reject an unknown aggregate, and an aggregate over a condition without values."""
     if aggregate not in group_series.AGGREGATES:
         why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
         raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
@@ -435,7 +434,7 @@ def _check_aggregate(aggregate: str, raw_rule: GroupSection) -> None:
 def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_series.Grid | None:
     """Return the slots to evaluate; ``None`` if there is nothing new.
 
-    Those that were evaluated stay so, though a member that is new, or came back, is not known up to there.
+    Evaluated slots stay evaluated, even if a new or returned member is not known up to there.
     """
     slots, cursor = group_series.grid(group), rule_state.cursor
     if slots is None or cursor is None:

@@ -1,7 +1,7 @@
 """The fold over a group of workers: how many members meet a condition, in order of time.
 
-Each member has a fold of its own (``slots``); this module walks the changes that come out of it. It evaluates a group
-up to the time up to which every member that counts is known. Nothing here does I/O or reads a clock.
+Each member has a fold of its own (``slots``); this module walks the resulting changes. It evaluates a group up to the
+time up to which every member that counts is known. Nothing here does I/O or reads a clock.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from workermon.models import (
 )
 from workermon.rules import flapping, slots
 
-#: Seconds beside two periods for which a group waits for a member whose datapoints do not come: three collections.
-#: After that it counts as it was last known, and what comes later corrects.
+#: Seconds beside two periods for which a group waits for a member whose datapoints do not arrive: three collections.
+#: After that it counts with its last known state, and later datapoints correct the result.
 PATIENCE = 180
 
-#: Members that a text names; the others are counted.
+#: Members that a text names; the others are only counted.
 MAX_NAMED = 5
 
 _SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
@@ -60,7 +60,7 @@ class Needed(NamedTuple):
 class Group:
     """The members of a group by worker id; ``lateness`` in seconds, nothing after ``at`` counts.
 
-    ``series`` are the datapoints of each, for a rule over their values; ``changed_from`` is the earliest that was
+    ``series`` are the datapoints of each, for a rule over their values; ``changed_from`` is the earliest datapoint
     written since the last evaluation, ``unit_of`` returns the unit of a metric.
     """
 
@@ -73,13 +73,14 @@ class Group:
 
     @property
     def patience(self) -> int:
-        """Return for how many seconds of their data members wait for one of which nothing comes."""
+        """Return for how many seconds of data the members wait for one without any."""
         return 2 * max((member.period for member in self.members.values()), default=0) + PATIENCE
 
     def horizon(self) -> int | None:
-        """Return the time up to which the group is known; ``None`` if nothing is known of it.
+        """Return the time up to which the group is known; ``None`` if nothing is known.
 
-        That is when every member that has not left is known. One that falls behind is waited for ``PATIENCE``.
+        That is the time up to which every member is known that has not left. A member that falls behind is waited for
+        ``PATIENCE``.
         """
         known_until = [member.known for member in self.members.values() if member.known is not None]
         if known_until:
@@ -89,9 +90,9 @@ class Group:
 
 
 def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
-    """Return the state of a rule that begins when its other members are known; ``None`` if it waited long enough.
+    """Return the state of a rule that begins once its other members are known; ``None`` if it has waited long enough.
 
-    A state that has not begun keeps in ``start`` how far the first members were known when it was first asked for.
+    A state that has not begun keeps in ``start`` how far the first members were known at the first evaluation.
     """
     known_until = max((member.known for member in group.members.values() if member.known is not None), default=None)
     if rule_state.cursor is not None or known_until is None:
@@ -106,7 +107,7 @@ class MemberLevels(NamedTuple):
     levels: Mapping[str, int]
 
     def holding(self, rank: int) -> tuple[str, ...]:
-        """Return the members that hold a level or a higher one, in order."""
+        """Return the members with a level or a higher one, in order."""
         return tuple(sorted(worker_id for worker_id, level in self.levels.items() if level >= rank))
 
 
@@ -123,8 +124,8 @@ class _Change(NamedTuple):
 def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tuple[RuleState, tuple[Transition, ...]]:
     """Walk the changes of the members after the state's cursor; return the new state and the transitions.
 
-    What comes out differently before the cursor is a correction. If the rule asks for another number than before, it
-    counts from the cursor on. A severity ends only when a member stops holding it: that the group grows ends nothing.
+    A different result before the cursor is a correction. If the rule's number has changed, it counts from the cursor
+    on. A severity ends only when a member stops meeting it: a growing group ends nothing.
     """
     horizon, cursor = group.horizon(), rule_state.cursor
     if horizon is None or (cursor is not None and horizon < cursor):
@@ -184,14 +185,14 @@ def names(members: Mapping[str, GroupMember], worker_ids: Sequence[str]) -> str:
 
 
 def _born(members: Mapping[str, GroupMember]) -> int:
-    """Return the time up to which workers were added that belong to the group since its first evaluation."""
+    """Return the time up to which workers were added that have been in the group since its first evaluation."""
     return max((member.added for member in members.values()), default=0)
 
 
 def _counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mapping[str, GroupMember]:
-    """Return the members; one that was added to a group that is evaluated already counts from then on only.
+    """Return the members. One that was added to an already evaluated group counts only from then on.
 
-    So its past, which is collected too, changes nothing that was decided without it.
+    Its past, which is collected too, must not change what was decided without it.
     """
     born = rule_state.start
     if born is None or all(member.added <= born for member in members.values()):
@@ -221,7 +222,7 @@ def _level(member: GroupMember, at: int) -> int:
 
 
 def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
-    """Return a state before whose cursor nothing is evaluated again, because the rule asked for something else."""
+    """Return a state that never evaluates again before its cursor, because the rule had another condition there."""
     last, cursor = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
     latest = SeverityChange(cursor, None, 0) if last is None else last._replace(at=cursor)
     damping = flapping.settled(rule, rule_state.damping, rule_state.trail)
@@ -240,7 +241,7 @@ def _begin(rule_state: RuleState, members: Mapping[str, GroupMember], group: Gro
     if cursor is None:
         return min((member.changes[0][0] for member in members.values() if member.changes), default=0) - 1
     begin = cursor - group.lateness
-    if rule_state.trimmed and rule_state.trail:  # what was before is not known any more
+    if rule_state.trimmed and rule_state.trail:  # earlier states are no longer known
         begin = max(begin, rule_state.trail[0].at)
     for member in members.values():
         if member.trimmed and member.changes:
@@ -282,7 +283,7 @@ def _fold(
 
 
 def _bits(level: int) -> int:
-    """Return the severities that a level holds: 1 warning, 2 critical; who is at critical holds both."""
+    """Return the severities that a level meets: 1 warning, 2 critical. A member at critical meets both."""
     return (1 << max(level, 0)) - 1
 
 
@@ -310,7 +311,7 @@ def _trimmed(trail: Sequence[SeverityChange], reach: int) -> tuple[SeverityChang
 
 
 class _Outcome(NamedTuple):
-    """The result of a fold: ``kept`` is how many changes of the trail before stand, ``trail`` is the new one."""
+    """The result of a fold: ``kept`` is how many changes of the old trail still hold, ``trail`` is the new one."""
 
     rule: Rule
     needed: Needed
@@ -368,7 +369,7 @@ def _withdrawn(step: tuple[int, Severity | None, Severity | None]) -> Transition
 
 
 def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: int) -> str:
-    """Say which members of a group meet the condition.
+    """Describe which members of a group meet the condition.
 
     >>> in_words({}, [], 0), in_words({}, ["i-1"], 4), in_words({}, [], 1)
     ('no worker of the group runs', '1 of 4 workers: i-1', '0 of 1 worker')

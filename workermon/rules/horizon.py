@@ -1,4 +1,4 @@
-"""When a slot without a datapoint counts as absent: the only place that decides it.
+"""When a slot without a datapoint counts as absent. Only this module decides that.
 
 CloudWatch's datapoints appear some time after their period's end. Until then a missing datapoint is unknown, not
 absent.
@@ -19,26 +19,26 @@ DELAY = 120
 #: Seconds. How far back a new worker is collected, and a new rule evaluated.
 BACKFILL = 3600
 
-#: Intervals. The first look in each so many asks for everything that may have come late or been revised, the others
-#: for what is new only: nearly always one datapoint of about twenty.
+#: Intervals. The first request in each so many asks for everything that may have arrived late or been revised. The
+#: others ask for new datapoints only: nearly always one instead of about twenty.
 FULL_LOOK_EVERY = 5
 
 
 def reach_back(configuration: Configuration, interval: int) -> int:
-    """Return how many seconds before the cursor a late datapoint may lie that is found: as late as it is waited for."""
+    """Return how many seconds before the cursor a late datapoint can still be found: as late as it is awaited."""
     return configuration.lateness + FULL_LOOK_EVERY * interval
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Horizon:
-    """How far a metric of a worker is known; durations in seconds.
+    """How far a worker's metric is known; durations in seconds.
 
-    ``period`` is the length of a slot, ``recorded_period`` that at which the ledger keeps the datapoints (0: the same).
-    ``delay`` is how long after its period's end a datapoint is waited for. ``requested_at`` is the time up to which the
-    metric was last collected with success, ``None`` if it never was.
+    ``period`` is the length of a slot, ``recorded_period`` that of the ledger's datapoints (0: the same). ``delay`` is
+    how long after its period's end a datapoint is awaited. ``requested_at`` is the time up to which the metric was last
+    collected with success, ``None`` if it never was.
 
-    That of an expression has its ``operands`` by metric, and in ``reach_back`` how far before a slot datapoints lie
-    that make its value.
+    For an expression, ``operands`` has the horizons by metric, and ``reach_back`` is how far before a slot the
+    datapoints lie that its value is computed from.
     """
 
     period: int
@@ -72,7 +72,7 @@ class Horizon:
 
     @property
     def newest(self) -> int | None:
-        """Return the time of the newest slot that can have come; a later slot without a datapoint is unknown."""
+        """Return the time of the newest slot that can have arrived. A later slot without a datapoint is unknown."""
         return None if self.requested_at is None else math.floor(self.requested_at) - self.period - self.delay
 
 
@@ -97,9 +97,9 @@ def checks_asked(condition: Condition) -> float | None:
 
 
 def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
-    """Return the horizon of values made of several metrics; ``window`` is the longest that they look back over.
+    """Return the horizon of values computed from several metrics; ``window`` is the longest that they look back over.
 
-    A slot is as long as the longest of the operands, and can have come when that of the last of them can.
+    A slot is as long as the longest one of the operands, and can have arrived when the last operand's slot can have.
     """
 
     def known_until(horizon: Horizon) -> float:
@@ -111,7 +111,7 @@ def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
 
 
 def delay_of(metric: str, condition: Condition) -> int:
-    """Return how many whole seconds after its period's end a datapoint of a CloudWatch metric is waited for."""
+    """Return for how many whole seconds after its period's end a datapoint of a CloudWatch metric is awaited."""
     return math.ceil(condition.delays.get(metric, DELAY))
 
 

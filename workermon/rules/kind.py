@@ -1,4 +1,4 @@
-"""What every kind of rule says of itself. A kind is one file of this package and one row in ``KINDS``.
+"""The interface of a kind of rule. A kind is one file of this package and one row in ``KINDS``.
 
 Config, evaluation, explanation, backtest, export and notifications go through this interface only.
 """
@@ -21,23 +21,23 @@ from workermon.rules.peers import PeerGroup
 Options = TypeVar("Options", bound=models.Frozen)
 
 
-def _count(metric: str) -> str:  # noqa: ARG001 - the unit of every metric of which none is known
+def _count(metric: str) -> str:  # noqa: ARG001 - the default unit, for every metric
     return "count"
 
 
-def _average(metric: str) -> str:  # noqa: ARG001 - the statistic of every metric of which none is known
+def _average(metric: str) -> str:  # noqa: ARG001 - the default statistic, for every metric
     return "Average"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a worker when its rules are evaluated; times and durations in seconds.
+    """The input of a worker's rules; times and durations in seconds.
 
-    ``series`` are the datapoints of the metrics that the rules asked for, by metric; none lies after the horizon's
-    ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
-    ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
-    runs (``None``: unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic. ``states`` are
-    those of the other rules that the rule looks at, by name. ``peers`` are the workers that it compares this one with.
+    ``series`` are the datapoints of the rules' metrics, by metric; none lies after the horizon's ``asked``.
+    ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go ``by_clock`` may
+    use ``at``, the time of the evaluation, and ``monitoring_since``, the start of the monitor itself (``None``:
+    unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic. ``states`` are those of the
+    other rules that the rule depends on, by name. ``peers`` are the workers that it compares this one with.
     """
 
     interval: int = 60
@@ -56,14 +56,14 @@ class Facts:
 
     @classmethod
     def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
-        """Return what is known of a worker, and ``others`` by their names."""
+        """Return the facts about a worker, with ``others`` by their names."""
         return cls(
             interval=worker.interval, added_at=worker.added_at, labels=worker.labels, condition=condition, **others
         )
 
     @classmethod
     def recorded(cls, metric: str, series: models.Series, begin: int, unit_of: Callable[[str], str] = _count) -> Facts:
-        """Return recorded datapoints of a metric, of a worker that runs since ``begin``."""
+        """Return the facts of recorded datapoints, for a worker that has run since ``begin``."""
         condition = models.Condition(status="running", running_since=begin)
         return cls(series={metric: series}, condition=condition, unit_of=unit_of)
 
@@ -75,7 +75,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Explanation:
-    """The present state of a rule: ``now`` in a sentence, ``details`` as JSON has them, ``lines`` as label and text."""
+    """The present state of a rule: ``now`` in a sentence, ``details`` for JSON, ``lines`` as label and text."""
 
     now: str
     details: models.Frozen
@@ -103,7 +103,7 @@ class Drawn:
 
 
 class CurvePoint(NamedTuple):
-    """What a rule expects at a time: from ``low`` to ``high``; ``None`` on a side where nothing is unexpected."""
+    """A rule's expected range at a time: from ``low`` to ``high``; ``None`` if that side has no limit."""
 
     at: int
     low: float | None
@@ -112,9 +112,9 @@ class CurvePoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Curve:
-    """What a chart draws of a rule that expects something else at each time; a line where ``low`` is ``high``.
+    """A rule's expected values over time, for a chart; a line where ``low`` is ``high``.
 
-    The points are in order. Where nothing is known, there is none.
+    The points are in order. Times without knowledge have no point.
     """
 
     severity: models.Severity
@@ -126,12 +126,12 @@ Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
 
 Value = TypeVar("Value")
 
-#: More rules than any configuration has.
+#: Larger than the number of rules in any configuration.
 _MAX_REMEMBERED = 2000
 
 
 class ByRule(Generic[Value]):
-    """Remembers what is computed from a rule, by the rule's identity: a rule is evaluated thousands of times."""
+    """Caches a value computed from a rule, by the rule's identity: a rule is evaluated thousands of times."""
 
     def __init__(self, compute: Callable[[models.Rule], Value]) -> None:
         self._compute = compute
@@ -152,22 +152,22 @@ class Kind(abc.ABC, Generic[Options]):
 
     #: The name of the kind in ``Rule.kind`` and in JSON.
     name: ClassVar[str]
-    #: The name that stands in the place of a metric in the file and in ``why``; ``None``: a real metric does.
+    #: The name in place of a metric in the file and in ``why``; ``None`` if the rule has a real metric.
     pseudo_metric: ClassVar[str | None] = None
-    #: A rule of the kind is not complete without ``metric``, or takes none; ``None``: the kind decides for each rule.
+    #: Whether a rule of the kind needs ``metric`` or must not have it; ``None``: the kind decides for each rule.
     needs_metric: ClassVar[bool | None] = True
     #: The [[rules]] section with the keys of the kind.
     section_type: ClassVar[type[section.RuleSection]]
-    #: What a rule of the kind consists of, in ``Rule.options``.
+    #: The type of ``Rule.options`` for this kind.
     options_type: type[Options]
     #: The rule is evaluated against the present time, not against the time of its last datapoint.
     by_clock: ClassVar[bool] = False
-    #: The rule fires if collection fails. It waits while the collection of the whole account and region fails, and
-    #: alerts about that collection go to its channels.
+    #: The rule fires if collection fails. It waits while the collection of the whole account and region fails. Alerts
+    #: about that collection go to its channels.
     about_collection: ClassVar[bool] = False
     #: Statuses of the instance in which a firing alert resolves and nothing is evaluated.
     ends_with: ClassVar[frozenset[models.Status]] = models.STOPPED | models.GONE
-    #: The reason of a notification about a state that no transition of this evaluation led to.
+    #: The reason in a notification about a state that no transition of this evaluation led to.
     late_reason: ClassVar[str] = "the rule was changed"
 
     def __init__(self) -> None:
@@ -176,24 +176,24 @@ class Kind(abc.ABC, Generic[Options]):
     # --- the config file ---------------------------------------------------------------------------------------------
 
     def claims(self, raw_rule: Mapping[str, object]) -> bool:
-        """Return whether the keys of a [[rules]] ask for this kind."""
+        """Return whether the keys of a [[rules]] belong to this kind."""
         return self.pseudo_metric is not None and raw_rule.get("metric") == self.pseudo_metric
 
     @abc.abstractmethod
     def parse(self, raw_rule: Any) -> tuple[Options, models.Severity]:
-        """Return what a [[rules]] asks for; ``given`` is a ``section_type``.
+        """Return the options of a [[rules]]; ``given`` is a ``section_type``.
 
-        Raises ``section.Mistake`` for what its keys may not say together.
+        Raises ``section.Mistake`` for keys that contradict each other.
         """
 
     @property
     def asked_by(self) -> str:
-        """Return how the file asks for this kind, for an error."""
+        """Return the keys by which the file chooses this kind, for an error."""
         return f"metric = {self.pseudo_metric!r}" if self.pseudo_metric is not None else f"a {self.name} rule"
 
     @property
     def keys(self) -> frozenset[str]:
-        """Return the keys that it takes, beside those of every rule."""
+        """Return its keys, beside those of every rule."""
         return frozenset(fields.keys(self.section_type)) - frozenset(fields.keys(section.RuleSection))
 
     def misplaced(self, key: str) -> str:
@@ -203,17 +203,17 @@ class Kind(abc.ABC, Generic[Options]):
         return f"remove it; it takes {', '.join(sorted(self.keys))}"
 
     def warnings(self, rule: models.Rule) -> tuple[str, ...]:
-        """Return what is valid in a rule but may not be meant, for ``rules check``."""
+        """Return what is valid in a rule but probably not intended, for ``rules check``."""
         return ()
 
     @abc.abstractmethod
     def export(self, rule: models.Rule) -> dict[str, object]:
-        """Return the keys of the kind as the file has them."""
+        """Return the keys of the kind as in the file."""
 
     # --- how often its metrics are asked for -------------------------------------------------------------------------
 
     def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:
-        """Return why a metric that it looks at is to be asked for each period; ``far``: it may wait for some.
+        """Return why a metric of the rule is to be requested each period; ``far`` if it may wait for some periods.
 
         ``values`` are the newest ones of the metric, in order.
         """
@@ -222,28 +222,28 @@ class Kind(abc.ABC, Generic[Options]):
     # --- how often it is evaluated -----------------------------------------------------------------------------------
 
     def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
-        """Return from where to where the values of its metrics leave a steady rule as it is.
+        """Return the range of its metrics' values that leaves a steady rule unchanged.
 
-        ``None``: each sample has to be evaluated as it comes.
+        ``None``: each sample has to be evaluated on arrival.
         """
         return None
 
     def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
-        """Return whether only a value out of ``steady_range``, or news of EC2, can lead to a transition."""
+        """Return whether only a value outside ``steady_range``, or a change from EC2, can lead to a transition."""
         return False
 
     # --- what it needs -----------------------------------------------------------------------------------------------
 
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:
-        """Return the metrics whose datapoints it looks at."""
+        """Return the metrics whose datapoints it needs."""
         return expression.operands(rule.metric)
 
     def operands(self, rule: models.Rule) -> tuple[str, ...]:
-        """Return the names of the other rules whose states it looks at."""
+        """Return the names of the other rules whose states it needs."""
         return ()
 
     def operand_place(self, rule: models.Rule, name: str) -> tuple[str, int | None]:
-        """Return the key of the file that names another rule, and the place in the text that is its value."""
+        """Return the file's key that names another rule, and the position in its text."""
         return "", None
 
     def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
@@ -253,7 +253,7 @@ class Kind(abc.ABC, Generic[Options]):
     def horizon(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> Horizon | None:
-        """Return how far the rule can be evaluated over datapoints; ``None``: it needs none."""
+        """Return how far the rule can be evaluated over datapoints; ``None`` if it needs none."""
         if rule.metric is None:
             return None
         of = expression.of(rule.metric)
@@ -263,15 +263,15 @@ class Kind(abc.ABC, Generic[Options]):
         return of_expression(operands, of.longest_window)
 
     def group_by(self, rule: models.Rule) -> str | None:
-        """Return the label whose values make the groups that a rule is over; ``None``: it is about single workers."""
+        """Return the label whose values form a rule's groups; ``None`` if it is about single workers."""
         return None
 
     def compares_by(self, rule: models.Rule) -> str | None:
-        """Return the label whose value a worker shares with those that it is compared with; ``None``: with nobody."""
+        """Return the label that a worker shares with those that it is compared with; ``None`` without a comparison."""
         return None
 
     def least_members(self, rule: models.Rule) -> int:
-        """Return how many workers a group has to have for the rule to fire."""
+        """Return how many workers a group needs for the rule to fire."""
         return 1
 
     def needs_members(self, rule: models.Rule) -> bool:
@@ -281,27 +281,27 @@ class Kind(abc.ABC, Generic[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: Facts
     ) -> int | None:
-        """Return from what time on ``judge`` needs datapoints; ``None`` if it has not begun. ``facts`` has none yet."""
+        """Return the time from which ``judge`` needs datapoints; ``None`` if not begun. ``facts`` has none yet."""
         return None
 
     def step(self, rule: models.Rule, period: int) -> int:
-        """Return the seconds from one evaluation of a metric with a period to the next, by the time of the data."""
+        """Return the seconds of data time from one evaluation of a metric with a period to the next."""
         return period
 
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return the keys that say how far back datapoints are needed, and the seconds: the ledger has to keep them."""
+        """Return how far back datapoints are needed, and the keys that say so: the ledger has to keep them."""
         return ()
 
     def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
-        """Return the rule as it is for a worker with these labels: the same object unless something is from a label."""
+        """Return the rule for a worker with these labels: the same object unless something comes from a label."""
         return rule
 
     def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what is doubtful about a rule for a worker with these labels."""
+        """Return what is questionable about a rule for a worker with these labels."""
         return ()
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
-        """Return why a rule does not apply to a worker, ``None`` if it does."""
+        """Return why a rule does not apply to a worker; ``None`` if it does."""
         if not rule.applies_to(worker):
             required_labels = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
             return f"the rule is for workers with {required_labels} only"
@@ -313,13 +313,13 @@ class Kind(abc.ABC, Generic[Options]):
         return None
 
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
-        """Return whether there is nothing to evaluate yet that the rule is about; it begins when there is."""
+        """Return whether there is nothing to evaluate yet. The rule begins when there is."""
         return False
 
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> Obstacle | None:
-        """Return why a rule that applies to a worker cannot fire whatever the values are; ``None`` if it can."""
+        """Return why a rule that applies to a worker cannot fire, whatever its values; ``None`` if it can."""
         return None
 
     # --- evaluation --------------------------------------------------------------------------------------------------
@@ -330,32 +330,32 @@ class Kind(abc.ABC, Generic[Options]):
     ) -> Judgement:
         """Fold the facts after the state's cursor; return the new state and the transitions, in order of time.
 
-        It is pure: no I/O, no clock. The same state object comes back if nothing is new.
+        It is pure: no I/O, no clock. If nothing is new, the same state object is returned.
         """
 
     def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state as it is to be gone on with now; the same object unless a clock that was ahead wrote it."""
+        """Return the state to continue with now; the same object unless a clock that was ahead wrote it."""
         return rule_state.clamped(now)
 
     def paused(self, rule_state: models.RuleState, condition: models.Condition) -> models.RuleState:
-        """Return the state to keep while monitoring is paused; ``rule_state`` begins anew at the pause."""
+        """Return the state to keep while monitoring is paused; ``rule_state`` is the new beginning at the pause."""
         return rule_state
 
     def evaluated_until(self, rule_state: models.RuleState, at: float) -> int | None:
-        """Return the time up to which a rule is evaluated when that is asked at a time."""
+        """Return the time up to which a rule can be evaluated at a given time."""
         return int(at) if self.by_clock else rule_state.cursor
 
     def known_until(self, rule_state: models.RuleState, facts: Facts) -> int | None:
-        """Return the time up to which the states of a rule are known, that second included; ``None``: not yet at all.
+        """Return the time up to which a rule's states are known, that second included; ``None`` if nothing is known.
 
-        A rule by the clock changes in a second that is over only. In the slot at the cursor nothing changes any more.
+        A rule by the clock changes only in seconds that are over. In the slot at the cursor nothing changes any more.
         """
         if self.by_clock:
             return math.ceil(facts.at) - 1
         return None if rule_state.cursor is None else rule_state.cursor + max((rule_state.period or 1) - 1, 0)
 
     def operand_state(self, evaluated: Evaluated, facts: Facts) -> OperandState:
-        """Return what other rules see of one that applies; one that ended with the instance does not fire again."""
+        """Return how other rules see a rule that applies. One that ended with the instance does not fire again."""
         if facts.condition.status in self.ends_with:
             collected_at = facts.condition.collected_at
             return state_of(evaluated, math.floor(facts.at if collected_at is None else collected_at))
@@ -364,40 +364,40 @@ class Kind(abc.ABC, Generic[Options]):
     def owes_end(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, alert: models.Alert
     ) -> bool:
-        """Return whether the end of the instance is yet to be notified: then it must not be cleared away."""
+        """Return whether the termination has yet to be notified. Then the worker must not be deleted."""
         return False
 
     # --- wording -----------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return what a notification says of a transition, after the worker's name.
+        """Return a notification's text about a transition, after the worker's name.
 
         ``unit`` is the metric's, ``interval`` the worker's in seconds.
         """
 
     def subject(self, rule: models.Rule) -> str:
-        """Return how words name what a rule compares: the metric, or the rule if that is an expression."""
+        """Return the name for what a rule compares: the metric, or the rule's name if that is an expression."""
         return rule.metric if rule.metric is not None and expression.of(rule.metric) is None else rule.name
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return the reason that a notification gives; ``last_error`` is why collections of the worker fail."""
+        """Return the reason in a notification; ``last_error`` is why collections of the worker fail."""
         return transition.cause
 
     def later(self, summary: str) -> str:
-        """Return a summary for somebody who reads it later than it was written."""
+        """Return a summary for a reader who sees it later than it was written."""
         return summary
 
     @abc.abstractmethod
     def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return what a rule asks for, as the JSON of ``why`` has it."""
+        """Return a rule's condition for the JSON of ``why``."""
 
     @abc.abstractmethod
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
-        """Return what a rule asks for, in words for ``why``; ``unit`` is that of the values that it compares."""
+        """Return a rule's condition in words for ``why``; ``unit`` is that of the values that it compares."""
 
     def in_words(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
-        """Return what a rule asks for, as ``described`` does, and what every kind of rule may ask for besides."""
+        """Return a rule's condition as ``described`` does, and the options that every kind of rule has."""
         warmup = () if rule.warmup is None else (f"warm-up {wording.duration(rule.warmup)}",)
         escalation = (
             f"escalates after {wording.duration(step.after)} to {', '.join(step.notify)}" for step in rule.escalate
@@ -405,7 +405,7 @@ class Kind(abc.ABC, Generic[Options]):
         return (*self.described(rule, unit), *warmup, *escalation)
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return from when until when ``explain`` needs datapoints; ``None``: it needs none."""
+        """Return the span in which ``explain`` needs datapoints; ``None`` if it needs none."""
         return None
 
     @abc.abstractmethod
@@ -415,23 +415,23 @@ class Kind(abc.ABC, Generic[Options]):
         """Explain the present state of a rule."""
 
     def drawn(self, rule: models.Rule) -> tuple[Drawn, ...]:
-        """Return the thresholds that a chart of the metric draws; none if there are none to draw."""
+        """Return the thresholds for a chart of the metric; none if there are none to draw."""
         return ()
 
     def curve_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return the first and the last time of the datapoints that ``curve`` needs; ``None``: it needs none."""
+        """Return the span of the datapoints that ``curve`` needs; ``None`` if it needs none."""
         return None
 
     def curve(
         self, rule: models.Rule, rule_state: models.RuleState, facts: Facts, times: Sequence[int]
     ) -> Curve | None:
-        """Return what a worker's chart draws besides thresholds, at times in order, as it is known by now."""
+        """Return what a worker's chart shows beside thresholds, at times in order, as known by now."""
         return None
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 
     def peak(self, rule: models.Rule, values: list[float]) -> float | None:
-        """Return the value furthest beyond the threshold, of those while it fired; ``None`` if there are none."""
+        """Return the value furthest beyond the threshold while it fired; ``None`` if there are none."""
         return max(values, default=None)
 
     # --- rules of the kind -------------------------------------------------------------------------------------------
@@ -443,5 +443,5 @@ class Kind(abc.ABC, Generic[Options]):
         return models.Rule(name=name, kind=self.name, options=options, **common)
 
     def options(self, rule: models.Rule) -> Options:
-        """Return what a rule of this kind asks for."""
+        """Return the options of a rule of this kind."""
         return self._options(rule)

@@ -1,4 +1,4 @@
-"""Thresholds that a worker has from a label of its own: ``critical = "label:net_critical or 100"``."""
+"""Thresholds from a worker's own label: ``critical = "label:net_critical or 100"``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABEL = re.compile(rf"\s*({_NUMBER})\s*", re.ASCII)
 
 
 class LabelNumber(models.Frozen):
-    """The number that a label of the worker says, else ``default``; ``None``: then there is none."""
+    """The number in a label of the worker, or ``default``; if that is ``None``, there is no threshold."""
 
     label: str
     default: float | None = None
@@ -28,14 +28,14 @@ class LabelNumber(models.Frozen):
 
 
 class OwnNumber(NamedTuple):
-    """What a worker has of a label: its number, and ``None`` or what is wrong with the label's text."""
+    """The value of a worker's label: its number, and what is wrong with the label's text, if anything."""
 
     value: float | None
     wrong: str | None = None
 
 
 def of_worker(number: LabelNumber, labels: Mapping[str, str]) -> OwnNumber:
-    """Return the number that holds for a worker with these labels.
+    """Return the number for a worker with these labels.
 
     >>> of_worker(LabelNumber(label="limit", default=100), {"limit": "2.5e2"}).value
     250.0
@@ -56,7 +56,7 @@ def level(
     severity: models.Severity,
     labels: Mapping[str, str],
 ) -> float | None:
-    """Return a level of a worker, whether it is the same for all or from its label."""
+    """Return a worker's level, whether it is the same for all or comes from its label."""
     label_names = from_labels.get(severity)
     if label_names is not None:
         return of_worker(label_names, labels).value
@@ -64,7 +64,7 @@ def level(
 
 
 def words(from_labels: Mapping[models.Severity, LabelNumber]) -> str:
-    """Write the levels that are from labels."""
+    """Write the levels that come from labels."""
     return " ".join(f"{severity} {number}" for severity, number in from_labels.items())
 
 
@@ -80,12 +80,12 @@ def _read(value: object, handler: Handler) -> Any:
     return LabelNumber(label=match[1], default=default)
 
 
-#: A number, or the label that has it; read as ``float`` or ``LabelNumber``.
+#: A number, or the label that has it; parsed as ``float`` or ``LabelNumber``.
 _Given = Annotated[fields.Number, WrapValidator(_read, json_schema_input_type=float | str)]
 
 
 class GivenLevels(fields.Section):
-    """A number for each severity, or the label of the worker that has it."""
+    """A number for each severity, or the worker's label that has it."""
 
     warning: _Given | None = None
     critical: _Given | None = None
@@ -95,7 +95,7 @@ class GivenLevels(fields.Section):
         return models.Levels(**{severity: value for severity, value in self.given() if isinstance(value, float | int)})
 
     def from_labels(self) -> dict[models.Severity, LabelNumber]:
-        """Return the levels that are from labels."""
+        """Return the levels that come from labels."""
         return {severity: value for severity, value in self.given() if isinstance(value, LabelNumber)}
 
     def given(self) -> Iterator[tuple[models.Severity, object]]:

@@ -1,7 +1,7 @@
 """A robust line through the recent history of a metric, and when it reaches a level. Pure numbers, no words.
 
 The line is that of Theil and Sen: its slope is the median of the slopes between all pairs of points. At most
-``MAX_POINTS`` points are compared, so the cost is bounded: neighbouring datapoints are taken together to their medians.
+``MAX_POINTS`` points are compared, so the cost is bounded: neighbouring datapoints are combined into their medians.
 ``docs/explanation/forecasts.md`` explains it to users.
 """
 
@@ -14,35 +14,35 @@ from typing import Literal, NamedTuple
 
 from workermon.models import Datapoint
 
-#: Points that a line is laid through: 2,016 pairs.
+#: Maximum points of a line: 2,016 pairs.
 MAX_POINTS = 64
 
-#: Datapoints of which no line is made if there are fewer.
+#: With fewer datapoints there is no line.
 MIN_DATAPOINTS = 12
 
-#: A share. The line counts as firm if at least so many of the slopes between pairs go its way (1/2 is pure noise).
+#: A share. The line counts as firm if at least so many of the slopes between pairs have its sign (noise has 1/2).
 MIN_AGREEMENT = 0.75
 
-#: Standard deviations. With few points so many of Kendall's tau that pure noise has, which asks for a larger share.
+#: Standard deviations of Kendall's tau under pure noise. With few points this requires a larger share.
 MIN_SIGNIFICANCE = 3.5
 
-#: The line counts as firm if it rises over its whole length by at least so many times what datapoints are beside it.
+#: The line counts as firm if its total rise is at least so many times the datapoints' distance from it.
 MIN_RISE = 4.0
 
 #: The line is not extended by more than so many times its own length.
 MAX_EXTENSION = 4.0
 
-#: Of the newest points the median of so many says where the line stands now.
+#: The line's present value is the median of so many of the newest points.
 NEWEST = 5
 
 #: The scaled median absolute deviation of normal noise is its standard deviation.
 SCALE = 1.4826
 
-#: Part of the whole range of values. A fall by more than so much that nothing in the hours before had reached is a
-#: clean-up: the history begins anew after it.
+#: Share of the whole range of values. A fall by more than this, to a value below all of the hours before, is a
+#: clean-up: the history starts again after it.
 FALL = 0.5
 
-#: Points before a fall that must all lie above it, so that the end of a peak is no clean-up.
+#: Points before a fall that must all lie above it, so that the end of a peak does not count as a clean-up.
 BEFORE_FALL = 8
 
 Direction = Literal["rising", "falling"]
@@ -50,13 +50,13 @@ State = Literal["few", "flat", "noisy", "far", "firm", "reached"]
 
 
 class Line(NamedTuple):
-    """What the history says of a level; times in seconds since 1970, ``slope`` and ``spread`` in the metric's unit.
+    """The result for a level; times in seconds since 1970, ``slope`` and ``spread`` in the metric's unit.
 
     ``state`` is ``few`` (fewer than ``MIN_DATAPOINTS`` datapoints since ``since``), ``flat`` (the line does not go
     towards the level), ``noisy`` (it does, but the datapoints do not follow it), ``far`` (it would have to be extended
-    too far), ``firm`` (it reaches the level in ``left`` seconds) or ``reached`` (the level is reached already).
-    ``value`` is where the metric is now, ``spread`` how far datapoints lie beside the line (scaled MAD), ``agreement``
-    the share of pairs that go its way.
+    too far), ``firm`` (it reaches the level in ``left`` seconds) or ``reached`` (the level is already reached).
+    ``value`` is the metric's present value, ``spread`` how far datapoints lie from the line (scaled MAD), ``agreement``
+    the share of pairs with its sign.
     """
 
     state: State
@@ -80,7 +80,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line:
-    """Return what datapoints in order of time, one at least, say of a level that the metric may rise or fall to."""
+    """Return the result for at least one datapoint, in order of time, and a level that the metric may reach."""
     sign = 1.0 if direction == "rising" else -1.0
     recent, thinned = since_cleaned(points, sign)
     value = median(sorted(point.value for point in recent[-3:]))
@@ -116,7 +116,7 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
 
 
 def needed_agreement(number: int) -> float:
-    """Return the share of slopes that have to agree if a line is laid through so many points.
+    """Return the share of slopes that have to agree for a line through so many points.
 
     >>> round(needed_agreement(12), 2), needed_agreement(64)
     (0.89, 0.75)
@@ -126,14 +126,14 @@ def needed_agreement(number: int) -> float:
 
 
 def _agreement(slopes: Sequence[float], sign: float) -> float:
-    """Return the share of slopes, in order, that have a sign; one of 0 counts half."""
+    """Return the share of the ordered slopes with a sign; a slope of 0 counts half."""
     below, not_above = bisect.bisect_left(slopes, 0.0), bisect.bisect_right(slopes, 0.0)
     agreeing = len(slopes) - not_above if sign > 0 else below
     return (agreeing + (not_above - below) / 2) / len(slopes)
 
 
 def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
-    """Return at most ``MAX_POINTS`` pairs of time and value, the medians of neighbouring datapoints.
+    """Return at most ``MAX_POINTS`` pairs of time and value: the medians of neighbouring datapoints.
 
     >>> taken_together([Datapoint(0, 5.0), Datapoint(60, 6.0)])
     [(0.0, 5.0), (60.0, 6.0)]
@@ -147,7 +147,7 @@ def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
 
 
 def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Datapoint], list[tuple[float, float]]]:
-    """Return the datapoints after the last clean-up, and the same taken together.
+    """Return the datapoints after the last clean-up, and the same combined.
 
     ``sign`` is 1 if the metric rises to the level, else -1.
     """
@@ -155,7 +155,7 @@ def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Da
     values = [sign * value for _, value in thinned]
     fall = FALL * (max(values) - min(values))
     for place in range(len(values) - 1, 0, -1):
-        # It may take two points, because the first may lie within the fall.
+        # It may span two points, because the first may lie within the fall.
         highest = max(values[max(0, place - 2) : place])
         if highest - values[place] <= fall:
             continue

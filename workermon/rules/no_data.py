@@ -27,7 +27,7 @@ class Options(models.Frozen):
 
 
 class Details(models.Frozen):
-    """From when the silence of a worker counts, and when it is due to fire; times in RFC 3339."""
+    """The start of a worker's silence, and when the rule is due to fire; times in RFC 3339."""
 
     succeeded_at: str | None
     counts_from: str
@@ -63,20 +63,20 @@ class NoData(kind.Kind[Options]):
         return -math.inf, math.inf
 
     def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
-        """Return whether it does not fire, and no pause is to be counted from."""
+        """Return whether it does not fire, and no pause has to be considered."""
         return rule_state.severity is None and (rule_state.start is None or rule_state.cursor is not None)
 
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
-        """Return the new state and what changed by the time of the facts.
+        """Return the new state and the changes by the time of the facts.
 
-        It fires at the time that ``due`` says. It resolves with the next success. Nothing fires while the start of the
-        monitor is unknown.
+        It fires at the time that ``due`` returns, and resolves with the next success. While the start of the monitor is
+        unknown, nothing fires.
         """
-        state = rule_state if rule_state.metric is None else models.RuleState()  # that of another kind is left behind
+        state = rule_state if rule_state.metric is None else models.RuleState()  # another kind's state is dropped
         if state.start is not None and state.cursor is None:
-            # After a pause the silence counts from the first evaluation of the worker that is active again.
+            # After a pause the silence counts from the first evaluation of the active worker.
             now = math.floor(facts.at)
             state = state.model_copy(update={"start": now, "cursor": now})
         before, transitions = state, list[models.Transition]()
@@ -101,7 +101,7 @@ class NoData(kind.Kind[Options]):
                 change = models.SeverityChange(at, rule.severity, slots.BITS[rule.severity])
                 state = state.model_copy(update={"trail": (change,)})
         if transitions and rule.flapping is not None:
-            # No past is revised here, so all changes are settled at once.
+            # No past is revised here, so all changes are final at once.
             changes = [models.SeverityChange(transition.at, transition.after, 0) for transition in transitions]
             flaps = flapping.among(rule, before.damping, changes)
             transitions = [

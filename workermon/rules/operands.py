@@ -1,4 +1,4 @@
-"""Rules that look at other rules: what they see of them, and in which order all of them are evaluated."""
+"""Rules that depend on other rules: what they see of them, and the order of evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from workermon.models import Rule, RuleState, Severity, SeverityChange, Transition
 
-#: Returns the names of the rules that have to be evaluated before a rule.
+#: Returns the names of the rules to be evaluated before a rule.
 Before = Callable[[Rule], Iterable[str]]
 
 
@@ -17,8 +17,8 @@ class OperandState:
     """Another rule of the same subject, as far as its states are known; times in seconds.
 
     ``changes`` of its severity are complete from ``known_from`` (``None``: from the beginning) until ``known_until``
-    (``None``: nothing is known yet), both included; before the first of them it does not fire. ``not_applied`` is why
-    the rule does not apply to the subject: then it counts as not firing.
+    (``None``: nothing is known yet), both included. Before the first of them it does not fire. ``not_applied`` is why
+    the rule does not apply to the subject. Then it counts as not firing.
     """
 
     changes: tuple[SeverityChange, ...] = ()
@@ -45,12 +45,12 @@ class Evaluated(NamedTuple):
 
 
 def state_of(evaluated: Evaluated, known_until: int | None) -> OperandState:
-    """Return what is to be seen of a rule that was evaluated.
+    """Return the other rules' view of a rule that was evaluated.
 
-    A trail keeps the changes of the last minutes only. The transitions add those of an evaluation that came late.
+    A trail keeps only the changes of the last minutes. The transitions add those of a late evaluation.
     """
     before, after, transitions = evaluated
-    if after.cursor is None and after.start is not None:  # its evaluation has ended, or begins anew
+    if after.cursor is None and after.start is not None:  # its evaluation has ended, or starts again
         return OperandState(changes=after.trail, known_from=after.start, known_until=known_until)
     severities: dict[int, Severity | None] = {change.at: change.severity for change in before.trail}
     for transition in transitions:
@@ -58,7 +58,7 @@ def state_of(evaluated: Evaluated, known_until: int | None) -> OperandState:
             severities.pop(transition.at, None)
         else:
             severities[transition.at] = transition.after
-    # What the trail says now stands above what led there.
+    # The trail's changes take precedence over the transitions that led to them.
     kept_from = after.trail[0].at if after.trail else None
     changes = [
         SeverityChange(at, severity, 0)
@@ -66,16 +66,16 @@ def state_of(evaluated: Evaluated, known_until: int | None) -> OperandState:
         if kept_from is not None and at < kept_from
     ]
     changes += after.trail
-    # Rules without slots keep their last change only, others those since one lateness.
+    # Rules without slots keep only their last change, others those since one lateness.
     cut = changes[0].at if changes and (before.trimmed or after.period is None) else None
     starts = [at for at in (cut, after.start) if at is not None]
     return OperandState(changes=tuple(changes), known_from=max(starts, default=None), known_until=known_until)
 
 
 def in_order(rules: Iterable[Rule], before: Before) -> tuple[Rule, ...]:
-    """Return the rules so that each comes after those that it looks at; else their order stays.
+    """Return the rules so that each follows those that it depends on. Otherwise their order stays.
 
-    A cycle does not keep its rules from being returned: it is broken at some place.
+    Rules in a cycle are returned too: the cycle is broken at some place.
     """
     by_name = {rule.name: rule for rule in rules}
     ordered: dict[str, Rule] = {}
@@ -85,7 +85,7 @@ def in_order(rules: Iterable[Rule], before: Before) -> tuple[Rule, ...]:
 
 
 def _visit(rule: Rule, by_name: Mapping[str, Rule], before: Before, ordered: dict[str, Rule], on_way: set[str]) -> None:
-    """Put a rule after those that it looks at. Without recursion: a chain of rules may be long."""
+    """Add a rule after those that it depends on. Without recursion, because a chain of rules may be long."""
     stack = [(rule, iter(tuple(before(rule))))]
     on_way.add(rule.name)
     while stack:
@@ -100,7 +100,7 @@ def _visit(rule: Rule, by_name: Mapping[str, Rule], before: Before, ordered: dic
 
 
 def cycle(rules: Iterable[Rule], before: Before) -> tuple[str, ...] | None:
-    """Return the names on a cycle, its first once more at the end; ``None`` if there is none.
+    """Return the names on a cycle, with the first one repeated at the end; ``None`` if there is none.
 
     >>> both = [Rule(name="a", options={"of": ["b"]}), Rule(name="b", options={"of": ["a"]})]
     >>> cycle(both, lambda rule: rule.options["of"])

@@ -19,9 +19,9 @@ from workermon.rules.over_distances import Distances
 
 
 class DistanceDetails(models.Frozen):
-    """A slot: the value of the worker, and the middle of its group; null where the group was too small.
+    """A slot: the value of the worker, and the median of its group; null if the group was too small.
 
-    ``mad`` is scaled, and ``distance`` counts it.
+    ``mad`` is scaled, and ``distance`` is in its units.
     """
 
     at: str
@@ -33,7 +33,7 @@ class DistanceDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """What the rule looked at; durations in seconds, times in RFC 3339. ``known`` is up to when all the group is."""
+    """The rule's input; durations in seconds, times in RFC 3339. ``known`` is up to when the whole group is."""
 
     period: int
     delay: int
@@ -206,7 +206,7 @@ class Outlier(over_distances.OverDistances[Options]):
 
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon, rule_state: models.RuleState) -> slots.Walk:
-    """Return the slots that are compared, without values: one lateness again, as datapoints of others may be new."""
+    """Return the slots to compare, without values: one lateness again, because datapoints of others may be new."""
     running_since = facts.condition.running_since
     return slots.Walk(
         metric=rule.metric,
@@ -231,7 +231,7 @@ def _edge(options: Options, middle: peers.Middle, value: float | None) -> float:
 
 
 def _compared(value: float, middle: peers.Middle | None, group: peers.PeerGroup, unit: str) -> str:
-    """Say how a value lies, such as "97.5 %, 6.2 scaled MADs above the median 31 % of 8 workers in pool=a"."""
+    """Describe a value, such as "97.5 %, 6.2 scaled MADs above the median 31 % of 8 workers in pool=a"."""
     text = wording.quantity(value, unit)
     if middle is None:
         return f"{text}, and fewer than {peers.MIN_WORKERS} workers in {_named(group)} have a value"

@@ -1,4 +1,4 @@
-"""What a rule about outliers of a group asks for."""
+"""The options of a rule about outliers of a group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OutlierKeys(distance.Keys):
 
 
 class OutlierSection(distance.Section):
-    """The keys of a rule about outliers; ``clear`` is in scaled MADs, as ``beyond`` is."""
+    """The keys of a rule about outliers. ``clear`` is in scaled MADs, as ``beyond`` is."""
 
     outlier: OutlierKeys
     breach: parsing.Count = models.Count(m=3, n=3)

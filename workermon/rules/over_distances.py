@@ -32,7 +32,7 @@ Compared: TypeAlias = tuple[models.Datapoint, R | None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Distances(Generic[R]):
-    """The distances that the fold compares, and by time what each is the distance of."""
+    """The distances that the fold compares, and by time the value and reference of each."""
 
     points: list[models.Datapoint] = dataclasses.field(default_factory=list)
     by_time: dict[int, Compared[R]] = dataclasses.field(default_factory=dict)
@@ -117,9 +117,9 @@ class OverDistances(over_slots.OverSlots[Options]):
 def in_the_metric(
     transition: models.Transition, distances: Distances[R], edge: Callable[[R, float | None], float]
 ) -> tuple[models.Transition, Compared[R] | None]:
-    """Return a transition with values in the place of distances, and what decided it; ``None`` if a slot was absent.
+    """Return a transition with values instead of distances, and what decided it; ``None`` if a slot was absent.
 
-    ``edge`` gives the value that a value is compared with.
+    ``edge`` returns the limit for a value.
     """
     times = [point.at for point in transition.points]
     decided = distances.by_time.get(times[-1] if transition.withdrawn and times else transition.at)
@@ -136,7 +136,7 @@ def in_the_metric(
 
 
 def late(transition: models.Transition) -> str:
-    """Return what a correction's reason says at its end."""
+    """Return the end of a correction's reason."""
     return "; a datapoint came late or was revised" if transition.correction else ""
 
 

@@ -13,7 +13,7 @@ from workermon.rules.horizon import BACKFILL
 class OverSlots(kind.Kind[kind.Options]):
     """A kind whose state is that of ``slots.judge``, and whose rules are exported with ``missing``."""
 
-    #: What the fold compares slots with, by the rule and the period of its slots in seconds.
+    #: Returns the fold's limits for a rule and the period of its slots in seconds.
     _limits: kind.ByRule[Callable[[int], slots.Limits]]
 
     def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
@@ -27,7 +27,7 @@ class OverSlots(kind.Kind[kind.Options]):
         return transition.cause
 
     def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return what the file asks for; ``missing`` is ``absent`` there."""
+        """Return the file's name for ``missing``, which is ``absent`` there."""
         keys = self.export(rule)
         return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
 
@@ -40,10 +40,10 @@ class OverSlots(kind.Kind[kind.Options]):
 
 
 def clamped(rule_state: models.RuleState, now: float) -> models.RuleState:
-    """Return a state whose slots ahead of the present are evaluated again; the same object if there are none.
+    """Return a state that evaluates slots in the future again; the same object if there are none.
 
-    If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most.
-    What was decided at a time ahead still holds, and is over as always: by slots that are clear of it.
+    If a clock was ahead, the slots in between were skipped. So the fold goes back to the last change, at most an hour.
+    A decision at a future time still holds, and ends as usual: by slots that are clear of it.
     """
     if not rule_state.leads(now):
         return rule_state

@@ -1,4 +1,4 @@
-"""The texts that the kinds of rules share, parsed: "3 of 3", "6 in 1h", and who is notified."""
+"""Parses the texts that the kinds of rules share: "3 of 3", "6 in 1h", and who is notified."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _flapping(value: object) -> models.Flapping:
 
 
 def routes(value: object, handler: Handler) -> Any:
-    """Read who is notified: a list, or a table of lists by severity."""
+    """Parse who is notified: a list, or a table of lists by severity."""
     if not isinstance(value, dict):
         return handler(value)
     for severity, names in value.items():
@@ -70,7 +70,7 @@ def routes(value: object, handler: Handler) -> Any:
 
 
 def case_values(value: object, handler: Handler) -> Any:
-    """Read the values of a case: a list, or a table of lists by metric or worker, or one by worker of such tables."""
+    """Parse the values of a case: a list, or a table of lists by metric or worker, or one by worker of such tables."""
     if not isinstance(value, dict):
         return handler(value)
     tables = [isinstance(values, dict) for values in value.values()]

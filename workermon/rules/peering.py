@@ -1,4 +1,4 @@
-"""How far what is known of a worker goes that others are compared with."""
+"""How far a worker's data is known, for comparisons with other workers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def peer(
     condition: models.Condition,
     configuration: models.Configuration,
 ) -> Peer | None:
-    """Return a worker as others are compared with it, without datapoints; ``None`` if the rule is not for it.
+    """Return a worker as a peer of others, without datapoints; ``None`` if the rule does not apply to it.
 
-    Datapoints from before it was added do not count: they were collected later, and would change what was decided.
+    Datapoints from before it was added do not count: they were collected later, and would change earlier decisions.
     """
     if kind.not_applied(rule, worker, configuration) is not None:
         return None

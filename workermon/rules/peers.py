@@ -1,4 +1,4 @@
-"""The workers that a worker is compared with: those with the same value of a label, and what is in the middle of them.
+"""The workers that a worker is compared with: those with the same value of a label, and the median of their values.
 
 Nothing here does I/O or reads a clock.
 """
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from workermon.models import Datapoint
 from workermon.rules.group_fold import PATIENCE
 
-#: A group of fewer workers has no middle that says much: nobody is compared with it.
+#: In a smaller group nobody is compared, because its median means little.
 MIN_WORKERS = 5
 
-#: What makes a median absolute deviation comparable to a standard deviation, for values that are normally distributed.
+#: Makes a median absolute deviation comparable to a standard deviation, for normally distributed values.
 SCALE = 1.4826
 
-#: The least spread of a group, as a share of its median and as a number: a constant group divides by no zero.
+#: The least spread of a group, as a share of its median and as a number, so that a constant group divides by no zero.
 FLOOR_SHARE, FLOOR = 0.02, 1e-9
 
 #: The greatest distance, so that it stays a number that people can read.
@@ -28,14 +28,14 @@ MAX_DISTANCE = 1e6
 
 
 class Middle(NamedTuple):
-    """What is in the middle of a group in a slot: ``mad`` is scaled and has its floor, ``size`` counts the workers."""
+    """The median of a group in a slot; ``mad`` is scaled and has a minimum, ``size`` counts the workers."""
 
     median: float
     mad: float
     size: int
 
     def distance(self, value: float) -> float:
-        """Return how many scaled MADs a value lies above the median; below it is negative.
+        """Return how many scaled MADs a value lies above the median; negative below it.
 
         >>> Middle(30.0, 5.0, 8).distance(50.0)
         4.0
@@ -44,7 +44,7 @@ class Middle(NamedTuple):
 
 
 def middle(values: Sequence[float]) -> Middle | None:
-    """Return the middle of the values of a group; ``None`` if there are too few.
+    """Return the median of a group's values; ``None`` if there are too few.
 
     >>> middle([10, 10, 10, 10, 90])
     Middle(median=10, mad=0.2, size=5)
@@ -61,9 +61,8 @@ def middle(values: Sequence[float]) -> Middle | None:
 class Peer(NamedTuple):
     """A worker of a group; times in seconds.
 
-    ``known`` is the last second of which every datapoint has come that can come; ``None``: it does not run, and
-    nobody waits for it. ``period`` is that of its slots, ``recorded`` that under which the ledger has them. Datapoints
-    count from ``since`` on.
+    ``known`` is the last second up to which every datapoint has arrived that can; ``None``: it does not run, and nobody
+    waits for it. ``period`` is that of its slots, ``recorded`` that of the ledger. Datapoints count from ``since`` on.
     """
 
     known: int | None
@@ -75,7 +74,7 @@ class Peer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PeerGroup:
-    """The workers whose label ``by`` has a ``value``, by id, with the one among them that is compared."""
+    """The workers whose label ``by`` has a ``value``, by id, with the compared worker among them."""
 
     by: str = ""
     value: str = ""
@@ -85,9 +84,9 @@ class PeerGroup:
     )
 
     def known(self) -> int | None:
-        """Return the last second of which the datapoints of all are known; ``None`` if nothing is known of them.
+        """Return the last second up to which the datapoints of all are known; ``None`` if nothing is known of them.
 
-        One that falls behind is waited for as long as a rule over groups waits for a member.
+        A worker that falls behind is waited for as long as a rule over groups waits for a member.
         """
         running = [(peer.known, peer.period) for peer in self.peers.values() if peer.known is not None]
         if not running:
@@ -96,9 +95,9 @@ class PeerGroup:
         return max(min(known_until), max(known_until) - patience)
 
     def middles(self, period: int) -> Mapping[int, Middle | None]:
-        """Return the middle of each slot of ``period`` seconds in which a worker has a value, by the slot's number.
+        """Return the median of each slot of ``period`` seconds in which a worker has a value, by the slot's number.
 
-        One whose own slots are shorter counts with their mean, one whose own are longer with the one around the slot.
+        A worker with shorter slots counts with their mean, one with longer slots with the one around the slot.
         """
         if period not in self._middles:
             by_slot: dict[int, list[float]] = {}

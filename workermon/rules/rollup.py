@@ -1,4 +1,4 @@
-"""What an hour of a series comes to."""
+"""Computes the roll-up of an hour of a series."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from workermon.rules import values
 
 
 def of_hour(at: int, points: Sequence[float]) -> models.RollUp:
-    """Return the roll-up of the datapoints of the hour that starts then; there is one at least."""
+    """Return the roll-up of at least one datapoint of the hour that starts then."""
     mean = math.fsum(points) / len(points)
     least, most = min(points), max(points)
-    # A mean of equal numbers may be off by the last digit.
+    # A mean of equal numbers may differ in the last digit.
     return models.RollUp(at, least, min(max(mean, least), most), most, values.percentile(points, 95), len(points))
 
 
@@ -26,9 +26,9 @@ def by_hour(points: Iterable[models.Datapoint]) -> dict[int, models.RollUp]:
 
 
 def fuller(first: Mapping[int, models.RollUp], second: Mapping[int, models.RollUp]) -> dict[int, models.RollUp]:
-    """Return the roll-ups of both by hour, of the same hour the one of more datapoints, else ``other``'s.
+    """Return the roll-ups of both by hour. For the same hour the one with more datapoints wins, otherwise ``other``'s.
 
-    No datapoint of the ledger is ever taken back, so fewer mean that its hour is not all there any more.
+    The ledger never withdraws datapoints, so fewer of them mean that it no longer has all of the hour.
     """
     return {
         **first,

@@ -15,9 +15,9 @@ LOG = "log"
 
 
 class Mistake(Exception):
-    """Keys of a section are wrong: ``key`` is the path below the section, empty for all of it.
+    """Keys of a section are wrong: ``key`` is the path below the section, empty for the whole section.
 
-    ``place`` is the character of the key's text, from 0, at which the mistake is.
+    ``place`` is the mistake's position in the key's text, from 0.
     """
 
     def __init__(self, key: str, why: str, todo: str, place: int | None = None) -> None:
@@ -26,7 +26,7 @@ class Mistake(Exception):
 
 
 class Levels(fields.Section):
-    """A number for each severity; one at least."""
+    """A number for each severity; at least one is set."""
 
     warning: fields.Number | None = None
     critical: fields.Number | None = None
@@ -40,9 +40,9 @@ class Levels(fields.Section):
 
 
 class TurnSection(fields.Section):
-    """What a case of a rule expects: from the value with that number on (the first is 1) the alert is in this state.
+    """An expectation of a case: from the value with that number on (the first is 1) the alert is in this state.
 
-    ``worker`` is whose alert it is of a rule that compares workers.
+    ``worker`` is the alert's worker, for a rule that compares workers.
     """
 
     at: Annotated[int, Strict(), Field(ge=1)]
@@ -51,12 +51,12 @@ class TurnSection(fields.Section):
 
 
 class CaseSection(fields.Section):
-    """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn.
+    """``[[rules.cases]]``: values of the rule's metric, one a slot (``nan`` is absent), and the expected result.
 
-    For a rule over several metrics ``values`` is a table of lists, one for each of them. For a rule that several
-    workers decide it is a table by worker's name, of a list each or of such a table.
-    ``started`` is the number of the value in whose slot the worker started running, for a rule with a warm-up.
-    ``labels`` are those of the worker, for thresholds that come from them.
+    For a rule over several metrics ``values`` is a table with a list for each of them. For a rule that several workers
+    decide it is a table by worker's name, each with a list or such a table. ``started`` is the number of the value in
+    whose slot the worker started running, for a rule with a warm-up. ``labels`` are those of the worker, for thresholds
+    that come from them.
     """
 
     name: models.Text
@@ -76,7 +76,7 @@ class CaseSection(fields.Section):
 
 
 class EscalationSection(fields.Section):
-    """A step of ``escalate``: whom an alert notifies that fires for so long and that nobody has acknowledged."""
+    """A step of ``escalate``: who is notified if an alert fires for so long and nobody has acknowledged it."""
 
     after: Annotated[fields.Seconds, fields.between(1, models.MAX_ESCALATION)]
     notify: Annotated[tuple[fields.Name, ...], Field(min_length=1, max_length=20)]
@@ -85,8 +85,8 @@ class EscalationSection(fields.Section):
 class RuleSection(fields.Section):
     """``[[rules]]``: when a metric is in trouble, and when it is ok again.
 
-    These are the keys of every rule. A kind adds its own in a subclass. ``metric`` is a metric or an
-    expression over metrics, and absent from kinds that are not about one. ``unit`` is that of an expression.
+    These are the keys of every rule. A kind adds its own in a subclass. ``metric`` is a metric or an expression over
+    metrics; kinds without a metric lack it. ``unit`` is that of an expression.
     """
 
     name: fields.Name

@@ -42,10 +42,10 @@ class Level(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What slots are compared with, as plain numbers for the loop.
+    """The limits of slots, as plain numbers for the loop.
 
     ``m`` of ``n`` slots latch a level, ``recover_m`` of ``recover_n`` unlatch it. ``rising``: values above the
-    threshold breach it, else values below. ``missing`` is what an absent slot counts as.
+    threshold breach it, otherwise values below. ``missing`` is how an absent slot counts.
     """
 
     levels: tuple[Level, ...]
@@ -58,11 +58,11 @@ class Limits(NamedTuple):
 
     @property
     def lookback(self) -> int:
-        """Return how many slots the fold may look at to decide one slot, itself included."""
+        """Return how many slots the fold may need to decide one slot, itself included."""
         return 2 * max(self.n, self.recover_n)
 
     def reach(self, size: int) -> int:
-        """Return how many slots a window of ``size`` counted ones may span: an absent slot that is kept is skipped."""
+        """Return how many slots a window of ``size`` counted ones may span: absent ones may be skipped."""
         return 2 * size if self.missing == "keep" else size
 
 
@@ -82,10 +82,10 @@ class Walk:
     """The datapoints of one metric, and which slots of it are expected; all times and durations in seconds.
 
     ``points`` reach at least ``Limits.lookback`` slots before the first slot that is evaluated. ``horizon`` is the time
-    of the newest slot that can have come: a later slot without a datapoint is unknown, not absent. ``expected_from`` is
-    when the worker started running: an earlier slot without a datapoint is not expected. ``changed_from`` is the
+    of the newest slot that can have arrived: a later slot without a datapoint is unknown, not absent. ``expected_from``
+    is when the worker started running: an earlier slot without a datapoint is not expected. ``changed_from`` is the
     earliest datapoint written since the last evaluation: slots that it may have changed are evaluated again, up to one
-    ``lateness`` before the cursor. ``unit`` is that of the values, for the words of a transition.
+    ``lateness`` before the cursor. ``unit`` is that of the values, for the text of a transition.
     """
 
     metric: str | None
@@ -159,8 +159,8 @@ class _Grid:
 def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tuple[RuleState, tuple[Transition, ...]]:
     """Walk the slots after the state's cursor; return the new state and the transitions, in order of time.
 
-    Transitions that a revised past withdraws come before them, newest first. What comes out differently before the
-    cursor is a correction. If a shorter lateness trimmed the trail, less of the past is evaluated again.
+    Transitions that a revised past withdraws are listed before them, newest first. A different result before the cursor
+    is a correction. If a shorter lateness trimmed the trail, less of the past is evaluated again.
     """
     walk = warmup.cut(rule, walk)
     period = walk.period
@@ -237,7 +237,7 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
 
 
 def needed_from(rule_state: RuleState, limits: Limits, walk: Walk) -> int | None:
-    """Return from what time on ``judge`` needs datapoints; ``None`` if the fold has not begun for this series.
+    """Return the time from which ``judge`` needs datapoints; ``None`` if the fold has not begun for this series.
 
     ``walk`` needs no datapoints here.
     """
@@ -251,7 +251,7 @@ def needed_from(rule_state: RuleState, limits: Limits, walk: Walk) -> int | None
 
 
 def by_slot(points: Sequence[Datapoint], period: int, start: int | None) -> dict[int, Datapoint]:
-    """Return one datapoint a slot, the newest of each; a value that is not finite counts as absent."""
+    """Return the newest datapoint of each slot. A value that is not finite counts as absent."""
     values: dict[int, Datapoint] = {}
     for point in points:
         if (start is not None and point.at < start) or not math.isfinite(point.value):
@@ -263,7 +263,7 @@ def by_slot(points: Sequence[Datapoint], period: int, start: int | None) -> dict
 
 
 def _for_series(rule: Rule, rule_state: RuleState, walk: Walk) -> RuleState:
-    """Return the state to go on with: if metric or period changed, the fold begins anew after the old cursor."""
+    """Return the state to continue with. If metric or period changed, the fold starts again after the old cursor."""
     if rule_state.cursor is None or (rule_state.metric, rule_state.period) == (walk.metric, walk.period):
         return rule_state
     return rule_state.model_copy(
@@ -293,7 +293,7 @@ def _range(rule_state: RuleState, values: dict[int, Datapoint], walk: Walk, expe
         first = cursor_slot + 1
         if walk.changed_from is not None and walk.changed_from // period <= cursor_slot:
             first = max(walk.changed_from // period, _reach(cursor_slot, period, walk.lateness))
-            if rule_state.trimmed and rule_state.trail:  # the state before the trail is not known any more
+            if rule_state.trimmed and rule_state.trail:  # the state before the trail is no longer known
                 first = max(first, rule_state.trail[0].at // period + 1)
             if rule_state.start is not None:
                 first = max(first, -(-rule_state.start // period))
@@ -306,7 +306,7 @@ def _reach(cursor: int, period: int, lateness: int) -> int:
 
 
 def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
-    """Drop the changes that are out of reach, all but the last of them."""
+    """Drop the changes that are out of reach, except the last of them."""
     reach = _reach(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
         trail = trail[1:]
@@ -446,14 +446,14 @@ def _began(limits: Limits, level: Level, change: _Change) -> int:
 def _deciding_level(limits: Limits, change: _Change) -> Level | None:
     """Return the level that decided a change; ``None`` if the rule no longer has it."""
     before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
-    if after is None:  # the level that cleared last decided: the least severe one that was latched
+    if after is None:  # the level that cleared last decided: the least severe latched one
         return next((level for level in limits.levels if change.before & level.bit), None)
     decided = after if change.after > change.before else before
     return next((level for level in limits.levels if level.severity == decided), None)
 
 
 def _beside(transition: Transition, window: Sequence[Datapoint | None]) -> Transition:
-    """Return a transition; a correction with the newest datapoint of the present beside it."""
+    """Return a transition. A correction also has the newest datapoint."""
     return transition.model_copy(update={"present": _newest(window)}) if transition.correction else transition
 
 
@@ -462,7 +462,7 @@ def _newest(window: Sequence[Datapoint | None]) -> Datapoint | None:
 
 
 def _withdrawn(limits: Limits, step: _Step, window: Sequence[Datapoint | None]) -> Transition:
-    """Return the transition back for a change of severity that a revised past no longer shows.
+    """Return the reverse transition for a change of severity that the revised past no longer shows.
 
     It has the present ``window``, because nothing decided at its time.
     """

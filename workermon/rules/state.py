@@ -1,7 +1,7 @@
 """The kind ``state``: a worker stopped running unexpectedly.
 
-The time of a change is that of the collection that saw it first. The worker's condition remembers what was seen, so it
-does not matter when a rule is evaluated: a stop that is over by then is recorded, one that lasts is notified.
+The time of a change is that of the collection that first saw it. The worker's condition remembers the changes, so the
+time of evaluation does not matter: a stop that is already over is recorded, one that lasts is notified.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from workermon.rules.horizon import Horizon
 
 DownState = Literal["stopped", "terminated"]
 
-#: Statuses in which a worker does not run any more, and what a rule calls them.
+#: Statuses in which a worker no longer runs, and a rule's names for them.
 DOWN: dict[Status, DownState] = {
     "stopping": "stopped",
     "stopped": "stopped",
@@ -59,13 +59,13 @@ CODES = {
     "Server.SpotInstanceTermination": "EC2 took back the Spot capacity and terminated it",
 }
 
-#: The form of a StateReason's code. EC2 may use more codes than it documents.
+#: The form of a StateReason's code. EC2 may use undocumented codes.
 _CODE = re.compile(r"(?:Client|Server)(?:\.[A-Z][A-Za-z]{1,63}){1,3}")
 
-#: Stands for the reason of an instance that EC2 does not know any more.
+#: Stands for the reason of an instance that EC2 no longer knows.
 VANISHED = StateReason(code="unknown to EC2")
 
-#: What became of a worker with such a status, in words.
+#: What happened to a worker with such a status, in words.
 STATUS_TEXT: dict[Status, str] = {
     "stopping": "the instance is being stopped",
     "stopped": "the instance is stopped",
@@ -73,16 +73,16 @@ STATUS_TEXT: dict[Status, str] = {
     "terminated": "the instance is terminated",
 }
 
-#: Seconds for which a change that is over is remembered, for an evaluation that comes late.
+#: Seconds for which a past change is remembered, for a late evaluation.
 KEPT = 3600
 
-#: How many changes are remembered: two whole stops and a little more.
+#: How many changes are remembered: two complete stops and a little more.
 MAX_CHANGES = 12
 
-#: Seconds after a change during which EC2 is asked again for a reason that it did not give.
+#: Seconds after a change in which EC2 is asked again for a missing reason.
 PATIENCE = 300
 
-#: Characters of EC2's words that are repeated.
+#: Characters of EC2's text that are repeated.
 _MAX_WORDS = 200
 
 _BACK = "the instance runs again"
@@ -97,7 +97,7 @@ class StateSection(section.RuleSection):
 
 
 class Options(Frozen):
-    """Which states it is about, and the codes of EC2 that are expected, so that it does not fire for them."""
+    """The states that it covers, and EC2's codes that are expected, so that it does not fire for them."""
 
     states: tuple[DownState, ...] = ("stopped", "terminated")
     expected: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class Details(Frozen):
 
 
 class Outage(NamedTuple):
-    """A worker stopped running at ``at``, in a way that a rule is about; at ``back`` it ran again, if it does."""
+    """A worker stopped running at ``at``, in a way that a rule covers; at ``back`` it ran again, if it does."""
 
     at: float
     status: Status
@@ -144,7 +144,7 @@ class State(kind.Kind[Options]):
     ends_with = frozenset()
 
     def parse(self, raw_rule: StateSection) -> tuple[Options, Severity]:
-        """Return which states it is about, and which codes are expected."""
+        """Return which states it covers, and which codes are expected."""
         if not raw_rule.states:
             raise section.Mistake("states", "is empty", 'write ["stopped", "terminated"], or one of them')
         for place, code in enumerate(raw_rule.expected):
@@ -173,7 +173,7 @@ class State(kind.Kind[Options]):
         return -math.inf, math.inf
 
     def is_steady(self, rule: Rule, rule_state: RuleState) -> bool:
-        """Return whether it does not fire: what it looks at is news of EC2."""
+        """Return whether it does not fire: it depends only on changes that EC2 reports."""
         return rule_state.severity is None
 
     def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
@@ -181,12 +181,12 @@ class State(kind.Kind[Options]):
         return _judge(self.options(rule), rule.severity, rule_state, facts.condition)
 
     def paused(self, rule_state: RuleState, condition: Condition) -> RuleState:
-        """Return a state for which a worker that was seen running before does not count."""
+        """Return a state in which earlier sightings of the running worker do not count."""
         seen = condition.collected_at
         return RuleState(start=None if seen is None else math.ceil(seen), metric=self.name)
 
     def owes_end(self, rule: Rule, worker: Worker, condition: Condition, alert: Alert) -> bool:
-        """Return whether the termination is yet to be seen by a collection, or to be evaluated."""
+        """Return whether the termination has yet to be collected or evaluated."""
         if worker.monitoring == "paused" or alert.open or "terminated" not in self.options(rule).states:
             return False
         if not rule.applies_to(worker):
@@ -203,7 +203,7 @@ class State(kind.Kind[Options]):
         return None if seen is None else math.floor(seen)
 
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
-        """Return what became of the instance."""
+        """Return what happened to the instance."""
         return transition.reason
 
     def conditions(self, rule: Rule) -> dict[str, object]:
@@ -281,7 +281,7 @@ def append_change(before: Condition, status: Status, at: float, reason: StateRea
 
 
 def _recent(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, ...]:
-    """Drop the changes that are over for long; the last time that it ran stays, for what came after it."""
+    """Drop old changes. The last running status stays, because later changes refer to it."""
     ran = max((place for place, change in enumerate(changes) if change.status == "running"), default=0)
     recent = (place for place, change in enumerate(changes) if change.seen is None or at - change.seen <= KEPT)
     return changes[max(min(ran, next(recent, ran)), len(changes) - MAX_CHANGES) :]
@@ -293,7 +293,7 @@ def _recent(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange,
 def outages(options: Options, condition: Condition, start: float | None = None) -> tuple[Outage, ...]:
     """Return the times when a worker that was seen running stopped unexpectedly, in order of time.
 
-    Only the last outage can still last. That the worker was seen running no later than ``start`` does not count.
+    Only the last outage can still last. Sightings of the running worker up to ``start`` do not count.
     """
     closed: list[Outage] = []
     outage: Outage | None = None
@@ -312,7 +312,7 @@ def outages(options: Options, condition: Condition, start: float | None = None) 
 
 
 def _reason(changes: Iterable[StatusChange]) -> StateReason | None:
-    """Return the reason of the first change: EC2's reason for it, or later for the state that it led to."""
+    """Return the reason of the first change: EC2's reason for it, or a later one for the state that it led to."""
     first: str | None = None
     for change in changes:
         state = DOWN.get(change.status)
@@ -327,7 +327,7 @@ def _reason(changes: Iterable[StatusChange]) -> StateReason | None:
 def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: Condition) -> kind.Judgement:
     """Fold the changes of a condition; ``worst`` is the rule's severity."""
     if rule_state.metric != State.name and (rule_state.metric is not None or rule_state.severity is not None):
-        rule_state = RuleState()  # that of a rule of another kind and the same name
+        rule_state = RuleState()  # the state of another kind's rule with the same name
     if not condition.changes and rule_state.severity is None:
         return rule_state, ()
     outages_known = outages(options, condition, rule_state.start)
@@ -343,7 +343,7 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
         severity = worst
     for outage in outages_known:
         if severity is not None or (outage.back is not None and math.floor(outage.at) <= (rule_state.cursor or 0)):
-            continue  # it goes on, or was recorded
+            continue  # it still lasts, or was recorded
         at = max(math.floor(outage.at), at)
         transitions.append(_begin(worst, outage, at))
         if outage.back is None:
@@ -365,7 +365,7 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
 
 
 def _end(options: Options, fired: int, outages_known: Sequence[Outage], condition: Condition) -> Transition | None:
-    """Return how the outage that fired at a time ended, ``None`` if it goes on."""
+    """Return how the outage that fired at a time ended; ``None`` if it still lasts."""
     same = next((outage for outage in outages_known if math.floor(outage.at) == fired), None)
     if same is not None:
         return None if same.back is None else _ended(max(math.floor(same.back), fired), _BACK)
@@ -373,7 +373,7 @@ def _end(options: Options, fired: int, outages_known: Sequence[Outage], conditio
         return None
     seen = condition.collected_at
     if condition.status == "running":
-        # A collection that saw it running before it stopped, and wrote that later, has seen nothing new.
+        # A collection that saw it running before it stopped, but wrote that later, is no news.
         if seen is None or seen <= fired:
             return None
         since = condition.running_since
@@ -402,7 +402,7 @@ def _begin(severity: Severity, outage: Outage, at: int) -> Transition:
 
 
 def describe_status(status: Status, reason: StateReason | None) -> str:
-    """Say in words what became of a worker, and why.
+    """Describe what happened to a worker, and why.
 
     >>> describe_status("stopped", StateReason(code="Server.ScheduledStop"))
     'the instance is stopped: EC2 stopped it for a scheduled retirement (Server.ScheduledStop)'
@@ -418,12 +418,12 @@ def describe_status(status: Status, reason: StateReason | None) -> str:
 
 
 def _was_running(change: StatusChange, start: float | None) -> bool:
-    """Return whether a worker was seen running later than ``start``; a change without ``seen`` goes on."""
+    """Return whether a worker was seen running later than ``start``; a change without ``seen`` still lasts."""
     return change.status == "running" and (start is None or change.seen is None or change.seen > start)
 
 
 def _now(options: Options, rule_state: RuleState, condition: Condition) -> str:
-    """Say how a rule stands by what a condition remembers."""
+    """Describe the state of a rule from what a condition remembers."""
     if condition.status == "running":
         return "the instance runs"
     if condition.status not in DOWN:

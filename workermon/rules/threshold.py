@@ -27,7 +27,7 @@ from workermon.rules import (
 from workermon.rules.horizon import Horizon
 from workermon.rules.threshold_options import LEVEL_KEYS, LevelKey, Options, check_clear, check_order
 
-#: More different labels than most fleets have.
+#: Larger than the number of different labels in most fleets.
 MAX_REMEMBERED = 10_000
 
 
@@ -46,7 +46,7 @@ class ThresholdSection(section.RuleSection):
 
 
 class PointDetails(models.Frozen):
-    """A datapoint as JSON has it."""
+    """A datapoint in its JSON form."""
 
     at: str
     value: float
@@ -54,14 +54,14 @@ class PointDetails(models.Frozen):
 
 
 class MissingDetails(models.Frozen):
-    """An absent slot of an expression, and which of its operands are absent; none: it cannot be computed of them."""
+    """An absent slot of an expression, and its absent operands; none: it cannot be computed from them."""
 
     at: str
     operands: tuple[str, ...]
 
 
 class LevelDetails(models.Frozen):
-    """A level as it stands: ``breaching`` of ``of`` counted slots, ``clear_of`` of ``recovering`` ones are clear."""
+    """The state of a level: ``breaching`` of ``of`` counted slots, ``clear_of`` of ``recovering`` ones are clear."""
 
     severity: models.Severity
     threshold: float
@@ -74,7 +74,7 @@ class LevelDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """What the rule looked at; durations in seconds, times in RFC 3339."""
+    """The rule's input; durations in seconds, times in RFC 3339."""
 
     period: int
     delay: int
@@ -152,7 +152,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return () if lasts is None else (("for", lasts),)
 
     def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
-        """Return the rule with the thresholds that a worker has from its labels."""
+        """Return the rule with the thresholds from a worker's labels."""
         if not _is_from_labels(rule):
             return rule
         options = self.options(rule)
@@ -166,7 +166,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return cached[label_values]
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
-        """Return why a rule does not apply to a worker: besides the usual reasons, it has no threshold for it."""
+        """Return why a rule does not apply to a worker: besides the usual reasons, it may have no threshold for it."""
         why = super().not_applied(rule, worker, configuration)
         if why is not None or not _is_from_labels(rule):
             return why
@@ -177,7 +177,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return f"it has no threshold without a number in the label {' or '.join(names)}"
 
     def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what is doubtful about the thresholds that a worker has from its labels."""
+        """Return what is questionable about the thresholds from a worker's labels."""
         options = self.options(rule)
         return tuple(options.doubts(labels)) if options.from_labels else ()
 
@@ -186,7 +186,7 @@ class Threshold(over_slots.OverSlots[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
-        """Return from what time on the fold needs datapoints."""
+        """Return the time from which the fold needs datapoints."""
         return slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
 
     def judge(
@@ -205,7 +205,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return after, described
 
     def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:
-        """Return how near to its thresholds a metric is; what an absent slot can make fire is watched."""
+        """Return how near to its thresholds a metric is. If an absent slot can make it fire, it counts as near."""
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return "watched"
@@ -214,7 +214,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return cadence.beside(values, edges, rising=options.above is not None, recover=options.recover.n)
 
     def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
-        """Return what is beyond no threshold: a value there completes no "M of N"; an absent slot may."""
+        """Return the values beyond no threshold: they complete no "M of N". An absent slot may."""
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return None
@@ -222,7 +222,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return (-math.inf, min(edges)) if options.above is not None else (max(edges), math.inf)
 
     def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:
-        """Return whether no level is latched, and no late datapoint can take anything back.
+        """Return whether no level is latched, and no late datapoint can withdraw anything.
 
         If a trail was trimmed to its last change, that is out of reach of late datapoints.
         """
@@ -231,7 +231,7 @@ class Threshold(over_slots.OverSlots[Options]):
         return is_clear and rule.flapping is None
 
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
-        """Return whether it is about a status check that EC2 has never answered for the worker."""
+        """Return whether it is about a status check that EC2 has never returned for the worker."""
         metric = rule.metric or ""
         if metric not in models.CHECK_METRICS or metric in condition.latest or self.options(rule).missing != "keep":
             return False
@@ -240,7 +240,7 @@ class Threshold(over_slots.OverSlots[Options]):
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> kind.Obstacle | None:
-        """Return why too few datapoints come for "M of N"; an absent slot that counts as a breach needs none."""
+        """Return why there are too few datapoints for "M of N". If absent slots count as breaches, none are needed."""
         horizon = self.horizon(rule, worker, condition, configuration)
         if horizon is None or self.options(rule).missing == "breach":
             return None
@@ -394,7 +394,7 @@ class Threshold(over_slots.OverSlots[Options]):
 def _with_cause(
     metric: str, transition: models.Transition, condition: models.Condition, horizon: Horizon
 ) -> models.Transition:
-    """Return a transition to firing with what EC2 says of the check that failed, not of one that failed later."""
+    """Return a transition to firing with EC2's details of the failed check, not of one that failed later."""
     if metric not in models.CHECK_METRICS or transition.after is None or transition.withdrawn or not transition.value:
         return transition
     cause = check_words.cause(metric, condition, until=transition.at + horizon.period)
@@ -402,12 +402,12 @@ def _with_cause(
 
 
 def _is_from_labels(rule: models.Rule) -> bool:
-    """Return whether a threshold may be from a label, without reading the options: each worker asks for each rule."""
+    """Return whether a threshold may come from a label, without parsing the options: each worker asks for each rule."""
     return bool(rule.options.get("from_labels"))
 
 
 def _for_count(options: Options, transition: models.Transition) -> str:
-    """Write how many slots decided, and for how long if the rule says that."""
+    """Write how many slots decided, and for how long if the rule has a duration."""
     if options.lasts is None or transition.period is None or transition.after is None or transition.count is None:
         return wording.for_count(transition, "datapoints")
     if transition.before == "critical":  # the slots that cleared it
@@ -416,7 +416,7 @@ def _for_count(options: Options, transition: models.Transition) -> str:
 
 
 def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str) -> str:
-    """Say what is true now, because a revised past took back what people were notified of."""
+    """Describe what is true now, because a revised past withdrew what people were notified of."""
     now = transition.after or f"not {transition.before}"
     if transition.threshold is None or transition.count is None:
         return f"{metric} {now} after all: {transition.reason}"
@@ -453,7 +453,7 @@ def _levels_now(options: Options, view: slots.View, unit: str, period: int) -> l
 
 
 def _operand_lines(terms: Sequence[computed.Term], times: Sequence[int]) -> list[tuple[str, str]]:
-    """Say what each operand of an expression is in each slot."""
+    """Describe each operand of an expression in each slot."""
     return [
         (
             "operands",

@@ -1,4 +1,4 @@
-"""What a rule with a threshold consists of, for all workers and for one, and which levels go together."""
+"""The options of a rule with a threshold, for all workers and for one, and which levels are compatible."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LEVEL_KEYS: tuple[LevelKey, ...] = ("above", "below", "clear")
 
 
 class Options(models.Frozen):
-    """``above`` and ``below`` are strict, and one of the two. ``clear`` is the hysteresis, by default the threshold.
+    """``above`` and ``below`` are strict; exactly one is set. ``clear`` is the hysteresis, by default the threshold.
 
-    ``lasts`` is there instead of ``breach``: all slots of so many seconds. ``from_labels`` are the levels that a worker
-    has from a label, by the key that they belong to; a rule for one worker has none.
+    ``lasts`` replaces ``breach``: all slots of so many seconds. ``from_labels`` are the levels from a worker's label,
+    by their key; a rule for one worker has none.
     """
 
     above: models.Levels | None = None
@@ -41,7 +41,7 @@ class Options(models.Frozen):
 
     @property
     def severities(self) -> frozenset[models.Severity]:
-        """Return the severities that it can have, for some worker at least."""
+        """Return the severities that it can have, for at least some worker."""
         by_label = self.from_labels.get(self.side, {})
         return frozenset(
             severity
@@ -54,10 +54,10 @@ class Options(models.Frozen):
         if self.lasts is None:
             return self.breach
         number = -(-self.lasts // period)
-        return models.Count.model_construct(m=number, n=number)  # short periods make more than a file may ask for
+        return models.Count.model_construct(m=number, n=number)  # short periods need more than a file may contain
 
     def limits(self, period: int) -> slots.Limits:
-        """Return what the fold over slots of ``period`` seconds compares them with."""
+        """Return the limits for the fold over slots of ``period`` seconds."""
         breach = self.count(period)
         return slots.Limits(
             slots.levels(self.thresholds, self.clear),
@@ -70,7 +70,7 @@ class Options(models.Frozen):
         )
 
     def of_worker(self, labels: Mapping[str, str]) -> Options:
-        """Return what holds for a worker with these labels. A ``clear`` that would make its alert flap is left out."""
+        """Return the options for a worker with these labels. A ``clear`` that would make its alert flap is left out."""
         levels: dict[str, models.Levels | None] = {}
         for key in LEVEL_KEYS:
             numbers: models.Levels | None = getattr(self, key)
@@ -93,7 +93,7 @@ class Options(models.Frozen):
         return self.model_copy(update={**levels, "from_labels": {}})
 
     def doubts(self, labels: Mapping[str, str]) -> Iterator[str]:
-        """Yield what is doubtful about the thresholds of a worker with these labels."""
+        """Yield what is questionable about a worker's thresholds with these labels."""
         for key, numbers in self.from_labels.items():
             for severity, number in numbers.items():
                 level_of_labels = label_levels.of_worker(number, labels)
@@ -118,12 +118,12 @@ class Options(models.Frozen):
 
 
 def is_beyond(value: float, other: float, side: str) -> bool:
-    """Return whether a value lies on the side of another on which it breaches."""
+    """Return whether a value lies on the breaching side of another."""
     return value > other if side == "above" else value < other
 
 
 def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
-    """Refuse a critical threshold that is not beyond the warning. What labels say nobody knows yet."""
+    """Reject a critical threshold that is not beyond the warning. Thresholds from labels are not known yet."""
     levels = given_levels.numbers()
     if levels.warning is None or levels.critical is None or is_beyond(levels.critical, levels.warning, side):
         return
@@ -132,7 +132,7 @@ def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
 
 
 def check_clear(clear: label_levels.GivenLevels, levels: label_levels.GivenLevels, side: str) -> None:
-    """Refuse a hysteresis that would make the alert flap, or that is about no threshold of the rule."""
+    """Reject a hysteresis that would make the alert flap, or that belongs to no threshold of the rule."""
     if clear.warning is None and clear.critical is None:
         raise section.Mistake("clear", "has no number", "write { warning = …, critical = … }, or leave it out")
     for severity, _ in clear.given():

@@ -1,4 +1,4 @@
-"""Pure: which rules cannot fire for which workers, whatever the values are."""
+"""Pure: which rules cannot fire for which workers, whatever their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.rules.kind import Kind, Obstacle
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UnfirableRule:
-    """A rule that cannot fire for some workers, and why for the first of them (by name)."""
+    """A rule that cannot fire for some workers, and the reason for the first of them (by name)."""
 
     rule: str
     workers: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Units of the values that rules compare: of an expression derived if they are known, refused if they do not fit."""
+"""Units of the values that rules compare. Those of expressions are derived if known, and rejected if they conflict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from workermon import models
 from workermon.rules import expression, section
 
-#: Units by the names that CloudWatch and people give them; "count" and "none" say nothing of a value.
+#: Units by CloudWatch's and people's names for them. "count" and "none" say nothing about a value.
 _NAMES: Mapping[str, str | None] = {
     "count": None,
     "none": None,
@@ -23,14 +23,14 @@ _NAMES: Mapping[str, str | None] = {
 }
 _DIVIDED = re.compile(r"\s*(?:/|\bper\b)\s*")
 
-#: Units that mean the same wherever they are written, so that another one beside them is wrong.
+#: Units with only one meaning, so that another unit beside them is wrong.
 _SETTLED = frozenset({"percent", "bytes", "s"})
 
 
 class Unit(NamedTuple):
-    """A unit as powers of its parts, such as ``bytes`` 1 and ``s`` -1, in order; none of a plain number.
+    """A unit as powers of its parts, such as ``bytes`` 1 and ``s`` -1, in order; none for a plain number.
 
-    ``scaled``: it was multiplied by a number, so that it is not known in what it is any more.
+    ``scaled``: it was multiplied by a number, so its unit is no longer known.
     """
 
     powers: tuple[tuple[str, int], ...] = ()
@@ -60,20 +60,20 @@ def of_text(text: str) -> Unit:
 
 
 def derive(of: expression.Expression, unit_of: Callable[[str], str]) -> Unit:
-    """Return the unit of an expression; ``unit_of`` is that of a metric.
+    """Return the unit of an expression; ``unit_of`` returns that of a metric.
 
-    Raises ``section.Mistake`` where units do not go together.
+    Raises ``section.Mistake`` if units are not compatible.
     """
     return _Deriving(unit_of).unit(of.root)
 
 
 def of_term(term: expression.Term, unit_of: Callable[[str], str]) -> str:
-    """Return the unit of what stands for values of one metric."""
+    """Return the unit of a node that represents values of one metric."""
     return str(_Deriving(unit_of).unit(term))
 
 
 def check_given(unit_name: str, derived: Unit) -> None:
-    """Refuse a unit of a rule that its expression cannot be in; raises ``section.Mistake``."""
+    """Reject a rule's unit that its expression cannot have. Raises ``section.Mistake``."""
     stated = of_text(unit_name)
     settled = bool(stated.powers) and all(name in _SETTLED for name, _ in stated.powers)
     is_derived = bool(derived.powers) and not derived.scaled and all(name in _SETTLED for name, _ in derived.powers)
@@ -107,10 +107,10 @@ class _Deriving:
         return self._scaled(node)
 
     def _alike(self, node: expression.Binary | expression.Extreme, what: str) -> Unit:
-        """Return the unit of two values that must be in the same one."""
+        """Return the unit of two values that must have the same one."""
         left, right = self.unit(node.left), self.unit(node.right)
         if not left.powers or not right.powers:
-            # A number takes the unit of the value beside it; what a count does to it nobody can tell.
+            # A number takes the unit of the value beside it. Its effect on a count is unknown.
             other = right if not left.powers else left
             plain = node.left if not left.powers else node.right
             comparable = isinstance(plain, expression.Number) or not other.powers
@@ -132,7 +132,7 @@ class _Deriving:
 def _times(left: Unit, right: Unit, sign: int) -> Unit:
     percent = ("percent", 1)
     if left.powers != right.powers and percent in (*left.powers, *right.powers):
-        # A share of something is in the unit of that, a hundred times as much; "percent/s" alone has a meaning.
+        # A percentage of something has that thing's unit, times a hundred. Only "percent/s" alone has a meaning.
         rest = right.powers if left.powers == (percent,) else left.powers
         if rest not in ((), (("s", 1),)):
             left = Unit(tuple(factor for factor in left.powers if factor[0] != "percent"), scaled=True)
@@ -148,9 +148,9 @@ def _unit(powers: Mapping[str, int], *, scaled: bool) -> Unit:
 
 
 def of_rule(rule: models.Rule, unit_of: Callable[[str], str]) -> str:
-    """Return the unit of the values that a rule compares; ``unit_of`` is that of a metric.
+    """Return the unit of the values that a rule compares; ``unit_of`` returns that of a metric.
 
-    That of an expression is the rule's own, else what can be derived, else ``count``.
+    For an expression it is the rule's own, otherwise the derived one, otherwise ``count``.
     """
     of = expression.of(rule.metric)
     if of is None:
@@ -164,6 +164,6 @@ def of_rule(rule: models.Rule, unit_of: Callable[[str], str]) -> str:
 def _derived(of: expression.Expression, units: tuple[str, ...]) -> str:
     try:
         derived = derive(of, dict(zip(of.operands, units, strict=True)).__getitem__)
-    except section.Mistake:  # the metrics have become others since the file was checked
+    except section.Mistake:  # the metrics have changed since the file was checked
         return "count"
     return "count" if derived.scaled else str(derived)

@@ -22,7 +22,7 @@ from workermon.rules.unusual_options import Options, UnusualSection
 
 
 class UsualDetails(models.Frozen):
-    """What is usual at a time, in the unit of the metric; ``low`` and ``high`` are where the rule's distance lies.
+    """The usual range at a time, in the unit of the metric; ``low`` and ``high`` are at the rule's distance.
 
     ``by`` is the season it was learned by: the day or the week. ``occurrences`` is how many of them were learned.
     """
@@ -40,7 +40,7 @@ class UsualDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """What the rule looked at; durations in seconds, times in RFC 3339. ``learned`` counts datapoints."""
+    """The rule's input; durations in seconds, times in RFC 3339. ``learned`` counts datapoints."""
 
     period: int
     delay: int
@@ -83,7 +83,7 @@ class Unusual(over_distances.OverDistances[Options]):
         needed = slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
         learned = self._band(rule, rule_state, horizon.period)
         if learned.until is None:
-            return 0  # all that the ledger has
+            return 0  # all of the ledger
         late = _late(self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
         if band.due(learned.until, learned.width, late) > (horizon.requested_at or 0):
             return needed
@@ -93,7 +93,7 @@ class Unusual(over_distances.OverDistances[Options]):
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
-        """Compare each slot after the cursor with what was usual by then, and learn the hours that are over."""
+        """Compare each slot after the cursor with the usual range at that time, and learn the hours that are over."""
         if horizon is None or horizon.newest is None:
             return rule_state, ()
         limits, walk = self._limits(rule)(horizon.period), _walk(rule, facts, horizon)
@@ -225,7 +225,7 @@ class Unusual(over_distances.OverDistances[Options]):
 
 
 class _Span(NamedTuple):
-    """What is to be evaluated: from ``begin`` on, after the state's ``cursor``; the walk has no values yet."""
+    """The span to evaluate: from ``begin`` on, after the state's ``cursor``; the walk has no values yet."""
 
     begin: int
     cursor: int | None
@@ -252,7 +252,7 @@ class _Learning:
         while band.due(learned.until, learned.width, self.late) <= at:
             begin = bisect.bisect_left(self.times, learned.until)
             if begin == len(self.times):
-                # Nothing more is known: hours without datapoints teach nothing.
+                # Nothing more is known: hours without datapoints are not learned.
                 learned.skip((at - self.late) // learned.width * learned.width)
                 return
             end = bisect.bisect_left(self.times, learned.until + learned.width)
@@ -290,7 +290,7 @@ def _edge(options: Options, usual: band.Usual, value: float | None) -> float:
 
 
 def _compared(options: Options, value: float, usual: band.Usual, unit: str) -> str:
-    """Say how a value lies beside what is usual, such as "97 %, usual at this time of the day: 20 % to 60 %"."""
+    """Describe a value beside the usual range, such as "97 %, usual at this time of the day: 20 % to 60 %"."""
     low, high = _edges(options, usual)
     texts = [wording.quantity(edge, unit) for edge in (low, high) if edge is not None]
     edges = " to ".join(texts) if len(texts) == 2 else f"{'at most' if low is None else 'at least'} {texts[0]}"

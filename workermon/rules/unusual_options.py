@@ -1,4 +1,4 @@
-"""What a rule about unusual values asks for."""
+"""The options of a rule about unusual values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class UnusualKeys(distance.Keys):
 
 
 class UnusualSection(distance.Section):
-    """The keys of a rule about unusual values; ``clear`` is in spreads, as ``beyond`` is."""
+    """The keys of a rule about unusual values. ``clear`` is in spreads, as ``beyond`` is."""
 
     unusual: UnusualKeys
     breach: parsing.Count = models.Count(m=1, n=1)
 
 
 class Options(distance.Options):
-    """Distances are in spreads, from what is usual at the same time of the ``season``."""
+    """Distances are in spreads, from the usual value at the same time of the ``season``."""
 
     season: band.Season = "day"
     breach: models.Count = models.Count(m=1, n=1)

@@ -1,7 +1,7 @@
-"""The values of an expression, slot by slot: plain numbers, for this runs for each worker each time.
+"""The values of an expression, slot by slot: plain numbers, because this runs for each worker each time.
 
-A slot is as long as the longest period of the operands. An operand that comes more often is combined within the slot by
-its statistic, and absent unless all its datapoints of the slot are there. ``nan`` is absent here.
+A slot is as long as the longest period of the operands. If an operand has several datapoints in a slot, its statistic
+combines them; it is absent unless all of them exist. ``nan`` means absent here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from workermon.models import Datapoint
 from workermon.rules import expression
 
-#: Statistics whose values over a slot are the sum of those of its parts.
+#: Statistics whose value over a slot is the sum of its parts' values.
 SUMMED = frozenset({"Sum", "SampleCount"})
 
 _Column: TypeAlias = list[float]
@@ -37,10 +37,10 @@ def series(
     since: int | None = None,
     seconds: int | None = None,
 ) -> tuple[Datapoint, ...]:
-    """Return the values of an expression in slots of ``period`` seconds, each at the begin of its slot.
+    """Return the values of an expression in slots of ``period`` seconds, each at the start of its slot.
 
-    A slot is absent where an operand is. ``since`` is the time from which on values are wanted. ``seconds``
-    is over how long a sum of a slot is, if that is another time than the slot's.
+    A slot is absent if an operand is. ``since`` is the time from which values are needed. ``seconds`` is the length
+    that a slot's sum covers, if it differs from the slot's.
     """
     frame = Frame(operands, period, seconds)
     first, *others = frame.slots_of.values()
@@ -58,14 +58,14 @@ def series(
 def terms(
     of: expression.Expression, operands: Mapping[str, Operand], period: int, times: Sequence[int]
 ) -> dict[expression.Term, tuple[float | None, ...]]:
-    """Return what each term of an expression is in the slots of these times; ``None`` where it is absent."""
+    """Return each term of an expression in the slots of these times; ``None`` if absent."""
     frame = Frame(operands, period)
     frame.slots = [at // period for at in times]
     return {term: tuple(value if math.isfinite(value) else None for value in _term(term)(frame)) for term in of.terms}
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the least of the values that so many percent of them do not exceed (nearest rank).
+    """Return the least value that so many percent of the values do not exceed (nearest rank).
 
     >>> percentile([3.0, 1.0, 2.0], 95)
     3.0
@@ -74,9 +74,9 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def combined(values: Sequence[float], statistic: str) -> float:
-    """Return the value over a slot of the values of its parts.
+    """Combine the values of a slot's parts into the value of the slot.
 
-    Percentiles cannot be combined: the greatest stands for them.
+    Percentiles cannot be combined, so the greatest is used.
     """
     if statistic in SUMMED:
         return sum(values)
@@ -88,7 +88,7 @@ def combined(values: Sequence[float], statistic: str) -> float:
 
 
 class Frame:
-    """The slots that are computed, and the operands by slot."""
+    """The slots to compute, and the operands by slot."""
 
     __slots__ = ("operands", "parts", "period", "seconds", "slots", "slots_of")
 
@@ -131,7 +131,7 @@ def _compiled(of: expression.Expression) -> _Compute:
 
 
 def _function(node: expression.Node) -> _Compute:
-    """Return what computes a node."""
+    """Return the function that computes a node."""
     match node:
         case expression.Number(value=value):
             return lambda frame: [value] * len(frame.slots)
@@ -160,7 +160,7 @@ def _binary(node: expression.Binary) -> _Compute:
         case "*":
             return lambda frame: [x * y for x, y in zip(left(frame), right(frame), strict=True)]
     return lambda frame: [
-        # What is divided by too large a number would be 0.
+        # A division by too large a number would give 0.
         x / y if y and y - y == 0.0 else math.nan
         for x, y in zip(left(frame), right(frame), strict=True)
     ]
@@ -191,7 +191,7 @@ def _term(node: expression.Term) -> _Compute:
 
 
 def _rate(frame: Frame, name: str) -> _Column:
-    """Return what a metric is a second: the amount of a slot if it is summed, else the change since the slot before."""
+    """Return a metric per second: the slot's amount if it is a sum, otherwise the change since the slot before."""
     if frame.operands[name].statistic in SUMMED:
         get = frame.slots_of[name].get
         return [get(slot, math.nan) / frame.seconds for slot in frame.slots]
@@ -206,7 +206,7 @@ def _delta(frame: Frame, name: str, window: int) -> _Column:
 def _window(frame: Frame, node: expression.Window) -> _Column:
     """Return an aggregate over the last datapoints of a metric up to each slot.
 
-    Half of them have to be there, and for a sum all, because a sum of a part is not what it looks like.
+    Half of them must exist, and for a sum all of them, because a partial sum is misleading.
     """
     name, period = node.name, frame.period
     present = frame.slots_of[name]
@@ -216,7 +216,7 @@ def _window(frame: Frame, node: expression.Window) -> _Column:
     least = size if node.aggregate == "sum" else -(-size // 2)
     aggregate, column = _AGGREGATES[node.aggregate], list[float]()
     for slot in frame.slots:
-        # The last own slot that begins within this one.
+        # The last of its own slots that begins within this one.
         last = ((slot + 1) * period - 1) // step
         end = bisect.bisect_right(slots, last)
         begin = bisect.bisect_left(slots, last - size + 1, 0, end)

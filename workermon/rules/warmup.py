@@ -1,4 +1,4 @@
-"""The warm-up of a rule: what a worker does shortly after it started running counts as nothing."""
+"""The warm-up of a rule: slots shortly after the worker started running do not count."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def cut(rule: Rule, walk: Walk) -> Walk:
-    """Return a walk in which the slots before the end of the worker's warm-up count as nothing, whatever came for them.
+    """Return a walk in which the slots before the end of the worker's warm-up do not count, whatever their values.
 
-    ``expected_from`` is when the worker started running. A slot that begins within the warm-up is part of it. What was
-    decided before it stands: nothing of that is evaluated again.
+    ``expected_from`` is when the worker started running. A slot that begins within the warm-up is part of it. Earlier
+    decisions stay: they are not evaluated again.
     """
     if rule.warmup is None:
         return walk
@@ -27,9 +27,9 @@ def cut(rule: Rule, walk: Walk) -> Walk:
 
 
 def lasts_until(rule: Rule, rule_state: RuleState, condition: Condition, at: float) -> int | None:
-    """Return when the warm-up is over that keeps slots from being evaluated at a time; ``None`` if none does.
+    """Return when the warm-up ends that keeps slots from being evaluated at a time; ``None`` if none does.
 
-    That goes by the slots: one of the warm-up may still be the newest after it.
+    The slots decide that: one of the warm-up may still be the newest after it.
     """
     if rule.warmup is None or condition.running_since is None:
         return None

@@ -65,7 +65,7 @@ class When(kind.Kind[Options]):
     needs_metric = False
     section_type = WhenSection
     options_type = Options
-    # It looks at rules that are evaluated while the worker is stopped, too; others count as not firing then.
+    # It depends on rules that are evaluated while the worker is stopped, too. Others count as not firing then.
     ends_with = frozenset()
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class When(kind.Kind[Options]):
     ) -> kind.Judgement:
         """Fold the changes of the other rules.
 
-        What comes out differently before the cursor is a correction.
+        A different result before the cursor is a correction.
         """
         states = self._operand_states(rule, facts)
         state = _for_series(rule, rule_state, _series(rule, self._expression(rule), states))
@@ -193,13 +193,13 @@ class _Span(NamedTuple):
 
 
 def _series(rule: models.Rule, expression: WhenExpression, states: Mapping[str, OperandState]) -> str:
-    """Name what the fold walks: if it becomes another one, nothing of the past is judged again."""
+    """Name what the fold walks. If the name changes, nothing of the past is evaluated again."""
     without = "".join(f", not {name}" for name, state in states.items() if state.not_applied is not None)
     return f"{rule.severity} when {expression}{without}"
 
 
 def _for_series(rule: models.Rule, rule_state: models.RuleState, series: str) -> models.RuleState:
-    """Return the state to go on with: if the rule changed, the fold begins anew after the old cursor."""
+    """Return the state to continue with. If the rule changed, the fold starts again after the old cursor."""
     if rule_state.metric == series:
         return rule_state
     if rule_state.cursor is None:
@@ -220,7 +220,7 @@ def _first(rule_state: models.RuleState, facts: kind.Facts, states: Mapping[str,
         begin = math.ceil(facts.added_at if since is None else since)
     known_from = (state.known_from for state in states.values() if state.not_applied is None)
     first = max([begin, *(at for at in known_from if at is not None)])
-    if rule_state.trimmed and rule_state.trail:  # the state before the trail is not known any more
+    if rule_state.trimmed and rule_state.trail:  # the state before the trail is no longer known
         first = max(first, rule_state.trail[0].at + 1)
     return first
 
@@ -267,7 +267,7 @@ def _transitions(
     states: Mapping[str, OperandState],
     span: _Span,
 ) -> tuple[models.Transition, ...]:
-    """Return the transitions: first those that a correction takes back, newest first, then the new ones."""
+    """Return the transitions: first those that a correction withdraws, newest first, then the new ones."""
     unchanged = sum(change.at < span.first for change in trail)
     past, present = slots.steps(before.trail, unchanged), slots.steps(trail, unchanged)
     flaps = flapping.among(rule, before.damping, trail)
@@ -314,7 +314,7 @@ def _described(state: OperandState, at: int | None) -> str:
 
 
 def _newest(state: OperandState, at: int | None) -> int | None:
-    """Return the time up to which a rule is shown: that of the expression, or later if it is known by then."""
+    """Return the time for which a rule is shown: that of the expression, or later if it is known by then."""
     return max((time for time in (at, state.known_until) if time is not None), default=None)
 
 

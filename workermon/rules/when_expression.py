@@ -16,7 +16,7 @@ MAX_LENGTH, MAX_DEPTH = 4000, 50
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z0-9][A-Za-z0-9_.-]*)|(?P<mark>[()])|(?P<other>\S))")
 _WORDS = ("and", "or", "not")
-#: What is written elsewhere for our words.
+#: Common spellings of our words elsewhere.
 _MEANT = {"&": "and", "|": "or", "!": "not", "~": "not", "+": "or", "*": "and"}
 
 
@@ -54,7 +54,7 @@ class Joined(NamedTuple):
     parts: tuple[Node, ...]
 
     def holds(self, states: Mapping[str, bool | None]) -> bool | None:
-        """Return whether the parts are true together. One part may decide although another is unknown."""
+        """Return the combined result of the parts. One part may decide although another is unknown."""
         deciding = self.word == "or"
         values = [part.holds(states) for part in self.parts]
         if deciding in values:
@@ -73,7 +73,7 @@ Node = Name | Not | Joined
 class WhenExpression:
     """Names of rules with and, or, not and parentheses; ``not`` binds most, then ``and``.
 
-    ``offsets`` are the names, each with the place in the text where it stands first.
+    ``offsets`` has the names, each with its first position in the text.
     """
 
     root: Node
@@ -81,9 +81,9 @@ class WhenExpression:
 
     @classmethod
     def parse(cls, text: str) -> WhenExpression:
-        """Read an expression.
+        """Parse an expression.
 
-        Raises ``section.Mistake`` about the key ``when``, with the place in the text.
+        Raises ``section.Mistake`` about the key ``when``, with the position in the text.
 
         >>> str(WhenExpression.parse("not a and (b or c)"))
         'not a and (b or c)'
@@ -96,7 +96,7 @@ class WhenExpression:
         return tuple(self.offsets)
 
     def holds(self, states: Mapping[str, bool | None]) -> bool | None:
-        """Return whether it holds if these rules fire or not; ``None`` while what decides it is unknown.
+        """Return whether it holds if these rules fire or not; ``None`` while the deciding ones are unknown.
 
         >>> WhenExpression.parse("a or b").holds({"a": True, "b": None})
         True
@@ -108,14 +108,14 @@ class WhenExpression:
 
 
 class _Token(NamedTuple):
-    """A word, a parenthesis, or (empty) the end of the text; ``offset`` is its place."""
+    """A word, a parenthesis, or (empty) the end of the text; ``offset`` is its position."""
 
     text: str
     offset: int
 
 
 class _Parser:
-    """Reads an expression from left to right."""
+    """Parses an expression from left to right."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))

@@ -1,4 +1,4 @@
-"""Values, durations and errors as notifications and explanations write them."""
+"""Formats values, durations and errors for notifications and explanations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from workermon import errors, models
 #: Characters of an AWS error that a notification repeats.
 _MAX_ERROR_LENGTH = 300
 
-#: Why an explanation has nothing to say yet.
+#: Why an explanation has no result yet.
 NEVER_REQUESTED = "no request to CloudWatch has succeeded yet"
 NEVER_EVALUATED = "no slot was evaluated yet"
 
-#: Percent an hour. What moves less is written by the day.
+#: Percent an hour. Slower rates are written per day.
 _SLOW = 0.1
 
 
@@ -35,7 +35,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def one_decimal(value: float, unit: str) -> str | None:
-    """Write percents and large numbers of bytes with one decimal, as a table has them; ``None`` for all else.
+    """Write percents and large numbers of bytes with one decimal, for tables; ``None`` for all others.
 
     >>> one_decimal(97.25, "percent"), one_decimal(1_530_000.0, "bytes"), one_decimal(3, "bytes")
     ('97.2 %', '1.5 MB', None)
@@ -50,7 +50,7 @@ def one_decimal(value: float, unit: str) -> str | None:
 
 
 def quantity_beside(value: float, limit: float, unit: str) -> str:
-    """Write a value that must not look like the limit that it is beyond.
+    """Write a value that must not look equal to the limit that it exceeds.
 
     >>> quantity_beside(90.001, 90.0, "percent")
     '90.001 %'
@@ -62,7 +62,7 @@ def quantity_beside(value: float, limit: float, unit: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Two decimals where they say something; more if two would turn a value into 0."""
+    """Two decimals where they matter; more if two would turn a value into 0."""
     if value == round(value, 2):
         return f"{value:.2f}".rstrip("0").rstrip(".")
     return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"
@@ -81,7 +81,7 @@ def duration(seconds: int) -> str:
 
 
 def about(seconds: float) -> str:
-    """Write a duration that is an estimate: to the minute, above an hour to ten, above two days to the hour.
+    """Write an estimated duration: to the minute, above an hour to ten minutes, above two days to the hour.
 
     >>> about(0), about(1500), about(20_500), about(3600), about(200_000)
     ('0 min', '25 min', '5 h 40 min', '1 h', '2 d 8 h')
@@ -98,7 +98,7 @@ def about(seconds: float) -> str:
 
 
 def rate(per_second: float, unit: str) -> str:
-    """Write how fast a value moves, an hour, or a day if that is slow.
+    """Write how fast a value moves: per hour, or per day if that is slow.
 
     >>> rate(1.2 / 3600, "percent"), rate(0.5 / 86400, "percent")
     ('1.2 % an hour', '0.5 % a day')
@@ -119,7 +119,7 @@ def levels(thresholds: models.Levels, unit: str) -> str:
 
 
 def lasting(seconds: int, period: int) -> str:
-    """Write for how long something lasts, and in how many slots.
+    """Write a duration, and its number of slots.
 
     >>> lasting(600, 60)
     'for 10 min: 10 of 10 slots of 60 s'
@@ -129,7 +129,7 @@ def lasting(seconds: int, period: int) -> str:
 
 
 def by_reason(subject: str, transition: models.Transition) -> str:
-    """Write what a transition says of a subject if its reason has the value in it."""
+    """Write a transition's text about a subject, if its reason contains the value."""
     if transition.value is None:
         return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
     count = for_count(transition, "datapoints") if transition.after is not None else ""
@@ -137,7 +137,7 @@ def by_reason(subject: str, transition: models.Transition) -> str:
 
 
 def fires_at(severity: models.Severity, needed: object, lasts: int | None = None, period: int = 0) -> str:
-    """Write what it takes for a severity to fire; ``lasts`` and ``period`` in seconds, of a rule with ``for``.
+    """Write the condition for a severity to fire; ``lasts`` and ``period`` in seconds, for a rule with ``for``.
 
     >>> fires_at("critical", "3 of 3"), fires_at("warning", "10 of 10", 600, 60)
     ('critical fires at 3 of 3', 'warning fires after all slots of 10 min: 10 of 10 slots of 60 s')
