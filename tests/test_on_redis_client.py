@@ -14,7 +14,8 @@ import pytest
 import redis
 
 from tests.support.free_ports import free_port
-from workermon import errors
+from tests.support.present import present
+from workermon import errors, ports
 from workermon.on_redis import channel, client, costs, keys, waiting
 
 
@@ -259,5 +260,6 @@ def test_a_forked_process_has_a_direct_connection_of_its_own(connected: Any, mon
 def test_a_direct_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
     """As for any other command, the key is set aside."""
     connected.set(keys.PENDING, "text")
-    assert waiting.RedisWaitingWork(connected).look(0.0, 3.0).pending == 0
+    claim = ports.LeaseClaim("listener", "me", 60)
+    assert present(waiting.RedisWaitingWork(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
     assert not connected.exists(keys.PENDING)

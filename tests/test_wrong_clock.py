@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from tests.contract import builders
+from tests.support.present import present
 from tests.support.repositories import repository_on_redis
-from workermon import collect, config, evaluate, fleet, models, notify, rules, testing
+from workermon import collect, config, evaluate, fleet, models, notify, ports, rules, testing
 from workermon.on_redis import accounts, configurations, keys, leases, throttle
 from workermon.pipeline import sweep
 
@@ -122,7 +123,8 @@ def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monit
         dispatcher=monitor.dispatcher,
         now=monitor.clock,
     )
-    finder.sweep(0.0, {ID: 0.0}, monitor.waiting_work.look(monitor.clock(), 3.0))
+    claim = ports.LeaseClaim("listener", "me", 60)
+    finder.sweep(0.0, {ID: 0.0}, present(monitor.waiting_work.look(claim, monitor.clock(), 3.0, works=True)))
     assert monitor.dispatcher.evaluated == [ID]
 
 

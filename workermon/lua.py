@@ -59,7 +59,7 @@ class Script(Generic[R_co]):
     argument_list: ClassVar[str | None]
 
     def __init_subclass__(cls, shared: str = "", **options: Any) -> None:
-        """Declare a script; ``shared`` names a file of ``scripts/shared`` whose functions it uses."""
+        """Declare a script; ``shared`` names the files of ``scripts/shared`` whose functions it uses."""
         super().__init_subclass__(**options)
         declared = inspect.get_annotations(cls, eval_str=True)
         cls.key_names = tuple(name for name, kind in declared.items() if kind == Key)
@@ -72,9 +72,8 @@ class Script(Generic[R_co]):
         )
         folder = Path(cast("str", sys.modules[cls.__module__].__file__)).parent / "scripts"
         cls.path = folder / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', cls.__name__).lower()}.lua"
-        cls.text = cls.path.read_text("utf-8")
-        if shared:
-            cls.text = (folder / "shared" / f"{shared}.lua").read_text("utf-8") + cls.text
+        files = [folder / "shared" / f"{name}.lua" for name in shared.split()]
+        cls.text = "".join(file.read_text("utf-8") for file in [*files, cls.path])
         cls.digest = hashlib.sha1(cls.text.encode(), usedforsecurity=False).hexdigest()
         DECLARED.append(cls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, Turn, verdict
@@ -13,9 +14,15 @@ from workermon import models, ports
 AGE = 3.0
 
 
+#: Who leads, in these tests.
+CLAIM = ports.LeaseClaim("listener", "me", 60)
+
+
 def look(repository: Repository, at: float = NOW) -> ports.Waiting:
     """Look as a sweep at a time does."""
-    return repository.waiting_work.look(at, AGE)
+    found = repository.waiting_work.look(CLAIM, at, AGE, works=False)
+    assert found is not None
+    return found
 
 
 def test_nothing_waits_at_first(repository: Repository) -> None:
@@ -70,3 +77,33 @@ def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
     for after in (0, 599, 600, -models.MAX_ESCALATION):
         due = repository.outbox.due_escalations(NOW + after, 10)
         assert look(repository, NOW + after).escalations == len(due), after
+
+
+def test_who_looks_holds_the_lease(repository: Repository) -> None:
+    """Each look takes or extends it; another owner is told nothing and changes nothing."""
+    look(repository)
+    assert not repository.leases.hold("listener", "another", 60)
+    repository.leases.release("listener", "me")
+    assert repository.leases.hold("listener", "another", 60)
+    assert repository.waiting_work.look(CLAIM, NOW, AGE, works=True) is None
+    assert repository.pulse.marks() == {}
+    repository.leases.release("listener", "another")
+    assert look(repository) == (0,) * 7
+
+
+def test_a_look_extends_the_lease(repository: Repository) -> None:
+    """By the seconds of the claim, from now on."""
+    assert repository.leases.hold("listener", "me", 0.05)
+    look(repository)
+    threading.Event().wait(0.1)  # the first lease is over
+    assert not repository.leases.hold("listener", "another", 60)
+
+
+def test_a_look_marks_who_swept(repository: Repository) -> None:
+    """As ``Pulse.mark`` does, and only if the last sweep was done; a long break begins the unbroken work anew."""
+    look(repository)
+    assert repository.pulse.marks() == {}
+    for at, since in ((NOW, NOW), (NOW + 9, NOW), (NOW + 20, NOW + 20)):
+        assert repository.waiting_work.look(CLAIM, at, AGE, works=True) is not None
+        assert repository.pulse.marks() == {"listener": at}
+        assert repository.pulse.monitoring_since() == since + ports.START_UP

@@ -362,11 +362,10 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
 
 def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
     """Who was asleep too long does not ring beside the new leader."""
-    held = testing.MemoryLeases(house.store)
-    house.leases = held
     house.start()
     eventually(house.led)
-    held._held.clear()
+    assert isinstance(house.leases, testing.MemoryLeases)
+    house.leases._held.clear()
     assert house.leases.hold("listener", "another", 60)
     house.dispatcher.evaluated.clear()
 

@@ -63,14 +63,15 @@ DEFAULT = models.Configuration(
 def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
     store, silenced, failures = testing.MemoryStore(), testing.MemorySilences(), testing.MemoryChannelFailures()
+    pulse, leases = testing.MemoryPulse(store), testing.MemoryLeases(store)
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
         testing.MemoryAlerts(store),
         testing.MemoryOutbox(store),
         testing.MemoryConfigurations(store, DEFAULT),
-        testing.MemoryPulse(store),
-        testing.MemoryLeases(store),
+        pulse,
+        leases,
         testing.MemoryFeed(store),
         silenced,
         testing.MemorySetup(store),
@@ -80,7 +81,7 @@ def repository_in_memory() -> Repository:
         testing.MemorySchema(),
         testing.MemoryRollUps(store),
         failures,
-        testing.MemoryWaitingWork(store, silenced, failures),
+        testing.MemoryWaitingWork(store, leases=leases, pulse=pulse, silences=silenced, failures=failures),
     )
 
 

@@ -164,7 +164,7 @@ def run(redis_client: redis.Redis, call: lua.Script[R]) -> R:
 
 
 def run_directly(redis_client: redis.Redis, call: lua.Script[R]) -> R:
-    """Run a script that runs each second, on a connection reserved for these."""
+    """Run a script that runs every second or two, on a connection reserved for these."""
     with guard(redis_client):
         return call.run(getattr(redis_client, "direct", redis_client))
 

@@ -8,7 +8,7 @@ from workermon import lua
 from workermon.on_redis import client, keys
 
 
-class HoldLease(lua.Script[int]):
+class HoldLease(lua.Script[int], shared="leases"):
     """Take or extend a lease. Return 1 if ``owner`` holds it now, 0 if another owner does."""
 
     lease: lua.Key
@@ -23,6 +23,11 @@ class ReleaseLease(lua.Script[int]):
     owner: lua.Argument
 
 
+def milliseconds(seconds: float) -> int:
+    """Return for how long a lease is taken."""
+    return max(1, int(seconds * 1000))
+
+
 class RedisLeases:
     """``ports.Leases`` on Redis, by Redis' own time."""
 
@@ -31,8 +36,7 @@ class RedisLeases:
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
         """Take the lease, or extend it if the owner holds it already."""
-        milliseconds = max(1, int(seconds * 1000))
-        holding = HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds)
+        holding = HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds(seconds))
         return bool(client.run_directly(self._client, holding))
 
     def release(self, name: str, owner: str) -> None:

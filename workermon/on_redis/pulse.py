@@ -13,7 +13,7 @@ from workermon.on_redis import client, keys, refusals, unreadable
 _BESIDE = {b"listener:since", b"collect:since"}
 
 
-class MarkPulse(lua.Script[int]):
+class MarkPulse(lua.Script[int], shared="pulse"):
     """Record that a part worked, and since when listener and collection have worked without a break."""
 
     pulse: lua.Key

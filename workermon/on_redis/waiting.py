@@ -1,16 +1,21 @@
-"""Counts the work that waits for a sweep, in one call."""
+"""Counts the work that waits for a sweep, and keeps the lead, in one call."""
 
 from __future__ import annotations
 
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, leases
 
 
-class CountWaiting(lua.Script[list[int]]):
-    """Count the work for a sweep; return the numbers in the order of ``ports.Waiting``."""
+class LeadAndCount(lua.Script[list[int]], shared="leases pulse"):
+    """Extend the leader's lease and count the work for a sweep; return the numbers in the order of ``ports.Waiting``.
 
+    Return nothing if another owner holds the lease.
+    """
+
+    lease: lua.Key
+    pulse: lua.Key
     configuration: lua.Key
     workers: lua.Key
     silences: lua.Key
@@ -19,6 +24,10 @@ class CountWaiting(lua.Script[list[int]]):
     outbox: lua.Key
     reminders: lua.Key
     escalations: lua.Key
+    owner: lua.Argument
+    milliseconds: lua.Argument
+    works: lua.Argument
+    longest_break: lua.Argument
     now: lua.Argument
     written_by: lua.Argument
     latest: lua.Argument
@@ -31,9 +40,11 @@ class RedisWaitingWork:
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
-    def look(self, now: float, age: float) -> ports.Waiting:
-        """Count what waits."""
-        counting = CountWaiting(
+    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.Waiting | None:
+        """Extend the lease and count the work that waits."""
+        looking = LeadAndCount(
+            lease=keys.lease(claim.lease),
+            pulse=keys.PULSE,
             configuration=keys.CONFIGURATION,
             workers=keys.WORKERS,
             silences=keys.SILENCES,
@@ -42,9 +53,14 @@ class RedisWaitingWork:
             outbox=keys.OUTBOX,
             reminders=keys.REMINDERS,
             escalations=keys.ESCALATIONS,
+            owner=claim.owner,
+            milliseconds=leases.milliseconds(claim.seconds),
+            works=int(works),
+            longest_break=ports.BREAK,
             now=repr(now),
             written_by=repr(now - age),
             latest=repr(now + models.MAX_LEAD),
             latest_escalation=repr(now + models.MAX_ESCALATION + models.MAX_LEAD),
         )
-        return ports.Waiting(*client.run_directly(self._client, counting))
+        numbers = client.run_directly(self._client, looking)
+        return ports.Waiting(*numbers) if numbers else None

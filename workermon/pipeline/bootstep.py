@@ -37,7 +37,7 @@ class ListenerStep(bootsteps.StartStopStep):
         self._stop.clear()
         if isinstance(node.pool, prefork.TaskPool):
             self._process = process.start()
-            node.timer.call_repeatedly(leadership.RENEWAL, self._revive)
+            node.timer.call_repeatedly(leadership.CLAIMED_EVERY, self._revive)
         else:
             container: Container = node.app.conf[CONTAINER_NAME]
             self._thread = threading.Thread(

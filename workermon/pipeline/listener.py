@@ -44,6 +44,10 @@ class Timer:
         self._last = at
         return True
 
+    def left(self, at: float, interval: float) -> float:
+        """Return the seconds until ``interval`` of them have passed."""
+        return max(0.0, self._last + interval - at)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
@@ -95,11 +99,11 @@ class Listener:
         worked_at = time.monotonic()
         while not stop.is_set():
             try:
-                if lease.hold():
+                if lease.take():
                     log.info("listener.leads")
-                    lead.run(lease, stop)
+                    lead.run(lease.claim, stop)
                 failures, worked_at = 0, time.monotonic()
-                pause = leadership.RENEWAL
+                pause = leadership.CLAIMED_EVERY
             except Exception as why:
                 # It must not die, because nobody else would enqueue evaluations. Most often Redis is away for a while.
                 worked_at = max(worked_at, lead.worked_at)
@@ -130,24 +134,32 @@ class _Lead:
         self._polling = queue_polling.QueuePolling(own.queue_reading, own.configurations)
         #: When it last swept with success, on a monotonic clock.
         self.worked_at = 0.0
+        #: Whether it has swept with success since it leads.
+        self._works = False
 
-    def run(self, lease: leadership.Leadership, stop: threading.Event) -> None:
+    def run(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
         """Lead until ``stop``, or until another leads."""
         try:
-            self._lead(lease, stop)
+            self._lead(claim, stop)
         finally:
             self._polling.stop()
 
-    def _lead(self, lease: leadership.Leadership, stop: threading.Event) -> None:
+    def _lead(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
         own, channel = self._own, self._subscription
         channel.forget()
         self._sweep.forget()
+        self._works = False
         began = time.monotonic()
-        renewal, reconciliation, heartbeat, placing = Timer(began), Timer(began), Timer(began), Timer(began)
+        reconciliation, heartbeat, placing = Timer(began), Timer(began), Timer(began)
         sweeping: Timer | None = None
+
+        def timeout() -> float:
+            left = sweeping.left(time.monotonic(), sweep.INTERVAL) if sweeping else sweep.INTERVAL
+            return min(channel.timeout(), left)
+
         messages = own.feed.listen(
             alerts=False,
-            timeout=channel.timeout,
+            timeout=timeout,
             canary=lambda message: channel.hear_canary(message, time.monotonic()),
         )
         for message in messages:
@@ -158,15 +170,13 @@ class _Lead:
                 channel.enqueue()
                 return
             channel.enqueue_if_due(at)
-            if renewal.due(at, leadership.RENEWAL) and not lease.hold():
-                log.warning("listener.lost_lease")
-                return
             if sweeping is None:
                 # As soon as the subscription stands: from then on nothing is missed.
                 own.pulse.mark("canary", own.now())
                 sweeping = Timer(float("-inf"))
-            if sweeping.due(at, sweep.INTERVAL):
-                self._sweep_now(at)
+            if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
+                log.warning("listener.lost_lease")
+                return
             if reconciliation.due(at, RECONCILIATION):
                 own.dispatcher.reconcile()
             if placing.due(at, collect.PLACED_EVERY):
@@ -174,15 +184,21 @@ class _Lead:
             if heartbeat.due(at, HEARTBEAT):
                 self._heartbeat.start()
 
-    def _sweep_now(self, at: float) -> None:
+    def _sweep_now(self, claim: ports.LeaseClaim, at: float) -> bool:
+        """Keep the lead and sweep; ``False`` if another leads."""
         own = self._own
-        # Most sweeps find nothing, so one look at all comes first.
-        waiting = own.waiting_work.look(own.now(), sweep.UNANNOUNCED)
+        # Most sweeps find nothing, so one look at all comes first. It also renews the lease and marks the last sweep.
+        waiting = own.waiting_work.look(claim, own.now(), sweep.UNANNOUNCED, works=self._works)
+        if waiting is None:
+            return False
         own.silence_expiry.check(waiting)
         self._polling.follow(waiting.revision)
         alert_ids = own.channel_watch.overdue() if waiting.failing_channels else ()
         self._sweep.sweep(at, self._subscription.heard, waiting, alert_ids)
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)
-        own.pulse.mark(leadership.NAME, own.now())
+        if not self._works:
+            own.pulse.mark(leadership.NAME, own.now())
+            self._works = True
         self.worked_at = time.monotonic()
+        return True

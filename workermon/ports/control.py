@@ -180,11 +180,23 @@ class Waiting(NamedTuple):
     escalations: int
 
 
-class WaitingWork(Protocol):
-    """Tells in one look what a sweep has to do, which is nothing most of the time."""
+class LeaseClaim(NamedTuple):
+    """Whose a lease is to be, and for how many seconds from now on."""
 
-    def look(self, now: float, age: float) -> Waiting:
-        """Count what waits; what is pending counts once its sample is ``age`` seconds old."""
+    lease: str
+    owner: str
+    seconds: float
+
+
+class WaitingWork(Protocol):
+    """Tells who leads in one look what a sweep has to do, which is nothing most of the time."""
+
+    def look(self, claim: LeaseClaim, now: float, age: float, *, works: bool) -> Waiting | None:
+        """Extend the lease and count what waits; ``None`` if somebody else holds the lease.
+
+        What is pending counts once its sample is ``age`` seconds old. ``works`` says that the last sweep was done:
+        that marks the listener, as ``Pulse.mark`` does.
+        """
 
 
 class Leases(Protocol):

@@ -149,13 +149,26 @@ class MemoryLeases:
 class MemoryWaitingWork:
     """``ports.WaitingWork`` in memory."""
 
-    def __init__(self, store: memory.MemoryStore, silences: ports.Silences, failures: ports.ChannelFailures) -> None:
-        self._store, self._silences, self._failures = store, silences, failures
+    def __init__(
+        self,
+        store: memory.MemoryStore,
+        *,
+        leases: ports.Leases,
+        pulse: ports.Pulse,
+        silences: ports.Silences,
+        failures: ports.ChannelFailures,
+    ) -> None:
+        self._store, self._leases, self._pulse = store, leases, pulse
+        self._silences, self._failures = silences, failures
 
-    def look(self, now: float, age: float) -> ports.Waiting:
-        """Count the work that waits."""
+    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.Waiting | None:
+        """Extend the lease and count the work that waits."""
         store = self._store
         with store.lock:
+            if not self._leases.hold(claim.lease, claim.owner, claim.seconds):
+                return None
+            if works:
+                self._pulse.mark("listener", now)
             latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
             reminders = sum(at <= now for at in store.reminders.values())
             return ports.Waiting(

@@ -153,7 +153,6 @@ class Monitor:
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()
         self.failures: ports.ChannelFailures = MemoryChannelFailures()
-        self.waiting_work: ports.WaitingWork = MemoryWaitingWork(self.store, silences, self.failures)
         self.firing_labels: ports.FiringLabels = MemoryFiringLabels()
         self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
         self.setup: ports.Setup = MemorySetup(self.store)
@@ -161,6 +160,9 @@ class Monitor:
         self.canary: ports.Canary = MemoryCanary(self.store)
         self.idempotency_keys: ports.IdempotencyKeys = MemoryIdempotencyKeys(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
+        self.waiting_work: ports.WaitingWork = MemoryWaitingWork(
+            self.store, leases=self.leases, pulse=self.pulse, silences=silences, failures=self.failures
+        )
         self.schema: ports.Schema = MemorySchema()
         self.feed: ports.Feed = MemoryFeed(self.store)
         self.schedule = MemorySchedule()

@@ -8,20 +8,16 @@ local longest_break = tonumber(ARGV[3])   -- seconds
 local evaluates_only = ARGV[4] == '1'
 local max_lead = tonumber(ARGV[5])        -- seconds; a mark further ahead was written by a clock that was ahead
 
-local began = tonumber(redis.call('HGET', pulse, 'listener:since') or '')
 if part == 'listener' then
-  local before = tonumber(redis.call('HGET', pulse, 'listener') or '')
-  local was_away = not before or tonumber(at) - before > longest_break
-  local set_back = before and before - tonumber(at) > longest_break and not evaluates_only
-  if was_away and (before or not evaluates_only) or set_back then
-    redis.call('HSET', pulse, 'listener:since', at)
-  end
-  if set_back then redis.call('HDEL', pulse, 'collect:since') end
-elseif part == 'collect' and began then
+  mark_listener(pulse, at, longest_break, evaluates_only)
+  return 1
+end
+local began = tonumber(redis.call('HGET', pulse, 'listener:since') or '')
+if part == 'collect' and began then
   local first = tonumber(redis.call('HGET', pulse, 'collect:since') or '')
   if not first or first < began or first - tonumber(at) > max_lead then
     redis.call('HSET', pulse, 'collect:since', at)
   end
 end
-if not evaluates_only then redis.call('HSET', pulse, part, at) end
+redis.call('HSET', pulse, part, at)
 return 1
