@@ -136,9 +136,11 @@ timezone = "UTC"
 # 'celery -A workermon beat -S redbeat.RedBeatScheduler' runs the same entries. Inside a node use 'worker -B' without
 # '-S', which means --statedb there.
 beat_scheduler = "workermon.on_celery.scheduler:Scheduler"
-# Seconds between two looks for due entries. Shorter if intervals of a few seconds are allowed, as in the demo.
+# Seconds between two looks for due entries, if beat cannot hear of new ones (on_celery/changes.py), and between two
+# tries of a standby. Shorter if intervals of a few seconds are allowed, as in the demo.
 beat_max_loop_interval = 1.0 if _own.min_interval >= 10 else 0.2
-# Seconds. A standby takes over that long after beat died. At least five loops, or a slow tick loses the lock.
+# Seconds. A standby takes over that long after beat died, at most a loop later. At least five loops, or a slow tick
+# loses the lock; while nothing is due our scheduler extends it each 2 s.
 redbeat_lock_timeout = 5
 # Without credentials, because Celery and Flower show this URL as it is. They hide the password of the options.
 redbeat_redis_url = _state.redbeat_url

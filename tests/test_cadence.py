@@ -154,7 +154,7 @@ def test_two_beats_at_once_collect_nobody_twice(
     for beat in beats:
         beat.lock_key, beat.producer = None, None
         # Neither marks what it sent, as if both had read it at the same moment.
-        monkeypatch.setattr(beat, "_mark_run", lambda entries, now: None)
+        monkeypatch.setattr(beat, "_mark_run", lambda entries, now: [])
     for beat in beats:
         at(beat, NOW + 61)
     assert sum(map(len, post.worker_ids)) == 10
@@ -169,12 +169,13 @@ def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
     post: Post,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
     """Wherever in the interval it is put, and however often: one message each interval, at its place from then on."""
     placed, chance = cohorts.RedisCohorts(redis_client), random.Random(seed)
     planned.put([worker()], NOW)
-    beat.max_interval = 5.0
+    monkeypatch.setattr(scheduler, "IDLE", 5.0)
     now, runs = NOW, list[float]()
     phase = schedule.phase(0, 60)
     while now < NOW + 60 * 60:

@@ -93,4 +93,12 @@ def beat(app: Celery, post: Post) -> scheduler.Scheduler:
 def at(beat: scheduler.Scheduler, now: float) -> float:
     """Let beat look at what is due at that time; returns how long it wants to sleep."""
     beat.clock = lambda: now
-    return beat.tick()
+    pauses: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        return True
+
+    beat.wait = wait
+    left = beat.tick()
+    return pauses[0] if pauses else left

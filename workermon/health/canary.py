@@ -20,7 +20,7 @@ TOLERATED_LOSSES = 3
 #: Seconds in which that many are lost. An older canary says nothing of the present.
 PATIENCE = TOLERATED_LOSSES * models.CANARY_EVERY
 
-#: Seconds. Beat ticks each second, also when nothing is due; a standby takes over within 5.
+#: Seconds. Beat ticks each 2 s, also when nothing is due; a standby takes over within 6.
 MAX_BEAT_AGE = 15
 
 #: Why a canary does not reach a step.

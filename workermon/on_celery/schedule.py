@@ -49,6 +49,7 @@ class PutEntries(lua.Script[int], shared="cohorts"):
     cohort_size: lua.Argument
     golden: lua.Argument
     spread: lua.Argument
+    changed: lua.Argument
     entries: lua.Arguments
 
 
@@ -168,6 +169,7 @@ class RedBeatSchedule:
                 cohort_size=COHORT_SIZE,
                 golden=GOLDEN,
                 spread=SPREAD,
+                changed=settings.SCHEDULE_CHANGED,
                 entries=entries,
             )
             put.run(self._redis)

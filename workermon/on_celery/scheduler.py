@@ -13,23 +13,25 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kombu.exceptions import EncodeError
 from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import broker, coalescing, entry, schedule, watchdog, wrong_types
+from workermon.on_celery import broker, changes, coalescing, entry, schedule, watchdog, wrong_types
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
 
+#: Seconds between two ticks if nothing is due: long enough to cost little, and short beside the lock's duration.
+IDLE: Final = 2.0
 #: Entries read, sent and marked before the lock is extended: about 60 ms.
 CHUNK: Final = 500
-#: Entries that each tick checks for a next run too far ahead.
+#: Entries that each tick checks at most for a next run too far ahead.
 LOOKED_AT: Final = 100
 #: Seconds. After failing for so long the process ends, so that its supervisor restarts it.
 FAILED_FOR: Final = 60.0
@@ -42,10 +44,11 @@ MOVED: Final = 0.01
 PHASES_EVERY: Final = 10.0
 
 
-class LookAtSchedule(lua.Script[list[list[Any]]]):
-    """Extend beat's lock, record the tick, and return the due entries, the next one, and the entries of some ranks.
+class LookAtSchedule(lua.Script[list[Any]]):
+    """Extend beat's lock, record the tick, and return the due entries, the next one, and some that are far ahead.
 
-    Each is followed by its next run. Does and returns nothing if another beat holds the lock.
+    Each is followed by its next run. The number of entries comes last. Does and returns nothing if another beat holds
+    the lock.
     """
 
     schedule: lua.Key
@@ -54,8 +57,9 @@ class LookAtSchedule(lua.Script[list[list[Any]]]):
     token: lua.Argument
     milliseconds: lua.Argument
     now: lua.Argument
-    first_rank: lua.Argument
-    last_rank: lua.Argument
+    ahead_of: lua.Argument
+    offset: lua.Argument
+    limit: lua.Argument
 
 
 class ReadEntries(lua.Script[list[Any]]):
@@ -79,6 +83,16 @@ class QuarantineEntry(lua.Script[int]):
     entry: lua.Argument
     name: lua.Argument
     record: lua.Argument
+
+
+class _Look(NamedTuple):
+    """Entries with their next runs: the due ones and the next one; and the number of all entries."""
+
+    due: list[tuple[bytes, float]]
+    next: list[tuple[bytes, float]]
+    #: Some entries whose next run is further ahead than the shortest interval.
+    far: list[tuple[bytes, float]]
+    entries: int
 
 
 class Entry(schedulers.RedBeatSchedulerEntry):
@@ -109,10 +123,15 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         self._looked_up_to = 0
+        #: The interval of each entry that was read since the start, and the shortest one.
         self._intervals: dict[bytes, float] = {}
+        self._shortest = 0.0
         self._canary_due = 0.0
         self._phases: dict[str, float] = {}
         self._phases_at = float("-inf")
+        self._changes = changes.ScheduleChanges(lambda: self._redis)
+        #: Waits until an entry is added to the schedule, up to so many seconds. Returns ``False`` at once if it cannot.
+        self.wait: Callable[[float], bool] = self._changes.wait
         self._worked_at = self.steady()
         # A hanging tick ends the process with the same code as a minute of failures.
         self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
@@ -138,7 +157,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         return str(self.app.redbeat_conf.key_prefix)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send what is due; return the seconds until the next tick.
+        """Send what is due and wait for the next tick; return the seconds that are left to wait.
 
         If Redis fails, it tries again with new connections, because the address may lead to another server by now.
         After a minute of failures it ends.
@@ -149,7 +168,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         except schedulers.redis.exceptions.RedisError as why:
             return self._failed(why)
         self._worked_at = self.steady()
-        return pause
+        return 0.0 if self.wait(pause) else min(pause, float(self.max_interval))
 
     def _failed(self, why: Exception) -> float:
         """Drop the connections; end the process if it has failed for too long. Return seconds to the next try."""
@@ -160,6 +179,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             # Celery would log a traceback, and exit with code 0 on a request to stop.
             self.end(errors.RedisUnavailable.exit_code)
         log.warning("beat.failed", reason=schedule.reason(why), failed_for=round(failed_for))
+        self._changes.close()
         self._redis.connection_pool.disconnect()
         try:
             # The lock may have expired meanwhile. If another beat holds it, this one waits.
@@ -170,23 +190,21 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def _tick(self) -> float:
         now = self.clock()
-        due, soonest, some_entries = self._look(now)
-        if due:
+        look = self._look(now)
+        if look.due:
             self._load_phases(now)
-        for number, some in enumerate(schedule.chunks(due, CHUNK)):
+        runs = [score for _, score in look.next]
+        for number, some in enumerate(schedule.chunks(look.due, CHUNK)):
             if number:
                 self._hold()
-            self._dispatch(some, now)
-        mended = self._mend(some_entries, now)
+            runs += self._dispatch(some, now)
+        runs += self._mend(look, now)
         if now >= self._canary_due:
             self._send_canary(now)
-        if due or mended:
-            bounds = [f"({now:.6f}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"]
-            soonest = _scored(self._redis.execute_command("ZRANGE", self._schedule_key, *bounds, NEVER_DECODE=True))
-        ahead = [score - self.clock() for _, score in soonest]
-        return max(0.0, min([*ahead, float(self.max_interval)]))
+        ahead = [run - self.clock() for run in runs]
+        return max(0.0, min([*ahead, IDLE]))
 
-    def _look(self, now: float) -> list[list[tuple[bytes, float]]]:
+    def _look(self, now: float) -> _Look:
         """Return the due entries, the next one, and some to check; extend the lock.
 
         Most ticks find nothing due, and each round trip wakes beat and server, so all of it is one step.
@@ -199,16 +217,19 @@ class Scheduler(schedulers.RedBeatScheduler):
             token=lock.local.token if lock else "",
             milliseconds=int(self.lock_timeout) * 1000,
             now=f"{now:.6f}",
-            first_rank=self._looked_up_to,
-            last_rank=self._looked_up_to + LOOKED_AT - 1,
+            ahead_of=f"{now + self._shortest + SLACK:.6f}",
+            offset=self._looked_up_to,
+            limit=LOOKED_AT,
         )
         answers = looking.run(self._direct, NEVER_DECODE=True)
         if not answers:
             raise schedulers.redis.exceptions.LockNotOwnedError("another beat has the lock")
-        return [_scored(answer) for answer in answers]
+        due, following, far, entries = answers
+        return _Look(_scored(due), _scored(following), _scored(far), int(entries))
 
     def close(self) -> None:
         """Release the lock. Redis may be unreachable."""
+        self._changes.close()
         try:
             super().close()
         except schedulers.redis.exceptions.RedisError as why:
@@ -244,7 +265,8 @@ class Scheduler(schedulers.RedBeatScheduler):
                 continue
             read.append(stored)
             if stored.regular:
-                self._intervals[key] = stored.interval
+                self._intervals[key] = interval = stored.interval
+                self._shortest = min(self._shortest or interval, interval)
         return read
 
     def _quarantine(self, key: bytes, reason: str) -> None:
@@ -261,20 +283,24 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     # --- sending -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, members: Sequence[tuple[bytes, float]], now: float) -> None:
+    def _dispatch(self, members: Sequence[tuple[bytes, float]], now: float) -> list[float]:
+        """Send the messages of entries; return when beat has to look at these entries again."""
         batchable: list[StoredEntry] = []
+        runs: list[float] = []
         for due in self._read(members):
             if not due.definition["enabled"]:
                 continue
             if due.batchable:
                 batchable.append(due)
             else:
-                self._dispatch_stock(due)
+                runs += self._dispatch_stock(due, now)
         sent: list[StoredEntry] = []
         for message in coalescing.coalesce(batchable):
             if self._send(message):
                 sent += message.entries
-        self._mark_run(sent, now)
+        if len(sent) < len(batchable):
+            runs.append(now + float(self.max_interval))
+        return runs + self._mark_run(sent, now)
 
     def _send(self, message: coalescing.Collect) -> bool:
         """Send the collection of a cohort, or of a part of it; return whether it went out."""
@@ -294,10 +320,12 @@ class Scheduler(schedulers.RedBeatScheduler):
         log.debug("beat.sent", workers=workers, cohort=options["headers"].get("cohort"))
         return True
 
-    def _mark_run(self, sent: Sequence[StoredEntry], now: float) -> None:
+    def _mark_run(self, sent: Sequence[StoredEntry], now: float) -> list[float]:
+        """Give entries that ran their next run; return the earliest of these, if there is one."""
         if not sent:
-            return
+            return []
         runs: list[Any] = []
+        first = float("inf")
         written: dict[tuple[float, int], str] = {}  # a cohort's members share it
         for due in sent:
             interval = due.interval
@@ -309,7 +337,9 @@ class Scheduler(schedulers.RedBeatScheduler):
                 meta = {"last_run_at": datetime.fromtimestamp(ran[0], UTC), "total_run_count": ran[1]}
                 written[ran] = json.dumps(meta, cls=RedBeatJSONEncoder)
             runs += [due.key, repr(due.score), f"{upcoming:.6f}", written[ran]]
+            first = min(first, upcoming)
         MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
+        return [first]
 
     def _upcoming(self, due: StoredEntry, now: float) -> float:
         """Return the next run of an entry that ran now. A cohort that was moved continues at its new place."""
@@ -334,7 +364,8 @@ class Scheduler(schedulers.RedBeatScheduler):
                 log.warning("beat.phase_unreadable", cohort=schedule.text(cohort))
         self._phases_at = now
 
-    def _dispatch_stock(self, due: StoredEntry) -> None:
+    def _dispatch_stock(self, due: StoredEntry, now: float) -> list[float]:
+        """Run an entry as RedBeat does; return when it is due next."""
         try:
             stock = self.Entry(app=self.app, **due.definition)
             stock.last_run_at = _past(due.meta.get("last_run_at"), self.app.now())
@@ -343,8 +374,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         except Exception as why:
             # Whatever somebody's schedule raises, it must not stop the others.
             self._quarantine(due.key, f"it cannot be scheduled: {why!r}")
-            return
-        self.maybe_due(stock, **self._maybe_due_kwargs)
+            return []
+        return [now + (self.maybe_due(stock, **self._maybe_due_kwargs) or 0.0)]
 
     def _send_canary(self, now: float) -> None:
         """Send a canary each minute, across restarts too; the first one a minute after the first start.
@@ -387,16 +418,18 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     # --- mending -------------------------------------------------------------------------------------------------
 
-    def _mend(self, members: Sequence[tuple[bytes, float]], now: float) -> bool:
+    def _mend(self, look: _Look, now: float) -> list[float]:
         """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would never come.
 
-        ``members`` are the entries from ``_looked_up_to`` on. Returns whether any was repaired.
+        Entries that run within the shortest interval are not checked. Returns the new next runs.
         """
-        if len(members) < LOOKED_AT and self._looked_up_to + len(members) < len(self._intervals) / 2:
+        if look.entries < len(self._intervals) / 2:
             self._intervals.clear()  # most of them are gone
-        self._looked_up_to = self._looked_up_to + LOOKED_AT if len(members) == LOOKED_AT else 0
+            self._shortest = 0.0
+        self._looked_up_to = self._looked_up_to + LOOKED_AT if len(look.far) == LOOKED_AT else 0
         # An entry whose last known interval covers its next run need not be read again.
-        suspects = [(key, score) for key, score in members if score > now + self._intervals.get(key, 0.0) + SLACK]
+        suspects = [(key, score) for key, score in look.far if score > now + self._intervals.get(key, 0.0) + SLACK]
+        mended: list[float] = []
         runs: list[Any] = []
         for stored in self._read(suspects):
             if not (stored.regular and stored.score > now + stored.interval + SLACK):
@@ -407,10 +440,11 @@ class Scheduler(schedulers.RedBeatScheduler):
             if not at_place or stored.score > now + 2 * stored.interval:
                 upcoming = schedule.following(now, phase, stored.interval)
                 runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]
+                mended.append(upcoming)
                 log.warning("beat.entry_repaired", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
         if runs:
             MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
-        return bool(runs)
+        return mended
 
 
 def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:

@@ -51,6 +51,8 @@ SCHEDULE_PHASES: Final = "workermon:schedule:phases"
 SCHEDULE_QUARANTINE: Final = "workermon:schedule:quarantine"
 SCHEDULE_TICK: Final = "workermon:schedule:tick"
 SCHEDULE_CANARY: Final = "workermon:schedule:canary"
+#: A channel: an entry was put into the schedule.
+SCHEDULE_CHANGED: Final = "workermon:schedule:changed"
 #: Before the name of a key that was of another type.
 SET_ASIDE: Final = "workermon:set-aside:"
 #: The messages that nodes have in their hands, the same by time, and who looks for lost ones.

@@ -10,9 +10,10 @@ local cohort_prefix = ARGV[2]           -- zset: cohort number → members, of o
 local cohort_size = tonumber(ARGV[3])   -- members at most
 local golden = tonumber(ARGV[4])        -- cohort n is due at the fraction of n times this, in intervals
 local spread = tonumber(ARGV[5])        -- part of the interval over which cohorts spread
+local changed = ARGV[6]                 -- the channel on which beat waits for new entries
 -- Of each worker: its entry's key, the entry's name, worker id, group (account, region, interval), interval, and the
 -- entry's definition with '#@number@' where the number of its cohort belongs.
-local entries_at = 6                    -- ARGV[entries_at], …
+local entries_at = 7                    -- ARGV[entries_at], …
 
 local function join_cohort(group)
   local key = cohort_prefix .. group
@@ -25,6 +26,7 @@ local function join_cohort(group)
   return tostring(number)
 end
 
+local is_scheduled = false
 for i = entries_at, #ARGV, 6 do
   local entry, name, worker_id, group, interval_text, template = unpack(ARGV, i, i + 5)
   local interval = tonumber(interval_text)
@@ -51,7 +53,9 @@ for i = entries_at, #ARGV, 6 do
     end
     local due = (math.floor((now - phase) / interval) + 1) * interval + phase
     redis.call('ZADD', schedule, string.format('%.6f', due), entry)
+    is_scheduled = true
   end
   redis.call('HDEL', quarantine, name)
 end
+if is_scheduled then redis.call('PUBLISH', changed, '') end
 return 1

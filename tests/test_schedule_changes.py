@@ -1,0 +1,106 @@
+"""Beat sleeps until an entry is due or put into the schedule, on a real server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from celery import Celery
+from redbeat import schedulers
+
+from tests.support.beat import NOW, at, worker
+from tests.support.free_ports import free_port
+from tests.support.waiting import eventually
+from workermon import settings
+from workermon.on_celery import changes, schedule, scheduler
+
+#: Seconds. A wait that is longer than a test may take.
+LONG = 600.0
+
+
+@pytest.fixture
+def heard(app: Celery) -> Iterator[changes.ScheduleChanges]:
+    """Give what hears of changes, subscribed already."""
+    made = changes.ScheduleChanges(lambda: schedulers.get_redis(app))
+    assert made.wait(LONG)  # until it is subscribed
+    yield made
+    made.close()
+
+
+def started(action: Callable[[], object]) -> threading.Thread:
+    """Start an action beside the test."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_new_entry_ends_the_wait(heard: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
+    """Whoever adds or resumes a worker wakes beat, which may be due to run it at once."""
+    waiting = started(lambda: heard.wait(LONG))
+    planned.put([worker()], NOW)
+    eventually(lambda: not waiting.is_alive(), within=30)
+
+
+def test_what_came_before_the_wait_counts(heard: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
+    """A change while beat is at work is not missed."""
+    for number in range(5):
+        planned.put([worker(number)], NOW)
+    waiting = started(lambda: heard.wait(LONG))
+    eventually(lambda: not waiting.is_alive(), within=30)
+
+
+def test_an_entry_that_keeps_its_next_run_wakes_nobody(
+    redis_client: redis.Redis, planned: schedule.RedBeatSchedule
+) -> None:
+    """Each reconciliation writes all entries again, and beat sleeps on."""
+    planned.put([worker()], NOW)
+    with redis_client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(settings.SCHEDULE_CHANGED)
+        eventually(lambda: redis_client.pubsub_numsub(settings.SCHEDULE_CHANGED)[0][1] == 1)
+        planned.put([worker()], NOW)
+        planned.put([worker(2)], NOW)
+        messages = [eventually(pubsub.get_message)]
+        assert messages[0]["channel"] == settings.SCHEDULE_CHANGED.encode()
+        assert pubsub.get_message(timeout=0.1) is None
+
+
+def test_a_broken_connection_is_made_anew_after_a_while(
+    app: Celery, redis_client: redis.Redis, planned: schedule.RedBeatSchedule
+) -> None:
+    """Until then beat looks each second, as if nobody told it anything."""
+    elapsed = [0.0]
+    made = changes.ScheduleChanges(lambda: schedulers.get_redis(app), lambda: elapsed[0])
+    assert made.wait(LONG)
+    redis_client.client_kill_filter(_type="pubsub")
+    assert not made.wait(LONG)
+    assert not made.wait(LONG)
+    elapsed[0] += changes.SUBSCRIBED_AGAIN_AFTER
+    assert made.wait(LONG)
+    waiting = started(lambda: made.wait(LONG))
+    planned.put([worker()], NOW)
+    eventually(lambda: not waiting.is_alive(), within=30)
+    made.close()
+
+
+def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
+    """No server, or a user without the right to the channel, leaves beat as it is without messages."""
+    assert not changes.ScheduleChanges(lambda: redis.Redis(port=free_port())).wait(LONG)
+    redis_client.execute_command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
+    where = redis_client.connection_pool.connection_kwargs
+    try:
+        with redis.Redis(port=where["port"], username="mute", password="secret") as mute:
+            assert not changes.ScheduleChanges(lambda: mute).wait(LONG)
+    finally:
+        redis_client.execute_command("ACL", "DELUSER", "mute")
+
+
+def test_a_beat_with_nothing_to_do_looks_seldom(
+    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for two seconds if it hears of changes, and at most for Celery's loop otherwise."""
+    planned.put([worker()], NOW)
+    assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE
+    monkeypatch.setattr(beat, "wait", lambda seconds: False)
+    assert beat.tick() == beat.max_interval == 1.0
