@@ -1,4 +1,4 @@
-"""What people read: read only, with typed results that the command line, the API and the page share."""
+"""What people read: read only, with typed results shared by the command line, the API and the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alerts: those that fire, and those that are over."""
+"""The alerts: those that fire, and past ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workermon.views.paging import Page, Position, page
 class DeliveryAttempt(Document):
     """One attempt to deliver a notification (its id); ``error`` is null if the channel accepted it.
 
-    ``host`` is the machine that tried.
+    ``host`` is the machine that sent it.
     """
 
     channel: str
@@ -30,12 +30,12 @@ class DeliveryAttempt(Document):
 
 
 class AlertRow(models.Notification):
-    """An alert: its newest notification, and what is known beside it.
+    """An alert: its newest notification, and further facts.
 
-    ``open`` says whether it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it
-    fired, ``ended_at`` when it was over. It has escalated to ``escalated_to``, and does so next at ``escalates_at``.
-    ``channels`` are notified of it while it fires. ``deliveries`` are the attempts for all notifications of the
-    episode, the oldest first; they are there only if past alerts are asked for.
+    ``open``: it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it fired,
+    ``ended_at`` when it resolved. It has escalated to ``escalated_to``, and the next escalation is due at
+    ``escalates_at``. ``channels`` are notified of it while it fires. ``deliveries`` are the attempts for all
+    notifications of the episode, oldest first; only in answers that include past alerts.
     """
 
     open: bool
@@ -52,7 +52,7 @@ class AlertRow(models.Notification):
 
     @classmethod
     def over(cls, last: models.Notification) -> AlertRow:
-        """Return the row of an alert that is over, by its last notification."""
+        """Return the row of a past alert, from its last notification."""
         return _row(last)
 
 
@@ -64,23 +64,23 @@ class AcknowledgedBy(Document):
 
 
 class AcknowledgementRow(AcknowledgedBy):
-    """An alert (its ``dedup_key``) that somebody acknowledged; ``previous`` is who had done so before."""
+    """An alert (its ``dedup_key``) that somebody acknowledged; ``previous`` is the acknowledgement before it."""
 
     alert: str
     previous: AcknowledgedBy | None
 
 
 class AlertList(Document):
-    """Alerts that fire, the oldest first; then those that are over, the newest first, one row for each episode."""
+    """Firing alerts, oldest first; then past ones, newest first, one row for each episode."""
 
     alerts: tuple[AlertRow, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFilter:
-    """Which alerts are meant.
+    """Which alerts to return.
 
-    ``state`` is ``open`` (those that fire) or ``all``. ``since`` leaves out those that were over before that time, in
+    ``state`` is ``open`` (those that fire) or ``all``. ``since`` leaves out those that resolved before that time, in
     seconds. ``worker`` is an instance id or a name, ``rule`` a rule's name.
     """
 
@@ -90,7 +90,7 @@ class AlertFilter:
     rule: str | None = None
 
     def matches(self, row: AlertRow) -> bool:
-        """Return whether an alert is meant; its ``state`` aside."""
+        """Return whether an alert matches, apart from its ``state``."""
         if self.rule not in (None, row.rule):
             return False
         if self.worker is not None and (row.worker is None or self.worker not in (row.worker.id, row.worker.name)):
@@ -98,16 +98,15 @@ class AlertFilter:
         return self.since is None or row.open or models.moment(row.ended_at or row.at) >= self.since
 
 
-#: The alerts that fire.
+#: The firing alerts.
 OPEN = AlertFilter()
 
 
 @dataclasses.dataclass(slots=True)
 class _Episode:
-    """An alert from its first notification to its end: its row, and the attempts to deliver, the oldest first.
+    """An alert from its first notification to its end: its row, and the attempts to deliver, oldest first.
 
-    ``number`` is that of the newest entry of its history, ``None`` if it fires. ``whole`` says that its beginning was
-    seen.
+    ``number`` is that of the newest entry of its history, ``None`` if it fires. ``whole``: its beginning has been read.
     """
 
     row: AlertRow
@@ -116,11 +115,11 @@ class _Episode:
     complete: bool = False
 
     def owns(self, notification: models.Notification) -> bool:
-        """Return whether the next older notification of its alert is one of this episode."""
+        """Return whether the next older notification of its alert belongs to this episode."""
         return notification.status == "firing" or notification.id == self.row.id
 
     def take(self, entry: models.HistoryEntry, notification: models.Notification) -> None:
-        """Take up the next older notification of this episode."""
+        """Add the next older notification of this episode."""
         if not self.complete:
             self.attempts[:0] = _attempts(entry, notification)
             is_firing = notification.status == "firing"
@@ -128,7 +127,7 @@ class _Episode:
 
 
 class _Walk:
-    """Finds the episodes that are meant, while it walks through the history from new to old.
+    """Finds the matching episodes while it walks through the history from new to old.
 
     ``newest`` returns the id of an alert's newest notification; ``None`` if the walk begins with the newest entry.
     """
@@ -139,11 +138,11 @@ class _Walk:
         self._wanted, self._newest = alert_filter, newest
         episodes = [_Episode(row) for row in firing]
         self.found = [episode for episode in episodes if alert_filter.matches(episode.row)]
-        #: The episode to which the next older notification of an alert belongs, ``None`` if that is on another page.
+        #: The episode of an alert's next older notification, ``None`` if that is on another page.
         self._current: dict[str, _Episode | None] = {episode.row.dedup_key: episode for episode in episodes}
 
     def take(self, number: int, entry: models.HistoryEntry) -> _Episode | None:
-        """Take up the next older entry; return the episode that it ends, if that is meant."""
+        """Add the next older entry. Return the episode that it ends, if that matches."""
         last = entry.notification
         if last is None:
             return None
@@ -176,7 +175,7 @@ class AlertView:
     now: ports.Clock
 
     def list(self, alert_filter: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
-        """Return the alerts that are meant, ``limit`` at most.
+        """Return the matching alerts, at most ``limit``.
 
         With ``state="all"`` each has the attempts to deliver.
         """
@@ -185,7 +184,7 @@ class AlertView:
     def page(self, alert_filter: AlertFilter, *, limit: int, after: Position | None) -> Page[AlertRow]:
         """Return up to ``limit`` alerts after a position, from the first on for ``None``.
 
-        Of the history no more is read than the page needs. Raises ``errors.InvalidInput`` for a position that no alert
+        Reads only as much of the history as the page needs. Raises ``errors.InvalidInput`` for a position that no alert
         can have.
         """
         firing = self._firing()
@@ -208,7 +207,7 @@ class AlertView:
     def _episodes(
         self, alert_filter: AlertFilter, firing: Sequence[AlertRow], limit: int, after: Position | None
     ) -> Sequence[_Episode]:
-        """Return the episodes that are meant, as many as the page after a position needs."""
+        """Return the matching episodes, as many as the page after a position needs."""
         until = _end_of_page(after)
         walk = _Walk(alert_filter, firing, None if until == math.inf else self._newest_id)
 
@@ -223,7 +222,7 @@ class AlertView:
                 break
             ended = walk.take(number, entry)
             left -= ended is not None and comes(ended.row)
-            # Of those that share a time all are needed: the page sorts them.
+            # All of those with the same time are needed, because the page sorts them.
             if left <= 0 and last == -math.inf:
                 last = entry.at
         return walk.found
@@ -271,7 +270,7 @@ class AlertView:
 def acknowledgement_row(
     acknowledgement: models.Acknowledgement, previous: models.Acknowledgement | None
 ) -> AcknowledgementRow:
-    """Return an acknowledgement that was just made, and the one that it replaces if there is one."""
+    """Return an acknowledgement just made, and the one that it replaces if there is one."""
     return AcknowledgementRow(
         alert=acknowledgement.alert_id,
         acked_by=acknowledgement.by,
@@ -281,7 +280,7 @@ def acknowledgement_row(
 
 
 def _end_of_page(after: Position | None) -> float:
-    """Return the time with which the history begins that comes after a position of ``alert_position``."""
+    """Return the time at which the history after a position of ``alert_position`` begins."""
     if after is None or after[0] != 1:
         return math.inf
     if len(after) < 2 or not isinstance(after[1], int | float):
@@ -299,9 +298,9 @@ def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> 
 
 
 def alert_position(row: AlertRow) -> Position:
-    """Return what alerts are sorted by: those that fire, the oldest first; then those that are over, the newest first.
+    """Return the sort key of alerts: firing ones, oldest first; then past ones, newest first.
 
-    The position stays while the alert fires, and after it is over.
+    The position does not change while the alert fires, nor after it resolved.
     """
     at = models.moment(row.since) if row.open else -models.moment(row.at)
     return 1 - row.open, at, row.dedup_key, row.since

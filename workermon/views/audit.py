@@ -24,7 +24,7 @@ class AuditRow(Document):
 
 
 class AuditList(Document):
-    """Writes, the newest first."""
+    """Writes, newest first."""
 
     audit: tuple[AuditRow, ...]
 
@@ -44,5 +44,5 @@ class AuditView:
 
 
 def audit_position(row: AuditRow) -> Position:
-    """Return what rows are sorted by: the newest first."""
+    """Return the sort key of rows: newest first."""
     return -row.at, row.id

@@ -1,6 +1,6 @@
-"""Backtest: recorded datapoints evaluated by the rules of a file.
+"""Backtest: evaluates recorded datapoints by the rules of a file.
 
-The kind of a rule evaluates it: this only hands the datapoints over, and pairs the transitions into episodes.
+The rule's kind evaluates it. This module only passes the datapoints on, and pairs the transitions into episodes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from workermon.views.history import WorkerName
 
 
 class Episode(Document):
-    """From leaving well to being ok again; times are those of the deciding datapoints.
+    """An episode of an alert; its times are those of the deciding datapoints.
 
     ``severity`` is the worst that it reached, ``end`` is null while it is open. ``peak`` is the value furthest beyond
-    the threshold while it fired, null where every slot of it was absent; ``unit`` is that of the peak, and not in JSON.
+    the threshold while it fired, null if every slot of it was absent; ``unit`` is that of the peak, and not in JSON.
     """
 
     rule: str
@@ -42,16 +42,16 @@ class EpisodeList(Document):
     episodes: tuple[Episode, ...]
 
 
-#: What to do about a rule that a trace of one metric says nothing of.
+#: What to do about a rule that a trace of one metric cannot decide.
 _OF_SEVERAL = "replay it from the ledger: leave --csv out"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """One rule over the recorded datapoints of one worker (``None``: a trace names none), and its episodes.
+    """One rule over the recorded datapoints of one worker (``None``: a trace has no worker), and its episodes.
 
-    ``segments`` follow one another, each with a period of its own; ``unit`` is that of their values. A rule over other
-    rules has none. ``evaluated`` are the first and the last second that were evaluated, ``None`` if there was nothing.
+    ``segments`` are consecutive, each with a period of its own; ``unit`` is that of their values. A rule over other
+    rules has none. ``evaluated`` has the first and the last second evaluated, ``None`` if there was nothing.
     """
 
     rule: models.Rule
@@ -68,10 +68,10 @@ class Replay:
 
 
 class Recording(NamedTuple):
-    """What is known beside recorded datapoints; times in seconds.
+    """Facts beside the recorded datapoints; times in seconds.
 
-    Slots up to ``until`` are expected (``None``: up to the last datapoint). ``started`` are the times at which the
-    worker started running, as far as they are known, in order. ``peers`` are the workers that it is compared with.
+    Slots up to ``until`` are expected (``None``: up to the last datapoint). ``started`` are the known times at which
+    the worker started running, in order. ``peers`` are the workers that it is compared with.
     """
 
     until: int | None = None
@@ -83,7 +83,7 @@ NOTHING_KNOWN = Recording()
 
 
 def worker_name(record: ports.Record) -> WorkerName:
-    """Return how a replay names a worker."""
+    """Return a worker's name in a replay."""
     return WorkerName(id=record.worker.id, name=record.worker.name)
 
 
@@ -96,26 +96,26 @@ def together(replays: Iterable[Replay]) -> EpisodeList:
 
 
 def metrics_of(rule: models.Rule) -> tuple[str, ...]:
-    """Return the metrics whose datapoints a rule looks at."""
+    """Return the metrics whose datapoints a rule needs."""
     return rules.KINDS[rule.kind].metrics(rule)
 
 
 def needed_metrics(rule: models.Rule, configuration: models.Configuration) -> tuple[str, ...]:
-    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it looks at."""
+    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it depends on."""
     return rules.needed_metrics(rule, configuration.rules)
 
 
 def for_labels(rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
-    """Return a rule as it is for a worker with these labels."""
+    """Return a rule for a worker with these labels."""
     return rules.KINDS[rule.kind].for_worker(rule, labels)
 
 
 def over_metrics(
     configuration: models.Configuration, metric: str | None = None, *, groups: bool = False
 ) -> list[models.Rule]:
-    """Return the rules over datapoints, which can be replayed; of one metric only if it is given.
+    """Return the rules over datapoints, which can be replayed; with ``metric``, only those over it.
 
-    Those over groups need the datapoints of a whole fleet: they are left out unless ``groups``.
+    Rules over groups need the datapoints of a whole fleet. They are left out unless ``groups``.
     """
     candidates = [rule for rule in configuration.rules if groups or not _over_groups(rule)]
     needed = ((rule, needed_metrics(rule, configuration)) for rule in candidates)
@@ -123,7 +123,7 @@ def over_metrics(
 
 
 def _over_groups(rule: models.Rule) -> bool:
-    """Return whether a rule needs the datapoints of a group: it is over one, or compares workers with theirs."""
+    """Return whether a rule needs the datapoints of a group: it is over one, or compares workers with it."""
     kind = rules.KINDS[rule.kind]
     return kind.group_by(rule) is not None or kind.compares_by(rule) is not None
 
@@ -131,9 +131,9 @@ def _over_groups(rule: models.Rule) -> bool:
 def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:
     """Return the rules over the metric of a trace.
 
-    Where ``metric`` is ``None`` it is the one that all of them are about, or else the one that ``source`` (the name of
-    the trace) has in it. Raises ``errors.NotFound`` if no rule is about that metric, ``errors.InvalidInput`` where
-    it is not clear which is meant, and if all that is meant is about other metrics too.
+    If ``metric`` is ``None``, it is the one that all rules are about, or the one that occurs in ``source`` (the name of
+    the trace). Raises ``errors.NotFound`` if no rule is about that metric, and ``errors.InvalidInput`` if the metric is
+    ambiguous or if all matching rules need other metrics too.
     """
     needed = {rule.name: needed_metrics(rule, configuration) for rule in over_metrics(configuration)}
     replayed = [rule for rule in configuration.rules if len(needed.get(rule.name, ())) == 1]
@@ -154,7 +154,7 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
 
 
 def over_several(configuration: models.Configuration, metric: str | None = None) -> list[str]:
-    """Return of each rule over several metrics, ``metric`` among them, its name and which they are."""
+    """Return name and metrics of each rule over several metrics that include ``metric``."""
     return [
         f"{rule.name} is over {' and '.join(metrics)}"
         for rule in over_metrics(configuration, metric)
@@ -172,8 +172,8 @@ def episodes(
 ) -> list[Episode]:
     """Return the episodes of a rule over datapoints, in order of time.
 
-    ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected.
-    ``unit`` is that of the values. A warm-up begins only where it is known that the worker started.
+    ``segments`` are consecutive, each with a period of its own. Slots before the first datapoint are not expected.
+    ``unit`` is that of the values. A warm-up begins only at a known start of the worker.
     """
     kind, rule_state, until = kinds[rule.kind], models.RuleState(), recording.until
     turns: list[models.Transition] = []
@@ -201,7 +201,7 @@ def episodes(
 
 
 class _Run(NamedTuple):
-    """Slots up to ``end`` while the worker runs since ``begin``, and the rule as it holds there."""
+    """Slots up to ``end`` while the worker has been running since ``begin``, and its rule there."""
 
     rule: models.Rule
     begin: int
@@ -209,7 +209,7 @@ class _Run(NamedTuple):
 
 
 def _runs(rule: models.Rule, started: Sequence[float], slots: range) -> Iterator[_Run]:
-    """Yield the runs of a worker among slots, in order; one for all of them if the rule has no warm-up."""
+    """Yield the runs of a worker among slots, in order; a single one if the rule has no warm-up."""
     plain, since, begin = rule.without_warmup(), None, slots.start
     newest = slots[-1] if slots else begin
     for at in started if rule.warmup is not None else ():
@@ -236,7 +236,7 @@ def replay(
     worker: WorkerName | None = None,
     recording: Recording = NOTHING_KNOWN,
 ) -> Replay:
-    """Return a rule over the datapoints of a worker; its kind and the metric's unit are of the configuration."""
+    """Return a rule over the datapoints of a worker; its kind and the metric's unit come from the configuration."""
     unit = rules.KINDS[rule.kind].unit(rule, configuration)
     fired = episodes(rule, segments, recording=recording, unit=unit)
     return Replay(
@@ -250,7 +250,7 @@ def replay(
 
 
 def _recorded_span(segments: Sequence[models.Series], until: int | None) -> tuple[int, int] | None:
-    """Return the first and the last second of the slots of segments; ``None`` if there are no datapoints."""
+    """Return the first and the last second of the segments' slots; ``None`` if there are no datapoints."""
     filled = [segment for segment in segments if segment.points]
     if not filled:
         return None
@@ -266,10 +266,10 @@ def replay_over_others(
     *,
     worker: WorkerName | None = None,
 ) -> Replay:
-    """Return a rule that looks at other rules, by their replays.
+    """Return a rule that depends on other rules, from their replays.
 
-    ``replay_of`` returns that of a rule, ``None`` if it does not apply or nothing is recorded: then it counts as
-    not firing, as in an evaluation.
+    ``replay_of`` returns that of a rule; ``None`` if it does not apply or nothing is recorded. Then it counts as not
+    firing, as in an evaluation.
     """
     names = rules.KINDS[rule.kind].operands(rule)
     replays = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
@@ -296,7 +296,7 @@ def replay_over_others(
 def over_trace(
     configuration: models.Configuration, metric: str, series: models.Series, *, worker: WorkerName | None = None
 ) -> tuple[Replay, ...]:
-    """Return the rules that one metric decides over a recorded series of it, whatever labels they ask for."""
+    """Return the rules that one metric alone decides over a recorded series, whatever labels they require."""
     rules_of_metric = over_metrics(configuration, metric)
 
     def replay_of(rule: models.Rule) -> Replay | None:
@@ -312,7 +312,7 @@ def over_trace(
 
 
 def _operand_state(replayed: Replay | None) -> rules.OperandState:
-    """Return what another rule sees of a replayed one."""
+    """Return another rule's view of a replayed one."""
     if replayed is None or replayed.evaluated is None:
         return rules.OperandState(not_applied="nothing is recorded")
     changes = list[models.SeverityChange]()
@@ -349,7 +349,7 @@ def _within(at: int, episode: Episode) -> bool:
 
 
 def started(condition: models.Condition) -> tuple[float, ...]:
-    """Return when a worker started running, as far as that is known, in order."""
+    """Return the known times at which a worker started running, in order."""
     starts = [change.at for change in condition.changes if change.status == "running"]
     since = () if condition.running_since is None else (condition.running_since,)
     return tuple(sorted({*starts, *since}))
@@ -366,9 +366,9 @@ class LedgerBacktest:
     def replay(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> tuple[Replay, ...]:
-        """Return for each worker that a rule applies to, by name, its datapoints in the ledger and the episodes.
+        """Return, by the name of each worker that a rule applies to, its datapoints in the ledger and the episodes.
 
-        Of a rule over groups it is the episodes of each group of these workers, by its value, without datapoints.
+        For a rule over groups it is the episodes of each group of these workers, by its value, without datapoints.
         """
         ordered = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
         by = rules.KINDS[rule.kind].group_by(rule)
@@ -386,7 +386,7 @@ class LedgerBacktest:
     def _compared(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> Iterator[Replay]:
-        """Yield the replay of each worker beside its whole group, whether that is meant or not."""
+        """Yield the replay of each worker with its whole group, whether or not the whole group is requested."""
         by, groups = rules.KINDS[rule.kind].compares_by(rule) or "", dict[str, rules.PeerGroup]()
         fleet = list(self.workers.every())
         for record in records:
@@ -402,7 +402,7 @@ class LedgerBacktest:
     def _peers(
         self, rule: models.Rule, value: str, fleet: Sequence[ports.Record], configuration: models.Configuration
     ) -> rules.PeerGroup:
-        """Return the group of a value with all that the ledger has of its workers."""
+        """Return the group of a value with all datapoints that the ledger has of its workers."""
         records = {record.worker.id: record for record in fleet}
         compared = peer_groups.Compared.of(rule, value, fleet, configuration)
         nobody_runs = compared.with_series({}).known() is None
@@ -438,7 +438,7 @@ class LedgerBacktest:
     def _segments(
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
     ) -> tuple[Sequence[models.Series], int | None]:
-        """Return what a rule compares of a worker, and the newest slot that can have come."""
+        """Return the values of a worker that a rule compares, and the newest slot that can have arrived."""
         read = {
             metric: recorded.of_ledger(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
@@ -450,7 +450,7 @@ class LedgerBacktest:
     def _replay_group(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> _GroupRun:
-        """Return the transitions of a rule over a group with these workers, and what was evaluated."""
+        """Return the transitions of a rule over a group of these workers, and the evaluated span."""
         members, series = dict[str, models.GroupMember](), dict[str, models.Series]()
         for record in records:
             worker = record.worker
@@ -472,14 +472,14 @@ class LedgerBacktest:
 
 
 class _GroupRun(NamedTuple):
-    """The transitions of a group, and the first and last second that were evaluated (``None``: there was nothing)."""
+    """The transitions of a group, and the first and last second evaluated (``None``: there was nothing)."""
 
     turns: Sequence[models.Transition]
     evaluated: tuple[int, int] | None
 
 
 def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configuration: models.Configuration) -> Replay:
-    """Return the replay of a rule over one group; the peak of an episode is the most that decided."""
+    """Return the replay of a rule over one group; an episode's peak is the highest deciding number."""
     about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
     unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
     episodes = []
@@ -491,7 +491,7 @@ def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configurat
 
 
 def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:
-    """Return the newest slot of values that can have come, by period and newest slot of the metrics in them."""
+    """Return the newest slot that can have arrived, by period and newest slot of the metrics in the values."""
     ends = [None if newest is None else newest + period for period, newest in of_metrics]
     known_ends = [end for end in ends if end is not None]
     return min(known_ends) - segments[-1].period if segments and len(known_ends) == len(ends) else None

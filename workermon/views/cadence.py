@@ -1,4 +1,4 @@
-"""How often the metrics of a worker are asked for, and why, where that is not each period anyway."""
+"""How often a worker's metrics are requested, and why, if not in each period anyway."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workermon.views.document import Document
 
 
 class MetricCadence(Document):
-    """A metric is asked for every so many seconds: each period, or each few (``periods``). ``why`` says it in words."""
+    """A metric is requested every so many seconds: each period, or each few (``periods``). ``why`` is the reason."""
 
     metric: str
     every: int
@@ -21,7 +21,7 @@ class MetricCadence(Document):
 
 
 def cadences(condition: models.Condition, metric: str | None = None) -> tuple[MetricCadence, ...]:
-    """Return those of a worker's metrics, or of one; none where cadence is fixed."""
+    """Return the cadences of a worker's metrics, or of one; none if cadence is fixed."""
     return tuple(
         MetricCadence(
             metric=name,

@@ -1,4 +1,4 @@
-"""The points that a chart draws: datapoints with the slots that have none, or hourly roll-ups taken together."""
+"""The points of a chart: datapoints and absent slots, or combined hourly roll-ups."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from workermon import models, rules
 
-#: Points that a chart shows: more than it has pixels. Of what is longer, the least and the highest of each stretch.
+#: Points in a chart: more than it has pixels. Longer series show the least and the highest value of each stretch.
 MAX_POINTS = 2000
 
-#: Points of roll-ups that a chart shows: each has four values.
+#: Points of roll-ups in a chart: each has four values.
 MAX_ROLLUPS = 800
 
-#: Seconds that a point of roll-ups may stand for. A part of a day would show day and night in turn, as a thick bar.
+#: Seconds that a point of roll-ups may stand for. Parts of a day would alternate day and night, like a thick bar.
 STEPS = (models.HOUR, models.DAY)
 
 #: A slot's time and its value; ``None`` if it has no datapoint.
@@ -21,9 +21,9 @@ Slot = tuple[int, float | None]
 
 
 def with_gaps(points: Sequence[models.Datapoint], period: int | None, horizon: rules.Horizon) -> list[Slot]:
-    """Return the points with every slot between them, and after the last one up to the horizon, that has none.
+    """Return the points with the absent slots between them, and those after the last one up to the horizon.
 
-    A break of more than ``MAX_POINTS`` slots is one gap.
+    A break of more than ``MAX_POINTS`` slots becomes one gap.
     """
     if not points or period is None:
         return []
@@ -39,14 +39,14 @@ def with_gaps(points: Sequence[models.Datapoint], period: int | None, horizon: r
 
 
 def _absent(begin: int, end: int, period: int) -> list[Slot]:
-    """Return the slots from ``begin`` until before ``end`` that are a whole period before it."""
+    """Return the slots from ``begin`` that end before ``end``."""
     if end - begin > MAX_POINTS * period:
         return [(begin, None), (end - period, None)]
     return [(at, None) for at in range(begin, end, period) if end - at > period // 2]
 
 
 def thinned(slots: list[Slot]) -> list[Slot]:
-    """Return the slots, or of each stretch of too many the least and the highest value; a gap stays a gap."""
+    """Return the slots; if they are too many, the least and the highest value of each stretch. A gap stays a gap."""
     if len(slots) <= MAX_POINTS:
         return slots
     size = -(-2 * len(slots) // MAX_POINTS)
@@ -61,7 +61,7 @@ def thinned(slots: list[Slot]) -> list[Slot]:
 
 
 def step_for(seconds: float) -> int:
-    """Return the seconds that a point stands for if roll-ups of so long a time are shown.
+    """Return the seconds that a point stands for in a chart of roll-ups over so long a time.
 
     >>> step_for(30 * 86_400), step_for(365 * 86_400)
     (3600, 86400)
@@ -72,7 +72,7 @@ def step_for(seconds: float) -> int:
 def taken_together(hours: Sequence[models.RollUp], step: int) -> list[models.RollUp]:
     """Return roll-ups of ``step`` seconds, in order.
 
-    The 95th percentile is the highest of the hours: what that of all their datapoints cannot exceed.
+    A 95th percentile is the highest one of the hours: that of all their datapoints cannot exceed it.
     """
     groups: dict[int, list[models.RollUp]] = {}
     for hour in hours:
@@ -95,6 +95,6 @@ def _together(at: int, hours: Sequence[models.RollUp]) -> models.RollUp:
 
 
 def filled(rollups: Sequence[models.RollUp], step: int) -> list[tuple[int, models.RollUp | None]]:
-    """Return every step from the first roll-up to the last, with ``None`` where there is no datapoint."""
+    """Return every step from the first roll-up to the last, with ``None`` for steps without datapoints."""
     by_hour = {rollup.at: rollup for rollup in rollups}
     return [(at, by_hour.get(at)) for at in range(min(by_hour), max(by_hour) + 1, step)] if by_hour else []

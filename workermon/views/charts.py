@@ -13,12 +13,12 @@ from workermon.views import chart_points
 from workermon.views.document import Document
 from workermon.views.history import HistoryView
 
-#: Entries of a rule's history that are looked through for spans, and where hourly roll-ups are shown.
+#: Entries of a rule's history that are read for spans: for datapoints, and for hourly roll-ups.
 HISTORY, LONG_HISTORY = 100, 1000
 
 
 class Span(Document):
-    """An alert that fired from ``begin`` until ``end`` (``None``: it still does), both of deciding datapoints."""
+    """An alert that fired from ``begin`` until ``end`` (``None``: it still fires): times of deciding datapoints."""
 
     rule: str
     severity: models.Severity
@@ -27,7 +27,7 @@ class Span(Document):
 
 
 class Correction(Document):
-    """A change of the past: a datapoint came late or was revised, and what had been decided at ``at`` changed."""
+    """A change of the past: a datapoint was late or revised, and the decision at ``at`` changed."""
 
     rule: str
     at: float
@@ -56,9 +56,9 @@ class Band(Document):
 
 
 class CurveLine(Document):
-    """What a rule expects from ``low`` to ``high`` at ``times``; a line where they are the same.
+    """The range that a rule expects, from ``low`` to ``high`` at ``times``; a line where they are equal.
 
-    It may go on after the last datapoint: what a forecast expects then.
+    It may extend beyond the last datapoint: a forecast.
     """
 
     rule: str
@@ -69,11 +69,11 @@ class CurveLine(Document):
 
 
 class Points(Document):
-    """What a chart draws: ``times`` and ``values`` in order; a value is ``None`` in a slot without a datapoint.
+    """The points of a chart: ``times`` and ``values`` in order; a value is ``None`` in a slot without a datapoint.
 
-    ``period`` in seconds. ``absent`` counts the slots without a datapoint. ``thinned``: it had more points than are
-    shown. Where hourly roll-ups are shown each point stands for ``period`` seconds from its time on, of which
-    ``values`` are the means, beside ``least``, ``most`` and ``p95``; else these are empty.
+    ``period`` is in seconds. ``absent`` counts the slots without a datapoint. ``thinned``: there were more points than
+    are shown. For hourly roll-ups each point stands for ``period`` seconds from its time on. ``values`` are their
+    means, beside ``least``, ``most`` and ``p95``; otherwise these are empty.
     """
 
     period: int | None
@@ -87,7 +87,7 @@ class Points(Document):
 
 
 class Chart(Points):
-    """One metric, and what is known about it in the span."""
+    """One metric and the known facts about it in the span."""
 
     metric: str
     unit: str
@@ -108,7 +108,7 @@ class Range(NamedTuple):
 class WorkerCharts(Document):
     """All charts of a worker over one span of time; times in seconds since 1970.
 
-    ``step``: each point stands for so many seconds, of hourly roll-ups; ``None``: it is a datapoint.
+    ``step``: each point stands for so many seconds of hourly roll-ups; ``None``: it is a datapoint.
     """
 
     id: str
@@ -121,7 +121,7 @@ class WorkerCharts(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChartView:
-    """Reads what a worker's charts show."""
+    """Reads a worker's charts."""
 
     samples: ports.Samples
     history: HistoryView
@@ -132,9 +132,9 @@ class ChartView:
     now: ports.Clock
 
     def charts(self, record: ports.Record, since: float) -> WorkerCharts:
-        """Return the charts of every metric that is collected, from ``since`` until now.
+        """Return the charts of every collected metric, from ``since`` until now.
 
-        Of more than a day, and of more than the ledger keeps, they show hourly roll-ups.
+        For more than a day, and for more than the ledger holds, they show hourly roll-ups.
         """
         configuration, until = self.configurations.load(), self.now()
         span = Range(since, until, self.step(until - since))
@@ -156,12 +156,12 @@ class ChartView:
         )
 
     def step(self, seconds: float) -> int | None:
-        """Return how many seconds of roll-ups a point stands for if so long a span is shown; ``None``: a datapoint."""
+        """Return how many seconds of roll-ups a point stands for in so long a span; ``None``: a datapoint."""
         seconds_shown = min(models.DAY, self.configurations.load().retention)
         return None if seconds <= seconds_shown else chart_points.step_for(seconds)
 
     def charted(self, record: ports.Record) -> tuple[str, ...]:
-        """Return the metrics that are charted for a worker: those that are collected, and what its rules check."""
+        """Return the metrics that have a chart: those collected, and those that the worker's rules use."""
         configuration = self.configurations.load()
         answered = models.CHECK_METRICS.keys() & record.condition.latest.keys()
         checked = (
@@ -188,7 +188,7 @@ class ChartView:
         histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", limit) for rule in about}
         drawn = self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
         rules_of_metric = [(rule, alert) for rule, alert in applied if rule.metric == metric]
-        # A curve has all its heights within a day: none is drawn over points that are days.
+        # The heights of a curve are within a day. None is drawn over points that stand for days.
         times = drawn.times if span.step in (None, models.HOUR) else ()
         return Chart(
             metric=metric,
@@ -213,7 +213,7 @@ class ChartView:
         )
 
     def _datapoints(self, record: ports.Record, metric: str, span: Range) -> Points:
-        """Return what a chart draws of datapoints."""
+        """Return the chart's points from datapoints."""
         configuration = self.configurations.load()
         period, points = self._points(record, metric, span)
         horizon = rules.of_metric(metric, record.worker, record.condition, configuration)
@@ -228,7 +228,7 @@ class ChartView:
         )
 
     def _rollups(self, record: ports.Record, metric: str, span: Range) -> Points:
-        """Return what a chart draws of roll-ups."""
+        """Return the chart's points from roll-ups."""
         step = span.step or models.HOUR
         hours = self.history.hours(record.worker.id, metric, span.since)
         steps = chart_points.filled(chart_points.taken_together(hours, step), step)
@@ -243,7 +243,7 @@ class ChartView:
         )
 
     def _points(self, record: ports.Record, metric: str, span: Range) -> tuple[int | None, list[models.Datapoint]]:
-        """Return the newest period and the datapoints over all periods; at the same time the shorter one counts."""
+        """Return the newest period, and the datapoints over all periods. At equal times the shorter period counts."""
         values: dict[int, float] = {}
         newest: tuple[int, int] | None = None
         worker_id, until = record.worker.id, span.until + models.DAY  # a datapoint may be ahead of this machine's clock
@@ -267,7 +267,7 @@ class ChartView:
     def _curves(
         self, record: ports.Record, rule: models.Rule, alert: models.Alert | None, times: Sequence[int]
     ) -> Iterable[CurveLine]:
-        """Yield what a rule draws at the times of a chart."""
+        """Yield a rule's lines at the times of a chart."""
         kind, configuration = self.kinds[rule.kind], self.configurations.load()
         rule_state, series = models.RuleState() if alert is None else alert.rule_state, dict[str, models.Series]()
         over = kind.curve_over(rule, rule_state)
@@ -322,7 +322,7 @@ def _is_known(metric: str, configuration: models.Configuration) -> bool:
 
 
 def _spans(rule: str, entries: Sequence[models.HistoryEntry], since: float) -> list[Span]:
-    """Return from when until when an alert was at each severity; ``entries`` are the newest first."""
+    """Return the spans in which an alert had each severity; ``entries`` are newest first."""
     spans: list[Span] = []
     end: float | None = None
     for entry in entries:

@@ -1,4 +1,4 @@
-"""CloudWatch's own history of a metric: what it keeps, what asking for it costs, and what rules make of it."""
+"""CloudWatch's own history of a metric: how long it is kept, what it costs, and a rule's result over it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from workermon.views.backtest import (
     worker_name,
 )
 
-#: Series by worker id and metric, a part for each period in order of time.
+#: Series by worker id and metric: one part for each period, in order of time.
 _Fetched = dict[tuple[str, str], list[models.Series]]
 
-#: Seconds. The coarsest period that EC2 publishes at.
+#: Seconds. The coarsest period that EC2 publishes.
 BASIC = 300
 
 #: Periods that CloudWatch keeps, in seconds: multiples of the first for as long as the second (the API reference of
-#: GetMetricData). For what is older a coarser one has to be asked for, or nothing comes.
+#: GetMetricData). For older data a coarser one has to be requested, otherwise the answer is empty.
 KEPT = ((1, 3 * 3600), (60, 15 * models.DAY), (300, 63 * models.DAY), (3600, 455 * models.DAY))
 
-#: Seconds that may be looked back, at least and at most.
+#: Seconds to look back, minimum and maximum.
 SINCE = (BASIC, KEPT[-1][1] - 86_400)
 
-#: Seconds. Where one period ends and a finer one begins lies on this grid, and so much within what is kept, for that is
-#: measured when the request arrives.
+#: Seconds. Changes from one period to a finer one lie on this grid, and by this margin within what is kept, because
+#: CloudWatch measures that when the request arrives.
 _GRID, _MARGIN = 3600, 300
 
 #: What stands in CloudWatch for the status checks, which are collected from EC2: published each minute, free of charge.
@@ -56,7 +56,7 @@ CHECKS = {
 
 
 class Span(NamedTuple):
-    """From ``begin`` until before ``end`` datapoints are asked for at a period."""
+    """Datapoints from ``begin`` to before ``end`` are requested with a period."""
 
     period: int
     begin: int
@@ -64,7 +64,7 @@ class Span(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A metric of a worker as it is to be asked for; one query for each span and dimension set."""
+    """A request for a worker's metric: one query for each span and dimension set."""
 
     worker: models.Worker
     metric: models.Metric
@@ -78,7 +78,7 @@ class Wanted(NamedTuple):
 
 
 def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
-    """Return at which periods a metric that is published at one can be had, the oldest first; pure.
+    """Return the available periods of a metric that is published at one, the oldest span first; pure.
 
     >>> spans(60, 1_700_000_000 - 86_400, 1_700_000_000)
     (Span(period=60, begin=1699913600, end=1700000000),)
@@ -120,13 +120,13 @@ def _listed_series(
 
 
 def price(requests: Iterable[Wanted]) -> tuple[int, float]:
-    """Return how many metrics GetMetricData is asked for, and the dollars that it costs."""
+    """Return how many metrics are requested from GetMetricData, and the cost in dollars."""
     number = sum(request.queries for request in requests)
     return number, costs.dollars(number, ())
 
 
 def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
-    """Return the newest slot of a rule's metric that can have come by a time; ``None`` of who does not run."""
+    """Return a metric's newest slot that can have arrived by a time; ``None`` for a worker that does not run."""
     metrics_known = _metrics(configuration)
     metrics = [metrics_known[name] for name in metrics_of(rule) if name in metrics_known]
     if not metrics or record.condition.status != "running":
@@ -136,7 +136,7 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
 
 
 def _own_period(record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> int | None:
-    """Return the longest period at which the metrics of a rule are published: what is fetched is summed over it."""
+    """Return the longest period at which a rule's metrics are published. Fetched sums cover this period."""
     metrics_known = _metrics(configuration)
     periods = [
         metrics_known[name].period_for(detailed=record.worker.detailed)
@@ -164,9 +164,9 @@ class CloudWatchHistory:
         configuration: models.Configuration,
         since: int,
     ) -> list[Wanted]:
-        """Return what threshold rules need of CloudWatch for their workers; unknown metrics are left out.
+        """Return what threshold rules need from CloudWatch for their workers, without unknown metrics.
 
-        Asks ListMetrics for those of whom it is not known yet under which dimensions they publish a metric.
+        Asks ListMetrics for the dimensions of workers whose dimensions are not known yet.
         """
         until = math.floor(self.now())
         since = since // BASIC * BASIC
@@ -193,7 +193,7 @@ class CloudWatchHistory:
     def _published(
         self, pairs: Sequence[tuple[ports.Record, models.Metric]]
     ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
-        """Return each pair with its dimension sets, and with the metric under the name that the worker has it."""
+        """Return each pair with its dimension sets, and with the metric under the worker's name for it."""
         with_dimensions = [
             (record, variant)
             for record, metric in pairs
@@ -223,9 +223,9 @@ class CloudWatchHistory:
         configuration: models.Configuration,
         requests: Sequence[Wanted],
     ) -> tuple[Replay, ...]:
-        """Fetch what was ``asked`` for, and return each rule over the history of each worker that it applies to.
+        """Fetch the ``asked`` requests, and return each rule over the history of each worker that it applies to.
 
-        Raises ``errors.AwsError`` where any of it did not come.
+        Raises ``errors.AwsError`` if any of it is missing.
         """
         series = self.fetch(requests)
         return tuple(
@@ -259,12 +259,12 @@ class CloudWatchHistory:
         )
 
     def fetch(self, requests: Sequence[Wanted]) -> _Fetched:
-        """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
+        """Return the series of each (worker id, metric) from CloudWatch: one part for each period, in order of time.
 
-        Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it
-        did not come: from half a history nobody can tell what would have fired.
+        Sums over a longer period than the metric's own are divided accordingly. Raises ``errors.AwsError`` if any of it
+        is missing, because half a history does not show what would have fired.
         """
-        # What begins at different times travels apart: a period is answered by how far back its request begins.
+        # Requests with different start times go into separate calls: the start decides which periods are available.
         together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
         for request in requests:
             for span in request.spans:
@@ -290,7 +290,7 @@ class CloudWatchHistory:
                 ]
                 if span.end == max(
                     requested.end for requested in request.spans
-                ):  # CloudWatch answers with the running period too
+                ):  # CloudWatch also returns the running period
                     points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
                 native = request.metric.period_for(detailed=request.worker.detailed)
                 if request.metric.statistic in ("Sum", "SampleCount") and span.period != native:

@@ -1,6 +1,6 @@
-"""What every view returns is made of these: frozen models that serialize to the contract's JSON.
+"""The base of every view's result: frozen models that serialize to the contract's JSON.
 
-Times are seconds since 1970 in Python and RFC 3339 in JSON, so that a reader can compute with them.
+Times are seconds since 1970 in Python, so that code can compute with them, and RFC 3339 in JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Time = Annotated[
 
 
 class Document(models.Frozen):
-    """A part of what a view returns, or all of it."""
+    """A result of a view, or a part of it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the plain object of the contract."""

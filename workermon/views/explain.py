@@ -1,7 +1,6 @@
-"""Explain: why an alert of a worker fires, or does not.
+"""Explain: why a worker's alert fires, or does not.
 
-A decision is shown with the reason that was recorded then. The state between two decisions is computed here, by the
-kind of the rule.
+A decision is shown with the reason recorded at the time. The rule's kind computes the state between two decisions.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from workermon.views.history import WorkerName
 from workermon.views.publication import MissingMetric, missing
 from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
 
-#: Entries of an alert's history that are shown.
+#: Entries of an alert's history to show.
 HISTORY = 10
 
 # --- types -------------------------------------------------------------------------------------------------------
 
 
 class FlappingState(Document):
-    """Whether an alert flaps: ``turns`` transitions within ``within`` seconds make it flap, ``counted`` there are now.
+    """Whether an alert flaps: ``turns`` transitions within ``within`` seconds make it flap; now there are ``counted``.
 
     It stops flapping if it does not change until ``until``, which is null if it does not flap.
     """
@@ -56,15 +55,14 @@ class EscalationState(Document):
 class RuleExplanation(Document):
     """The state of one rule for a worker.
 
-    ``conditions`` (what the rule asks for) and ``details`` (what it looked at) are of the rule's kind; in JSON their
-    fields stand beside the others. ``described`` and ``lines`` say both in words, and are not in JSON. ``notified`` is
-    the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
-    ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is
-    not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
-    began. ``description``, ``runbook`` (an address) and ``owner`` are what the rule says for whoever is notified.
-    ``doubts`` are what is wrong with labels of the worker from which the rule has a threshold, left out if nothing is.
-    ``escalation`` has a state for each step. ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) is
-    over, null if it is or there is none.
+    ``conditions`` (when the rule fires) and ``details`` (its input) belong to the rule's kind; in JSON their fields are
+    beside the others. ``described`` and ``lines`` have both in words, and are not in JSON. ``notified`` is the severity
+    that people were last notified of, null if nobody was. ``cursor`` is the newest slot evaluated. ``cannot_fire`` is
+    why no value could make it fire, absent if one could. ``applies`` is false if the rule does not apply to this
+    worker; then ``now`` has the reason. ``since`` is when it fired, ``condition_since`` when the condition began.
+    ``description``, ``runbook`` (an address) and ``owner`` are the rule's, for the people notified. ``doubts`` are what
+    is wrong with labels that a threshold comes from, absent if nothing is. ``escalation`` has a state for each step.
+    ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) ends, null if it has ended or there is none.
     """
 
     rule: str
@@ -108,10 +106,10 @@ class RuleExplanation(Document):
 
 
 class WorkerExplanation(Document):
-    """The state of every rule over a metric for a worker; ``metric`` is null if all rules were asked for.
+    """The state of every rule over a metric for a worker; ``metric`` is null if all rules were requested.
 
-    ``missing_metrics`` are those of which no datapoint comes, and why; left out if there are none. ``cadences`` say how
-    often metrics are asked for, where that is not each period anyway.
+    ``missing_metrics`` are those without datapoints, with the reason; absent if there are none. ``cadences`` has how
+    often metrics are requested, if not in each period anyway.
     """
 
     worker: WorkerName
@@ -132,7 +130,7 @@ class WorkerExplanation(Document):
 def escalation_states(
     rule: models.Rule, alert: models.Alert, alert_id: str, acknowledgements: ports.Silences
 ) -> tuple[EscalationState, ...]:
-    """Return how each step of a rule's escalation stands; what was notified is in the history."""
+    """Return the state of each step of a rule's escalation. The history has what was notified."""
     seen = acknowledgements.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
     acknowledged = seen is not None and seen.since == alert.since
     steps = []
@@ -170,9 +168,8 @@ class Explanation:
     def why(self, record: ports.Record, metric: str | None = None) -> WorkerExplanation:
         """Return the state of every rule over a metric for a worker, and the last decisions; ``None``: of every rule.
 
-        The kinds of rules without a metric have a name in its place, such as ``no-data``. The name of a rule means that
-        rule. Raises ``errors.NotFound``
-        for a metric that is not known.
+        Kinds of rules without a metric have a name in its place, such as ``no-data``. A rule's name selects that rule.
+        Raises ``errors.NotFound`` for an unknown metric.
         """
         configuration = self.configurations.load()
         pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
@@ -208,7 +205,7 @@ class Explanation:
     def _missing(
         self, record: ports.Record, configuration: models.Configuration, metric: str | None
     ) -> tuple[MissingMetric, ...]:
-        """Return why a metric does not come, or which of all that are collected."""
+        """Return why a metric has no datapoints; without a metric, for each collected one."""
         names = configuration.collect if metric is None else (metric,)
         metrics = [configuration.metrics[name] for name in names if name in configuration.metrics]
         learned = self.learned_delays.load(record.worker.scope)
@@ -216,12 +213,12 @@ class Explanation:
         return tuple(reason for reason in reasons if reason is not None)
 
     def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
-        """Return the state of every rule that is for a worker's labels, in the order of the configuration."""
+        """Return the state of every rule that applies to a worker's labels, in the order of the configuration."""
         labels = record.worker.labels.items()
         return tuple(rule for rule in self.why(record).rules if rule.labels.items() <= labels)
 
     def metric_of(self, rule: models.Rule) -> str:
-        """Return what ``why`` takes for a rule: a metric that it looks at, the name in the place of one, or its own."""
+        """Return the argument of ``why`` for a rule: its metric, the name in place of one, or its own name."""
         kind = self.kinds[rule.kind]
         return kind.pseudo_metric or next(iter(kind.metrics(rule)), rule.name)
 
@@ -245,7 +242,7 @@ class Explanation:
     ) -> RuleExplanation:
         """Return the state of a rule, explained by its kind, and the last decisions.
 
-        ``waits``: samples of the worker wait to be evaluated.
+        ``waits``: samples of the worker are not evaluated yet.
         """
         kind, record, at = self.kinds[configured.kind], basis.record, self.now()
         rule, doubts = kind.for_worker(configured, record.worker.labels), kind.doubts(configured, record.worker.labels)
@@ -321,7 +318,7 @@ class Explanation:
         basis: ports.Basis[ports.Record],
         configuration: models.Configuration,
     ) -> rules.Explanation:
-        """Have the kind of the rule explain its state, with the datapoints and other rules that it asks for."""
+        """Let the rule's kind explain its state, with the datapoints and other rules that it needs."""
         kind, record = self.kinds[rule.kind], basis.record
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         series: dict[str, models.Series] = {}
@@ -350,7 +347,7 @@ class Explanation:
     def _peers(
         self, rule: models.Rule, value: str, span: tuple[int, int], configuration: models.Configuration
     ) -> rules.PeerGroup:
-        """Return the workers that a rule compares one with, and their datapoints of a span."""
+        """Return the workers that a rule compares one with, and their datapoints in a span."""
         compared = peer_groups.Compared.of(rule, value, self.workers.every(), configuration)
         series = self.samples.read(compared.needed_series, span[0] - compared.longest_period, span[1])
         return compared.with_series(series)
@@ -363,7 +360,7 @@ def _operand_states(
     basis: ports.Basis[ports.Record],
     configuration: models.Configuration,
 ) -> dict[str, rules.OperandState]:
-    """Return the state of the rules that another rule looks at."""
+    """Return the states of the rules that another rule depends on."""
     states = {}
     for rule in configuration.rules:
         if rule.name not in names:
@@ -378,13 +375,13 @@ def _operand_states(
 
 
 def latched(rule_state: models.RuleState) -> tuple[models.Severity, ...]:
-    """Return the severities that are latched in a state."""
+    """Return the latched severities of a state."""
     bits = rule_state.trail[-1].latched if rule_state.trail else 0
     return tuple(severity for bit, severity in enumerate(models.SEVERITIES) if bits & (1 << bit))
 
 
 def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:
-    """Return whether an alert flaps, and until when it has to be still; ``None`` if the rule has no ``flapping``."""
+    """Return whether an alert flaps, and until when it must not change; ``None`` if the rule has no ``flapping``."""
     if rule.flapping is None:
         return None
     flap_status = flapping.status_at(rule, alert.rule_state, until)
@@ -398,7 +395,7 @@ def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) ->
 
 
 def _not_evaluated(kind: rules.Kind[Any], rule: models.Rule, record: ports.Record) -> str | None:
-    """Return why a rule that applies to a worker is not evaluated at present, ``None`` if it is."""
+    """Return why a rule that applies to a worker is not evaluated at present; ``None`` if it is."""
     worker, status = record.worker, record.condition.status
     if worker.monitoring == "paused":
         return "monitoring is paused"

@@ -1,6 +1,6 @@
-"""Explain: why an alert that is about no worker fires, or does not: of a channel, of an account and region, the budget.
+"""Explain: why an alert about a channel, an account and region, or the installation fires, or does not.
 
-Their rules always hold; the config file says nothing of them.
+Their rules always apply; they are not in the config file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workermon.alerts import builtin_rules, silences, subject
 from workermon.views.document import Document, Time
 from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
 
-#: Entries of an alert's history that are shown.
+#: Entries of an alert's history to show.
 HISTORY = 10
 
 #: The rules about accounts and regions, and those about the installation.
@@ -43,10 +43,11 @@ class ChannelExplanation(Document):
 
 
 class AccountExplanation(Document):
-    """How a rule about an account and region stands, or (every one, ``*``) a rule about the installation.
+    """The state of a rule about an account and region, or (``*``) about the installation.
 
-    ``since`` is when the alert fired, ``condition_since`` when its condition began; ``now`` says how it stands.
-    ``failing_since`` and ``last_error`` are of the newest collections there, ``workers`` how many are monitored.
+    ``since`` is when the alert fired, ``condition_since`` when its condition began; ``now`` describes the present
+    state. ``failing_since`` and ``last_error`` are those of the newest collections there, ``workers`` is how many are
+    monitored.
     """
 
     account: str
@@ -67,7 +68,7 @@ class AccountExplanation(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltinRuleExplanation:
-    """Explains the rules that always hold."""
+    """Explains the rules that always apply."""
 
     workers: ports.Workers
     alerts: ports.Alerts
@@ -79,7 +80,7 @@ class BuiltinRuleExplanation:
     now: ports.Clock
 
     def channel(self, channel: str) -> ChannelExplanation:
-        """Return whether a channel takes notifications, what waits for it in vain, and its alert.
+        """Return whether a channel accepts notifications, what waits for it, and its alert.
 
         Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
         """
@@ -105,7 +106,7 @@ class BuiltinRuleExplanation:
         )
 
     def account_keys(self) -> tuple[str, ...]:
-        """Return every account and region from which workers are collected, as ``account/region``."""
+        """Return every account and region with workers, as ``account/region``."""
         return tuple(sorted({record.worker.scope.key for record in self.workers.every()}))
 
     def account(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
@@ -138,7 +139,7 @@ class BuiltinRuleExplanation:
         )
 
     def installation(self, rule: str) -> AccountExplanation:
-        """Return how a rule about the installation stands, one of ``builtin_rules.OF_INSTALLATION``, and its alert."""
+        """Return the state and the alert of one of ``builtin_rules.OF_INSTALLATION``."""
         alert = self.alerts.load_monitor_alerts().installation.alerts.get(rule)
         explanation = self._explanation(subject.INSTALLATION, rule, alert)
         if rule == models.BUDGET:
@@ -148,7 +149,7 @@ class BuiltinRuleExplanation:
         return explanation.model_copy(update={"now": now, "workers": len(self.workers.ids())})
 
     def _explanation(self, about: subject.Subject, rule: str, alert: models.Alert | None) -> AccountExplanation:
-        """Return what is known of an alert itself."""
+        """Return the facts about an alert itself."""
         at = self.now()
         firing = alert if alert is not None and alert.rule_state.severity is not None else None
         in_force = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
@@ -171,7 +172,7 @@ class BuiltinRuleExplanation:
 
 
 def _collection_now(state: models.AccountState | None, at: float) -> str:
-    """Say how collection goes in an account and region."""
+    """Describe the state of collection in an account and region."""
     if state is None:
         return "nothing was collected there yet"
     if state.failing_since is None or state.last_error is None:
@@ -182,7 +183,7 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
 
 
 def _lost_now(state: models.AccountState | None) -> str:
-    """Say which metrics fell silent on much of the fleet."""
+    """Describe which metrics fell silent on much of the fleet."""
     if state is None or not state.lost_metrics:
         return "no metric fell silent on much of the fleet"
     return "; ".join(
@@ -192,14 +193,14 @@ def _lost_now(state: models.AccountState | None) -> str:
 
 
 def _records_now(unreadable: Mapping[str, str]) -> str:
-    """Say which records cannot be read."""
+    """Describe which records cannot be read."""
     if not unreadable:
         return "every record can be read"
     return "; ".join(f"{name} ({why})" for name, why in unreadable.items())
 
 
 def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:
-    """Say how the budget is kept."""
+    """Describe how the budget is kept."""
     if budget is None:
         return "there is no budget"
     expected = f"${decision.projected:.2f} are expected today, of ${budget:.2f}"

@@ -22,7 +22,7 @@ class GroupName(Document):
 
 
 class GroupExplanation(Document):
-    """The state of the rules over a group; ``workers`` is how many of its workers are known to them."""
+    """The state of the rules over a group; ``workers`` is how many members the rules know."""
 
     group: GroupName
     workers: int
@@ -43,7 +43,7 @@ class ExplainGroups:
     def why(self, subject_id: str, name: str | None = None) -> GroupExplanation:
         """Return the state of one rule over a group (``group:BY=VALUE``), or of every rule over it.
 
-        Raises ``errors.NotFound`` for a group that no worker belongs to, and for a rule that is not over it.
+        Raises ``errors.NotFound`` for a group without workers, and for a rule that is not over it.
         """
         basis = self.alerts.load_groups([subject_id]).get(subject_id)
         if basis is None:
@@ -62,7 +62,7 @@ class ExplainGroups:
         )
 
     def subjects(self) -> list[str]:
-        """Return every group that workers belong to, as ``group:BY=VALUE``."""
+        """Return every group with workers, as ``group:BY=VALUE``."""
         return self.alerts.group_ids()
 
     def _is_over(self, rule: models.Rule, by: str) -> bool:
@@ -117,7 +117,7 @@ class ExplainGroups:
     def _series(
         self, rule: models.Rule, kind: Group, rule_state: models.RuleState, members: Mapping[str, models.GroupMember]
     ) -> dict[str, models.Series]:
-        """Return the datapoints of the members that decide at the cursor, if the rule is over their values."""
+        """Return the members' deciding datapoints at the cursor, if the rule is over their values."""
         span = kind.explained_over(rule, rule_state) if kind.needs_members(rule) else None
         if span is None or rule.metric is None:
             return {}

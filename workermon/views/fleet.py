@@ -1,4 +1,4 @@
-"""The fleet and one worker: what ``list``, ``show``, the API and the page say of them."""
+"""The fleet and one worker, for ``list``, ``show``, the API and the page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workermon.rules.event import outcome
 from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time
 
-#: Workers whose records are in memory at once.
+#: Workers whose records are in memory at the same time.
 CHUNK = 500
 
 # --- types -------------------------------------------------------------------------------------------------------
 
 
 class OpenAlert(Document):
-    """An alert that fires, as a worker's row names it."""
+    """A firing alert in a worker's row."""
 
     dedup_key: str
     rule: str
@@ -60,14 +60,14 @@ class WorkerList(Document):
 
 
 class WorkerQuery(Document):
-    """Which workers: all that is given has to match; ``text`` is part of a name, id or label, whatever its case."""
+    """A filter of workers: all given parts have to match; ``text`` is part of a name, id or label, in any case."""
 
     status: str | None = None
     labels: Mapping[str, str] = {}
     text: str = ""
 
     def matches(self, worker: ports.Glance) -> bool:
-        """Return whether a worker is one of them."""
+        """Return whether a worker matches."""
         text = self.text.casefold()
         if self.status not in (None, worker.status) or not self.labels.items() <= worker.labels.items():
             return False
@@ -75,7 +75,7 @@ class WorkerQuery(Document):
 
 
 def searched(worker: models.Worker | ports.Glance) -> tuple[str, ...]:
-    """Return what a search for a worker looks through."""
+    """Return the texts that a search for a worker covers."""
     return worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items())
 
 
@@ -86,7 +86,7 @@ class AgedReading(models.Reading):
 
 
 class StatusReason(Document):
-    """Why EC2 says that an instance does not run, and since when."""
+    """Why an instance does not run according to EC2, and since when."""
 
     code: str
     message: str
@@ -94,7 +94,7 @@ class StatusReason(Document):
 
 
 class EventRow(Document):
-    """What EC2 has scheduled for an instance; ``state`` is ``ahead``, or how EC2 has marked it.
+    """An event that EC2 has scheduled for an instance; ``state`` is ``ahead``, or how EC2 has marked it.
 
     ``deadline`` is until when its start can be postponed.
     """
@@ -109,7 +109,7 @@ class EventRow(Document):
 
 
 class ImpairedCheck(Document):
-    """A status check that is impaired: since when by EC2's word, and what EC2 recommends."""
+    """An impaired status check: since when according to EC2, and EC2's recommendation."""
 
     check: models.CheckName
     since: Time | None
@@ -149,7 +149,7 @@ class FleetView:
         return WorkerList(workers=self.rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
 
     def _matching(self, query: WorkerQuery) -> Iterator[ports.Record]:
-        """Yield them by name, read in chunks: the whole fleet is only looked at."""
+        """Yield them by name, read in chunks. The whole fleet is only scanned."""
         matching = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
         for start in range(0, len(matching), CHUNK):
             some = self.workers.get([worker_id for _, worker_id in matching[start : start + CHUNK]])
@@ -167,7 +167,7 @@ class FleetView:
         return frozenset(key for worker in self.workers.glances() for key in worker.labels)
 
     def show(self, record: ports.Record) -> WorkerDetail:
-        """Return all that is known of one worker."""
+        """Return everything known about one worker."""
         worker, condition = record.worker, record.condition
         basis = self.alerts.load([worker.id]).get(worker.id)
         firing = [alert for alert in basis.alerts.values() if alert.open] if basis else []
@@ -195,7 +195,7 @@ class FleetView:
 def row(
     record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration, at: float
 ) -> WorkerRow:
-    """Return a worker's row in the list at a time; ``alerts`` are its own that fire."""
+    """Return a worker's row in the list at a time; ``alerts`` are its own firing ones."""
     return WorkerRow(**_row(record, alerts, configuration, at))
 
 
@@ -205,7 +205,7 @@ def aged(reading: models.Reading, at: float) -> AgedReading:
 
 
 def event_row(event: models.ScheduledEvent) -> EventRow:
-    """Return what EC2 has scheduled, its words made printable."""
+    """Return EC2's scheduled events, with their texts made printable."""
     return EventRow(
         id=errors.printable(event.id),
         code=errors.printable(event.code),
@@ -218,7 +218,7 @@ def event_row(event: models.ScheduledEvent) -> EventRow:
 
 
 def last_error(error: models.CollectionError | None) -> LastError | None:
-    """Return why the newest collection failed, its words made printable."""
+    """Return why the newest collection failed, with its text made printable."""
     return None if error is None else LastError(kind=error.kind, message=errors.printable(error.message), at=error.at)
 
 
@@ -253,7 +253,7 @@ def _row(
 
 
 def _reason(condition: models.Condition) -> StatusReason | None:
-    """Return why EC2 says that a worker no longer runs, if EC2 says so."""
+    """Return why a worker no longer runs, if EC2 gives a reason."""
     last = condition.changes[-1] if condition.changes else None
     if last is None or last.reason is None or last.status != condition.status or condition.status not in state.DOWN:
         return None
@@ -263,7 +263,7 @@ def _reason(condition: models.Condition) -> StatusReason | None:
 
 
 def _impaired(condition: models.Condition) -> tuple[ImpairedCheck, ...]:
-    """Return the impaired checks, EC2's words made printable."""
+    """Return the impaired checks, with EC2's texts made printable."""
     return tuple(
         ImpairedCheck(
             check=name,

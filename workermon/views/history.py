@@ -1,4 +1,4 @@
-"""The datapoints of a worker, as the ledger has them."""
+"""A worker's datapoints from the ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.views.document import Document, Time
 
 
 class WorkerName(Document):
-    """Which worker a document is about."""
+    """The worker that a document is about."""
 
     id: str
     name: str
@@ -28,7 +28,7 @@ class Datapoint(Document):
 
 
 class History(Document):
-    """Datapoints in order of time; ``metric`` and ``unit`` are null if all metrics were asked for."""
+    """Datapoints in order of time; ``metric`` and ``unit`` are null if all metrics were requested."""
 
     worker: WorkerName
     metric: str | None
@@ -37,7 +37,7 @@ class History(Document):
 
 
 class HourlyDatapoint(Document):
-    """The datapoints of one metric in the hour that starts at ``at``: least, mean, greatest, and how many there are.
+    """A metric's datapoints in the hour that starts at ``at``: least, mean, greatest, and their number.
 
     ``p95`` is the least value that 95 % of them do not exceed.
     """
@@ -53,9 +53,9 @@ class HourlyDatapoint(Document):
 
 
 class HourlyHistory(Document):
-    """Hours in order of time, without those that have no datapoint; the last one may still run.
+    """Hours in order of time, without those that have no datapoint. The last one may still be running.
 
-    ``step`` is in seconds; ``metric`` and ``unit`` are null if all metrics were asked for.
+    ``step`` is in seconds; ``metric`` and ``unit`` are null if all metrics were requested.
     """
 
     worker: WorkerName
@@ -94,9 +94,9 @@ class HistoryView:
         )
 
     def hourly(self, record: ports.Record, metric: str | None, since: float, step: int = models.HOUR) -> HourlyHistory:
-        """Return the hours of a worker's metric from that of a time on; ``None`` means every metric.
+        """Return the hours of a worker's metric from the hour of a time on; ``None`` means every metric.
 
-        Raises ``errors.InvalidInput`` for another ``step`` (seconds) than an hour, ``errors.NotFound`` if there is no
+        Raises ``errors.InvalidInput`` for a ``step`` (seconds) other than an hour, ``errors.NotFound`` if there is no
         such metric.
         """
         if step != models.HOUR:
@@ -120,9 +120,9 @@ class HistoryView:
         )
 
     def hours(self, worker_id: str, metric: str, since: float) -> list[models.RollUp]:
-        """Return the hours of a metric from that of a time on, in order.
+        """Return the hours of a metric from the hour of a time on, in order.
 
-        Of what the ledger has they are made anew: a datapoint that has just come is in them.
+        Hours that the ledger covers are computed again, so that they include a datapoint that has just arrived.
         """
         first, until = int(since // models.HOUR) * models.HOUR, self.now() + models.DAY
         stored = self.rollups.read(worker_id, metric, first, until)
@@ -132,7 +132,7 @@ class HistoryView:
         return [merged[hour] for hour in sorted(merged)]
 
     def _points(self, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
-        """Return a metric's datapoints over all periods it was kept at; at the same time the shorter period counts."""
+        """Return a metric's datapoints over all its periods. At equal times the shorter period counts."""
         values: dict[int, float] = {}
         for period in sorted(self.samples.periods(worker_id, metric, since, until), reverse=True):
             series = self.samples.read([(worker_id, metric, period)], since, until)[worker_id, metric]
@@ -141,7 +141,7 @@ class HistoryView:
 
 
 def _names(configuration: models.Configuration, metric: str | None) -> Sequence[str]:
-    """Return the metrics that are meant; raises ``errors.NotFound`` if there is none of that name."""
+    """Return the requested metrics. Raises ``errors.NotFound`` if there is none of that name."""
     names = (*configuration.metrics, *models.CHECK_METRICS)
     if metric is None:
         return names

@@ -1,4 +1,4 @@
-"""The fleet at one look: filtered, counted and grouped by a label; a page of it in full, the others as squares."""
+"""The fleet at a glance: filtered, counted and grouped by a label; one page in full, the others as squares."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from workermon.views.document import Document
 from workermon.views.fleet import WorkerQuery, WorkerRow, by_worker, row, searched
 from workermon.views.paging import Page, Position, page
 
-#: How a worker stands, the worst first. ``late``: its newest collection failed, or is overdue.
+#: States of workers, the worst first. ``late``: the newest collection failed, or is overdue.
 State = Literal["critical", "warning", "late", "unknown", "stopped", "paused", "ok"]
 STATES: tuple[State, ...] = get_args(State)
 _RANKS = {state: rank for rank, state in enumerate(STATES)}
-#: What EC2 may say of an instance.
+#: Statuses of an instance in EC2.
 STATUSES: tuple[models.Status, ...] = get_args(models.Status)
 
-#: Seconds beyond three intervals after which a worker that was not collected counts as late.
+#: Seconds beyond three intervals after which a worker without a collection counts as late.
 GRACE = 30
 
 #: Squares of one group. In a larger group each stands for several workers.
 MAX_CELLS = 240
 
-#: Groups that are drawn, the worst first; and different values of a label that are offered as a filter.
+#: Groups to draw, the worst first; and values of a label offered as a filter.
 MAX_GROUPS, MAX_VALUES = 24, 200
 
-#: What a worker without the label is grouped under.
+#: The group of workers without the label.
 WITHOUT = ""
 
 
@@ -48,7 +48,7 @@ class FleetQuery(WorkerQuery):
 class Cell(Document):
     """A square: one worker, or ``count`` of them, of which it shows the worst.
 
-    ``value`` is the highest of the metric's newest values, ``None`` without a metric, or if there is none.
+    ``value`` is the highest of the metric's newest values, ``None`` without a metric or a value.
     """
 
     id: str
@@ -68,9 +68,9 @@ class Group(Document):
 
 
 class Rows(Document):
-    """Workers in full, and how each stands.
+    """Workers in full, and the state of each.
 
-    ``units`` is by metric that is collected, ``about`` the rules over each.
+    ``units`` has the unit of each collected metric, ``about`` the rules over each.
     """
 
     rows: tuple[WorkerRow, ...]
@@ -80,11 +80,11 @@ class Rows(Document):
 
 
 class Overview(Rows):
-    """A page of the fleet, and the whole of what matches at one look.
+    """A page of the fleet, and an overview of everything that matches.
 
-    ``rows`` are of the page, those in trouble first, then by name. ``states`` counts every worker that matches but for
-    the filter by state. ``keys`` are the labels that workers have, ``groups`` and ``hidden`` (how many more there are)
-    are of the label that was asked for.
+    ``rows`` are those of the page, workers in trouble first, then by name. ``states`` counts every worker that matches
+    all filters except the one by state. ``keys`` are the labels that workers have. ``groups`` and ``hidden`` (how many
+    more there are) are those of the requested label.
     """
 
     total: int
@@ -100,10 +100,10 @@ class Overview(Rows):
 
 
 class Entry(NamedTuple):
-    """What the overview keeps of a worker: a part of its record, for there may be 50,000 of them.
+    """What the overview needs of a worker: only a part of its record, because there may be 50,000 of them.
 
-    ``state`` is how it stands without its alerts. ``text`` is what a search looks through, ``values`` are the newest of
-    its metrics, while it runs.
+    ``state`` is its state without alerts. ``text`` is what a search covers, ``values`` are the newest ones of its
+    metrics while it runs.
     """
 
     id: str
@@ -117,13 +117,13 @@ class Entry(NamedTuple):
     text: str
 
 
-#: A worker that matches, and how it stands.
+#: A matching worker, and its state.
 Seen = tuple[Entry, State]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every worker by name, as they were ``at`` a time, and what is counted over all: labels and statuses."""
+    """Every worker by name, as of ``at``, and the totals: labels and statuses."""
 
     at: float
     entries: tuple[Entry, ...]
@@ -146,10 +146,10 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOverview:
-    """Reads the fleet for people who look at it.
+    """Reads the fleet for people.
 
-    The whole of it is read by ``snapshot``, which takes its time if there are tens of thousands of workers. ``look``
-    takes one and reads only what fires and the workers of one page.
+    ``snapshot`` reads all of it, which takes time for tens of thousands of workers. ``look`` takes a snapshot and reads
+    only the firing alerts and the workers of one page.
     """
 
     workers: ports.Workers
@@ -164,7 +164,7 @@ class FleetOverview:
         return Snapshot.of(at, (_entry(worker, at) for worker in self.workers.glances()))
 
     def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
-        """Return ``limit`` workers from ``offset`` on, as they are now, and the figures of all that match."""
+        """Return ``limit`` workers from ``offset`` on, with their present values, and the totals of all that match."""
         firing = by_worker(self.alerts.open())
         worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
         everybody = not (query.text or query.labels or query.status)
@@ -196,9 +196,9 @@ class FleetOverview:
         )
 
     def page(self, snapshot: Snapshot, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
-        """Return a page of the workers that match, by name.
+        """Return a page of the matching workers, by name.
 
-        Rows are as they are now: who matches no longer, or is gone, is left out.
+        Rows have present values. A worker that no longer matches, or is gone, is left out.
         """
         matching = [entry for entry in snapshot.entries if _matches(entry, query)]
         chosen = page(matching, lambda entry: (entry.name, entry.id), limit=limit, after=after)
@@ -206,9 +206,9 @@ class FleetOverview:
         return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
 
     def some(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
-        """Return the rows of a few workers, in the order given; those that are not monitored are left out.
+        """Return the rows of a few workers, in the given order, without those that are not monitored.
 
-        ``firing`` are the alerts that fire, if they were read already.
+        ``firing`` are the firing alerts, if they were already read.
         """
         at, configuration = self.now(), self.configurations.load()
         firing = by_worker(self.alerts.open()) if firing is None else firing
@@ -253,7 +253,7 @@ def _entry(worker: ports.Glance, at: float) -> Entry:
 
 
 def worker_state(worker: ports.Glance, severities: Collection[models.Severity | None], at: float) -> State:
-    """Return how a worker stands at a time; ``severities`` are those of its alerts that fire, which come first."""
+    """Return a worker's state at a time; ``severities`` are those of its firing alerts, which take precedence."""
     if severities:
         return "critical" if "critical" in severities else "warning"
     if worker.monitoring == "paused":
@@ -285,7 +285,7 @@ def _usual(keys: Mapping[str, int]) -> str:
 
 
 def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[Group, ...], int]:
-    """Return the groups that are drawn, those with the worst worker first, and how many more there are."""
+    """Return the groups to draw, those with the worst worker first, and how many more there are."""
     members: dict[str, list[Seen]] = {}
     for entry in seen:
         value = entry[0].region if key == "region" else entry[0].labels.get(key, WITHOUT)

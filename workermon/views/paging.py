@@ -1,4 +1,4 @@
-"""Pages of a list: a page begins after a position, so rows that come or go meanwhile shift nothing."""
+"""Pages of a list. A page begins after a position, so rows added or removed meanwhile shift nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon import errors
 
 Row = TypeVar("Row")
 
-#: What rows are sorted by, from the most to the least significant part.
+#: A row's sort key, most significant part first.
 Position = tuple[str | float, ...]
 
 

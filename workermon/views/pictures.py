@@ -1,4 +1,4 @@
-"""What each rule in force would have fired on the ledger, as a picture: a lane for each worker or group that fired."""
+"""A picture of what each rule in force would have fired on the ledger: a lane for each worker or group that fired."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workermon import errors, models, ports, rules
 from workermon.views.backtest import LedgerBacktest, Replay
 from workermon.views.document import Document
 
-#: Workers that are replayed: each reads its whole ledger. ``rules backtest`` replays all.
+#: Workers to replay: each reads its whole ledger. ``rules backtest`` replays all.
 MAX_WORKERS = 200
 
-#: The same of a rule over rules that compare workers: each is replayed beside its whole group.
+#: The same for a rule over rules that compare workers: each is replayed with its whole group.
 MAX_COMPARED = 20
 
-#: Lanes that are drawn, those with most episodes first.
+#: Lanes to draw, those with most episodes first.
 MAX_LANES = 24
 
 #: Units of the picture's width.
@@ -25,10 +25,10 @@ WIDTH = 1000
 
 
 class RuleSummary(Document):
-    """A rule in force: what it is about and asks for, whom it notifies, and on how many workers it fires now.
+    """A rule in force: its subject and condition, whom it notifies, and on how many workers it fires now.
 
     ``replayed``: it is about datapoints, so it can be replayed. ``description``, ``runbook`` (an address) and ``owner``
-    are what it says for whoever is notified.
+    are for the people notified.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RuleList(Document):
 
 
 class Bar(Document):
-    """A stretch of a lane from ``x`` on, in parts of ``WIDTH``; the severity is ``None`` where there is none."""
+    """A stretch of a lane from ``x`` on, in parts of ``WIDTH``; ``severity`` is ``None`` if there is none."""
 
     x: float
     width: float
@@ -62,7 +62,7 @@ class Bar(Document):
 
 
 class Lane(Document):
-    """A worker, or a group (by its ``labels``): where it was evaluated, and where the rule would have fired."""
+    """A worker, or a group (by its ``labels``): when it was evaluated, and when the rule would have fired."""
 
     id: str
     name: str
@@ -72,11 +72,11 @@ class Lane(Document):
 
 
 class Picture(Document):
-    """What a rule would have fired from ``begin`` until ``end``; both ``None`` without any datapoint.
+    """What a rule would have fired from ``begin`` until ``end``; both are ``None`` without datapoints.
 
-    ``subjects`` (of ``subject``) were replayed and have datapoints, on ``fired`` of them it would have fired
-    ``episodes`` times. ``metrics`` decide it. ``bounded``: the rule applies to more than are replayed. ``more`` would
-    have fired than are drawn.
+    ``subjects`` (of ``subject``) were replayed and have datapoints; on ``fired`` of them it would have fired
+    ``episodes`` times. ``metrics`` decide it. ``bounded``: the rule applies to more than were replayed. ``more`` would
+    have fired but are not drawn.
     """
 
     rule: str
@@ -125,7 +125,7 @@ class RuleView:
         )
 
     def picture(self, name: str) -> Picture:
-        """Return what a rule would have fired; raises ``errors.NotFound`` if there is no such rule over datapoints."""
+        """Return what a rule would have fired. Raises ``errors.NotFound`` if there is no such rule over datapoints."""
         configuration = self.configurations.load()
         needed = {
             rule.name: (rule, metrics)
@@ -164,7 +164,7 @@ class RuleView:
     ) -> tuple[Sequence[ports.Record], bool]:
         """Return the workers to replay, and whether the rule applies to more.
 
-        Those come first on which it fires now. Of a rule that looks at groups they are whole groups.
+        Workers on which it fires now come first. For a rule that depends on groups they are whole groups.
         """
         kind = self.kinds[rule.kind]
         by = kind.group_by(rule) or kind.compares_by(rule)
@@ -188,7 +188,7 @@ class RuleView:
         return records[:limit], len(records) > limit or len(firing) > limit
 
     def _groups(self, rule: models.Rule, by: str) -> tuple[Sequence[ports.Record], bool]:
-        """Return the workers of as many groups as may be replayed, the smallest first."""
+        """Return the workers of as many groups as can be replayed, the smallest first."""
         groups: dict[str, list[ports.Record]] = {}
         for record in self.workers.every():
             if rule.applies_to(record.worker) and by in record.worker.labels:
@@ -218,7 +218,7 @@ def _lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
 
 
 def _stretches(series: models.Series) -> list[tuple[int, int]]:
-    """Return from when until when there are datapoints without a break of more than a period."""
+    """Return the spans with datapoints, without a break of more than a period."""
     stretches: list[tuple[int, int]] = []
     for at, _ in series.points:
         if stretches and at - stretches[-1][1] < series.period:
@@ -235,5 +235,5 @@ def _bar(
     scale = WIDTH / max(1, span[1] - span[0])
     x = round((begin - span[0]) * scale, 1)
     width = round(((span[1] if end is None else end) - begin) * scale, 1)
-    # A short alert has to be seen too.
+    # A short alert must be visible, too.
     return Bar(x=x, width=max(3.0 if severity else 0.5, width), begin=begin, end=end, severity=severity, peak=peak)

@@ -9,21 +9,21 @@ from workermon import models, ports, rules
 from workermon.config import catalogue
 from workermon.views.document import Document
 
-#: What to do about datapoints that always come too late.
+#: What to do about datapoints that always arrive too late.
 LATE_TODO = "raise lateness in [collect], or rules see them when it is too late"
 
 
 class MissingMetric(Document):
-    """A metric of which a worker has no datapoint, or none any more, and why."""
+    """A metric without datapoints from a worker, or without recent ones, and the reason."""
 
     metric: str
     reason: str
 
 
 def missing(record: ports.Record, metric: models.Metric, learned: Mapping[str, Any]) -> MissingMetric | None:
-    """Return why a worker has no datapoint of a metric that is collected; ``None`` if it has one and none is absent.
+    """Return why a worker has no datapoint of a collected metric; ``None`` if it has one and none is absent.
 
-    ``learned`` is what was learned of its account and region.
+    ``learned`` has the learned values of its account and region.
     """
     reason = _reason(record, metric, learned)
     return None if reason is None else MissingMetric(metric=metric.name, reason=reason)

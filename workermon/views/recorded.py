@@ -1,4 +1,4 @@
-"""What a rule compares, made of recorded datapoints: those of its metric, or the values of its expression."""
+"""The values that a rule compares, from recorded datapoints: those of its metric, or of its expression."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 from workermon import models, ports, rules
 from workermon.rules import expression, spacing, values
 
-#: What is recorded of metrics: segments that follow one another, each with a period of its own.
+#: Recorded metrics: consecutive segments, each with a period of its own.
 Segments = Mapping[str, Sequence[models.Series]]
 
 
 def compared(
     rule: models.Rule, recorded: Segments, statistic_of: Callable[[str], str], seconds: int | None = None
 ) -> list[models.Series]:
-    """Return what a rule compares, in segments; ``statistic_of`` is that of a metric.
+    """Return the values that a rule compares, in segments; ``statistic_of`` returns that of a metric.
 
-    ``seconds`` is over how long sums are, however long the slots of a segment; ``None``: as long as these.
+    ``seconds`` is the length that sums cover, whatever the slots of a segment; ``None``: the same as these.
     """
     of = expression.of(rule.metric)
     if of is None:
@@ -38,7 +38,7 @@ def compared(
 def of_ledger(
     record: ports.Record, metric: str, retention: int, samples: ports.Samples, now: float
 ) -> tuple[list[models.Series], int | None]:
-    """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
+    """Return a metric's datapoints in the ledger, by period in order of time, and the newest slot that can have arrived."""
     worker, condition = record.worker, record.condition
     of_checks = metric in models.CHECK_METRICS
     requested_at = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
@@ -55,7 +55,7 @@ def of_ledger(
 
 
 class _Span(NamedTuple):
-    """From ``begin`` until before ``end`` each metric is recorded in one segment."""
+    """A span from ``begin`` to before ``end`` in which each metric has one segment."""
 
     begin: int
     end: float

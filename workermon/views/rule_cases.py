@@ -1,4 +1,4 @@
-"""The cases that a config file gives for its own rules, tried."""
+"""Evaluates the cases that a config file gives for its own rules."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workermon.views.document import Document, absent
 
 
 class Turned(Document):
-    """A transition of a case: at which of its values, from 1 on, and to which state.
+    """A transition of a case: the number of its value, from 1 on, and the new state.
 
-    ``worker`` is whose it is of a rule that compares workers.
+    ``worker`` is the alert's worker, for a rule that compares workers.
     """
 
     at: int
@@ -24,7 +24,7 @@ class Turned(Document):
 
 
 class CaseResult(Document):
-    """A case of a rule: what should have turned and what did."""
+    """A case of a rule: the expected and the actual transitions."""
 
     rule: str
     case: str
@@ -41,7 +41,7 @@ class CaseResults(Document):
 
 
 def test(file: config.File, configuration: models.Configuration, kinds: rules.Kinds) -> CaseResults:
-    """Evaluate every case of a file by its rule."""
+    """Evaluate every case of a file with its rule."""
     cases: Mapping[str, Sequence[config.Case]] = file.cases
     results = tuple(
         _result(rule, _Trial.of(case, configuration, kinds))
@@ -65,7 +65,7 @@ def _place(turn: Turned) -> tuple[int, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A case with the rules by name: ``own`` as they are for its workers, ``common`` without their labels."""
+    """A case with the rules by name: ``own`` for its workers, ``common`` without their labels."""
 
     case: config.Case
     common: Mapping[str, models.Rule]
@@ -76,7 +76,7 @@ class _Trial:
 
     @classmethod
     def of(cls, case: config.Case, configuration: models.Configuration, kinds: rules.Kinds) -> _Trial:
-        """Return a case that is to be tried; nobody warms up of whom it is not known when it started."""
+        """Return a case ready for evaluation. Workers without a known start have no warm-up."""
         worker_rules = (kinds[rule.kind].for_worker(rule, case.labels) for rule in configuration.rules)
         used = worker_rules if case.started is not None else (rule.without_warmup() for rule in worker_rules)
         return cls(
@@ -98,7 +98,7 @@ class _Trial:
         return (self.case.length + 1) * self.case.period - 1
 
     def turns(self, name: str) -> tuple[Turned, ...]:
-        """Return what a rule turns, in order of time."""
+        """Return a rule's transitions, in order of time."""
         rule = self.own[name]
         if self.kinds[rule.kind].group_by(rule) is not None:
             return tuple(map(self._turned, self._judged_group(rule)))
@@ -113,7 +113,7 @@ class _Trial:
         return Turned(at=transition.at // self.case.period, to=transition.after or "ok", worker=worker)
 
     def _judged_group(self, rule: models.Rule) -> tuple[models.Transition, ...]:
-        """Evaluate a rule over groups of each worker, and then of the group that they are."""
+        """Evaluate a rule over groups for each worker, and then for their group."""
         members = {
             worker: group_replay.tried(worker, (self.begin, self.end), self.case.period, self._judged(rule, worker)[1])
             for worker in self.case.values
@@ -125,7 +125,7 @@ class _Trial:
         return group_replay.judge(self.common[rule.name], members, series)
 
     def _judged(self, rule: models.Rule, worker: str) -> rules.Judgement:
-        """Evaluate a rule, and before it those that it looks at; one without the values of a case does not fire."""
+        """Evaluate a rule after those that it depends on. A rule without values in the case does not fire."""
         kind, states = self.kinds[rule.kind], dict[str, rules.OperandState]()
         facts = self._facts(rule, worker)
         for name in kind.operands(rule):
@@ -164,7 +164,7 @@ class _Trial:
         }
 
     def _compared(self, rule: models.Rule) -> rules.PeerGroup:
-        """Return the workers that a rule compares, which are those of the case; nobody if it compares none."""
+        """Return the workers that a rule compares: those of the case, or none if it compares none."""
         by, period = self.kinds[rule.kind].compares_by(rule), self.case.period
         if by is None:
             return rules.PeerGroup()

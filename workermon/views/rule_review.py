@@ -30,12 +30,12 @@ class Dollars(Document):
 
 
 class RuleReview(Document):
-    """What becomes of one rule.
+    """The effect on one rule.
 
-    ``fired`` counts its episodes, ``notified`` those of which somebody would have been notified, ``seconds`` for how
-    long it fired. ``keys`` are what changes of it, in words. ``appeared`` are the episodes that only the new file has,
-    ``vanished`` those that only the old one has: no episode of the other overlaps them on the same worker.
-    ``recorded`` is false if nothing is recorded that could tell.
+    ``fired`` counts its episodes, ``notified`` those that would have notified somebody, ``seconds`` is how long it
+    fired. ``keys`` are its changes, in words. ``appeared`` are the episodes that only the new file has, ``vanished``
+    those that only the old one has: no episode of the other file overlaps them on the same worker. ``recorded`` is
+    false if no recorded data can decide the rule.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class RuleReview(Document):
 
 
 class ChannelReview(Document):
-    """Of how many alerts a channel would have been notified."""
+    """The number of alerts that a channel would have been notified of."""
 
     channel: str
     notified: Counts
@@ -59,8 +59,8 @@ class ChannelReview(Document):
 class Review(Document):
     """Two files over the same data, from ``since`` until ``until``.
 
-    ``workers`` is how many were looked at (null: a trace). ``not_replayed`` are the rules that no record can tell
-    anything of. ``dollars_per_month`` is null without a fleet.
+    ``workers`` is how many were replayed (null: a trace). ``not_replayed`` are the rules that no recorded data can
+    decide. ``dollars_per_month`` is null without a fleet.
     """
 
     old: str
@@ -76,7 +76,7 @@ class Review(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two files: its name, what it puts in force, and the replays of its rules."""
+    """One of the two files: its name, its configuration, and the replays of its rules."""
 
     source: str
     configuration: models.Configuration
@@ -84,25 +84,25 @@ class Side:
 
 
 class _Alert(NamedTuple):
-    """An episode, and the channels that are notified of it."""
+    """An episode, and the channels that it notifies."""
 
     episode: Episode
     channels: tuple[str, ...]
 
 
 class _Outcome(NamedTuple):
-    """The alerts of each rule, and which rules have anything recorded."""
+    """The alerts of each rule, and which rules have recorded data."""
 
     alerts: Mapping[str, Sequence[_Alert]]
     recorded: frozenset[str]
 
 
 def compare(old: Side, new: Side, *, since: float | None, workers: int | None = None) -> Review:
-    """Return what becomes different.
+    """Return the differences.
 
-    Episodes count that began at ``since`` or later. Silences, flapping and acknowledgements are not taken into account.
+    Episodes count if they began at ``since`` or later. Silences, flapping and acknowledgements are ignored.
     """
-    groups = workers is not None  # a trace is of one worker
+    groups = workers is not None  # a trace has one worker
     before, after = _outcome(old, since, groups=groups), _outcome(new, since, groups=groups)
     spans = [replay.evaluated for side in (old, new) for replay in side.replays if replay.evaluated is not None]
     begins = [begin for begin, _ in spans]
@@ -121,7 +121,7 @@ def compare(old: Side, new: Side, *, since: float | None, workers: int | None = 
 
 
 def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
-    """Return the alerts of each rule that begin at ``since`` or later; ``groups``: also of those over groups."""
+    """Return the alerts of each rule that begin at ``since`` or later; ``groups``: also of rules over groups."""
     by_worker: dict[str | None, dict[str, Sequence[Episode]]] = {}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
@@ -140,7 +140,7 @@ def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
 
 
 def _covered(episode: Episode, inhibitors: Iterable[Episode]) -> bool:
-    """Return whether at each moment of an episode another rule inhibits it, so that nobody ever hears of it."""
+    """Return whether another rule inhibits an episode all the time, so that nobody is ever notified of it."""
     at = episode.begin
     for other in sorted(inhibitors, key=lambda alert: alert.begin):
         if other.begin <= at:
@@ -186,19 +186,19 @@ def _notified(alerts: Iterable[_Alert]) -> int:
 
 
 def _seconds(alerts: Iterable[_Alert]) -> int:
-    """Return for how long alerts fired that are over."""
+    """Return for how long past alerts fired."""
     return sum(round(alert.episode.end - alert.episode.begin) for alert in alerts if alert.episode.end is not None)
 
 
 def _only(alerts: Iterable[_Alert], others: Sequence[_Alert]) -> tuple[Episode, ...]:
-    """Return the episodes that none of the others overlaps on the same worker."""
+    """Return the episodes that overlap none of the others on the same worker."""
     return tuple(
         alert.episode for alert in alerts if not any(overlap(alert.episode, other.episode) for other in others)
     )
 
 
 def overlap(first: Episode, second: Episode) -> bool:
-    """Return whether two episodes of the same worker have a moment in common."""
+    """Return whether two episodes of the same worker overlap."""
     if first.worker != second.worker:
         return False
     ends = (math.inf if episode.end is None else episode.end for episode in (first, second))

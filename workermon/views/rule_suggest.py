@@ -1,7 +1,7 @@
-"""Suggest: changes of single keys of rules over datapoints that would have kept what mattered and notified less.
+"""Suggest: changes of single keys of rules over datapoints that would have notified less and kept important alerts.
 
-Each is replayed over the ledger. What mattered: alerts that somebody acknowledged, and those that lasted. Nothing is
-ever applied from here.
+Each change is replayed over the ledger. Important alerts are those that somebody acknowledged, and those that lasted.
+This module never applies a change.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from workermon.rules import KINDS, threshold
 from workermon.views.backtest import Episode, LedgerBacktest, Recording, Replay, for_labels, replay, started
 from workermon.views.document import Document
 
-#: Fewer notifications than these do not pay a change: that many less, and half of them at most.
+#: A change is worthwhile if it saves at least this many notifications, and leaves at most this share of them.
 LEAST_SAVED, MOST_LEFT = 5, 0.5
 
-#: Seconds. An alert that mattered may come that much later, or sooner.
+#: Seconds. An important alert may be that much later, or sooner.
 MAX_DELAY = 600
 
-#: Seconds. An episode that lasts so long matters, whether somebody acknowledged it or not.
+#: Seconds. An episode that lasts so long is important, whether or not somebody acknowledged it.
 LASTING = 1800
 
-#: Seconds that an acknowledgement may come after the end of what it is about: nobody had heard of the end yet.
+#: Seconds. An acknowledgement may be that much later than the end of its alert: nobody had been notified of the end
+#: yet.
 ACK_GRACE = 600
 
-#: Clear levels that are tried, as parts of the threshold away from it, and how far a threshold is moved.
+#: Clear levels to try, as shares of the threshold away from it, and how far to move the threshold.
 _BANDS, _MOVES = (0.05, 0.1, 0.2), (0.02, 0.05)
 
 
 class Suggestion(Document):
-    """One key of a rule, its value before and after as the file has it, and what that would have changed.
+    """One key of a rule, its value before and after as in the file, and the effect of the change.
 
-    ``notifications`` (as they would have been sent) become ``notifications_after``; all ``acknowledged`` alerts and all
-    ``lasting`` ones are still among them, ``delay`` seconds later at most. ``episodes`` is the replay of the change.
+    ``notifications`` (as they would have been sent) become ``notifications_after``. All ``acknowledged`` alerts and all
+    ``lasting`` ones are still among them, at most ``delay`` seconds later. ``episodes`` is the replay of the change.
     ``before`` is null if the file leaves the key out; ``changed`` is the rule with the change, and not in JSON.
     ``recorded`` is how many notifications of the rule the history has since then.
     """
@@ -62,7 +63,7 @@ class Suggestion(Document):
 
 
 class SuggestionList(Document):
-    """Suggestions for a file, and the unified diff of its text that makes all of them."""
+    """Suggestions for a file, and the unified diff of its text that applies all of them."""
 
     file: str
     suggestions: tuple[Suggestion, ...]
@@ -70,7 +71,7 @@ class SuggestionList(Document):
 
 
 class Candidate(NamedTuple):
-    """A rule with another value of a key; ``value`` is as the file has it."""
+    """A rule with another value of a key; ``value`` is as in the file."""
 
     key: str
     value: object
@@ -78,7 +79,7 @@ class Candidate(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A worker's datapoints of a rule, what is known beside them, and what the rule would have fired."""
+    """A worker's datapoints for a rule, further facts, and what the rule would have fired."""
 
     record: ports.Record
     recording: Recording
@@ -86,7 +87,7 @@ class _Known(NamedTuple):
 
 
 class _ImportantEpisodes(NamedTuple):
-    """Episodes that a change has to keep."""
+    """The episodes that a change has to keep."""
 
     acknowledged: tuple[Episode, ...]
     lasting: tuple[Episode, ...]
@@ -94,7 +95,7 @@ class _ImportantEpisodes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSuggestion:
-    """Looks for such changes in the ledger, the history, acknowledgements and silences."""
+    """Searches for such changes in the ledger, the history, acknowledgements and silences."""
 
     ledger: LedgerBacktest
     workers: ports.Workers
@@ -104,7 +105,7 @@ class RuleSuggestion:
     now: ports.Clock
 
     def suggest(self, configuration: models.Configuration) -> tuple[Suggestion, ...]:
-        """Return the best change of each rule with thresholds, if one pays; the noisiest rule first."""
+        """Return the best worthwhile change of each rule with thresholds, the rule with most notifications first."""
         records = list(self.workers.every())
         muted = silences.in_force(self.silences.every(), configuration.silences, self.now())
         recorded = self._recorded(configuration)
@@ -121,7 +122,7 @@ class RuleSuggestion:
         )
 
     def _recorded(self, configuration: models.Configuration) -> Counter[str]:
-        """Return how many notifications the history has of each rule, as far back as the ledger reaches."""
+        """Return how many notifications of each rule the history has, as far back as the ledger reaches."""
         since = self.now() - configuration.retention
         entries = (record.entry for record in self.alerts.timeline(since))
         return Counter(entry.rule for entry in entries if entry.notification is not None and not entry.transition.muted)
@@ -177,7 +178,7 @@ class RuleSuggestion:
         for alert_id, acknowledged in self.silences.acknowledged(ids).items():
             times[alert_id].append(acknowledged.at if acknowledged.since is None else acknowledged.since)
         for entry in self.audit.entries(0):
-            # An acknowledgement ends with its alert; the audit trail remembers those before.
+            # An acknowledgement ends with its alert. The audit trail still has earlier ones.
             if entry.action.endswith("ack"):
                 for alert_id in times.keys() & set(entry.target.split()):
                     times[alert_id].append(entry.at)
@@ -196,12 +197,12 @@ class RuleSuggestion:
 
 
 def _pays(before: int, after: int) -> bool:
-    """Return whether so many notifications less are worth a change; a rule that never fires any more is none."""
+    """Return whether so many fewer notifications are worth a change. A rule that never fires does not count."""
     return 0 < after <= before * MOST_LEFT and before - after >= LEAST_SAVED
 
 
 def _text(value: object) -> str:
-    """Return a value as the file has it, whole numbers without a point."""
+    """Return a value as written in the file, whole numbers without a decimal point."""
     if isinstance(value, Mapping):
         whole = {
             key: int(number) if isinstance(number, float) and number.is_integer() else number
@@ -218,9 +219,9 @@ def _as_integer(value: object) -> object:
 def edited(
     text: str, suggestions: Iterable[Suggestion], rules_of: Callable[[str], Sequence[models.Rule]]
 ) -> tuple[str, tuple[Suggestion, ...]]:
-    """Return the text of a file with these changes, and those that it could be given.
+    """Return the text of a file with these changes, and those that could be applied to it.
 
-    ``rules_of`` reads the rules of a text. A change counts only if the text then says just that.
+    ``rules_of`` parses the rules of a text. A change counts only if the new text parses to exactly that change.
     """
     edits = []
     for suggestion in suggestions:
@@ -239,7 +240,7 @@ def edited(
 
 
 def _same(rules: Sequence[models.Rule], others: Sequence[models.Rule]) -> bool:
-    """Return whether rules say the same in a file."""
+    """Return whether rules are equal in a file."""
     return [export.rule_table(rule, KINDS) for rule in rules] == [export.rule_table(rule, KINDS) for rule in others]
 
 
@@ -250,7 +251,7 @@ def unified_diff(before: str, after: str, source: str) -> str:
 
 
 def _acknowledged_episode(episodes: Iterable[Episode], at: float) -> Episode | None:
-    """Return the episode of an alert that somebody acknowledged at a time: the one that had fired last."""
+    """Return the episode that somebody acknowledged at a time: the last one that had fired."""
     last = max(
         (episode for episode in episodes if episode.begin <= at), key=lambda episode: episode.begin, default=None
     )
@@ -271,7 +272,7 @@ def _replayed(candidate: Candidate, replayed: _Known, configuration: models.Conf
 def _notifications(
     episodes: Iterable[Episode], records: Mapping[str, ports.Record], muted: Sequence[models.Silence]
 ) -> int:
-    """Count what people hear of episodes: that each fires and, if it is over, that it resolved; nothing if silenced."""
+    """Count the notifications of episodes: one when it fires and one when it resolves; none if silenced."""
     number = 0
     for episode in episodes:
         worker = records[episode.worker or ""].worker
@@ -281,7 +282,7 @@ def _notifications(
 
 
 def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
-    """Return how many seconds later at most each of ``kept`` would have fired, ``None`` if one of them is lost."""
+    """Return by how many seconds at most each of ``kept`` would have fired later; ``None`` if one of them is lost."""
     latest = 0.0
     for episode in expected:
         end = math.inf if episode.end is None else episode.end
@@ -291,7 +292,7 @@ def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | No
             if other.worker == episode.worker
             and other.begin <= end
             and (other.end is None or other.end > episode.begin)
-            and other.begin >= episode.begin - MAX_DELAY  # within an older one, nobody would be notified of it
+            and other.begin >= episode.begin - MAX_DELAY  # within an older one, nobody would be notified
             and models.SEVERITIES.index(other.severity) >= models.SEVERITIES.index(episode.severity)
         )
         first = min((other.begin for other in among), default=None)
@@ -305,7 +306,7 @@ def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | No
 
 
 def candidates(rule: models.Rule) -> Iterator[Candidate]:
-    """Yield a rule with thresholds with other values of one key, the smaller changes first."""
+    """Yield a rule with thresholds with other values of one key, smaller changes first."""
     options, table = threshold.KIND.options(rule), threshold.KIND.export(rule)
     if "breach" in table:
         for m, n in _counts(options.breach):
@@ -314,7 +315,7 @@ def candidates(rule: models.Rule) -> Iterator[Candidate]:
         yield _candidate(rule, "recover", models.Count(m=m, n=n), f"{m} of {n}")
     levels = table[options.side]
     if not isinstance(levels, dict) or not all(isinstance(value, int | float) for value in levels.values()):
-        return  # from labels
+        return  # they come from labels
     away = -1 if options.side == "above" else 1
     for part in _BANDS:
         clear = {name: _rounded(value + away * part * abs(value)) for name, value in levels.items()}
@@ -325,7 +326,7 @@ def candidates(rule: models.Rule) -> Iterator[Candidate]:
 
 
 def _counts(count: models.Count) -> Iterator[tuple[int, int]]:
-    """Yield other numbers of slots: the same of more, all of more, and one more of two more."""
+    """Yield other numbers of slots: the same number of more slots, all of more, and one more of two more."""
     m, n = count.m, count.n
     tried = [(m, n + 1), (m, n + 2), (m, 2 * n), (n + 1, n + 1), (m + 1, n + 2), (n + 2, n + 2), (2 * n, 2 * n)]
     yield from dict.fromkeys(pair for pair in tried if pair != (m, n) and pair[1] <= models.DAY // 60)
@@ -338,7 +339,7 @@ def _candidate(rule: models.Rule, key: str, value: object, written: object) -> C
 
 
 def _rounded(value: float) -> float:
-    """Return a number with three digits that count, whole if it is large."""
+    """Return a number rounded to three significant digits, whole if it is large."""
     if value == 0:
         return 0.0
     rounded = round(value, max(0, 2 - math.floor(math.log10(abs(value)))))

@@ -11,7 +11,7 @@ from workermon.views.document import Document, Time
 
 
 class Window(Document):
-    """From when until when a maintenance window is open."""
+    """The span in which a maintenance window is open."""
 
     begins: Time
     ends: Time
@@ -20,9 +20,9 @@ class Window(Document):
 class SilenceRow(Document):
     """A silence of alerts that match all of ``worker``, ``labels``, ``rule`` and ``alert`` (a ``dedup_key``).
 
-    ``all``: it silences every alert.
-    ``begins`` and ``ends`` are null for a window of the config file that is shut; ``next`` is when it opens next.
-    ``schedule`` (cron), ``duration`` (seconds), ``until`` and ``timezone`` are of windows of the config file only.
+    ``all``: it silences every alert. ``begins`` and ``ends`` are null for a window of the config file that is closed;
+    ``next`` is when it opens next. ``schedule`` (cron), ``duration`` (seconds), ``until`` and ``timezone`` occur only
+    with windows of the config file.
     """
 
     id: str
@@ -50,21 +50,21 @@ class MaintenanceRow(SilenceRow):
 
 
 class SilenceList(Document):
-    """The silences in force, the first to end first; then the windows that are shut, the first to open first."""
+    """The silences in force, the first to end first; then the closed windows, the first to open first."""
 
     silences: tuple[MaintenanceRow | SilenceRow, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceView:
-    """Reads silences of commands and of the config file."""
+    """Reads silences made by commands and those of the config file."""
 
     silences: ports.Silences
     configurations: ports.Configurations
     now: ports.Clock
 
     def list(self) -> SilenceList:
-        """Return the silences that are not over."""
+        """Return the silences that have not ended."""
         now = self.now()
         rows = [silence_row(silence) for silence in self.silences.every() if silence.ends > now]
         windows = self.configurations.load().silences
@@ -73,7 +73,7 @@ class SilenceView:
 
 
 def silence_row(silence: models.Silence) -> SilenceRow:
-    """Return a silence that a command made."""
+    """Return a silence made by a command."""
     return SilenceRow(
         id=silence.id,
         worker=silence.worker,

@@ -1,4 +1,4 @@
-"""One alert as a story: what it is, what decided it, who was notified, and how it stands now."""
+"""The story of one alert: what it is, what decided it, who was notified, and its present state."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from workermon.views.document import Document
 from workermon.views.explain import Explanation, RuleExplanation
 from workermon.views.transitions import Turn, turns
 
-#: Entries of an alert's history that its story tells.
+#: Entries of an alert's history in its story.
 HISTORY = 100
 
 
 class AlertStory(Document):
-    """An alert, its rule as it stands now, and every recorded transition with its reason, the newest first.
+    """An alert, its rule's present state, and every recorded transition with its reason, newest first.
 
     ``row`` is its newest notification, ``None`` if there never was one. ``explanation`` is ``None`` if its worker is no
-    longer monitored, its rule is gone, or it is not about a worker. ``metric`` is what ``why`` takes, ``unit`` is that
-    of the values; ``charted``: the metric is one of the worker's charts.
+    longer monitored, its rule is gone, or it is not about a worker. ``metric`` is the argument of ``why``, ``unit`` is
+    that of the values. ``charted``: the worker has a chart of the metric.
     """
 
     alert_id: str
@@ -34,7 +34,7 @@ class AlertStory(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoryView:
-    """Tells the story of an alert."""
+    """Reads the story of an alert."""
 
     alerts: ports.Alerts
     workers: ports.Workers
@@ -73,6 +73,6 @@ class StoryView:
 
 
 def _last(entries: list[models.HistoryEntry]) -> AlertRow | None:
-    """Return the newest notification of an alert that is over."""
+    """Return the newest notification of a past alert."""
     last = next((entry.notification for entry in entries if entry.notification is not None), None)
     return None if last is None else AlertRow.over(last)

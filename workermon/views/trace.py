@@ -1,4 +1,4 @@
-"""A recorded series that a user brings: a CSV with the columns ``timestamp,value``."""
+"""A recorded series from a user: a CSV with the columns ``timestamp,value``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from workermon import errors, models
 
-#: Seconds. The period of a trace that has one datapoint only: what EC2 publishes at.
+#: Seconds. The period of a trace with a single datapoint: EC2's own period.
 LONE = 300
 
 _EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
@@ -21,11 +21,10 @@ _ABSENT = frozenset({"", "nan", "null", "none", "-", "inf", "+inf", "-inf", "+na
 
 
 def read(lines: Iterable[str], source: str, period: int | None = None) -> models.Series:
-    """Read a CSV with the columns ``timestamp,value``; rows may be in any order.
+    """Parse a CSV with the columns ``timestamp,value``; rows may be in any order.
 
-    Of rows with the same timestamp the last one counts. A value that is empty or not finite is absent. ``period`` in
-    seconds; if it is not given it is the median step of the timestamps. Raises ``errors.InvalidInput`` with the
-    number of the line.
+    If rows have the same timestamp, the last one counts. An empty or infinite value is absent. ``period`` is in
+    seconds; by default it is the median step of the timestamps. Raises ``errors.InvalidInput`` with the line number.
     """
     rows = csv.reader(lines)
     values: dict[int, float | None] = {}

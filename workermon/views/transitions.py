@@ -1,4 +1,4 @@
-"""The recorded transitions of an alert, and what else every explanation shows of one."""
+"""The recorded transitions of an alert, and what all explanations show about one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Point(Document):
 
 
 class Delivery(Document):
-    """One attempt to deliver; ``error`` is null if the channel accepted it, ``host`` is the machine that tried."""
+    """One attempt to deliver; ``error`` is null if the channel accepted it, ``host`` is the machine that sent it."""
 
     channel: str
     at: Time
@@ -29,8 +29,8 @@ class Delivery(Document):
 class Turn(Document):
     """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
 
-    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping. ``notified``
-    says whether a notification was made, ``notification`` is its id.
+    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping.
+    ``notified``: a notification was made; ``notification`` is its id.
     """
 
     at: Time
@@ -67,7 +67,7 @@ class CollectionFailure(Document):
 
 
 def failure(error: models.CollectionError | None) -> CollectionFailure | None:
-    """Return why the newest collection failed, its words made printable."""
+    """Return why the newest collection failed, with its text made printable."""
     return None if error is None else CollectionFailure(kind=error.kind, message=errors.printable(error.message))
 
 
@@ -81,7 +81,7 @@ def active(in_force: Sequence[models.Silence], subject: Subject, rule: str, at: 
 
 
 def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
-    """Return the recorded transitions, the newest first, each with the attempts to deliver its notification."""
+    """Return the recorded transitions, newest first, each with the attempts to deliver its notification."""
     return tuple(_turn(entry.transition, entry) for entry in entries)
 
 
@@ -102,8 +102,8 @@ def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
         silenced_by=transition.silenced_by,
         inhibited_by=transition.inhibited_by,
         notification=None if entry.notification is None else entry.notification.id,
-        # The notification sent at the end of a silence has the id of the transition that the silence kept back; its
-        # attempts are shown there. So it is with a rule that inhibited it.
+        # The notification at the end of a silence has the id of the silenced transition, so its attempts are shown
+        # there. The same is true for a rule that inhibited it.
         deliveries=()
         if muted
         else tuple(

@@ -1,4 +1,4 @@
-"""The live feed: samples and alerts as they come."""
+"""The live feed: samples and alerts as they arrive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from workermon import logs, models, ports
 
 log = logs.get(__name__)
 
-#: Characters. A message of ours has about one KiB; a longer one is somebody else's.
+#: Characters. Our messages have about one KiB. A longer one is not ours.
 MAX_MESSAGE_LENGTH = 65_536
 
-#: What the channel carries.
+#: The types of message on the channel.
 Message = models.Event | models.Notification
 
 
@@ -35,14 +35,14 @@ class Watch:
     now: ports.Clock
 
     def watch(self, worker_ids: Collection[str] | None = None, *, timeout: float = 1.0) -> Iterator[Message | None]:
-        """Yield the newest sample of each worker and the alerts that fire, then each message as it comes.
+        """Yield the newest sample of each worker and the firing alerts, then each message as it arrives.
 
-        Yields ``None`` at the end of the snapshot, and whenever nothing came for ``timeout`` seconds. ``worker_ids``:
-        only these workers. Messages that are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if
-        the connection breaks.
+        Yields ``None`` at the end of the snapshot, and whenever nothing arrived for ``timeout`` seconds.
+        ``worker_ids``: only these workers. Messages that are not ours are logged and dropped. Raises
+        ``errors.RedisUnavailable`` if the connection breaks.
         """
         messages = self.feed.listen(alerts=True, timeout=timeout)
-        next(messages)  # the subscription stands, so nothing falls between it and the snapshot
+        next(messages)  # the subscription is active, so nothing is lost before the snapshot
         collected: dict[str, float] = {}
         for event in self._snapshot(worker_ids):
             collected[event.worker_id] = models.moment(event.collected_at)
@@ -71,8 +71,8 @@ class Watch:
     def follow(self, *, timeout: float = 1.0) -> Generator[Message | None, None, None]:
         """Yield each message from now on, without a snapshot.
 
-        Yields ``None`` when the subscription stands, and whenever nothing came for ``timeout`` seconds. Messages that
-        are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if the connection breaks.
+        Yields ``None`` once the subscription is active, and whenever nothing arrived for ``timeout`` seconds. Messages
+        that are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if the connection breaks.
         """
         with contextlib.closing(self.feed.listen(alerts=True, timeout=timeout)) as texts:
             for text in texts:
@@ -91,7 +91,7 @@ class Watch:
 
 
 def read(text: str) -> Message | None:
-    """Read a message of the channel; ``None`` if it is not ours: not JSON, too long, or another schema."""
+    """Parse a message of the channel; ``None`` if it is not ours: not JSON, too long, or of another schema."""
     if len(text) > MAX_MESSAGE_LENGTH:
         log.warning("watch.dropped", reason="longer than 64 KiB")
         return None
