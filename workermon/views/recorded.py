@@ -38,7 +38,7 @@ def compared(
 def of_ledger(
     record: ports.Record, metric: str, retention: int, samples: ports.Samples, now: float
 ) -> tuple[list[models.Series], int | None]:
-    """Return a metric's datapoints in the ledger, by period in order of time, and the newest slot that can have arrived."""
+    """Return a metric's datapoints in the ledger, by period, and the newest slot that can have arrived."""
     worker, condition = record.worker, record.condition
     of_checks = metric in models.CHECK_METRICS
     requested_at = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
