@@ -260,6 +260,7 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ('[collect]\nretention="1s"\n', r"collect.retention: .*at least 1h"),
         ('[collect]\nlateness="1m"\n', r"line 2, column 1: collect.lateness: must be at least 2m"),
         ('[collect]\nlateness="2d"\n', r"line 2, column 1: collect.lateness: must be .* at most 1d"),
+        (f'[collect]\nlateness="{"a" * 5000}"\n', "lateness: '" + "a" * 64 + "' is not a duration"),
         ('[collect]\nlateness="soon"\n', r"line 2, column 1: collect.lateness: 'soon' is not a duration"),
         ('[collect]\nlatenes="5m"\n', r"line 2, column 1: collect.latenes: is not a known key; did you mean lateness"),
         (

@@ -71,11 +71,15 @@ def seconds(text: str | int | float) -> int:
     """
     match = _DURATION.fullmatch(str(text).strip().lower())
     if not match:
-        raise ValueError(f"{errors.printable(str(text))!r} is not a duration such as 30s, 5m or 24h")
+        raise ValueError(f"{_excerpt(text)!r} is not a duration such as 30s, 5m or 24h")
     value = float(match[1]) * _UNITS[match[2]]
     if value != int(value):
-        raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
+        raise ValueError(f"{_excerpt(text)!r} is not a whole number of seconds")
     return int(value)
+
+
+def _excerpt(text: object) -> str:
+    return errors.printable(str(text))[:64]
 
 
 def allowed_interval(interval: int, least: int, what: str) -> int:
