@@ -6,7 +6,7 @@ from importlib import resources
 
 import click
 
-from workermon.cli import options
+from workermon.cli import options, session
 
 
 @click.group()
@@ -19,7 +19,8 @@ def events() -> None:
     "--region", "regions", multiple=True, type=options.Text(), help="A region with instances; may be repeated."
 )
 @click.option("--print", "only_template", is_flag=True, help="Print only the template, without the steps.")
-def setup(regions: tuple[str, ...], only_template: bool) -> None:
+@session.pass_session
+def setup(cli_session: session.Session, regions: tuple[str, ...], only_template: bool) -> None:
     """Print the CloudFormation template of the event queue: queue, rules, and the least policy.
 
     The template goes to standard output and is the same for every region. The steps go to standard error: EventBridge
@@ -28,11 +29,14 @@ def setup(regions: tuple[str, ...], only_template: bool) -> None:
     \b
     Example: workermon events setup --region us-east-1 > workermon-events.yaml
     """
+    # The steps are for a shell: nothing but the names of regions may get into them.
+    regions = tuple(dict.fromkeys(cli_session.region(region) for region in regions))
     click.echo(resources.files("workermon").joinpath("on_aws/events.yaml").read_text("utf-8"), nl=False)
     if only_template:
         return
     for region in regions or ("REGION",):
         name = "main" if len(regions) < 2 else region
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         click.echo(
             f"\n# {region}: save the template as workermon-events.yaml, then\n"
             f"aws cloudformation deploy --region {region} --stack-name workermon-events \\\n"
@@ -42,7 +46,7 @@ def setup(regions: tuple[str, ...], only_template: bool) -> None:
             "  --query 'Stacks[0].Outputs[0].OutputValue' --output text\n"
             "# and put that address into the config file:\n"
             f"[events.{name}]\n"
-            f'queue_url = "https://sqs.{region}.amazonaws.com/ACCOUNT/workermon"',
+            f'queue_url = "https://sqs.{region}.{domain}/ACCOUNT/workermon"',
             err=True,
         )
     click.echo(
