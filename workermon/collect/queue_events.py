@@ -16,6 +16,8 @@ from workermon import errors, models
 
 #: Seconds from the warning of an interruption to the interruption (the EC2 user guide).
 INTERRUPTED_AFTER = 120
+#: Seconds since 1970: the times that an event may have, so that whatever is added to one can still be written.
+TIMES = range(models.DAY * 365 * 1000)
 #: Seconds after which a warning expires: the instance was interrupted by then. A recommendation has no end of its own.
 OVER_AFTER = {"spot-interruption": INTERRUPTED_AFTER + 600, "rebalance-recommendation": models.DAY}
 
@@ -35,17 +37,23 @@ class Invalid(ValueError):
 def parse(body: str) -> models.QueueEvent | None:
     """Parse a message; ``None`` if it is about something else. Raises ``Invalid`` if it is not an event."""
     try:
-        message = json.loads(body)
-        source, kind, detail = message["source"], message["detail-type"], message["detail"]
-        at = models.moment(message["time"])
-    except (ValueError, KeyError, TypeError, RecursionError) as why:
+        return _read(body)
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as why:
+        # Whatever else was raised, the message would come again and raise it again, with all that came beside it.
         raise Invalid(f"{type(why).__name__}: {why}"[:200]) from None
+
+
+def _read(body: str) -> models.QueueEvent | None:
+    message = json.loads(body)
+    source, kind, detail = message["source"], message["detail-type"], message["detail"]
+    at = models.moment(message["time"])
     if not (isinstance(source, str) and isinstance(kind, str) and isinstance(detail, dict)):
         raise Invalid("source, detail-type or detail is of another type")
+    if int(at) not in TIMES:
+        raise Invalid("its time is out of range")
     identity = _identity(message, body)
     if source == models.OWN_SOURCE:
-        sent = detail.get("sent")
-        return models.QueueEvent(id=identity, at=at, test=float(sent) if isinstance(sent, int | float) else at)
+        return models.QueueEvent(id=identity, at=at, test=_sent(detail, at))
     instances = tuple(dict.fromkeys(_instances(message, detail)))
     if source == "aws.ec2" and kind == STATE_CHANGE:
         starts = detail.get("state") in ("pending", "running")
@@ -59,6 +67,14 @@ def parse(body: str) -> models.QueueEvent | None:
     return None
 
 
+def _sent(detail: Mapping[str, Any], at: float) -> float:
+    """Return when ``doctor`` sent an event, ``at`` if it does not say so."""
+    sent = detail.get("sent", at)
+    if int(sent) not in TIMES:
+        raise Invalid("the time at which it was sent is out of range")
+    return float(sent)
+
+
 def _identity(message: Mapping[str, Any], body: str) -> str:
     """Return EventBridge's id of an event; without one, its contents."""
     message_id = message.get("id")
@@ -69,7 +85,7 @@ def _identity(message: Mapping[str, Any], body: str) -> str:
         and errors.printable(message_id) == message_id
     ):
         return message_id
-    return hashlib.sha256(body.encode()).hexdigest()[:32]
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _instances(message: Mapping[str, Any], detail: Mapping[str, Any]) -> Iterator[str]:
