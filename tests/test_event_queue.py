@@ -212,7 +212,12 @@ def test_what_comes_twice_is_done_once(house: House) -> None:
     "body",
     [
         "", "no JSON", "[]", "null", "{}", json.dumps({"source": "aws.ec2"}), changed(A, "stopped", time="yesterday"),
-        changed(A, "stopped", detail=[]), changed(A, "stopped", source=7), "[" * 100_000,
+        changed(A, "stopped", detail=[]), changed(A, "stopped", source=7), "[" * 100_000, "\ud800",
+        interrupted(A, time="9999-12-31T23:59:59Z"), interrupted(A, time="0001-01-01T00:00:00Z"),
+        changed(A, "stopped", source="workermon", detail={"sent": 10**400}),
+        changed(A, "stopped", source="workermon", detail={"sent": float("inf")}),
+        changed(A, "stopped", source="workermon", detail={"sent": float("nan")}),
+        changed(A, "stopped", time="\ud800"), changed(A, "stopped", id=7, detail={"instance-id": "\ud800"}) + "\ud800",
     ],
 )  # fmt: skip
 def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
@@ -260,9 +265,7 @@ def test_instances_that_nobody_monitors_are_counted(house: House) -> None:
 
 def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House) -> None:
     """One that starts asks for a reconciliation; many within seconds ask for one, and one that ends for none."""
-    discover = models.Discover(regions=(REGION,), tags={"Role": "render"})
-    made = house.configurations.load()
-    assert house.configurations.save(made.model_copy(update={"revision": made.revision + 1, "discover": discover}))
+    with_discovery(house)
     house.put(changed(NEW, "terminated"))
     house.read()
     assert house.dispatcher.reconciliations == 0
@@ -274,6 +277,58 @@ def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House
     house.put(changed(NEW, "running", id="later"))
     house.read()
     assert house.dispatcher.reconciliations == 2
+
+
+def with_discovery(house: House) -> None:
+    """Have the house follow a tag."""
+    discover = models.Discover(regions=(REGION,), tags={"Role": "render"})
+    before = house.configurations.load()
+    changes = {"revision": before.revision + 1, "discover": discover}
+    assert house.configurations.save(before.model_copy(update=changes))
+
+
+def test_an_instance_that_starts_right_after_another_is_looked_for_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reconciliation is put off, not forgotten, and the next request waits no longer than until it is due."""
+    with_discovery(house)
+    waits: list[int] = []
+    receive = house.event_queues.receive
+
+    def receive_at_once(scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
+        waits.append(wait)
+        return receive(scope, queue_url, 0)
+
+    monkeypatch.setattr(house.event_queues, "receive", receive_at_once)
+    reading = house.get(collect.QueueReading)
+    for number, later in enumerate((0, 3)):
+        house.clock.advance(later)
+        house.put(changed(NEW, "pending", id=f"e{number}"))
+        reading.read("main")
+    assert house.dispatcher.reconciliations == 1
+    house.clock.advance(2)
+    reading.read("main")
+    assert house.dispatcher.reconciliations == 1
+    house.clock.advance(5)
+    reading.read("main")
+    assert house.dispatcher.reconciliations == 2
+    house.clock.advance(60)
+    reading.read("main")
+    assert house.dispatcher.reconciliations == 2
+    assert waits == [20, 20, 5, 0, 20]
+
+
+def test_a_reconciliation_that_waits_ends_with_discovery(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without [discover] leaves nothing to look for, and requests wait as long as ever."""
+    with_discovery(house)
+    for number in range(2):
+        house.put(changed(NEW, "pending", id=f"e{number}"))
+        house.read()
+    house.get(fleet.Application).apply(house.parser.parse("[discover]\n", "x.toml"), fleet.ApplyOptions(region=REGION))
+    house.clock.advance(60)
+    house.read()
+    assert house.dispatcher.reconciliations == 1
+    assert house.seen_events.until_reconciliation(house.clock(), 20) == 20
 
 
 def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,6 +525,20 @@ def test_events_setup_prints_the_template() -> None:
     assert alone.stderr == ""
     assert "--region eu-west-1" in full.stderr
     assert "[events.us-east-1]" in full.stderr
+
+
+@pytest.mark.parametrize("region", ["us-esat-1", "us-east-1; true", "$(true)"])
+def test_events_setup_takes_regions_of_aws_alone(region: str) -> None:
+    """What is no region is refused before anything is printed: the steps are pasted into a shell."""
+    refused = CliRunner().invoke(cli.cli, ["events", "setup", "--region", region])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: region")
+
+
+def test_the_queue_of_a_region_in_china_has_its_own_domain() -> None:
+    """The example of the steps is an address that exists."""
+    printed = CliRunner().invoke(cli.cli, ["events", "setup", "--region", "cn-north-1"])
+    assert '"https://sqs.cn-north-1.amazonaws.com.cn/ACCOUNT/workermon"' in printed.stderr
 
 
 def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:

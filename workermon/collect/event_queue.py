@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -27,12 +28,16 @@ REMEMBERED = 20_000
 
 
 class SeenEvents:
-    """The ids of the newest ``REMEMBERED`` events that this process has handled. Thread-safe."""
+    """The ids of the newest ``REMEMBERED`` events that this process has handled. Thread-safe.
+
+    It also knows whether an instance asks for a reconciliation, and when the last one was requested.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._reconciled = float("-inf")
+        self._wants_reconciliation = False
 
     def is_new(self, event_id: str) -> bool:
         """Return whether this process has not yet handled an event."""
@@ -46,13 +51,25 @@ class SeenEvents:
             while len(self._ids) > REMEMBERED:
                 self._ids.popitem(last=False)
 
-    def may_reconcile(self, at: float) -> bool:
-        """Return whether the last requested reconciliation is long enough ago. If so, the next one counts from now."""
+    def want_reconciliation(self, wanted: bool) -> None:
+        """Note that an instance asks for a reconciliation, or that none is needed any more."""
         with self._lock:
-            if 0 <= at - self._reconciled < RECONCILED_EVERY:
+            self._wants_reconciliation = wanted
+
+    def is_reconciliation_due(self, at: float) -> bool:
+        """Return whether one is asked for and the last is long enough ago; if so, it counts as done now."""
+        with self._lock:
+            if not self._wants_reconciliation or 0 <= at - self._reconciled < RECONCILED_EVERY:
                 return False
-            self._reconciled = at
+            self._wants_reconciliation, self._reconciled = False, at
             return True
+
+    def until_reconciliation(self, at: float, wait: int) -> int:
+        """Return how many seconds to wait for messages: ``wait``, or less if a reconciliation is due before."""
+        with self._lock:
+            if not self._wants_reconciliation:
+                return wait
+            return min(wait, math.ceil(max(0.0, self._reconciled + RECONCILED_EVERY - at)))
 
 
 class _Read:
@@ -91,6 +108,7 @@ class QueueReading:
         key = models.queue_key(name, queue.region or region or "unknown")
         try:
             scope = _scope(name, queue, configuration, self.secrets, region)
+            wait = self.seen_events.until_reconciliation(self.now(), wait)
             messages = self.queues.receive(scope, queue.queue_url, wait)
             self._handle(name, messages)
             self.queues.delete(scope, queue.queue_url, [message.receipt for message in messages])
@@ -162,11 +180,16 @@ class QueueReading:
         return list(warned)
 
     def _reconcile(self, events: Iterable[models.QueueEvent], monitored: set[str]) -> None:
-        """Make ``[discover]`` look for instances that started and are not monitored."""
+        """Make ``[discover]`` look for instances that started and are not monitored.
+
+        If others start soon after, it looks again ``RECONCILED_EVERY`` seconds later.
+        """
         if self.configurations.load().discover is None:
+            self.seen_events.want_reconciliation(False)
             return
-        new = any(event.starts and not monitored.issuperset(event.instances) for event in events)
-        if new and self.seen_events.may_reconcile(self.now()):
+        if any(event.starts and not monitored.issuperset(event.instances) for event in events):
+            self.seen_events.want_reconciliation(True)
+        if self.seen_events.is_reconciliation_due(self.now()):
             self.dispatcher.reconcile()
 
 
