@@ -90,3 +90,51 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         assert "through EventBridge" in tried["reason"]
         counts = json.loads(machine.run("status", "--json").stdout)["counts"]
         assert counts["events.main.invalid"] == 1
+
+
+def test_an_instance_that_replaces_another_is_labelled_in_seconds(aws: endpoint.Endpoint, tmp_path: Path) -> None:
+    """An Auto Scaling group ends an instance and starts another; the queue's messages bring it with the same labels."""
+    machine, group = Installation(tmp_path, aws), "aws:autoscaling:groupName"
+    old, other = list(aws.simulation.machines)[:2]
+    for number, instance_id in enumerate((old, other)):
+        aws.simulation.machines[instance_id].tags |= {"Fleet": "pools", group: f"pool-{number}"}
+    config = tmp_path / "fleet.toml"
+    config.write_text(
+        f"""
+        [events.main]
+        queue_url = "{aws.url}/123456789012/workermon"
+        [discover]
+        tags = {{ Fleet = "pools" }}
+        interval = "1h"
+        labels = {{ team = "vfx" }}
+        labels_from_tags = {{ pool = "{group}" }}
+        """,
+        "utf-8",
+    )
+
+    def labels() -> dict[str, dict[str, str]]:
+        return {
+            worker["id"]: worker["labels"] for worker in json.loads(machine.run("list", "--json").stdout)["workers"]
+        }
+
+    def change(instance_id: str, state: str) -> None:
+        detail = {"instance-id": instance_id, "state": state}
+        name = "EC2 Instance State-change Notification"
+        aws.api.queues.put("workermon", event(name, detail, f"{instance_id}-{state}"))
+
+    machine.env["WORKERMON_CONFIG"] = str(config)
+    with machine.started("up", "--no-web"):
+        eventually(lambda: machine.logged("up.running"), within=START)
+        before = labels()
+        assert before == {old: {"team": "vfx", "pool": "pool-0"}, other: {"team": "vfx", "pool": "pool-1"}}
+        aws.simulation.set_state(old, "terminated")
+        change(old, "terminated")
+        new = aws.simulation.launch(aws.simulation.machines[old].tags)
+        change(new, "pending")
+        expected = {new: before[old], other: before[other]}
+        eventually(lambda: labels() == expected, within=START, what="the new instance instead of the old one")
+        # The one that starts right after it is not left to the next reconciliation, minutes later.
+        last = aws.simulation.launch(aws.simulation.machines[other].tags)
+        change(last, "pending")
+        expected[last] = before[other]
+        eventually(lambda: labels() == expected, within=START, what="the second new instance")

@@ -127,7 +127,8 @@ class Api:
 
     def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
         ids = _members(params, "InstanceId")
-        here = {machine.id: machine for machine in self._simulation.machines.values() if machine.region == region}
+        machines = list(self._simulation.machines.values())  # one may be launched meanwhile
+        here = {machine.id: machine for machine in machines if machine.region == region}
         for instance_id in ids:
             if not models.INSTANCE_ID.fullmatch(instance_id):
                 raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')

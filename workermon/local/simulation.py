@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -184,6 +184,25 @@ class Simulation:
         """Start the scripted incidents now. A second call changes nothing."""
         if self._began is None:
             self._began = self._slot(self.now())
+
+    def launch(self, tags: Mapping[str, str], region: str = "us-east-1") -> str:
+        """Launch an instance with these tags; return its id. It is pending: ``set_state`` lets it run."""
+        number = max((machine.number for machine in self.machines.values()), default=-1) + 1
+        chance = random.Random(f"{self._seed}/{number}/{len(self.streams)}")
+        machine = Machine(
+            id=f"i-{chance.getrandbits(68):017x}",
+            name=tags.get("Name", ""),
+            region=region,
+            type=_TYPES[number % len(_TYPES)],
+            image="ami-0" + f"{self._seed:016x}",
+            launched_at=self._slot(self.now()),
+            tags=dict(tags),
+            detailed=True,
+            states=[(self.now(), "pending")],
+            number=number,
+        )
+        self._add(machine)
+        return machine.id
 
     def set_state(self, instance_id: str, state: str, reason: tuple[str, str] | None = None) -> None:
         """Put an instance into a state (of ``STATES``) from now on. It publishes only while ``running``.
