@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
+import structlog.testing
 
 from tests.support import delivering
 from tests.support.present import present
@@ -311,6 +312,17 @@ def test_reconcile_follows_ec2(world: World) -> None:
     world.reconcile()
     assert world.workers.ids() == [A]
     assert world.schedule.ids() == {A}
+
+
+def test_reconcile_logs_a_line_for_each_kind_of_repair(world: World) -> None:
+    """A change of the whole fleet, such as detailed monitoring, is one line with its number and the first ids."""
+    world.add([A, B])
+    for worker_id in (A, B):
+        world.ec2.put(models.Instance(id=worker_id, region=REGION, status="running", detailed=True))
+    with structlog.testing.capture_logs() as logged:
+        world.reconcile()
+    (line,) = [line for line in logged if line["event"] == "fleet.reconciled"]
+    assert (line["action"], line["number"], line["worker_ids"]) == ("refresh", 2, [A, B])
 
 
 def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world: World) -> None:

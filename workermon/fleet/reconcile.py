@@ -24,6 +24,9 @@ RECONCILED_EVERY = 300.0
 #: region, which waits for three of them, fires at the second refusal.
 SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
 
+#: Ids in one line of the log, at most.
+LOGGED_IDS = 10
+
 #: Steps after which a worker is no longer monitored.
 _LEAVING = frozenset({"retire", "remove"})
 
@@ -202,8 +205,16 @@ class Reconciliation:
         for worker in updated.values():
             self.workers.update(worker)
         self.enrolment.enrol(added)
-        for step in steps:
-            log.info("fleet.reconciled", action=step.action, worker_id=step.worker_id, reason=step.reason)
+        _log(steps)
+
+
+def _log(steps: Sequence[Step]) -> None:
+    """Log what was repaired, in a line for each kind of step: all workers of a fleet may need the same."""
+    worker_ids: dict[tuple[str, str], list[str]] = {}
+    for step in steps:
+        worker_ids.setdefault((step.action, step.reason), []).append(step.worker_id)
+    for (action, reason), ids in worker_ids.items():
+        log.info("fleet.reconciled", action=action, reason=reason, number=len(ids), worker_ids=ids[:LOGGED_IDS])
 
 
 def _compare_instance(worker: models.Worker, instance: models.Instance, comparison: Comparison) -> None:
