@@ -61,7 +61,7 @@ def monitor(now: float) -> testing.Monitor:
     made = testing.Monitor(now=now)
     made.ec2.put(models.Instance(id=WORKER, region="us-east-1", status="running", name="render-07"))
     options = fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), labels={"team": "vfx"})
-    made.get(fleet.Members).add([WORKER], options)
+    made.get(fleet.Adding).add([WORKER], options)
     made.collect()
     made.store.rollups.update(rollups(now))
     made.schedule.ticked = now

@@ -110,7 +110,7 @@ def test_a_rule_that_says_nothing_has_null() -> None:
 def test_commands_show_them(world: Ports, ok: Callable[..., str], tmp_path: Path) -> None:
     """``why`` shows them in text and JSON, ``alerts --json`` in each alert."""
     scope = models.AccountRegion(region="us-east-1")
-    world.get(fleet.Members).add([A, B], fleet.AddOptions(scope=scope))
+    world.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=scope))
     (tmp_path / "fleet.toml").write_text(FILE)
     ok("apply", str(tmp_path / "fleet.toml"))
     said = ok("why", A, "cpu_utilization")

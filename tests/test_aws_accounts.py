@@ -307,6 +307,6 @@ def test_a_region_that_is_not_enabled_says_so(
     made = testing.Monitor()
     monkeypatch.setattr(made, "ec2", ec2.AwsEc2(sessions))
     scopes = [models.AccountRegion(region=name) for name in ("ap-east-1", REGION)]
-    search = made.get(fleet.Discovery).search({}, scopes)
+    search = made.get(fleet.TagSearch).search({}, scopes)
     assert "enable" in search.failed["default/ap-east-1"].todo
     assert [scope.region for scope, _ in search.instances] == [REGION]

@@ -30,7 +30,7 @@ def _firing() -> testing.Monitor:
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running", name="render-01"))
     monitor.configure()
     scope = models.AccountRegion(region=REGION)
-    monitor.get(fleet.Members).add([A], fleet.AddOptions(scope=scope))
+    monitor.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope))
     _step(monitor, 40, 97.0)
     assert [notification.status for notification in monitor.received] == ["firing"]
     return monitor

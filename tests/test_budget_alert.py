@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.refused import SCOPE, T0, Fleet
 from workermon import models
-from workermon.fleet import Cleanup
+from workermon.fleet import AccountClosing
 from workermon.notify import text
 
 BUDGET = "*/*/budget"
@@ -115,6 +115,6 @@ def test_it_is_no_account_in_trouble(fleet: Any) -> None:
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)
-    assert fleet.get(Cleanup).close_unused_accounts() == ()
+    assert fleet.get(AccountClosing).close_unused_accounts() == ()
     fleet.minutes(2, 6)
     assert {alert.last.dedup_key for alert in fleet.alerts.open() if alert.last} == {BUDGET, f"{SCOPE}/collector"}

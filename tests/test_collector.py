@@ -11,7 +11,7 @@ from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
 from workermon import config, errors, evaluate, fleet, health, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.evaluate import account
-from workermon.fleet import Cleanup
+from workermon.fleet import AccountClosing
 from workermon.rules import threshold
 
 
@@ -112,16 +112,16 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
-    cleanup = fleet.get(Cleanup)
+    closing = fleet.get(AccountClosing)
     for worker in fleet.ours[:2]:
         assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
-    assert cleanup.close_unused_accounts() == ()
+    assert closing.close_unused_accounts() == ()
     basis = fleet.alerts.load([IDS[2]])[IDS[2]]
     assert fleet.alerts.retire(ports.Verdict(basis, {}, (), {}, fleet.clock()))
     assert [alert.rule for alert in fleet.alerts.open()] == ["collector"]
-    assert cleanup.close_unused_accounts() == (SCOPE,)
+    assert closing.close_unused_accounts() == (SCOPE,)
     assert fleet.alerts.open() == []
-    assert cleanup.close_unused_accounts() == ()
+    assert closing.close_unused_accounts() == ()
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is collected there")
     fleet.told.clear()
@@ -187,7 +187,7 @@ def reconciled(monitor: Any, times: int = 1) -> None:
     """Reconcile and evaluate every five minutes, as the listener has it done."""
     for _ in range(times):
         monitor.get(fleet.Reconciliation).reconcile()
-        monitor.get(Cleanup).close_unused_accounts()
+        monitor.get(AccountClosing).close_unused_accounts()
         monitor.get(evaluate.Evaluation).evaluate([])
         for _ in range(30):
             monitor.clock.advance(10)

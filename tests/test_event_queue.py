@@ -64,9 +64,7 @@ class House(testing.Monitor):
             self.ec2.put(models.Instance(id=each, region=REGION, status="running", name=each[-3:]))
         self.get(fleet.Application).apply(self.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
         if text == FILE:
-            self.get(fleet.Members).add(
-                [A, B], fleet.AddOptions(scope=models.AccountRegion(region=REGION), interval=60)
-            )
+            self.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=models.AccountRegion(region=REGION), interval=60))
             self.get(collect.Collection).collect([A, B])
         self.clock.advance(10)
 
@@ -131,7 +129,7 @@ def test_a_ring_counts_once(house: House) -> None:
 
 def test_a_paused_worker_is_not_collected(house: House) -> None:
     """The queue names it, and its user has paused it."""
-    house.get(fleet.Members).pause([A])
+    house.get(fleet.Pausing).pause([A])
     house.put(changed(A, "stopped"))
     house.read()
     assert house.get(collect.Collection).collect([A]).paused == (A,)
@@ -385,7 +383,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     assert "AccessDenied" in (told.reason or "")
     parts = {part.name: part for part in house.get(health.StatusCheck).status().parts}
     assert (parts["events main"].ok, parts["collection"].ok) == (False, True)
-    house.get(fleet.Cleanup).close_unused_accounts()
+    house.get(fleet.AccountClosing).close_unused_accounts()
     house.event_queues.last_error = None
     assert house.read() == 0
     house.work()
@@ -400,7 +398,7 @@ def test_the_alert_of_a_queue_that_is_configured_no_more_ends(house: House) -> N
     house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow it")
     house.read()
     house.get(fleet.Application).apply(house.parser.parse("[events]\n", "x.toml"), fleet.ApplyOptions(region=REGION))
-    assert house.get(fleet.Cleanup).close_unused_accounts() == (f"events:main/{REGION}",)
+    assert house.get(fleet.AccountClosing).close_unused_accounts() == (f"events:main/{REGION}",)
     assert house.read() is None
 
 

@@ -29,14 +29,9 @@ class World(testing.Monitor):
             models.Instance(id=C, region=REGION, status="stopped", tags={"Role": "render"}),
         )
 
-    @property
-    def members(self) -> Any:
-        """Return the stage that changes who is monitored."""
-        return self.get(fleet.Members)
-
     def add(self, ids: Any, **given: Any) -> Any:
         """Monitor instances."""
-        return self.members.add(ids, fleet.AddOptions(scope=HERE, **given))
+        return self.get(fleet.Adding).add(ids, fleet.AddOptions(scope=HERE, **given))
 
     def reconcile(self, **given: Any) -> Any:
         """Repair what can be repaired."""
@@ -148,15 +143,15 @@ def test_pause_and_resume_may_be_repeated(world: World) -> None:
     """A paused worker has no entry, a resumed one has; doing it twice changes nothing."""
     world.add([A])
     for _ in range(2):
-        world.members.pause(["render-01"])
+        world.get(fleet.Pausing).pause(["render-01"])
         assert world.worker(A).monitoring == "paused"
         assert world.schedule.ids() == set()
     for _ in range(2):
-        world.members.resume([A])
+        world.get(fleet.Resuming).resume([A])
         assert world.worker(A).monitoring == "active"
         assert world.schedule.ids() == {A}
     with pytest.raises(errors.UnknownWorker):
-        world.members.pause([B])
+        world.get(fleet.Pausing).pause([B])
 
 
 @pytest.mark.parametrize("change", ["pause", "resume"])
@@ -172,16 +167,16 @@ def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None
     """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is not an error."""
     world.add([A, B])
     world.fires(A)
-    removed = world.members.remove(["render-01", C])
+    removed = world.get(fleet.Removing).remove(["render-01", C])
     assert [worker.id for worker in removed.workers] == [A]
     assert removed.unknown == (C,)
     assert world.workers.ids() == [B]
     assert world.schedule.ids() == {B}
     told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
     assert (present(told[0]).status, present(told[0]).reason) == ("resolved", "removed")
-    assert world.members.remove([A]) == fleet.Removed((), (A,))
+    assert world.get(fleet.Removing).remove([A]) == fleet.Removed((), (A,))
     with pytest.raises(errors.UnknownWorker):
-        world.members.remove([B, "nobody"])
+        world.get(fleet.Removing).remove([B, "nobody"])
     assert world.workers.ids() == [B]
 
 
@@ -199,7 +194,7 @@ def test_remove_wins_over_evaluations_that_race_it(world: World) -> None:
             return super().retire(verdict)
 
     world.alerts = Racing(world.store)
-    world.members.remove([A])
+    world.get(fleet.Removing).remove([A])
     assert losses == [0]
     assert world.workers.ids() == []
 
@@ -214,7 +209,7 @@ def test_a_removal_that_never_holds_says_so(world: World) -> None:
 
     world.alerts = Never(world.store)
     with pytest.raises(errors.WorkermonError, match="try again"):
-        world.members.remove([A])
+        world.get(fleet.Removing).remove([A])
 
 
 def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: World) -> None:
@@ -227,7 +222,7 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: W
             world.store.workers.pop(A, None)  # a removal, right now
 
     world.schedule = Slow()
-    world.members.resume([A])
+    world.get(fleet.Resuming).resume([A])
     assert world.schedule.ids() == set()
 
 
@@ -272,7 +267,7 @@ def test_discover_does_what_it_can(world: World) -> None:
 def test_reconcile_repairs_the_schedule(world: World) -> None:
     """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
     world.add([A, B, C])
-    world.members.pause([C])
+    world.get(fleet.Pausing).pause([C])
     world.schedule.delete([A])
     world.schedule.broken[B] = "no JSON"
     world.schedule.entries[C] = (60, 0)
@@ -514,7 +509,7 @@ def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world: Wor
 
     class Slow(testing.MemoryEc2):
         def find(self, scope: Any, tags: Any) -> Any:
-            world.members.pause([A])
+            world.get(fleet.Pausing).pause([A])
             return plain.find(scope, tags)
 
     world.ec2 = Slow(*plain.describe(HERE, [A, B, C]).values())
@@ -564,8 +559,8 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None
         assert world.configurations.save(there.model_copy(update={"revision": 1, "retention": 7200}))
         world.add([C])
         yield
-        world.members.remove([C])
-        world.members.pause([A])
+        world.get(fleet.Removing).remove([C])
+        world.get(fleet.Pausing).pause([A])
         yield
         while True:
             yield
@@ -645,12 +640,12 @@ def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world: World) 
     """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
     apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
     delivering.give_up(world, "ops")
-    assert world.get(fleet.Cleanup).orphaned_channel_alerts() == []
+    assert world.get(fleet.OrphanedChannelAlerts).find() == []
     apply(world, FILE.replace("50", "60"))
     assert world.dispatcher.delivered == []
     apply(world, "[channels]\n")
     assert world.dispatcher.delivered == ["channel:ops/delivery"]
-    assert world.get(fleet.Cleanup).orphaned_channel_alerts() == ["channel:ops/delivery"]
+    assert world.get(fleet.OrphanedChannelAlerts).find() == ["channel:ops/delivery"]
 
 
 def test_more_than_leave_in_one_step_leave_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor
     put(monitor, group="a")
     apply(monitor, FILE)
     less = FILE.replace(f'pool = "{GROUP}", ', "")
-    planned = monitor.get(fleet.Application).plan(
+    planned = monitor.get(fleet.Preview).preview(
         monitor.parser.parse(less, "x.toml"), fleet.ApplyOptions(region=REGION)
     )
     assert planned.updated == (A,)
@@ -152,7 +152,7 @@ def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: tes
     """``plan`` counts the workers whose tags give the label."""
     put(monitor, group="a")
     rule = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = { critical = 9 }\nlabels = { pool = "a" }\n'
-    planned = monitor.get(fleet.Application).plan(
+    planned = monitor.get(fleet.Preview).preview(
         monitor.parser.parse(f"{rule}{FILE}", "x.toml"), fleet.ApplyOptions(region=REGION)
     )
     assert [(rule.name, rule.workers) for rule in planned.rules] == [("r", 1)]

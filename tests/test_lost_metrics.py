@@ -22,7 +22,7 @@ class Fleet(testing.Monitor):
         for worker_id in self.ids:
             self.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
         self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set()}
-        self.get(fleet.Members).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
+        self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
 
     def minutes(self, number: int) -> None:
         """Let minutes pass, with what the pipeline does in each, and what it does each five."""

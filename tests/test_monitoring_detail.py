@@ -31,7 +31,7 @@ class One(testing.Monitor):
         super().__init__(now=float(T0))
         self.detail(True)
         self.get(fleet.Application).apply(self.parser.parse(text, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
-        self.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=60))
+        self.get(fleet.Adding).add([ID], fleet.AddOptions(scope=REGION, interval=60))
         self.published: list[int] = []
 
     def detail(self, detailed: bool) -> None:

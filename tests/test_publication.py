@@ -25,7 +25,7 @@ def monitored(number: int = 1) -> testing.Monitor:
     ids = [ID, *(f"i-{each:017x}" for each in range(1, number))]
     for worker_id in ids:
         monitor.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
-    monitor.get(fleet.Members).add(ids, fleet.AddOptions(scope=REGION, interval=60))
+    monitor.get(fleet.Adding).add(ids, fleet.AddOptions(scope=REGION, interval=60))
     return monitor
 
 

@@ -32,7 +32,7 @@ class Site(testing.Monitor):
         self.search = SearchRefused()
         self.ec2 = self.search
         self.search.put(models.Instance(id=A, region=REGION, status="running", name="a"))
-        self.get(fleet.Members).add([A], fleet.AddOptions(scope=HERE, interval=60))
+        self.get(fleet.Adding).add([A], fleet.AddOptions(scope=HERE, interval=60))
         had = self.configurations.load()
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"})
         assert self.configurations.save(had.model_copy(update={"discover": discover, "revision": had.revision + 1}))
@@ -87,5 +87,5 @@ def test_it_ends_when_discover_is_configured_no_more() -> None:
     assert [row.status for row in site.told] == ["firing"]
     had = site.configurations.load()
     assert site.configurations.save(had.model_copy(update={"discover": None, "revision": had.revision + 1}))
-    assert site.get(fleet.Cleanup).close_unused_accounts() == (f"discover:default/{REGION}",)
+    assert site.get(fleet.AccountClosing).close_unused_accounts() == (f"discover:default/{REGION}",)
     assert [(row.status, row.reason) for row in site.told][1:] == [("resolved", "it is not configured")]

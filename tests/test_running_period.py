@@ -47,7 +47,7 @@ def monitored(config: str, value: Callable[[int], float], step: int, interval: i
     monitor.cloudwatch = Summing(monitor.clock, value, step)
     application = monitor.get(fleet.Application)
     application.apply(monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
-    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
+    monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
     return monitor
 
 

@@ -236,7 +236,7 @@ def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
     assert site.alerts.history(f"{ID}/scheduled")[0].transition.silenced_by == "s"
     site.plan(11, REBOOT, RETIRED)
     assert "; the silence s" in (site.newest.reason or "")
-    site.get(fleet.Members).remove([ID])
+    site.get(fleet.Removing).remove([ID])
     assert site.newest.reason == "removed"
     assert site.alerts.open() == []
 

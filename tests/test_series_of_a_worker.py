@@ -22,7 +22,7 @@ class One(testing.Monitor):
         self.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="one"))
         if text:
             self.get(fleet.Application).apply(self.parser.parse(text, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
-        self.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=60))
+        self.get(fleet.Adding).add([ID], fleet.AddOptions(scope=REGION, interval=60))
 
     def publish(self, metric_name: str, value: float, **dimensions: str) -> None:
         """Have the agent publish a value under these dimensions beside the instance's id."""
@@ -185,7 +185,7 @@ def test_thousands_of_series_are_bounded_priced_and_named(merge: str) -> None:
     assert (crowded.worker, crowded.metric, crowded.asked) == ("one", DISK, 200)
     assert crowded.series > 1000
     file = monitor.parser.parse(text, "f.toml")
-    plan = monitor.get(fleet.Application).plan(file, fleet.ApplyOptions(region="us-east-1"))
+    plan = monitor.get(fleet.Preview).preview(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.series == {DISK: 200}
     assert any(
         "one has 2,000 series of disk_utilization, but only 200 are asked for" in warning for warning in plan.warnings

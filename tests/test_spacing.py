@@ -32,7 +32,7 @@ def monitored(config: str = RULE, interval: int = 60) -> testing.Monitor:
     monitor = testing.Monitor(now=float(T0))
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07"))
     monitor.get(fleet.Application).apply(monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
-    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
+    monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
     return monitor
 
 

@@ -292,7 +292,7 @@ def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
 def removal(house: House, how: str) -> None:
     """Have the worker leave the fleet."""
     if how == "remove":
-        house.get(fleet.Members).remove([ID])
+        house.get(fleet.Removing).remove([ID])
     else:
         reconcile(house)
 
@@ -351,7 +351,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     house.ec2.become(ID, status, BY_SPOT)
     house.change(channels={"ops": models.Channel(name="ops", type="log")})
     file = testing.parse(DISCOVER, "f")
-    plan = house.get(fleet.Application).plan(file, fleet.ApplyOptions(region="us-east-1"))
+    plan = house.get(fleet.Preview).preview(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.removed == (() if status == "terminated" else (ID,))
 
 

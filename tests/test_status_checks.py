@@ -22,7 +22,7 @@ def monitor() -> testing.Monitor:
     """Give a monitor of one instance whose checks a test sets."""
     made = testing.Monitor(now=1_700_000_040.0)
     made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    made.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     return made
 
 

@@ -45,7 +45,7 @@ def test_the_way_from_a_worker_to_its_event_takes_no_server() -> None:
     """A worker is added and collected, and its event published, all in this process and on the test's clock."""
     monitor = testing.Monitor(now=1_700_000_040.0)
     monitor.ec2.put(models.Instance(id=ID, region=HERE.region, status="running"))
-    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE))
+    monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE))
     monitor.cloudwatch.put(ID, "CPUUtilization", [(1_700_000_040, 97.0)])
     monitor.clock.advance(300)
     assert monitor.collect().collected == (ID,)

@@ -14,7 +14,7 @@ def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
     monitor, records = testing.Monitor(now=1_700_000_000.0), MemoryUnreadable()
     monitor.unreadable = records
     monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="a"))
-    monitor.get(fleet.Members).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), interval=60))
+    monitor.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), interval=60))
     records.found["workermon:worker:i-1 spec"] = "it is no JSON"
     return monitor, records
 

@@ -35,7 +35,7 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
         made.accounts = accounts.RedisAccounts(server)
         made.failures, made.waiting_work = on_real.failures, on_real.waiting_work
     made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    made.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(made, *[40.0] * 15)
     return made
 

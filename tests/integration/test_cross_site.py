@@ -82,7 +82,7 @@ class Home(NamedTuple):
 @pytest.fixture
 def home(world: Ports, silent_log: None) -> Iterator[Home]:
     """Serve a monitor of one worker."""
-    world.get(fleet.Members).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1")))
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1")))
     container = runtime.open(settings.Settings(_env_file=None), world.overrides())
     created, seen = app.create_app(container), list[tuple[str, int]]()
     created.add_middleware(Recorder, seen=seen)

@@ -186,9 +186,7 @@ def world(silent_log: None) -> Ports:
     world = Ports()
     world.ec2.put(models.Instance(id=A, region=commands.REGION, status="running", name="<script>alert(1)</script>"))
     scope = models.AccountRegion(region=commands.REGION)
-    world.get(fleet.Members).add(
-        [A], fleet.AddOptions(scope=scope, labels={"team": "\"'><img src=x onerror=alert(1)>"})
-    )
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope, labels={"team": "\"'><img src=x onerror=alert(1)>"}))
     world.collect()
     commands.fires(world, A)
     return world

@@ -52,7 +52,7 @@ def troubled() -> Ports:
             models.Instance(id=instance, region="us-east-1", status=status, name=f"render-{instance[-1]}"),
             checks=models.Checks(system="ok", instance="impaired" if instance == A else "ok"),
         )
-    world.get(fleet.Members).add([A, B], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1")))
+    world.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1")))
     for name, value in (("CPUUtilization", 97.5), ("NetworkIn", 1e6), ("NetworkOut", 2e6)):
         world.cloudwatch.put(A, name, [(at - after, value) for after in range(300, 1500, 300)])
     for name, more in (("mem_used_percent", {}), ("disk_used_percent", {"path": "/", "fstype": "ext4"})):

@@ -88,7 +88,7 @@ class House:
         )
         self.ids = list(self.simulation.machines)
         here = models.AccountRegion(region="us-east-1")
-        self.get(fleet.Members).add(self.ids, fleet.AddOptions(scope=here))
+        self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=here))
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
 

@@ -100,7 +100,7 @@ def records(server: Any) -> dict[bytes, bytes]:
     """Give every record of an installation in which one worker fires, is silenced and acknowledged."""
     monitor = monitor_on(server)
     assert monitor.configurations.save(config.DEFAULT.model_copy(update={"revision": 1}))
-    monitor.get(fleet.Members).add([A, B], fleet.AddOptions(scope=HERE, interval=60))
+    monitor.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=HERE, interval=60))
     minutes(monitor, 10)
     assert [
         (notification.rule, notification.worker and notification.worker.id) for notification in monitor.received

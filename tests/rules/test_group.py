@@ -197,7 +197,7 @@ def test_the_alert_is_over_when_no_worker_is_left(how: str) -> None:
     for number in range(2):
         record = pools.workers.get([worker_id(number)])[worker_id(number)]
         if how == "removed":
-            pools.get(fleet.Members).remove([worker_id(number)])
+            pools.get(fleet.Removing).remove([worker_id(number)])
             continue
         changes = {"monitoring": "paused"} if how == "paused" else {"labels": {"pool": "b"}}
         pools.workers.update(record.worker.model_copy(update=changes))

@@ -22,7 +22,7 @@ def monitor() -> testing.Monitor:
 def add(monitor: testing.Monitor) -> None:
     """Let EC2 have an instance, and monitor it."""
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
 
 
 def minutes(monitor: testing.Monitor, *cpu: float) -> None:
@@ -105,7 +105,7 @@ def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor: testing.Monit
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0)
 
-    monitor.get(fleet.Members).remove([ID])
+    monitor.get(fleet.Removing).remove([ID])
     monitor.get(notify.Delivery).deliver([f"{ID}/cpu-high"])
 
     assert [(notification.status, notification.reason) for notification in monitor.received] == [

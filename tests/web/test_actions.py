@@ -19,7 +19,7 @@ BROWSER = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8650", "
 def firing(world: Ports) -> Ports:
     """Give a monitor with one worker that fires."""
     scope = models.AccountRegion(region=commands.REGION)
-    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope))
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope))
     world.collect()
     commands.fires(world, A)
     return world

@@ -41,7 +41,7 @@ def served(redis_url: str, tmp_path: Path, silent_log: None) -> Iterator[Served]
     world = Ports()
     for name, port in repository_on_redis(connection)._asdict().items():
         setattr(world, name, port)
-    world.get(fleet.Members).add([A], fleet.AddOptions(scope=models.AccountRegion(region=REGION)))
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region=REGION)))
     fires(world, A)
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WORKERMON_", "AWS_"))}

@@ -116,7 +116,7 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
 @pytest.fixture
 def monitor(world: Ports) -> Ports:
     """Give a monitor of one worker that was collected, which has a label."""
-    world.get(fleet.Members).add(
+    world.get(fleet.Adding).add(
         [A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), labels={"team": 'a"b'})
     )
     world.collect(A)
@@ -174,7 +174,7 @@ def test_an_alert_is_there_while_it_fires(monitor: Ports, web: TestClient) -> No
 
 def test_series_of_a_removed_worker_vanish(monitor: Ports, web: TestClient) -> None:
     """After 'remove' no series of the worker is left once the page is made anew."""
-    monitor.get(fleet.Members).remove([A])
+    monitor.get(fleet.Removing).remove([A])
     assert A not in web.get("/metrics").text
 
 

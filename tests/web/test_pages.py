@@ -27,8 +27,8 @@ VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system", "/system/stat
 def fleet_of_two(world: Ports) -> Ports:
     """Give a monitor with two workers, one of them collected and firing."""
     scope = models.AccountRegion(region=commands.REGION)
-    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
-    world.get(fleet.Members).add([B], fleet.AddOptions(scope=scope, labels={"team": 'a"b<i>'}))
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
+    world.get(fleet.Adding).add([B], fleet.AddOptions(scope=scope, labels={"team": 'a"b<i>'}))
     world.collect()
     commands.fires(world, A)
     return world
@@ -115,7 +115,7 @@ def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
     """An instance named like markup, with such labels, is shown as it is and makes no element."""
     world.ec2.put(models.Instance(id=A, region=commands.REGION, status="running", name=HOSTILE))
     scope = models.AccountRegion(region=commands.REGION)
-    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope, labels={'"><b>': "'\"><img src=x onerror=y>"}))
+    world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope, labels={'"><b>': "'\"><img src=x onerror=y>"}))
     world.collect()
     commands.fires(world, A)
     for address in ("/", f"/workers/{A}", "/alerts", f"/alerts/{A}/cpu-high", "/?q=%3Cscript%3E", "/rows?id=" + A):

@@ -62,7 +62,7 @@ def recorded(world: Ports) -> Ports:
     world.ec2.put(models.Instance(id=B, region=commands.REGION, status="running", name="render-02"))
     world.configure(rules=world.parser.parse(FILE, "fleet.toml").rules)
     scope = models.AccountRegion(region=commands.REGION)
-    world.get(fleet.Members).add([A, B], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
+    world.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
     start = int(world.clock()) // 300 * 300
     world.cloudwatch.put(A, "CPUUtilization", [(start + 300 * n, 97.0 if n in (4, 5) else 40.0) for n in range(12)])
     world.cloudwatch.put(B, "CPUUtilization", [(start + 300 * n, 40.0) for n in range(12)])

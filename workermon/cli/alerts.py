@@ -176,8 +176,8 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
         groups = cli_session.get(views.ExplainGroups)
         about_worker = metric is not None or not subject or name in groups.subjects()
         return groups.why(name, metric) if about_worker else groups.why(subject, rule)
-    lookup = cli_session.get(fleet.Lookup)
-    records = lookup.match([name]).records
+    workers = cli_session.get(ports.Workers)
+    records = fleet.match(workers, [name]).records
     if records:
         return cli_session.get(views.Explanation).why(records[0], metric)
     _check_subject(name, metric)
@@ -188,9 +188,9 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     if "/" in subject and rule in views.OF_ACCOUNTS:
         return explanation.account(subject, rule)
     if metric is None and subject:
-        [record] = lookup.resolve([subject])
+        [record] = cli_session.get(fleet.Lookup).resolve([subject])
         return cli_session.get(views.Explanation).why_rule(record, rule)
-    raise lookup.unknown_error([name])
+    raise fleet.unknown_error(workers, [name])
 
 
 def _check_subject(name: str, metric: str | None) -> None:

@@ -35,7 +35,7 @@ def plan(cli_session: session.Session, file: str, skip_missing: bool, as_json: b
 
     config_file = files.read(file)
     cli_session.check_regions(config_file)
-    planned = cli_session.get(fleet.Application).plan(config_file, _options(cli_session, skip_missing))
+    planned = cli_session.get(fleet.Preview).preview(config_file, _options(cli_session, skip_missing))
     _warn(planned)
     if as_json:
         output.document(planned)

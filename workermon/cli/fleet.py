@@ -75,7 +75,7 @@ def add(
         labels=options.pairs(labels, "--label"),
         verify=not no_verify,
     )
-    added = cli_session.get(fleet.Members).add(instance_ids, add_options)
+    added = cli_session.get(fleet.Adding).add(instance_ids, add_options)
     _collect(cli_session, added)
     for worker in added:
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
@@ -143,7 +143,7 @@ def remove(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    removed = cli_session.get(fleet.Members).remove(names)
+    removed = cli_session.get(fleet.Removing).remove(names)
     for worker in removed.workers:
         click.echo(f"removed {_label(worker)}")
     for name in removed.unknown:
@@ -163,7 +163,7 @@ def pause(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    for worker in cli_session.get(fleet.Members).pause(names):
+    for worker in cli_session.get(fleet.Pausing).pause(names):
         click.echo(f"paused {_label(worker)}")
 
 
@@ -178,7 +178,7 @@ def resume(cli_session: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    resumed = cli_session.get(fleet.Members).resume(names)
+    resumed = cli_session.get(fleet.Resuming).resume(names)
     _collect(cli_session, resumed)
     for worker in resumed:
         click.echo(f"resumed {_label(worker)}")

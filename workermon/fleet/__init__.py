@@ -5,22 +5,35 @@ and repaired by ``Reconciliation``. Every call may be repeated.
 """
 
 from workermon.fleet.apply import Application as Application
+from workermon.fleet.apply import ChangeReporting as ChangeReporting
+from workermon.fleet.apply import Preview as Preview
 from workermon.fleet.backup import BackingUp as BackingUp
 from workermon.fleet.backup import Restored as Restored
 from workermon.fleet.backup import Restoring as Restoring
-from workermon.fleet.cleanup import Cleanup as Cleanup
+from workermon.fleet.cleanup import AccountClosing as AccountClosing
+from workermon.fleet.cleanup import OrphanedChannelAlerts as OrphanedChannelAlerts
+from workermon.fleet.cleanup import Retiring as Retiring
 from workermon.fleet.coverage import CheckedCoverage as CheckedCoverage
 from workermon.fleet.coverage import RuleCoverage as RuleCoverage
 from workermon.fleet.coverage import check_coverage as check_coverage
+from workermon.fleet.discovery import DiscoverComparison as DiscoverComparison
 from workermon.fleet.discovery import Discovered as Discovered
 from workermon.fleet.discovery import Discovery as Discovery
+from workermon.fleet.discovery import TagSearch as TagSearch
 from workermon.fleet.lookup import Lookup as Lookup
+from workermon.fleet.lookup import match as match
+from workermon.fleet.lookup import unknown_error as unknown_error
+from workermon.fleet.members import Adding as Adding
 from workermon.fleet.members import AddOptions as AddOptions
 from workermon.fleet.members import Enrolment as Enrolment
-from workermon.fleet.members import Members as Members
+from workermon.fleet.members import Pausing as Pausing
 from workermon.fleet.members import Removed as Removed
+from workermon.fleet.members import Removing as Removing
+from workermon.fleet.members import Resuming as Resuming
+from workermon.fleet.members import Scheduling as Scheduling
 from workermon.fleet.plan import ApplyOptions as ApplyOptions
 from workermon.fleet.plan import ChangeReport as ChangeReport
+from workermon.fleet.planning import Planning as Planning
 from workermon.fleet.price import Comparison as Comparison
 from workermon.fleet.price import MonthlyPrice as MonthlyPrice
 from workermon.fleet.price import Price as Price

@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from workermon import errors, logs, models, ports
-from workermon.fleet.members import Enrolment
+from workermon.fleet.members import Scheduling
 
 log = logs.get(__name__)
 
@@ -59,7 +59,7 @@ class Restoring:
 
     saved_states: ports.SavedStates
     schedule: ports.Schedule
-    enrolment: Enrolment
+    scheduling: Scheduling
     secrets: ports.Secrets
     now: ports.Clock
 
@@ -78,7 +78,7 @@ class Restoring:
         active = [saved_worker.worker for saved_worker in saved if saved_worker.worker.monitoring == "active"]
         if ghosts := sorted(self.schedule.ids() - {worker.id for worker in active}):
             self.schedule.delete(ghosts)
-        self.enrolment.put_entries(active)
+        self.scheduling.put_entries(active)
         restored = Restored(
             workers=len(saved),
             open_alerts=sum(alert.open for subject in state.alerts for alert in subject.alerts.values()),

@@ -14,10 +14,9 @@ MAX_RETIRE_TRIES = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Cleanup:
-    """Resolves alerts whose subject is gone, and deletes what is kept of it."""
+class Retiring:
+    """Resolves the alerts of a worker that leaves, and deletes what is kept of it."""
 
-    workers: ports.Workers
     schedule: ports.Schedule
     alerts: ports.Alerts
     configurations: ports.Configurations
@@ -40,6 +39,16 @@ class Cleanup:
         failpoints.reach("remove.retired")
         self.schedule.delete([worker_id])  # a resume or a reconciliation may have put it back
 
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AccountClosing:
+    """Resolves the alerts about accounts and regions where nothing is collected any more."""
+
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    now: ports.Clock
+
     def close_unused_accounts(self) -> tuple[str, ...]:
         """Resolve the alerts about accounts and regions if no worker is collected any more; return their keys.
 
@@ -53,29 +62,13 @@ class Cleanup:
         ]
         if not failing:
             return ()
-        collected, configuration = self.collected_scopes(), self.configurations.load()
+        collected, configuration = collected_scopes(self.workers), self.configurations.load()
         unused = [
             basis
             for basis in failing
             if basis.record.key not in collected and not configuration.covers(basis.record.key)
         ]
         return tuple(basis.record.key for basis in unused if self._close(basis))
-
-    def collected_scopes(self) -> set[str]:
-        """Return the keys of the accounts and regions where a worker is collected."""
-        return {
-            record.worker.scope.key
-            for record in self.workers.every()
-            if record.worker.monitoring == "active" and record.condition.status not in models.GONE
-        }
-
-    def orphaned_channel_alerts(self) -> list[str]:
-        """Return the ids of alerts about the delivery to channels that the configuration no longer has."""
-        channels = self.configurations.load().channels
-        keys = [
-            alert.last.dedup_key for alert in self.alerts.open() if alert.last is not None and alert.last.worker is None
-        ]
-        return [key for key in keys if models.is_delivery_alert(key) and models.channel_of(key) not in channels]
 
     def _close(self, basis: ports.Basis[models.AccountState]) -> bool:
         """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
@@ -87,3 +80,28 @@ class Cleanup:
         if closed:
             log.info("scope.closed", scope=key)
         return closed
+
+
+def collected_scopes(workers: ports.Workers) -> set[str]:
+    """Return the keys of the accounts and regions where a worker is collected."""
+    return {
+        record.worker.scope.key
+        for record in workers.every()
+        if record.worker.monitoring == "active" and record.condition.status not in models.GONE
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OrphanedChannelAlerts:
+    """Finds alerts about channels that were removed; their next delivery resolves them."""
+
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+
+    def find(self) -> list[str]:
+        """Return the ids of alerts about the delivery to channels that the configuration no longer has."""
+        channels = self.configurations.load().channels
+        keys = [
+            alert.last.dedup_key for alert in self.alerts.open() if alert.last is not None and alert.last.worker is None
+        ]
+        return [key for key in keys if models.is_delivery_alert(key) and models.channel_of(key) not in channels]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from workermon import errors, logs, models, ports
 from workermon.fleet.desired import DesiredWorker
 from workermon.fleet.members import Enrolment
-from workermon.fleet.scopes import Scopes
+from workermon.fleet.scopes import discover_scopes
 from workermon.fleet.steps import Comparison, Step
 
 log = logs.get(__name__)
@@ -47,13 +47,34 @@ class Defaults:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TagSearch:
+    """Finds instances by their tags."""
+
+    ec2: ports.Ec2
+
+    def search(self, tags: Mapping[str, str], scopes: Sequence[models.AccountRegion]) -> Search:
+        """Ask EC2 for the instances with these tags, in each account and region."""
+        instances: list[tuple[models.AccountRegion, list[models.Instance]]] = []
+        failed: dict[str, errors.AwsError] = {}
+        for scope in scopes:
+            try:
+                instances.append((scope, sorted(self.ec2.find(scope, tags), key=lambda instance: instance.id)))
+            except errors.AwsError as why:
+                failed[scope.key] = why
+        serving = {scope.account: scope.region for scope, _ in instances}
+        for scope in scopes:
+            if scope.key in failed and scope.account in serving:
+                failed[scope.key] = errors.region_not_enabled(failed[scope.key], serving[scope.account])
+        return Search(tuple(instances), failed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
-    """Finds instances by tag."""
+    """Adds instances by tag, once: for a command."""
 
     enrolment: Enrolment
+    tag_search: TagSearch
     workers: ports.Workers
-    ec2: ports.Ec2
-    secrets: ports.Secrets
     now: ports.Clock
 
     def discover(
@@ -69,7 +90,7 @@ class Discovery:
 
         What one account and region refuses does not keep back the others. Raises ``errors.AwsError`` if all refuse.
         """
-        search = self.search(tags, scopes)
+        search = self.tag_search.search(tags, scopes)
         if search.failed and not search.instances:
             raise next(iter(search.failed.values()))
         instances = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
@@ -92,20 +113,14 @@ class Discovery:
             log.info("workers.discovered", number=len(added), origin="command")
         return Discovered(added, tuple(sorted(existing)), search.failed)
 
-    def search(self, tags: Mapping[str, str], scopes: Sequence[models.AccountRegion]) -> Search:
-        """Ask EC2 for the instances with these tags, in each account and region."""
-        instances: list[tuple[models.AccountRegion, list[models.Instance]]] = []
-        failed: dict[str, errors.AwsError] = {}
-        for scope in scopes:
-            try:
-                instances.append((scope, sorted(self.ec2.find(scope, tags), key=lambda instance: instance.id)))
-            except errors.AwsError as why:
-                failed[scope.key] = why
-        serving = {scope.account: scope.region for scope, _ in instances}
-        for scope in scopes:
-            if scope.key in failed and scope.account in serving:
-                failed[scope.key] = errors.region_not_enabled(failed[scope.key], serving[scope.account])
-        return Search(tuple(instances), failed)
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverComparison:
+    """Compares the fleet with what the section ``[discover]`` finds."""
+
+    tag_search: TagSearch
+    secrets: ports.Secrets
+    now: ports.Clock
 
     def compare(
         self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
@@ -117,7 +132,7 @@ class Discovery:
         if discover is None:
             comparison.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
             return comparison
-        search = self.search(discover.tags, Scopes(configuration, self.secrets).of_discovery(discover, defaults.region))
+        search = self.tag_search.search(discover.tags, discover_scopes(configuration, self.secrets, defaults.region))
         comparison.failed.update(search.failed)
         comparison.searched.update(scope.key for scope, _ in search.instances)
         for scope, instances in search.instances:

@@ -28,38 +28,39 @@ class Lookup:
         Raises ``errors.UnknownWorker`` naming all that are not monitored, ``errors.InvalidInput`` for a name that
         several workers share.
         """
-        matches = self.match(names)
+        matches = match(self.workers, names)
         if matches.unknown:
-            raise self.unknown_error(matches.unknown)
+            raise unknown_error(self.workers, matches.unknown)
         return matches.records
 
-    def match(self, names: Sequence[str]) -> Matches:
-        """Return the workers of these instance ids or names. Raises ``errors.InvalidInput`` for a shared name."""
-        unique_names = list(dict.fromkeys(names))
-        by_id = self.workers.get([name for name in unique_names if models.INSTANCE_ID.fullmatch(name)])
-        by_name = self._by_name({name for name in unique_names if name not in by_id})
-        matched: dict[str, ports.Record] = {}
-        unknown = []
-        for name in unique_names:
-            records = [by_id[name]] if name in by_id else by_name.get(name, [])
-            if len(records) > 1:
-                ids = ", ".join(record.worker.id for record in records)
-                raise errors.InvalidInput(
-                    f"worker {name}", f"is the name of {len(records)} workers", f"use an id: {ids}"
-                )
-            if records:
-                matched.setdefault(records[0].worker.id, records[0])
-            else:
-                unknown.append(name)
-        return Matches(list(matched.values()), unknown)
 
-    def unknown_error(self, names: Sequence[str]) -> errors.UnknownWorker:
-        """Return the error that says that no worker has these names, and what may be meant."""
-        return errors.unknown_worker(names, (record.worker.name for record in self.workers.every()))
+def match(workers: ports.Workers, names: Sequence[str]) -> Matches:
+    """Return the workers of these instance ids or names. Raises ``errors.InvalidInput`` for a shared name."""
+    unique_names = list(dict.fromkeys(names))
+    by_id = workers.get([name for name in unique_names if models.INSTANCE_ID.fullmatch(name)])
+    by_name = _by_name(workers, {name for name in unique_names if name not in by_id})
+    matched: dict[str, ports.Record] = {}
+    unknown = []
+    for name in unique_names:
+        records = [by_id[name]] if name in by_id else by_name.get(name, [])
+        if len(records) > 1:
+            ids = ", ".join(record.worker.id for record in records)
+            raise errors.InvalidInput(f"worker {name}", f"is the name of {len(records)} workers", f"use an id: {ids}")
+        if records:
+            matched.setdefault(records[0].worker.id, records[0])
+        else:
+            unknown.append(name)
+    return Matches(list(matched.values()), unknown)
 
-    def _by_name(self, names: set[str]) -> dict[str, list[ports.Record]]:
-        by_name: dict[str, list[ports.Record]] = {}
-        for record in self.workers.every() if names else ():
-            if record.worker.name in names:
-                by_name.setdefault(record.worker.name, []).append(record)
-        return by_name
+
+def unknown_error(workers: ports.Workers, names: Sequence[str]) -> errors.UnknownWorker:
+    """Return the error that says that no worker has these names, and what may be meant."""
+    return errors.unknown_worker(names, (record.worker.name for record in workers.every()))
+
+
+def _by_name(workers: ports.Workers, names: set[str]) -> dict[str, list[ports.Record]]:
+    by_name: dict[str, list[ports.Record]] = {}
+    for record in workers.every() if names else ():
+        if record.worker.name in names:
+            by_name.setdefault(record.worker.name, []).append(record)
+    return by_name

@@ -1,4 +1,4 @@
-"""How a worker is added, paused, resumed and removed."""
+"""How a worker is added, paused, resumed and removed. Every call verifies all before its first write."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.fleet.cleanup import Cleanup
+from workermon.fleet.cleanup import AccountClosing, Retiring
 from workermon.fleet.desired import DesiredWorker, check_names, describe
-from workermon.fleet.lookup import Lookup
+from workermon.fleet.lookup import Lookup, match, unknown_error
 
 log = logs.get(__name__)
 
@@ -38,24 +38,12 @@ class Removed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
-    """Puts workers into the repository and their entries into the schedule.
-
-    If a crash leaves the second undone, ``Reconciliation`` completes it.
-    """
+class Scheduling:
+    """Puts the entries of workers into the schedule."""
 
     workers: ports.Workers
     schedule: ports.Schedule
     now: ports.Clock
-
-    def enrol(self, added: Sequence[models.Worker]) -> None:
-        """Put new workers into the repository, then into the schedule."""
-        if not added:
-            return
-        self.workers.add(added)
-        failpoints.reach("add.stored")
-        self.put_entries(added)
-        failpoints.reach("add.scheduled")
 
     def put_entries(self, scheduled: Sequence[models.Worker]) -> None:
         """Schedule workers. Take back the entries of those that were removed or paused meanwhile."""
@@ -69,16 +57,31 @@ class Enrolment:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Members:
-    """Changes who is monitored. Everything is verified before the first write, and every call may be repeated."""
+class Enrolment:
+    """Puts workers into the repository and their entries into the schedule.
 
-    lookup: Lookup
-    enrolment: Enrolment
-    cleanup: Cleanup
+    If a crash leaves the second undone, ``Reconciliation`` completes it.
+    """
+
     workers: ports.Workers
-    schedule: ports.Schedule
-    samples: ports.Samples
-    silences: ports.Silences
+    scheduling: Scheduling
+
+    def enrol(self, added: Sequence[models.Worker]) -> None:
+        """Put new workers into the repository, then into the schedule."""
+        if not added:
+            return
+        self.workers.add(added)
+        failpoints.reach("add.stored")
+        self.scheduling.put_entries(added)
+        failpoints.reach("add.scheduled")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Adding:
+    """Begins to monitor instances that a user names."""
+
+    enrolment: Enrolment
+    workers: ports.Workers
     ec2: ports.Ec2
     now: ports.Clock
 
@@ -115,12 +118,24 @@ class Members:
             log.info("worker.added", worker_id=worker.id, region=worker.region, origin=worker.origin)
         return added
 
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pausing:
+    """Stops collecting workers for a while."""
+
+    lookup: Lookup
+    closing: AccountClosing
+    workers: ports.Workers
+    schedule: ports.Schedule
+    samples: ports.Samples
+    now: ports.Clock
+
     def pause(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
-        """Stop collecting workers for a while; a paused worker stays paused.
+        """Stop collecting workers; a paused worker stays paused.
 
         Datapoints stay. Open alerts resolve with the reason at the next evaluation.
         """
-        paused = self._set_monitoring(names, "paused")
+        paused = _with_monitoring(self.lookup.resolve(names), "paused")
         for worker in paused:
             self.workers.update(worker)
             failpoints.reach("pause.stored")
@@ -130,21 +145,43 @@ class Members:
         failpoints.reach("pause.marked")
         self.schedule.delete([worker.id for worker in paused])
         failpoints.reach("pause.unscheduled")
-        self.cleanup.close_unused_accounts()
+        self.closing.close_unused_accounts()
         return paused
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Resuming:
+    """Collects paused workers again."""
+
+    lookup: Lookup
+    scheduling: Scheduling
+    workers: ports.Workers
+    samples: ports.Samples
+    now: ports.Clock
 
     def resume(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
         """Collect workers again. A worker that is not paused keeps its cadence, and gets its entry if it lacks it."""
-        resumed = self._set_monitoring(names, "active")
+        resumed = _with_monitoring(self.lookup.resolve(names), "active")
         for worker in resumed:
             self.workers.update(worker)
             failpoints.reach("resume.stored")
             log.info("worker.resumed", worker_id=worker.id)
-        self.enrolment.put_entries(resumed)
+        self.scheduling.put_entries(resumed)
         failpoints.reach("resume.scheduled")
         self.samples.mark_pending([worker.id for worker in resumed], self.now())
         failpoints.reach("resume.marked")
         return resumed
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Removing:
+    """Stops monitoring workers for good."""
+
+    retiring: Retiring
+    closing: AccountClosing
+    workers: ports.Workers
+    schedule: ports.Schedule
+    silences: ports.Silences
 
     def remove(self, names: Sequence[str]) -> Removed:
         """Forget workers with their datapoints, state and silences; open alerts resolve with the reason.
@@ -152,23 +189,22 @@ class Members:
         An instance id that is not monitored is skipped. A *name* that no worker has is ``errors.UnknownWorker``;
         then nothing is removed.
         """
-        matches = self.lookup.match(names)
+        matches = match(self.workers, names)
         if unknown_names := [name for name in matches.unknown if not models.INSTANCE_ID.fullmatch(name)]:
-            raise self.lookup.unknown_error(unknown_names)
+            raise unknown_error(self.workers, unknown_names)
         removed = tuple(record.worker for record in matches.records)
         for worker in removed:
-            self.cleanup.retire(worker.id, "removed")
+            self.retiring.retire(worker.id, "removed")
             log.info("worker.removed", worker_id=worker.id)
         worker_ids = {worker.id for worker in removed}
         self.silences.remove([silence.id for silence in self.silences.every() if silence.worker in worker_ids])
         self.schedule.delete(matches.unknown)  # an entry without a worker would be a ghost
-        self.cleanup.close_unused_accounts()
+        self.closing.close_unused_accounts()
         return Removed(removed, tuple(matches.unknown))
 
-    def _set_monitoring(self, names: Sequence[str], monitoring: models.Monitoring) -> tuple[models.Worker, ...]:
-        return tuple(
-            record.worker.model_copy(update={"monitoring": monitoring}) for record in self.lookup.resolve(names)
-        )
+
+def _with_monitoring(records: Sequence[ports.Record], monitoring: models.Monitoring) -> tuple[models.Worker, ...]:
+    return tuple(record.worker.model_copy(update={"monitoring": monitoring}) for record in records)
 
 
 def _check_ids(instance_ids: Sequence[str], name: str | None) -> None:

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from workermon import errors, logs, models, ports, rules
-from workermon.fleet.cleanup import Cleanup
+from workermon.fleet.cleanup import Retiring, collected_scopes
 from workermon.fleet.desired import tag_name
-from workermon.fleet.discovery import Defaults, Discovery
-from workermon.fleet.members import Enrolment
+from workermon.fleet.discovery import Defaults, DiscoverComparison
+from workermon.fleet.members import Enrolment, Scheduling
 from workermon.fleet.steps import Comparison, Step
 
 log = logs.get(__name__)
@@ -43,9 +43,10 @@ class Reconciled:
 class Reconciliation:
     """The stage that repairs what repository, schedule and EC2 disagree about."""
 
-    discovery: Discovery
+    discover_comparison: DiscoverComparison
     enrolment: Enrolment
-    cleanup: Cleanup
+    scheduling: Scheduling
+    retiring: Retiring
     workers: ports.Workers
     schedule: ports.Schedule
     samples: ports.Samples
@@ -70,7 +71,7 @@ class Reconciliation:
         for worker in changed.updated:
             current[worker.id] = current[worker.id]._replace(worker=worker)
         defaults = Defaults(region=region, interval=interval, keep_interval=True)
-        discovered = self.discovery.compare(current, configuration, defaults)
+        discovered = self.discover_comparison.compare(current, configuration, defaults)
         steps = self._settled([*steps, *changed.steps, *discovered.steps], configuration)
         if not dry_run:
             self._repair(fleet, steps, [*changed.updated, *discovered.updated], discovered.added)
@@ -82,7 +83,7 @@ class Reconciliation:
 
         Where workers are collected, that is kept beside how their collections go. If those fail too, they say it.
         """
-        collected = self.cleanup.collected_scopes()
+        collected = collected_scopes(self.workers)
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
         refused = set()
         for key, why in comparison.failed.items():
@@ -189,7 +190,7 @@ class Reconciliation:
             and current[worker.id].worker == fleet[worker.id].worker
         }
         for worker_id, reason in leaving.items():
-            self.cleanup.retire(worker_id, reason)
+            self.retiring.retire(worker_id, reason)
         unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
         # If a pause was left half done, an alert may not have been resolved yet.
         self.samples.mark_pending([worker_id for worker_id in unscheduled if worker_id in fleet], self.now())
@@ -200,7 +201,9 @@ class Reconciliation:
             for worker_id, worker in updated.items()
             if worker_id in scheduled or worker.interval != fleet[worker_id].worker.interval
         }
-        self.enrolment.put_entries([worker for _, worker in sorted(scheduled.items()) if worker.monitoring == "active"])
+        self.scheduling.put_entries(
+            [worker for _, worker in sorted(scheduled.items()) if worker.monitoring == "active"]
+        )
         # After their entries: what a crash leaves undone between the two is found again.
         for worker in updated.values():
             self.workers.update(worker)

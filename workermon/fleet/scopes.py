@@ -8,28 +8,20 @@ from workermon import errors, models, ports
 from workermon.fleet.regions import Regions
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scopes:
-    """Knows the accounts of a configuration, and their secrets."""
+def discover_scopes(
+    configuration: models.Configuration, secrets: ports.Secrets, region: str | None
+) -> list[models.AccountRegion]:
+    """Return where ``[discover]`` searches; ``region`` is used if it names none. Without ``[discover]`` it is nowhere.
 
-    configuration: models.Configuration
-    secrets: ports.Secrets
-
-    def of(self, region: str, account: str | None) -> models.AccountRegion:
-        """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
-        return self.configuration.account_region(region, account, self.secrets)
-
-    def of_discovery(self, discover: models.Discover, region: str | None) -> list[models.AccountRegion]:
-        """Return where to search; ``region`` is used if the file names none.
-
-        Raises ``errors.InvalidInput`` if there is no region at all.
-        """
-        regions = discover.regions or ((region,) if region else ())
-        if not regions:
-            raise errors.InvalidInput(
-                "discover.regions", "no region is given or configured", "write it, or set AWS_REGION"
-            )
-        return [self.of(name, discover.account) for name in regions]
+    Raises ``errors.InvalidInput`` if there is no region at all.
+    """
+    discover = configuration.discover
+    if discover is None:
+        return []
+    regions = discover.regions or ((region,) if region else ())
+    if not regions:
+        raise errors.InvalidInput("discover.regions", "no region is given or configured", "write it, or set AWS_REGION")
+    return [configuration.account_region(name, discover.account, secrets) for name in regions]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +42,4 @@ class ScopeLookup:
         if account not in (None, "default", *accounts):
             why, todo = "it is not in the configuration", errors.nearest(account or "", accounts)
             raise errors.NotFound(f"account {account}", why, todo)
-        return Scopes(configuration, self.secrets).of(self.regions.choose(region), account)
+        return configuration.account_region(self.regions.choose(region), account, self.secrets)

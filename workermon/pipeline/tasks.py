@@ -70,7 +70,8 @@ def deliver(
 def reconcile(
     stage: FromDishka[fleet.Reconciliation],
     judge: FromDishka[evaluation.Evaluation],
-    cleanup: FromDishka[fleet.Cleanup],
+    closing: FromDishka[fleet.AccountClosing],
+    orphaned_alerts: FromDishka[fleet.OrphanedChannelAlerts],
     lost_metrics: FromDishka[LostMetrics],
     dispatcher: FromDishka[ports.Dispatcher],
     app_settings: FromDishka[settings.Settings],
@@ -80,9 +81,9 @@ def reconcile(
     for scope, why in report.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     lost_metrics.survey()
-    cleanup.close_unused_accounts()
+    closing.close_unused_accounts()
     # Where nobody is monitored no evaluation comes by itself, but a region of [discover] may be refused there.
-    dispatcher.deliver([*judge.evaluate([]), *cleanup.orphaned_channel_alerts()])
+    dispatcher.deliver([*judge.evaluate([]), *orphaned_alerts.find()])
 
 
 @app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))

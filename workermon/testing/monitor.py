@@ -112,7 +112,7 @@ class Monitor:
 
         monitor = testing.Monitor()
         monitor.ec2.put(models.Instance(id="i-0abc1234", region="us-east-1", status="running"))
-        monitor.get(fleet.Members).add(["i-0abc1234"], fleet.AddOptions(scope=scope))
+        monitor.get(fleet.Adding).add(["i-0abc1234"], fleet.AddOptions(scope=scope))
         monitor.cloudwatch.put("i-0abc1234", "CPUUtilization", [(int(monitor.clock()), 97.0)])
         monitor.clock.advance(300)
         monitor.collect()

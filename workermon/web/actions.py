@@ -23,9 +23,9 @@ def back(done: str, *parts: str) -> Response:
 
 
 @router.post("/workers/{name}/pause")
-def pause(name: str, caller: gate.Operator, members: FromDishka[fleet.Members]) -> Response:  # noqa: ARG001
+def pause(name: str, caller: gate.Operator, pausing: FromDishka[fleet.Pausing]) -> Response:  # noqa: ARG001
     """Stop collecting a worker for a while."""
-    [paused] = members.pause([name])
+    [paused] = pausing.pause([name])
     return back("paused", "workers", paused.id)
 
 
@@ -33,11 +33,11 @@ def pause(name: str, caller: gate.Operator, members: FromDishka[fleet.Members]) 
 def resume(
     name: str,
     caller: gate.Operator,  # noqa: ARG001
-    members: FromDishka[fleet.Members],
+    resuming: FromDishka[fleet.Resuming],
     collection: FromDishka[collect.Collection],
 ) -> Response:
     """Collect a paused worker again, and at once; what fails is tried again an interval later."""
-    [resumed] = members.resume([name])
+    [resumed] = resuming.resume([name])
     collecting.at_once(collection, [resumed.id])
     return back("resumed", "workers", resumed.id)
 

@@ -106,7 +106,7 @@ def add(
     idempotent: Idempotent,
     app_settings: FromDishka[settings.Settings],
     scopes: FromDishka[fleet.ScopeLookup],
-    members: FromDishka[fleet.Members],
+    adding: FromDishka[fleet.Adding],
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
@@ -121,7 +121,7 @@ def add(
             interval=models.allowed_interval(interval, app_settings.min_interval, "interval"),
             labels=body.labels,
         )
-        added = tuple(worker.id for worker in members.add(body.ids, options))
+        added = tuple(worker.id for worker in adding.add(body.ids, options))
         collecting.at_once(collection, added)
         return documents.answer(AddedList(added=added, workers=fleet_view.rows(lookup.resolve(added))), 201)
 
@@ -137,12 +137,12 @@ def add(
     dependencies=fields.WITHOUT_QUERY,
 )
 def remove(
-    worker_id: fields.WorkerId, caller: gate.Admin, idempotent: Idempotent, members: FromDishka[fleet.Members]
+    worker_id: fields.WorkerId, caller: gate.Admin, idempotent: Idempotent, removing: FromDishka[fleet.Removing]
 ) -> Response:
     """Stop monitoring a worker and delete its data, as ``remove``. An id that is not monitored is not an error."""
 
     def act() -> Response:
-        members.remove([worker_id])
+        removing.remove([worker_id])
         return Response(status_code=204)
 
     return idempotent.run(caller, act)
@@ -159,14 +159,14 @@ def pause(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
     idempotent: Idempotent,
-    members: FromDishka[fleet.Members],
+    pausing: FromDishka[fleet.Pausing],
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
 ) -> Response:
     """Stop collecting a worker for a while, as ``pause``; its open alerts resolve."""
 
     def act() -> Response:
-        [paused] = members.pause([worker_id])
+        [paused] = pausing.pause([worker_id])
         return documents.answer(fleet_view.show(lookup.resolve([paused.id])[0]))
 
     return idempotent.run(caller, act)
@@ -183,7 +183,7 @@ def resume(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
     idempotent: Idempotent,
-    members: FromDishka[fleet.Members],
+    resuming: FromDishka[fleet.Resuming],
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
@@ -191,7 +191,7 @@ def resume(
     """Collect a paused worker again, as ``resume``. A collection that fails is in ``last_error``."""
 
     def act() -> Response:
-        [resumed] = members.resume([worker_id])
+        [resumed] = resuming.resume([worker_id])
         collecting.at_once(collection, [resumed.id])
         return documents.answer(fleet_view.show(lookup.resolve([resumed.id])[0]))
 
@@ -344,10 +344,10 @@ def plan(
     app_settings: FromDishka[settings.Settings],
     parser: FromDishka[config.Parser],
     regions: FromDishka[fleet.Regions],
-    application: FromDishka[fleet.Application],
+    stage: FromDishka[fleet.Preview],
 ) -> Response:
     """Return what a config file would change and cost, as ``plan --json``; ``ETag`` is the revision in force."""
-    return _report(application.plan(_file(parser, regions, text), _options(app_settings, regions, query)))
+    return _report(stage.preview(_file(parser, regions, text), _options(app_settings, regions, query)))
 
 
 @router.post(

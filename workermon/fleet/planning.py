@@ -1,0 +1,181 @@
+"""What a config file would change of the set-up: everything is checked here, and nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from workermon import config, errors, models, ports, rules
+from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
+from workermon.fleet.discovery import Defaults, DiscoverComparison
+from workermon.fleet.plan import ApplyOptions, Plan
+from workermon.fleet.scopes import discover_scopes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _FleetChanges:
+    """What a part of a file changes of the fleet; ``kept`` are the ids of all workers that it lists."""
+
+    added: tuple[models.Worker, ...] = ()
+    updated: tuple[models.Worker, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    taken_over: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """Compares the set-up with a config file."""
+
+    discover_comparison: DiscoverComparison
+    workers: ports.Workers
+    configurations: ports.Configurations
+    ec2: ports.Ec2
+    secrets: ports.Secrets
+    kinds: rules.Kinds
+    now: ports.Clock
+
+    def plan(self, file: config.File, options: ApplyOptions) -> Plan:
+        """Return what a file changes of the set-up. Raises what ``Application.apply`` says."""
+        before = self.configurations.load()
+        if options.revision not in (None, before.revision):
+            raise errors.RevisionChanged(file.source, options.revision, before.revision)
+        if options.past_silences == "refuse":
+            config.check_silences(file, self.now())
+        after = config.to_configuration(file, before, self.kinds)
+        records = {record.worker.id: record for record in self.workers.every()}
+        listed = self._changes_of_listed(file, after, records, options)
+        brought = _FleetChanges()
+        if file.discover is not None and options.verify:
+            brought = self._brought(records, listed, after, options)
+        return Plan(
+            file=file,
+            before=before,
+            after=after,
+            fleet=tuple(records.values()),
+            added=(*listed.added, *brought.added),
+            updated=(*listed.updated, *brought.updated),
+            removed=tuple(
+                worker_id for worker_id in (*listed.removed, *brought.removed) if worker_id not in brought.taken_over
+            ),
+            taken_over=brought.taken_over,
+            skipped=listed.skipped,
+        )
+
+    def _changes_of_listed(
+        self,
+        file: config.File,
+        after: models.Configuration,
+        records: Mapping[str, ports.Record],
+        options: ApplyOptions,
+    ) -> _FleetChanges:
+        """Return what the workers that a file lists change; raises for those that EC2 does not have."""
+        desired = self._desired(file, options, after)
+        check_names(desired, self.workers)
+        new = [worker for worker in desired if worker.id not in records]
+        described = describe(new, self.ec2) if options.verify else Described({}, {})
+        if described.missing and options.missing == "refuse":
+            raise described.not_found()
+        at = self.now()
+        listed_ids = frozenset(worker.id for worker in desired)
+        leaving: list[str] = []
+        if file.workers is not None:
+            fleet = (record.worker for record in records.values())
+            leaving = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in listed_ids]
+        existing = [(worker, records[worker.id].worker) for worker in desired if worker.id in records]
+        updated = [_changed(worker, before, after) for worker, before in existing]
+        return _FleetChanges(
+            added=tuple(
+                worker.to_worker(described.instances.get(worker.id), at)
+                for worker in new
+                if worker.id not in described.missing
+            ),
+            updated=tuple(worker for worker in updated if worker is not None),
+            removed=tuple(leaving),
+            skipped=tuple(described.missing),
+            kept=listed_ids,
+        )
+
+    def _brought(
+        self,
+        records: Mapping[str, ports.Record],
+        listed: _FleetChanges,
+        after: models.Configuration,
+        options: ApplyOptions,
+    ) -> _FleetChanges:
+        """Return what ``[discover]`` changes of the fleet, beside the workers that the file lists."""
+        others = {worker_id: record for worker_id, record in records.items() if worker_id not in listed.kept}
+        for worker_id in listed.removed:
+            # The file lists it no more: if its tags bring it, it stays.
+            worker = others[worker_id].worker.model_copy(update={"found": True})
+            others[worker_id] = others[worker_id]._replace(worker=worker)
+        defaults = Defaults(region=options.region, interval=options.interval)
+        comparison = self.discover_comparison.compare(others, after, defaults)
+        for why in comparison.failed.values():
+            raise why
+        removed_ids = [step.worker_id for step in comparison.steps if step.action == "remove"]
+        # A terminated worker is left to a reconciliation, which waits until its end was notified.
+        doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(others[worker_id], after)]
+        alive = self._alive([others[worker_id].worker for worker_id in doubtful])
+        return _FleetChanges(
+            added=tuple(worker for worker in comparison.added if worker.id not in listed.kept),
+            updated=tuple(comparison.updated),
+            removed=tuple(worker_id for worker_id in removed_ids if worker_id not in doubtful or worker_id in alive),
+            taken_over=tuple(step.worker_id for step in comparison.steps if step.action == "take over"),
+        )
+
+    def _desired(self, file: config.File, options: ApplyOptions, after: models.Configuration) -> list[DesiredWorker]:
+        """Return the workers of a file. Raises ``errors.InvalidInput`` for what no worker can be."""
+        desired = []
+        for place, section in enumerate(file.workers or ()):
+            path = f"workers[{place}]"
+            region = section.region or options.region
+            if region is None:
+                why = "is missing, and none is configured"
+                raise errors.InvalidInput(file.where(f"{path}.region"), why, "add it, or set AWS_REGION")
+            interval = section.interval or options.interval
+            _check_interval(file, path, interval, options.min_interval)
+            desired.append(
+                DesiredWorker(
+                    id=section.id,
+                    scope=after.account_region(region, section.account, self.secrets),
+                    name=section.name,
+                    interval=interval,
+                    labels=section.labels,
+                    origin="file",
+                )
+            )
+        if file.discover is not None and after.discover is not None:
+            _check_interval(file, "discover", after.discover.interval or options.interval, options.min_interval)
+            discover_scopes(after, self.secrets, options.region)
+        return desired
+
+    def _alive(self, workers: Sequence[models.Worker]) -> set[str]:
+        """Return which workers EC2 knows as not terminated."""
+        by_scope: dict[models.AccountRegion, list[str]] = {}
+        for worker in workers:
+            by_scope.setdefault(worker.scope, []).append(worker.id)
+        instances = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
+        return {instance.id for instance in instances if instance.status not in models.GONE}
+
+
+def _changed(
+    desired: DesiredWorker, worker: models.Worker, configuration: models.Configuration
+) -> models.Worker | None:
+    """Return a worker as the file wants it, ``None`` if it is so already."""
+    after = desired.changed(worker)
+    if worker.found and configuration.discover is not None:
+        # The file lists it, so [discover] does not take it over.
+        after = (after or worker).model_copy(update={"found": False})
+    return after
+
+
+def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
+    return rules.owe_end(configuration.rules, record.worker, record.condition, {})
+
+
+def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
+    if interval < min_interval:
+        why = f"{interval} s is below the shortest allowed, {min_interval} s"
+        raise errors.InvalidInput(file.where(f"{path}.interval"), why, "choose a longer one")
