@@ -133,10 +133,10 @@ class Overtaken(testing.MemoryAlerts):
 
     def __init__(self, made: Site) -> None:
         super().__init__(made.store)
-        self.health = made.get(channel_health.ChannelHealth)
+        self.recovery = made.get(channel_health.ChannelRecovery)
 
     def commit(self, verdict: ports.Verdict) -> bool:
-        self.health.accepted("ops")
+        self.recovery.resolve("ops")
         return super().commit(verdict)
 
 
@@ -147,5 +147,5 @@ def test_what_it_accepts_while_the_alert_fires_ends_it() -> None:
     made.deliver_due(desk)
     made.clock.advance(301)
     made.alerts = Overtaken(made)
-    made.get(channel_health.ChannelHealth).review("ops")
+    made.get(channel_health.ChannelReview).review("ops")
     assert made.alerts.open() == []

@@ -87,7 +87,7 @@ def test_a_channel_that_accepts_nothing_is_told() -> None:
         house.pulse.mark(part, house.clock())
     house.deliver(*house.get(notify.ChannelWatch).overdue())
     assert house.withheld() == "channel ops accepts nothing: it answered 500"
-    house.get(channel_health.ChannelHealth).accepted("ops")
+    house.get(channel_health.ChannelRecovery).resolve("ops")
     assert house.withheld() is None, "it accepted something"
 
 

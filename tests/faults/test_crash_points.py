@@ -76,16 +76,16 @@ WITHOUT = {
     "notify/channel_test._from_here notifier.send": "on no alert's way",
     "notify/channel_test._by_node outbox.post": "on no alert's way",
     "notify/channel_test._by_node dispatcher.deliver": "on no alert's way",
-    "notify/channel_health.failed failures.note": "the next attempt notes it again",
-    "notify/channel_health.accepted failures.clear": "before the notification is taken off, so it is sent again",
+    "notify/channel_health.note failures.note": "the next attempt notes it again",
+    "notify/channel_health.resolve failures.clear": "before the notification is taken off, so it is sent again",
     "notify/channel_health.review failures.clear": "the next review does it again",
-    "notify/sender.send outbox.skip": "of a reminder that nobody needs; the next one is noted in the same step",
+    "notify/sender._send_one outbox.skip": "of a reminder that nobody needs; the next one is noted in the same step",
     "notify/sender._without_unneeded outbox.skip": "of a reminder that nobody needs",
     "notify/sender._accept_canary outbox.skip": "of the canary, which is no alert",
     "notify/sender._hand_over notifier.send": "deliver.sent stands behind its call",
     "notify/sender._failed outbox.give_up": "of a reminder; the next one is noted in the same step",
     "pipeline/sweep.sweep dispatcher.deliver": "the last of a sweep; the next one finds the same",
-    "notify/channel_health._change alerts.commit": "channel.fired, .resolved and .reviewed stand behind its calls",
+    "notify/channel_health.change alerts.commit": "channel.fired, .resolved and .reviewed stand behind its calls",
 }
 
 

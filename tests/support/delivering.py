@@ -117,5 +117,5 @@ def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses the n
     claimed = models.ClaimedNotification(
         alert_id=lost.dedup_key, channel=channel, notification=lost, fence=1, attempt=5
     )
-    health = monitor.get(channel_health.ChannelHealth)
-    health.gave_up(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))
+    given_up = monitor.get(channel_health.ChannelGivenUp)
+    given_up.fire(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))

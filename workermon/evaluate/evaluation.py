@@ -83,7 +83,7 @@ class Evaluation:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
 
-    def peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
+    def _peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
         """Return the groups that rules compare workers with."""
         reading = peers.Reading(
             workers=self.workers,
@@ -95,7 +95,7 @@ class Evaluation:
         )
         return reading.groups(cases)
 
-    def incomplete(
+    def _incomplete(
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> frozenset[tuple[str, str]]:
         """Return the groups and new rules with members that were not evaluated yet."""
@@ -111,7 +111,7 @@ class Evaluation:
             subject_id for subject_id in subject_ids if not 0 < self._cooldowns.get(subject_id, at) - at <= MAX_COOLDOWN
         ]
 
-    def start_cooldown(self, subject_id: str, members: int) -> None:
+    def _start_cooldown(self, subject_id: str, members: int) -> None:
         """Record that a group was evaluated. The more members it has, the longer it is not evaluated again."""
         if len(self._cooldowns) >= MAX_COOLDOWNS:
             self._cooldowns.clear()
@@ -204,7 +204,7 @@ class _Run:
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
             groups=self._firing_groups(configuration, over),
-            peers=stage.peers_of(cases, configuration, now),
+            peers=stage._peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
         series = self._read(cases)
@@ -254,7 +254,7 @@ class _Run:
             remaining = [subject_id for subject_id, basis in bases.items() if basis.revision != configuration.revision]
             current = [basis for subject_id, basis in bases.items() if subject_id not in remaining]
             inputs = group.Inputs(
-                self._read_members(current, configuration), self._stage.incomplete(current, configuration)
+                self._read_members(current, configuration), self._stage._incomplete(current, configuration)
             )
             pairs = [
                 (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
@@ -269,7 +269,7 @@ class _Run:
                 if written:
                     self._announce(builder)
                     members = builder.basis.record.members.values()
-                    self._stage.start_cooldown(builder.basis.subject.id, sum(map(len, members)))
+                    self._stage._start_cooldown(builder.basis.subject.id, sum(map(len, members)))
                 else:
                     remaining.append(builder.basis.subject.id)
         return remaining

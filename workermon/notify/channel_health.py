@@ -21,66 +21,15 @@ Change = Callable[[lifecycle.VerdictBuilder, models.Configuration], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelHealth:
-    """Says on other channels that a channel accepts nothing, and that it accepts notifications again."""
+class ChannelAlertChange:
+    """Changes the alert about a channel, whoever else changes it meanwhile."""
 
     alerts: ports.Alerts
     configurations: ports.Configurations
     silences: ports.Silences
-    failures: ports.ChannelFailures
     now: ports.Clock
 
-    def failed(self, channel: str, why: errors.WorkermonError, *, retried: bool) -> None:
-        """Note that the channel did not accept something; ``retried``: it is tried again."""
-        self.failures.note(channel, self.now(), errors.printable(str(why))[: channel_alert.MAX_CAUSE], retried=retried)
-
-    def gave_up(self, claimed: models.ClaimedNotification, why: errors.WorkermonError) -> None:
-        """Fire, because a notification was given up; nothing changes if the alert fires already."""
-        if models.is_delivery_alert(claimed.alert_id):
-            return
-
-        def fire(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
-            channel_alert.gave_up(builder, configuration, claimed, why)
-
-        if self._change(claimed.channel, fire, opens=True):
-            failpoints.reach("channel.fired")
-
-    def accepted(self, channel: str) -> None:
-        """Resolve, because the channel accepted a notification."""
-        # First, so that a review that fires meanwhile sees it.
-        self.failures.clear(channel)
-        self._resolve(channel)
-
-    def review(self, channel: str) -> None:
-        """Look at the alert again.
-
-        The channel may have accepted nothing for too long, the alert's silence may be over, and the channel may have
-        been removed.
-        """
-        configured = self.configurations.load().channels.get(channel)
-        if configured is None:
-            self.failures.clear(channel)
-        failing = self._dead(configured)
-
-        def look(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
-            channel_alert.review(builder, configuration, failing)
-
-        if self._change(channel, look, opens=failing is not None):
-            failpoints.reach("channel.reviewed")
-        if failing is not None and self._dead(configured) is None:
-            # It accepted something while this fired.
-            self._resolve(channel)
-
-    def _resolve(self, channel: str) -> None:
-        if self._change(channel, channel_alert.accepted):
-            failpoints.reach("channel.resolved")
-
-    def _dead(self, channel: models.Channel | None) -> ports.FailingChannel | None:
-        """Return since when a channel accepts nothing, ``None`` if that is not too long."""
-        failing = None if channel is None else self.failures.load().get(channel.name)
-        return failing if failing and channel and policy.is_dead(channel, failing, self.now()) else None
-
-    def _change(self, channel: str, change: Change, *, opens: bool = False) -> bool:
+    def change(self, channel: str, change: Change, *, opens: bool = False) -> bool:
         """Change the alert as it is now, if it fires or the change ``opens`` it; ``True`` if something was written."""
         for _ in range(TRIES):
             basis = self.alerts.load_channel(channel)
@@ -96,3 +45,87 @@ class ChannelHealth:
                 return True
         log.warning("channel_alert.raced", channel=channel)
         return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFailing:
+    """Notes since when a channel accepts nothing."""
+
+    failures: ports.ChannelFailures
+    now: ports.Clock
+
+    def note(self, channel: str, why: errors.WorkermonError, *, retried: bool) -> None:
+        """Note that the channel did not accept something; ``retried``: it is tried again."""
+        self.failures.note(channel, self.now(), errors.printable(str(why))[: channel_alert.MAX_CAUSE], retried=retried)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGivenUp:
+    """Says on other channels that a notification was given up."""
+
+    alert: ChannelAlertChange
+
+    def fire(self, claimed: models.ClaimedNotification, why: errors.WorkermonError) -> None:
+        """Fire, because a notification was given up; nothing changes if the alert fires already."""
+        if models.is_delivery_alert(claimed.alert_id):
+            return
+
+        def fire(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+            channel_alert.gave_up(builder, configuration, claimed, why)
+
+        if self.alert.change(claimed.channel, fire, opens=True):
+            failpoints.reach("channel.fired")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelRecovery:
+    """Says that a channel accepts notifications again."""
+
+    alert: ChannelAlertChange
+    failures: ports.ChannelFailures
+
+    def resolve(self, channel: str) -> None:
+        """Resolve, because the channel accepted a notification."""
+        # First, so that a review that fires meanwhile sees it.
+        self.failures.clear(channel)
+        _resolve(self.alert, channel)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelReview:
+    """Looks at the alert about a channel again."""
+
+    alert: ChannelAlertChange
+    configurations: ports.Configurations
+    failures: ports.ChannelFailures
+    now: ports.Clock
+
+    def review(self, channel: str) -> None:
+        """Fire or resolve what is due.
+
+        The channel may have accepted nothing for too long, the alert's silence may be over, and the channel may have
+        been removed.
+        """
+        configured = self.configurations.load().channels.get(channel)
+        if configured is None:
+            self.failures.clear(channel)
+        failing = self._dead(configured)
+
+        def look(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+            channel_alert.review(builder, configuration, failing)
+
+        if self.alert.change(channel, look, opens=failing is not None):
+            failpoints.reach("channel.reviewed")
+        if failing is not None and self._dead(configured) is None:
+            # It accepted something while this fired.
+            _resolve(self.alert, channel)
+
+    def _dead(self, channel: models.Channel | None) -> ports.FailingChannel | None:
+        """Return since when a channel accepts nothing, ``None`` if that is not too long."""
+        failing = None if channel is None else self.failures.load().get(channel.name)
+        return failing if failing and channel and policy.is_dead(channel, failing, self.now()) else None
+
+
+def _resolve(alert: ChannelAlertChange, channel: str) -> None:
+    if alert.change(channel, channel_alert.accepted):
+        failpoints.reach("channel.resolved")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from workermon import failpoints, logs, models, ports
 from workermon.notify import groups
-from workermon.notify.channel_health import ChannelHealth
+from workermon.notify.channel_health import ChannelReview
 from workermon.notify.sender import Sender
 
 log = logs.get(__name__)
@@ -36,7 +36,7 @@ class Delivery:
     outbox: ports.Outbox
     sender: Sender
     grouping: groups.Grouping
-    channel_health: ChannelHealth
+    channel_review: ChannelReview
     configurations: ports.Configurations
     now: ports.Clock
 
@@ -54,7 +54,7 @@ class Delivery:
 
     def _review(self, channel: str) -> None:
         """Look at the alert about a channel; what waits for one that was removed is looked at now, not hours later."""
-        self.channel_health.review(channel)
+        self.channel_review.review(channel)
         if channel not in self.configurations.load().channels:
             self.outbox.hasten(channel, self.now())
 
@@ -93,9 +93,9 @@ class _Run:
         claims = self._stage.outbox.claim(alert_id, self._stage.now(), LEASE)
         failpoints.reach("deliver.claimed")
         for claimed in claims:
-            group = self._stage.grouping.name(claimed)
+            group = self._gathering.group_of(claimed)
             if group is None:
-                self._submit([claimed], functools.partial(self._stage.sender.send, claimed))
+                self._submit([claimed], functools.partial(self._stage.sender.send, [claimed]))
             else:
                 self._gathering.add(claimed, group)
 
@@ -113,7 +113,7 @@ class _Run:
 
     def _send_group(self, group: groups.Group) -> bool:
         try:
-            return self._stage.sender.send_group(group.claims)
+            return self._stage.sender.send(group.claims)
         finally:
             self._gathering.release(group)
 

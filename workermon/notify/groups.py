@@ -61,8 +61,7 @@ class Grouping:
         """Return what gathers groups for one delivery."""
         return Gathering(self)
 
-    def name(self, claimed: models.ClaimedNotification) -> str | None:
-        """Return the name of the group that a notification belongs to; ``None`` if it is sent by itself."""
+    def _name(self, claimed: models.ClaimedNotification) -> str | None:
         # The present state that is sent once more after a lost lease has a fence below 0, and waits for nobody.
         # Somebody waits for a test message.
         if not self._wait(claimed) or claimed.fence < 0 or models.is_test(claimed.alert_id):
@@ -75,7 +74,7 @@ class Grouping:
             about = (scope.get("account", ""), scope.get("region", ""))
         return json.dumps([claimed.channel, notification.rule, *about], ensure_ascii=False)
 
-    def closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
+    def _closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
         """Return when the window of a notification's group closes; a time that has passed if it waits for none."""
         notification, at, wait = claimed.notification, self.now(), self._wait(claimed)
         created = models.moment(notification.created_at or notification.at)
@@ -101,9 +100,13 @@ class Gathering:
         """Return whether a group is being gathered."""
         return bool(self._groups)
 
+    def group_of(self, claimed: models.ClaimedNotification) -> str | None:
+        """Return the name of the group that a notification belongs to; ``None`` if it is sent by itself."""
+        return self._grouping._name(claimed)
+
     def add(self, claimed: models.ClaimedNotification, name: str) -> None:
         """Hold a notification until its group is sent, or give it back until its window closes."""
-        closes_at = self._grouping.closes_at(claimed, name)
+        closes_at = self._grouping._closes_at(claimed, name)
         at = self._grouping.now()
         if at >= closes_at and (name in self._groups or self._leads(name)):
             self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from workermon import errors, failpoints, logs, models, ports
 from workermon.alerts import silences
 from workermon.notify import channel_type, policy
-from workermon.notify.channel_health import ChannelHealth
+from workermon.notify.channel_health import ChannelFailing, ChannelGivenUp, ChannelRecovery
 from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
@@ -31,11 +31,16 @@ class Sender:
     throttle: ports.Throttle
     silences: ports.Silences
     canary: ports.Canary
-    channel_health: ChannelHealth
+    channel_failing: ChannelFailing
+    channel_given_up: ChannelGivenUp
+    channel_recovery: ChannelRecovery
     now: ports.Clock
 
-    def send(self, claimed: models.ClaimedNotification, resends: int = MAX_RESENDS) -> bool:
-        """Send a notification; ``True`` if its queue may go on with the next."""
+    def send(self, claims: Sequence[models.ClaimedNotification]) -> bool:
+        """Send one notification, or several of one channel as one message; ``True`` if their queues may go on."""
+        return self._send_one(claims[0]) if len(claims) == 1 else self._send_group(claims)
+
+    def _send_one(self, claimed: models.ClaimedNotification, resends: int = MAX_RESENDS) -> bool:
         if claimed.alert_id == models.CANARY:
             return self._accept_canary(claimed)
         if self._is_unneeded(claimed):
@@ -60,17 +65,16 @@ class Sender:
             attempt=claimed.attempt,
         )
         # Before it is taken off: if this process ends in between, another sends it again and does this again.
-        self.channel_health.accepted(claimed.channel)
+        self.channel_recovery.resolve(claimed.channel)
         present = self.outbox.delivered(claimed, self.now(), self._remind_at(claimed))
         failpoints.reach("deliver.delivered")
         # Whoever comes back after its lease has ended may have spoken after a newer state: then that is sent again.
-        return present is None or not resends or self.send(present, resends - 1)
+        return present is None or not resends or self._send_one(present, resends - 1)
 
-    def send_group(self, claims: Sequence[models.ClaimedNotification]) -> bool:
-        """Send notifications of one channel as one message; ``True`` if their queues may go on."""
+    def _send_group(self, claims: Sequence[models.ClaimedNotification]) -> bool:
         needed = self._without_unneeded(claims)
         if len(needed) < 2:
-            return all(self.send(claimed) for claimed in needed)
+            return all(self._send_one(claimed) for claimed in needed)
         first, channel = needed[0], self._channel(needed[0])
         wait = self._wait(channel, needed)
         if wait or channel is None:
@@ -84,12 +88,12 @@ class Sender:
             return self._group_failed(needed, why)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))
-        self.channel_health.accepted(first.channel)
+        self.channel_recovery.resolve(first.channel)
         for claimed in needed:
             present = self.outbox.delivered(claimed, self.now(), self._remind_at(claimed))
             failpoints.reach("group.delivered")
             if present is not None:
-                self.send(present)
+                self._send_one(present)
         return True
 
     def _accept_canary(self, claimed: models.ClaimedNotification) -> bool:
@@ -119,7 +123,7 @@ class Sender:
             self._hand_over(claims, channel)
         except errors.WorkermonError as why:
             if channel is not None:
-                self.channel_health.failed(channel.name, why, retried=any(map(_is_retried, claims)))
+                self.channel_failing.note(channel.name, why, retried=any(map(_is_retried, claims)))
             raise
 
     def _hand_over(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
@@ -173,7 +177,7 @@ class Sender:
     def _give_up(self, failure: policy.Failure) -> bool:
         log.error("deliver.given_up", **_fields(failure))
         if not failure.channel_removed:
-            self.channel_health.gave_up(failure.claimed, failure.why)
+            self.channel_given_up.fire(failure.claimed, failure.why)
         recorded = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.why}")
         failpoints.reach("deliver.given_up")
         return recorded
