@@ -402,6 +402,7 @@ class Recipes(dishka.Provider):
     make_evaluation = dishka.provide(evaluate.Evaluation)
     make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)
     make_silencing = dishka.provide(evaluate.Silencing)
+    make_unsilencing = dishka.provide(evaluate.Unsilencing)
     make_acknowledging = dishka.provide(evaluate.Acknowledging)
     make_channel_alert_change = dishka.provide(channel_health.ChannelAlertChange)
     make_channel_failing = dishka.provide(channel_health.ChannelFailing)
@@ -433,7 +434,8 @@ class Recipes(dishka.Provider):
     make_vitals_check = dishka.provide(health.VitalsCheck)
     make_doctor = dishka.provide(health.Doctor)
     make_exposition = dishka.provide(health.Exposition)
-    make_canary_stage = dishka.provide(health.Canary)
+    make_canary_relay = dishka.provide(health.CanaryRelay)
+    make_canary_reception = dishka.provide(health.CanaryReception)
     make_canary_check = dishka.provide(health.CanaryCheck)
     make_pipeline_check = dishka.provide(health.PipelineCheck)
 

@@ -50,7 +50,7 @@ class House(testing.Monitor):
         found = listener.Listener(
             feed=other.pop("feed", self.feed), samples=other.pop("samples", self.samples), outbox=self.outbox,
             workers=self.workers, dispatcher=self.dispatcher, pulse=self.pulse, leases=self.leases,
-            now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.Canary), now=NOW),
+            now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.CanaryReception), now=NOW),
             heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
             placement=self.get(collect.CohortPlacement),

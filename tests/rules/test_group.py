@@ -238,7 +238,7 @@ def test_a_group_is_silenced_as_any_alert(silence: dict[str, object]) -> None:
     pools.slot(at(4), {0: 95, 1: 95, 2: 20})
     [alert] = pools.alerts.open()
     assert (alert.silenced_by, alert.channels) == (added.id, ())
-    pools.get(evaluate.Silencing).remove(added.id)
+    pools.get(evaluate.Unsilencing).remove(added.id)
     pools.evaluate()
     [alert] = pools.alerts.open()
     assert (alert.silenced_by, alert.channels) == (None, ("ops",))

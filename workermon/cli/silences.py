@@ -111,7 +111,7 @@ def unsilence(cli_session: session.Session, silence_id: str) -> None:
     """
     from workermon import evaluate
 
-    cli_session.get(evaluate.Silencing).remove(silence_id)
+    cli_session.get(evaluate.Unsilencing).remove(silence_id)
     click.echo(f"silence {silence_id} ended")
 
 

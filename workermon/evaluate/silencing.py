@@ -13,13 +13,12 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silencing:
-    """Silences alerts for a while, and ends a silence early."""
+    """Silences alerts for a while."""
 
     silences: ports.Silences
     configurations: ports.Configurations
     workers: ports.Workers
     alerts: ports.Alerts
-    samples: ports.Samples
     now: ports.Clock
 
     def add(self, request: models.SilenceRequest) -> models.Silence:
@@ -36,28 +35,6 @@ class Silencing:
         self.silences.add(silence)
         log.info("silence.added", silence_id=silence.id, by=silence.by)
         return silence
-
-    def remove(self, silence_id: str) -> models.Silence:
-        """End a silence now. Alerts that it silenced and that still fire notify within seconds.
-
-        Raises ``errors.NotFound`` if none is active under that id, ``errors.InvalidInput`` for one of the config file.
-        """
-        at = self.now()
-        active = {silence.id: silence for silence in self.silences.every() if silence.ends > at}
-        of_file = [window.id for window in self.configurations.load().silences]
-        what = f"silence {silence_id}"
-        if silence_id in of_file:
-            raise errors.InvalidInput(what, "is in the config file", "remove it there and apply the file")
-        if silence_id not in active:
-            todo = errors.nearest(silence_id, [*active, *of_file])
-            raise errors.NotFound(what, "does not exist", todo)
-        self.silences.remove([silence_id])
-        firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
-        subject_ids = [last.worker.id for last in firing if last.worker]
-        subject_ids += [models.group_subject(**last.group).id for last in firing if last.group]
-        self.samples.mark_pending(list(dict.fromkeys(subject_ids)), at)
-        log.info("silence.removed", silence_id=silence_id)
-        return active[silence_id]
 
     def _of_alert(self, request: models.SilenceRequest, alert: str) -> models.SilenceRequest:
         """Return the request for one alert: for a worker's alert its worker and rule, otherwise the alert itself."""
@@ -91,3 +68,36 @@ class Silencing:
             raise errors.NotFound(f"rule {request.rule}", "does not exist", todo)
         if request.worker is not None or request.labels:
             raise errors.InvalidInput(f"rule {request.rule}", "is not about a worker", "silence it by its name alone")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Unsilencing:
+    """Ends a silence early."""
+
+    silences: ports.Silences
+    configurations: ports.Configurations
+    alerts: ports.Alerts
+    samples: ports.Samples
+    now: ports.Clock
+
+    def remove(self, silence_id: str) -> models.Silence:
+        """End a silence now. Alerts that it silenced and that still fire notify within seconds.
+
+        Raises ``errors.NotFound`` if none is active under that id, ``errors.InvalidInput`` for one of the config file.
+        """
+        at = self.now()
+        active = {silence.id: silence for silence in self.silences.every() if silence.ends > at}
+        of_file = [window.id for window in self.configurations.load().silences]
+        what = f"silence {silence_id}"
+        if silence_id in of_file:
+            raise errors.InvalidInput(what, "is in the config file", "remove it there and apply the file")
+        if silence_id not in active:
+            todo = errors.nearest(silence_id, [*active, *of_file])
+            raise errors.NotFound(what, "does not exist", todo)
+        self.silences.remove([silence_id])
+        firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
+        subject_ids = [last.worker.id for last in firing if last.worker]
+        subject_ids += [models.group_subject(**last.group).id for last in firing if last.group]
+        self.samples.mark_pending(list(dict.fromkeys(subject_ids)), at)
+        log.info("silence.removed", silence_id=silence_id)
+        return active[silence_id]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workermon.health.canary import Canary, CanaryCheck, is_canary_stage
+from workermon.health.canary import CanaryCheck, CanaryReception, CanaryRelay, is_canary_stage
 from workermon.health.doctor import Doctor, Examination
 from workermon.health.exposition import Exposition, Figures
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
@@ -11,8 +11,9 @@ from workermon.health.vitals import Vitals, VitalsCheck
 
 __all__ = [
     "Bill",
-    "Canary",
     "CanaryCheck",
+    "CanaryReception",
+    "CanaryRelay",
     "Doctor",
     "Examination",
     "Exposition",

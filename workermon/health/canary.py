@@ -108,8 +108,8 @@ def is_canary_stage(identifier: object) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
-    """Passes a canary on from one part to the next."""
+class CanaryRelay:
+    """Passes a canary on from one queue to the next."""
 
     trace: ports.Canary
     schedule: ports.Schedule
@@ -124,19 +124,6 @@ class Canary:
         else:
             self._release()
 
-    def hear(self, message: str) -> bool:
-        """Pass it on from the channel; ``False`` if the message is not a canary."""
-        at = self.now()
-        try:
-            sent_at = float(message)
-        except ValueError:
-            return False
-        if not at - models.DAY < sent_at < at + models.DAY:
-            return False
-        self.trace.reach("heard", sent_at, at)
-        self.dispatcher.canary()
-        return True
-
     def _publish(self) -> None:
         at, sent = self.now(), self.schedule.canaries()
         # It set out when beat sent it, unless somebody else sent it.
@@ -150,6 +137,28 @@ class Canary:
         self.outbox.release(notification(received.begun), at)
         self.trace.reach("judged", received.begun, at)
         self.dispatcher.deliver([models.CANARY])
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryReception:
+    """Takes a canary from the channel, and has it go on."""
+
+    trace: ports.Canary
+    dispatcher: ports.Dispatcher
+    now: ports.Clock
+
+    def hear(self, message: str) -> bool:
+        """Pass it on from the channel; ``False`` if the message is not a canary."""
+        at = self.now()
+        try:
+            sent_at = float(message)
+        except ValueError:
+            return False
+        if not at - models.DAY < sent_at < at + models.DAY:
+            return False
+        self.trace.reach("heard", sent_at, at)
+        self.dispatcher.canary()
+        return True
 
 
 def notification(sent_at: float) -> models.Notification:

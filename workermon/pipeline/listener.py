@@ -60,7 +60,7 @@ class Listener:
     dispatcher: ports.Dispatcher
     pulse: ports.Pulse
     leases: ports.Leases
-    canary: health.Canary
+    canary: health.CanaryReception
     heartbeat: health.Heartbeat
     silence_expiry: evaluate.SilenceExpiry
     channel_watch: notify.ChannelWatch
@@ -82,7 +82,7 @@ class Listener:
             dispatcher=get(ports.Dispatcher),
             pulse=get(ports.Pulse),
             leases=get(ports.Leases),
-            canary=get(health.Canary),
+            canary=get(health.CanaryReception),
             heartbeat=get(health.Heartbeat),
             silence_expiry=get(evaluate.SilenceExpiry),
             channel_watch=get(notify.ChannelWatch),

@@ -56,7 +56,7 @@ def worker_of(message: str) -> str:
 class Subscription:
     """Takes the messages of the channel; times are of a monotonic clock."""
 
-    def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.Canary, samples: ports.Samples) -> None:
+    def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.CanaryReception, samples: ports.Samples) -> None:
         self._dispatcher, self._canary, self._samples = dispatcher, canary, samples
         self._gathered: dict[str, None] = {}
         self._gathering_since = 0.0

@@ -87,7 +87,7 @@ def reconcile(
 
 
 @app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))
-def canary(stages: list[str], stage: FromDishka[health.Canary]) -> None:
+def canary(stages: list[str], stage: FromDishka[health.CanaryRelay]) -> None:
     """Pass the canary on from a stage: it shows whether messages go all the way round."""
     for name in stages:
         stage.pass_on(name)

@@ -78,7 +78,7 @@ def silence(
 
 
 @router.post("/silences/{silence_id}/end")
-def end_silence(silence_id: str, caller: gate.Operator, stage: FromDishka[evaluate.Silencing]) -> Response:  # noqa: ARG001
+def end_silence(silence_id: str, caller: gate.Operator, stage: FromDishka[evaluate.Unsilencing]) -> Response:  # noqa: ARG001
     """End a silence now."""
     stage.remove(silence_id)
     return back("ended", "alerts")

@@ -338,15 +338,16 @@ def post_silence(
     body: PostedSilence,
     caller: gate.Operator,  # noqa: ARG001
     fleet_view: FromDishka[views.FleetView],
-    stage: FromDishka[evaluate.Silencing],
+    silencing: FromDishka[evaluate.Silencing],
+    unsilencing: FromDishka[evaluate.Unsilencing],
 ) -> Response:
     """Make a silence, or replace one."""
-    silence_added = stage.add(body.request(fleet_view.label_keys(), stage.now()))
+    silence_added = silencing.add(body.request(fleet_view.label_keys(), silencing.now()))
     if body.id:
         try:
-            stage.remove(body.id)
+            unsilencing.remove(body.id)
         except errors.WorkermonError:
-            stage.remove(silence_added.id)
+            unsilencing.remove(silence_added.id)
             raise
     return JSONResponse({"silenceID": silence_added.id})
 
@@ -355,7 +356,7 @@ def post_silence(
 def expire(
     silence_id: Annotated[models.Text, Path(alias="id")],
     caller: gate.Operator,  # noqa: ARG001
-    stage: FromDishka[evaluate.Silencing],
+    stage: FromDishka[evaluate.Unsilencing],
 ) -> Response:
     """End a silence."""
     stage.remove(silence_id)

@@ -275,7 +275,7 @@ def unsilence(
     silence_id: Annotated[models.Text, Path(alias="id")],
     caller: gate.Operator,
     idempotent: Idempotent,
-    stage: FromDishka[evaluate.Silencing],
+    stage: FromDishka[evaluate.Unsilencing],
 ) -> Response:
     """End a silence now, as ``unsilence``. Alerts that still fire notify within seconds."""
 
