@@ -13,7 +13,8 @@ import redis
 
 from tests.support.aws import use_aws
 from tests.support.commands import REGION, A
-from workermon import errors, health, models, ports, testing
+from workermon import errors, models, ports, testing
+from workermon.health import doctor
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, error_kinds, session
 from workermon.on_redis import server
@@ -23,7 +24,7 @@ def checks(**own: Any) -> Any:
     """Return the checks of a server with these settings, by name."""
     monitor = testing.Monitor(now=1000)
     monitor.server = testing.MemoryServer(monitor.clock, **own)
-    return {check.name: check for check in monitor.get(health.Doctor).examine_server()}
+    return {check.name: check for check in monitor.get(doctor.server.ServerExamination).examine()}
 
 
 def test_a_server_that_forgets_is_told() -> None:
@@ -41,7 +42,7 @@ def test_clocks_that_differ_are_told(ahead: int, well: bool) -> None:
     """More than 5 s between this machine and the server is not well."""
     monitor = testing.Monitor(now=1000)
     monitor.server.ahead = ahead
-    [found] = [check for check in monitor.get(health.Doctor).examine_server() if check.name == "clock"]
+    [found] = [check for check in monitor.get(doctor.server.ServerExamination).examine() if check.name == "clock"]
     assert found.ok is well
 
 
@@ -63,7 +64,7 @@ def test_a_missing_permission_is_named() -> None:
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
     monitor.cloudwatch = Denied()
-    found = list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [A]))
+    found = list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [A]))
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
         ("ec2:DescribeInstanceStatus", True),
@@ -88,7 +89,7 @@ def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, said: str) 
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.clock = lambda: None if ahead is None else 9000 + ahead
-    *_, found = monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [])
+    *_, found = monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [])
     assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
     assert (found.todo is None) is well
 
@@ -96,7 +97,7 @@ def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, said: str) 
 def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
     """An id that nobody has is asked for, for a call without ids would be none."""
     monitor = testing.Monitor(now=9000)
-    list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), []))
+    list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), []))
     assert [(what, bool(ids)) for what, _, ids in monitor.ec2.calls] == [
         ("find", False),
         ("statuses", True),
@@ -143,7 +144,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(monitor, "clock", time.time)
         monkeypatch.setattr(monitor, "ec2", ec2.AwsEc2(sessions))
         monkeypatch.setattr(monitor, "cloudwatch", cloudwatch.AwsCloudWatch(sessions))
-        checks = monitor.get(health.Doctor).examine_aws(scope, ids)
+        checks = monitor.get(doctor.aws.AwsExamination).examine(scope, ids)
         return {check.name.removesuffix(" in default/us-east-1"): check for check in checks}
 
     yield served, look

@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, ports, rules, testing
 from workermon.collect import queue_events
 from workermon.config import export
+from workermon.health.doctor import event_queues
 from workermon.pipeline import queue_polling
 from workermon.web import deflated, prometheus
 
@@ -421,27 +422,27 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
 def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     """It is ok only if the listener reads that very event; a queue that refuses says why and what to do."""
     house.event_queues.publish_error = errors.AwsDenied("EventBridge", "AccessDenied", "allow events:PutEvents")
-    doctor = house.get(health.Doctor)
-    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    examination = house.get(event_queues.EventQueueExamination)
+    [check] = examination.examine(REGION, patience=0.0)
     assert (check.ok, check.name) == (False, "event queue main")
     assert "did not read it" in check.reason
     house.read()
     assert house.counts == {"messages": 1}
     house.clock.advance(1)
-    [again] = doctor.examine_event_queues(REGION, patience=0.0)
+    [again] = examination.examine(REGION, patience=0.0)
     assert not again.ok
     house.pulse.mark("events:main:test", house.clock())
-    [read] = doctor.examine_event_queues(REGION, patience=0.0)
+    [read] = examination.examine(REGION, patience=0.0)
     assert read.ok
     assert read.reason.endswith("; EventBridge was not tried: denied: AccessDenied; allow events:PutEvents")
     house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:SendMessage")
-    [refused] = doctor.examine_event_queues(REGION, patience=0.0)
+    [refused] = examination.examine(REGION, patience=0.0)
     assert (refused.ok, refused.todo) == (False, "allow sqs:SendMessage")
 
 
 def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our event takes the way of all others; if no rule brings it, doctor says so, and whether the queue is read."""
-    doctor, queues = house.get(health.Doctor), house.event_queues
+    examination, queues = house.get(event_queues.EventQueueExamination), house.event_queues
     read_by_listener = queues.send
 
     def send(scope: models.AccountRegion, queue_url: str, body: str) -> None:
@@ -450,12 +451,12 @@ def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest
 
     monkeypatch.setattr(queues, "send", send)
     queues.rules = [URL]
-    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    [check] = examination.examine(REGION, patience=0.0)
     assert (check.ok, check.reason) == (True, "read after 0.0 s, through EventBridge")
     assert house.counts == {"messages": 1}
     house.clock.advance(1)
     queues.rules = []
-    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    [check] = examination.examine(REGION, patience=0.0)
     assert (check.ok, check.reason) == (
         False, "EventBridge did not bring our event within 0 s; one put into the queue was read",
     )  # fmt: skip

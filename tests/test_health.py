@@ -8,7 +8,7 @@ import pytest
 
 from workermon import config, errors, health, models, ports, testing
 from workermon.alerts import message, subject
-from workermon.health import canary, fleet_signs, status
+from workermon.health import canary, fleet_signs, parts
 from workermon.testing import memory
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -134,7 +134,7 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
-    world.now.advance(status.STUCK + 1)
+    world.now.advance(parts.STUCK + 1)
     world.beat()
     assert down(world.status()) == ["evaluation", "delivery"]
 
@@ -246,7 +246,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert "2 messages for collect, which last worked never" in part(found, "queues").reason
     assert found.queues == world.nodes.waiting
     world.pulse.mark("collect", world.now())
-    world.now.advance(status.UNTOUCHED)
+    world.now.advance(parts.UNTOUCHED)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
@@ -254,7 +254,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert "last worked 91 s ago" in part(world.status(), "queues").reason
     world.canary.publish(world.now(), world.now(), 1)
     assert down(world.status()) == []
-    world.now.advance(status.UNTOUCHED + 1)
+    world.now.advance(parts.UNTOUCHED + 1)
     world.beat()
     assert down(world.status()) == ["queues"]
     world.nodes.waiting["workermon.collect"] = 0
@@ -293,7 +293,7 @@ def test_one_is_not_many(world: World) -> None:
 def test_a_canary_that_goes_round_is_told(world: World) -> None:
     """What the last one took and when it was shows; before the first one nothing is wrong, and nothing is claimed."""
     assert part(world.status(), "canary").reason == "beat has not sent one yet"
-    assert world.status().canary == status.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
+    assert world.status().canary == parts.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
     world.schedule.sent = models.Sent(world.now(), 1)
     world.canary.publish(world.now(), world.now(), 1)
     for step in ("heard", "judged", "accepted"):
@@ -302,7 +302,7 @@ def test_a_canary_that_goes_round_is_told(world: World) -> None:
     world.beat()
     found = world.status()
     assert (part(found, "canary").reason, part(found, "canary").age) == ("round trip 0.4 s, 12 s ago", 12.0)
-    assert found.canary == status.CanaryStatus(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
+    assert found.canary == parts.CanaryStatus(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
     assert models.to_json(found)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
 
 

@@ -19,6 +19,7 @@ import dishka
 
 from workermon import collect, config, evaluate, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
+from workermon.health import doctor
 from workermon.notify import channel_health, channel_type, channels, groups, http, sender
 from workermon.on_aws import cloudwatch, ec2, limited, queue, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
@@ -430,8 +431,15 @@ class Recipes(dishka.Provider):
     make_ledger_backtest = dishka.provide(views.LedgerBacktest)
     make_rule_suggestion = dishka.provide(views.RuleSuggestion)
     make_cloudwatch_history = dishka.provide(views.CloudWatchHistory)
+    make_parts_check = dishka.provide(health.PartsCheck)
     make_status_check = dishka.provide(health.StatusCheck)
     make_vitals_check = dishka.provide(health.VitalsCheck)
+    make_rule_examination = dishka.provide(doctor.rules.RuleExamination)
+    make_lateness_examination = dishka.provide(doctor.rules.LatenessExamination)
+    make_discovery_examination = dishka.provide(doctor.discovery.DiscoveryExamination)
+    make_event_queue_examination = dishka.provide(doctor.event_queues.EventQueueExamination)
+    make_server_examination = dishka.provide(doctor.server.ServerExamination)
+    make_aws_examination = dishka.provide(doctor.aws.AwsExamination)
     make_doctor = dishka.provide(health.Doctor)
     make_exposition = dishka.provide(health.Exposition)
     make_canary_relay = dishka.provide(health.CanaryRelay)

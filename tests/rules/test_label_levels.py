@@ -8,8 +8,9 @@ import jsonschema
 import pytest
 
 from tests.support.evaluating import ID, T0, Site
-from workermon import config, errors, fleet, health, models, rules, views
+from workermon import config, errors, fleet, models, rules, views
 from workermon.config import export
+from workermon.health import doctor
 from workermon.models import Levels
 from workermon.notify import channels
 from workermon.rules import threshold
@@ -134,7 +135,7 @@ def test_rules_check_and_doctor_say_what_is_doubtful(label: str, says: str | Non
     site = Site(*made().rules)
     workers = [site.add(OTHER, name="render-08", labels={"cpu_critical": label})]
     warnings = fleet.check_coverage(PARSER.parse(FILE, "f.toml"), made(), workers).warnings
-    checks = list(site.get(health.Doctor).examine_rules(list(site.workers.get([OTHER]).values())))
+    checks = list(site.get(doctor.rules.RuleExamination).examine(list(site.workers.get([OTHER]).values())))
     if says is None:
         assert (warnings, checks) == ((), [])
     else:

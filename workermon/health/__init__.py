@@ -6,6 +6,7 @@ from workermon.health.canary import CanaryCheck, CanaryReception, CanaryRelay, i
 from workermon.health.doctor import Doctor, Examination
 from workermon.health.exposition import Exposition, Figures
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
+from workermon.health.parts import PartsCheck
 from workermon.health.status import Bill, Status, StatusCheck
 from workermon.health.vitals import Vitals, VitalsCheck
 
@@ -19,6 +20,7 @@ __all__ = [
     "Exposition",
     "Figures",
     "Heartbeat",
+    "PartsCheck",
     "PipelineCheck",
     "Status",
     "StatusCheck",

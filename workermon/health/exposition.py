@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from workermon import costs, models, ports
-from workermon.health import fleet_signs, status
+from workermon.health import fleet_signs, parts
 
 #: Takes each worker as it is read, so that a large fleet is never in memory as a whole.
 Visit = Callable[[ports.Glance], None]
@@ -24,7 +24,7 @@ class Figures:
     """
 
     alerts: tuple[models.Alert, ...]
-    pipeline: status.Pipeline
+    pipeline: parts.Pipeline
     totals: models.UsageTotals
     dollars: dict[tuple[str, str], float]
     pending: dict[str, int]
@@ -40,7 +40,8 @@ class Exposition:
     outbox: ports.Outbox
     costs: ports.Costs
     configurations: ports.Configurations
-    check: status.StatusCheck
+    parts_check: parts.PartsCheck
+    nodes: ports.Nodes
     now: ports.Clock
 
     def read(self, visit: Visit, patience: float = 1.0) -> Figures:
@@ -48,14 +49,14 @@ class Exposition:
         fleet = fleet_signs.FleetSigns(self.now())
         # Nodes are given their whole time to answer, in which the fleet can be read.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
-            answering = aside.submit(self.check.nodes.ping, patience)
+            answering = aside.submit(self.nodes.ping, patience)
             for worker in self.workers.glances():
                 visit(worker)
                 fleet.add(worker)
         totals = self.costs.totals()
         return Figures(
             alerts=tuple(self.alerts.open()),
-            pipeline=self.check.pipeline(fleet, answering.result(), patience),
+            pipeline=self.parts_check.check(fleet, answering.result(), patience),
             totals=totals,
             dollars=_dollars(totals),
             pending=self.outbox.pending(),

@@ -1,0 +1,25 @@
+"""One thing that doctor tries."""
+
+from __future__ import annotations
+
+from workermon import models
+
+
+class Check(models.Frozen):
+    """One thing that was tried; ``todo`` says what to do if it is not ok."""
+
+    name: str
+    ok: bool
+    reason: str
+    todo: str | None = None
+
+
+def clock_check(name: str, whose: str, ahead: float, limit: int, same: float) -> Check:
+    """Compare a clock with ours: ``ahead`` in seconds, up to ``limit`` is well, up to ``same`` cannot be measured."""
+    ok = abs(ahead) <= limit
+    if abs(ahead) <= same:
+        reason = "agrees"
+    else:
+        reason = f"{whose} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
+        reason += "" if ok else f", more than {limit} s"
+    return Check(name=name, ok=ok, reason=reason, todo=None if ok else "synchronise the clocks (chrony, ntpd)")
