@@ -176,11 +176,11 @@ def test_why_and_show_say_how_often_and_why() -> None:
     told = monitor.get(views.Explanation).why(record, METRIC).cadences
     assert [(row.metric, row.every, row.periods, row.reason) for row in told] == [(METRIC, 300, 5, "far")]
     assert str(told[0]) == "every 300 s: it is far from every threshold"
-    assert monitor.get(views.FleetView).show(record).cadences == told
+    assert monitor.get(views.WorkerView).show(record).cadences == told
     monitor.configure(cadence="fixed")
     monitor.collect(WORKER)
     record = monitor.workers.get([WORKER])[WORKER]
-    assert monitor.get(views.FleetView).show(record).cadences == ()
+    assert monitor.get(views.WorkerView).show(record).cadences == ()
 
 
 class Unchanged(NamedTuple):

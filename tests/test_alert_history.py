@@ -54,7 +54,7 @@ def pages(of: views.AlertView, limit: int, wanted: views.AlertFilter = EVERYTHIN
     found: list[views.AlertRow] = []
     after = None
     while True:
-        rows, after = of.page(wanted, limit=limit, after=after)
+        rows, after = of.pages.page(wanted, limit=limit, after=after)
         found += rows
         assert len(rows) == limit or after is None
         if after is None:
@@ -117,13 +117,13 @@ def test_a_page_reads_no_more_than_it_needs() -> None:
     fire(repository, 1500)
     counting: Any = _Counting(repository.alerts)
     of = view(repository._replace(alerts=counting))
-    _, after = of.page(EVERYTHING, limit=10, after=None)
+    _, after = of.pages.page(EVERYTHING, limit=10, after=None)
     first, counting.read = counting.read, 0
-    assert len(of.page(EVERYTHING, limit=10, after=after).rows) == 10
+    assert len(of.pages.page(EVERYTHING, limit=10, after=after).rows) == 10
     assert after is not None
     middle = (1, -float(NOW + 90_000), "", "")
     following, counting.read = counting.read, 0
-    assert len(of.page(EVERYTHING, limit=10, after=middle).rows) == 10
+    assert len(of.pages.page(EVERYTHING, limit=10, after=middle).rows) == 10
     assert max(first, following, counting.read) < 60
     assert len(of.list(EVERYTHING).alerts) == 1500, "there is no cap"
 

@@ -453,9 +453,8 @@ def history(metric: Any, points: Any, since: Any) -> Any:
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    history = monitor.get(cloudwatch_history.CloudWatchHistory)
-    asked = history.wanted([record], [rule], made, since)
-    return asked, history.fetch(asked)
+    asked = monitor.get(cloudwatch_history.CloudWatchRequests).wanted([record], [rule], made, since)
+    return asked, monitor.get(cloudwatch_history.CloudWatchFetch).fetch(asked)
 
 
 W = "i-0aaaaaaaaaaaaaaaa"

@@ -904,10 +904,9 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
     first = next(world.get(views.Watch).watch(None))
     assert isinstance(first, models.Event)
     assert models.to_json(first) == event
-    fleet = world.get(views.FleetView)
-    (row,) = fleet.list().workers
+    (row,) = world.get(views.FleetView).list().workers
     assert {name: reading and models.to_json(reading) for name, reading in row.metrics.items()} == event["metrics"]
-    shown = fleet.show(world.workers.get([ONE])[ONE]).metrics
+    shown = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE]).metrics
     assert {name: reading and reading.value for name, reading in shown.items()} == {
         name: reading and reading["value"] for name, reading in event["metrics"].items()
     }
@@ -924,7 +923,7 @@ def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: Wo
         world.collect()
         event = world.events()[-1]
         [row] = world.get(views.FleetView).list().workers
-        shown = world.get(views.FleetView).show(world.workers.get([ONE])[ONE])
+        shown = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE])
         [first] = [next(world.get(views.Watch).watch(None))]
         assert isinstance(first, models.Event)
         board = live_table.Board(world.clock, title="test")

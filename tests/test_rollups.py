@@ -41,7 +41,7 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 def shown(monitor: testing.Monitor) -> list[_Row]:
     """Return the hours of cpu_utilization, as the command and the API have them."""
     (record,) = monitor.workers.get([A]).values()
-    hours = monitor.get(views.HistoryView).hourly(record, CPU, NOW).datapoints
+    hours = monitor.get(views.HourlyHistoryView).hourly(record, CPU, NOW).datapoints
     return [(hour.at, hour.min, hour.avg, hour.max, hour.p95, hour.count) for hour in hours]
 
 

@@ -322,7 +322,7 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> N
 
 def shown(site: Site) -> views.WorkerDetail:
     """Return what ``show`` says of the site's worker."""
-    return site.get(views.FleetView).show(site.workers.get([ID])[ID])
+    return site.get(views.WorkerView).show(site.workers.get([ID])[ID])
 
 
 def test_show_lists_what_is_scheduled(site: Site) -> None:

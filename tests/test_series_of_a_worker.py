@@ -33,7 +33,7 @@ class One(testing.Monitor):
         for _ in range(2):
             self.collect(ID)
             self.clock.advance(60)
-        reading = self.get(views.FleetView).show(self.workers.get([ID])[ID]).metrics[metric]
+        reading = self.get(views.WorkerView).show(self.workers.get([ID])[ID]).metrics[metric]
         return None if reading is None else reading.value
 
 

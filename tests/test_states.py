@@ -519,7 +519,7 @@ def test_show_has_ec2s_reason(house: House) -> None:
 
     def shown() -> Any:
         record = house.workers.get([ID])[ID]
-        return house.get(views.FleetView).show(record).to_json()["status_reason"]
+        return house.get(views.WorkerView).show(record).to_json()["status_reason"]
 
     assert shown() is None
     house.step(1, "stopped", BY_USER)

@@ -167,7 +167,7 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
     """``show`` lists what EC2 answers and its words; /metrics has a sample for each check that is ok or impaired."""
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 1, attached_ebs="ok", application="initializing", performance="impaired")
-    detail = monitor.get(views.FleetView).show(record(monitor))
+    detail = monitor.get(views.WorkerView).show(record(monitor))
     assert [(one.check, one.since, one.remediation) for one in detail.impaired] == [("performance", SINCE, WORDS)]
     families = prometheus.Families(monitor.configurations.load().collect)
     families.add(ports.Glance.of(record(monitor)))
@@ -186,7 +186,7 @@ def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
     minutes(monitor, 2, application="ok")
     found = monitor.get(views.HistoryView).history(record(monitor), "application_check_failed", 0)
     assert ([point.value for point in found.datapoints], found.unit) == ([0.0, 0.0], "count")
-    charted = monitor.get(views.ChartView).charted(record(monitor))
+    charted = views.charted_metrics(record(monitor), monitor.configurations.load(), monitor.kinds)
     assert charted[-2:] == ("status_check_failed", "application_check_failed")
     charts = monitor.get(views.ChartView).charts(record(monitor), monitor.clock() - 3600)
     [drawn] = [chart for chart in charts.charts if chart.metric == "application_check_failed"]

@@ -43,12 +43,12 @@ def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
 def test_why_says_which_records_cannot_be_read() -> None:
     """It names each, also before the alert was evaluated."""
     monitor, records = unreadable()
-    standing = monitor.get(views.BuiltinRuleExplanation)
+    explain = monitor.get(views.ExplainInstallation)
     now = "workermon:worker:i-1 spec (it is no JSON)"
-    assert (standing.installation("records").state, standing.installation("records").now) == ("ok", now)
+    assert (explain.why("records").state, explain.why("records").now) == ("ok", now)
     monitor.evaluate(A)
-    assert (standing.installation("records").state, standing.installation("records").now) == ("warning", now)
+    assert (explain.why("records").state, explain.why("records").now) == ("warning", now)
     records.found.clear()
     monitor.evaluate(A)
-    found = standing.installation("records")
+    found = explain.why("records")
     assert (found.state, found.now) == ("ok", "every record can be read")

@@ -215,7 +215,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == []
     house.endpoint.recover()
     record = house.get(ports.Workers).get([first])[first]
-    assert [event.code for event in house.get(views.FleetView).show(record).events] == [
+    assert [event.code for event in house.get(views.WorkerView).show(record).events] == [
         "system-reboot",
         "instance-retirement",
     ]

@@ -497,7 +497,7 @@ def test_it_takes_an_expression() -> None:
     assert "disk-full-soon" in fired.summary
     assert "falls 1.2 % an hour: reaches 2 % in about" in fired.summary
     (record,) = monitor.workers.get([worker.id]).values()
-    [shown] = monitor.get(views.Explanation).why_rule(record, "disk-full-soon").to_json()["rules"]
+    [shown] = monitor.get(views.Explanation).why(record, rule_name="disk-full-soon").to_json()["rules"]
     assert shown["line"]["direction"] == "falling"
     assert shown["state"] == "warning"
 

@@ -179,16 +179,15 @@ def test_a_query_where_none_is_taken_is_refused(web: TestClient, fleet: None, pa
 
 def test_a_page_of_an_older_snapshot_shows_the_present(ok: Ok, world: Ports, fleet: None) -> None:
     """Of a large fleet, who matches was read before; rows are of now, and who is gone or matches no longer is not."""
-    overview = world.get(views.FleetOverview)
-    snapshot = overview.snapshot()
-    first = overview.page(snapshot, views.WorkerQuery(), limit=1, after=None)
+    fleet_pages, snapshot = world.get(views.FleetPages), world.get(views.FleetSnapshot).snapshot()
+    first = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
     assert ([row.name for row in first.rows], first.next) == (["render-01"], ("render-01", A))
     ok("remove", A)
-    again = overview.page(snapshot, views.WorkerQuery(), limit=1, after=None)
+    again = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
     assert (again.rows, again.next) == ((), first.next)
-    assert [row.id for row in overview.page(snapshot, views.WorkerQuery(), limit=1, after=first.next).rows] == [B]
-    stopped = overview.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None)
+    assert [row.id for row in fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=first.next).rows] == [B]
+    stopped = fleet_pages.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None)
     world.ec2.put(models.Instance(id=B, region="us-east-1", status="running", name="render-02"))
     ok("refresh", B)
     assert [row.id for row in stopped.rows] == [B]
-    assert overview.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None).rows == ()
+    assert fleet_pages.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None).rows == ()

@@ -347,7 +347,7 @@ def test_a_fleet_that_is_still_being_read_is_said_to_be(
     def read() -> views.Snapshot:
         begun.set()
         assert go_on.wait(60)
-        snapshot: views.Snapshot = fleet_of_two.get(views.FleetOverview).snapshot()
+        snapshot: views.Snapshot = fleet_of_two.get(views.FleetSnapshot).snapshot()
         return snapshot
 
     kept.warm(read)

@@ -41,8 +41,8 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 def source(world: Ports) -> hub.Hub:
     """Return a hub over the monitor's channel."""
-    watch = world.get(views.Watch)
-    return hub.Hub(lambda: watch.follow(timeout=0.05))
+    live = world.get(views.LiveMessages)
+    return hub.Hub(lambda: live.follow(timeout=0.05))
 
 
 def notification(version: int, worker_id: str = A) -> str:
@@ -249,7 +249,7 @@ def test_a_broken_connection_ends_every_stream(world: Ports) -> None:
     breaks = False
 
     def follow() -> Generator[views.Message | None, None, None]:
-        for message in world.get(views.Watch).follow(timeout=0.02):
+        for message in world.get(views.LiveMessages).follow(timeout=0.02):
             if breaks:
                 raise errors.RedisUnavailable("Redis", "the connection broke", "wait")
             yield message

@@ -167,29 +167,28 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     """Return the explanation of what a command line names."""
     from workermon import fleet, views
 
-    explanation = cli_session.get(views.BuiltinRuleExplanation)
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):
-            return explanation.channel(channel.removeprefix("channel:"))
+            return cli_session.get(views.ExplainChannel).why(channel.removeprefix("channel:"))
     if models.group_of(name) is not None:
         groups = cli_session.get(views.ExplainGroups)
-        about_worker = metric is not None or not subject or name in groups.subjects()
+        about_worker = metric is not None or not subject or name in cli_session.get(ports.Alerts).group_ids()
         return groups.why(name, metric) if about_worker else groups.why(subject, rule)
     workers = cli_session.get(ports.Workers)
     records = fleet.match(workers, [name]).records
     if records:
         return cli_session.get(views.Explanation).why(records[0], metric)
     _check_subject(name, metric)
-    if name in explanation.account_keys() and metric is None:
-        return explanation.account(name)
+    if name in views.account_keys(workers) and metric is None:
+        return cli_session.get(views.ExplainAccount).why(name)
     if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
-        return explanation.installation(rule)
+        return cli_session.get(views.ExplainInstallation).why(rule)
     if "/" in subject and rule in views.OF_ACCOUNTS:
-        return explanation.account(subject, rule)
+        return cli_session.get(views.ExplainAccount).why(subject, rule)
     if metric is None and subject:
         [record] = cli_session.get(fleet.Lookup).resolve([subject])
-        return cli_session.get(views.Explanation).why_rule(record, rule)
+        return cli_session.get(views.Explanation).why(record, rule_name=rule)
     raise fleet.unknown_error(workers, [name])
 
 

@@ -274,7 +274,7 @@ def show(cli_session: session.Session, name: str, as_json: bool) -> None:
     from workermon import fleet, views
 
     record = cli_session.get(fleet.Lookup).resolve([name])[0]
-    worker = cli_session.get(views.FleetView).show(record)
+    worker = cli_session.get(views.WorkerView).show(record)
     vitals.warn_if_down(cli_session)
     if as_json:
         output.document(worker)

@@ -44,8 +44,12 @@ def history(
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
     record = cli_session.get(fleet.Lookup).resolve([name])[0]
-    view, begin = cli_session.get(views.HistoryView), cli_session.now() - since
-    recorded = view.history(record, metric, begin) if step is None else view.hourly(record, metric, begin, step)
+    begin = cli_session.now() - since
+    recorded: views.History | views.HourlyHistory
+    if step is None:
+        recorded = cli_session.get(views.HistoryView).history(record, metric, begin)
+    else:
+        recorded = cli_session.get(views.HourlyHistoryView).hourly(record, metric, begin, step)
     vitals.warn_if_down(cli_session)
     if as_json:
         output.document(recorded)

@@ -330,10 +330,9 @@ def _on_cloudwatch(
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(cli_session.now()) - since
-    history = cli_session.get(cloudwatch_history.CloudWatchHistory)
-    requests = history.wanted(records, rules, configuration, begin)
+    requests = cli_session.get(cloudwatch_history.CloudWatchRequests).wanted(records, rules, configuration, begin)
     _agreed(requests, begin, yes=yes)
-    replays = history.replay(records, rules, configuration, requests)
+    replays = cli_session.get(cloudwatch_history.CloudWatchHistory).replay(records, rules, configuration, requests)
     absent = {
         f"{replay.worker.name}: CloudWatch has no {replay.rule.metric} since then": None
         for replay in replays

@@ -7,6 +7,7 @@ from workermon.views.alerts import (
     AcknowledgementRow,
     AlertFilter,
     AlertList,
+    AlertPages,
     AlertRow,
     AlertView,
     acknowledgement_row,
@@ -14,8 +15,8 @@ from workermon.views.alerts import (
 )
 from workermon.views.audit import AuditList, AuditRow, AuditView, audit_position
 from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
-from workermon.views.charts import ChartView, WorkerCharts
-from workermon.views.cloudwatch_history import CloudWatchHistory
+from workermon.views.charts import ChartView, WorkerCharts, charted_metrics, point_step
+from workermon.views.cloudwatch_history import CloudWatchFetch, CloudWatchHistory, CloudWatchRequests
 from workermon.views.document import Document
 from workermon.views.explain import (
     EscalationState,
@@ -23,26 +24,59 @@ from workermon.views.explain import (
     FlappingState,
     RuleExplanation,
     WorkerExplanation,
+    for_worker,
 )
 from workermon.views.explain_builtin import (
     OF_ACCOUNTS,
     OF_INSTALLATION,
     AccountExplanation,
-    BuiltinRuleExplanation,
     ChannelExplanation,
+    ExplainAccount,
+    ExplainChannel,
+    ExplainInstallation,
+    MonitorAlertExplanation,
+    account_keys,
 )
 from workermon.views.explain_group import ExplainGroups, GroupExplanation
-from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
-from workermon.views.history import History, HistoryView, HourlyDatapoint, HourlyHistory, WorkerName
-from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, worker_state
+from workermon.views.fleet import (
+    FleetView,
+    WorkerDetail,
+    WorkerList,
+    WorkerQuery,
+    WorkerRow,
+    WorkerRows,
+    WorkerView,
+    label_keys,
+)
+from workermon.views.history import (
+    History,
+    HistoryView,
+    HourlyDatapoint,
+    HourlyHistory,
+    HourlyHistoryView,
+    Hours,
+    WorkerName,
+)
+from workermon.views.overview import (
+    STATES,
+    STATUSES,
+    FleetOverview,
+    FleetPages,
+    FleetQuery,
+    FleetSnapshot,
+    Overview,
+    RowsView,
+    Snapshot,
+    worker_state,
+)
 from workermon.views.paging import Page, Position, page
-from workermon.views.pictures import Picture, RuleList, RuleView
+from workermon.views.pictures import Picture, PictureView, RuleList, RuleView
 from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.story import AlertStory, StoryView
 from workermon.views.transitions import ActiveSilence, Turn
 from workermon.views.unfirable import unfirable_rules
-from workermon.views.watch import Message, Watch
+from workermon.views.watch import LiveMessages, Message, Watch
 
 __all__ = [
     "OF_ACCOUNTS",
@@ -54,38 +88,51 @@ __all__ = [
     "ActiveSilence",
     "AlertFilter",
     "AlertList",
+    "AlertPages",
     "AlertRow",
     "AlertStory",
     "AlertView",
     "AuditList",
     "AuditRow",
     "AuditView",
-    "BuiltinRuleExplanation",
     "ChannelExplanation",
     "ChartView",
+    "CloudWatchFetch",
     "CloudWatchHistory",
+    "CloudWatchRequests",
     "Document",
     "Episode",
     "EpisodeList",
     "EscalationState",
+    "ExplainAccount",
+    "ExplainChannel",
     "ExplainGroups",
+    "ExplainInstallation",
     "Explanation",
     "FlappingState",
     "FleetOverview",
+    "FleetPages",
     "FleetQuery",
+    "FleetSnapshot",
     "FleetView",
     "GroupExplanation",
     "History",
     "HistoryView",
     "HourlyDatapoint",
     "HourlyHistory",
+    "HourlyHistoryView",
+    "Hours",
     "LedgerBacktest",
+    "LiveMessages",
     "Message",
+    "MonitorAlertExplanation",
     "Overview",
     "Page",
     "Picture",
+    "PictureView",
     "Position",
     "Replay",
+    "RowsView",
     "RuleExplanation",
     "RuleList",
     "RuleSuggestion",
@@ -104,11 +151,18 @@ __all__ = [
     "WorkerName",
     "WorkerQuery",
     "WorkerRow",
+    "WorkerRows",
+    "WorkerView",
+    "account_keys",
     "acknowledgement_row",
     "alert_position",
     "audit_position",
+    "charted_metrics",
+    "for_worker",
+    "label_keys",
     "one_decimal",
     "page",
+    "point_step",
     "quantity",
     "silence_row",
     "unfirable_rules",

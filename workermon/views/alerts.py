@@ -166,20 +166,13 @@ class _Walk:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AlertView:
-    """Reads alerts, and who acknowledged or silenced them."""
+class AlertPages:
+    """Reads alerts page by page, and who acknowledged or silenced them."""
 
     alerts: ports.Alerts
     silences: ports.Silences
     configurations: ports.Configurations
     now: ports.Clock
-
-    def list(self, alert_filter: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
-        """Return the matching alerts, at most ``limit``.
-
-        With ``state="all"`` each has the attempts to deliver.
-        """
-        return AlertList(alerts=self.page(alert_filter, limit=limit or sys.maxsize, after=None).rows)
 
     def page(self, alert_filter: AlertFilter, *, limit: int, after: Position | None) -> Page[AlertRow]:
         """Return up to ``limit`` alerts after a position, from the first on for ``None``.
@@ -199,10 +192,6 @@ class AlertView:
             after=after,
         )
         return Page(tuple(self._completed(episode) for episode in result.rows), result.next)
-
-    def channels(self) -> tuple[str, ...]:
-        """Return the names of the channels that may be notified."""
-        return tuple(self.configurations.load().channels)
 
     def _episodes(
         self, alert_filter: AlertFilter, firing: Sequence[AlertRow], limit: int, after: Position | None
@@ -265,6 +254,21 @@ class AlertView:
                 )
             )
         return rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AlertView:
+    """Reads all alerts at once."""
+
+    pages: AlertPages
+    now: ports.Clock
+
+    def list(self, alert_filter: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
+        """Return the matching alerts, at most ``limit``.
+
+        With ``state="all"`` each has the attempts to deliver.
+        """
+        return AlertList(alerts=self.pages.page(alert_filter, limit=limit or sys.maxsize, after=None).rows)
 
 
 def acknowledgement_row(

@@ -11,7 +11,7 @@ from workermon.alerts import subject
 from workermon.alerts.silences import in_force, muting
 from workermon.views import chart_points
 from workermon.views.document import Document
-from workermon.views.history import HistoryView
+from workermon.views.history import Hours
 
 #: Entries of a rule's history that are read for spans: for datapoints, and for hourly roll-ups.
 HISTORY, LONG_HISTORY = 100, 1000
@@ -124,7 +124,7 @@ class ChartView:
     """Reads a worker's charts."""
 
     samples: ports.Samples
-    history: HistoryView
+    hours: Hours
     alerts: ports.Alerts
     silences: ports.Silences
     configurations: ports.Configurations
@@ -137,13 +137,13 @@ class ChartView:
         For more than a day, and for more than the ledger holds, they show hourly roll-ups.
         """
         configuration, until = self.configurations.load(), self.now()
-        span = Range(since, until, self.step(until - since))
+        span = Range(since, until, point_step(until - since, configuration))
         applied = [
             self.kinds[rule.kind].for_worker(rule, record.worker.labels)
             for rule in configuration.rules
             if rule.applies_to(record.worker)
         ]
-        metrics = self.charted(record)
+        metrics = charted_metrics(record, configuration, self.kinds)
         basis = self.alerts.load([record.worker.id]).get(record.worker.id)
         about = [(rule, None if basis is None else basis.alerts.get(rule.name)) for rule in applied]
         return WorkerCharts(
@@ -154,25 +154,6 @@ class ChartView:
             charts=tuple(self._chart(record, metric, span, about) for metric in metrics),
             silences=self._silences(record, since, applied, configuration),
         )
-
-    def step(self, seconds: float) -> int | None:
-        """Return how many seconds of roll-ups a point stands for in so long a span; ``None``: a datapoint."""
-        seconds_shown = min(models.DAY, self.configurations.load().retention)
-        return None if seconds <= seconds_shown else chart_points.step_for(seconds)
-
-    def charted(self, record: ports.Record) -> tuple[str, ...]:
-        """Return the metrics that have a chart: those collected, and those that the worker's rules use."""
-        configuration = self.configurations.load()
-        answered = models.CHECK_METRICS.keys() & record.condition.latest.keys()
-        checked = (
-            metric
-            for rule in configuration.rules
-            if rule.applies_to(record.worker)
-            for metric in self.kinds[rule.kind].metrics(rule)
-            if metric in answered
-        )
-        names = dict.fromkeys((*configuration.collect, models.STATUS_CHECK_FAILED, *checked))
-        return tuple(name for name in names if _is_known(name, configuration))
 
     def _chart(
         self,
@@ -230,7 +211,7 @@ class ChartView:
     def _rollups(self, record: ports.Record, metric: str, span: Range) -> Points:
         """Return the chart's points from roll-ups."""
         step = span.step or models.HOUR
-        hours = self.history.hours(record.worker.id, metric, span.since)
+        hours = self.hours.read(record.worker.id, metric, span.since)
         steps = chart_points.filled(chart_points.taken_together(hours, step), step)
         return Points(
             period=step if steps else None,
@@ -315,6 +296,26 @@ class ChartView:
             if silence.ends >= since
             and any(muting([silence], alert_id, record.worker, silence.begins) for alert_id in alert_ids)
         )
+
+
+def point_step(seconds: float, configuration: models.Configuration) -> int | None:
+    """Return how many seconds of roll-ups a point stands for in so long a span; ``None``: a datapoint."""
+    seconds_shown = min(models.DAY, configuration.retention)
+    return None if seconds <= seconds_shown else chart_points.step_for(seconds)
+
+
+def charted_metrics(record: ports.Record, configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:
+    """Return the metrics that have a chart: those collected, and those that the worker's rules use."""
+    answered = models.CHECK_METRICS.keys() & record.condition.latest.keys()
+    checked = (
+        metric
+        for rule in configuration.rules
+        if rule.applies_to(record.worker)
+        for metric in kinds[rule.kind].metrics(rule)
+        if metric in answered
+    )
+    names = dict.fromkeys((*configuration.collect, models.STATUS_CHECK_FAILED, *checked))
+    return tuple(name for name in names if _is_known(name, configuration))
 
 
 def _is_known(metric: str, configuration: models.Configuration) -> bool:

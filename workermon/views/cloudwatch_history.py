@@ -151,8 +151,8 @@ def _metrics(configuration: models.Configuration) -> dict[str, models.Metric]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CloudWatchHistory:
-    """Reads CloudWatch's own history, for which it charges."""
+class CloudWatchRequests:
+    """Says what has to be asked of CloudWatch, which charges for it."""
 
     cloudwatch: ports.CloudWatch
     now: ports.Clock
@@ -216,47 +216,12 @@ class CloudWatchHistory:
                     published[record.worker.id, variant.name] = (record, variant), sets
         return [published[key] for record, metric in pairs if (key := (record.worker.id, metric.name)) in published]
 
-    def replay(
-        self,
-        records: Sequence[ports.Record],
-        replayed: Sequence[models.Rule],
-        configuration: models.Configuration,
-        requests: Sequence[Wanted],
-    ) -> tuple[Replay, ...]:
-        """Fetch the ``asked`` requests, and return each rule over the history of each worker that it applies to.
 
-        Raises ``errors.AwsError`` if any of it is missing.
-        """
-        series = self.fetch(requests)
-        return tuple(
-            self._replay(rule, record, configuration, series)
-            for rule in replayed
-            for record in records
-            if rule.applies_to(record.worker)
-        )
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloudWatchFetch:
+    """Reads CloudWatch's own history, for which it charges."""
 
-    def _replay(
-        self, rule: models.Rule, record: ports.Record, configuration: models.Configuration, series: _Fetched
-    ) -> Replay:
-        if not metrics_of(rule):
-
-            def replay_of(other: models.Rule) -> Replay | None:
-                usable = other.applies_to(record.worker) and needed_metrics(other, configuration)
-                return self._replay(other, record, configuration, series) if usable else None
-
-            return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
-        return replay(
-            for_labels(rule, record.worker.labels),
-            recorded.compared(
-                rule,
-                {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
-                configuration.statistic_of,
-                _own_period(record, rule, configuration),
-            ),
-            configuration,
-            worker=worker_name(record),
-            recording=Recording(newest(record, rule, configuration, self.now()), started(record.condition)),
-        )
+    cloudwatch: ports.CloudWatch
 
     def fetch(self, requests: Sequence[Wanted]) -> _Fetched:
         """Return the series of each (worker id, metric) from CloudWatch: one part for each period, in order of time.
@@ -299,3 +264,53 @@ class CloudWatchHistory:
                     series = spacing.of_recorded(models.Series(span.period, tuple(points)))
                     segments.setdefault((request.worker.id, request.metric.name), []).append(series)
         return segments
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloudWatchHistory:
+    """Replays rules over CloudWatch's own history."""
+
+    cloudwatch_fetch: CloudWatchFetch
+    now: ports.Clock
+
+    def replay(
+        self,
+        records: Sequence[ports.Record],
+        replayed: Sequence[models.Rule],
+        configuration: models.Configuration,
+        requests: Sequence[Wanted],
+    ) -> tuple[Replay, ...]:
+        """Fetch the ``asked`` requests, and return each rule over the history of each worker that it applies to.
+
+        Raises ``errors.AwsError`` if any of it is missing.
+        """
+        series = self.cloudwatch_fetch.fetch(requests)
+        return tuple(
+            self._replay(rule, record, configuration, series)
+            for rule in replayed
+            for record in records
+            if rule.applies_to(record.worker)
+        )
+
+    def _replay(
+        self, rule: models.Rule, record: ports.Record, configuration: models.Configuration, series: _Fetched
+    ) -> Replay:
+        if not metrics_of(rule):
+
+            def replay_of(other: models.Rule) -> Replay | None:
+                usable = other.applies_to(record.worker) and needed_metrics(other, configuration)
+                return self._replay(other, record, configuration, series) if usable else None
+
+            return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
+        return replay(
+            for_labels(rule, record.worker.labels),
+            recorded.compared(
+                rule,
+                {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
+                configuration.statistic_of,
+                _own_period(record, rule, configuration),
+            ),
+            configuration,
+            worker=worker_name(record),
+            recording=Recording(newest(record, rule, configuration, self.now()), started(record.condition)),
+        )

@@ -165,18 +165,22 @@ class Explanation:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def why(self, record: ports.Record, metric: str | None = None) -> WorkerExplanation:
+    def why(
+        self, record: ports.Record, metric: str | None = None, *, rule_name: str | None = None
+    ) -> WorkerExplanation:
         """Return the state of every rule over a metric for a worker, and the last decisions; ``None``: of every rule.
 
-        Kinds of rules without a metric have a name in its place, such as ``no-data``. A rule's name selects that rule.
-        Raises ``errors.NotFound`` for an unknown metric.
+        Kinds of rules without a metric have a name in its place, such as ``no-data``. A rule's name selects that rule;
+        ``rule_name`` does so even if a metric has the same name. Raises ``errors.NotFound`` for an unknown name.
         """
         configuration = self.configurations.load()
+        if rule_name is not None:
+            return self._of_rule(record, rule_name, configuration)
         pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
         metric_names = (*configuration.metrics, *models.CHECK_METRICS, *pseudo_metrics)
         if metric is not None and metric not in metric_names:
             if any(rule.name == metric for rule in configuration.rules):
-                return self.why_rule(record, metric)
+                return self._of_rule(record, metric, configuration)
             raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, metric_names))
         worker = record.worker
         basis = self.alerts.load([worker.id]).get(worker.id)
@@ -202,6 +206,16 @@ class Explanation:
             ),
         )
 
+    def _of_rule(self, record: ports.Record, name: str, configuration: models.Configuration) -> WorkerExplanation:
+        """Return the state of one rule for a worker."""
+        rule_names = [rule.name for rule in configuration.rules]
+        if name not in rule_names:
+            raise errors.NotFound(f"rule {name}", "does not exist", errors.nearest(name, rule_names))
+        everything = self.why(record)
+        rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
+        metric = rules_of_name[0].metric if rules_of_name else None
+        return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
+
     def _missing(
         self, record: ports.Record, configuration: models.Configuration, metric: str | None
     ) -> tuple[MissingMetric, ...]:
@@ -211,26 +225,6 @@ class Explanation:
         learned = self.learned_delays.load(record.worker.scope)
         reasons = (missing(record, metric, learned) for metric in metrics if metric.name in configuration.collect)
         return tuple(reason for reason in reasons if reason is not None)
-
-    def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
-        """Return the state of every rule that applies to a worker's labels, in the order of the configuration."""
-        labels = record.worker.labels.items()
-        return tuple(rule for rule in self.why(record).rules if rule.labels.items() <= labels)
-
-    def metric_of(self, rule: models.Rule) -> str:
-        """Return the argument of ``why`` for a rule: its metric, the name in place of one, or its own name."""
-        kind = self.kinds[rule.kind]
-        return kind.pseudo_metric or next(iter(kind.metrics(rule)), rule.name)
-
-    def why_rule(self, record: ports.Record, name: str) -> WorkerExplanation:
-        """Return the state of one rule for a worker. Raises ``errors.NotFound`` if there is no rule of that name."""
-        rules_by_name = {rule.name: rule for rule in self.configurations.load().rules}
-        if name not in rules_by_name:
-            raise errors.NotFound(f"rule {name}", "does not exist", errors.nearest(name, rules_by_name))
-        everything = self.why(record)
-        rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
-        metric = rules_of_name[0].metric if rules_of_name else None
-        return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
 
     def _rule(
         self,
@@ -351,6 +345,17 @@ class Explanation:
         compared = peer_groups.Compared.of(rule, value, self.workers.every(), configuration)
         series = self.samples.read(compared.needed_series, span[0] - compared.longest_period, span[1])
         return compared.with_series(series)
+
+
+def for_worker(explanation: WorkerExplanation, worker: models.Worker) -> tuple[RuleExplanation, ...]:
+    """Return every rule that applies to a worker's labels, in the order of the configuration."""
+    return tuple(rule for rule in explanation.rules if rule.labels.items() <= worker.labels.items())
+
+
+def metric_of(rule: models.Rule, kinds: rules.Kinds) -> str:
+    """Return the argument of ``why`` for a rule: its metric, the name in place of one, or its own name."""
+    kind = kinds[rule.kind]
+    return kind.pseudo_metric or next(iter(kind.metrics(rule)), rule.name)
 
 
 def _operand_states(

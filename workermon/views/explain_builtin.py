@@ -67,19 +67,15 @@ class AccountExplanation(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltinRuleExplanation:
-    """Explains the rules that always apply."""
+class ExplainChannel:
+    """Explains the alert about the delivery to a channel."""
 
-    workers: ports.Workers
     alerts: ports.Alerts
     configurations: ports.Configurations
     outbox: ports.Outbox
-    silences: ports.Silences
-    costs: ports.Costs
-    unreadable: ports.Unreadable
     now: ports.Clock
 
-    def channel(self, channel: str) -> ChannelExplanation:
+    def why(self, channel: str) -> ChannelExplanation:
         """Return whether a channel accepts notifications, what waits for it, and its alert.
 
         Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
@@ -105,51 +101,18 @@ class BuiltinRuleExplanation:
             history=turns(self.alerts.history(models.delivery_alert(channel), HISTORY)),
         )
 
-    def account_keys(self) -> tuple[str, ...]:
-        """Return every account and region with workers, as ``account/region``."""
-        return tuple(sorted({record.worker.scope.key for record in self.workers.every()}))
 
-    def account(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
-        """Return whether anything can be collected in an account and region, and the alert of one of its rules.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorAlertExplanation:
+    """Reads what is known of an alert that is about no worker itself."""
 
-        ``key`` is ``account/region``, ``rule`` one of ``builtin_rules.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
-        account and region from which nothing is collected.
-        """
-        basis = self.alerts.load_monitor_alerts().accounts.get(key)
-        workers = [record for record in self.workers.every() if record.worker.scope.key == key]
-        if basis is None and not workers:
-            todo = errors.nearest(key, self.account_keys())
-            raise errors.NotFound(f"account {errors.printable(key)[:80]}", "nothing is collected there", todo)
-        state = basis.record if basis is not None else None
-        alert = basis.alerts.get(rule) if basis is not None else None
-        account, region = models.account_and_region(key)
-        about = subject.of_account(models.AccountState(key=key, at=0, interval=0))
-        explanation = self._explanation(about, rule, alert)
-        lost = rule == models.LOST_METRICS
-        return explanation.model_copy(
-            update={
-                "account": account,
-                "region": region,
-                "now": _lost_now(state) if lost else _collection_now(state, self.now()),
-                "succeeded_at": state.succeeded_at if state else None,
-                "failing_since": state.failing_since if state else None,
-                "last_error": failure(state.last_error if state else None),
-                "workers": len(workers),
-            }
-        )
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    silences: ports.Silences
+    now: ports.Clock
 
-    def installation(self, rule: str) -> AccountExplanation:
-        """Return the state and the alert of one of ``builtin_rules.OF_INSTALLATION``."""
-        alert = self.alerts.load_monitor_alerts().installation.alerts.get(rule)
-        explanation = self._explanation(subject.INSTALLATION, rule, alert)
-        if rule == models.BUDGET:
-            now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
-        else:
-            now = _records_now(self.unreadable.load())
-        return explanation.model_copy(update={"now": now, "workers": len(self.workers.ids())})
-
-    def _explanation(self, about: subject.Subject, rule: str, alert: models.Alert | None) -> AccountExplanation:
-        """Return the facts about an alert itself."""
+    def read(self, about: subject.Subject, rule: str, alert: models.Alert | None) -> AccountExplanation:
+        """Return it; how it stands and what is known beside it are left open."""
         at = self.now()
         firing = alert if alert is not None and alert.rule_state.severity is not None else None
         in_force = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
@@ -169,6 +132,72 @@ class BuiltinRuleExplanation:
             silences=active(in_force, about, rule, at),
             history=turns(self.alerts.history(about.alert_id(rule), HISTORY)),
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainAccount:
+    """Explains the alerts about an account and region."""
+
+    explanation: MonitorAlertExplanation
+    workers: ports.Workers
+    alerts: ports.Alerts
+    now: ports.Clock
+
+    def why(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
+        """Return whether anything can be collected in an account and region, and the alert of one of its rules.
+
+        ``key`` is ``account/region``, ``rule`` one of ``builtin_rules.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
+        account and region from which nothing is collected.
+        """
+        basis = self.alerts.load_monitor_alerts().accounts.get(key)
+        workers = [record for record in self.workers.every() if record.worker.scope.key == key]
+        if basis is None and not workers:
+            todo = errors.nearest(key, account_keys(self.workers))
+            raise errors.NotFound(f"account {errors.printable(key)[:80]}", "nothing is collected there", todo)
+        state = basis.record if basis is not None else None
+        alert = basis.alerts.get(rule) if basis is not None else None
+        account, region = models.account_and_region(key)
+        about = subject.of_account(models.AccountState(key=key, at=0, interval=0))
+        explanation = self.explanation.read(about, rule, alert)
+        lost = rule == models.LOST_METRICS
+        return explanation.model_copy(
+            update={
+                "account": account,
+                "region": region,
+                "now": _lost_now(state) if lost else _collection_now(state, self.now()),
+                "succeeded_at": state.succeeded_at if state else None,
+                "failing_since": state.failing_since if state else None,
+                "last_error": failure(state.last_error if state else None),
+                "workers": len(workers),
+            }
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainInstallation:
+    """Explains the alerts about the installation."""
+
+    explanation: MonitorAlertExplanation
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    costs: ports.Costs
+    unreadable: ports.Unreadable
+
+    def why(self, rule: str) -> AccountExplanation:
+        """Return the state and the alert of one of ``builtin_rules.OF_INSTALLATION``."""
+        alert = self.alerts.load_monitor_alerts().installation.alerts.get(rule)
+        explanation = self.explanation.read(subject.INSTALLATION, rule, alert)
+        if rule == models.BUDGET:
+            now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
+        else:
+            now = _records_now(self.unreadable.load())
+        return explanation.model_copy(update={"now": now, "workers": len(self.workers.ids())})
+
+
+def account_keys(workers: ports.Workers) -> tuple[str, ...]:
+    """Return every account and region with workers, as ``account/region``."""
+    return tuple(sorted({record.worker.scope.key for record in workers.every()}))
 
 
 def _collection_now(state: models.AccountState | None, at: float) -> str:

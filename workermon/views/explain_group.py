@@ -47,7 +47,8 @@ class ExplainGroups:
         """
         basis = self.alerts.load_groups([subject_id]).get(subject_id)
         if basis is None:
-            why, todo = "no worker that a rule is about belongs to it", errors.nearest(subject_id, self.subjects())
+            why = "no worker that a rule is about belongs to it"
+            todo = errors.nearest(subject_id, self.alerts.group_ids())
             raise errors.NotFound(f"group {errors.printable(subject_id.removeprefix('group:'))[:80]}", why, todo)
         configuration = self.configurations.load()
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
@@ -60,10 +61,6 @@ class ExplainGroups:
             workers=len(workers),
             rules=tuple(self._rule(rule, basis, configuration) for rule in chosen),
         )
-
-    def subjects(self) -> list[str]:
-        """Return every group with workers, as ``group:BY=VALUE``."""
-        return self.alerts.group_ids()
 
     def _is_over(self, rule: models.Rule, by: str) -> bool:
         kind = self.kinds[rule.kind]

@@ -135,18 +135,32 @@ class WorkerDetail(WorkerRow):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRows:
+    """Reads workers as they stand in the list."""
+
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    now: ports.Clock
+
+    def rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
+        """Return the rows of these workers, in their order."""
+        configuration, at = self.configurations.load(), self.now()
+        firing = by_worker(self.alerts.open())
+        return tuple(row(record, firing.get(record.worker.id, ()), configuration, at) for record in records)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
     """Reads the fleet."""
 
+    worker_rows: WorkerRows
     workers: ports.Workers
-    alerts: ports.Alerts
-    configurations: ports.Configurations
-    schedule: ports.Schedule
-    now: ports.Clock
 
     def list(self, *, status: str | None = None, labels: Mapping[str, str] | None = None) -> WorkerList:
         """Return the workers, by name; only those with this status and all these labels, if any are given."""
-        return WorkerList(workers=self.rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
+        return WorkerList(
+            workers=self.worker_rows.rows(self._matching(WorkerQuery(status=status, labels=labels or {})))
+        )
 
     def _matching(self, query: WorkerQuery) -> Iterator[ports.Record]:
         """Yield them by name, read in chunks. The whole fleet is only scanned."""
@@ -156,15 +170,15 @@ class FleetView:
             # Its status may have changed since.
             yield from (record for record in some.values() if query.status in (None, record.condition.status))
 
-    def rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
-        """Return the rows of these workers, in their order."""
-        configuration, at = self.configurations.load(), self.now()
-        firing = by_worker(self.alerts.open())
-        return tuple(row(record, firing.get(record.worker.id, ()), configuration, at) for record in records)
 
-    def label_keys(self) -> frozenset[str]:
-        """Return the keys of all workers' labels."""
-        return frozenset(key for worker in self.workers.glances() for key in worker.labels)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """Reads one worker."""
+
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    schedule: ports.Schedule
+    now: ports.Clock
 
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return everything known about one worker."""
@@ -190,6 +204,11 @@ class FleetView:
             next_run=self.schedule.next_runs([worker.id]).get(worker.id),
             cadences=cadences(condition),
         )
+
+
+def label_keys(workers: ports.Workers) -> frozenset[str]:
+    """Return the keys of all workers' labels."""
+    return frozenset(key for worker in workers.glances() for key in worker.labels)
 
 
 def row(

@@ -67,10 +67,9 @@ class HourlyHistory(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryView:
-    """Reads the ledger, and hourly roll-ups."""
+    """Reads single datapoints."""
 
     samples: ports.Samples
-    rollups: ports.RollUps
     configurations: ports.Configurations
     now: ports.Clock
 
@@ -84,7 +83,7 @@ class HistoryView:
         datapoints = [
             Datapoint(at=point.at, value=point.value, metric=name, unit=configuration.unit_of(name))
             for name in _names(configuration, metric)
-            for point in self._points(record.worker.id, name, since, until)
+            for point in _points(self.samples, record.worker.id, name, since, until)
         ]
         return History(
             worker=WorkerName(id=record.worker.id, name=record.worker.name),
@@ -92,6 +91,37 @@ class HistoryView:
             unit=None if metric is None else configuration.unit_of(metric),
             datapoints=tuple(sorted(datapoints, key=lambda point: point.at)),
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """Reads the hours of a metric: roll-ups that are kept, and those of what the ledger has."""
+
+    samples: ports.Samples
+    rollups: ports.RollUps
+    configurations: ports.Configurations
+    now: ports.Clock
+
+    def read(self, worker_id: str, metric: str, since: float) -> list[models.RollUp]:
+        """Return the hours of a metric from the hour of a time on, in order.
+
+        Hours that the ledger covers are computed again, so that they include a datapoint that has just arrived.
+        """
+        first, until = int(since // models.HOUR) * models.HOUR, self.now() + models.DAY
+        stored = self.rollups.read(worker_id, metric, first, until)
+        oldest = int((self.now() - self.configurations.load().retention) // models.HOUR) * models.HOUR
+        fresh = rollup.by_hour(_points(self.samples, worker_id, metric, max(first, oldest), until))
+        merged = rollup.fuller(stored, fresh)
+        return [merged[hour] for hour in sorted(merged)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HourlyHistoryView:
+    """Reads hourly roll-ups."""
+
+    hours: Hours
+    configurations: ports.Configurations
+    now: ports.Clock
 
     def hourly(self, record: ports.Record, metric: str | None, since: float, step: int = models.HOUR) -> HourlyHistory:
         """Return the hours of a worker's metric from the hour of a time on; ``None`` means every metric.
@@ -109,7 +139,7 @@ class HistoryView:
                 unit=configuration.unit_of(name),
             )
             for name in _names(configuration, metric)
-            for hour, least, mean, most, p95, count in self.hours(record.worker.id, name, since)
+            for hour, least, mean, most, p95, count in self.hours.read(record.worker.id, name, since)
         ]  # fmt: skip
         return HourlyHistory(
             worker=WorkerName(id=record.worker.id, name=record.worker.name),
@@ -119,25 +149,14 @@ class HistoryView:
             datapoints=tuple(sorted(datapoints, key=lambda point: point.at)),
         )
 
-    def hours(self, worker_id: str, metric: str, since: float) -> list[models.RollUp]:
-        """Return the hours of a metric from the hour of a time on, in order.
 
-        Hours that the ledger covers are computed again, so that they include a datapoint that has just arrived.
-        """
-        first, until = int(since // models.HOUR) * models.HOUR, self.now() + models.DAY
-        stored = self.rollups.read(worker_id, metric, first, until)
-        oldest = int((self.now() - self.configurations.load().retention) // models.HOUR) * models.HOUR
-        fresh = rollup.by_hour(self._points(worker_id, metric, max(first, oldest), until))
-        merged = rollup.fuller(stored, fresh)
-        return [merged[hour] for hour in sorted(merged)]
-
-    def _points(self, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
-        """Return a metric's datapoints over all its periods. At equal times the shorter period counts."""
-        values: dict[int, float] = {}
-        for period in sorted(self.samples.periods(worker_id, metric, since, until), reverse=True):
-            series = self.samples.read([(worker_id, metric, period)], since, until)[worker_id, metric]
-            values.update(series.points)
-        return [models.Datapoint(at, values[at]) for at in sorted(values)]
+def _points(samples: ports.Samples, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
+    """Return a metric's datapoints over all its periods. At equal times the shorter period counts."""
+    values: dict[int, float] = {}
+    for period in sorted(samples.periods(worker_id, metric, since, until), reverse=True):
+        series = samples.read([(worker_id, metric, period)], since, until)[worker_id, metric]
+        values.update(series.points)
+    return [models.Datapoint(at, values[at]) for at in sorted(values)]
 
 
 def _names(configuration: models.Configuration, metric: str | None) -> Sequence[str]:

@@ -145,17 +145,10 @@ class Snapshot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class FleetOverview:
-    """Reads the fleet for people.
-
-    ``snapshot`` reads all of it, which takes time for tens of thousands of workers. ``look`` takes a snapshot and reads
-    only the firing alerts and the workers of one page.
-    """
+class FleetSnapshot:
+    """Reads the whole fleet, which takes its time if there are tens of thousands of workers."""
 
     workers: ports.Workers
-    alerts: ports.Alerts
-    configurations: ports.Configurations
-    kinds: rules.Kinds
     now: ports.Clock
 
     def snapshot(self) -> Snapshot:
@@ -163,47 +156,16 @@ class FleetOverview:
         at = self.now()
         return Snapshot.of(at, (_entry(worker, at) for worker in self.workers.glances()))
 
-    def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
-        """Return ``limit`` workers from ``offset`` on, with their present values, and the totals of all that match."""
-        firing = by_worker(self.alerts.open())
-        worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
-        everybody = not (query.text or query.labels or query.status)
-        matching = snapshot.entries if everybody else [entry for entry in snapshot.entries if _matches(entry, query)]
-        seen: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
-        states = collections.Counter(state for _, state in seen)
-        if query.state is not None:
-            seen = [entry for entry in seen if entry[1] == query.state]
-        offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
-        ordered = (entry.id for state in STATES if states[state] for entry, own_state in seen if own_state == state)
-        rows = self.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
-        group = query.group or _usual(snapshot.keys)
-        groups, hidden = _groups(seen, group, query.metric)
-        return Overview(
-            rows=rows.rows,
-            worker_states=rows.worker_states,
-            units=rows.units,
-            about=rows.about,
-            total=len(snapshot.entries),
-            matching=len(seen),
-            first=offset,
-            states={state: states[state] for state in STATES if states[state]},
-            statuses=dict(sorted(snapshot.statuses.items())),
-            keys=tuple(sorted(snapshot.keys)),
-            group=group,
-            groups=groups,
-            hidden=hidden,
-            newest=snapshot.newest,
-        )
 
-    def page(self, snapshot: Snapshot, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
-        """Return a page of the matching workers, by name.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RowsView:
+    """Reads a few workers in full."""
 
-        Rows have present values. A worker that no longer matches, or is gone, is left out.
-        """
-        matching = [entry for entry in snapshot.entries if _matches(entry, query)]
-        chosen = page(matching, lambda entry: (entry.name, entry.id), limit=limit, after=after)
-        rows = self.some([entry.id for entry in chosen.rows]).rows
-        return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    kinds: rules.Kinds
+    now: ports.Clock
 
     def some(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
         """Return the rows of a few workers, in the given order, without those that are not monitored.
@@ -235,6 +197,63 @@ class FleetOverview:
             for metric in self.kinds[rule.kind].metrics(rule):
                 about.setdefault(metric, []).append(rule.name)
         return {metric: tuple(names) for metric, names in about.items()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOverview:
+    """Reads the fleet for people who look at it: of a snapshot only what fires and the workers of one page are new."""
+
+    rows_view: RowsView
+    alerts: ports.Alerts
+
+    def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
+        """Return ``limit`` workers from ``offset`` on, with their present values, and the totals of all that match."""
+        firing = by_worker(self.alerts.open())
+        worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
+        everybody = not (query.text or query.labels or query.status)
+        matching = snapshot.entries if everybody else [entry for entry in snapshot.entries if _matches(entry, query)]
+        seen: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
+        states = collections.Counter(state for _, state in seen)
+        if query.state is not None:
+            seen = [entry for entry in seen if entry[1] == query.state]
+        offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
+        ordered = (entry.id for state in STATES if states[state] for entry, own_state in seen if own_state == state)
+        rows = self.rows_view.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
+        group = query.group or _usual(snapshot.keys)
+        groups, hidden = _groups(seen, group, query.metric)
+        return Overview(
+            rows=rows.rows,
+            worker_states=rows.worker_states,
+            units=rows.units,
+            about=rows.about,
+            total=len(snapshot.entries),
+            matching=len(seen),
+            first=offset,
+            states={state: states[state] for state in STATES if states[state]},
+            statuses=dict(sorted(snapshot.statuses.items())),
+            keys=tuple(sorted(snapshot.keys)),
+            group=group,
+            groups=groups,
+            hidden=hidden,
+            newest=snapshot.newest,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPages:
+    """Reads the fleet page by page, for programs."""
+
+    rows_view: RowsView
+
+    def page(self, snapshot: Snapshot, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
+        """Return a page of the matching workers, by name.
+
+        Rows have present values. A worker that no longer matches, or is gone, is left out.
+        """
+        matching = [entry for entry in snapshot.entries if _matches(entry, query)]
+        chosen = page(matching, lambda entry: (entry.name, entry.id), limit=limit, after=after)
+        rows = self.rows_view.some([entry.id for entry in chosen.rows]).rows
+        return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
 
 
 def _entry(worker: ports.Glance, at: float) -> Entry:

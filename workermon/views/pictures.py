@@ -95,12 +95,10 @@ class Picture(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuleView:
-    """Reads the rules in force, and replays them over the ledger."""
+    """Reads the rules in force."""
 
-    workers: ports.Workers
     alerts: ports.Alerts
     configurations: ports.Configurations
-    ledger: LedgerBacktest
     kinds: rules.Kinds
 
     def list(self) -> RuleList:
@@ -123,6 +121,17 @@ class RuleView:
                 for rule in configuration.rules
             ),
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PictureView:
+    """Replays a rule in force over the ledger."""
+
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    ledger: LedgerBacktest
+    kinds: rules.Kinds
 
     def picture(self, name: str) -> Picture:
         """Return what a rule would have fired. Raises ``errors.NotFound`` if there is no such rule over datapoints."""

@@ -7,7 +7,7 @@ import dataclasses
 from workermon import errors, models, ports
 from workermon.views.alerts import AlertRow, AlertView
 from workermon.views.document import Document
-from workermon.views.explain import Explanation, RuleExplanation
+from workermon.views.explain import Explanation, RuleExplanation, metric_of
 from workermon.views.transitions import Turn, turns
 
 #: Entries of an alert's history in its story.
@@ -54,7 +54,7 @@ class StoryView:
         if row is None and not entries and (record is None or rule is None):
             suggestion = errors.nearest(alert_id, open_rows)
             raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "no such alert is recorded", suggestion)
-        metric = None if rule is None else self.explanation.metric_of(rule)
+        metric = None if rule is None else metric_of(rule, self.explanation.kinds)
         unit = "count" if rule is None else self.explanation.kinds[rule.kind].unit(rule, configuration)
         return AlertStory(
             alert_id=alert_id,

@@ -68,8 +68,24 @@ class Watch:
                 continue
             yield message
 
+    def _snapshot(self, worker_ids: Collection[str] | None) -> Iterator[models.Event]:
+        configuration = self.configurations.load()
+        records = self.workers.every() if worker_ids is None else iter(self.workers.get(sorted(worker_ids)).values())
+        for record in records:
+            worker, condition = record.worker, record.condition
+            if condition.collected_at is None:
+                continue
+            yield models.Event.of(worker, condition, configuration, self.now())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LiveMessages:
+    """Reads the channel without a snapshot."""
+
+    feed: ports.Feed
+
     def follow(self, *, timeout: float = 1.0) -> Generator[Message | None, None, None]:
-        """Yield each message from now on, without a snapshot.
+        """Yield each message from now on.
 
         Yields ``None`` once the subscription is active, and whenever nothing arrived for ``timeout`` seconds. Messages
         that are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if the connection breaks.
@@ -79,15 +95,6 @@ class Watch:
                 message = None if text is None else read(text)
                 if text is None or message is not None:
                     yield message
-
-    def _snapshot(self, worker_ids: Collection[str] | None) -> Iterator[models.Event]:
-        configuration = self.configurations.load()
-        records = self.workers.every() if worker_ids is None else iter(self.workers.get(sorted(worker_ids)).values())
-        for record in records:
-            worker, condition = record.worker, record.condition
-            if condition.collected_at is None:
-                continue
-            yield models.Event.of(worker, condition, configuration, self.now())
 
 
 def read(text: str) -> Message | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from workermon import errors, evaluate, models, views
+from workermon import errors, evaluate, models, ports, views
 from workermon.notify.channels import alertmanager
 from workermon.web import fields, gate, matchers, problems
 
@@ -269,9 +269,9 @@ def status(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
 
 
 @router.get("/receivers")
-def receivers(caller: gate.Viewer, alert_view: FromDishka[views.AlertView]) -> Response:  # noqa: ARG001
+def receivers(caller: gate.Viewer, configurations: FromDishka[ports.Configurations]) -> Response:  # noqa: ARG001
     """Return the channels."""
-    return JSONResponse([{"name": name} for name in alert_view.channels()])
+    return JSONResponse([{"name": name} for name in configurations.load().channels])
 
 
 @router.get("/alerts")
@@ -337,12 +337,12 @@ def silence(
 def post_silence(
     body: PostedSilence,
     caller: gate.Operator,  # noqa: ARG001
-    fleet_view: FromDishka[views.FleetView],
+    workers: FromDishka[ports.Workers],
     silencing: FromDishka[evaluate.Silencing],
     unsilencing: FromDishka[evaluate.Unsilencing],
 ) -> Response:
     """Make a silence, or replace one."""
-    silence_added = silencing.add(body.request(fleet_view.label_keys(), silencing.now()))
+    silence_added = silencing.add(body.request(views.label_keys(workers), silencing.now()))
     if body.id:
         try:
             unsilencing.remove(body.id)

@@ -93,7 +93,8 @@ def workers(
     request: Request,
     query: Annotated[WorkersQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
-    overview: FromDishka[views.FleetOverview],
+    reading: FromDishka[views.FleetSnapshot],
+    fleet_pages: FromDishka[views.FleetPages],
 ) -> Response:
     """Return a page of the fleet by name, as ``list --json``.
 
@@ -101,8 +102,8 @@ def workers(
     """
     after = paging.decode("workers", query.cursor)
     cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
-    rows, following = overview.page(
-        cached_snapshots.get(overview.snapshot), query.query(), limit=query.limit, after=after
+    rows, following = fleet_pages.page(
+        cached_snapshots.get(reading.snapshot), query.query(), limit=query.limit, after=after
     )
     return documents.answer(WorkerPage(workers=rows, next=paging.encode("workers", following)))
 
@@ -118,10 +119,10 @@ def worker(
     worker_id: fields.WorkerId,
     caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
-    fleet_view: FromDishka[views.FleetView],
+    worker_view: FromDishka[views.WorkerView],
 ) -> Response:
     """Return everything about one worker, as ``show --json``."""
-    return documents.answer(fleet_view.show(lookup.resolve([worker_id])[0]))
+    return documents.answer(worker_view.show(lookup.resolve([worker_id])[0]))
 
 
 @router.get(
@@ -136,11 +137,12 @@ def history(
     caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     history_view: FromDishka[views.HistoryView],
+    hourly_view: FromDishka[views.HourlyHistoryView],
 ) -> Response:
     """Return the datapoints of a metric, or of every metric, as ``history --json``."""
     record, since = lookup.resolve([worker_id])[0], history_view.now() - query.since
     if query.step is not None:
-        return documents.answer(history_view.hourly(record, query.metric, since, query.step))
+        return documents.answer(hourly_view.hourly(record, query.metric, since, query.step))
     return documents.answer(history_view.history(record, query.metric, since))
 
 
@@ -162,11 +164,11 @@ def why(
 def alerts(
     query: Annotated[AlertsQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
-    alert_view: FromDishka[views.AlertView],
+    alert_pages: FromDishka[views.AlertPages],
 ) -> Response:
     """Return the alerts that fire, or all of them, as ``alerts --json``."""
     after = paging.decode("alerts", query.cursor)
-    rows, following = alert_view.page(query.filter(alert_view.now()), limit=query.limit, after=after)
+    rows, following = alert_pages.page(query.filter(alert_pages.now()), limit=query.limit, after=after)
     return documents.answer(AlertPage(alerts=rows, next=paging.encode("alerts", following)))
 
 

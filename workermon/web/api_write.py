@@ -109,7 +109,7 @@ def add(
     adding: FromDishka[fleet.Adding],
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
-    fleet_view: FromDishka[views.FleetView],
+    worker_rows: FromDishka[views.WorkerRows],
 ) -> Response:
     """Monitor instances, all or none, as ``add``: verified against EC2 first, and collected at once."""
 
@@ -123,7 +123,7 @@ def add(
         )
         added = tuple(worker.id for worker in adding.add(body.ids, options))
         collecting.at_once(collection, added)
-        return documents.answer(AddedList(added=added, workers=fleet_view.rows(lookup.resolve(added))), 201)
+        return documents.answer(AddedList(added=added, workers=worker_rows.rows(lookup.resolve(added))), 201)
 
     return idempotent.run(caller, act)
 
@@ -161,13 +161,13 @@ def pause(
     idempotent: Idempotent,
     pausing: FromDishka[fleet.Pausing],
     lookup: FromDishka[fleet.Lookup],
-    fleet_view: FromDishka[views.FleetView],
+    worker_view: FromDishka[views.WorkerView],
 ) -> Response:
     """Stop collecting a worker for a while, as ``pause``; its open alerts resolve."""
 
     def act() -> Response:
         [paused] = pausing.pause([worker_id])
-        return documents.answer(fleet_view.show(lookup.resolve([paused.id])[0]))
+        return documents.answer(worker_view.show(lookup.resolve([paused.id])[0]))
 
     return idempotent.run(caller, act)
 
@@ -186,14 +186,14 @@ def resume(
     resuming: FromDishka[fleet.Resuming],
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
-    fleet_view: FromDishka[views.FleetView],
+    worker_view: FromDishka[views.WorkerView],
 ) -> Response:
     """Collect a paused worker again, as ``resume``. A collection that fails is in ``last_error``."""
 
     def act() -> Response:
         [resumed] = resuming.resume([worker_id])
         collecting.at_once(collection, [resumed.id])
-        return documents.answer(fleet_view.show(lookup.resolve([resumed.id])[0]))
+        return documents.answer(worker_view.show(lookup.resolve([resumed.id])[0]))
 
     return idempotent.run(caller, act)
 
@@ -211,13 +211,13 @@ def refresh(
     idempotent: Idempotent,
     collection: FromDishka[collect.Collection],
     lookup: FromDishka[fleet.Lookup],
-    fleet_view: FromDishka[views.FleetView],
+    worker_view: FromDishka[views.WorkerView],
 ) -> Response:
     """Collect a worker now, as ``refresh``. One that is paused or terminated is not collected."""
 
     def act() -> Response:
         refreshed = collecting.refresh(collection, lookup, worker_id)
-        return documents.answer(fleet_view.show(lookup.resolve([refreshed])[0]))
+        return documents.answer(worker_view.show(lookup.resolve([refreshed])[0]))
 
     return idempotent.run(caller, act)
 

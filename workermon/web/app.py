@@ -65,7 +65,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app_settings, now = container.get(settings.Settings), container.get(ports.Clock)
     tries = attempts.Attempts(now)
     app.state.gate = gate.Gate(app_settings=app_settings, access=container.get(ports.Access), now=now, attempts=tries)
-    app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
+    app.state.hub = hub.Hub(lambda: container.get(views.LiveMessages).follow())
     app.state.snapshots = snapshots.Snapshots()
     app.state.status = shared.Shared[health.Status]()
     app.state.metrics = metrics.Cache()

@@ -121,13 +121,14 @@ class Address:
 def fleet_page(
     request: Request,
     caller: gate.Viewer,
+    reading: FromDishka[views.FleetSnapshot],
     overview: FromDishka[views.FleetOverview],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
     query, number = fleet_query(request), page_number(request)
     cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
-    snapshot = cached_snapshots.soon(overview.snapshot, PATIENCE)
+    snapshot = cached_snapshots.soon(reading.snapshot, PATIENCE)
     if snapshot is None:
         asks_again = page("fleet_reading.html", "Fleet", [list_command(query)], layout=layout(request, caller, vitals))
         asks_again.headers["Refresh"] = "1"
@@ -159,14 +160,14 @@ def fleet_page(
 def fleet_rows(
     request: Request,
     caller: gate.Viewer,  # noqa: ARG001
-    overview: FromDishka[views.FleetOverview],
+    rows_view: FromDishka[views.RowsView],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Return the table's rows of a few workers, for a page that is open already."""
     worker_ids = [
         worker_id for worker_id in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(worker_id)
     ][:ROWS]
-    rows = overview.some(worker_ids)
+    rows = rows_view.some(worker_ids)
     metrics = tuple(rows.units)[:COLUMNS]
     now = vitals.now()
     return HTMLResponse(
@@ -228,15 +229,17 @@ def worker_page(
     request: Request,
     caller: gate.Viewer,
     lookup: FromDishka[fleet.Lookup],
-    detail: FromDishka[views.FleetView],
+    detail: FromDishka[views.WorkerView],
     explanation: FromDishka[views.Explanation],
-    charts: FromDishka[views.ChartView],
+    configurations: FromDishka[ports.Configurations],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
     [record] = lookup.resolve([name])
     head, worker = layout(request, caller, vitals), detail.show(record)
-    rules, since = explanation.every(record), span(request)
+    rules, since = views.for_worker(explanation.why(record), record.worker), span(request)
+    configuration = configurations.load()
+    charted = views.charted_metrics(record, configuration, explanation.kinds)
     return page(
         "worker.html",
         "Fleet",
@@ -244,12 +247,12 @@ def worker_page(
         layout=head,
         worker=worker,
         worker_state=views.worker_state(ports.Glance.of(record), {alert.severity for alert in worker.alerts}, head.now),
-        metrics=tuple(dict.fromkeys((*worker.metrics, *charts.charted(record)))),
+        metrics=tuple(dict.fromkeys((*worker.metrics, *charted))),
         rules=rules,
         silences=active_silences(rules),
         since=since,
         spans={seconds: name for seconds, (name, _) in SPANS.items()},
-        by_hours=charts.step(since) is not None,
+        by_hours=views.point_step(since, configuration) is not None,
     )
 
 
@@ -357,7 +360,7 @@ def alert_page(
     request: Request,
     caller: gate.Viewer,
     stories: FromDishka[views.StoryView],
-    charts: FromDishka[views.ChartView],
+    configurations: FromDishka[ports.Configurations],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
@@ -368,7 +371,7 @@ def alert_page(
         story.worker_id or alert_id.rpartition("/")[0],
         story.metric or alert_id.rpartition("/")[2],
     ]
-    since = span_since(charts.now(), story.row)
+    since = span_since(vitals.now(), story.row)
     return page(
         "alert.html",
         "Alerts",
@@ -377,7 +380,7 @@ def alert_page(
         story=story,
         unit=story.unit,
         since=since,
-        by_hours=charts.step(since) is not None,
+        by_hours=views.point_step(since, configurations.load()) is not None,
     )
 
 
@@ -411,9 +414,9 @@ def rules_page(
 
 
 @router.get("/rules/{name}/picture")
-def rule_picture(name: str, caller: gate.Viewer, rules: FromDishka[views.RuleView]) -> Response:  # noqa: ARG001
+def rule_picture(name: str, caller: gate.Viewer, pictures: FromDishka[views.PictureView]) -> Response:  # noqa: ARG001
     """Return what a rule would have fired on the ledger."""
-    picture = rules.picture(name)
+    picture = pictures.picture(name)
     days = picture.begin is not None and picture.end is not None and picture.end - picture.begin > models.DAY // 2
     return HTMLResponse(render.render("rule_picture.html", picture=picture, days=days))
 

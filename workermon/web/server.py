@@ -67,7 +67,7 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     os.nice(NICE)  # of this thread, and of those that it starts from now on
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
     served = app.create_app(container)
-    served.state.snapshots.warm(container.get(views.FleetOverview).snapshot)
+    served.state.snapshots.warm(container.get(views.FleetSnapshot).snapshot)
     serving = _Server(config(served), served.state.hub)
     announce(url(app_settings.web_host, app_settings.web_port))
     serving.run(sockets=sockets)
