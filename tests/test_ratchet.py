@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
+import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 import tomllib
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from workermon import collect, evaluate, fleet, health, notify, runtime, views
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workermon"
@@ -77,7 +85,49 @@ def test_functions_with_many_parameters_stay_few() -> None:
     assert 1000 * many / lines <= float(limits["many_parameters_per_1000_lines"])
 
 
+def stages() -> Iterator[type]:
+    """Yield what the composition root makes by its fields alone, and every other dataclass that holds a port."""
+    made = {recipe.source for recipe in runtime.Recipes().factories if inspect.isclass(recipe.source)}
+    yield from made
+    for room in (fleet, collect, evaluate, notify, views, health):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            for kind in vars(importlib.import_module(module.name)).values():
+                if inspect.isclass(kind) and kind.__module__ == module.name and kind not in made and holds_port(kind):
+                    yield kind
+
+
+def holds_port(kind: type) -> bool:
+    """Return whether a class is a dataclass with a Protocol of ``ports`` among its fields."""
+    if not dataclasses.is_dataclass(kind):
+        return False
+    hints = typing.get_type_hints(kind)
+    return any(_is_port(hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _is_port(hint: object) -> bool:
+    return getattr(hint, "_is_protocol", False) and getattr(hint, "__module__", "").startswith("workermon.ports")
+
+
+def public_methods(kind: type) -> list[str]:
+    """Return the names of what others may call; properties and fields are no methods."""
+    methods = [name for name, _ in inspect.getmembers_static(kind, inspect.isroutine)]
+    return [name for name in methods if not name.startswith("_")]
+
+
+def is_stage(kind: type) -> bool:
+    """Return whether a class is a frozen dataclass with slots and one public method."""
+    parameters: typing.Any = getattr(kind, "__dataclass_params__", None)
+    frozen = parameters is not None and parameters.frozen and "__slots__" in vars(kind)
+    return frozen and len(public_methods(kind)) == 1
+
+
+def test_a_stage_is_frozen_and_has_one_public_method() -> None:
+    """What holds ports is a frozen dataclass with one public method, or is listed with its reason."""
+    others = {f"{kind.__module__}:{kind.__name__}" for kind in stages() if not is_stage(kind)}
+    assert others == set(ratchet()["stages"])
+
+
 def test_every_exception_has_a_reason() -> None:
     """Each entry says why in a sentence."""
-    entries = ratchet()["modules"] | ratchet()["functions"]
+    entries = ratchet()["modules"] | ratchet()["functions"] | ratchet()["stages"]
     assert all(len(reason.split()) >= 4 for reason in entries.values())
