@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import year_of_a_worker
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -105,9 +106,9 @@ def take_all(browser: Browser, address: str) -> None:
     take(telephone, "telephone")
 
 
-def opened(browser: Browser, address: str, **how: object) -> Page:
+def opened(browser: Browser, address: str, **how: Any) -> Page:
     """Return the fleet's view, live."""
-    page = browser.new_page(**{"viewport": {"width": 1180, "height": 760}, "color_scheme": "light"} | how)  # type: ignore[arg-type]
+    page = browser.new_page(**{"viewport": {"width": 1180, "height": 760}, "color_scheme": "light"} | how)
     page.set_default_timeout(PATIENCE)
     page.goto(address)
     expect(page.locator("#pulse")).to_have_text("live")

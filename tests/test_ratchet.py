@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -125,6 +126,19 @@ def test_a_stage_is_frozen_and_has_one_public_method() -> None:
     """What holds ports is a frozen dataclass with one public method, or is listed with its reason."""
     others = {f"{kind.__module__}:{kind.__name__}" for kind in stages() if not is_stage(kind)}
     assert others == set(ratchet()["stages"])
+
+
+def test_every_type_error_that_is_ignored_has_a_reason() -> None:
+    """Where a checker's finding is ignored stand its code and, behind it, why."""
+    ignored = re.compile(r"# type: " + r"ignore(?!\[[a-z-]+(, [a-z-]+)*\]  # \w+ .)")
+    without = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for room in ("workermon", "tests", "benchmarks", "docs", "celeryconfig.py")
+        for path in ([ROOT / room] if room.endswith(".py") else sorted((ROOT / room).rglob("*.py")))
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if ignored.search(line)
+    ]
+    assert without == []
 
 
 def test_every_exception_has_a_reason() -> None:

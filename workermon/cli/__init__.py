@@ -149,7 +149,8 @@ def described(why: BaseException) -> tuple[str, int]:
         return f"workermon: {errors.printable(why.format_message())}; see 'workermon --help'", 2
     kind, module = type(why).__name__, type(why).__module__.split(".")[0]
     if module == "pydantic_core" and kind == "ValidationError":
-        first = why.errors(include_input=False, include_url=False)[0]  # type: ignore[attr-defined]
+        invalid: Any = why  # its class is not imported here: that takes long
+        first = invalid.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "input"
         return f"{where}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
     if module in ("redis", "kombu"):

@@ -119,7 +119,7 @@ def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bo
 def _monitored(cli_session: session.Session) -> list[ports.Record]:
     """Return the workers that are monitored; none if Redis is out of reach."""
     try:
-        records = list(cli_session.get(ports.Workers).every())  # type: ignore[type-abstract]
+        records = list(cli_session.get(ports.Workers).every())
     except errors.RedisUnavailable:
         return []
     return [record for record in records if record.condition.status not in models.GONE]
@@ -130,7 +130,7 @@ def _in_force(cli_session: session.Session) -> models.Configuration:
     from workermon import config
 
     try:
-        return cli_session.get(ports.Configurations).load()  # type: ignore[type-abstract]
+        return cli_session.get(ports.Configurations).load()
     except errors.RedisUnavailable:
         return config.DEFAULT
 

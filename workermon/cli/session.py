@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -69,7 +69,7 @@ class Session:
 
         return typing.cast(Container, runtime.open(app_settings))
 
-    def get(self, kind: type[T]) -> T:
+    def get(self, kind: Callable[..., T]) -> T:
         """Return a stage, a view or a port of the container."""
         instance: T = self.container.get(kind)
         return instance

@@ -90,13 +90,13 @@ def guard(package: str) -> None:
     stand_in = Guarded(library)
     for name, module in list(sys.modules.items()):
         if name.startswith(f"{package}.") and getattr(module, "requests", None) is library:
-            module.requests = stand_in  # type: ignore[attr-defined]
+            vars(module)["requests"] = stand_in
 
 
 def _session(library: Any) -> Any:
     """Return a class of sessions whose requests are guarded."""
 
-    class Adapter(library.adapters.HTTPAdapter):  # type: ignore[misc]
+    class Adapter(library.adapters.HTTPAdapter):  # type: ignore[misc]  # imported only where Apprise is
         """Connects by the exchange's transport."""
 
         def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
@@ -104,7 +104,7 @@ def _session(library: Any) -> Any:
             super().init_poolmanager(*sizes, **options, ssl_context=ssl.create_default_context())
             self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
-    class Session(library.Session):  # type: ignore[misc]
+    class Session(library.Session):  # type: ignore[misc]  # imported only where Apprise is
         """Sends within the limits of a channel."""
 
         def __init__(self) -> None:

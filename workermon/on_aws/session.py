@@ -156,9 +156,9 @@ class Sessions:
             if client is None:
                 # Under the lock: this reads all of AWS' regions, and without it several threads would do so at once.
                 regions.check_region(scope.region)
-                session = self._session(scope)
+                session: Any = self._session(scope)  # its stubs know services by literal names alone
                 config = _POLLING if service == "sqs" else _CONFIG
-                client = session.client(service, region_name=scope.region, config=config)  # type: ignore[call-overload]
+                client = session.client(service, region_name=scope.region, config=config)
                 direct.shorten(client)
                 if self._watch is not None:
                     self._watch(client, scope)
@@ -172,7 +172,7 @@ class Sessions:
             return boto3.Session(botocore_session=self._base_session)
         if scope not in self._roles:
             inner = _fresh()
-            inner._credentials = _assumed(self._base_session, scope)  # type: ignore[attr-defined]
+            inner._credentials = _assumed(self._base_session, scope)  # type: ignore[attr-defined]  # botocore has no public way
             self._roles[scope] = boto3.Session(botocore_session=inner)
         return self._roles[scope]
 

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import kombu
 from celery.app import amqp
@@ -22,6 +22,14 @@ from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
 from workermon.on_celery import messages, rabbitmq, refusals
+
+if TYPE_CHECKING:
+    from kombu import Connection as _KombuConnection
+    from kombu.transport.redis import Channel as _KombuChannel
+    from kombu.transport.redis import Transport as _KombuTransport
+else:
+    # What follows is mixed into several classes of Kombu's each; a checker takes it for a subclass of one of them.
+    _KombuChannel = _KombuTransport = _KombuConnection = object
 
 log = logs.get(__name__)
 
@@ -77,7 +85,7 @@ def _do_nothing() -> None:
     """Be called by a loop that is only to wake up."""
 
 
-class _Careful:
+class _Careful(_KombuChannel):
     """Skips items that are not messages for Celery. A mixin for Kombu's channel."""
 
     QoS = _QoS
@@ -93,13 +101,13 @@ class _Careful:
         Without this Kombu raises AttributeError when a message is given back or acknowledged after the server went
         away. That ends the node.
         """
-        if self.connection is None or self.connection.client is None:  # type: ignore[attr-defined]
+        if self.connection is None or self.connection.client is None:
             raise kombu_redis.redis.exceptions.ConnectionError("the connection was closed meanwhile")
-        return super()._connparams(*args, **options)  # type: ignore[misc]
+        return super()._connparams(*args, **options)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
+            return super()._brpop_read(**options)
         except refusals.NO_MESSAGE as why:
             log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
             refusals.refused.send(sender=None, reason="no message")
@@ -107,7 +115,7 @@ class _Careful:
 
     def _receive(self) -> Any:
         try:
-            return super()._receive()  # type: ignore[misc]
+            return super()._receive()
         except refusals.NO_MESSAGE as why:
             log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
             return True
@@ -115,9 +123,9 @@ class _Careful:
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
         """Consume a queue. A valid task message goes to ``callback``; an invalid one is removed from the queue."""
         if queue not in messages.QUEUES:
-            return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)  # type: ignore[misc]
-        answer = super().basic_consume(queue, no_ack, refusals.guarded(queue, callback), consumer_tag, **options)  # type: ignore[misc]
-        callbacks: dict[str, Callable[[Any], Any]] = self.connection._callbacks  # type: ignore[attr-defined]
+            return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+        answer = super().basic_consume(queue, no_ack, refusals.guarded(queue, callback), consumer_tag, **options)
+        callbacks: dict[str, Callable[[Any], Any]] = self.connection._callbacks
         receive = callbacks[queue]
 
         def checked(raw: Any) -> Any:
@@ -141,7 +149,7 @@ class Channel(_Careful, kombu_redis.Channel):
 _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 
 
-class _Calm:
+class _Calm(_KombuTransport):
     """Wakes up less often while no messages arrive. A mixin for Kombu's transport, which has no options for these."""
 
     #: Seconds that the server holds a request for a message open. A node that stops waits until it ends.
@@ -151,8 +159,8 @@ class _Calm:
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Register Kombu's timers, one of them with a longer interval."""
-        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
-        cycle: Any = self.cycle  # type: ignore[attr-defined]
+        super().register_with_event_loop(connection, loop)
+        cycle: Any = self.cycle
         timer = getattr(cycle, "_binding_expiry_tref", None)  # Kombu's own; some versions lack it
         if timer is not None:
             timer.cancel()
@@ -237,23 +245,23 @@ def _said(client: Any) -> tuple[str, str]:
     return "", ""
 
 
-class _Ours:
+class _Ours(_KombuConnection):
     """Uses these transports and shows no password. A mixin for Kombu's connection; its URL still says ``redis``."""
 
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""
-        usual = super().get_transport_cls()  # type: ignore[misc]
+        usual = super().get_transport_cls()
         return _TRANSPORTS.get(usual, usual)
 
     def info(self) -> dict[str, Any]:
         """Return what 'inspect stats' and Flower show of it, without passwords: a socket's address contains one."""
-        return {name: shown_safely(value, name) for name, value in super().info().items()}  # type: ignore[misc]
+        return {name: shown_safely(value, name) for name, value in super().info().items()}
 
     def as_uri(self, include_password: bool = False, *args: Any, **options: Any) -> str:
         """Return its URL. Flower asks for it with the password, because it reads the queues itself."""
         if not include_password:
-            return str(super().as_uri(False, *args, **options))  # type: ignore[misc]
-        plain = kombu.Connection(**dict(self._info(resolve=False)))  # type: ignore[attr-defined]
+            return str(super().as_uri(False, *args, **options))
+        plain = kombu.Connection(**dict(self._info(resolve=False)))
         return str(plain.as_uri(True, *args, **options))
 
 

@@ -29,7 +29,7 @@ class Client(redis.Redis):
             return self._execute(*args, **options)
 
     def _execute(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no type for it
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that does the same, unless it is a transaction."""

@@ -263,7 +263,7 @@ class _Server(smtplib.SMTP):
             return code, answer
         raise smtplib.SMTPAuthenticationError(code, answer)
 
-    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:  # type: ignore[override]  # as smtplib's
+    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:  # type: ignore[override]  # as smtplib's own
         """Answer a challenge of CRAM-MD5."""
         if challenge is None:
             return None
