@@ -154,12 +154,12 @@ def test_pause_and_resume_may_be_repeated(world: World) -> None:
         world.get(fleet.Pausing).pause([B])
 
 
-@pytest.mark.parametrize("change", ["pause", "resume"])
-def test_pause_and_resume_have_the_alerts_judged(world: World, change: str) -> None:
+@pytest.mark.parametrize(("kind", "verb"), [(fleet.Pausing, "pause"), (fleet.Resuming, "resume")])
+def test_pause_and_resume_have_the_alerts_judged(world: World, kind: type[Any], verb: str) -> None:
     """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
     world.add([A])
     assert world.samples.pending(world.clock(), 10) == []
-    getattr(world.members, change)([A])
+    getattr(world.get(kind), verb)([A])
     assert world.samples.pending(world.clock(), 10) == [A]
 
 
