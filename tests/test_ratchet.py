@@ -88,7 +88,7 @@ def test_functions_with_many_parameters_stay_few() -> None:
 
 def stages() -> Iterator[type]:
     """Yield what the composition root makes by its fields alone, and every other dataclass that holds a port."""
-    made = {recipe.source for recipe in runtime.Recipes().factories if inspect.isclass(recipe.source)}
+    made = {recipe.source for recipe in runtime.Stages().factories if inspect.isclass(recipe.source)}
     yield from made
     for room in (fleet, collect, evaluate, notify, views, health):
         for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):

@@ -14,7 +14,10 @@ HERE = models.AccountRegion(region="us-east-1")
 
 def recipes() -> list[type]:
     """Return whatever the composition root makes of ports and of nothing else."""
-    made = {factory.provides.type_hint: factory.source for factory in runtime.Recipes().factories}
+    made = {
+        factory.provides.type_hint: factory.source
+        for factory in (*runtime.Recipes().factories, *runtime.Stages().factories)
+    }
     return [
         kind
         for kind, source in made.items()
