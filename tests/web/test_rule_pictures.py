@@ -102,7 +102,7 @@ def test_what_no_datapoint_decides_is_not_replayed(web: TestClient, recorded: Po
 
 def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
     """A rule over another fires in its picture exactly when that one does; the lane shows when it was evaluated."""
-    view = recorded.get(views.RuleView)
+    view = recorded.get(views.PictureView)
     [over_metric], [over_rule], [of_group] = (view.picture(rule).lanes for rule in ("cpu", "either", "pool"))
     assert [(mark.begin, mark.end) for mark in over_rule.marks] == [
         (mark.begin, mark.end) for mark in over_metric.marks
