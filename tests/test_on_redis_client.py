@@ -14,7 +14,9 @@ import pytest
 import redis
 
 from tests.support.free_ports import free_port
+from tests.support.free_ports import free_port
 from tests.support.present import present
+from tests.support.waiting import eventually
 from workermon import errors, ports
 from workermon.on_redis import channel, client, costs, keys, waiting
 
@@ -186,7 +188,7 @@ def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.Mo
             _exhaust(listening)
 
 
-# --- the connection for what is asked each second -------------------------------------------------------------------
+# --- connections are kept ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -197,68 +199,91 @@ def connected(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield made
 
 
-def test_a_direct_connection_is_kept(connected: Any) -> None:
-    """It answers as the client does, each time over the same connection."""
-    connected.set("a", "1", ex=60)
-    assert connected.direct.execute_command("GET", "a") == b"1"
-    assert len({connected.direct.execute_command("CLIENT", "ID") for _ in range(3)}) == 1
+def test_a_connection_is_kept(connected: Any) -> None:
+    """Commands and pipelines go over the same connection, and their replies are those of redis-py."""
+    number = connected.execute_command("CLIENT", "ID")
+    connected.hset("a", mapping={"b": "1"})
+    connected.expire("a", 60)
+    with connected.pipeline(transaction=False) as pipe:
+        pipe.hgetall("a")
+        pipe.execute_command("CLIENT", "ID")
+        assert pipe.execute() == [{b"b": b"1"}, number]
+    assert connected.hgetall("a") == {b"b": b"1"}
+    assert connected.execute_command("CLIENT", "ID") == number
 
 
-def test_a_direct_connection_that_broke_is_replaced(connected: Any) -> None:
-    """The command is repeated, so nobody notices."""
-    number = connected.direct.execute_command("CLIENT", "ID")
-    connected.execute_command("CLIENT", "KILL", "ID", number)
-    assert connected.direct.execute_command("SET", "a", "1", "EX", "60")
-    assert connected.direct.execute_command("CLIENT", "ID") != number
+def test_a_kept_connection_that_broke_is_replaced(connected: Any) -> None:
+    """The commands are repeated, so nobody notices."""
+    for pipelined in (False, True):
+        number = connected.execute_command("CLIENT", "ID")
+        with contextlib.closing(redis.Redis(connection_pool=connected.connection_pool)) as other:
+            other.execute_command("CLIENT", "KILL", "ID", number)
+        if pipelined:
+            with connected.pipeline(transaction=False) as pipe:
+                pipe.set("a", "1", ex=60)
+                pipe.execute_command("CLIENT", "ID")
+                assert pipe.execute()[1] != number
+        else:
+            assert connected.set("a", "1", ex=60)
+            assert connected.execute_command("CLIENT", "ID") != number
 
 
 def test_an_answer_that_comes_too_late_is_nobodys(connected: Any) -> None:
     """A command that takes too long fails once, and its answer is not taken for that of the next one."""
     began = time.monotonic()
     with pytest.raises(redis.TimeoutError):
-        connected.direct.execute_command("BLPOP", "empty", "2")
+        connected.execute_command("BLPOP", "empty", "2")
     assert time.monotonic() - began < 2
     connected.rpush("empty", "late")
     connected.expire("empty", 60)
-    assert connected.direct.execute_command("GET", "a") is None
+    assert connected.get("a") is None
 
 
-def test_a_direct_connection_in_use_keeps_nobody_waiting(connected: Any) -> None:
-    """Another thread's command goes over the pool meanwhile."""
-    number = connected.direct.execute_command("CLIENT", "ID")
-    connected.direct._connection.send_command = _Paused(connected.direct._connection.send_command)
-    paused: _Paused = connected.direct._connection.send_command
-    thread = threading.Thread(target=connected.direct.execute_command, args=("PING",))
-    thread.start()
-    assert paused.entered.wait(30)
-    assert connected.direct.execute_command("CLIENT", "ID") != number
-    paused.left.set()
-    thread.join(30)
-    assert not thread.is_alive()
+def test_an_error_of_a_command_leaves_the_others_of_a_pipeline(connected: Any) -> None:
+    """All were run; the first error is raised after their replies were read, or stands in its place."""
+    connected.set("text", "a", ex=60)
+    for raises in (True, False):
+        with connected.pipeline(transaction=False) as pipe:
+            pipe.execute_command("INCR", "text")
+            pipe.set("after", str(raises), ex=60)
+            if raises:
+                with pytest.raises(redis.ResponseError, match=r"Command # 1 \(INCR text\)"):
+                    pipe.execute()
+            else:
+                assert isinstance(pipe.execute(raise_on_error=False)[0], redis.ResponseError)
+        assert connected.get("after") == str(raises).encode()
 
 
-class _Paused:
-    """A function that waits before it does its work."""
+def test_threads_do_not_wait_for_one_another(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a command waits for its answer, another thread's command has a connection of its own."""
+    monkeypatch.setattr(client, "TIMEOUT", 60.0)
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        connected.ping()
+        thread = threading.Thread(target=connected.execute_command, args=("BLPOP", "waited for", "30"))
+        thread.start()
+        eventually(lambda: connected.info("clients")["blocked_clients"], within=30)
+        connected.rpush("waited for", "it")
+        thread.join(30)
+        assert not thread.is_alive()
 
-    def __init__(self, function: Any) -> None:
-        self._function = function
-        self.entered, self.left = threading.Event(), threading.Event()
 
-    def __call__(self, *args: Any) -> Any:
-        self.entered.set()
-        assert self.left.wait(30)
-        return self._function(*args)
-
-
-def test_a_forked_process_has_a_direct_connection_of_its_own(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_process_has_connections_of_its_own(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes on one connection would take each other's answers."""
-    number = connected.direct.execute_command("CLIENT", "ID")
+    number = connected.execute_command("CLIENT", "ID")
     monkeypatch.setattr("os.getpid", lambda: -1)
-    assert connected.direct.execute_command("CLIENT", "ID") != number
+    assert connected.execute_command("CLIENT", "ID") != number
 
 
-def test_a_direct_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
-    """As for any other command, the key is set aside."""
+def test_after_a_failover_no_idle_connection_is_used_again(connected: Any) -> None:
+    """What the server says of itself closes all that are idle, so that its address is resolved anew."""
+    number = connected.execute_command("CLIENT", "ID")
+    with pytest.raises(errors.RedisUnavailable), client.guard(connected):
+        raise redis.exceptions.ReadOnlyError("it is a replica")
+    assert connected.execute_command("CLIENT", "ID") != number
+
+
+def test_a_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
+    """The key is set aside."""
     connected.set(keys.PENDING, "text")
     claim = ports.LeaseClaim("listener", "me", 60)
     assert present(waiting.RedisWaitingWork(connected).look(claim, 0.0, 3.0, works=True)).pending == 0

@@ -144,9 +144,9 @@ class Scheduler(schedulers.RedBeatScheduler):
         return schedulers.get_redis(self.app)
 
     @functools.cached_property
-    def _direct(self) -> lua.DirectConnection:
+    def _kept(self) -> lua.KeptConnections:
         """The connection of its ticks."""
-        return lua.DirectConnection(self._redis)
+        return lua.KeptConnections(self._redis)
 
     @property
     def _schedule_key(self) -> str:
@@ -221,7 +221,7 @@ class Scheduler(schedulers.RedBeatScheduler):
             offset=self._looked_up_to,
             limit=LOOKED_AT,
         )
-        answers = looking.run(self._direct, NEVER_DECODE=True)
+        answers = looking.run(self._kept, NEVER_DECODE=True)
         if not answers:
             raise schedulers.redis.exceptions.LockNotOwnedError("another beat has the lock")
         due, following, far, entries = answers

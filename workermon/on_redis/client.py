@@ -143,8 +143,15 @@ def guard(client: redis.Redis) -> Iterator[None]:
         if refusals.asks_for_another(error):
             # The address may lead to another server by now. Connections in use by other threads will find out
             # themselves.
-            client.connection_pool.disconnect(inuse_connections=False)
+            _disconnect_idle(client)
         raise unavailable(client, error) from None
+
+
+def _disconnect_idle(client: redis.Redis) -> None:
+    if isinstance(client, connection.Client):
+        client.disconnect_idle()
+    else:
+        client.connection_pool.disconnect(inuse_connections=False)
 
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
@@ -161,12 +168,6 @@ def run(redis_client: redis.Redis, call: lua.Script[R]) -> R:
     """Run a script and return its reply."""
     with guard(redis_client):
         return call.run(redis_client)
-
-
-def run_directly(redis_client: redis.Redis, call: lua.Script[R]) -> R:
-    """Run a script that runs every second or two, on a connection reserved for these."""
-    with guard(redis_client):
-        return call.run(getattr(redis_client, "direct", redis_client))
 
 
 def run_many(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:

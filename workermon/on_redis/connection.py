@@ -1,4 +1,4 @@
-"""A Redis client that sets keys of the wrong type aside, and then completes its command."""
+"""A Redis client that keeps its connections, sets keys of the wrong type aside, and then completes its command."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ class Client(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: For commands that run each second.
-        self.direct = lua.DirectConnection(self)
+        self.kept = lua.KeptConnections(self, super().execute_command)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command."""
         try:
-            return self._execute(*args, **options)
+            return self.kept.execute_command(*args, **options)
         except ResponseError as error:
             if not _set_aside(self, error, _keys(args)):
                 raise
-            return self._execute(*args, **options)
+            return self.kept.execute_command(*args, **options)
 
-    def _execute(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no type for it
+    def disconnect_idle(self) -> None:
+        """Close the connections that no thread uses."""
+        self.kept.release()
+        self.connection_pool.disconnect(inuse_connections=False)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that does the same, unless it is a transaction."""
@@ -51,7 +52,7 @@ class _Pipeline(Pipeline):
         stack, transaction = list(self.command_stack), bool(vars(self)["transaction"])
         repeats = not self.explicit_transaction and not transaction
         try:
-            replies = super().execute(raise_on_error)
+            replies = self._run(raise_on_error)
         except ResponseError as error:
             if not self._mend(error, stack) or not repeats:
                 raise
@@ -62,6 +63,32 @@ class _Pipeline(Pipeline):
                 self.command_stack = stack
                 return list(super().execute(raise_on_error))
         return list(replies)
+
+    def _run(self, raise_on_error: bool) -> list[Any]:
+        """Run the commands, over a kept connection if they are not a transaction."""
+        stack, usual, owner = self.command_stack, super().execute, self._owner
+        if owner is None or not stack or self.watching or self.explicit_transaction or vars(self)["transaction"]:
+            return list(usual(raise_on_error))
+        try:
+            replies = owner.kept.exchange(self._exchange, lambda: list(usual(False)))
+            if raise_on_error:
+                self.raise_first_error(stack, replies)  # type: ignore[no-untyped-call]  # of redis-py
+        finally:
+            self.reset()
+        return replies
+
+    def _exchange(self, connection: Any) -> list[Any]:
+        """Send all commands in one piece. redis-py cuts them up, and wakes the server for each piece."""
+        parts = [part for args, _ in self.command_stack for part in connection.pack_command(*args)]
+        connection.send_packed_command([b"".join(parts)])
+        replies: list[Any] = []
+        for args, options in self.command_stack:
+            try:
+                reply = self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]  # of redis-py
+                replies.append(reply)
+            except ResponseError as error:
+                replies.append(error)
+        return replies
 
     def _mend(self, error: ResponseError, stack: list[Any]) -> bool:
         names = dict.fromkeys(name for command in stack for name in _keys(command[0]))

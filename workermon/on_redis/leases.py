@@ -37,7 +37,7 @@ class RedisLeases:
     def hold(self, name: str, owner: str, seconds: float) -> bool:
         """Take the lease, or extend it if the owner holds it already."""
         holding = HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds(seconds))
-        return bool(client.run_directly(self._client, holding))
+        return bool(client.run(self._client, holding))
 
     def release(self, name: str, owner: str) -> None:
         """Release it, if the owner still holds it."""

@@ -47,7 +47,7 @@ class RedisPulse:
             evaluates_only=int(evaluates_only),
             max_lead=models.MAX_LEAD,
         )
-        client.run_directly(self._client, marking)
+        client.run(self._client, marking)
 
     def marks(self) -> dict[str, float]:
         """Return when each part last did its work."""

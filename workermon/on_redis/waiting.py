@@ -62,5 +62,5 @@ class RedisWaitingWork:
             latest=repr(now + models.MAX_LEAD),
             latest_escalation=repr(now + models.MAX_ESCALATION + models.MAX_LEAD),
         )
-        numbers = client.run_directly(self._client, looking)
+        numbers = client.run(self._client, looking)
         return ports.Waiting(*numbers) if numbers else None
