@@ -15,6 +15,17 @@ def test_the_default_holds_until_something_is_saved(repository: Repository) -> N
     assert repository.configurations.load() == DEFAULT
 
 
+def test_what_was_loaded_is_known_without_loading_it_again(repository: Repository) -> None:
+    """The first time it is loaded; later it is the one that was loaded last, or a newer one."""
+    first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})
+    assert repository.configurations.save(first)
+    assert repository.configurations.loaded() == first
+    second = first.model_copy(update={"revision": 2})
+    assert repository.configurations.save(second)
+    assert repository.configurations.loaded() in (first, second)
+    assert repository.configurations.load() == repository.configurations.loaded() == second
+
+
 def test_a_configuration_follows_exactly_one_revision(repository: Repository) -> None:
     """Two that save at once: one wins; nothing is saved twice or out of order."""
     first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})

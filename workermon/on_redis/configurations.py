@@ -48,6 +48,7 @@ class RedisConfigurations:
         self._client = redis_client
         self._default = default.model_copy(update={"revision": 0})
         self._cached = self._default
+        self._has_loaded = False
 
     def load(self) -> models.Configuration:
         """Return the configuration in force. Costs one small read if it has not changed."""
@@ -55,11 +56,16 @@ class RedisConfigurations:
             revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
             cached = self._cached
             number = self._revision(revision)
+            self._has_loaded = True
             if number == cached.revision:
                 return cached
             document: Any = self._client.hget(keys.CONFIGURATION, "document")
         self._cached = self._read(document, number) if document else self._default
         return self._cached
+
+    def loaded(self) -> models.Configuration:
+        """Return the configuration that was loaded last, without a look at Redis."""
+        return self._cached if self._has_loaded else self.load()
 
     def _revision(self, raw: bytes | None) -> int:
         """Return the revision. If it is not a number it is written again, because verdicts have to name it."""

@@ -30,6 +30,9 @@ class Configurations(Protocol):
     def load(self) -> Configuration:
         """Return the configuration; cheap if it has not changed."""
 
+    def loaded(self) -> Configuration:
+        """Return the configuration that was loaded last here; what goes by it need not notice a change at once."""
+
     def save(self, configuration: Configuration) -> bool:
         """Put a configuration in force; ``False`` unless its ``revision`` is one above the one in force."""
 

@@ -180,19 +180,19 @@ class Recipes(dishka.Provider):
         return samples.RedisSamples(
             redis.client,
             app_settings.channel,
-            lambda: stored_configurations.load().retention,
-            lambda: stored_configurations.load().rollups,
+            lambda: stored_configurations.loaded().retention,
+            lambda: stored_configurations.loaded().rollups,
         )
 
     @dishka.provide
     def make_rollups(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.RollUps:
         """Keep hourly roll-ups as long as the configuration in force says."""
-        return rollups.RedisRollUps(redis.client, lambda: stored_configurations.load().rollups)
+        return rollups.RedisRollUps(redis.client, lambda: stored_configurations.loaded().rollups)
 
     @dishka.provide
     def make_limiter(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Limiter:
         """Limit what is asked of AWS as the configuration in force says."""
-        return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, stored_configurations.load()))
+        return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, stored_configurations.loaded()))
 
     @dishka.provide
     def make_costs(self, redis: Redis) -> ports.Costs:
