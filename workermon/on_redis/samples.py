@@ -14,6 +14,12 @@ from workermon.on_redis import client, datapoint_packing, keys, unreadable, work
 #: Hours. For a longer span the ledger's first and last hour are read first.
 _MANY = 30
 
+#: Samples that are written in one step: it takes the server about a millisecond.
+STEP = 10
+
+#: The outcome of a sample that could not be written beside others.
+_FAILED = b"failed"
+
 _AT = operator.itemgetter(0)
 
 
@@ -26,30 +32,22 @@ class ClaimSlots(lua.Script[list[bytes]], shared="slots"):
     slots: lua.Arguments
 
 
-class WriteSample(lua.Script[bytes], shared="slots"):
-    """Write and announce what a collection fetched; return the outcome of ``ports.Written``.
+class WriteSamples(lua.Script[list[bytes]], shared="slots"):
+    """Write and announce what a collection fetched of some workers; return an outcome for each.
 
-    ``datapoints``: for each hour its start, a line "field offset time period first_wins count" for each run, and data.
+    An outcome is one of ``ports.Written``, or ``_FAILED``. ``layouts`` and ``samples`` are as in the script.
     """
 
-    worker: lua.Key
     pending: lua.Key
     rollups_due: lua.Key
-    hours: lua.Keys
-    worker_id: lua.Argument
-    incarnation: lua.Argument
-    slot: lua.Argument
+    hashes: lua.Keys
     force: lua.Argument
-    at: lua.Argument
     retention: lua.Argument
     tolerance: lua.Argument
-    condition: lua.Argument
-    last_error: lua.Argument
     channel: lua.Argument
-    event: lua.Argument
     rollup_delay: lua.Argument
-    steady: lua.Argument
-    datapoints: lua.Arguments
+    layouts: lua.Argument
+    samples: lua.Arguments
 
 
 class MarkPending(lua.Script[int], shared="numbers"):
@@ -73,13 +71,13 @@ _Shape = tuple[tuple[str, int, tuple[int, ...]], ...]
 
 
 class _Hour(NamedTuple):
-    """The position of a sample's datapoints within an hour: its runs as ``WriteSample`` expects them, and their places.
+    """The position of a sample's datapoints within an hour, as ``WriteSamples`` expects it.
 
     ``places`` are the positions of the values among all values of the sample.
     """
 
     start: int
-    runs: str
+    layout: int
     places: tuple[int, ...]
 
 
@@ -88,35 +86,42 @@ class _Packing:
 
     def __init__(self, retention: int) -> None:
         self.retention = retention
-        self._layouts: dict[_Shape, list[_Hour]] = {}
+        self._hours: dict[_Shape, list[_Hour]] = {}
+        #: Runs of datapoints, each with its number.
+        self._layouts: dict[str, int] = {}
 
-    def hours(self, sample: models.Sample) -> list[tuple[int, str, bytes]]:
-        """Return the start, runs and data of each hour."""
+    @property
+    def layouts(self) -> str:
+        """Return all layouts so far, as ``WriteSamples`` expects them."""
+        return "".join(f"{runs}\n" for runs in self._layouts)
+
+    def hours(self, sample: models.Sample) -> list[tuple[int, int, bytes]]:
+        """Return the start, the number of the layout and the data of each hour."""
         by_metric = sample.ledger_series(self.retention)
         shape = tuple([(metric, series.period, tuple(map(_AT, series.points))) for metric, series in by_metric.items()])
-        layout = self._layouts.get(shape)
-        if layout is None:
-            layout = self._layouts[shape] = _layout(shape)
+        hours = self._hours.get(shape)
+        if hours is None:
+            hours = self._hours[shape] = self._lay_out(shape)
         values = [value for series in by_metric.values() for _, value in series.points]
         return [
-            (hour.start, hour.runs, datapoint_packing.packed([values[place] for place in hour.places]))
-            for hour in layout
+            (hour.start, hour.layout, datapoint_packing.packed([values[place] for place in hour.places]))
+            for hour in hours
         ]
 
-
-def _layout(shape: _Shape) -> list[_Hour]:
-    """Return where the datapoints of a sample belong."""
-    lines: dict[int, list[str]] = {}
-    places: dict[int, list[int]] = {}
-    before = 0
-    for metric, period, times in shape:
-        first_wins = int(metric in models.CHECK_METRICS)
-        for run in datapoint_packing.runs(metric, period, times):
-            line = f"{run.field} {run.offset} {run.at} {run.period} {first_wins} {len(run.places)}\n"
-            lines.setdefault(run.hour, []).append(line)
-            places.setdefault(run.hour, []).extend(before + place for place in run.places)
-        before += len(times)
-    return [_Hour(hour, "".join(lines[hour]), tuple(places[hour])) for hour in lines]
+    def _lay_out(self, shape: _Shape) -> list[_Hour]:
+        """Return where the datapoints of a sample belong."""
+        lines: dict[int, list[str]] = {}
+        places: dict[int, list[int]] = {}
+        before = 0
+        for metric, period, times in shape:
+            first_wins = int(metric in models.CHECK_METRICS)
+            for run in datapoint_packing.runs(metric, period, times):
+                line = f"{run.field} {run.offset} {run.at} {run.period} {first_wins} {len(run.places)}\n"
+                lines.setdefault(run.hour, []).append(line)
+                places.setdefault(run.hour, []).extend(before + place for place in run.places)
+            before += len(times)
+        numbered = {hour: self._layouts.setdefault("".join(of), len(self._layouts) + 1) for hour, of in lines.items()}
+        return [_Hour(hour, number, tuple(places[hour])) for hour, number in numbered.items()]
 
 
 class RedisSamples:
@@ -159,42 +164,53 @@ class RedisSamples:
         return self.write_many([(sample, condition, event)], force=force)[0]
 
     def write_many(self, writes: Sequence[_Write], *, force: bool = False) -> list[ports.Written]:
-        """Write many samples in one round trip, each in a step of its own."""
-        retention, rolls_up = self._retention(), self._rollups() > 0
-        packing = _Packing(retention)
-        calls = [self._call(write, packing, force=force, rolls_up=rolls_up) for write in writes]
-        outcomes: list[Any] = client.run_each(self._client, calls)
-        for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
-        return [
-            ports.Written("gone" if isinstance(outcome_written, Exception) else outcome_written.decode())
-            for outcome_written in outcomes
-        ]
+        """Write many samples in one round trip, those of some workers in a step."""
+        packing = _Packing(self._retention())
+        steps = [writes[start : start + STEP] for start in range(0, len(writes), STEP)]
+        calls = [self._call(step, packing, force=force) for step in steps]
+        replies: list[Any] = []
+        for step, reply in zip(steps, client.run_each(self._client, calls), strict=True):
+            replies += [reply] * len(step) if isinstance(reply, Exception) else reply
+        return [self._outcome(write, reply, force=force) for write, reply in zip(writes, replies, strict=True)]
 
-    def _call(self, write: _Write, packing: _Packing, *, force: bool, rolls_up: bool) -> WriteSample:
-        sample, condition, event = write
-        worker = sample.worker
-        hours = packing.hours(sample)
-        return WriteSample(
-            worker=keys.worker(worker.id),
+    def _outcome(self, write: _Write, reply: Any, *, force: bool) -> ports.Written:
+        """Return the outcome of a sample from the script's reply, which may be an error."""
+        if reply == _FAILED:
+            return self.write_many([write], force=force)[0]  # alone it is written, or says why it is not
+        if isinstance(reply, Exception):
+            unreadable.note(self._client, keys.worker(write[0].worker.id), f"no sample is written: {reply}")
+            return ports.Written("gone")
+        return ports.Written(reply.decode())
+
+    def _call(self, writes: Sequence[_Write], packing: _Packing, *, force: bool) -> WriteSamples:
+        hashes: list[str] = []
+        parts: list[lua.Value] = []
+        for sample, condition, event in writes:
+            worker, hours = sample.worker, packing.hours(sample)
+            hashes += [keys.worker(worker.id), *(keys.ledger(worker.id, hour) for hour, _, _ in hours)]
+            parts += [
+                worker.id,
+                worker.incarnation,
+                _slot(worker.interval, sample.slot),
+                repr(sample.collected_at),
+                condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+                condition.last_error.model_dump_json() if condition.last_error else "",
+                event,
+                "" if sample.steady_revision is None else sample.steady_revision,
+                len(hours),
+                *[part for hour in hours for part in hour],
+            ]
+        return WriteSamples(
             pending=keys.PENDING,
             rollups_due=keys.ROLLUPS_DUE,
-            hours=[keys.ledger(worker.id, hour) for hour, _, _ in hours],
-            worker_id=worker.id,
-            incarnation=worker.incarnation,
-            slot=_slot(worker.interval, sample.slot),
+            hashes=hashes,
             force=int(force),
-            at=repr(sample.collected_at),
             retention=packing.retention,
             tolerance=ports.SLOT_TOLERANCE,
-            condition=condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
-            last_error=condition.last_error.model_dump_json() if condition.last_error else "",
             channel=self._channel,
-            event=event,
-            rollup_delay=ports.ROLLUP_DELAY if rolls_up else "",
-            steady="" if sample.steady_revision is None else sample.steady_revision,
-            datapoints=[part for hour in hours for part in hour],
+            rollup_delay=ports.ROLLUP_DELAY if self._rollups() > 0 else "",
+            layouts=packing.layouts,
+            samples=parts,
         )
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:

@@ -1,0 +1,57 @@
+"""The ledger on Redis: what stands in the way of one worker's sample harms no other."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import redis
+
+from tests.contract import builders
+from tests.contract.builders import NOW, A, B, C
+from tests.support.repositories import repository_on_redis
+from workermon.on_redis import client, keys, samples, unreadable
+
+LEDGER = keys.ledger(B, int(NOW // 3600) * 3600)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    ("key", "outcome"), [(LEDGER, "accepted"), (keys.worker(B), "gone")], ids=["its ledger", "the worker"]
+)
+def test_a_sample_that_cannot_be_written_harms_no_other(
+    redis_url: str, redis_client: redis.Redis, key: str, outcome: str, *, alone: bool
+) -> None:
+    """A key of another type is set aside; if it was the worker, it is gone, and the others are written."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        repository = repository_on_redis(connected)
+        members = [builders.worker(worker_id) for worker_id in (A, B, C)]
+        repository.workers.add(members)
+        redis_client.delete(key)
+        redis_client.set(key, "text", ex=60)
+        made = [builders.sample(member, (0, 1.0)) for member in members if not alone or member.id == B]
+        outcomes = repository.samples.write_many([(sample, builders.condition(sample), "{}") for sample in made])
+        expected = {A: "accepted", B: outcome, C: "accepted"}
+        assert [written.outcome for written in outcomes] == [expected[sample.worker.id] for sample in made]
+        assert unreadable.RedisUnreadable(connected).load().keys() == {key}
+
+
+def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis) -> None:
+    """More samples than one step takes are all written, in their order, and each is announced."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        repository = repository_on_redis(connected)
+        members = [builders.worker(f"i-{number:017x}") for number in range(2 * samples.STEP + 1)]
+        repository.workers.add(members)
+        with redis_client.pubsub() as subscription:
+            subscription.subscribe("workermon:metrics")
+            assert subscription.get_message(timeout=10)
+            made = [builders.sample(member, (0, float(number))) for number, member in enumerate(members)]
+            outcomes = repository.samples.write_many(
+                [(sample, builders.condition(sample), f"{number}") for number, sample in enumerate(made)]
+            )
+            assert [written.outcome for written in outcomes] == ["accepted"] * len(members)
+            announced = [subscription.get_message(timeout=10) for _ in members]
+        assert [message["data"] for message in announced] == [b"%d" % number for number in range(len(members))]
+        wanted = [(member.id, "cpu_utilization", 60) for member in members]
+        values = [series.points[0].value for series in repository.samples.read(wanted, NOW, NOW).values()]
+        assert values == [float(number) for number in range(len(members))]
