@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
 from workermon.on_aws import error_kinds, session
@@ -34,10 +33,11 @@ MAX_GRID = 3600
 MAX_PAGES = 1000
 
 
-@dataclass(slots=True)
-class _Result:
-    points: dict[int, float] = field(default_factory=dict)
-    status: str = "missing"
+class _Result(NamedTuple):
+    """What came of a query so far: its datapoints as they came, and its newest status."""
+
+    points: tuple[models.Datapoint, ...]
+    status: str
 
 
 class Fetch:
@@ -134,17 +134,18 @@ class Fetch:
         """Store the results of a call; return the queries to ask for again."""
         retried: list[int] = []
         for place in call:
-            query, result = self._queries[place], results[place]
-            if result.status != "missing":
-                self._answer.series[place] = models.Series(query.period, self._points(query, result.points))
-            if result.status == "Complete":
-                self._answer.failed.pop(place, None)
-                continue
-            if result.status in _REFUSED:
+            query, result = self._queries[place], results.get(place)
+            if result is not None:
+                self._answer.series[place] = models.Series(query.period, self._valid(query, result.points))
+                if result.status == "Complete":
+                    self._answer.failed.pop(place, None)
+                    continue
+            status = "missing" if result is None else result.status
+            if status in _REFUSED:
                 self._answer.series.pop(place, None)
             else:
                 retried.append(place)
-            self._answer.failed[place] = self._why(query, result.status, partial=place in self._answer.series)
+            self._answer.failed[place] = self._why(query, status, partial=place in self._answer.series)
         return retried
 
     def _why(self, query: models.Query, status: str, *, partial: bool) -> errors.AwsError:
@@ -160,20 +161,24 @@ class Fetch:
             why = "came only in part" if partial else "was not answered"
         return errors.AwsUnreachable(where, f"{what} {why}", "workermon asks again at the next collection")
 
-    def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
-        last = self._until + query.period
-        pairs = sorted(points.items())
-        # Usually all of them are valid. Checking each one would cost more than all other work.
-        if pairs and not (
-            query.since <= pairs[0][0] and pairs[-1][0] <= last and all(map(math.isfinite, points.values()))
-        ):
-            pairs = [(at, value) for at, value in pairs if query.since <= at <= last and math.isfinite(value)]
-        return tuple(map(models.datapoint, pairs))
+    def _valid(self, query: models.Query, points: tuple[models.Datapoint, ...]) -> tuple[models.Datapoint, ...]:
+        """Return the datapoints that were asked for, in order; of two at the same time the last one that came."""
+        before, last = query.since - 1, self._until + query.period
+        for at, value in points:
+            if not (before < at <= last and math.isfinite(value)):
+                break
+            before = at
+        else:
+            return points  # as nearly always
+        return tuple(
+            models.Datapoint(at, value)
+            for at, value in sorted(dict(points).items())
+            if query.since <= at <= last and math.isfinite(value)
+        )
 
     def _results(self, call: list[int]) -> dict[int, _Result]:
         if self._silence is not None:
             raise self._silence
-        results = {place: _Result() for place in call}
         queries = [self._queries[place] for place in call]
         start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
         request: dict[str, Any] = {
@@ -184,6 +189,7 @@ class Fetch:
         }
         with self._sessions.asking("CloudWatch", self._scope):
             client = self._sessions.cloudwatch(self._scope)
+            results: dict[int, _Result] = {}
             token: str | None = None
             for _ in range(MAX_PAGES):
                 page = client.get_metric_data(**request)
@@ -200,14 +206,13 @@ class Fetch:
         for answer in page["MetricDataResults"]:
             identifier = str(answer["Id"])
             place = int(identifier[1:]) if identifier[1:].isdecimal() else -1
-            result = results.get(place)
-            if result is None:
-                continue
-            result.status = str(answer.get("StatusCode") or "Complete")
+            status = str(answer.get("StatusCode") or "Complete")
             times, values = answer.get("Timestamps") or (), answer.get("Values") or ()
             # Through ``direct`` they are plain numbers, thousands of them.
-            plain = set(map(type, times)) <= _NUMBERS
-            result.points.update(zip(map(int if plain else _seconds, times), map(float, values), strict=False))
+            seconds = int if set(map(type, times)) <= _NUMBERS else _seconds
+            points = tuple(map(models.datapoint, zip(map(seconds, times), map(float, values), strict=False)))
+            before = results.get(place)
+            results[place] = _Result(points if before is None else before.points + points, status)
 
 
 _NUMBERS = frozenset({int, float})
