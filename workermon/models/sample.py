@@ -181,9 +181,16 @@ class Condition(Frozen):
 
     def leads(self, now: float) -> bool:
         """Return whether a clock that was ahead wrote it: one of its times is in the future."""
-        changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
-        times = (self.collected_at, self.succeeded_at, self.running_since, self.full_at, self.events_at, changed)
-        return leads(max(filter(None, (*times, *self.asked.values())), default=None), now)
+        newest = max(
+            self.collected_at or 0.0,
+            self.succeeded_at or 0.0,
+            self.running_since or 0.0,
+            self.full_at or 0.0,
+            self.events_at or 0.0,
+            *self.asked.values(),
+            *[max(change.at, change.seen or 0.0) for change in self.changes],
+        )
+        return leads(newest, now)
 
     def clamped(self, now: float) -> Condition:
         """Return the condition without future times; the same object if there are none.

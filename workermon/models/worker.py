@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 from pydantic import Field
@@ -102,13 +103,17 @@ class Worker(Frozen):
     @property
     def scope(self) -> AccountRegion:
         """Return the account and region where its calls go."""
-        return AccountRegion(
-            region=self.region,
-            account=self.account,
-            role_arn=self.role_arn,
-            external_id=self.external_id,
-            monitored_by=self.monitored_by,
-        )
+        return _scope(self.region, self.account, self.role_arn, self.external_id, self.monitored_by)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scope(
+    region: str, account: str, role_arn: str | None, external_id: str | None, monitored_by: MonitoringAccount | None
+) -> AccountRegion:
+    """Return the scope of all workers of an account and region: there are few, and each is asked for many times."""
+    return AccountRegion(
+        region=region, account=account, role_arn=role_arn, external_id=external_id, monitored_by=monitored_by
+    )
 
 
 class StateReason(Frozen):

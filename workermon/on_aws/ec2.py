@@ -146,12 +146,12 @@ def _instance(document: Any, region: str) -> models.Instance:
 
 
 def _status(document: Any) -> models.InstanceStatus:
-    checks = _checks(document)
+    checks, impaired = _checks(*[(document.get(key) or {}).get("Status") for key in _CHECK_KEYS.values()])
     return models.InstanceStatus(
         id=document["InstanceId"],
         status=_state(document.get("InstanceState")),
         checks=checks,
-        impairments={} if checks is None else _impairments(document, checks),
+        impairments={name: _impairment(document[_CHECK_KEYS[name]]) for name in impaired},
         events=tuple(_event(event) for event in document.get("Events") or ()),
     )
 
@@ -191,27 +191,20 @@ def _state(document: Any) -> models.Status:
     return cast(models.Status, name) if name in _STATUSES else "unknown"
 
 
-def _checks(document: Any) -> models.Checks | None:
-    return _checks_of(*[(document.get(key) or {}).get("Status") for key in _CHECK_KEYS.values()])
-
-
 @functools.lru_cache(maxsize=1024)
-def _checks_of(*statuses: str | None) -> models.Checks | None:
-    """Return the checks; ``None`` if one of the first two is missing. Not every region and instance has the others.
+def _checks(*statuses: str | None) -> tuple[models.Checks | None, tuple[models.CheckName, ...]]:
+    """Return the checks, and which are impaired; ``None`` for the checks if one of the first two is missing.
 
-    Nearly all instances share a few results.
+    Not every region and instance has the others. Nearly all instances share a few results.
     """
     system, instance, *others = map(_check, statuses)
     if not (system and instance):
-        return None
+        return None, ()
     ebs, application, performance = (None if each == "not-applicable" else each for each in others)
-    return models.Checks(
+    checks = models.Checks(
         system=system, instance=instance, attached_ebs=ebs, application=application, performance=performance
     )
-
-
-def _impairments(document: Any, checks: models.Checks) -> dict[models.CheckName, models.Impairment]:
-    return {name: _impairment(document[_CHECK_KEYS[name]]) for name in checks.impaired()}
+    return checks, checks.impaired()
 
 
 def _impairment(check: Any) -> models.Impairment:

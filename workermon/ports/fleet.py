@@ -54,6 +54,8 @@ class Record(NamedTuple):
 
         A worker that was added in the future was added now.
         """
+        if not self._leads(now):
+            return self
         present = self.present(now)
         condition, worker = self.condition.clamped(present), self.worker
         if leads(worker.added_at, present):
@@ -63,6 +65,16 @@ class Record(NamedTuple):
             return self if not leads(self.requested_at, present) else self._replace(requested_at=None)
         requested_at = None if leads(self.requested_at, present) else self.requested_at
         return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, requested_at=requested_at)
+
+
+    def _leads(self, now: float) -> bool:
+        """Return whether any time leads the present by the caller's clock."""
+        last_error = self.condition.last_error
+        return (
+            leads(max(self.worker.added_at, self.dimensions_at, self.requested_at or 0.0), now)
+            or self.condition.leads(now)
+            or (last_error is not None and last_error.clamped(now) is not last_error)
+        )
 
 
 class Glance(NamedTuple):
