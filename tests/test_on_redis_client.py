@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from tests.support.free_ports import free_port
-from tests.support.free_ports import free_port
 from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon import errors, ports

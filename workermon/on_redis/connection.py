@@ -72,7 +72,7 @@ class _Pipeline(Pipeline):
         try:
             replies = owner.kept.exchange(self._exchange, lambda: list(usual(False)))
             if raise_on_error:
-                self.raise_first_error(stack, replies)  # type: ignore[no-untyped-call]  # of redis-py
+                self.raise_first_error(stack, replies)  # type: ignore[no-untyped-call]  # redis-py has no type for it
         finally:
             self.reset()
         return replies
@@ -84,7 +84,7 @@ class _Pipeline(Pipeline):
         replies: list[Any] = []
         for args, options in self.command_stack:
             try:
-                reply = self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]  # of redis-py
+                reply = self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]  # redis-py has no type for it
                 replies.append(reply)
             except ResponseError as error:
                 replies.append(error)
