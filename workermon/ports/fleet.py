@@ -66,7 +66,6 @@ class Record(NamedTuple):
         requested_at = None if leads(self.requested_at, present) else self.requested_at
         return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, requested_at=requested_at)
 
-
     def _leads(self, now: float) -> bool:
         """Return whether any time leads the present by the caller's clock."""
         last_error = self.condition.last_error
