@@ -176,11 +176,11 @@ def test_a_feed_whose_connection_breaks_says_so(redis_url: str, redis_client: re
 
 def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not there any more answers no ping; a quiet one does."""
-    monkeypatch.setattr(channel, "SILENCE", 0.1)
+    monkeypatch.setattr(channel, "SILENCE", 1.0)
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
         began = time.monotonic()
-        while time.monotonic() - began < 0.6:
+        while time.monotonic() - began < 2.2:
             assert next(listening) is None
         monkeypatch.setattr(redis.client.PubSub, "ping", lambda self: None)
         with pytest.raises(errors.RedisUnavailable, match="fell silent"):
