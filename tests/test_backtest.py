@@ -374,7 +374,7 @@ def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
     """A case that turns otherwise exits 1 and says what it did instead."""
     done = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
     assert done.exit_code == 1
-    assert "expected critical at value 4, ok at value 7; it turned critical at value 5, ok at value 7" in done.stdout
+    assert "expected critical at value 4, ok at value 7; got critical at value 5, ok at value 7" in done.stdout
     [first, second] = json.loads(try_cases(tmp_path, CASES.replace("at = 5", "at = 4"), "--json").stdout)["cases"]
     assert (first["passed"], second["passed"]) == (False, True)
     assert first["got"] == [{"at": 5, "to": "critical"}, {"at": 7, "to": "ok"}]

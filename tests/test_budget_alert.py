@@ -1,4 +1,4 @@
-"""What is told of the budget: once that metrics are asked less often, once that it is not kept, and when it is over."""
+"""The budget notifies when metrics are requested less often, when it is exceeded, and when that is over."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> 
     assert (told.kind, told.rule, told.status, told.severity) == ("collector", "budget", "firing", "warning")
     assert (told.worker, told.scope) == (None, {"account": "*", "region": "*"})
     assert told.at == told.since == models.rfc3339(T0 + 60)
-    assert told.summary == "budget: metrics are asked less often to keep to it"
+    assert told.summary == "budget: metrics are requested less often to keep to it"
     assert text.plain(told).splitlines()[1] == "where: workermon"
     assert told.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
     assert [alert.rule for alert in fleet.alerts.open()] == ["budget"]
@@ -84,7 +84,7 @@ def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
     assert spent.told == [BUDGET] * 2
     told = spent.last()
     assert (told.severity, told.at, told.since) == ("critical", models.rfc3339(T0 + 120), models.rfc3339(T0 + 60))
-    assert told.summary == "budget: $5.10 are expected today, of $5.00 though metrics are asked less often"
+    assert told.summary == "budget: $5.10 are expected today, of $5.00 though metrics are requested less often"
     spent.decide(300)
     assert (spent.last().status, spent.last().severity) == ("resolved", "critical")
 

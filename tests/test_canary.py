@@ -112,7 +112,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
         assert (found.ok, found.stuck_after) == (False, after)
         assert found.reason.startswith(f"stuck after: {after} (")
         assert why in found.reason
-        assert ("the last one came round" if before else "none has come round yet") in found.reason
+        assert ("last round completed" if before else "no round completed yet") in found.reason
     if step == "accepted":
         house.deliver_dispatched()
     house.minute()
@@ -147,7 +147,7 @@ def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     house.pulse.mark("listener", NOW)
     for _ in range(9):
         house.minute()
-    assert house.look() == canary.Finding(True, "none has come round yet")
+    assert house.look() == canary.Finding(True, "no round completed yet")
     house.minute("accepted")
     house.pulse.mark("canary", house.now())
     for _ in range(4):

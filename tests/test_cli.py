@@ -422,12 +422,14 @@ def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) ->
     configurations = world.get(ports.Configurations)
     configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
     shown = run("status").stdout
-    assert "AWS in 24 h: 1 calls, 30000 metrics asked, $0.30; at the present rate 96 calls and $28.80 a day" in shown
+    assert (
+        "AWS in 24 h: 1 calls, 30000 metrics requested, $0.30; at the present rate 96 calls and $28.80 a day" in shown
+    )
     assert "budget: $5.00 a day, $7.25 projected for today: over budget" in shown
     assert "longer periods to stay within it: network_out ×15" in shown
     assert f"account default in {REGION}: denied since " in shown
     assert "EC2 in us-east-1: no\\x1b[31m; allow it" in shown
-    assert f"account default in {REGION}: GetMetricData asked at 50% of its rate, because AWS refused more" in shown
+    assert f"account default in {REGION}: GetMetricData limited to 50% of its rate, because AWS refused more" in shown
     assert f"account default in {REGION}: ListMetrics does not answer" in shown
     found = json.loads(run("status", "--json").stdout)
     assert found["scopes"][0]["slowed"] == {"GetMetricData": 0.5, "ListMetrics": 0.0}

@@ -226,7 +226,7 @@ def test_rule_removed() -> None:
     [
         (
             {"rules": (CPU.model_copy(update={"labels": {"team": "vfx"}}),)},
-            "the rule is for workers with team=vfx only",
+            "the rule applies only to workers with team=vfx",
         ),
         ({"collect": ()}, "is not collected"),
     ],

@@ -458,7 +458,7 @@ def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest
     queues.rules = []
     [check] = examination.examine(REGION, patience=0.0)
     assert (check.ok, check.reason) == (
-        False, "EventBridge did not bring our event within 0 s; one put into the queue was read",
+        False, "EventBridge did not deliver our event within 0 s; one put into the queue was read",
     )  # fmt: skip
     assert "events setup" in str(check.todo)
 

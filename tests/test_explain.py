@@ -94,7 +94,7 @@ def test_every_rule_of_a_worker_is_explained_at_once() -> None:
         ("no-data", "no-data", True, "ok"),
         ("other", "cpu_utilization", False, "ok"),
     ]
-    assert document["rules"][2]["now"] == "the rule is for workers with team=x only"
+    assert document["rules"][2]["now"] == "the rule applies only to workers with team=x"
 
 
 def test_a_rule_may_be_named_in_the_place_of_a_metric() -> None:

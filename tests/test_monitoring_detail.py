@@ -101,11 +101,11 @@ def test_datapoints_that_always_come_later_than_lateness_are_said() -> None:
     monitor.minutes(15, lag=900)
     record = monitor.workers.get([ID])[ID]
     [missing] = monitor.get(views.Explanation).why(record, CPU).missing_metrics
-    assert missing.reason.startswith("its datapoints come 900 s after their period, which is later than lateness; ")
+    assert missing.reason.startswith("its datapoints arrive 900 s after their period, which is later than lateness; ")
     checks = {check.name: check for check in monitor.get(health.Doctor).examine("us-east-1").checks}
     check = present(checks.get(f"lateness of {CPU}"))
     assert not check.ok
-    assert check.reason == "for one datapoints come 900 s after their period, later than lateness, 300 s"
+    assert check.reason == "for one datapoints arrive 900 s after their period, later than lateness, 300 s"
     monitor.configure(lateness=1800)
     monitor.minutes(3, lag=900)
     assert monitor.workers.get([ID])[ID].condition.late == {}

@@ -113,7 +113,7 @@ def test_id_names_the_transition() -> None:
     [
         ({"value": 90.001}, "cpu_utilization 90.001 % > 90 % for 3 of 3 datapoints"),
         ({"value": 90.25}, "cpu_utilization 90.25 % > 90 % for 3 of 3 datapoints"),
-        ({"value": None}, "cpu_utilization absent, taken for > 90 % for 3 of 3 datapoints"),
+        ({"value": None}, "cpu_utilization absent, counted as > 90 % for 3 of 3 datapoints"),
         (
             {"before": "critical", "after": "warning", "value": 84.0, "threshold": 80.0, "count": "2 of 2"},
             "cpu_utilization 84 % ≤ 85 % for 2 of 2 datapoints, warning still: > 80 %",

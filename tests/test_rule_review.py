@@ -200,7 +200,7 @@ def test_cloudwatch_s_history_is_not_asked_for_groups(run: Callable[..., Any], t
     refused = run("rules", "backtest", str(file), "--cloudwatch", "--yes")
     assert refused.exit_code == 2
     assert refused.stderr == (
-        "error: --cloudwatch: several workers decide pool-hot and odd, and it is asked worker by worker;"
+        "error: --cloudwatch: several workers decide pool-hot and odd, and CloudWatch is read one worker at a time;"
         " leave it out: the ledger has whole groups\n"
     )
     file.write_text(GROUPS + OLD, "utf-8")

@@ -188,5 +188,5 @@ def test_thousands_of_series_are_bounded_priced_and_named(merge: str) -> None:
     plan = monitor.get(fleet.Preview).preview(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.series == {DISK: 200}
     assert any(
-        "one has 2,000 series of disk_utilization, but only 200 are asked for" in warning for warning in plan.warnings
+        "one has 2,000 series of disk_utilization, but only 200 are requested" in warning for warning in plan.warnings
     )

@@ -170,17 +170,17 @@ def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
     [rule] = monitor.get(views.Explanation).why(record, MEMORY).rules
     assert rule.cannot_fire is not None
     assert rule.cannot_fire in rule.now
-    assert "memory_utilization comes each 2 h at best" in rule.cannot_fire
+    assert "memory_utilization is published each 2 h at best" in rule.cannot_fire
     checks = monitor.get(health.Doctor).examine("us-east-1").checks
     [found] = [check for check in checks if check.name == "rule memory-high"]
     assert not found.ok
-    assert "cannot fire for render-07: memory_utilization comes each 2 h" in found.reason
+    assert "cannot fire for render-07: memory_utilization is published each 2 h" in found.reason
     file = tmp_path / "f.toml"
     file.write_text(config)
     cli_session = Session(settings.Settings(_env_file=None), cast(Any, Overridden(monitor)))
     done = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=cli_session)
     assert done.exit_code == 0
-    assert "rule memory-high: cannot fire for render-07: memory_utilization comes each 2 h" in done.stderr
+    assert "rule memory-high: cannot fire for render-07: memory_utilization is published each 2 h" in done.stderr
 
 
 @pytest.mark.parametrize("changed", ['breach = "1 of 1"', 'missing = "breach"'])

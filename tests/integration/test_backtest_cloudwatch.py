@@ -144,7 +144,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     assert done.exit_code == 2
     assert "$0.00002 (2 × $0.01 / 1,000)" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: --cloudwatch: it costs money, and nobody can confirm that here; add --yes"
+        "error: --cloudwatch: it costs money, and there is no terminal to confirm it; add --yes"
     )
     monkeypatch.setattr("workermon.cli.rules._is_interactive", lambda: True)
     session = command_line.Session(house.own, house.container)

@@ -94,7 +94,7 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
     eventually(lambda: lost(redis_client, "heard") == 4, what="canaries that nobody heard")
     ok, reason = canary(house)
     assert not ok
-    assert reason.startswith("stuck after: published (the listener does not receive it); the last one came round ")
+    assert reason.startswith("stuck after: published (the listener does not receive it); last round completed ")
     assert status(house)[0] == 1
     doctor = json.loads(house.run("workermon", "doctor", "--json").stdout)
     assert [check["ok"] for check in doctor["checks"] if check["name"] == "canary"] == [False]

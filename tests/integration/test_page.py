@@ -145,7 +145,7 @@ def _alert_says_why(page: Page) -> None:
         page.locator("summary").first.focus()
         page.keyboard.press("Enter")
         story = page.locator("details[open]").first
-        expect(story.locator("[aria-label='Datapoints that decided'] li").first).to_be_visible()
+        expect(story.locator("[aria-label='Deciding datapoints'] li").first).to_be_visible()
         expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
         return "accepted it" in story.inner_text()  # it may have fired just now
 

@@ -190,7 +190,7 @@ def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.cli, ["rules", "test", str(path)])
     assert done.exit_code == 1
     assert "expected critical at value 3 (worker b), ok at value 4 (worker a);" in done.stdout
-    assert "it turned critical at value 3 (worker a), ok at value 4 (worker a)" in done.stdout
+    assert "got critical at value 3 (worker a), ok at value 4 (worker a)" in done.stdout
 
 
 @pytest.mark.parametrize(

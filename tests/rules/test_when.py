@@ -382,7 +382,7 @@ def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
     high_one, check = shown["operands"]
     assert (high_one["rule"], high_one["state"], high_one["fires"]) == ("cpu-high", "critical", True)
     assert high_one["since"] == models.rfc3339(T0 + 2 * MINUTE)
-    assert (check["state"], check["not_applied"]) == ("ok", "the rule is for workers with team=vfx only")
+    assert (check["state"], check["not_applied"]) == ("ok", "the rule applies only to workers with team=vfx")
 
 
 def test_labels_that_change_end_it() -> None:

@@ -257,7 +257,7 @@ def _worker_lines(explanation: views.WorkerExplanation) -> Iterator[str]:
     for missing in explanation.missing_metrics:
         yield f"  missing   {missing.metric}: {missing.reason}"
     for cadence in explanation.cadences:
-        yield f"  asked     {cadence.metric} {cadence}"
+        yield f"  cadence   {cadence.metric} {cadence}"
     if not explanation.rules:
         yield "no rule is about it"
     for rule in sorted(explanation.rules, key=lambda rule: not rule.applies):

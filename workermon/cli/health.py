@@ -45,13 +45,13 @@ def _figures(state: health.Status) -> Iterator[str]:
     yield f"messages: {', '.join(f'{number} {name}' for name, number in state.queues.items())}"
     yield from _costs(state.bill)
     for entry in state.crowded:
-        yield f"{entry.worker}: {entry.series:,} series of {entry.metric}, {entry.asked} are asked for"
+        yield f"{entry.worker}: {entry.series:,} series of {entry.metric}, {entry.asked} are requested"
     for scope in state.scopes:
         where = f"account {scope.account} in {scope.region}"
         if scope.reason is not None:
             yield f"{where}: {scope.state} since {scope.since}: {scope.reason}"
         for api, share in scope.slowed.items():
-            pace = f"asked at {share:.0%} of its rate, because AWS refused more" if share else "does not answer"
+            pace = f"limited to {share:.0%} of its rate, because AWS refused more" if share else "does not answer"
             yield f"{where}: {api} {pace}"
     for kind, number in state.troubled.items():
         yield f"collection fails for {number}: {kind}"
@@ -64,7 +64,7 @@ def _figures(state: health.Status) -> Iterator[str]:
 def _costs(bill: health.Bill) -> Iterator[str]:
     spent, rate = bill.last_24h, bill.rate
     yield (
-        f"AWS in 24 h: {spent.calls} calls, {spent.metrics} metrics asked, ${spent.dollars:.2f}; "
+        f"AWS in 24 h: {spent.calls} calls, {spent.metrics} metrics requested, ${spent.dollars:.2f}; "
         f"at the present rate {rate.calls} calls and ${rate.dollars:.2f} a day"
     )
     if bill.budget is not None:

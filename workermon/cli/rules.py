@@ -169,7 +169,7 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
         for case in results.cases:
             click.echo(f"{'ok' if case.passed else 'FAILED'} {case.rule}: {case.case}")
             if not case.passed:
-                click.echo(f"   expected {_transitions_text(case.expected)}; it turned {_transitions_text(case.got)}")
+                click.echo(f"   expected {_transitions_text(case.expected)}; got {_transitions_text(case.got)}")
         passed = sum(case.passed for case in results.cases)
         click.echo(f"{passed} of {len(results.cases)} cases passed", err=True)
     if not results.passed:
@@ -349,7 +349,7 @@ def _without_groups(configuration: models.Configuration, metric: str | None, rep
 
     left_out = [rule.name for rule in backtest.over_metrics(configuration, metric, groups=True) if rule not in replayed]
     if left_out and not replayed:
-        why = f"several workers decide {' and '.join(left_out)}, and it is asked worker by worker"
+        why = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
         raise errors.InvalidInput("--cloudwatch", why, "leave it out: the ledger has whole groups")
     for name in left_out:
         output.warn(f"rule {name}: several workers decide it, so it is left out; replay it from the ledger")
@@ -371,7 +371,7 @@ def _chosen_workers(
     scope = models.AccountRegion(region=cli_session.region(region))
     instance = cli_session.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
     if instance is None:
-        output.warn(f"{worker}: EC2 in {scope.region} does not know it (any more); CloudWatch may")
+        output.warn(f"{worker}: EC2 in {scope.region} does not know it; CloudWatch may still have its data")
     unmonitored = models.Worker(
         id=worker,
         name=(instance.name if instance else None) or worker,
@@ -412,7 +412,7 @@ def _agreed(requests: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: b
     if yes:
         return
     if not _is_interactive():
-        raise errors.InvalidInput("--cloudwatch", "it costs money, and nobody can confirm that here", "add --yes")
+        raise errors.InvalidInput("--cloudwatch", "it costs money, and there is no terminal to confirm it", "add --yes")
     if not click.confirm("ask for it?", err=True):
         raise errors.WorkermonError("rules backtest", "you did not agree", "CloudWatch was not asked")
 

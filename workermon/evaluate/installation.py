@@ -31,7 +31,7 @@ def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float
         if before is None:
             return None
         at = max(math.floor(decision.since or now), alert.since or 0)
-        reason = "metrics are asked at their own periods again"
+        reason = "metrics are requested at their own periods again"
         return models.Transition(at=at, before=before, after=None, reason=reason, cause=f"{models.BUDGET}: {reason}")
     exceeded = decision.projected > decision.budget
     after: models.Severity = "critical" if exceeded else "warning"
@@ -44,8 +44,8 @@ def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float
         at=math.floor(decision.since or decision.at if before is None else decision.at),
         before=before,
         after=after,
-        reason=f"{expected} though metrics are asked less often"
+        reason=f"{expected} though metrics are requested less often"
         if exceeded
-        else "metrics are asked less often to keep to it",
+        else "metrics are requested less often to keep to it",
         cause=f"{expected}; {less_often}",
     )

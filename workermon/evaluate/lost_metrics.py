@@ -26,7 +26,7 @@ def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: f
     if not lost:
         if before is None:
             return None
-        return models.Transition(at=at, before=before, after=None, reason="every metric comes again")
+        return models.Transition(at=at, before=before, after=None, reason="every metric is published again")
     names = ", ".join(metric.metric for metric in lost)
     last_reason = alert.last.reason or "" if before is not None and alert.last is not None else ""
     if before is not None and all(f"{metric.metric} fell silent" in last_reason for metric in lost):

@@ -174,6 +174,6 @@ def _crowded(price: Price) -> Iterator[str]:
     for worker, metrics in price.crowded.items():
         for metric, number in metrics.items():
             yield (
-                f"{worker} has {number:,} series of {metric}, but only {catalogue.MAX_SERIES} are asked for:"
+                f"{worker} has {number:,} series of {metric}, but only {catalogue.MAX_SERIES} are requested:"
                 " choose them with include or exclude in [[metrics]]"
             )

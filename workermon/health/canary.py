@@ -58,12 +58,12 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
     trip = None if last is None else round(max(0.0, last.at - last.begun), 2)
     age = None if last is None else round(max(0.0, at - last.at), 1)
     if last is None:
-        summary = "none has come round yet" if sent is not None and sent.times else "beat has not sent one yet"
+        summary = "no round completed yet" if sent is not None and sent.times else "beat has not sent one yet"
     else:
         summary = f"round trip {trip:g} s, {age:g} s ago"
 
     def stuck(after: str, cause: str) -> Finding:
-        before = "none has come round yet" if last is None else f"the last one came round {age:g} s ago"
+        before = "no round completed yet" if last is None else f"last round completed {age:g} s ago"
         return Finding(False, f"stuck after: {after} ({cause}); {before}", trip, age, after)
 
     if sent is None:

@@ -70,5 +70,5 @@ def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str
             by_type[name] = kind.notifier(needs)
         except Exception as why:
             # It may be a user's own code, so anything may come out of it.
-            log.error("channels.not_made", name=name, reason=repr(why))
+            log.error("channels.not_created", name=name, reason=repr(why))
     return by_type

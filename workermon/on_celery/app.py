@@ -140,7 +140,7 @@ def _refuse_broker(**_: Any) -> None:
         client = connection.channel().client  # opens no connection before a command
     except Exception as why:
         # It is unreachable, or not Redis. Celery waits for it or reports it.
-        log.debug("broker.not_asked", reason=type(why).__name__)
+        log.debug("broker.unreachable", reason=type(why).__name__)
         return
     broker.refuse(client, "broker")
 

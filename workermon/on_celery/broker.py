@@ -109,7 +109,7 @@ class _Careful(_KombuChannel):
         try:
             return super()._brpop_read(**options)
         except refusals.NO_MESSAGE as why:
-            log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
+            log.error("queue.malformed", reason=f"{type(why).__name__}: {why}"[:200])
             refusals.refused.send(sender=None, reason="no message")
             return True
 
@@ -117,7 +117,7 @@ class _Careful(_KombuChannel):
         try:
             return super()._receive()
         except refusals.NO_MESSAGE as why:
-            log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
+            log.error("queue.malformed", reason=f"{type(why).__name__}: {why}"[:200])
             return True
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:

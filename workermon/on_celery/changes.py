@@ -35,7 +35,7 @@ class ScheduleChanges:
             if self._connection.can_read(timeout=seconds):
                 self._read()
         except (schedulers.redis.exceptions.RedisError, OSError) as why:
-            log.debug("beat.no_changes_heard", reason=type(why).__name__)
+            log.debug("beat.changes_not_received", reason=type(why).__name__)
             self.close()
             return False
         return True

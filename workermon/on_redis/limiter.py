@@ -168,7 +168,7 @@ class RedisLimiter:
         slowing = SlowDown(bucket=keys.limit(name), slower=SLOWER, pause=AT_MOST_EACH, recovery=FASTER, lifetime=KEPT)
         if client.run(self._client, slowing):
             self._list(name)
-            log.warning("limiter.slower", scope=scope, api=api)
+            log.warning("limiter.slowed", scope=scope, api=api)
 
     def silent(self, scope: str, api: str) -> None:
         """Let one request at a time test the API, until one is answered."""

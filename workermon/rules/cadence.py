@@ -30,9 +30,9 @@ TEXT: dict[models.CadenceReason, str] = {
     "far": "it is far from every threshold",
     "rising": "it moves towards a threshold",
     "near": "it is near a threshold, or beyond it",
-    "watched": "a rule needs each of its datapoints as it comes",
+    "watched": "a rule needs each datapoint as it arrives",
     "new": "its history is too short to know how it moves",
-    "budget": "the day's budget asks for it less often",
+    "budget": "the day's budget requests it less often",
 }
 
 

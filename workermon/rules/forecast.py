@@ -448,7 +448,7 @@ def _in_words(laid: line.Line, unit: str) -> tuple[tuple[str, str], ...]:
     if laid.state in ("few", "reached"):
         return (history,)
     slope = f"{'-' if laid.slope < 0 else ''}{wording.rate(abs(laid.slope), unit)}"
-    agreement = f"{laid.agreement:.0%} of the pairs go its way" if laid.agreement else "no agreement"
+    agreement = f"{laid.agreement:.0%} of the pairs have its direction" if laid.agreement else "no agreement"
     return (history, ("line", f"{slope}; spread {wording.quantity(laid.spread, unit)}; {agreement}"))
 
 

@@ -304,7 +304,7 @@ class Kind(abc.ABC, Generic[Options]):
         """Return why a rule does not apply to a worker; ``None`` if it does."""
         if not rule.applies_to(worker):
             required_labels = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
-            return f"the rule is for workers with {required_labels} only"
+            return f"the rule applies only to workers with {required_labels}"
         for metric in self.metrics(rule):
             if metric in models.CHECK_METRICS:
                 continue

@@ -251,7 +251,7 @@ class Threshold(over_slots.OverSlots[Options]):
             most = limits.m if gap is None else math.ceil(reach * horizon.period / gap)
             if gap is not None and most < limits.m:
                 return kind.Obstacle(
-                    f"{metric} comes each {wording.duration(gap)} at best, so {reach} slots of"
+                    f"{metric} is published each {wording.duration(gap)} at best, so {reach} slots of"
                     f" {wording.duration(horizon.period)} have {most} of the {limits.m} datapoints that it needs",
                     f"give {metric} a longer period in [[metrics]], or ask for fewer datapoints",
                 )
@@ -284,7 +284,7 @@ class Threshold(over_slots.OverSlots[Options]):
             return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
         compared = f"{sign if worse else opposite} {wording.quantity(limit, unit)}"
         if transition.value is None:
-            text = f"{subject} absent, taken for {compared}"
+            text = f"{subject} absent, counted as {compared}"
         else:
             text = f"{subject} {wording.quantity_beside(transition.value, limit, unit)} {compared}"
         text += _for_count(options, transition)

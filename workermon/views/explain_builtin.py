@@ -234,6 +234,6 @@ def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:
         return "there is no budget"
     expected = f"${decision.projected:.2f} are expected today, of ${budget:.2f}"
     if not decision.period_multipliers:
-        return f"{expected}; all metrics are asked at their own periods"
+        return f"{expected}; all metrics are requested at their own periods"
     longer = ", ".join(f"{name} each {factor} periods" for name, factor in sorted(decision.period_multipliers.items()))
-    return f"{expected}; asked less often: {longer}"
+    return f"{expected}; requested less often: {longer}"

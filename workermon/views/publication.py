@@ -36,7 +36,7 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
         return f"no request to AWS for it has succeeded yet: {_never_asked(record)}"
     many, seconds = condition.late.get(metric.name, (0, 0))
     if many == models.MANY_LATE:
-        return f"its datapoints come {seconds} s after their period, which is later than lateness; {LATE_TODO}"
+        return f"its datapoints arrive {seconds} s after their period, which is later than lateness; {LATE_TODO}"
     if latest is not None:
         absent_from = rules.absent_from(metric.name, condition)
         if absent_from is None or requested_at <= absent_from:

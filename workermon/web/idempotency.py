@@ -51,7 +51,7 @@ class Once:
         try:
             self.keys.answer(name, first_request)
         except errors.RedisUnavailable as why:
-            log.warning("idempotency.not_kept", reason=str(why))
+            log.warning("idempotency.not_stored", reason=str(why))
         return response
 
     def _replay(self, first: ports.FirstRequest) -> Response:

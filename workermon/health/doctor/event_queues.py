@@ -56,7 +56,7 @@ class EventQueueExamination:
             reason = f"our own event was sent, and the listener did not read it within {patience:g} s"
             return Check(name=label, ok=False, reason=reason, todo="see 'workermon status', and its log")
         if refusal is None:
-            reason = f"EventBridge did not bring our event within {patience:g} s; one put into the queue was read"
+            reason = f"EventBridge did not deliver our event within {patience:g} s; one put into the queue was read"
             todo = "deploy the template of 'workermon events setup' again: it has a rule for this event"
             return Check(name=label, ok=False, reason=reason, todo=todo)
         not_tried = errors.printable(f"EventBridge was not tried: {refusal.kind}: {refusal.why}; {refusal.todo}")

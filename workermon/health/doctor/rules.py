@@ -46,7 +46,7 @@ class LatenessExamination:
             first, others = min(seconds_of), len(seconds_of) - 1
             also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
             reason = (
-                f"for {errors.printable(first)}{also} datapoints come {seconds_of[first]} s after their period,"
+                f"for {errors.printable(first)}{also} datapoints arrive {seconds_of[first]} s after their period,"
                 f" later than lateness, {lateness} s"
             )
             todo = "raise lateness in [collect], or rules see them when it is too late"
