@@ -66,7 +66,7 @@ def test_what_does_not_fire_is_explained_too() -> None:
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (lambda site: site.change(rules=(CPU.model_copy(update={"labels": {"a": "b"}}),)), "workers with a=b only"),
+        (lambda site: site.change(rules=(CPU.model_copy(update={"labels": {"a": "b"}}),)), "only to workers with a=b"),
         (lambda site: site.change(collect=()), "cpu_utilization is not collected"),
         (lambda site: site.collected(T0 + 600, status="stopped"), "the instance is stopped"),
         (lambda site: site.workers.update(site.worker.model_copy(update={"monitoring": "paused"})), "paused"),
