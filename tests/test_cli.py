@@ -503,23 +503,29 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
 
 @pytest.fixture
 def up(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Give a function that runs ``up`` with a config file as far as its preparation, and returns the result."""
+    """Give a function that runs the hooks of ``up`` with a config file, without its processes, and returns the result."""
 
     def call(text: Any, *args: Any) -> Any:
         place = tmp_path / "fleet.toml"
         place.write_text(text)
         monkeypatch.setenv("WORKERMON_CONFIG", str(place))
         ran = []
-        monkeypatch.setattr("workermon.local.up.run", lambda own, *, prepare, **given: ran.append((prepare(), given)))
+
+        def prepare(_: Any, *, hooks: local_up.Hooks, **given: Any) -> None:
+            hooks.prepare()
+            hooks.reconcile()
+            ran.append(given)
+
+        monkeypatch.setattr("workermon.local.up.run", prepare)
         done = run("up", *args)
         return done, ran
 
     return call
 
 
-def test_up_applies_its_file_and_reconciles_first(up: Any, world: Any) -> None:
-    """Before anything runs, the file's workers are there, collected and scheduled, and the options are handed on."""
-    done, [(_, given)] = up(FILE, "--concurrency", "3", "--no-beat")
+def test_up_applies_its_file_and_reconciles(up: Any, world: Any) -> None:
+    """The file's workers are added, collected and scheduled, and the options are passed on."""
+    done, [given] = up(FILE, "--concurrency", "3", "--no-beat")
     assert done.exit_code == 0
     assert given == {"chosen": local_up.Parts(concurrency=3, beat=False)}
     assert world.schedule.ids() == {A}
