@@ -503,7 +503,7 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
 
 @pytest.fixture
 def up(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Give a function that runs the hooks of ``up`` with a config file, without its processes, and returns the result."""
+    """Give a function that runs the hooks of ``up`` with a config file, but no processes, and returns the result."""
 
     def call(text: Any, *args: Any) -> Any:
         place = tmp_path / "fleet.toml"
