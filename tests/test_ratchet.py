@@ -128,6 +128,17 @@ def test_a_stage_is_frozen_and_has_one_public_method() -> None:
     assert others == set(ratchet()["stages"])
 
 
+def test_no_port_of_a_stage_is_optional() -> None:
+    """Where a port has nothing to do, an implementation that does nothing stands in for it, never ``None``."""
+    optional = {
+        f"{kind.__module__}:{kind.__name__}.{field.name}"
+        for kind in stages()
+        for field in dataclasses.fields(typing.cast("typing.Any", kind))
+        if any(map(_is_port, types := typing.get_args(typing.get_type_hints(kind)[field.name]))) and type(None) in types
+    }
+    assert optional == set()
+
+
 def test_every_type_error_that_is_ignored_has_a_reason() -> None:
     """Where a checker's finding is ignored stand its code and, behind it, why."""
     ignored = re.compile(r"# type: " + r"ignore(?!\[[a-z-]+(, [a-z-]+)*\]  # \S+ \S)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from workermon import errors, models, ports
 from workermon.rules import state
@@ -186,14 +185,10 @@ class WorkerView:
         basis = self.alerts.load([worker.id]).get(worker.id)
         firing = [alert for alert in basis.alerts.values() if alert.open] if basis else []
         at = self.now()
-        fields = _row(record, firing, self.configurations.load(), at)
+        listed = row(record, firing, self.configurations.load(), at)
+        metrics = {name: None if reading is None else aged(reading, at) for name, reading in listed.metrics.items()}
         return WorkerDetail(
-            **fields
-            | {
-                "metrics": {
-                    name: None if reading is None else aged(reading, at) for name, reading in fields["metrics"].items()
-                }
-            },
+            **dict(listed) | {"metrics": metrics},
             account=worker.account,
             origin=worker.origin,
             added_at=worker.added_at,
@@ -215,7 +210,30 @@ def row(
     record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration, at: float
 ) -> WorkerRow:
     """Return a worker's row in the list at a time; ``alerts`` are its own firing ones."""
-    return WorkerRow(**_row(record, alerts, configuration, at))
+    worker, condition = record.worker, record.condition
+    return WorkerRow(
+        id=worker.id,
+        name=worker.name,
+        region=worker.region,
+        status=condition.status,
+        monitoring=worker.monitoring,
+        interval=worker.interval,
+        labels=worker.labels,
+        status_checks=condition.checks,
+        last_collected_at=condition.collected_at,
+        metrics=models.readings(worker, condition, configuration, at),
+        alerts=tuple(
+            OpenAlert(
+                dedup_key=f"{worker.id}/{alert.rule}",
+                rule=alert.rule,
+                severity=alert.notified_severity,
+                since=alert.since,
+                summary=None if alert.last is None else alert.last.summary,
+            )
+            for alert in sorted(alerts, key=lambda alert: alert.rule)
+        ),
+        last_error=last_error(condition.last_error),
+    )
 
 
 def aged(reading: models.Reading, at: float) -> AgedReading:
@@ -239,36 +257,6 @@ def event_row(event: models.ScheduledEvent) -> EventRow:
 def last_error(error: models.CollectionError | None) -> LastError | None:
     """Return why the newest collection failed, with its text made printable."""
     return None if error is None else LastError(kind=error.kind, message=errors.printable(error.message), at=error.at)
-
-
-def _row(
-    record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration, at: float
-) -> dict[str, Any]:
-    """Return the fields of a worker's row."""
-    worker, condition = record.worker, record.condition
-    return {
-        "id": worker.id,
-        "name": worker.name,
-        "region": worker.region,
-        "status": condition.status,
-        "monitoring": worker.monitoring,
-        "interval": worker.interval,
-        "labels": worker.labels,
-        "status_checks": condition.checks,
-        "last_collected_at": condition.collected_at,
-        "metrics": models.readings(worker, condition, configuration, at),
-        "alerts": tuple(
-            OpenAlert(
-                dedup_key=f"{worker.id}/{alert.rule}",
-                rule=alert.rule,
-                severity=alert.notified_severity,
-                since=alert.since,
-                summary=None if alert.last is None else alert.last.summary,
-            )
-            for alert in sorted(alerts, key=lambda alert: alert.rule)
-        ),
-        "last_error": last_error(condition.last_error),
-    }
 
 
 def _reason(condition: models.Condition) -> StatusReason | None:
