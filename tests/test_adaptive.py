@@ -119,7 +119,7 @@ def test_what_was_not_asked_for_is_unknown_and_not_absent_or_old() -> None:
     monitor = quiet()
     for _ in range(models.RELAXED):
         condition = condition_of(monitor)
-        asked = condition.asked[METRIC]
+        asked = condition.requested_at[METRIC]
         assert asked >= monitor.clock() - 60 - LATEST
         worker = monitor.workers.get([WORKER])[WORKER].worker
         readings = models.readings(worker, condition, monitor.configurations.load(), monitor.clock())
@@ -144,7 +144,7 @@ def test_fixed_asks_each_period_again() -> None:
     monitor = quiet()
     monitor.configure(cadence="fixed")
     monitor.collect(WORKER)
-    assert condition_of(monitor).asked[METRIC] == monitor.clock()
+    assert condition_of(monitor).requested_at[METRIC] == monitor.clock()
     assert condition_of(monitor).cadence == {}
 
 
@@ -173,7 +173,7 @@ def test_why_and_show_say_how_often_and_why() -> None:
     """In JSON and in words; nothing where cadence is fixed."""
     monitor = quiet()
     record = monitor.workers.get([WORKER])[WORKER]
-    told = monitor.get(views.Explanation).why(record, METRIC).cadences
+    told = monitor.get(views.Explanation).explain(record, METRIC).cadences
     assert [(row.metric, row.every, row.periods, row.reason) for row in told] == [(METRIC, 300, 5, "far")]
     assert str(told[0]) == "every 300 s: it is far from every threshold"
     assert monitor.get(views.WorkerView).show(record).cadences == told

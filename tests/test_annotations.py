@@ -66,8 +66,8 @@ def test_what_no_receiver_can_use_is_refused(line: str, why: str) -> None:
     text = f'[[rules]]\nname = "down"\nmetric = "state"\n{line}\n'
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "fleet.toml")
-    assert caught.value.what == f"fleet.toml: line 4, column 1: rules[0].{line.partition(' ')[0]}"
-    assert caught.value.why.startswith(why)
+    assert caught.value.subject == f"fleet.toml: line 4, column 1: rules[0].{line.partition(' ')[0]}"
+    assert caught.value.reason.startswith(why)
     assert "hunter2" not in str(caught.value)
 
 

@@ -322,7 +322,9 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
                 status="running",
                 series={"cpu_utilization": models.Series(period, tuple(points))},
             )
-            samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", force=True)
+            samples.write(
+                sample, models.Condition(requested_at={"cpu_utilization": points[-1].at + 500}), "{}", force=True
+            )
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
     found = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
     [replay] = found
@@ -453,7 +455,7 @@ def history(metric: Any, points: Any, since: Any) -> Any:
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    asked = monitor.get(cloudwatch_history.CloudWatchRequests).wanted([record], [rule], made, since)
+    asked = monitor.get(cloudwatch_history.CloudWatchRequests).requests_for([record], [rule], made, since)
     return asked, monitor.get(cloudwatch_history.CloudWatchFetch).fetch(asked)
 
 
@@ -486,7 +488,7 @@ def test_a_price_is_that_of_every_query() -> None:
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
     two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
-    asked = [cloudwatch_history.Wanted(worker, metric, two, ((("a", "b"),),) * 3)]
+    asked = [cloudwatch_history.HistoryRequest(worker, metric, two, ((("a", "b"),),) * 3)]
     metrics, dollars = cloudwatch_history.price(asked)
     assert (metrics, round(dollars, 9)) == (6, 0.00006)
     assert cloudwatch_history.price([]) == (0, 0.0)

@@ -17,7 +17,7 @@ CPU, OUT = "AWS/EC2/CPUUtilization", "AWS/EC2/NetworkOut"
 def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **other: float) -> models.Hour:
     """Count an hour of one account and region."""
     return models.Hour(
-        **{"begun": start, **other},
+        **{"counted_since": start, **other},
         start=start,
         metrics={(SCOPE, name): number for name, number in metrics.items()},
         full={(SCOPE, name): number for name, number in metrics.items()},
@@ -84,9 +84,9 @@ def test_where_a_day_stands_is_told_from_its_hours() -> None:
     ]
     found = costs.spending_today(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
     assert found.spent == pytest.approx(0.081)
-    assert found.left == 23 * 3600
+    assert found.seconds_left == 23 * 3600
     assert found.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
-    assert found.others == pytest.approx(costs.PER_METRIC)
+    assert found.other_dollars == pytest.approx(costs.PER_METRIC)
     assert costs.projected_dollars(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
 
 

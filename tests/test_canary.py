@@ -30,7 +30,7 @@ class House(testing.Monitor):
         super().__init__(now=NOW)
         self.now = self.clock
         self.broken = broken
-        self.pulse.mark("canary", NOW)
+        self.pulse.beat("canary", NOW)
 
     def minute(self, broken: Any = None, *, beats: bool = True) -> None:
         """Let a minute go by, with a canary at its end if beat runs."""
@@ -144,12 +144,12 @@ def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     """A listener that never was, or is of an older version, has not to hear; nor have such nodes to publish."""
     house = House(step)
     house.pulse = testing.MemoryPulse(house.store)
-    house.pulse.mark("listener", NOW)
+    house.pulse.beat("listener", NOW)
     for _ in range(9):
         house.minute()
     assert house.look() == canary.Finding(True, "no round completed yet")
     house.minute("accepted")
-    house.pulse.mark("canary", house.now())
+    house.pulse.beat("canary", house.now())
     for _ in range(4):
         house.minute()
     assert not house.look().ok

@@ -75,7 +75,7 @@ def places(text: str) -> list[str]:
         lambda file: config.to_configuration(file, config.DEFAULT),
         lambda file: config.check_intervals(file, 10),
     )
-    return [str(wrong.what).rpartition(": ")[2] for wrong in testing.parser().mistakes(text, "f.toml", checks)]
+    return [str(wrong.subject).rpartition(": ")[2] for wrong in testing.parser().mistakes(text, "f.toml", checks)]
 
 
 def test_every_mistake_is_shown_in_the_order_of_the_file() -> None:
@@ -101,7 +101,7 @@ def test_what_follows_from_another_mistake_is_not_one(text: str, expected: list[
     """Neither is a key that is missing because it is misspelt, nor a name that is unknown because its section is."""
     if expected == ["is not TOML"]:
         [wrong] = testing.parser().mistakes(text, "f.toml")
-        assert wrong.why.startswith("is not TOML")
+        assert wrong.reason.startswith("is not TOML")
     else:
         assert sorted(places(text)) == sorted(expected)
 
@@ -139,12 +139,12 @@ def test_a_file_has_no_mistake_exactly_if_it_can_be_read(sections: list[tuple[st
         lines.append(f"[[{section}]]" if listed else f"[{section}]")
         lines += [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
     text = "\n".join(lines)
-    found = {wrong.why for wrong in testing.parser().mistakes(text, "f.toml")}
+    found = {wrong.reason for wrong in testing.parser().mistakes(text, "f.toml")}
     raised: set[str] = set()
     try:
         testing.parser().parse(text, "f.toml")
     except errors.InvalidInput as first:
-        raised = {first.why}
+        raised = {first.reason}
     assert raised <= found
     assert bool(raised) == bool(found)
 

@@ -41,7 +41,7 @@ def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> N
     condition = world.condition()
     assert condition.latest[CPU] == (at(10), 41.5)
     assert condition.periods[CPU] == 300
-    assert condition.asked[CPU] == condition.succeeded_at == condition.running_since == NOW
+    assert condition.requested_at[CPU] == condition.succeeded_at == condition.running_since == NOW
     assert world.store.pending == {ONE: NOW}
 
 
@@ -78,7 +78,7 @@ def test_absent_is_null_and_never_zero(world: World) -> None:
     world.collect()
     assert world.points(CPU) == []
     assert CPU not in world.condition().latest
-    assert world.condition().asked[CPU] == NOW
+    assert world.condition().requested_at[CPU] == NOW
     assert world.events()[0]["metrics"][CPU] is None
 
 
@@ -173,7 +173,7 @@ def test_a_stopped_worker_costs_no_cloudwatch_call(world: World) -> None:
     assert set(event["metrics"].values()) == {None}
     condition = world.condition()
     assert (condition.status, condition.running_since, condition.last_error) == ("stopped", None, None)
-    assert condition.asked[CPU] == NOW
+    assert condition.requested_at[CPU] == NOW
     assert condition.latest[CPU] == (at(10), 41.5)
 
 
@@ -307,7 +307,7 @@ def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(wo
     condition = world.condition()
     assert condition.last_error is not None
     assert (condition.status, condition.last_error.kind) == ("running", "throttled")
-    assert condition.asked[CPU] == condition.succeeded_at == NOW
+    assert condition.requested_at[CPU] == condition.succeeded_at == NOW
     assert condition.collected_at == NOW + 3 * 3600
     assert world.events()[-1]["metrics"][CPU]["value"] == 41.5
     world.cloudwatch.last_error = None
@@ -329,8 +329,8 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
     assert world.points(CPU) == [(at(10), 41.5)]
     assert condition.last_error is not None
     assert condition.last_error.message.startswith("network_in: ")
-    assert "network_in" not in condition.asked
-    assert condition.asked[CPU] == NOW
+    assert "network_in" not in condition.requested_at
+    assert condition.requested_at[CPU] == NOW
     assert condition.succeeded_at == NOW
 
 
@@ -367,7 +367,7 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
     monkeypatch.setattr(world.cloudwatch, "fetch", partial)
     world.collect()
     assert world.points(CPU) == [(at(10), 1.0)]
-    assert CPU not in world.condition().asked
+    assert CPU not in world.condition().requested_at
 
 
 def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_lateness(world: World) -> None:
@@ -452,7 +452,7 @@ def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World, monkey
     monkeypatch.setattr(world.cloudwatch, "fetch", failing)
     world.collect()
     assert world.points(DISK, 60) == []
-    assert DISK not in world.condition().asked
+    assert DISK not in world.condition().requested_at
 
 
 def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_were_none(world: World) -> None:
@@ -501,7 +501,7 @@ def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
     last_error = world.condition().last_error
     assert last_error is not None
     assert last_error.message.startswith("disk_utilization, memory_utilization: ")
-    assert DISK not in world.condition().asked
+    assert DISK not in world.condition().requested_at
     monkeypatch.setattr(world.cloudwatch, "dimensions", inner)
     world.clock.advance(60)
     world.collect()
@@ -511,7 +511,7 @@ def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
     disk(world, "/", "xfs", *[50.0] * 60)
     report = world.collect()
     assert report.failed == {}
-    assert world.condition().asked[DISK] == NOW + 3660
+    assert world.condition().requested_at[DISK] == NOW + 3660
 
 
 def test_a_sum_counts_nothing_twice(world: World) -> None:
@@ -544,7 +544,7 @@ def test_two_metrics_of_one_name_are_told_apart(world: World) -> None:
     world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 7.0)], namespace="CWAgent")
     world.collect()
     assert world.points("memory_peak", 60) == world.points(MEMORY, 60) == [(at(1), 7.0)]
-    assert world.cloudwatch.listed == [("mem_used_percent", (ONE,))]
+    assert world.cloudwatch.list_requests == [("mem_used_percent", (ONE,))]
 
 
 def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
@@ -566,7 +566,7 @@ def test_nothing_to_do_asks_nothing(world: World) -> None:
 
 def listed(world: World) -> list[tuple[str, tuple[str, ...] | None]]:
     """Return what ListMetrics was asked for, but for what Windows calls its memory."""
-    return [each for each in world.cloudwatch.listed if each[0] != "Memory % Committed Bytes In Use"]
+    return [each for each in world.cloudwatch.list_requests if each[0] != "Memory % Committed Bytes In Use"]
 
 
 def many(world: World, number: int = 8, **given: Any) -> list[str]:
@@ -692,10 +692,10 @@ def test_one_listing_serves_every_batch_for_an_hour(world: World) -> None:
         for start in range(0, 24, 8):
             world.collect(*ids[start : start + 8])
         world.clock.advance(60)
-    assert world.cloudwatch.listed == [("mem_used_percent", None)]
+    assert world.cloudwatch.list_requests == [("mem_used_percent", None)]
     assert all(world.points(MEMORY, 60, worker_id) for worker_id in ids)
     world.collect(*ids[:8])
-    assert len(world.cloudwatch.listed) == 2
+    assert len(world.cloudwatch.list_requests) == 2
 
 
 def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> None:
@@ -703,8 +703,8 @@ def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> N
     ids = many(world)
     assert world.leases.hold("listing:default/us-east-1::CWAgent/mem_used_percent", "another", 60)
     assert world.collect(*ids).failed == {}
-    assert world.cloudwatch.listed == []
-    assert MEMORY not in world.condition(ids[0]).asked
+    assert world.cloudwatch.list_requests == []
+    assert MEMORY not in world.condition(ids[0]).requested_at
     assert world.condition(ids[0]).succeeded_at == NOW
 
 
@@ -716,7 +716,7 @@ def test_who_joins_after_the_listing_is_looked_up(world: World) -> None:
     world.add(TWO, added_at=world.clock())
     world.cloudwatch.put(TWO, "mem_used_percent", [(at(1), 9.0)], namespace="CWAgent")
     world.collect(*ids, TWO)
-    assert world.cloudwatch.listed[1:] == [("mem_used_percent", (TWO,))]
+    assert world.cloudwatch.list_requests[1:] == [("mem_used_percent", (TWO,))]
     assert world.points(MEMORY, 60, TWO) == [(at(1), 9.0)]
 
 
@@ -731,7 +731,7 @@ def test_those_without_an_agent_cost_few_calls(world: World) -> None:
         world.clock.advance(60)
     assert [asked for _, asked in listed(world)].count(None) == 1
     assert sum(len(asked) for _, asked in listed(world) if asked is not None) <= 22
-    assert world.condition(without[0]).asked[MEMORY] == NOW + 54 * 60
+    assert world.condition(without[0]).requested_at[MEMORY] == NOW + 54 * 60
 
 
 def rolled_out(world: World, ids: list[str], minute: int) -> None:
@@ -756,7 +756,7 @@ def test_a_new_configuration_of_all_agents_is_found_by_one_listing(world: World)
         if minute == 15:
             # The last old value is of minute 9. Minute 10 counts as absent three minutes after its end at the latest.
             assert all(world.condition(worker_id).latest[MEMORY].value == 2.0 for worker_id in ids)
-    assert world.cloudwatch.listed == [("mem_used_percent", None)] * 2
+    assert world.cloudwatch.list_requests == [("mem_used_percent", None)] * 2
     for worker_id in ids:
         assert [when for when, _ in world.points(MEMORY, 60, worker_id)][-19:] == [at(-n) for n in range(19)]
 
@@ -836,7 +836,7 @@ def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, m
     assert (condition.last_error.kind, condition.last_error.since) == ("denied", NOW)
     assert condition.last_error.message.startswith("memory_utilization: ")
     assert report.failed.keys() == set(ids)
-    assert MEMORY not in condition.asked
+    assert MEMORY not in condition.requested_at
     assert len(tried) == 2
 
 

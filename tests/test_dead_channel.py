@@ -63,7 +63,7 @@ def test_other_channels_are_notified_within_five_minutes(why: errors.WorkermonEr
     assert desk.chat() == []
     live(made, desk, 20)
     [(status, reason)] = desk.chat()
-    assert (status, why.why in reason) == ("firing", True)
+    assert (status, why.reason in reason) == ("firing", True)
     [alert] = made.alerts.open()
     assert alert.last is not None
     assert alert.last.summary == f"channel ops: it has accepted nothing since {models.rfc3339(NOW)}"

@@ -156,7 +156,7 @@ def test_what_is_not_evaluated_yet_is_seen_by_why(monitor: Pair) -> None:
     go_to_a_deferred_slot(monitor)
     assert not is_evaluated(monitor)
     shown = [
-        monitor.get(views.Explanation).why(monitor.workers.get([each])[each], METRIC).rules[0]
+        monitor.get(views.Explanation).explain(monitor.workers.get([each])[each], METRIC).rules[0]
         for each in (FIRST, OTHER)
     ]
     assert shown[0].cursor == shown[1].cursor

@@ -44,7 +44,7 @@ class Fleet(testing.Monitor):
     @property
     def asked(self) -> list[tuple[str, ...] | None]:
         """Return whose dimensions were asked for, by each call."""
-        return [ids for _, ids in self.cloudwatch.listed]
+        return [ids for _, ids in self.cloudwatch.list_requests]
 
     def find(self, at: float = NOW, asked: Sequence[models.Metric] = (CPU, MEMORY)) -> dimensions.Published:
         """Look for what is published."""
@@ -141,16 +141,16 @@ def test_the_name_of_another_agent_is_looked_for_only_where_the_first_is_absent(
         windows, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent", dimensions={"objectname": "Memory"}
     )
     fleet.find(asked=[WINDOWS_TOO])
-    assert fleet.cloudwatch.listed == [(MEMORY.metric_name, tuple(fleet.ids))]
+    assert fleet.cloudwatch.list_requests == [(MEMORY.metric_name, tuple(fleet.ids))]
     found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
-    assert fleet.cloudwatch.listed[1:] == [(other.metric_name, tuple(fleet.ids[1:]))]
+    assert fleet.cloudwatch.list_requests[1:] == [(other.metric_name, tuple(fleet.ids[1:]))]
     series = {each: catalogue.published(WINDOWS_TOO, sets) for each, sets in found.sets.items()}
     assert series[linux] == [(WINDOWS_TOO, of(linux))]
     assert series[windows] == [(other, of(windows, ("objectname", "Memory")))]
     assert series[fleet.ids[2]] == []
     assert not found.failures
     fleet.find(NOW + 120, asked=[WINDOWS_TOO])
-    assert len(fleet.cloudwatch.listed) == 2
+    assert len(fleet.cloudwatch.list_requests) == 2
 
 
 def test_windows_memory_of_a_large_fleet_is_found_by_one_listing() -> None:
@@ -161,7 +161,7 @@ def test_windows_memory_of_a_large_fleet_is_found_by_one_listing() -> None:
         fleet.cloudwatch.put(worker_id, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
     fleet.find(asked=[WINDOWS_TOO])
     found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
-    assert fleet.cloudwatch.listed == [(MEMORY.metric_name, None), (other.metric_name, None)]
+    assert fleet.cloudwatch.list_requests == [(MEMORY.metric_name, None), (other.metric_name, None)]
     assert all(catalogue.published(WINDOWS_TOO, sets) == [(other, of(each))] for each, sets in found.sets.items())
 
 

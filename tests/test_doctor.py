@@ -224,6 +224,6 @@ def test_what_names_the_clock_without_a_date(code: str, message: str, clock: boo
     refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
     known = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
     assert isinstance(known, errors.AwsDenied)
-    assert ("this machine's clock is wrong" in known.why) is clock
+    assert ("this machine's clock is wrong" in known.reason) is clock
     assert "clock" in known.todo
     assert "\n" not in str(known)

@@ -309,7 +309,7 @@ def test_the_alert_of_a_group_escalates() -> None:
 
     def state() -> str:
         """Return what ``why`` says of the only step."""
-        [explained] = pools.get(views.ExplainGroups).why("group:pool=a").rules
+        [explained] = pools.get(views.ExplainGroups).explain("group:pool=a").rules
         [step] = explained.escalation
         return step.state
 

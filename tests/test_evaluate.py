@@ -467,7 +467,7 @@ def test_on_every_store(repository: Repository) -> None:
     )
     assert repository.configurations.save(configuration)
     repository.workers.add([site.worker])
-    repository.pulse.mark("listener", T0)
+    repository.pulse.beat("listener", T0)
     site.samples, site.alerts, site.pulse = repository.samples, repository.alerts, repository.pulse
     site.configurations = repository.configurations
     site.minutes([85, 95, 95, 95, 95, None, 20, 20])

@@ -374,7 +374,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     for _ in range(20):
         assert house.read() is None
         house.clock.advance(8)
-        house.pulse.mark("listener", house.clock())
+        house.pulse.beat("listener", house.clock())
         house.work()
     [told] = [notification for notification in house.received if notification.rule == "collector"]
     assert (told.kind, told.worker, told.scope) == (
@@ -431,7 +431,7 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     house.clock.advance(1)
     [again] = examination.examine(REGION, patience=0.0)
     assert not again.ok
-    house.pulse.mark("events:main:test", house.clock())
+    house.pulse.beat("events:main:test", house.clock())
     [read] = examination.examine(REGION, patience=0.0)
     assert read.ok
     assert read.reason.endswith("; EventBridge was not tried: denied: AccessDenied; allow events:PutEvents")

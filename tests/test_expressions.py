@@ -59,7 +59,7 @@ class Site(testing.Monitor):
     def why(self, metric: str) -> views.RuleExplanation:
         """Return the state of the only rule over a metric."""
         (record,) = self.workers.get([ID]).values()
-        (rule,) = self.get(views.Explanation).why(record, metric).rules
+        (rule,) = self.get(views.Explanation).explain(record, metric).rules
         return rule
 
 

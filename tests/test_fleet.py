@@ -230,7 +230,7 @@ def test_discover_adds_what_carries_the_tags(world: World) -> None:
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
     world.add([A])
     dry = world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], dry_run=True)
-    assert ([one.id for one in dry.added], dry.known) == ([C], (A,))
+    assert ([one.id for one in dry.added], dry.already_monitored) == ([C], (A,))
     assert world.workers.ids() == [A]
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=120)
     assert world.workers.ids() == [A, C]

@@ -26,8 +26,8 @@ class World(testing.Monitor):
     def beat(self) -> None:
         """Give a sign of life of beat and listener."""
         self.schedule.ticked = self.now()
-        self.pulse.mark("listener", self.now())
-        self.pulse.mark("canary", self.now())
+        self.pulse.beat("listener", self.now())
+        self.pulse.beat("canary", self.now())
 
     def status(self) -> Any:
         """Look at every part."""
@@ -245,7 +245,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert down(found) == ["queues"]
     assert "2 messages for collect, which last worked never" in part(found, "queues").reason
     assert found.queues == world.nodes.waiting
-    world.pulse.mark("collect", world.now())
+    world.pulse.beat("collect", world.now())
     world.now.advance(parts.UNTOUCHED)
     world.beat()
     assert down(world.status()) == []

@@ -53,7 +53,7 @@ def test_it_is_recorded_and_notifies_nobody() -> None:
     [row] = [row for row in site.get(views.AlertView).list().alerts if row.rule == "cpu-high"]
     assert (row.inhibited_by, row.silenced_by, row.open, row.channels) == ("down", None, True, ())
     (record,) = site.workers.get([ID]).values()
-    [shown] = site.get(views.Explanation).why(record, "cpu-high").rules
+    [shown] = site.get(views.Explanation).explain(record, "cpu-high").rules
     assert (shown.inhibited_by, shown.notified, shown.state) == ("down", None, "critical")
     assert (shown.history[0].inhibited_by, shown.history[0].notified) == ("down", False)
 

@@ -111,7 +111,7 @@ def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypa
     """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
     moment = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: moment[0])
-    kept = supervisor._Kept("hasty", lambda: 1, lambda: 3)
+    kept = supervisor._SupervisedChild("hasty", lambda: 1, lambda: 3)
     waits = []
     for _ in range(5):
         kept.died("exit code 3", moment[0])
@@ -130,7 +130,7 @@ def test_a_death_is_logged_with_its_reason(keep: Keep, tmp_path: Path) -> None:
         one.start()
         polled(one, lambda: any(line["event"] == "child.died" for line in said))
     (death, *_) = [line for line in said if line["event"] == "child.died"]
-    assert (death["child"], death["why"]) == ("hasty", "exit code 3")
+    assert (death["child"], death["reason"]) == ("hasty", "exit code 3")
     assert supervisor.reason(-9) == "SIGKILL"
     assert supervisor.reason(1) == "exit code 1"
 
@@ -240,7 +240,7 @@ asked = supervisor.Signals()
 with asked.handled():
     one.start()
     print(one.pids["a"], flush=True)
-    one.run(asked.asked.is_set)
+    one.run(asked.stop_requested.is_set)
     one.stop(lambda: asked.twice)
 print("stopped", flush=True)
 """
@@ -304,10 +304,10 @@ def test_signals_are_heard_only_meanwhile() -> None:
     before = signal.getsignal(signal.SIGTERM)
     asked = supervisor.Signals()
     with asked.handled():
-        assert not asked.asked.is_set()
+        assert not asked.stop_requested.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.asked.wait(5)
-        assert not asked.twice
+        assert asked.stop_requested.wait(5)
+        assert not asked.is_repeated
     assert signal.getsignal(signal.SIGTERM) == before
     assert threading.current_thread() is threading.main_thread()
 

@@ -34,13 +34,13 @@ TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[cha
 )
 def test_a_place_is_named_by_line_and_column(path: str, says: str) -> None:
     """A place is named by its line and column; what is missing by those of what lacks it, if there is any."""
-    assert problems.where("f.toml", path, TEXT) == f"f.toml: {says}"
+    assert problems.location("f.toml", path, TEXT) == f"f.toml: {says}"
 
 
 def test_without_a_text_there_is_the_path_alone() -> None:
     """Without the text there is the path alone, without a path the source."""
-    assert problems.where("f.toml", "rules[0].name", "") == "f.toml: rules[0].name"
-    assert problems.where("f.toml", "", TEXT) == "f.toml"
+    assert problems.location("f.toml", "rules[0].name", "") == "f.toml: rules[0].name"
+    assert problems.location("f.toml", "", TEXT) == "f.toml"
 
 
 @pytest.mark.parametrize(("known", "meant"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")])

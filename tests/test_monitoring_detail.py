@@ -100,7 +100,7 @@ def test_datapoints_that_always_come_later_than_lateness_are_said() -> None:
     monitor = One('[collect]\nlateness = "5m"\n')
     monitor.minutes(15, lag=900)
     record = monitor.workers.get([ID])[ID]
-    [missing] = monitor.get(views.Explanation).why(record, CPU).missing_metrics
+    [missing] = monitor.get(views.Explanation).explain(record, CPU).missing_metrics
     assert missing.reason.startswith("its datapoints arrive 900 s after their period, which is later than lateness; ")
     checks = {check.name: check for check in monitor.get(health.Doctor).examine("us-east-1").checks}
     check = present(checks.get(f"lateness of {CPU}"))

@@ -501,7 +501,7 @@ def test_each_error_has_its_kind(why: Exception, kind: str) -> None:
     """Throttled, denied and unreachable are told apart; all survive pickling."""
     known = error_kinds.translate(why, "EC2", SCOPE)
     assert known.kind == kind
-    assert known.what == "EC2 in us-east-1"
+    assert known.subject == "EC2 in us-east-1"
     assert known.todo
     assert known.retryable == (kind in ("throttled", "unreachable"))
     assert str(pickle.loads(pickle.dumps(known))) == str(known)

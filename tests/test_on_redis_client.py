@@ -54,7 +54,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
         began = time.monotonic()
         told = _told(f"redis://:s3cret@127.0.0.1:{mute.getsockname()[1]}/1")
     assert time.monotonic() - began < 2
-    assert told.why == "no answer in time"
+    assert told.reason == "no answer in time"
 
 
 def test_what_answers_but_is_no_redis_is_said_so() -> None:
@@ -70,7 +70,7 @@ def test_what_answers_but_is_no_redis_is_said_so() -> None:
                         taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        assert "not Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").why
+        assert "not Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").reason
 
 
 def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
@@ -79,7 +79,7 @@ def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
     began = time.monotonic()
     for url in (f"redis://:s3cret@{where}", f"redis://{where}"):
         told = _told(url)
-        assert told.why == "it refuses user or password"
+        assert told.reason == "it refuses user or password"
         assert time.monotonic() - began < 2
         assert redis_url.split(":")[2].partition("@")[0] not in str(told)
 
@@ -87,7 +87,7 @@ def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
 def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
     """redis-py's own text shows how it connects."""
     told = _told(f"sentinel://u:s3cret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/2?service=mymaster")
-    assert "no sentinel names a master" in told.why
+    assert "no sentinel names a master" in told.reason
     assert "ConnectionPool" not in str(told)
 
 

@@ -31,7 +31,7 @@ def monitored(number: int = 1) -> testing.Monitor:
 
 def reason(monitor: testing.Monitor, metric: str = MEMORY) -> str | None:
     """Return why a metric does not come."""
-    found = monitor.get(views.Explanation).why(monitor.workers.get([ID])[ID], metric).missing_metrics
+    found = monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID], metric).missing_metrics
     return found[0].reason if found else None
 
 
@@ -67,7 +67,7 @@ def test_nobody_publishes_it_anywhere() -> None:
     monitor = monitored()
     monitor.collect()
     assert present(reason(monitor)).endswith(f"under InstanceId={ID}")
-    everything = monitor.get(views.Explanation).why(monitor.workers.get([ID])[ID]).missing_metrics
+    everything = monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID]).missing_metrics
     assert {entry.metric for entry in everything} == {
         "cpu_utilization", MEMORY, "disk_utilization", "network_in", "network_out"
     }  # fmt: skip

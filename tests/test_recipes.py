@@ -75,9 +75,9 @@ def test_the_idle_worker_is_found_where_the_page_says() -> None:
         series = {"cpu_utilization": day()}
         asked = {"cpu_utilization": float(end)}
         condition = models.Condition(
-            status="running", running_since=DAY, collected_at=end, asked=asked, periods={"cpu_utilization": 300}
+            status="running", running_since=DAY, collected_at=end, requested_at=asked, periods={"cpu_utilization": 300}
         )
-        sample = models.Sample(worker=worker, collected_at=end, status="running", series=series, asked=asked)
+        sample = models.Sample(worker=worker, collected_at=end, status="running", series=series, requested_at=asked)
         monitor.samples.write(sample, condition, "{}", force=True)
         records = list(monitor.workers.get([worker_id]).values())
         [rule] = configuration.rules

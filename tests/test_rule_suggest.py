@@ -165,9 +165,9 @@ def test_command_prints_a_diff(ok: Callable[..., str], world: Ports, tmp_path: P
         MINUTE, tuple(models.Datapoint(begin + MINUTE * place, value) for place, value in enumerate(VALUES))
     )
     asked = {"cpu_utilization": float(now)}
-    condition = record.condition.model_copy(update={"asked": asked, "periods": {"cpu_utilization": MINUTE}})
+    condition = record.condition.model_copy(update={"requested_at": asked, "periods": {"cpu_utilization": MINUTE}})
     sample = models.Sample(
-        worker=record.worker, collected_at=now, status="running", series={"cpu_utilization": series}, asked=asked
+        worker=record.worker, collected_at=now, status="running", series={"cpu_utilization": series}, requested_at=asked
     )
     world.samples.write(sample, condition, "{}", force=True)
     at = float(begin + MINUTE * (SECOND + 5))

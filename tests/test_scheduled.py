@@ -412,12 +412,12 @@ def test_the_commands_print_it(site: Site) -> None:
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     site.step(2, "stopped", "Client.UserInitiatedShutdown")
     record, explanation = site.workers.get([ID])[ID], site.get(views.Explanation)
-    lines = "\n".join(alerts._worker_lines(explanation.why(record, "event")))
+    lines = "\n".join(alerts._worker_lines(explanation.explain(record, "event")))
     assert "  event     system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert (
         "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 has marked it as completed" in lines
     )
-    lines = "\n".join(alerts._worker_lines(explanation.why(record, "state")))
+    lines = "\n".join(alerts._worker_lines(explanation.explain(record, "state")))
     assert "  rule      states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen      2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))

@@ -67,7 +67,7 @@ def _configure(own: redis.Redis) -> object:
 
 def _apply(own: redis.Redis) -> None:
     applied = setup.RedisSetup(own, "workermon:test")
-    change = ports.Change(applied.mark(), {}, [builders.worker()], (), (), None, builders.NOW)
+    change = ports.Change(applied.version(), {}, [builders.worker()], (), (), None, builders.NOW)
     assert applied.put(change)
 
 

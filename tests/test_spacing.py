@@ -167,7 +167,7 @@ def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
         monitor.collect()
         monitor.evaluate()
     record = monitor.workers.get([ID])[ID]
-    [rule] = monitor.get(views.Explanation).why(record, MEMORY).rules
+    [rule] = monitor.get(views.Explanation).explain(record, MEMORY).rules
     assert rule.cannot_fire is not None
     assert rule.cannot_fire in rule.now
     assert "memory_utilization is published each 2 h at best" in rule.cannot_fire

@@ -141,13 +141,13 @@ def test_why_shows_the_impaired_check_and_says_where_ec2_answers_none(monitor: t
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 1, performance="impaired")
     explanation = monitor.get(views.Explanation)
-    [performance] = explanation.why(record(monitor), "performance_check_failed").rules
+    [performance] = explanation.explain(record(monitor), "performance_check_failed").rules
     impaired = {
         "check": "performance", "status": "impaired", "impaired_since": models.rfc3339(SINCE), "remediation": WORDS,
     }  # fmt: skip
     assert json.loads(performance.model_dump_json())["impaired"] == [impaired]
     assert ("EC2", f"performance impaired since {models.rfc3339(SINCE)}; remediation: {WORDS}") in performance.lines
-    [application] = explanation.why(record(monitor), "application_check_failed").rules
+    [application] = explanation.explain(record(monitor), "application_check_failed").rules
     assert application.now == "EC2 has not answered its application check for this instance"
     assert application.state == "ok"
     assert "impaired" not in json.loads(application.model_dump_json())

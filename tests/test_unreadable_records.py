@@ -15,7 +15,7 @@ def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
     monitor.unreadable = records
     monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="a"))
     monitor.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), interval=60))
-    records.found["workermon:worker:i-1 spec"] = "it is no JSON"
+    records.reasons["workermon:worker:i-1 spec"] = "it is no JSON"
     return monitor, records
 
 
@@ -35,7 +35,7 @@ def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
     monitor.clock.advance(601)
     monitor.evaluate(A)
     assert [claimed.channel for claimed in monitor.outbox.claim(RECORDS, monitor.clock(), 5)] == ["log"]
-    records.found.clear()
+    records.reasons.clear()
     monitor.evaluate(A)
     assert told(monitor)[-1] == "resolved"
 
@@ -48,7 +48,7 @@ def test_why_says_which_records_cannot_be_read() -> None:
     assert (explain.why("records").state, explain.why("records").now) == ("ok", now)
     monitor.evaluate(A)
     assert (explain.why("records").state, explain.why("records").now) == ("warning", now)
-    records.found.clear()
+    records.reasons.clear()
     monitor.evaluate(A)
     found = explain.why("records")
     assert (found.state, found.now) == ("ok", "every record can be read")

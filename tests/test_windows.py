@@ -208,7 +208,7 @@ def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
 
 def short(latest: int = 600, **changes: float | None) -> bool:
     """Tell whether a look at a metric each 60 s may ask for new datapoints only."""
-    usual: dict[str, Any] = {"expected": T + 660, "asked": T + 700, "at": T + 760, "full_at": T + 640}
+    usual: dict[str, Any] = {"expected": T + 660, "requested_at": T + 700, "at": T + 760, "full_at": T + 640}
     return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)
 
 
@@ -220,8 +220,8 @@ def test_a_short_look_suffices_between_two_full_ones() -> None:
     assert not short(expected=T + 540)
     assert not short(expected=None)
     assert not short(full_at=None)
-    assert not short(asked=None)
-    assert not short(asked=T + 630)
+    assert not short(requested_at=None)
+    assert not short(requested_at=T + 630)
     assert not short(latest=1200, expected=T + 1260)  # a datapoint that is ahead of the clock
 
 

@@ -103,7 +103,7 @@ def test_nothing_stored_leads_the_present_afterwards(monitor: testing.Monitor, s
     minutes(monitor, 40.0)
     record, latest = monitor.workers.get([ID])[ID], monitor.clock() + models.MAX_LEAD
     condition = record.condition
-    times = [condition.collected_at, condition.succeeded_at, condition.running_since, *condition.asked.values()]
+    times = [condition.collected_at, condition.succeeded_at, condition.running_since, *condition.requested_at.values()]
     times += [record.worker.added_at, record.dimensions_at]
     for alert in monitor.alerts.load([ID])[ID].alerts.values():
         state = alert.rule_state
@@ -130,12 +130,12 @@ def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monit
 
 def test_silence_of_a_worker_is_seen_after_a_wrong_clock(monitor: testing.Monitor) -> None:
     """If no collection succeeds after the clock was ahead, ``no-data`` fires as always."""
-    monitor.pulse.mark("listener", monitor.clock())
+    monitor.pulse.beat("listener", monitor.clock())
     jump(monitor, 7200)
-    monitor.pulse.mark("listener", monitor.clock())
+    monitor.pulse.beat("listener", monitor.clock())
     monitor.received.clear()
     for _ in range(60):
-        monitor.pulse.mark("listener", monitor.clock())
+        monitor.pulse.beat("listener", monitor.clock())
         monitor.clock.advance(5)
         monitor.get(notify.Delivery).deliver(monitor.get(evaluate.Evaluation).evaluate([ID]))
     assert ("no-data", "firing") in told(monitor)

@@ -74,15 +74,15 @@ class Usage(NamedTuple):
 class Spending(NamedTuple):
     """What a day (UTC) has cost by now, and at which rate it goes on.
 
-    ``spent`` is in dollars, ``left`` in seconds. ``full`` are metrics asked a second, by name, as they would be with
-    all multipliers at 1; ``others`` are dollars a second that no multiplier changes. ``period_multipliers`` are those
-    in force.
+    ``spent`` is in dollars, ``seconds_left`` is that of the day. ``full`` are metrics asked a second, by name, as they
+    would be with all multipliers at 1; ``other_dollars`` are dollars a second that no multiplier changes.
+    ``period_multipliers`` are those in force.
     """
 
     spent: float
-    left: float
+    seconds_left: float
     full: Mapping[str, float]
-    others: float
+    other_dollars: float
     period_multipliers: Mapping[str, int]
 
 
@@ -175,16 +175,18 @@ def daily_rate(hours: Sequence[models.Hour], now: float, expected: float | None 
 
 def is_measured(hours: Sequence[models.Hour], now: float) -> bool:
     """Return whether requests were counted for long enough that their rate means something."""
-    return bool(hours) and now - min(hour.begun for hour in hours) >= MEASURED_AFTER
+    return bool(hours) and now - min(hour.counted_since for hour in hours) >= MEASURED_AFTER
 
 
 def of_account_region(hour: models.Hour, scope: str) -> models.Hour:
     """Return the part of an hour that is of one account and region; ``scope`` is its key."""
 
-    def own(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    def of_region(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         return {key: number for key, number in counts.items() if key[0] == scope}
 
-    return hour.model_copy(update={"calls": own(hour.calls), "metrics": own(hour.metrics), "full": own(hour.full)})
+    return hour.model_copy(
+        update={"calls": of_region(hour.calls), "metrics": of_region(hour.metrics), "full": of_region(hour.full)}
+    )
 
 
 def metrics_last_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
@@ -210,20 +212,20 @@ def spending_today(
     _, seconds = _usage(hours, now - LOOK_BACK, now)
     names = _our_names(configuration)
     full: dict[str, float] = {}
-    others = 0.0
+    other_dollars = 0.0
     for hour, share in _shares(hours, now - LOOK_BACK, now):
         for (_, metric), number in (hour.full or hour.metrics).items():
             if name := names.get(metric):
                 full[name] = full.get(name, 0.0) + number * share / seconds
             else:
-                others += number * share / seconds * PER_METRIC
-    return Spending(today.dollars, midnight + models.DAY - now, full, others, dict(period_multipliers))
+                other_dollars += number * share / seconds * PER_METRIC
+    return Spending(today.dollars, midnight + models.DAY - now, full, other_dollars, dict(period_multipliers))
 
 
 def projected_dollars(state: Spending, period_multipliers: Mapping[str, int]) -> float:
     """Return the dollars of the whole day if these multipliers hold for the rest of it."""
     metrics = sum(number / period_multipliers.get(name, 1) for name, number in state.full.items())
-    return state.spent + (metrics * PER_METRIC + state.others) * state.left
+    return state.spent + (metrics * PER_METRIC + state.other_dollars) * state.seconds_left
 
 
 def decide_multipliers(configuration: models.Configuration, state: Spending) -> dict[str, int]:
@@ -299,11 +301,11 @@ def _our_names(configuration: models.Configuration) -> dict[str, str]:
 def _shares(hours: Sequence[models.Hour], since: float, until: float) -> Iterable[tuple[models.Hour, float]]:
     """Yield each hour with the part of it that lies within a span."""
     for hour in hours:
-        begun, ended = max(hour.start, hour.begun), min(hour.start + HOUR, until)
-        within = min(ended, until) - max(begun, since)
-        if ended <= since or begun > until:
+        began, until_hour = max(hour.start, hour.counted_since), min(hour.start + HOUR, until)
+        within = min(until_hour, until) - max(began, since)
+        if until_hour <= since or began > until:
             continue
-        yield hour, min(1.0, within / (ended - begun)) if ended > begun else 1.0
+        yield hour, min(1.0, within / (until_hour - began)) if until_hour > began else 1.0
 
 
 def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Usage, float]:
@@ -313,7 +315,7 @@ def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Us
     for hour, share in _shares(hours, since, until):
         calls += share * sum(hour.calls.values())
         metrics += share * sum(hour.metrics.values())
-        began = min(began, max(hour.begun, hour.start, since))
+        began = min(began, max(hour.counted_since, hour.start, since))
     days = (until - since) / models.DAY
     used = dollars(metrics, _requests(hours, since, until).values(), days)
     return Usage(calls, metrics, used), max(until - began, MIN_LOOK_BACK)

@@ -24,25 +24,25 @@ def printable(text: str) -> str:
     return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, known_names: Iterable[str]) -> str | None:
     """Ask for the known name that was probably meant, ``None`` if none is close.
 
     >>> did_you_mean("cpu_utilisation", ["cpu_utilization", "network_in"])
     'did you mean cpu_utilization?'
     """
-    close = difflib.get_close_matches(name, sorted(known), n=5)
+    close = difflib.get_close_matches(name, sorted(known_names), n=5)
     # Letters that changed places are a likelier slip than another letter.
     close.sort(key=lambda candidate: sorted(candidate) != sorted(name))
     return f"did you mean {close[0]}?" if close else None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known_names: Iterable[str]) -> str:
     """Ask for the name that was probably meant; if none is close, list the known names.
 
     >>> nearest("x", ["a", "b"])
     'known: a, b'
     """
-    names = sorted(known)
+    names = sorted(known_names)
     return did_you_mean(name, names) or (f"known: {', '.join(names)}" if names else "there is none yet")
 
 
@@ -54,12 +54,12 @@ class WorkermonError(Exception):
     #: What the command exits with (docs/reference/exit-codes.md).
     exit_code = 1
 
-    def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(what, why, todo)
-        self.what, self.why, self.todo = what, why, todo
+    def __init__(self, subject: str, reason: str, todo: str) -> None:
+        super().__init__(subject, reason, todo)
+        self.subject, self.reason, self.todo = subject, reason, todo
 
     def __str__(self) -> str:
-        return printable(f"{self.what}: {self.why}; {self.todo}")
+        return printable(f"{self.subject}: {self.reason}; {self.todo}")
 
 
 class InvalidInput(WorkermonError):
@@ -81,20 +81,20 @@ class NotFound(WorkermonError):
 class RevisionChanged(WorkermonError):
     """Another revision of the configuration is in force than the caller looked at."""
 
-    def __init__(self, what: str, expected: int, present: int) -> None:
-        why = f"revision {present} of the set-up is in force, not {expected}"
-        super().__init__(what, why, "look at what changed, and apply it again")
-        self.args = (what, expected, present)
+    def __init__(self, subject: str, expected: int, present: int) -> None:
+        reason = f"revision {present} of the set-up is in force, not {expected}"
+        super().__init__(subject, reason, "look at what changed, and apply it again")
+        self.args = (subject, expected, present)
 
 
 class UnknownWorker(NotFound):
     """No worker is monitored under that id or name."""
 
 
-def unknown_worker(names: Sequence[str], known: Iterable[str]) -> UnknownWorker:
+def unknown_worker(names: Sequence[str], known_names: Iterable[str]) -> UnknownWorker:
     """Return the error that says that no worker has these names; ``known`` are the names that there are."""
     plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
-    return UnknownWorker(plural, "not monitored", did_you_mean(names[0], known) or "see 'workermon list'")
+    return UnknownWorker(plural, "not monitored", did_you_mean(names[0], known_names) or "see 'workermon list'")
 
 
 class RedisUnavailable(WorkermonError):
@@ -152,8 +152,10 @@ def region_not_enabled(refused: AwsError, serving: str) -> AwsError:
     """Return a refusal of credentials that serve another region (``serving``), with what that means."""
     if not isinstance(refused, CredentialsRejected):
         return refused
-    why = f"{refused.why}; the region may not be enabled for the account, because the same credentials serve {serving}"
-    return CredentialsRejected(refused.what, why, "enable the region for the account, or leave it out")
+    reason = (
+        f"{refused.reason}; the region may not be enabled for the account, because the same credentials serve {serving}"
+    )
+    return CredentialsRejected(refused.subject, reason, "enable the region for the account, or leave it out")
 
 
 class InstanceGone(AwsError):
@@ -167,9 +169,9 @@ class DeliveryFailed(WorkermonError):
 
     retryable = True
 
-    def __init__(self, what: str, why: str, todo: str, retry_after: float | None = None) -> None:
-        super().__init__(what, why, todo)
-        self.args = (what, why, todo, retry_after)
+    def __init__(self, subject: str, reason: str, todo: str, retry_after: float | None = None) -> None:
+        super().__init__(subject, reason, todo)
+        self.args = (subject, reason, todo, retry_after)
         self.retry_after = retry_after
 
 
@@ -178,18 +180,18 @@ class DeliveryRefused(DeliveryFailed):
 
     retryable = False
 
-    def __init__(self, what: str, why: str, todo: str, tries: int = 1) -> None:
-        super().__init__(what, why, todo)
-        self.args = (what, why, todo, tries)
+    def __init__(self, subject: str, reason: str, todo: str, tries: int = 1) -> None:
+        super().__init__(subject, reason, todo)
+        self.args = (subject, reason, todo, tries)
         self.tries = tries
 
 
-def of_aws(why: Exception) -> AwsError:
+def of_aws(error: Exception) -> AwsError:
     """Return an error as one of AWS, whatever went wrong on the way there; ``RedisUnavailable`` alone is raised."""
-    if isinstance(why, AwsError):
-        return why
-    if isinstance(why, RedisUnavailable):
-        raise why
-    if isinstance(why, WorkermonError):
-        return AwsError(why.what, why.why, why.todo)
-    return AwsError("AWS", str(why) or type(why).__name__, "see the log")
+    if isinstance(error, AwsError):
+        return error
+    if isinstance(error, RedisUnavailable):
+        raise error
+    if isinstance(error, WorkermonError):
+        return AwsError(error.subject, error.reason, error.todo)
+    return AwsError("AWS", str(error) or type(error).__name__, "see the log")

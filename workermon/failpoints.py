@@ -14,15 +14,15 @@ from typing import Final
 EXIT: Final = 86
 
 _armed: str | None = None
-_left = 0
+_remaining = 0
 _lock = threading.Lock()
 
 
 def arm(spec: str | None) -> None:
     """Exit at the point that ``name`` or ``name:times`` names; at none if it is empty or ``None``."""
-    global _armed, _left
+    global _armed, _remaining
     name, _, times = (spec or "").partition(":")
-    _left = int(times) if times.isdigit() else 1
+    _remaining = int(times) if times.isdigit() else 1
     _armed = name or None
 
 
@@ -33,8 +33,8 @@ def reach(name: str) -> None:
 
 
 def _count() -> None:
-    global _left
+    global _remaining
     with _lock:
-        _left -= 1
-        if _left == 0:
+        _remaining -= 1
+        if _remaining == 0:
             os._exit(EXIT)

@@ -23,7 +23,7 @@ def said(
     changed_from: int | None = None,
 ) -> ports.Verdict:
     """Return a verdict with which a worker says something to its group."""
-    if worker_id not in repository.workers.known([worker_id]):
+    if worker_id not in repository.workers.monitored([worker_id]):
         repository.workers.add([builders.worker(worker_id)])
     verdict = builders.verdict(repository.alerts.load([worker_id])[worker_id])
     change = ports.MembershipChange(GROUP, rule, worker_id, member, changed_from)
@@ -83,7 +83,7 @@ def test_a_member_that_speaks_meanwhile_keeps_the_mark(repository: Repository) -
     """The group is evaluated again, because the verdict does not know what was said after it was read."""
     assert repository.alerts.commit(said(repository, changed_from=90))
     basis = load(repository)
-    assert repository.alerts.commit(said(repository, MEMBER._replace(known=1260), changed_from=150))
+    assert repository.alerts.commit(said(repository, MEMBER._replace(known_until=1260), changed_from=150))
     assert repository.alerts.commit(builders.verdict(basis))
     assert repository.samples.pending(NOW * 2, 10) == [GROUP]
     assert load(repository).record.changed_from == 90

@@ -119,7 +119,7 @@ def test_requests_and_metrics_are_counted_by_the_hour(kept: Kept) -> None:
     kept.costs.note(NOW + 70, "default/us-east-1", "ListMetrics", {})
     kept.costs.note(NOW + 3600, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 2})
     first, second = kept.costs.hours(NOW + 100)
-    assert (first.start, first.begun, second.start) == (NOW, NOW + 5, NOW + 3600)
+    assert (first.start, first.counted_since, second.start) == (NOW, NOW + 5, NOW + 3600)
     assert first.calls == {(SCOPE, "GetMetricData"): 2, ("default/us-east-1", "ListMetrics"): 1}
     assert first.metrics == first.full == {(SCOPE, "AWS/EC2/CPUUtilization"): 6, (SCOPE, "My App/a b"): 1}
     assert second.metrics == {(SCOPE, "AWS/EC2/CPUUtilization"): 2}

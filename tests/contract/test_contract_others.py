@@ -54,54 +54,54 @@ def test_a_configuration_follows_exactly_one_revision(repository: Repository) ->
 
 def test_parts_are_seen_alive_at_their_last_mark(repository: Repository) -> None:
     """Each part has its own mark."""
-    assert repository.pulse.marks() == {}
-    repository.pulse.mark("collect", NOW + 0.25)
-    repository.pulse.mark("listener", NOW)
-    repository.pulse.mark("collect", NOW + 1.5)
-    assert repository.pulse.marks() == {"collect": NOW + 1.5, "listener": NOW}
+    assert repository.pulse.beats() == {}
+    repository.pulse.beat("collect", NOW + 0.25)
+    repository.pulse.beat("listener", NOW)
+    repository.pulse.beat("collect", NOW + 1.5)
+    assert repository.pulse.beats() == {"collect": NOW + 1.5, "listener": NOW}
 
 
 def test_monitoring_began_after_the_last_break(repository: Repository) -> None:
     """A listener that was away for more than 10 s begins anew; a shorter pause, or another part, is nothing."""
     assert repository.pulse.monitoring_since() is None
-    repository.pulse.mark("evaluate", NOW - 10)
+    repository.pulse.beat("evaluate", NOW - 10)
     assert repository.pulse.monitoring_since() is None
     for after, since in ((0, 0), (5, 0), (15, 0), (25.5, 25.5), (30, 25.5)):
-        repository.pulse.mark("listener", NOW + after)
-        repository.pulse.mark("evaluate", NOW + after)
-        repository.pulse.mark("collect", NOW + after)
+        repository.pulse.beat("listener", NOW + after)
+        repository.pulse.beat("evaluate", NOW + after)
+        repository.pulse.beat("collect", NOW + after)
         assert repository.pulse.monitoring_since() == NOW + since
 
 
 def test_monitoring_begins_with_the_first_collection(repository: Repository) -> None:
     """Silence counts from the first collection after the listener's return; later ones change nothing."""
-    repository.pulse.mark("collect", NOW - 1)
-    repository.pulse.mark("listener", NOW)
-    repository.pulse.mark("collect", NOW + 12)
-    repository.pulse.mark("listener", NOW + 9)
+    repository.pulse.beat("collect", NOW - 1)
+    repository.pulse.beat("listener", NOW)
+    repository.pulse.beat("collect", NOW + 12)
+    repository.pulse.beat("listener", NOW + 9)
     assert repository.pulse.monitoring_since() == NOW + 12
-    repository.pulse.mark("collect", NOW + 400)
+    repository.pulse.beat("collect", NOW + 400)
     assert repository.pulse.monitoring_since() == NOW + 12
-    assert repository.pulse.marks() == {"collect": NOW + 400, "listener": NOW + 9}
+    assert repository.pulse.beats() == {"collect": NOW + 400, "listener": NOW + 9}
 
 
 def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repository) -> None:
     """Else it would have begun in the future, and nobody's silence would be reported until then."""
-    repository.pulse.mark("listener", NOW + 7200)
-    repository.pulse.mark("collect", NOW + 7201)
-    repository.pulse.mark("listener", NOW)
+    repository.pulse.beat("listener", NOW + 7200)
+    repository.pulse.beat("collect", NOW + 7201)
+    repository.pulse.beat("listener", NOW)
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
-    repository.pulse.mark("collect", NOW + 3)
-    repository.pulse.mark("listener", NOW + 2)
+    repository.pulse.beat("collect", NOW + 3)
+    repository.pulse.beat("listener", NOW + 2)
     repository.pulse.judges(NOW - 60)  # of a node whose clock is behind
     assert repository.pulse.monitoring_since() == NOW + 3
 
 
 def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository) -> None:
     """Where no collection comes silence counts all the same, half a minute after the listener's return."""
-    repository.pulse.mark("listener", NOW - 1000)
-    repository.pulse.mark("collect", NOW - 999)
-    repository.pulse.mark("listener", NOW)
+    repository.pulse.beat("listener", NOW - 1000)
+    repository.pulse.beat("collect", NOW - 999)
+    repository.pulse.beat("listener", NOW)
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
 
 
@@ -109,15 +109,15 @@ def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repos
     """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
     repository.pulse.judges(NOW - 2000)
     assert repository.pulse.monitoring_since() is None
-    repository.pulse.mark("listener", NOW - 1000)
-    repository.pulse.mark("collect", NOW - 999)
+    repository.pulse.beat("listener", NOW - 1000)
+    repository.pulse.beat("collect", NOW - 999)
     repository.pulse.judges(NOW - 995)
     assert repository.pulse.monitoring_since() == NOW - 999
     repository.pulse.judges(NOW)
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
-    assert "listener" in repository.pulse.marks()
-    repository.pulse.mark("listener", NOW + 1)
-    repository.pulse.mark("collect", NOW + 2)
+    assert "listener" in repository.pulse.beats()
+    repository.pulse.beat("listener", NOW + 1)
+    repository.pulse.beat("collect", NOW + 2)
     assert repository.pulse.monitoring_since() == NOW + 2
 
 

@@ -23,7 +23,7 @@ def change(repository: Repository, **changes: Any) -> ports.Change:
     """Return a change of everything: C comes, A is another, B leaves, and there is a new configuration."""
     fleet = {record.worker.id: record.worker for record in repository.workers.every()}
     made = ports.Change(
-        mark=repository.setup.mark(),
+        version=repository.setup.version(),
         fleet=fleet,
         added=[worker(C)],
         updated=[fleet[A].model_copy(update={"interval": 30})],
@@ -62,10 +62,10 @@ def test_everything_at_once(begun: Repository) -> None:
 
 def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None:
     """Without a configuration the revision stays, and nobody is to be evaluated; the mark is another all the same."""
-    before = begun.setup.mark()
+    before = begun.setup.version()
     assert begun.setup.put(change(begun, configuration=None))
     assert (begun.configurations.load().revision, begun.samples.pending(NOW, 10)) == (0, [])
-    assert begun.setup.mark() != before
+    assert begun.setup.version() != before
 
 
 def _pause(repository: Repository) -> None:

@@ -40,8 +40,8 @@ def test_adding_is_all_or_nothing(repository: Repository) -> None:
 def test_who_is_monitored_is_known_without_reading_them(repository: Repository) -> None:
     """Of some ids those are named that are monitored."""
     repository.workers.add([builders.worker(builders.A)])
-    assert repository.workers.known([builders.A, builders.B]) == {builders.A}
-    assert repository.workers.known([]) == set()
+    assert repository.workers.monitored([builders.A, builders.B]) == {builders.A}
+    assert repository.workers.monitored([]) == set()
 
 
 def test_a_worker_named_twice_is_refused(repository: Repository) -> None:

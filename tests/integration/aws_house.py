@@ -61,8 +61,8 @@ class House:
         pulse = self.get(ports.Pulse)
         while self.marked < self.clock():
             self.marked = min(self.marked + 10, self.clock())
-            pulse.mark("listener", self.marked)
-            pulse.mark("collect", self.marked)
+            pulse.beat("listener", self.marked)
+            pulse.beat("collect", self.marked)
         for _ in range(2):
             self.told += self.get(evaluate.Evaluation).evaluate(self.ids)
             self.clock.advance(1)

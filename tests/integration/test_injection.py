@@ -156,7 +156,7 @@ def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory: testing.Mon
     tasks.collect([worker().id])
     assert memory.workers.get([worker().id])[worker().id].condition.status == "running"
     assert [json.loads(text)["worker_id"] for _, text in memory.store.published] == [worker().id]
-    assert memory.pulse.marks() == {"collect": NOW}
+    assert memory.pulse.beats() == {"collect": NOW}
 
 
 def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> None:
@@ -189,7 +189,7 @@ def test_what_holds_no_identifiers_is_counted_and_goes_no_further(
     """No stage sees it; the count tells that it came."""
     tasks.collect(*arguments[0], **arguments[1])
     assert memory.pulse.counts() == ({"message.invalid": counted} if counted else {})
-    assert memory.pulse.marks() == {}
+    assert memory.pulse.beats() == {}
 
 
 def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Monitor) -> None:
@@ -214,11 +214,11 @@ def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monit
     points = tuple(models.Datapoint(int(NOW) - 3600 + 300 * number, 97.0) for number in range(12))
     sample = models.Sample(
         worker=worker(), collected_at=NOW, status="running",
-        series={"cpu_utilization": models.Series(300, points)}, asked={"cpu_utilization": NOW},
+        series={"cpu_utilization": models.Series(300, points)}, requested_at={"cpu_utilization": NOW},
     )  # fmt: skip
     condition = models.Condition(
         status="running", collected_at=NOW, succeeded_at=NOW, running_since=NOW - 3600,
-        periods={"cpu_utilization": 300}, asked={"cpu_utilization": NOW},
+        periods={"cpu_utilization": 300}, requested_at={"cpu_utilization": NOW},
     )  # fmt: skip
     memory.samples.write(sample, condition, "{}")
     tasks.evaluate([worker().id])

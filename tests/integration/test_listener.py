@@ -67,7 +67,7 @@ class House(testing.Monitor):
 
     def announce(self, number: int = 1) -> None:
         """Publish the event of a worker that is to be evaluated; the sweep leaves it alone for half a minute."""
-        if not self.workers.known([worker(number).id]):
+        if not self.workers.monitored([worker(number).id]):
             self.workers.add([worker(number)])
         self.samples.mark_pending([worker(number).id], NOW() + 30)
         self.publish(event(number))
@@ -86,7 +86,7 @@ class House(testing.Monitor):
 
     def led(self) -> bool:
         """Tell whether one leads and has swept."""
-        return "listener" in self.pulse.marks()
+        return "listener" in self.pulse.beats()
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
     ports = (samples, outbox, workers, silences, failures)
     for port in ports:
         port.names.clear()
-    swept_at = house.pulse.marks()["listener"]
-    eventually(lambda: house.pulse.marks()["listener"] > swept_at + 3 * sweep.INTERVAL)
+    swept_at = house.pulse.beats()["listener"]
+    eventually(lambda: house.pulse.beats()["listener"] > swept_at + 3 * sweep.INTERVAL)
     assert [port.names for port in ports] == [set()] * 5
     house.workers.add([worker()])
     eventually(lambda: "ids" in workers.names, what="a look at the fleet")
@@ -365,7 +365,7 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
     house.start()
     eventually(house.led)
     assert isinstance(house.leases, testing.MemoryLeases)
-    house.leases._held.clear()
+    house.leases._owners.clear()
     assert house.leases.hold("listener", "another", 60)
     house.dispatcher.evaluated.clear()
 
@@ -383,11 +383,11 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     canary = house.canary
     house.start()
     eventually(house.led, what="a leader")
-    assert "canary" in house.pulse.marks()
+    assert "canary" in house.pulse.beats()
     begun = NOW()
     canary.publish(begun, begun, 1)
     eventually(lambda: house.dispatcher.canaries == 1, what="a ring for the canary")
-    assert canary.trace().reached["heard"].begun == begun
+    assert canary.trace().reached["heard"].sent_at == begun
     house.store.publish("workermon:metrics:canary", "x")
     house.publish(repr(begun))
     eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
@@ -494,4 +494,4 @@ def test_a_queue_that_fails_harms_nobody_else(house: House, monkeypatch: pytest.
     ring(house, 1)
     house.start()
     eventually(lambda: not house.event_queues.messages[URL], what="the message's end")
-    eventually(lambda: "events:broken" in house.pulse.marks(), what="the second try")
+    eventually(lambda: "events:broken" in house.pulse.beats(), what="the second try")

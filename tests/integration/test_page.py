@@ -84,7 +84,7 @@ def serving(world: Ports, **own: Any) -> Iterator[tuple[str, Callable[[], None]]
 def alive(world: Ports) -> None:
     """Let beat and listener have been there just now."""
     world.schedule.ticked = world.clock()
-    world.pulse.mark("listener", world.clock())
+    world.pulse.beat("listener", world.clock())
 
 
 # --- over a demo -------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class House:
 
     def judge(self) -> list[str]:
         """Judge whoever is marked, and deliver."""
-        self.get(ports.Pulse).mark("listener", self.clock())
+        self.get(ports.Pulse).beat("listener", self.clock())
         before = len(self.post.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
         self.deliver(self.get(evaluate.Evaluation).evaluate(marked))
@@ -120,7 +120,7 @@ class House:
     def why(self, worker_id: str, metric: str) -> Any:
         """Explain the one rule of a kind."""
         record = self.get(ports.Workers).get([worker_id])[worker_id]
-        return self.get(views.Explanation).why(record, metric).to_json()["rules"][0]
+        return self.get(views.Explanation).explain(record, metric).to_json()["rules"][0]
 
     def reconcile(self) -> Any:
         """Repair what can be repaired."""

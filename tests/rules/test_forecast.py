@@ -424,7 +424,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
         (record,) = monitor.workers.get([worker.id]).values()
-        [shown] = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
+        [shown] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
         explained.append(json.loads(json.dumps(shown)))
     fired, resolved = [notification for notification in monitor.received if notification.rule == "disk-full-soon"]
     assert (fired.kind, fired.status, fired.severity, fired.threshold) == ("forecast", "firing", "warning", 98)
@@ -497,7 +497,7 @@ def test_it_takes_an_expression() -> None:
     assert "disk-full-soon" in fired.summary
     assert "falls 1.2 % an hour: reaches 2 % in about" in fired.summary
     (record,) = monitor.workers.get([worker.id]).values()
-    [shown] = monitor.get(views.Explanation).why(record, rule_name="disk-full-soon").to_json()["rules"]
+    [shown] = monitor.get(views.Explanation).explain(record, rule_name="disk-full-soon").to_json()["rules"]
     assert shown["line"]["direction"] == "falling"
     assert shown["state"] == "warning"
 

@@ -272,7 +272,7 @@ def test_why_explains_a_group() -> None:
     """How many hold the condition, who, and up to when that is known; a group or rule that is not there is named."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 20, 2: 20})
-    found = pools.get(views.ExplainGroups).why("group:pool=a", "pool-hot").model_dump(mode="json")
+    found = pools.get(views.ExplainGroups).explain("group:pool=a", "pool-hot").model_dump(mode="json")
     [explained] = found["rules"]
     assert (found["group"], found["workers"]) == ({"by": "pool", "value": "a"}, 3)
     assert explained["now"] == "1 of 3 workers are at critical, critical fires at 2"
@@ -284,9 +284,9 @@ def test_why_explains_a_group() -> None:
         "known": models.rfc3339(at(2) - 1),
     }
     with pytest.raises(errors.NotFound, match="did you mean group:pool=a"):
-        pools.get(views.ExplainGroups).why("group:pool=b")
+        pools.get(views.ExplainGroups).explain("group:pool=b")
     with pytest.raises(errors.NotFound, match="did you mean pool-hot"):
-        pools.get(views.ExplainGroups).why("group:pool=a", "pool-hoot")
+        pools.get(views.ExplainGroups).explain("group:pool=a", "pool-hoot")
 
 
 def test_a_rule_that_becomes_one_over_groups_ends_its_alerts_about_workers() -> None:
@@ -479,7 +479,7 @@ def test_the_values_of_a_group_are_aggregated(name: str, value: float) -> None:
     assert alert.last.members == tuple(worker_id(number) for number in range(4))
     assert [point.value for point in alert.last.points] == [value, value]
     assert alert.last.summary.startswith(f"group pool=a: {name} of 4 workers: cpu_utilization {value:g} % >")
-    [explained] = pools.get(views.ExplainGroups).why("group:pool=a").model_dump(mode="json")["rules"]
+    [explained] = pools.get(views.ExplainGroups).explain("group:pool=a").model_dump(mode="json")["rules"]
     assert explained["now"].startswith(f"{name} of 4 workers: 0 of 1 values at or below")
     assert [point["value"] for point in explained["points"]][-1] == value
     pools.slot(at(3), {0: 20.0, 1: 20.0, 2: 20.0, 3: 20.0})

@@ -113,7 +113,7 @@ def test_why_shows_the_own_threshold_and_what_is_wrong() -> None:
     site.collected(T0 + 180, {T0: 70.0}, worker=other)
     site.evaluate(OTHER)
     (record,) = site.workers.get([OTHER]).values()
-    why = site.get(views.Explanation).why(record, "cpu_utilization").rules[0]
+    why = site.get(views.Explanation).explain(record, "cpu_utilization").rules[0]
     shown = why.to_json()
     assert shown["above"] == {"warning": 50, "critical": "label:cpu_critical or 90"}
     assert [level["threshold"] for level in shown["levels"]] == [50, 90]

@@ -63,7 +63,7 @@ def test_words() -> None:
     """The notification and ``why`` say for how long, and in how many slots of which length."""
     site = Site(read())
     site.minutes([50.0, *[95.0] * 4])
-    why = site.get(views.Explanation).why(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
+    why = site.get(views.Explanation).explain(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
     assert why.now == "4 of 5 values above 90 %, critical fires after all slots of 5 min: 5 of 5 slots of 60 s"
     assert "for 5 min" in why.described
     shown = why.to_json()

@@ -139,7 +139,7 @@ def test_one_that_stops_is_not_waited_for() -> None:
 def why(pools: Pools, number: int) -> explain.RuleExplanation:
     """Return how the rule stands for a worker."""
     record = pools.workers.get([worker_id(number)])[worker_id(number)]
-    return pools.get(views.Explanation).why(record, rule_name="odd-one-out").rules[0]
+    return pools.get(views.Explanation).explain(record, rule_name="odd-one-out").rules[0]
 
 
 def test_why_shows_the_group() -> None:

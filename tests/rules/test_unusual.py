@@ -446,7 +446,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 
     def explained() -> dict[str, Any]:
         (record,) = monitor.workers.get([worker.id]).values()
-        [shown] = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
+        [shown] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
         found: dict[str, Any] = shown
         return found
 

@@ -190,7 +190,7 @@ def test_a_wrong_warm_up_is_refused(given: str, why: str) -> None:
     """A warm-up that is none, or out of bounds, is refused at its place."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(FILE.replace('"15m"', given), "f.toml")
-    assert (caught.value.what, caught.value.why) == ("f.toml: line 5, column 1: rules[0].warmup", why)
+    assert (caught.value.subject, caught.value.reason) == ("f.toml: line 5, column 1: rules[0].warmup", why)
 
 
 @pytest.mark.parametrize("metric", ["no-data", "state", "event"])
@@ -252,8 +252,8 @@ def test_the_ledger_says_when_a_worker_started() -> None:
         status="running",
         running_since=500.5,
         changes=(
-            models.StatusChange(at=100, status="running", seen=300),
-            models.StatusChange(at=400, status="stopped", seen=450),
+            models.StatusChange(at=100, status="running", seen_until=300),
+            models.StatusChange(at=400, status="stopped", seen_until=450),
             models.StatusChange(at=500.5, status="running"),
         ),
     )

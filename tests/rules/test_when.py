@@ -66,7 +66,7 @@ def test_holds(text: str, values: list[bool | None]) -> None:
     for bits in range(2 ** len(unknown)):
         guessed = {name: bool(bits >> place & 1) for place, name in enumerate(unknown)}
         outcomes.add(plain(text, {**{n: bool(v) for n, v in zip(NAMES, values, strict=True)}, **guessed}))
-    got = rules.WhenExpression.parse(text).holds(dict(zip(NAMES, values, strict=True)))
+    got = rules.WhenExpression.parse(text).is_true(dict(zip(NAMES, values, strict=True)))
     assert {got} == outcomes or (got is None and unknown)
 
 
@@ -377,7 +377,7 @@ def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
     minutes(site, [(95, True)] * 5)
     assert [row[0] for row in told(site)] == ["firing"]
     (record,) = site.workers.get([ID]).values()
-    [shown] = site.get(views.Explanation).why(record, "together").to_json()["rules"]
+    [shown] = site.get(views.Explanation).explain(record, "together").to_json()["rules"]
     assert (shown["kind"], shown["metric"], shown["when"], shown["holds"]) == ("when", None, "cpu-high or check", True)
     high_one, check = shown["operands"]
     assert (high_one["rule"], high_one["state"], high_one["fires"]) == ("cpu-high", "critical", True)
@@ -415,11 +415,11 @@ def test_a_worker_that_stops() -> None:
     at = T0 + 8 * MINUTE
     site.collected(at, status="stopped")
     site.condition = site.condition.model_copy(
-        update={"changes": (models.StatusChange(at=T0, status="running", seen=at - MINUTE),
+        update={"changes": (models.StatusChange(at=T0, status="running", seen_until=at - MINUTE),
                             models.StatusChange(at=at, status="stopped"))}
     )  # fmt: skip
     site.samples.write(
-        models.Sample(worker=site.worker, collected_at=at, status="stopped", checks=None, series={}, asked={}),
+        models.Sample(worker=site.worker, collected_at=at, status="stopped", checks=None, series={}, requested_at={}),
         site.condition, "{}", force=True,
     )  # fmt: skip
     site.evaluate()

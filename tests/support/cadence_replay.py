@@ -73,7 +73,7 @@ def replayed(
         for page in monitor.received[len(notified) :]:
             notified[_notified(page)] = monitor.clock()
         condition = monitor.workers.get([WORKER])[WORKER].condition
-        asked += condition.asked.get(METRIC) == monitor.clock()
+        asked += condition.requested_at.get(METRIC) == monitor.clock()
         monitor.clock.advance(period)
     stored = monitor.samples.read([(WORKER, METRIC, period)], T, T + len(values) * period)
     return Replayed(notified, asked, len(values), stored[WORKER, METRIC].points)

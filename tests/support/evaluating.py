@@ -33,7 +33,7 @@ class Site(testing.Monitor):
             T0,
         )
         self.violations: list[ports.Violations] = []
-        self.pulse.mark("listener", T0 - 10_000)
+        self.pulse.beat("listener", T0 - 10_000)
         self.condition = models.Condition()
         self.worker = self.add(ID)
 
@@ -64,7 +64,7 @@ class Site(testing.Monitor):
         if running and failed is not None:
             checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
         series = {"cpu_utilization": Series(period, tuple(Datapoint(*point) for point in sorted((cpu or {}).items())))}
-        asked = {"cpu_utilization": at} if running else dict(self.condition.asked)
+        asked = {"cpu_utilization": at} if running else dict(self.condition.requested_at)
         had = self.condition
         self.condition = models.Condition(
             status=status,
@@ -72,11 +72,16 @@ class Site(testing.Monitor):
             collected_at=at,
             succeeded_at=at,
             running_since=(at if had.running_since is None else had.running_since) if running else None,
-            asked=asked | {"status_check_failed": at},
+            requested_at=asked | {"status_check_failed": at},
             periods={"cpu_utilization": period},
         )
         sample = models.Sample(
-            worker=worker, collected_at=at, status=status, checks=checks, series=series if running else {}, asked=asked
+            worker=worker,
+            collected_at=at,
+            status=status,
+            checks=checks,
+            series=series if running else {},
+            requested_at=asked,
         )
         self.samples.write(sample, self.condition, "{}", force=True)
 
@@ -127,4 +132,4 @@ def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
 
 def why(monitor: testing.Monitor, metric: str | None = "cpu_utilization") -> dict[str, Any]:
     """Return how the rules over a metric are explained for the worker, as JSON has it."""
-    return monitor.get(views.Explanation).why(monitor.workers.get([ID])[ID], metric).to_json()
+    return monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID], metric).to_json()

@@ -39,7 +39,7 @@ class Pools(testing.Monitor):
             ),
             now,
         )
-        self.pulse.mark("listener", now - 10_000)
+        self.pulse.beat("listener", now - 10_000)
 
     def add(self, number: int, pool: str | None = "a", **changes: object) -> models.Worker:
         """Monitor a worker."""
@@ -79,7 +79,7 @@ class Pools(testing.Monitor):
             collected_at=at,
             succeeded_at=at,
             running_since=since if running else None,
-            asked=asked,
+            requested_at=asked,
             periods={CPU: MINUTE},
             delays={CPU: 0},
         )
@@ -88,7 +88,7 @@ class Pools(testing.Monitor):
             collected_at=at,
             status=status,
             series={CPU: models.Series(MINUTE, points)} if running else {},
-            asked=asked,
+            requested_at=asked,
         )
         self.samples.write(sample, condition, "{}", force=True)
 

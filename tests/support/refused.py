@@ -77,12 +77,12 @@ class Fleet(testing.Monitor):
         """Evaluate everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
         self.clock.now = T0 + after
         while not away and self.marked < self.clock.now:
-            self.pulse.mark("listener", self.marked)
-            self.pulse.mark("collect", self.marked)
+            self.pulse.beat("listener", self.marked)
+            self.pulse.beat("collect", self.marked)
             self.marked += 10
         self.marked = self.clock.now
-        self.pulse.mark("listener", self.marked)
-        self.pulse.mark("collect", self.marked)
+        self.pulse.beat("listener", self.marked)
+        self.pulse.beat("collect", self.marked)
         told = self.evaluate(*(worker.id for worker in (self.elsewhere, *self.ours)))
         self.told += told
         return told

@@ -37,7 +37,7 @@ REJECTION, TOO_LONG = openapi_checks.negative_data_rejection, 431
 def served() -> Iterator[FastAPI]:
     """Give the application over a monitor in memory with a worker in trouble."""
     world = Ports()
-    regions = fleet.Regions(default=REGION, known=frozenset({REGION}))
+    regions = fleet.Regions(default=REGION, known_regions=frozenset({REGION}))
     container = runtime.open(settings.Settings(_env_file=None), {**world.overrides(), fleet.Regions: regions})
     scope = models.AccountRegion(region=REGION)
     world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope))

@@ -42,8 +42,8 @@ def records(configuration: models.Configuration, kinds: rules.Kinds) -> models.R
 def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
     """Return the rule about a channel: it notifies the other channels that rules use, or else the log."""
     used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
-    others = tuple(name for name in used if name != channel and name in configuration.channels)
-    return models.Rule(name=models.DELIVERY, kind="collector", notify=others or ("log",))
+    other_channels = tuple(name for name in used if name != channel and name in configuration.channels)
+    return models.Rule(name=models.DELIVERY, kind="collector", notify=other_channels or ("log",))
 
 
 def _everybody(configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:

@@ -73,8 +73,8 @@ def _go_on(
     alert = alert.model_copy(update={"escalation_since": since, "escalates_at": at})
     if at > builder.at or alert.rule in builder.channels:
         return alert
-    seen = acknowledged.get(builder.subject.alert_id(alert.rule))
-    if seen is not None and seen.since == alert.since:
+    acknowledgement = acknowledged.get(builder.subject.alert_id(alert.rule))
+    if acknowledgement is not None and acknowledgement.since == alert.since:
         return alert.model_copy(update={"escalates_at": None})
     return _escalate(builder, rule, alert, step)
 

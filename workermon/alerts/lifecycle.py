@@ -43,8 +43,8 @@ class VerdictBuilder:
     """A verdict in the making: the evaluations of one subject's rules, applied one after the other.
 
     ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
-    ``others`` are the alerts of other subjects, by their rules, that may inhibit this one's. ``is_steady`` is that of
-    the verdict.
+    ``other_alerts`` are the alerts of other subjects, by their rules, that may inhibit this one's. ``is_steady`` is
+    that of the verdict.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class VerdictBuilder:
         at: float,
         active_silences: Sequence[models.Silence] = (),
         kinds: rules.Kinds = rules.KINDS,
-        others: Mapping[str, models.Alert] | None = None,
+        other_alerts: Mapping[str, models.Alert] | None = None,
     ) -> None:
         self.basis, self.at, self._active_silences, self.kinds = basis, at, active_silences, kinds
-        self._others = others or {}
+        self._other_alerts = other_alerts or {}
         self.alerts: dict[str, models.Alert] = {}
         self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
@@ -87,7 +87,7 @@ class VerdictBuilder:
         """Return the alert of a rule that may inhibit others: of this subject, or of one that it belongs to."""
         alert = self.alerts.get(rule)
         # What a member says of a rule over its group is not the group's alert.
-        return alert if alert is not None and alert.membership is None else self._others.get(rule)
+        return alert if alert is not None and alert.membership is None else self._other_alerts.get(rule)
 
     def next_version(self, rule: str) -> int:
         """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""

@@ -21,7 +21,7 @@ LEVELS: dict[models.Severity | None, int] = {None: 0, "warning": 1, "critical": 
 MAX_FORMER = 32
 
 
-class Told(NamedTuple):
+class MemberReport(NamedTuple):
     """What a member reports to its group (the subject's id) beside its state, if the group needs datapoints.
 
     ``changed_from`` is the earliest that is new, ``recorded`` the period under which the ledger has them (seconds).
@@ -32,7 +32,9 @@ class Told(NamedTuple):
     recorded: int | None = None
 
 
-def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, report: Told) -> None:
+def record_report(
+    builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, report: MemberReport
+) -> None:
     """Keep the state of a rule for a running worker, and report it to the group if it is new.
 
     A worker that was in another group leaves that group.
@@ -84,14 +86,16 @@ def _leave(builder: VerdictBuilder, alert: models.Alert, membership: models.Memb
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
     changes = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
-    _update_group(builder, alert, Told(membership.group, recorded=membership.recorded), None, changes[-MAX_FORMER:])
+    _update_group(
+        builder, alert, MemberReport(membership.group, recorded=membership.recorded), None, changes[-MAX_FORMER:]
+    )
     return models.Membership(since=end, former=changes[-MAX_FORMER:])
 
 
 def _update_group(
     builder: VerdictBuilder,
     alert: models.Alert,
-    report: Told,
+    report: MemberReport,
     known_until: int | None,
     changes: tuple[tuple[int, int], ...],
 ) -> None:
@@ -99,7 +103,7 @@ def _update_group(
     former = membership.former if membership else ()
     member = models.GroupMember(
         name=worker.name,
-        known=known_until,
+        known_until=known_until,
         period=alert.rule_state.period or 60,
         added=math.ceil(worker.added_at),
         changes=changes,

@@ -43,9 +43,9 @@ def notification(
         text = details.kind.summary(rule, transition, details.unit, details.interval)
         reason = details.kind.reason(transition, details.last_error)
     # What has a key of its own may come again at the same time, as another version.
-    named = transition.at if transition.key is None else f"{transition.key} {details.version}"
+    transition_id = transition.at if transition.key is None else f"{transition.key} {details.version}"
     return models.Notification(
-        id=notification_id.of_transition(subject.key, rule.name, transition.after, named),
+        id=notification_id.of_transition(subject.key, rule.name, transition.after, transition_id),
         version=details.version,
         dedup_key=subject.alert_id(rule.name),
         kind=rule.kind,
@@ -83,9 +83,9 @@ def begins_to_flap(
     Its id is another one than that of the transition by itself, which may have been notified before.
     """
     assert rule.flapping is not None
-    still = wording.duration(rule.flapping.within)
-    often = f"{flap_status.turns} transitions within {still}"
-    text = f"{rule.name} is flapping: {often}; notifies again when it has not changed for {still}"
+    window = wording.duration(rule.flapping.within)
+    often = f"{flap_status.transitions} transitions within {window}"
+    text = f"{rule.name} is flapping: {often}; notifies again when it has not changed for {window}"
     return notified.model_copy(
         update={
             "id": notification_id.of_transition(

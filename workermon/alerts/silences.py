@@ -60,8 +60,8 @@ def create(silence_id: str, request: models.SilenceRequest, now: float) -> model
     if request.ends is None:
         raise errors.InvalidInput("silence", "has no end", "add --for 2h, or --until a time")
     if request.ends <= now:
-        why = f"would have ended at {models.rfc3339(request.ends)}"
-        raise errors.InvalidInput("silence", why, "give a time in the future")
+        reason = f"would have ended at {models.rfc3339(request.ends)}"
+        raise errors.InvalidInput("silence", reason, "give a time in the future")
     if request.ends - now > models.MAX_SILENCE:
         raise errors.InvalidInput("silence", "is longer than 365 days", "choose a shorter one, or change the rule")
     return models.Silence(

@@ -87,8 +87,8 @@ class Commands(click.Group):
         """Run a command. A reader that closes the pipe ends it, which is not an error."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as why:  # click itself would make 1 of it
-            return failed(why)
+        except BrokenPipeError as error:  # click itself would make 1 of it
+            return failed(error)
 
     def main(
         self,
@@ -103,8 +103,8 @@ class Commands(click.Group):
             _check_encoding(sys.argv[1:] if args is None else args)
             code = super().main(args, prog_name or "workermon", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
-        except BaseException as why:
-            sys.exit(failed(why))
+        except BaseException as error:
+            sys.exit(failed(error))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -118,49 +118,49 @@ def _check_encoding(args: Sequence[str]) -> None:
             raise errors.InvalidInput(f"argument {printable}", "is not UTF-8 text", "write it in UTF-8") from None
 
 
-def failed(why: BaseException) -> int:
+def failed(error: BaseException) -> int:
     """Print an error in one line on standard error; return the exit code."""
-    if isinstance(why, SystemExit):
-        return why.code if isinstance(why.code, int) else int(why.code is not None)
-    if isinstance(why, KeyboardInterrupt | click.Abort):
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED
-    if isinstance(why, BrokenPipeError):
+    if isinstance(error, BrokenPipeError):
         # The reader closed the pipe; the interpreter must not fail on it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    line, code = described(why)
+    line, code = described(error)
     click.echo(f"error: {line}", err=True)
     if code == 1 and os.environ.get("WORKERMON_LOG_LEVEL", "").lower() == "debug":
-        traceback.print_exception(why)
+        traceback.print_exception(error)
     return code
 
 
-def described(why: BaseException) -> tuple[str, int]:
+def described(error: BaseException) -> tuple[str, int]:
     """Return an error as ``WHAT: WHY; WHAT TO DO``, and its exit code."""
-    if isinstance(why, errors.WorkermonError):
-        return str(why), why.exit_code
-    if isinstance(why, click.UsageError):
-        path = why.ctx.command_path if why.ctx else "workermon"
-        message = errors.printable(" ".join(why.format_message().split())).rstrip(".")
-        if isinstance(why, click.exceptions.NoArgsIsHelpError):
+    if isinstance(error, errors.WorkermonError):
+        return str(error), error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "workermon"
+        message = errors.printable(" ".join(error.format_message().split())).rstrip(".")
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
             message = "Missing command"
         return f"{path}: {message}; see '{path} --help'", 2
-    if isinstance(why, click.ClickException):
-        return f"workermon: {errors.printable(why.format_message())}; see 'workermon --help'", 2
-    kind, module = type(why).__name__, type(why).__module__.split(".")[0]
+    if isinstance(error, click.ClickException):
+        return f"workermon: {errors.printable(error.format_message())}; see 'workermon --help'", 2
+    kind, module = type(error).__name__, type(error).__module__.split(".")[0]
     if module == "pydantic_core" and kind == "ValidationError":
-        invalid: Any = why  # its class is not imported here: that takes long
+        invalid: Any = error  # its class is not imported here: that takes long
         first = invalid.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "input"
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
+        location = ".".join(str(part) for part in first["loc"]) or "input"
+        return f"{location}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
     if module in ("redis", "kombu"):
         return f"Redis: {kind}; check that it runs and accepts the password", 4
     if module in ("boto3", "botocore"):
         return f"AWS: {kind}; check credentials, region and endpoint", 5
-    if isinstance(why, OSError):
-        return errors.printable(f"{why.filename or 'system'}: {why.strerror or kind}; correct it and try again"), 1
+    if isinstance(error, OSError):
+        return errors.printable(f"{error.filename or 'system'}: {error.strerror or kind}; correct it and try again"), 1
     # Its text may contain anything, a secret too. So only its kind and place are shown.
-    frame = traceback.extract_tb(why.__traceback__)[-1] if why.__traceback__ else None
+    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     place = f" in {os.path.basename(frame.filename)} line {frame.lineno}" if frame else ""  # noqa: PTH119 - a bare name
     return f"workermon: unexpected {kind}{place}; set WORKERMON_LOG_LEVEL=debug to see more, and report it", 1
 

@@ -174,11 +174,11 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     if models.group_of(name) is not None:
         groups = cli_session.get(views.ExplainGroups)
         about_worker = metric is not None or not subject or name in cli_session.get(ports.Alerts).group_ids()
-        return groups.why(name, metric) if about_worker else groups.why(subject, rule)
+        return groups.explain(name, metric) if about_worker else groups.explain(subject, rule)
     workers = cli_session.get(ports.Workers)
     records = fleet.match(workers, [name]).records
     if records:
-        return cli_session.get(views.Explanation).why(records[0], metric)
+        return cli_session.get(views.Explanation).explain(records[0], metric)
     _check_subject(name, metric)
     if name in views.account_keys(workers) and metric is None:
         return cli_session.get(views.ExplainAccount).why(name)
@@ -188,22 +188,22 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
         return cli_session.get(views.ExplainAccount).why(subject, rule)
     if metric is None and subject:
         [record] = cli_session.get(fleet.Lookup).resolve([subject])
-        return cli_session.get(views.Explanation).why(record, rule_name=rule)
+        return cli_session.get(views.Explanation).explain(record, rule_name=rule)
     raise fleet.unknown_error(workers, [name])
 
 
 def _check_subject(name: str, metric: str | None) -> None:
     """Refuse a group without a value, and a rule that no channel has."""
-    kind, _, rest = name.partition(":")
+    kind, _, alert_subject = name.partition(":")
     if kind == "group":
-        label = rest or "LABEL"
+        label = alert_subject or "LABEL"
         label = errors.printable(label)[:64]
         raise errors.InvalidInput(f"group {label}", "it has no value", f"write group:{label}=VALUE")
     if kind == "channel":
-        channel = errors.printable(rest.partition("/")[0])[:64] or "NAME"
-        about = errors.printable(metric or rest.partition("/")[2])[:64]
-        why = f"a channel has the rule {models.DELIVERY} alone, not {about}"
-        raise errors.NotFound(f"channel {channel}", why, f"write channel:{channel} {models.DELIVERY}")
+        channel = errors.printable(alert_subject.partition("/")[0])[:64] or "NAME"
+        about = errors.printable(metric or alert_subject.partition("/")[2])[:64]
+        reason = f"a channel has the rule {models.DELIVERY} alone, not {about}"
+        raise errors.NotFound(f"channel {channel}", reason, f"write channel:{channel} {models.DELIVERY}")
 
 
 def _channel_lines(explanation: views.ChannelExplanation) -> Iterator[str]:
@@ -214,8 +214,8 @@ def _channel_lines(explanation: views.ChannelExplanation) -> Iterator[str]:
     for waiting in explanation.waiting:
         since = models.rfc3339(waiting.since)
         yield f"  waiting   {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
-    for turn in explanation.history:
-        yield from _turn_lines(turn)
+    for transition in explanation.history:
+        yield from _transition_lines(transition)
 
 
 def _group_lines(explanation: views.GroupExplanation) -> Iterator[str]:
@@ -227,13 +227,13 @@ def _group_lines(explanation: views.GroupExplanation) -> Iterator[str]:
 
 def _account_lines(explanation: views.AccountExplanation) -> Iterator[str]:
     everything = explanation.account == explanation.region
-    where = "the installation" if everything else f"account {explanation.account} in {explanation.region}"
+    subject = "the installation" if everything else f"account {explanation.account} in {explanation.region}"
     fires = (
         "not firing"
         if explanation.state == "ok"
         else f"{explanation.state}{_since(explanation.condition_since, explanation.since)}"
     )
-    yield f"{where}, {explanation.rule}: {fires}"
+    yield f"{subject}, {explanation.rule}: {fires}"
     yield f"  now       {explanation.now}"
     if explanation.last_error:
         yield f"  error     {explanation.last_error.kind}: {explanation.last_error.message}"
@@ -242,8 +242,8 @@ def _account_lines(explanation: views.AccountExplanation) -> Iterator[str]:
         yield f"  workers   {explanation.workers}; last successful collection {succeeded}"
     for silence in explanation.silences:
         yield _silence_line(silence)
-    for turn in explanation.history:
-        yield from _turn_lines(turn)
+    for transition in explanation.history:
+        yield from _transition_lines(transition)
 
 
 def _worker_lines(explanation: views.WorkerExplanation) -> Iterator[str]:
@@ -287,8 +287,8 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
         yield f"  inhibited by {rule.inhibited_by}, which fires"
     for label, text in rule.lines:
         yield f"  {label:<9} {text}"
-    for turn in rule.history:
-        yield from _turn_lines(turn)
+    for transition in rule.history:
+        yield from _transition_lines(transition)
 
 
 def _escalation(step: views.EscalationState) -> str:
@@ -318,25 +318,25 @@ def _since(condition_since: float | None, fired: float | None) -> str:
     return f" since {models.rfc3339(began)}{later}"
 
 
-def _turn_lines(turn: views.Turn) -> Iterator[str]:
-    yield f"  {models.rfc3339(turn.at)} {turn.before} → {turn.after}: {turn.reason}"
-    if turn.damped:
+def _transition_lines(transition: views.RecordedTransition) -> Iterator[str]:
+    yield f"  {models.rfc3339(transition.at)} {transition.before} → {transition.after}: {transition.reason}"
+    if transition.damped:
         yield "    not notified: flapping"
-    elif turn.silenced_by:
-        yield f"    not notified: silence {turn.silenced_by}"
-    elif turn.inhibited_by:
-        yield f"    not notified: inhibited by {turn.inhibited_by}"
-    elif not turn.notified:
+    elif transition.silenced_by:
+        yield f"    not notified: silence {transition.silenced_by}"
+    elif transition.inhibited_by:
+        yield f"    not notified: inhibited by {transition.inhibited_by}"
+    elif not transition.notified:
         yield "    not notified"
-    for delivery in turn.deliveries:
+    for delivery in transition.deliveries:
         yield f"    {models.rfc3339(delivery.at)} {delivery.channel}: {delivery.error or 'accepted'}"
-    if turn.notified and not turn.deliveries:
+    if transition.notified and not transition.deliveries:
         yield "    no attempt to deliver it yet"
 
 
 def _channels(rule: views.RuleExplanation) -> str:
     if rule.routes is not None:
-        return ", ".join(f"{', '.join(names) or 'nobody'} ({what})" for what, names in rule.routes.items())
+        return ", ".join(f"{', '.join(names) or 'nobody'} ({severity})" for severity, names in rule.routes.items())
     return ", ".join(rule.notify) or "nobody"
 
 

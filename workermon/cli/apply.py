@@ -62,8 +62,8 @@ def apply(cli_session: session.Session, file: str, skip_missing: bool, as_json: 
     cli_session.check_regions(config_file)
     applied = cli_session.get(fleet.Application).apply(config_file, _options(cli_session, skip_missing))
     _warn(applied)
-    for worker_id, why in cli_session.collect(applied.added).failed.items():
-        output.warn(f"{worker_id}: {why}")
+    for worker_id, error in cli_session.collect(applied.added).failed.items():
+        output.warn(f"{worker_id}: {error}")
     if as_json:
         output.document(applied)
         return
@@ -104,21 +104,21 @@ def _show(report: fleet.ChangeReport) -> None:
 
 
 def _fleet_lines(report: fleet.ChangeReport) -> Iterator[str]:
-    for what, worker_ids in (("added", report.added), ("updated", report.updated), ("removed", report.removed)):
+    for change, worker_ids in (("added", report.added), ("updated", report.updated), ("removed", report.removed)):
         for worker_id in worker_ids:
-            why = ": taken over, because [discover] brings it too" if worker_id in report.taken_over else ""
-            yield f"{what} {worker_id}{why}"
+            reason = ": taken over, because [discover] brings it too" if worker_id in report.taken_over else ""
+            yield f"{change} {worker_id}{reason}"
 
 
 def _configuration_lines(report: fleet.ChangeReport) -> Iterator[str]:
     details = {
         (difference.what, difference.name): ", ".join(map(str, difference.changes)) for difference in report.differences
     }
-    for what, names in _changes(report):
+    for kind, names in _changes(report):
         for how, changed in (("added", names.added), ("changed", names.changed), ("removed", names.removed)):
             for name in changed:
-                detail = f": {details[what, name]}" if how == "changed" and details.get((what, name)) else ""
-                yield errors.printable(f"{how} {what} {name}{detail}")
+                detail = f": {details[kind, name]}" if how == "changed" and details.get((kind, name)) else ""
+                yield errors.printable(f"{how} {kind} {name}{detail}")
 
 
 def _changes(report: fleet.ChangeReport) -> tuple[tuple[str, difference.Names], ...]:

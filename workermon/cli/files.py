@@ -45,10 +45,10 @@ def text(place: str | Path, limit: int | None = None) -> str:
         if len(raw) > limit:
             raise errors.InvalidInput(source_name, f"is longer than {limit:,} bytes", "split it")
         return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as why:
-        raise errors.InvalidInput(source_name, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
-    except (OSError, ValueError) as why:
-        reason = getattr(why, "strerror", None) or "is not a path"
+    except UnicodeDecodeError as error:
+        raise errors.InvalidInput(source_name, f"is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not a path"
         raise errors.InvalidInput(source_name, reason, "name a file that can be read") from None
 
 

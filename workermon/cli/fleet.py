@@ -19,13 +19,13 @@ def _scope(
 ) -> models.AccountRegion:
     if external_id is not None and role_arn is None:
         raise errors.InvalidInput("--external-id", "needs a role", "add --role-arn")
-    where = cli_session.region(region)
+    chosen_region = cli_session.region(region)
     if role_arn is None:
-        return models.AccountRegion(region=where)
+        return models.AccountRegion(region=chosen_region)
     # The role is part of the account's name, so that two roles of one account are told apart.
     parts = role_arn.split(":")
     account = f"{parts[4]}:{parts[5].removeprefix('role/')}"
-    return models.AccountRegion(region=where, account=account, role_arn=role_arn, external_id=external_id)
+    return models.AccountRegion(region=chosen_region, account=account, role_arn=role_arn, external_id=external_id)
 
 
 def _collect(cli_session: session.Session, workers: Iterable[models.Worker]) -> None:
@@ -33,10 +33,10 @@ def _collect(cli_session: session.Session, workers: Iterable[models.Worker]) -> 
     active = [worker.id for worker in workers if worker.monitoring == "active"]
     try:
         failed: Mapping[str, errors.WorkermonError] = cli_session.collect(active).failed
-    except errors.WorkermonError as why:
-        failed = {"collection": why}
-    for name, error in failed.items():
-        output.warn(f"{name}: {error}")
+    except errors.WorkermonError as error:
+        failed = {"collection": error}
+    for name, failure in failed.items():
+        output.warn(f"{name}: {failure}")
 
 
 @click.command(cls=recording.Write)
@@ -120,13 +120,17 @@ def discover(
         _collect(cli_session, discovered.added)
     if as_json:
         added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in discovered.added]
-        failed = {scope: str(why) for scope, why in discovered.failed.items()}
-        output.document({"added": added, "known": list(discovered.known), "failed": failed, "dry_run": dry_run})
+        failed = {scope: str(error) for scope, error in discovered.failed.items()}
+        output.document(
+            {"added": added, "known": list(discovered.already_monitored), "failed": failed, "dry_run": dry_run}
+        )
     else:
         for worker in discovered.added:
             click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
         if not discovered.added:
-            output.warn(f"nothing new; {len(discovered.known)} of the instances found are monitored already")
+            output.warn(
+                f"nothing new; {len(discovered.already_monitored)} of the instances found are monitored already"
+            )
     _fail(discovered.failed)
 
 
@@ -314,8 +318,8 @@ def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
 
 
 def _status(worker: views.WorkerDetail) -> str:
-    why = worker.status_reason
-    return worker.status if why is None else f"{worker.status} since {models.rfc3339(why.since)}: {why.code}"
+    reason = worker.status_reason
+    return worker.status if reason is None else f"{worker.status} since {models.rfc3339(reason.since)}: {reason.code}"
 
 
 def _when(moment: float, at: float) -> str:
@@ -343,18 +347,18 @@ def refresh(cli_session: session.Session, names: tuple[str, ...]) -> None:
             output.warn(f"{worker.id} is terminated, so it is no longer collected")
         elif worker.id not in collected.failed:
             click.echo(f"refreshed {_label(worker)}")
-    for worker_id, why in list(collected.failed.items())[1:]:
-        output.warn(f"{worker_id}: {why}")
-    for why in collected.failed.values():
-        raise why
+    for worker_id, error in list(collected.failed.items())[1:]:
+        output.warn(f"{worker_id}: {error}")
+    for error in collected.failed.values():
+        raise error
 
 
 def _fail(failed: Mapping[str, errors.AwsError]) -> None:
     """Raise the last of several errors, after a warning for each of the others."""
-    for why in list(failed.values())[:-1]:
-        output.warn(str(why))
-    for why in list(failed.values())[-1:]:
-        raise why
+    for error in list(failed.values())[:-1]:
+        output.warn(str(error))
+    for error in list(failed.values())[-1:]:
+        raise error
 
 
 @click.command(cls=recording.Write)
@@ -377,7 +381,7 @@ def reconcile(cli_session: session.Session, dry_run: bool, as_json: bool) -> Non
                 "steps": [
                     {"action": step.action, "worker": step.worker_id, "reason": step.reason} for step in report.steps
                 ],
-                "failed": {scope: str(why) for scope, why in report.failed.items()},
+                "failed": {scope: str(error) for scope, error in report.failed.items()},
                 "dry_run": dry_run,
             }
         )

@@ -40,25 +40,25 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 
 def _figures(state: health.Status) -> Iterator[str]:
-    figures = ", ".join(f"{number} {what}" for what, number in state.workers.items())
+    figures = ", ".join(f"{number} {monitoring_state}" for monitoring_state, number in state.workers.items())
     yield f"workers: {figures}; alerts: {state.alerts} firing; waiting notifications: {state.backlog}"
     yield f"messages: {', '.join(f'{number} {name}' for name, number in state.queues.items())}"
     yield from _costs(state.bill)
     for entry in state.crowded:
         yield f"{entry.worker}: {entry.series:,} series of {entry.metric}, {entry.asked} are requested"
     for scope in state.scopes:
-        where = f"account {scope.account} in {scope.region}"
+        account_region = f"account {scope.account} in {scope.region}"
         if scope.reason is not None:
-            yield f"{where}: {scope.state} since {scope.since}: {scope.reason}"
+            yield f"{account_region}: {scope.state} since {scope.since}: {scope.reason}"
         for api, share in scope.slowed.items():
             pace = f"limited to {share:.0%} of its rate, because AWS refused more" if share else "does not answer"
-            yield f"{where}: {api} {pace}"
+            yield f"{account_region}: {api} {pace}"
     for kind, number in state.troubled.items():
         yield f"collection fails for {number}: {kind}"
-    for name, why in state.quarantined.items():
-        yield f"schedule entry set aside: {name}: {why}"
-    for name, why in state.unreadable.items():
-        yield f"record left out: {name}: {why}"
+    for name, reason in state.quarantined.items():
+        yield f"schedule entry set aside: {name}: {reason}"
+    for name, reason in state.unreadable.items():
+        yield f"record left out: {name}: {reason}"
 
 
 def _costs(bill: health.Bill) -> Iterator[str]:

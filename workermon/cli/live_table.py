@@ -195,7 +195,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     def name_column(room: int) -> _Column:
         return _Column("name", max(min(longest, room), 1), lambda row: Text(_name(row), style=_worst(row)))
 
-    for others in (
+    for columns in (
         (severity_column, worker_id, state, checks, cpu, memory, disk, spark, rules),
         (severity_column, worker_id, state, cpu, memory, disk, spark, rules),
         (severity_column, worker_id, state, cpu, memory, disk, rules),
@@ -205,9 +205,9 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
         (severity_column, worker_id, cpu),
         (severity_column, cpu),
     ):
-        room = width - sum(column.width + 1 for column in others)
+        room = width - sum(column.width + 1 for column in columns)
         if room >= min(longest, _NAME):
-            return [others[0], name_column(room), *others[1:]] if longest else list(others)
+            return [columns[0], name_column(room), *columns[1:]] if longest else list(columns)
     return [name_column(width)] if longest else [worker_id]
 
 

@@ -59,8 +59,8 @@ class Duration(NumberType):
         """Return seconds, or refuse."""
         try:
             return models.seconds(value)
-        except ValueError as why:
-            self.fail(str(why), param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Pair(Text):

@@ -33,8 +33,8 @@ def warn(text: str) -> None:
 
 def unreadable(reasons: Mapping[str, str]) -> None:
     """Warn of the records that cannot be read, and so are missing in what was printed."""
-    for name, why in reasons.items():
-        warn(f"{name} cannot be read and is left out: {why}")
+    for name, problem in reasons.items():
+        warn(f"{name} cannot be read and is left out: {problem}")
 
 
 def rule_coverage(rule: fleet.RuleCoverage) -> str:

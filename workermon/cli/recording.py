@@ -29,17 +29,17 @@ class Write(click.Command):
         outcome = "ok"
         try:
             return super().invoke(ctx)
-        except click.exceptions.Exit as ended:
-            outcome = "ok" if ended.exit_code == 0 else f"exit code {ended.exit_code}"
+        except click.exceptions.Exit as exit_error:
+            outcome = "ok" if exit_error.exit_code == 0 else f"exit code {exit_error.exit_code}"
             raise
         except (errors.InvalidInput, errors.NotFound, errors.RedisUnavailable, click.UsageError):
             outcome = ""
             raise
-        except errors.WorkermonError as why:
-            outcome = f"failed: {why}"
+        except errors.WorkermonError as error:
+            outcome = f"failed: {error}"
             raise
-        except Exception as why:
-            outcome = f"failed: {type(why).__name__}"
+        except Exception as error:
+            outcome = f"failed: {type(error).__name__}"
             raise
         finally:
             if outcome and not ctx.params.get("dry_run"):
@@ -59,8 +59,8 @@ def record(cli_session: session.Session, action: str, target: str, outcome: str)
             outcome=errors.printable(outcome)[:LONGEST_TARGET],
         )
         cli_session.container.get(ports.Audit).record(entry)
-    except errors.RedisUnavailable as why:
-        output.warn(f"not in the audit trail: {why}")
+    except errors.RedisUnavailable as error:
+        output.warn(f"not in the audit trail: {error}")
 
 
 def _target(ctx: click.Context) -> str:

@@ -168,11 +168,11 @@ def _keys(rule: rule_review.RuleReview) -> Iterator[str]:
 
 def _episodes(rule: rule_review.RuleReview) -> Iterator[str]:
     """Say which episodes only one of the files has, the first of many."""
-    for what, episodes in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
+    for effect, episodes in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
         for episode in episodes[:MAX_LISTED]:
-            yield f"{what} {_span(episode)}"
+            yield f"{effect} {_span(episode)}"
         if len(episodes) > MAX_LISTED:
-            yield f"{what} {len(episodes) - MAX_LISTED} times more"
+            yield f"{effect} {len(episodes) - MAX_LISTED} times more"
 
 
 def _span(episode: backtest.Episode) -> str:

@@ -109,8 +109,8 @@ def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bo
     if not mistakes:
         return
     if as_json:
-        listed = [{"where": mistake.what, "why": mistake.why, "todo": mistake.todo} for mistake in mistakes]
-        output.document({"valid": False, "file": source, "mistakes": listed})
+        documents = [{"where": mistake.subject, "why": mistake.reason, "todo": mistake.todo} for mistake in mistakes]
+        output.document({"valid": False, "file": source, "mistakes": documents})
     for mistake in mistakes[:-1]:
         click.echo(f"error: {mistake}", err=True)
     raise mistakes[-1]
@@ -176,11 +176,11 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
         ctx.exit(1)
 
 
-def _transitions_text(transitions: tuple[rule_cases.Turned, ...]) -> str:
+def _transitions_text(transitions: tuple[rule_cases.CaseTransition, ...]) -> str:
     return ", ".join(map(_transition, transitions)) or "not at all"
 
 
-def _transition(transition: rule_cases.Turned) -> str:
+def _transition(transition: rule_cases.CaseTransition) -> str:
     of = "" if transition.worker is None else f" (worker {transition.worker})"
     return f"{transition.to} at value {transition.at}{of}"
 
@@ -193,7 +193,9 @@ def _transition(transition: rule_cases.Turned) -> str:
 @click.option(
     "--period", type=options.Duration(), metavar="5m", help="The period of the CSV; by default its median step."
 )
-@click.option("--cloudwatch", "asks", is_flag=True, help="Use CloudWatch's own history; shows the price first.")
+@click.option(
+    "--cloudwatch", "from_cloudwatch", is_flag=True, help="Use CloudWatch's own history; shows the price first."
+)
 @click.option("--since", type=options.Duration(), metavar="14d", help="How far back to ask CloudWatch (14d).")
 @click.option("--region", metavar="REGION", help="The region of an instance that is not monitored.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -206,7 +208,7 @@ def replay(
     trace: str | None,
     metric: str | None,
     period: int | None,
-    asks: bool,
+    from_cloudwatch: bool,
     since: int | None,
     region: str | None,
     yes: bool,
@@ -225,12 +227,12 @@ def replay(
     config_file = files.read(file)
     if period is not None and (trace is None or not 1 <= period <= models.DAY):
         raise errors.InvalidInput("--period", "is only for a trace, 1 s to 24 h", "add --csv, or leave it out")
-    if asks and trace:
+    if from_cloudwatch and trace:
         raise errors.InvalidInput("--cloudwatch", "a trace is given too", "leave one of them out")
     for option, is_given in (("--since", since is not None), ("--region", region is not None), ("--yes", yes)):
-        if is_given and not asks:
+        if is_given and not from_cloudwatch:
             raise errors.InvalidInput(option, "is only for CloudWatch's history", "add --cloudwatch, or leave it out")
-    if asks:
+    if from_cloudwatch:
         replays = _on_cloudwatch(cli_session, config_file, worker, metric, since or 14 * models.DAY, region, yes=yes)
     else:
         replays = (
@@ -311,8 +313,8 @@ def _on_cloudwatch(
 
     least, most = cloudwatch_history.SINCE
     if not least <= since <= most:
-        why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
-        raise errors.InvalidInput("--since", why, "write one such as 14d")
+        reason = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
+        raise errors.InvalidInput("--since", reason, "write one such as 14d")
     configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
     rules = backtest.over_metrics(configuration, metric)
     if metric is not None and not rules:
@@ -330,7 +332,7 @@ def _on_cloudwatch(
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(cli_session.now()) - since
-    requests = cli_session.get(cloudwatch_history.CloudWatchRequests).wanted(records, rules, configuration, begin)
+    requests = cli_session.get(cloudwatch_history.CloudWatchRequests).requests_for(records, rules, configuration, begin)
     _agreed(requests, begin, yes=yes)
     replays = cli_session.get(cloudwatch_history.CloudWatchHistory).replay(records, rules, configuration, requests)
     absent = {
@@ -349,8 +351,8 @@ def _without_groups(configuration: models.Configuration, metric: str | None, rep
 
     left_out = [rule.name for rule in backtest.over_metrics(configuration, metric, groups=True) if rule not in replayed]
     if left_out and not replayed:
-        why = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
-        raise errors.InvalidInput("--cloudwatch", why, "leave it out: the ledger has whole groups")
+        reason = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
+        raise errors.InvalidInput("--cloudwatch", reason, "leave it out: the ledger has whole groups")
     for name in left_out:
         output.warn(f"rule {name}: several workers decide it, so it is left out; replay it from the ledger")
 
@@ -393,7 +395,7 @@ def _note(text: str) -> None:
     click.echo(errors.printable(text), err=True)
 
 
-def _agreed(requests: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool) -> None:
+def _agreed(requests: Sequence[cloudwatch_history.HistoryRequest], begin: int, *, yes: bool) -> None:
     """Show the price and ask for confirmation."""
     from workermon.views import cloudwatch_history
 

@@ -85,14 +85,14 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
     )
     try:
         config.check_silences(file, cli_session.now())
-    except errors.InvalidInput as why:
+    except errors.InvalidInput as error:
         # A window that is over must not keep the monitor from starting.
-        log.warning("up.silence_over", reason=str(why))
+        log.warning("up.silence_over", reason=str(error))
     try:
         report = stage.apply(file, options)
         failed = cli_session.collect(report.added).failed
-    except errors.AwsError as why:
-        log.warning("up.not_verified", reason=str(why))
+    except errors.AwsError as error:
+        log.warning("up.not_verified", reason=str(error))
         report, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
     recording.record(cli_session, "up", f"apply {file.source}", "ok")
     for worker_id in report.skipped:
@@ -104,8 +104,8 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
 def _region(cli_session: session.Session) -> str | None:
     try:
         return cli_session.default_region
-    except errors.AwsError as why:
-        log.warning("up.no_region", reason=str(why))
+    except errors.AwsError as error:
+        log.warning("up.no_region", reason=str(error))
         return None
 
 

@@ -93,7 +93,7 @@ class Session:
     def _regions(self) -> fleet.Regions:
         from workermon import fleet
 
-        return fleet.Regions(default=self.default_region, known=self.known_regions)
+        return fleet.Regions(default=self.default_region, known_regions=self.known_regions)
 
     @cached_property
     def default_region(self) -> str | None:

@@ -73,8 +73,8 @@ def _moment(text: str) -> float:
     try:
         return models.moment(text if text[-1:].isalpha() or "+" in text[10:] else f"{text}+00:00")
     except ValueError:
-        why = "is not a time such as 2026-11-23T16:00:00Z"
-        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", why, "write it so") from None
+        reason = "is not a time such as 2026-11-23T16:00:00Z"
+        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", reason, "write it so") from None
 
 
 @click.command()

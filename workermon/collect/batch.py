@@ -60,14 +60,14 @@ class Batch:
         """Ask EC2 for all, CloudWatch for those that run, and write. Raises only ``errors.RedisUnavailable``."""
         looked_up = self.status_lookup.look_up(records)
         self._keep_failures(records, looked_up.failed)
-        seen_records = [record for record in records if record.worker.id in looked_up.known]
-        running = [record for record in seen_records if looked_up.known[record.worker.id].status == "running"]
+        seen_records = [record for record in records if record.worker.id in looked_up.by_id]
+        running = [record for record in seen_records if looked_up.by_id[record.worker.id].status == "running"]
         fetched = self.series_fetch.fetch(running) if running else {}
         if changed := {record.worker.id: record for record in self.monitoring_check.changed(running, fetched)}:
             fetched |= self.series_fetch.fetch(list(changed.values()))
             seen_records = [changed.get(record.worker.id, record) for record in seen_records]
         answered = [
-            _Answered(record, looked_up.known[record.worker.id], fetched.get(record.worker.id) or Fetched())
+            _Answered(record, looked_up.by_id[record.worker.id], fetched.get(record.worker.id) or Fetched())
             for record in seen_records
         ]
         outcome = Outcome(failed=dict(looked_up.failed), account_error=self._account_error(looked_up.failed, answered))
@@ -143,7 +143,7 @@ class Batch:
         """Log failures, once for each kind and place."""
         alike: dict[tuple[str, str], list[str]] = {}
         for worker_id, why in failed.items():
-            alike.setdefault((why.kind, why.what), []).append(worker_id)
+            alike.setdefault((why.kind, why.subject), []).append(worker_id)
         for (kind, _), worker_ids in alike.items():
             log.warning(
                 "collect.failed",

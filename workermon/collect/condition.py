@@ -28,7 +28,7 @@ def sample_of(run: Run, worker: models.Worker, status: models.InstanceStatus, fe
         status=status.status,
         checks=status.checks,
         series=fetched.series,
-        asked={**fetched.asked, models.STATUS_CHECK_FAILED: run.at},
+        requested_at={**fetched.requested_at, models.STATUS_CHECK_FAILED: run.at},
     )
 
 
@@ -53,7 +53,7 @@ def after(
             "running_since": (run.at if since is None else since) if running else None,
             "latest": _latest(before, sample, names),
             "periods": _collected_only(periods, names),
-            "asked": _collected_only({**before.asked, **sample.asked}, names),
+            "requested_at": _collected_only({**before.requested_at, **sample.requested_at}, names),
             "expected": _known_only({**before.expected, **fetched.expected}, names),
             "delays": _collected_only({**before.delays, **fetched.delays}, names),
             "late": _collected_only(

@@ -84,7 +84,7 @@ class _Listing(NamedTuple):
 
     def to_json(self) -> list[Any]:
         why = self.failure
-        return [self.at, self.spent_at, self.refused_at, [why.kind, why.what, why.why, why.todo] if why else None]
+        return [self.at, self.spent_at, self.refused_at, [why.kind, why.subject, why.reason, why.todo] if why else None]
 
     def is_from(self, at: float) -> bool:
         """Return whether the metric was listed, or refused, at that time."""
@@ -375,7 +375,7 @@ class _Candidates(NamedTuple):
 def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -> float | None:
     """Return since when a worker lacks a metric, if it does: it fell silent, or never published it while it ran."""
     condition = record.condition
-    latest, requested_at = condition.latest.get(metric), condition.asked.get(metric)
+    latest, requested_at = condition.latest.get(metric), condition.requested_at.get(metric)
     if latest is None or requested_at is None:
         # A worker that was never seen stopped may have run long before its first collection.
         started_at = condition.running_since or 0.0 if condition.changes else 0.0

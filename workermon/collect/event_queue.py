@@ -122,14 +122,14 @@ class QueueReading:
             )
             return None
         self.accounts.note(key, self.now(), INTERVAL, None)
-        self.pulse.mark(f"events:{name}", self.now())
+        self.pulse.beat(f"events:{name}", self.now())
         return len(messages)
 
     def _handle(self, name: str, messages: Sequence[ports.QueueMessage]) -> None:
         """Handle messages. Handling one twice does no harm."""
         read = self._parsed(name, messages)
         named_ids = list(dict.fromkeys(worker_id for event in read.events.values() for worker_id in event.instances))
-        monitored = self.workers.known(named_ids)
+        monitored = self.workers.monitored(named_ids)
         warned = self._warn(read.events.values(), monitored)
         requested = [worker_id for worker_id in named_ids if worker_id in monitored]
         self.workers.request_collection(requested, self.now())
@@ -139,7 +139,7 @@ class QueueReading:
         self._reconcile(read.events.values(), monitored)
         for event in read.events.values():
             if event.test is not None:
-                self.pulse.mark(f"events:{name}:test", event.test)
+                self.pulse.beat(f"events:{name}:test", event.test)
         read.counts["requested"] += len(requested)
         read.counts["warned"] += len(warned)
         read.counts["unknown"] += len(named_ids) - len(requested)

@@ -13,9 +13,9 @@ class Fetched:
     """What one collection fetched from CloudWatch for one worker, by metric.
 
     ``answered`` are the metrics with an answer, ``refused`` those whose request failed. ``failures`` has the reason for
-    each metric without an answer, also if it could not be requested. ``asked`` is the time up to which a metric was
-    requested, ``periods`` are in seconds. ``delays`` are the seconds after a period's end for which its datapoint is
-    awaited. ``expected`` is the datapoint that each answered metric waits for next. ``full_at`` is as in
+    each metric without an answer, also if it could not be requested. ``requested_at`` is the time up to which a metric
+    was requested, ``periods`` are in seconds. ``delays`` are the seconds after a period's end for which its datapoint
+    is awaited. ``expected`` is the datapoint that each answered metric waits for next. ``full_at`` is as in
     ``models.Condition``.
 
     So are the others, for metrics about which the answer says something new. They hold ``None``, 0 or nothing where the
@@ -23,7 +23,7 @@ class Fetched:
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
-    asked: dict[str, float] = dataclasses.field(default_factory=dict)
+    requested_at: dict[str, float] = dataclasses.field(default_factory=dict)
     periods: Mapping[str, int] = dataclasses.field(default_factory=dict)
     delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
     expected: Mapping[str, int | None] = dataclasses.field(default_factory=dict)

@@ -30,7 +30,7 @@ class _Situation(NamedTuple):
     """
 
     interval: int
-    asked: tuple[tuple[str, float], ...]
+    requested_at: tuple[tuple[str, float], ...]
     newest: tuple[tuple[str, int], ...]
     periods: tuple[tuple[str, int], ...]
     asked_periods: tuple[tuple[str, int], ...]
@@ -76,7 +76,7 @@ class Learner:
         condition = record.condition
         situation = _Situation(
             record.worker.interval,
-            tuple(condition.asked.items()),
+            tuple(condition.requested_at.items()),
             tuple([(name, point.at) for name, point in condition.latest.items()]),
             tuple(condition.periods.items()),
             tuple(fetched.periods.items()),
@@ -125,7 +125,7 @@ class Learner:
             if newest is not None and asked_period == situation.interval:
                 conclusion.newest[name] = newest
             waited = None if before is None else before + period
-            look = polling.Look(waited, condition.asked.get(name), self._run.at, period, situation.interval)
+            look = polling.Look(waited, condition.requested_at.get(name), self._run.at, period, situation.interval)
             if newest is not None and (before is None or newest > before):
                 late_before = condition.late.get(name, (0, 0))
                 conclusion.late[name] = polling.late(look, newest, late_before, lateness=lateness)

@@ -57,7 +57,7 @@ def lost_among(
         if record.worker.monitoring == "paused" or started_at is None or at - started_at < STARTING:
             continue
         for metric in configuration.collect:
-            latest, requested_at = condition.latest.get(metric), condition.asked.get(metric)
+            latest, requested_at = condition.latest.get(metric), condition.requested_at.get(metric)
             if latest is None or requested_at is None or latest.at < at - configuration.retention:
                 continue
             published[metric] = published.get(metric, 0) + 1

@@ -57,7 +57,7 @@ class MonitoringCheck:
         """Return whether this is the first request after which the next datapoint of one of these metrics is absent."""
         condition = record.condition
         for name in by_monitoring:
-            requested_at = condition.asked.get(name)
+            requested_at = condition.requested_at.get(name)
             if requested_at is None or name not in fetched.answered:  # a slot that was not requested is unknown
                 continue
             absent_from = horizon.absent_from(name, condition, fetched.came(name))

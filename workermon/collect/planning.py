@@ -40,7 +40,7 @@ class _Situation(NamedTuple):
     in_full: bool
     full_at: float | None
     expected: tuple[tuple[str, int], ...]
-    asked: tuple[tuple[str, float], ...]
+    requested_at: tuple[tuple[str, float], ...]
     newest: tuple[tuple[str, int], ...]
     periods: tuple[tuple[str, int], ...]
     cadence: tuple[tuple[str, models.Cadence], ...]
@@ -109,7 +109,7 @@ class Planner:
             self._run.force or condition.status != "running",
             condition.full_at,
             tuple(condition.expected.items()),
-            tuple(condition.asked.items()),
+            tuple(condition.requested_at.items()),
             tuple([(name, point.at) for name, point in condition.latest.items()]),
             tuple(condition.periods.items()),
             tuple(condition.cadence.items()),
@@ -127,7 +127,7 @@ class Planner:
             if series is None:
                 continue  # its dimensions could not be looked up: unknown, not absent
             # If it is not published, it is absent, as far as is known now.
-            fetched.asked[name] = at
+            fetched.requested_at[name] = at
             if series:
                 queries = [
                     catalogue.query(worker.id, named, period, begin.recent_since, chosen) for named, chosen in series
@@ -143,7 +143,7 @@ class Planner:
             name, period = each.metric.name, each.metric.period_for(detailed=situation.detailed)
             look = polling.Look(
                 condition.expected.get(name),
-                condition.asked.get(name),
+                condition.requested_at.get(name),
                 self._run.at,
                 period,
                 situation.interval,

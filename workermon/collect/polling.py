@@ -79,12 +79,12 @@ class Delay(NamedTuple):
 class Look(NamedTuple):
     """One collection's request for one metric of a worker.
 
-    ``expected`` is the datapoint that the metric waits for, ``asked`` the time of the previous request, ``at`` the time
-    now. ``full_at`` is as in ``models.Condition``.
+    ``expected`` is the datapoint that the metric waits for, ``requested_at`` the time of the previous request, ``at``
+    the time now. ``full_at`` is as in ``models.Condition``.
     """
 
     expected: int | None
-    asked: float | None
+    requested_at: float | None
     at: float
     period: int
     interval: int
@@ -180,7 +180,7 @@ def late(look: Look, newest: int, before: tuple[int, int], *, lateness: int) -> 
     ``newest`` is the time of one that has just arrived; ``look.period`` is the metric's. If workermon itself asked
     late, nothing new is known, and ``before`` is returned.
     """
-    if look.asked is None or look.at - look.asked > look.period + 1.5 * look.interval:
+    if look.requested_at is None or look.at - look.requested_at > look.period + 1.5 * look.interval:
         return before
     seconds = round(look.at - newest - look.period)
     return (min(before[0] + 1, models.MANY_LATE), seconds) if seconds > lateness + look.interval else (0, 0)
@@ -252,11 +252,11 @@ def suffices_short(look: Look, newest: int) -> bool:
 
     A metric that was not requested, or without success, since its worker's full request has a full one of its own.
     """
-    if look.asked is None or is_full_look_due(look.full_at, look.at, look.interval):
+    if look.requested_at is None or is_full_look_due(look.full_at, look.at, look.interval):
         return False
-    if look.full_at is None or not look.full_at <= look.asked <= look.at:
+    if look.full_at is None or not look.full_at <= look.requested_at <= look.at:
         return False
-    return look.expected == newest + look.period and newest <= look.asked
+    return look.expected == newest + look.period and newest <= look.requested_at
 
 
 def since(look: Look, newest: int | None, added_at: float, *, retention: int, lateness: int) -> Begin:
@@ -270,26 +270,26 @@ def since(look: Look, newest: int | None, added_at: float, *, retention: int, la
     fill whole calls with nothing.
     """
     at, period = look.at, look.period
-    reached = min(at if look.asked is None else look.asked, at)
+    reached = min(at if look.requested_at is None else look.requested_at, at)
     if newest is None:
-        full = min(added_at if look.asked is None else look.asked, at) - horizon.BACKFILL
+        full = min(added_at if look.requested_at is None else look.requested_at, at) - horizon.BACKFILL
     else:
         full = min(newest, _seen_in_full(look)) - lateness - period
     full = max(full, at - retention)
     recent = reached - horizon.BACKFILL - lateness
-    silent = newest is not None and look.asked is not None and newest < recent
+    silent = newest is not None and look.requested_at is not None and newest < recent
     recent = max(full, recent) if silent else full
     return Begin(int(recent // period) * period, int(full // period) * period)
 
 
 def _seen_in_full(look: Look) -> float:
     """Return when at the latest a metric had a request for all datapoints that may arrive late."""
-    if look.asked is None or look.asked > look.at:
+    if look.requested_at is None or look.requested_at > look.at:
         return look.at
-    if look.full_at is not None and look.full_at <= look.asked:
+    if look.full_at is not None and look.full_at <= look.requested_at:
         return look.full_at
     # Its full request was before its last request, by fewer requests than lie between two full ones.
-    return look.asked - horizon.FULL_LOOK_EVERY * look.interval
+    return look.requested_at - horizon.FULL_LOOK_EVERY * look.interval
 
 
 def shortened(begin: Begin, newest: int, period: int) -> Begin:

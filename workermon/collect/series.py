@@ -108,7 +108,7 @@ class SeriesFetch:
         else:
             fetched.failures[name] = errors.of_aws(why)
             fetched.refused.add(name)
-            del fetched.asked[name]
+            del fetched.requested_at[name]
         # With several filesystems all must have answered: the fullest of some need not be the fullest.
         if why is None or len(places) == 1:
             series = [answer.series[place] for place in places if place in answer.series]

@@ -23,7 +23,7 @@ WRONG_ACCOUNT_GRACE = 3600
 class Statuses:
     """EC2's answers by worker id; ``failed`` has the reason for each worker without an answer."""
 
-    known: dict[str, models.InstanceStatus]
+    by_id: dict[str, models.InstanceStatus]
     failed: dict[str, errors.AwsError]
 
 
@@ -43,7 +43,7 @@ class StatusLookup:
             return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
         missing = [record for record in records if record.worker.id not in answered]
         confirmed = self._confirm_missing(missing, nobody_known=not answered)
-        return Statuses(self._with_reasons(records, answered) | confirmed.known, confirmed.failed)
+        return Statuses(self._with_reasons(records, answered) | confirmed.by_id, confirmed.failed)
 
     def _confirm_missing(self, records: Sequence[ports.Record], *, nobody_known: bool) -> Statuses:
         """Return the status of workers that DescribeInstanceStatus left out. DescribeInstances has to confirm it.
@@ -65,12 +65,12 @@ class StatusLookup:
                 confirmed.failed[worker_id] = denial
             elif worker_id in described:
                 instance = described[worker_id]
-                confirmed.known[worker_id] = models.InstanceStatus(
+                confirmed.by_id[worker_id] = models.InstanceStatus(
                     id=worker_id, status=instance.status, events=None, reason=instance.reason
                 )
             elif record.condition.status != "unknown" or self.run.at - record.worker.added_at > SETTLING:
                 # EC2 knew it before, and two answers now lack it.
-                confirmed.known[worker_id] = models.InstanceStatus(
+                confirmed.by_id[worker_id] = models.InstanceStatus(
                     id=worker_id, status="terminated", events=None, reason=state.VANISHED
                 )
             else:

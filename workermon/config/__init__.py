@@ -44,7 +44,7 @@ class Parser:
             file = self._build(document, source)
         except problems.Mistake as wrong:
             raise errors.InvalidInput(
-                problems.where(source, wrong.path, text, wrong.place), wrong.why, wrong.todo
+                problems.location(source, wrong.path, text, wrong.place), wrong.reason, wrong.todo
             ) from None
         return file.model_copy(update={"text": text})
 
@@ -89,8 +89,8 @@ def _document(text: str, source: str) -> dict[str, Any]:
     dotted.check(text, source)
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as why:
-        raise errors.InvalidInput(*problems.syntax(source, str(why)), "correct it there") from None
+    except tomllib.TOMLDecodeError as error:
+        raise errors.InvalidInput(*problems.syntax(source, str(error)), "correct it there") from None
     except RecursionError:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
     except ValueError:

@@ -46,7 +46,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
     return file
 
 
-def _check_names(file: File, read: Iterable[rules.Read]) -> None:
+def _check_names(file: File, read: Iterable[rules.ParsedRule]) -> None:
     """Refuse names and silences that are there twice, and a worker that is named like another instance."""
     for place, (_, sections) in enumerate(read):
         _check_unique(f"rules[{place}].cases", "name", (case.name for case in sections))
@@ -55,7 +55,7 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
     _check_unique("workers", "name", (worker.name for worker in workers))
     _check_unique("rules", "name", (rule.name for rule in file.rules or ()))
     for place, silence in enumerate(file.silences or ()):
-        if any(silence.id == other.id for other in (file.silences or ())[:place]):
+        if any(silence.id == earlier.id for earlier in (file.silences or ())[:place]):
             raise problems.Mistake(f"silences[{place}]", "is the same as another one", "remove one of them")
     for place, worker in enumerate(workers):
         if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
@@ -73,20 +73,20 @@ def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None
                 todo = errors.nearest(name, names - {rule.name})
                 raise problems.Mistake(f"rules[{place}].{path}", f"{name} is not a known rule", todo, offset)
             if name in over_groups - {rule.name}:
-                why = f"{name} is a rule over groups, and only rules of one worker can be used here"
-                raise problems.Mistake(f"rules[{place}].{path}", why, "remove it", offset)
+                reason = f"{name} is a rule over groups, and only rules of one worker can be used here"
+                raise problems.Mistake(f"rules[{place}].{path}", reason, "remove it", offset)
         for number, name in enumerate(rule.inhibited_by):
             _check_known(f"rules[{place}].inhibited_by[{number}]", name, {*names, *catalogue.OF_ACCOUNT}, "rule")
     circle = cycle(configured_rules, looks_at(kinds))
     if circle is not None:
         place = next(place for place, rule in enumerate(configured_rules) if rule.name == circle[0])
         path, offset = _place_of(configured_rules[place], circle[1], kinds)
-        why = f"is part of a circle: {' -> '.join(circle)}"
-        raise problems.Mistake(f"rules[{place}].{path}", why, "remove one of them", offset)
+        reason = f"is part of a circle: {' -> '.join(circle)}"
+        raise problems.Mistake(f"rules[{place}].{path}", reason, "remove one of them", offset)
 
 
 def _cases(
-    read: Sequence[rules.Read], configured_rules: Sequence[models.Rule], kinds: Kinds
+    read: Sequence[rules.ParsedRule], configured_rules: Sequence[models.Rule], kinds: Kinds
 ) -> dict[str, tuple[cases.Case, ...]]:
     """Return the cases of each rule that has any."""
     return {
@@ -109,26 +109,26 @@ def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:
         if value is None:
             continue
         if value in places:
-            why = f"{value} is {section}[{places[value]}] already"
-            raise problems.Mistake(f"{section}[{place}].{key}", why, "remove one of them")
+            reason = f"{value} is {section}[{places[value]}] already"
+            raise problems.Mistake(f"{section}[{place}].{key}", reason, "remove one of them")
         places[value] = place
 
 
 def _check_lateness(section: grammar.CollectSection) -> None:
     """Refuse a lateness that leaves no room in the ledger for what rules look back at from there."""
     if 2 * section.lateness > section.retention:
-        why = f"is more than half of the retention, {fields.written(section.retention)}"
+        reason = f"is more than half of the retention, {fields.written(section.retention)}"
         most, needed = fields.written(section.retention // 2), fields.written(2 * section.lateness)
         todo = f"choose {most} at most, or a retention of {needed}"
-        raise problems.Mistake("collect.lateness", why, todo)
+        raise problems.Mistake("collect.lateness", reason, todo)
 
 
 def _discover(section: grammar.DiscoverSection | None) -> models.Discover | None:
     if section is None:
         return None
     if section.regions and not section.tags:
-        why = "is missing, so every instance would match"
-        raise problems.Mistake("discover.tags", why, 'write tags = { Role = "…" }')
+        reason = "is missing, so every instance would match"
+        raise problems.Mistake("discover.tags", reason, 'write tags = { Role = "…" }')
     return models.Discover(**dict(section))
 
 
@@ -141,9 +141,9 @@ def _account(name: str, section: grammar.AccountSection) -> models.Account:
         monitoring=section.monitoring,
     )
     if account.monitoring == account.id:
-        why = "is the account of role_arn itself, and its CloudWatch is read without this key"
+        reason = "is the account of role_arn itself, and its CloudWatch is read without this key"
         raise problems.Mistake(
-            f"accounts.{name}.monitoring", why, "give the id of the monitoring account, or remove it"
+            f"accounts.{name}.monitoring", reason, "give the id of the monitoring account, or remove it"
         )
     return account
 
@@ -154,8 +154,8 @@ def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[st
     for place, section in enumerate(sections):
         path = f"metrics[{place}]"
         if section.name in reserved:
-            why = f"{section.name} does not come from CloudWatch"
-            raise problems.Mistake(f"{path}.name", why, "choose another name")
+            reason = f"{section.name} does not come from CloudWatch"
+            raise problems.Mistake(f"{path}.name", reason, "choose another name")
         if section.name in metrics:
             raise problems.Mistake(f"{path}.name", f"{section.name} is already defined", "remove one of them")
         metrics[section.name] = _metric(path, section)
@@ -171,9 +171,9 @@ def _metric(path: str, section: grammar.MetricSection) -> models.Metric:
         return metric if metric.key == builtin.key else metric.model_copy(update={"also": ()})
     for key in ("namespace", "metric_name"):
         if key not in fields:
-            why = f"is missing, and {section.name} is not a known metric"
+            reason = f"is missing, and {section.name} is not a known metric"
             todo = f"add it, or: {errors.nearest(section.name, catalogue.CATALOGUE)}"
-            raise problems.Mistake(f"{path}.{key}", why, todo)
+            raise problems.Mistake(f"{path}.{key}", reason, todo)
     fields.setdefault("merge", "sum" if fields.get("statistic") in ("Sum", "SampleCount") else "max")
     return models.Metric(**fields)
 
@@ -218,7 +218,9 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
     try:
         _check_references(file, configuration, kinds)
     except problems.Mistake as wrong:
-        raise problems.InvalidText(file.where(wrong.path, wrong.place), wrong.why, wrong.todo, wrong.place) from None
+        raise problems.InvalidText(
+            file.location(wrong.path, wrong.place), wrong.reason, wrong.todo, wrong.place
+        ) from None
     return configuration
 
 
@@ -251,9 +253,9 @@ def _check_references(file: File, configuration: models.Configuration, kinds: Ki
             _check_known(path, account, configuration.accounts, "account")
 
 
-def _check_known(path: str, name: str, valid_names: Iterable[str], what: str) -> None:
+def _check_known(path: str, name: str, valid_names: Iterable[str], kind: str) -> None:
     if name not in valid_names:
-        raise problems.Mistake(path, f"{name} is not a known {what}", errors.nearest(name, valid_names))
+        raise problems.Mistake(path, f"{name} is not a known {kind}", errors.nearest(name, valid_names))
 
 
 def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.Channel]) -> None:
@@ -281,8 +283,8 @@ def _check_metrics(
             todo = expressions.unknown(rule.metric, metric, configuration) or errors.nearest(metric, names)
             raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", todo, place)
         if ours and metric not in configuration.collect:
-            why = f"{metric} is not collected, so the rule could never fire"
-            raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics", place)
+            reason = f"{metric} is not collected, so the rule could never fire"
+            raise problems.Mistake(f"{path}.metric", reason, "add it to [collect] metrics", place)
     expressions.check(path, rule, kinds[rule.kind], configuration)
 
 

@@ -19,7 +19,7 @@ ONLY = ""
 Values = tuple[float | None, ...]
 
 
-class Turn(NamedTuple):
+class ExpectedTransition(NamedTuple):
     """What a case expects: from value number ``at`` on (the first is 1) the state ``to``.
 
     ``worker`` is whose state it is of a rule that compares workers, else ``None``.
@@ -40,7 +40,7 @@ class Case(models.Frozen):
     name: str
     values: Mapping[str, Mapping[str, Values]]
     period: int
-    turns: tuple[Turn, ...]
+    expected: tuple[ExpectedTransition, ...]
     started: int | None = None
     labels: Mapping[str, str] = Field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Case(models.Frozen):
         return max(len(values) for of_worker in self.values.values() for values in of_worker.values())
 
 
-class _Tried(NamedTuple):
+class _CaseInputs(NamedTuple):
     """What a rule's cases have to give: values of ``metrics``, of ``several`` workers or of one.
 
     ``per_worker``: its alerts are about the single workers, so that a turn has to name one.
@@ -65,55 +65,57 @@ def read(
     path: str,
     sections: Sequence[section.CaseSection],
     rule: models.Rule,
-    others: Sequence[models.Rule],
+    other_rules: Sequence[models.Rule],
     kinds: rules.Kinds,
 ) -> tuple[Case, ...]:
-    """Return the cases of a rule, the path of which is given; ``others`` are all rules of the file.
+    """Return the cases of a rule, the path of which is given; ``other_rules`` are all rules of the file.
 
     Raises ``problems.Mistake`` for a case that cannot be tried.
     """
     over_group = kinds[rule.kind].group_by(rule) is not None
-    several = over_group or rules.compares_workers(rule, others, kinds)
-    tried = _Tried(rules.needed_metrics(rule, others, kinds), several, several and not over_group)
+    several = over_group or rules.compares_workers(rule, other_rules, kinds)
+    tried = _CaseInputs(rules.needed_metrics(rule, other_rules, kinds), several, several and not over_group)
     return tuple(_case(f"{path}.cases[{place}]", case_section, tried) for place, case_section in enumerate(sections))
 
 
-def _case(path: str, case_section: section.CaseSection, tried: _Tried) -> Case:
+def _case(path: str, case_section: section.CaseSection, tried: _CaseInputs) -> Case:
     case = Case(
         name=case_section.name,
         values=_by_worker(f"{path}.values", case_section.values, tried),
         period=case_section.period,
-        turns=tuple(Turn(turn.at, turn.to, turn.worker) for turn in case_section.turns),
+        expected=tuple(
+            ExpectedTransition(expected.at, expected.to, expected.worker) for expected in case_section.turns
+        ),
         started=case_section.started,
         labels=case_section.labels,
     )
     few = f"there are {case.length} values only", "number them from 1"
     last: dict[str | None, int] = {}
-    for number, turn in enumerate(case.turns):
-        where = f"{path}.turns[{number}]"
-        _check_worker(where, turn, case, tried)
-        if turn.at > case.length:
-            raise problems.Mistake(f"{where}.at", *few)
-        if turn.at <= last.get(turn.worker, 0):
-            raise problems.Mistake(f"{where}.at", "comes before the turn above it", "list the turns in order of time")
-        last[turn.worker] = turn.at
+    for number, expected in enumerate(case.expected):
+        place = f"{path}.turns[{number}]"
+        _check_worker(place, expected, case, tried)
+        if expected.at > case.length:
+            raise problems.Mistake(f"{place}.at", *few)
+        if expected.at <= last.get(expected.worker, 0):
+            raise problems.Mistake(f"{place}.at", "comes before the turn above it", "list the turns in order of time")
+        last[expected.worker] = expected.at
     if case.started is not None and case.started > case.length:
         raise problems.Mistake(f"{path}.started", *few)
     return case
 
 
-def _check_worker(path: str, turn: Turn, case: Case, tried: _Tried) -> None:
+def _check_worker(path: str, expected: ExpectedTransition, case: Case, tried: _CaseInputs) -> None:
     """Refuse a turn of no worker of a rule that compares workers, and one of a worker of any other rule."""
-    if not tried.per_worker and turn.worker is not None:
+    if not tried.per_worker and expected.worker is not None:
         raise problems.Mistake(f"{path}.worker", "is for rules that compare workers", "remove it")
-    if tried.per_worker and turn.worker is None:
+    if tried.per_worker and expected.worker is None:
         raise problems.Mistake(path, "does not say of which worker", f'add worker = "{next(iter(case.values))}"')
-    if turn.worker is not None and turn.worker not in case.values:
-        todo = errors.nearest(turn.worker, case.values)
+    if expected.worker is not None and expected.worker not in case.values:
+        todo = errors.nearest(expected.worker, case.values)
         raise problems.Mistake(f"{path}.worker", "is not a worker of the case", todo)
 
 
-def _by_worker(path: str, raw_values: Any, tried: _Tried) -> dict[str, dict[str, Values]]:
+def _by_worker(path: str, raw_values: Any, tried: _CaseInputs) -> dict[str, dict[str, Values]]:
     """Return the values of a case by worker and metric."""
     tables = isinstance(raw_values, dict) and any(isinstance(values, dict) for values in raw_values.values())
     if not tried.several:
@@ -137,8 +139,8 @@ def _by_metric(path: str, raw_values: Any, metrics: Sequence[str], key: str) -> 
     """Return the values of one worker by metric; those of a list are of the only metric. ``key`` is the list's."""
     if not isinstance(raw_values, dict):
         if len(metrics) != 1:
-            why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
-            raise problems.Mistake(path, why, f"write {key} = {{ {_lists(metrics)} }}")
+            reason = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
+            raise problems.Mistake(path, reason, f"write {key} = {{ {_lists(metrics)} }}")
         raw_values = {metrics[0]: raw_values}
     _check_metrics(path, raw_values, metrics)
     return {name: tuple(_present(values)) for name, values in raw_values.items()}

@@ -102,8 +102,8 @@ class Options(BaseModel):
             if getattr(self, alias) is None:
                 continue
             if getattr(self, key) is not None:
-                why = f"is another name of {key}, which is also set"
-                raise problems.Mistake(f"{path}.{alias}", why, "remove one of them")
+                reason = f"is another name of {key}, which is also set"
+                raise problems.Mistake(f"{path}.{alias}", reason, "remove one of them")
             changes |= {key: getattr(self, alias), alias: None}
         options = self.model_copy(update=changes) if changes else self
         for key in self.required:
@@ -180,17 +180,17 @@ def _type(path: str, section: Mapping[str, Any], types: Types) -> str:
     if not isinstance(type_name, str):
         raise problems.Mistake(f"{path}.type", "must be a text", f"name one of {', '.join(types)}")
     if type_name not in types:
-        why = f"{problems.excerpt(type_name)!r} is none of {', '.join(types)}"
-        raise problems.Mistake(f"{path}.type", why, errors.nearest(type_name, types))
+        reason = f"{problems.excerpt(type_name)!r} is none of {', '.join(types)}"
+        raise problems.Mistake(f"{path}.type", reason, errors.nearest(type_name, types))
     return type_name
 
 
 def _check_keys(path: str, keys: Mapping[str, Any], type_name: str, types: Types) -> None:
     """Refuse a key that no type has, or that only other types have."""
     allowed_keys = types[type_name].options.key_names()
-    others = {key for kind in types.values() for key in kind.options.key_names()}
+    other_types = {key for kind in types.values() for key in kind.options.key_names()}
     for key in sorted(set(keys) - set(allowed_keys)):
-        if key not in others:
+        if key not in other_types:
             raise problems.Mistake(
                 f"{path}.{problems.excerpt(key)}", "is not a known key", errors.nearest(key, ["type", *allowed_keys])
             )
@@ -209,8 +209,8 @@ def check_template(path: str, template: str | None) -> None:
         raise problems.Mistake(f"{path}.template", "has a $ that does not begin a name", todo)
     for name in text.get_identifiers():
         if name not in TEMPLATE_FIELDS:
-            why = f"${problems.excerpt(name)} is not a field of a message"
-            raise problems.Mistake(f"{path}.template", why, errors.nearest(name, TEMPLATE_FIELDS))
+            reason = f"${problems.excerpt(name)} is not a field of a message"
+            raise problems.Mistake(f"{path}.template", reason, errors.nearest(name, TEMPLATE_FIELDS))
 
 
 def check_login(path: str, user: str | None, secret: Secret) -> None:
@@ -244,10 +244,10 @@ def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: boo
     return host
 
 
-def check_private(path: str, host: str, what: str, *, allow_private: bool) -> None:
+def check_private(path: str, host: str, subject: str, *, allow_private: bool) -> None:
     """Refuse a private address that is written as one; a name is looked up when it is connected to."""
     if not allow_private and (host == "localhost" or addresses.is_private(host)):
-        todo = f"set allow_private = true if it is a {what} of your own network"
+        todo = f"set allow_private = true if it is a {subject} of your own network"
         raise problems.Mistake(path, "is a private address", todo)
 
 

@@ -24,7 +24,7 @@ _UNKNOWN = re.compile(r"(\S+) is not a known \w+")
 _UNCOLLECTED = "is not collected, so the rule could never fire"
 
 
-class _Found(NamedTuple):
+class _DocumentPart(NamedTuple):
     """A part of the document: what contains it, under which key or place, and its path in the file."""
 
     container: Any
@@ -32,7 +32,7 @@ class _Found(NamedTuple):
     path: str
 
 
-class Remains:
+class RemainingDocument:
     """What is left of a document, and what was taken out."""
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -42,9 +42,9 @@ class Remains:
         #: The places in the file of the elements of each list that has lost one.
         self._places: dict[int, list[int]] = {}
 
-    def find(self, path: str) -> tuple[list[_Found], str]:
+    def find(self, path: str) -> tuple[list[_DocumentPart], str]:
         """Return the parts on the way to a path, as far as they are there, and the rest of the path."""
-        places: list[_Found] = []
+        places: list[_DocumentPart] = []
         container: Any = self.document
         remaining = path.strip("[]") if path.startswith("[") else path
         parent_path = ""
@@ -53,14 +53,14 @@ class Remains:
             if step is not None and isinstance(container, list) and int(step[1]) < len(container):
                 place = int(step[1])
                 parent_path += f"[{self._place(container, place)}]"
-                places.append(_Found(container, place, parent_path))
+                places.append(_DocumentPart(container, place, parent_path))
                 container, remaining = container[place], remaining[step.end() :].removeprefix(".")
                 continue
             key = _key(container, remaining)
             if key is None:
                 break
             parent_path += f"{'.' if parent_path else ''}{problems.excerpt(key)}"
-            places.append(_Found(container, key, parent_path))
+            places.append(_DocumentPart(container, key, parent_path))
             container, remaining = container[key], remaining[len(problems.excerpt(key)) :].removeprefix(".")
         return places, remaining
 
@@ -72,12 +72,12 @@ class Remains:
         parent_path = places[-1].path
         return f"{parent_path}{'' if remaining.startswith('[') else '.'}{remaining}" if remaining else parent_path
 
-    def follows(self, path: str, why: str) -> bool:
+    def follows(self, path: str, reason: str) -> bool:
         """Return whether something is wrong only because something else was taken out."""
-        unknown = _UNKNOWN.match(why)
+        unknown = _UNKNOWN.match(reason)
         if unknown is not None and unknown[1] in self._names:
             return True
-        if why.endswith(_UNCOLLECTED) and any(removed.startswith("collect.metrics") for removed in self._removed):
+        if reason.endswith(_UNCOLLECTED) and any(removed.startswith("collect.metrics") for removed in self._removed):
             return True
         places, _ = self.find(path)
         if not places:
@@ -85,9 +85,9 @@ class Remains:
         within = tuple(f"{places[-1].path}{separator}" for separator in ".[")
         return any(removed.startswith(within) for removed in self._removed)
 
-    def suggestion(self, why: str) -> str | None:
+    def suggestion(self, reason: str) -> str | None:
         """Suggest what was probably meant by an unknown name, if that was taken out."""
-        unknown = _UNKNOWN.match(why)
+        unknown = _UNKNOWN.match(reason)
         return errors.did_you_mean(unknown[1], self._names) if unknown is not None else None
 
     def remove(self, path: str) -> bool:
@@ -109,23 +109,23 @@ class Remains:
 
 def every(document: dict[str, Any], source: str, text: str, check: Check) -> tuple[errors.InvalidInput, ...]:
     """Return every mistake of a document, in the order of the text; none if it is valid."""
-    remains, mistakes = Remains(document), dict[tuple[str, str], errors.InvalidInput]()
+    remains, mistakes = RemainingDocument(document), dict[tuple[str, str], errors.InvalidInput]()
     for _ in range(MAX_REMOVALS):
         try:
             check(remains.document)
             break
         except problems.Mistake as wrong:
-            path, about, why, todo, inside = wrong.path, "", wrong.why, wrong.todo, wrong.place
+            path, about, reason, todo, inside = wrong.path, "", wrong.reason, wrong.todo, wrong.place
         except errors.InvalidInput as wrong:
-            path, _, about = wrong.what.removeprefix(f"{source}: ").partition(": ")
-            why, todo = wrong.why, wrong.todo
+            path, _, about = wrong.subject.removeprefix(f"{source}: ").partition(": ")
+            reason, todo = wrong.reason, wrong.todo
             inside = wrong.place if isinstance(wrong, problems.InvalidText) else None
-        if not remains.follows(path, why):
-            todo = remains.suggestion(why) or todo
+        if not remains.follows(path, reason):
+            todo = remains.suggestion(reason) or todo
             original = remains.original(path)
-            where = problems.where(source, original, text, inside)
-            what = f"{where}: {about}" if about else where
-            mistakes.setdefault((original, why), errors.InvalidInput(what, why, todo))
+            place_text = problems.location(source, original, text, inside)
+            subject = f"{place_text}: {about}" if about else place_text
+            mistakes.setdefault((original, reason), errors.InvalidInput(subject, reason, todo))
         # Without its expression the other keys of a rule would be wrong, too.
         spoilt = path if inside is None else path.rpartition(".")[0]
         if len(mistakes) >= MAX_MISTAKES or not remains.remove(spoilt):
@@ -134,7 +134,7 @@ def every(document: dict[str, Any], source: str, text: str, check: Check) -> tup
 
 
 def _position(mistake: errors.InvalidInput) -> tuple[int, int]:
-    place = re.search(r": line (\d+), column (\d+)", mistake.what)
+    place = re.search(r": line (\d+), column (\d+)", mistake.subject)
     return (int(place[1]), int(place[2])) if place else (0, 0)
 
 

@@ -77,7 +77,7 @@ def changes(before: models.Configuration, after: models.Configuration, kinds: Ki
 
 
 def _differences(before: models.Configuration, after: models.Configuration, kinds: Kinds) -> Iterator[Difference]:
-    for what, was, becomes in (
+    for kind, was, becomes in (
         ("rule", _rules(before, kinds), _rules(after, kinds)),
         ("channel", _channels(before), _channels(after)),
         ("metric", _plain(_collected(before)), _plain(_collected(after))),
@@ -85,7 +85,7 @@ def _differences(before: models.Configuration, after: models.Configuration, kind
     ):
         for name, value in becomes.items():
             if name in was and was[name] != value:
-                yield Difference(what=what, name=name, changes=tuple(_key_changes(was[name], value)))
+                yield Difference(what=kind, name=name, changes=tuple(_key_changes(was[name], value)))
 
 
 def _rules(configuration: models.Configuration, kinds: Kinds) -> dict[str, object]:

@@ -20,5 +20,5 @@ def check(text: str, source: str) -> None:
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") >= MAX_PARTS and _LONG_KEY.search(line):
-            why = f"has a key of more than {MAX_PARTS} parts"
-            raise errors.InvalidInput(f"{source}: line {number}", why, "write it flat")
+            reason = f"has a key of more than {MAX_PARTS} parts"
+            raise errors.InvalidInput(f"{source}: line {number}", reason, "write it flat")

@@ -25,7 +25,7 @@ def check(path: str, rule: models.Rule, kind: Kind[Any], configuration: models.C
         if rule.unit is not None:
             units.check_given(rule.unit, derived)
     except section.Mistake as wrong:
-        raise problems.Mistake(f"{path}.{wrong.key}", wrong.why, wrong.todo, wrong.place) from None
+        raise problems.Mistake(f"{path}.{wrong.key}", wrong.reason, wrong.todo, wrong.place) from None
     for term in of.windows:
         _check_kept(f"{path}.metric", term.window, term.at, configuration)
 
@@ -33,12 +33,12 @@ def check(path: str, rule: models.Rule, kind: Kind[Any], configuration: models.C
 def _check_kept(path: str, seconds: int, place: int | None, configuration: models.Configuration) -> None:
     longest = configuration.retention - configuration.lateness
     if seconds > longest:
-        why = (
+        reason = (
             f"looks back {fields.written(seconds)}, but datapoints are kept for"
             f" {fields.written(configuration.retention)} and may come {fields.written(configuration.lateness)} late"
         )
         todo = f"choose {fields.written(longest)} at most, or a longer [collect] retention"
-        raise problems.Mistake(path, why, todo, place)
+        raise problems.Mistake(path, reason, todo, place)
 
 
 def unknown(text: str | None, name: str, configuration: models.Configuration) -> str | None:

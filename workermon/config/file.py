@@ -34,12 +34,12 @@ class File(models.Frozen):
     cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
     text: str = Field(default="", repr=False)
 
-    def where(self, path: str, place: int | None = None) -> str:
+    def location(self, path: str, place: int | None = None) -> str:
         """Return how an error names a place of this file: source, path, and line and column if they are known.
 
         ``place`` is the character of the text at the path, from 0.
         """
-        return problems.where(self.source, path, self.text, place)
+        return problems.location(self.source, path, self.text, place)
 
 
 #: Seconds. The periods below a minute that CloudWatch has; above, any number of minutes.
@@ -52,8 +52,8 @@ def check_intervals(file: File, least: int) -> None:
     intervals.append(("discover.interval", file.discover.interval if file.discover else None))
     for path, interval in intervals:
         if interval is not None and interval < least:
-            why = f"{interval} s is below the shortest allowed, {least} s"
-            raise errors.InvalidInput(file.where(path), why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+            reason = f"{interval} s is below the shortest allowed, {least} s"
+            raise errors.InvalidInput(file.location(path), reason, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
 
 
 def check_silences(file: File, now: float) -> None:
@@ -61,10 +61,10 @@ def check_silences(file: File, now: float) -> None:
     for place, silence in enumerate(file.silences or ()):
         if silence.ends is None:
             continue
-        path = file.where(f"silences[{place}].ends")
+        path = file.location(f"silences[{place}].ends")
         if silence.ends <= now:
-            why = f"was over at {models.rfc3339(silence.ends)}"
-            raise errors.InvalidInput(path, why, "give a time in the future, or remove it")
+            reason = f"was over at {models.rfc3339(silence.ends)}"
+            raise errors.InvalidInput(path, reason, "give a time in the future, or remove it")
         if silence.begins is None and silence.ends - now > models.MAX_SILENCE:
             raise errors.InvalidInput(path, "is more than 365 days away", "choose an earlier one")
 
@@ -89,8 +89,8 @@ def warnings(
     for name, metric in (file.metrics or {}).items():
         period = metric.period
         if period is not None and period not in SHORT_PERIODS and period % 60:
-            why = f"CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not {period} s"
-            texts.append(f"metrics.{name}.period: {why}")
+            reason = f"CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not {period} s"
+            texts.append(f"metrics.{name}.period: {reason}")
     return texts
 
 
@@ -103,9 +103,9 @@ def _secret_warnings(channel: models.Channel, secrets: Callable[[models.SecretRe
         path = f"channels.{channel.name}.{key}"
         try:
             secrets(ref)
-        except errors.SecretNotAllowed as why:
-            texts.append(f"{path}: {why.why} (asked for here: {ref.env or ref.file})")
+        except errors.SecretNotAllowed as error:
+            texts.append(f"{path}: {error.reason} (asked for here: {ref.env or ref.file})")
         except errors.InvalidInput:
-            what = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
-            texts.append(f"{path}: {what}; the process that delivers needs it")
+            missing = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
+            texts.append(f"{path}: {missing}; the process that delivers needs it")
     return texts

@@ -37,7 +37,7 @@ def find(text: str) -> dict[Path, int]:
     """
     scanner = _Scanner(text.replace("\r\n", " \n"))
     scanner.document()
-    return scanner.found
+    return scanner.offsets
 
 
 def with_value(text: str, path: Path, value: str, before: str) -> str | None:
@@ -51,7 +51,7 @@ def with_value(text: str, path: Path, value: str, before: str) -> str | None:
     if path in scanner.spans:
         begin, end = scanner.spans[path]
         return text[:begin] + value + text[end:]
-    offset = scanner.found.get((*path[:-1], before))
+    offset = scanner.offsets.get((*path[:-1], before))
     if offset is None:
         return None
     line = text.rfind("\n", 0, offset) + 1
@@ -102,7 +102,7 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-        self.found: dict[Path, int] = {}
+        self.offsets: dict[Path, int] = {}
         #: Where the value of a key begins and ends.
         self.spans: dict[Path, tuple[int, int]] = {}
         self.lengths: dict[Path, int] = {}
@@ -143,12 +143,12 @@ class _Scanner:
         keys = self._keys()
         for place, (key, offset) in enumerate(keys):
             path = (*path, key)
-            self.found.setdefault(path, offset)
+            self.offsets.setdefault(path, offset)
             if place == len(keys) - 1 and double:
                 number = self.lengths.get(path, 0)
                 self.lengths[path] = number + 1
                 path = (*path, number)
-                self.found[path] = offset
+                self.offsets[path] = offset
             elif path in self.lengths:
                 path = (*path, self.lengths[path] - 1)
         self.at += 2 if double else 1
@@ -182,7 +182,7 @@ class _Scanner:
         path = table
         for key, offset in self._keys():
             path = (*path, key)
-            self.found.setdefault(path, offset)
+            self.offsets.setdefault(path, offset)
         self.at += 1  # the equals sign
         self._blank()
         begin = self.at
@@ -200,7 +200,7 @@ class _Scanner:
                 if self.text[self.at] == ",":
                     self.at += 1
                     continue
-                self.found[*path, number] = self.at
+                self.offsets[*path, number] = self.at
                 self._value((*path, number))
                 number += 1
             self.at += 1

@@ -33,17 +33,17 @@ _TYPES = {
 class Mistake(Exception):
     """Something at a path of the file is wrong; ``place`` is the character of its text, from 0, if it is known."""
 
-    def __init__(self, path: str, why: str, todo: str, place: int | None = None) -> None:
-        super().__init__(path, why, todo, place)
-        self.path, self.why, self.todo, self.place = path, why, todo, place
+    def __init__(self, path: str, reason: str, todo: str, place: int | None = None) -> None:
+        super().__init__(path, reason, todo, place)
+        self.path, self.reason, self.todo, self.place = path, reason, todo, place
 
 
 class InvalidText(errors.InvalidInput):
     """Something within a text of the file is wrong, at the character ``place`` from 0."""
 
-    def __init__(self, what: str, why: str, todo: str, place: int | None = None) -> None:
-        super().__init__(what, why, todo)
-        self.args = (what, why, todo, place)
+    def __init__(self, subject: str, reason: str, todo: str, place: int | None = None) -> None:
+        super().__init__(subject, reason, todo)
+        self.args = (subject, reason, todo, place)
         self.place = place
 
 
@@ -52,7 +52,7 @@ def excerpt(text: object) -> str:
     return errors.printable(str(text))[:64]
 
 
-def where(source: str, path: str, text: str, place: int | None = None) -> str:
+def location(source: str, path: str, text: str, place: int | None = None) -> str:
     """Return how an error names a place of a file: source, path, and if they are found line and column.
 
     They are those of the key, or of the character ``place`` of its text.
@@ -106,23 +106,23 @@ def first(
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
         return Mistake(path, f"{excerpt(error['input'])!r} is none of {', '.join(choices)}", "choose one of them")
-    why = _TYPES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return Mistake(path, why, "see docs/reference/config-file.md")
+    reason = _TYPES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return Mistake(path, reason, "see docs/reference/config-file.md")
 
 
-def _path(where: Iterable[int | str]) -> str:
+def _path(location: Iterable[int | str]) -> str:
     path = ""
-    for part in where:
+    for part in location:
         if part == "[key]":  # pydantic's mark for "the key itself"
             continue
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{excerpt(part)}"
     return path
 
 
-def _fields(grammar: type[pydantic.BaseModel], where: Iterable[int | str]) -> list[str]:
+def _fields(grammar: type[pydantic.BaseModel], location: Iterable[int | str]) -> list[str]:
     """Return the keys that are known at a place of the grammar."""
     kind: Any = grammar
-    for part in where:
+    for part in location:
         kind = _inside(kind, part)
     return fields.keys(kind) if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) else []
 

@@ -16,14 +16,14 @@ from workermon.models import fields
 from workermon.rules import expression, section
 
 
-class Read(NamedTuple):
+class ParsedRule(NamedTuple):
     """A rule, and its cases as the file has them: which values they need is known when all rules are read."""
 
     rule: models.Rule
     cases: tuple[section.CaseSection, ...]
 
 
-def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> Read:
+def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> ParsedRule:
     """Return the rule that a section describes; raises ``problems.Mistake`` for one that cannot work."""
     path, kind = f"rules[{place}]", rules.kind_of(raw_rule, kinds)
     _check_keys(path, raw_rule, kind, kinds)
@@ -36,8 +36,8 @@ def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         _check_expression(keys)
         options, severity = kind.parse(keys)
     except rules.Mistake as wrong:
-        where = f"{path}.{wrong.key}" if wrong.key else path
-        raise problems.Mistake(where, wrong.why, wrong.todo, wrong.place) from None
+        path_of_key = f"{path}.{wrong.key}" if wrong.key else path
+        raise problems.Mistake(path_of_key, wrong.reason, wrong.todo, wrong.place) from None
     rule = models.Rule(
         name=keys.name,
         kind=kind.name,
@@ -54,7 +54,7 @@ def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> Read:
     )
     if rule.warmup is not None and not kind.metrics(rule):
         raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
-    return Read(rule, getattr(keys, "cases", ()))
+    return ParsedRule(rule, getattr(keys, "cases", ()))
 
 
 def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,8 +77,8 @@ def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], k
     for key in raw_rule:
         if key in allowed_keys:
             continue
-        others = [other for other in kinds.values() if key in fields.keys(other.section_type)]
-        if not others:
+        other_kinds = [other_kind for other_kind in kinds.values() if key in fields.keys(other_kind.section_type)]
+        if not other_kinds:
             every = (
                 allowed_keys
                 if kind.claims(raw_rule)
@@ -87,7 +87,7 @@ def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], k
             todo = errors.did_you_mean(key, {*allowed_keys, *every}) or errors.nearest(key, allowed_keys)
             raise problems.Mistake(f"{path}.{problems.excerpt(key)}", "is not a known key", todo)
         if not kind.claims(raw_rule):  # a threshold, because no other kind claims it
-            asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
+            asked_by = " or ".join(dict.fromkeys(other_kind.asked_by for other_kind in other_kinds))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
         raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))
 
@@ -101,24 +101,30 @@ def _check_expression(keys: section.RuleSection) -> None:
 def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
     """Refuse a rule without a metric, and a metric of a rule that is about none."""
     if kind.needs_metric and keys.metric is None:
-        others = [f"or {other.asked_by}" for other in kinds.values() if other.needs_metric is False]
-        raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
+        alternatives = [
+            f"or {other_kind.asked_by}" for other_kind in kinds.values() if other_kind.needs_metric is False
+        ]
+        raise problems.Mistake(
+            f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *alternatives))
+        )
     if kind.needs_metric is False and keys.metric is not None:
         raise problems.Mistake(f"{path}.metric", f"is not for {kind.asked_by}", "remove it")
 
 
 def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple[models.EscalationStep, ...]:
     """Return the steps of an escalation; they come one after the other, and no channel is named twice."""
-    named: dict[str, str] = {}
+    place_by_channel: dict[str, str] = {}
     for place, step in enumerate(sections):
         if place and step.after <= sections[place - 1].after:
-            why = f"comes no later than the step before it, {fields.written(sections[place - 1].after)}"
-            raise problems.Mistake(f"{path}.escalate[{place}].after", why, "list the steps in order of time")
+            reason = f"comes no later than the step before it, {fields.written(sections[place - 1].after)}"
+            raise problems.Mistake(f"{path}.escalate[{place}].after", reason, "list the steps in order of time")
         for number, name in enumerate(step.notify):
-            where = f"escalate[{place}].notify[{number}]"
-            if name in named:
-                raise problems.Mistake(f"{path}.{where}", f"{name} is {named[name]} already", "name each channel once")
-            named[name] = where
+            place_path = f"escalate[{place}].notify[{number}]"
+            if name in place_by_channel:
+                raise problems.Mistake(
+                    f"{path}.{place_path}", f"{name} is {place_by_channel[name]} already", "name each channel once"
+                )
+            place_by_channel[name] = place_path
     return tuple(models.EscalationStep(after=step.after, notify=step.notify) for step in sections)
 
 

@@ -54,14 +54,14 @@ def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -
     timezone = section.timezone or "UTC"
     try:
         models.zone(timezone)
-    except ValueError as why:
+    except ValueError as error:
         suggestion = errors.did_you_mean(timezone, zoneinfo.available_timezones())
         todo = suggestion or "see the names of the tz database"
-        raise problems.Mistake(f"{path}.timezone", f"{problems.excerpt(timezone)!r} {why}", todo) from None
+        raise problems.Mistake(f"{path}.timezone", f"{problems.excerpt(timezone)!r} {error}", todo) from None
     try:
         models.check_schedule(models.Recurrence(schedule, timezone, section.duration, section.until), _SINCE)
-    except ValueError as why:
+    except ValueError as error:
         todo = 'write minute, hour, day, month and day of the week, such as "0 2 * * sun"'
-        if "for ever" in str(why):
+        if "for ever" in str(error):
             todo = "choose an earlier end, or change the rule"
-        raise problems.Mistake(f"{path}.schedule", f"{problems.excerpt(schedule)!r} {why}", todo) from None
+        raise problems.Mistake(f"{path}.schedule", f"{problems.excerpt(schedule)!r} {error}", todo) from None

@@ -52,7 +52,7 @@ def needed_series(
         since = kind.group_needs(rule, alert.rule_state, of_rule(basis.record, rule, configuration))
         for worker_id, member in members.items():
             if since is not None and member.recorded is not None:
-                until = member.known if member.known is not None else since + models.DAY
+                until = member.known_until if member.known_until is not None else since + models.DAY
                 series.append(NeededSeries(worker_id, rule.metric or "", member.recorded, since, until))
     return series
 
@@ -128,5 +128,5 @@ def _evaluate(
     builder.memberships += [
         ports.MembershipChange(basis.subject.id, rule.name, worker_id, None)
         for worker_id, member in members.items()
-        if member.known is None and (not member.changes or member.changes[-1][0] < reach)
+        if member.known_until is None and (not member.changes or member.changes[-1][0] < reach)
     ]

@@ -34,7 +34,7 @@ class Joining:
                 continue
             if not kind.needs_everybody(rule):
                 continue
-            evaluated = [worker_id for worker_id, member in members.items() if member.known is not None]
+            evaluated = [worker_id for worker_id, member in members.items() if member.known_until is not None]
             belong = self.fleet.members(by, value, self.workers, evaluated, self.at)
             if any(worker_id not in members and rule.has_labels(labels) for worker_id, labels in belong.items()):
                 yield rule

@@ -101,4 +101,4 @@ def _evaluate(
     if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
         recorded = begun.horizon.kept_at if begun.horizon is not None and kind.needs_members(rule) else None
         changed_from = None if recorded is None else facts.changed_from
-        membership.say(builder, alert, rule_state, membership.Told(group, changed_from, recorded))
+        membership.record_report(builder, alert, rule_state, membership.MemberReport(group, changed_from, recorded))

@@ -91,14 +91,14 @@ class Application:
     def _write(self, file: config.File, options: ApplyOptions) -> Plan:
         """Plan and write until no other change of the set-up comes in between."""
         for _ in range(MAX_APPLY_TRIES):
-            mark = self.setup.mark()
+            version = self.setup.version()
             plan = self.planning.plan(file, options)
             failpoints.reach("apply.planned")
             # An empty plan is not written: files that change something would lose every race against it.
             if plan.is_empty:
                 return plan
             bases = self.alerts.load(plan.removed[:MAX_REMOVED_AT_ONCE])
-            if self.setup.put(_change(plan, mark, bases, self.now())):
+            if self.setup.put(_change(plan, version, bases, self.now())):
                 return plan
         raise errors.WorkermonError(file.source, f"the set-up changed {MAX_APPLY_TRIES} times meanwhile", "try again")
 
@@ -127,9 +127,9 @@ class Application:
             log.warning("config.not_announced", reason=str(why))
 
 
-def _change(plan: Plan, mark: str, bases: Mapping[str, ports.Basis[ports.Record]], at: float) -> ports.Change:
+def _change(plan: Plan, version: str, bases: Mapping[str, ports.Basis[ports.Record]], at: float) -> ports.Change:
     return ports.Change(
-        mark=mark,
+        version=version,
         fleet={record.worker.id: record.worker for record in plan.fleet},
         added=plan.added,
         updated=plan.updated,

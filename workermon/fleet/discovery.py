@@ -22,7 +22,7 @@ class Discovered:
     """
 
     added: tuple[models.Worker, ...]
-    known: tuple[str, ...]
+    already_monitored: tuple[str, ...]
     failed: dict[str, errors.AwsError]
 
 

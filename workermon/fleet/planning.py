@@ -133,7 +133,7 @@ class Planning:
             region = section.region or options.region
             if region is None:
                 why = "is missing, and none is configured"
-                raise errors.InvalidInput(file.where(f"{path}.region"), why, "add it, or set AWS_REGION")
+                raise errors.InvalidInput(file.location(f"{path}.region"), why, "add it, or set AWS_REGION")
             interval = section.interval or options.interval
             _check_interval(file, path, interval, options.min_interval)
             desired.append(
@@ -172,10 +172,10 @@ def _changed(
 
 
 def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
-    return rules.owe_end(configuration.rules, record.worker, record.condition, {})
+    return rules.any_must_resolve(configuration.rules, record.worker, record.condition, {})
 
 
 def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
     if interval < min_interval:
         why = f"{interval} s is below the shortest allowed, {min_interval} s"
-        raise errors.InvalidInput(file.where(f"{path}.interval"), why, "choose a longer one")
+        raise errors.InvalidInput(file.location(f"{path}.interval"), why, "choose a longer one")

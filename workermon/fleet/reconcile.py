@@ -166,7 +166,7 @@ class Reconciliation:
         return {
             worker_id
             for worker_id, basis in self.alerts.load(worker_ids).items()
-            if rules.owe_end(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
+            if rules.any_must_resolve(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
         }
 
     def _repair(

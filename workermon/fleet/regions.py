@@ -13,7 +13,7 @@ class Regions:
     """The region that boto3 is configured for, if there is one, and the regions that AWS has."""
 
     default: str | None
-    known: Collection[str]
+    known_regions: Collection[str]
 
     def choose(self, name: str | None) -> str:
         """Return the given region, or the default one.
@@ -23,8 +23,8 @@ class Regions:
         region = name or self.default
         if region is None:
             raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
-        if region not in self.known:
-            todo = errors.did_you_mean(region, self.known) or "use one such as us-east-1"
+        if region not in self.known_regions:
+            todo = errors.did_you_mean(region, self.known_regions) or "use one such as us-east-1"
             raise errors.InvalidInput(f"region {region[:64]}", "AWS has no region of that name", todo)
         return region
 
@@ -36,4 +36,4 @@ class Regions:
             try:
                 region is None or self.choose(region)
             except errors.InvalidInput as why:
-                raise errors.InvalidInput(f"{file.where(path)}: {why.what}", why.why, why.todo) from None
+                raise errors.InvalidInput(f"{file.location(path)}: {why.subject}", why.reason, why.todo) from None

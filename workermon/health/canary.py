@@ -55,7 +55,7 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
     (``listens``): they may be of a version that knows none.
     """
     last = trace.reached.get("accepted")
-    trip = None if last is None else round(max(0.0, last.at - last.begun), 2)
+    trip = None if last is None else round(max(0.0, last.at - last.sent_at), 2)
     age = None if last is None else round(max(0.0, at - last.at), 1)
     if last is None:
         summary = "no round completed yet" if sent is not None and sent.times else "beat has not sent one yet"
@@ -95,7 +95,7 @@ class CanaryCheck:
 
     def check(self) -> Finding:
         """Say whether canaries go round."""
-        ticked, listens = self.schedule.last_tick(), "canary" in self.pulse.marks()
+        ticked, listens = self.schedule.last_tick(), "canary" in self.pulse.beats()
         return judge(self.schedule.canaries(), self.trace.trace(), ticked=ticked, listens=listens, at=self.now())
 
 
@@ -134,8 +134,8 @@ class CanaryRelay:
         at, received = self.now(), self.trace.trace().reached.get("heard")
         if received is None:
             return  # a message that no listener enqueued
-        self.outbox.release(notification(received.begun), at)
-        self.trace.reach("judged", received.begun, at)
+        self.outbox.release(notification(received.sent_at), at)
+        self.trace.reach("judged", received.sent_at, at)
         self.dispatcher.deliver([models.CANARY])
 
 

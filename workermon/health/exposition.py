@@ -67,6 +67,6 @@ class Exposition:
 def _dollars(totals: models.UsageTotals) -> dict[tuple[str, str], float]:
     spent: dict[tuple[str, str], float] = {}
     for (scope, _), number in totals.metrics.items():
-        where = models.account_and_region(scope)
-        spent[where] = spent.get(where, 0.0) + costs.dollars(number, ())
+        account_region = models.account_and_region(scope)
+        spent[account_region] = spent.get(account_region, 0.0) + costs.dollars(number, ())
     return spent

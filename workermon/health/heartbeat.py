@@ -65,10 +65,10 @@ class PipelineCheck:
         ]
         if not intervals:
             return None
-        patience, marks = INTERVALS * min(intervals) + GRACE, self.pulse.marks()
+        patience, beats = INTERVALS * min(intervals) + GRACE, self.pulse.beats()
         for stage, fault in (("collect", "no collection ended"), ("evaluate", "no evaluation ran")):
-            marked = marks.get(stage, 0.0)
-            if at - marked > patience or models.leads(marked, at):
+            last_beat = beats.get(stage, 0.0)
+            if at - last_beat > patience or models.leads(last_beat, at):
                 return f"{fault} for {patience} s"
         return None
 
@@ -92,7 +92,7 @@ class Heartbeat:
                 return
             self.ping(self.url.get_secret_value())
             log.debug("heartbeat.sent")
-        except errors.DeliveryFailed as why:
-            log.warning("heartbeat.failed", reason=why.why)
-        except errors.WorkermonError as why:
-            log.warning("heartbeat.withheld", reason=str(why))
+        except errors.DeliveryFailed as error:
+            log.warning("heartbeat.failed", reason=error.reason)
+        except errors.WorkermonError as error:
+            log.warning("heartbeat.withheld", reason=str(error))

@@ -88,13 +88,13 @@ class PartsCheck:
 
     def check(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
         """Look at every part, for who has read the fleet and has asked, for so long, which nodes answer."""
-        queues, marks = self.nodes.queues(len(answering)), self.pulse.marks()
+        queues, beats = self.nodes.queues(len(answering)), self.pulse.beats()
         at = self.now()
         quarantined = self.schedule.quarantined()
         pending = self.samples.pending(at, 10_000, STUCK)
         backlog = self.outbox.backlog()
         ticked, trace = self.schedule.last_tick(), self.trace.trace()
-        finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
+        finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in beats, at=at)
         states, configuration = self.accounts.load(), self.configurations.load()
         unsearched = {
             key: state.last_error
@@ -106,14 +106,14 @@ class PartsCheck:
             Part(name="redis", ok=True, reason="answers"),
             _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
             _nodes(answering, patience),
-            _signed("listener", marks.get("listener"), vitals.MAX_LISTENER_AGE, at),
+            _signed("listener", beats.get("listener"), vitals.MAX_LISTENER_AGE, at),
             _schedule(fleet, self.schedule.ids(), quarantined),
             _collection(fleet, unsearched),
             _evaluation(pending),
             self._delivery(backlog, at),
-            _queues(queues, marks, trace, at),
+            _queues(queues, beats, trace, at),
             Part(name="canary", ok=finding.ok, reason=finding.reason, age=finding.age),
-            *_event_queues(configuration, marks, at),
+            *_event_queues(configuration, beats, at),
             *_records(unreadable),
         )
         return Pipeline(
@@ -148,10 +148,10 @@ class PartsCheck:
         return Part(name="delivery", ok=not late, reason=reason)
 
 
-def _event_queues(configuration: models.Configuration, marks: Mapping[str, float], at: float) -> Iterator[Part]:
+def _event_queues(configuration: models.Configuration, beats: Mapping[str, float], at: float) -> Iterator[Part]:
     """Yield whether each event queue is read; without one there is no such part."""
     for name in configuration.event_queues:
-        yield _signed(f"events {name}", marks.get(f"events:{name}"), MAX_QUEUE_AGE, at)
+        yield _signed(f"events {name}", beats.get(f"events:{name}"), MAX_QUEUE_AGE, at)
 
 
 def _without_parts(keys: Iterable[str]) -> Iterator[str]:
@@ -211,9 +211,9 @@ def _nodes(answering: Sequence[str], patience: float) -> Part:
 def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
     if not unreadable:
         return ()
-    name, why = next(iter(unreadable.items()))
+    name, problem = next(iter(unreadable.items()))
     more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-    reason = f"{name} cannot be read{more}: {why}; it is left out: correct or delete it"
+    reason = f"{name} cannot be read{more}: {problem}; it is left out: correct or delete it"
     return (Part(name="records", ok=False, reason=reason),)
 
 
@@ -226,7 +226,7 @@ def _plural(number: int, what: str, many: str | None = None) -> str:
     return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
-def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
+def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
     """Look at each stage's queue: if none of its messages was worked on for long, nobody takes them.
 
     A canary counts as work; on an idle system it is the only message.
@@ -234,7 +234,7 @@ def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.
     left = []
     for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
         reached = trace.reached.get(step)
-        last = max([*filter(None, (marks.get(stage), reached and reached.at))], default=None)
+        last = max([*filter(None, (beats.get(stage), reached and reached.at))], default=None)
         waiting = queues.get(f"workermon.{stage}", 0)
         if waiting and (last is None or at - last > UNTOUCHED):
             since = "never" if last is None else f"{round(at - last)} s ago"
@@ -263,7 +263,7 @@ def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.C
             name="collection", ok=False, reason=f"fails for every worker: {fleet.an_error.message}", age=lateness
         )
     unsearched = {
-        models.searched_of(key) or key: why for key, why in unsearched.items() if models.queue_of(key) is None
+        models.searched_of(key) or key: reason for key, reason in unsearched.items() if models.queue_of(key) is None
     }
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())

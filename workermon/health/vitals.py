@@ -34,10 +34,14 @@ class VitalsCheck:
         return Vitals(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
 
     def _fault(self) -> str | None:
-        at, tick, mark = self.now(), self.schedule.last_tick(), self.pulse.marks().get("listener")
+        at, tick, listener_at = self.now(), self.schedule.last_tick(), self.pulse.beats().get("listener")
         if tick is None or at - tick > canary.MAX_BEAT_AGE:
             return "beat never ticked" if tick is None else f"beat last ticked {round(at - tick)} s ago"
-        if mark is None or at - mark > MAX_LISTENER_AGE:
-            return "no listener runs" if mark is None else f"the listener was last seen {round(at - mark)} s ago"
+        if listener_at is None or at - listener_at > MAX_LISTENER_AGE:
+            return (
+                "no listener runs"
+                if listener_at is None
+                else f"the listener was last seen {round(at - listener_at)} s ago"
+            )
         check = self.canary_check.check()
         return None if check.ok else f"canary {check.reason}"

@@ -80,9 +80,9 @@ class Api:
             return operation(params, region)
         except queues.UnknownQueue:
             raise Refused("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as why:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             code = "InvalidParameterValue" if service == "ec2" else "ValidationError"
-            raise Refused(code, f"{type(why).__name__}: {why}") from why
+            raise Refused(code, f"{type(error).__name__}: {error}") from error
 
     # --- EC2
 
@@ -128,11 +128,11 @@ class Api:
     def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
         ids = _members(params, "InstanceId")
         machines = list(self._simulation.machines.values())  # one may be launched meanwhile
-        here = {machine.id: machine for machine in machines if machine.region == region}
+        machine_by_id = {machine.id: machine for machine in machines if machine.region == region}
         for instance_id in ids:
             if not models.INSTANCE_ID.fullmatch(instance_id):
                 raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')
-        unknown = [instance_id for instance_id in ids if instance_id not in here]
+        unknown = [instance_id for instance_id in ids if instance_id not in machine_by_id]
         if unknown:
             which = f"ID '{unknown[0]}' does" if len(unknown) == 1 else f"IDs '{', '.join(unknown)}' do"
             raise Refused("InvalidInstanceID.NotFound", f"The instance {which} not exist")
@@ -141,7 +141,7 @@ class Api:
                 "InvalidParameterCombination",
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             )
-        return [here[instance_id] for instance_id in ids] if ids else list(here.values())
+        return [machine_by_id[instance_id] for instance_id in ids] if ids else list(machine_by_id.values())
 
     # --- CloudWatch
 
@@ -152,7 +152,7 @@ class Api:
         descending = params.get("ScanBy", "TimestampDescending") == "TimestampDescending"
         most = min(int(params.get("MaxDatapoints") or DATAPOINTS), self.datapoints)
         first, skip = _offset(params.get("NextToken"), len(queries))
-        results, token, left = [], None, most
+        results, token, remaining = [], None, most
         for place, query in enumerate(queries):
             if place < first or token is not None:
                 # On other pages: listed on each, without datapoints.
@@ -162,8 +162,8 @@ class Api:
             if descending:
                 series.reverse()
             fresh = series[skip:] if place == first else series
-            batch = fresh[:left]
-            left -= len(batch)
+            batch = fresh[:remaining]
+            remaining -= len(batch)
             if len(batch) < len(fresh):
                 token = _token(place, len(batch) + (skip if place == first else 0))
             results.append(_result(query, batch, complete=token is None))
@@ -188,7 +188,7 @@ class Api:
     def _list_metrics(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         filters = [(dimension["Name"], dimension.get("Value")) for dimension in _members(params, "Dimensions")]
 
-        def wanted(stream: Stream) -> bool:
+        def matches(stream: Stream) -> bool:
             dimensions = dict(stream.dimensions)
             return (
                 stream.machine.region == region
@@ -197,7 +197,7 @@ class Api:
                 and all(name in dimensions and value in (None, dimensions[name]) for name, value in filters)
             )
 
-        streams = [stream for stream in list(self._simulation.streams.values()) if wanted(stream)]
+        streams = [stream for stream in list(self._simulation.streams.values()) if matches(stream)]
         first, _ = _offset(params.get("NextToken"), len(streams))
         page = streams[first : first + self.metrics]
         more = first + len(page) < len(streams)
@@ -354,12 +354,12 @@ def _validate(queries: list[dict[str, Any]], start: float, end: float) -> None:
         raise Refused("ValidationError", f"The collection MetricDataQueries must have a size from 1 to {QUERIES}.")
     if start >= end:
         raise Refused("ValidationError", "The parameter StartTime must be less than the parameter EndTime.")
-    seen: set[str] = set()
+    ids: set[str] = set()
     for query in queries:
         name, metric_stat = query["Id"], query.get("MetricStat")
-        if not _QUERY_ID.fullmatch(name) or name in seen:
+        if not _QUERY_ID.fullmatch(name) or name in ids:
             raise Refused("ValidationError", f"The value {name} of Id is invalid or not unique.")
-        seen.add(name)
+        ids.add(name)
         if metric_stat is None:
             raise Refused("ValidationError", "Expressions are not simulated; give MetricStat.")
         if metric_stat["Stat"] not in _STATISTICS:

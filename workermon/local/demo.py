@@ -85,11 +85,11 @@ def run(
         parts = supervisor.Supervisor(children, server=server, output=output)
         if output is not None:
             stack.callback(_show_last_output, parts, output)
-        stack.callback(parts.stop, lambda: signals.twice)
+        stack.callback(parts.stop, lambda: signals.is_repeated)
         display = stack.enter_context(_display(follow, show, signals))
 
         def over() -> bool:
-            return signals.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
+            return signals.stop_requested.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
 
         def tick() -> None:
             if aws.calls["GetMetricData"]:
@@ -204,13 +204,13 @@ def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
         sys.stderr.write("\n".join([*(errors.printable(text) for text in last), ""]))
 
 
-class _Shown:
+class _Display:
     """The thread that shows messages; ``failed`` is the error that ended it early."""
 
     def __init__(self, follow: Follow, show: Show, signals: supervisor.Signals) -> None:
         self.failed: Exception | None = None
         self.over = threading.Event()
-        self._follow, self._show, self._asked = follow, show, signals
+        self._follow, self._show, self._signals = follow, show, signals
         self.thread = threading.Thread(target=self._run, name="demo", daemon=True)
 
     def _run(self) -> None:
@@ -219,10 +219,10 @@ class _Shown:
         except BrokenPipeError:
             # The reader closed the pipe. That ends the demo; it is not a failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except Exception as why:
-            self.failed = why
+        except Exception as error:
+            self.failed = error
         finally:
-            self._asked.asked.set()
+            self._signals.stop_requested.set()
 
     def _coming(self) -> Iterator[models.Event | models.Notification]:
         while not self.over.is_set():
@@ -232,14 +232,14 @@ class _Shown:
                         return
                     if message is not None:
                         yield message
-            except errors.RedisUnavailable as why:
+            except errors.RedisUnavailable as error:
                 if not self.over.wait(AGAIN):
-                    log.warning("demo.channel_lost", reason=str(why))
+                    log.warning("demo.channel_lost", reason=str(error))
 
 
 @contextlib.contextmanager
-def _display(follow: Follow, show: Show, signals: supervisor.Signals) -> Iterator[_Shown]:
-    display = _Shown(follow, show, signals)
+def _display(follow: Follow, show: Show, signals: supervisor.Signals) -> Iterator[_Display]:
+    display = _Display(follow, show, signals)
     display.thread.start()
     try:
         yield display

@@ -77,16 +77,16 @@ class Server:
                 self._open_folder()
                 self._place = _free_port() if self._tcp else self._socket()
                 self.respawn()
-                why = self._wait()
+                failure = self._wait()
             except errors.RedisUnavailable:
                 self.stop()
                 raise
-            if why is None:
+            if failure is None:
                 log.info("redis.started", pid=self.pid, place=str(self._place), persistent=self._persistent)
                 return
             self.stop()
-            if "already in use" not in why or attempt == PORTS - 1:
-                raise errors.RedisUnavailable("embedded Redis", f"it did not start ({why})", _TODO)
+            if "already in use" not in failure or attempt == PORTS - 1:
+                raise errors.RedisUnavailable("embedded Redis", f"it did not start ({failure})", _TODO)
 
     def respawn(self) -> None:
         """Restart its process after it died, at the same address with the same password. Does not wait for it."""
@@ -209,9 +209,9 @@ class Server:
             _make_private(self._folder)
             if self._persistent and self._lock is None:
                 self._lock = _locked(self._folder / "lock")
-        except OSError as why:
+        except OSError as error:
             raise errors.RedisUnavailable(
-                f"data folder {self._folder}", why.strerror or str(why), f"make it writable, or {_TODO}"
+                f"data folder {self._folder}", error.strerror or str(error), f"make it writable, or {_TODO}"
             ) from None
 
     def _unlock(self) -> None:
@@ -313,9 +313,9 @@ def advertise(url: str) -> bool:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             json.dump(content, out)
         fresh.replace(file)
-    except OSError as why:
+    except OSError as error:
         raise errors.RedisUnavailable(
-            f"state folder {file.parent}", why.strerror or str(why), f"make it writable, or {_TODO}"
+            f"state folder {file.parent}", error.strerror or str(error), f"make it writable, or {_TODO}"
         ) from None
     _advertised.update(content)
     return True

@@ -156,14 +156,14 @@ class Endpoint:
             self.stopping.wait(self.latency)
         with self._changed:
             self.calls[action] += 1
-            where = next((name for name in (action, None) if name in self._failing), "")
-            failure = self._failing.get(where)
+            matching_action = next((name for name in (action, None) if name in self._failing), "")
+            failure = self._failing.get(matching_action)
             if failure is None or failure.region not in (None, region):
                 return None
             if failure.times is not None:
                 failure.times -= 1
                 if failure.times <= 0:
-                    del self._failing[where]
+                    del self._failing[matching_action]
             if failure.kind == "hang":
                 self._changed.wait_for(lambda: failure not in self._failing.values() or self.stopping.is_set())
                 return "drop"
@@ -243,10 +243,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_date(service)
             self.server.endpoint.count_billed(action, params)
             self._respond(service, protocol, action, self.server.endpoint.api.call(service, action, params, region))
-        except Refused as why:
-            self._refuse(service, protocol, why)
-        except ValueError as why:
-            self._refuse(service, protocol, Refused("SerializationException", str(why)))
+        except Refused as error:
+            self._refuse(service, protocol, error)
+        except ValueError as error:
+            self._refuse(service, protocol, Refused("SerializationException", str(error)))
 
     def _check_date(self, service: str) -> None:
         """Reject a signature that is five minutes off. EC2 does not say why."""
@@ -302,26 +302,29 @@ class _Handler(BaseHTTPRequestHandler):
                 f"<ResponseMetadata><RequestId>{_ID}</RequestId></ResponseMetadata></{action}Response>",
             )
 
-    def _refuse(self, service: str, protocol: str, why: Refused) -> None:
-        error = {"Code": why.code, "Message": why.message}
+    def _refuse(self, service: str, protocol: str, refusal: Refused) -> None:
+        error_body = {"Code": refusal.code, "Message": refusal.message}
         if protocol in ("cbor", "json"):
-            side = "Receiver" if why.status >= 500 else "Sender"
-            headers = {"x-amzn-query-error": f"{why.code};{side}"}
-            answer = {"__type": f"com.amazonaws.cloudwatch#{_SHAPES.get(why.code, why.code)}", "message": why.message}
+            side = "Receiver" if refusal.status >= 500 else "Sender"
+            headers = {"x-amzn-query-error": f"{refusal.code};{side}"}
+            answer = {
+                "__type": f"com.amazonaws.cloudwatch#{_SHAPES.get(refusal.code, refusal.code)}",
+                "message": refusal.message,
+            }
             if protocol == "cbor":
                 headers["smithy-protocol"] = "rpc-v2-cbor"
-                self._send(why.status, "application/cbor", wire.to_cbor(answer), headers)
+                self._send(refusal.status, "application/cbor", wire.to_cbor(answer), headers)
             else:
-                self._send(why.status, "application/x-amz-json-1.0", json.dumps(answer).encode(), headers)
+                self._send(refusal.status, "application/x-amz-json-1.0", json.dumps(answer).encode(), headers)
         elif service == "ec2":
             self._send_xml(
-                why.status,
-                wire.to_xml("Response", {"Errors": [error], "RequestID": _ID}, item="Error"),
+                refusal.status,
+                wire.to_xml("Response", {"Errors": [error_body], "RequestID": _ID}, item="Error"),
             )
         else:
-            inside = wire.to_xml("Error", {"Type": "Sender", **error}, item="member")
+            inside = wire.to_xml("Error", {"Type": "Sender", **error_body}, item="member")
             self._send_xml(
-                why.status,
+                refusal.status,
                 f'<ErrorResponse xmlns="{_QUERY_NAMESPACES.get(service, "")}">{inside}'
                 f"<RequestId>{_ID}</RequestId></ErrorResponse>",
             )

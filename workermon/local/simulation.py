@@ -232,14 +232,14 @@ class Simulation:
         return event
 
     def set_checks(
-        self, instance_id: str, system: str | None = None, instance: str = "ok", **others: str | Check
+        self, instance_id: str, system: str | None = None, instance: str = "ok", **other_checks: str | Check
     ) -> None:
         """Fix the status checks of an instance. Without arguments they follow the simulation again.
 
-        ``others`` are ``attached_ebs``, ``application`` and ``performance``. One that is not given is not in the
+        ``other_checks`` are ``attached_ebs``, ``application`` and ``performance``. One that is not given is not in the
         answer.
         """
-        statuses = {} if system is None else {"system": system, "instance": instance, **others}
+        statuses = {} if system is None else {"system": system, "instance": instance, **other_checks}
         checks = {name: Check(check) if isinstance(check, str) else check for name, check in statuses.items()}
         self.machines[instance_id].checks = checks or None
 
@@ -374,15 +374,15 @@ class Simulation:
                 return incident
         return None
 
-    def _chance(self, turn: int) -> Incident:
-        incident = self._chances.get(turn)
+    def _chance(self, number: int) -> Incident:
+        incident = self._chances.get(number)
         if incident is None:
-            chance = random.Random(self._seed * 1_000_003 + turn)
+            chance = random.Random(self._seed * 1_000_003 + number)
             last_error: CollectionError = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
-            incident = self._chances[turn] = Incident(
+            incident = self._chances[number] = Incident(
                 machine=chance.randrange(10_000),
                 last_error=last_error,
-                start=_SCRIPTED + turn * _EVERY,
+                start=_SCRIPTED + number * _EVERY,
                 length=chance.randint(6, 9),
                 peak=chance.choice((85.0, 94.0, 97.0)) if last_error != "disk" else 93.0,
             )

@@ -37,7 +37,7 @@ class Child(NamedTuple):
     env: Mapping[str, str]
 
 
-class _Kept:
+class _SupervisedChild:
     """One child, across its restarts."""
 
     def __init__(self, name: str, start: Callable[[], int], poll: Callable[[], int | None]) -> None:
@@ -47,11 +47,11 @@ class _Kept:
         self.wait = FIRST_WAIT
         self.due: float | None = None
 
-    def died(self, why: str, now: float) -> None:
+    def died(self, cause: str, now: float) -> None:
         """Plan the next start; the delay grows with each death."""
         if now - self.since >= SETTLED:
             self.wait = FIRST_WAIT
-        log.warning("child.died", child=self.name, why=why, restart_in=self.wait)
+        log.warning("child.died", child=self.name, reason=cause, restart_in=self.wait)
         self.due = now + self.wait
         self.wait = min(2 * self.wait, LONGEST_WAIT)
 
@@ -75,11 +75,11 @@ class Supervisor:
         self._output = output
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._server = server
-        self._kept = [self._keep(child) for child in children]
+        self._supervised = [self._keep(child) for child in children]
         if server is not None:
-            started = _Kept("redis", self._respawn_server, lambda: server.returncode)
+            started = _SupervisedChild("redis", self._respawn_server, lambda: server.returncode)
             started.since = time.monotonic()
-            self._kept.insert(0, started)
+            self._supervised.insert(0, started)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -88,19 +88,19 @@ class Supervisor:
 
     def add(self, *children: Child) -> None:
         """Start more children, and look after them too."""
-        self._kept += [self._keep(child) for child in children]
+        self._supervised += [self._keep(child) for child in children]
         self.start()
 
     def start(self) -> None:
         """Start every child that has never been started."""
-        for child in self._kept:
+        for child in self._supervised:
             if not child.since:
                 self._start(child, time.monotonic())
 
     def poll(self) -> None:
         """Check the children once: record deaths, and restart those that are due."""
         now = time.monotonic()
-        for child in self._kept:
+        for child in self._supervised:
             if child.due is None:
                 code = child.poll()
                 if code is not None:
@@ -144,7 +144,7 @@ class Supervisor:
             late = sorted(name for name, order in sent_signals.items() if order != signal.SIGTERM)
             log.info("children.stopped", after=round(time.monotonic() - began, 2), forced=late)
 
-    def _keep(self, child: Child) -> _Kept:
+    def _keep(self, child: Child) -> _SupervisedChild:
         def start() -> int:
             self._processes[child.name] = process = subprocess.Popen(  # noqa: S603 - a list, no shell, all ours
                 lifeline.bind(child.argv),
@@ -156,19 +156,19 @@ class Supervisor:
             )
             return process.pid
 
-        return _Kept(child.name, start, lambda: self._processes[child.name].poll())
+        return _SupervisedChild(child.name, start, lambda: self._processes[child.name].poll())
 
     def _respawn_server(self) -> int:
         assert self._server is not None
         self._server.respawn()
         return self._server.pid or 0
 
-    def _start(self, child: _Kept, now: float) -> None:
+    def _start(self, child: _SupervisedChild, now: float) -> None:
         try:
             pid = child.start()
-        except (OSError, errors.RedisUnavailable) as why:
+        except (OSError, errors.RedisUnavailable) as error:
             child.since = now
-            child.died(str(why), now)
+            child.died(str(error), now)
             return
         log.info("child.started", child=child.name, pid=pid)
         child.since, child.due = now, None
@@ -205,11 +205,11 @@ class Signals:
 
     def __init__(self) -> None:
         self.count = 0
-        self.asked = threading.Event()
+        self.stop_requested = threading.Event()
         self._interrupting = False
 
     @property
-    def twice(self) -> bool:
+    def is_repeated(self) -> bool:
         """Return whether a second signal arrived."""
         return self.count > 1
 
@@ -219,7 +219,7 @@ class Signals:
         handled_signals = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             handled_signals.append(signal.SIGHUP)  # unless ignored, as under nohup
-        before = {handled_signal: signal.signal(handled_signal, self._hear) for handled_signal in handled_signals}
+        before = {handled_signal: signal.signal(handled_signal, self._on_signal) for handled_signal in handled_signals}
         try:
             yield self
         finally:
@@ -229,7 +229,7 @@ class Signals:
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
         """Make a signal raise ``Interrupted`` at once instead of only recording it."""
-        if self.asked.is_set():
+        if self.stop_requested.is_set():
             raise Interrupted
         self._interrupting = True
         try:
@@ -237,8 +237,8 @@ class Signals:
         finally:
             self._interrupting = False
 
-    def _hear(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         self.count += 1
-        self.asked.set()
+        self.stop_requested.set()
         if self._interrupting:
             raise Interrupted

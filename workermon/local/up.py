@@ -62,8 +62,8 @@ def run(app_settings: settings.Settings, *, hooks: Hooks, chosen: Parts) -> None
         try:
             with signals.interrupting():
                 server = stack.enter_context(_embedded()) if app_settings.embedded else None
-                named = {"WORKERMON_REDIS_URL": server.url} if server else {}
-                env = {**os.environ, **named}
+                environment = {"WORKERMON_REDIS_URL": server.url} if server else {}
+                env = {**os.environ, **environment}
                 processes = children(env, concurrency=chosen.concurrency, beat=chosen.beat, worker=chosen.worker)
                 if not (processes or chosen.web or server):
                     raise errors.InvalidInput("up", "nothing is left to run", "leave out --no-beat or --no-worker")
@@ -73,13 +73,15 @@ def run(app_settings: settings.Settings, *, hooks: Hooks, chosen: Parts) -> None
         except KeyboardInterrupt:
             return
         parts = supervisor.Supervisor(processes, server=server)
-        stack.callback(parts.stop, lambda: signals.twice)
+        stack.callback(parts.stop, lambda: signals.is_repeated)
         threading.Thread(target=hooks.reconcile, name="reconcile", daemon=True).start()
         log.info("up.running", children=[child.name for child in processes], embedded=server is not None)
         collectors = Collectors(lambda number: collecting(env, chosen.concurrency, number), hooks.fleet_size)
         if chosen.worker:
-            threading.Thread(target=collectors.watch, args=[signals.asked.wait], name="size", daemon=True).start()
-        parts.run(signals.asked.is_set, lambda: parts.add(*collectors.missing()))
+            threading.Thread(
+                target=collectors.watch, args=[signals.stop_requested.wait], name="size", daemon=True
+            ).start()
+        parts.run(signals.stop_requested.is_set, lambda: parts.add(*collectors.missing()))
         log.info("up.stopping")
 
 
@@ -185,8 +187,8 @@ def _node(name: str, queues: str, threads: int, env: Mapping[str, str]) -> super
     # good part of an idle node's CPU.
     options = ["--pool", "threads", "--without-mingle", "--without-gossip", "--heartbeat-interval", "10"]
     hostname = f"{name}-{os.getpid()}@%h"  # so that two of these on one machine have different nodes
-    where = ["--hostname", hostname, "--queues", queues, "--concurrency", str(threads)]
-    return supervisor.Child(name, [*_celery(), "worker", *options, *where], env)
+    node_options = ["--hostname", hostname, "--queues", queues, "--concurrency", str(threads)]
+    return supervisor.Child(name, [*_celery(), "worker", *options, *node_options], env)
 
 
 def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:
@@ -201,8 +203,8 @@ def is_free(host: str, port: int) -> bool:
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return True
-    except OSError as why:
-        return why.errno != errno.EADDRINUSE  # the page itself reports any other error
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE  # the page itself reports any other error
 
 
 def free_port(host: str, first: int) -> int:

@@ -75,8 +75,8 @@ def from_cbor(data: bytes) -> Any:
     """Parse one value; a time becomes a number. Raises ``ValueError`` for anything that is not complete CBOR."""
     try:
         value, end = _read(data, 0, 0)
-    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as why:
-        raise ValueError(f"malformed CBOR: {why}") from None
+    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"malformed CBOR: {error}") from None
     if end != len(data):
         raise ValueError("malformed CBOR: more than one value")
     return value

@@ -82,20 +82,20 @@ def _excerpt(text: object) -> str:
     return errors.printable(str(text))[:64]
 
 
-def allowed_interval(interval: int, least: int, what: str) -> int:
-    """Return an interval in seconds. Raises ``errors.InvalidInput`` about ``what`` if it is not allowed."""
+def allowed_interval(interval: int, least: int, subject: str) -> int:
+    """Return an interval in seconds. Raises ``errors.InvalidInput`` about ``subject`` if it is not allowed."""
     if interval < least:
-        why = f"{interval} s is below the shortest allowed, {least} s"
-        raise errors.InvalidInput(what, why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+        reason = f"{interval} s is below the shortest allowed, {least} s"
+        raise errors.InvalidInput(subject, reason, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
     if interval > DAY:
-        raise errors.InvalidInput(what, f"{interval} s is above the longest allowed, 24 h", "choose a shorter one")
+        raise errors.InvalidInput(subject, f"{interval} s is above the longest allowed, 24 h", "choose a shorter one")
     return interval
 
 
-def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
+def pairs(texts: Iterable[str], subject: str) -> dict[str, str]:
     """Parse texts ``key=value`` into a mapping.
 
-    Raises ``errors.InvalidInput`` about ``what`` if a key has two values.
+    Raises ``errors.InvalidInput`` about ``subject`` if a key has two values.
 
     >>> pairs(["team=vfx", "tier = 1"], "--label")
     {'team': 'vfx', 'tier': '1'}
@@ -104,7 +104,7 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
         if labels.setdefault(key, value) != value:
-            raise errors.InvalidInput(what, f"{key} is given twice", "give each key once")
+            raise errors.InvalidInput(subject, f"{key} is given twice", "give each key once")
     return labels
 
 

@@ -227,10 +227,10 @@ class Configuration(Frozen):
         """Return how to access an account's monitoring account: by a role there, or with boto3's own credentials."""
         if source.monitoring is None:
             return None
-        named = next(((name, role) for name, role in self.accounts.items() if role.id == source.monitoring), None)
-        if named is None:
+        candidate = next(((name, role) for name, role in self.accounts.items() if role.id == source.monitoring), None)
+        if candidate is None:
             return MonitoringAccount(source=source.id)
-        name, role = named
+        name, role = candidate
         external_id = None if role.external_id is None else secrets(role.external_id)
         return MonitoringAccount(source=source.id, account=name, role_arn=role.role_arn, external_id=external_id)
 

@@ -33,11 +33,11 @@ def readings(
 
     ``None`` means that there is none.
     """
-    shown = _shown(worker, condition, configuration, at)
-    return {metric: None if row is None else Reading(**row) for metric, row in shown.items()}
+    values = _values(worker, condition, configuration, at)
+    return {metric: None if row is None else Reading(**row) for metric, row in values.items()}
 
 
-def _shown(
+def _values(
     worker: Worker, condition: Condition, configuration: Configuration, at: float
 ) -> dict[str, dict[str, Any] | None]:
     """Return the fields of each ``Reading``, with ``old`` only for an old one.
@@ -45,23 +45,23 @@ def _shown(
     A worker that does not run has no CloudWatch metrics: its last values are history, not readings.
     """
     latest = condition.latest if condition.status == "running" else {}
-    shown: dict[str, dict[str, Any] | None] = {}
+    by_metric: dict[str, dict[str, Any] | None] = {}
     for name in configuration.collect:
         point, metric = latest.get(name), configuration.metrics.get(name)
-        shown[name] = None
+        by_metric[name] = None
         if point is not None:
             unit = "" if metric is None else metric.unit
-            reading = shown[name] = {"value": point.value, "unit": unit, "at": rfc3339(point.at)}
+            reading = by_metric[name] = {"value": point.value, "unit": unit, "at": rfc3339(point.at)}
             if _is_old(worker, condition, name, point.at, at):
                 reading["old"] = True
-    shown[STATUS_CHECK_FAILED] = None
+    by_metric[STATUS_CHECK_FAILED] = None
     failed = condition.checks.failed if condition.checks else None
     if failed is not None and condition.collected_at is not None:
         slot = condition.collected_at // worker.interval * worker.interval
-        reading = shown[STATUS_CHECK_FAILED] = {"value": failed, "unit": "count", "at": rfc3339(slot)}
+        reading = by_metric[STATUS_CHECK_FAILED] = {"value": failed, "unit": "count", "at": rfc3339(slot)}
         if _is_old(worker, condition, STATUS_CHECK_FAILED, slot, at):
             reading["old"] = True
-    return shown
+    return by_metric
 
 
 def _is_old(worker: Worker, condition: Condition, metric: str, at: float, now: float) -> bool:
@@ -119,5 +119,5 @@ def _document(worker: Worker, condition: Condition, configuration: Configuration
         "collected_at": rfc3339(collected_at),
         "status": condition.status,
         "status_checks": condition.checks,
-        "metrics": _shown(worker, condition, configuration, collected_at if at is None else at),
+        "metrics": _values(worker, condition, configuration, collected_at if at is None else at),
     }

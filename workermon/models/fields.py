@@ -38,10 +38,10 @@ def duration(value: object) -> int:
     """Parse a duration of whole seconds. Raises ``ValueError`` for anything else, and for less than a second."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a duration such as 60s or 5m")
-    whole = seconds(value)
-    if whole < 1:
+    total = seconds(value)
+    if total < 1:
         raise ValueError("must be at least 1s")
-    return whole
+    return total
 
 
 def between(least: int, most: int) -> AfterValidator:

@@ -57,12 +57,12 @@ class ForeignSeries(Frozen):
             return None
         first = self.examples[0]
         first_dimensions = ", ".join(f"{name}={value}" for name, value in first)
-        others = f" and {self.number - 1} more" if self.number > 1 else ""
+        more = f" and {self.number - 1} more" if self.number > 1 else ""
         if _is_unexpanded(first):
             todo = "the agent did not replace the variable: it does so in append_dimensions only"
         else:
             todo = 'put InstanceId = "${aws:InstanceId}" into the agent\'s append_dimensions'
-        return f"it is published under {first_dimensions}{others}, which names no instance; {todo}"
+        return f"it is published under {first_dimensions}{more}, which names no instance; {todo}"
 
 
 def _is_unexpanded(dimensions: Dimensions) -> bool:

@@ -13,15 +13,15 @@ NO_MEMBER = -1
 class GroupMember(NamedTuple):
     """What a worker reports for a rule over its group; times in seconds.
 
-    ``known`` is the time up to which its report is complete; ``None`` after it left, so that it does not hold the group
-    back. ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in order
-    of time; the level is 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is not a member.
+    ``known_until`` is the time up to which its report is complete; ``None`` after it left, so that it does not hold the
+    group back. ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in
+    order of time; the level is 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is not a member.
     ``trimmed``: there were earlier changes, so nothing is known before the first one. ``recorded`` is the period under
     which the ledger has its datapoints; ``None`` if the group needs none of them.
     """
 
     name: str
-    known: int | None
+    known_until: int | None
     period: int
     added: int
     changes: tuple[tuple[int, int], ...]

@@ -102,8 +102,8 @@ def describe_maintenance(maintenance: Maintenance) -> str:
     >>> describe_maintenance(Maintenance(id="", rule="cpu-high", reason="x", schedule="0 2 * * sun", duration=7200))
     'rule cpu-high, 0 2 * * sun UTC for 7200 s'
     """
-    named = (("worker", maintenance.worker), ("rule", maintenance.rule))
-    parts = [f"{what} {name}" for what, name in named if name is not None]
+    conditions = (("worker", maintenance.worker), ("rule", maintenance.rule))
+    parts = [f"{kind} {name}" for kind, name in conditions if name is not None]
     parts += [f"{key}={value}" for key, value in maintenance.labels.items()]
     if maintenance.all:
         parts.append("everything")
@@ -130,8 +130,8 @@ def check_schedule(recurrence: Recurrence, since: float) -> None:
         raise ValueError('does not have the five fields of cron, such as "0 2 * * sun"')
     try:
         first = next(schedule_times(recurrence.schedule, recurrence.timezone, since), None)
-    except cronsim.CronSimError as why:
-        raise ValueError(f"is not a schedule of cron: {str(why).lower()}") from None
+    except cronsim.CronSimError as error:
+        raise ValueError(f"is not a schedule of cron: {str(error).lower()}") from None
     if first is None:
         raise ValueError("never comes")
     joined_windows(recurrence, first)

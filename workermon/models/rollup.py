@@ -69,10 +69,10 @@ def unpack(week: int, packed: bytes) -> dict[int, RollUp]:
     """Return the roll-ups of a week by the start of their hours. Raises ``ValueError`` for malformed data."""
     try:
         data = zlib.decompress(packed)
-    except zlib.error as why:
-        raise ValueError(str(why)) from None
-    number, rest = divmod(len(data), _WIDTH)
-    if rest or number * HOUR > WEEK:
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    number, remainder = divmod(len(data), _WIDTH)
+    if remainder or number * HOUR > WEEK:
         raise ValueError("these are not the roll-ups of a week")
     counts = struct.unpack(f">{number}H", _joined(data[: 2 * number], 2))
     columns = [

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from workermon.models.base import DAY, Frozen, leads
 from workermon.models.checks import CHECK_METRICS, CheckName, Checks, Impairment
@@ -85,15 +85,19 @@ class CollectionError(Frozen):
         )
 
 
-class StatusChange(Frozen):
-    """A status of a worker from ``at``, the first collection that saw it, to ``seen``, the last one.
+#: The names of these fields, the present one and that in records and backups of older versions.
+_SEEN_UNTIL, _REQUESTED_AT = AliasChoices("seen_until", "seen"), AliasChoices("requested_at", "asked")
 
-    ``seen`` is ``None`` while the status lasts. ``reason`` is EC2's, for a worker that does not run.
+
+class StatusChange(Frozen):
+    """A status of a worker from ``at``, the first collection that saw it, to ``seen_until``, the last one.
+
+    ``seen_until`` is ``None`` while the status lasts. ``reason`` is EC2's, for a worker that does not run.
     """
 
     at: float
     status: Status
-    seen: float | None = None
+    seen_until: float | None = Field(default=None, validation_alias=_SEEN_UNTIL)
     reason: StateReason | None = None
 
 
@@ -124,14 +128,15 @@ class Condition(Frozen):
     the events that EC2 has scheduled, ``events_at`` is when they last changed. ``impairments`` has EC2's details of
     impaired checks.
 
-    By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last requested with
-    success: a slot after it is unknown, not absent. ``expected`` is the awaited datapoint, and ``delays`` has for how
-    many seconds after its period's end it is awaited before it counts as absent. ``periods`` are those of the requests
-    to CloudWatch and of the ledger. ``learned_periods`` has the metrics that are published less often, with their
-    period. It is learned from ``spacing``, the times of their newest datapoints. All in seconds. ``late`` has the
-    metrics whose newest datapoints were later than ``lateness``: how many in a row (at most ``MANY_LATE``), and how
-    many seconds after its period the last one arrived. ``cadence`` is how often a metric is requested, if not in each
-    period. ``unseen_since`` is the newest datapoint before a request that came periods later than the next one.
+    By metric: ``latest`` is the newest datapoint, and ``requested_at`` the time up to which the metric was last
+    requested with success: a slot after it is unknown, not absent. ``expected`` is the awaited datapoint, and
+    ``delays`` has for how many seconds after its period's end it is awaited before it counts as absent. ``periods`` are
+    those of the requests to CloudWatch and of the ledger. ``learned_periods`` has the metrics that are published less
+    often, with their period. It is learned from ``spacing``, the times of their newest datapoints. All in seconds.
+    ``late`` has the metrics whose newest datapoints were later than ``lateness``: how many in a row (at most
+    ``MANY_LATE``), and how many seconds after its period the last one arrived. ``cadence`` is how often a metric is
+    requested, if not in each period. ``unseen_since`` is the newest datapoint before a request that came periods later
+    than the next one.
 
     ``full_at`` is when the metrics requested then were last requested with everything that may arrive late; ``None`` if
     the next collection has to do so. In between, collections request new datapoints only.
@@ -147,7 +152,7 @@ class Condition(Frozen):
     running_since: float | None = None
     latest: dict[str, Datapoint] = Field(default_factory=dict)
     periods: dict[str, int] = Field(default_factory=dict)
-    asked: dict[str, float] = Field(default_factory=dict)
+    requested_at: dict[str, float] = Field(default_factory=dict, validation_alias=_REQUESTED_AT)
     expected: dict[str, int] = Field(default_factory=dict)
     delays: dict[str, float] = Field(default_factory=dict)
     spacing: dict[str, tuple[int, ...]] = Field(default_factory=dict)
@@ -165,8 +170,8 @@ class Condition(Frozen):
         """Return the condition with the event queue's warnings among its events."""
         if not warnings:
             return self
-        listed = (event for event in self.events if not event.by_queue)
-        ordered = sorted((*listed, *warnings), key=lambda event: (event.not_before or math.inf, event.id))
+        listed_events = (event for event in self.events if not event.by_queue)
+        ordered = sorted((*listed_events, *warnings), key=lambda event: (event.not_before or math.inf, event.id))
         return self.model_copy(update={"events": tuple(ordered)})
 
     def periods_apart(self, metric: str) -> int:
@@ -187,8 +192,8 @@ class Condition(Frozen):
             self.running_since or 0.0,
             self.full_at or 0.0,
             self.events_at or 0.0,
-            *self.asked.values(),
-            *[max(change.at, change.seen or 0.0) for change in self.changes],
+            *self.requested_at.values(),
+            *[max(change.at, change.seen_until or 0.0) for change in self.changes],
         )
         return leads(newest, now)
 
@@ -206,7 +211,10 @@ class Condition(Frozen):
 
         changes = tuple(
             change.model_copy(
-                update={"at": min(change.at, now), "seen": None if change.seen is None else min(change.seen, now)}
+                update={
+                    "at": min(change.at, now),
+                    "seen_until": None if change.seen_until is None else min(change.seen_until, now),
+                }
             )
             for change in self.changes
         )
@@ -218,7 +226,7 @@ class Condition(Frozen):
                 "running_since": clamped_time(self.running_since),
                 "full_at": clamped_time(self.full_at),
                 "latest": {name: point for name, point in self.latest.items() if not leads(point.at, now)},
-                "asked": {name: at for name, at in self.asked.items() if not leads(at, now)},
+                "requested_at": {name: at for name, at in self.requested_at.items() if not leads(at, now)},
                 "expected": {name: at for name, at in self.expected.items() if not leads(at, now + DAY)},
                 "last_error": last_error,
                 "changes": changes,
@@ -243,7 +251,7 @@ class Sample:
     status: Status
     checks: Checks | None = None
     series: Mapping[str, Series] = dataclasses.field(default_factory=dict)
-    asked: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    requested_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
     steady_revision: int | None = None
 
     @property

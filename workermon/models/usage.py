@@ -15,14 +15,14 @@ RECORDS = "records"
 
 
 class Hour(Frozen):
-    """The requests to AWS within an hour from ``start`` on (a time), counted since ``begun``.
+    """The requests to AWS within an hour from ``start`` on (a time), counted since ``counted_since``.
 
     ``calls`` are requests by ``(AccountRegion.key, operation)``, ``metrics`` the requested metrics by
     ``(AccountRegion.key, namespace/name)``, ``full`` those that would have been requested without a budget.
     """
 
     start: int
-    begun: float
+    counted_since: float
     calls: dict[tuple[str, str], int] = {}
     metrics: dict[tuple[str, str], int] = {}
     full: dict[tuple[str, str], int] = {}

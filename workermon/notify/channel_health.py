@@ -54,9 +54,11 @@ class ChannelFailing:
     failures: ports.ChannelFailures
     now: ports.Clock
 
-    def note(self, channel: str, why: errors.WorkermonError, *, retried: bool) -> None:
+    def note(self, channel: str, error: errors.WorkermonError, *, retried: bool) -> None:
         """Note that the channel did not accept something; ``retried``: it is tried again."""
-        self.failures.note(channel, self.now(), errors.printable(str(why))[: channel_alert.MAX_CAUSE], retried=retried)
+        self.failures.note(
+            channel, self.now(), errors.printable(str(error))[: channel_alert.MAX_CAUSE], retried=retried
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,13 @@ class ChannelGivenUp:
 
     alert: ChannelAlertChange
 
-    def fire(self, claimed: models.ClaimedNotification, why: errors.WorkermonError) -> None:
+    def fire(self, claimed: models.ClaimedNotification, error: errors.WorkermonError) -> None:
         """Fire, because a notification was given up; nothing changes if the alert fires already."""
         if models.is_delivery_alert(claimed.alert_id):
             return
 
         def fire(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
-            channel_alert.gave_up(builder, configuration, claimed, why)
+            channel_alert.gave_up(builder, configuration, claimed, error)
 
         if self.alert.change(claimed.channel, fire, opens=True):
             failpoints.reach("channel.fired")

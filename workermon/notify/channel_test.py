@@ -56,8 +56,8 @@ class ChannelTest:
         channels = self.configurations.load().channels
         channel = channels.get(name)
         if channel is None:
-            what, todo = f"channel {errors.printable(name)[:64]}", errors.nearest(name, channels)
-            raise errors.NotFound(what, "it is not in the configuration", todo)
+            subject, todo = f"channel {errors.printable(name)[:64]}", errors.nearest(name, channels)
+            raise errors.NotFound(subject, "it is not in the configuration", todo)
         messages = _messages(channel, channel_type.of(channel, self.channel_types), self.now())
         if self.nodes.ping(NODE_PATIENCE):
             return self._by_node(name, messages)
@@ -66,8 +66,8 @@ class ChannelTest:
     def _from_here(self, channel: models.Channel, messages: Sequence[models.Notification]) -> ChannelTestResult:
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
-            what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-            raise errors.InvalidInput(what, why, "install the package that provides it")
+            subject, reason = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
+            raise errors.InvalidInput(subject, reason, "install the package that provides it")
         for message in messages:
             notifier.send(channel, [message])
         return ChannelTestResult(messages=len(messages), by_node=False, host=platform.node())
@@ -84,18 +84,18 @@ class ChannelTest:
             if len(attempts) == len(messages):
                 return ChannelTestResult(messages=len(messages), by_node=True, host=attempts[0].host)
             time.sleep(INTERVAL)
-        why = f"no node has sent the message within {DELIVERY_PATIENCE:g} s"
-        raise errors.DeliveryFailed(f"channel {channel}", why, "see 'workermon status'")
+        reason = f"no node has sent the message within {DELIVERY_PATIENCE:g} s"
+        raise errors.DeliveryFailed(f"channel {channel}", reason, "see 'workermon status'")
 
 
 def _check(channel: str, attempt: models.Attempt) -> None:
     if attempt.error is None:
         return
     reason, _, todo = attempt.error.removeprefix(f"channel {channel}: ").partition("; ")
-    why = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
+    message = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
     # A test message is not tried again.
     todo = todo.removeprefix("workermon tries again").removeprefix("; ")
-    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "correct that, and test again")
+    raise errors.DeliveryFailed(f"channel {channel}", message, todo or "correct that, and test again")
 
 
 def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[models.Notification]:

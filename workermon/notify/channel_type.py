@@ -49,8 +49,8 @@ class _Missing:
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
         """Fail."""
-        what, why = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-        raise errors.DeliveryFailed(what, why, "use another type, or install the package that provides it")
+        subject, reason = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
+        raise errors.DeliveryFailed(subject, reason, "use another type, or install the package that provides it")
 
 
 #: A type of your own that is not installed here.
@@ -68,7 +68,7 @@ def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str
     for name, kind in types.items():
         try:
             by_type[name] = kind.notifier(needs)
-        except Exception as why:
+        except Exception as error:
             # It may be a user's own code, so anything may come out of it.
-            log.error("channels.not_created", name=name, reason=repr(why))
+            log.error("channels.not_created", name=name, reason=repr(error))
     return by_type

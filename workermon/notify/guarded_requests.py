@@ -123,10 +123,10 @@ def _session(library: Any) -> Any:
                     raise transport.Unencrypted
                 reply = super().send(request, **options)
                 reply._content, reply._content_consumed = _content(reply.raw), True
-            except Exception as why:
-                exchange.failure = why
+            except Exception as error:
+                exchange.failure = error
                 # The library expects an error of this kind.
-                raise library.ConnectionError("no answer", request=request) from why
+                raise library.ConnectionError("no answer", request=request) from error
             exchange.failure = None
             exchange.status = None if reply.ok else _described(reply.status_code)
             return reply

@@ -75,7 +75,7 @@ class Client:
         transport.run(receiver, exchange, self.deadline, f"{channel.type}-{channel.name}")
         self._check(receiver.name, exchange, request.final)
 
-    def _check(self, what: str, exchange: _Exchange, final: frozenset[int]) -> None:
+    def _check(self, subject: str, exchange: _Exchange, final: frozenset[int]) -> None:
         status = exchange.status
         if 200 <= status < 300:
             return
@@ -84,16 +84,16 @@ class Client:
         except ValueError:
             answer = str(status)
         if 300 <= status < 400:
-            why, todo = f"it redirects ({answer}), which is not followed", "give the address that it redirects to"
-            raise errors.DeliveryRefused(what, why, todo, policy.PATIENT_ATTEMPTS)
+            reason, todo = f"it redirects ({answer}), which is not followed", "give the address that it redirects to"
+            raise errors.DeliveryRefused(subject, reason, todo, policy.PATIENT_ATTEMPTS)
         if 400 <= status < 500 and status not in RETRIED:
             attempts = 1 if status in final else policy.PATIENT_ATTEMPTS
             raise errors.DeliveryRefused(
-                what, f"it refuses the notification ({answer})", "see the receiver's log", attempts
+                subject, f"it refuses the notification ({answer})", "see the receiver's log", attempts
             )
         retry_after = _retry_after(exchange.headers, self.now())
         raise errors.DeliveryFailed(
-            what, f"it answered {answer}", "workermon tries again; see the receiver's log", retry_after
+            subject, f"it answered {answer}", "workermon tries again; see the receiver's log", retry_after
         )
 
 
@@ -122,7 +122,7 @@ class _Target:
 
 def _target(channel: models.Channel, address: str | None) -> _Target:
     """Take a URL apart. It never appears in an error: many receivers have their secret in it."""
-    what = f"channel {channel.name}"
+    subject = f"channel {channel.name}"
     try:
         parts = urllib.parse.urlsplit(address or "")
         port = parts.port
@@ -132,11 +132,11 @@ def _target(channel: models.Channel, address: str | None) -> _Target:
     except (ValueError, UnicodeError):
         parts, host = None, ""
     if parts is None or parts.scheme not in ("http", "https") or not host:
-        why = "its url is not an address such as https://example.com/hook"
-        raise errors.DeliveryFailed(what, why, "correct the configuration")
+        reason = "its url is not an address such as https://example.com/hook"
+        raise errors.DeliveryFailed(subject, reason, "correct the configuration")
     if parts.scheme != "https" and not channel.allow_private:
         todo = "use https, or set allow_private for your own network"
-        raise errors.DeliveryFailed(what, "its url is not https", todo)
+        raise errors.DeliveryFailed(subject, "its url is not https", todo)
     return _Target(
         parts.scheme,
         host,

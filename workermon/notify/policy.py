@@ -43,7 +43,7 @@ class Failure:
 
     claimed: models.ClaimedNotification
     at: float
-    why: errors.WorkermonError
+    error: errors.WorkermonError
     channel_removed: bool = False
     backoff: float | None = None
 
@@ -59,12 +59,12 @@ class Failure:
         ):
             return True
         # The present state that is sent once more after a lost lease (fence below 0) has no place in a queue to leave.
-        return claimed.attempt >= _attempts(self.why) and claimed.fence > 0
+        return claimed.attempt >= _attempts(self.error) and claimed.fence > 0
 
     @property
     def asked_wait(self) -> float | None:
         """Return for how many seconds the receiver asked to be left alone."""
-        return self.why.retry_after if isinstance(self.why, errors.DeliveryFailed) else None
+        return self.error.retry_after if isinstance(self.error, errors.DeliveryFailed) else None
 
     @property
     def wait(self) -> float:
@@ -78,11 +78,11 @@ def backoff(attempt: int) -> float:
     return random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt - 1, 16)))
 
 
-def _attempts(why: errors.WorkermonError) -> float:
+def _attempts(error: errors.WorkermonError) -> float:
     """Return after how many attempts a failure is final. Most failures never are before a day is over."""
-    if isinstance(why, errors.DeliveryRefused):
-        return why.tries
-    return PATIENT_ATTEMPTS if isinstance(why, errors.AwsError) and not why.retryable else math.inf
+    if isinstance(error, errors.DeliveryRefused):
+        return error.tries
+    return PATIENT_ATTEMPTS if isinstance(error, errors.AwsError) and not error.retryable else math.inf
 
 
 def rate(channel: models.Channel, kind: ChannelType) -> models.Limit | None:

@@ -54,8 +54,8 @@ class Sender:
             return False
         try:
             self._attempt([claimed], channel)
-        except errors.WorkermonError as why:
-            return self._failed(policy.Failure(claimed, self.now(), why, channel_removed=channel is None))
+        except errors.WorkermonError as error:
+            return self._failed(policy.Failure(claimed, self.now(), error, channel_removed=channel is None))
         failpoints.reach("deliver.sent")
         log.info(
             "deliver.accepted",
@@ -84,8 +84,8 @@ class Sender:
             return False
         try:
             self._attempt(needed, channel)
-        except errors.WorkermonError as why:
-            return self._group_failed(needed, why)
+        except errors.WorkermonError as error:
+            return self._group_failed(needed, error)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))
         self.channel_recovery.resolve(first.channel)
@@ -121,36 +121,36 @@ class Sender:
         """Send one message; if that fails, note since when the channel accepts nothing."""
         try:
             self._hand_over(claims, channel)
-        except errors.WorkermonError as why:
+        except errors.WorkermonError as error:
             if channel is not None:
-                self.channel_failing.note(channel.name, why, retried=any(map(_is_retried, claims)))
+                self.channel_failing.note(channel.name, error, retried=any(map(_is_retried, claims)))
             raise
 
     def _hand_over(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
-        what = f"channel {claims[0].channel}"
+        subject = f"channel {claims[0].channel}"
         if channel is None:
-            raise errors.DeliveryFailed(what, "it is not in the configuration", "apply a config file that has it")
+            raise errors.DeliveryFailed(subject, "it is not in the configuration", "apply a config file that has it")
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
             raise errors.DeliveryFailed(
-                what, f"this process cannot send to channels of type {channel.type}", "use another type"
+                subject, f"this process cannot send to channels of type {channel.type}", "use another type"
             )
         kind = channel_type.of(channel, self.channel_types)
         try:
             notifier.send(channel, [_as_sent(claimed, kind) for claimed in claims])
         except errors.WorkermonError:
             raise
-        except Exception as why:
+        except Exception as error:
             # Its text may hold a secret, so only its type is recorded.
             log.exception("deliver.broken", alert_id=claims[0].alert_id, channel=channel.name)
-            raise errors.DeliveryFailed(what, f"sending failed ({type(why).__name__})", "see the log") from None
+            raise errors.DeliveryFailed(subject, f"sending failed ({type(error).__name__})", "see the log") from None
 
     # --- failures ------------------------------------------------------------------------------------------------
 
-    def _group_failed(self, claims: Sequence[models.ClaimedNotification], why: errors.WorkermonError) -> bool:
+    def _group_failed(self, claims: Sequence[models.ClaimedNotification], error: errors.WorkermonError) -> bool:
         # All wait for the same time, so that they stay together.
         backoff = policy.backoff(claims[0].attempt)
-        given_up = [self._failed(policy.Failure(claim, self.now(), why, backoff=backoff)) for claim in claims]
+        given_up = [self._failed(policy.Failure(claim, self.now(), error, backoff=backoff)) for claim in claims]
         return any(given_up)
 
     def _failed(self, failure: policy.Failure) -> bool:
@@ -159,26 +159,26 @@ class Sender:
         if models.is_test(claimed.alert_id):
             # Whoever asked for it waits for the answer, and tries again.
             log.warning("deliver.test_failed", **_fields(failure))
-            return self.outbox.give_up(claimed, failure.at, str(failure.why))
+            return self.outbox.give_up(claimed, failure.at, str(failure.error))
         if claimed.notification.reminder:
             # There is another one later. What was sent first was accepted.
             log.warning("deliver.reminder_failed", **_fields(failure))
-            return self.outbox.give_up(claimed, failure.at, f"reminder: {failure.why}", self._remind_at(claimed))
+            return self.outbox.give_up(claimed, failure.at, f"reminder: {failure.error}", self._remind_at(claimed))
         if failure.is_final:
             return self._give_up(failure)
         wait = failure.wait
         if failure.asked_wait is not None:
             self.throttle.pause(claimed.channel, min(failure.asked_wait, policy.LONGEST_PAUSE), failure.at)
         log.warning("deliver.failed", **_fields(failure), retry_in=round(wait, 3))
-        self.outbox.failed(claimed, failure.at, str(failure.why), failure.at + wait)
+        self.outbox.failed(claimed, failure.at, str(failure.error), failure.at + wait)
         failpoints.reach("deliver.failed")
         return False
 
     def _give_up(self, failure: policy.Failure) -> bool:
         log.error("deliver.given_up", **_fields(failure))
         if not failure.channel_removed:
-            self.channel_given_up.fire(failure.claimed, failure.why)
-        recorded = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.why}")
+            self.channel_given_up.fire(failure.claimed, failure.error)
+        recorded = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.error}")
         failpoints.reach("deliver.given_up")
         return recorded
 
@@ -244,5 +244,5 @@ def _fields(failure: policy.Failure) -> dict[str, object]:
         "channel": failure.claimed.channel,
         "notification_id": failure.claimed.notification.id,
         "attempt": failure.claimed.attempt,
-        "reason": str(failure.why),
+        "reason": str(failure.error),
     }

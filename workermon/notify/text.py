@@ -91,7 +91,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "region": worker.region if worker else scope.get("region", ""),
         "account": worker.account if worker else scope.get("account", ""),
         "labels": _labels(worker.labels) if worker else _labels(_group_label(notification)),
-        "where": where(notification),
+        "where": subject_of(notification),
         "chart": sparkline([point.value for point in notification.points]),
         "silence": silence(notification),
         "description": safe(notification.description or ""),
@@ -111,7 +111,7 @@ def annotation_lines(notification: models.Notification) -> list[str]:
     return [f"{name}: {about[name]}" for name in models.ANNOTATIONS if about[name]]
 
 
-def where(notification: models.Notification) -> str:
+def subject_of(notification: models.Notification) -> str:
     """Name the subject: the worker with its id and region, or a group, channel, account and region, or workermon."""
     if notification.worker is not None:
         worker = notification.worker
@@ -203,8 +203,8 @@ def rendered(
     try:
         values = {name: escape(errors.printable(value)) for name, value in fields(notification).items()}
         return string.Template(channel.template).substitute(values)
-    except (KeyError, ValueError) as why:
-        log.error("template.not_rendered", channel=channel.name, reason=errors.printable(str(why)))
+    except (KeyError, ValueError) as error:
+        log.error("template.not_rendered", channel=channel.name, reason=errors.printable(str(error)))
         return None
 
 
@@ -247,14 +247,17 @@ def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
     order = {"critical": 0, "warning": 1}
     ranked = sorted(
         notifications,
-        key=lambda notification: (notification.status != "firing", order[notification.severity], where(notification)),
+        key=lambda notification: (
+            notification.status != "firing",
+            order[notification.severity],
+            subject_of(notification),
+        ),
     )
     shared = all(models.annotations_of(notification) == models.annotations_of(ranked[0]) for notification in ranked)
     lines = []
     for notification in ranked[:MAX_LISTED]:
-        lines.append(
-            f"{title(notification)}, since {notification.condition_since or notification.since} ({where(notification)})"
-        )
+        since = notification.condition_since or notification.since
+        lines.append(f"{title(notification)}, since {since} ({subject_of(notification)})")
         lines += () if shared else (f"  {line}" for line in annotation_lines(notification))
     if len(ranked) > MAX_LISTED:
         lines.append(f"and {len(ranked) - MAX_LISTED} more: see 'workermon alerts'")

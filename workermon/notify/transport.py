@@ -87,17 +87,17 @@ class Transport:
             raise _AddressRefused
         last_error: OSError | None = None
         for family, kind, protocol, _, address in allowed:
-            left = self._ends_at - time.monotonic()
-            if left <= 0 or self._closed:
+            remaining = self._ends_at - time.monotonic()
+            if remaining <= 0 or self._closed:
                 raise _DeadlinePassed
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(min(CONNECT_TIMEOUT, left))
+                sock.settimeout(min(CONNECT_TIMEOUT, remaining))
                 sock.connect(address)
                 self._check(sock)
-            except OSError as why:
+            except OSError as error:
                 sock.close()
-                last_error = why
+                last_error = error
             except BaseException:
                 sock.close()
                 raise
@@ -149,10 +149,10 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
     def work() -> None:
         try:
             exchange(transport)
-        except errors.DeliveryFailed as why:
-            raised.append(why)
-        except Exception as why:
-            raised.append(errors.DeliveryFailed(receiver.name, *_described(why, receiver.host)))
+        except errors.DeliveryFailed as error:
+            raised.append(error)
+        except Exception as error:
+            raised.append(errors.DeliveryFailed(receiver.name, *_described(error, receiver.host)))
         finally:
             transport.close()
 
@@ -167,22 +167,24 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
         raise raised[0]
 
 
-def _described(why: BaseException, host: str) -> tuple[str, str]:
+def _described(error: BaseException, host: str) -> tuple[str, str]:
     """Return what went wrong and what to do, in words that hold nothing of the address but its host."""
-    where = errors.printable(host)[:100]
-    for link in _chain(why):
-        if described_cause := _known_cause(link, where):
+    printable_host = errors.printable(host)[:100]
+    for link in _chain(error):
+        if described_cause := _known_cause(link, printable_host):
             return described_cause
-    chain = list(_chain(why))
+    chain = list(_chain(error))
     if any(isinstance(link, http.client.HTTPException | http_errors.ProtocolError | ConnectionError) for link in chain):
-        return f"{where} ended the connection without an answer", "workermon tries again"
-    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), type(why).__name__)
-    return f"{where} cannot be reached ({reason})", "workermon tries again"
+        return f"{printable_host} ended the connection without an answer", "workermon tries again"
+    reason = next(
+        (link.strerror for link in chain if isinstance(link, OSError) and link.strerror), type(error).__name__
+    )
+    return f"{printable_host} cannot be reached ({reason})", "workermon tries again"
 
 
-def _chain(why: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and those that it comes from, ten at most."""
-    link: BaseException | None = why
+    link: BaseException | None = error
     for _ in range(10):
         if link is None:
             return
@@ -190,24 +192,30 @@ def _chain(why: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _known_cause(why: BaseException, where: str) -> tuple[str, str] | None:
-    match why:
+def _known_cause(error: BaseException, printable_host: str) -> tuple[str, str] | None:
+    match error:
         case _AddressRefused():
             return (
-                f"{where} has a private, local or otherwise unreachable address, and these are refused",
+                f"{printable_host} has a private, local or otherwise unreachable address, and these are refused",
                 "set allow_private = true if it is a receiver of your own network",
             )
         case Unencrypted():
             todo = "use the encrypted form of its url, or set allow_private = true"
-            return f"the connection to {where} is not encrypted", todo
+            return f"the connection to {printable_host} is not encrypted", todo
         case ssl.SSLCertVerificationError():
-            return f"the certificate of {where} is not valid: {why.verify_message}", "renew the receiver's certificate"
+            return (
+                f"the certificate of {printable_host} is not valid: {error.verify_message}",
+                "renew the receiver's certificate",
+            )
         case ssl.SSLError():
-            return f"TLS with {where} failed ({why.reason or 'no reason given'})", "check that the receiver speaks TLS"
+            return (
+                f"TLS with {printable_host} failed ({error.reason or 'no reason given'})",
+                "check that the receiver speaks TLS",
+            )
         case socket.gaierror():
-            return f"the name {where} cannot be looked up", "correct the url or the name server"
+            return f"the name {printable_host} cannot be looked up", "correct the url or the name server"
         case TimeoutError() | _DeadlinePassed() | http_errors.TimeoutError():
-            return f"{where} did not answer in time", "workermon tries again"
+            return f"{printable_host} did not answer in time", "workermon tries again"
         case ConnectionRefusedError():
-            return f"{where} refuses the connection", "check that the receiver runs"
+            return f"{printable_host} refuses the connection", "check that the receiver runs"
     return None

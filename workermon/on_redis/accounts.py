@@ -45,8 +45,8 @@ def state(redis_client: redis.Redis, key: str, fields: Sequence[Any]) -> models.
     """Return the state from the ``FIELDS`` of an account's hash; ``None`` if it cannot be read."""
     try:
         return _state(key, fields)
-    except (ValueError, TypeError) as why:
-        reason = unreadable.describe(why) if isinstance(why, ValueError) else "a field is missing"
+    except (ValueError, TypeError) as error:
+        reason = unreadable.describe(error) if isinstance(error, ValueError) else "a field is missing"
         unreadable.note(redis_client, keys.account(key), reason)
         return None
 

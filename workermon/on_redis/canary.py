@@ -19,7 +19,7 @@ class ReachStep(lua.Script[int], shared="numbers"):
     canary: lua.Key
     step: lua.Argument
     next_step: lua.Argument
-    begun: lua.Argument
+    sent_at: lua.Argument
     at: lua.Argument
     longest_break: lua.Argument
     sent: lua.Argument
@@ -32,13 +32,13 @@ class RedisCanary:
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
         self._client, self._channel = redis_client, f"{channel}:canary"
 
-    def publish(self, begun: float, at: float, sent: int) -> None:
+    def publish(self, sent_at: float, at: float, sent: int) -> None:
         """Record that a canary is published, and publish it."""
-        self._reach(ports.CANARY_STEPS[0], begun, at, str(sent), self._channel)
+        self._reach(ports.CANARY_STEPS[0], sent_at, at, str(sent), self._channel)
 
-    def reach(self, step: str, begun: float, at: float) -> None:
+    def reach(self, step: str, sent_at: float, at: float) -> None:
         """Record that a canary reached a later step."""
-        self._reach(step, begun, at, "", "")
+        self._reach(step, sent_at, at, "", "")
 
     def trace(self) -> ports.Trace:
         """Return how far the canaries got."""
@@ -58,13 +58,13 @@ class RedisCanary:
                 self._client.delete(keys.CANARY)
             return ports.Trace({}, {}, 0)
 
-    def _reach(self, step: str, begun: float, at: float, sent: str, channel: str) -> None:
+    def _reach(self, step: str, sent_at: float, at: float, sent: str, channel: str) -> None:
         following = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]
         reaching = ReachStep(
             canary=keys.CANARY,
             step=step,
             next_step=following[0] if following else "",
-            begun=repr(begun),
+            sent_at=repr(sent_at),
             at=repr(at),
             longest_break=ports.CANARY_BREAK,
             sent=sent,

@@ -21,7 +21,7 @@ class _Watched:
 
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
-        self._heard = self._asked = time.monotonic()
+        self._received_at = self._requested_at = time.monotonic()
         self.is_silent = False
 
     def receive(self, timeout: float) -> dict[str, Any] | None:
@@ -29,12 +29,12 @@ class _Watched:
         message: dict[str, Any] | None = self._pubsub.get_message(timeout=min(timeout, SILENCE))
         now = time.monotonic()
         if message is not None:
-            self._heard = now
-        elif now - self._heard > 2 * SILENCE:
+            self._received_at = now
+        elif now - self._received_at > 2 * SILENCE:
             self.is_silent = True
-        elif now - max(self._heard, self._asked) > SILENCE:
+        elif now - max(self._received_at, self._requested_at) > SILENCE:
             self._pubsub.ping()
-            self._asked = now
+            self._requested_at = now
         return message
 
 
@@ -86,5 +86,5 @@ class RedisFeed:
                     else:
                         yield text
 
-    def _broken(self, why: str) -> errors.RedisUnavailable:
-        return errors.RedisUnavailable(client.place(self._client), why, "missed samples are read from the ledger")
+    def _broken(self, reason: str) -> errors.RedisUnavailable:
+        return errors.RedisUnavailable(client.place(self._client), reason, "missed samples are read from the ledger")

@@ -49,6 +49,6 @@ class RedisChannelFailures:
         try:
             since, at, retried, error = unreadable.text(raw).split(" ", 3)
             return ports.FailingChannel(since=float(since), at=float(at), retried=retried == "1", error=error)
-        except ValueError as why:
-            unreadable.note(self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable.describe(why))
+        except ValueError as error:
+            unreadable.note(self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable.describe(error))
             return None

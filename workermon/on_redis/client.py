@@ -63,12 +63,12 @@ class _Patience(Retry):
         do: Callable[[], Any],
         fail: Callable[..., Any],
         is_retryable: Callable[[Exception], bool] | None = None,
-        **other: Any,
+        **options: Any,
     ) -> Any:
         def worth(error: Exception) -> bool:
             return not isinstance(error, AuthenticationError) and (is_retryable is None or is_retryable(error))
 
-        return super().call_with_retry(do, fail, worth, **other)
+        return super().call_with_retry(do, fail, worth, **options)
 
 
 def _options() -> dict[str, Any]:

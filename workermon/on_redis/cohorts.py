@@ -38,7 +38,7 @@ class RedisCohorts:
 
     def all_learned(self) -> dict[str, dict[str, Any]]:
         """Return the learned times of every group."""
-        return {unreadable.text(group): _object(text) for group, text in self._all(keys.COHORTS_LEARNED).items()}
+        return {unreadable.text(group): _object(text) for group, text in self._fields(keys.COHORTS_LEARNED).items()}
 
     def learn(self, group: str, values: Mapping[str, Any]) -> None:
         """Store the learned times of a group."""
@@ -53,7 +53,7 @@ class RedisCohorts:
     def paces(self) -> dict[str, ports.Pace]:
         """Return the newest record of each node, without unreadable ones."""
         paces = {}
-        for node, text in self._all(keys.COHORTS_PACES).items():
+        for node, text in self._fields(keys.COHORTS_PACES).items():
             numbers = _numbers(text)
             if len(numbers) == 2:
                 paces[unreadable.text(node)] = ports.Pace(*numbers)
@@ -62,7 +62,7 @@ class RedisCohorts:
     def phases(self) -> dict[str, float]:
         """Return the cohorts with a place of their own."""
         phases = {}
-        for cohort, text in self._all(settings.SCHEDULE_PHASES).items():
+        for cohort, text in self._fields(settings.SCHEDULE_PHASES).items():
             if numbers := _numbers(text):
                 phases[unreadable.text(cohort)] = numbers[0]
         return phases
@@ -84,7 +84,7 @@ class RedisCohorts:
                     pipe.hdel(name, *fields)
             pipe.execute()
 
-    def _all(self, name: str) -> dict[bytes, bytes]:
+    def _fields(self, name: str) -> dict[bytes, bytes]:
         with client.guard(self._client):
             return cast("dict[bytes, bytes]", self._client.hgetall(name))
 

@@ -83,10 +83,10 @@ class RedisConfigurations:
         try:
             read = models.Configuration.model_validate_json(document, extra="ignore")
             return read if read.revision == revision else read.model_copy(update={"revision": revision})
-        except ValueError as why:
+        except ValueError as error:
             sound = self._without_unreadable(document)
             if sound is None:
-                unreadable.note(self._client, keys.CONFIGURATION, unreadable.describe(why))
+                unreadable.note(self._client, keys.CONFIGURATION, unreadable.describe(error))
                 sound = self._cached
             return sound.model_copy(update={"revision": revision, "complete": False})
 

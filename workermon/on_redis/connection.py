@@ -103,6 +103,6 @@ def _set_aside(client: Client, error: ResponseError, names: list[str]) -> bool:
 
 def _keys(args: Any) -> list[str]:
     """Return which of our keys a command names."""
-    some = args[3 : 3 + int(args[2])] if args[0] in ("EVALSHA", "EVAL") else args[1:]
-    names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in some]
+    name_arguments = args[3 : 3 + int(args[2])] if args[0] in ("EVALSHA", "EVAL") else args[1:]
+    names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in name_arguments]
     return [name for name in names if name.startswith("workermon:")]

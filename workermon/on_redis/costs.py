@@ -46,7 +46,7 @@ class RedisCosts:
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
         self._read_at = float("-inf")
-        self._stretch = models.BudgetDecision()
+        self._decided = models.BudgetDecision()
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
         """Count a request and what it asked for, in one round trip."""
@@ -83,9 +83,9 @@ class RedisCosts:
         if now - self._read_at > REMEMBERED:
             with client.guard(self._client):
                 text: Any = self._client.get(keys.BUDGET_DECISION)
-            self._stretch = self._decision(text) if text else models.BudgetDecision()
+            self._decided = self._decision(text) if text else models.BudgetDecision()
             self._read_at = now
-        return self._stretch
+        return self._decided
 
     def _decision(self, text: bytes) -> models.BudgetDecision:
         read = unreadable.parsed(self._client, keys.BUDGET_DECISION, models.BudgetDecision, text)
@@ -111,17 +111,17 @@ class RedisCosts:
 def _hour(start: int, fields: Mapping[bytes, bytes]) -> models.Hour:
     counts: dict[str, dict[tuple[str, str], int]] = {"call": {}, "metric": {}, "full": {}}
     for field, number in fields.items():
-        kind, _, what = unreadable.text(field).partition(" ")
+        kind, _, scope_and_name = unreadable.text(field).partition(" ")
         if kind in counts:
-            scope, _, name = what.partition(" ")
+            scope, _, name = scope_and_name.partition(" ")
             with contextlib.suppress(ValueError):  # a count that is not a number is ignored
                 counts[kind][scope, name] = int(number)
-    began = float(start)
+    counted_since = float(start)
     with contextlib.suppress(ValueError):
-        began = float(fields.get(b"begun", start))
+        counted_since = float(fields.get(b"counted_since", start))
     return models.Hour(
         start=start,
-        begun=began,
+        counted_since=counted_since,
         calls=counts["call"],
         metrics=counts["metric"],
         full=counts["full"],

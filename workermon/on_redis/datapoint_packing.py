@@ -68,7 +68,7 @@ def runs(metric: str, period: int, times: Sequence[int]) -> list[Run]:
     for place, at in enumerate(times):
         slot, phase = divmod(at, period)
         places[phase, slot * period // HOUR * HOUR, slot] = place
-    found: list[Run] = []
+    found_runs: list[Run] = []
     keys = sorted(places)
     start = 0
     for end in range(1, len(keys) + 1):
@@ -78,9 +78,9 @@ def runs(metric: str, period: int, times: Sequence[int]) -> list[Run]:
         offset = slot - -(-hour // period)
         field = f"{name}:{period}:{phase}" if phase else f"{name}:{period}"
         of_run = tuple([places[key] for key in keys[start:end]])
-        found.append(Run(hour, field, offset, slot * period + phase, period, of_run))
+        found_runs.append(Run(hour, field, offset, slot * period + phase, period, of_run))
         start = end
-    return found
+    return found_runs
 
 
 def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: int) -> Iterable[Datapoint]:

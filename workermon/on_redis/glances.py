@@ -61,10 +61,10 @@ def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Re
             yield ports.Glance.of(record)
 
 
-def _schema(required: Mapping[str, core_schema.CoreSchema], **others: core_schema.CoreSchema) -> SchemaValidator:
+def _schema(required: Mapping[str, core_schema.CoreSchema], **optional: core_schema.CoreSchema) -> SchemaValidator:
     """Return a parser for these fields of an object. It skips all other fields."""
     fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
-    fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in others.items()}
+    fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in optional.items()}
     return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="ignore"))
 
 
@@ -105,10 +105,10 @@ def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance
     try:
         spec, condition, last_error = text.split(_FIELD)
         worker: dict[str, Any] = _WORKER.validate_json(spec)
-        seen: Mapping[str, Any] = _CONDITION.validate_json(condition) if condition else _NONE
+        document: Mapping[str, Any] = _CONDITION.validate_json(condition) if condition else _NONE
     except ValueError:
         return None
-    checks: Mapping[models.CheckName, models.Check | None] | None = seen.get("checks")
+    checks: Mapping[models.CheckName, models.Check | None] | None = document.get("checks")
     return ports.Glance(
         worker["id"],
         worker["name"],
@@ -118,10 +118,10 @@ def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance
         worker.get("monitoring", "active"),
         worker["interval"],
         worker["added_at"],
-        seen.get("status", "unknown"),
+        document.get("status", "unknown"),
         None if checks is None else tuple([(name, outcome) for name, outcome in checks.items() if outcome is not None]),
-        seen.get("collected_at"),
-        seen.get("latest") or _NONE,
+        document.get("collected_at"),
+        document.get("latest") or _NONE,
         unreadable.parsed(connection, keys.worker(unreadable.text(member)), models.CollectionError, last_error)
         if last_error
         else None,

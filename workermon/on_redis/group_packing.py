@@ -11,7 +11,7 @@ def packed(member: GroupMember) -> str:
     >>> packed(GroupMember("web 1", 120, 60, 7, ((60, 0), (90, 2))))
     '120 60  7 0 60:0,90:2 web 1'
     """
-    known_until = "" if member.known is None else member.known
+    known_until = "" if member.known_until is None else member.known_until
     changes = ",".join(f"{at}:{level}" for at, level in member.changes)
     recorded = "" if member.recorded is None else member.recorded
     return f"{known_until} {member.period} {recorded} {member.added} {int(member.trimmed)} {changes} {member.name}"
@@ -23,7 +23,7 @@ def unpacked(text: str) -> GroupMember:
     pairs = (change.split(":") for change in changes.split(",")) if changes else ()
     return GroupMember(
         name=name,
-        known=int(known_until) if known_until else None,
+        known_until=int(known_until) if known_until else None,
         period=int(period),
         added=int(added),
         changes=tuple([(int(at), int(level)) for at, level in pairs]),

@@ -27,7 +27,7 @@ class Listed(NamedTuple):
     name: str
     type: str
     owner: str
-    holds: str
+    content: str
     lifetime: str
     #: Whether Redis itself expires it.
     expires: bool = False

@@ -139,14 +139,14 @@ class RedisLimiter:
         )
         reply = client.run(self._client, taking)
         granted, wait, silent = int(reply[0]), float(reply[1]), bool(reply[2])
-        where = f"{api} in {scope}"
+        subject = f"{api} in {scope}"
         if not granted and silent:
             raise errors.AwsUnreachable(
-                where, "it did not answer a moment ago", f"workermon tries again within {max(1, round(wait))} s"
+                subject, "it did not answer a moment ago", f"workermon tries again within {max(1, round(wait))} s"
             )
         if not granted:
             raise errors.AwsThrottled(
-                where,
+                subject,
                 f"the rate shared by all worker processes is used up for {wait:.0f} s",
                 "workermon asks again at the next collection; collect less often, or raise [limits]",
             )

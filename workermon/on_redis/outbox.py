@@ -298,11 +298,11 @@ class RedisOutbox:
         with client.guard(self._client):
             queues = [queue for queue in client.texts(self._client.zrange(keys.OUTBOX, 0, -1)) if queue != _CANARY]
             for start in range(0, len(queues), LOOKED_AT):
-                some = queues[start : start + LOOKED_AT]
+                chunk = queues[start : start + LOOKED_AT]
                 with self._client.pipeline(transaction=False) as pipe:
-                    for queue in some:
+                    for queue in chunk:
                         pipe.llen(keys.QUEUE + queue)
-                    for queue, length in zip(some, pipe.execute(), strict=True):
+                    for queue, length in zip(chunk, pipe.execute(), strict=True):
                         waiting[keys.of_queue(queue)[1]] += length
         return {channel: number for channel, number in waiting.items() if number}
 

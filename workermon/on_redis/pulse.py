@@ -30,15 +30,15 @@ class RedisPulse:
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
-    def mark(self, part: str, at: float) -> None:
+    def beat(self, part: str, at: float) -> None:
         """Record that a part did its work."""
-        self._mark(part, at, evaluates_only=False)
+        self._beat(part, at, evaluates_only=False)
 
     def judges(self, at: float) -> None:
         """Record that a node evaluates, even if the listener did not enqueue it."""
-        self._mark("listener", at, evaluates_only=True)
+        self._beat("listener", at, evaluates_only=True)
 
-    def _mark(self, part: str, at: float, *, evaluates_only: bool) -> None:
+    def _beat(self, part: str, at: float, *, evaluates_only: bool) -> None:
         marking = MarkPulse(
             pulse=keys.PULSE,
             part=part,
@@ -49,7 +49,7 @@ class RedisPulse:
         )
         client.run(self._client, marking)
 
-    def marks(self) -> dict[str, float]:
+    def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
         with client.guard(self._client):
             times: Any = self._client.hgetall(keys.PULSE)
@@ -69,23 +69,23 @@ class RedisPulse:
             return None
         return first if first is not None and first >= began else began + ports.START_UP
 
-    def count(self, what: str, number: int = 1) -> None:
+    def count(self, name: str, number: int = 1) -> None:
         """Add to a counter. If the connection breaks it may be added twice."""
         with client.guard(self._client):
             try:
-                self._client.hincrby(keys.COUNTS, what, number)
-            except redis.ResponseError as why:
-                if not refusals.is_of_one_record(why):
+                self._client.hincrby(keys.COUNTS, name, number)
+            except redis.ResponseError as error:
+                if not refusals.is_of_one_record(error):
                     raise
-                unreadable.note(self._client, f"{keys.COUNTS} {what}", "it is not a number; counting starts again")
-                self._client.hset(keys.COUNTS, what, number)
+                unreadable.note(self._client, f"{keys.COUNTS} {name}", "it is not a number; counting starts again")
+                self._client.hset(keys.COUNTS, name, number)
 
     def counts(self) -> dict[str, int]:
         """Return all counters."""
         with client.guard(self._client):
             fields: Any = self._client.hgetall(keys.COUNTS)
         read = {
-            unreadable.text(what): unreadable.number(self._client, f"{keys.COUNTS} {unreadable.text(what)}", number)
-            for what, number in fields.items()
+            unreadable.text(name): unreadable.number(self._client, f"{keys.COUNTS} {unreadable.text(name)}", number)
+            for name, number in fields.items()
         }
-        return {what: int(number) for what, number in read.items() if number is not None}
+        return {name: int(number) for name, number in read.items() if number is not None}

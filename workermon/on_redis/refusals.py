@@ -75,8 +75,8 @@ def asks_for_another(error: exceptions.RedisError) -> bool:
 
 def is_of_one_record(error: Exception) -> bool:
     """Return whether the server refused a command because of one record, and not because of its own state."""
-    what = r"WRONGTYPE|attempt to |not an integer|not a valid float|bad argument"
-    return type(error) is exceptions.ResponseError and re.search(what, str(error)) is not None
+    pattern = r"WRONGTYPE|attempt to |not an integer|not a valid float|bad argument"
+    return type(error) is exceptions.ResponseError and re.search(pattern, str(error)) is not None
 
 
 def kind(error: exceptions.RedisError) -> type[errors.RedisUnavailable]:
@@ -93,16 +93,16 @@ def explain(error: exceptions.RedisError) -> tuple[str, str]:
     if isinstance(error, ClusterMode):
         return settings.CLUSTER_MODE
     if isinstance(error, NewerSchema):
-        why = f"its data has schema {error}, and this version of workermon knows schema {models.SCHEMA}"
-        return why, "upgrade workermon here, or name another server"
+        reason = f"its data has schema {error}, and this version of workermon knows schema {models.SCHEMA}"
+        return reason, "upgrade workermon here, or name another server"
     if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in str(error) or "ACL failure" in str(error):
         return f"its access rules refuse {_refused(str(error))}", RIGHTS
-    for kinds, why, todo in _KINDS:
+    for kinds, reason, todo in _KINDS:
         if isinstance(error, kinds):
-            return why, todo
-    for part, why, todo in _TEXTS:
+            return reason, todo
+    for part, reason, todo in _TEXTS:
         if part in str(error):
-            return why, todo
+            return reason, todo
     if isinstance(error, redis.ConnectionError):
         return _broken(error), _CONNECT
     return f"it refuses a command ({errors.printable(str(error))[:200]})", "see the server's log"

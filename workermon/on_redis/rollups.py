@@ -18,7 +18,7 @@ class ClaimRollups(lua.Script[list[bytes]]):
     rollups_due: lua.Key
     now: lua.Argument
     limit: lua.Argument
-    mark: lua.Argument
+    lease_ends_at: lua.Argument
 
 
 class SaveRollups(lua.Script[int]):
@@ -29,7 +29,7 @@ class SaveRollups(lua.Script[int]):
     rollups_due: lua.Key
     incarnation: lua.Argument
     member: lua.Argument
-    mark: lua.Argument
+    lease_ends_at: lua.Argument
     week: lua.Argument
     lifetime: lua.Argument
     series: lua.Arguments
@@ -44,8 +44,10 @@ class RedisRollUps:
 
     def claim(self, now: float, limit: int, lease: float) -> list[ports.LedgerHour]:
         """Claim due hours, with their datapoints."""
-        mark = round(now + lease, 3)
-        claiming = ClaimRollups(rollups_due=keys.ROLLUPS_DUE, now=repr(now), limit=limit, mark=repr(mark))
+        lease_ends_at = round(now + lease, 3)
+        claiming = ClaimRollups(
+            rollups_due=keys.ROLLUPS_DUE, now=repr(now), limit=limit, lease_ends_at=repr(lease_ends_at)
+        )
         claimed = [self._hour(member) for member in client.run(self._client, claiming)]
         hours = [claim for claim in claimed if claim is not None]
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
@@ -60,7 +62,7 @@ class RedisRollUps:
             hours, replies[::3], replies[1::3], replies[2::3], strict=True
         ):
             points = self._points(worker_id, hour, fields)
-            claims.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, mark, points))
+            claims.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, lease_ends_at, points))
         return claims
 
     def _hour(self, member: bytes) -> tuple[str, int] | None:
@@ -126,7 +128,7 @@ class RedisRollUps:
                     rollups_due=keys.ROLLUPS_DUE,
                     incarnation=hour.incarnation,
                     member=f"{hour.worker_id} {hour.hour}",
-                    mark=repr(hour.mark),
+                    lease_ends_at=repr(hour.lease_ends_at),
                     week=week,
                     lifetime=max(lifetime_left, 1),
                     series=series,

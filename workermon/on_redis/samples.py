@@ -226,15 +226,15 @@ class RedisSamples:
         client.run_many(self._client, calls)
 
     def read(
-        self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
+        self, series_keys: Sequence[tuple[str, str, int]], since: float, until: float
     ) -> dict[tuple[str, str], models.Series]:
         """Return the series of each (worker id, metric, period in seconds), read in one round trip."""
         periods: dict[str, set[int]] = {}
-        for worker_id, _, period in wanted:
+        for worker_id, _, period in series_keys:
             periods.setdefault(worker_id, set()).add(period)
         hours = self._hours(periods, since, until)
         series: dict[tuple[str, str], models.Series] = {}
-        for worker_id, metric, period in wanted:
+        for worker_id, metric, period in series_keys:
             points: list[models.Datapoint] = []
             phases = set()
             for hour, fields in hours.get(worker_id, {}).items():
@@ -287,11 +287,11 @@ class RedisSamples:
                     first, last = spans[worker_id]
                     # Nothing was ever written, so the span is empty.
                     name = keys.worker(worker_id)
-                    began, ended = (unreadable.number(self._client, name, raw) for raw in (begin, end))
-                    if began is None or ended is None:
+                    began, end_at = (unreadable.number(self._client, name, raw) for raw in (begin, end))
+                    if began is None or end_at is None:
                         spans[worker_id] = (1, 0)
                     else:
-                        spans[worker_id] = max(first, int(began)), min(last, int(ended))
+                        spans[worker_id] = max(first, int(began)), min(last, int(end_at))
             requests = [
                 (worker_id, hour)
                 for worker_id, (first, last) in spans.items()

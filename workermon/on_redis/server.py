@@ -21,8 +21,8 @@ class RedisServer:
         try:
             with client.guard(self._client):
                 server_info: Any = self._client.info()
-        except errors.RedisUnavailable as why:
-            if why.todo == refusals.RIGHTS:
+        except errors.RedisUnavailable as error:
+            if error.todo == refusals.RIGHTS:
                 return {}
             raise
         return {str(name): str(value) for name, value in server_info.items() if not isinstance(value, dict)}

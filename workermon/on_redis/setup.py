@@ -33,10 +33,10 @@ class RedisSetup:
         self._lifetime = lifetime
         self._alerts = alerts.RedisAlerts(redis_client, channel, lifetime)
 
-    def mark(self) -> str:
+    def version(self) -> str:
         """Return a value that differs after every change of the set-up."""
         with client.guard(self._client):
-            return _mark(self._client)
+            return _version(self._client)
 
     def put(self, change: ports.Change) -> bool:
         """Write all of it in one step, if nothing it is based on has changed."""
@@ -55,7 +55,7 @@ class RedisSetup:
         return True
 
     def _is_current(self, change: ports.Change) -> bool:
-        if _mark(self._client) != change.mark:
+        if _version(self._client) != change.version:
             return False
         members: Any = self._client.zrange(keys.WORKERS, 0, -1)
         unknown = set(client.texts(members)) ^ set(change.fleet)
@@ -94,6 +94,6 @@ class RedisSetup:
             marking.add_to(pipe)
 
 
-def _mark(connection: redis.Redis) -> str:
+def _version(connection: redis.Redis) -> str:
     fields: Any = connection.hmget(keys.CONFIGURATION, ["revision", _COUNT])
     return "/".join((value or b"0").decode() for value in fields)

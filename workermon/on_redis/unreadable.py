@@ -40,7 +40,7 @@ class ListUnreadable(lua.Script[list[list[bytes]]]):
     """Return the records that cannot be read, and why."""
 
     unreadable: lua.Key
-    kept: lua.Argument
+    max_age: lua.Argument
 
 
 class RedisUnreadable:
@@ -51,7 +51,7 @@ class RedisUnreadable:
 
     def load(self) -> dict[str, str]:
         """Return why each record cannot be read, by its key."""
-        entries = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, kept=NAMED_FOR))
+        entries = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, max_age=NAMED_FOR))
         return {text(name): text(reason) for name, reason in sorted(entries)}
 
 
@@ -62,12 +62,12 @@ def text(raw: bytes) -> str:
 
 def note(connection: redis.Redis, name: str, reason: str) -> None:
     """Record that a key's record cannot be read. Never raises, because only one record is affected."""
-    printable_name, why = errors.printable(name)[:400], errors.printable(reason)[:300]
+    printable_name, printable_reason = errors.printable(name)[:400], errors.printable(reason)[:300]
     try:
-        if NoteUnreadable(unreadable=keys.UNREADABLE, name=printable_name, reason=why).run(connection):
-            log.error("record.unreadable", key=printable_name, reason=why)
+        if NoteUnreadable(unreadable=keys.UNREADABLE, name=printable_name, reason=printable_reason).run(connection):
+            log.error("record.unreadable", key=printable_name, reason=printable_reason)
     except RedisError as error:
-        log.error("record.unreadable", key=printable_name, reason=why, not_noted=type(error).__name__)
+        log.error("record.unreadable", key=printable_name, reason=printable_reason, not_noted=type(error).__name__)
 
 
 def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -> Model | None:
@@ -77,8 +77,8 @@ def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -
     """
     try:
         return model.model_validate_json(raw, extra="ignore")
-    except ValueError as why:
-        note(connection, name, describe(why))
+    except ValueError as error:
+        note(connection, name, describe(error))
         return None
 
 
@@ -86,8 +86,8 @@ def parsed_by(connection: redis.Redis, name: str, adapter: pydantic.TypeAdapter[
     """Return a parsed record of any type, as ``parsed`` does."""
     try:
         return adapter.validate_json(raw, extra="ignore")
-    except ValueError as why:
-        note(connection, name, describe(why))
+    except ValueError as error:
+        note(connection, name, describe(error))
         return None
 
 
@@ -100,11 +100,11 @@ def number(connection: redis.Redis, name: str, raw: bytes | None) -> float | Non
         return None
 
 
-def describe(why: ValueError) -> str:
+def describe(error: ValueError) -> str:
     """Return what is wrong with a text, without quoting it."""
-    if not isinstance(why, pydantic.ValidationError):
+    if not isinstance(error, pydantic.ValidationError):
         return "it is not what belongs there"
-    first = why.errors(include_input=False, include_url=False, include_context=False)[0]
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
@@ -120,7 +120,9 @@ def set_aside(connection: redis.Redis, error: Exception, names: Sequence[str]) -
     if "WRONGTYPE" not in str(error):
         return False
     try:
-        return _set_aside(connection, names) or any(_set_aside(connection, some) for some in _every_key(connection))
+        return _set_aside(connection, names) or any(
+            _set_aside(connection, key_names) for key_names in _every_key(connection)
+        )
     except RedisError:
         return False
 

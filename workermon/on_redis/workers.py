@@ -203,8 +203,8 @@ class RedisWorkers:
             return {}
         replies: list[list[Any]] = []
         for start in range(0, len(worker_ids), CHUNK):
-            some = worker_ids[start : start + CHUNK]
-            read = ReadWorkers(worker_hashes=[keys.worker(worker_id) for worker_id in some], fields=FIELDS)
+            chunk = worker_ids[start : start + CHUNK]
+            read = ReadWorkers(worker_hashes=[keys.worker(worker_id) for worker_id in chunk], fields=FIELDS)
             replies += client.run(self._client, read)
         records = {
             worker_id: record(self._client, worker_id, fields)
@@ -217,7 +217,7 @@ class RedisWorkers:
         with client.guard(self._client):
             return client.texts(self._client.zrange(keys.WORKERS, 0, -1))
 
-    def known(self, worker_ids: Sequence[str]) -> set[str]:
+    def monitored(self, worker_ids: Sequence[str]) -> set[str]:
         """Return which of these workers are monitored, in one command."""
         if not worker_ids:
             return set()
@@ -244,11 +244,11 @@ class RedisWorkers:
         """Return the workers whose stored dimension sets are long. Their length is known without reading them."""
         matching, ids = [], self.ids()
         for start in range(0, len(ids), CHUNK):
-            some = ids[start : start + CHUNK]
+            chunk = ids[start : start + CHUNK]
             listing = ListLongFields(
-                hashes=[keys.worker(worker_id) for worker_id in some], field="dimensions", least=_LEAST_SET * least
+                hashes=[keys.worker(worker_id) for worker_id in chunk], field="dimensions", least=_LEAST_SET * least
             )
-            matching += [some[place] for place in client.run(self._client, listing)]
+            matching += [chunk[place] for place in client.run(self._client, listing)]
         return matching
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:

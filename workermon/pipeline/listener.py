@@ -172,7 +172,7 @@ class _Lead:
             channel.enqueue_if_due(at)
             if sweeping is None:
                 # As soon as the subscription stands: from then on nothing is missed.
-                own.pulse.mark("canary", own.now())
+                own.pulse.beat("canary", own.now())
                 sweeping = Timer(float("-inf"))
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
                 log.warning("listener.lost_lease")
@@ -198,7 +198,7 @@ class _Lead:
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)
         if not self._works:
-            own.pulse.mark(leadership.NAME, own.now())
+            own.pulse.beat(leadership.NAME, own.now())
             self._works = True
         self.worked_at = time.monotonic()
         return True

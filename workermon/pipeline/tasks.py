@@ -31,7 +31,7 @@ def collect(
     report = stage.collect(worker_ids)
     rolling_up.roll_up(len(worker_ids) + 1)
     _unknown("workermon.collect", report.unknown, pulse)
-    pulse.mark("collect", now())
+    pulse.beat("collect", now())
 
 
 @app.task(name="workermon.evaluate", base=shell.Shell, is_valid=staticmethod(shell.is_evaluated))
@@ -49,9 +49,9 @@ def evaluate(
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.enqueued")
     unique_ids = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
-    known_ids = workers.known(unique_ids)
+    known_ids = workers.monitored(unique_ids)
     _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], pulse)
-    pulse.mark("evaluate", now())
+    pulse.beat("evaluate", now())
 
 
 @app.task(name="workermon.deliver", base=shell.Shell, is_valid=staticmethod(shell.is_alert_id))
@@ -63,7 +63,7 @@ def deliver(
 ) -> None:
     """Send the waiting notifications of these alerts to their channels."""
     stage.deliver(alert_ids)
-    pulse.mark("deliver", now())
+    pulse.beat("deliver", now())
 
 
 @app.task(name="workermon.reconcile", base=shell.Shell)

@@ -40,11 +40,11 @@ class Configurations(Protocol):
 class Change(NamedTuple):
     """A change of the set-up, and what it is based on.
 
-    ``mark`` is what ``Setup.mark`` returned before ``fleet`` (the monitored workers by id) and the configuration were
-    read. ``leaving`` are the last verdicts of workers that are removed. ``configuration`` is ``None`` if it stays.
+    ``version`` is what ``Setup.version`` returned before ``fleet`` (the monitored workers by id) and the configuration
+    were read. ``leaving`` are the last verdicts of workers that are removed. ``configuration`` is ``None`` if it stays.
     """
 
-    mark: str
+    version: str
     fleet: Mapping[str, Worker]
     added: Sequence[Worker]
     updated: Sequence[Worker]
@@ -56,13 +56,13 @@ class Change(NamedTuple):
 class Setup(Protocol):
     """The whole set-up, changed at once: nobody sees half of a change."""
 
-    def mark(self) -> str:
+    def version(self) -> str:
         """Return a value that differs after every change of the set-up."""
 
     def put(self, change: Change) -> bool:
         """Write a change in one step; ``False``, and nothing is written, if what it is based on has changed.
 
-        It is based on the mark, on who is monitored, on the workers to change, and on the alerts of workers that are
+        It is based on the version, on who is monitored, on the workers to change, and on the alerts of workers that are
         removed. If the configuration changes, every worker is marked as pending.
         """
 
@@ -77,7 +77,7 @@ CANARY_STEPS = ("published", "heard", "judged", "accepted")
 class Reached(NamedTuple):
     """When a canary came to a step, and when that canary was sent."""
 
-    begun: float
+    sent_at: float
     at: float
 
 
@@ -96,14 +96,14 @@ class Trace(NamedTuple):
 class Canary(Protocol):
     """The trace that canaries leave, and their own channel (``canary``)."""
 
-    def publish(self, begun: float, at: float, sent: int) -> None:
+    def publish(self, sent_at: float, at: float, sent: int) -> None:
         """Publish a canary and note that, in one step; ``sent`` is how many beat has sent so far.
 
         Canaries lost before a long break no longer count.
         """
 
-    def reach(self, step: str, begun: float, at: float) -> None:
-        """Note that the canary that was sent at ``begun`` came to a later step."""
+    def reach(self, step: str, sent_at: float, at: float) -> None:
+        """Note that the canary that was sent at ``sent_at`` came to a later step."""
 
     def trace(self) -> Trace:
         """Return how far they came."""
@@ -141,10 +141,10 @@ class Pulse(Protocol):
     The part ``canary`` is when a listener that receives canaries took the lead.
     """
 
-    def mark(self, part: str, at: float) -> None:
+    def beat(self, part: str, at: float) -> None:
         """Note that a part did its work at that time."""
 
-    def marks(self) -> dict[str, float]:
+    def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
 
     def monitoring_since(self) -> float | None:
@@ -158,7 +158,7 @@ class Pulse(Protocol):
     def judges(self, at: float) -> None:
         """Note that an evaluation begins: what waited in a queue may be evaluated before the listener is back."""
 
-    def count(self, what: str, number: int = 1) -> None:
+    def count(self, name: str, number: int = 1) -> None:
         """Count something by a name such as ``event.invalid``."""
 
     def counts(self) -> dict[str, int]:

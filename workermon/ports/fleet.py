@@ -147,7 +147,7 @@ class Workers(Protocol):
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
 
-    def known(self, worker_ids: Sequence[str]) -> set[str]:
+    def monitored(self, worker_ids: Sequence[str]) -> set[str]:
         """Return which of these are monitored, without reading their records."""
 
     def every(self, chunk: int = 500) -> Iterator[Record]:

@@ -51,7 +51,9 @@ class Samples(Protocol):
     def failed_many(self, failures: Sequence[tuple[Worker, CollectionError]]) -> None:
         """Do that for many in one round trip."""
 
-    def read(self, wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
+    def read(
+        self, series_keys: Sequence[tuple[str, str, int]], since: float, until: float
+    ) -> dict[tuple[str, str], Series]:
         """Return the series of each (worker id, metric, period in seconds), ``since`` and ``until`` included.
 
         A series without a datapoint is empty.
@@ -78,12 +80,12 @@ ROLLUP_DELAY: Final = 900
 
 
 class LedgerHour(NamedTuple):
-    """An hour of a worker's ledger that is to be rolled up; ``mark`` and ``incarnation`` say what it is based on."""
+    """An hour of a ledger to roll up; ``lease_ends_at`` and ``incarnation`` say what that is based on."""
 
     worker_id: str
     incarnation: str
     hour: int
-    mark: float
+    lease_ends_at: float
     points: Mapping[str, tuple[Datapoint, ...]]
 
 

@@ -10,7 +10,7 @@ from workermon.rules import event, forecast, group, no_data, outlier, state, thr
 from workermon.rules.computed import with_values
 from workermon.rules.doubts import doubtful
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric, reach_back
-from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
+from workermon.rules.kind import DrawnThreshold, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
 from workermon.rules.peering import peer
 from workermon.rules.peers import Peer, PeerGroup
@@ -60,19 +60,21 @@ def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:
 def needed_metrics(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> tuple[str, ...]:
     """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it depends on."""
     kind = kinds[rule.kind]
-    others = [other for other in rules if other.name in kind.operands(rule)]
-    needed = (metric for other in others for metric in needed_metrics(other, rules, kinds))
+    operand_rules = [operand_rule for operand_rule in rules if operand_rule.name in kind.operands(rule)]
+    needed = (metric for operand_rule in operand_rules for metric in needed_metrics(operand_rule, rules, kinds))
     return tuple(dict.fromkeys((*kind.metrics(rule), *needed)))
 
 
 def compares_workers(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> bool:
     """Return whether other workers decide a worker's rule: it, or a rule that it depends on, compares workers."""
     kind = kinds[rule.kind]
-    others = (other for other in rules if other.name in kind.operands(rule))
-    return kind.compares_by(rule) is not None or any(compares_workers(other, rules, kinds) for other in others)
+    operand_rules = (operand_rule for operand_rule in rules if operand_rule.name in kind.operands(rule))
+    return kind.compares_by(rule) is not None or any(
+        compares_workers(operand_rule, rules, kinds) for operand_rule in operand_rules
+    )
 
 
-def owe_end(
+def any_must_resolve(
     rules: Iterable[models.Rule],
     worker: models.Worker,
     condition: models.Condition,
@@ -80,7 +82,7 @@ def owe_end(
 ) -> bool:
     """Return whether a rule has yet to notify of an instance's termination. Then the worker must not be deleted."""
     return any(
-        KINDS[rule.kind].owes_end(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
+        KINDS[rule.kind].must_resolve(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
         for rule in rules
     )
 
@@ -89,7 +91,7 @@ __all__ = [
     "BACKFILL",
     "DELAY",
     "KINDS",
-    "Drawn",
+    "DrawnThreshold",
     "Evaluated",
     "Explanation",
     "Facts",
@@ -105,6 +107,7 @@ __all__ = [
     "UnfirableRule",
     "WhenExpression",
     "absent_from",
+    "any_must_resolve",
     "checks_asked",
     "compares_workers",
     "cycle",
@@ -117,7 +120,6 @@ __all__ = [
     "needed_metrics",
     "needs_members",
     "of_metric",
-    "owe_end",
     "peer",
     "reach_back",
     "unfirable",

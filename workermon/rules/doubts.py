@@ -21,8 +21,8 @@ class DoubtfulRule:
     @property
     def reason(self) -> str:
         """Return for whom it is questionable, and why."""
-        others = len(self.workers) - 1
-        also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
+        more = len(self.workers) - 1
+        also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
         return f"for {self.workers[0]}{also}: {self.doubt}"
 
 

@@ -109,8 +109,8 @@ class Event(kind.Kind[Options]):
             raise section.Mistake("codes", "is empty", f"leave it out for all: {', '.join(CODES)}")
         for place, code in enumerate(raw_rule.codes):
             if code not in CODES:
-                why = f"{errors.printable(code)[:64]} is not a code of EC2"
-                raise section.Mistake(f"codes[{place}]", why, errors.nearest(code, CODES))
+                reason = f"{errors.printable(code)[:64]} is not a code of EC2"
+                raise section.Mistake(f"codes[{place}]", reason, errors.nearest(code, CODES))
         by_code = "severity" not in raw_rule.model_fields_set
         codes = tuple(dict.fromkeys(raw_rule.codes))
         return Options(codes=codes, ahead=raw_rule.ahead, by_code=by_code), raw_rule.severity
@@ -136,8 +136,8 @@ class Event(kind.Kind[Options]):
 
     def known_until(self, rule_state: RuleState, facts: kind.Facts) -> int | None:
         """Return when the worker was collected last."""
-        seen = facts.condition.collected_at
-        return None if seen is None else math.floor(seen)
+        collected_at = facts.condition.collected_at
+        return None if collected_at is None else math.floor(collected_at)
 
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
         """Return the events ahead."""
@@ -198,8 +198,8 @@ def merge_listed(
     if events is None or (not events and not known_events):
         return known_events, before.events_at
     seen_at = {key(event): event.seen_at for event in known_events}
-    seen = [event.model_copy(update={"seen_at": seen_at.get(key(event), at)}) for event in events]
-    after = tuple(sorted({key(event): event for event in seen}.values(), key=_order))
+    current = [event.model_copy(update={"seen_at": seen_at.get(key(event), at)}) for event in events]
+    after = tuple(sorted({key(event): event for event in current}.values(), key=_order))
     return after, before.events_at if after == known_events else at
 
 
@@ -272,8 +272,8 @@ def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condi
         reason, cause = _over(options, rule_state, condition), None
     else:
         reason, cause = describe_all(due, condition.collected_at or 0.0), _words(due)
-    named = ",".join(keys or rule_state.events)
-    transition = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=named)
+    event_keys = ",".join(keys or rule_state.events)
+    transition = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=event_keys)
     change = SeverityChange(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
     return RuleState(metric=Event.name, trail=(change,), events=keys), (transition,)
 
@@ -289,13 +289,13 @@ def _appeared(options: Options, events: Sequence[ScheduledEvent]) -> int:
 
 def _end(rule_state: RuleState, condition: Condition) -> int:
     """Return when the last of the notified events ended: at its end if that ended it, else when EC2 reported it."""
-    there = {key(event): event for event in condition.events}
-    seen = condition.collected_at or 0.0
+    event_by_key = {key(event): event for event in condition.events}
+    collected_at = condition.collected_at or 0.0
     times = [0.0]
     for name in rule_state.events:
-        event = there.get(name)
+        event = event_by_key.get(name)
         if event is not None and outcome(event) is None:
-            if event.not_after is not None and event.not_after <= seen:
+            if event.not_after is not None and event.not_after <= collected_at:
                 times.append(event.not_after)
         else:
             times.append(condition.events_at or 0.0)
@@ -304,17 +304,17 @@ def _end(rule_state: RuleState, condition: Condition) -> int:
 
 def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
     """Describe how the notified events ended."""
-    there = {key(event): event for event in condition.events}
+    event_by_key = {key(event): event for event in condition.events}
     moved = {event.id for event in condition.events}
     fates = []
     for name in rule_state.events:
-        event = there.get(name)
+        event = event_by_key.get(name)
         if event is None:
-            other = name.rpartition("@")[0] in moved
-            fates.append("it was postponed" if other else "EC2 no longer lists it")
+            is_postponed = name.rpartition("@")[0] in moved
+            fates.append("it was postponed" if is_postponed else "EC2 no longer lists it")
         else:
-            why = why_not(options, event, condition.collected_at or 0.0)
-            fates.append(f"{event.code}: {why}" if why is not None else "")
+            reason = why_not(options, event, condition.collected_at or 0.0)
+            fates.append(f"{event.code}: {reason}" if reason is not None else "")
     return f"no event is ahead: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
 
 
@@ -323,11 +323,11 @@ def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
 
 def describe_all(events: Sequence[ScheduledEvent], at: float) -> str:
     """Describe what is ahead at a time: the earliest event in full, the others by code and time."""
-    first, *others = events
+    first, *later_events = events
     text = describe(first, at)
-    if others:
-        more = ", ".join(f"{event.code} {_when(event)}" for event in others[:3])
-        text += f"; and {len(others)} more: {more}{' …' if len(others) > 3 else ''}"
+    if later_events:
+        more = ", ".join(f"{event.code} {_when(event)}" for event in later_events[:3])
+        text += f"; and {len(later_events)} more: {more}{' …' if len(later_events) > 3 else ''}"
     return text
 
 
@@ -379,8 +379,8 @@ def _now(options: Options, condition: Condition) -> str:
     if not condition.events:
         return "EC2 has scheduled nothing" if condition.collected_at is not None else "EC2 was not asked yet"
     first = condition.events[0]
-    why = why_not(options, first, condition.collected_at or 0.0)
-    return f"not notified: {first.code} {_when(first)}: {why}"
+    reason = why_not(options, first, condition.collected_at or 0.0)
+    return f"not notified: {first.code} {_when(first)}: {reason}"
 
 
 def details(event: ScheduledEvent) -> EventDetails:

@@ -217,8 +217,8 @@ def parse(text: str) -> Expression:
     return Expression(text, root, tuple(sorted(reader.terms, key=lambda term: term.at)))
 
 
-def _refuse(at: int, why: str, todo: str) -> NoReturn:
-    raise section.Mistake("metric", why, todo, at)
+def _refuse(at: int, reason: str, todo: str) -> NoReturn:
+    raise section.Mistake("metric", reason, todo, at)
 
 
 def _tree(text: str) -> ast.expr:
@@ -280,8 +280,8 @@ def _refuse_sign(text: str, at: int) -> NoReturn:
         _refuse(at, "compares, and a rule compares by above or below", "write the value only")
     if text[at] in "\"'":
         _refuse(at, "is a quote that is never closed", "close it")
-    rest = errors.printable(text[at:].split()[0])[:32] if text[at:].split() else errors.printable(text[at])
-    _refuse(at, f"{rest} is not part of an expression", f"write {_PARTS}")
+    excerpt = errors.printable(text[at:].split()[0])[:32] if text[at:].split() else errors.printable(text[at])
+    _refuse(at, f"{excerpt} is not part of an expression", f"write {_PARTS}")
 
 
 def _refuse_keyword(at: int, word: str) -> NoReturn:
@@ -392,9 +392,9 @@ class _Reader:
     def _take(self, tree: ast.Call, name: str, number: int) -> None:
         if len(tree.args) == number:
             return
-        has = "nothing" if not tree.args else f"{len(tree.args)} value{'' if len(tree.args) == 1 else 's'}"
+        given_arguments = "nothing" if not tree.args else f"{len(tree.args)} value{'' if len(tree.args) == 1 else 's'}"
         at = self.at(tree.args[number]) if len(tree.args) > number else self.at(tree)
-        _refuse(at, f"{name} has {has} in its parentheses, not {number}", f"write {FUNCTIONS[name]}")
+        _refuse(at, f"{name} has {given_arguments} in its parentheses, not {number}", f"write {FUNCTIONS[name]}")
 
     def _metric(self, tree: ast.expr, function: str) -> str:
         """Return the metric in a function's argument."""
@@ -407,14 +407,14 @@ class _Reader:
     def _metric_name(self, tree: ast.expr) -> str:
         """Return a name: ``disk_utilization``, ``disk.used``, or in quotes if it has other characters."""
         parts: list[str] = []
-        here = tree
-        while isinstance(here, ast.Attribute):
-            parts.insert(0, here.attr)
-            here = here.value
-        if isinstance(here, ast.Name):
-            parts.insert(0, here.id)
-        elif isinstance(here, ast.Constant) and isinstance(here.value, str) and not parts:
-            parts = [here.value]
+        node = tree
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Name):
+            parts.insert(0, node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not parts:
+            parts = [node.value]
         else:
             _refuse(self.at(tree), "is not the name of a metric", "write one such as cpu_utilization")
         name = ".".join(parts)

@@ -19,7 +19,7 @@ class FlapStatus(NamedTuple):
     """
 
     flaps: bool
-    turns: int = 0
+    transitions: int = 0
     last: int | None = None
     settled_at: int | None = None
 

@@ -145,11 +145,11 @@ class Forecast(kind.Kind[Options]):
         """Return level, time and history."""
         keys = raw_rule.forecast
         if keys.within > line.MAX_EXTENSION * keys.over:
-            why = (
+            reason = (
                 f"{fields.written(keys.within)} is more than {line.MAX_EXTENSION:g} times over,"
                 f" {fields.written(keys.over)}; a line is not extended further"
             )
-            raise section.Mistake("forecast.within", why, "choose less, or a longer over")
+            raise section.Mistake("forecast.within", reason, "choose less, or a longer over")
         return Options(**keys.model_dump()), raw_rule.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
@@ -341,12 +341,12 @@ class Forecast(kind.Kind[Options]):
             lines,
         )
 
-    def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
+    def drawn(self, rule: models.Rule) -> tuple[kind.DrawnThreshold, ...]:
         """Return the level."""
         options = self.options(rule)
         falling = options.direction_of("percent", ()) == "falling"
         side: Literal["above", "below"] = "below" if falling else "above"
-        return (kind.Drawn(rule.severity, side, options.reaches, options.reaches),)
+        return (kind.DrawnThreshold(rule.severity, side, options.reaches, options.reaches),)
 
     def curve_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the history of the line at the cursor."""
@@ -366,10 +366,10 @@ class Forecast(kind.Kind[Options]):
             return None
         options, last = self.options(rule), history[-1].at
         laid = _lay(options, history, facts.unit_of(rule.metric or ""))
-        if laid.state != "firm" or laid.left is None:
+        if laid.state != "firm" or laid.seconds_left is None:
             return None
-        reached = last + laid.left
-        ends = laid.since, last, math.ceil(last + min(laid.left, options.within))
+        reached = last + laid.seconds_left
+        ends = laid.since, last, math.ceil(last + min(laid.seconds_left, options.within))
         values = [options.reaches - laid.slope * (reached - at) for at in ends]
         return kind.Curve(
             rule.severity, tuple(kind.CurvePoint(at, value, value) for at, value in zip(ends, values, strict=True))
@@ -404,9 +404,9 @@ def _until_reached(laid: line.Line, within: int) -> float:
 
     A line that is not firm makes no alert, but keeps one while it goes on to the level in time.
     """
-    if laid.left is None:
+    if laid.seconds_left is None:
         return _NEVER
-    return laid.left if laid.state in ("firm", "reached") else max(laid.left, within + 1.0)
+    return laid.seconds_left if laid.state in ("firm", "reached") else max(laid.seconds_left, within + 1.0)
 
 
 def _described(laid: line.Line, options: Options, unit: str) -> str:
@@ -418,12 +418,12 @@ def _described(laid: line.Line, options: Options, unit: str) -> str:
     if laid.state == "few":
         datapoints = f"{laid.datapoints} datapoint{'' if laid.datapoints == 1 else 's'}"
         return f"{value}, {datapoints} since {models.rfc3339(laid.since)}, {line.MIN_DATAPOINTS} are needed"
-    if laid.state == "flat" or laid.left is None:
+    if laid.state == "flat" or laid.seconds_left is None:
         return f"{value}, {'does not rise' if laid.direction == 'rising' else 'does not fall'} to {level}"
     moves = f"{value}, {verb} {wording.rate(abs(laid.slope), unit)}"
     if laid.state == "noisy":
         return f"{moves}, but too unevenly to say when it reaches {level}"
-    reaches = f"{moves}: reaches {level} in about {wording.about(laid.left)}"
+    reaches = f"{moves}: reaches {level} in about {wording.about(laid.seconds_left)}"
     return f"{reaches}, which is too far ahead for its history" if laid.state == "far" else reaches
 
 
@@ -437,8 +437,8 @@ def _details(laid: line.Line, at: int) -> LineDetails:
         slope=laid.slope * 3600,
         spread=laid.spread,
         agreement=round(laid.agreement, 3),
-        left=None if laid.left is None else round(laid.left),
-        reached_at=None if laid.left is None else models.rfc3339(at + laid.left),
+        left=None if laid.seconds_left is None else round(laid.seconds_left),
+        reached_at=None if laid.seconds_left is None else models.rfc3339(at + laid.seconds_left),
     )
 
 

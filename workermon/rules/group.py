@@ -113,8 +113,10 @@ class Group(kind.Kind[Options]):
         over = raw_rule.over
         requirements = [key for key in ASKS if getattr(over, key) is not None]
         if len(requirements) != 1:
-            why = f"has {' and '.join(requirements)}" if requirements else "does not say how many workers of the group"
-            raise section.Mistake("over", why, f"give one of {', '.join(ASKS)}")
+            reason = (
+                f"has {' and '.join(requirements)}" if requirements else "does not say how many workers of the group"
+            )
+            raise section.Mistake("over", reason, f"give one of {', '.join(ASKS)}")
         if over.share is not None and not 0 < over.share <= 1:
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
         if over.aggregate is not None:
@@ -249,7 +251,7 @@ class Group(kind.Kind[Options]):
     ) -> kind.Judgement:
         """Fold the condition of one member. For an aggregate, note how far its datapoints are known."""
         if self.needs_members(rule):
-            return _followed(rule, rule_state, facts, horizon), ()
+            return _with_newest(rule, rule_state, facts, horizon), ()
         return self._kind(rule).judge(self.member_rule(rule), rule_state, facts, horizon)
 
     # --- the group ---------------------------------------------------------------------------------------------------
@@ -331,7 +333,7 @@ class Group(kind.Kind[Options]):
                 id=worker_id,
                 name=members[worker_id].name,
                 state=("ok", *models.SEVERITIES)[level],
-                known=wording.time(members[worker_id].known),
+                known=wording.time(members[worker_id].known_until),
             )
             for worker_id, level in sorted(levels.levels.items(), key=lambda item: (-item[1], item[0]))
         )
@@ -421,8 +423,8 @@ def _condition(raw_rule: GroupSection) -> tuple[models.Frozen, models.Severity]:
 def _check_aggregate(aggregate: str, raw_rule: GroupSection) -> None:
     """Reject an unknown aggregate, and an aggregate over a condition without values."""
     if aggregate not in group_series.AGGREGATES:
-        why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
-        raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
+        reason = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
+        raise section.Mistake("over.aggregate", reason, errors.nearest(aggregate, group_series.AGGREGATES))
     if raw_rule.when is not None:
         raise section.Mistake("when", "has no values to aggregate", "give a metric, or use count or share")
     if expression.of(raw_rule.metric) is not None:
@@ -444,7 +446,7 @@ def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_serie
     return slots.reaching(cursor)
 
 
-def _followed(
+def _with_newest(
     rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
 ) -> models.RuleState:
     """Return up to when a member's datapoints are known; the same object if that has not changed."""

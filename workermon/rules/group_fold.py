@@ -82,7 +82,7 @@ class Group:
         That is the time up to which every member is known that has not left. A member that falls behind is waited for
         ``PATIENCE``.
         """
-        known_until = [member.known for member in self.members.values() if member.known is not None]
+        known_until = [member.known_until for member in self.members.values() if member.known_until is not None]
         if known_until:
             return math.floor(min(max(min(known_until), max(known_until) - self.patience), self.at))
         last_change = max((member.changes[-1][0] for member in self.members.values() if member.changes), default=None)
@@ -94,7 +94,9 @@ def waiting(rule_state: RuleState, group: Group) -> RuleState | None:
 
     A state that has not begun keeps in ``start`` how far the first members were known at the first evaluation.
     """
-    known_until = max((member.known for member in group.members.values() if member.known is not None), default=None)
+    known_until = max(
+        (member.known_until for member in group.members.values() if member.known_until is not None), default=None
+    )
     if rule_state.cursor is not None or known_until is None:
         return None
     since = known_until if rule_state.start is None else rule_state.start
@@ -265,15 +267,15 @@ def _fold(
         events.append((span.start + 1, "", NO_MEMBER))
     changes: list[_Change] = []
     for at, together in itertools.groupby(sorted(events), key=lambda event: event[0]):
-        ended = 3 if anew and at == span.start + 1 else 0
+        ended_bits = 3 if anew and at == span.start + 1 else 0
         for _, worker_id, level in together:
             if not worker_id:
                 continue
-            ended |= _bits(levels[worker_id]) & ~_bits(level)
+            ended_bits |= _bits(levels[worker_id]) & ~_bits(level)
             if levels[worker_id] <= 0 < level:
                 since[worker_id] = at
             levels[worker_id] = level
-        after = _latched(needed, list(levels.values()), latched, ended)
+        after = _latched(needed, list(levels.values()), latched, ended_bits)
         if after != latched:
             running = {worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER}
             began = min((since[worker_id] for worker_id, level in running.items() if level > 0), default=at)
@@ -287,14 +289,14 @@ def _bits(level: int) -> int:
     return (1 << max(level, 0)) - 1
 
 
-def _latched(needed: Needed, levels: Sequence[int], latched: int, ended: int) -> int:
+def _latched(needed: Needed, levels: Sequence[int], latched: int, ended_bits: int) -> int:
     size = sum(level != NO_MEMBER for level in levels)
     after = 0
     for rank in (1, 2):
         bit = 1 << (rank - 1)
         holding = sum(level >= rank for level in levels)
         fires = size > 0 and holding >= needed.of(size)
-        if fires or (latched & bit and not ended & bit):
+        if fires or (latched & bit and not ended_bits & bit):
             after |= bit
     return after
 
@@ -311,33 +313,33 @@ def _trimmed(trail: Sequence[SeverityChange], reach: int) -> tuple[SeverityChang
 
 
 class _Outcome(NamedTuple):
-    """The result of a fold: ``kept`` is how many changes of the old trail still hold, ``trail`` is the new one."""
+    """The result of a fold: the first ``kept_changes`` of the old trail still hold, ``trail`` is the new one."""
 
     rule: Rule
     needed: Needed
     members: Mapping[str, GroupMember]
     before: RuleState
-    kept: int
+    kept_changes: int
     trail: Sequence[SeverityChange]
     changes: Sequence[_Change]
 
 
 def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
     cursor = outcome.before.cursor
-    past = slots.steps(outcome.before.trail, outcome.kept)
+    past = slots.steps(outcome.before.trail, outcome.kept_changes)
     flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
-    transitions, seen = [], set()
+    transitions, steps = [], set()
     for change in outcome.changes:
         before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
         if before == after:
             continue
         step = (change.at, before, after)
-        seen.add(step)
+        steps.add(step)
         if step in past:
             continue
         late = cursor is not None and change.at <= cursor
         transitions.append(_transition(outcome, change, late=late, damped=change.at in flaps))
-    withdrawn = [_withdrawn(step) for step in reversed(past) if step not in seen]
+    withdrawn = [_withdrawn(step) for step in reversed(past) if step not in steps]
     return (*withdrawn, *transitions)
 
 
@@ -377,5 +379,5 @@ def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: i
     if not size:
         return "no worker of the group runs"
     holders = list(holding)
-    named = f": {names(members, holders)}" if holders else ""
-    return f"{len(holders)} of {size} worker{'' if size == 1 else 's'}{named}"
+    names_text = f": {names(members, holders)}" if holders else ""
+    return f"{len(holders)} of {size} worker{'' if size == 1 else 's'}{names_text}"

@@ -52,10 +52,10 @@ def tried(name: str, span: tuple[int, int], period: int, transitions: Iterable[T
     return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
 
 
-def left(member_changes: GroupMember) -> GroupMember:
+def departed(member_changes: GroupMember) -> GroupMember:
     """Return the changes of a member that has stopped."""
-    departure = () if member_changes.known is None else ((member_changes.known + 1, NO_MEMBER),)
-    return member_changes._replace(known=None, changes=(*member_changes.changes, *departure))
+    departure = () if member_changes.known_until is None else ((member_changes.known_until + 1, NO_MEMBER),)
+    return member_changes._replace(known_until=None, changes=(*member_changes.changes, *departure))
 
 
 def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, Series]) -> tuple[Transition, ...]:

@@ -83,7 +83,7 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
     """
     if metric in CHECK_METRICS:
         return Horizon(worker.interval, 0, checks_asked(condition))
-    requested_at = condition.asked.get(metric)
+    requested_at = condition.requested_at.get(metric)
     published = configuration.metrics[metric].period_for(detailed=worker.detailed)
     period = condition.periods.get(metric, published)
     return Horizon(
@@ -93,7 +93,7 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
 
 def checks_asked(condition: Condition) -> float | None:
     """Return the time up to which EC2 was asked for the status checks, ``None`` if it never was."""
-    return condition.asked.get(STATUS_CHECK_FAILED, condition.collected_at)
+    return condition.requested_at.get(STATUS_CHECK_FAILED, condition.collected_at)
 
 
 def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
@@ -115,12 +115,12 @@ def delay_of(metric: str, condition: Condition) -> int:
     return math.ceil(condition.delays.get(metric, DELAY))
 
 
-def absent_from(metric: str, condition: Condition, came: Sequence[Datapoint] = ()) -> float | None:
+def absent_from(metric: str, condition: Condition, new_points: Sequence[Datapoint] = ()) -> float | None:
     """Return the time from which the slot after a metric's newest datapoint is absent; ``None`` if it has none.
 
-    ``came`` are datapoints that are not part of the condition yet, in order.
+    ``new_points`` are datapoints that are not part of the condition yet, in order.
     """
-    latest = came[-1] if came else condition.latest.get(metric)
+    latest = new_points[-1] if new_points else condition.latest.get(metric)
     if latest is None:
         return None
     period = max(condition.periods.get(metric, 0), condition.learned_periods.get(metric, 0))

@@ -55,10 +55,10 @@ class Facts:
     peers: PeerGroup = dataclasses.field(default_factory=PeerGroup)
 
     @classmethod
-    def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
-        """Return the facts about a worker, with ``others`` by their names."""
+    def about(cls, worker: models.Worker, condition: models.Condition, **more_facts: Any) -> Facts:
+        """Return the facts about a worker, with ``more_facts`` by their names."""
         return cls(
-            interval=worker.interval, added_at=worker.added_at, labels=worker.labels, condition=condition, **others
+            interval=worker.interval, added_at=worker.added_at, labels=worker.labels, condition=condition, **more_facts
         )
 
     @classmethod
@@ -85,15 +85,15 @@ class Explanation:
 class Obstacle(NamedTuple):
     """Why a rule cannot fire, and what to do about it."""
 
-    why: str
+    reason: str
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.why}; {self.todo}"
+        return f"{self.reason}; {self.todo}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnThreshold:
     """A threshold as a chart draws it; ``side`` is where it breaches, ``clear`` the value at which it clears."""
 
     severity: models.Severity
@@ -135,15 +135,15 @@ class ByRule(Generic[Value]):
 
     def __init__(self, compute: Callable[[models.Rule], Value]) -> None:
         self._compute = compute
-        self._known: dict[int, tuple[models.Rule, Value]] = {}
+        self._cached: dict[int, tuple[models.Rule, Value]] = {}
 
     def __call__(self, rule: models.Rule) -> Value:
         """Return the value of a rule."""
-        cached = self._known.get(id(rule))
+        cached = self._cached.get(id(rule))
         if cached is None or cached[0] is not rule:
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            cached = self._known[id(rule)] = rule, self._compute(rule)
+            if len(self._cached) >= _MAX_REMEMBERED:
+                self._cached.clear()
+            cached = self._cached[id(rule)] = rule, self._compute(rule)
         return cached[1]
 
 
@@ -361,7 +361,7 @@ class Kind(abc.ABC, Generic[Options]):
             return state_of(evaluated, math.floor(facts.at if collected_at is None else collected_at))
         return state_of(evaluated, self.known_until(evaluated.after, facts))
 
-    def owes_end(
+    def must_resolve(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, alert: models.Alert
     ) -> bool:
         """Return whether the termination has yet to be notified. Then the worker must not be deleted."""
@@ -414,7 +414,7 @@ class Kind(abc.ABC, Generic[Options]):
     ) -> Explanation:
         """Explain the present state of a rule."""
 
-    def drawn(self, rule: models.Rule) -> tuple[Drawn, ...]:
+    def drawn(self, rule: models.Rule) -> tuple[DrawnThreshold, ...]:
         """Return the thresholds for a chart of the metric; none if there are none to draw."""
         return ()
 

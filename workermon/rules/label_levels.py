@@ -27,14 +27,14 @@ class LabelNumber(models.Frozen):
         return f"label:{self.label}" + ("" if self.default is None else f" or {self.default:g}")
 
 
-class OwnNumber(NamedTuple):
+class WorkerNumber(NamedTuple):
     """The value of a worker's label: its number, and what is wrong with the label's text, if anything."""
 
     value: float | None
     wrong: str | None = None
 
 
-def of_worker(number: LabelNumber, labels: Mapping[str, str]) -> OwnNumber:
+def of_worker(number: LabelNumber, labels: Mapping[str, str]) -> WorkerNumber:
     """Return the number for a worker with these labels.
 
     >>> of_worker(LabelNumber(label="limit", default=100), {"limit": "2.5e2"}).value
@@ -42,12 +42,14 @@ def of_worker(number: LabelNumber, labels: Mapping[str, str]) -> OwnNumber:
     """
     text = labels.get(number.label)
     if text is None:
-        return OwnNumber(number.default)
+        return WorkerNumber(number.default)
     match = _LABEL.fullmatch(text)
     value = float(match[1]) if match else None
     if value is None or value in (float("inf"), float("-inf")):
-        return OwnNumber(number.default, f"the label {number.label} is {errors.printable(text)[:64]!r}, not a number")
-    return OwnNumber(value)
+        return WorkerNumber(
+            number.default, f"the label {number.label} is {errors.printable(text)[:64]!r}, not a number"
+        )
+    return WorkerNumber(value)
 
 
 def level(
@@ -92,13 +94,15 @@ class GivenLevels(fields.Section):
 
     def numbers(self) -> models.Levels:
         """Return the levels that are numbers."""
-        return models.Levels(**{severity: value for severity, value in self.given() if isinstance(value, float | int)})
+        return models.Levels(
+            **{severity: value for severity, value in self.by_severity() if isinstance(value, float | int)}
+        )
 
     def from_labels(self) -> dict[models.Severity, LabelNumber]:
         """Return the levels that come from labels."""
-        return {severity: value for severity, value in self.given() if isinstance(value, LabelNumber)}
+        return {severity: value for severity, value in self.by_severity() if isinstance(value, LabelNumber)}
 
-    def given(self) -> Iterator[tuple[models.Severity, object]]:
+    def by_severity(self) -> Iterator[tuple[models.Severity, object]]:
         """Yield the severities that have a level, the least severe first."""
         for severity in models.SEVERITIES:
             value = getattr(self, severity)

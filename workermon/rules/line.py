@@ -54,7 +54,7 @@ class Line(NamedTuple):
 
     ``state`` is ``few`` (fewer than ``MIN_DATAPOINTS`` datapoints since ``since``), ``flat`` (the line does not go
     towards the level), ``noisy`` (it does, but the datapoints do not follow it), ``far`` (it would have to be extended
-    too far), ``firm`` (it reaches the level in ``left`` seconds) or ``reached`` (the level is already reached).
+    too far), ``firm`` (it reaches the level in ``seconds_left`` seconds) or ``reached`` (the level is already reached).
     ``value`` is the metric's present value, ``spread`` how far datapoints lie from the line (scaled MAD), ``agreement``
     the share of pairs with its sign.
     """
@@ -67,7 +67,7 @@ class Line(NamedTuple):
     slope: float = 0.0
     spread: float = 0.0
     agreement: float = 0.0
-    left: float | None = None
+    seconds_left: float | None = None
 
 
 def median(values: Sequence[float]) -> float:
@@ -88,7 +88,7 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
     if len(points) < MIN_DATAPOINTS:
         return line
     if sign * (level - value) <= 0:
-        return line._replace(state="reached", left=0.0)
+        return line._replace(state="reached", seconds_left=0.0)
     if len(recent) < MIN_DATAPOINTS:
         return line
     slopes = sorted(
@@ -108,11 +108,11 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
     agreement = _agreement(slopes, sign)
     length = thinned[-1][0] - thinned[0][0]
     now = median(sorted(beside[-NEWEST:])) + slope * points[-1].at
-    left = max((level - now) / slope, 0.0)
-    line = line._replace(agreement=agreement, left=left)
+    seconds_left = max((level - now) / slope, 0.0)
+    line = line._replace(agreement=agreement, seconds_left=seconds_left)
     if agreement < needed_agreement(len(thinned)) or abs(slope) * length < MIN_RISE * spread:
         return line._replace(state="noisy")
-    return line._replace(state="far" if left > MAX_EXTENSION * length else "firm")
+    return line._replace(state="far" if seconds_left > MAX_EXTENSION * length else "firm")
 
 
 def needed_agreement(number: int) -> float:

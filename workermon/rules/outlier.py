@@ -113,7 +113,7 @@ class Outlier(over_distances.OverDistances[Options]):
 
     def _last(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> int | None:
         """Return the newest slot for which the whole group's datapoints have arrived; ``None`` without one."""
-        known_until, points = facts.peers.known(), facts.points(rule.metric)
+        known_until, points = facts.peers.known_until(), facts.points(rule.metric)
         if known_until is None:
             return None
         newest = max(horizon.newest or 0, points[-1].at if points else 0) // horizon.period
@@ -167,7 +167,7 @@ class Outlier(over_distances.OverDistances[Options]):
             delay=horizon.delay,
             asked=wording.time(horizon.requested_at),
             horizon=wording.time(horizon.newest),
-            known=wording.time(group.known()),
+            known=wording.time(group.known_until()),
             group={"by": group.by, "value": group.value} if group.by else None,
             group_size=0 if cursor is None else group.size(cursor // period, period),
         )
@@ -179,7 +179,7 @@ class Outlier(over_distances.OverDistances[Options]):
         walk = dataclasses.replace(_walk(rule, facts, horizon, rule_state), points=distances.points, horizon=cursor)
         view = slots.view(rule, self._limits(rule)(period), rule_state, walk)
         assert view is not None
-        last_compared = distances.shown(view)
+        last_compared = distances.newest_compared(view)
         level = view.levels[0]
         details = details.model_copy(
             update={
@@ -195,11 +195,11 @@ class Outlier(over_distances.OverDistances[Options]):
             ("evaluated", f"up to {models.rfc3339(cursor)}, when the datapoints of the whole group were there"),
         )
         if middle is None:
-            few = f"{details.group_size} workers of {_named(group)} have a value at {models.rfc3339(cursor)}"
+            few = f"{details.group_size} workers of {_group_name(group)} have a value at {models.rfc3339(cursor)}"
             return kind.Explanation(f"{few}, {peers.MIN_WORKERS} are needed to tell an outlier", details, lines)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} scaled MADs from the median"
-        near = f"{level.cleared} of {view.recovering} values are near the median again"
-        ends = f"{near}, {rule.severity} ends at {options.recover}"
+        cleared_text = f"{level.cleared} of {view.recovering} values are near the median again"
+        ends = f"{cleared_text}, {rule.severity} ends at {options.recover}"
         fires = wording.fires_at(rule.severity, options.breach, options.lasts, period)
         now = ends if level.latched else f"{counts}, {fires}"
         return kind.Explanation(now, details, lines)
@@ -220,7 +220,7 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon, rule_state: mo
     )
 
 
-def _named(group: peers.PeerGroup) -> str:
+def _group_name(group: peers.PeerGroup) -> str:
     return f"{group.by}={group.value}"
 
 
@@ -234,11 +234,11 @@ def _compared(value: float, middle: peers.Middle | None, group: peers.PeerGroup,
     """Describe a value, such as "97.5 %, 6.2 scaled MADs above the median 31 % of 8 workers in pool=a"."""
     text = wording.quantity(value, unit)
     if middle is None:
-        return f"{text}, and fewer than {peers.MIN_WORKERS} workers in {_named(group)} have a value"
+        return f"{text}, and fewer than {peers.MIN_WORKERS} workers in {_group_name(group)} have a value"
     distance = middle.distance(value)
     side = "above" if distance >= 0 else "below"
     median = wording.quantity(middle.median, unit)
-    workers = f"{middle.size} workers in {_named(group)}"
+    workers = f"{middle.size} workers in {_group_name(group)}"
     return f"{text}, {abs(distance):.1f} scaled MADs {side} the median {median} of {workers}"
 
 
@@ -257,9 +257,9 @@ def _details(
 
 def _in_words(middle: peers.Middle | None, group: peers.PeerGroup, size: int, unit: str) -> str:
     if middle is None:
-        return f"{size} workers of {_named(group)}, fewer than {peers.MIN_WORKERS}"
+        return f"{size} workers of {_group_name(group)}, fewer than {peers.MIN_WORKERS}"
     median, mad = (wording.quantity(value, unit) for value in (middle.median, middle.mad))
-    return f"median {median}, scaled MAD {mad}, of {middle.size} workers in {_named(group)}"
+    return f"median {median}, scaled MAD {mad}, of {middle.size} workers in {_group_name(group)}"
 
 
 KIND = Outlier()

@@ -43,7 +43,7 @@ class Distances(Generic[R]):
         away = 0.0 if reference is None else options.compared(reference.distance(point.value))
         self.points.append(models.Datapoint(point.at, away))
 
-    def shown(self, view: slots.View) -> list[Compared[R]]:
+    def newest_compared(self, view: slots.View) -> list[Compared[R]]:
         """Return the last datapoints that decide at the cursor, for ``why``."""
         return [self.by_time[point.at] for point in view.points][-_SHOWN:]
 
@@ -71,8 +71,8 @@ class OverDistances(over_slots.OverSlots[Options]):
     def _parsed(self, raw_rule: distance.Section, keys: distance.Keys) -> tuple[Options, models.Severity]:
         """Return the options of a section; ``keys`` are those of the kind."""
         if raw_rule.clear is not None and raw_rule.clear > keys.beyond:
-            why = f"{raw_rule.clear:g} is more than beyond, {keys.beyond:g}, so the alert would flap"
-            raise section.Mistake("clear", why, f"choose {keys.beyond:g} or less")
+            reason = f"{raw_rule.clear:g} is more than beyond, {keys.beyond:g}, so the alert would flap"
+            raise section.Mistake("clear", reason, f"choose {keys.beyond:g} or less")
         if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
             raise section.Mistake("for", "cannot be combined with breach", "keep one of the two")
         return self.options_type(

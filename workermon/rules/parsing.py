@@ -48,12 +48,12 @@ def _flapping(value: object) -> models.Flapping:
     match = _FLAPPING.fullmatch(value) if isinstance(value, str) else None
     if not match:
         raise ValueError('must read "TURNS in DURATION", such as "6 in 1h"')
-    turns, within = int(match[1]), fields.duration(match[2])
-    if not 3 <= turns <= 100:
-        raise ValueError(f"asks for {turns} turns; 3 at least, 100 at most")
+    transitions, within = int(match[1]), fields.duration(match[2])
+    if not 3 <= transitions <= 100:
+        raise ValueError(f"asks for {transitions} turns; 3 at least, 100 at most")
     if not 60 <= within <= 7 * models.DAY:
         raise ValueError("looks at less than a minute or more than 7 days")
-    return models.Flapping(turns=turns, within=within)
+    return models.Flapping(turns=transitions, within=within)
 
 
 def routes(value: object, handler: Handler) -> Any:
@@ -94,8 +94,8 @@ def _table(lists: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
 def _key(name: str) -> str:
     try:
         return models.one_line(name)
-    except ValueError as why:
-        raise ValueError(f"has {errors.printable(name)[:64]!r}, which {why}") from None
+    except ValueError as error:
+        raise ValueError(f"has {errors.printable(name)[:64]!r}, which {error}") from None
 
 
 def _list(name: str, values: object) -> tuple[float, ...]:

@@ -61,11 +61,12 @@ def middle(values: Sequence[float]) -> Middle | None:
 class Peer(NamedTuple):
     """A worker of a group; times in seconds.
 
-    ``known`` is the last second up to which every datapoint has arrived that can; ``None``: it does not run, and nobody
-    waits for it. ``period`` is that of its slots, ``recorded`` that of the ledger. Datapoints count from ``since`` on.
+    ``known_until`` is the last second up to which every datapoint has arrived that can; ``None``: it does not run, and
+    nobody waits for it. ``period`` is that of its slots, ``recorded`` that of the ledger. Datapoints count from
+    ``since`` on.
     """
 
-    known: int | None
+    known_until: int | None
     period: int
     recorded: int
     since: int
@@ -83,12 +84,12 @@ class PeerGroup:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def known(self) -> int | None:
+    def known_until(self) -> int | None:
         """Return the last second up to which the datapoints of all are known; ``None`` if nothing is known of them.
 
         A worker that falls behind is waited for as long as a rule over groups waits for a member.
         """
-        running = [(peer.known, peer.period) for peer in self.peers.values() if peer.known is not None]
+        running = [(peer.known_until, peer.period) for peer in self.peers.values() if peer.known_until is not None]
         if not running:
             return None
         known_until, patience = [until for until, _ in running], 2 * max(period for _, period in running) + PATIENCE

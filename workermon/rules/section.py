@@ -20,9 +20,9 @@ class Mistake(Exception):
     ``place`` is the mistake's position in the key's text, from 0.
     """
 
-    def __init__(self, key: str, why: str, todo: str, place: int | None = None) -> None:
-        super().__init__(key, why, todo, place)
-        self.key, self.why, self.todo, self.place = key, why, todo, place
+    def __init__(self, key: str, reason: str, todo: str, place: int | None = None) -> None:
+        super().__init__(key, reason, todo, place)
+        self.key, self.reason, self.todo, self.place = key, reason, todo, place
 
 
 class Levels(fields.Section):
@@ -39,7 +39,7 @@ class Levels(fields.Section):
 # --- the common part of [[rules]] ------------------------------------------------------------------------------------
 
 
-class TurnSection(fields.Section):
+class TransitionSection(fields.Section):
     """An expectation of a case: from the value with that number on (the first is 1) the alert is in this state.
 
     ``worker`` is the alert's worker, for a rule that compares workers.
@@ -70,7 +70,7 @@ class CaseSection(fields.Section):
         ),
     ]
     period: fields.Duration = 60
-    turns: tuple[TurnSection, ...] = ()
+    turns: tuple[TransitionSection, ...] = ()
     started: Annotated[int, Strict(), Field(ge=1)] | None = None
     labels: fields.Labels = {}
 

@@ -190,18 +190,18 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     past = steps(rule_state.trail, len(unchanged))
     flaps = flapping.among(rule, rule_state.damping, trail)
     transitions: list[Transition] = []
-    seen = set()
+    kept_steps = set()
     for change in changes:
         before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
         if before == after:
             continue
         step = (change.at, before, after)
-        seen.add(step)
+        kept_steps.add(step)
         if step not in past:
             transition = _transition(limits, change, walk.unit, correction=change.slot <= cursor_slot)
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
     window = grid.window(last, limits.n)
-    withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in seen]
+    withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in kept_steps]
     return state, (*withdrawn, *(_beside(change, window) for change in transitions))
 
 

@@ -149,8 +149,8 @@ class State(kind.Kind[Options]):
             raise section.Mistake("states", "is empty", 'write ["stopped", "terminated"], or one of them')
         for place, code in enumerate(raw_rule.expected):
             if code not in CODES and not _CODE.fullmatch(code):
-                why = f"{errors.printable(code)[:64]} is not a code of EC2"
-                raise section.Mistake(f"expected[{place}]", why, errors.nearest(code, CODES))
+                reason = f"{errors.printable(code)[:64]} is not a code of EC2"
+                raise section.Mistake(f"expected[{place}]", reason, errors.nearest(code, CODES))
         unique = tuple(dict.fromkeys(raw_rule.states)), tuple(dict.fromkeys(raw_rule.expected))
         return Options(states=unique[0], expected=unique[1]), raw_rule.severity
 
@@ -182,10 +182,10 @@ class State(kind.Kind[Options]):
 
     def paused(self, rule_state: RuleState, condition: Condition) -> RuleState:
         """Return a state in which earlier sightings of the running worker do not count."""
-        seen = condition.collected_at
-        return RuleState(start=None if seen is None else math.ceil(seen), metric=self.name)
+        collected_at = condition.collected_at
+        return RuleState(start=None if collected_at is None else math.ceil(collected_at), metric=self.name)
 
-    def owes_end(self, rule: Rule, worker: Worker, condition: Condition, alert: Alert) -> bool:
+    def must_resolve(self, rule: Rule, worker: Worker, condition: Condition, alert: Alert) -> bool:
         """Return whether the termination has yet to be collected or evaluated."""
         if worker.monitoring == "paused" or alert.open or "terminated" not in self.options(rule).states:
             return False
@@ -199,8 +199,8 @@ class State(kind.Kind[Options]):
 
     def known_until(self, rule_state: RuleState, facts: kind.Facts) -> int | None:
         """Return when the worker was collected last."""
-        seen = facts.condition.collected_at
-        return None if seen is None else math.floor(seen)
+        collected_at = facts.condition.collected_at
+        return None if collected_at is None else math.floor(collected_at)
 
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
         """Return what happened to the instance."""
@@ -226,7 +226,7 @@ class State(kind.Kind[Options]):
                 ChangeDetails(
                     at=rfc3339(change.at),
                     status=change.status,
-                    seen_until=wording.time(change.seen),
+                    seen_until=wording.time(change.seen_until),
                     reason=change.reason
                     and ReasonDetails(code=change.reason.code, message=errors.printable(change.reason.message)),
                 )
@@ -265,16 +265,19 @@ def append_change(before: Condition, status: Status, at: float, reason: StateRea
         began = before.running_since if before.running_since is not None else before.collected_at
         changes = (StatusChange(at=at if began is None else began, status="running"),)
     last = changes[-1]
-    if status != last.status and last.seen is None:
-        last = last.model_copy(update={"seen": before.collected_at})
-    elif status == last.status and last.seen is not None:
-        last = last.model_copy(update={"seen": None})
+    if status != last.status and last.seen_until is None:
+        last = last.model_copy(update={"seen_until": before.collected_at})
+    elif status == last.status and last.seen_until is not None:
+        last = last.model_copy(update={"seen_until": None})
     if reason is not None and last.reason is None and DOWN.get(last.status, "") == DOWN.get(status):
         last = last.model_copy(update={"reason": reason})
     changes = (*changes[:-1], last)
     if status != last.status and (status == "running" or status in DOWN):
-        same = DOWN.get(last.status, "") == DOWN.get(status)
-        changes = (*changes, StatusChange(at=at, status=status, reason=reason or (last.reason if same else None)))
+        is_same_state = DOWN.get(last.status, "") == DOWN.get(status)
+        changes = (
+            *changes,
+            StatusChange(at=at, status=status, reason=reason or (last.reason if is_same_state else None)),
+        )
     if status == "running" and at - changes[-1].at > KEPT:
         return ()
     return _recent(changes, at)
@@ -283,7 +286,9 @@ def append_change(before: Condition, status: Status, at: float, reason: StateRea
 def _recent(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, ...]:
     """Drop old changes. The last running status stays, because later changes refer to it."""
     ran = max((place for place, change in enumerate(changes) if change.status == "running"), default=0)
-    recent = (place for place, change in enumerate(changes) if change.seen is None or at - change.seen <= KEPT)
+    recent = (
+        place for place, change in enumerate(changes) if change.seen_until is None or at - change.seen_until <= KEPT
+    )
     return changes[max(min(ran, next(recent, ran)), len(changes) - MAX_CHANGES) :]
 
 
@@ -366,28 +371,28 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
 
 def _end(options: Options, fired: int, outages_known: Sequence[Outage], condition: Condition) -> Transition | None:
     """Return how the outage that fired at a time ended; ``None`` if it still lasts."""
-    same = next((outage for outage in outages_known if math.floor(outage.at) == fired), None)
-    if same is not None:
-        return None if same.back is None else _ended(max(math.floor(same.back), fired), _BACK)
+    matching = next((outage for outage in outages_known if math.floor(outage.at) == fired), None)
+    if matching is not None:
+        return None if matching.back is None else _resolution(max(math.floor(matching.back), fired), _BACK)
     if outages_known and outages_known[-1].back is None:
         return None
-    seen = condition.collected_at
+    collected_at = condition.collected_at
     if condition.status == "running":
         # A collection that saw it running before it stopped, but wrote that later, is no news.
-        if seen is None or seen <= fired:
+        if collected_at is None or collected_at <= fired:
             return None
         since = condition.running_since
-        return _ended(math.floor(since if since is not None and since > fired else seen), _BACK)
+        return _resolution(math.floor(since if since is not None and since > fired else collected_at), _BACK)
     down = [change for change in condition.changes if change.status in DOWN]
     if not down:
         return None
     reason = _reason(down[-1:])
     if reason is not None and reason.code in options.expected:
-        return _ended(fired, f"{reason.code} is expected", correction=True)
-    return _ended(fired, "the rule was changed", correction=True)
+        return _resolution(fired, f"{reason.code} is expected", correction=True)
+    return _resolution(fired, "the rule was changed", correction=True)
 
 
-def _ended(at: int, reason: str, *, correction: bool = False) -> Transition:
+def _resolution(at: int, reason: str, *, correction: bool = False) -> Transition:
     return Transition(at=at, before=None, after=None, reason=reason, correction=correction)
 
 
@@ -407,19 +412,19 @@ def describe_status(status: Status, reason: StateReason | None) -> str:
     >>> describe_status("stopped", StateReason(code="Server.ScheduledStop"))
     'the instance is stopped: EC2 stopped it for a scheduled retirement (Server.ScheduledStop)'
     """
-    what = STATUS_TEXT.get(status, f"the instance is {status}")
+    text = STATUS_TEXT.get(status, f"the instance is {status}")
     if reason is None:
-        return f"{what}: EC2 gave no reason"
+        return f"{text}: EC2 gave no reason"
     code = errors.printable(reason.code)[:_MAX_WORDS]
     if reason.code in CODES:
-        return f"{what}: {CODES[reason.code]} ({code})"
+        return f"{text}: {CODES[reason.code]} ({code})"
     words = errors.printable(reason.message.removeprefix(reason.code).lstrip(": "))[:_MAX_WORDS]
-    return f"{what}: {words} ({code})" if words else f"{what}: {code}"
+    return f"{text}: {words} ({code})" if words else f"{text}: {code}"
 
 
 def _was_running(change: StatusChange, start: float | None) -> bool:
-    """Return whether a worker was seen running later than ``start``; a change without ``seen`` still lasts."""
-    return change.status == "running" and (start is None or change.seen is None or change.seen > start)
+    """Return whether a worker was seen running later than ``start``; a change without ``seen_until`` still lasts."""
+    return change.status == "running" and (start is None or change.seen_until is None or change.seen_until > start)
 
 
 def _now(options: Options, rule_state: RuleState, condition: Condition) -> str:

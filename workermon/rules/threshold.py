@@ -106,8 +106,8 @@ class Threshold(over_slots.OverSlots[Options]):
     def parse(self, raw_rule: ThresholdSection) -> tuple[Options, models.Severity]:
         """Return the thresholds of a [[rules]]."""
         if (raw_rule.above is None) == (raw_rule.below is None):
-            why = "needs a threshold: above or below, one of the two"
-            raise section.Mistake("", why, "write above = { critical = 90 }")
+            reason = "needs a threshold: above or below, one of the two"
+            raise section.Mistake("", reason, "write above = { critical = 90 }")
         side = "below" if raw_rule.above is None else "above"
         levels = raw_rule.above or raw_rule.below or label_levels.GivenLevels()
         if raw_rule.lasts is not None and "breach" in raw_rule.model_fields_set:
@@ -167,12 +167,12 @@ class Threshold(over_slots.OverSlots[Options]):
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a rule does not apply to a worker: besides the usual reasons, it may have no threshold for it."""
-        why = super().not_applied(rule, worker, configuration)
-        if why is not None or not _is_from_labels(rule):
-            return why
+        reason = super().not_applied(rule, worker, configuration)
+        if reason is not None or not _is_from_labels(rule):
+            return reason
         options = self.options(rule)
         if options.of_worker(worker.labels).thresholds != models.Levels():
-            return why
+            return reason
         names = dict.fromkeys(number.label for numbers in options.from_labels.values() for number in numbers.values())
         return f"it has no threshold without a number in the label {' or '.join(names)}"
 
@@ -374,14 +374,14 @@ class Threshold(over_slots.OverSlots[Options]):
         now = "; ".join(_levels_now(self.options(rule), view, unit, horizon.period))
         return _explanation(now, described, rule_state, unit, _operand_lines(terms, times))
 
-    def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
+    def drawn(self, rule: models.Rule) -> tuple[kind.DrawnThreshold, ...]:
         """Return a line for each threshold, and where it clears."""
-        options, lines = self.options(rule), list[kind.Drawn]()
+        options, lines = self.options(rule), list[kind.DrawnThreshold]()
         for severity in models.SEVERITIES:
             if (threshold := options.thresholds.of(severity)) is None:
                 continue
             clear = options.clear.of(severity) if options.clear else None
-            lines.append(kind.Drawn(severity, options.side, threshold, threshold if clear is None else clear))
+            lines.append(kind.DrawnThreshold(severity, options.side, threshold, threshold if clear is None else clear))
         return tuple(lines)
 
     # --- backtest ----------------------------------------------------------------------------------------------------

@@ -117,9 +117,9 @@ class Options(models.Frozen):
                 yield f"clear.{severity}, {cleared:g}, is {self.side} the threshold, {threshold:g}, so that clears"
 
 
-def is_beyond(value: float, other: float, side: str) -> bool:
+def is_beyond(value: float, level: float, side: str) -> bool:
     """Return whether a value lies on the breaching side of another."""
-    return value > other if side == "above" else value < other
+    return value > level if side == "above" else value < level
 
 
 def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
@@ -127,19 +127,19 @@ def check_order(given_levels: label_levels.GivenLevels, side: str) -> None:
     levels = given_levels.numbers()
     if levels.warning is None or levels.critical is None or is_beyond(levels.critical, levels.warning, side):
         return
-    why = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"
-    raise section.Mistake(f"{side}.critical", why, "swap them, or leave one out")
+    reason = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"
+    raise section.Mistake(f"{side}.critical", reason, "swap them, or leave one out")
 
 
 def check_clear(clear: label_levels.GivenLevels, levels: label_levels.GivenLevels, side: str) -> None:
     """Reject a hysteresis that would make the alert flap, or that belongs to no threshold of the rule."""
     if clear.warning is None and clear.critical is None:
         raise section.Mistake("clear", "has no number", "write { warning = …, critical = … }, or leave it out")
-    for severity, _ in clear.given():
+    for severity, _ in clear.by_severity():
         cleared, threshold = clear.numbers().of(severity), levels.numbers().of(severity)
         if getattr(levels, severity) is None:
             raise section.Mistake(f"clear.{severity}", f"clears a severity that {side} does not have", "remove it")
         if cleared is not None and threshold is not None and is_beyond(cleared, threshold, side):
-            why = f"{cleared:g} is {side} the threshold, {threshold:g}, so the alert would flap"
+            reason = f"{cleared:g} is {side} the threshold, {threshold:g}, so the alert would flap"
             todo = f"choose {threshold:g} or {'less' if side == 'above' else 'more'}"
-            raise section.Mistake(f"clear.{severity}", why, todo)
+            raise section.Mistake(f"clear.{severity}", reason, todo)

@@ -21,9 +21,9 @@ class UnfirableRule:
     @property
     def reason(self) -> str:
         """Return for whom it cannot fire, and why."""
-        others = len(self.workers) - 1
-        also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
-        return f"cannot fire for {self.workers[0]}{also}: {self.obstacle.why}"
+        more = len(self.workers) - 1
+        also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
+        return f"cannot fire for {self.workers[0]}{also}: {self.obstacle.reason}"
 
 
 def unfirable(

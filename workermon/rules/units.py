@@ -106,18 +106,18 @@ class _Deriving:
                 return self._alike(node, "subtracts")
         return self._scaled(node)
 
-    def _alike(self, node: expression.Binary | expression.Extreme, what: str) -> Unit:
+    def _alike(self, node: expression.Binary | expression.Extreme, verb: str) -> Unit:
         """Return the unit of two values that must have the same one."""
         left, right = self.unit(node.left), self.unit(node.right)
         if not left.powers or not right.powers:
             # A number takes the unit of the value beside it. Its effect on a count is unknown.
-            other = right if not left.powers else left
+            unit = right if not left.powers else left
             plain = node.left if not left.powers else node.right
-            comparable = isinstance(plain, expression.Number) or not other.powers
-            return Unit(other.powers, scaled=other.scaled or not comparable)
+            comparable = isinstance(plain, expression.Number) or not unit.powers
+            return Unit(unit.powers, scaled=unit.scaled or not comparable)
         if left.powers != right.powers:
             raise section.Mistake(
-                "metric", f"{what} {left} and {right}", "bring both to one unit, for example as shares of 1", node.at
+                "metric", f"{verb} {left} and {right}", "bring both to one unit, for example as shares of 1", node.at
             )
         return Unit(left.powers, scaled=left.scaled or right.scaled)
 
@@ -133,8 +133,8 @@ def _times(left: Unit, right: Unit, sign: int) -> Unit:
     percent = ("percent", 1)
     if left.powers != right.powers and percent in (*left.powers, *right.powers):
         # A percentage of something has that thing's unit, times a hundred. Only "percent/s" alone has a meaning.
-        rest = right.powers if left.powers == (percent,) else left.powers
-        if rest not in ((), (("s", 1),)):
+        base_powers = right.powers if left.powers == (percent,) else left.powers
+        if base_powers not in ((), (("s", 1),)):
             left = Unit(tuple(factor for factor in left.powers if factor[0] != "percent"), scaled=True)
             right = Unit(tuple(factor for factor in right.powers if factor[0] != "percent"), scaled=True)
     powers = dict(left.powers)

@@ -189,7 +189,7 @@ class Unusual(over_distances.OverDistances[Options]):
         view = slots.view(rule, self._limits(rule)(walk.period), rule_state, walk)
         assert view is not None
         level = view.levels[0]
-        last_compared = distances.shown(view)
+        last_compared = distances.newest_compared(view)
         details = details.model_copy(
             update={
                 "usual": tuple(_details(options, point, usual) for point, usual in last_compared if usual is not None),

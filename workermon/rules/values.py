@@ -43,8 +43,8 @@ def series(
     that a slot's sum covers, if it differs from the slot's.
     """
     frame = Frame(operands, period, seconds)
-    first, *others = frame.slots_of.values()
-    common = set(first).intersection(*others)
+    first, *other_slots = frame.slots_of.values()
+    common = set(first).intersection(*other_slots)
     least = -math.inf if since is None else since // period
     frame.slots = sorted(slot for slot in common if slot >= least)
     values = _compiled(of)(frame)
@@ -118,8 +118,8 @@ def _by_slot(operand: Operand, period: int) -> dict[int, float]:
     together: dict[int, list[float]] = {}
     for place, value in sorted(_by_slot(operand, own_period).items()):
         together.setdefault(place * own_period // period, []).append(value)
-    whole, statistic = period // own_period, operand.statistic
-    return {slot: combined(values, statistic) for slot, values in together.items() if len(values) >= whole}
+    full_count, statistic = period // own_period, operand.statistic
+    return {slot: combined(values, statistic) for slot, values in together.items() if len(values) >= full_count}
 
 
 # --- from nodes to functions -----------------------------------------------------------------------------------------

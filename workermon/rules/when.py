@@ -138,8 +138,8 @@ class When(kind.Kind[Options]):
         """Return the expression, and the states of its rules at that time."""
         expression = str(self._expression(rule))
         if transition.withdrawn:
-            holds = "holds" if transition.after else "does not hold"
-            return f"{expression} {holds} after all: {transition.reason}"
+            verdict = "holds" if transition.after else "does not hold"
+            return f"{expression} {verdict} after all: {transition.reason}"
         if transition.after is None:
             return f"{expression} no longer holds: {transition.reason}"
         return f"{expression}: {transition.reason}"
@@ -160,13 +160,15 @@ class When(kind.Kind[Options]):
         """Explain the state of each rule of the expression at the cursor, and since when."""
         states, at = self._operand_states(rule, facts), rule_state.cursor
         described = tuple(_operand_details(name, state, at) for name, state in states.items())
-        holds = (
-            None if at is None else self._expression(rule).holds({reading.rule: reading.fires for reading in described})
+        is_true = (
+            None
+            if at is None
+            else self._expression(rule).is_true({reading.rule: reading.fires for reading in described})
         )
         lines = tuple((name, _described(state, _newest(state, at))) for name, state in states.items())
         words = {None: "it is not known yet whether", True: "it holds that", False: "it is not true that"}
         return kind.Explanation(
-            f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=described), lines
+            f"{words[is_true]} {self._expression(rule)}", Details(holds=is_true, operands=described), lines
         )
 
     def _operand_states(self, rule: models.Rule, facts: kind.Facts) -> dict[str, OperandState]:
@@ -188,7 +190,7 @@ class _Span(NamedTuple):
     """The first and last second of a walk, and the last that was known before it."""
 
     first: int
-    known: int
+    known_until: int
     last: int
 
 
@@ -235,10 +237,10 @@ def _walk(
     times |= {change.at for state in states.values() for change in state.changes}
     changes, severity = list[SeverityChange](), begin.severity
     for at in sorted(at for at in times if begin.at <= at <= end):
-        holds = _is_true(expression, states, at)
-        if holds is None:
+        is_true = _is_true(expression, states, at)
+        if is_true is None:
             return changes, at - 1
-        after = rule.severity if holds else None
+        after = rule.severity if is_true else None
         if after != severity:
             changes.append(SeverityChange(at, after, 0 if after is None else slots.BITS[after]))
             severity = after
@@ -249,7 +251,7 @@ def _is_true(expression: WhenExpression, states: Mapping[str, OperandState], at:
     """Return whether an expression is true at a time; it is false if none of its rules applies."""
     if all(state.not_applied is not None for state in states.values()):
         return False
-    return expression.holds({name: _fires(state, at) for name, state in states.items()})
+    return expression.is_true({name: _fires(state, at) for name, state in states.items()})
 
 
 def _fires(state: OperandState, at: int) -> bool | None:
@@ -282,9 +284,9 @@ def _transitions(
             at=at,
             before=severity,
             after=after,
-            correction=at <= span.known,
+            correction=at <= span.known_until,
             damped=at in flaps,
-            reason=_reason(states, at) + (", seen late: another rule was corrected" if at <= span.known else ""),
+            reason=_reason(states, at) + (", seen late: another rule was corrected" if at <= span.known_until else ""),
         )
         for at, severity, after in present
         if (at, severity, after) not in past

@@ -25,7 +25,7 @@ class Name(NamedTuple):
 
     name: str
 
-    def holds(self, states: Mapping[str, bool | None]) -> bool | None:
+    def is_true(self, states: Mapping[str, bool | None]) -> bool | None:
         """Return whether the rule fires."""
         return states.get(self.name)
 
@@ -38,9 +38,9 @@ class Not(NamedTuple):
 
     of: Node
 
-    def holds(self, states: Mapping[str, bool | None]) -> bool | None:
+    def is_true(self, states: Mapping[str, bool | None]) -> bool | None:
         """Return whether the negated part is false."""
-        value = self.of.holds(states)
+        value = self.of.is_true(states)
         return None if value is None else not value
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ class Joined(NamedTuple):
     word: Literal["and", "or"]
     parts: tuple[Node, ...]
 
-    def holds(self, states: Mapping[str, bool | None]) -> bool | None:
+    def is_true(self, states: Mapping[str, bool | None]) -> bool | None:
         """Return the combined result of the parts. One part may decide although another is unknown."""
         deciding = self.word == "or"
-        values = [part.holds(states) for part in self.parts]
+        values = [part.is_true(states) for part in self.parts]
         if deciding in values:
             return deciding
         return None if None in values else not deciding
@@ -95,13 +95,13 @@ class WhenExpression:
         """Return the names of its rules, in the order of the text."""
         return tuple(self.offsets)
 
-    def holds(self, states: Mapping[str, bool | None]) -> bool | None:
+    def is_true(self, states: Mapping[str, bool | None]) -> bool | None:
         """Return whether it holds if these rules fire or not; ``None`` while the deciding ones are unknown.
 
         >>> WhenExpression.parse("a or b").holds({"a": True, "b": None})
         True
         """
-        return self.root.holds(states)
+        return self.root.is_true(states)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -190,5 +190,5 @@ def _tokens(text: str) -> Iterator[_Token]:
     yield _Token("", len(text.rstrip()))
 
 
-def _mistake(token: _Token, why: str, todo: str) -> section.Mistake:
-    return section.Mistake("when", f"{errors.printable(token.text)[:64]!r} {why}", todo, token.offset)
+def _mistake(token: _Token, reason: str, todo: str) -> section.Mistake:
+    return section.Mistake("when", f"{errors.printable(token.text)[:64]!r} {reason}", todo, token.offset)

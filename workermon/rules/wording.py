@@ -147,9 +147,9 @@ def fires_at(severity: models.Severity, needed: object, lasts: int | None = None
     return f"{severity} fires after all slots of {lasting(lasts, period).removeprefix('for ')}"
 
 
-def for_count(transition: models.Transition, what: str) -> str:
+def for_count(transition: models.Transition, unit: str) -> str:
     """Write how many of the values decided a transition, such as ``for 3 of 3 datapoints``."""
-    return f" for {transition.count} {what}" if transition.count else ""
+    return f" for {transition.count} {unit}" if transition.count else ""
 
 
 def collection_error(last_error: models.CollectionError) -> str:

@@ -374,9 +374,9 @@ def _loaded(group: str, *arguments: Any) -> dict[str, Any]:
         try:
             hook = point.load()
             loaded[point.name] = hook(*arguments) if arguments or isinstance(hook, type) else hook
-        except Exception as why:
+        except Exception as error:
             # It is our users' code, so anything may come out of it.
-            log.error(f"{group.rpartition('.')[2]}.not_loaded", name=point.name, reason=repr(why))
+            log.error(f"{group.rpartition('.')[2]}.not_loaded", name=point.name, reason=repr(error))
     return loaded
 
 

@@ -18,7 +18,7 @@ class Stages(dishka.Provider):
     @dishka.provide
     def make_regions(self) -> fleet.Regions:
         """Ask boto3 which region is meant, and which there are."""
-        return fleet.Regions(default=regions.default_region(), known=regions.known_regions())
+        return fleet.Regions(default=regions.default_region(), known_regions=regions.known_regions())
 
     make_scope_lookup = dishka.provide(fleet.ScopeLookup)
     make_lookup = dishka.provide(fleet.Lookup)

@@ -103,8 +103,8 @@ def masked(url: str) -> str:
         return "***"
     place = parts.netloc
     if "@" in place:
-        who, _, where = place.rpartition("@")
-        place = f"{who.split(':')[0]}:***@{where}" if ":" in who else f"***@{where}"
+        credentials, _, address = place.rpartition("@")
+        place = f"{credentials.split(':')[0]}:***@{address}" if ":" in credentials else f"***@{address}"
     query = "&".join(f"{pair.split('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
     return urlunsplit(SplitResult(parts.scheme, place, parts.path, query, ""))
 
@@ -252,8 +252,10 @@ class Settings(_PageSettings):
             _check_amqp(value.get_secret_value())
             return value
         if scheme not in SCHEMES and scheme:
-            why = _NO_BROKERS.get(scheme, "names a transport that workermon is not tested with")
-            raise ValueError(f"{why}; Redis (redis://, rediss://, sentinel://) and RabbitMQ (amqp://, amqps://) work")
+            reason = _NO_BROKERS.get(scheme, "names a transport that workermon is not tested with")
+            raise ValueError(
+                f"{reason}; Redis (redis://, rediss://, sentinel://) and RabbitMQ (amqp://, amqps://) work"
+            )
         return cls._known_scheme(value)
 
     @field_validator("redis_url")
@@ -379,35 +381,35 @@ class Settings(_PageSettings):
         return self._secret_variable(ref.env) if ref.env is not None else self._secret_file(ref.file or "")
 
     def _secret_variable(self, name: str) -> str:
-        what = f"secret {errors.printable(name)}"
+        subject = f"secret {errors.printable(name)}"
         if models.is_protected_variable(name):
             raise errors.SecretNotAllowed(
-                what, "variables named AWS_* and WORKERMON_* are never given away", "give the secret another name"
+                subject, "variables named AWS_* and WORKERMON_* are never given away", "give the secret another name"
             )
         patterns = [pattern.strip() for pattern in self.secrets.split(",")]
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns if pattern):
             raise errors.SecretNotAllowed(
-                what, "WORKERMON_SECRETS does not allow this name here", "add the name to WORKERMON_SECRETS"
+                subject, "WORKERMON_SECRETS does not allow this name here", "add the name to WORKERMON_SECRETS"
             )
         value = os.environ.get(name)
         if not value:
-            raise errors.InvalidInput(what, "this environment variable is not set", "set it")
+            raise errors.InvalidInput(subject, "this environment variable is not set", "set it")
         return value
 
     def _secret_file(self, name: str) -> str:
-        what = f"secret file {errors.printable(name)}"
+        subject = f"secret file {errors.printable(name)}"
         try:
-            value = _read_secret(self._allowed_file(what, name))
-        except (OSError, UnicodeDecodeError) as why:
-            reason = getattr(why, "strerror", None) or "it is not text"
-            raise errors.InvalidInput(what, reason, "make it readable") from None
-        except ValueError as why:
-            raise errors.InvalidInput(what, str(why), "name a file with the secret only") from None
+            value = _read_secret(self._allowed_file(subject, name))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise errors.InvalidInput(subject, reason, "make it readable") from None
+        except ValueError as error:
+            raise errors.InvalidInput(subject, str(error), "name a file with the secret only") from None
         if not value:
-            raise errors.InvalidInput(what, "it is empty", "write the secret into it")
+            raise errors.InvalidInput(subject, "it is empty", "write the secret into it")
         return value
 
-    def _allowed_file(self, what: str, name: str) -> Path:
+    def _allowed_file(self, subject: str, name: str) -> Path:
         """Return where a secret's file really lies: below one of the folders, whatever links lead there."""
         folders = [folder.resolve() for folder in self.secret_folders]
         # A relative name is looked up in each folder; an absolute one stays as it is.
@@ -415,7 +417,7 @@ class Settings(_PageSettings):
         allowed = [place for place in places if any(place.is_relative_to(folder) for folder in folders)]
         if not allowed:
             raise errors.SecretNotAllowed(
-                what, "it is not below a folder of WORKERMON_SECRETS_DIR", f"move it below {self.secret_folders[0]}"
+                subject, "it is not below a folder of WORKERMON_SECRETS_DIR", f"move it below {self.secret_folders[0]}"
                 if self.secret_folders else "name a folder in WORKERMON_SECRETS_DIR",
             )  # fmt: skip
         return next((place for place in allowed if place.exists()), allowed[0])
@@ -446,8 +448,8 @@ def _check_env_file() -> None:
         return
     except UnicodeDecodeError:
         raise errors.InvalidInput(".env", "it is not UTF-8 text", "save it as UTF-8") from None
-    except OSError as why:
-        raise errors.InvalidInput(".env", (why.strerror or "it cannot be read").lower(), "make it readable") from None
+    except OSError as error:
+        raise errors.InvalidInput(".env", (error.strerror or "it cannot be read").lower(), "make it readable") from None
     if wrong is not None:
         raise errors.InvalidInput(".env", f"line {wrong} cannot be read", "write NAME=value, one a line")
 
@@ -471,6 +473,6 @@ def _loaded(kind: type[Loaded]) -> Loaded:
         return kind()
     except pydantic.ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = "_".join(str(part) for part in first["loc"]) or "interval"
-        why = first["msg"].removeprefix("Value error, ")
-        raise errors.InvalidInput(f"WORKERMON_{where.upper()}", why, "see docs/reference/settings.md") from None
+        variable = "_".join(str(part) for part in first["loc"]) or "interval"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise errors.InvalidInput(f"WORKERMON_{variable.upper()}", reason, "see docs/reference/settings.md") from None

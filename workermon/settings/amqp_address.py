@@ -45,5 +45,5 @@ class AmqpAddress(NamedTuple):
 
 def _verified(host: str, cert_reqs: ssl.VerifyMode, files: dict[str, str]) -> dict[str, Any]:
     # py-amqp compares the certificate with the host only if it is named here.
-    named = {"server_hostname": host} if cert_reqs is ssl.CERT_REQUIRED else {}
-    return {"cert_reqs": int(cert_reqs), **named, **files}
+    tls_options = {"server_hostname": host} if cert_reqs is ssl.CERT_REQUIRED else {}
+    return {"cert_reqs": int(cert_reqs), **tls_options, **files}

@@ -12,8 +12,8 @@ _YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, 
 
 
 def _service(query: dict[str, str]) -> str:
-    named = query.pop("service_name", "mymaster")
-    return query.pop("service", named)
+    service_name = query.pop("service_name", "mymaster")
+    return query.pop("service", service_name)
 
 
 def _tls_of_sentinels(query: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,8 +62,8 @@ class RedisAddress(NamedTuple):
         Raises ``ValueError`` if ``ssl``, ``sentinel_ssl`` or ``ssl_check_hostname`` is neither true nor false.
         """
         parts = urlsplit(url)
-        who, _, where = parts.netloc.rpartition("@")
-        username, _, password = who.partition(":")
+        credentials, _, address = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
         query = dict(parse_qsl(parts.query))
         socket = parts.scheme == "unix"
         database = query.pop("db", "" if socket else parts.path.strip("/"))
@@ -76,7 +76,7 @@ class RedisAddress(NamedTuple):
             sentinel |= of_sentinels
         return cls(
             scheme=parts.scheme,
-            hosts=() if socket else tuple((where or "localhost").split(",")),
+            hosts=() if socket else tuple((address or "localhost").split(",")),
             path=unquote(parts.path) if socket else "",
             username=query.pop("username", "") or unquote(username),
             password=query.pop("password", "") or unquote(password),
@@ -89,8 +89,8 @@ class RedisAddress(NamedTuple):
 
     @property
     def _credentials(self) -> str:
-        who = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
-        return f"{who}@" if who else ""
+        credentials = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
+        return f"{credentials}@" if credentials else ""
 
     @property
     def kombu_url(self) -> str:

@@ -283,7 +283,7 @@ class MemorySilences:
         """Return who acknowledged these alerts last."""
         return {alert_id: self._acknowledged[alert_id] for alert_id in alert_ids if alert_id in self._acknowledged}
 
-    def replace(self, silences: Iterable[models.Silence], seen: Iterable[models.Acknowledgement]) -> None:
+    def replace(self, silences: Iterable[models.Silence], acknowledgements: Iterable[models.Acknowledgement]) -> None:
         """Replace all silences with these."""
         self._silences = {silence.id: silence for silence in silences}
-        self._acknowledged = {acknowledgement.alert_id: acknowledgement for acknowledgement in seen}
+        self._acknowledged = {acknowledgement.alert_id: acknowledgement for acknowledgement in acknowledgements}

@@ -116,7 +116,7 @@ class MemoryCloudWatch:
         self.failing: dict[str, Exception] = {}
         self.calls: list[tuple[models.Query, ...]] = []
         #: The metric's name and the instances of each dimension lookup.
-        self.listed: list[tuple[str, tuple[str, ...] | None]] = []
+        self.list_requests: list[tuple[str, tuple[str, ...] | None]] = []
 
     def put(
         self,
@@ -170,7 +170,7 @@ class MemoryCloudWatch:
         instance_ids: Sequence[str] | None,
     ) -> dict[str, list[memory.Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
-        self.listed.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
+        self.list_requests.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
         if self.last_error is not None:
             raise self.last_error
         dimension_sets: dict[str, list[memory.Dimensions]] = {}
@@ -293,17 +293,17 @@ class MemoryLearnedDelays:
 
     def __init__(self, store: memory.MemoryStore | None = None) -> None:
         self._lock = store.lock if store else threading.RLock()
-        self._kept: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._learned: dict[tuple[str, str | None], dict[str, Any]] = {}
 
     def load(self, scope: models.AccountRegion) -> dict[str, Any]:
         """Return all learned values."""
         with self._lock:
-            return dict(self._kept.get((scope.key, scope.role_arn), {}))
+            return dict(self._learned.get((scope.key, scope.role_arn), {}))
 
     def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
         """Store these beside the others."""
         with self._lock:
-            self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
+            self._learned.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
 
 
 class MemoryCosts:
@@ -312,17 +312,17 @@ class MemoryCosts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hours: dict[int, models.Hour] = {}
-        self._stretch = models.BudgetDecision()
+        self._decision = models.BudgetDecision()
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
         """Count a request and its contents."""
         start = int(at // 3600) * 3600
         with self._lock:
-            hour = self._hours.get(start) or models.Hour(start=start, begun=at)
+            hour = self._hours.get(start) or models.Hour(start=start, counted_since=at)
             calls, requested, full = dict(hour.calls), dict(hour.metrics), dict(hour.full)
             calls[scope, operation] = calls.get((scope, operation), 0) + 1
             for metric, number in metrics.items():
-                weight = self._stretch.weights.get(metric, 1)
+                weight = self._decision.weights.get(metric, 1)
                 requested[scope, metric] = requested.get((scope, metric), 0) + number
                 full[scope, metric] = full.get((scope, metric), 0) + number * weight
             self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": requested, "full": full})
@@ -344,12 +344,12 @@ class MemoryCosts:
 
     def budget_decision(self) -> models.BudgetDecision:
         """Return the budget's decision about the periods."""
-        return self._stretch
+        return self._decision
 
     def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
         """Put a decision in force, unless another one was written meanwhile."""
         with self._lock:
-            if self._stretch not in (before, budget_decision):
+            if self._decision not in (before, budget_decision):
                 return False
-            self._stretch = budget_decision
+            self._decision = budget_decision
             return True

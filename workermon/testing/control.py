@@ -39,7 +39,7 @@ class MemorySetup:
     def __init__(self, store: memory.MemoryStore) -> None:
         self._store = store
 
-    def mark(self) -> str:
+    def version(self) -> str:
         """Return a value that differs after every change."""
         with self._store.lock:
             return f"{self._store.configuration.revision if self._store.configuration else 0}/{self._store.changes}"
@@ -49,15 +49,17 @@ class MemorySetup:
         store = self._store
         with store.lock:
             fleet = {worker_id: stored.worker for worker_id, stored in store.workers.items()}
-            same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
-            same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
+            is_unchanged = self.version() == change.version and fleet.keys() == change.fleet.keys()
+            is_unchanged = is_unchanged and all(
+                fleet[worker.id] == change.fleet[worker.id] for worker in change.updated
+            )
             bases = alerts.MemoryAlerts(store).load([verdict.basis.subject.id for verdict in change.leaving])
             moved_on = any(
                 bases[basis_change.basis.subject.id].version != basis_change.basis.version
                 for basis_change in change.leaving
-                if same
+                if is_unchanged
             )
-            if not same or moved_on:
+            if not is_unchanged or moved_on:
                 return False
             store.changes += 1
             store.workers.update((worker.id, memory.StoredWorker(worker)) for worker in change.added)
@@ -81,7 +83,7 @@ class MemoryPulse:
         self._collects: float | None = None
         self._counts: dict[str, int] = {}
 
-    def mark(self, part: str, at: float) -> None:
+    def beat(self, part: str, at: float) -> None:
         """Record a sign of life."""
         with self._lock:
             if part == "listener":
@@ -102,7 +104,7 @@ class MemoryPulse:
             if received is not None and at - received > ports.BREAK:
                 self._since = at
 
-    def marks(self) -> dict[str, float]:
+    def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
         with self._lock:
             return dict(self._marks)
@@ -115,10 +117,10 @@ class MemoryPulse:
             collects = self._collects is not None and self._collects >= self._since
             return self._collects if collects else self._since + ports.START_UP
 
-    def count(self, what: str, number: int = 1) -> None:
+    def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
         with self._lock:
-            self._counts[what] = self._counts.get(what, 0) + number
+            self._counts[name] = self._counts.get(name, 0) + number
 
     def counts(self) -> dict[str, int]:
         """Return all counters."""
@@ -131,23 +133,23 @@ class MemoryLeases:
 
     def __init__(self, store: memory.MemoryStore | None = None) -> None:
         self._store = store or memory.MemoryStore()
-        self._held: dict[str, tuple[str, float]] = {}
+        self._owners: dict[str, tuple[str, float]] = {}
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
         """Take or extend a lease."""
         with self._store.lock:
             now = self._store.clock()
-            holder, until = self._held.get(name, (owner, now))
+            holder, until = self._owners.get(name, (owner, now))
             if holder != owner and until > now:
                 return False
-            self._held[name] = (owner, now + seconds)
+            self._owners[name] = (owner, now + seconds)
             return True
 
     def release(self, name: str, owner: str) -> None:
         """Release it."""
         with self._store.lock:
-            if self._held.get(name, ("", 0.0))[0] == owner:
-                del self._held[name]
+            if self._owners.get(name, ("", 0.0))[0] == owner:
+                del self._owners[name]
 
 
 class MemoryWaitingWork:
@@ -172,7 +174,7 @@ class MemoryWaitingWork:
             if not self._leases.hold(claim.lease, claim.owner, claim.seconds):
                 return None
             if works:
-                self._pulse.mark("listener", now)
+                self._pulse.beat("listener", now)
             latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
             reminders = sum(at <= now for at in store.reminders.values())
             return ports.Waiting(
@@ -201,28 +203,28 @@ class MemoryCanary:
         self._store = store
         self._trace = ports.Trace({}, {}, 0)
 
-    def publish(self, begun: float, at: float, sent: int) -> None:
+    def publish(self, sent_at: float, at: float, sent: int) -> None:
         """Record that a canary is published, and publish it."""
         with self._store.lock:
             before = self._trace.reached.get("published")
             if before is None or at - before.at > ports.CANARY_BREAK:
                 self._trace.lost.clear()
             self._trace = self._trace._replace(sent=sent)
-            self._note("published", begun, at)
-            self._store.publish(f"{self._store.channel}:canary", repr(begun))
+            self._note("published", sent_at, at)
+            self._store.publish(f"{self._store.channel}:canary", repr(sent_at))
 
-    def reach(self, step: str, begun: float, at: float) -> None:
+    def reach(self, step: str, sent_at: float, at: float) -> None:
         """Record that it reached a later step."""
         with self._store.lock:
-            self._note(step, begun, at)
+            self._note(step, sent_at, at)
 
     def trace(self) -> ports.Trace:
         """Return how far the canaries got."""
         with self._store.lock:
             return ports.Trace(dict(self._trace.reached), dict(self._trace.lost), self._trace.sent)
 
-    def _note(self, step: str, begun: float, at: float) -> None:
-        self._trace.reached[step] = ports.Reached(begun, at)
+    def _note(self, step: str, sent_at: float, at: float) -> None:
+        self._trace.reached[step] = ports.Reached(sent_at, at)
         self._trace.lost.pop(step, None)
         after = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]
         if after:
@@ -281,11 +283,11 @@ class MemoryUnreadable:
     """``ports.Unreadable`` with the records that a test sets."""
 
     def __init__(self) -> None:
-        self.found: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
         """Return these records."""
-        return dict(self.found)
+        return dict(self.reasons)
 
 
 class MemoryServer:
@@ -293,11 +295,11 @@ class MemoryServer:
 
     def __init__(self, now: ports.Clock, **fields: str) -> None:
         self.ahead, self._now = 0.0, now
-        self.own = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | fields
+        self.values = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | fields
 
     def settings(self) -> dict[str, str]:
         """Return its settings."""
-        return dict(self.own)
+        return dict(self.values)
 
     def time(self) -> float:
         """Return its clock."""

@@ -269,8 +269,8 @@ class MemoryThrottle:
             began, until = self._paused.get(channel, (now, now))
             if until > now and not models.leads(began, now):
                 return until - now
-            had, at = self._buckets.get(channel, (limit.bucket, now))
-            tokens = min(limit.bucket, had + max(0.0, now - at) * limit.rate)
+            tokens_before, at = self._buckets.get(channel, (limit.bucket, now))
+            tokens = min(limit.bucket, tokens_before + max(0.0, now - at) * limit.rate)
             need = 1 if critical else 1 + limit.bucket // 2
             granted = tokens >= need
             self._buckets[channel] = tokens - granted, now

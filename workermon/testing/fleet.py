@@ -17,11 +17,11 @@ class MemoryWorkers:
     def add(self, workers: Sequence[models.Worker]) -> None:
         """Add them all or none."""
         with self._store.lock:
-            seen: set[str] = set()
+            ids: set[str] = set()
             for worker in workers:
-                if worker.id in seen:
+                if worker.id in ids:
                     raise errors.InvalidInput(f"worker {worker.id}", "it is named twice", "name it once")
-                seen.add(worker.id)
+                ids.add(worker.id)
                 if worker.id in self._store.workers and not self._store.living(worker.id, worker.incarnation):
                     raise errors.InvalidInput(
                         f"worker {worker.id}", "it is monitored already", "see 'workermon show', or remove it first"
@@ -62,7 +62,7 @@ class MemoryWorkers:
         with self._store.lock:
             return sorted(self._store.workers)
 
-    def known(self, worker_ids: Sequence[str]) -> set[str]:
+    def monitored(self, worker_ids: Sequence[str]) -> set[str]:
         """Return which of these workers are monitored."""
         with self._store.lock:
             return {worker_id for worker_id in worker_ids if worker_id in self._store.workers}

@@ -169,7 +169,7 @@ class Monitor:
         self.dispatcher = MemoryDispatcher()
         self.nodes = MemoryNodes()
         self.server = MemoryServer(self.clock)
-        self.regions = fleet.Regions(default="us-east-1", known=frozenset({"us-east-1"}))
+        self.regions = fleet.Regions(default="us-east-1", known_regions=frozenset({"us-east-1"}))
         self.unreadable: ports.Unreadable = MemoryUnreadable()
         self.secrets: ports.Secrets = MemorySecrets()
         self.publisher = MemoryPublisher()
@@ -208,8 +208,8 @@ class Monitor:
 
     def configure(self, **changes: object) -> None:
         """Put a configuration in force with these changes."""
-        had = self.configurations.load()
-        changed = had.model_copy(update={"revision": had.revision + 1, **changes})
+        before = self.configurations.load()
+        changed = before.model_copy(update={"revision": before.revision + 1, **changes})
         assert self.configurations.save(changed), "somebody else changed the configuration meanwhile"
 
     def _provide(self, kind: Any) -> Any:

@@ -74,9 +74,9 @@ class MemorySamples:
         for metric, (period, points) in sample.ledger_series(self._retention()).items():
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
-                had = ledger.get(at)
+                present = ledger.get(at)
                 # Only a clock that was ahead can have written it before its slot was complete.
-                if had == value or (had is not None and complete and metric in models.CHECK_METRICS):
+                if present == value or (present is not None and complete and metric in models.CHECK_METRICS):
                     continue
                 ledger[at] = value
                 hours.add(at // models.HOUR * models.HOUR)
@@ -105,12 +105,12 @@ class MemorySamples:
             self.failed(worker, last_error)
 
     def read(
-        self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
+        self, series_keys: Sequence[tuple[str, str, int]], since: float, until: float
     ) -> dict[tuple[str, str], models.Series]:
         """Return the series of each (worker id, metric, period)."""
         series: dict[tuple[str, str], models.Series] = {}
         with self._store.lock:
-            for worker_id, metric, period in wanted:
+            for worker_id, metric, period in series_keys:
                 slots: dict[int, models.Datapoint] = {}
                 for at, value in sorted(self._store.ledger.get((worker_id, metric, period), {}).items()):
                     slots[at // period] = models.Datapoint(at, value)
@@ -190,7 +190,7 @@ class MemoryRollUps:
                             stored[hour.hour] = _single(rollup)
                         for at in [at for at in stored if models.week_of(at) + models.WEEK + self._lifetime() < now]:
                             del stored[at]
-                if store.rollups_due.get((hour.worker_id, hour.hour)) == hour.mark:
+                if store.rollups_due.get((hour.worker_id, hour.hour)) == hour.lease_ends_at:
                     del store.rollups_due[hour.worker_id, hour.hour]
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:

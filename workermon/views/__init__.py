@@ -74,7 +74,7 @@ from workermon.views.pictures import Picture, PictureView, RuleList, RuleView
 from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.story import AlertStory, StoryView
-from workermon.views.transitions import ActiveSilence, Turn
+from workermon.views.transitions import ActiveSilence, RecordedTransition
 from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import LiveMessages, Message, Watch
 
@@ -131,6 +131,7 @@ __all__ = [
     "Picture",
     "PictureView",
     "Position",
+    "RecordedTransition",
     "Replay",
     "RowsView",
     "RuleExplanation",
@@ -142,7 +143,6 @@ __all__ = [
     "SilenceView",
     "Snapshot",
     "StoryView",
-    "Turn",
     "Watch",
     "WorkerCharts",
     "WorkerDetail",

@@ -135,9 +135,9 @@ class _Walk:
     def __init__(
         self, alert_filter: AlertFilter, firing: Sequence[AlertRow], newest: Callable[[str], str | None] | None
     ) -> None:
-        self._wanted, self._newest = alert_filter, newest
+        self._filter, self._newest = alert_filter, newest
         episodes = [_Episode(row) for row in firing]
-        self.found = [episode for episode in episodes if alert_filter.matches(episode.row)]
+        self.episodes = [episode for episode in episodes if alert_filter.matches(episode.row)]
         #: The episode of an alert's next older notification, ``None`` if that is on another page.
         self._current: dict[str, _Episode | None] = {episode.row.dedup_key: episode for episode in episodes}
 
@@ -156,13 +156,13 @@ class _Walk:
             return None
         if episode is not None:
             episode.complete = True
-        ended = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None), number)
-        ended.take(entry, last)
-        self._current[last.dedup_key] = ended
-        if not self._wanted.matches(ended.row):
+        ended_episode = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None), number)
+        ended_episode.take(entry, last)
+        self._current[last.dedup_key] = ended_episode
+        if not self._filter.matches(ended_episode.row):
             return None
-        self.found.append(ended)
-        return ended
+        self.episodes.append(ended_episode)
+        return ended_episode
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,18 +203,18 @@ class AlertPages:
         def comes(row: AlertRow) -> bool:
             return after is None or alert_position(row) > after
 
-        left, last = limit + 1 - sum(comes(episode.row) for episode in walk.found), -math.inf
+        remaining, last = limit + 1 - sum(comes(episode.row) for episode in walk.episodes), -math.inf
         for number, entry in self.alerts.timeline(
             -math.inf if alert_filter.since is None else alert_filter.since, until
         ):
             if entry.at < last:
                 break
-            ended = walk.take(number, entry)
-            left -= ended is not None and comes(ended.row)
+            ended_episode = walk.take(number, entry)
+            remaining -= ended_episode is not None and comes(ended_episode.row)
             # All of those with the same time are needed, because the page sorts them.
-            if left <= 0 and last == -math.inf:
+            if remaining <= 0 and last == -math.inf:
                 last = entry.at
-        return walk.found
+        return walk.episodes
 
     def _newest_id(self, alert_id: str) -> str | None:
         """Return the id of an alert's newest notification."""
@@ -239,7 +239,7 @@ class AlertPages:
         silences = in_force(self.silences.every(), self.configurations.load().silences, at)
         rows = []
         for alert, last in alerts:
-            seen = acknowledged.get(last.dedup_key)
+            acknowledgement = acknowledged.get(last.dedup_key)
             rows.append(
                 _row(
                     last,
@@ -247,8 +247,10 @@ class AlertPages:
                     flapping=alert.flapping,
                     channels=alert.channels,
                     escalated_to=alert.escalated_to,
-                    escalates_at=_escalates_at(alert, seen),
-                    acked_by=seen.by if seen is not None and seen.since == alert.since else None,
+                    escalates_at=_escalates_at(alert, acknowledgement),
+                    acked_by=acknowledgement.by
+                    if acknowledgement is not None and acknowledgement.since == alert.since
+                    else None,
                     silenced_by=_silenced_by(alert, last, silences, at),
                     inhibited_by=alert.inhibited_by,
                 )
@@ -310,9 +312,9 @@ def alert_position(row: AlertRow) -> Position:
     return 1 - row.open, at, row.dedup_key, row.since
 
 
-def _escalates_at(alert: models.Alert, seen: models.Acknowledgement | None) -> str | None:
+def _escalates_at(alert: models.Alert, acknowledgement: models.Acknowledgement | None) -> str | None:
     """Return when an alert escalates next; ``None`` if somebody has acknowledged it."""
-    if alert.escalates_at is None or (seen is not None and seen.since == alert.since):
+    if alert.escalates_at is None or (acknowledgement is not None and acknowledgement.since == alert.since):
         return None
     return models.rfc3339(alert.escalates_at)
 

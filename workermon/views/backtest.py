@@ -142,12 +142,12 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
     if several and (not metrics or (metric is not None and metric not in metrics)):
         raise errors.InvalidInput(source, f"has one metric, and rule {several[0]}", _OF_SEVERAL)
     if metric is None:
-        named = metrics if len(metrics) == 1 else [name for name in metrics if name in source]
-        if len(named) != 1:
-            why = "the rules are about several metrics" if metrics else "no rule is about a metric"
+        candidates = metrics if len(metrics) == 1 else [name for name in metrics if name in source]
+        if len(candidates) != 1:
+            reason = "the rules are about several metrics" if metrics else "no rule is about a metric"
             todo = f"add --metric, one of {', '.join(metrics)}" if metrics else "add a [[rules]] with a threshold"
-            raise errors.InvalidInput(source, why, todo)
-        metric = named[0]
+            raise errors.InvalidInput(source, reason, todo)
+        metric = candidates[0]
     if metric not in metrics:
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metrics))
     return [rule for rule in replayed if needed[rule.name] == (metric,)]
@@ -176,7 +176,7 @@ def episodes(
     ``unit`` is that of the values. A warm-up begins only at a known start of the worker.
     """
     kind, rule_state, until = kinds[rule.kind], models.RuleState(), recording.until
-    turns: list[models.Transition] = []
+    all_transitions: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, segment_points) in enumerate(segments):
         if not segment_points:
@@ -185,18 +185,18 @@ def episodes(
         newest = max(segment_points[-1].at, until) if last and until is not None else segment_points[-1].at
         begin = segment_points[0].at // period * period
         for run in _runs(rule, recording.started, range(begin, newest + 1, period)):
-            seen = tuple(point for point in segment_points if point.at < run.end + period)
-            facts = rules.Facts.recorded(rule.metric or "", models.Series(period, seen), run.begin, lambda _: unit)
+            series = models.Series(period, tuple(point for point in segment_points if point.at < run.end + period))
+            facts = rules.Facts.recorded(rule.metric or "", series, run.begin, lambda _: unit)
             facts = dataclasses.replace(
                 facts, peers=recording.peers, lateness=0 if recording.peers.by else facts.lateness
             )
             rule_state, transitions = kind.judge(run.rule, rule_state, facts, rules.Horizon.until(run.end, period))
-            turns += transitions
+            all_transitions += transitions
     return [
         episode.model_copy(
             update={"peak": kind.peak(rule, [value for at, value in points if _within(at, episode)]), "unit": unit}
         )
-        for episode in _paired(rule, turns)
+        for episode in _paired(rule, all_transitions)
     ]
 
 
@@ -272,7 +272,7 @@ def replay_over_others(
     firing, as in an evaluation.
     """
     names = rules.KINDS[rule.kind].operands(rule)
-    replays = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
+    replays = {operand.name: replay_of(operand) for operand in configuration.rules if operand.name in names}
     spans = [run.evaluated for run in replays.values() if run is not None and run.evaluated is not None]
     if not spans:
         return Replay(rule=rule, worker=worker, unit="count", segments=(), episodes=())
@@ -281,8 +281,8 @@ def replay_over_others(
         condition=models.Condition(status="running", running_since=begin),
         states={name: _operand_state(run) for name, run in replays.items()},
     )
-    _, turns = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
-    paired = _paired(rule, turns)
+    _, transitions = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
+    paired = _paired(rule, transitions)
     return Replay(
         rule=rule,
         worker=worker,
@@ -323,17 +323,17 @@ def _operand_state(replayed: Replay | None) -> rules.OperandState:
     return rules.OperandState(changes=tuple(changes), known_until=replayed.evaluated[1])
 
 
-def _paired(rule: models.Rule, turns: Sequence[models.Transition]) -> list[Episode]:
+def _paired(rule: models.Rule, transitions: Sequence[models.Transition]) -> list[Episode]:
     paired: list[Episode] = []
     begin: int | None = None
     worst: models.Severity = "warning"
-    for turn in turns:
-        if turn.after is not None:
+    for transition in transitions:
+        if transition.after is not None:
             if begin is None:
-                begin, worst = turn.at, turn.after
-            worst = max(worst, turn.after, key=models.SEVERITIES.index)
+                begin, worst = transition.at, transition.after
+            worst = max(worst, transition.after, key=models.SEVERITIES.index)
         elif begin is not None:
-            paired.append(_episode(rule, worst, begin, turn.at))
+            paired.append(_episode(rule, worst, begin, transition.at))
             begin = None
     if begin is not None:
         paired.append(_episode(rule, worst, begin, None))
@@ -405,13 +405,13 @@ class LedgerBacktest:
         """Return the group of a value with all datapoints that the ledger has of its workers."""
         records = {record.worker.id: record for record in fleet}
         compared = peer_groups.Compared.of(rule, value, fleet, configuration)
-        nobody_runs = compared.with_series({}).known() is None
+        nobody_runs = compared.with_series({}).known_until() is None
         peers = {}
         for worker_id, peer in compared.peers.items():
             segments, _ = self._segments(records[worker_id], rule, configuration)
             points = tuple(sorted(point for segment in segments for point in segment.points))
-            known_until = math.floor(self.now()) if nobody_runs else peer.known
-            peers[worker_id] = peer._replace(since=0, points=points, known=known_until)
+            known_until = math.floor(self.now()) if nobody_runs else peer.known_until
+            peers[worker_id] = peer._replace(since=0, points=points, known_until=known_until)
         return rules.PeerGroup(compared.by, value, peers)
 
     def _replay_operand(
@@ -428,7 +428,7 @@ class LedgerBacktest:
         if not metrics_of(rule):
             name = worker_name(record)
             return replay_over_others(
-                rule, configuration, lambda other: self._replay_operand(record, other, configuration), worker=name
+                rule, configuration, lambda operand: self._replay_operand(record, operand, configuration), worker=name
             )
         rule = for_labels(rule, record.worker.labels)
         segments, until = self._segments(record, rule, configuration)
@@ -464,9 +464,11 @@ class LedgerBacktest:
                 spans = [(episode.begin, episode.end, episode.severity) for episode in replayed.episodes]
                 member = group_replay.holder(worker.name, replayed.evaluated, spans) if replayed.evaluated else None
             if member is not None:
-                members[worker.id] = member if record.condition.status == "running" else group_replay.left(member)
+                members[worker.id] = member if record.condition.status == "running" else group_replay.departed(member)
         begins = [member.changes[0][0] for member in members.values()]
-        ends = [member.changes[-1][0] if member.known is None else member.known for member in members.values()]
+        ends = [
+            member.changes[-1][0] if member.known_until is None else member.known_until for member in members.values()
+        ]
         span = (min(begins), max(ends)) if members else None
         return _GroupRun(group_replay.judge(rule, members, series), span)
 
@@ -474,7 +476,7 @@ class LedgerBacktest:
 class _GroupRun(NamedTuple):
     """The transitions of a group, and the first and last second evaluated (``None``: there was nothing)."""
 
-    turns: Sequence[models.Transition]
+    transitions: Sequence[models.Transition]
     evaluated: tuple[int, int] | None
 
 
@@ -483,8 +485,9 @@ def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configurat
     about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
     unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
     episodes = []
-    for episode in _paired(rule, run.turns):
-        values = [turn.value for turn in run.turns if turn.value is not None and _within(turn.at, episode)]
+    valued = [(change.at, change.value) for change in run.transitions if change.value is not None]
+    for episode in _paired(rule, run.transitions):
+        values = [value for at, value in valued if _within(at, episode)]
         update = {"worker": about.id, "peak": max(values, default=None), "unit": unit}
         episodes.append(episode.model_copy(update=update))
     return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), evaluated=run.evaluated)

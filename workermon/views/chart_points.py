@@ -52,10 +52,10 @@ def thinned(slots: list[Slot]) -> list[Slot]:
     size = -(-2 * len(slots) // MAX_POINTS)
     chosen: list[Slot] = []
     for start in range(0, len(slots), size):
-        stretch = slots[start : start + size]
-        values = [(value, at) for at, value in stretch if value is not None]
+        chunk = slots[start : start + size]
+        values = [(value, at) for at, value in chunk if value is not None]
         extremes = {(at, value) for value, at in (min(values), max(values))} if values else set()
-        gap = next(((at, value) for at, value in stretch if value is None), None)
+        gap = next(((at, value) for at, value in chunk if value is None), None)
         chosen += sorted([*extremes, *([gap] if gap else [])], key=lambda slot: slot[0])
     return chosen
 
@@ -69,7 +69,7 @@ def step_for(seconds: float) -> int:
     return next((step for step in STEPS if seconds / step <= MAX_ROLLUPS), STEPS[-1])
 
 
-def taken_together(hours: Sequence[models.RollUp], step: int) -> list[models.RollUp]:
+def combined_hours(hours: Sequence[models.RollUp], step: int) -> list[models.RollUp]:
     """Return roll-ups of ``step`` seconds, in order.
 
     A 95th percentile is the highest one of the hours: that of all their datapoints cannot exceed it.
@@ -77,10 +77,10 @@ def taken_together(hours: Sequence[models.RollUp], step: int) -> list[models.Rol
     groups: dict[int, list[models.RollUp]] = {}
     for hour in hours:
         groups.setdefault(hour.at // step * step, []).append(hour)
-    return [_together(at, group) for at, group in sorted(groups.items())]
+    return [_combined_hour(at, group) for at, group in sorted(groups.items())]
 
 
-def _together(at: int, hours: Sequence[models.RollUp]) -> models.RollUp:
+def _combined_hour(at: int, hours: Sequence[models.RollUp]) -> models.RollUp:
     if len(hours) == 1:
         return hours[0]._replace(at=at)
     number = sum(hour.number for hour in hours)

@@ -212,7 +212,7 @@ class ChartView:
         """Return the chart's points from roll-ups."""
         step = span.step or models.HOUR
         hours = self.hours.read(record.worker.id, metric, span.since)
-        steps = chart_points.filled(chart_points.taken_together(hours, step), step)
+        steps = chart_points.filled(chart_points.combined_hours(hours, step), step)
         return Points(
             period=step if steps else None,
             times=tuple(at for at, _ in steps),

@@ -63,7 +63,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Wanted(NamedTuple):
+class HistoryRequest(NamedTuple):
     """A request for a worker's metric: one query for each span and dimension set."""
 
     worker: models.Worker
@@ -119,7 +119,7 @@ def _listed_series(
     return dimension_sets_found
 
 
-def price(requests: Iterable[Wanted]) -> tuple[int, float]:
+def price(requests: Iterable[HistoryRequest]) -> tuple[int, float]:
     """Return how many metrics are requested from GetMetricData, and the cost in dollars."""
     number = sum(request.queries for request in requests)
     return number, costs.dollars(number, ())
@@ -157,13 +157,13 @@ class CloudWatchRequests:
     cloudwatch: ports.CloudWatch
     now: ports.Clock
 
-    def wanted(
+    def requests_for(
         self,
         records: Sequence[ports.Record],
         replayed: Sequence[models.Rule],
         configuration: models.Configuration,
         since: int,
-    ) -> list[Wanted]:
+    ) -> list[HistoryRequest]:
         """Return what threshold rules need from CloudWatch for their workers, without unknown metrics.
 
         Asks ListMetrics for the dimensions of workers whose dimensions are not known yet.
@@ -187,7 +187,7 @@ class CloudWatchRequests:
             chosen = tuple(catalogue.chosen(metric, sets))
             period = metric.period_for(detailed=record.worker.detailed)
             if chosen:
-                requests.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
+                requests.append(HistoryRequest(record.worker, metric, spans(period, since, until), chosen))
         return requests
 
     def _published(
@@ -223,14 +223,14 @@ class CloudWatchFetch:
 
     cloudwatch: ports.CloudWatch
 
-    def fetch(self, requests: Sequence[Wanted]) -> _Fetched:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> _Fetched:
         """Return the series of each (worker id, metric) from CloudWatch: one part for each period, in order of time.
 
         Sums over a longer period than the metric's own are divided accordingly. Raises ``errors.AwsError`` if any of it
         is missing, because half a history does not show what would have fired.
         """
         # Requests with different start times go into separate calls: the start decides which periods are available.
-        together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
+        together: dict[tuple[models.AccountRegion, Span], list[HistoryRequest]] = {}
         for request in requests:
             for span in request.spans:
                 together.setdefault((request.worker.scope, span), []).append(request)
@@ -242,8 +242,8 @@ class CloudWatchFetch:
                 for dimension in request.dimensions
             ]
             answer = self.cloudwatch.fetch(scope, queries, span.end - 1)
-            for why in answer.failed.values():
-                raise why
+            for error in answer.failed.values():
+                raise error
             place = 0
             for request in members:
                 series_of_request = [answer.series[place + number] for number in range(len(request.dimensions))]
@@ -278,7 +278,7 @@ class CloudWatchHistory:
         records: Sequence[ports.Record],
         replayed: Sequence[models.Rule],
         configuration: models.Configuration,
-        requests: Sequence[Wanted],
+        requests: Sequence[HistoryRequest],
     ) -> tuple[Replay, ...]:
         """Fetch the ``asked`` requests, and return each rule over the history of each worker that it applies to.
 
@@ -297,9 +297,9 @@ class CloudWatchHistory:
     ) -> Replay:
         if not metrics_of(rule):
 
-            def replay_of(other: models.Rule) -> Replay | None:
-                usable = other.applies_to(record.worker) and needed_metrics(other, configuration)
-                return self._replay(other, record, configuration, series) if usable else None
+            def replay_of(operand_rule: models.Rule) -> Replay | None:
+                usable = operand_rule.applies_to(record.worker) and needed_metrics(operand_rule, configuration)
+                return self._replay(operand_rule, record, configuration, series) if usable else None
 
             return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
         return replay(

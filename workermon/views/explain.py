@@ -18,7 +18,14 @@ from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
 from workermon.views.publication import MissingMetric, missing
-from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
+from workermon.views.transitions import (
+    ActiveSilence,
+    CollectionFailure,
+    RecordedTransition,
+    active,
+    failure,
+    recorded_transitions,
+)
 
 #: Entries of an alert's history to show.
 HISTORY = 10
@@ -88,7 +95,7 @@ class RuleExplanation(Document):
     cannot_fire: str | None = Field(default=None, exclude_if=absent)
     flapping: FlappingState | None
     silences: tuple[ActiveSilence, ...]
-    history: tuple[Turn, ...]
+    history: tuple[RecordedTransition, ...]
     description: str | None = None
     runbook: str | None = None
     owner: str | None = None
@@ -131,8 +138,8 @@ def escalation_states(
     rule: models.Rule, alert: models.Alert, alert_id: str, acknowledgements: ports.Silences
 ) -> tuple[EscalationState, ...]:
     """Return the state of each step of a rule's escalation. The history has what was notified."""
-    seen = acknowledgements.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
-    acknowledged = seen is not None and seen.since == alert.since
+    acknowledgement = acknowledgements.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
+    acknowledged = acknowledgement is not None and acknowledgement.since == alert.since
     steps = []
     for place, step in enumerate(rule.escalate):
         state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
@@ -165,7 +172,7 @@ class Explanation:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def why(
+    def explain(
         self, record: ports.Record, metric: str | None = None, *, rule_name: str | None = None
     ) -> WorkerExplanation:
         """Return the state of every rule over a metric for a worker, and the last decisions; ``None``: of every rule.
@@ -211,7 +218,7 @@ class Explanation:
         rule_names = [rule.name for rule in configuration.rules]
         if name not in rule_names:
             raise errors.NotFound(f"rule {name}", "does not exist", errors.nearest(name, rule_names))
-        everything = self.why(record)
+        everything = self.explain(record)
         rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
         metric = rules_of_name[0].metric if rules_of_name else None
         return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
@@ -275,7 +282,7 @@ class Explanation:
             cannot_fire=None if obstacle is None else str(obstacle),
             flapping=flapping_state(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
-            history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+            history=recorded_transitions(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
             warmup=rule.warmup,
             warming_until=warming_until,
             doubts=doubts,
@@ -299,8 +306,10 @@ class Explanation:
             record.worker, record.condition, lateness=rules.reach_back(configuration, record.worker.interval)
         )
         since = kind.needed_from(rule, rule_state, horizon, facts)
-        wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-        read = self.samples.read(wanted, (rule_state.cursor or 0) if since is None else since, horizon.requested_at)
+        series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
+        read = self.samples.read(
+            series_keys, (rule_state.cursor or 0) if since is None else since, horizon.requested_at
+        )
         facts = dataclasses.replace(facts, series={metric: series for (_, metric), series in read.items()})
         after, transitions = kind.judge(rule, rule_state, facts, horizon)
         return rule_state if transitions else after
@@ -394,7 +403,7 @@ def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) ->
         turns=rule.flapping.turns,
         within=rule.flapping.within,
         flaps=flap_status.flaps,
-        counted=flap_status.turns,
+        counted=flap_status.transitions,
         until=flap_status.last + rule.flapping.within if flap_status.flaps and flap_status.last is not None else None,
     )
 

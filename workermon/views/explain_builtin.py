@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from workermon import errors, models, ports
 from workermon.alerts import builtin_rules, silences, subject
 from workermon.views.document import Document, Time
-from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
+from workermon.views.transitions import (
+    ActiveSilence,
+    CollectionFailure,
+    RecordedTransition,
+    active,
+    failure,
+    recorded_transitions,
+)
 
 #: Entries of an alert's history to show.
 HISTORY = 10
@@ -39,7 +46,7 @@ class ChannelExplanation(Document):
     since: str | None
     reason: str | None
     waiting: tuple[WaitingAlert, ...]
-    history: tuple[Turn, ...]
+    history: tuple[RecordedTransition, ...]
 
 
 class AccountExplanation(Document):
@@ -63,7 +70,7 @@ class AccountExplanation(Document):
     last_error: CollectionFailure | None
     workers: int
     silences: tuple[ActiveSilence, ...]
-    history: tuple[Turn, ...]
+    history: tuple[RecordedTransition, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +90,10 @@ class ExplainChannel:
         channels = self.configurations.load().channels
         alert = self.alerts.load_channel(channel).alerts.get(models.DELIVERY)
         if channel not in channels and alert is None:
-            why = "it is not in the configuration"
-            raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
+            reason = "it is not in the configuration"
+            raise errors.NotFound(
+                f"channel {errors.printable(channel)[:64]}", reason, errors.nearest(channel, channels)
+            )
         last = alert.last if alert is not None and alert.open else None
         return ChannelExplanation(
             channel=channel,
@@ -98,7 +107,7 @@ class ExplainChannel:
                 for stuck in self.outbox.stuck(self.now())
                 if stuck.channel == channel
             ),
-            history=turns(self.alerts.history(models.delivery_alert(channel), HISTORY)),
+            history=recorded_transitions(self.alerts.history(models.delivery_alert(channel), HISTORY)),
         )
 
 
@@ -130,7 +139,7 @@ class MonitorAlertExplanation:
             last_error=None,
             workers=0,
             silences=active(in_force, about, rule, at),
-            history=turns(self.alerts.history(about.alert_id(rule), HISTORY)),
+            history=recorded_transitions(self.alerts.history(about.alert_id(rule), HISTORY)),
         )
 
 
@@ -225,7 +234,7 @@ def _records_now(unreadable: Mapping[str, str]) -> str:
     """Describe which records cannot be read."""
     if not unreadable:
         return "every record can be read"
-    return "; ".join(f"{name} ({why})" for name, why in unreadable.items())
+    return "; ".join(f"{name} ({reason})" for name, reason in unreadable.items())
 
 
 def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:

@@ -11,7 +11,7 @@ from workermon.rules import group_fold
 from workermon.rules.group import Group
 from workermon.views.document import Document
 from workermon.views.explain import HISTORY, RuleExplanation, escalation_states, flapping_state, latched
-from workermon.views.transitions import active, turns
+from workermon.views.transitions import active, recorded_transitions
 
 
 class GroupName(Document):
@@ -40,16 +40,16 @@ class ExplainGroups:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def why(self, subject_id: str, name: str | None = None) -> GroupExplanation:
+    def explain(self, subject_id: str, name: str | None = None) -> GroupExplanation:
         """Return the state of one rule over a group (``group:BY=VALUE``), or of every rule over it.
 
         Raises ``errors.NotFound`` for a group without workers, and for a rule that is not over it.
         """
         basis = self.alerts.load_groups([subject_id]).get(subject_id)
         if basis is None:
-            why = "no worker that a rule is about belongs to it"
+            reason = "no worker that a rule is about belongs to it"
             todo = errors.nearest(subject_id, self.alerts.group_ids())
-            raise errors.NotFound(f"group {errors.printable(subject_id.removeprefix('group:'))[:80]}", why, todo)
+            raise errors.NotFound(f"group {errors.printable(subject_id.removeprefix('group:'))[:80]}", reason, todo)
         configuration = self.configurations.load()
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
         if name is not None and name not in over:
@@ -106,7 +106,7 @@ class ExplainGroups:
             now=explanation.now,
             flapping=flapping_state(rule, alert, alert.rule_state.cursor),
             silences=active(in_force, about, rule.name, at),
-            history=turns(self.alerts.history(about.alert_id(rule.name), HISTORY)),
+            history=recorded_transitions(self.alerts.history(about.alert_id(rule.name), HISTORY)),
             escalation=escalation_states(rule, alert, about.alert_id(rule.name), self.silences),
             **models.annotations_of(rule),
         )

@@ -165,9 +165,9 @@ class FleetView:
         """Yield them by name, read in chunks. The whole fleet is only scanned."""
         matching = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
         for start in range(0, len(matching), CHUNK):
-            some = self.workers.get([worker_id for _, worker_id in matching[start : start + CHUNK]])
+            chunk = self.workers.get([worker_id for _, worker_id in matching[start : start + CHUNK]])
             # Its status may have changed since.
-            yield from (record for record in some.values() if query.status in (None, record.condition.status))
+            yield from (record for record in chunk.values() if query.status in (None, record.condition.status))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,8 +130,8 @@ class HourlyHistoryView:
         such metric.
         """
         if step != models.HOUR:
-            why = f"{fields.written(step)} is not a step that is kept"
-            raise errors.InvalidInput("step", why, "use 1h, or leave it out for single datapoints")
+            reason = f"{fields.written(step)} is not a step that is kept"
+            raise errors.InvalidInput("step", reason, "use 1h, or leave it out for single datapoints")
         configuration = self.configurations.load()
         datapoints = [
             HourlyDatapoint(

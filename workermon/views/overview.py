@@ -167,7 +167,7 @@ class RowsView:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def some(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
+    def rows_of(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
         """Return the rows of a few workers, in the given order, without those that are not monitored.
 
         ``firing`` are the firing alerts, if they were already read.
@@ -212,22 +212,22 @@ class FleetOverview:
         worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
         everybody = not (query.text or query.labels or query.status)
         matching = snapshot.entries if everybody else [entry for entry in snapshot.entries if _matches(entry, query)]
-        seen: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
-        states = collections.Counter(state for _, state in seen)
+        entries: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
+        states = collections.Counter(state for _, state in entries)
         if query.state is not None:
-            seen = [entry for entry in seen if entry[1] == query.state]
-        offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
-        ordered = (entry.id for state in STATES if states[state] for entry, own_state in seen if own_state == state)
-        rows = self.rows_view.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
+            entries = [entry for entry in entries if entry[1] == query.state]
+        offset = min(offset, max(0, (len(entries) - 1) // limit * limit))
+        ordered = (entry.id for state in STATES if states[state] for entry, own_state in entries if own_state == state)
+        rows = self.rows_view.rows_of(list(itertools.islice(ordered, offset, offset + limit)), firing)
         group = query.group or _usual(snapshot.keys)
-        groups, hidden = _groups(seen, group, query.metric)
+        groups, hidden = _groups(entries, group, query.metric)
         return Overview(
             rows=rows.rows,
             worker_states=rows.worker_states,
             units=rows.units,
             about=rows.about,
             total=len(snapshot.entries),
-            matching=len(seen),
+            matching=len(entries),
             first=offset,
             states={state: states[state] for state in STATES if states[state]},
             statuses=dict(sorted(snapshot.statuses.items())),
@@ -252,7 +252,7 @@ class FleetPages:
         """
         matching = [entry for entry in snapshot.entries if _matches(entry, query)]
         chosen = page(matching, lambda entry: (entry.name, entry.id), limit=limit, after=after)
-        rows = self.rows_view.some([entry.id for entry in chosen.rows]).rows
+        rows = self.rows_view.rows_of([entry.id for entry in chosen.rows]).rows
         return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
 
 
@@ -303,10 +303,10 @@ def _usual(keys: Mapping[str, int]) -> str:
     return min(keys, key=lambda key: (-keys[key], key), default="region")
 
 
-def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[Group, ...], int]:
+def _groups(shown_entries: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[Group, ...], int]:
     """Return the groups to draw, those with the worst worker first, and how many more there are."""
     members: dict[str, list[Seen]] = {}
-    for entry in seen:
+    for entry in shown_entries:
         value = entry[0].region if key == "region" else entry[0].labels.get(key, WITHOUT)
         members.setdefault(value, []).append(entry)
     counted = {value: collections.Counter(state for _, state in entries) for value, entries in members.items()}
@@ -328,8 +328,8 @@ def _cells(entries: Sequence[Seen], metric: str | None) -> tuple[Cell, ...]:
     size = -(-len(entries) // MAX_CELLS)
     cells = []
     for start in range(0, len(entries), size):
-        some = entries[start : start + size]
-        entry, state = min(some, key=lambda pair: _RANKS[pair[1]])
-        values = [entry.values[metric] for entry, _ in some if metric in entry.values] if metric is not None else []
-        cells.append(Cell(id=entry.id, name=entry.name, state=state, count=len(some), value=max(values, default=None)))
+        chunk = entries[start : start + size]
+        entry, state = min(chunk, key=lambda pair: _RANKS[pair[1]])
+        values = [entry.values[metric] for entry, _ in chunk if metric in entry.values] if metric is not None else []
+        cells.append(Cell(id=entry.id, name=entry.name, state=state, count=len(chunk), value=max(values, default=None)))
     return tuple(cells)

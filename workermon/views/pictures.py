@@ -142,8 +142,8 @@ class PictureView:
             if (metrics := rules.needed_metrics(rule, configuration.rules, self.kinds))
         }
         if name not in needed:
-            what = f"rule {errors.printable(name)[:64]}"
-            raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, needed))
+            subject = f"rule {errors.printable(name)[:64]}"
+            raise errors.NotFound(subject, "no rule over datapoints has that name", errors.nearest(name, needed))
         rule, metrics = needed[name]
         records, bounded = self._workers_to_replay(rule, configuration)
         with_datapoints = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.evaluated]
@@ -164,7 +164,7 @@ class PictureView:
             bounded=bounded,
             fired=len(fired),
             episodes=sum(len(replay.episodes) for replay in with_datapoints),
-            lanes=tuple(_lane(replay, by, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
+            lanes=tuple(_replay_lane(replay, by, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
             more=max(0, len(fired) - MAX_LANES),
         )
 
@@ -179,8 +179,8 @@ class PictureView:
         by = kind.group_by(rule) or kind.compares_by(rule)
         if by is not None:
             return self._groups(rule, by)
-        operands = [other for other in configuration.rules if other.name in kind.operands(rule)]
-        compares = any(self.kinds[other.kind].compares_by(other) for other in operands)
+        operands = [operand_rule for operand_rule in configuration.rules if operand_rule.name in kind.operands(rule)]
+        compares = any(self.kinds[operand_rule.kind].compares_by(operand_rule) for operand_rule in operands)
         limit = MAX_COMPARED if compares else MAX_WORKERS
         firing = [
             alert.last.worker.id
@@ -188,12 +188,12 @@ class PictureView:
             if alert.rule == rule.name and alert.last and alert.last.worker
         ]
         first = self.workers.get(firing[:limit])
-        others = (
+        other_records = (
             record
             for record in self.workers.every()
             if record.worker.id not in first and rule.applies_to(record.worker)
         )
-        records = [*first.values(), *itertools.islice(others, limit + 1 - len(first))]
+        records = [*first.values(), *itertools.islice(other_records, limit + 1 - len(first))]
         return records[:limit], len(records) > limit or len(firing) > limit
 
     def _groups(self, rule: models.Rule, by: str) -> tuple[Sequence[ports.Record], bool]:
@@ -210,16 +210,16 @@ class PictureView:
         return records, False
 
 
-def _lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
+def _replay_lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
     """Return the lane of a worker, or of a value of the label ``by``."""
     assert replay.worker is not None
     assert replay.evaluated is not None
-    stretches = [stretch for segment in replay.segments for stretch in _stretches(segment)]
+    stretches = [bar_span for segment in replay.segments for bar_span in _stretches(segment)]
     return Lane(
         id=replay.worker.id,
         name=replay.worker.name,
         labels={} if by is None else {by: replay.worker.name.removeprefix(f"{by}=")},
-        evaluated=tuple(_bar(stretch, None, None, span) for stretch in stretches or [replay.evaluated]),
+        evaluated=tuple(_bar(bar_span, None, None, span) for bar_span in stretches or [replay.evaluated]),
         marks=tuple(
             _bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in replay.episodes
         ),
@@ -238,9 +238,9 @@ def _stretches(series: models.Series) -> list[tuple[int, int]]:
 
 
 def _bar(
-    stretch: tuple[float, float | None], severity: models.Severity | None, peak: float | None, span: tuple[int, int]
+    bar_span: tuple[float, float | None], severity: models.Severity | None, peak: float | None, span: tuple[int, int]
 ) -> Bar:
-    begin, end = stretch
+    begin, end = bar_span
     scale = WIDTH / max(1, span[1] - span[0])
     x = round((begin - span[0]) * scale, 1)
     width = round(((span[1] if end is None else end) - begin) * scale, 1)

@@ -31,7 +31,7 @@ def missing(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
 
 def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, Any]) -> str | None:
     condition = record.condition
-    requested_at, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
+    requested_at, latest = condition.requested_at.get(metric.name), condition.latest.get(metric.name)
     if requested_at is None:
         return f"no request to AWS for it has succeeded yet: {_never_asked(record)}"
     many, seconds = condition.late.get(metric.name, (0, 0))
@@ -50,10 +50,10 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
     if any(record.dimensions.get(variant.key) for variant in metric.variants):
         return f"[[metrics]] include and exclude leave none of its series; asked until {until}"
     names = " or ".join(variant.metric_name for variant in metric.variants)
-    why = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
+    not_published = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
     foreign = [models.ForeignSeries.from_learned(learned, variant.key).described() for variant in metric.variants]
     reason = next((text for text in foreign if text is not None), None)
-    return why if reason is None else f"{why}; {reason}"
+    return not_published if reason is None else f"{not_published}; {reason}"
 
 
 def _never_asked(record: ports.Record) -> str:

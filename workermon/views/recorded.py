@@ -41,7 +41,7 @@ def of_ledger(
     """Return a metric's datapoints in the ledger, by period, and the newest slot that can have arrived."""
     worker, condition = record.worker, record.condition
     of_checks = metric in models.CHECK_METRICS
-    requested_at = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
+    requested_at = rules.checks_asked(condition) if of_checks else condition.requested_at.get(metric)
     end = now if requested_at is None else requested_at
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)

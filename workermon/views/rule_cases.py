@@ -12,7 +12,7 @@ from workermon.rules import group_replay
 from workermon.views.document import Document, absent
 
 
-class Turned(Document):
+class CaseTransition(Document):
     """A transition of a case: the number of its value, from 1 on, and the new state.
 
     ``worker`` is the alert's worker, for a rule that compares workers.
@@ -29,8 +29,8 @@ class CaseResult(Document):
     rule: str
     case: str
     passed: bool
-    expected: tuple[Turned, ...]
-    got: tuple[Turned, ...]
+    expected: tuple[CaseTransition, ...]
+    got: tuple[CaseTransition, ...]
 
 
 class CaseResults(Document):
@@ -53,23 +53,23 @@ def test(file: config.File, configuration: models.Configuration, kinds: rules.Ki
 
 def _result(rule: models.Rule, trial: _Trial) -> CaseResult:
     case = trial.case
-    expected = tuple(Turned(at=turn.at, to=turn.to, worker=turn.worker) for turn in case.turns)
-    got = trial.turns(rule.name)
-    passed = sorted(expected, key=_place) == sorted(got, key=_place)
-    return CaseResult(rule=rule.name, case=case.name, passed=passed, expected=expected, got=got)
+    expected = tuple(CaseTransition(at=change.at, to=change.to, worker=change.worker) for change in case.expected)
+    actual = trial.transitions(rule.name)
+    passed = sorted(expected, key=_place) == sorted(actual, key=_place)
+    return CaseResult(rule=rule.name, case=case.name, passed=passed, expected=expected, got=actual)
 
 
-def _place(turn: Turned) -> tuple[int, str]:
-    return turn.at, turn.worker or ""
+def _place(change: CaseTransition) -> tuple[int, str]:
+    return change.at, change.worker or ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A case with the rules by name: ``own`` for its workers, ``common`` without their labels."""
+    """A case with the rules by name: ``own_rules`` for its workers, ``common`` without their labels."""
 
     case: config.Case
     common: Mapping[str, models.Rule]
-    own: Mapping[str, models.Rule]
+    own_rules: Mapping[str, models.Rule]
     configuration: models.Configuration
     kinds: rules.Kinds
     _peers: dict[str, rules.PeerGroup] = dataclasses.field(default_factory=dict, init=False)
@@ -82,7 +82,7 @@ class _Trial:
         return cls(
             case=case,
             common={rule.name: rule for rule in configuration.rules},
-            own={rule.name: rule for rule in used},
+            own_rules={rule.name: rule for rule in used},
             configuration=configuration,
             kinds=kinds,
         )
@@ -97,25 +97,27 @@ class _Trial:
         """Return the last second of the last slot."""
         return (self.case.length + 1) * self.case.period - 1
 
-    def turns(self, name: str) -> tuple[Turned, ...]:
+    def transitions(self, name: str) -> tuple[CaseTransition, ...]:
         """Return a rule's transitions, in order of time."""
-        rule = self.own[name]
+        rule = self.own_rules[name]
         if self.kinds[rule.kind].group_by(rule) is not None:
-            return tuple(map(self._turned, self._judged_group(rule)))
+            return tuple(map(self._change, self._evaluated_group(rule)))
         transitions = (
-            self._turned(transition, worker or None)
+            self._change(transition, worker or None)
             for worker in self.case.values
-            for transition in self._judged(rule, worker)[1]
+            for transition in self._evaluated(rule, worker)[1]
         )
-        return tuple(sorted(transitions, key=lambda turn: turn.at))
+        return tuple(sorted(transitions, key=lambda change: change.at))
 
-    def _turned(self, transition: models.Transition, worker: str | None = None) -> Turned:
-        return Turned(at=transition.at // self.case.period, to=transition.after or "ok", worker=worker)
+    def _change(self, transition: models.Transition, worker: str | None = None) -> CaseTransition:
+        return CaseTransition(at=transition.at // self.case.period, to=transition.after or "ok", worker=worker)
 
-    def _judged_group(self, rule: models.Rule) -> tuple[models.Transition, ...]:
+    def _evaluated_group(self, rule: models.Rule) -> tuple[models.Transition, ...]:
         """Evaluate a rule over groups for each worker, and then for their group."""
         members = {
-            worker: group_replay.tried(worker, (self.begin, self.end), self.case.period, self._judged(rule, worker)[1])
+            worker: group_replay.tried(
+                worker, (self.begin, self.end), self.case.period, self._evaluated(rule, worker)[1]
+            )
             for worker in self.case.values
         }
         of_worker = {worker: self._series(worker).get(rule.metric or "") for worker in members}
@@ -124,18 +126,18 @@ class _Trial:
         }
         return group_replay.judge(self.common[rule.name], members, series)
 
-    def _judged(self, rule: models.Rule, worker: str) -> rules.Judgement:
+    def _evaluated(self, rule: models.Rule, worker: str) -> rules.Judgement:
         """Evaluate a rule after those that it depends on. A rule without values in the case does not fire."""
         kind, states = self.kinds[rule.kind], dict[str, rules.OperandState]()
         facts = self._facts(rule, worker)
         for name in kind.operands(rule):
-            other = self.own[name]
-            if not rules.needed_metrics(other, tuple(self.own.values()), self.kinds):
+            operand_rule = self.own_rules[name]
+            if not rules.needed_metrics(operand_rule, tuple(self.own_rules.values()), self.kinds):
                 states[name] = rules.OperandState(not_applied="a case has no values for it")
                 continue
-            after, transitions = self._judged(other, worker)
+            after, transitions = self._evaluated(operand_rule, worker)
             evaluated = rules.Evaluated(models.RuleState(), after, transitions)
-            states[name] = self.kinds[other.kind].operand_state(evaluated, facts)
+            states[name] = self.kinds[operand_rule.kind].operand_state(evaluated, facts)
         horizon = rules.Horizon.until(self.case.length * self.case.period, self.case.period)
         with_values = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
         return kind.judge(rule, models.RuleState(), with_values, horizon)

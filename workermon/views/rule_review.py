@@ -142,9 +142,9 @@ def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
 def _covered(episode: Episode, inhibitors: Iterable[Episode]) -> bool:
     """Return whether another rule inhibits an episode all the time, so that nobody is ever notified of it."""
     at = episode.begin
-    for other in sorted(inhibitors, key=lambda alert: alert.begin):
-        if other.begin <= at:
-            at = max(at, math.inf if other.end is None else other.end)
+    for inhibitor in sorted(inhibitors, key=lambda alert: alert.begin):
+        if inhibitor.begin <= at:
+            at = max(at, math.inf if inhibitor.end is None else inhibitor.end)
     return at >= (math.inf if episode.end is None else episode.end)
 
 
@@ -190,10 +190,12 @@ def _seconds(alerts: Iterable[_Alert]) -> int:
     return sum(round(alert.episode.end - alert.episode.begin) for alert in alerts if alert.episode.end is not None)
 
 
-def _only(alerts: Iterable[_Alert], others: Sequence[_Alert]) -> tuple[Episode, ...]:
+def _only(alerts: Iterable[_Alert], other_alerts: Sequence[_Alert]) -> tuple[Episode, ...]:
     """Return the episodes that overlap none of the others on the same worker."""
     return tuple(
-        alert.episode for alert in alerts if not any(overlap(alert.episode, other.episode) for other in others)
+        alert.episode
+        for alert in alerts
+        if not any(overlap(alert.episode, other_alert.episode) for other_alert in other_alerts)
     )
 
 

@@ -78,7 +78,7 @@ class Candidate(NamedTuple):
     rule: models.Rule
 
 
-class _Known(NamedTuple):
+class _RecordedWorker(NamedTuple):
     """A worker's datapoints for a rule, further facts, and what the rule would have fired."""
 
     record: ports.Record
@@ -137,7 +137,7 @@ class RuleSuggestion:
     ) -> Suggestion | None:
         by_id = {record.worker.id: record for record in records}
         replays = [
-            _Known(by_id[replayed.worker.id], _recording(replayed, by_id[replayed.worker.id]), replayed)
+            _RecordedWorker(by_id[replayed.worker.id], _recording(replayed, by_id[replayed.worker.id]), replayed)
             for replayed in self.ledger.replay(records, rule, configuration)
             if replayed.worker is not None and replayed.evaluated is not None
         ]
@@ -204,11 +204,11 @@ def _pays(before: int, after: int) -> bool:
 def _text(value: object) -> str:
     """Return a value as written in the file, whole numbers without a decimal point."""
     if isinstance(value, Mapping):
-        whole = {
+        numbers = {
             key: int(number) if isinstance(number, float) and number.is_integer() else number
             for key, number in value.items()
         }
-        return toml.value_text(whole)
+        return toml.value_text(numbers)
     return toml.value_text(value)
 
 
@@ -233,15 +233,17 @@ def edited(
         before = threshold.KIND.options(rules[place]).side
         changed = positions.with_value(text, path, suggestion.after, before)
         expected = [*rules[:place], suggestion.changed, *rules[place + 1 :]]
-        if changed is not None and _same(rules_of(changed), expected):
+        if changed is not None and _are_same_in_file(rules_of(changed), expected):
             text = changed
             edits.append(suggestion)
     return text, tuple(edits)
 
 
-def _same(rules: Sequence[models.Rule], others: Sequence[models.Rule]) -> bool:
+def _are_same_in_file(rules: Sequence[models.Rule], other_rules: Sequence[models.Rule]) -> bool:
     """Return whether rules are equal in a file."""
-    return [export.rule_table(rule, KINDS) for rule in rules] == [export.rule_table(rule, KINDS) for rule in others]
+    return [export.rule_table(rule, KINDS) for rule in rules] == [
+        export.rule_table(rule, KINDS) for rule in other_rules
+    ]
 
 
 def unified_diff(before: str, after: str, source: str) -> str:
@@ -263,7 +265,9 @@ def _recording(replayed: Replay, record: ports.Record) -> Recording:
     return Recording(until, started(record.condition))
 
 
-def _replayed(candidate: Candidate, replayed: _Known, configuration: models.Configuration) -> tuple[Episode, ...]:
+def _replayed(
+    candidate: Candidate, replayed: _RecordedWorker, configuration: models.Configuration
+) -> tuple[Episode, ...]:
     rule = for_labels(candidate.rule, replayed.record.worker.labels)
     base = replayed.base
     return replay(rule, base.segments, configuration, worker=base.worker, recording=replayed.recording).episodes
@@ -287,15 +291,15 @@ def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | No
     for episode in expected:
         end = math.inf if episode.end is None else episode.end
         among = (
-            other
-            for other in episodes
-            if other.worker == episode.worker
-            and other.begin <= end
-            and (other.end is None or other.end > episode.begin)
-            and other.begin >= episode.begin - MAX_DELAY  # within an older one, nobody would be notified
-            and models.SEVERITIES.index(other.severity) >= models.SEVERITIES.index(episode.severity)
+            candidate
+            for candidate in episodes
+            if candidate.worker == episode.worker
+            and candidate.begin <= end
+            and (candidate.end is None or candidate.end > episode.begin)
+            and candidate.begin >= episode.begin - MAX_DELAY  # within an older one, nobody would be notified
+            and models.SEVERITIES.index(candidate.severity) >= models.SEVERITIES.index(episode.severity)
         )
-        first = min((other.begin for other in among), default=None)
+        first = min((candidate.begin for candidate in among), default=None)
         if first is None:
             return None
         latest = max(latest, first - episode.begin)

@@ -8,7 +8,7 @@ from workermon import errors, models, ports
 from workermon.views.alerts import AlertRow, AlertView
 from workermon.views.document import Document
 from workermon.views.explain import Explanation, RuleExplanation, metric_of
-from workermon.views.transitions import Turn, turns
+from workermon.views.transitions import RecordedTransition, recorded_transitions
 
 #: Entries of an alert's history in its story.
 HISTORY = 100
@@ -29,7 +29,7 @@ class AlertStory(Document):
     unit: str
     charted: bool
     explanation: RuleExplanation | None
-    turns: tuple[Turn, ...]
+    transitions: tuple[RecordedTransition, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,11 @@ class StoryView:
             unit=unit,
             charted=record is not None and metric in (*configuration.collect, *models.CHECK_METRICS),
             explanation=None if record is None or metric is None else self._explained(record, metric, rule_name),
-            turns=turns(entries),
+            transitions=recorded_transitions(entries),
         )
 
     def _explained(self, record: ports.Record, metric: str, rule_name: str) -> RuleExplanation | None:
-        explanations = self.explanation.why(record, metric).rules
+        explanations = self.explanation.explain(record, metric).rules
         return next((explanation for explanation in explanations if explanation.rule == rule_name), None)
 
 

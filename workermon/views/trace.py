@@ -38,8 +38,10 @@ def read(lines: Iterable[str], source: str, period: int | None = None) -> models
                 continue
             at, value = _row(row, columns, f"{source}: line {rows.line_num}")
             values[at] = value
-    except csv.Error as why:
-        raise errors.InvalidInput(f"{source}: line {rows.line_num}", f"is not CSV: {why}", "correct it there") from None
+    except csv.Error as error:
+        raise errors.InvalidInput(
+            f"{source}: line {rows.line_num}", f"is not CSV: {error}", "correct it there"
+        ) from None
     if not values:
         raise errors.InvalidInput(source, "has no datapoint", "add rows below the header timestamp,value")
     times = sorted(values)
@@ -49,21 +51,21 @@ def read(lines: Iterable[str], source: str, period: int | None = None) -> models
     return models.Series(every, points)
 
 
-def _columns(head: Sequence[str], where: str) -> tuple[int, int, int]:
+def _columns(head: Sequence[str], place: str) -> tuple[int, int, int]:
     names = [cell.strip().lower() for cell in head]
     if names.count("timestamp") != 1 or names.count("value") != 1:
-        raise errors.InvalidInput(where, "does not have the columns timestamp and value", "write timestamp,value first")
+        raise errors.InvalidInput(place, "does not have the columns timestamp and value", "write timestamp,value first")
     return names.index("timestamp"), names.index("value"), len(names)
 
 
-def _row(row: Sequence[str], columns: tuple[int, int, int], where: str) -> tuple[int, float | None]:
+def _row(row: Sequence[str], columns: tuple[int, int, int], place: str) -> tuple[int, float | None]:
     timestamp, value, width = columns
     if len(row) != width:
-        raise errors.InvalidInput(where, f"has {len(row)} cells, not {width}", "correct it there")
-    return _time(row[timestamp].strip(), where), _value(row[value].strip(), where)
+        raise errors.InvalidInput(place, f"has {len(row)} cells, not {width}", "correct it there")
+    return _time(row[timestamp].strip(), place), _value(row[value].strip(), place)
 
 
-def _time(text: str, where: str) -> int:
+def _time(text: str, place: str) -> int:
     try:
         if _EPOCH.fullmatch(text):
             at = float(text)
@@ -74,16 +76,18 @@ def _time(text: str, where: str) -> int:
     except (ValueError, OverflowError, OSError):
         at = -1.0
     if at < 0:
-        why = f"{errors.printable(text[:40])!r} is not a time"
-        raise errors.InvalidInput(where, why, "write 2026-11-23T16:00:00Z, 2026-11-23 16:00:00 (UTC), or epoch seconds")
+        reason = f"{errors.printable(text[:40])!r} is not a time"
+        raise errors.InvalidInput(
+            place, reason, "write 2026-11-23T16:00:00Z, 2026-11-23 16:00:00 (UTC), or epoch seconds"
+        )
     return math.floor(at)
 
 
-def _value(text: str, where: str) -> float | None:
+def _value(text: str, place: str) -> float | None:
     if text.lower() in _ABSENT:
         return None
     if not _NUMBER.fullmatch(text):
-        why = f"{errors.printable(text[:40])!r} is not a number"
-        raise errors.InvalidInput(where, why, "write a number, or leave it empty")
+        reason = f"{errors.printable(text[:40])!r} is not a number"
+        raise errors.InvalidInput(place, reason, "write a number, or leave it empty")
     value = float(text)
     return value if math.isfinite(value) else None

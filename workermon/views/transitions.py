@@ -26,7 +26,7 @@ class Delivery(Document):
     host: str | None
 
 
-class Turn(Document):
+class RecordedTransition(Document):
     """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
 
     ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping.
@@ -80,14 +80,14 @@ def active(in_force: Sequence[models.Silence], subject: Subject, rule: str, at: 
     )
 
 
-def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
+def recorded_transitions(entries: Iterable[models.HistoryEntry]) -> tuple[RecordedTransition, ...]:
     """Return the recorded transitions, newest first, each with the attempts to deliver its notification."""
-    return tuple(_turn(entry.transition, entry) for entry in entries)
+    return tuple(_recorded_transition(entry.transition, entry) for entry in entries)
 
 
-def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
+def _recorded_transition(transition: models.Transition, entry: models.HistoryEntry) -> RecordedTransition:
     muted = transition.muted
-    return Turn(
+    return RecordedTransition(
         at=transition.at,
         before=transition.before or "ok",
         after=transition.after or "ok",

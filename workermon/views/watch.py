@@ -109,8 +109,8 @@ def read(text: str) -> Message | None:
         if isinstance(message, models.Event):
             models.moment(message.collected_at)
         return message
-    except (ValueError, RecursionError) as why:
-        reason = why.errors()[0]["msg"] if isinstance(why, pydantic.ValidationError) else type(why).__name__
+    except (ValueError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else type(error).__name__
         log.warning("watch.dropped", reason=reason)
         return None
 

@@ -17,9 +17,9 @@ router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 Field = Annotated[models.Text, Form()]
 
 
-def back(done: str, *parts: str) -> Response:
+def back(notice_key: str, *parts: str) -> Response:
     """Send the browser to a page of ours that says what was done; a reload there does nothing again."""
-    return RedirectResponse(f"{render.path(*parts)}{render.query(did=done)}", 303)
+    return RedirectResponse(f"{render.path(*parts)}{render.query(did=notice_key)}", 303)
 
 
 @router.post("/workers/{name}/pause")
@@ -38,7 +38,7 @@ def resume(
 ) -> Response:
     """Collect a paused worker again, and at once; what fails is tried again an interval later."""
     [resumed] = resuming.resume([name])
-    collecting.at_once(collection, [resumed.id])
+    collecting.collect_now(collection, [resumed.id])
     return back("resumed", "workers", resumed.id)
 
 

@@ -39,12 +39,12 @@ class _Route(DishkaSyncRoute):
         async def handled(request: Request) -> Response:
             try:
                 return await handle(request)
-            except errors.WorkermonError as why:
-                return _error(problems.status_of(why), str(why), dict(getattr(why, "headers", {})))
-            except RequestValidationError as why:
-                first = why.errors()[0]
-                where = ".".join(str(part)[:64] for part in first["loc"])
-                return _error(400, f"{where}: {str(first['msg']).removeprefix('Value error, ')[:300]}")
+            except errors.WorkermonError as error:
+                return _error(problems.status_of(error), str(error), dict(getattr(error, "headers", {})))
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                location = ".".join(str(part)[:64] for part in first["loc"])
+                return _error(400, f"{location}: {str(first['msg']).removeprefix('Value error, ')[:300]}")
 
         return handled
 
@@ -105,8 +105,8 @@ class PostedSilence(fields.Fields):
     def request(self, label_keys: frozenset[str], now: float) -> models.SilenceRequest:
         """Return it as the stage takes it; raises ``errors.InvalidInput`` for what our silences cannot express."""
         if self.startsAt > now + AHEAD:
-            why = f"a silence begins at once, not at {models.rfc3339(self.startsAt)}"
-            raise errors.InvalidInput("startsAt", why, "plan it as [[silences]] in the config file")
+            reason = f"a silence begins at once, not at {models.rfc3339(self.startsAt)}"
+            raise errors.InvalidInput("startsAt", reason, "plan it as [[silences]] in the config file")
         matched: dict[str, str] = {}
         labels: dict[str, str] = {}
         for posted in self.matchers:
@@ -116,8 +116,8 @@ class PostedSilence(fields.Fields):
             if existing != matcher.value:
                 raise _inexpressible(matcher, f"it contradicts another, {key} is {existing}")
         if {"instance", "worker"} <= matched.keys():
-            why = "a silence of workermon names an instance or a worker's name"
-            raise errors.InvalidInput("matchers instance and worker", why, "leave one of them out")
+            reason = "a silence of workermon names an instance or a worker's name"
+            raise errors.InvalidInput("matchers instance and worker", reason, "leave one of them out")
         return models.SilenceRequest(
             worker=matched.get("instance", matched.get("worker")),
             labels=labels,
@@ -128,10 +128,10 @@ class PostedSilence(fields.Fields):
         )
 
 
-def _line(text: str, what: str) -> str:
+def _line(text: str, field: str) -> str:
     line = " ".join(errors.printable(" ".join(text.split())).split())[:256].strip()
     if not line:
-        raise errors.InvalidInput(what, "is empty", "say who silences, and why")
+        raise errors.InvalidInput(field, "is empty", "say who silences, and why")
     return line
 
 
@@ -154,8 +154,8 @@ def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[s
     return "label", candidates[0] if candidates else key
 
 
-def _inexpressible(matcher: matchers.Matcher, why: str) -> errors.InvalidInput:
-    return errors.InvalidInput(f"matcher {errors.printable(str(matcher))[:128]}", why, "leave it out or write it so")
+def _inexpressible(matcher: matchers.Matcher, reason: str) -> errors.InvalidInput:
+    return errors.InvalidInput(f"matcher {errors.printable(str(matcher))[:128]}", reason, "leave it out or write it so")
 
 
 # --- what is answered --------------------------------------------------------------------------------------------

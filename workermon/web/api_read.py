@@ -157,7 +157,7 @@ def why(
     explanation: FromDishka[views.Explanation],
 ) -> Response:
     """Return why an alert fires or does not, as ``why --json``."""
-    return documents.answer(explanation.why(lookup.resolve([worker_id])[0], query.metric))
+    return documents.answer(explanation.explain(lookup.resolve([worker_id])[0], query.metric))
 
 
 @router.get("/alerts", response_model=AlertPage, summary="List alerts", tags=["alerts"])

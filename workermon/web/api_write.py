@@ -122,7 +122,7 @@ def add(
             labels=body.labels,
         )
         added = tuple(worker.id for worker in adding.add(body.ids, options))
-        collecting.at_once(collection, added)
+        collecting.collect_now(collection, added)
         return documents.answer(AddedList(added=added, workers=worker_rows.rows(lookup.resolve(added))), 201)
 
     return idempotent.run(caller, act)
@@ -192,7 +192,7 @@ def resume(
 
     def act() -> Response:
         [resumed] = resuming.resume([worker_id])
-        collecting.at_once(collection, [resumed.id])
+        collecting.collect_now(collection, [resumed.id])
         return documents.answer(worker_view.show(lookup.resolve([resumed.id])[0]))
 
     return idempotent.run(caller, act)
@@ -292,8 +292,8 @@ def unsilence(
 async def _text(request: Request) -> str:
     try:
         return (await request.body()).decode("utf-8-sig")
-    except UnicodeDecodeError as why:
-        raise errors.InvalidInput("request", f"is not UTF-8 text (byte {why.start})", "send a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise errors.InvalidInput("request", f"is not UTF-8 text (byte {error.start})", "send a TOML file") from None
 
 
 def _revision(
@@ -378,7 +378,7 @@ def apply(
         options = dataclasses.replace(_options(app_settings, regions, query), revision=revision)
         report = application.apply(_file(parser, regions, text), options)
         if report.added:
-            collecting.at_once(collection, report.added)
+            collecting.collect_now(collection, report.added)
         return _report(report)
 
     return idempotent.run(caller, act)

@@ -76,11 +76,11 @@ def create_app(container: dishka.Container) -> FastAPI:
     setup_dishka(container, app)
     app.add_middleware(trail.Trail, audit=container.get(ports.Audit), now=now)
     app.add_middleware(limits.Limits)
-    app.add_middleware(Frame, app_settings=app_settings)  # added last: every request passes it first
+    app.add_middleware(OuterLayer, app_settings=app_settings)  # added last: every request passes it first
     return app
 
 
-class Frame:
+class OuterLayer:
     """The outermost layer: refuses a wrong ``Host``, puts ``HEADERS`` on each answer, and answers what nobody foresaw.
 
     What a route says of caching stays; an answer that says nothing is not kept.
@@ -108,10 +108,10 @@ class Frame:
         try:
             gate.check_host(self.app_settings, scope)
             await self.app(scope, receive, framed)
-        except errors.WorkermonError as why:
-            await problems.answer(why)(scope, receive, framed)
-        except Exception as why:
-            problem = problems.unexpected(why)
+        except errors.WorkermonError as error:
+            await problems.answer(error)(scope, receive, framed)
+        except Exception as error:
+            problem = problems.unexpected(error)
             if started:
                 raise problem from None  # the connection ends: half an answer must not look whole
             await problems.answer(problem, 500)(scope, receive, framed)

@@ -9,17 +9,17 @@ from workermon import collect, errors, fleet, logs
 log = logs.get(__name__)
 
 
-def at_once(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
+def collect_now(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
     """Take a sample at once. What fails is done again an interval later, so it is no error here."""
     try:
         collection.collect(worker_ids, force=True)
-    except errors.WorkermonError as why:
-        log.warning("web.not_collected", reason=str(why))
+    except errors.WorkermonError as error:
+        log.warning("web.not_collected", reason=str(error))
 
 
 def refresh(collection: collect.Collection, lookup: fleet.Lookup, name: str) -> str:
     """Collect a worker now, by its name or id, and return its id; raises why that failed."""
     [record] = lookup.resolve([name])
-    for why in collection.collect([record.worker.id], force=True).failed.values():
-        raise why
+    for error in collection.collect([record.worker.id], force=True).failed.values():
+        raise error
     return record.worker.id

@@ -61,5 +61,5 @@ def _place(url: str) -> str:
     return f"{parts.hostname}:{port}" if parts.hostname else url
 
 
-def _refused(why: str, todo: str) -> problems.Refused:
-    return problems.Refused(403, "write", why, todo)
+def _refused(reason: str, todo: str) -> problems.Refused:
+    return problems.Refused(403, "write", reason, todo)

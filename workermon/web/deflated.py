@@ -75,10 +75,10 @@ def plain(parts: Sequence[Part]) -> Iterator[bytes]:
     b'one two'
     """
     for fragment in parts:
-        stream, left = zlib.decompressobj(-zlib.MAX_WBITS), fragment.blocks
-        while piece := stream.decompress(left, _PIECE):
+        stream, compressed = zlib.decompressobj(-zlib.MAX_WBITS), fragment.blocks
+        while piece := stream.decompress(compressed, _PIECE):
             yield piece
-            left = stream.unconsumed_tail
+            compressed = stream.unconsumed_tail
 
 
 # Checksums are remainders of polynomials over bits, written from the highest bit down: 1 << 31 is 1, 1 << 30 is x.

@@ -107,8 +107,10 @@ class Gate:
             if caller.by == "session" or csrf.is_browser(request):
                 csrf.check_token(request, self.csrf_token(caller))
         if not caller.may(role):
-            why = f"a {caller.role} may not do this"
-            raise problems.Refused(403, f"{request.method} {request.url.path[:128]}", why, f"ask for the role {role}")
+            reason = f"a {caller.role} may not do this"
+            raise problems.Refused(
+                403, f"{request.method} {request.url.path[:128]}", reason, f"ask for the role {role}"
+            )
         if request.method not in _SAFE and role != "viewer":
             request.state.writer = caller  # for the audit trail
         return caller
@@ -149,15 +151,15 @@ class Gate:
             refused.headers["Retry-After"] = str(int(wait) + 1)
             raise refused
 
-    def _failed(self, peer: peers.Peer, name: str, why: str) -> problems.Refused:
+    def _failed(self, peer: peers.Peer, name: str, reason: str) -> problems.Refused:
         self.attempts.failed(peer.address, name)
-        log.warning("web.login_refused", origin=peer.address, reason=why)
-        return login_needed(why)
+        log.warning("web.login_refused", origin=peer.address, reason=reason)
+        return login_needed(reason)
 
 
-def login_needed(why: str) -> problems.Refused:
+def login_needed(reason: str) -> problems.Refused:
     """Return the refusal that asks for a login."""
-    refused = problems.Refused(401, "login", why, "send Authorization: Bearer TOKEN, or log in at /login")
+    refused = problems.Refused(401, "login", reason, "send Authorization: Bearer TOKEN, or log in at /login")
     refused.headers["WWW-Authenticate"] = 'Bearer realm="workermon"'
     return refused
 
@@ -171,9 +173,9 @@ def check_host(app_settings: settings.Settings, scope: Scope) -> None:
     name = match[1].lower().strip("[]")
     own_names = {"localhost", "127.0.0.1", "::1", app_settings.web_host.lower()}
     if settings.is_loopback(app_settings.web_host) and not peer.is_proxy and name not in own_names:
-        why = "is not a name of this machine's loopback address"
+        reason = "is not a name of this machine's loopback address"
         todo = "use http://localhost, or name your proxy in WORKERMON_WEB_PROXIES"
-        raise problems.Refused(403, f"Host {match[1][:64]}", why, todo)
+        raise problems.Refused(403, f"Host {match[1][:64]}", reason, todo)
 
 
 def of(request: Request) -> Gate:

@@ -76,12 +76,12 @@ class Client:
             await asyncio.wait_for(self._wake.wait(), timeout)
         except TimeoutError:
             return b""
-        taken, size = 0, 0
-        while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken]) <= MAX_CHUNK):
-            size += len(self._waiting[taken])
-            taken += 1
-        chunk = b"".join(self._waiting[:taken])
-        del self._waiting[:taken]
+        count, size = 0, 0
+        while count < len(self._waiting) and (not count or size + len(self._waiting[count]) <= MAX_CHUNK):
+            size += len(self._waiting[count])
+            count += 1
+        chunk = b"".join(self._waiting[:count])
+        del self._waiting[:count]
         if not self._waiting and not self.is_over:
             self._wake.clear()
         return chunk
@@ -173,9 +173,9 @@ class Hub:
                             _on(loop, subscribed.set)
                         if self._retire(subscribed):
                             return
-            except errors.WorkermonError as why:
-                log.warning("stream.broken", reason=str(why))
-                self._fail(loop, subscribed, why)
+            except errors.WorkermonError as error:
+                log.warning("stream.broken", reason=str(error))
+                self._fail(loop, subscribed, error)
 
     def _retire(self, subscribed: asyncio.Event) -> bool:
         """Return whether nobody follows the stream any more; the next client starts another thread."""
@@ -186,10 +186,10 @@ class Hub:
                 self._subscribed = None
             return True
 
-    def _fail(self, loop: asyncio.AbstractEventLoop, subscribed: asyncio.Event, why: errors.WorkermonError) -> None:
+    def _fail(self, loop: asyncio.AbstractEventLoop, subscribed: asyncio.Event, error: errors.WorkermonError) -> None:
         with self._lock:
             clients, self._clients = self._clients, set()
-            self._failure, self._subscribed = why, None
+            self._failure, self._subscribed = error, None
 
         def end() -> None:
             for client in clients:

@@ -50,16 +50,16 @@ class Once:
         first_request = ports.FirstRequest(self.digest, response.status_code, bytes(response.body).decode())
         try:
             self.keys.answer(name, first_request)
-        except errors.RedisUnavailable as why:
-            log.warning("idempotency.not_stored", reason=str(why))
+        except errors.RedisUnavailable as error:
+            log.warning("idempotency.not_stored", reason=str(error))
         return response
 
     def _replay(self, first: ports.FirstRequest) -> Response:
-        what = "Idempotency-Key"
+        header = "Idempotency-Key"
         if first.digest != self.digest:
-            raise problems.Refused(422, what, "was used for another request", "use a new key for each request")
+            raise problems.Refused(422, header, "was used for another request", "use a new key for each request")
         if first.status is None:
-            raise problems.Refused(409, what, "belongs to a request that is still running", "try again in a moment")
+            raise problems.Refused(409, header, "belongs to a request that is still running", "try again in a moment")
         media_type = "application/json" if first.status < 400 else problems.MEDIA_TYPE
         headers = {REPLAYED: "true"}
         if not first.body:
@@ -71,10 +71,10 @@ def _answered(act: Callable[[], Response]) -> Response:
     """Return what a write answers; an error that no repetition changes is an answer too."""
     try:
         return act()
-    except errors.WorkermonError as why:
-        if why.retryable or problems.status_of(why) >= 500:
+    except errors.WorkermonError as error:
+        if error.retryable or problems.status_of(error) >= 500:
             raise
-        return problems.answer(why)
+        return problems.answer(error)
 
 
 async def _once(

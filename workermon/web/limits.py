@@ -57,9 +57,9 @@ def _check_head(scope: Scope) -> None:
         raise _closing(431, *protocol.HEAD_TOO_LONG)
 
 
-def _closing(status: int, what: str, why: str, todo: str) -> problems.Refused:
+def _closing(status: int, subject: str, reason: str, todo: str) -> problems.Refused:
     """Return a refusal after which the connection ends."""
-    refused = problems.Refused(status, what, why, todo)
+    refused = problems.Refused(status, subject, reason, todo)
     refused.headers["Connection"] = "close"
     return refused
 

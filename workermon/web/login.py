@@ -36,8 +36,10 @@ def log_in(
     csrf.check_origin(request, peer)
     try:
         cookie = gatekeeper.open_session(gatekeeper.verify(token.strip(), peer))
-    except problems.Refused as why:
-        return _page(why.status, to=_local(to), failed=f"{why.why}; {why.todo}" if why.status == 429 else why.why)
+    except problems.Refused as error:
+        return _page(
+            error.status, to=_local(to), failed=f"{error.reason}; {error.todo}" if error.status == 429 else error.reason
+        )
     answer = RedirectResponse(_local(to), 303)
     answer.set_cookie(
         gate.COOKIE, cookie, max_age=gate.SESSION_SECONDS, httponly=True, samesite="strict", secure=peer.is_secure
@@ -55,11 +57,11 @@ def log_out(request: Request, caller: gate.Viewer) -> Response:
     return answer
 
 
-def refused(request: Request, why: Exception) -> Response:
+def refused(request: Request, error: Exception) -> Response:
     """Answer a refusal; a person without a login is asked for one, and a cookie that is over is forgotten."""
-    assert isinstance(why, problems.Refused)
-    answer = problems.answer(why)
-    if why.status == 401:
+    assert isinstance(error, problems.Refused)
+    answer = problems.answer(error)
+    if error.status == 401:
         person = request.method == "GET" and "text/html" in request.headers.get("accept", "")
         answer = _ask(request) if person else answer
         if gate.COOKIE in request.cookies:

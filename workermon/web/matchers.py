@@ -36,8 +36,8 @@ class Matcher(NamedTuple):
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether labels fulfil it; raises ``errors.InvalidInput`` for an expression that is not taken."""
         value = labels.get(self.name, "")
-        same = compiled(self.value)(value) if self.is_regex else value == self.value
-        return same is self.is_equal
+        is_match = compiled(self.value)(value) if self.is_regex else value == self.value
+        return is_match is self.is_equal
 
     def __str__(self) -> str:
         operator = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
@@ -92,6 +92,6 @@ def _may_take_long(expression: str) -> bool:
     return repeats > MAX_REPEATS or groups > MAX_GROUPS
 
 
-def _refused(expression: str, why: str) -> errors.InvalidInput:
+def _refused(expression: str, reason: str) -> errors.InvalidInput:
     printable = errors.printable(expression)[:64]
-    return errors.InvalidInput(f"expression {printable}", why, "write a plain one such as cpu-.* or a|b")
+    return errors.InvalidInput(f"expression {printable}", reason, "write a plain one such as cpu-.* or a|b")

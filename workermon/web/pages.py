@@ -62,7 +62,7 @@ STEPS = (
 class Layout:
     """What the head of every page shows: who looks, how many alerts fire, and whether the pipeline works.
 
-    ``done`` is what an action did, ``csrf`` goes with every form.
+    ``notice`` says what an action did, ``csrf`` goes with every form.
     """
 
     now: float
@@ -73,7 +73,7 @@ class Layout:
     login: bool
     role: models.Role
     csrf: str
-    done: str | None
+    notice: str | None
 
 
 def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> Layout:
@@ -88,7 +88,7 @@ def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> 
         login=caller.by == "session",
         role=caller.role,
         csrf=gate.csrf_token(request, caller),
-        done=DONE.get(request.query_params.get("did", "")),
+        notice=DONE.get(request.query_params.get("did", "")),
     )
 
 
@@ -104,14 +104,18 @@ def page(template: str, view: str, commands: Sequence[str], **values: Any) -> Re
 class Address:
     """Makes addresses of the fleet's page that differ from the present one in some parts."""
 
-    asked: views.FleetQuery
+    fleet_query: views.FleetQuery
 
     def __call__(self, **changes: Any) -> str:
         """Return such an address; ``page`` counts from 1, and is 1 unless it is given."""
-        parts: dict[str, Any] = {"q": self.asked.text, "status": self.asked.status, "state": self.asked.state}
-        parts |= {"label": self.asked.labels, "group": self.asked.group, "metric": self.asked.metric}
+        parts: dict[str, Any] = {
+            "q": self.fleet_query.text,
+            "status": self.fleet_query.status,
+            "state": self.fleet_query.state,
+        }
+        parts |= {"label": self.fleet_query.labels, "group": self.fleet_query.group, "metric": self.fleet_query.metric}
         if "labels" in changes:
-            parts["label"] = self.asked.labels | changes.pop("labels")
+            parts["label"] = self.fleet_query.labels | changes.pop("labels")
         if changes.get("page") == 1:
             changes.pop("page")
         return f"/{render.query(**parts | changes)}"
@@ -144,7 +148,7 @@ def fleet_page(
         layout=layout(request, caller, vitals),
         fleet=rows,
         snapshot_at=snapshot.at,
-        asked=query,
+        fleet_query=query,
         address=Address(query),
         number=rows.first // ROWS + 1,
         metrics=tuple(rows.units)[:COLUMNS],
@@ -152,7 +156,7 @@ def fleet_page(
         unit=unit,
         scale=top or 1.0,
         top=views.quantity(top, unit) if values else "",
-        each=max((cell.count for group in rows.groups for cell in group.cells), default=1),
+        workers_per_cell=max((cell.count for group in rows.groups for cell in group.cells), default=1),
     )
 
 
@@ -167,7 +171,7 @@ def fleet_rows(
     worker_ids = [
         worker_id for worker_id in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(worker_id)
     ][:ROWS]
-    rows = rows_view.some(worker_ids)
+    rows = rows_view.rows_of(worker_ids)
     metrics = tuple(rows.units)[:COLUMNS]
     now = vitals.now()
     return HTMLResponse(
@@ -237,7 +241,7 @@ def worker_page(
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
     [record] = lookup.resolve([name])
     head, worker = layout(request, caller, vitals), detail.show(record)
-    rules, since = views.for_worker(explanation.why(record), record.worker), span(request)
+    rules, since = views.for_worker(explanation.explain(record), record.worker), span(request)
     configuration = configurations.load()
     charted = views.charted_metrics(record, configuration, explanation.kinds)
     return page(
@@ -365,7 +369,7 @@ def alert_page(
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
     story = stories.get(alert_id)
-    why = [
+    command = [
         "workermon",
         "why",
         story.worker_id or alert_id.rpartition("/")[0],
@@ -375,7 +379,7 @@ def alert_page(
     return page(
         "alert.html",
         "Alerts",
-        [shlex.join(why)],
+        [shlex.join(command)],
         layout=layout(request, caller, vitals),
         story=story,
         unit=story.unit,

@@ -49,7 +49,7 @@ class Problem(JSONResponse):
 
     def __init__(self, content: Mapping[str, object], status: int, headers: Mapping[str, str], media_type: str) -> None:
         super().__init__(content, status, headers, media_type)
-        self._content, self._given = content, headers
+        self._content, self._headers_given = content, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it as the one that is asked for."""
@@ -58,7 +58,7 @@ class Problem(JSONResponse):
         if program:
             await super().__call__(scope, receive, send)
             return
-        page = HTMLResponse(render.render("error.html", **self._content), self.status_code, self._given)
+        page = HTMLResponse(render.render("error.html", **self._content), self.status_code, self._headers_given)
         page.raw_headers += [header for header in self.raw_headers if header[0] == b"set-cookie"]
         await page(scope, receive, send)
 
@@ -66,42 +66,44 @@ class Problem(JSONResponse):
 class Refused(errors.WorkermonError):
     """A request is refused with a status of HTTP; ``headers`` go with the answer."""
 
-    def __init__(self, status: int, what: str, why: str, todo: str) -> None:
-        super().__init__(what, why, todo)
-        self.args = (status, what, why, todo)
+    def __init__(self, status: int, subject: str, reason: str, todo: str) -> None:
+        super().__init__(subject, reason, todo)
+        self.args = (status, subject, reason, todo)
         self.status = status
         self.headers: dict[str, str] = {}
 
 
-def status_of(why: errors.WorkermonError) -> int:
+def status_of(error: errors.WorkermonError) -> int:
     """Return the status of HTTP that stands for an error."""
-    if isinstance(why, Refused):
-        return why.status
-    return next(status for kind, status in _STATUSES if isinstance(why, kind))
+    if isinstance(error, Refused):
+        return error.status
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
 
 
-def answer(why: errors.WorkermonError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+def answer(
+    error: errors.WorkermonError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return an error as a problem."""
-    status = status or status_of(why)
-    headers_given = dict(headers or {}) | (why.headers if isinstance(why, Refused) else {})
+    status = status or status_of(error)
+    headers_given = dict(headers or {}) | (error.headers if isinstance(error, Refused) else {})
     if status == 503:
         headers_given.setdefault("Retry-After", "5")
     content = {
         "type": "about:blank",
-        "title": errors.printable(why.what),
+        "title": errors.printable(error.subject),
         "status": status,
-        "detail": errors.printable(why.why),
-        "action": errors.printable(why.todo),
+        "detail": errors.printable(error.reason),
+        "action": errors.printable(error.todo),
     }
     return Problem(content, status, headers_given, MEDIA_TYPE)
 
 
-def unexpected(why: Exception) -> errors.WorkermonError:
+def unexpected(error: Exception) -> errors.WorkermonError:
     """Log an error that nobody foresaw, and return what may be shown of it: its text may contain anything."""
-    frame = traceback.extract_tb(why.__traceback__)[-1] if why.__traceback__ else None
+    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     place = f"{Path(frame.filename).name} line {frame.lineno}" if frame else "an unknown place"
-    log.error("web.failed", kind=type(why).__name__, place=place)
-    reason = f"unexpected {type(why).__name__} in {place}"
+    log.error("web.failed", kind=type(error).__name__, place=place)
+    reason = f"unexpected {type(error).__name__} in {place}"
     return errors.WorkermonError("workermon", reason, "see the log, and report it")
 
 
@@ -112,25 +114,25 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_framework)
 
 
-def _ours(_request: Request, why: Exception) -> Response:
-    assert isinstance(why, errors.WorkermonError)
-    return answer(why)
+def _ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.WorkermonError)
+    return answer(error)
 
 
-def _invalid(_request: Request, why: Exception) -> Response:
+def _invalid(_request: Request, error: Exception) -> Response:
     """Name the first thing that is wrong; what was sent is not repeated, for it may be a secret."""
-    assert isinstance(why, RequestValidationError)
-    first = why.errors()[0]
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
     if first["type"] == "json_invalid":
         return answer(errors.InvalidInput("request", "its body is not JSON", "send one JSON document"), 400)
-    where = ".".join(str(part)[:64] for part in first["loc"]) or "request"
+    location = ".".join(str(part)[:64] for part in first["loc"]) or "request"
     reason = str(first["msg"]).removeprefix("Value error, ")[:300]
-    return answer(errors.InvalidInput(where, reason, "see /api/v1/docs for what it takes"), 422)
+    return answer(errors.InvalidInput(location, reason, "see /api/v1/docs for what it takes"), 422)
 
 
-def _of_framework(request: Request, why: Exception) -> Response:
-    assert isinstance(why, HTTPException)
-    phrase = http.HTTPStatus(why.status_code).phrase.lower()
-    action = _ACTIONS.get(why.status_code, "see /api/v1/docs")
+def _of_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = http.HTTPStatus(error.status_code).phrase.lower()
+    action = _ACTIONS.get(error.status_code, "see /api/v1/docs")
     problem = errors.WorkermonError(f"{request.method} {request.url.path[:128]}", phrase, action)
-    return answer(problem, why.status_code, why.headers)
+    return answer(problem, error.status_code, error.headers)

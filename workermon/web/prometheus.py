@@ -264,19 +264,19 @@ def _usage(figures: health.Figures) -> Iterable[Metric]:
 def _queue_events(counts: Mapping[str, int]) -> Samples:
     """Yield what was counted of each event queue, as ``events.<queue>.<outcome>``."""
     for name, number in counts.items():
-        first, _, rest = name.partition(".")
+        first, _, event = name.partition(".")
         if first == "events":
-            queue, _, outcome = rest.rpartition(".")
+            queue, _, outcome = event.rpartition(".")
             yield (queue, outcome), number
 
 
 def _adder(
     family: type[GaugeMetricFamily] | type[CounterMetricFamily],
 ) -> Callable[[str, str, tuple[str, ...], Samples], Metric]:
-    def made(name: str, about: str, labels: tuple[str, ...], samples: Samples) -> Metric:
+    def add(name: str, about: str, labels: tuple[str, ...], samples: Samples) -> Metric:
         metric = family(name, about, labels=labels)
         for values, value in sorted(samples):
             metric.add_metric(values, value)
         return metric
 
-    return made
+    return add

@@ -94,10 +94,10 @@ class BoundedProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, what: str, why: str, todo: str) -> None:
+    def _refuse(self, status: int, subject: str, reason: str, todo: str) -> None:
         self._refused = True
         if self.conn.our_state is h11.IDLE or self.conn.our_state is h11.SEND_RESPONSE:
-            content = {"type": "about:blank", "title": what, "status": status, "detail": why, "action": todo}
+            content = {"type": "about:blank", "title": subject, "status": status, "detail": reason, "action": todo}
             body = json.dumps(content).encode()
             headers = [
                 ("Content-Type", problems.MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close"),

@@ -152,22 +152,23 @@ class Spark:
     limit: float | None
 
 
-def spark_line(turn: views.Turn) -> Spark | None:
+def spark_line(transition: views.RecordedTransition) -> Spark | None:
     """Return the datapoints that decided a transition as a line; ``None`` if they are too few to make one."""
-    if len(turn.points) < 2:
+    if len(transition.points) < 2:
         return None
-    values = [point.value for point in turn.points]
-    every = [*values, *([] if turn.threshold is None else [turn.threshold])]
+    values = [point.value for point in transition.points]
+    every = [*values, *([] if transition.threshold is None else [transition.threshold])]
     low, high = min(every), max(every)
     scale = 24 / ((high - low) or 1.0)
-    times = [point.at for point in turn.points]
+    times = [point.at for point in transition.points]
     width = 100 / ((times[-1] - times[0]) or 1.0)
     shown_thresholds = (
         f"{(at - times[0]) * width:.1f},{27 - (value - low) * scale:.1f}"
         for at, value in zip(times, values, strict=True)
     )
     return Spark(
-        " ".join(shown_thresholds), None if turn.threshold is None else round(27 - (turn.threshold - low) * scale, 1)
+        " ".join(shown_thresholds),
+        None if transition.threshold is None else round(27 - (transition.threshold - low) * scale, 1),
     )
 
 

@@ -79,8 +79,8 @@ def _prepare(schema: ports.Schema) -> None:
         schema.prepare()
     except errors.UnfitServer:
         raise
-    except errors.RedisUnavailable as why:
-        log.warning("web.schema_unknown", reason=str(why))  # the page says so too, until Redis is back
+    except errors.RedisUnavailable as error:
+        log.warning("web.schema_unknown", reason=str(error))  # the page says so too, until Redis is back
 
 
 def config(application: FastAPI) -> uvicorn.Config:
@@ -108,9 +108,9 @@ def check_reach(app_settings: settings.Settings, access: ports.Access) -> None:
     try:
         if access.tokens():
             return
-    except errors.RedisUnavailable as why:
+    except errors.RedisUnavailable as error:
         # Without Redis nobody gets in either, and it may be back soon.
-        log.warning("web.tokens_unknown", reason=str(why))
+        log.warning("web.tokens_unknown", reason=str(error))
         return
     raise errors.InvalidInput(
         f"address {app_settings.web_host}",
@@ -137,10 +137,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
             listening.bind(address)
             listening.listen(128)
             sockets.append(listening)
-        except OSError as why:
+        except OSError as error:
             listening.close()
             # A machine without IPv6 has a localhost of IPv6 all the same.
-            failed = why if failed is None or why.errno == errno.EADDRINUSE else failed
+            failed = error if failed is None or error.errno == errno.EADDRINUSE else failed
     if failed is not None and (not sockets or failed.errno == errno.EADDRINUSE):
         for listening in sockets:
             listening.close()
@@ -148,11 +148,11 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _not_ours(host: str, port: int, why: OSError) -> errors.WorkermonError:
-    if why.errno == errno.EADDRINUSE:
+def _not_ours(host: str, port: int, error: OSError) -> errors.WorkermonError:
+    if error.errno == errno.EADDRINUSE:
         todo = "stop it, or choose another port by --port or WORKERMON_WEB_PORT"
         return errors.WorkermonError(f"port {port} of {host}", "another program listens there", todo)
-    if why.errno == errno.EACCES:
+    if error.errno == errno.EACCES:
         return errors.WorkermonError(
             f"port {port} of {host}", "may not be used by this user", "choose one from 1024 on"
         )

@@ -19,15 +19,15 @@ class Shared(Generic[T]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._begun = -1.0
+        self._started_at = -1.0
         self._outcome: Callable[[], T] | None = None
 
     def get(self, make: Callable[[], T]) -> T:
         """Return what ``make`` returns or raise what it raises; whoever waits meanwhile shares the next one."""
         now = self._clock()
         with self._lock:
-            if self._outcome is None or self._begun < now:
-                self._begun = self._clock()
+            if self._outcome is None or self._started_at < now:
+                self._started_at = self._clock()
                 self._outcome = _outcome(make)
             outcome = self._outcome
         return outcome()
@@ -36,8 +36,8 @@ class Shared(Generic[T]):
 def _outcome(make: Callable[[], T]) -> Callable[[], T]:
     try:
         value = make()
-    except Exception as why:
-        failure = why
+    except Exception as error:
+        failure = error
 
         def fail() -> T:
             raise failure

@@ -61,8 +61,8 @@ class Snapshots:
     def _warm(self, read: Callable[[], views.Snapshot]) -> None:
         try:
             self.get(read)
-        except errors.WorkermonError as why:
-            log.warning("page.snapshot_failed", reason=str(why))
+        except errors.WorkermonError as error:
+            log.warning("page.snapshot_failed", reason=str(error))
 
     def _read(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
         started = self._now()
@@ -78,7 +78,7 @@ class Snapshots:
             with self._lock:
                 self._snapshot, self._read_at = snapshot, self._now()
                 self._took = self._read_at - started
-        except errors.WorkermonError as why:
-            log.warning("page.snapshot_failed", reason=str(why))
+        except errors.WorkermonError as error:
+            log.warning("page.snapshot_failed", reason=str(error))
         finally:
             self._reading = False

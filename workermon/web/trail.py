@@ -51,8 +51,8 @@ class Trail:
         )
         try:
             self._audit.record(entry)
-        except errors.RedisUnavailable as why:
-            log.error("audit.lost", action=entry.action, by=entry.by, origin=entry.origin, reason=str(why))
+        except errors.RedisUnavailable as error:
+            log.error("audit.lost", action=entry.action, by=entry.by, origin=entry.origin, reason=str(error))
 
 
 def _target(scope: Scope) -> str:

@@ -137,7 +137,7 @@ def test_it_is_evaluated_and_notified() -> None:
     ]
     assert told[0].summary == "render-07: cpu_utilization hangs at 97 %"
     (record,) = monitor.workers.get([worker.id]).values()
-    hangs, high = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
+    hangs, high = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
     assert (hangs["rule"], hangs["kind"], hangs["unchanged"], hangs["state"]) == ("cpu-hangs", "unchanged", 3, "ok")
     assert (hangs["values"][-1], hangs["now"]) == (50.0, "2 different values in 3 slots")
     assert (high["rule"], high["kind"]) == ("cpu-high", "threshold")

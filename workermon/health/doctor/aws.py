@@ -50,8 +50,8 @@ class AwsExamination:
             return self.ec2.find(scope, {"workermon:doctor": "none"})
 
         def fetch() -> None:
-            for why in self.cloudwatch.fetch(scope, [query], until).failed.values():
-                raise why
+            for error in self.cloudwatch.fetch(scope, [query], until).failed.values():
+                raise error
 
         yield _tried("ec2:DescribeInstances", scope, describe)
         yield _tried("ec2:DescribeInstanceStatus", scope, lambda: self.ec2.statuses(scope, [instance]))
@@ -68,8 +68,8 @@ class AwsExamination:
         before = self.machine()
         try:
             theirs = self.ec2.time(scope)
-        except errors.AwsError as why:
-            return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+        except errors.AwsError as error:
+            return Check(name=name, ok=False, reason=errors.printable(f"{error.kind}: {error.reason}"), todo=error.todo)
         if theirs is None:
             return Check(name=name, ok=True, reason="AWS does not say")
         ahead = theirs + 0.5 - (before + self.machine()) / 2  # AWS says whole seconds
@@ -81,6 +81,6 @@ def _tried(permission: str, scope: models.AccountRegion, call: Callable[[], obje
     started = time.monotonic()
     try:
         call()
-    except errors.AwsError as why:
-        return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+    except errors.AwsError as error:
+        return Check(name=name, ok=False, reason=errors.printable(f"{error.kind}: {error.reason}"), todo=error.todo)
     return Check(name=name, ok=True, reason=f"answered in {(time.monotonic() - started) * 1000:.0f} ms")

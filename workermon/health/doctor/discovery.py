@@ -28,20 +28,20 @@ class DiscoveryExamination:
         scope_keys = {scope.key for scope in members}
         answers = {scope.key: self._search_error(scope, discover.tags) for scope in scopes}
         serving = [scope.region for scope in scopes if answers[scope.key] is None]
-        for key, why in answers.items():
+        for key, error in answers.items():
             if key in scope_keys:
                 continue
             name = f"ec2:DescribeInstances of [discover] in {key}"
-            if why is None:
+            if error is None:
                 yield Check(name=name, ok=True, reason="answered")
                 continue
-            refusal = errors.region_not_enabled(why, serving[0]) if serving else why
-            reason = errors.printable(f"{refusal.kind}: {refusal.why}")
+            refusal = errors.region_not_enabled(error, serving[0]) if serving else error
+            reason = errors.printable(f"{refusal.kind}: {refusal.reason}")
             yield Check(name=name, ok=False, reason=reason, todo=refusal.todo)
 
     def _search_error(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> errors.AwsError | None:
         try:
             self.ec2.find(scope, tags)
-        except errors.AwsError as why:
-            return why
+        except errors.AwsError as error:
+            return error
         return None

@@ -35,16 +35,21 @@ class EventQueueExamination:
                 scope = configuration.account_region(region, queue.account, self.secrets)
                 yield self._try_event_queue(scope, name, queue.queue_url, patience)
             except errors.WorkermonError as given:
-                why = errors.of_aws(given)
-                yield Check(name=label, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+                aws_error = errors.of_aws(given)
+                yield Check(
+                    name=label,
+                    ok=False,
+                    reason=errors.printable(f"{aws_error.kind}: {aws_error.reason}"),
+                    todo=aws_error.todo,
+                )
 
     def _try_event_queue(self, scope: models.AccountRegion, name: str, queue_url: str, patience: float) -> Check:
         """Send an event through EventBridge; if that is refused or does not come, put one into the queue itself."""
         label, sent, refusal = f"event queue {name}", self.now(), None
         try:
             self.queues.publish(scope, models.OWN_SOURCE, models.OWN_TYPE, {"sent": sent})
-        except errors.AwsError as why:
-            refusal = why
+        except errors.AwsError as error:
+            refusal = error
         else:
             seconds = self._read_after(name, sent, patience)
             if seconds is not None:
@@ -59,7 +64,7 @@ class EventQueueExamination:
             reason = f"EventBridge did not deliver our event within {patience:g} s; one put into the queue was read"
             todo = "deploy the template of 'workermon events setup' again: it has a rule for this event"
             return Check(name=label, ok=False, reason=reason, todo=todo)
-        not_tried = errors.printable(f"EventBridge was not tried: {refusal.kind}: {refusal.why}; {refusal.todo}")
+        not_tried = errors.printable(f"EventBridge was not tried: {refusal.kind}: {refusal.reason}; {refusal.todo}")
         return Check(name=label, ok=True, reason=f"read after {seconds:.1f} s; {not_tried}")
 
     def _read_after(self, name: str, sent: float, patience: float) -> float | None:
@@ -67,7 +72,7 @@ class EventQueueExamination:
         started = time.monotonic()
         while True:
             waited = time.monotonic() - started
-            if self.pulse.marks().get(f"events:{name}:test", 0.0) >= sent:
+            if self.pulse.beats().get(f"events:{name}:test", 0.0) >= sent:
                 return waited
             if waited >= patience:
                 return None

@@ -85,7 +85,7 @@ def labels(notification: models.Notification) -> dict[str, str]:
     """Return the labels of a notification's alert: what Alertmanager knows it by."""
     about = text.fields(notification)
     own_labels = notification.worker.labels if notification.worker else {}
-    named = {
+    identity = {
         "alertname": notification.rule,
         "severity": notification.severity,
         "instance": about["worker_id"],
@@ -96,14 +96,14 @@ def labels(notification: models.Notification) -> dict[str, str]:
         "metric": about["metric"],
         **{f"label_{label_name(key)}": value for key, value in own_labels.items()},
     }
-    return {name: value for name, value in named.items() if value}
+    return {name: value for name, value in identity.items() if value}
 
 
 def alerts(notification: models.Notification, over: Sequence[Labels], now: float) -> list[dict[str, Any]]:
     """Return the alerts to post: the ends of those under the labels ``over``, then the one that fires."""
     about = text.fields(notification)
-    named = ("summary", "value", "threshold", "since", "reason", "silence", "owner")
-    annotations = {name: about[name] for name in named}
+    annotation_names = ("summary", "value", "threshold", "since", "reason", "silence", "owner")
+    annotations = {name: about[name] for name in annotation_names}
     annotations["description"] = about["description"] or text.plain(notification)
     annotations["runbook_url"] = about["runbook"]
     start = min(models.moment(notification.since), now)

@@ -39,8 +39,8 @@ class Options(channels.Options):
     def check(self, path: str) -> None:
         """Refuse an address in clear text, and a template that cannot be filled in."""
         if isinstance(self.url, str):
-            why = "holds a token, so it must be a secret by name"
-            raise problems.Mistake(f"{path}.url", why, 'write url = { env = "NAME" }')
+            reason = "holds a token, so it must be a secret by name"
+            raise problems.Mistake(f"{path}.url", reason, 'write url = { env = "NAME" }')
         channels.check_template(path, self.template)
 
 
@@ -73,15 +73,15 @@ class Apprise:
         asset = library.AppriseAsset(http_redirects=False, secure_logging=True, async_mode=False)
         services = library.Apprise(asset=asset)
         if not services.add(http.address(channel, self.secrets) or ""):
-            why = "apprise does not know the service of its url"
-            raise errors.InvalidInput(f"channel {channel.name}", why, "see apprise's list of services")
+            reason = "apprise does not know the service of its url"
+            raise errors.InvalidInput(f"channel {channel.name}", reason, "see apprise's list of services")
         guarded_requests.guard("apprise")
         for service in services:
             service.redirects = False
             if not channel.allow_private and not _is_guarded(service):
-                why = f"apprise does not reach {errors.printable(str(service.service_name))} by HTTPS"
+                reason = f"apprise does not reach {errors.printable(str(service.service_name))} by HTTPS"
                 todo = "use another type of channel, or allow_private = true for a service of your own network"
-                raise errors.InvalidInput(f"channel {channel.name}", why, todo)
+                raise errors.InvalidInput(f"channel {channel.name}", reason, todo)
         return services
 
 
@@ -103,18 +103,18 @@ class _Exchange:
             return
         if exchange.failure is not None:
             raise exchange.failure
-        why = (
+        reason = (
             f"the service did not accept it ({exchange.status})" if exchange.status else "the service did not accept it"
         )
-        raise errors.DeliveryFailed(f"channel {self.channel.name}", why, "workermon tries again; check its url")
+        raise errors.DeliveryFailed(f"channel {self.channel.name}", reason, "workermon tries again; check its url")
 
 
 def _library(channel: models.Channel) -> Any:
     try:
         library = importlib.import_module("apprise")
     except ImportError:
-        what, why = f"channel {channel.name}", "the library apprise is not installed"
-        raise errors.InvalidInput(what, why, "install it: pip install 'workermon[apprise]'") from None
+        subject, reason = f"channel {channel.name}", "the library apprise is not installed"
+        raise errors.InvalidInput(subject, reason, "install it: pip install 'workermon[apprise]'") from None
     # Its log may repeat addresses that hold a token.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     return library

@@ -81,8 +81,8 @@ class Options(channels.Options):
             todo = "use starttls or tls, or allow_private = true for a server of your own network"
             raise problems.Mistake(f"{path}.security", "none sends mail in the clear", todo)
         if self.security == "none" and self.secret is not None:
-            why = "none would send the password in the clear"
-            raise problems.Mistake(f"{path}.security", why, "use starttls or tls")
+            reason = "none would send the password in the clear"
+            raise problems.Mistake(f"{path}.security", reason, "use starttls or tls")
         channels.check_private(f"{path}.host", self.host, "server", allow_private=self.allow_private)
         channels.check_template(path, self.template)
 
@@ -142,12 +142,12 @@ class _Exchange:
         """Speak SMTP."""
         try:
             self._speak(connected)
-        except smtplib.SMTPException as why:
-            if _refuses(why):
+        except smtplib.SMTPException as error:
+            if _refuses(error):
                 raise errors.DeliveryRefused(
-                    self.receiver.name, *self._described(why), policy.PATIENT_ATTEMPTS
+                    self.receiver.name, *self._described(error), policy.PATIENT_ATTEMPTS
                 ) from None
-            raise errors.DeliveryFailed(self.receiver.name, *self._described(why)) from None
+            raise errors.DeliveryFailed(self.receiver.name, *self._described(error)) from None
 
     def _speak(self, connected: transport.Transport) -> None:
         context = ssl.create_default_context()
@@ -175,49 +175,49 @@ class _Exchange:
 
     def _start_tls(self, server: smtplib.SMTP, context: ssl.SSLContext) -> None:
         if not server.has_extn("starttls"):
-            why = f"{self.receiver.host} offers no STARTTLS"
-            raise errors.DeliveryFailed(self.receiver.name, why, 'use a server that does, or security = "tls"')
+            reason = f"{self.receiver.host} offers no STARTTLS"
+            raise errors.DeliveryFailed(self.receiver.name, reason, 'use a server that does, or security = "tls"')
         server.starttls(context=context)
         server.ehlo()
 
-    def _described(self, why: smtplib.SMTPException) -> tuple[str, str]:
+    def _described(self, error: smtplib.SMTPException) -> tuple[str, str]:
         """Return what went wrong, by the server's code: its own words may repeat an address or a credential."""
         host = errors.printable(self.receiver.host)[:100]
-        match why:
+        match error:
             case smtplib.SMTPAuthenticationError():
-                return f"{host} refuses user or password ({why.smtp_code})", "correct them"
+                return f"{host} refuses user or password ({error.smtp_code})", "correct them"
             case smtplib.SMTPNotSupportedError():
                 return f"{host} lacks a feature that this needs (login, or addresses beyond ASCII)", "see its features"
             case smtplib.SMTPRecipientsRefused():
-                codes = sorted({str(code) for code, _ in why.recipients.values()})
+                codes = sorted({str(code) for code, _ in error.recipients.values()})
                 return f"{host} refuses every recipient ({', '.join(codes)})", "check the addresses in to"
             case smtplib.SMTPSenderRefused():
-                return f"{host} refuses the sender ({why.smtp_code})", "check the address in from"
+                return f"{host} refuses the sender ({error.smtp_code})", "check the address in from"
             case smtplib.SMTPResponseException():
-                return f"{host} answered {why.smtp_code}", "workermon tries again; see the server's log"
+                return f"{host} answered {error.smtp_code}", "workermon tries again; see the server's log"
             case smtplib.SMTPServerDisconnected():
                 return f"{host} did not answer in time, or ended the connection", "workermon tries again"
-        return f"{host} does not speak SMTP as expected ({type(why).__name__})", "check host, port and security"
+        return f"{host} does not speak SMTP as expected ({type(error).__name__})", "check host, port and security"
 
 
-def _refuses(why: smtplib.SMTPException) -> bool:
+def _refuses(error: smtplib.SMTPException) -> bool:
     """Return whether a server's answer is permanent: a code of 500 to 599, of every recipient if it is about these."""
-    if isinstance(why, smtplib.SMTPRecipientsRefused):
-        return all(500 <= code < 600 for code, _ in why.recipients.values())
-    return isinstance(why, smtplib.SMTPResponseException) and 500 <= why.smtp_code < 600
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(500 <= code < 600 for code, _ in error.recipients.values())
+    return isinstance(error, smtplib.SMTPResponseException) and 500 <= error.smtp_code < 600
 
 
 class _Replies:
     """A server's replies, up to a limit: smtplib collects the lines of one until the last has come."""
 
     def __init__(self, replies: IO[bytes]) -> None:
-        self._replies, self._left = replies, MAX_REPLIES
+        self._replies, self._remaining = replies, MAX_REPLIES
 
     def readline(self, limit: int) -> bytes:
         """Return the next line; raises ``smtplib.SMTPServerDisconnected`` if the server says too much."""
         line = self._replies.readline(limit)
-        self._left -= len(line)
-        if self._left < 0:
+        self._remaining -= len(line)
+        if self._remaining < 0:
             raise smtplib.SMTPServerDisconnected("its answers are too long")
         return line
 

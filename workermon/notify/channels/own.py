@@ -1,6 +1,6 @@
 """Types of channel of your own: what packages name by entry points of the group ``workermon.channels``.
 
-An entry point names a ``ChannelType``, or a callable that takes the lookup of secrets and returns a ``Single``.
+An entry point names a ``ChannelType``, or a callable that takes the lookup of secrets and returns a ``SingleNotifier``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
-class Single(Protocol):
+class SingleNotifier(Protocol):
     """What a package of your own gives: it gets one notification, and ``channel.options`` are the texts above."""
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
@@ -42,10 +42,10 @@ class Single(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Own:
+class OwnNotifier:
     """``ports.Notifier`` around one of your own."""
 
-    notifier: Single
+    notifier: SingleNotifier
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Have it sent."""
@@ -60,15 +60,15 @@ def load() -> dict[str, ChannelType]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             types[point.name] = _type(point)
-        except Exception as why:
+        except Exception as error:
             # It is our users' code, so anything may come out of it.
-            log.error("channels.not_loaded", name=point.name, reason=repr(why))
+            log.error("channels.not_loaded", name=point.name, reason=repr(error))
     return types
 
 
 def _type(point: EntryPoint) -> ChannelType:
-    named = point.load()
-    if isinstance(named, ChannelType):
-        return named
-    make: Callable[[ports.Secrets], Single] = named
-    return ChannelType(options=Options, notifier=lambda needs: Own(make(needs.secrets)))
+    loaded = point.load()
+    if isinstance(loaded, ChannelType):
+        return loaded
+    make: Callable[[ports.Secrets], SingleNotifier] = loaded
+    return ChannelType(options=Options, notifier=lambda needs: OwnNotifier(make(needs.secrets)))

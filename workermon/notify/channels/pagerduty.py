@@ -53,8 +53,8 @@ class PagerDuty:
         (notification,) = notifications
         key = self.secrets(channel.secret).strip() if channel.secret else ""
         if not _KEY.fullmatch(key):
-            what, why = f"channel {channel.name}", "its secret is not a routing key of PagerDuty"
-            raise errors.InvalidInput(what, why, "give the 32 characters of an Events API v2 key")
+            subject, reason = f"channel {channel.name}", "its secret is not a routing key of PagerDuty"
+            raise errors.InvalidInput(subject, reason, "give the 32 characters of an Events API v2 key")
         address = http.address(channel, self.secrets) or URL
         body = json.dumps(event(key, notification), ensure_ascii=False).encode()
         self.client.post(http.Request(channel=channel, address=address, body=body, final=FINAL))

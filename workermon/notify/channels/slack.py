@@ -86,8 +86,8 @@ def message(channel: models.Channel, notifications: Sequence[models.Notification
 def _facts(channel: models.Channel, notification: models.Notification) -> str:
     from_template = text.rendered(channel, notification, escaped)
     if from_template is None:
-        first, *rest = text.plain(notification).splitlines()
-        facts = [line.partition(": ") for line in rest]
+        first, *detail_lines = text.plain(notification).splitlines()
+        facts = [line.partition(": ") for line in detail_lines]
         from_template = "\n".join(
             [f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)]
         )

@@ -1,16 +1,16 @@
 -- Return the records that cannot be read, and why. Deletes those that have not been tried for a while.
 local unreadable = KEYS[1]     -- hash: key → when it was last tried, and why it cannot be read
-local kept = tonumber(ARGV[1]) -- seconds
+local max_age = tonumber(ARGV[1]) -- seconds
 
 local now = tonumber(redis.call('TIME')[1])
-local found = {}
+local records = {}
 local noted = redis.call('HGETALL', unreadable)
 for i = 1, #noted, 2 do
   local at, reason = string.match(noted[i + 1], '^(%d+) (.*)$')
-  if at and math.abs(now - tonumber(at)) <= kept then
-    found[#found + 1] = {noted[i], reason}
+  if at and math.abs(now - tonumber(at)) <= max_age then
+    records[#records + 1] = {noted[i], reason}
   else
     redis.call('HDEL', unreadable, noted[i])
   end
 end
-return found
+return records

@@ -1,9 +1,9 @@
 -- Record that a canary reached a step, and publish it if a channel is given.
 -- `lost:<step>` counts the canaries that reached the step before but not this one, since the last one that did.
-local canary = KEYS[1]                   -- hash: step → "<begun> <at>"; lost:<step> → count; sent → count
+local canary = KEYS[1]                   -- hash: step → "<sent_at> <at>"; lost:<step> → count; sent → count
 local step = ARGV[1]
 local next_step = ARGV[2]                -- '' for none
-local begun = ARGV[3]                    -- when the canary was sent
+local sent_at = ARGV[3]                  -- when the canary was sent
 local at = ARGV[4]
 local longest_break = tonumber(ARGV[5])  -- seconds; earlier losses are forgotten after such a break
 -- The last two are '' except for the first step.
@@ -19,8 +19,8 @@ if sent ~= '' then
   end
   redis.call('HSET', canary, 'sent', sent)
 end
-redis.call('HSET', canary, step, begun .. ' ' .. at)
+redis.call('HSET', canary, step, sent_at .. ' ' .. at)
 redis.call('HDEL', canary, 'lost:' .. step)
 if next_step ~= '' then add(canary, 'lost:' .. next_step, 1) end
-if channel ~= '' then redis.call('PUBLISH', channel, begun) end
+if channel ~= '' then redis.call('PUBLISH', channel, sent_at) end
 return 1

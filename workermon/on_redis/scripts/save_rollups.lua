@@ -5,7 +5,7 @@ local rollups = KEYS[2]                -- hash: the week
 local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by the time of the hour's roll-up
 local incarnation = ARGV[1]
 local member = ARGV[2]                 -- of the hour
-local mark = tonumber(ARGV[3])         -- its time, unless it was marked again
+local lease_ends_at = tonumber(ARGV[3]) -- its time, unless it was marked again
 local week = ARGV[4]                   -- its start
 local lifetime = ARGV[5]               -- seconds
 -- For each series its metric, its old value in the week ('' for none), and its new value.
@@ -26,5 +26,6 @@ if #ARGV >= series_at then
     redis.call('HSET', worker, 'first_week', week)
   end
 end
-if tonumber(redis.call('ZSCORE', rollups_due, member) or '') == mark then redis.call('ZREM', rollups_due, member) end
+local due_at = tonumber(redis.call('ZSCORE', rollups_due, member) or '')
+if due_at == lease_ends_at then redis.call('ZREM', rollups_due, member) end
 return 1

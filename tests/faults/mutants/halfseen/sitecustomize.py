@@ -9,7 +9,7 @@ from workermon.rules import group_fold
 
 def horizon(self: group_fold.Group) -> int | None:
     """Return the time up to which somebody is known."""
-    known = [member.known for member in self.members.values() if member.known is not None]
+    known = [member.known_until for member in self.members.values() if member.known_until is not None]
     return math.floor(min(max(known), self.at)) if known else None
 
 
