@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def queries(start: int) -> list[MetricDataQueryTypeDef]:
     """Return the 500 queries of the 100 workers from that number on."""
     ids = [f"i-{start + place:017x}" for place in range(100)]
-    asked = [("AWS/EC2", "CPUUtilization", "Average"), ("CWAgent", "mem_used_percent", "Average"),
+    metrics = [("AWS/EC2", "CPUUtilization", "Average"), ("CWAgent", "mem_used_percent", "Average"),
              ("CWAgent", "disk_used_percent", "Average"), ("AWS/EC2", "NetworkIn", "Sum"),
              ("AWS/EC2", "NetworkOut", "Sum")]  # fmt: skip
-    found: list[MetricDataQueryTypeDef] = []
+    metric_queries: list[MetricDataQueryTypeDef] = []
     for worker in ids:
-        for namespace, name, statistic in asked:
+        for namespace, name, statistic in metrics:
             sets = house.dimensions(worker).get(f"{namespace}/{name}", [(("InstanceId", worker),)])[0]
             metric: MetricTypeDef = {
                 "Namespace": namespace,
@@ -35,8 +35,8 @@ def queries(start: int) -> list[MetricDataQueryTypeDef]:
                 "Dimensions": [{"Name": key, "Value": value} for key, value in sets],
             }
             stat: MetricStatTypeDef = {"Metric": metric, "Period": 60, "Stat": statistic}
-            found.append({"Id": f"q{len(found)}", "MetricStat": stat, "ReturnData": True})
-    return found
+            metric_queries.append({"Id": f"q{len(metric_queries)}", "MetricStat": stat, "ReturnData": True})
+    return metric_queries
 
 
 def used() -> float:

@@ -19,39 +19,41 @@ LOADS, RECORDED = 5, 1200
 WORKERS, METRICS, NEAR = 1000, 5, 0.1
 
 
-def asked_of(level: float) -> float:
+def requested_share(level: float) -> float:
     """Return for which part of its periods a series at rest at a level is asked for, over four hours."""
     load = [level + place % 3 for place in range(240)]
-    found = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
-    return found.asked / found.points
+    replay = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
+    return replay.asked / replay.points
 
 
 def compared(name: str, loads: Sequence[list[float | None]], breach: str, period: int) -> list[object]:
     """Return a row: how often both ask, whether they notify the same, and how much later adaptive does."""
-    asked, points, later, same = 0, 0, list[float](), True
+    requests, points, later, is_same = 0, 0, list[float](), True
     levels = models.Levels(warning=50, critical=90) if period > 60 else None
     for load in loads:
         rule = cadence_replay.rule(breach, levels)
-        fixed, adaptive = (cadence_replay.replayed(load, each, rule, period) for each in ("fixed", "adaptive"))
-        asked, points = asked + adaptive.asked, points + fixed.asked
-        same &= list(fixed.notified) == list(adaptive.notified)
-        later += [adaptive.notified[one] - at for one, at in fixed.notified.items() if one in adaptive.notified]
+        fixed, adaptive = (cadence_replay.replayed(load, cadence, rule, period) for cadence in ("fixed", "adaptive"))
+        requests, points = requests + adaptive.asked, points + fixed.asked
+        is_same &= list(fixed.notified) == list(adaptive.notified)
+        later += [
+            adaptive.notified[episode] - at for episode, at in fixed.notified.items() if episode in adaptive.notified
+        ]
     delays = [f"{house.percentile(later, part) / period:.0f}" for part in (0.5, 0.9, 0.99)] if later else ["-"] * 3
-    return [name, breach, f"{asked / points:.2f}", len(later), "yes" if same else "NO", *delays]
+    return [name, breach, f"{requests / points:.2f}", len(later), "yes" if is_same else "NO", *delays]
 
 
 def main() -> None:
     """Measure, and print the tables."""
     print("# What adaptive cadence saves, and what it costs")
     fixed = costs.dollars(WORKERS * METRICS * 1440 * costs.MONTH_DAYS, ())
-    near, far = asked_of(75.0), asked_of(20.0)
-    share = NEAR * near + (1 - NEAR) * far
+    near_share, far_share = requested_share(75.0), requested_share(20.0)
+    share = NEAR * near_share + (1 - NEAR) * far_share
     house.table(
         f"{WORKERS} workers, {METRICS} metrics, 60 s, {NEAR:.0%} of the series near a threshold, 30 days",
         ["cadence", "asked of a series near", "of one far", "of all", "dollars (adaptive < 700)"],
         [
             ["fixed", "1.00", "1.00", "1.00", f"{fixed:.0f}"],
-            ["adaptive", f"{near:.2f}", f"{far:.2f}", f"{share:.2f}", f"{fixed * share:.0f}"],
+            ["adaptive", f"{near_share:.2f}", f"{far_share:.2f}", f"{share:.2f}", f"{fixed * share:.0f}"],
         ],
     )
     settled, generated = cadence_replay.settled, cadence_replay.generated

@@ -63,35 +63,35 @@ class Reader(threading.Thread):
         connection: Any = redis.Redis.from_url(url)
         self._pubsub = connection.pubsub(ignore_subscribe_messages=True)
         self._pubsub.subscribe("workermon:metrics")
-        self._ended = threading.Event()
-        self.heard: list[tuple[float, bytes]] = []
+        self._stopped = threading.Event()
+        self.messages: list[tuple[float, bytes]] = []
 
     def run(self) -> None:
         """Note when each one came."""
-        while not self._ended.is_set():
+        while not self._stopped.is_set():
             message = self._pubsub.get_message(timeout=0.2)
             if message is not None:
-                self.heard.append((time.time(), message["data"]))
+                self.messages.append((time.time(), message["data"]))
 
     def stop(self) -> None:
         """Hear no more."""
-        self._ended.set()
+        self._stopped.set()
         self.join(2)
         self._pubsub.close()
 
 
-def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost:
+def measured(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cost:
     """Run a fleet of that size and measure it over that many intervals."""
-    where.mkdir()
-    with house.server(where) as redis_server:
-        env = house.environment(where, redis_server.url, aws.url)
+    folder.mkdir()
+    with house.server(folder) as redis_server:
+        env = house.environment(folder, redis_server.url, aws.url)
         if number:
             subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
         reader = Reader(redis_server.url)
         reader.start()
         with ExitStack() as stack:
             running = [
-                stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
+                stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
                 for child in up.children(env, collectors=up.collectors_for(number))
             ]
             pids = {process.name: process.pid for process in running} | {"valkey": int(redis_server.pid or 0)}
@@ -99,14 +99,14 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
             house.awaited(lambda: connected.hget("workermon:pulse", "listener"), 60, "listener")
             if number:
                 house.awaited(
-                    lambda: len(reader.heard) >= number and len(_workers(reader)) >= number,
+                    lambda: len(reader.messages) >= number and len(_workers(reader)) >= number,
                     4 * house.INTERVAL,
                     f"all {number} collected",
                 )
             # A new fleet was late all at once; what comes after that is measured.
             time.sleep(house.INTERVAL if number else SETTLED)
-            before, asked = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
-            began, first = time.time(), len(reader.heard)
+            before, stats_before = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
+            began, first = time.time(), len(reader.messages)
             due = [_due(connected)]
             time.sleep(cycles * house.INTERVAL if number else IDLE)  # what is measured is a length of time
             due.append(_due(connected))
@@ -115,30 +115,30 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
                 part = name.partition("-")[0]
                 spent[part] = spent.get(part, 0.0) + house.cpu(pid) - before[name]
             answered, elapsed = aws.stats(), time.time() - began
-            heard = reader.heard[first:]
+            received = reader.messages[first:]
             rss = {name: house.peak_rss(pid) for name, pid in pids.items()}
             pending = int(connected.zcount("workermon:pending", "-inf", time.time() - 5))
             connected.close()
         reader.stop()
-    late = _lateness(heard, due)
+    late = _lateness(received, due)
     if not number:
         return Cost(0, 0, {k: v / elapsed * 1000 for k, v in spent.items()}, rss, (0, 0), 0, 0, pending, elapsed)
-    asks = {name: answered.get(name, 0) - asked.get(name, 0) for name in answered}
+    requests = {name: answered.get(name, 0) - stats_before.get(name, 0) for name in answered}
     return Cost(
         number,
-        len(heard),
-        {name: cpu / max(1, len(heard)) * 1000 for name, cpu in spent.items()},
+        len(received),
+        {name: cpu / max(1, len(received)) * 1000 for name, cpu in spent.items()},
         rss,
         (house.percentile(late, 0.5), house.percentile(late, 0.99)),
-        asks["calls"] / max(1, len(heard)),
-        asks.get("datapoints", 0) / max(1, asks.get("queries", 0)),
+        requests["calls"] / max(1, len(received)),
+        requests.get("datapoints", 0) / max(1, requests.get("queries", 0)),
         pending,
         elapsed,
     )
 
 
 def _workers(reader: Reader) -> set[str]:
-    return {json.loads(text)["worker_id"] for _, text in list(reader.heard)}
+    return {json.loads(text)["worker_id"] for _, text in list(reader.messages)}
 
 
 def _due(connected: Any) -> dict[bytes, float]:
@@ -147,31 +147,31 @@ def _due(connected: Any) -> dict[bytes, float]:
     return {key.rpartition(b":")[2]: score for key, score in entries}
 
 
-def _lateness(heard: list[tuple[float, bytes]], due: list[dict[bytes, float]]) -> list[float]:
+def _lateness(received: list[tuple[float, bytes]], due: list[dict[bytes, float]]) -> list[float]:
     """Return how late samples were by when their workers were due: before their cohorts moved, or afterwards."""
     late = []
-    for at, text in heard:
+    for at, text in received:
         worker = json.loads(text)["worker_id"].encode()
         if all(worker in times for times in due):
             late.append(min((at - times[worker]) % house.INTERVAL for times in due))
     return late or [0.0]
 
 
-def bare(where: Path, aws: house.Endpoint, window: float) -> float:
+def bare(folder: Path, aws: house.Endpoint, window: float) -> float:
     """Return the CPU of the bare loop in ms for each worker and cycle."""
-    env = house.environment(where, "redis://127.0.0.1:1/1", aws.url)
+    env = house.environment(folder, "redis://127.0.0.1:1/1", aws.url)
     argv = [sys.executable, str(house.ROOT / "benchmarks/bare.py"), str(BATCHES), str(window)]
-    found = json.loads(subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=300).stdout)
-    return float(found["cpu"]) / BATCHES / 100 * 1000
+    output = json.loads(subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=300).stdout)
+    return float(output["cpu"]) / BATCHES / 100 * 1000
 
 
-def plain(where: Path, aws: house.Endpoint, window: float) -> float:
+def plain(folder: Path, aws: house.Endpoint, window: float) -> float:
     """Return the CPU of beat, node and Valkey of the plain design in ms for each worker and cycle."""
-    where.mkdir()
-    with house.server(where) as redis_server:
+    folder.mkdir()
+    with house.server(folder) as redis_server:
         broker = house.broker(redis_server.url).kombu_url
         env = {
-            **house.environment(where, redis_server.url, aws.url),
+            **house.environment(folder, redis_server.url, aws.url),
             "PYTHONPATH": f"{house.ROOT}{os.pathsep}{house.ROOT / 'benchmarks'}",
             "PLAIN_BROKER": broker,
             "PLAIN_WINDOW": str(window),
@@ -184,14 +184,14 @@ def plain(where: Path, aws: house.Endpoint, window: float) -> float:
         connected: Any = redis.Redis.from_url(redis_server.url)
         entries = design.schedule(range(1, 21 + PLAIN))
         with (
-            house.started("plain", argv, env, where / "plain.log") as node,
-            house.started("beat", [*celery, "beat"], env, where / "beat.log") as beat,
+            house.started("plain", argv, env, folder / "plain.log") as node,
+            house.started("beat", [*celery, "beat"], env, folder / "beat.log") as beat,
         ):
 
             def send(first: int, number: int) -> None:
                 design.due(entries[first : first + number], time.time())
-                done = {f"plain:i-{place + 1:017x}" for place in range(first, first + number)}
-                house.awaited(lambda: connected.exists(*done) == number, 400, "plain design")
+                written = {f"plain:i-{place + 1:017x}" for place in range(first, first + number)}
+                house.awaited(lambda: connected.exists(*written) == number, 400, "plain design")
 
             house.awaited(lambda: connected.exists(design.LOCK), 60, "plain design's beat")
             send(0, 20)
@@ -207,14 +207,14 @@ def plain(where: Path, aws: house.Endpoint, window: float) -> float:
 def main() -> None:
     """Measure, and print the tables."""
     print(f"# What it costs\n\n{house.machine()}")
-    with house.folder() as where, house.endpoint(where) as aws:
-        idle = measured(0, 0, where / "0", aws)
+    with house.folder() as folder, house.endpoint(folder) as aws:
+        idle = measured(0, 0, folder / "0", aws)
         costs = []
         for number in house.sizes():
-            costs.append(measured(number, CYCLES, where / str(number), aws))
-            _told(costs[-1])
-        whole, recent = bare(where, aws, WHOLE), bare(where, aws, RECENT)
-        design = plain(where / "plain", aws, WHOLE)
+            costs.append(measured(number, CYCLES, folder / str(number), aws))
+            _report(costs[-1])
+        full_window, short_window = bare(folder, aws, WHOLE), bare(folder, aws, RECENT)
+        design = plain(folder / "plain", aws, WHOLE)
     names = list(costs[0].cpu)
     house.table(
         f"CPU in ms for each worker and cycle of 5 metrics (the baselines ask for {WHOLE // 60} minutes each time)",
@@ -234,28 +234,30 @@ def main() -> None:
                 *(f"{cost.cpu[name]:.3f}" for name in names),
                 f"{cost.total:.3f}",
                 f"{cost.total - sum(idle.cpu.values()) * house.INTERVAL / cost.workers:.3f}",
-                f"{cost.total / whole:.2f}",
-                f"{cost.total / recent:.2f}",
+                f"{cost.total / full_window:.2f}",
+                f"{cost.total / short_window:.2f}",
                 f"{cost.total / design:.3f}",
                 f"{cost.total / costs[0].total:.2f}",
             ]
             for cost in costs
         ],
     )
-    print(f"\nBare boto3 loop: {whole:.3f} ms, of 3 minutes {recent:.3f} ms; plain design: {design:.2f} ms.")
+    print(
+        f"\nBare boto3 loop: {full_window:.3f} ms, of 3 minutes {short_window:.3f} ms; plain design: {design:.2f} ms."
+    )
     print(f"With no worker at all: {sum(idle.cpu.values()):.1f} ms a second, of which: {_parts(idle)}.")
-    _rest(costs, names, idle)
+    _print_details(costs, names, idle)
 
 
 def _parts(cost: Cost) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in cost.cpu.items())
 
 
-def _told(cost: Cost) -> None:
+def _report(cost: Cost) -> None:
     print(f"{cost.workers} workers: {cost.total:.3f} ms ({_parts(cost)}), {cost.samples} samples", file=sys.stderr)
 
 
-def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
+def _print_details(costs: list[Cost], names: list[str], idle: Cost) -> None:
     house.table(
         f"Collections, from due at beat until received, with AWS answering after {house.LATENCY * 1000:.0f} ms",
         ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
@@ -271,8 +273,11 @@ def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
         "Peak memory of each process in MB",
         ["workers", *names],
         [
-            [each.workers, *("?" if each.rss[name] is None else f"{each.rss[name]:.0f}" for name in names)]
-            for each in [idle, *costs]
+            [
+                fleet_cost.workers,
+                *("?" if fleet_cost.rss[name] is None else f"{fleet_cost.rss[name]:.0f}" for name in names),
+            ]
+            for fleet_cost in [idle, *costs]
         ],
     )
 

@@ -14,19 +14,19 @@ import house
 NAMES = {"ours": "workermon", "redbeat": "stock RedBeat", "apscheduler": "APScheduler 3, RedisJobStore"}
 
 
-def tick(kind: str, number: int, where: Path) -> dict[str, Any]:
+def tick(kind: str, number: int, folder: Path) -> dict[str, Any]:
     """Return what one tick cost, on a server of its own."""
-    with house.server(where / f"{kind}-{number}") as redis_server:
-        env = house.environment(where, redis_server.url, "http://127.0.0.1:1")
+    with house.server(folder / f"{kind}-{number}") as redis_server:
+        env = house.environment(folder, redis_server.url, "http://127.0.0.1:1")
         env |= {"BENCH_SERVER": str(redis_server.pid), "WORKERMON_LOG_LEVEL": "error"}
         argv = [sys.executable, str(house.ROOT / "benchmarks/dispatch.py"), kind, str(number)]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=1200)
-    if done.returncode:
-        raise SystemExit(f"error: {kind} with {number} entries: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if found["ids"] != number:
-        raise SystemExit(f"error: {kind}: {found['ids']} of {number} workers reached the queue")
-    return found
+        process = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=1200)
+    if process.returncode:
+        raise SystemExit(f"error: {kind} with {number} entries: {process.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    if result["ids"] != number:
+        raise SystemExit(f"error: {kind}: {result['ids']} of {number} workers reached the queue")
+    return result
 
 
 def main() -> None:
@@ -37,21 +37,21 @@ def main() -> None:
         print("\nskipped: APScheduler is not installed (pip install 'workermon[bench]')")
         kinds.remove("apscheduler")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes():
-            found = {kind: tick(kind, number, where) for kind in kinds}
-            for kind, one in found.items():
-                ours = found["ours"]
+            results = {kind: tick(kind, number, folder) for kind in kinds}
+            for kind, result in results.items():
+                ours = results["ours"]
                 rows.append(
                     [
                         number,
                         NAMES[kind],
-                        one["messages"],
-                        f"{one['wall']:.2f}",
-                        f"{one['wall'] and number / one['wall']:.0f}",
-                        f"{number / one['cpu']:.0f}",
-                        f"{one['cpu'] / ours['cpu']:.1f}" if kind != "ours" else "",
-                        f"{(one['cpu'] + one['server']) / (ours['cpu'] + ours['server']):.1f}"
+                        result["messages"],
+                        f"{result['wall']:.2f}",
+                        f"{result['wall'] and number / result['wall']:.0f}",
+                        f"{number / result['cpu']:.0f}",
+                        f"{result['cpu'] / ours['cpu']:.1f}" if kind != "ours" else "",
+                        f"{(result['cpu'] + result['server']) / (ours['cpu'] + ours['server']):.1f}"
                         if kind != "ours"
                         else "",
                     ]

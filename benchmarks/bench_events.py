@@ -74,9 +74,9 @@ class Arrivals:
     def __init__(self) -> None:
         self.at: dict[tuple[str, str], float] = {}
 
-    def note(self, where: str, worker_id: str) -> None:
+    def note(self, source: str, worker_id: str) -> None:
         """Note that it came now, unless it came before."""
-        self.at.setdefault((where, worker_id), time.time())
+        self.at.setdefault((source, worker_id), time.time())
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -137,28 +137,28 @@ def event(kind: str, detail: dict[str, str]) -> str:
     return json.dumps({**head, "detail-type": kind, "detail": detail})
 
 
-def measured(number: int, where: Path) -> dict[str, list[float]]:
+def measured(number: int, folder: Path) -> dict[str, list[float]]:
     """Run a fleet of that size; return the seconds from the message to each place where it arrived."""
-    where.mkdir()
+    folder.mkdir()
     arrivals, sent = Arrivals(), dict[tuple[str, str], float]()
     fleet = simulation.Simulation(time.time, number)
     aws = endpoint.Endpoint(fleet)
     aws.api.queues.create(QUEUE)
     aws.start()
-    with house.server(where) as server, ExitStack() as stack:
+    with house.server(folder) as server, ExitStack() as stack:
         stack.callback(aws.stop)
         receiver = Receiver(arrivals)
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         stack.callback(receiver.shutdown)
-        env = house.environment(where, server.url, aws.url)
-        file = where / "workermon.toml"
+        env = house.environment(folder, server.url, aws.url)
+        file = folder / "workermon.toml"
         file.write_text(FILE.format(aws=aws.url, port=receiver.server_port))
         for arguments in (["apply", str(file)], ["add", *fleet.machines]):
             command = [sys.executable, "-m", "workermon", *arguments]
             subprocess.run(command, env=env, check=True, cwd=house.ROOT, stdout=subprocess.DEVNULL)
         aws.latency = house.LATENCY
         for child in up.children(env):
-            stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
+            stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
         stack.enter_context(listening(server.url, arrivals))
         house.awaited(lambda: aws.calls["ReceiveMessage"], 60, "the listener reads the queue")
         time.sleep(SETTLE)  # what is measured is what holds after the start
@@ -176,13 +176,13 @@ def measured(number: int, where: Path) -> dict[str, list[float]]:
             aws.api.queues.put(QUEUE, event("EC2 Spot Instance Interruption Warning", warned))
         arrived = arrivals.at
         house.awaited(
-            lambda: all((RULES.get(what, what), worker_id) in arrived for what, worker_id in sent),
+            lambda: all((RULES.get(event_kind, event_kind), worker_id) in arrived for event_kind, worker_id in sent),
             PATIENCE,
             "what the messages say arrives",
         )
     late: dict[str, list[float]] = {}
-    for (what, worker_id), at in sent.items():
-        late.setdefault(what, []).append(arrived[RULES.get(what, what), worker_id] - at)
+    for (event_kind, worker_id), at in sent.items():
+        late.setdefault(event_kind, []).append(arrived[RULES.get(event_kind, event_kind), worker_id] - at)
     return late
 
 
@@ -190,12 +190,12 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# How soon the event queue has a change seen\n\n{house.machine()}")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes("1000"):
-            late = measured(number, where / str(number))
-            for name, said in PLACES.items():
+            late = measured(number, folder / str(number))
+            for name, label in PLACES.items():
                 shares = [house.percentile(late[name], part) for part in (0.5, 0.99)]
-                rows.append([number, said, len(late[name]), *(f"{share:.2f}" for share in (*shares, max(late[name])))])
+                rows.append([number, label, len(late[name]), *(f"{share:.2f}" for share in (*shares, max(late[name])))])
     house.table(
         "Event queue: seconds after the message is in SQS",
         ["workers", "from its message to", "messages", "p50 (<= 3)", "p99 (<= 3)", "slowest"],

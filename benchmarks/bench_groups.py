@@ -67,16 +67,16 @@ class Fleet:
             update={"revision": 1, "rules": rules, "metrics": catalogue.CATALOGUE, "collect": (CPU,)}
         )
         assert self.container.get(ports.Configurations).save(configuration)
-        self._members = [_worker(each, max(1, number // POOL)) for each in range(number)]
+        self._members = [_worker(worker_number, max(1, number // POOL)) for worker_number in range(number)]
         for begin in range(0, number, 1000):
             self.container.get(ports.Workers).add(self._members[begin : begin + 1000])
 
     def minute(self, place: int) -> None:
         """Have a datapoint of each worker come, and evaluate them; the first minute does not count."""
         stage, samples = self.container.get(evaluate.Evaluation), self.container.get(ports.Samples)
-        begun = START + 60 * (place + 1)
-        self._clock.now = float(begun)
-        _write(samples, self._members, begun)
+        minute_start = START + 60 * (place + 1)
+        self._clock.now = float(minute_start)
+        _write(samples, self._members, minute_start)
         cpu, before = time.process_time(), house.cpu(self._pid)
         _evaluate(stage, samples, self._clock, [worker.id for worker in self._members])
         if place:
@@ -87,16 +87,18 @@ class Fleet:
 def measured(number: int, rules: Mapping[str, tuple[models.Rule, ...]]) -> dict[str, Cost]:
     """Evaluate fleets of that size, each by its rules; they take turns minute by minute."""
     with contextlib.ExitStack() as stack:
-        where = stack.enter_context(house.folder())
+        folder = stack.enter_context(house.folder())
         fleets = {}
         for place, (name, used) in enumerate(rules.items()):
-            server = stack.enter_context(house.server(where / str(place), persistent=False))
+            server = stack.enter_context(house.server(folder / str(place), persistent=False))
             fleets[name] = Fleet(number, used, server)
             stack.callback(fleets[name].container.close)
         for minute in range(MINUTES + 1):
             for fleet in fleets.values():
                 fleet.minute(minute)
-    return {name: Cost(*(each / MINUTES / number * 1e6 for each in fleet.spent)) for name, fleet in fleets.items()}
+    return {
+        name: Cost(*(seconds / MINUTES / number * 1e6 for seconds in fleet.spent)) for name, fleet in fleets.items()
+    }
 
 
 def _worker(number: int, pools: int) -> models.Worker:
@@ -118,7 +120,7 @@ def _write(samples: ports.Samples, fleet: list[models.Worker], at: int) -> None:
         collected_at=at,
         succeeded_at=at,
         running_since=START - 7200,
-        asked={CPU: float(at)},
+        requested_at={CPU: float(at)},
         periods={CPU: 60},
         delays={CPU: 0.0},
     )
@@ -133,7 +135,7 @@ def _write(samples: ports.Samples, fleet: list[models.Worker], at: int) -> None:
                         series={
                             CPU: models.Series(60, (models.Datapoint(at - 60, random.choice((20.0, 50.0, 95.0))),))
                         },
-                        asked={CPU: float(at)},
+                        requested_at={CPU: float(at)},
                     ),
                     condition,
                     "{}",
@@ -150,16 +152,18 @@ def _evaluate(
     """Evaluate the fleet in batches over a minute, and what the sweep finds."""
     random.shuffle(worker_ids)
     batches = [worker_ids[begin : begin + BATCH] for begin in range(0, len(worker_ids), BATCH)]
-    swept = begun = clock()
+    swept = started = clock()
     for place, batch in enumerate(batches):
-        clock.now = begun + 55 * place / len(batches)
+        clock.now = started + 55 * place / len(batches)
         stage.evaluate(batch)
         if clock.now - swept >= sweep.INTERVAL:
             swept = clock.now
             late = samples.pending(clock.now, sweep.MAX_FOUND, sweep.UNANNOUNCED)
-            stage.evaluate([each for each in late if models.group_of(each) is not None])
-    clock.now = begun + 60
-    stage.evaluate([each for each in samples.pending(clock.now, 5000) if models.group_of(each) is not None])
+            stage.evaluate([subject_id for subject_id in late if models.group_of(subject_id) is not None])
+    clock.now = started + 60
+    stage.evaluate(
+        [subject_id for subject_id in samples.pending(clock.now, 5000) if models.group_of(subject_id) is not None]
+    )
 
 
 def main() -> None:

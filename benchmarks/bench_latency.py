@@ -34,7 +34,7 @@ class Page(NamedTuple):
     """A page: seconds from when its datapoint could be had until it came."""
 
     worker_id: str
-    came: float
+    received_at: float
     late: float
 
 
@@ -64,29 +64,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def measured(number: int, where: Path) -> tuple[list[Page], int]:
+def measured(number: int, folder: Path) -> tuple[list[Page], int]:
     """Run a fleet of that size; return the pages of the measured minutes, and how many cohorts they are from."""
-    where.mkdir()
+    folder.mkdir()
     os.environ.update(BENCH_DELAY=str(DELAY), BENCH_TOGGLED="4")
-    with house.server(where) as server, house.endpoint(where) as aws, ExitStack() as stack:
+    with house.server(folder) as server, house.endpoint(folder) as aws, ExitStack() as stack:
         receiver = Receiver()
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         stack.callback(receiver.shutdown)
-        env = house.environment(where, server.url, aws.url)
-        file = where / "workermon.toml"
+        env = house.environment(folder, server.url, aws.url)
+        file = folder / "workermon.toml"
         file.write_text(house.NOTIFIED.format(port=receiver.server_port))
         apply = [sys.executable, "-m", "workermon", "apply", str(file)]
         subprocess.run(apply, env=env, check=True, cwd=house.ROOT, stdout=subprocess.DEVNULL)
         subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
         for child in up.children(env, collectors=up.collectors_for(number)):
-            stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
+            stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
         time.sleep(SETTLE * house.INTERVAL)  # what is measured is what holds after that
         began = time.time()
         time.sleep(CYCLES * house.INTERVAL)
         connected: Any = client.connect(server.url)
         cohorts = {key.decode(): cohort for key, cohort in connected.hgetall("workermon:schedule:cohorts").items()}
         connected.close()
-    pages = [page for page in receiver.pages if page.came >= began]
+    pages = [page for page in receiver.pages if page.received_at >= began]
     return pages, len({cohorts[page.worker_id] for page in pages})
 
 
@@ -94,9 +94,9 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# How late a page is\n\n{house.machine()}")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes("1000"):
-            pages, cohorts = measured(number, where / str(number))
+            pages, cohorts = measured(number, folder / str(number))
             late = [page.late for page in pages] or [0.0]
             shares = [house.percentile(late, part) for part in (0.5, 0.99)]
             rows.append([number, len(pages), cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])

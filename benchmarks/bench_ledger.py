@@ -45,7 +45,7 @@ def written(number: int, url: str) -> tuple[float, float, float]:
     registered = memory(connected)
     began = time.monotonic()
     for start in range(0, number, 500):
-        some = []
+        writes = []
         for place, worker in enumerate(members[start : start + 500]):
             series = {
                 name: models.Series(
@@ -57,8 +57,8 @@ def written(number: int, url: str) -> tuple[float, float, float]:
                 )
                 for name in names
             }
-            some.append((_sample(worker, hour + 3600, series), condition, "{}"))
-        ledger.write_many(some)
+            writes.append((_sample(worker, hour + 3600, series), condition, "{}"))
+        ledger.write_many(writes)
     spent = time.monotonic() - began
     full = memory(connected)
     connected.close()
@@ -68,18 +68,18 @@ def written(number: int, url: str) -> tuple[float, float, float]:
 def rolled(number: int, url: str) -> tuple[float, float]:
     """Write a fleet's week of roll-ups; return the bytes a series and hour, and the milliseconds of an hour of one."""
     connected: Any = client.connect(url)
-    kept = rollups.RedisRollUps(connected)
+    repository = rollups.RedisRollUps(connected)
     week = models.week_of(time.time()) - models.WEEK
     members = house.fleet(number, week)
     workers.RedisWorkers(connected).add(members)
     names, numbers = config.DEFAULT.collect, random.Random(1)
     empty, began = memory(connected), time.monotonic()
     for hour in range(week, week + models.WEEK, models.HOUR):
-        made = []
+        hours_written = []
         for worker in members:
             series = {name: rollup.of_hour(hour, [numbers.uniform(0, 100) for _ in range(POINTS)]) for name in names}
-            made.append((ports.LedgerHour(worker.id, worker.incarnation, hour, 0.0, {}), series))
-        kept.save(made, time.time())
+            hours_written.append((ports.LedgerHour(worker.id, worker.incarnation, hour, 0.0, {}), series))
+        repository.save(hours_written, time.time())
     spent, hours = time.monotonic() - began, number * 168
     full = memory(connected)
     connected.close()
@@ -94,9 +94,9 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# Ledger\n\n{house.machine()}")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes():
-            with house.server(where / str(number), persistent=False) as redis_server:
+            with house.server(folder / str(number), persistent=False) as redis_server:
                 worker, point, spent = written(number, redis_server.url)
             points = number * len(config.DEFAULT.collect) * POINTS
             day = point * points * 24 / 1e9
@@ -108,7 +108,7 @@ def main() -> None:
          "datapoints/s written"],
         rows,
     )  # fmt: skip
-    with house.folder() as where, house.server(where / "rollups", persistent=False) as redis_server:
+    with house.folder() as folder, house.server(folder / "rollups", persistent=False) as redis_server:
         size, spent = rolled(ROLLED, redis_server.url)
     house.table(
         "A week of hourly roll-ups of 5 metrics, noisy values of 60 datapoints each",

@@ -53,7 +53,7 @@ class Looks(NamedTuple):
     """Processor milliseconds: the fleet read first and again, the slowest filter; megabytes at the peak."""
 
     cold: float
-    again: float
+    repeated: float
     slowest: float
     peak: float
 
@@ -66,12 +66,12 @@ class Plain:
 
     def collect(self) -> Iterable[Metric]:
         """Yield the families that have a sample for each worker."""
-        own = ["id", "name", "region", "account"]
-        info = GaugeMetricFamily("workermon_worker_info", "x", labels=[*own, "label_team"])
+        label_names = ["id", "name", "region", "account"]
+        info = GaugeMetricFamily("workermon_worker_info", "x", labels=[*label_names, "label_team"])
         status = GaugeMetricFamily("workermon_worker_status", "x", labels=["id", "status"])
         checks = GaugeMetricFamily("workermon_status_check", "x", labels=["id", "check"])
-        values = GaugeMetricFamily("workermon_metric_value", "x", labels=[*own, "metric"])
-        times = GaugeMetricFamily("workermon_metric_timestamp_seconds", "x", labels=[*own, "metric"])
+        values = GaugeMetricFamily("workermon_metric_value", "x", labels=[*label_names, "metric"])
+        times = GaugeMetricFamily("workermon_metric_timestamp_seconds", "x", labels=[*label_names, "metric"])
         for record in self._workers.every():
             worker, condition = record.worker, record.condition
             labels = [worker.id, worker.name, worker.region, worker.account]
@@ -94,9 +94,9 @@ def fill(url: str, first: int, number: int) -> None:
 
 
 def _timed(make: Callable[[], T]) -> tuple[float, T]:
-    begun = time.process_time()
-    made = make()
-    return time.process_time() - begun, made
+    started = time.process_time()
+    result = make()
+    return time.process_time() - started, result
 
 
 def _spent(make: Callable[[], tuple[float, float]]) -> Spent:
@@ -131,12 +131,12 @@ def looks(_url: str) -> Looks:
     container = runtime.open(settings.Settings(_env_file=None))
     overview, reading = container.get(views.FleetOverview), container.get(views.FleetSnapshot)
     cold, snapshot = _timed(reading.snapshot)
-    again, snapshot = _timed(reading.snapshot)
+    repeated, snapshot = _timed(reading.snapshot)
     spent = [
         min(_timed(functools.partial(overview.look, snapshot, query, limit=50))[0] for _ in range(AGAIN))
         for query in FILTERS
     ]
-    return Looks(cold * 1000, again * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
+    return Looks(cold * 1000, repeated * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
 
 
 def alone(measure: Callable[..., T], *arguments: Any) -> T:
@@ -150,20 +150,27 @@ def main() -> None:
     print(f"# /metrics\n\n{house.machine()}")
     pages, fleets, filled = [], [], 0
     # One server for all sizes: Celery's side reads its address once in a process.
-    with house.folder() as where, house.server(where / "redis", persistent=False) as redis_server:
+    with house.folder() as folder, house.server(folder / "redis", persistent=False) as redis_server:
         url = redis_server.url
         os.environ["WORKERMON_REDIS_URL"] = url
         for number in house.sizes("1000,50000"):
             alone(fill, url, filled, number)
             filled = number
-            turns = [(alone(ours, url), alone(plain, url)) for _ in range(TURNS)]
-            for name, own in (("workermon", [one for one, _ in turns]), ("plain", [one for _, one in turns])):
-                best = Spent(*(min(column) for column in zip(*own, strict=True)))
+            rounds = [(alone(ours, url), alone(plain, url)) for _ in range(TURNS)]
+            for name, spent in (
+                ("workermon", [measured for measured, _ in rounds]),
+                ("plain", [measured for _, measured in rounds]),
+            ):
+                best = Spent(*(min(column) for column in zip(*spent, strict=True)))
                 seconds, sizes = (best.first, best.later), (best.plain, best.compressed)
-                rows = [*(f"{each:.2f}" for each in seconds), *(f"{each:.1f}" for each in sizes), round(best.peak)]
+                rows = [
+                    *(f"{figure:.2f}" for figure in seconds),
+                    *(f"{figure:.1f}" for figure in sizes),
+                    round(best.peak),
+                ]
                 pages.append([number, name, *rows])
-            found = alone(looks, url)
-            fleets.append([number, *map(round, found)])
+            look_costs = alone(looks, url)
+            fleets.append([number, *map(round, look_costs)])
     head = ["workers", "by", "first s", "later s (< 2)", "MB", "MB gzip", "peak MB (< 300)"]
     house.table("A page of /metrics, in seconds of the processor", head, pages)
     head = ["workers", "read first ms", "read again ms", "slowest filter ms (< 1000)", "peak MB"]

@@ -50,10 +50,10 @@ def over(metric: str) -> models.Rule:
 
 def measured_rules(number: int) -> dict[str, models.Rule]:
     """Return the rules to measure in a fleet of a size, by how the table names them; the first is the plain one."""
-    found = {f"`{metric}`": over(metric) for metric in (PLAIN, *(EXPRESSIONS if number <= FEW else (SUM,)))}
+    measured = {f"`{metric}`": over(metric) for metric in (PLAIN, *(EXPRESSIONS if number <= FEW else (SUM,)))}
     if number > FEW:
-        return found
-    return found | {
+        return measured
+    return measured | {
         f"outlier in racks of {RACK}": outlier.KIND.rule("measured", metric=PLAIN, by="rack", beyond=1000.0),
         "forecast over 1 day": forecast.KIND.rule("measured", metric=PLAIN, reaches=98e9, within=6 * 3600),
         "unusual of the day": unusual.KIND.rule("measured", metric=PLAIN, beyond=1000.0),
@@ -66,8 +66,8 @@ class Fleet:
     def __init__(self, number: int, rule: models.Rule, url: str, begin: int) -> None:
         self.spent, self._begin = 0.0, begin
         self.container: dishka.Container = runtime.open(settings.Settings(_env_file=None, redis_url=url))
-        made = config.DEFAULT.model_copy(update={"rules": (rule,), "revision": 1})
-        assert self.container.get(ports.Configurations).save(made)
+        configuration = config.DEFAULT.model_copy(update={"rules": (rule,), "revision": 1})
+        assert self.container.get(ports.Configurations).save(configuration)
         self._members = [
             worker.model_copy(update={"labels": {"rack": str(place // RACK)}})
             for place, worker in enumerate(house.fleet(number, begin))
@@ -85,13 +85,13 @@ class Fleet:
         self.spent += time.process_time() - started if minute else 0.0
 
 
-def evaluated(number: int, rules: Mapping[str, models.Rule], where: Path) -> dict[str, float]:
+def evaluated(number: int, rules: Mapping[str, models.Rule], folder: Path) -> dict[str, float]:
     """Return the CPU milliseconds of this process for each worker and cycle, by rule."""
     begin = int(time.time()) // 60 * 60 - (PAST + CYCLES + 2) * 60
     with contextlib.ExitStack() as stack:
         fleets = {}
         for place, (name, rule) in enumerate(rules.items()):
-            server = stack.enter_context(house.server(where / f"{number}-{place}", persistent=False))
+            server = stack.enter_context(house.server(folder / f"{number}-{place}", persistent=False))
             fleets[name] = Fleet(number, rule, server.url, begin)
             stack.callback(fleets[name].container.close)
         for minute in range(CYCLES + 1):
@@ -109,7 +109,7 @@ def _write(container: Any, members: Sequence[models.Worker], times: range) -> No
         collected_at=at,
         succeeded_at=at,
         running_since=float(times[0]),
-        asked=dict.fromkeys(names, at),
+        requested_at=dict.fromkeys(names, at),
         periods=dict.fromkeys(names, 60),
         delays=dict.fromkeys(names, 0.0),
     )
@@ -122,7 +122,7 @@ def _write(container: Any, members: Sequence[models.Worker], times: range) -> No
                 collected_at=at,
                 status="running",
                 series=dict.fromkeys(names, models.Series(60, points)),
-                asked=dict.fromkeys(names, at),
+                requested_at=dict.fromkeys(names, at),
             )
             writes.append((sample, condition, "{}"))
         ledger.write_many(writes)
@@ -132,11 +132,11 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# Rules\n\n{house.machine()}")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes("2000"):
-            spent = evaluated(number, measured_rules(number), where)
+            spent = evaluated(number, measured_rules(number), folder)
             plain = next(iter(spent.values()))
-            rows += [[number, name, f"{each:.3f}", f"{each / plain:.2f}"] for name, each in spent.items()]
+            rows += [[number, name, f"{seconds:.3f}", f"{seconds / plain:.2f}"] for name, seconds in spent.items()]
     house.table(
         f"CPU of evaluating one rule, over {CYCLES} cycles of a minute",
         ["workers", "rule", "ms a worker and cycle", "x plain (expressions <= 2)"],

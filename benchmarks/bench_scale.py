@@ -27,29 +27,29 @@ dispatcher.CeleryDispatcher(app.app).collect(sys.stdin.read().split())
 """
 
 
-def measured(nodes: int, number: int, where: Path) -> float:
+def measured(nodes: int, number: int, folder: Path) -> float:
     """Return the samples a second of so many nodes."""
-    where.mkdir()
-    with house.server(where) as server, house.endpoint(where) as aws, ExitStack() as stack:
-        env = house.environment(where, server.url, aws.url)
+    folder.mkdir()
+    with house.server(folder) as server, house.endpoint(folder) as aws, ExitStack() as stack:
+        env = house.environment(folder, server.url, aws.url)
         members = house.fleet(number, time.time())
         house.register(server.url, members, time.time())
         for node in range(nodes):
             command = [sys.executable, "-m", "celery", "-A", "workermon", "--quiet", "worker", "-P", "threads"]
             command += ["-c", str(THREADS), "-Q", "workermon.collect", "-n", f"node-{node}@%h"]
             argv = [*command, "--without-mingle", "--without-gossip"]
-            stack.enter_context(house.started(f"node-{node}", argv, env, where / f"node-{node}.log"))
+            stack.enter_context(house.started(f"node-{node}", argv, env, folder / f"node-{node}.log"))
         ping = [sys.executable, "-m", "celery", "-A", "workermon", "inspect", "ping"]
 
         def answering() -> bool:
-            done = subprocess.run(ping, env=env, cwd=house.ROOT, capture_output=True, text=True)
-            return done.stdout.count("pong") == nodes
+            ping_result = subprocess.run(ping, env=env, cwd=house.ROOT, capture_output=True, text=True)
+            return ping_result.stdout.count("pong") == nodes
 
         house.awaited(answering, 60, "the nodes answer")
         connected: Any = client.connect(server.url)
         stack.callback(connected.close)
-        heard = stack.enter_context(connected.pubsub())
-        heard.subscribe("workermon:metrics")
+        subscription = stack.enter_context(connected.pubsub())
+        subscription.subscribe("workermon:metrics")
         began = time.monotonic()
         ids = " ".join(worker.id for worker in members)
         sender = subprocess.Popen(
@@ -61,7 +61,7 @@ def measured(nodes: int, number: int, where: Path) -> float:
         sender.stdin.close()
         first, published = 0.0, 0
         while published < number:
-            message = heard.get_message(timeout=1.0)
+            message = subscription.get_message(timeout=1.0)
             if message is not None and message["type"] == "message":
                 first = first or time.monotonic()
                 published += 1
@@ -74,13 +74,13 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# Scale-out\n\n{house.machine()}")
     rows = []
-    with house.folder() as where:
+    with house.folder() as folder:
         for number in house.sizes("6000"):
-            one = 0.0
+            single_rate = 0.0
             for nodes in (1, 2, 4):
-                rate = measured(nodes, number, where / f"{number}-{nodes}")
-                one = one or rate
-                rows.append([number, nodes, f"{rate:,.0f}", f"{rate / one:.2f}"])
+                rate = measured(nodes, number, folder / f"{number}-{nodes}")
+                single_rate = single_rate or rate
+                rows.append([number, nodes, f"{rate:,.0f}", f"{rate / single_rate:.2f}"])
     house.table(
         f"Samples a second by nodes of {THREADS} threads, AWS answers in {house.LATENCY * 1000:.0f} ms",
         ["workers", "nodes", "samples a second", "against one node"],

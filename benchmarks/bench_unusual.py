@@ -35,10 +35,10 @@ def by_rule(used: models.Rule) -> Detector:
         facts = rules.Facts.recorded(used.metric or "", models.Series(period, points), points[0].at)
         horizon = rules.Horizon.until(points[-1].at, period)
         _, transitions = rules.KINDS[used.kind].judge(used, models.RuleState(), facts, horizon)
-        turns = {transition.at: transition.after is not None for transition in transitions}
+        firing_by_time = {transition.at: transition.after is not None for transition in transitions}
         firing, flagged = False, []
         for place, at in enumerate(labelled.times):
-            firing = turns.get(at, firing)
+            firing = firing_by_time.get(at, firing)
             if firing:
                 flagged.append(place)
         return flagged
@@ -73,8 +73,8 @@ def gaussian(window: int, deviations: float) -> Detector:
                     flagged.append(place)
             total, squares = total + value - shift, squares + (value - shift) ** 2
             if place >= window:
-                gone = labelled.values[place - window] - shift
-                total, squares = total - gone, squares - gone**2
+                dropped = labelled.values[place - window] - shift
+                total, squares = total - dropped, squares - dropped**2
         return flagged
 
     return flag
@@ -82,8 +82,8 @@ def gaussian(window: int, deviations: float) -> Detector:
 
 def onsets(flagged: Iterable[int]) -> list[int]:
     """Return where a run of flagged datapoints begins: what somebody is notified of."""
-    known = set(flagged)
-    return sorted(place for place in known if place - 1 not in known)
+    flagged_places = set(flagged)
+    return sorted(place for place in flagged_places if place - 1 not in flagged_places)
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def onsets(flagged: Iterable[int]) -> list[int]:
 def scores(series: Sequence[nab.Labelled], detector: Detector) -> tuple[float, float]:
     """Return the score of a detector by its alerts, and by every datapoint at which it fires."""
     flagged = [(labelled, detector(labelled)) for labelled in series]
-    return nab.score((each, onsets(places)) for each, places in flagged), nab.score(flagged)
+    return nab.score((labelled_series, onsets(places)) for labelled_series, places in flagged), nab.score(flagged)
 
 
 def rule(**keys: object) -> models.Rule:
@@ -165,8 +165,8 @@ def _minute_by_minute(used: models.Rule, points: Sequence[models.Datapoint]) -> 
     for place in (warm, *range(warm + 1, len(points))):
         horizon = rules.Horizon.until(points[place].at, 60)
         need = kind.needed_from(used, state, horizon, rules.Facts()) or begin
-        known = tuple(points[max(0, (need - begin) // 60) : place + 1])
-        facts = rules.Facts.recorded("trace", models.Series(60, known), begin)
+        known_points = tuple(points[max(0, (need - begin) // 60) : place + 1])
+        facts = rules.Facts.recorded("trace", models.Series(60, known_points), begin)
         before = time.process_time()
         kind.needed_from(used, state, horizon, facts)
         state, _ = kind.judge(used, state, facts, horizon)
@@ -177,7 +177,7 @@ def _minute_by_minute(used: models.Rule, points: Sequence[models.Datapoint]) -> 
 if __name__ == "__main__":
     cost()
     print()
-    if given := os.environ.get("NAB_DATA"):
-        accuracy([Path(part) for part in given.split(":")])
+    if data_paths := os.environ.get("NAB_DATA"):
+        accuracy([Path(part) for part in data_paths.split(":")])
     else:
         print("NAB_DATA is not set: the labelled series are not part of the project, so nothing is scored.")

@@ -40,7 +40,7 @@ START = 240
 BASELINE = "/livez"
 
 
-class Asked(NamedTuple):
+class Timings(NamedTuple):
     """What requests for an address took: seconds of each, the server's processor seconds in all, bytes of an answer."""
 
     walls: list[float]
@@ -79,7 +79,7 @@ def addresses(worker_id: str) -> dict[str, str]:
 def sample(worker: models.Worker, at: float, series: dict[str, models.Series]) -> tuple[Any, ...]:
     """Return a sample as a collection writes it, with its condition and its event."""
     checks = models.Checks(system="ok", instance="ok")
-    latest = {name: each.points[-1] for name, each in series.items()}
+    latest = {name: points_series.points[-1] for name, points_series in series.items()}
     condition = models.Condition(
         status="running",
         checks=checks,
@@ -89,10 +89,15 @@ def sample(worker: models.Worker, at: float, series: dict[str, models.Series]) -
         running_since=at - models.DAY,
         latest=latest,
         periods=dict.fromkeys(series, worker.interval),
-        asked=dict.fromkeys(series, at),
+        requested_at=dict.fromkeys(series, at),
     )
     written = models.Sample(
-        worker=worker, collected_at=at, status="running", checks=checks, series=series, asked=condition.asked
+        worker=worker,
+        collected_at=at,
+        status="running",
+        checks=checks,
+        series=series,
+        requested_at=condition.requested_at,
     )
     return written, condition, event.encode(worker, condition, config.DEFAULT)
 
@@ -128,12 +133,12 @@ def fill(redis_url: str, worker: models.Worker, now: float) -> None:
 
 
 @contextmanager
-def serving(where: Path, redis_url: str) -> Iterator[tuple[house.Process, int]]:
+def serving(folder: Path, redis_url: str) -> Iterator[tuple[house.Process, int]]:
     """Run ``workermon web``; gives its process and its port once it has read the fleet."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    child = up.page(house.environment(where, redis_url, "http://127.0.0.1:9"), port)
-    with house.started("web", child.argv, child.env, where / "web.log") as web:
+    child = up.page(house.environment(folder, redis_url, "http://127.0.0.1:9"), port)
+    with house.started("web", child.argv, child.env, folder / "web.log") as web:
         house.awaited(lambda: _answers(port, BASELINE), START, "web")
         house.awaited(lambda: _answers(port, "/"), START, "the first snapshot of the fleet")
         yield web, port
@@ -148,35 +153,35 @@ def _answers(port: int, address: str) -> bool:
         return False
 
 
-def asked(web: house.Process, port: int, wanted: dict[str, str]) -> dict[str, Asked]:
+def timings(web: house.Process, port: int, addresses_by_name: dict[str, str]) -> dict[str, Timings]:
     """Ask for each address in turn, round after round, over one connection."""
-    found = {name: Asked([], [], []) for name in wanted}
+    timings_by_name = {name: Timings([], [], []) for name in addresses_by_name}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    for turn in range(ROUNDS + FIRST):
-        for name, address in wanted.items():
-            spent, begun = house.cpu(web.pid), time.monotonic()
+    for round_number in range(ROUNDS + FIRST):
+        for name, address in addresses_by_name.items():
+            spent, started = house.cpu(web.pid), time.monotonic()
             connection.request("GET", address, headers={"Accept": "text/html, application/json"})
             answer = connection.getresponse()
             size = len(answer.read())
-            wall = time.monotonic() - begun
+            wall = time.monotonic() - started
             if answer.status != 200:
                 raise SystemExit(f"error: {address}: it answered {answer.status}")
-            if turn >= FIRST:
-                found[name].walls.append(wall)
-                found[name].processor.append(house.cpu(web.pid) - spent)
-                found[name].sizes.append(size)
+            if round_number >= FIRST:
+                timings_by_name[name].walls.append(wall)
+                timings_by_name[name].processor.append(house.cpu(web.pid) - spent)
+                timings_by_name[name].sizes.append(size)
     connection.close()
-    return found
+    return timings_by_name
 
 
-def requests_table(number: int, found: dict[str, Asked]) -> None:
+def requests_table(number: int, timings_by_name: dict[str, Timings]) -> None:
     """Print what requests took, in milliseconds and as multiples of the baseline."""
     rows: list[Sequence[object]] = []
-    baseline = house.percentile(next(iter(found.values())).walls, 0.5)
-    for name, took in found.items():
+    baseline = house.percentile(next(iter(timings_by_name.values())).walls, 0.5)
+    for name, took in timings_by_name.items():
         median, high = house.percentile(took.walls, 0.5), house.percentile(took.walls, 0.99)
         processor = sum(took.processor) / len(took.processor)
-        cells = (f"{1000 * each:.0f}" for each in (median, high, processor))
+        cells = (f"{1000 * seconds:.0f}" for seconds in (median, high, processor))
         rows.append([name, *cells, f"{median / baseline:.0f}", f"{max(took.sizes) / 1000:.0f}"])
     head = ["asked for", "p50 ms", "p99 ms", "processor ms", "times /livez", "KB"]
     house.table(f"Page and API at {number} workers, {ROUNDS} requests each, one after the other", head, rows)
@@ -187,12 +192,12 @@ def paint_table(number: int, port: int) -> None:
     if paint.CHROMIUM is None:
         print("\nchromium is not installed: nothing is painted")
         return
-    shown = {name: address for name, address in addresses("").items() if "fleet" in name or "/livez" in name}
+    pages = {name: address for name, address in addresses("").items() if "fleet" in name or "/livez" in name}
     rows: list[Sequence[object]] = []
-    for name, took in paint.painted(port, shown, PAINTED).items():
-        painted = [each.painted for each in took]
-        answered = house.percentile([each.answered for each in took], 0.5)
-        cells = (f"{each:.0f}" for each in (answered, house.percentile(painted, 0.5), max(painted)))
+    for name, took in paint.painted(port, pages, PAINTED).items():
+        painted = [timing.painted for timing in took]
+        answered = house.percentile([timing.answered for timing in took], 0.5)
+        cells = (f"{timing:.0f}" for timing in (answered, house.percentile(painted, 0.5), max(painted)))
         rows.append([name, *cells, took[-1].elements, f"{took[-1].heap / 1e6:.0f}"])
     head = ["opened", "answer ms", "painted ms (<= 1000)", "slowest ms", "elements", "heap MB"]
     house.table(f"In chromium at {number} workers, {PAINTED} times each", head, rows)
@@ -234,8 +239,8 @@ def cost(web: house.Process, redis_url: str, members: Sequence[models.Worker], *
     """Return the processor milliseconds a second that ``web`` spends while samples come."""
     connected: Any = client.connect(redis_url)
     written, place = ledger(connected), 0
-    spent, begun = house.cpu(web.pid), time.monotonic()
-    while time.monotonic() - begun < SPAN:
+    spent, started = house.cpu(web.pid), time.monotonic()
+    while time.monotonic() - started < SPAN:
         now = time.time()
         writes = []
         for _ in range(samples_a_second):
@@ -247,7 +252,7 @@ def cost(web: house.Process, redis_url: str, members: Sequence[models.Worker], *
         if writes:
             written.write_many(writes, force=True)
         time.sleep(max(0.0, 1 - (time.time() - now)))  # samples come second by second
-    took = time.monotonic() - begun
+    took = time.monotonic() - started
     connected.close()
     return 1000 * (house.cpu(web.pid) - spent) / took
 
@@ -257,16 +262,16 @@ def costs(web: house.Process, port: int, redis_url: str, members: Sequence[model
     idle = cost(web, redis_url, members, samples_a_second=0)
     alone = cost(web, redis_url, members, samples_a_second=SAMPLES)
     followers = Followers(port, CLIENTS)
-    followed = cost(web, redis_url, members, samples_a_second=SAMPLES)
+    with_samples = cost(web, redis_url, members, samples_a_second=SAMPLES)
     messages = followers.messages / SPAN
-    still = cost(web, redis_url, members, samples_a_second=0)
+    without_samples = cost(web, redis_url, members, samples_a_second=0)
     followers.close()
     memory = house.peak_rss(web.pid) or 0.0
     return [
         ["nobody, no samples (the baseline)", f"{idle:.1f}", "0", ""],
         [f"nobody, {SAMPLES} samples a second", f"{alone:.1f}", "0", ""],
-        [f"{CLIENTS} streams, no samples", f"{still:.1f}", "0", ""],
-        [f"{CLIENTS} streams, {SAMPLES} samples a second", f"{followed:.1f}", f"{messages:.0f}", f"{memory:.0f}"],
+        [f"{CLIENTS} streams, no samples", f"{without_samples:.1f}", "0", ""],
+        [f"{CLIENTS} streams, {SAMPLES} samples a second", f"{with_samples:.1f}", f"{messages:.0f}", f"{memory:.0f}"],
     ]
 
 
@@ -275,14 +280,14 @@ def main() -> None:
     print(f"# The page and the API\n\n{house.machine()}")
     sys.stdout.flush()
     for number in house.sizes("1000"):
-        with house.folder() as where, ExitStack() as stack:
-            redis_server = stack.enter_context(house.server(where / "redis", persistent=False))
+        with house.folder() as folder, ExitStack() as stack:
+            redis_server = stack.enter_context(house.server(folder / "redis", persistent=False))
             now = time.time()
             members = house.fleet(number, now)
             house.register(redis_server.url, members, now)
             fill(redis_server.url, members[6], now)
-            web, port = stack.enter_context(serving(where, redis_server.url))
-            requests_table(number, asked(web, port, addresses(members[6].id)))
+            web, port = stack.enter_context(serving(folder, redis_server.url))
+            requests_table(number, timings(web, port, addresses(members[6].id)))
             paint_table(number, port)
             rows = costs(web, port, redis_server.url, members)
             head = ["who follows it", "processor ms a second", "messages a second", "peak MB"]

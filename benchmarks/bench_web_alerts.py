@@ -49,7 +49,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.came: dict[str, float] = {}
+        self.received_at: dict[str, float] = {}
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         now, server = time.monotonic(), self.server
         assert isinstance(server, Receiver)
         if worker := message.get("worker"):
-            server.came.setdefault(worker["id"], now)
+            server.received_at.setdefault(worker["id"], now)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -73,24 +73,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class Installation(NamedTuple):
     """What runs: where its files are, its Redis, the receiver, and the workers that have not fired yet."""
 
-    where: Path
+    folder: Path
     redis_url: str
     receiver: Receiver
-    left: list[models.Worker]
+    remaining: list[models.Worker]
 
     def fire(self) -> list[float]:
         """Have alerts fire, one after the other; return the seconds from each sample to its notification."""
         connected: Any = client.connect(self.redis_url)
         ledger, took = bench_web.ledger(connected), []
         for _ in range(ALERTS):
-            worker, now = self.left.pop(), time.time()
+            worker, now = self.remaining.pop(), time.time()
             point = models.Datapoint(int(now // 60) * 60 - 60, 97.0)
             series = {name: models.Series(60, (point,)) for name in config.DEFAULT.collect}
-            begun = time.monotonic()
+            started = time.monotonic()
             ledger.write_many([bench_web.sample(worker, now, series)], force=True)
-            came = self.receiver.came
-            house.awaited(lambda: worker.id in came, PATIENCE, f"the page of {worker.name}")  # noqa: B023
-            took.append(came[worker.id] - begun)
+            received_at = self.receiver.received_at
+            house.awaited(lambda: worker.id in received_at, PATIENCE, f"the page of {worker.name}")  # noqa: B023
+            took.append(received_at[worker.id] - started)
         connected.close()
         return took
 
@@ -101,7 +101,7 @@ class Installation(NamedTuple):
 @contextlib.contextmanager
 def killed(installation: Installation) -> Iterator[None]:
     """Have the page run and be killed."""
-    with bench_web.serving(installation.where, installation.redis_url) as (web, _):
+    with bench_web.serving(installation.folder, installation.redis_url) as (web, _):
         os.kill(web.pid, signal.SIGKILL)
         yield
 
@@ -109,7 +109,7 @@ def killed(installation: Installation) -> Iterator[None]:
 @contextlib.contextmanager
 def frozen(installation: Installation) -> Iterator[None]:
     """Have the page stand still with its connections open."""
-    with bench_web.serving(installation.where, installation.redis_url) as (web, _):
+    with bench_web.serving(installation.folder, installation.redis_url) as (web, _):
         os.kill(web.pid, signal.SIGSTOP)
         try:
             yield
@@ -120,7 +120,7 @@ def frozen(installation: Installation) -> Iterator[None]:
 @contextlib.contextmanager
 def idle(installation: Installation) -> Iterator[None]:
     """Have the page run, and nobody ask."""
-    with bench_web.serving(installation.where, installation.redis_url):
+    with bench_web.serving(installation.folder, installation.redis_url):
         yield
 
 
@@ -128,7 +128,7 @@ def idle(installation: Installation) -> Iterator[None]:
 def flooded(installation: Installation) -> Iterator[None]:
     """Have clients ask for the fleet without a pause, beside connections that say nothing."""
     before = ANSWERS.value
-    with bench_web.serving(installation.where, installation.redis_url) as (_, port), ExitStack() as stack:
+    with bench_web.serving(installation.folder, installation.redis_url) as (_, port), ExitStack() as stack:
         for _ in range(IDLE):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
         asking = SPAWN.Process(target=ask, args=(port, ANSWERS), daemon=True)
@@ -144,7 +144,7 @@ def ask(port: int, answers: Any) -> None:
 
     counting = threading.Lock()
 
-    def one() -> None:
+    def ask_once() -> None:
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -155,7 +155,7 @@ def ask(port: int, answers: Any) -> None:
                         answers.value += 1
 
     for _ in range(ASKING):
-        threading.Thread(target=one, daemon=True).start()
+        threading.Thread(target=ask_once, daemon=True).start()
     threading.Event().wait()
 
 
@@ -177,12 +177,12 @@ WAYS = {
 def rows(took: dict[str, list[float]]) -> list[Sequence[object]]:
     """Return the rows of the table."""
     baseline = house.percentile(next(iter(took.values())), 0.5)
-    found: list[Sequence[object]] = []
+    table_rows: list[Sequence[object]] = []
     for name, seconds in took.items():
         median = house.percentile(seconds, 0.5)
-        figures = (f"{1000 * each:.0f}" for each in (median, house.percentile(seconds, 0.99), max(seconds)))
-        found.append([name, len(seconds), *figures, f"{median / baseline:.1f}"])
-    return found
+        figures = (f"{1000 * figure:.0f}" for figure in (median, house.percentile(seconds, 0.99), max(seconds)))
+        table_rows.append([name, len(seconds), *figures, f"{median / baseline:.1f}"])
+    return table_rows
 
 
 def main() -> None:
@@ -190,24 +190,24 @@ def main() -> None:
     print(f"# Alerts beside the page\n\n{house.machine()}")
     sys.stdout.flush()
     took: dict[str, list[float]] = {name: [] for name in WAYS}
-    with house.folder() as where, house.server(where / "redis") as server, ExitStack() as stack:
+    with house.folder() as folder, house.server(folder / "redis") as server, ExitStack() as stack:
         receiver = Receiver()
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         stack.callback(receiver.shutdown)
-        env = house.environment(where, server.url, "http://127.0.0.1:9")
-        file = where / "workermon.toml"
+        env = house.environment(folder, server.url, "http://127.0.0.1:9")
+        file = folder / "workermon.toml"
         file.write_text(house.NOTIFIED.format(port=receiver.server_port))
         apply = [sys.executable, "-m", "workermon", "apply", str(file)]
         subprocess.run(apply, env=env, check=True, cwd=house.ROOT, capture_output=True)
         members = house.fleet(WORKERS, time.time())
         house.register(server.url, members, time.time())
         for child in up.children(env, beat=False):
-            stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
-        installation = Installation(where, server.url, receiver, list(members))
+            stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
+        installation = Installation(folder, server.url, receiver, list(members))
         installation.fire()  # processes have started once these have come
         for _ in range(ROUNDS):
-            for name, way in WAYS.items():
-                with way(installation):
+            for name, disturbance in WAYS.items():
+                with disturbance(installation):
                     took[name] += installation.fire()
     head = ["beside it", "alerts", "p50 ms", "p99 ms", "slowest ms", "times the baseline"]
     house.table("From a sample in Redis to its notification at the receiver", head, rows(took))

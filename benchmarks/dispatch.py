@@ -50,12 +50,12 @@ def _parts(at: datetime) -> dict[str, Any]:
 
 def of_beat(kind: Any) -> Callable[[], object]:
     """Return one tick of a scheduler of beat's that holds its lock."""
-    made = kind(app, lazy=True)
-    lock = schedulers.get_redis(app).lock(made.lock_key, timeout=3600)
+    beat_scheduler = kind(app, lazy=True)
+    lock = schedulers.get_redis(app).lock(beat_scheduler.lock_key, timeout=3600)
     lock.acquire()
-    made.lock = lock
-    made.lock_timeout = 3600
-    return lambda: made.tick()
+    beat_scheduler.lock = lock
+    beat_scheduler.lock_timeout = 3600
+    return lambda: beat_scheduler.tick()
 
 
 def send(worker_id: str) -> None:
@@ -70,16 +70,16 @@ def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
     from apscheduler.schedulers import base
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    known = connected.connection_pool.connection_kwargs
-    options = {"unix_socket_path": known["path"], "password": known["password"]}
+    connection_options = connected.connection_pool.connection_kwargs
+    options = {"unix_socket_path": connection_options["path"], "password": connection_options["password"]}
     executor = ThreadPoolExecutor(10)
-    made = BackgroundScheduler(
+    job_scheduler = BackgroundScheduler(
         jobstores={"default": RedisJobStore(db=1, **options)}, executors={"default": executor}, timezone=UTC
     )
-    made.start(paused=True)
+    job_scheduler.start(paused=True)
     due = datetime.now(UTC)
     for worker in house.fleet(number, time.time()):
-        made.add_job(
+        job_scheduler.add_job(
             "dispatch:send",
             "interval",
             seconds=house.INTERVAL,
@@ -91,8 +91,8 @@ def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
         )
 
     def tick() -> None:
-        made.state = base.STATE_RUNNING  # as resume() does, but the look is ours and not its thread's
-        made._process_jobs()
+        job_scheduler.state = base.STATE_RUNNING  # as resume() does, but the look is ours and not its thread's
+        job_scheduler._process_jobs()
         executor.shutdown(wait=True)
 
     return tick

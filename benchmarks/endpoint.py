@@ -45,8 +45,8 @@ class Aws:
         target = _TARGET.search(head)
         if target or path.startswith(b"/service/"):
             action = (target[1] if target else path.rpartition(b"/")[2]).decode()
-            asked = json.loads(body) if target else wire.from_cbor(body)
-            out = self._data(asked) if action == "GetMetricData" else self._list(asked)
+            request = json.loads(body) if target else wire.from_cbor(body)
+            out = self._data(request) if action == "GetMetricData" else self._list(request)
             self._count(action)
             if target:
                 return b"application/x-amz-json-1.0", out.encode()
@@ -62,18 +62,18 @@ class Aws:
 
     # --- CloudWatch
 
-    def _data(self, asked: dict[str, Any]) -> str:
-        start, end = _moment(asked["StartTime"]), _moment(asked["EndTime"])
-        queries = asked["MetricDataQueries"]
-        known = int(time.time()) - DELAY
+    def _data(self, request: dict[str, Any]) -> str:
+        start, end = _moment(request["StartTime"]), _moment(request["EndTime"])
+        queries = request["MetricDataQueries"]
+        known_until = int(time.time()) - DELAY
         out, points = [], 0
         for query in queries:
             stat = query["MetricStat"]
             metric, period = stat["Metric"], stat["Period"]
-            owner = next(each["Value"] for each in metric["Dimensions"] if each["Name"] == "InstanceId")
-            courses = self._courses(start, min(end, known - period + 1), period)
-            rest, length = courses[zlib.crc32(f"{metric['MetricName']}{owner}".encode()) % COURSES]
-            out.append(f'{{"Id":"{query["Id"]}",{rest}')
+            owner = next(dimension["Value"] for dimension in metric["Dimensions"] if dimension["Name"] == "InstanceId")
+            courses = self._courses(start, min(end, known_until - period + 1), period)
+            text, length = courses[zlib.crc32(f"{metric['MetricName']}{owner}".encode()) % COURSES]
+            out.append(f'{{"Id":"{query["Id"]}",{text}')
             points += length
         self.counts["queries"] += len(queries)
         self.counts["datapoints"] += points
@@ -103,14 +103,14 @@ class Aws:
             ]
         return self._results[key]
 
-    def _list(self, asked: dict[str, Any]) -> str:
-        owners = [item.get("Value") for item in asked.get("Dimensions", ()) if item["Name"] == "InstanceId"]
+    def _list(self, request: dict[str, Any]) -> str:
+        owners = [item.get("Value") for item in request.get("Dimensions", ()) if item["Name"] == "InstanceId"]
         metrics = []
         if owners and owners[0]:
             sets = [{"Name": "InstanceId", "Value": owners[0]}]
-            if "disk" in asked["MetricName"]:
+            if "disk" in request["MetricName"]:
                 sets += [{"Name": "path", "Value": "/"}, {"Name": "fstype", "Value": "xfs"}]
-            metrics = [{"Namespace": asked["Namespace"], "MetricName": asked["MetricName"], "Dimensions": sets}]
+            metrics = [{"Namespace": request["Namespace"], "MetricName": request["MetricName"], "Dimensions": sets}]
         return json.dumps({"Metrics": metrics})
 
     # --- EC2
@@ -205,9 +205,9 @@ async def main() -> None:
     """Listen until terminated; the port is written to the file that is named."""
     aws, latency = Aws(), float(sys.argv[2])
     server = await asyncio.get_running_loop().create_server(lambda: Connection(aws, latency), "127.0.0.1", 0)
-    made = Path(sys.argv[1] + ".new")
-    made.write_text(str(server.sockets[0].getsockname()[1]))
-    made.replace(sys.argv[1])
+    port_file = Path(sys.argv[1] + ".new")
+    port_file.write_text(str(server.sockets[0].getsockname()[1]))
+    port_file.replace(sys.argv[1])
     await server.serve_forever()
 
 

@@ -56,17 +56,17 @@ LATENCY = 0.1
 
 def sizes(default: str = "1000,10000") -> list[int]:
     """Return the sizes of fleets to measure."""
-    return [int(each) for each in os.environ.get("BENCH_SIZES", default + (",50000" if FULL else "")).split(",")]
+    return [int(size) for size in os.environ.get("BENCH_SIZES", default + (",50000" if FULL else "")).split(",")]
 
 
-def awaited(predicate: Callable[[], T], within: float, what: str) -> T:
+def awaited(predicate: Callable[[], T], within: float, description: str) -> T:
     """Wait until ``predicate`` returns something true and return it; ends the benchmark after ``within`` seconds."""
     deadline = time.monotonic() + within
-    while not (found := predicate()):
+    while not (result := predicate()):
         if time.monotonic() > deadline:
-            raise SystemExit(f"error: {what}: not within {within:g} s")
+            raise SystemExit(f"error: {description}: not within {within:g} s")
         time.sleep(0.05)  # between two looks
-    return found
+    return result
 
 
 # --- what is measured --------------------------------------------------------------------------------------------
@@ -80,9 +80,9 @@ def cpu(pid: int) -> float:
     except FileNotFoundError:
         if Path("/proc/self").exists():
             raise SystemExit(f"error: process {pid}: it ended before its time") from None
-    said = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
     total = 0.0
-    for part in said.strip().replace("-", ":").split(":"):
+    for part in output.strip().replace("-", ":").split(":"):
         total = total * 60 + float(part)
     return total
 
@@ -159,14 +159,14 @@ def started(name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """Give a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="workermon-bench-") as made:
-        yield Path(made)
+    with tempfile.TemporaryDirectory(prefix="workermon-bench-") as path:
+        yield Path(path)
 
 
 @contextlib.contextmanager
-def server(where: Path, *, persistent: bool = True) -> Iterator[embedded.Server]:
+def server(directory: Path, *, persistent: bool = True) -> Iterator[embedded.Server]:
     """Run the embedded server as ``workermon up`` does, its append-only file included."""
-    running = embedded.Server(where / "valkey", persistent=persistent)
+    running = embedded.Server(directory / "valkey", persistent=persistent)
     running.start()
     try:
         yield running
@@ -191,16 +191,16 @@ class Endpoint(NamedTuple):
 
 
 @contextlib.contextmanager
-def endpoint(where: Path, latency: float = LATENCY) -> Iterator[Endpoint]:
+def endpoint(directory: Path, latency: float = LATENCY) -> Iterator[Endpoint]:
     """Run the endpoint."""
-    said = where / "endpoint.port"
-    argv = [sys.executable, str(ROOT / "benchmarks" / "endpoint.py"), str(said), str(latency)]
-    with started("endpoint", argv, {**os.environ, "PYTHONPATH": str(ROOT)}, where / "endpoint.log"):
-        port = awaited(lambda: said.exists() and said.read_text(), 20, "endpoint")
+    port_file = directory / "endpoint.port"
+    argv = [sys.executable, str(ROOT / "benchmarks" / "endpoint.py"), str(port_file), str(latency)]
+    with started("endpoint", argv, {**os.environ, "PYTHONPATH": str(ROOT)}, directory / "endpoint.log"):
+        port = awaited(lambda: port_file.exists() and port_file.read_text(), 20, "endpoint")
         yield Endpoint(f"http://127.0.0.1:{port}")
 
 
-def environment(where: Path, redis_url: str, endpoint_url: str) -> dict[str, str]:
+def environment(directory: Path, redis_url: str, endpoint_url: str) -> dict[str, str]:
     """Return the environment of processes that use that Redis and that AWS, and nothing of this user's."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKERMON_"))},
@@ -214,9 +214,9 @@ def environment(where: Path, redis_url: str, endpoint_url: str) -> dict[str, str
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(where / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(where / "none"),
-        "XDG_STATE_HOME": str(where / "state"),
+        "AWS_CONFIG_FILE": str(directory / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(directory / "none"),
+        "XDG_STATE_HOME": str(directory / "state"),
     }
 
 
@@ -260,18 +260,18 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float, noise
     ledger = samples.RedisSamples(connected, "workermon:bench-seed", lambda: config.DEFAULT.retention)
     last = int(now // INTERVAL) * INTERVAL - 3 * INTERVAL
     for start in range(0, len(members), 500):
-        some = members[start : start + 500]
-        repository.add(some)
+        chunk = members[start : start + 500]
+        repository.add(chunk)
         client.run_many(
             connected,
             [
                 workers.setting(worker, dimensions=json.dumps(dimensions(worker.id)), dimensions_at=repr(now))
-                for worker in some
+                for worker in chunk
             ],
         )
         names = config.DEFAULT.collect
         writes = []
-        for worker in some:
+        for worker in chunk:
             latest = {
                 name: models.Datapoint(last, 20.0 if noise is None else round(noise.uniform(1, 70), 3))
                 for name in names
@@ -282,7 +282,7 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float, noise
                 status="running",
                 checks=models.Checks(system="ok", instance="ok"),
                 series={name: models.Series(INTERVAL, (point,)) for name, point in latest.items()},
-                asked=dict.fromkeys(names, now - INTERVAL),
+                requested_at=dict.fromkeys(names, now - INTERVAL),
             )
             condition = models.Condition(
                 status="running",
@@ -293,7 +293,7 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float, noise
                 running_since=now - INTERVAL,
                 latest=latest,
                 periods=dict.fromkeys(names, INTERVAL),
-                asked=sample.asked,
+                requested_at=sample.requested_at,
             )
             writes.append((sample, condition, "{}"))
         ledger.write_many(writes)

@@ -46,15 +46,15 @@ def browser() -> Iterator[Any]:
 
 def painted(port: int, addresses: Mapping[str, str], rounds: int) -> dict[str, list[Painted]]:
     """Open each address in turn, round after round; the first round, which fills the browser's cache, is left out."""
-    found: dict[str, list[Painted]] = {name: [] for name in addresses}
+    timings: dict[str, list[Painted]] = {name: [] for name in addresses}
     with browser() as started:
         page = started.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE)
-        for turn in range(rounds + 1):
+        for round_number in range(rounds + 1):
             for name, address in addresses.items():
                 page.goto(f"http://127.0.0.1:{port}{address}", wait_until="load")
                 # Not by wait_for_function: the page's policy forbids what it does.
                 noted = house.awaited(lambda: page.evaluate(NOTED), PATIENCE / 1000, f"{name} in the browser")
-                if turn:
-                    found[name].append(Painted(*noted))
-    return found
+                if round_number:
+                    timings[name].append(Painted(*noted))
+    return timings

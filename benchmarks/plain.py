@@ -39,7 +39,7 @@ _lock = threading.Lock()
 _clients: dict[str, Any] = {}
 
 
-def _made() -> dict[str, Any]:
+def _connected() -> dict[str, Any]:
     with _lock:
         if not _clients:
             config = botocore.config.Config(max_pool_connections=32)
@@ -52,8 +52,8 @@ def _made() -> dict[str, Any]:
 @app.task(name="plain.collect", expires=house.INTERVAL)
 def collect(worker_id: str) -> None:
     """Collect one worker."""
-    made = _made()
-    found = made["ec2"].describe_instance_status(InstanceIds=[worker_id], IncludeAllInstances=True)
+    clients = _connected()
+    statuses = clients["ec2"].describe_instance_status(InstanceIds=[worker_id], IncludeAllInstances=True)
     queries: list[dict[str, Any]] = []
     for namespace, name in (("AWS/EC2", "CPUUtilization"), ("CWAgent", "mem_used_percent"),
                             ("CWAgent", "disk_used_percent"), ("AWS/EC2", "NetworkIn"),
@@ -68,11 +68,11 @@ def collect(worker_id: str) -> None:
         queries.append({"Id": f"q{len(queries)}", "MetricStat": stat})
     end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=60)
     window = timedelta(seconds=float(os.environ["PLAIN_WINDOW"]))
-    data = made["cloudwatch"].get_metric_data(MetricDataQueries=queries, StartTime=end - window, EndTime=end)
-    status = found["InstanceStatuses"][0]["InstanceState"]["Name"]
+    data = clients["cloudwatch"].get_metric_data(MetricDataQueries=queries, StartTime=end - window, EndTime=end)
+    status = statuses["InstanceStatuses"][0]["InstanceState"]["Name"]
     latest = {query["Id"]: query["Values"][0] if query["Values"] else None for query in data["MetricDataResults"]}
     text = json.dumps({"worker_id": worker_id, "status": status, "metrics": latest})
-    pipe = made["redis"].pipeline()
+    pipe = clients["redis"].pipeline()
     pipe.set(f"plain:{worker_id}", text)
     pipe.publish("plain", text)
     pipe.execute()
@@ -80,7 +80,7 @@ def collect(worker_id: str) -> None:
 
 def schedule(numbers: range) -> list[str]:
     """Write an entry for each of these workers, the last run a minute ago, that is due far ahead; return their keys."""
-    found = []
+    entry_keys = []
     for place in numbers:
         entry = redbeat.RedBeatSchedulerEntry(
             f"plain:{place}", "plain.collect", celery.schedules.schedule(house.INTERVAL), args=[f"i-{place:017x}"],
@@ -88,9 +88,9 @@ def schedule(numbers: range) -> list[str]:
         )  # fmt: skip
         entry.last_run_at = datetime.now(UTC) - timedelta(seconds=house.INTERVAL)
         entry.save()
-        found.append(str(entry.key))
-    due(found, datetime.now(UTC).timestamp() + 24 * house.INTERVAL)
-    return found
+        entry_keys.append(str(entry.key))
+    due(entry_keys, datetime.now(UTC).timestamp() + 24 * house.INTERVAL)
+    return entry_keys
 
 
 def due(entries: list[str], at: float) -> None:
