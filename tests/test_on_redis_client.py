@@ -174,6 +174,21 @@ def test_a_feed_whose_connection_breaks_says_so(redis_url: str, redis_client: re
             _exhaust(listening)
 
 
+def test_a_feed_that_may_not_wait_reads_whole_messages(redis_url: str, redis_client: redis.Redis) -> None:
+    """A message of which a part has come is waited for."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.0)
+        assert next(listening) is None
+        texts = [str(number) * 4_000_000 for number in range(3)]
+        for text in texts:
+            redis_client.publish("workermon:metrics", text)
+        received: list[str] = []
+        deadline = time.monotonic() + 30
+        while len(received) < len(texts) and time.monotonic() < deadline:
+            received += filter(None, [next(listening)])
+        assert received == texts
+
+
 def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not there any more answers no ping; a quiet one does."""
     monkeypatch.setattr(channel, "SILENCE", 1.0)

@@ -138,6 +138,25 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
     eventually(lambda: "ids" in workers.names, what="a look at the fleet")
 
 
+def test_events_that_come_together_are_read_together(house: House) -> None:
+    """The process sleeps after the first, and then wakes up once for all that came meanwhile."""
+    gathering = subscription.Subscription(dispatcher=house.dispatcher, canary=house.get(health.CanaryReception),
+                                          samples=house.samples)  # fmt: skip
+    waits: list[float] = []
+    house.workers.add([worker(number) for number in range(3)])
+    house.samples.mark_pending([worker(number).id for number in range(3)], NOW())
+    for batch in ((0, 1), (2,)):
+        assert gathering.timeout() == subscription.IDLE
+        for number in batch:
+            gathering.hear(event(number), 100.0)
+            gathering.enqueue_if_due(100.0)
+            gathering.wait_for_others(waits.append)
+            assert gathering.timeout() == 0
+        gathering.enqueue_all()
+    assert waits == [subscription.GATHERED] * 2
+    assert house.dispatcher.evaluated == [worker(number).id for number in range(3)]
+
+
 def test_an_event_is_judged_within_a_second(house: House) -> None:
     """Gathering costs no more than a moment."""
     house.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import redis
@@ -16,26 +16,55 @@ from workermon.on_redis import client
 SILENCE = 5.0
 
 
-class _Watched:
-    """A subscription that pings the server if no message arrives."""
+class _BrokenSubscription(Exception):
+    """A subscription is over, and messages may be lost; its text says why."""
 
-    def __init__(self, pubsub: PubSub) -> None:
+
+class _Subscription:
+    """A subscription that pings the server if no message arrives.
+
+    It reads from its connection itself: redis-py's ``get_message`` takes much of the CPU of a message, and fails if it
+    may not wait and only a part of a message has arrived.
+    """
+
+    def __init__(self, pubsub: PubSub, channels: Sequence[str]) -> None:
+        pubsub.subscribe(*channels)
         self._pubsub = pubsub
         self._received_at = self._requested_at = time.monotonic()
-        self.is_silent = False
+        #: Channels whose subscription is not confirmed yet.
+        self.unconfirmed = len(channels)
 
-    def receive(self, timeout: float) -> dict[str, Any] | None:
-        """Return the next message, ``None`` if none arrived in time."""
-        message: dict[str, Any] | None = self._pubsub.get_message(timeout=min(timeout, SILENCE))
+    def receive(self, timeout: float) -> tuple[bytes, bytes] | None:
+        """Return channel and text of the next message, ``None`` if none arrived in time, or something else did."""
+        try:
+            reply = self._read(min(timeout, SILENCE))
+        except redis.ConnectionError:
+            raise _BrokenSubscription("the connection broke") from None
+        if reply is None:
+            self._ping_if_silent()
+        elif reply[0] == b"message":
+            return reply[1], reply[2]
+        elif reply[0] == b"subscribe":
+            self.unconfirmed -= 1
+            if self.unconfirmed < 0:  # redis-py has connected anew
+                raise _BrokenSubscription("the connection broke")
+        return None
+
+    def _read(self, timeout: float) -> list[bytes] | None:
+        connection: Any = self._pubsub.connection
+        if not connection.can_read(timeout=timeout):
+            return None
+        reply = connection.read_response(disconnect_on_error=False, push_request=True)
+        self._received_at = time.monotonic()
+        return reply if isinstance(reply, list) else [b"pong"]
+
+    def _ping_if_silent(self) -> None:
         now = time.monotonic()
-        if message is not None:
-            self._received_at = now
-        elif now - self._received_at > 2 * SILENCE:
-            self.is_silent = True
-        elif now - max(self._received_at, self._requested_at) > SILENCE:
+        if now - self._received_at > 2 * SILENCE:
+            raise _BrokenSubscription("it fell silent")
+        if now - max(self._received_at, self._requested_at) > SILENCE:
             self._pubsub.ping()
             self._requested_at = now
-        return message
 
 
 class RedisFeed:
@@ -62,29 +91,23 @@ class RedisFeed:
         """
         channels = (*self._channels[: 1 + alerts], *((self._canary,) if canary else ()))
         apart = self._canary.encode()
-        with client.guard(self._client), self._client.pubsub() as pubsub:
-            pubsub.subscribe(*channels)
-            awaited = len(channels)
-            watched = _Watched(pubsub)
+        # Else redis-py makes a text of each message, for its log.
+        with client.guard(self._client), self._client.pubsub(push_handler_func=lambda reply: reply) as pubsub:
+            subscription = _Subscription(pubsub, channels)
             while True:
-                message = watched.receive(timeout() if callable(timeout) else timeout)
-                if watched.is_silent:
-                    raise self._broken("it fell silent")
+                try:
+                    message = subscription.receive(timeout() if callable(timeout) else timeout)
+                except _BrokenSubscription as error:
+                    raise self._broken(str(error)) from None
                 if message is None:
-                    if not awaited:
+                    if not subscription.unconfirmed:
                         yield None
-                elif message["type"] == "subscribe":
-                    awaited -= 1
-                    if awaited < 0:
-                        raise self._broken("the connection broke")
-                    if awaited == 0:
-                        yield None
-                elif message["type"] == "message":
-                    text = message["data"].decode("utf-8", "replace")
-                    if canary is not None and message["channel"] == apart:
-                        canary(text)
-                    else:
-                        yield text
+                    continue
+                text = message[1].decode("utf-8", "replace")
+                if canary is not None and message[0] == apart:
+                    canary(text)
+                else:
+                    yield text
 
     def _broken(self, reason: str) -> errors.RedisUnavailable:
         return errors.RedisUnavailable(client.place(self._client), reason, "missed samples are read from the ledger")

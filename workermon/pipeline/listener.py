@@ -164,12 +164,15 @@ class _Lead:
         )
         for message in messages:
             at = time.monotonic()
-            if message is not None:
+            if message is None:
+                channel.enqueue_all()
+            else:
                 channel.hear(message, at)
+                channel.enqueue_if_due(at)
+                channel.wait_for_others(stop.wait)
             if stop.is_set():
                 channel.enqueue()
                 return
-            channel.enqueue_if_due(at)
             if sweeping is None:
                 # As soon as the subscription stands: from then on nothing is missed.
                 own.pulse.beat("canary", own.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import pydantic
@@ -13,10 +14,13 @@ from workermon import failpoints, health, logs, models, ports
 
 log = logs.get(__name__)
 
-#: Seconds and identifiers. Workers whose events arrive together are evaluated together.
-GATHERED: Final = 0.2
+#: Seconds. Events come by the hundred. The process sleeps that long after the first, and then reads all that came: to
+#: wake up for each of them would cost far more than to read it.
+GATHERED: Final = 0.1
+#: Identifiers and seconds. At most so many workers are evaluated together, and at most so long the first one waits.
 BATCH: Final = 100
-#: Seconds between two looks around while no event comes and none is gathered; each look wakes the process.
+MAX_GATHERED: Final = 0.3
+#: Seconds between two looks around while no event comes; each look wakes the process.
 IDLE: Final = 1.0
 #: Bytes. Our events have about one KiB.
 MAX_EVENT_SIZE: Final = 64 * 1024
@@ -60,6 +64,7 @@ class Subscription:
         self._dispatcher, self._canary, self._samples = dispatcher, canary, samples
         self._gathered: dict[str, None] = {}
         self._gathering_since = 0.0
+        self._has_read_all = True
         self._invalid: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         #: When an event of each worker came last.
@@ -68,11 +73,18 @@ class Subscription:
     def forget(self) -> None:
         """Forget what came before this process leads."""
         self._gathered.clear()
+        self._has_read_all = True
         self.heard.clear()
 
     def timeout(self) -> float:
         """Return how many seconds to wait for the next message."""
-        return GATHERED / 2 if self._gathered else IDLE
+        return IDLE if self._has_read_all else 0.0
+
+    def wait_for_others(self, wait: Callable[[float], object]) -> None:
+        """After the first message, wait until those that come with it are there; ``wait`` takes seconds."""
+        if self._has_read_all:
+            self._has_read_all = False
+            wait(GATHERED)
 
     def hear(self, message: str, at: float) -> None:
         """Take an event; one that cannot be used is counted."""
@@ -94,8 +106,13 @@ class Subscription:
 
     def enqueue_if_due(self, at: float) -> None:
         """Enqueue an evaluation once enough workers are gathered, or the first has waited long enough."""
-        if len(self._gathered) >= BATCH or at - self._gathering_since >= GATHERED:
+        if len(self._gathered) >= BATCH or at - self._gathering_since >= MAX_GATHERED:
             self.enqueue()
+
+    def enqueue_all(self) -> None:
+        """Enqueue an evaluation of all that are gathered: every message that came was read."""
+        self._has_read_all = True
+        self.enqueue()
 
     def enqueue(self) -> None:
         """Enqueue an evaluation of the workers gathered that are to be evaluated; others wait, or are done."""
