@@ -23,7 +23,7 @@ def requested_share(level: float) -> float:
     """Return for which part of its periods a series at rest at a level is asked for, over four hours."""
     load = [level + place % 3 for place in range(240)]
     replay = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
-    return replay.asked / replay.points
+    return replay.requests / replay.points
 
 
 def compared(name: str, loads: Sequence[list[float | None]], breach: str, period: int) -> list[object]:
@@ -33,7 +33,7 @@ def compared(name: str, loads: Sequence[list[float | None]], breach: str, period
     for load in loads:
         rule = cadence_replay.rule(breach, levels)
         fixed, adaptive = (cadence_replay.replayed(load, cadence, rule, period) for cadence in ("fixed", "adaptive"))
-        requests, points = requests + adaptive.asked, points + fixed.asked
+        requests, points = requests + adaptive.requests, points + fixed.requests
         is_same &= list(fixed.notified) == list(adaptive.notified)
         later += [
             adaptive.notified[episode] - at for episode, at in fixed.notified.items() if episode in adaptive.notified

@@ -61,9 +61,9 @@ STARTS = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs processes or the real server, which ``make quick`` and ``make cover`` leave out."""
-    here = Path(__file__).parent
+    tests_folder = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        folder = item.path.relative_to(tests_folder).parts[0] if item.path.is_relative_to(tests_folder) else ""
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         real = "redis_server" in getattr(item, "fixturenames", ()) or "redis" in parameters
         if real or folder in INTEGRATION:
@@ -103,11 +103,11 @@ class _Processes:
         start = getattr(owner, name)
 
         @functools.wraps(start)
-        def guarded(*given: Any, **named: Any) -> Any:
+        def guarded(*arguments: Any, **keywords: Any) -> Any:
             if not cls.allowed:
-                what = f"{owner.__name__}.{name}: this starts a process"
-                raise RuntimeError(f"{what}; mark the test integration, and start none while its module is imported")
-            return start(*given, **named)
+                message = f"{owner.__name__}.{name}: this starts a process"
+                raise RuntimeError(f"{message}; mark the test integration, and start none while its module is imported")
+            return start(*arguments, **keywords)
 
         setattr(owner, name, guarded)
 

@@ -16,21 +16,21 @@ from workermon.rules import cadence
 LATEST = models.RELAXED * 60
 
 
-def same(adaptive: Replayed, fixed: Replayed) -> bool:
+def agree(adaptive: Replayed, fixed: Replayed) -> bool:
     """Tell whether both have the same datapoints, but for those that adaptive has yet to ask for."""
-    left = len(fixed.stored) - len(adaptive.stored)
-    return 0 <= left < models.RELAXED and adaptive.stored == fixed.stored[: len(adaptive.stored)]
+    saved = len(fixed.stored) - len(adaptive.stored)
+    return 0 <= saved < models.RELAXED and adaptive.stored == fixed.stored[: len(adaptive.stored)]
 
 
 @pytest.mark.parametrize(("seed", "breach"), [(0, "1 of 1"), (1, "2 of 3"), (2, "3 of 3"), (3, "1 of 1")])
 def test_whatever_fixed_notifies_adaptive_notifies_too(seed: int, breach: str) -> None:
     """Spikes of one datapoint between two requests too: the same ids, times and words, some periods later at most."""
     load, rule = cadence_replay.settled(cadence_replay.generated(seed)), cadence_replay.rule(breach)
-    fixed, adaptive = (cadence_replay.replayed(load, each, rule) for each in ("fixed", "adaptive"))
+    fixed, adaptive = (cadence_replay.replayed(load, mode, rule) for mode in ("fixed", "adaptive"))
     assert list(adaptive.notified) == list(fixed.notified)
-    assert all(0 <= adaptive.notified[one] - at <= LATEST for one, at in fixed.notified.items())
-    assert same(adaptive, fixed)
-    assert adaptive.asked < fixed.asked
+    assert all(0 <= adaptive.notified[page] - at <= LATEST for page, at in fixed.notified.items())
+    assert agree(adaptive, fixed)
+    assert adaptive.requests < fixed.requests
 
 
 @pytest.mark.parametrize("name", sorted(cadence_replay.traces()) or [""])
@@ -41,16 +41,16 @@ def test_recorded_traces_notify_the_same(name: str) -> None:
     load = cadence_replay.settled(cadence_replay.traces()[name][:1500])
     levels = models.Levels(warning=50.0, critical=90.0) if "fe7f93" not in name else models.Levels(warning=5.0)
     rule = cadence_replay.rule("1 of 1", levels)
-    fixed, adaptive = (cadence_replay.replayed(load, each, rule, 300) for each in ("fixed", "adaptive"))
+    fixed, adaptive = (cadence_replay.replayed(load, mode, rule, 300) for mode in ("fixed", "adaptive"))
     assert list(adaptive.notified) == list(fixed.notified)
-    assert same(adaptive, fixed)
+    assert agree(adaptive, fixed)
 
 
 def test_a_quiet_series_is_asked_each_fifth_period() -> None:
     """After its first datapoints, which tell how it moves."""
     load = [20.0 + place % 3 for place in range(200)]
-    found = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
-    assert 200 / models.RELAXED <= found.asked <= 200 / models.RELAXED + cadence.MIN_HISTORY + 2
+    replay = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
+    assert 200 / models.RELAXED <= replay.requests <= 200 / models.RELAXED + cadence.MIN_HISTORY + 2
 
 
 def reason(values: Sequence[float], rule: models.Rule) -> str:
@@ -60,7 +60,7 @@ def reason(values: Sequence[float], rule: models.Rule) -> str:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ([20.0] * 3, "new"),
         ([20.0] * 10, "far"),
@@ -73,11 +73,11 @@ def reason(values: Sequence[float], rule: models.Rule) -> str:
         ([40.0] * 5 + [42.0, 46.0, 50.0, 54.0, 58.0], "rising"),
     ],
 )
-def test_near_means_that_something_may_come_of_it(values: list[float], said: str) -> None:
+def test_near_means_that_something_may_come_of_it(values: list[float], expected: str) -> None:
     """A tenth of the threshold, or as much as the series lately moved; and what moves there is watched."""
-    assert reason(values, cadence_replay.rule()) == said
+    assert reason(values, cadence_replay.rule()) == expected
     below = rules.KINDS["threshold"].rule(name="low", metric=METRIC, below=models.Levels(critical=-80.0))
-    assert reason([-value for value in values], below) == said
+    assert reason([-value for value in values], below) == expected
 
 
 def test_what_can_fire_without_a_value_is_watched() -> None:
@@ -89,14 +89,14 @@ def test_what_can_fire_without_a_value_is_watched() -> None:
     assert cadence.of_series([models.Datapoint(T + place, 1.0) for place in range(9)], []) == "far"
 
 
-def quiet(**changes: object) -> testing.Monitor:
+def monitor_of_quiet_worker(**changes: object) -> testing.Monitor:
     """Return a monitor whose one worker was quiet for half an hour under adaptive cadence."""
     metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": 60})
-    given = {
+    fields = {
         "metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "cadence": "adaptive",
         "rules": (cadence_replay.rule(),), **changes,
     }  # fmt: skip
-    monitor = testing.Monitor(config.DEFAULT.model_copy(update=given), T + 65)
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update=fields), T + 65)
     worker = models.Worker(
         id=WORKER, name="one", region="us-east-1", added_at=T, incarnation="one", detailed=True, labels={"team": "vfx"}
     )
@@ -116,11 +116,11 @@ def condition_of(monitor: testing.Monitor) -> models.Condition:
 
 def test_what_was_not_asked_for_is_unknown_and_not_absent_or_old() -> None:
     """Between two requests the horizon stands still, and a reading is old only if a request brought nothing."""
-    monitor = quiet()
+    monitor = monitor_of_quiet_worker()
     for _ in range(models.RELAXED):
         condition = condition_of(monitor)
-        asked = condition.requested_at[METRIC]
-        assert asked >= monitor.clock() - 60 - LATEST
+        requested_at = condition.requested_at[METRIC]
+        assert requested_at >= monitor.clock() - 60 - LATEST
         worker = monitor.workers.get([WORKER])[WORKER].worker
         readings = models.readings(worker, condition, monitor.configurations.load(), monitor.clock())
         assert not present(readings[METRIC]).old
@@ -141,7 +141,7 @@ def test_the_budget_and_what_a_series_does_are_one_mechanism() -> None:
 
 def test_fixed_asks_each_period_again() -> None:
     """As soon as the configuration says so."""
-    monitor = quiet()
+    monitor = monitor_of_quiet_worker()
     monitor.configure(cadence="fixed")
     monitor.collect(WORKER)
     assert condition_of(monitor).requested_at[METRIC] == monitor.clock()
@@ -152,31 +152,31 @@ def test_fixed_asks_each_period_again() -> None:
 def test_what_other_rules_look_at_is_asked_each_period(looking: str) -> None:
     """They are evaluated together, at the same time."""
     high = cadence_replay.rule()
-    other = (
+    second_rule = (
         rules.KINDS["when"].rule(name="both", when="cpu-high")
         if looking == "operand"
         else rules.KINDS["no-data"].rule(name="silent", inhibited_by=("cpu-high",))
     )
-    monitor = quiet(rules=(high, other))
+    monitor = monitor_of_quiet_worker(rules=(high, second_rule))
     assert condition_of(monitor).cadence[METRIC] == (1, "watched")
 
 
 def test_a_rule_for_other_workers_does_not_count() -> None:
     """It says nothing of this one."""
-    near = rules.KINDS["threshold"].rule(name="near", metric=METRIC, above=models.Levels(critical=21.0))
-    assert condition_of(quiet(rules=(near,))).cadence[METRIC].reason == "near"
-    others = near.model_copy(update={"labels": {"team": "web"}})
-    assert condition_of(quiet(rules=(others,))).cadence[METRIC].reason == "far"
+    near_rule = rules.KINDS["threshold"].rule(name="near", metric=METRIC, above=models.Levels(critical=21.0))
+    assert condition_of(monitor_of_quiet_worker(rules=(near_rule,))).cadence[METRIC].reason == "near"
+    labelled = near_rule.model_copy(update={"labels": {"team": "web"}})
+    assert condition_of(monitor_of_quiet_worker(rules=(labelled,))).cadence[METRIC].reason == "far"
 
 
 def test_why_and_show_say_how_often_and_why() -> None:
     """In JSON and in words; nothing where cadence is fixed."""
-    monitor = quiet()
+    monitor = monitor_of_quiet_worker()
     record = monitor.workers.get([WORKER])[WORKER]
-    told = monitor.get(views.Explanation).explain(record, METRIC).cadences
-    assert [(row.metric, row.every, row.periods, row.reason) for row in told] == [(METRIC, 300, 5, "far")]
-    assert str(told[0]) == "every 300 s: it is far from every threshold"
-    assert monitor.get(views.WorkerView).show(record).cadences == told
+    cadences = monitor.get(views.Explanation).explain(record, METRIC).cadences
+    assert [(row.metric, row.every, row.periods, row.reason) for row in cadences] == [(METRIC, 300, 5, "far")]
+    assert str(cadences[0]) == "every 300 s: it is far from every threshold"
+    assert monitor.get(views.WorkerView).show(record).cadences == cadences
     monitor.configure(cadence="fixed")
     monitor.collect(WORKER)
     record = monitor.workers.get([WORKER])[WORKER]
@@ -197,19 +197,19 @@ class Unchanged(NamedTuple):
 
 def test_plan_prices_both_cadences_by_what_the_series_show() -> None:
     """A quiet one costs a fifth, one near a threshold all; of those that nobody has seen a tenth are taken for near."""
-    monitor = quiet(cadence="fixed")
+    monitor = monitor_of_quiet_worker(cadence="fixed")
     was = monitor.configurations.load()
     will_be = was.model_copy(update={"cadence": "adaptive"})
-    known = monitor.workers.get([WORKER])[WORKER]
-    new = known._replace(condition=models.Condition())
+    stored = monitor.workers.get([WORKER])[WORKER]
+    new = stored._replace(condition=models.Condition())
 
     def price(after: models.Configuration, record: ports.Record) -> fleet.Price:
         return monitor.get(fleet.Pricing).price(Unchanged(was, after, [record]), ask=False)
 
     each_minute = round(costs.dollars(30 * 1440, ()), 2)
-    assert price(will_be, known).dollars == fleet.MonthlyPrice(before=each_minute, after=round(each_minute / 5, 2))
-    assert price(was, known).dollars.after == each_minute
-    assert price(was, known).by_cadence == price(will_be, known).by_cadence
+    assert price(will_be, stored).dollars == fleet.MonthlyPrice(before=each_minute, after=round(each_minute / 5, 2))
+    assert price(was, stored).dollars.after == each_minute
+    assert price(was, stored).by_cadence == price(will_be, stored).by_cadence
     assert price(will_be, new).by_cadence.adaptive == pytest.approx(each_minute * 0.28, abs=0.01)
     low = cadence_replay.rule(above=models.Levels(critical=21.0))
-    assert price(will_be.model_copy(update={"rules": (low,)}), known).by_cadence.adaptive == each_minute
+    assert price(will_be.model_copy(update={"rules": (low,)}), stored).by_cadence.adaptive == each_minute

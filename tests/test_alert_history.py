@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, B, Turn
+from tests.contract.builders import NOW, A, AlertChange, B
 from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
 from workermon import models, ports, testing, views
 from workermon.on_redis import client, history, keys, schema
@@ -22,23 +22,23 @@ EVERYTHING = views.AlertFilter(state="all")
 @pytest.fixture
 def connection(redis_url: str) -> Iterator[redis.Redis]:
     """Give a client as every process has it."""
-    with contextlib.closing(client.connect(redis_url)) as one:
-        yield one
+    with contextlib.closing(client.connect(redis_url)) as new_connection:
+        yield new_connection
 
 
-def judge(repository: Repository, *turns: Turn, worker_id: str = A, at: float = NOW) -> None:
+def judge(repository: Repository, *changes: AlertChange, worker_id: str = A, at: float = NOW) -> None:
     """Commit a verdict."""
     basis = repository.alerts.load([worker_id])[worker_id]
-    assert repository.alerts.commit(builders.verdict(basis, *turns, at=at))
+    assert repository.alerts.commit(builders.verdict(basis, *changes, at=at))
 
 
 def fire(repository: Repository, number: int, worker_id: str = A, step: int = 60) -> None:
     """Let an alert fire and end so many times, a step of seconds apart."""
-    for each in range(number):
-        since = NOW + 2 * step * each
+    for episode in range(number):
+        since = NOW + 2 * step * episode
         for place, status in enumerate(("firing", "resolved")):
-            turn = Turn(status, version=2 * each + place + 1, at=since + step * place, since=since)
-            judge(repository, turn, worker_id=worker_id, at=turn.at)
+            change = AlertChange(status, version=2 * episode + place + 1, at=since + step * place, since=since)
+            judge(repository, change, worker_id=worker_id, at=change.at)
 
 
 def view(repository: Repository) -> views.AlertView:
@@ -49,16 +49,16 @@ def view(repository: Repository) -> views.AlertView:
     return monitor.get(views.AlertView)
 
 
-def pages(of: views.AlertView, limit: int, wanted: views.AlertFilter = EVERYTHING) -> list[views.AlertRow]:
+def pages(of: views.AlertView, limit: int, chosen: views.AlertFilter = EVERYTHING) -> list[views.AlertRow]:
     """Return all rows, read a page after the other."""
-    found: list[views.AlertRow] = []
+    read_rows: list[views.AlertRow] = []
     after = None
     while True:
-        rows, after = of.pages.page(wanted, limit=limit, after=after)
-        found += rows
+        rows, after = of.pages.page(chosen, limit=limit, after=after)
+        read_rows += rows
         assert len(rows) == limit or after is None
         if after is None:
-            return found
+            return read_rows
 
 
 def test_pages_are_the_list(repository: Repository) -> None:
@@ -67,20 +67,20 @@ def test_pages_are_the_list(repository: Repository) -> None:
     fire(repository, 25)
     fire(repository, 10, B, step=150)
     for worker_id, version in ((A, 51), (B, 21)):
-        turn = Turn(version=version, at=NOW + 9000, since=NOW + 9000)
-        judge(repository, turn, worker_id=worker_id, at=NOW + 9000)
+        change = AlertChange(version=version, at=NOW + 9000, since=NOW + 9000)
+        judge(repository, change, worker_id=worker_id, at=NOW + 9000)
     claims = repository.outbox.claim(ALERT, NOW + 9000, 15)
     repository.outbox.delivered(claims[0], NOW + 9000.0)
-    whole = list(view(repository).list(EVERYTHING).alerts)
-    assert len(whole) == 37
-    assert [row.open for row in whole] == [True] * 2 + [False] * 35
-    assert sum(len(row.deliveries or ()) for row in whole) == 1
-    assert whole == sorted(whole, key=views.alert_position)
+    expected = list(view(repository).list(EVERYTHING).alerts)
+    assert len(expected) == 37
+    assert [row.open for row in expected] == [True] * 2 + [False] * 35
+    assert sum(len(row.deliveries or ()) for row in expected) == 1
+    assert expected == sorted(expected, key=views.alert_position)
     for limit in (1, 2, 7, 36, 37, 100):
-        assert pages(view(repository), limit) == whole
+        assert pages(view(repository), limit) == expected
     late = views.AlertFilter(state="all", since=NOW + 1200, worker=B)
     assert pages(view(repository), 2, late) == [
-        row for row in whole if row.worker is not None and row.worker.id == B and (row.open or row.at >= _text(1200))
+        row for row in expected if row.worker is not None and row.worker.id == B and (row.open or row.at >= _text(1200))
     ]
 
 
@@ -131,11 +131,11 @@ def test_a_page_reads_no_more_than_it_needs() -> None:
 def test_an_episode_goes_on_where_a_page_ends(repository: Repository) -> None:
     """A change of severity is no row of its own, though its end was on the page before; a long one has all attempts."""
     repository.workers.add([builders.worker(), builders.worker(B)])
-    judge(repository, Turn(version=1, at=NOW, since=NOW), at=NOW)
+    judge(repository, AlertChange(version=1, at=NOW, since=NOW), at=NOW)
     repository.outbox.delivered(repository.outbox.claim(ALERT, NOW, 15)[0], NOW + 1.0)
-    judge(repository, Turn(version=2, at=NOW + 60, since=NOW), at=NOW + 60)
+    judge(repository, AlertChange(version=2, at=NOW + 60, since=NOW), at=NOW + 60)
     fire(repository, 40, B)
-    judge(repository, Turn("resolved", version=3, at=NOW + 9000, since=NOW), at=NOW + 9000)
+    judge(repository, AlertChange("resolved", version=3, at=NOW + 9000, since=NOW), at=NOW + 9000)
     rows = pages(view(repository), 3)
     assert len(rows) == 41
     assert [row.version for row in rows if row.dedup_key == ALERT] == [3]
@@ -148,19 +148,24 @@ def test_the_history_is_bounded_in_bytes(connection: redis.Redis, monkeypatch: p
     repository.workers.add([builders.worker(), builders.worker(B)])
     fire(repository, 20, B)
     fire(repository, 20)
-    held = int(connection.get(keys.HISTORY_SIZE) or 0)
+    stored_bytes = int(connection.get(keys.HISTORY_SIZE) or 0)
     entries: Any = connection.hgetall(keys.HISTORY_ENTRIES)
-    assert held == sum(map(len, entries.values()))
-    monkeypatch.setattr(keys, "HISTORY_BYTES", held // 2)
+    assert stored_bytes == sum(map(len, entries.values()))
+    monkeypatch.setattr(keys, "HISTORY_BYTES", stored_bytes // 2)
     later = NOW + models.DAY
-    judge(repository, Turn(version=41, at=later, since=later), at=later)
-    left: Any = connection.hgetall(keys.HISTORY_ENTRIES)
-    assert held // 2 - 2000 < sum(map(len, left.values())) == int(connection.get(keys.HISTORY_SIZE) or 0) <= held // 2
-    found = repository.alerts.history(limit=1000)
-    assert len(found) == len(left) == connection.zcard(keys.TIMELINE)
+    judge(repository, AlertChange(version=41, at=later, since=later), at=later)
+    remaining: Any = connection.hgetall(keys.HISTORY_ENTRIES)
+    assert (
+        stored_bytes // 2 - 2000
+        < sum(map(len, remaining.values()))
+        == int(connection.get(keys.HISTORY_SIZE) or 0)
+        <= stored_bytes // 2
+    )
+    newest = repository.alerts.history(limit=1000)
+    assert len(newest) == len(remaining) == connection.zcard(keys.TIMELINE)
     numbers = [member for name in (A, B) for member in connection.zrange(keys.numbers_of(f"{name}/cpu-high"), 0, -1)]
-    assert sorted(numbers) == sorted(left)
-    assert min(one.transition.at for one in found) > NOW + 600
+    assert sorted(numbers) == sorted(remaining)
+    assert min(entry.transition.at for entry in newest) > NOW + 600
 
 
 def test_a_shorter_setting_takes_effect_with_the_next_transition(connection: redis.Redis) -> None:
@@ -173,7 +178,7 @@ def test_a_shorter_setting_takes_effect_with_the_next_transition(connection: red
     short = alerts.RedisAlerts(connection, "workermon:metrics", lambda: 2 * models.DAY)
     at = NOW + 5 * models.DAY
     basis = short.load([A])[A]
-    assert short.commit(builders.verdict(basis, Turn(version=7, at=at, since=at), at=at))
+    assert short.commit(builders.verdict(basis, AlertChange(version=7, at=at, since=at), at=at))
     assert [entry.transition.at for entry in short.history()] == [at, at, NOW + 4 * models.DAY, NOW + 3 * models.DAY]
     for name in (keys.TIMELINE, keys.HISTORY_ENTRIES, keys.numbers_of(ALERT), keys.last(ALERT)):
         assert 0 < connection.ttl(name) <= 2 * models.DAY
@@ -183,17 +188,20 @@ def test_many_verdicts_ask_once_how_long_the_history_is_kept(connection: redis.R
     """The answer is a round trip to Redis, and a verdict for each of 100 workers would make it a hundred times."""
     from workermon.on_redis import alerts
 
-    asked: list[int] = []
+    calls: list[int] = []
 
     def lifetime() -> int:
-        asked.append(len(asked))
+        calls.append(len(calls))
         return models.DAY
 
     repository_on_redis(connection).workers.add([builders.worker(A), builders.worker(B)])
     repository = alerts.RedisAlerts(connection, "workermon:metrics", lifetime)
     bases = repository.load([A, B])
-    assert repository.commit_many([builders.verdict(basis, Turn(version=1)) for basis in bases.values()]) == [True] * 2
-    assert len(asked) == 1
+    assert (
+        repository.commit_many([builders.verdict(basis, AlertChange(version=1)) for basis in bases.values()])
+        == [True] * 2
+    )
+    assert len(calls) == 1
 
 
 def _as_schema_1(connection: redis.Redis, entries: Sequence[tuple[float, models.HistoryEntry]]) -> None:
@@ -226,8 +234,8 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
     for _ in range(2):
         connection.delete(keys.SCHEMA)  # that version wrote none
         schema.RedisSchema(connection).prepare()
-        found = repository.alerts.history(limit=1000)
-        assert sorted(found, key=_place) == sorted(expected, key=_place), "but for the order within a second"
+        migrated = repository.alerts.history(limit=1000)
+        assert sorted(migrated, key=_place) == sorted(expected, key=_place), "but for the order within a second"
         assert repository.alerts.history(ALERT, 1000) == [entry for entry in expected if entry.subject == A]
         assert view(repository).list(EVERYTHING) == rows
         assert not connection.exists("workermon:alert-history:index", f"workermon:alert-history:of:{ALERT}")
@@ -235,7 +243,7 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
     assert int(connection.get(keys.HISTORY_SIZE) or 0) == sum(
         len(history.text(float(entry.transition.at), entry)) for entry in expected
     )
-    judge(repository, Turn(version=141, at=NOW + 20_000, since=NOW + 20_000), at=NOW + 20_000)
+    judge(repository, AlertChange(version=141, at=NOW + 20_000, since=NOW + 20_000), at=NOW + 20_000)
     assert len(repository.alerts.history(ALERT, 1000)) == 141
 
 
@@ -244,16 +252,16 @@ def test_what_a_transition_takes(connection: redis.Redis) -> None:
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker()])
 
-    def held() -> int:
+    def memory() -> int:
         return int(connection.info("memory")["used_memory_dataset"])
 
     fire(repository, 10)
-    before, text = held(), int(connection.get(keys.HISTORY_SIZE) or 0)
+    before, text = memory(), int(connection.get(keys.HISTORY_SIZE) or 0)
     for number in range(11, 511):
         since = NOW + 120 * number
         for place, status in enumerate(("firing", "resolved")):
-            turn = Turn(status, version=2 * number + place, at=since + 60 * place, since=since, channels=())
-            judge(repository, turn, at=turn.at)
+            change = AlertChange(status, version=2 * number + place, at=since + 60 * place, since=since, channels=())
+            judge(repository, change, at=change.at)
     written = int(connection.get(keys.HISTORY_SIZE) or 0) - text
-    print(f"{written / 1000:.0f} bytes of text, {(held() - before) / 1000:.0f} all in")
-    assert held() - before < 1.5 * written
+    print(f"{written / 1000:.0f} bytes of text, {(memory() - before) / 1000:.0f} all in")
+    assert memory() - before < 1.5 * written

@@ -65,8 +65,8 @@ def test_alerts_are_chosen_by_worker_rule_and_time() -> None:
     everything = views.AlertFilter(state="all")
     [over] = site.get(views.AlertView).list(everything).alerts
 
-    def chosen(**wanted: Any) -> list[str]:
-        return [row.id for row in site.get(views.AlertView).list(views.AlertFilter(state="all", **wanted)).alerts]
+    def chosen(**options: Any) -> list[str]:
+        return [row.id for row in site.get(views.AlertView).list(views.AlertFilter(state="all", **options)).alerts]
 
     assert chosen(worker=ID) == chosen(worker="render-07") == chosen(rule="cpu-high") == [over.id]
     assert chosen(worker="render-08") == chosen(rule="memory-high") == []

@@ -35,9 +35,9 @@ owner = "team vfx"
 
 def test_every_kind_of_rule_takes_them() -> None:
     """A [[rules]] of any kind may have them, and export writes them as they were."""
-    made = testing.parse(FILE, "file")
-    assert made.rules is not None
-    cpu, down = made.rules
+    file = testing.parse(FILE, "file")
+    assert file.rules is not None
+    cpu, down = file.rules
     assert models.annotations_of(cpu) == SAID
     assert models.annotations_of(down) == {"owner": "team vfx"}
     assert {name: export.rule_table(cpu, KINDS)[name] for name in SAID} == SAID
@@ -46,7 +46,7 @@ def test_every_kind_of_rule_takes_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         ('runbook = "wiki.example.com/a"', "is not an address that begins with https:// or http://"),
         ('runbook = "javascript:alert(1)"', "is not an address that begins with https:// or http://"),
@@ -61,13 +61,13 @@ def test_every_kind_of_rule_takes_them() -> None:
         ('owner = ""', "is empty or has spaces at an end"),
     ],
 )
-def test_what_no_receiver_can_use_is_refused(line: str, why: str) -> None:
+def test_what_no_receiver_can_use_is_refused(line: str, reason: str) -> None:
     """A wrong annotation is refused at its line and column, and what may be a secret is not repeated."""
     text = f'[[rules]]\nname = "down"\nmetric = "state"\n{line}\n'
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "fleet.toml")
     assert caught.value.subject == f"fleet.toml: line 4, column 1: rules[0].{line.partition(' ')[0]}"
-    assert caught.value.reason.startswith(why)
+    assert caught.value.reason.startswith(reason)
     assert "hunter2" not in str(caught.value)
 
 
@@ -77,8 +77,10 @@ def test_a_plan_shows_what_changes_of_them() -> None:
     after = config.DEFAULT.model_copy(
         update={"rules": (CPU.model_copy(update=SAID | {"runbook": "https://wiki.example.com/new"}),)}
     )
-    [found] = difference.changes(before, after).differences
-    assert [(change.key, change.after) for change in found.changes] == [("runbook", '"https://wiki.example.com/new"')]
+    [rule_difference] = difference.changes(before, after).differences
+    assert [(change.key, change.after) for change in rule_difference.changes] == [
+        ("runbook", '"https://wiki.example.com/new"')
+    ]
 
 
 def test_a_notification_carries_them_to_its_end() -> None:
@@ -113,10 +115,10 @@ def test_commands_show_them(world: Ports, ok: Callable[..., str], tmp_path: Path
     world.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=scope))
     (tmp_path / "fleet.toml").write_text(FILE)
     ok("apply", str(tmp_path / "fleet.toml"))
-    said = ok("why", A, "cpu_utilization")
-    assert "  about     Nodes stall.\n" in said
-    assert f"  runbook   {SAID['runbook']}\n" in said
-    assert "  owner     team vfx\n" in said
+    output = ok("why", A, "cpu_utilization")
+    assert "  about     Nodes stall.\n" in output
+    assert f"  runbook   {SAID['runbook']}\n" in output
+    assert "  owner     team vfx\n" in output
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert {name: rule[name] for name in SAID} == SAID
     assert FILE.splitlines()[6] in ok("export")

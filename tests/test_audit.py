@@ -32,12 +32,12 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
     """Yield every command by its words."""
     context = click.Context(group)
     for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from commands(found, f"{before}{name} ")
+        subcommand = group.get_command(context, name)
+        assert subcommand is not None
+        if isinstance(subcommand, click.Group):
+            yield from commands(subcommand, f"{before}{name} ")
         else:
-            yield before + name, found
+            yield before + name, subcommand
 
 
 def trail(world: Ports) -> list[tuple[str, str, str]]:
@@ -63,9 +63,9 @@ def test_a_command_that_writes_is_recorded(ok: Callable[..., str], world: Ports)
     ]
     entry = world.audit.entries(0)[0]
     assert (entry.by, entry.origin, entry.at) == (getpass.getuser(), socket.gethostname()[:64], world.clock())
-    found = json.loads(ok("audit", "--json"))["audit"]
-    assert [row["action"] for row in found] == ["pause", "add"]
-    assert found[0].keys() == {"id", "at", "by", "from", "action", "target", "outcome"}
+    entries = json.loads(ok("audit", "--json"))["audit"]
+    assert [row["action"] for row in entries] == ["pause", "add"]
+    assert entries[0].keys() == {"id", "at", "by", "from", "action", "target", "outcome"}
     world.clock.advance(30)
     assert "add" not in ok("audit", "--since", "60s")
     assert "pause" in ok("audit", "--since", "60s")
@@ -95,9 +95,9 @@ def test_a_trail_out_of_reach_is_a_warning(run: Run, world: Ports, monkeypatch: 
         raise errors.RedisUnavailable("Redis", "down", "start it")
 
     monkeypatch.setattr(world.audit, "record", down)
-    done = run("add", A)
-    assert done.exit_code == 0
-    assert "warning: not in the audit trail: Redis: down; start it" in done.stderr
+    result = run("add", A)
+    assert result.exit_code == 0
+    assert "warning: not in the audit trail: Redis: down; start it" in result.stderr
 
 
 def test_tokens_are_made_listed_and_revoked(ok: Callable[..., str], run: Run, world: Ports) -> None:
@@ -121,5 +121,5 @@ def test_the_api_lists_the_trail(world: Ports, ok: Callable[..., str]) -> None:
     from workermon import views
 
     ok("add", A)
-    shown: Any = world.get(views.AuditView).list(60).to_json()
-    assert shown == json.loads(ok("audit", "--json"))
+    document: Any = world.get(views.AuditView).list(60).to_json()
+    assert document == json.loads(ok("audit", "--json"))

@@ -46,9 +46,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def sessions() -> Iterator[session.Sessions]:
     """Give sessions that are closed afterwards."""
-    made = session.Sessions()
-    yield made
-    made.close()
+    new_sessions = session.Sessions()
+    yield new_sessions
+    new_sessions.close()
 
 
 class Served:
@@ -58,11 +58,11 @@ class Served:
         #: Seconds that an assumed role lasts.
         self.lasts = 3600.0
         self.server = endpoint.Endpoint(simulation.Simulation(lambda: time.time() + self.lasts - 3600, 2))
-        self.asked: list[str] = []
+        self.operations: list[str] = []
         inner = self.server.api.call
 
         def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
-            self.asked.append(params["RoleArn"] if action == "AssumeRole" else action)
+            self.operations.append(params["RoleArn"] if action == "AssumeRole" else action)
             return inner(service, action, params, region)
 
         monkeypatch.setattr(self.server.api, "call", call)
@@ -71,11 +71,11 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Run the endpoint."""
-    made = Served(monkeypatch)
-    made.server.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", made.server.url)
-    yield made
-    made.server.stop()
+    new_server = Served(monkeypatch)
+    new_server.server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", new_server.server.url)
+    yield new_server
+    new_server.server.stop()
 
 
 # --- linked accounts ---------------------------------------------------------------------------------------------
@@ -83,16 +83,18 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 def monitor(text: str) -> testing.Monitor:
     """Return a monitor that applied a file, with one instance in the source account."""
-    made = testing.Monitor()
-    made.secrets = testing.MemorySecrets({"LAB": "x-lab", "WATCH": "x-watch"})
-    made.ec2.put(models.Instance(id=A, region=REGION, status="running", tags={"Role": "render"}), account="lab")
-    made.get(fleet.Application).apply(made.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
-    return made
+    new_monitor = testing.Monitor()
+    new_monitor.secrets = testing.MemorySecrets({"LAB": "x-lab", "WATCH": "x-watch"})
+    new_monitor.ec2.put(models.Instance(id=A, region=REGION, status="running", tags={"Role": "render"}), account="lab")
+    new_monitor.get(fleet.Application).apply(
+        new_monitor.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION)
+    )
+    return new_monitor
 
 
-def scope_of(made: testing.Monitor) -> models.AccountRegion:
+def scope_of(applied: testing.Monitor) -> models.AccountRegion:
     """Return where the worker's calls go."""
-    return made.workers.get([A])[A].worker.scope
+    return applied.workers.get([A])[A].worker.scope
 
 
 def test_cloudwatch_is_read_through_the_monitoring_account() -> None:
@@ -120,42 +122,42 @@ def test_without_monitoring_nothing_changes() -> None:
 
 def test_a_change_of_the_monitoring_account_reaches_the_workers() -> None:
     """plan and apply see it, export writes it, and what export wrote changes nothing."""
-    made = monitor(FILE)
-    application = made.get(fleet.Application)
-    changed = application.apply(made.parser.parse(FILE + VIA, "x.toml"), fleet.ApplyOptions(region=REGION))
+    applied = monitor(FILE)
+    application = applied.get(fleet.Application)
+    changed = application.apply(applied.parser.parse(FILE + VIA, "x.toml"), fleet.ApplyOptions(region=REGION))
     assert changed.updated == (A,)
-    assert scope_of(made).of_cloudwatch.account == "watch"
-    text = export.text(made.configurations.load(), [])
+    assert scope_of(applied).of_cloudwatch.account == "watch"
+    text = export.text(applied.configurations.load(), [])
     assert f'monitoring = "{MONITORING}"' in text
-    again = application.apply(made.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
-    assert (again.updated, again.settings.changed) == ((), ())
+    reapplied = application.apply(applied.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+    assert (reapplied.updated, reapplied.settings.changed) == ((), ())
 
 
 def test_a_backup_has_no_external_id_of_either_account() -> None:
     """Both come back from the configuration when it is restored."""
-    made = monitor(FILE + VIA)
-    document = made.get(fleet.BackingUp).back_up()
+    applied = monitor(FILE + VIA)
+    document = applied.get(fleet.BackingUp).back_up()
     assert "x-lab" not in document
     assert "x-watch" not in document
-    there = testing.Monitor()
-    there.secrets = made.secrets
-    there.get(fleet.Restoring).restore(document, "x.json")
-    assert scope_of(there) == scope_of(made)
+    restored = testing.Monitor()
+    restored.secrets = applied.secrets
+    restored.get(fleet.Restoring).restore(document, "x.json")
+    assert scope_of(restored) == scope_of(applied)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("table", "expected"),
     [
         ("123", "is not the id of an account"),
         (SOURCE, "is the account of role_arn itself"),
         ("١" * 12, "is not the id"),
     ],
 )
-def test_what_is_no_monitoring_account_is_refused(given: str, said: str) -> None:
+def test_what_is_no_monitoring_account_is_refused(table: str, expected: str) -> None:
     """With line and column."""
     with pytest.raises(errors.InvalidInput, match="line") as caught:
-        monitor(FILE.replace(MONITORING, given))
-    assert said in str(caught.value)
+        monitor(FILE.replace(MONITORING, table))
+    assert expected in str(caught.value)
 
 
 def test_queries_and_listings_name_the_source_account(sessions: session.Sessions) -> None:
@@ -171,30 +173,32 @@ def test_queries_and_listings_name_the_source_account(sessions: session.Sessions
     )  # fmt: skip
     metric = {"Namespace": "CWAgent", "MetricName": "mem_used_percent"}
     published = {**metric, "Dimensions": [{"Name": "InstanceId", "Value": A}]}
-    asked: list[dict[str, Any]] = []
+    parameters: list[dict[str, Any]] = []
     client = sessions.cloudwatch(models.AccountRegion(region=REGION))
-    client.meta.events.register("before-parameter-build.cloudwatch", lambda params, **_: asked.append(dict(params)))
+    client.meta.events.register(
+        "before-parameter-build.cloudwatch", lambda params, **_: parameters.append(dict(params))
+    )
     with Stubber(client) as stub:
         stub.add_response("get_metric_data", {"MetricDataResults": []})
         stub.add_response("list_metrics", {"Metrics": [published], "OwningAccounts": [SOURCE]})
         read = cloudwatch.AwsCloudWatch(sessions)
         read.fetch(scope, [query], until)
-        found = read.dimensions(scope, "CWAgent", "mem_used_percent", [A])
-    data, listing = asked[0], asked[-1]
+        sets = read.dimensions(scope, "CWAgent", "mem_used_percent", [A])
+    data, listing = parameters[0], parameters[-1]
     assert [query["AccountId"] for query in data["MetricDataQueries"]] == [SOURCE]
     assert (listing["IncludeLinkedAccounts"], listing["OwningAccount"]) == (True, SOURCE)
-    assert found == {A: [(("InstanceId", A),)]}
+    assert sets == {A: [(("InstanceId", A),)]}
 
 
 def test_the_account_id_goes_over_the_wire(
     sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The short cut around botocore's serializer sends it too, and requests count for the monitoring account."""
-    given: list[Any] = []
+    requests: list[Any] = []
     inner = served.server.api.call
 
     def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
-        given.extend(params.get("MetricDataQueries", ()))
+        requests.extend(params.get("MetricDataQueries", ()))
         return inner(service, action, params, region)
 
     monkeypatch.setattr(served.server.api, "call", call)
@@ -213,7 +217,7 @@ def test_the_account_id_goes_over_the_wire(
     answer = cloudwatch.AwsCloudWatch(counted).fetch(scope, [query], until)
     counted.close()
     assert answer.failed == {}
-    assert [each["AccountId"] for each in given] == [SOURCE]
+    assert [request["AccountId"] for request in requests] == [SOURCE]
     assert set(spent.totals().metrics) == {(f"default/{REGION}", "AWS/EC2/CPUUtilization")}
 
 
@@ -226,7 +230,9 @@ SERVICES = ("ec2", "monitoring", "sqs", "events")
 def hosts(sessions: session.Sessions, region: str) -> list[str]:
     """Return where EC2, CloudWatch, SQS and EventBridge are asked."""
     scope = models.AccountRegion(region=region)
-    clients: list[Any] = [made(scope) for made in (sessions.ec2, sessions.cloudwatch, sessions.sqs, sessions.events)]
+    clients: list[Any] = [
+        make_client(scope) for make_client in (sessions.ec2, sessions.cloudwatch, sessions.sqs, sessions.events)
+    ]
     return [client.meta.endpoint_url.removeprefix("https://") for client in clients]
 
 
@@ -262,9 +268,9 @@ def test_fips_and_dual_stack_are_boto3s_own_settings(
 @pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
 def test_roles_of_every_partition_are_taken(partition: str) -> None:
     """In [accounts], and with the account's id read from them."""
-    made = testing.parse(f'[accounts.x]\nrole_arn = "arn:{partition}:iam::{SOURCE}:role/path/workermon"\n', "x.toml")
-    assert made.accounts is not None
-    assert made.accounts["x"].id == SOURCE
+    file = testing.parse(f'[accounts.x]\nrole_arn = "arn:{partition}:iam::{SOURCE}:role/path/workermon"\n', "x.toml")
+    assert file.accounts is not None
+    assert file.accounts["x"].id == SOURCE
 
 
 def test_a_role_is_assumed_by_way_of_another(
@@ -281,7 +287,7 @@ def test_a_role_is_assumed_by_way_of_another(
     (tmp_path / "credentials").write_text("[base]\naws_access_key_id = x\naws_secret_access_key = y\n", "utf-8")
     scope = models.AccountRegion(region=REGION, account="lab", role_arn=last)
     assert len(ec2.AwsEc2(sessions).find(scope, {})) == 2
-    assert served.asked == [hop, last, "DescribeInstances"]
+    assert served.operations == [hop, last, "DescribeInstances"]
 
 
 def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served: Served) -> None:
@@ -289,14 +295,14 @@ def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served:
     role = f"arn:aws:iam::{SOURCE}:role/workermon"
     scope = models.AccountRegion(region=REGION, account="lab", role_arn=role)
     served.lasts = 300.0
-    asked = ec2.AwsEc2(sessions)
-    asked.find(scope, {})
-    before = served.asked.count(role)
+    reader = ec2.AwsEc2(sessions)
+    reader.find(scope, {})
+    before = served.operations.count(role)
     served.lasts = 3600.0
-    asked.find(scope, {})
-    assert served.asked.count(role) == before + 1
-    asked.find(scope, {})
-    assert served.asked.count(role) == before + 1
+    reader.find(scope, {})
+    assert served.operations.count(role) == before + 1
+    reader.find(scope, {})
+    assert served.operations.count(role) == before + 1
 
 
 def test_a_region_that_is_not_enabled_says_so(
@@ -304,9 +310,9 @@ def test_a_region_that_is_not_enabled_says_so(
 ) -> None:
     """Where the same credentials serve another region, EC2's refusal is that of a region to opt into."""
     served.server.fail("invalid", "DescribeInstances", region="ap-east-1")
-    made = testing.Monitor()
-    monkeypatch.setattr(made, "ec2", ec2.AwsEc2(sessions))
+    denied = testing.Monitor()
+    monkeypatch.setattr(denied, "ec2", ec2.AwsEc2(sessions))
     scopes = [models.AccountRegion(region=name) for name in ("ap-east-1", REGION)]
-    search = made.get(fleet.TagSearch).search({}, scopes)
+    search = denied.get(fleet.TagSearch).search({}, scopes)
     assert "enable" in search.failed["default/ap-east-1"].todo
     assert [scope.region for scope, _ in search.instances] == [REGION]

@@ -32,8 +32,10 @@ def needs(*command: str) -> None:
 
 def policies() -> dict[str, list[dict[str, Any]]]:
     """Return the statements of each policy in the template, by the policy's name."""
-    found = cloudformation.resources(TEMPLATE.read_text("utf-8"))
-    properties = [each["Properties"] for each in found.values() if each["Type"] == "AWS::IAM::RolePolicy"]
+    template = cloudformation.resources(TEMPLATE.read_text("utf-8"))
+    properties = [
+        resource["Properties"] for resource in template.values() if resource["Type"] == "AWS::IAM::RolePolicy"
+    ]
     return {policy["PolicyName"]: policy["PolicyDocument"]["Statement"] for policy in properties}
 
 
@@ -44,7 +46,7 @@ def allowed(statements: list[dict[str, Any]]) -> set[str]:
     return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 
 
-def called() -> Iterator[str]:
+def operations_called() -> Iterator[str]:
     """Give the name of each method and paginator that ``on_aws`` calls, and of each class that it makes."""
     for path in sorted((ROOT / "workermon" / "on_aws").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -64,7 +66,7 @@ def needed() -> set[str]:
         for service in ("ec2", "cloudwatch", "sns", "sqs", "events")
         for operation in session.get_service_model(service).operation_names
     } | {"AssumeRoleCredentialFetcher": "sts:AssumeRole", "delete_message_batch": "sqs:DeleteMessage"}
-    return {names[name] for name in called() if name in names}
+    return {names[name] for name in operations_called() if name in names}
 
 
 def test_the_role_allows_what_the_code_calls_and_nothing_more() -> None:
@@ -74,10 +76,10 @@ def test_the_role_allows_what_the_code_calls_and_nothing_more() -> None:
 
 def test_the_readme_shows_the_same_policy() -> None:
     """What always has to be allowed is the README's policy; roles and topics are allowed by name only."""
-    [shown] = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    found = policies()
-    assert allowed(found["read"]) == allowed(json.loads(shown)["Statement"])
-    assert {each["Resource"] for name in ("assume", "publish", "queues") for each in found[name]} == {
+    [policy_text] = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    statements = policies()
+    assert allowed(statements["read"]) == allowed(json.loads(policy_text)["Statement"])
+    assert {statement["Resource"] for name in ("assume", "publish", "queues") for statement in statements[name]} == {
         "RolesToAssume", "Topics", "Queues",
     }  # fmt: skip
 
@@ -86,9 +88,9 @@ def test_terraform_allows_the_same() -> None:
     """Terraform's policy has the same actions, limited in the same way."""
     [text] = re.findall(r'"permissions" \{\n(.*?)^\}', (TERRAFORM / "main.tf").read_text("utf-8"), re.DOTALL | re.M)
     rules = re.findall(r"actions\s*=\s*\[(.*?)\]\s*resources\s*=\s*(\S+)", text, re.DOTALL)
-    found = {resources: set(re.findall(r'"([^"]+)"', actions)) for actions, resources in rules}
+    allowed_actions = {resources: set(re.findall(r'"([^"]+)"', actions)) for actions, resources in rules}
     by_name = policies()
-    assert found == {
+    assert allowed_actions == {
         '["*"]': allowed(by_name["read"]),
         "var.roles_to_assume": allowed(by_name["assume"]),
         "var.topics": allowed(by_name["publish"]),

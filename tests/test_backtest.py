@@ -64,7 +64,7 @@ def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
     for at, value in rows:
         if value is not None:
             slots[at // period] = (at, value)
-    found: list[Any] = []
+    episodes: list[Any] = []
     peak: list[float] = []
     latched, worst, begin = [False, False], 0, None
     first = min(slots)
@@ -99,15 +99,15 @@ def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
         if state and begin is None:
             begin, worst, peak = at, 0, []
         if not state and begin is not None:
-            found.append((worst, begin, at, peak))
+            episodes.append((worst, begin, at, peak))
             begin = None
         if state:
             worst = max(worst, state)
             peak += [slots[slot][1]] if slot in slots else []
     if begin is not None:
-        found.append((worst, begin, None, peak))
+        episodes.append((worst, begin, None, peak))
     pick = max if rule["up"] else min
-    return [(("warning", "critical")[w - 1], a, z, pick(p) if p else None) for w, a, z, p in found]
+    return [(("warning", "critical")[w - 1], a, z, pick(p) if p else None) for w, a, z, p in episodes]
 
 
 def generated() -> Any:
@@ -129,15 +129,20 @@ def run(tmp_path: Any, trace: Any, *more: Any, text: Any = FILE) -> Any:
     return CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), "--csv", str(trace), *more])
 
 
-def told(done: Any, rule: Any) -> Any:
+def episodes_of(result: Any, rule: Any) -> Any:
     """Return a document's episodes of a rule as the plain loop has them."""
-    assert done.exit_code == 0, done.stderr
-    document = json.loads(done.stdout)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
     assert set(document) == {"episodes"}
     return [
-        (one["severity"], models.moment(one["from"]), one["to"] and models.moment(one["to"]), one["peak"])
-        for one in document["episodes"]
-        if one["rule"] == rule and set(one) == {"rule", "worker", "severity", "from", "to", "peak"}
+        (
+            episode["severity"],
+            models.moment(episode["from"]),
+            episode["to"] and models.moment(episode["to"]),
+            episode["peak"],
+        )
+        for episode in document["episodes"]
+        if episode["rule"] == rule and set(episode) == {"rule", "worker", "severity", "from", "to", "peak"}
     ]
 
 
@@ -151,9 +156,9 @@ def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path: Path, name: Any)
             (int(datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC).timestamp()), float(row["value"]))
             for row in csv.DictReader(file)
         ]
-    done = run(tmp_path, TRACES / name, "--json")
+    result = run(tmp_path, TRACES / name, "--json")
     for rule, plain in RULES.items():
-        assert told(done, rule) == plain_loop(rows, 300, plain), rule
+        assert episodes_of(result, rule) == plain_loop(rows, 300, plain), rule
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -165,17 +170,17 @@ def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path: Path, shuffle
         random.Random(3).shuffle(lines)
     trace = tmp_path / "trace.csv"
     trace.write_text("\n".join(["timestamp,value", *lines]), "utf-8")
-    done = run(tmp_path, trace, "--json")
+    result = run(tmp_path, trace, "--json")
     for rule, plain in RULES.items():
         expected = plain_loop(rows, 300, plain)
         assert expected
-        assert told(done, rule) == expected, rule
+        assert episodes_of(result, rule) == expected, rule
 
 
 def test_the_last_of_rows_with_the_same_time_counts() -> None:
     """A repeated timestamp takes its last value, and an absent last one makes it absent."""
-    found = trace.read(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
-    assert found == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
+    points = trace.read(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
+    assert points == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
 
 
 def test_times_are_read_in_every_form_that_is_promised() -> None:
@@ -186,7 +191,7 @@ def test_times_are_read_in_every_form_that_is_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "where"),
+    ("lines", "place"),
     [
         (["timestamp,value", "0,1", "60,abc"], "t: line 3: 'abc' is not a number"),
         (["timestamp,value", "yesterday,1"], "t: line 2: 'yesterday' is not a time"),
@@ -200,11 +205,11 @@ def test_times_are_read_in_every_form_that_is_promised() -> None:
         ([], "t: has no datapoint"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_line(lines: Any, where: str) -> None:
+def test_a_bad_row_is_refused_by_its_line(lines: Any, place: str) -> None:
     """What cannot be read is one line that names the place, not a guess."""
     with pytest.raises(errors.InvalidInput) as caught:
         trace.read(lines, "t")
-    assert str(caught.value).startswith(where)
+    assert str(caught.value).startswith(place)
 
 
 def test_an_open_episode_has_no_end(tmp_path: Path) -> None:
@@ -221,11 +226,11 @@ def test_people_get_a_table_and_a_chart(tmp_path: Path) -> None:
     trace = tmp_path / "t.csv"
     values = [10] * 20 + [95] * 5 + [10] * 20
     trace.write_text("timestamp,value\n" + "".join(f"{60 * at},{v}\n" for at, v in enumerate(values)), "utf-8")
-    done = run(tmp_path, trace)
-    assert "└" in done.stdout
-    assert "c" * 5 in done.stdout
-    assert "hot   -       critical  1970-01-01T00:22:00Z  1970-01-01T00:26:00Z  240 min" not in done.stdout
-    [row] = [line for line in done.stdout.splitlines() if line.startswith("hot ") and "critical" in line]
+    result = run(tmp_path, trace)
+    assert "└" in result.stdout
+    assert "c" * 5 in result.stdout
+    assert "hot   -       critical  1970-01-01T00:22:00Z  1970-01-01T00:26:00Z  240 min" not in result.stdout
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("hot ") and "critical" in line]
     assert row.split()[:3] == ["hot", "-", "critical"]
     assert row.split()[3:] == ["1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95.0", "%"]
 
@@ -235,15 +240,15 @@ def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path: Path) -> None
     two = FILE + '\n[[rules]]\nname = "net"\nmetric = "network_in"\nabove = { warning = 5 }\n'
     trace = tmp_path / "t.csv"
     trace.write_text("timestamp,value\n0,1\n", "utf-8")
-    done = run(tmp_path, trace, text=two)
-    assert done.exit_code == 2
-    assert "--metric" in done.stderr
+    result = run(tmp_path, trace, text=two)
+    assert result.exit_code == 2
+    assert "--metric" in result.stderr
     assert run(tmp_path, trace, "--metric", "network_in", text=two).exit_code == 0
-    done = run(tmp_path, trace, "--metric", "network_im", text=two)
-    assert (done.exit_code, "did you mean network_in?" in done.stderr) == (3, True)
-    named = tmp_path / "of_network_in.csv"
-    named.write_text("timestamp,value\n0,9\n60,9\n120,9\n", "utf-8")
-    assert [row["rule"] for row in json.loads(run(tmp_path, named, "--json", text=two).stdout)["episodes"]] == ["net"]
+    result = run(tmp_path, trace, "--metric", "network_im", text=two)
+    assert (result.exit_code, "did you mean network_in?" in result.stderr) == (3, True)
+    renamed = tmp_path / "of_network_in.csv"
+    renamed.write_text("timestamp,value\n0,9\n60,9\n120,9\n", "utf-8")
+    assert [row["rule"] for row in json.loads(run(tmp_path, renamed, "--json", text=two).stdout)["episodes"]] == ["net"]
 
 
 # --- the ledger --------------------------------------------------------------------------------------------------
@@ -292,14 +297,14 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(
     monkeypatch.setattr(command, "_on_ledger", lambda *_: replays)
     file = tmp_path / "rules.toml"
     file.write_text("", "utf-8")
-    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file)])
-    assert done.exit_code == 0, done.stderr
-    lines = done.stdout.splitlines()
+    result = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file)])
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
     assert lines[0].split() == ["RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"]
     assert lines[1].split()[1] == "r-7"
     assert lines[1].endswith("95.0 %")
     assert [line for line in lines if "episode" in line] == ["cpu-high, r-7: 1 episode"]
-    assert "29 more in which nothing would have fired are not drawn" in done.stderr
+    assert "29 more in which nothing would have fired are not drawn" in result.stderr
 
 
 def test_the_ledger_is_judged_by_worker_and_rule() -> None:
@@ -307,14 +312,21 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
     monitor = testing.Monitor(now=1_700_000_000)
     workers, samples = monitor.workers, monitor.samples
     ids = ["i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"]
-    made = [
-        models.Worker(id=each, name=each, region="us-east-1", added_at=0, incarnation=each, labels={"n": str(place)})
-        for place, each in enumerate(ids)
+    definitions = [
+        models.Worker(
+            id=worker_id,
+            name=worker_id,
+            region="us-east-1",
+            added_at=0,
+            incarnation=worker_id,
+            labels={"n": str(place)},
+        )
+        for place, worker_id in enumerate(ids)
     ]
-    workers.add(made)
+    workers.add(definitions)
     slow = [models.Datapoint(1_699_990_200 + 300 * place, 95.0) for place in range(4)]
     fast = [models.Datapoint(1_699_992_000 + 60 * place, 10.0) for place in range(4)]
-    for worker in made:
+    for worker in definitions:
         for period, points in ((300, slow), (60, fast)):
             sample = models.Sample(
                 worker=worker,
@@ -326,8 +338,8 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
                 sample, models.Condition(requested_at={"cpu_utilization": points[-1].at + 500}), "{}", force=True
             )
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
-    found = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
-    [replay] = found
+    replays = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
+    [replay] = replays
     [episode] = replay.episodes
     assert (present(replay.worker).id, [series.period for series in replay.segments]) == (ids[1], [300, 60])
     assert (episode.rule, episode.worker, episode.severity) == ("cpu-high", ids[1], "critical")
@@ -364,9 +376,9 @@ def try_cases(tmp_path: Any, text: Any, *more: Any) -> Any:
 
 def test_cases_of_a_file_are_run(tmp_path: Path) -> None:
     """Cases that hold exit 0 and are reported one by one."""
-    done = try_cases(tmp_path, CASES)
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    result = try_cases(tmp_path, CASES)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
         "ok busy: an absent value is skipped",
         "ok busy: exactly at the threshold is well",
     ]
@@ -374,16 +386,16 @@ def test_cases_of_a_file_are_run(tmp_path: Path) -> None:
 
 def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
     """A case that turns otherwise exits 1 and says what it did instead."""
-    done = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
-    assert done.exit_code == 1
-    assert "expected critical at value 4, ok at value 7; got critical at value 5, ok at value 7" in done.stdout
+    result = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
+    assert result.exit_code == 1
+    assert "expected critical at value 4, ok at value 7; got critical at value 5, ok at value 7" in result.stdout
     [first, second] = json.loads(try_cases(tmp_path, CASES.replace("at = 5", "at = 4"), "--json").stdout)["cases"]
     assert (first["passed"], second["passed"]) == (False, True)
     assert first["got"] == [{"at": 5, "to": "critical"}, {"at": 7, "to": "ok"}]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (CASES.replace("at = 7", "at = 8"), "there are 7 values only"),
         (CASES.replace("at = 7", "at = 5"), "comes before the turn above it"),
@@ -393,10 +405,10 @@ def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
         (CASES.split("[[rules.cases]]")[0], "has no [[rules.cases]]"),
     ],
 )
-def test_a_case_that_cannot_be_meant_is_refused(tmp_path: Path, text: Any, said: str) -> None:
+def test_a_case_that_cannot_be_meant_is_refused(tmp_path: Path, text: Any, expected: str) -> None:
     """What is wrong in a case is reported by its place, with exit code 2."""
-    done = try_cases(tmp_path, text)
-    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    result = try_cases(tmp_path, text)
+    assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr
 
 
 def test_the_peak_is_the_furthest_value() -> None:
@@ -421,16 +433,16 @@ def test_the_peak_is_the_furthest_value() -> None:
 )
 def test_spans_follow_one_another_within_what_is_kept(period: Any, back: Any, until: Any) -> None:
     """They cover all of the time, the finest that CloudWatch still has of each part of it."""
-    found = cloudwatch_history.spans(period, until - back, until)
-    assert (found[0].begin, found[-1].end) == (until - back, until)
-    assert all(before.end == after.begin for before, after in itertools.pairwise(found))
-    kept = {1: 3 / 24, 60: 15, 300: 63, 3600: 455}
-    for span in found:
-        base = max(period for period in kept if span.period % period == 0)
-        assert until - span.begin <= kept[base] * models.DAY
+    spans = cloudwatch_history.spans(period, until - back, until)
+    assert (spans[0].begin, spans[-1].end) == (until - back, until)
+    assert all(before.end == after.begin for before, after in itertools.pairwise(spans))
+    retention = {1: 3 / 24, 60: 15, 300: 63, 3600: 455}
+    for span in spans:
+        base = max(period for period in retention if span.period % period == 0)
+        assert until - span.begin <= retention[base] * models.DAY
         assert span.period >= period
-    assert found[-1].period == period or found[-1].period - period < 60 or back > 2 * 3600
-    assert [span.period for span in found] == sorted({span.period for span in found}, reverse=True)
+    assert spans[-1].period == period or spans[-1].period - period < 60 or back > 2 * 3600
+    assert [span.period for span in spans] == sorted({span.period for span in spans}, reverse=True)
 
 
 def test_a_minute_is_kept_for_fifteen_days() -> None:
@@ -452,11 +464,11 @@ def history(metric: Any, points: Any, since: Any) -> Any:
     monitor = testing.Monitor(now=1_700_000_000)
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1", detailed=True)
     monitor.cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)
-    made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
+    configuration = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    asked = monitor.get(cloudwatch_history.CloudWatchRequests).requests_for([record], [rule], made, since)
-    return asked, monitor.get(cloudwatch_history.CloudWatchFetch).fetch(asked)
+    requests = monitor.get(cloudwatch_history.CloudWatchRequests).requests_for([record], [rule], configuration, since)
+    return requests, monitor.get(cloudwatch_history.CloudWatchFetch).fetch(requests)
 
 
 W = "i-0aaaaaaaaaaaaaaaa"
@@ -466,8 +478,8 @@ def test_the_status_checks_are_asked_of_cloudwatch() -> None:
     """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
-    asked, series = history(metric, points, 1_699_999_000)
-    assert [(request.metric.metric_name, request.queries) for request in asked] == [("StatusCheckFailed", 1)]
+    requests, series = history(metric, points, 1_699_999_000)
+    assert [(request.metric.metric_name, request.queries) for request in requests] == [("StatusCheckFailed", 1)]
     [only] = series[W, "status_check_failed"]
     assert (only.period, [point.value for point in only.points]) == (60, [value for _, value in points])
 
@@ -488,14 +500,14 @@ def test_a_price_is_that_of_every_query() -> None:
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
     two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
-    asked = [cloudwatch_history.HistoryRequest(worker, metric, two, ((("a", "b"),),) * 3)]
-    metrics, dollars = cloudwatch_history.price(asked)
+    requests = [cloudwatch_history.HistoryRequest(worker, metric, two, ((("a", "b"),),) * 3)]
+    metrics, dollars = cloudwatch_history.price(requests)
     assert (metrics, round(dollars, 9)) == (6, 0.00006)
     assert cloudwatch_history.price([]) == (0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (["--since", "3d"], "--since: is only for CloudWatch's history; add --cloudwatch"),
         (["--yes"], "--yes: is only for CloudWatch's history; add --cloudwatch"),
@@ -508,11 +520,11 @@ def test_a_price_is_that_of_every_query() -> None:
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, expected: str
 ) -> None:
     """Each with one line and exit code 2, before anything is asked or connected to."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     rules = tmp_path / "rules.toml"
     rules.write_text(FILE, "utf-8")
-    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), *options])
-    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    result = CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), *options])
+    assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr

@@ -39,24 +39,24 @@ def _firing() -> testing.Monitor:
 def _moved(monitor: testing.Monitor) -> testing.Monitor:
     """Return an empty monitor of the same AWS after a restore."""
     text = monitor.get(fleet.BackingUp).back_up()
-    other = testing.Monitor(now=monitor.clock())
-    other.ec2, other.cloudwatch = monitor.ec2, monitor.cloudwatch
-    other.get(fleet.Restoring).restore(text, "x")
-    return other
+    restored = testing.Monitor(now=monitor.clock())
+    restored.ec2, restored.cloudwatch = monitor.ec2, monitor.cloudwatch
+    restored.get(fleet.Restoring).restore(text, "x")
+    return restored
 
 
 def test_after_a_restore_nobody_is_notified_twice() -> None:
     """An alert that fires keeps version, beginning, severity and cursor; only its end is news."""
     monitor = _firing()
-    other = _moved(monitor)
-    assert other.alerts.open() == monitor.alerts.open()
-    assert other.alerts.load([A])[A].version == monitor.alerts.load([A])[A].version
-    assert other.alerts.history() == monitor.alerts.history()
-    _step(other, 20, 97.0)
-    assert other.received == []
-    assert other.alerts.open()[0].since == monitor.alerts.open()[0].since
-    _step(other, 40, 10.0)
-    assert [(notification.status, notification.version) for notification in other.received] == [("resolved", 2)]
+    restored = _moved(monitor)
+    assert restored.alerts.open() == monitor.alerts.open()
+    assert restored.alerts.load([A])[A].version == monitor.alerts.load([A])[A].version
+    assert restored.alerts.history() == monitor.alerts.history()
+    _step(restored, 20, 97.0)
+    assert restored.received == []
+    assert restored.alerts.open()[0].since == monitor.alerts.open()[0].since
+    _step(restored, 40, 10.0)
+    assert [(notification.status, notification.version) for notification in restored.received] == [("resolved", 2)]
 
 
 def test_what_was_not_delivered_is_sent_once() -> None:
@@ -66,11 +66,11 @@ def test_what_was_not_delivered_is_sent_once() -> None:
     saved = monitor.saved_states.load()
     (sent,) = monitor.received
     waiting = models.SavedQueue(alert_id=sent.dedup_key, channel="log", notifications=(sent,))
-    other = testing.Monitor(now=monitor.clock())
-    assert other.saved_states.replace(saved.model_copy(update={"queues": (waiting,)}), monitor.clock())
-    other.deliver()
-    other.deliver()
-    assert [notification.id for notification in other.received] == [sent.id]
+    restored = testing.Monitor(now=monitor.clock())
+    assert restored.saved_states.replace(saved.model_copy(update={"queues": (waiting,)}), monitor.clock())
+    restored.deliver()
+    restored.deliver()
+    assert [notification.id for notification in restored.received] == [sent.id]
 
 
 def test_no_secret_is_in_a_backup_and_an_external_id_comes_back_by_name() -> None:
@@ -82,10 +82,10 @@ def test_no_secret_is_in_a_backup_and_an_external_id_comes_back_by_name() -> Non
     monitor.workers.update(worker.model_copy(update={"account": "ops", "external_id": "hunter2"}))
     text = monitor.get(fleet.BackingUp).back_up()
     assert "hunter2" not in text
-    other = testing.Monitor(now=monitor.clock())
-    other.secrets = lambda ref: f"value of {ref.env}"
-    assert other.get(fleet.Restoring).restore(text, "x").without_external_id == ()
-    assert other.workers.get([A])[A].worker.external_id == "value of OPS_ID"
+    restored = testing.Monitor(now=monitor.clock())
+    restored.secrets = lambda ref: f"value of {ref.env}"
+    assert restored.get(fleet.Restoring).restore(text, "x").without_external_id == ()
+    assert restored.workers.get([A])[A].worker.external_id == "value of OPS_ID"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', "[" * 100_000])

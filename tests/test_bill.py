@@ -14,10 +14,10 @@ SCOPE = "default/us-east-1"
 CPU, OUT = "AWS/EC2/CPUUtilization", "AWS/EC2/NetworkOut"
 
 
-def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **other: float) -> models.Hour:
+def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **changes: float) -> models.Hour:
     """Count an hour of one account and region."""
     return models.Hour(
-        **{"counted_since": start, **other},
+        **{"counted_since": start, **changes},
         start=start,
         metrics={(SCOPE, name): number for name, number in metrics.items()},
         full={(SCOPE, name): number for name, number in metrics.items()},
@@ -26,11 +26,11 @@ def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = Non
 
 
 def state(
-    full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **period_multipliers: int
+    full: dict[str, float], spent: float = 0.0, seconds_left: float = models.DAY, **period_multipliers: int
 ) -> costs.Spending:
     """Say where a day stands; ``full`` is dollars a day at full rate by metric."""
     rates = {name: dollars / costs.PER_METRIC / models.DAY for name, dollars in full.items()}
-    return costs.Spending(spent, left, rates, 0.0, period_multipliers)
+    return costs.Spending(spent, seconds_left, rates, 0.0, period_multipliers)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_the_last_24_hours_reach_into_25() -> None:
 @pytest.mark.parametrize("minutes", [10, 30, 60, 90, 119])
 def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes: int) -> None:
     """100 metrics a minute are 144,000 a day, from ten minutes after the start on."""
-    asked = [min(minutes, 60), max(0, minutes - 60)]
-    hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(asked) if number]
+    minutes_of_hour = [min(minutes, 60), max(0, minutes - 60)]
+    hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(minutes_of_hour) if number]
     usage = costs.daily_rate(hours, MIDNIGHT + minutes * 60)
     assert usage.metrics == pytest.approx(144_000)
     assert usage.dollars == pytest.approx(1.44)
@@ -82,12 +82,12 @@ def test_where_a_day_stands_is_told_from_its_hours() -> None:
             update={"full": {(SCOPE, CPU): 3600, (SCOPE, OUT): 3600, (SCOPE, "Gone/x"): 3600}}
         ),
     ]
-    found = costs.spending_today(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
-    assert found.spent == pytest.approx(0.081)
-    assert found.seconds_left == 23 * 3600
-    assert found.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
-    assert found.other_dollars == pytest.approx(costs.PER_METRIC)
-    assert costs.projected_dollars(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
+    spending = costs.spending_today(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
+    assert spending.spent == pytest.approx(0.081)
+    assert spending.seconds_left == 23 * 3600
+    assert spending.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
+    assert spending.other_dollars == pytest.approx(costs.PER_METRIC)
+    assert costs.projected_dollars(spending, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
 
 
 FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization", "network_in", "network_out"), 2.0)
@@ -117,9 +117,9 @@ def test_a_budget_gives_up_the_least_important_first(
     full: dict[str, float], spent: float, period_multipliers: dict[str, int], expected: dict[str, int]
 ) -> None:
     """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
-    found = costs.decide_multipliers(CONFIGURATION, state(full, spent, **period_multipliers))
-    assert found == expected
-    assert list(found) == [name for name in costs.by_importance(CONFIGURATION) if name in found]
+    decision = costs.decide_multipliers(CONFIGURATION, state(full, spent, **period_multipliers))
+    assert decision == expected
+    assert list(decision) == [name for name in costs.by_importance(CONFIGURATION) if name in decision]
 
 
 def test_without_a_budget_nothing_is_given_up() -> None:
@@ -130,8 +130,10 @@ def test_without_a_budget_nothing_is_given_up() -> None:
 
 def test_metrics_of_a_users_own_stand_before_memory_and_cpu() -> None:
     """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
-    own = CONFIGURATION.model_copy(update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")})
-    assert costs.by_importance(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
+    own_configuration = CONFIGURATION.model_copy(
+        update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")}
+    )
+    assert costs.by_importance(own_configuration) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
     assert "status_check_failed" not in costs.IMPORTANCE
 
 
@@ -143,17 +145,17 @@ def test_a_weight_is_by_the_name_of_cloudwatch() -> None:
 RATES = st.fixed_dictionaries({name: st.floats(0, 50) for name in FULL})
 
 
-@given(full=RATES, spent=st.floats(0, 10), left=st.floats(0, models.DAY), budget=st.floats(0.01, 100))
+@given(full=RATES, spent=st.floats(0, 10), seconds_left=st.floats(0, models.DAY), budget=st.floats(0.01, 100))
 def test_a_decision_is_within_the_budget_or_the_last_step(
-    full: dict[str, float], spent: float, left: float, budget: float
+    full: dict[str, float], spent: float, seconds_left: float, budget: float
 ) -> None:
     """There is nothing between, and a step less would be too dear."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
-    now = state(full, spent, left)
-    found = costs.decide_multipliers(configuration, now)
+    now = state(full, spent, seconds_left)
+    decision = costs.decide_multipliers(configuration, now)
     dearest = dict.fromkeys(FULL, costs.MULTIPLIERS[-1])
-    assert costs.projected_dollars(now, found) <= budget or found == dearest
-    assert set(found.values()) <= set(costs.MULTIPLIERS)
+    assert costs.projected_dollars(now, decision) <= budget or decision == dearest
+    assert set(decision.values()) <= set(costs.MULTIPLIERS)
 
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))

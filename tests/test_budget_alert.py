@@ -17,7 +17,7 @@ class Spent:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet, self.costs, self.since = fleet, fleet.costs, 0.0
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.silences = fleet.silences
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
@@ -34,7 +34,7 @@ class Spent:
     def judge(self, after: float) -> None:
         """Judge one worker, and with it the budget."""
         self.fleet.clock.now = T0 + after
-        self.told += self.fleet.evaluate(self.fleet.elsewhere.id)
+        self.notified += self.fleet.evaluate(self.fleet.elsewhere.id)
 
     def last(self) -> models.Notification:
         """Return what was told last."""
@@ -51,29 +51,30 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> 
     spent.decide(60, network_out=2)
     spent.decide(120, network_out=2)
     spent.decide(180, network_out=15, network_in=4)
-    assert spent.told == [BUDGET]
-    told = spent.last()
-    assert (told.kind, told.rule, told.status, told.severity) == ("collector", "budget", "firing", "warning")
-    assert (told.worker, told.scope) == (None, {"account": "*", "region": "*"})
-    assert told.at == told.since == models.rfc3339(T0 + 60)
-    assert told.summary == "budget: metrics are requested less often to keep to it"
-    assert text.plain(told).splitlines()[1] == "where: workermon"
-    assert told.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
+    assert spent.notified == [BUDGET]
+    notification = spent.last()
+    assert (notification.kind, notification.rule) == ("collector", "budget")
+    assert (notification.status, notification.severity) == ("firing", "warning")
+    assert (notification.worker, notification.scope) == (None, {"account": "*", "region": "*"})
+    assert notification.at == notification.since == models.rfc3339(T0 + 60)
+    assert notification.summary == "budget: metrics are requested less often to keep to it"
+    assert text.plain(notification).splitlines()[1] == "where: workermon"
+    assert notification.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
     assert [alert.rule for alert in fleet.alerts.open()] == ["budget"]
     assert [claimed.channel for claimed in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
     spent.decide(240)
-    assert spent.told == [BUDGET] * 2
+    assert spent.notified == [BUDGET] * 2
     over = spent.last()
-    assert (over.status, over.at, over.version) == ("resolved", models.rfc3339(T0 + 240), told.version + 1)
-    assert over.since == told.since
-    assert over.id != told.id
+    assert (over.status, over.at, over.version) == ("resolved", models.rfc3339(T0 + 240), notification.version + 1)
+    assert over.since == notification.since
+    assert over.id != notification.id
     assert fleet.alerts.open() == []
     spent.decide(300)
-    assert spent.told == [BUDGET] * 2
+    assert spent.notified == [BUDGET] * 2
     spent.decide(360, network_out=2)
-    again = spent.last()
-    assert (again.status, again.version) == ("firing", over.version + 1)
-    assert again.id != told.id
+    repeated = spent.last()
+    assert (repeated.status, repeated.version) == ("firing", over.version + 1)
+    assert repeated.id != notification.id
 
 
 def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
@@ -81,10 +82,14 @@ def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
     spent = Spent(fleet)
     for after, projected in ((60, 4.9), (120, 5.1), (180, 4.9), (240, 5.2)):
         spent.decide(after, projected, network_out=15)
-    assert spent.told == [BUDGET] * 2
-    told = spent.last()
-    assert (told.severity, told.at, told.since) == ("critical", models.rfc3339(T0 + 120), models.rfc3339(T0 + 60))
-    assert told.summary == "budget: $5.10 are expected today, of $5.00 though metrics are requested less often"
+    assert spent.notified == [BUDGET] * 2
+    notification = spent.last()
+    assert (notification.severity, notification.at, notification.since) == (
+        "critical",
+        models.rfc3339(T0 + 120),
+        models.rfc3339(T0 + 60),
+    )
+    assert notification.summary == "budget: $5.10 are expected today, of $5.00 though metrics are requested less often"
     spent.decide(300)
     assert (spent.last().status, spent.last().severity) == ("resolved", "critical")
 

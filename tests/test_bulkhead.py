@@ -19,16 +19,16 @@ THREADS = 8
 SHARE = THREADS - bulkhead.LEFT_FREE
 
 
-class Turns:
+class Places:
     """A bulkhead on a clock of ours, and the turns that are under way."""
 
-    def __init__(self, threads: int = THREADS, *, others: bool = True) -> None:
+    def __init__(self, threads: int = THREADS, *, settled: bool = True) -> None:
         self.clock = testing.ManualClock(1000.0)
         self.bulkhead = bulkhead.Bulkhead(threads, self.clock)
         self.number = 0
-        self.turns: list[bulkhead.Place] = []
+        self.places: list[bulkhead.Place] = []
         self.ran: list[str] = []
-        if others:
+        if settled:
             for scope in (SLOW, WELL):
                 self.enter(scope)
             self.finish()
@@ -39,28 +39,28 @@ class Turns:
         self.number += size
         return self.took(self.bulkhead.enter(scope, ids))
 
-    def took(self, turn: bulkhead.Place | None) -> bulkhead.Place | None:
+    def took(self, place: bulkhead.Place | None) -> bulkhead.Place | None:
         """Note a turn as under way."""
-        if turn is not None:
-            self.turns.append(turn)
-            self.ran += turn.worker_ids
-        return turn
+        if place is not None:
+            self.places.append(place)
+            self.ran += place.worker_ids
+        return place
 
-    def leave(self, turn: bulkhead.Place | None) -> bulkhead.Place | None:
+    def leave(self, place: bulkhead.Place | None) -> bulkhead.Place | None:
         """End a turn; what its thread goes on with is under way."""
-        assert turn is not None
-        self.turns.remove(turn)
-        return self.took(self.bulkhead.leave(turn))
+        assert place is not None
+        self.places.remove(place)
+        return self.took(self.bulkhead.leave(place))
 
     def finish(self) -> None:
         """End all turns, and what they go on with."""
-        while self.turns:
-            self.leave(self.turns[0])
+        while self.places:
+            self.leave(self.places[0])
 
 
 def test_where_there_is_one_account_and_region_nobody_waits() -> None:
     """All threads are its, however slow it is."""
-    world = Turns(others=False)
+    world = Places(settled=False)
     for _ in range(THREADS):
         assert world.enter(SLOW)
         world.clock.advance(60)
@@ -70,25 +70,25 @@ def test_where_there_is_one_account_and_region_nobody_waits() -> None:
 def test_threads_are_left_to_the_others_and_to_a_reconciliation() -> None:
     """Also while nothing is slow yet; and who waits comes next, by the thread that is free first."""
     assert SHARE == THREADS - 2
-    world = Turns()
+    world = Places()
     for _ in range(SHARE):
         assert world.enter(SLOW)
     assert world.enter(SLOW, 2) is None
     assert world.enter(WELL)
-    after = world.leave(world.turns[0])
+    after = world.leave(world.places[0])
     assert after is not None
     assert [worker_id.partition(":")[0] for worker_id in after.worker_ids] == [SLOW] * 2
 
 
 def test_who_is_slow_has_half_of_the_threads() -> None:
     """All that are slow together; and for a minute after the last slow one."""
-    world = Turns()
+    world = Places()
     first = [world.enter(SLOW) for _ in range(6)]
     world.clock.advance(bulkhead.SLOW_AFTER + 1)
     assert world.enter(SLOW) is None
     assert world.enter(WELL)
-    for turn in first:
-        world.leave(turn)
+    for place in first:
+        world.leave(place)
     world.finish()
     assert [bool(world.enter(SLOW)) for _ in range(5)] == [True] * 4 + [False]
     assert [bool(world.enter(WELL)) for _ in range(4)] == [True] * 4
@@ -103,13 +103,13 @@ def test_who_is_slow_has_half_of_the_threads() -> None:
 
 def test_a_thread_does_not_go_on_for_ever() -> None:
     """Its task ends in time; who still waits goes with the next one that comes, and before it."""
-    world = Turns()
-    turns = [world.enter(SLOW) for _ in range(SHARE)]
+    world = Places()
+    places = [world.enter(SLOW) for _ in range(SHARE)]
     assert world.enter(SLOW) is None
     waiting = f"{SLOW}:{world.number - 1}"
     world.clock.advance(bulkhead.GO_ON_FOR + 1)
-    for turn in turns:
-        assert world.leave(turn) is None
+    for place in places:
+        assert world.leave(place) is None
     assert waiting not in world.ran
     after = world.enter(SLOW)
     assert after is not None
@@ -118,17 +118,17 @@ def test_a_thread_does_not_go_on_for_ever() -> None:
 
 def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
     """Who waits is left to a thread that is well."""
-    world = Turns()
-    turns = [world.enter(SLOW) for _ in range(SHARE)]
+    world = Places()
+    places = [world.enter(SLOW) for _ in range(SHARE)]
     assert world.enter(SLOW) is None
-    assert world.bulkhead.leave(present(turns[0]), onward=False) is None
+    assert world.bulkhead.leave(present(places[0]), onward=False) is None
     assert world.enter(SLOW) is not None
 
 
 @pytest.mark.parametrize("threads", [0, 1])
 def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> None:
     """A child of the prefork pool, say."""
-    world = Turns(threads)
+    world = Places(threads)
     for _ in range(3):
         world.clock.advance(60)
         assert world.enter(SLOW)
@@ -148,18 +148,18 @@ def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> N
 )
 def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple[str, str, int]]) -> None:
     """Whoever comes, is slow and leaves in any order: each runs once, and no one account and region has it all."""
-    world = Turns(threads)
-    for what, scope, number in steps:
-        if what == "enter":
-            if len(world.turns) < threads:  # there is a thread that could take the message
+    world = Places(threads)
+    for operation, scope, number in steps:
+        if operation == "enter":
+            if len(world.places) < threads:  # there is a thread that could take the message
                 world.enter(scope, number)
-        elif what == "leave":
-            if world.turns:
-                world.leave(world.turns[number % len(world.turns)])
+        elif operation == "leave":
+            if world.places:
+                world.leave(world.places[number % len(world.places)])
         else:
             world.clock.advance(number)
-        for each in (SLOW, WELL, THIRD):
-            assert sum(turn.scope == each for turn in world.turns) <= threads - (2 if threads > 3 else 1)
+        for region in (SLOW, WELL, THIRD):
+            assert sum(place.scope == region for place in world.places) <= threads - (2 if threads > 3 else 1)
     world.finish()
     for scope in (SLOW, WELL, THIRD):  # the next messages take over what waits
         while world.enter(scope):
@@ -180,15 +180,15 @@ def test_threads_at_once_keep_to_it() -> None:
 
     def run(name: str) -> None:
         for number in range(50):
-            turn = gate.enter(SLOW, [f"{name}-{number}"])
-            while turn is not None:
+            place = gate.enter(SLOW, [f"{name}-{number}"])
+            while place is not None:
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
-                    ran.extend(turn.worker_ids)
+                    ran.extend(place.worker_ids)
                 with lock:
                     inside[0] -= 1
-                turn = gate.leave(turn)
+                place = gate.leave(place)
 
     threads = [threading.Thread(target=run, args=(str(number),)) for number in range(8)]
     for thread in threads:
@@ -196,7 +196,7 @@ def test_threads_at_once_keep_to_it() -> None:
     for thread in threads:
         thread.join()
     assert most[0] <= 2
-    assert sorted(ran) == sorted(f"{one}-{number}" for one in range(8) for number in range(50))
+    assert sorted(ran) == sorted(f"{name}-{number}" for name in range(8) for number in range(50))
 
 
 def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
@@ -204,22 +204,22 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     gate = bulkhead.Bulkhead(2)
     fleet = collecting.World()
     fleet.bulkhead = gate
-    one, two, three = (f"i-0000000000000000{each}" for each in "abc")
-    for each in (one, two, three):
-        fleet.add(each)
+    first, second, third = (f"i-0000000000000000{letter}" for letter in "abc")
+    for worker_id in (first, second, third):
+        fleet.add(worker_id)
     gate.leave(present(gate.enter("default/eu-west-1", ["i-0000000000000000d"])))
-    held = gate.enter("default/us-east-1", [])
+    waiting = gate.enter("default/us-east-1", [])
 
     def collect(worker_id: str) -> tuple[str, ...]:
         return fleet.collect(worker_id).collected
 
-    assert held is not None
-    assert collect(one) == collect(three) == ()
-    assert fleet.condition(one).collected_at is None
-    gate.leave(held, onward=False)
-    del fleet.store.workers[three]
-    assert collect(two) == (one, two)
-    assert collect(one) == ()  # its slot is complete
+    assert waiting is not None
+    assert collect(first) == collect(third) == ()
+    assert fleet.condition(first).collected_at is None
+    gate.leave(waiting, onward=False)
+    del fleet.store.workers[third]
+    assert collect(second) == (first, second)
+    assert collect(first) == ()  # its slot is complete
 
 
 def test_a_collection_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 from redbeat import schedulers
 
-from tests.support.beat import NOW, Post, at, worker
+from tests.support.beat import NOW, MessageRecorder, at, worker
 from tests.support.waiting import eventually
 from workermon import config, models, testing
 from workermon.on_celery import schedule, scheduler
@@ -30,7 +30,7 @@ class Collecting(testing.Monitor):
         #: How often each worker was collected.
         self.number: Counter[str] = Counter()
 
-    def take(self, post: Post, now: float) -> None:
+    def take(self, post: MessageRecorder, now: float) -> None:
         """Collect what was sent, at that time."""
         self.clock.now = now
         for worker_ids in post.worker_ids:
@@ -41,20 +41,20 @@ class Collecting(testing.Monitor):
 
 @pytest.mark.parametrize("interval", [10, 60, 90])
 def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, interval: int
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, interval: int
 ) -> None:
     """Give or take one: with ticks that come late by up to two seconds, and messages that wait for a while."""
     regions = ("us-east-1", "eu-west-1", "eu-north-1")
     fleet = [worker(number, interval=interval, region=region) for number, region in enumerate(regions)]
     planned.put(fleet, NOW)
-    made, chance = Collecting(fleet), random.Random(interval)
+    collecting, chance = Collecting(fleet), random.Random(interval)
     beat.max_interval = interval / 5
     now = NOW
     while now < NOW + 100 * interval:
         now += at(beat, now) + chance.choice((0.0, 0.01, chance.uniform(0, 2)))
-        made.take(post, now + chance.uniform(0, interval / 20))
-    assert set(made.number) == {monitored.id for monitored in fleet}
-    assert all(99 <= number <= 101 for number in made.number.values()), made.number
+        collecting.take(post, now + chance.uniform(0, interval / 20))
+    assert set(collecting.number) == {monitored.id for monitored in fleet}
+    assert all(99 <= number <= 101 for number in collecting.number.values()), collecting.number
 
 
 def real_lock(app: Celery, client: redis.Redis, beat: scheduler.Scheduler) -> Any:
@@ -69,7 +69,7 @@ def real_lock(app: Celery, client: redis.Redis, beat: scheduler.Scheduler) -> An
 @pytest.mark.parametrize("asleep", ["before its tick", "with a chunk in its hand", "after a chunk was sent"])
 def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     app: Celery,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,21 +79,21 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     monkeypatch.setattr(scheduler, "CHUNK", 100)
     fleet = [worker(number) for number in range(350)]
     planned.put(fleet, NOW)
-    made = Collecting(fleet)
+    collecting = Collecting(fleet)
     first, second = scheduler.Scheduler(app), scheduler.Scheduler(app)
     assert real_lock(app, redis_client, first).acquire()
-    other = real_lock(app, redis_client, second)
+    second_lock = real_lock(app, redis_client, second)
     due = NOW + 61
     order: list[str] = []
 
     def sleep() -> None:
         """Let the lock run out, and the other one do all that is due."""
-        assert eventually(lambda: other.acquire(blocking=False), within=5)
+        assert eventually(lambda: second_lock.acquire(blocking=False), within=5)
         before = sum(map(len, post.worker_ids))
         at(second, due + 1)
         order.append("other")
         assert sum(map(len, post.worker_ids)) - before >= 250
-        made.take(post, due + 1)
+        collecting.take(post, due + 1)
 
     if asleep == "before its tick":
         sleep()
@@ -101,8 +101,8 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
         inner = first._read if asleep == "with a chunk in its hand" else first._mark_run
         reads: list[int] = []
 
-        def sleeping(*given: Any) -> Any:
-            answer = inner(*given)
+        def sleeping(*arguments: Any) -> Any:
+            answer = inner(*arguments)
             reads.append(1)
             if len(reads) == 1:
                 sleep()
@@ -114,42 +114,42 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     assert order == ["other"]
     late = sum(map(len, post.worker_ids))
     assert late == (100 if asleep == "with a chunk in its hand" else 0)
-    made.take(post, due + 2)
-    assert made.number == Counter(monitored.id for monitored in fleet)
+    collecting.take(post, due + 2)
+    assert collecting.number == Counter(monitored.id for monitored in fleet)
     assert all(run > due + 1 for run in planned.next_runs([monitored.id for monitored in fleet]).values())
 
 
 @pytest.mark.parametrize("step", [-models.DAY, -7200, -45, 45, 7200, models.DAY])
 def test_a_clock_that_is_set_starves_and_floods_nobody(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, step: int
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, step: int
 ) -> None:
     """Back or forth, by little or much: a worker is collected in each interval of the new clock, and once."""
     fleet = [worker(number, region=region) for number, region in ((1, "us-east-1"), (2, "eu-west-1"))]
     planned.put(fleet, NOW)
-    made = Collecting(fleet)
+    collecting = Collecting(fleet)
     now = NOW
     for _ in range(600):
         now += max(at(beat, now), 0.2)
-        made.take(post, now)
-    before, now = made.number.copy(), now + step
-    begun = now
-    while now < begun + 20 * 60:
+        collecting.take(post, now)
+    before, now = collecting.number.copy(), now + step
+    begin = now
+    while now < begin + 20 * 60:
         now += max(at(beat, now), 0.2)
-        made.take(post, now)
+        collecting.take(post, now)
     for monitored in fleet:
         # A step back by less than two minutes is taken for somebody slow: what was complete stays so.
-        assert 20 - 3 <= made.number[monitored.id] - before[monitored.id] <= 20 + 2
+        assert 20 - 3 <= collecting.number[monitored.id] - before[monitored.id] <= 20 + 2
     times = planned.next_runs([monitored.id for monitored in fleet]).values()
     assert all(now - 1 < run <= now + 60 for run in times)
 
 
 def test_two_beats_at_once_collect_nobody_twice(
-    app: Celery, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+    app: Celery, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where both send everything, for their locks were lost, say: a slot is collected once."""
     fleet = [worker(number) for number in range(5)]
     planned.put(fleet, NOW)
-    made = Collecting(fleet)
+    collecting = Collecting(fleet)
     beats = [scheduler.Scheduler(app), scheduler.Scheduler(app)]
     for beat in beats:
         beat.lock_key, beat.producer = None, None
@@ -158,15 +158,15 @@ def test_two_beats_at_once_collect_nobody_twice(
     for beat in beats:
         at(beat, NOW + 61)
     assert sum(map(len, post.worker_ids)) == 10
-    made.take(post, NOW + 61)
-    assert made.number == Counter(monitored.id for monitored in fleet)
+    collecting.take(post, NOW + 61)
+    assert collecting.number == Counter(monitored.id for monitored in fleet)
     assert schedule.TASK == "workermon.collect"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
     beat: scheduler.Scheduler,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
@@ -216,7 +216,7 @@ def test_a_new_member_begins_at_the_place_of_its_cohort(
 )
 def test_places_that_cannot_be_read_stop_nobody(
     beat: scheduler.Scheduler,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
     spoil: Callable[[redis.Redis], object],

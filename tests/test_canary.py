@@ -45,8 +45,8 @@ class House(testing.Monitor):
         if broken == "published":
             return
         self.pass_on("collect")
-        said, text = self.store.published[-1]
-        assert said == "workermon:metrics:canary"
+        name, text = self.store.published[-1]
+        assert name == "workermon:metrics:canary"
         if broken == "heard":
             return
         assert self.get(health.CanaryReception).hear(text)
@@ -64,8 +64,8 @@ class House(testing.Monitor):
 
     def deliver_dispatched(self) -> None:
         """Do what the task of deliveries does with what it was rung for."""
-        rung, self.dispatcher.delivered = self.dispatcher.delivered, []
-        self.get(notify.Delivery).deliver(rung)
+        alert_ids, self.dispatcher.delivered = self.dispatcher.delivered, []
+        self.get(notify.Delivery).deliver(alert_ids)
 
     def look(self) -> Any:
         """Return how it goes."""
@@ -81,11 +81,11 @@ def test_it_goes_round_and_leaves_nothing() -> None:
     assert house.outbox.due(house.now() + 9, 9) == []
     assert (house.store.queues, house.store.history, house.store.attempts, house.store.last) == ({}, {}, {}, {})
     assert testing.MemoryAlerts(house.store).open() == []
-    assert {said for said, _ in house.store.published} == {"workermon:metrics:canary"}
+    assert {name for name, _ in house.store.published} == {"workermon:metrics:canary"}
 
 
 @pytest.mark.parametrize(
-    ("step", "after", "why"),
+    ("step", "after", "reason"),
     [
         ("published", "sent", "the queue workermon.collect"),
         ("heard", "published", "the listener does not receive it"),
@@ -95,7 +95,7 @@ def test_it_goes_round_and_leaves_nothing() -> None:
 )
 @pytest.mark.parametrize("before", [0, 1, 5])
 def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
-    step: str, after: str, why: str, before: int
+    step: str, after: str, reason: str, before: int
 ) -> None:
     """Three that are lost say nothing yet; with the fourth the part is named, and the first that comes on ends it."""
     house = House()
@@ -108,11 +108,11 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
         assert house.look().ok
     for _ in range(5):
         house.minute(step)
-        found = house.look()
-        assert (found.ok, found.stuck_after) == (False, after)
-        assert found.reason.startswith(f"stuck after: {after} (")
-        assert why in found.reason
-        assert ("last round completed" if before else "no round completed yet") in found.reason
+        faults = house.look()
+        assert (faults.ok, faults.stuck_after) == (False, after)
+        assert faults.reason.startswith(f"stuck after: {after} (")
+        assert reason in faults.reason
+        assert ("last round completed" if before else "no round completed yet") in faults.reason
     if step == "accepted":
         house.deliver_dispatched()
     house.minute()
@@ -178,7 +178,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on() -> None:
     assert (house.dispatcher.canaries, house.canary.trace().reached) == (0, {})
     house.pass_on("evaluate")
     assert house.outbox.due(NOW, 9) == []
-    assert [canary.is_canary_stage(each) for each in ("collect", "evaluate", "deliver", None, 1)] == [
+    assert [canary.is_canary_stage(stage) for stage in ("collect", "evaluate", "deliver", None, 1)] == [
         True,
         True,
         False,
@@ -205,41 +205,45 @@ def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
         if fate is None:
             house.deliver_dispatched()
         lost = 0 if fate is None else lost + 1
-        found = house.look()
-        if not found.ok:
-            assert lost >= 4, (fates, found)
-            assert found.stuck_after != "scheduled"
+        faults = house.look()
+        if not faults.ok:
+            assert lost >= 4, (fates, faults)
+            assert faults.stuck_after != "scheduled"
         if fate is None:
-            assert found.round_trip is not None
+            assert faults.round_trip is not None
 
 
 def test_its_time_is_told_though_clocks_differ() -> None:
     """A clock of another machine that is behind makes no negative time."""
     trace = ports.Trace({"accepted": ports.Reached(NOW, NOW - 3)}, {}, 1)
-    found = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
-    assert (found.ok, found.round_trip, found.age) == (True, 0.0, 0.0)
+    status = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
+    assert (status.ok, status.round_trip, status.age) == (True, 0.0, 0.0)
 
 
 # --- every implementation ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Any]:
+def implementation(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give trace, outbox and feed over each implementation in turn."""
     if request.param == "memory":
         store = testing.MemoryStore()
         yield testing.MemoryCanary(store), testing.MemoryOutbox(store), testing.MemoryFeed(store)
     elif request.param == "fakeredis":
-        one = fakeredis.FakeRedis()
-        yield on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one), channel.RedisFeed(one, "c")
+        fake_server = fakeredis.FakeRedis()
+        yield (
+            on_redis.RedisCanary(fake_server, "c"),
+            outbox.RedisOutbox(fake_server),
+            channel.RedisFeed(fake_server, "c"),
+        )
     else:
         with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as server:
             yield on_redis.RedisCanary(server, "c"), outbox.RedisOutbox(server), channel.RedisFeed(server, "c")
 
 
-def test_the_trace_says_how_far_they_came(kept: Any) -> None:
+def test_the_trace_says_how_far_they_came(implementation: Any) -> None:
     """Each step has the last that came there, and how many came to the step before since; a break forgets the lost."""
-    trace, _, _ = kept
+    trace, _, _ = implementation
     assert trace.trace() == ports.Trace({}, {}, 0)
     for number in range(3):
         trace.publish(NOW + 60 * number, NOW + 60 * number + 0.5, 7 + number)
@@ -258,35 +262,35 @@ def test_the_trace_says_how_far_they_came(kept: Any) -> None:
     assert trace.trace().lost == {"heard": 1}
 
 
-def test_its_notification_goes_through_the_outbox_and_is_never_counted(kept: Any) -> None:
+def test_its_notification_goes_through_the_outbox_and_is_never_counted(implementation: Any) -> None:
     """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
-    _, box, _ = kept
-    told = canary.notification(NOW)
-    assert (box.release(told, NOW), box.release(told, NOW)) == (True, False)
+    _, box, _ = implementation
+    notification = canary.notification(NOW)
+    assert (box.release(notification, NOW), box.release(notification, NOW)) == (True, False)
     assert (box.due(NOW, 9), box.backlog()) == ([models.CANARY], 0)
     [claimed] = box.claim(models.CANARY, NOW, 15)
-    assert (claimed.notification, claimed.channel) == (told, models.CANARY_CHANNEL)
+    assert (claimed.notification, claimed.channel) == (notification, models.CANARY_CHANNEL)
     assert box.due(NOW, 9) == []
     assert box.skip(claimed, NOW, None)
-    assert box.release(told, NOW + 60)
+    assert box.release(notification, NOW + 60)
 
 
-def test_its_channel_is_heard_only_by_who_asks(kept: Any) -> None:
+def test_its_channel_is_heard_only_by_who_asks(implementation: Any) -> None:
     """Who asks is called with it; who listens to samples and alerts never sees it."""
-    trace, _, feed = kept
-    heard: list[Any] = []
-    asking = feed.listen(alerts=False, timeout=0.05, canary=heard.append)
-    other = feed.listen(timeout=0.05)
-    assert (next(asking), next(other)) == (None, None)
+    trace, _, feed = implementation
+    received: list[Any] = []
+    asking = feed.listen(alerts=False, timeout=0.05, canary=received.append)
+    plain_feed = feed.listen(timeout=0.05)
+    assert (next(asking), next(plain_feed)) == (None, None)
     trace.publish(NOW + 0.125, NOW + 1, 1)
-    eventually(lambda: next(asking) is None and heard, what="the canary")
-    assert (heard, next(other)) == ([repr(NOW + 0.125)], None)
+    eventually(lambda: next(asking) is None and received, what="the canary")
+    assert (received, next(plain_feed)) == ([repr(NOW + 0.125)], None)
 
 
 def test_nothing_of_it_is_named_but_where_keys_are(redis_client: redis.Redis, redis_url: str) -> None:
     """All its way round leaves one small hash, and the fence's count."""
-    with contextlib.closing(client.connect(redis_url)) as one:
-        trace, box = on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one)
+    with contextlib.closing(client.connect(redis_url)) as server:
+        trace, box = on_redis.RedisCanary(server, "c"), outbox.RedisOutbox(server)
         trace.publish(NOW, NOW, 1)
         box.release(canary.notification(NOW), NOW)
         [claimed] = box.claim(models.CANARY, NOW, 15)

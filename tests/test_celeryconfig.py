@@ -23,11 +23,11 @@ from workermon.settings import redis_address
 def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give a function that makes an application for an environment."""
 
-    def make(url: str, **other: str) -> Celery:
+    def make(url: str, **environment: str) -> Celery:
         for name in ("WORKERMON_BROKER_URL", "WORKERMON_MIN_INTERVAL", "WORKERMON_INTERVAL"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("WORKERMON_REDIS_URL", url)
-        for name, value in other.items():
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
         return Celery("test", loader=ours.Loader, amqp="workermon.on_celery.broker:AMQP", set_as_current=False)
 
@@ -51,12 +51,12 @@ URLS = [
 def test_no_credential_is_in_what_celery_shows(configured: Callable[..., Celery], url: str) -> None:
     """The table behind 'inspect conf' and Flower, the report and the broker's address hide the password."""
     app = configured(url)
-    shown = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
-    shown += [
+    texts = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
+    texts += [
         str(app.connection().info().get("alternates")) if "sentinel" not in url else "",
         app.conf.redbeat_redis_url,
     ]
-    assert not [text for text in shown if "hush" in text or "hu%2Fsh" in text or "hu/sh@" in text]
+    assert not [text for text in texts if "hush" in text or "hu%2Fsh" in text or "hu/sh@" in text]
 
 
 @pytest.mark.parametrize("url", URLS)
@@ -80,20 +80,22 @@ def test_what_is_configured_makes_a_connection(configured: Callable[..., Celery]
     schedulers.get_redis(app).connection_pool.make_connection()
     channel = type(app.connection().transport).Channel
     parameters = channel._connparams
-    made = object.__new__(channel)
-    made.connection = app.connection().transport
+    bare_channel = object.__new__(channel)
+    bare_channel.connection = app.connection().transport
     for name in channel.from_transport_options:
-        setattr(made, name, app.conf.broker_transport_options.get(name, getattr(channel, name, None)))
-    found = parameters(made)
-    found.pop("connection_class")(**{k: v for k, v in found.items() if k != "max_connections"})
-    assert int(found["db"]) == 0
+        setattr(bare_channel, name, app.conf.broker_transport_options.get(name, getattr(channel, name, None)))
+    connection_parameters = parameters(bare_channel)
+    connection_parameters.pop("connection_class")(
+        **{k: v for k, v in connection_parameters.items() if k != "max_connections"}
+    )
+    assert int(connection_parameters["db"]) == 0
 
 
 def test_the_broker_verifies_certificates(configured: Callable[..., Celery]) -> None:
     """Over TLS Kombu verifies, though it would not by itself; what is said counts."""
     assert configured("rediss://localhost/1").connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    said = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
-    assert said == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}
+    tls = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
+    assert tls == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}
 
 
 def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
@@ -101,12 +103,12 @@ def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
     app = configured("sentinel://:hush@one:1,two/1?service=ops&sentinel_password=more")
     assert app.conf.broker_url == "sentinel://:hush@one:1/0;sentinel://:hush@two/0"
     assert app.conf.broker_transport_options["master_name"] == "ops"
-    asked = app.conf.broker_transport_options["sentinel_kwargs"]
-    assert (asked["password"], asked["retry"].get_retries()) == ("more", 0)
+    sentinel_options = app.conf.broker_transport_options["sentinel_kwargs"]
+    assert (sentinel_options["password"], sentinel_options["retry"].get_retries()) == ("more", 0)
     assert json.dumps(app.connection().info())  # as 'inspect stats' sends it
     options = app.conf.redbeat_redis_options
     assert (options["sentinels"], options["service_name"]) == ([("one", 1), ("two", 26379)], "ops")
-    assert options["sentinel_kwargs"] == asked
+    assert options["sentinel_kwargs"] == sentinel_options
 
 
 def test_rabbitmq_is_used_as_it_is(configured: Callable[..., Celery]) -> None:
@@ -116,8 +118,8 @@ def test_rabbitmq_is_used_as_it_is(configured: Callable[..., Celery]) -> None:
     assert app.conf.broker_use_ssl == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit"}
     assert app.conf.broker_transport_options == {"confirm_publish": True, "write_timeout": 4}
     assert isinstance(app.connection().transport, rabbitmq.TlsTransport)
-    shown = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
-    assert not [text for text in shown if "hush" in text]
+    texts = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
+    assert not [text for text in texts if "hush" in text]
     assert app.connection().as_uri(include_password=True) == "amqps://ops:hush@rabbit:5671/watch"
 
 

@@ -39,24 +39,26 @@ def trial(site: Site, notifiers: Mapping[str, ports.Notifier], *nodes: testing.M
 def test_a_channel_is_tried(kind: str, statuses: list[str], by_node: bool) -> None:
     """A test goes through the channel at once, by a node if one runs, and closes what it opens."""
     site = Site()
-    had = site.configurations.load()
+    configuration = site.configurations.load()
     site.configurations.save(
-        had.model_copy(update={"revision": 1, "channels": {"ops": Channel(name="ops", type=kind)}})
+        configuration.model_copy(update={"revision": 1, "channels": {"ops": Channel(name="ops", type=kind)}})
     )
-    got: list[models.Notification] = []
+    accepted: list[models.Notification] = []
 
     class Desk:
         def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-            got.extend(notifications)
+            accepted.extend(notifications)
 
     if by_node:
         sent = trial(site, {}, Node(site, {kind: Desk()})).send("ops")
     else:
         sent = trial(site, {kind: Desk()}).send("ops")
-    assert (sent.messages, sent.by_node) == (len(got), by_node)
-    assert [each.status for each in got] == statuses
-    assert len({each.dedup_key for each in got}) == 1
-    assert all("test of channel ops" in each.summary and each.worker is None for each in got)
+    assert (sent.messages, sent.by_node) == (len(accepted), by_node)
+    assert [notification.status for notification in accepted] == statuses
+    assert len({notification.dedup_key for notification in accepted}) == 1
+    assert all(
+        "test of channel ops" in notification.summary and notification.worker is None for notification in accepted
+    )
     assert site.outbox.backlog() == 0
     assert site.outbox.due(site.clock() + models.DAY, 10) == [], "no reminder follows"
 
@@ -74,12 +76,12 @@ def test_a_node_that_cannot_send_says_why() -> None:
     )
     assert site.outbox.backlog() == 0
     assert list(site.failures.load()) == ["ops"]
-    for todo, shown in (
+    for todo, error in (
         ("workermon tries again; see its log", "see its log"),
         ("workermon tries again", "correct that"),
     ):
         node = Node(site, {"webhook": Receiver(errors.DeliveryFailed("channel ops", "it answered 500", todo))})
-        with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {shown}"):
+        with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {error}"):
             trial(site, {}, node).send("ops")
 
 
@@ -100,7 +102,7 @@ def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
         Site("ops", "log"),
         Receiver(errors.DeliveryRefused("channel ops", "it refuses the notification (400)", "see its log", 1)),
     )
-    site.tell()
+    site.enqueue()
     site.deliver_to(receiver)
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
     trial(site, {}, Node(site, {"webhook": receiver})).send("ops")

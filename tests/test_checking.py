@@ -135,23 +135,23 @@ _KEYS = [
 def test_a_file_has_no_mistake_exactly_if_it_can_be_read(sections: list[tuple[str, bool, dict[str, object]]]) -> None:
     """Whatever a file says: there is a mistake if and only if reading it raises one, which is among them."""
     lines = []
-    for section, listed, keys in sections:
-        lines.append(f"[[{section}]]" if listed else f"[{section}]")
+    for section, is_list, keys in sections:
+        lines.append(f"[[{section}]]" if is_list else f"[{section}]")
         lines += [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
     text = "\n".join(lines)
-    found = {wrong.reason for wrong in testing.parser().mistakes(text, "f.toml")}
+    reasons = {wrong.reason for wrong in testing.parser().mistakes(text, "f.toml")}
     raised: set[str] = set()
     try:
         testing.parser().parse(text, "f.toml")
     except errors.InvalidInput as first:
         raised = {first.reason}
-    assert raised <= found
-    assert bool(raised) == bool(found)
+    assert raised <= reasons
+    assert bool(raised) == bool(reasons)
 
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_toml(one)}' for key, one in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
     return json.dumps(value)
 
 
@@ -162,8 +162,8 @@ def test_the_command_prints_each_mistake_on_a_line_of_its_own(tmp_path: Path) ->
 
     def run(*more: str) -> tuple[int, str, str]:
         cli_session = Session(settings.Settings(_env_file=None), Ports())
-        done = CliRunner().invoke(cli.cli, ["rules", "check", str(file), *more], obj=cli_session)
-        return done.exit_code, done.stdout, done.stderr
+        result = CliRunner().invoke(cli.cli, ["rules", "check", str(file), *more], obj=cli_session)
+        return result.exit_code, result.stdout, result.stderr
 
     code, out, err = run()
     assert (code, out) == (2, "")

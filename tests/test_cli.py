@@ -31,30 +31,30 @@ pytestmark = pytest.mark.usefixtures("silent_log")
 def test_add_collects_at_once(ok: Any, world: Any) -> None:
     """A worker that was just added has its first sample, its last hour, and its place in the schedule."""
     assert ok("add", A, "--label", "team=vfx") == f"added {A} as render-01, every 60 s\n"
-    listed = json.loads(ok("list", "--json"))["workers"]
-    assert [(one["id"], one["name"], one["status"], one["monitoring"]) for one in listed] == [
+    workers = json.loads(ok("list", "--json"))["workers"]
+    assert [(worker["id"], worker["name"], worker["status"], worker["monitoring"]) for worker in workers] == [
         (A, "render-01", "running", "active")
     ]
-    assert listed[0]["metrics"]["cpu_utilization"]["value"] == 42.5
-    assert listed[0]["metrics"]["memory_utilization"] is None
-    assert listed[0]["interval"] == 60
-    assert listed[0]["labels"] == {"team": "vfx"}
-    assert listed[0]["last_collected_at"] == models.rfc3339(world.clock())
-    assert listed[0]["alerts"] == []
+    assert workers[0]["metrics"]["cpu_utilization"]["value"] == 42.5
+    assert workers[0]["metrics"]["memory_utilization"] is None
+    assert workers[0]["interval"] == 60
+    assert workers[0]["labels"] == {"team": "vfx"}
+    assert workers[0]["last_collected_at"] == models.rfc3339(world.clock())
+    assert workers[0]["alerts"] == []
     assert world.schedule.ids() == {A}
 
 
 def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
     """A worker stays added when CloudWatch fails; standard error says so, and the next interval tries again."""
     world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
-    done = run("add", A)
-    assert done.exit_code == 0
-    assert done.stderr.startswith(f"warning: {A}: ")
+    result = run("add", A)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: {A}: ")
     assert world.workers.ids() == [A]
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    ("args", "code", "error"),
     [
         (["add", "i-1"], 2, "'i-1' is not an instance id"),
         (["add"], 2, "Missing argument"),
@@ -97,9 +97,9 @@ def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
         (["up", "--concurrency", "x"], 2, "not a valid integer"),
     ],
 )
-def test_bad_input_gives_one_line_and_its_exit_code(run: Any, world: Any, args: Any, code: int, says: str) -> None:
+def test_bad_input_gives_one_line_and_its_exit_code(run: Any, world: Any, args: Any, code: int, error: str) -> None:
     """Each kind of wrong input is one line on standard error with the right exit code, and changes nothing."""
-    assert says in one_line(run(*args), code)
+    assert error in one_line(run(*args), code)
     assert world.workers.ids() == []
 
 
@@ -131,8 +131,8 @@ def test_remove_may_be_repeated(run: Any, ok: Any, world: Any) -> None:
     """Removing by id twice is done twice; the second time says that there was nothing to remove."""
     ok("add", A)
     assert ok("remove", "render-01") == f"removed {A}, render-01\n"
-    done = run("remove", A)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{A} was not monitored\n")
+    result = run("remove", A)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{A} was not monitored\n")
 
 
 def test_pause_and_resume(ok: Any, world: Any) -> None:
@@ -161,8 +161,8 @@ def test_list_filters(ok: Any) -> None:
 def test_an_empty_list_is_well(run: Any) -> None:
     """No worker is an empty document, and a note on standard error beside an empty table."""
     assert json.loads(run("list", "--json").stdout) == {"workers": []}
-    done = run("list")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no worker is monitored\n")
+    result = run("list")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no worker is monitored\n")
 
 
 def test_show_tells_everything(ok: Any, world: Any) -> None:
@@ -170,11 +170,11 @@ def test_show_tells_everything(ok: Any, world: Any) -> None:
     ok("add", A)
     fires(world, A)
     world.clock.advance(30)
-    shown = json.loads(ok("show", "render-01", "--json"))
-    assert shown["status_checks"] == {"system": "ok", "instance": "ok"}
-    assert shown["next_run"] == models.rfc3339(world.schedule.entries[A][1])
-    assert shown["alerts"][0]["rule"] == "cpu-high"
-    point = shown["metrics"]["cpu_utilization"]
+    document = json.loads(ok("show", "render-01", "--json"))
+    assert document["status_checks"] == {"system": "ok", "instance": "ok"}
+    assert document["next_run"] == models.rfc3339(world.schedule.entries[A][1])
+    assert document["alerts"][0]["rule"] == "cpu-high"
+    point = document["metrics"]["cpu_utilization"]
     assert point["age"] == round(world.clock() - models.moment(point["at"]))
     text = ok("show", A)
     for part in ("system ok, instance ok", "42.5 %", "critical since", "next run"):
@@ -204,9 +204,9 @@ def test_history_is_by_cloudwatch_s_timestamps(ok: Any, run: Any, world: Any) ->
     """History gives datapoints with metric and unit beside, as JSON, as a trace in CSV, and as a table."""
     ok("add", A)
     at = int(world.clock()) // 300 * 300
-    found = json.loads(ok("history", "render-01", "cpu_utilization", "--json"))
-    assert (found["metric"], found["unit"]) == ("cpu_utilization", "percent")
-    assert [(one["at"], one["value"]) for one in found["datapoints"]] == [
+    document = json.loads(ok("history", "render-01", "cpu_utilization", "--json"))
+    assert (document["metric"], document["unit"]) == ("cpu_utilization", "percent")
+    assert [(datapoint["at"], datapoint["value"]) for datapoint in document["datapoints"]] == [
         (models.rfc3339(at - 600), 41.0),
         (models.rfc3339(at - 300), 42.5),
     ]
@@ -243,8 +243,8 @@ def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok: Any, run
     fires(world, A)
     fires(world, A, status="resolved", version=2)
     assert "resolved" in ok("alerts", "--all", "--worker", "render-01", "--rule", "cpu-high", "--since", "365d")
-    done = run("alerts", "--all", "--worker", A, "--rule", "disk-high")
-    assert (done.exit_code, done.stderr.splitlines()[-1]) == (0, "no alert matches")
+    result = run("alerts", "--all", "--worker", A, "--rule", "disk-high")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (0, "no alert matches")
     assert "did you mean cpu-high" in one_line(run("alerts", "--rule", "cpu-hihg"), 3)
     assert "not monitored" in one_line(run("alerts", "--worker", "render-99"), 3)
     assert "add --all" in one_line(run("alerts", "--since", "7d"), 2)
@@ -254,8 +254,8 @@ def test_discover(ok: Any, world: Any) -> None:
     """Instances are found by tag; a dry run only tells."""
     assert f"would add {A}" in ok("discover", "--tag", "Role=render", "--dry-run")
     assert world.workers.ids() == []
-    found = json.loads(ok("discover", "--tag", "Role=render", "--region", REGION, "--json"))
-    assert [one["id"] for one in found["added"]] == [A, B]
+    document = json.loads(ok("discover", "--tag", "Role=render", "--region", REGION, "--json"))
+    assert [worker["id"] for worker in document["added"]] == [A, B]
     assert json.loads(ok("list", "--status", "running", "--json"))["workers"][0]["metrics"]["cpu_utilization"]
 
 
@@ -269,14 +269,14 @@ def test_discover_over_two_regions_does_what_it_can(run: Any, world: Any) -> Non
         return usual(scope, tags)
 
     world.ec2.find = find
-    given = ("discover", "--tag", "Role=render", "--region", "eu-west-1", "--region", REGION)
-    dry = run(*given, "--dry-run", "--json")
+    arguments = ("discover", "--tag", "Role=render", "--region", "eu-west-1", "--region", REGION)
+    dry = run(*arguments, "--dry-run", "--json")
     assert dry.exit_code == 5
     assert list(json.loads(dry.stdout)["failed"]) == ["default/eu-west-1"]
-    done = run(*given)
-    assert (done.exit_code, sorted(world.workers.ids())) == (5, [A, B])
-    assert f"added {A}" in done.stdout
-    assert "error: EC2 in eu-west-1: DescribeInstances: AuthFailure; the region may not be enabled" in done.stderr
+    result = run(*arguments)
+    assert (result.exit_code, sorted(world.workers.ids())) == (5, [A, B])
+    assert f"added {A}" in result.stdout
+    assert "error: EC2 in eu-west-1: DescribeInstances: AuthFailure; the region may not be enabled" in result.stderr
 
 
 def test_reconcile(ok: Any, run: Any, world: Any) -> None:
@@ -285,8 +285,8 @@ def test_reconcile(ok: Any, run: Any, world: Any) -> None:
     world.schedule.delete([A])
     assert ok("reconcile", "--dry-run") == f"would schedule {A}: it had no entry\n"
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
-    done = run("reconcile")
-    assert done.exit_code == 5
+    result = run("reconcile")
+    assert result.exit_code == 5
     assert world.schedule.ids() == {A}
     world.ec2.last_error = None
     assert json.loads(ok("reconcile", "--json"))["steps"] == []
@@ -307,8 +307,8 @@ def test_apply_makes_it_so(ok: Any, world: Any, tmp_path: Path) -> None:
     """A file is applied, its workers collected at once; applied again it changes nothing."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
-    done = json.loads(ok("apply", str(place), "--json"))
-    assert (done["added"], done["changed"], done["revision"]) == ([A], ["rules"], 1)
+    plan = json.loads(ok("apply", str(place), "--json"))
+    assert (plan["added"], plan["changed"], plan["revision"]) == ([A], ["rules"], 1)
     assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 42.5
     assert "unchanged" in ok("apply", str(place))
     assert "unchanged" in ok("apply", "-", input=FILE)
@@ -328,9 +328,9 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
     cli_session = Session(settings.Settings(_env_file=None), None)
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place), "--json"], obj=cli_session)
-    assert done.exit_code == 0
-    assert json.loads(done.stdout)["rules"] == ["hot"]
+    result = CliRunner().invoke(cli.cli, ["rules", "check", str(place), "--json"], obj=cli_session)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["rules"] == ["hot"]
     assert "container" not in cli_session.__dict__
     place.write_text(FILE.replace("50", "nan"))
     assert "rules[0].above.critical" in one_line(
@@ -382,9 +382,9 @@ def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.delenv("OPS_SECRET", raising=False)
     place.write_text('[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\nsecret = { env = "OPS_SECRET" }\n')
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session)
-    assert done.exit_code == 0
-    assert done.stderr == (
+    result = CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=cli_session)
+    assert result.exit_code == 0
+    assert result.stderr == (
         "warning: channels.ops.secret: OPS_SECRET is not set here; the process that delivers needs it\n"
     )
 
@@ -393,13 +393,13 @@ def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
     """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
     world.schedule.ticked = world.clock()
     world.pulse.beat("listener", world.clock())
-    done = run("status", "--json")
-    assert done.exit_code == 0, done.stdout
-    assert json.loads(done.stdout)["ok"] is True
+    result = run("status", "--json")
+    assert result.exit_code == 0, result.stdout
+    assert json.loads(result.stdout)["ok"] is True
     world.nodes.names = []
-    done = run("status")
-    assert done.exit_code == 1
-    assert re.search(r"DOWN +worker processes", done.stdout)
+    result = run("status")
+    assert result.exit_code == 1
+    assert re.search(r"DOWN +worker processes", result.stdout)
 
 
 def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) -> None:
@@ -421,20 +421,20 @@ def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) ->
     costs.decide(budget_decision, models.BudgetDecision())
     configurations = world.get(ports.Configurations)
     configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
-    shown = run("status").stdout
+    output = run("status").stdout
     assert (
-        "AWS in 24 h: 1 calls, 30000 metrics requested, $0.30; at the present rate 96 calls and $28.80 a day" in shown
+        "AWS in 24 h: 1 calls, 30000 metrics requested, $0.30; at the present rate 96 calls and $28.80 a day" in output
     )
-    assert "budget: $5.00 a day, $7.25 projected for today: over budget" in shown
-    assert "longer periods to stay within it: network_out ×15" in shown
-    assert f"account default in {REGION}: denied since " in shown
-    assert "EC2 in us-east-1: no\\x1b[31m; allow it" in shown
-    assert f"account default in {REGION}: GetMetricData limited to 50% of its rate, because AWS refused more" in shown
-    assert f"account default in {REGION}: ListMetrics does not answer" in shown
-    found = json.loads(run("status", "--json").stdout)
-    assert found["scopes"][0]["slowed"] == {"GetMetricData": 0.5, "ListMetrics": 0.0}
-    assert found["bill"]["last_24h"] == {"calls": 1, "metrics": 30_000, "dollars": 0.3}
-    assert found["bill"]["stretched"] == {"network_out": 15}
+    assert "budget: $5.00 a day, $7.25 projected for today: over budget" in output
+    assert "longer periods to stay within it: network_out ×15" in output
+    assert f"account default in {REGION}: denied since " in output
+    assert "EC2 in us-east-1: no\\x1b[31m; allow it" in output
+    assert f"account default in {REGION}: GetMetricData limited to 50% of its rate, because AWS refused more" in output
+    assert f"account default in {REGION}: ListMetrics does not answer" in output
+    document = json.loads(run("status", "--json").stdout)
+    assert document["scopes"][0]["slowed"] == {"GetMetricData": 0.5, "ListMetrics": 0.0}
+    assert document["bill"]["last_24h"] == {"calls": 1, "metrics": 30_000, "dollars": 0.3}
+    assert document["bill"]["stretched"] == {"network_out": 15}
 
 
 def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
@@ -473,9 +473,9 @@ def test_what_is_shown_says_that_the_pipeline_is_down(ok: Any, run: Any, world: 
     assert "pipeline" not in run(*command).stderr
     world.clock.advance(60)
     world.pulse.beat("listener", world.clock())
-    done = run(*command)
-    assert (done.exit_code, [line for line in done.stderr.splitlines() if "pipeline" in line]) == (0, [DOWN])
-    assert "pipeline" not in done.stdout
+    result = run(*command)
+    assert (result.exit_code, [line for line in result.stderr.splitlines() if "pipeline" in line]) == (0, [DOWN])
+    assert "pipeline" not in result.stdout
 
 
 def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: Any) -> None:
@@ -496,9 +496,9 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
     world.schedule.ticked = world.clock()
     world.pulse.beat("listener", world.clock())
     world.feed = Living(world.store)
-    done = run("watch", "--json", "--seconds", "200")
-    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: the pipeline is down")]
-    assert (done.exit_code, len(warnings)) == (0, 2), done.stderr
+    result = run("watch", "--json", "--seconds", "200")
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: the pipeline is down")]
+    assert (result.exit_code, len(warnings)) == (0, 2), result.stderr
 
 
 @pytest.fixture
@@ -511,23 +511,23 @@ def up(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setenv("WORKERMON_CONFIG", str(place))
         ran = []
 
-        def prepare(_: Any, *, hooks: local_up.Hooks, **given: Any) -> None:
+        def prepare(_: Any, *, hooks: local_up.Hooks, **options: Any) -> None:
             hooks.prepare()
             hooks.reconcile()
-            ran.append(given)
+            ran.append(options)
 
         monkeypatch.setattr("workermon.local.up.run", prepare)
-        done = run("up", *args)
-        return done, ran
+        result = run("up", *args)
+        return result, ran
 
     return call
 
 
 def test_up_applies_its_file_and_reconciles(up: Any, world: Any) -> None:
     """The file's workers are added, collected and scheduled, and the options are passed on."""
-    done, [given] = up(FILE, "--concurrency", "3", "--no-beat")
-    assert done.exit_code == 0
-    assert given == {"chosen": local_up.Parts(concurrency=3, beat=False)}
+    result, [options] = up(FILE, "--concurrency", "3", "--no-beat")
+    assert result.exit_code == 0
+    assert options == {"chosen": local_up.Parts(concurrency=3, beat=False)}
     assert world.schedule.ids() == {A}
     assert world.workers.get([A])[A].condition.status == "running"
 
@@ -535,36 +535,38 @@ def test_up_applies_its_file_and_reconciles(up: Any, world: Any) -> None:
 def test_up_starts_although_aws_is_out_of_reach(up: Any, world: Any) -> None:
     """With AWS down the workers and rules of the file are in force all the same; with one unknown the others are."""
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
-    done, _ = up(FILE)
-    assert done.exit_code == 0, done.output
+    result, _ = up(FILE)
+    assert result.exit_code == 0, result.output
     assert world.workers.ids() == [A]
     world.ec2.last_error = None
-    done, _ = up(f'{FILE}[[workers]]\nid = "{C}"\nregion = "{REGION}"\n')
-    assert done.exit_code == 0, done.output
+    result, _ = up(f'{FILE}[[workers]]\nid = "{C}"\nregion = "{REGION}"\n')
+    assert result.exit_code == 0, result.output
     assert world.workers.ids() == [A]
     assert world.workers.get([A])[A].worker.name == "render-01"
 
 
 def test_up_refuses_a_wrong_file_before_anything_runs(up: Any, world: Any) -> None:
     """A file that is wrong ends up at once, with its line and exit code 2."""
-    done, ran = up(FILE.replace("50", '"much"'))
-    assert "rules[0].above.critical: must be a number" in one_line(done, 2)
-    done, ran = up(FILE.replace(REGION, "mars-central-1"))
-    assert "mars-central-1" in done.stderr
-    assert (done.exit_code, ran) == (2, [])
+    result, ran = up(FILE.replace("50", '"much"'))
+    assert "rules[0].above.critical: must be a number" in one_line(result, 2)
+    result, ran = up(FILE.replace(REGION, "mars-central-1"))
+    assert "mars-central-1" in result.stderr
+    assert (result.exit_code, ran) == (2, [])
 
 
 def commands() -> Any:
     """Return every command with its path, groups aside."""
     context = click.Context(cli.cli)
-    found: list[tuple[str, click.Command | None]] = []
+    named_commands: list[tuple[str, click.Command | None]] = []
     for name in cli.cli.list_commands(context):
         command = cli.cli.get_command(context, name)
         if isinstance(command, click.Group):
-            found += [(f"{name} {inner}", each) for inner, each in sorted(command.commands.items())]
+            named_commands += [
+                (f"{name} {inner}", inner_command) for inner, inner_command in sorted(command.commands.items())
+            ]
         else:
-            found.append((name, command))
-    return found
+            named_commands.append((name, command))
+    return named_commands
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
@@ -573,13 +575,13 @@ def test_the_page_says_what_help_says(name: Any, command: Any) -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}") and "`" in line]
     assert rows, f"no row for {name}"
-    shown = CliRunner().invoke(cli.cli, [*name.split(), "--help"])
-    assert shown.exit_code == 0
-    assert "Example: " in shown.stdout
+    result = CliRunner().invoke(cli.cli, [*name.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Example: " in result.stdout
     for parameter in command.params:
         for option in parameter.opts if isinstance(parameter, click.Option) else ():
             assert option in rows[0], f"{name}: {option} is not in its row"
-            assert option in shown.stdout
+            assert option in result.stdout
 
 
 def test_the_page_names_no_option_that_is_not_there() -> None:
@@ -587,8 +589,8 @@ def test_the_page_names_no_option_that_is_not_there() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     for name, command in commands():
         [row] = [line for line in page.splitlines() if re.match(rf"\| `{name}[ `]", line)]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", row.split("|")[1])) <= known, name
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", row.split("|")[1])) <= options, name
 
 
 @pytest.mark.integration
@@ -596,10 +598,10 @@ def test_help_is_quick() -> None:
     """--help loads neither boto3 nor Celery nor a client of Redis."""
     program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
     program += "print([name for name in ('boto3', 'celery', 'redis', 'dishka') if name in sys.modules])"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
     )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert completed.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.integration
@@ -608,11 +610,11 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "workermon", "config", "schema"],
             stdout=closed, stderr=subprocess.PIPE, timeout=60, cwd=ROOT, text=True,
         )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 @pytest.mark.integration
@@ -628,28 +630,28 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
 def test_a_wrong_redis_is_one_line_without_its_password(url: str, code: int, tmp_path: Path) -> None:
     """A URL that cannot be meant is invalid input, a server that is not there exit code 4; no password is shown."""
     began = time.monotonic()
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "workermon", "list"],
         capture_output=True, text=True, timeout=100, cwd=tmp_path,
         env={**os.environ, "WORKERMON_REDIS_URL": url, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert "hunter2" not in done.stderr
+    assert completed.returncode == code, completed.stderr
+    assert len(completed.stderr.splitlines()) == 1, completed.stderr
+    assert completed.stderr.startswith("error: ")
+    assert "hunter2" not in completed.stderr
     assert time.monotonic() - began < 30
 
 
 @pytest.mark.integration
 def test_up_without_its_redis_says_what_every_command_says(tmp_path: Path) -> None:
     """The server is named by its place, with what to do."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "workermon", "up", "--no-web"],
         capture_output=True, text=True, timeout=60, cwd=tmp_path,
         env={**os.environ, "WORKERMON_REDIS_URL": "redis://:hunter2@127.0.0.1:1/1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == 4
-    assert done.stderr == (
+    assert completed.returncode == 4
+    assert completed.stderr == (
         "error: Redis at 127.0.0.1:1: connection refused; start it, or correct WORKERMON_REDIS_URL\n"
     )
 
@@ -672,17 +674,19 @@ def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -
 def test_why_of_a_worker_explains_every_rule(ok: Any, run: Any, world: Any) -> None:
     """Without a metric every rule has its lines; one that is for other workers says that and nothing else."""
     ok("add", A)
-    kept = world.get(ports.Configurations)
-    had = kept.load()
-    only = had.rules[0].model_copy(update={"name": "theirs", "labels": {"team": "x"}})
-    kept.save(had.model_copy(update={"revision": had.revision + 1, "rules": (*had.rules, only)}))
+    configurations = world.get(ports.Configurations)
+    configuration = configurations.load()
+    only = configuration.rules[0].model_copy(update={"name": "theirs", "labels": {"team": "x"}})
+    configurations.save(
+        configuration.model_copy(update={"revision": configuration.revision + 1, "rules": (*configuration.rules, only)})
+    )
     lines = ok("why", "render-01").splitlines()
     assert [line.partition(":")[0] for line in lines[1:] if line and not line.startswith(" ")] == [
-        *(rule.name for rule in had.rules),
+        *(rule.name for rule in configuration.rules),
         "theirs",
     ]
     assert lines[-1].startswith("theirs: does not apply: ")
-    assert len(json.loads(ok("why", A, "--json"))["rules"]) == len(had.rules) + 1
+    assert len(json.loads(ok("why", A, "--json"))["rules"]) == len(configuration.rules) + 1
     assert ok("why", f"{A}/cpu-high") == ok("why", "render-01", "cpu-high")
     assert "did you mean cpu-high" in one_line(run("why", f"{A}/cpu-hihg"), 3)
 
@@ -699,10 +703,15 @@ def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
         models.CollectionError(kind="denied", message="no permission", at=world.clock() + 60),
     )  # fmt: skip
     world.clock.advance(90)
-    found = json.loads(ok("why", f"default/{REGION}", "collector", "--json"))
-    assert (found["account"], found["region"], found["rule"], found["workers"]) == ("default", REGION, "collector", 1)
-    assert found["last_error"] == {"kind": "denied", "message": "no permission"}
-    assert "for 90 s" in found["now"]
+    document = json.loads(ok("why", f"default/{REGION}", "collector", "--json"))
+    assert (document["account"], document["region"], document["rule"], document["workers"]) == (
+        "default",
+        REGION,
+        "collector",
+        1,
+    )
+    assert document["last_error"] == {"kind": "denied", "message": "no permission"}
+    assert "for 90 s" in document["now"]
     text = ok("why", f"default/{REGION}")
     assert "  error     denied: no permission\n" in text
     assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)
@@ -715,7 +724,7 @@ def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "said"),
+    ("arguments", "code", "expected"),
     [
         (["group:pool"], 2, "error: group pool: it has no value; write group:pool=VALUE"),
         (["group:pool", "pool-hot"], 2, "error: group pool: it has no value; write group:pool=VALUE"),
@@ -727,9 +736,9 @@ def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
         ),
     ],
 )
-def test_why_says_what_is_wrong_about_a_subject(run: Any, given: list[str], code: int, said: str) -> None:
+def test_why_says_what_is_wrong_about_a_subject(run: Any, arguments: list[str], code: int, expected: str) -> None:
     """It takes none of them for a worker that is not monitored."""
-    assert one_line(run("why", *given), code) == said
+    assert one_line(run("why", *arguments), code) == expected
 
 
 def test_why_of_a_group() -> None:
@@ -741,12 +750,12 @@ def test_why_of_a_group() -> None:
     pools.slot(grouping.T0 + grouping.MINUTE, {0: 95, 1: 95, 2: 20})
     container: Any = pools
     session = Session(settings.Settings(_env_file=None), container)
-    done = CliRunner().invoke(cli.cli, ["why", "group:pool=a", "pool-hot"], obj=session)
-    assert done.exit_code == 0, done.output
-    head, _, firing, asked, *lines = done.stdout.splitlines()
+    result = CliRunner().invoke(cli.cli, ["why", "group:pool=a", "pool-hot"], obj=session)
+    assert result.exit_code == 0, result.output
+    head, _, firing, requested, *lines = result.stdout.splitlines()
     assert head == "group pool=a: 3 workers are known"
     assert firing == "pool-hot: critical since 2023-11-14T22:01:00Z; notified"
-    assert asked.startswith("  rule      cpu_utilization over pool, count 2 of 3, above critical 90 %")
+    assert requested.startswith("  rule      cpu_utilization over pool, count 2 of 3, above critical 90 %")
     assert lines == [
         "  now       2 of 3 workers are at critical, critical fires at 2",
         "  escalate  at 2023-11-14T22:17:00Z to pager: pending",
@@ -769,36 +778,36 @@ def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
 def test_why_of_lost_metrics(ok: Any) -> None:
     """The other alert of an account and region is explained too, by either way of naming it."""
     ok("add", A)
-    said = ok("why", f"default/{REGION}", "lost-metrics")
-    assert said.splitlines()[:2] == [
+    output = ok("why", f"default/{REGION}", "lost-metrics")
+    assert output.splitlines()[:2] == [
         f"account default in {REGION}, lost-metrics: not firing",
         "  now       no metric fell silent on much of the fleet",
     ]
-    assert ok("why", f"default/{REGION}/lost-metrics") == said
+    assert ok("why", f"default/{REGION}/lost-metrics") == output
 
 
 def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:
     """alerts --all has each attempt to deliver; an alert that only fires is listed without."""
     ok("add", A)
     fires(world, A)
-    [shown] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
-    assert shown["deliveries"] == []
+    [alert] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
+    assert alert["deliveries"] == []
 
 
 def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
     """notify-test sends through the channel; one that is not there is 3, one that takes nothing is 1."""
-    here, world.nodes.names = platform.node(), []
-    assert ok("notify-test", "log") == f"log: accepted, sent by this command on {here}, because no node runs\n"
+    node_name, world.nodes.names = platform.node(), []
+    assert ok("notify-test", "log") == f"log: accepted, sent by this command on {node_name}, because no node runs\n"
     assert json.loads(ok("notify-test", "log", "--json")) == {
-        "channel": "log", "accepted": True, "messages": 1, "sent_by": "command", "host": here
+        "channel": "log", "accepted": True, "messages": 1, "sent_by": "command", "host": node_name
     }  # fmt: skip
     assert run("notify-test", "lgo").exit_code == 3
-    kept = world.get(ports.Configurations)
-    had = kept.load()
+    configurations = world.get(ports.Configurations)
+    configuration = configurations.load()
     dead = models.Channel(name="dead", type="webhook", url="http://127.0.0.1:1/T0KEN", allow_private=True)
     unsigned = models.Channel(name="unsigned", type="pagerduty", secret=models.SecretRef(env="MISSING"))
-    channels = {**had.channels, "dead": dead, "unsigned": unsigned}
-    kept.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+    channels = {**configuration.channels, "dead": dead, "unsigned": unsigned}
+    configurations.save(configuration.model_copy(update={"revision": configuration.revision + 1, "channels": channels}))
     refused = run("notify-test", "dead")
     assert refused.exit_code == 1
     assert refused.stderr.startswith("error: channel dead: ")
@@ -818,12 +827,17 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: An
     assert [row["dedup_key"] for row in json.loads(ok("alerts", "--all", "--json"))["alerts"]] == [
         "channel:ops/delivery"
     ]
-    why = json.loads(ok("why", "channel:ops", "delivery", "--json"))
-    assert (why["channel"], why["state"], why["type"], why["waiting"]) == ("ops", "critical", None, [])
-    assert [one["after"] for one in why["history"]] == ["critical"]
-    said = ok("why", "channel:ops", "delivery").splitlines()
-    assert said[0] == f"channel ops (removed), delivery: critical since {models.rfc3339(world.clock())}"
-    assert "404" in said[1]
+    explanation = json.loads(ok("why", "channel:ops", "delivery", "--json"))
+    assert (explanation["channel"], explanation["state"], explanation["type"], explanation["waiting"]) == (
+        "ops",
+        "critical",
+        None,
+        [],
+    )
+    assert [transition["after"] for transition in explanation["history"]] == ["critical"]
+    lines = ok("why", "channel:ops", "delivery").splitlines()
+    assert lines[0] == f"channel ops (removed), delivery: critical since {models.rfc3339(world.clock())}"
+    assert "404" in lines[1]
 
 
 def test_why_of_a_channel_that_is_not_there(run: Any, ok: Any) -> None:

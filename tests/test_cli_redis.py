@@ -65,12 +65,12 @@ def run(env: Any, tmp_path: Path) -> Any:
     """Give a function that runs a command to its end."""
 
     def call(*args: Any, code: int = 0) -> Any:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "workermon", *args],
             capture_output=True, text=True, timeout=90, cwd=tmp_path, env=env,
         )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done
+        assert completed.returncode == code, completed.stderr
+        return completed
 
     return call
 
@@ -83,84 +83,84 @@ def launch(aws: Any, *names: Any) -> Any:
         tags = [
             {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}, {"Key": "Set", "Value": names[0]}]}
         ]
-        found = aws.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
-        ids.append(found["Instances"][0]["InstanceId"])
+        reservation = aws.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
+        ids.append(reservation["Instances"][0]["InstanceId"])
     return ids
 
 
 def traces(redis_client: Any, worker_id: Any) -> Any:
     """Return keys, members and fields in Redis that name a worker."""
-    wanted, found = worker_id.encode(), []
+    id_bytes, members = worker_id.encode(), []
     for key in redis_client.scan_iter(count=1000):
-        if wanted in key:
-            found.append(key)
+        if id_bytes in key:
+            members.append(key)
         kind = redis_client.type(key)
         if kind == b"zset":
-            found += [(key, member) for member in redis_client.zrange(key, 0, -1) if wanted in member]
+            members += [(key, member) for member in redis_client.zrange(key, 0, -1) if id_bytes in member]
         elif kind == b"set":
-            found += [(key, member) for member in redis_client.smembers(key) if wanted in member]
+            members += [(key, member) for member in redis_client.smembers(key) if id_bytes in member]
         elif kind == b"hash":
-            found += [(key, field) for field in redis_client.hkeys(key) if wanted in field]
-    return found
+            members += [(key, field) for field in redis_client.hkeys(key) if id_bytes in field]
+    return members
 
 
 def test_a_worker_s_life_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
     """Added, listed, shown, paused, resumed and removed by commands; afterwards nothing in Redis names the worker."""
-    one, other = launch(aws, "life-1", "life-2")
-    assert run("add", one, "--interval", "30s").stdout == f"added {one} as life-1, every 30 s\n"
-    assert "is monitored already" in run("add", one, code=2).stderr
+    first, second = launch(aws, "life-1", "life-2")
+    assert run("add", first, "--interval", "30s").stdout == f"added {first} as life-1, every 30 s\n"
+    assert "is monitored already" in run("add", first, code=2).stderr
     unknown = "i-0ffffffffffffffff"
-    assert unknown in run("add", other, unknown, code=3).stderr
-    [listed] = json.loads(run("list", "--json").stdout)["workers"]
-    assert (listed["id"], listed["status"], listed["interval"]) == (one, "running", 30)
-    definition: Any = redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition")
+    assert unknown in run("add", second, unknown, code=3).stderr
+    [row] = json.loads(run("list", "--json").stdout)["workers"]
+    assert (row["id"], row["status"], row["interval"]) == (first, "running", 30)
+    definition: Any = redis_client.hget(f"workermon:redbeat:workermon:collect:{first}", "definition")
     entry = json.loads(definition)
-    assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [one]}, [])
-    shown = json.loads(run("show", "life-1", "--json").stdout)
-    assert shown["next_run"]
-    assert shown["status_checks"]["system"] == "ok"
-    run("pause", one)
-    assert not redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
-    run("resume", one)
-    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
-    assert traces(redis_client, one)
+    assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [first]}, [])
+    detail = json.loads(run("show", "life-1", "--json").stdout)
+    assert detail["next_run"]
+    assert detail["status_checks"]["system"] == "ok"
+    run("pause", first)
+    assert not redis_client.exists(f"workermon:redbeat:workermon:collect:{first}")
+    run("resume", first)
+    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{first}")
+    assert traces(redis_client, first)
     run("remove", "life-1")
-    assert traces(redis_client, one) == []
-    assert "was not monitored" in run("remove", one).stderr
+    assert traces(redis_client, first) == []
+    assert "was not monitored" in run("remove", first).stderr
 
 
 def test_discover_and_reconcile_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
     """Instances are found by tag; a lost entry is put back and a terminated worker forgotten, as a dry run told."""
-    one, other = launch(aws, "found-1", "found-2")
+    first, second = launch(aws, "found-1", "found-2")
     assert run("discover", "--tag", "Set=found-1", "--region", REGION).stdout.count("added") == 2
-    aws.terminate_instances(InstanceIds=[other])
-    redis_client.delete(f"workermon:redbeat:workermon:collect:{one}")
-    redis_client.zrem("workermon:redbeat::schedule", f"workermon:redbeat:workermon:collect:{one}")
+    aws.terminate_instances(InstanceIds=[second])
+    redis_client.delete(f"workermon:redbeat:workermon:collect:{first}")
+    redis_client.zrem("workermon:redbeat::schedule", f"workermon:redbeat:workermon:collect:{first}")
     steps = json.loads(run("reconcile", "--dry-run", "--json").stdout)["steps"]
-    assert {(step["action"], step["worker"]) for step in steps} == {("schedule", one), ("retire", other)}
+    assert {(step["action"], step["worker"]) for step in steps} == {("schedule", first), ("retire", second)}
     run("reconcile")
-    assert [row["id"] for row in json.loads(run("list", "--json").stdout)["workers"]] == [one]
-    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
+    assert [row["id"] for row in json.loads(run("list", "--json").stdout)["workers"]] == [first]
+    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{first}")
     assert json.loads(run("reconcile", "--json").stdout)["steps"] == []
 
 
 def test_status_is_1_where_nothing_runs(run: Any) -> None:
     """With Redis alone, beat, worker processes and listener are down, and the exit code says so."""
-    found = json.loads(run("status", "--json", code=1).stdout)
-    assert {part["name"] for part in found["parts"] if not part["ok"]} == {"beat", "worker processes", "listener"}
+    document = json.loads(run("status", "--json", code=1).stdout)
+    assert {part["name"] for part in document["parts"] if not part["ok"]} == {"beat", "worker processes", "listener"}
 
 
 def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tmp_path: Path) -> None:
     """A running watch shows the sample that another command collects, and Ctrl-C ends it with 0."""
-    [one] = launch(aws, "live-1")
-    with (tmp_path / "seen").open("wb") as seen:
+    [worker_id] = launch(aws, "live-1")
+    with (tmp_path / "seen").open("wb") as output:
         watching = subprocess.Popen(
             [sys.executable, "-m", "workermon", "watch", "--json"],
-            stdout=seen, stderr=subprocess.PIPE, cwd=tmp_path, env=env,
+            stdout=output, stderr=subprocess.PIPE, cwd=tmp_path, env=env,
         )  # fmt: skip
         try:
-            run("add", one)
-            eventually(lambda: one in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
+            run("add", worker_id)
+            eventually(lambda: worker_id in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
             watching.send_signal(signal.SIGINT)
             assert watching.wait(20) == 0
             assert present(watching.stderr).read().splitlines() == [
@@ -171,15 +171,15 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
             watching.wait()
             present(watching.stderr).close()
     events = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
-    assert [(event["worker_id"], event["worker_name"]) for event in events] == [(one, "live-1")]
+    assert [(event["worker_id"], event["worker_name"]) for event in events] == [(worker_id, "live-1")]
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1"])
 def test_an_endpoint_that_is_down_is_exit_code_5(env: Any, run: Any, address: str) -> None:
     """Where AWS cannot be reached, add is one line with exit code 5 and adds nothing."""
     env["AWS_ENDPOINT_URL"] = address
-    done = run("add", "i-0abc0123456789def", code=5)
-    assert len(done.stderr.splitlines()) == 1
+    result = run("add", "i-0abc0123456789def", code=5)
+    assert len(result.stderr.splitlines()) == 1
     assert json.loads(run("list", "--json").stdout) == {"workers": []}
 
 
@@ -201,31 +201,31 @@ def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
     run: Any, aws: Any, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     """plan tells, apply does, export gives it back; a silence can be taken back; why and backtest read the ledger."""
-    [one] = launch(aws, "planned-1")
+    [worker_id] = launch(aws, "planned-1")
     file = tmp_path / "fleet.toml"
-    file.write_text(SET_UP.format(one=one), "utf-8")
+    file.write_text(SET_UP.format(one=worker_id), "utf-8")
     planned = json.loads(run("plan", str(file), "--json").stdout)
-    assert planned["added"] == [one]
+    assert planned["added"] == [worker_id]
     assert not redis_client.exists("workermon:workers")
     assert json.loads(run("apply", str(file), "--json").stdout)["dollars_per_month"] == planned["dollars_per_month"]
     exported = run("export").stdout
     file.write_text(exported, "utf-8")
-    again = json.loads(run("apply", str(file), "--json").stdout)
-    assert [again[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
+    reapplied = json.loads(run("apply", str(file), "--json").stdout)
+    assert [reapplied[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
 
-    made = json.loads(run("silence", "--label", "team=vfx", "--for", "2h", "--reason", "work", "--json").stdout)
+    new_silence = json.loads(run("silence", "--label", "team=vfx", "--for", "2h", "--reason", "work", "--json").stdout)
     [explained] = json.loads(run("why", "planned-1", "cpu_utilization", "--json").stdout)["rules"]
-    assert [silence["id"] for silence in explained["silences"]] == [made["id"]]
-    run("unsilence", made["id"])
+    assert [silence["id"] for silence in explained["silences"]] == [new_silence["id"]]
+    run("unsilence", new_silence["id"])
     assert json.loads(run("silences", "--json").stdout) == {"silences": []}
-    run("ack", f"{one}/busy", code=3)
-    assert json.loads(run("rules", "backtest", str(file), "--worker", one, "--json").stdout) == {"episodes": []}
-    found = {check["name"]: check["ok"] for check in json.loads(run("doctor", "--json", code=1).stdout)["checks"]}
-    assert found["clock"] is found[f"cloudwatch:GetMetricData in default/{REGION}"] is True
-    assert found["listener"] is False
-    run("silence", "--worker", one, "--for", "2h", "--reason", "work")
-    run("remove", one)
-    assert traces(redis_client, one) == []
+    run("ack", f"{worker_id}/busy", code=3)
+    assert json.loads(run("rules", "backtest", str(file), "--worker", worker_id, "--json").stdout) == {"episodes": []}
+    checks = {check["name"]: check["ok"] for check in json.loads(run("doctor", "--json", code=1).stdout)["checks"]}
+    assert checks["clock"] is checks[f"cloudwatch:GetMetricData in default/{REGION}"] is True
+    assert checks["listener"] is False
+    run("silence", "--worker", worker_id, "--for", "2h", "--reason", "work")
+    run("remove", worker_id)
+    assert traces(redis_client, worker_id) == []
     assert run("silences").stdout == ""
 
 
@@ -235,9 +235,9 @@ def test_a_backup_moves_to_an_empty_server(run: Any, aws: Any, redis_client: red
     run("add", worker_id, "--label", "team=vfx")
     run("silence", "--worker", worker_id, "--for", "2h", "--reason", "new disk")
     run("backup", "x.json")
-    shown, silences = (json.loads(run(command, "--json").stdout) for command in ("list", "silences"))
+    listing, silences = (json.loads(run(command, "--json").stdout) for command in ("list", "silences"))
     assert "--force" in run("restore", "x.json", code=2).stderr
     redis_client.flushdb()
     assert "workers: 1" in run("restore", "x.json").stdout
-    assert json.loads(run("list", "--json").stdout)["workers"][0]["labels"] == shown["workers"][0]["labels"]
+    assert json.loads(run("list", "--json").stdout)["workers"][0]["labels"] == listing["workers"][0]["labels"]
     assert json.loads(run("silences", "--json").stdout) == silences

@@ -27,12 +27,12 @@ class FakeServer:
     """What a clock asks: its time, or nothing while it is away."""
 
     def __init__(self, machine: Machine) -> None:
-        self.machine, self.ahead, self.is_away, self.asked = machine, 0.0, False, 0
+        self.machine, self.ahead, self.is_away, self.requests = machine, 0.0, False, 0
         self.started = 1_700_000_000.0 - machine.steady
 
     def time(self) -> float:
         """Return its time."""
-        self.asked += 1
+        self.requests += 1
         if self.is_away:
             raise errors.RedisUnavailable("Redis", "it is away", "start it")
         return self.started + self.machine.steady + self.ahead
@@ -41,9 +41,9 @@ class FakeServer:
 @pytest.fixture
 def machine() -> Machine:
     """Give a machine whose clock is right."""
-    made = Machine()
-    made.wall = 1_700_000_000.0
-    return made
+    new_machine = Machine()
+    new_machine.wall = 1_700_000_000.0
+    return new_machine
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_clock_that_is_near_is_gone_by(machine: Machine, fake: FakeServer, now
     for _ in range(50):
         machine.pass_by(0.1)
         assert now() == machine.wall
-    assert fake.asked == 1
+    assert fake.requests == 1
 
 
 @pytest.mark.parametrize("step", [7200.0, -7200.0, 40.0, -3 * 86_400.0])

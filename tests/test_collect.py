@@ -106,10 +106,10 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
     """The second message of one slot asks nothing; a refresh does."""
     world.add()
     world.collect()
-    asked = len(world.ec2.calls)
+    calls = len(world.ec2.calls)
     world.clock.advance(20)
     assert world.collect() == collect.Report(repeated=(ONE,))
-    assert len(world.ec2.calls) == asked
+    assert len(world.ec2.calls) == calls
     assert world.collect(force=True).collected == (ONE,)
     assert len(world.events()) == 2
 
@@ -360,9 +360,9 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
     world.add()
 
     def partial(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
-        why = errors.AwsUnreachable("CloudWatch", "came only in part", "wait")
+        reason = errors.AwsUnreachable("CloudWatch", "came only in part", "wait")
         series = {n: models.Series(query.period, (models.Datapoint(at(10), 1.0),)) for n, query in enumerate(queries)}
-        return ports.Answer(series, dict.fromkeys(range(len(queries)), why))
+        return ports.Answer(series, dict.fromkeys(range(len(queries)), reason))
 
     monkeypatch.setattr(world.cloudwatch, "fetch", partial)
     world.collect()
@@ -461,10 +461,10 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
     world.add(TWO)
     disk(world, "/", "xfs", 40.0)
     world.collect(ONE, TWO)
-    assert listed(world) == [("mem_used_percent", (ONE, TWO)), ("disk_used_percent", (ONE, TWO))]
+    assert listings(world) == [("mem_used_percent", (ONE, TWO)), ("disk_used_percent", (ONE, TWO))]
     world.clock.advance(240)
     world.collect(ONE, TWO)
-    assert len(listed(world)) == 2
+    assert len(listings(world)) == 2
     for worker_id in (ONE, TWO):
         minutes = [(at(-n), 1.0) for n in range(4, 70)]
         world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
@@ -474,14 +474,14 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
         )  # fmt: skip
     world.clock.advance(60)
     world.collect(ONE, TWO)
-    assert len(listed(world)) == 4
+    assert len(listings(world)) == 4
     assert world.points(MEMORY, 60) == [(at(-4), 1.0)], "the minute after it is running"
     world.clock.advance(3540)
     world.collect(ONE)
-    assert len(listed(world)) == 4
+    assert len(listings(world)) == 4
     world.clock.advance(60)
     world.collect(ONE)
-    assert listed(world)[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
+    assert listings(world)[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
 
 
 def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
@@ -564,17 +564,17 @@ def test_nothing_to_do_asks_nothing(world: World) -> None:
     assert world.ec2.calls == []
 
 
-def listed(world: World) -> list[tuple[str, tuple[str, ...] | None]]:
+def listings(world: World) -> list[tuple[str, tuple[str, ...] | None]]:
     """Return what ListMetrics was asked for, but for what Windows calls its memory."""
-    return [each for each in world.cloudwatch.list_requests if each[0] != "Memory % Committed Bytes In Use"]
+    return [listing for listing in world.cloudwatch.list_requests if listing[0] != "Memory % Committed Bytes In Use"]
 
 
-def many(world: World, number: int = 8, **given: Any) -> list[str]:
+def many(world: World, number: int = 8, **fields: Any) -> list[str]:
     """Add so many workers, that publish their memory's use; leases run out by the world's clock."""
     world.store.clock = world.clock
     ids = [f"i-{n:017x}" for n in range(1, number + 1)]
     for worker_id in ids:
-        world.add(worker_id, **given)
+        world.add(worker_id, **fields)
         minutes = [(at(-n), 1.0) for n in range(-5, 200)]
         world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
     only(world, MEMORY)
@@ -591,16 +591,16 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World, monkeypatch: py
     """While one collects the other asks nothing, and there is one event."""
     world.add()
     inner = world.ec2.statuses
-    others: list[collect.Report] = []
+    reports: list[collect.Report] = []
 
     def meanwhile(scope: models.AccountRegion, ids: Any) -> Any:
         monkeypatch.setattr(world.ec2, "statuses", inner)
-        others.append(world.collect())
+        reports.append(world.collect())
         return inner(scope, ids)
 
     monkeypatch.setattr(world.ec2, "statuses", meanwhile)
     assert world.collect().collected == (ONE,)
-    assert others == [collect.Report(repeated=(ONE,))]
+    assert reports == [collect.Report(repeated=(ONE,))]
     assert len(world.events()) == 1
 
 
@@ -655,7 +655,7 @@ def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> Non
         world.clock.advance(60)
         report = world.collect(*ids)
         assert report.retired == ()
-        assert {why.kind for why in report.failed.values()} == {"denied"}
+        assert {error.kind for error in report.failed.values()} == {"denied"}
     last_error = world.condition(ids[0]).last_error
     assert last_error is not None
     assert (last_error.kind, last_error.since) == ("denied", NOW + 60)
@@ -669,19 +669,19 @@ def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> Non
 def test_an_hour_of_strangeness_is_without_a_break(world: World) -> None:
     """A success, or another failure, in between begins the hour anew; one known worker ends all doubt."""
     ids = many(world, 3)
-    strangers = [models.Instance(id=worker_id, region="us-east-1", status="running") for worker_id in ids]
+    unknown = [models.Instance(id=worker_id, region="us-east-1", status="running") for worker_id in ids]
 
-    def known(*instances: models.Instance) -> None:
-        for instance in strangers:
+    def have_ec2_know(*instances: models.Instance) -> None:
+        for instance in unknown:
             world.ec2.forget(instance.id)
         for instance in instances:
             world.ec2.put(instance)
 
     for minute in range(150):
-        known(*(strangers if minute % 50 == 0 else ()))
+        have_ec2_know(*(unknown if minute % 50 == 0 else ()))
         assert world.collect(*ids).retired == ()
         world.clock.advance(60)
-    known(strangers[0])
+    have_ec2_know(unknown[0])
     assert set(world.collect(*ids).retired) == set(ids[1:])
 
 
@@ -729,8 +729,8 @@ def test_those_without_an_agent_cost_few_calls(world: World) -> None:
     for _ in range(55):
         world.collect(*ids, *without)
         world.clock.advance(60)
-    assert [asked for _, asked in listed(world)].count(None) == 1
-    assert sum(len(asked) for _, asked in listed(world) if asked is not None) <= 22
+    assert [ids for _, ids in listings(world)].count(None) == 1
+    assert sum(len(ids) for _, ids in listings(world) if ids is not None) <= 22
     assert world.condition(without[0]).requested_at[MEMORY] == NOW + 54 * 60
 
 
@@ -778,7 +778,7 @@ def test_many_who_join_are_found_by_listing_the_region(world: World) -> None:
         world.clock.advance(60)
         if minute == 12:
             assert all(MEMORY in world.condition(worker_id).latest for worker_id in joined)
-    calls = [asked for _, asked in listed(world)]
+    calls = [ids for _, ids in listings(world)]
     assert calls.count(None) <= 2 + 12 / 2, "one listing each two minutes while they lack it"
     assert len(calls) - calls.count(None) <= 2
 
@@ -791,9 +791,9 @@ def test_a_fleet_that_stays_silent_costs_few_calls(world: World) -> None:
     for _ in range(59):
         world.collect(*ids)
         world.clock.advance(60)
-    calls = [asked for _, asked in listed(world)]
+    calls = [ids for _, ids in listings(world)]
     assert calls.count(None) <= 1 + dimensions.RECENT / dimensions.LISTING_LEASE
-    assert sum(len(asked) for asked in calls if asked is not None) <= 22
+    assert sum(len(ids) for ids in calls if ids is not None) <= 22
 
 
 def test_dimensions_that_change_are_found(world: World) -> None:
@@ -822,8 +822,8 @@ def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, m
     only(world, CPU, MEMORY)
     tried = []
 
-    def denied(*asked: Any) -> Any:
-        tried.append(asked)
+    def denied(*arguments: Any) -> Any:
+        tried.append(arguments)
         raise errors.AwsDenied("CloudWatch", "ListMetrics: AccessDenied", "allow it")
 
     monkeypatch.setattr(world.cloudwatch, "dimensions", denied)
@@ -857,10 +857,12 @@ def test_where_no_metric_came_the_collection_failed(world: World, monkeypatch: p
 def test_a_metric_of_ones_own_is_like_any_other(world: World) -> None:
     """Its dimensions are found, it is asked for by its period, and shown in the event."""
     world.add()
-    own = models.Metric(name="gpu", namespace="Render", metric_name="utilization_gpu", period=120)
+    own_metric = models.Metric(name="gpu", namespace="Render", metric_name="utilization_gpu", period=120)
     before = world.configurations.load()
     world.configurations.save(
-        before.model_copy(update={"revision": 1, "metrics": {**before.metrics, "gpu": own}, "collect": (CPU, "gpu")})
+        before.model_copy(
+            update={"revision": 1, "metrics": {**before.metrics, "gpu": own_metric}, "collect": (CPU, "gpu")}
+        )
     )
     world.cloudwatch.put(
         ONE, "utilization_gpu", [(at(4), 71.0), (at(2), 72.0)], namespace="Render", dimensions={"index": "0"}
@@ -878,9 +880,9 @@ def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World, m
     inner = world.ec2.statuses
 
     def ending(scope: models.AccountRegion, ids: Any) -> Any:
-        found = inner(scope, ids)
+        answer = inner(scope, ids)
         world.ec2.become(ONE, "terminated")
-        return found
+        return answer
 
     monkeypatch.setattr(world.ec2, "statuses", ending)
     assert world.collect().retired == ()
@@ -906,8 +908,8 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
     assert models.to_json(first) == event
     (row,) = world.get(views.FleetView).list().workers
     assert {name: reading and models.to_json(reading) for name, reading in row.metrics.items()} == event["metrics"]
-    shown = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE]).metrics
-    assert {name: reading and reading.value for name, reading in shown.items()} == {
+    metrics = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE]).metrics
+    assert {name: reading and reading.value for name, reading in metrics.items()} == {
         name: reading and reading["value"] for name, reading in event["metrics"].items()
     }
     assert world.points(CPU) == [(at(10), 41.5)]
@@ -923,7 +925,7 @@ def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: Wo
         world.collect()
         event = world.events()[-1]
         [row] = world.get(views.FleetView).list().workers
-        shown = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE])
+        detail = world.get(views.WorkerView).show(world.workers.get([ONE])[ONE])
         [first] = [next(world.get(views.Watch).watch(None))]
         assert isinstance(first, models.Event)
         board = live_table.Board(world.clock, title="test")
@@ -933,7 +935,7 @@ def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: Wo
         says_old = [
             event["metrics"][MEMORY].get("old", False),
             models.to_json(present(row.metrics[MEMORY])).get("old", False),
-            models.to_json(present(shown.metrics[MEMORY])).get("old", False),
+            models.to_json(present(detail.metrics[MEMORY])).get("old", False),
             "(old)" in output.reading(row.metrics[MEMORY]),
             "(old)" in watch.line(first),
             " old" in console.export_text(),
@@ -952,8 +954,8 @@ def test_a_value_that_comes_as_it_should_is_never_old(world: World, period: int,
     only(world, CPU)
     for _ in range(2 * 3600 // interval):
         now = int(world.clock())
-        came = [(moment, 41.5) for moment in range(now - 7200, now - period - 100) if moment % period == 0]
-        world.cloudwatch.put(ONE, "CPUUtilization", came)
+        arrived = [(moment, 41.5) for moment in range(now - 7200, now - period - 100) if moment % period == 0]
+        world.cloudwatch.put(ONE, "CPUUtilization", arrived)
         world.collect()
         for later in (0, interval - 1):
             world.clock.advance(later)

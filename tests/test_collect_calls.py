@@ -64,17 +64,17 @@ def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     forget_aws(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    made: list[Fleet] = []
+    new_fleets: list[Fleet] = []
 
-    def make(*given: Any, **named: Any) -> Fleet:
-        fleet = Fleet(*given, **named)
+    def make(*arguments: Any, **options: Any) -> Fleet:
+        fleet = Fleet(*arguments, **options)
         fleet.endpoint.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", fleet.endpoint.url)
-        made.append(fleet)
+        new_fleets.append(fleet)
         return fleet
 
     yield make
-    for fleet in made:
+    for fleet in new_fleets:
         fleet.sessions.close()
         fleet.endpoint.stop()
 
@@ -127,11 +127,11 @@ def test_a_day_is_caught_up_within_the_limits_of_a_call(fleets: Any) -> None:
     calls = fleet.cycle()
     # 75 series of 1,440 datapoints, at most 100,800 of them in a call.
     assert calls == Counter(DescribeInstanceStatus=1, GetMetricData=2, ListMetrics=1)
-    wanted = [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE]
-    read = fleet.samples.read(wanted, NOW - models.DAY, NOW)
+    series_keys = [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE]
+    read = fleet.samples.read(series_keys, NOW - models.DAY, NOW)
     assert {len(series.points) for series in read.values()} == {1440}
     fleet.cycle()
-    assert {len(series.points) for series in fleet.samples.read(wanted, NOW - models.DAY, NOW).values()} == {1441}
+    assert {len(series.points) for series in fleet.samples.read(series_keys, NOW - models.DAY, NOW).values()} == {1441}
 
 
 def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
@@ -139,13 +139,13 @@ def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
     fleet = fleets(15, history=models.DAY + 3600)
     fleet.endpoint.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
     assert fleet.cycle()["GetMetricData"] == 4
-    asked = fleet.endpoint.metrics_asked
+    requested = fleet.endpoint.metrics_asked
     read = fleet.samples.read(
         [(worker_id, name, 60) for worker_id in fleet.ids for name in FIVE], NOW - models.DAY, NOW
     )
     lacking = len([series for series in read.values() if not series.points])
     assert 0 < lacking < 75
-    assert asked == 75 - lacking
+    assert requested == 75 - lacking
     fleet.cycle()
     assert all(
         series.points

@@ -32,23 +32,23 @@ class Served:
     down: bool = False
     #: Answers only the first so many datapoints, and says so.
     partial: int | None = None
-    asks: list[float] = field(default_factory=list)
+    requested_at: list[float] = field(default_factory=list)
     widths: list[float] = field(default_factory=list)
 
     def at(self, moment: float) -> dict[int, float]:
         """Return what it holds at a moment."""
-        held = {at: [value for since, value in each if since <= moment] for at, each in self.values.items()}
-        return {at: each[-1] for at, each in held.items() if each}
+        visible = {at: [value for since, value in versions if since <= moment] for at, versions in self.values.items()}
+        return {at: versions[-1] for at, versions in visible.items() if versions}
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Answer as CloudWatch would by now."""
-        self.asks.append(self.clock())
+        self.requested_at.append(self.clock())
         if self.down:
             raise errors.AwsUnreachable("CloudWatch", "no answer", "wait")
         answer = ports.Answer({}, {})
         for place, query in enumerate(queries):
-            held = sorted(self.at(self.clock()).items())
-            points = [models.Datapoint(at, value) for at, value in held if query.since <= at <= until]
+            visible = sorted(self.at(self.clock()).items())
+            points = [models.Datapoint(at, value) for at, value in visible if query.since <= at <= until]
             self.widths.append(until - query.since)
             if self.partial is not None:
                 points = points[: self.partial]
@@ -90,7 +90,7 @@ class World(testing.Monitor):
             self.get(collect.Collection), cloudwatch=self.served, now=lambda: self.clock() + self.skew
         )
         #: When each value of the ledger was first there.
-        self.found: dict[tuple[int, float], float] = {}
+        self.first_seen: dict[tuple[int, float], float] = {}
 
     def publish(self, number: int, *, late: float = 0.0, value: float | None = None, lag: float = LAG) -> int:
         """Have the datapoint of a slot, counted from the beginning, appear, ``late`` seconds later than usual."""
@@ -115,7 +115,7 @@ class World(testing.Monitor):
         self.clock.advance(jitter)
         self.look()
         for point in self.ledger().items():
-            self.found.setdefault(point, self.clock())
+            self.first_seen.setdefault(point, self.clock())
         self.clock.advance(-jitter)
 
     def run(self, seconds: float) -> None:
@@ -221,7 +221,7 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
         wait = interval if served - at - period <= models.LATENESS else interval + full_look
         # A period that still runs is not taken, though AWS serves it.
         final = max(served, at + period, NOW + phase)
-        assert world.found[at, value] <= final + wait + 30, (at - NOW) / period
+        assert world.first_seen[at, value] <= final + wait + 30, (at - NOW) / period
 
 
 #: Slots, and how many seconds after the usual their datapoint is revised.
@@ -240,8 +240,8 @@ def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
     world.run(120 * 60)
     for number, seconds in _REVISED_LATE:
         served = revised[number] + 60 + LAG + seconds
-        assert world.found[revised[number], 0.5] <= served + horizon.FULL_LOOK_EVERY * 60
-    assert world.found[late, 40.0] <= late + 60 + LAG + 1790 + horizon.FULL_LOOK_EVERY * 60
+        assert world.first_seen[revised[number], 0.5] <= served + horizon.FULL_LOOK_EVERY * 60
+    assert world.first_seen[late, 40.0] <= late + 60 + LAG + 1790 + horizon.FULL_LOOK_EVERY * 60
     assert world.ledger() == world.served.at(world.clock())
 
 
@@ -284,10 +284,10 @@ def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:
     for number in range(48):
         world.publish(number)
     world.run(45 * 60)
-    before = len(world.served.asks)
+    before = len(world.served.requested_at)
     assert before > 25
     world.run(2 * 3600)
-    assert len(world.served.asks) - before <= 24 * 1.25
+    assert len(world.served.requested_at) - before <= 24 * 1.25
     assert world.ledger() == world.served.at(world.clock())
 
 
@@ -298,15 +298,15 @@ def test_what_is_learnt_serves_others_of_the_same_place() -> None:
         world.publish(number)
     world.run(45 * 60)
     worker = world.workers.get([ONE])[ONE].worker
-    kept = world.learned_delays.load(worker.scope)
-    assert kept
-    assert not [name for name in kept if ONE in name]
-    other = World()
-    other.learned_delays.save(worker.scope, kept)
-    other.served.values = world.served.values
-    other.clock.now = world.clock.now
-    other.run(30 * 60)
-    assert len(other.served.asks) <= 12
+    learned = world.learned_delays.load(worker.scope)
+    assert learned
+    assert not [name for name in learned if ONE in name]
+    second_world = World()
+    second_world.learned_delays.save(worker.scope, learned)
+    second_world.served.values = world.served.values
+    second_world.clock.now = world.clock.now
+    second_world.run(30 * 60)
+    assert len(second_world.served.requested_at) <= 12
 
 
 def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() -> None:
@@ -315,11 +315,11 @@ def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() 
     for number in range(72):
         world.publish(number, lag=250 if number < 24 else 20)
     world.run(24 * 300 + 9 * 300)
-    world.found.clear()
+    world.first_seen.clear()
     world.run(30 * 300)
     for number in range(40, 60):
         at = int(NOW) + number * 300
-        assert world.found[at, float(number)] <= at + 320 + 60 + 30
+        assert world.first_seen[at, float(number)] <= at + 320 + 60 + 30
 
 
 def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None:
@@ -351,8 +351,8 @@ def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
     world.skew = 0.0
     world.run(1800)
     begin = NOW - horizon.BACKFILL
-    held = {at: value for at, value in world.served.at(world.clock()).items() if at >= begin}
-    assert {at: value for at, value in world.ledger().items() if at >= begin} == held
+    expected = {at: value for at, value in world.served.at(world.clock()).items() if at >= begin}
+    assert {at: value for at, value in world.ledger().items() if at >= begin} == expected
 
 
 def test_timestamps_of_the_future_stop_nothing() -> None:

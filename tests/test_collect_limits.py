@@ -27,7 +27,7 @@ class Billed(World):
     def budget(self, dollars: float | None) -> None:
         self.configure(budget=dollars)
 
-    def asked(self) -> set[str]:
+    def metrics_requested(self) -> set[str]:
         """Return the metrics that the last collection asked for."""
         number = len(self.cloudwatch.calls)
         self.collect()
@@ -134,7 +134,7 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
     world.add()
     spend(world, 9)
     world.budget(5)
-    assert world.asked() >= {"network_out", CPU}
+    assert world.metrics_requested() >= {"network_out", CPU}
     assert world.costs.budget_decision().period_multipliers == {"network_out": 2}
     assert world.costs.budget_decision().weights == {OUT: 2}
     assert world.costs.budget_decision().projected <= 5
@@ -146,8 +146,8 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
         moment = int(world.clock.now - 60) // 300 * 300
         world.cloudwatch.put(ONE, "CPUUtilization", [(moment, 1.0)])
         world.cloudwatch.put(ONE, "NetworkOut", [(moment, 1.0)])
-        asked = world.asked()
-        looks += [(minute, name) for name in sorted(asked & {"network_out"})]
+        requested = world.metrics_requested()
+        looks += [(minute, name) for name in sorted(requested & {"network_out"})]
         assert world.condition().collected_at == world.clock.now, "the status checks go on each interval"
     assert [minute for minute, _ in looks] == [10, 20]
     assert world.points("network_out") == world.points(CPU)
@@ -162,8 +162,8 @@ def test_it_is_told_in_the_log_once(world: Billed) -> None:
         for minute in range(4):
             world.clock.now = START + 61 * minute
             world.collect()
-    told = [entry for entry in logged if entry["event"] == "budget.stretched"]
-    assert [(entry["period_multipliers"], entry["budget"]) for entry in told] == [({"network_out": 2}, 5)]
+    warnings = [entry for entry in logged if entry["event"] == "budget.stretched"]
+    assert [(entry["period_multipliers"], entry["budget"]) for entry in warnings] == [({"network_out": 2}, 5)]
 
 
 def test_it_recovers_when_the_projection_falls(world: Billed) -> None:

@@ -20,16 +20,16 @@ def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: st
     """It fires after three intervals without a success, and resolves with the first; nobody else is told."""
     fleet.minutes(1, 6, kind)
     (alert,) = fleet.alerts.open()
-    told = alert.last
-    assert (told.dedup_key, told.kind, told.status, told.severity) == (f"{SCOPE}/collector", "collector", "firing",
-                                                                         "critical")  # fmt: skip
-    assert (told.worker, told.scope) == (None, {"account": "lab", "region": "eu-west-1"})
-    assert told.at == told.since == models.rfc3339(T0 + 180)
-    assert told.reason.startswith(f"{kind}: EC2 in eu-west-1")
-    assert told.summary == f"account lab in eu-west-1: no successful collection for 3 intervals (180 s): {kind}"
+    notification = alert.last
+    assert (notification.dedup_key, notification.kind) == (f"{SCOPE}/collector", "collector")
+    assert (notification.status, notification.severity) == ("firing", "critical")
+    assert (notification.worker, notification.scope) == (None, {"account": "lab", "region": "eu-west-1"})
+    assert notification.at == notification.since == models.rfc3339(T0 + 180)
+    assert notification.reason.startswith(f"{kind}: EC2 in eu-west-1")
+    assert notification.summary == f"account lab in eu-west-1: no successful collection for 3 intervals (180 s): {kind}"
     fleet.minutes(7, 12, None)
     assert fleet.alerts.open() == []
-    assert fleet.told == [f"{SCOPE}/collector"] * 2
+    assert fleet.notified == [f"{SCOPE}/collector"] * 2
     after, before = fleet.alerts.history(f"{SCOPE}/collector")
     assert after.notification.status == "resolved"
     assert (after.notification.version, before.notification.version) == (2, 1)
@@ -50,14 +50,14 @@ def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
 def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
     """After an interval and a half, so that it could be collected itself first; who was collected is not."""
     fleet.minutes(1, 6)
-    fleet.told.clear()
+    fleet.notified.clear()
     for second in (420, 480, 540):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
             fleet.collected(worker, second)
         fleet.evaluate_at(second + 1)
         if second == 420:
-            assert fleet.told == [f"{SCOPE}/collector"]
-    assert fleet.told == [f"{SCOPE}/collector", f"{IDS[0]}/silence"]
+            assert fleet.notified == [f"{SCOPE}/collector"]
+    assert fleet.notified == [f"{SCOPE}/collector", f"{IDS[0]}/silence"]
     (alert,) = fleet.alerts.open()
     assert alert.last.worker.id == IDS[0]
     assert alert.last.since == models.rfc3339(T0 + 180)
@@ -69,14 +69,14 @@ def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet: Any) -> None:
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
             fleet.collected(worker, 60 * minute)
         fleet.evaluate_at(60 * minute + 1)
-    assert fleet.told == [f"{IDS[0]}/silence"]
+    assert fleet.notified == [f"{IDS[0]}/silence"]
 
 
 def test_two_refusals_in_a_row_are_nothing_yet(fleet: Any) -> None:
     """Throttling comes and goes."""
     fleet.minutes(1, 2, "throttled")
     fleet.minutes(3, 4, None)
-    assert fleet.told == []
+    assert fleet.notified == []
     assert fleet.alerts.history() == []
 
 
@@ -89,11 +89,11 @@ def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet: Any) -> No
     for after in range(4010, 4160, 10):
         fleet.evaluate_at(after)
         fleet.collected(fleet.elsewhere, after)
-    assert fleet.told == []
+    assert fleet.notified == []
     for after in range(4160, 4200, 10):
         fleet.refused(after)
         fleet.evaluate_at(after)
-    assert fleet.told == [f"{SCOPE}/collector"]
+    assert fleet.notified == [f"{SCOPE}/collector"]
 
 
 def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
@@ -103,8 +103,8 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
     verdict = lifecycle.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
     assert fleet.alerts.commit(verdict)
     assert fleet.alerts.open() == []
-    told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
-    assert (told.status, told.reason) == ("resolved", "no worker is left there")
+    notification = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
+    assert (notification.status, notification.reason) == ("resolved", "no worker is left there")
     basis = fleet.alerts.load_monitor_alerts().accounts[SCOPE]
     assert lifecycle.closing(basis, CONFIGURATION, "again", T0 + 500).transitions == ()
 
@@ -122,13 +122,13 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
     assert closing.close_unused_accounts() == (SCOPE,)
     assert fleet.alerts.open() == []
     assert closing.close_unused_accounts() == ()
-    told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
-    assert (told.status, told.reason) == ("resolved", "no worker is collected there")
-    fleet.told.clear()
+    notification = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
+    assert (notification.status, notification.reason) == ("resolved", "no worker is collected there")
+    fleet.notified.clear()
     for after in range(300, 900, 30):
         fleet.collected(fleet.elsewhere, after)
         fleet.evaluate_at(after + 1)
-    assert fleet.told == [], "what is known of a place that was left fires no more"
+    assert fleet.notified == [], "what is known of a place that was left fires no more"
 
 
 def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) ->
     for after in range(61, 700, 30):
         fleet.collected(fleet.elsewhere, after)
         fleet.evaluate_at(after)
-    assert sorted(fleet.told) == [f"{worker_id}/silence" for worker_id in IDS]
+    assert sorted(fleet.notified) == [f"{worker_id}/silence" for worker_id in IDS]
 
 
 def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
@@ -147,7 +147,7 @@ def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
     )
     basis = ports.Basis(models.account_subject(SCOPE), state)
 
-    def heard(*rules: models.Rule) -> tuple[str, ...]:
+    def notified_channels(*rules: models.Rule) -> tuple[str, ...]:
         configuration = CONFIGURATION.model_copy(update={"rules": rules})
         builder = lifecycle.VerdictBuilder(basis, T0 + 200)
         account.judge(builder, state, configuration, monitoring_since=T0 - 999)
@@ -156,9 +156,9 @@ def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
     cpu = threshold.KIND.rule(
         name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log")
     )
-    assert heard(cpu, cpu) == ("ops", "log")
-    assert heard(cpu, models.Rule(name="b", kind="no-data", notify=("night",))) == ("night",)
-    assert heard() == ("log",)
+    assert notified_channels(cpu, cpu) == ("ops", "log")
+    assert notified_channels(cpu, models.Rule(name="b", kind="no-data", notify=("night",))) == ("night",)
+    assert notified_channels() == ("log",)
 
 
 @pytest.fixture
@@ -208,11 +208,11 @@ def test_a_region_of_discover_that_is_refused_is_one_alert(discovering: Any) -> 
 def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discovering: Any) -> None:
     """Both name it, with what it may be; that it is not searched any more ends it."""
     reconciled(discovering)
-    shown = discovering.get(health.StatusCheck).status()
-    (scope,) = shown.scopes
+    status = discovering.get(health.StatusCheck).status()
+    (scope,) = status.scopes
     assert (scope.region, scope.state) == ("me-south-1", "denied")
     assert scope.reason == present(discovering.accounts.load()["default/me-south-1"].last_error).message
-    (part,) = [part for part in shown.parts if part.name == "collection"]
+    (part,) = [part for part in status.parts if part.name == "collection"]
     assert (part.ok, part.reason) == (False, "[discover] cannot search in default/me-south-1 (denied)")
     checks = {check.name: check for check in discovering.get(health.Doctor).examine("us-east-1").checks}
     assert checks["ec2:DescribeInstances of [discover] in default/us-east-1"].ok

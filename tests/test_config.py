@@ -62,7 +62,7 @@ external_id = { env = "LAB_EXTERNAL_ID" }
 RULE = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\n'
 
 
-def made(text: str, previous: models.Configuration = config.DEFAULT) -> models.Configuration:
+def configured(text: str, previous: models.Configuration = config.DEFAULT) -> models.Configuration:
     """Return the configuration that a file makes."""
     return config.to_configuration(testing.parse(text, "w.toml"), previous)
 
@@ -70,7 +70,7 @@ def made(text: str, previous: models.Configuration = config.DEFAULT) -> models.C
 def refusal(text: str, previous: models.Configuration = config.DEFAULT) -> str:
     """Return the one line with which a file is refused."""
     with pytest.raises(errors.InvalidInput) as caught:
-        made(text, previous)
+        configured(text, previous)
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith("w.toml")
@@ -80,30 +80,30 @@ def refusal(text: str, previous: models.Configuration = config.DEFAULT) -> str:
 def test_the_contract_s_file_is_taken_whole() -> None:
     """Every section of the contract's example that this version has arrives as it is written there."""
     file = testing.parse(WHOLE, "w.toml")
-    there = config.to_configuration(file, config.DEFAULT)
-    rule = there.rules[0]
-    asked = threshold.KIND.options(rule)
-    assert [rule.name for rule in there.rules] == ["cpu-high"]
-    assert (asked.above, present(asked.clear).critical) == (models.Levels(warning=80, critical=90), 85)
-    assert (asked.breach, asked.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
+    configuration = config.to_configuration(file, config.DEFAULT)
+    rule = configuration.rules[0]
+    options = threshold.KIND.options(rule)
+    assert [rule.name for rule in configuration.rules] == ["cpu-high"]
+    assert (options.above, present(options.clear).critical) == (models.Levels(warning=80, critical=90), 85)
+    assert (options.breach, options.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
     assert rule.notify == ("ops",)
-    assert there.channels["ops"].secret == models.SecretRef(env="OPS_SECRET")
-    assert there.metrics["gpu_utilization"].period == 60
-    assert there.collect == ("cpu_utilization", "memory_utilization", "gpu_utilization")
-    assert there.retention == models.DAY
-    assert there.accounts["lab"].external_id == models.SecretRef(env="LAB_EXTERNAL_ID")
-    assert present(there.discover).tags == {"Role": "render"}
-    assert there.revision == 1
+    assert configuration.channels["ops"].secret == models.SecretRef(env="OPS_SECRET")
+    assert configuration.metrics["gpu_utilization"].period == 60
+    assert configuration.collect == ("cpu_utilization", "memory_utilization", "gpu_utilization")
+    assert configuration.retention == models.DAY
+    assert configuration.accounts["lab"].external_id == models.SecretRef(env="LAB_EXTERNAL_ID")
+    assert present(configuration.discover).tags == {"Role": "render"}
+    assert configuration.revision == 1
     assert present(file.workers)[0].interval == 60
 
 
 def test_with_no_file_the_contract_s_rules_hold() -> None:
     """The default rules are those that the contract states, and they notify the log."""
-    shown = {
+    by_name = {
         rule.name: (rule.metric or rule.kind, rules.KINDS[rule.kind].export(rule)) for rule in config.DEFAULT.rules
     }
     counts = {"breach": "3 of 3", "recover": "2 of 2", "missing": "keep"}
-    assert shown == {
+    assert by_name == {
         "cpu-high": ("cpu_utilization", {"above": {"warning": 80, "critical": 90}, **counts}),
         "memory-high": ("memory_utilization", {"above": {"warning": 80, "critical": 90}, **counts}),
         "disk-high": ("disk_utilization", {"above": {"warning": 90, "critical": 98}, **counts}),
@@ -120,13 +120,13 @@ def test_with_no_file_the_contract_s_rules_hold() -> None:
 
 def test_an_empty_file_changes_nothing() -> None:
     """A file without any section leaves every part alone."""
-    assert made("").model_copy(update={"revision": 0}) == config.DEFAULT
+    assert configured("").model_copy(update={"revision": 0}) == config.DEFAULT
 
 
 def test_an_absent_section_leaves_that_part_alone() -> None:
     """A second file that only has channels leaves the rules and metrics of the first."""
-    first = made(WHOLE)
-    second = made('[channels.ops]\ntype = "log"\n', first)
+    first = configured(WHOLE)
+    second = configured('[channels.ops]\ntype = "log"\n', first)
     assert second.rules == first.rules
     assert second.metrics == first.metrics
     assert second.channels["ops"].type == "log"
@@ -135,45 +135,45 @@ def test_an_absent_section_leaves_that_part_alone() -> None:
 
 def test_what_an_earlier_file_brought_and_this_one_lacks_is_removed() -> None:
     """Rules, channels, metrics and accounts of an earlier file go when the section no longer names them."""
-    first = made(WHOLE)
-    second = made(RULE + "below = { critical = 1 }\n[channels.other]\ntype = 'log'\n[accounts]\n", first)
+    first = configured(WHOLE)
+    second = configured(RULE + "below = { critical = 1 }\n[channels.other]\ntype = 'log'\n[accounts]\n", first)
     assert [rule.name for rule in second.rules] == ["r"]
     assert set(second.channels) == {"log", "other"}
     assert second.accounts == {}
-    third = made("metrics = []\n[collect]\n", second)
+    third = configured("metrics = []\n[collect]\n", second)
     assert "gpu_utilization" not in third.metrics
     assert third.chosen is None
 
 
 def test_a_rule_left_alone_keeps_its_channel_or_the_file_is_refused() -> None:
     """Removing the channel of a rule that stays in force is refused by the rule's name."""
-    line = refusal('[channels.other]\ntype = "log"\n', made(WHOLE))
+    line = refusal('[channels.other]\ntype = "log"\n', configured(WHOLE))
     assert "rule cpu-high (in force).notify[0]: ops is not a known channel" in line
 
 
 def test_a_metric_that_a_rule_needs_is_collected_where_nothing_is_chosen() -> None:
     """Without [collect] a rule's metric is asked for beside the defaults; with it, the rule is refused."""
     text = '[[rules]]\nname="r"\nmetric="disk_read_bytes"\nabove={critical=1}\n'
-    assert made(text).collect == (*config.DEFAULT.collect, "disk_read_bytes")
+    assert configured(text).collect == (*config.DEFAULT.collect, "disk_read_bytes")
     assert "disk_read_bytes is not collected" in refusal(text + '[collect]\nmetrics=["cpu_utilization"]\n')
 
 
 def test_a_known_metric_takes_another_period() -> None:
     """A [[metrics]] entry of a known name changes what it gives and keeps the rest of the catalogue's."""
-    there = made('[[metrics]]\nname = "cpu_utilization"\nperiod = "2s"\n')
-    assert there.metrics["cpu_utilization"] == config.DEFAULT.metrics["cpu_utilization"].model_copy(
+    changed = configured('[[metrics]]\nname = "cpu_utilization"\nperiod = "2s"\n')
+    assert changed.metrics["cpu_utilization"] == config.DEFAULT.metrics["cpu_utilization"].model_copy(
         update={"period": 2}
     )
 
 
 def test_no_data_is_a_rule_by_its_metric() -> None:
     """A rule with metric no-data says after how many intervals, and how severe."""
-    rule = made('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
+    rule = configured('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
     assert (rule.name, rule.kind, rule.options, rule.severity) == ("silent", "no-data", {"intervals": 5}, "warning")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "error"),
     [
         ("[[rules]\n", r"line 1, column \d+: is not TOML: "),
         ("a = 1\na = 2\n", r"line 2, column \d+: is not TOML: "),
@@ -272,20 +272,20 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ('[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/x"\nexternal_id="hunter2"\n', r"secret by name"),
     ],
 )
-def test_bad_input_gives_one_line_that_says_where_and_why(text: str, says: str) -> None:
+def test_bad_input_gives_one_line_that_says_where_and_why(text: str, error: str) -> None:
     """Each wrong file is refused with its path and the reason, and a secret in it is not repeated."""
     line = refusal(text)
-    assert re.search(says, line), line
+    assert re.search(error, line), line
     assert "hunter2" not in line
 
 
 def test_the_lateness_is_in_force_until_a_file_says_otherwise() -> None:
     """A quarter of an hour if nothing is said; a file without [collect] leaves it alone."""
     assert config.DEFAULT.lateness == models.LATENESS == 900
-    longer = made('[collect]\nlateness = "30m"\n')
+    longer = configured('[collect]\nlateness = "30m"\n')
     assert longer.lateness == 1800
-    assert made("rules = []\n", longer).lateness == 1800
-    assert made("[collect]\n", longer).lateness == 900
+    assert configured("rules = []\n", longer).lateness == 1800
+    assert configured("[collect]\n", longer).lateness == 900
     assert testing.parser().schema()["$defs"]["CollectSection"]["properties"]["lateness"]
 
 
@@ -310,23 +310,23 @@ def test_the_schema_names_every_section() -> None:
 )
 def test_the_schema_knows_the_keys_of_each_type_of_channel(section: dict[str, object], valid: bool) -> None:
     """A key that a type lacks or needs is right or wrong for the schema as for the parser."""
-    found = jsonschema.Draft202012Validator(testing.parser().schema())
-    assert found.is_valid({"channels": {"c": section}}) == valid
+    validator = jsonschema.Draft202012Validator(testing.parser().schema())
+    assert validator.is_valid({"channels": {"c": section}}) == valid
 
 
 def test_the_schema_takes_durations_as_the_parser_does() -> None:
     """A duration is a text or a whole number of seconds, for both; the schema has no words that JSON schema lacks."""
-    found = jsonschema.Draft202012Validator(testing.parser().schema())
+    validator = jsonschema.Draft202012Validator(testing.parser().schema())
     for duration in ("60s", "1m", 60):
         section = {"id": "i-0abc0123456789def", "region": "us-east-1", "interval": duration}
-        found.validate({"workers": [section]})
+        validator.validate({"workers": [section]})
     with pytest.raises(jsonschema.ValidationError):
-        found.validate({"workers": [{**section, "interval": True}]})
+        validator.validate({"workers": [{**section, "interval": True}]})
     assert not re.search(r'"(le|ge|lt|gt)":', json.dumps(testing.parser().schema()))
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "error"),
     [
         ('[collect]\nretention = "1m"\n', "collect.retention: must be at least 1h and at most 30d; see"),
         ("[collect]\nlateness = 5\n", "collect.lateness: must be at least 2m and at most 1d; see"),
@@ -341,11 +341,11 @@ def test_the_schema_takes_durations_as_the_parser_does() -> None:
         ("[collect]\nlateness = " + "9" * 5000 + "\n", "a.toml: has a number that is far too long; shorten it"),
     ],
 )
-def test_the_bounds_of_a_duration_are_told_in_its_own_units(text: str, says: str) -> None:
+def test_the_bounds_of_a_duration_are_told_in_its_own_units(text: str, error: str) -> None:
     """33d is refused with the limit, 32d; a number that Python itself refuses is wrong input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")
-    assert says in str(caught.value)
+    assert error in str(caught.value)
 
 
 def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise() -> None:
@@ -403,8 +403,8 @@ def test_hosts_of_every_kind_are_taken(host: str) -> None:
 @pytest.mark.parametrize("key", ["secret", "url"])
 def test_a_file_cannot_name_the_credentials_of_the_node(key: str) -> None:
     """A secret that names AWS_* or WORKERMON_* is refused where the file is checked: no node ever gives it away."""
-    given = {"url": '"https://example.com"', key: '{ env = "AWS_SECRET_ACCESS_KEY" }'}
-    text = '[channels.w]\ntype = "webhook"\n' + "".join(f"{name} = {value}\n" for name, value in given.items())
+    options = {"url": '"https://example.com"', key: '{ env = "AWS_SECRET_ACCESS_KEY" }'}
+    text = '[channels.w]\ntype = "webhook"\n' + "".join(f"{name} = {value}\n" for name, value in options.items())
     with pytest.raises(errors.InvalidInput, match=r"AWS_\* and WORKERMON_\* are never given away"):
         testing.parse(text, "f.toml")
 
@@ -433,10 +433,10 @@ def test_what_is_valid_and_will_not_work_is_warned_of() -> None:
         "f.toml",
     )
 
-    def none(ref: models.SecretRef) -> NoReturn:
+    def unset(ref: models.SecretRef) -> NoReturn:
         raise errors.InvalidInput("secret", "hunter2", "set it")
 
-    assert config.warnings(file, none) == [
+    assert config.warnings(file, unset) == [
         "channels.ops.secret: OPS_SECRET is not set here; the process that delivers needs it",
         "channels.chat.url: /run/hook cannot be read here; the process that delivers needs it",
         "metrics.odd.period: CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not 90 s",

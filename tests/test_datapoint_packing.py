@@ -45,13 +45,13 @@ def _unpack(runs: Sequence[_Packed], period: int, low: int = 0, high: int = 2**4
         key = run.hour, run.field.encode()
         text = strings.get(key, b"").ljust(run.offset * 8, b"\0")
         strings[key] = text[: run.offset * 8] + run.data + text[run.offset * 8 + len(run.data) :]
-    found: list[Datapoint] = []
+    unpacked: list[Datapoint] = []
     for (hour, name), text in strings.items():
         for (_, period_read), parts in datapoint_packing.fields({name: text}).items():
             assert period_read == period
             for phase, data in parts:
-                found += datapoint_packing.datapoints(data, hour, period, phase, low, high)
-    return sorted(found)
+                unpacked += datapoint_packing.datapoints(data, hour, period, phase, low, high)
+    return sorted(unpacked)
 
 
 def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
@@ -83,9 +83,9 @@ def test_no_value_that_can_be_written_reads_as_absent() -> None:
 def test_whatever_is_packed_is_unpacked(truth: dict[int, float], period: int) -> None:
     """Every time, period and value comes back exactly, the bits of a negative zero too."""
     points = [Datapoint(at, value) for at, value in sorted(truth.items())]
-    found = _unpack(_packed("cpu", Series(period, tuple(points))), period)
-    assert found == points
-    assert [math.copysign(1, value) for _, value in found] == [math.copysign(1, value) for _, value in points]
+    unpacked = _unpack(_packed("cpu", Series(period, tuple(points))), period)
+    assert unpacked == points
+    assert [math.copysign(1, value) for _, value in unpacked] == [math.copysign(1, value) for _, value in points]
 
 
 @hypothesis.given(

@@ -21,20 +21,25 @@ FIRST, OTHER = "i-00000000000000001", "i-00000000000000002"
 PERIOD = 60
 
 
-def configuration(*given: models.Rule) -> models.Configuration:
+def configuration(*own_rules: models.Rule) -> models.Configuration:
     """Return a configuration of these rules over one metric."""
     metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": PERIOD})
-    changes = {"metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "rules": given}
+    changes = {"metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "rules": own_rules}
     return config.DEFAULT.model_copy(update=changes)
 
 
 class Pair(testing.Monitor):
     """Two workers of one batch, of which EC2 and CloudWatch say the same."""
 
-    def __init__(self, *given: models.Rule, **options: Any) -> None:
-        super().__init__(configuration(*given), T + PERIOD + cadence_replay.LATE)
+    def __init__(self, *own_rules: models.Rule, **options: Any) -> None:
+        super().__init__(configuration(*own_rules), T + PERIOD + cadence_replay.LATE)
         fields = {"region": "us-east-1", "interval": PERIOD, "added_at": T, "detailed": True, **options}
-        self.workers.add([models.Worker(id=each, name=each, incarnation=each, **fields) for each in (FIRST, OTHER)])
+        self.workers.add(
+            [
+                models.Worker(id=worker_id, name=worker_id, incarnation=worker_id, **fields)
+                for worker_id in (FIRST, OTHER)
+            ]
+        )
         self.evaluations = 0
         self.show()
 
@@ -61,7 +66,7 @@ class Pair(testing.Monitor):
         return is_marked
 
 
-class Told(NamedTuple):
+class Notified(NamedTuple):
     """A notification without whom it is about."""
 
     created_at: str | None
@@ -73,13 +78,15 @@ class Told(NamedTuple):
     summary: str
 
 
-def notified(monitor: testing.Monitor, worker_id: str) -> list[Told]:
+def notified(monitor: testing.Monitor, worker_id: str) -> list[Notified]:
     """Return what was notified of a worker."""
     return [
-        Told(each.created_at, each.status, each.severity, each.at, each.since, each.value,
-             each.summary.replace(worker_id, "it"))
-        for each in monitor.received
-        if each.worker is not None and each.worker.id == worker_id
+        Notified(
+            notification.created_at, notification.status, notification.severity, notification.at, notification.since,
+            notification.value, notification.summary.replace(worker_id, "it"),
+        )
+        for notification in monitor.received
+        if notification.worker is not None and notification.worker.id == worker_id
     ]  # fmt: skip
 
 
@@ -107,13 +114,13 @@ def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_tim
         monitor.show(system="impaired" if fails else "ok")
         monitor.cycle()
         cycles += 1
-    told = notified(monitor, OTHER)
-    assert told == notified(monitor, FIRST)
-    assert len(told) > 5
+    notifications = notified(monitor, OTHER)
+    assert notifications == notified(monitor, FIRST)
+    assert len(notifications) > 5
     assert monitor.evaluations < cycles
 
 
-def quiet(monitor: Pair, cycles: int, value: float = 20.0) -> list[bool]:
+def stay_quiet(monitor: Pair, cycles: int, value: float = 20.0) -> list[bool]:
     """Let minutes pass in which nothing happens; return in which the second worker was evaluated."""
     evaluated = []
     for _ in range(cycles):
@@ -126,16 +133,17 @@ def quiet(monitor: Pair, cycles: int, value: float = 20.0) -> list[bool]:
 @pytest.fixture
 def monitor() -> Pair:
     """Give two workers that are steady."""
-    made = Pair(cadence_replay.rule("2 of 2"))
-    quiet(made, 6)
-    return made
+    new_pair = Pair(cadence_replay.rule("2 of 2"))
+    stay_quiet(new_pair, 6)
+    return new_pair
 
 
 def test_a_steady_worker_is_evaluated_at_each_fifth_slot(monitor: Pair) -> None:
     """And the first of its batch at each, so that its account is."""
-    assert sum(quiet(monitor, 20)) == 4
+    assert sum(stay_quiet(monitor, 20)) == 4
     cursors = [
-        present(monitor.alerts.load([each])[each].alerts["cpu-high"].rule_state.cursor) for each in (FIRST, OTHER)
+        present(monitor.alerts.load([worker_id])[worker_id].alerts["cpu-high"].rule_state.cursor)
+        for worker_id in (FIRST, OTHER)
     ]
     assert 0 <= cursors[0] - cursors[1] < deferral.SLOTS * PERIOD
 
@@ -143,25 +151,25 @@ def test_a_steady_worker_is_evaluated_at_each_fifth_slot(monitor: Pair) -> None:
 def go_to_a_deferred_slot(monitor: Pair) -> None:
     """Let minutes pass until the next sample need not be evaluated."""
     while not deferral.is_due(OTHER, int(monitor.clock()) // PERIOD - 1):
-        quiet(monitor, 1)
+        stay_quiet(monitor, 1)
 
 
 def is_evaluated(monitor: Pair, value: float = 20.0) -> bool:
     """Let a minute pass; return whether its sample was evaluated."""
-    return quiet(monitor, 1, value)[0]
+    return stay_quiet(monitor, 1, value)[0]
 
 
 def test_what_is_not_evaluated_yet_is_seen_by_why(monitor: Pair) -> None:
     """It shows the newest slot, as if the rule had been evaluated just now."""
     go_to_a_deferred_slot(monitor)
     assert not is_evaluated(monitor)
-    shown = [
-        monitor.get(views.Explanation).explain(monitor.workers.get([each])[each], METRIC).rules[0]
-        for each in (FIRST, OTHER)
+    explanations = [
+        monitor.get(views.Explanation).explain(monitor.workers.get([worker_id])[worker_id], METRIC).rules[0]
+        for worker_id in (FIRST, OTHER)
     ]
-    assert shown[0].cursor == shown[1].cursor
-    assert shown[0].details == shown[1].details
-    assert shown[0].now == shown[1].now
+    assert explanations[0].cursor == explanations[1].cursor
+    assert explanations[0].details == explanations[1].details
+    assert explanations[0].now == explanations[1].now
 
 
 @pytest.mark.parametrize(("value", "evaluated"), [(80.0, False), (80.1, True), (float("inf"), True)])
@@ -177,7 +185,7 @@ def test_news_of_ec2_is_evaluated_at_once(monitor: Pair) -> None:
     monitor.show(system="impaired")
     assert is_evaluated(monitor)
     monitor.show()
-    quiet(monitor, 10)
+    stay_quiet(monitor, 10)
     go_to_a_deferred_slot(monitor)
     monitor.show("stopped")
     assert is_evaluated(monitor)
@@ -187,7 +195,7 @@ def test_a_rule_that_has_to_see_each_sample_does() -> None:
     """One that an absent slot can make fire, one that flaps, and one that looks at other rules."""
     threshold = rules.KINDS["threshold"]
     high = cadence_replay.rule("2 of 2")
-    gone = threshold.rule(name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach")
+    absent_breaches = threshold.rule(name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach")
     flapping = high.model_copy(update={"flapping": models.Flapping(turns=3, within=600)})
     text = """
         [[rules]]
@@ -198,18 +206,18 @@ def test_a_rule_that_has_to_see_each_sample_does() -> None:
         name = "both"
         when = "cpu-high"
     """
-    both = config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT).rules
-    for given in ((gone,), (flapping,), both):
-        monitor = Pair(*given)
-        quiet(monitor, 6)
-        assert all(quiet(monitor, 5))
+    two_rules = config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT).rules
+    for own_rules in ((absent_breaches,), (flapping,), two_rules):
+        monitor = Pair(*own_rules)
+        stay_quiet(monitor, 6)
+        assert all(stay_quiet(monitor, 5))
 
 
 def test_a_long_interval_is_evaluated_each_time() -> None:
     """Five of them would be too long."""
     monitor = Pair(cadence_replay.rule("2 of 2"), interval=120)
-    quiet(monitor, 6)
-    assert sum(quiet(monitor, 10)) == 5
+    stay_quiet(monitor, 6)
+    assert sum(stay_quiet(monitor, 10)) == 5
 
 
 def test_other_labels_and_other_rules_are_evaluated_at_once(monitor: Pair) -> None:
@@ -245,18 +253,18 @@ def test_values_within_the_range_lead_a_steady_rule_nowhere(
     kind = rules.KINDS["threshold"]
     steady = kind.steady_range(rule)
     assert steady is not None
-    values = [*before, *(None if one is None or not steady[0] <= one <= steady[1] else one for one in after)]
-    points = [models.Datapoint(T + place * PERIOD, one) for place, one in enumerate(values) if one is not None]
+    values = [*before, *(None if value is None or not steady[0] <= value <= steady[1] else value for value in after)]
+    points = [models.Datapoint(T + place * PERIOD, value) for place, value in enumerate(values) if value is not None]
 
-    def judged(rule_state: models.RuleState, until: int, changed_from: int | None) -> rules.Judgement:
+    def judgement(rule_state: models.RuleState, until: int, changed_from: int | None) -> rules.Judgement:
         horizon = rules.Horizon.until(T + (until - 1) * PERIOD, PERIOD)
         facts = rules.Facts.recorded(
             METRIC, models.Series(PERIOD, tuple(p for p in points if p.at < T + until * PERIOD)), T
         )
         return kind.judge(rule, rule_state, facts, horizon)
 
-    rule_state, _ = judged(models.RuleState(start=T), len(before), None)
+    rule_state, _ = judgement(models.RuleState(start=T), len(before), None)
     if kind.is_steady(rule, rule_state):
-        later, transitions = judged(rule_state, len(values), T + len(before) * PERIOD)
+        later, transitions = judgement(rule_state, len(values), T + len(before) * PERIOD)
         assert transitions == ()
         assert kind.is_steady(rule, later)

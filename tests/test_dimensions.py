@@ -25,7 +25,7 @@ class Fleet(testing.Monitor):
 
     def __init__(self, number: int) -> None:
         super().__init__(now=NOW)
-        self.ids = [f"i-{each:017x}" for each in range(number)]
+        self.ids = [f"i-{place:017x}" for place in range(number)]
         self.workers.add(
             [
                 models.Worker(
@@ -42,11 +42,11 @@ class Fleet(testing.Monitor):
         )
 
     @property
-    def asked(self) -> list[tuple[str, ...] | None]:
+    def listed_ids(self) -> list[tuple[str, ...] | None]:
         """Return whose dimensions were asked for, by each call."""
         return [ids for _, ids in self.cloudwatch.list_requests]
 
-    def find(self, at: float = NOW, asked: Sequence[models.Metric] = (CPU, MEMORY)) -> dimensions.Published:
+    def find(self, at: float = NOW, metrics: Sequence[models.Metric] = (CPU, MEMORY)) -> dimensions.Published:
         """Look for what is published."""
         self.clock.now = at
         updates: dict[str, Any] = {}
@@ -60,9 +60,9 @@ class Fleet(testing.Monitor):
             learned=self.learned_delays.load(HERE),
             updates=updates,
         )
-        found = search.find(list(self.workers.get(self.ids).values()), asked)
+        published = search.find(list(self.workers.get(self.ids).values()), metrics)
         self.learned_delays.save(HERE, updates)
-        return found
+        return published
 
 
 def of(worker_id: str, *more: tuple[str, str]) -> dimensions.Dimensions:
@@ -73,26 +73,26 @@ def of(worker_id: str, *more: tuple[str, str]) -> dimensions.Dimensions:
 def test_metrics_of_ec2_need_no_look() -> None:
     """A metric of EC2 itself has the instance's id, and nobody is asked."""
     fleet = Fleet(2)
-    found = fleet.find(asked=[CPU])
-    assert found.sets == {worker_id: {CPU.key: [of(worker_id)]} for worker_id in fleet.ids}
-    assert not found.failures
-    assert fleet.asked == []
+    published = fleet.find(metrics=[CPU])
+    assert published.sets == {worker_id: {CPU.key: [of(worker_id)]} for worker_id in fleet.ids}
+    assert not published.failures
+    assert fleet.listed_ids == []
 
 
 @pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH, dimensions.SMALL_BATCH + 1])
 def test_what_is_published_is_found_and_kept(number: int) -> None:
     """Few are looked up by themselves, more are listed together; either way it is asked once and kept with each."""
     fleet = Fleet(number)
-    first, *others = fleet.ids
+    first, *rest_of_fleet = fleet.ids
     fleet.publish(first, host="a")
     fleet.publish(first, host="b")
-    found = fleet.find()
-    assert found.sets[first][KEY] == [of(first, ("host", "a")), of(first, ("host", "b"))]
+    published = fleet.find()
+    assert published.sets[first][KEY] == [of(first, ("host", "a")), of(first, ("host", "b"))]
     assert fleet.workers.get([first])[first].dimensions == {KEY: [of(first, ("host", "a")), of(first, ("host", "b"))]}
-    assert all(not found.sets[other].get(KEY) for other in others)
-    assert fleet.asked == [None if number > dimensions.SMALL_BATCH else tuple(fleet.ids)]
+    assert all(not published.sets[worker_id].get(KEY) for worker_id in rest_of_fleet)
+    assert fleet.listed_ids == [None if number > dimensions.SMALL_BATCH else tuple(fleet.ids)]
     assert fleet.find(NOW + 60).sets[first][KEY] == [of(first, ("host", "a")), of(first, ("host", "b"))]
-    assert len(fleet.asked) == 1
+    assert len(fleet.listed_ids) == 1
 
 
 @pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH + 1])
@@ -100,12 +100,12 @@ def test_a_refusal_is_no_absence(number: int) -> None:
     """Where AWS refuses, the metric is wrong with the reason for each worker, and not absent for any."""
     fleet = Fleet(number)
     fleet.cloudwatch.last_error = DENIED
-    found = fleet.find()
-    assert {each: str(why[MEMORY.name]) for each, why in found.failures.items()} == dict.fromkeys(
-        fleet.ids, str(DENIED)
-    )
-    assert all(KEY not in sets for sets in found.sets.values())
-    assert all(CPU.key in sets for sets in found.sets.values())
+    published = fleet.find()
+    assert {
+        worker_id: str(failures[MEMORY.name]) for worker_id, failures in published.failures.items()
+    } == dict.fromkeys(fleet.ids, str(DENIED))
+    assert all(KEY not in sets for sets in published.sets.values())
+    assert all(CPU.key in sets for sets in published.sets.values())
 
 
 def test_what_was_known_outlives_a_refusal() -> None:
@@ -116,7 +116,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
     fleet.find()
     fleet.cloudwatch.last_error = DENIED
     later = fleet.find(NOW + dimensions.DIMENSIONS_KEPT + 1)
-    assert len(fleet.asked) == 2
+    assert len(fleet.listed_ids) == 2
     assert {worker_id: sets[KEY] for worker_id, sets in later.sets.items()} == {
         worker_id: [of(worker_id)] for worker_id in fleet.ids
     }
@@ -136,40 +136,43 @@ def test_the_name_of_another_agent_is_looked_for_only_where_the_first_is_absent(
     fleet = Fleet(3)
     linux, windows, _ = fleet.ids
     fleet.publish(linux)
-    other = WINDOWS_TOO.variants[1]
+    windows_name = WINDOWS_TOO.variants[1]
     fleet.cloudwatch.put(
-        windows, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent", dimensions={"objectname": "Memory"}
+        windows, windows_name.metric_name, [(int(NOW), 1.0)], namespace="CWAgent", dimensions={"objectname": "Memory"}
     )
-    fleet.find(asked=[WINDOWS_TOO])
+    fleet.find(metrics=[WINDOWS_TOO])
     assert fleet.cloudwatch.list_requests == [(MEMORY.metric_name, tuple(fleet.ids))]
-    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
-    assert fleet.cloudwatch.list_requests[1:] == [(other.metric_name, tuple(fleet.ids[1:]))]
-    series = {each: catalogue.published(WINDOWS_TOO, sets) for each, sets in found.sets.items()}
+    published = fleet.find(NOW + 60, metrics=[WINDOWS_TOO])
+    assert fleet.cloudwatch.list_requests[1:] == [(windows_name.metric_name, tuple(fleet.ids[1:]))]
+    series = {worker_id: catalogue.published(WINDOWS_TOO, sets) for worker_id, sets in published.sets.items()}
     assert series[linux] == [(WINDOWS_TOO, of(linux))]
-    assert series[windows] == [(other, of(windows, ("objectname", "Memory")))]
+    assert series[windows] == [(windows_name, of(windows, ("objectname", "Memory")))]
     assert series[fleet.ids[2]] == []
-    assert not found.failures
-    fleet.find(NOW + 120, asked=[WINDOWS_TOO])
+    assert not published.failures
+    fleet.find(NOW + 120, metrics=[WINDOWS_TOO])
     assert len(fleet.cloudwatch.list_requests) == 2
 
 
 def test_windows_memory_of_a_large_fleet_is_found_by_one_listing() -> None:
     """Many that lack the first name are looked for under the second by listing the region, in the next collection."""
     fleet = Fleet(20)
-    other = WINDOWS_TOO.variants[1]
+    windows_name = WINDOWS_TOO.variants[1]
     for worker_id in fleet.ids:
-        fleet.cloudwatch.put(worker_id, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
-    fleet.find(asked=[WINDOWS_TOO])
-    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
-    assert fleet.cloudwatch.list_requests == [(MEMORY.metric_name, None), (other.metric_name, None)]
-    assert all(catalogue.published(WINDOWS_TOO, sets) == [(other, of(each))] for each, sets in found.sets.items())
+        fleet.cloudwatch.put(worker_id, windows_name.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
+    fleet.find(metrics=[WINDOWS_TOO])
+    published = fleet.find(NOW + 60, metrics=[WINDOWS_TOO])
+    assert fleet.cloudwatch.list_requests == [(MEMORY.metric_name, None), (windows_name.metric_name, None)]
+    assert all(
+        catalogue.published(WINDOWS_TOO, sets) == [(windows_name, of(worker_id))]
+        for worker_id, sets in published.sets.items()
+    )
 
 
 def test_a_refusal_under_the_second_name_takes_nothing_from_the_first() -> None:
     """Where the first name is published, it does not matter that the second cannot be listed."""
     fleet = Fleet(3)
     fleet.publish(fleet.ids[0])
-    fleet.find(asked=[WINDOWS_TOO])
+    fleet.find(metrics=[WINDOWS_TOO])
     fleet.cloudwatch.last_error = DENIED
-    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
-    assert set(found.failures) == set(fleet.ids[1:])
+    published = fleet.find(NOW + 60, metrics=[WINDOWS_TOO])
+    assert set(published.failures) == set(fleet.ids[1:])

@@ -46,17 +46,17 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_reachable() -> None:
     """From the README a reader gets to every page by links."""
-    seen, due = set(), [ROOT / "README.md"]
+    reached, due = set(), [ROOT / "README.md"]
     while due:
         page = due.pop()
-        if page in seen or page.suffix != ".md":
+        if page in reached or page.suffix != ".md":
             continue
-        seen.add(page)
+        reached.add(page)
         due += [
             (page.parent / target.partition("#")[0]).resolve()
             for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in target and target[0] != "#"
         ]  # fmt: skip
-    assert set(PAGES) <= seen
+    assert set(PAGES) <= reached
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -75,8 +75,8 @@ def test_config_files_are_valid(page: Path) -> None:
         if kind != "toml" or text.lstrip().startswith("# pyproject.toml"):
             continue
         assert tomllib.loads(text)
-        named = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"notify = (.+)", text))))
-        missing = named - set(tomllib.loads(text).get("channels", {})) - {"log"}
+        channel_names = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"notify = (.+)", text))))
+        missing = channel_names - set(tomllib.loads(text).get("channels", {})) - {"log"}
         channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(missing))
         assert testing.parse(re.sub(r"^ +", "", text, flags=re.MULTILINE) + channels, page.name)
 
@@ -90,11 +90,11 @@ def test_every_metric_is_on_its_page() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_files_that_pages_name_exist(page: Path) -> None:
     """A path in backticks below a folder of this project names a file or folder that is there."""
-    named = re.findall(
+    paths = re.findall(
         r"`((?:workermon|tests|docs|deploy|benchmarks|requirements)/(?:[\w/-]*\.\w+|[\w/-]*/))`",
         page.read_text("utf-8"),
     )
-    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 def test_every_setting_is_on_its_page() -> None:
@@ -122,9 +122,9 @@ AVOIDED = {
 def test_the_english_is_plain(page: Path) -> None:
     """No page uses a turn of phrase that its readers had to read twice."""
     text = prose(page)
-    found = [
+    problems = [
         f"{match[0]!r}: write {instead!r}"
         for pattern, instead in AVOIDED.items()
         for match in re.finditer(pattern, text)
     ]
-    assert not found
+    assert not problems

@@ -20,10 +20,10 @@ from workermon.on_aws import cloudwatch, ec2, error_kinds, session
 from workermon.on_redis import server
 
 
-def checks(**own: Any) -> Any:
+def checks(**changes: Any) -> Any:
     """Return the checks of a server with these settings, by name."""
     monitor = testing.Monitor(now=1000)
-    monitor.server = testing.MemoryServer(monitor.clock, **own)
+    monitor.server = testing.MemoryServer(monitor.clock, **changes)
     return {check.name: check for check in monitor.get(doctor.server.ServerExamination).examine()}
 
 
@@ -42,8 +42,8 @@ def test_clocks_that_differ_are_told(ahead: int, well: bool) -> None:
     """More than 5 s between this machine and the server is not well."""
     monitor = testing.Monitor(now=1000)
     monitor.server.ahead = ahead
-    [found] = [check for check in monitor.get(doctor.server.ServerExamination).examine() if check.name == "clock"]
-    assert found.ok is well
+    [clock_check] = [check for check in monitor.get(doctor.server.ServerExamination).examine() if check.name == "clock"]
+    assert clock_check.ok is well
 
 
 class Denied(testing.MemoryCloudWatch):
@@ -51,8 +51,8 @@ class Denied(testing.MemoryCloudWatch):
 
     def fetch(self, scope: Any, queries: Any, until: Any) -> Any:
         """Refuse each query."""
-        why = errors.AwsDenied("AWS", "not authorized to perform: cloudwatch:GetMetricData", "add it to the policy")
-        return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
+        denied = errors.AwsDenied("AWS", "not authorized to perform: cloudwatch:GetMetricData", "add it to the policy")
+        return ports.Answer({}, dict.fromkeys(range(len(queries)), denied))
 
     def dimensions(self, scope: Any, namespace: Any, metric_name: Any, instance_ids: Any) -> Any:
         """Answer."""
@@ -64,19 +64,19 @@ def test_a_missing_permission_is_named() -> None:
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
     monitor.cloudwatch = Denied()
-    found = list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [A]))
-    assert [(check.name.split(" ")[0], check.ok) for check in found] == [
+    examined = list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [A]))
+    assert [(check.name.split(" ")[0], check.ok) for check in examined] == [
         ("ec2:DescribeInstances", True),
         ("ec2:DescribeInstanceStatus", True),
         ("cloudwatch:ListMetrics", True),
         ("cloudwatch:GetMetricData", False),
         ("clock", True),
     ]
-    assert "not authorized" in found[-2].reason
+    assert "not authorized" in examined[-2].reason
 
 
 @pytest.mark.parametrize(
-    ("ahead", "well", "said"),
+    ("ahead", "well", "expected"),
     [
         (None, True, "AWS does not say"),
         (0, True, "agrees"),
@@ -85,20 +85,24 @@ def test_a_missing_permission_is_named() -> None:
         (40, False, "AWS is 40.5 s ahead, more than 30 s"),
     ],
 )
-def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, said: str) -> None:
+def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, expected: str) -> None:
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.clock = lambda: None if ahead is None else 9000 + ahead
-    *_, found = monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [])
-    assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
-    assert (found.todo is None) is well
+    *_, clock_check = monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [])
+    assert (clock_check.name, clock_check.ok, clock_check.reason) == (
+        f"clock of AWS in default/{REGION}",
+        well,
+        expected,
+    )
+    assert (clock_check.todo is None) is well
 
 
 def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
     """An id that nobody has is asked for, for a call without ids would be none."""
     monitor = testing.Monitor(now=9000)
     list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), []))
-    assert [(what, bool(ids)) for what, _, ids in monitor.ec2.calls] == [
+    assert [(call, bool(ids)) for call, _, ids in monitor.ec2.calls] == [
         ("find", False),
         ("statuses", True),
         ("time", False),
@@ -108,11 +112,11 @@ def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
 def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) -> None:
     """Nothing runs here, so that it exits 1; its document has every part and every try."""
     ok("add", A)
-    done = run("doctor", "--json")
-    assert done.exit_code == 1
-    found = {check["name"]: check["ok"] for check in json.loads(done.stdout)["checks"]}
-    assert found["listener"] is False
-    assert found["redis eviction"] is found[f"ec2:DescribeInstances in default/{REGION}"] is True
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    outcomes = {check["name"]: check["ok"] for check in json.loads(result.stdout)["checks"]}
+    assert outcomes["listener"] is False
+    assert outcomes["redis eviction"] is outcomes[f"ec2:DescribeInstances in default/{REGION}"] is True
     assert "BAD" in run("doctor").stdout
 
 
@@ -162,9 +166,9 @@ def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: st
     served, look = aws
     assert all(check.ok for check in look(members).values())
     served.fail("deny", permission.partition(":")[2])
-    found = look(members)
-    assert [name for name, check in found.items() if not check.ok] == [permission]
-    assert f"allow {permission} in the IAM policy" in found[permission].todo
+    examined = look(members)
+    assert [name for name, check in examined.items() if not check.ok] == [permission]
+    assert f"allow {permission} in the IAM policy" in examined[permission].todo
 
 
 @pytest.mark.parametrize("ahead", [45, -50])
@@ -173,11 +177,11 @@ def test_the_date_of_an_answer_tells_the_clock_of_aws(aws: Any, ahead: int) -> N
     served, look = aws
     assert look(1)["clock of AWS"].ok
     served.ahead = ahead
-    found = look(1)
-    assert [name for name, check in found.items() if not check.ok] == ["clock of AWS"]
-    told = float(found["clock of AWS"].reason.split()[2])
-    assert abs(told - abs(ahead)) < 2
-    assert ("ahead" if ahead > 0 else "behind") in found["clock of AWS"].reason
+    examined = look(1)
+    assert [name for name, check in examined.items() if not check.ok] == ["clock of AWS"]
+    seconds = float(examined["clock of AWS"].reason.split()[2])
+    assert abs(seconds - abs(ahead)) < 2
+    assert ("ahead" if ahead > 0 else "behind") in examined["clock of AWS"].reason
 
 
 @pytest.mark.parametrize("ahead", [400, -3600])
@@ -185,15 +189,15 @@ def test_signatures_that_aws_refuses_for_the_clock_name_it(aws: Any, ahead: int)
     """EC2 calls it AuthFailure and CloudWatch an invalid signature: both lines say by how much the clock is off."""
     served, look = aws
     served.ahead = ahead
-    found = look(1)
-    assert not any(check.ok for check in found.values())
+    examined = look(1)
+    assert not any(check.ok for check in examined.values())
     for name in ("ec2:DescribeInstances", "cloudwatch:GetMetricData"):
-        assert "this machine's clock is " in found[name].reason
-        told = int(found[name].reason.partition("clock is ")[2].split()[0])
-        assert abs(told - abs(ahead)) < 3
-        assert ("behind" if ahead > 0 else "ahead of") in found[name].reason
-        assert "set the clock" in found[name].todo
-    seconds = float(found["clock of AWS"].reason.split()[2])
+        assert "this machine's clock is " in examined[name].reason
+        seconds_apart = int(examined[name].reason.partition("clock is ")[2].split()[0])
+        assert abs(seconds_apart - abs(ahead)) < 3
+        assert ("behind" if ahead > 0 else "ahead of") in examined[name].reason
+        assert "set the clock" in examined[name].todo
+    seconds = float(examined["clock of AWS"].reason.split()[2])
     assert abs(seconds - abs(ahead)) < 3
 
 
@@ -201,9 +205,9 @@ def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws: Any) -> 
     """The same codes with a Date that agrees are about the credentials."""
     served, look = aws
     served.fail("invalid")
-    found = look(1)
-    assert "clock" not in found["ec2:DescribeInstances"].reason
-    assert "give boto3 valid credentials" in found["ec2:DescribeInstances"].todo
+    examined = look(1)
+    assert "clock" not in examined["ec2:DescribeInstances"].reason
+    assert "give boto3 valid credentials" in examined["ec2:DescribeInstances"].todo
 
 
 @pytest.mark.parametrize(
@@ -222,8 +226,8 @@ def test_what_names_the_clock_without_a_date(code: str, message: str, clock: boo
     """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
-    known = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
-    assert isinstance(known, errors.AwsDenied)
-    assert ("this machine's clock is wrong" in known.reason) is clock
-    assert "clock" in known.todo
-    assert "\n" not in str(known)
+    error = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
+    assert isinstance(error, errors.AwsDenied)
+    assert ("this machine's clock is wrong" in error.reason) is clock
+    assert "clock" in error.todo
+    assert "\n" not in str(error)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import grouping
 from tests.support.commands import A, Ports
-from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, why
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, explanation_json
 from tests.support.rules import changed
 from workermon import evaluate, models, testing, views
 from workermon.config import difference, export
@@ -48,13 +48,13 @@ class Escalating(Site):
     def waiting(self) -> list[tuple[str, int, str]]:
         """Return what waits in the outbox, as (channel, version, status), and take it off."""
         claims = self.outbox.claim(ALERT, self.clock(), 15)
-        found = []
+        notifications = []
         while claims:
             for claimed in claims:
-                found.append((claimed.channel, claimed.notification.version, claimed.notification.status))
+                notifications.append((claimed.channel, claimed.notification.version, claimed.notification.status))
                 self.outbox.delivered(claimed, self.clock())
             claims = self.outbox.claim(ALERT, self.clock(), 15)
-        return sorted(found, key=lambda each: each[1:])
+        return sorted(notifications, key=lambda notification: notification[1:])
 
     def acknowledge(self) -> None:
         """Have somebody look after it."""
@@ -119,11 +119,11 @@ def test_an_acknowledgement_cancels_it() -> None:
     site.after(9000)
     assert site.waiting() == []
     assert site.outbox.due_escalations(site.clock() + 10_000, 10) == []
-    other = Escalating()
-    other.after(901)
-    other.acknowledge()
-    other.after(9000)
-    assert other.waiting() == [("ops", 1, "firing"), ("pager", 2, "firing")]
+    second = Escalating()
+    second.after(901)
+    second.acknowledge()
+    second.after(9000)
+    assert second.waiting() == [("ops", 1, "firing"), ("pager", 2, "firing")]
 
 
 def test_the_acknowledgement_of_an_earlier_episode_cancels_nothing() -> None:
@@ -280,7 +280,7 @@ def test_why_and_alerts_say_what_comes_and_what_came() -> None:
     """``why`` has the state of each step, ``alerts`` whom it escalated to and when it does next."""
 
     def steps(site: Site) -> list[tuple[str, str | None]]:
-        return [(step["state"], step["at"]) for step in why(site)["rules"][0]["escalation"]]
+        return [(step["state"], step["at"]) for step in explanation_json(site)["rules"][0]["escalation"]]
 
     site = Escalating()
     first, second = (models.rfc3339(site.fired_at + after) for after in (900, 3600))
@@ -344,9 +344,9 @@ escalate = [{ after = "15m", notify = ["pager"] }, { after = "1h", notify = ["lo
 
 def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
     """Export writes the steps as the file has them, the schema takes them, and a change is one of the rule."""
-    made = testing.parse(FILE)
-    assert made.rules is not None
-    [rule] = made.rules
+    file = testing.parse(FILE)
+    assert file.rules is not None
+    [rule] = file.rules
     assert rule.escalate == (
         EscalationStep(after=900, notify=("pager",)), EscalationStep(after=3600, notify=("log",)),
     )  # fmt: skip
@@ -355,15 +355,15 @@ def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
     document = {"name": "a", "metric": "state", "escalate": [{"after": "15m", "notify": ["log"]}]}
     jsonschema.validate({"rules": [document]}, testing.parser().schema())
     before, after = (
-        models.Configuration(rules=(each,), channels={}, metrics={}, collect=())
-        for each in (rule, changed(rule, escalate=()))
+        models.Configuration(rules=(version,), channels={}, metrics={}, collect=())
+        for version in (rule, changed(rule, escalate=()))
     )
-    [found] = difference.changes(before, after).differences
-    assert [change.key for change in found.changes] == ["escalate"]
+    [rule_difference] = difference.changes(before, after).differences
+    assert [change.key for change in rule_difference.changes] == ["escalate"]
 
 
 @pytest.mark.parametrize(
-    ("steps", "where", "why"),
+    ("steps", "place", "reason"),
     [
         ('[{ after = "soon", notify = ["ops"] }]', "[0].after", "'soon' is not a duration such as 30s, 5m or 24h"),
         ('[{ after = "8d", notify = ["ops"] }]', "[0].after", "must be at least 1s and at most 7d"),
@@ -382,15 +382,15 @@ def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_escalation_is_refused(
-    run: Callable[..., object], tmp_path: Path, steps: str, where: str, why: str
+    run: Callable[..., object], tmp_path: Path, steps: str, place: str, reason: str
 ) -> None:
     """What cannot escalate is refused by ``rules check``, at its line and column."""
     text = FILE.partition("escalate = ")[0] + f"escalate = {steps}\n"
     (tmp_path / "f.toml").write_text(text)
-    done: Any = run("rules", "check", str(tmp_path / "f.toml"))
-    assert done.exit_code == 2
-    assert "line 13, column " in done.stderr
-    assert f"rules[0].escalate{where}: {why}" in done.stderr
+    result: Any = run("rules", "check", str(tmp_path / "f.toml"))
+    assert result.exit_code == 2
+    assert "line 13, column " in result.stderr
+    assert f"rules[0].escalate{place}: {reason}" in result.stderr
 
 
 def test_commands_show_it(world: Ports, ok: Callable[..., str], tmp_path: Path) -> None:
@@ -398,9 +398,9 @@ def test_commands_show_it(world: Ports, ok: Callable[..., str], tmp_path: Path) 
     (tmp_path / "f.toml").write_text(FILE)
     ok("apply", str(tmp_path / "f.toml"))
     ok("add", A)
-    said = ok("why", A, "cpu_utilization")
-    assert "escalates after 15 min to pager, escalates after 1 h to log" in said
-    assert "  escalate  after 900 s to pager: idle" in said
+    output = ok("why", A, "cpu_utilization")
+    assert "escalates after 15 min to pager, escalates after 1 h to log" in output
+    assert "  escalate  after 900 s to pager: idle" in output
     assert '{ after = "15m", notify = ["pager"] }' in ok("export")
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert [step["notify"] for step in rule["escalation"]] == [["pager"], ["log"]]

@@ -24,11 +24,11 @@ class Hook:
     """A user's own code."""
 
     def __init__(self, last_error: Exception | None = None) -> None:
-        self.called: list[models.Notification] = []
+        self.notifications: list[models.Notification] = []
         self.last_error = last_error
 
     def violated(self, notification: models.Notification) -> None:
-        self.called.append(notification)
+        self.notifications.append(notification)
         if self.last_error:
             raise self.last_error
 
@@ -37,21 +37,24 @@ def test_fires_and_resolves() -> None:
     """An alert fires at its third datapoint and resolves at its second good one; its channels hear of each once."""
     site = Site()
     site.minutes([95, 96, 97.5, 98, 40, 30, 20])
-    assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 5)]
+    assert site.notified() == [("firing", "critical", 2), ("resolved", "critical", 5)]
     fired, resolved = [entry.notification for entry in reversed(site.alerts.history()) if entry.notification]
     assert (fired.value, fired.threshold, len(fired.points)) == (97.5, 90, 3)
     assert (fired.version, resolved.version) == (1, 2)
     assert fired.since == resolved.since == fired.at
     assert (resolved.value, resolved.threshold, len(resolved.points)) == (30, 80, 2)
     assert set(site.store.queues) == {(f"{ID}/cpu-high", "ops")}
-    assert [one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
+    assert [notification.id for notification in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == [
+        fired.id,
+        resolved.id,
+    ]
 
 
 def test_severity_changes() -> None:
     """A change of severity is told as firing; a resolved alert has the severity that was told last."""
     site = Site(changed(CPU, breach=Count(m=1, n=1), recover=Count(m=1, n=1)))
     site.minutes([85, 95, 85, 50])
-    assert site.told() == [
+    assert site.notified() == [
         ("firing", "warning", 0), ("firing", "critical", 1), ("firing", "warning", 2), ("resolved", "warning", 3),
     ]  # fmt: skip
     assert {entry.notification.since for entry in site.alerts.history() if entry.notification} == {models.rfc3339(T0)}
@@ -78,15 +81,15 @@ def test_episode_over_before_seen() -> None:
 def test_any_grouping_records_the_same() -> None:
     """One evaluation of an hour records what sixty over its minutes do, with the same times and the same end."""
     values = [95.0 if slot % 17 in (3, 4, 5, 6, 9) else 20.0 for slot in range(60)]
-    sixty, one = Site(), Site()
+    sixty, single = Site(), Site()
     sixty.minutes(values)
     for slot, value in enumerate(values):
         at = T0 + MINUTE * slot
-        one.collected(at + 3 * MINUTE, {at: value})
-    one.evaluate()
-    assert [turn[:3] for turn in one.recorded()] == [turn[:3] for turn in sixty.recorded()]
-    assert len(one.recorded()) >= 6
-    assert one.alert().rule_state == sixty.alert().rule_state
+        single.collected(at + 3 * MINUTE, {at: value})
+    single.evaluate()
+    assert [transition[:3] for transition in single.recorded()] == [transition[:3] for transition in sixty.recorded()]
+    assert len(single.recorded()) >= 6
+    assert single.alert().rule_state == sixty.alert().rule_state
 
 
 def test_late_datapoint_corrects() -> None:
@@ -95,38 +98,38 @@ def test_late_datapoint_corrects() -> None:
     site.collected(T0, {})
     site.collected(T0 + 5 * MINUTE, points([95, 95]))
     site.evaluate()
-    assert site.told() == [("firing", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2)]
     site.collected(T0 + 5 * MINUTE + 1, points([95, 95, 20]))
     site.evaluate()
-    assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2), ("resolved", "critical", 2)]
     assert site.recorded()[-1] == (None, 2, True, True)
-    told = site.alert().last
-    assert told
-    assert told.reason
-    assert "came late" in told.reason
-    assert told.summary.endswith(
+    notification = site.alert().last
+    assert notification
+    assert notification.reason
+    assert "came late" in notification.reason
+    assert notification.summary.endswith(
         ": cpu_utilization 20 % now, 2 of 3 datapoints > 90 %: not critical after all, a datapoint came late"
     )
-    assert (told.value, told.threshold) == (20, 90)
+    assert (notification.value, notification.threshold) == (20, 90)
 
 
 def test_a_correction_says_what_is_true_now() -> None:
     """Whoever is woken because an end did not happen hears the present value and threshold."""
     site = Site(changed(CPU, missing="ok"))
     site.minutes([95, 95, 95])
-    assert site.told() == [("firing", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2)]
     site.collected(T0 + 7 * MINUTE, points([95, 95, 95]))
     site.evaluate()
-    assert [status for status, *_ in site.told()] == ["firing", "resolved"]
+    assert [status for status, *_ in site.notified()] == ["firing", "resolved"]
     site.collected(T0 + 7 * MINUTE + 1, points([95, 95, 95, 96, 97]))
     site.evaluate()
-    assert [status for status, *_ in site.told()] == ["firing", "resolved", "firing"]
-    told = site.alert().last
-    assert told
-    assert told.summary.endswith(
+    assert [status for status, *_ in site.notified()] == ["firing", "resolved", "firing"]
+    notification = site.alert().last
+    assert notification
+    assert notification.summary.endswith(
         ": cpu_utilization 97 % now, 3 of 3 datapoints > 90 %: critical after all, a datapoint came late"
     )
-    assert (told.value, told.threshold) == (97, 90)
+    assert (notification.value, notification.threshold) == (97, 90)
 
 
 def test_failure_is_not_absence() -> None:
@@ -144,7 +147,7 @@ def test_future_datapoint() -> None:
     site.collected(T0 + 3 * MINUTE, {T0: 95, T0 + 7200: 20})
     site.evaluate()
     site.minutes([95, 95, 95])
-    assert site.told() == [("firing", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2)]
 
 
 @pytest.mark.parametrize("status", ["stopping", "stopped", "shutting-down", "terminated"])
@@ -177,7 +180,7 @@ def test_restarted_worker_begins_anew() -> None:
     assert site.recorded() == []
     site.collected(T0 + 1860, {T0 + 1800: 95})
     site.evaluate()
-    assert site.told() == [("firing", "critical", 30)]
+    assert site.notified() == [("firing", "critical", 30)]
 
 
 @pytest.mark.parametrize("status", ["pending", "unknown"])
@@ -196,15 +199,15 @@ def test_pause_resolves() -> None:
     site.minutes([95, 95, 95])
     site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
     site.evaluate()
-    assert site.told()[-1][:2] == ("resolved", "critical")
+    assert site.notified()[-1][:2] == ("resolved", "critical")
     last = site.alert().last
     assert last
     assert last.reason == "monitoring is paused"
     site.workers.update(site.worker)
     site.minutes([95, 95], begin=3)
-    assert len(site.told()) == 2
+    assert len(site.notified()) == 2
     site.minutes([95, 95, 95, 95], begin=5)
-    assert site.told()[-1][:2] == ("firing", "critical")
+    assert site.notified()[-1][:2] == ("firing", "critical")
 
 
 def test_rule_removed() -> None:
@@ -213,7 +216,7 @@ def test_rule_removed() -> None:
     site.minutes([95, 95, 95])
     site.change(rules=(QUIET,))
     assert site.evaluate() == [f"{ID}/cpu-high"]
-    assert site.told()[-1][:2] == ("resolved", "critical")
+    assert site.notified()[-1][:2] == ("resolved", "critical")
     assert len(site.store.queues[f"{ID}/cpu-high", "ops"].waiting) == 2
     assert "cpu-high" not in site.alerts.load([ID])[ID].alerts
     site.change(rules=(CPU,))
@@ -249,7 +252,10 @@ def test_channels_told_hear_the_end() -> None:
     site.minutes([95, 95, 95])
     site.change(rules=(CPU.model_copy(update={"notify": ("other",)}),))
     site.minutes([20, 20], begin=3)
-    assert [one.status for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == ["firing", "resolved"]
+    assert [notification.status for notification in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == [
+        "firing",
+        "resolved",
+    ]
     assert (f"{ID}/cpu-high", "other") not in site.store.queues
 
 
@@ -259,7 +265,7 @@ def test_status_check() -> None:
     for minute, failed in enumerate([False, True, True, None, False, False]):
         site.collected(T0 + MINUTE * minute + 5, failed=failed)
         site.evaluate()
-    assert site.told(f"{ID}/check") == [("firing", "critical", 2), ("resolved", "critical", 5)]
+    assert site.notified(f"{ID}/check") == [("firing", "critical", 2), ("resolved", "critical", 5)]
 
 
 def test_no_data() -> None:
@@ -277,7 +283,7 @@ def test_no_data() -> None:
     assert (last.at, last.kind, last.reason) == (models.rfc3339(T0 + 210), "no-data", "denied: no")
     site.collected(T0 + 300)
     site.evaluate()
-    assert [row[:2] for row in site.told(f"{ID}/no-data")] == [
+    assert [row[:2] for row in site.notified(f"{ID}/no-data")] == [
         ("firing", "critical"),
         ("resolved", "critical"),
     ]
@@ -286,12 +292,12 @@ def test_no_data() -> None:
 def test_no_data_of_a_stopped_worker() -> None:
     """A stopped worker is still collected, so silence tells of it too; of a terminated one it does not."""
     cases: list[tuple[models.Status, int]] = [("stopped", 1), ("terminated", 0)]
-    for status, told in cases:
+    for status, times in cases:
         site = Site(QUIET)
         site.collected(T0, status=status)
         site.clock.now = T0 + 1000
         site.evaluate()
-        assert len(site.told(f"{ID}/no-data")) == told
+        assert len(site.notified(f"{ID}/no-data")) == times
 
 
 def test_no_data_after_a_pause() -> None:
@@ -315,9 +321,9 @@ def test_period_change_keeps_the_alert() -> None:
     for slot in range(3):
         site.collected(T0 + 300 * slot + 420, {T0 + 300 * slot: 95}, period=300)
         site.evaluate()
-    assert site.told() == [("firing", "critical", 10)]
+    assert site.notified() == [("firing", "critical", 10)]
     site.minutes([20] * 3, begin=15)
-    assert site.told() == [("firing", "critical", 10), ("resolved", "critical", 16)]
+    assert site.notified() == [("firing", "critical", 10), ("resolved", "critical", 16)]
 
 
 def test_new_rule_on_an_old_worker() -> None:
@@ -328,8 +334,8 @@ def test_new_rule_on_an_old_worker() -> None:
     site.evaluate()
     site.change(rules=(CHECK, CPU))
     site.evaluate()
-    ((severity, minute, _, told),) = site.recorded()
-    assert (severity, told) == ("critical", True)
+    ((severity, minute, _, is_notified),) = site.recorded()
+    assert (severity, is_notified) == ("critical", True)
     assert 38 * 60 < minute < 39 * 60 + 5
 
 
@@ -373,7 +379,7 @@ def test_lost_race(times: int) -> None:
     site.collected(T0 + 360, points([95, 95, 95]))
     site.alerts = Racing(site.alerts, times)
     site.evaluate()
-    assert site.told() == [("firing", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2)]
 
 
 def test_lost_every_race() -> None:
@@ -409,18 +415,22 @@ def test_hook() -> None:
     broken, sound = Hook(RuntimeError("mine")), Hook()
     site.violations = [broken, sound]
     site.minutes([95, 95, 95, 20, 20])
-    assert [one.status for one in sound.called] == [one.status for one in broken.called] == ["firing", "resolved"]
+    assert (
+        [notification.status for notification in sound.notifications]
+        == [notification.status for notification in broken.notifications]
+        == ["firing", "resolved"]
+    )
 
 
 def test_one_broken_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose judgement fails keeps nobody else from being judged, and its mark stays."""
     site = Site()
-    other = "i-0abc0123456789dee"
-    site.add(other)
+    other_id = "i-0abc0123456789dee"
+    site.add(other_id)
     site.collected(T0 + 360, points([95, 95, 95]))
-    site.collected(T0 + 360, points([95, 95, 95]), worker=site.workers.get([other])[other].worker)
+    site.collected(T0 + 360, points([95, 95, 95]), worker=site.workers.get([other_id])[other_id].worker)
     monkeypatch.setitem(site.store.ledger[ID, "cpu_utilization", 60], T0, None)
-    assert site.evaluate(ID, other) == [f"{other}/cpu-high"]
+    assert site.evaluate(ID, other_id) == [f"{other_id}/cpu-high"]
     assert site.samples.pending(T0 + 1000, 10) == [ID]
 
 
@@ -433,17 +443,19 @@ def test_reads_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All series of all workers are read in one call, and no more of them than the judgement needs."""
     site = Site()
     site.minutes([20] * 100)
-    asked: list[tuple[int, float]] = []
+    reads: list[tuple[int, float]] = []
     read = site.samples.read
 
-    def counted(wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
-        found = read(wanted, since, until)
-        asked.append((len(wanted), max(len(series.points) for series in found.values())))
-        return found
+    def counted(
+        series_keys: Sequence[tuple[str, str, int]], since: float, until: float
+    ) -> dict[tuple[str, str], Series]:
+        read_series = read(series_keys, since, until)
+        reads.append((len(series_keys), max(len(series.points) for series in read_series.values())))
+        return read_series
 
     monkeypatch.setattr(site.samples, "read", counted)
     site.minutes([20], begin=100)
-    assert asked == [(1, 7)]
+    assert reads == [(1, 7)]
 
 
 def test_version_and_id_over_a_new_life() -> None:
@@ -454,9 +466,11 @@ def test_version_and_id_over_a_new_life() -> None:
     assert site.alerts.retire(lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 400))
     site.worker = site.add(ID, incarnation="another")
     site.minutes([95, 95, 95])
-    told = [entry.notification for entry in reversed(site.alerts.history(f"{ID}/cpu-high")) if entry.notification]
-    assert [row.version for row in told] == [1, 2, 3]
-    assert len({row.id for row in told}) == 3
+    notifications = [
+        entry.notification for entry in reversed(site.alerts.history(f"{ID}/cpu-high")) if entry.notification
+    ]
+    assert [row.version for row in notifications] == [1, 2, 3]
+    assert len({row.id for row in notifications}) == 3
 
 
 def test_on_every_store(repository: Repository) -> None:
@@ -480,13 +494,13 @@ def test_on_every_store(repository: Repository) -> None:
     assert site.evaluate() == []
     assert site.alert().rule_state.severity is None
     assert repository.samples.pending(T0 + 10_000, 10) == []
-    got: list[tuple[str, int]] = []
+    notified: list[tuple[str, int]] = []
 
     class Receiver:
         def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-            got.extend((notification.status, notification.version) for notification in notifications)
+            notified.extend((notification.status, notification.version) for notification in notifications)
 
     site.outbox, site.notifiers = repository.outbox, {"webhook": Receiver()}
     site.deliver(f"{ID}/cpu-high")
-    assert got == [("firing", 1), ("firing", 2), ("resolved", 3)]
+    assert notified == [("firing", 1), ("firing", 2), ("resolved", 3)]
     assert repository.outbox.backlog() == 0

@@ -36,12 +36,13 @@ metric = "event"
 NOW = 1_700_000_040.0
 
 
-def message(kind: str, given: dict[str, Any], **more: Any) -> str:
+def message(kind: str, event_detail: dict[str, Any], **more: Any) -> str:
     """Return an event as EventBridge puts it into the queue."""
     source = "aws.health" if kind == queue_events.HEALTH else "aws.ec2"
     event = {
-        "version": "0", "id": f"event-{kind}-{sorted(given.items())}", "detail-type": kind, "source": source,
-        "account": "123456789012", "time": models.rfc3339(NOW), "region": REGION, "resources": [], "detail": given,
+        "version": "0", "id": f"event-{kind}-{sorted(event_detail.items())}", "detail-type": kind, "source": source,
+        "account": "123456789012", "time": models.rfc3339(NOW), "region": REGION, "resources": [],
+        "detail": event_detail,
     }  # fmt: skip
     return json.dumps(event | more)
 
@@ -61,8 +62,8 @@ class House(testing.Monitor):
 
     def __init__(self, text: str = FILE) -> None:
         super().__init__(now=NOW)
-        for each in (A, B):
-            self.ec2.put(models.Instance(id=each, region=REGION, status="running", name=each[-3:]))
+        for worker_id in (A, B):
+            self.ec2.put(models.Instance(id=worker_id, region=REGION, status="running", name=worker_id[-3:]))
         self.get(fleet.Application).apply(self.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
         if text == FILE:
             self.get(fleet.Adding).add([A, B], fleet.AddOptions(scope=models.AccountRegion(region=REGION), interval=60))
@@ -87,7 +88,7 @@ class House(testing.Monitor):
         self.get(notify.Delivery).deliver(self.get(evaluate.Evaluation).evaluate(list(ids)))
 
     @property
-    def left(self) -> int:
+    def message_count(self) -> int:
         """Return how many messages lie in the queue."""
         return len(self.event_queues.messages.get(URL, {}))
 
@@ -109,7 +110,7 @@ def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> N
     house.put(changed(A, "stopped"))
     assert house.read() == 1
     assert house.dispatcher.collected == [A]
-    assert house.left == 0
+    assert house.message_count == 0
     house.work()
     assert house.workers.get([A])[A].condition.status == "stopped"
     assert [(notification.rule, notification.worker and notification.worker.id) for notification in house.received] == [
@@ -142,14 +143,14 @@ def test_a_spot_warning_pages_before_any_collection(house: House) -> None:
     house.read()
     assert house.dispatcher.evaluated == [A]
     house.get(notify.Delivery).deliver(house.get(evaluate.Evaluation).evaluate([A]))
-    [told] = house.received
-    assert (told.rule, told.kind, told.severity) == ("scheduled", "event", "critical")
+    [notification] = house.received
+    assert (notification.rule, notification.kind, notification.severity) == ("scheduled", "event", "critical")
     at = models.rfc3339(NOW + 120)
     assert (
-        told.summary
+        notification.summary
         == f"aaa: spot-interruption scheduled for {at} (in 2 minutes): EC2 will terminate the Spot instance"
     )
-    assert told.at == models.rfc3339(NOW)
+    assert notification.at == models.rfc3339(NOW)
     assert house.counts == {"messages": 1, "requested": 1, "warned": 1}
 
 
@@ -158,8 +159,8 @@ def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
     house.put(interrupted(A))
     house.read()
     house.work()
-    listed = models.ScheduledEvent(id="instance-event-1", code="system-reboot", not_before=int(NOW) + 3600)
-    house.ec2.events[A] = (listed,)
+    scheduled = models.ScheduledEvent(id="instance-event-1", code="system-reboot", not_before=int(NOW) + 3600)
+    house.ec2.events[A] = (scheduled,)
     house.clock.advance(60)
     house.dispatcher.collected[:] = [A]
     house.work()
@@ -176,18 +177,18 @@ def test_a_rebalance_recommendation_warns(house: House) -> None:
     house.put(message(queue_events.REBALANCE, {"instance-id": A}))
     house.read()
     house.work()
-    [told] = house.received
-    assert told.severity == "warning"
+    [notification] = house.received
+    assert notification.severity == "warning"
     since = f"rebalance-recommendation since {models.rfc3339(NOW)}"
-    assert told.summary == f"aaa: {since}: the Spot instance is at an elevated risk of interruption"
+    assert notification.summary == f"aaa: {since}: the Spot instance is at an elevated risk of interruption"
 
 
 def test_a_rule_may_name_the_two_codes(house: House) -> None:
     """``codes`` takes them beside those that EC2 schedules."""
     text = '[[rules]]\nname = "spot"\nmetric = "event"\ncodes = ["spot-interruption", "rebalance-recommendation"]\n'
-    made = house.parser.parse(text, "x.toml")
-    assert made.rules is not None
-    assert rules.KINDS["event"].options(made.rules[0]).codes == ("spot-interruption", "rebalance-recommendation")
+    file = house.parser.parse(text, "x.toml")
+    assert file.rules is not None
+    assert rules.KINDS["event"].options(file.rules[0]).codes == ("spot-interruption", "rebalance-recommendation")
 
 
 def test_what_comes_twice_is_done_once(house: House) -> None:
@@ -223,7 +224,7 @@ def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
     """It harms nothing, never comes again, and what came with it is done."""
     house.put(body, changed(B, "stopped"))
     assert house.read() == 2
-    assert house.left == 0
+    assert house.message_count == 0
     assert house.dispatcher.collected == [B]
     assert house.counts["invalid"] == 1
 
@@ -240,7 +241,7 @@ def test_anything_else_is_deleted_and_counted(house: House, body: str) -> None:
     """What is no news of an instance rings for nobody."""
     house.put(body)
     house.read()
-    assert (house.left, house.dispatcher.collected, house.counts) == (0, [], {"messages": 1, "ignored": 1})
+    assert (house.message_count, house.dispatcher.collected, house.counts) == (0, [], {"messages": 1, "ignored": 1})
 
 
 def test_health_events_ring_for_every_instance_that_they_name(house: House) -> None:
@@ -341,9 +342,9 @@ def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pyte
         patched.setattr(house.dispatcher, "collect", fail)
         with pytest.raises(errors.RedisUnavailable):
             house.read()
-    assert house.left == 1
+    assert house.message_count == 1
     house.read()
-    assert (house.left, house.dispatcher.collected) == (0, [A])
+    assert (house.message_count, house.dispatcher.collected) == (0, [A])
 
 
 def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +362,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: p
     polling = queue_polling.QueuePolling(house.get(collect.QueueReading), house.configurations)
     polling.follow(house.configurations.load().revision)
     try:
-        eventually(lambda: house.left == 0, within=60, what="an empty queue")
+        eventually(lambda: house.message_count == 0, within=60, what="an empty queue")
     finally:
         polling.stop()
         together.abort()
@@ -376,12 +377,12 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
         house.clock.advance(8)
         house.pulse.beat("listener", house.clock())
         house.work()
-    [told] = [notification for notification in house.received if notification.rule == "collector"]
-    assert (told.kind, told.worker, told.scope) == (
+    [collector_notification] = [notification for notification in house.received if notification.rule == "collector"]
+    assert (collector_notification.kind, collector_notification.worker, collector_notification.scope) == (
         "collector", None, {"account": "events:main", "region": REGION},
     )  # fmt: skip
-    assert "the event queue main cannot be read" in told.summary
-    assert "AccessDenied" in (told.reason or "")
+    assert "the event queue main cannot be read" in collector_notification.summary
+    assert "AccessDenied" in (collector_notification.reason or "")
     parts = {part.name: part for part in house.get(health.StatusCheck).status().parts}
     assert (parts["events main"].ok, parts["collection"].ok) == (False, True)
     house.get(fleet.AccountClosing).close_unused_accounts()
@@ -429,8 +430,8 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     house.read()
     assert house.counts == {"messages": 1}
     house.clock.advance(1)
-    [again] = examination.examine(REGION, patience=0.0)
-    assert not again.ok
+    [second_check] = examination.examine(REGION, patience=0.0)
+    assert not second_check.ok
     house.pulse.beat("events:main:test", house.clock())
     [read] = examination.examine(REGION, patience=0.0)
     assert read.ok
@@ -491,7 +492,7 @@ def test_the_address_names_the_region(address: str, region: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("queue_url = 'workermon'", "is not the address of a queue"),
         ("queue_url = 'ftp://x/y'", "is not the address of a queue"),
@@ -499,19 +500,21 @@ def test_the_address_names_the_region(address: str, region: str | None) -> None:
         (f"queue_url = '{URL}'\ncolour = 'red'", "colour"),
     ],
 )
-def test_what_is_no_queue_is_refused(house: House, text: str, said: str) -> None:
+def test_what_is_no_queue_is_refused(house: House, text: str, expected: str) -> None:
     """With line and column, and before anything is applied."""
     with pytest.raises(errors.InvalidInput, match="line") as caught:
         house.parser.parse(f"[events.main]\n{text}\n", "x.toml")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_export_writes_what_apply_takes(house: House) -> None:
     """The section comes back as it was, and a second apply changes nothing."""
     text = export.text(house.configurations.load(), [])
     assert f'[events.main]\nqueue_url = "{URL}"' in text
-    again = house.get(fleet.Application).apply(house.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
-    assert again.settings.changed == ()
+    reapplied = house.get(fleet.Application).apply(
+        house.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION)
+    )
+    assert reapplied.settings.changed == ()
 
 
 def test_events_setup_prints_the_template() -> None:
@@ -545,15 +548,15 @@ def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
     printed = CliRunner().invoke(cli.cli, ["events", "setup", "--print"]).stdout
     resources = cloudformation.resources(printed)
     sending = resources["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert [(one["Principal"], one["Action"]) for one in sending] == [
+    assert [(statement["Principal"], statement["Action"]) for statement in sending] == [
         ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
     ]
     assert sending[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": ["Instances.Arn", "Health.Arn", "Doctor.Arn"]}}
     reading, announcing = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert announcing["Action"] == "events:PutEvents"
     assert announcing["Condition"] == {"StringEquals": {"events:source": models.OWN_SOURCE}}
-    own = resources["Doctor"]["Properties"]["EventPattern"]
-    assert own == {"source": [models.OWN_SOURCE], "detail-type": [models.OWN_TYPE]}
+    event_pattern = resources["Doctor"]["Properties"]["EventPattern"]
+    assert event_pattern == {"source": [models.OWN_SOURCE], "detail-type": [models.OWN_TYPE]}
     assert set(reading["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"}
     assert reading["Resource"] == sending[0]["Resource"] == "Queue.Arn"
     patterns = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points, why
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, explanation_json, points
 from tests.support.present import present
 from tests.support.rules import changed
 from workermon import errors, models, views
@@ -21,7 +21,7 @@ def test_a_firing_alert_is_explained_by_what_was_recorded() -> None:
     """The last decision has the recorded reason and points, and how far it is from being over is counted."""
     site = Site()
     site.minutes([50, 95, 96, 97, 60])
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["rule"], rule["state"], rule["notified"], rule["since"]) == (
         "cpu-high",
         "critical",
@@ -29,11 +29,16 @@ def test_a_firing_alert_is_explained_by_what_was_recorded() -> None:
         minute(3),
     )
     assert rule["latched"] == ["warning", "critical"]
-    [turn] = rule["history"]
-    assert (turn["before"], turn["after"], turn["at"], turn["notified"]) == ("ok", "critical", minute(3), True)
-    assert turn["reason"] == "3 of 3 values above 90 %"
-    assert [one["value"] for one in turn["points"]] == [95, 96, 97]
-    assert [one["value"] for one in rule["points"]] == [96, 97, 60]
+    [transition] = rule["history"]
+    assert (transition["before"], transition["after"], transition["at"], transition["notified"]) == (
+        "ok",
+        "critical",
+        minute(3),
+        True,
+    )
+    assert transition["reason"] == "3 of 3 values above 90 %"
+    assert [point["value"] for point in transition["points"]] == [95, 96, 97]
+    assert [point["value"] for point in rule["points"]] == [96, 97, 60]
     assert "1 of 2 values at or below 90 %, critical ends at 2 of 2" in rule["now"]
     assert rule["cursor"] == minute(4)
 
@@ -43,7 +48,7 @@ def test_the_recorded_reason_outlives_a_change_of_the_rule() -> None:
     site = Site()
     site.minutes([95, 96, 97])
     site.change(rules=(changed(CPU, above=models.Levels(warning=98, critical=99)),))
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert rule["above"] == {"warning": 98, "critical": 99}
     assert rule["history"][0]["reason"] == "3 of 3 values above 90 %"
 
@@ -52,9 +57,13 @@ def test_what_does_not_fire_is_explained_too() -> None:
     """Without a decision there is what the rule looks at, what is missing, and what it would take."""
     site = Site()
     site.minutes([50, 95, None, 96])
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["state"], rule["notified"], rule["history"], rule["latched"]) == ("ok", None, [], [])
-    assert [(one["at"], one["value"]) for one in rule["points"]] == [(minute(0), 50), (minute(1), 95), (minute(3), 96)]
+    assert [(point["at"], point["value"]) for point in rule["points"]] == [
+        (minute(0), 50),
+        (minute(1), 95),
+        (minute(3), 96),
+    ]
     assert rule["missing"] == [minute(2)]
     assert (
         rule["now"]
@@ -64,7 +73,7 @@ def test_what_does_not_fire_is_explained_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "said"),
+    ("prepare", "expected"),
     [
         (lambda site: site.change(rules=(CPU.model_copy(update={"labels": {"a": "b"}}),)), "only to workers with a=b"),
         (lambda site: site.change(collect=()), "cpu_utilization is not collected"),
@@ -73,21 +82,21 @@ def test_what_does_not_fire_is_explained_too() -> None:
         (lambda site: None, "the instance is unknown"),
     ],
 )
-def test_why_nothing_is_judged_is_told(prepare: Any, said: str) -> None:
+def test_why_nothing_is_judged_is_told(prepare: Any, expected: str) -> None:
     """A rule that cannot fire at present says why not."""
     site = Site()
-    if said != "the instance is unknown":
+    if expected != "the instance is unknown":
         site.minutes([50])
     prepare(site)
-    [rule] = why(site)["rules"]
-    assert said in rule["now"]
+    [rule] = explanation_json(site)["rules"]
+    assert expected in rule["now"]
 
 
 def test_every_rule_of_a_worker_is_explained_at_once() -> None:
     """Without a metric each rule has its state, those that are not for the worker too, marked as such."""
     site = Site(CPU, QUIET, CPU.model_copy(update={"name": "other", "labels": {"team": "x"}}))
     site.minutes([95, 96, 97])
-    document = why(site, None)
+    document = explanation_json(site, None)
     assert document["metric"] is None
     assert [(rule["rule"], rule["metric"], rule["applies"], rule["state"]) for rule in document["rules"]] == [
         ("cpu-high", "cpu_utilization", True, "critical"),
@@ -101,7 +110,7 @@ def test_a_rule_may_be_named_in_the_place_of_a_metric() -> None:
     """The name of a rule means that rule alone, and one that is misspelt is still refused."""
     site = Site(CPU, CPU.model_copy(update={"name": "other"}))
     site.minutes([50])
-    document = why(site, "other")
+    document = explanation_json(site, "other")
     assert (document["metric"], [rule["rule"] for rule in document["rules"]]) == ("cpu_utilization", ["other"])
 
 
@@ -109,7 +118,7 @@ def test_since_is_when_the_condition_began_beside_when_it_fired() -> None:
     """The first of the datapoints that decided, and the last of them."""
     site = Site()
     site.minutes([50, 95, 96, 97])
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["condition_since"], rule["since"]) == (minute(1), minute(3))
 
 
@@ -119,7 +128,7 @@ def test_silence_is_explained() -> None:
     site.collected(T0, {})
     site.evaluate()
     site.clock.now = T0 + 100
-    [rule] = why(site, "no-data")["rules"]
+    [rule] = explanation_json(site, "no-data")["rules"]
     assert rule["now"] == "no successful collection for 100 s, critical fires at 180 s"
     assert rule["due"] == models.rfc3339(T0 + 180)
 
@@ -134,16 +143,19 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None
     site = Site()
     active_silences(site)
     site.minutes([95, 96, 97])
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["state"], rule["notified"], rule["silenced_by"]) == ("critical", None, "s1")
     site.silences.remove(["s1"])
     site.samples.mark_pending([ID], site.clock())
     [alert] = site.evaluate()
     site.notifiers = {"log": Broken(refusals=0)}
     site.deliver(alert)
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["notified"], rule["silenced_by"]) == ("critical", None)
-    assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
+    assert [(transition["silenced_by"], len(transition["deliveries"])) for transition in rule["history"]] == [
+        (None, 1),
+        ("s1", 0),
+    ]
 
 
 def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest() -> None:
@@ -152,7 +164,7 @@ def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_t
     site.minutes([85, 85, 85])
     active_silences(site, T0)
     site.minutes([95, 96, 97], 3)
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["state"], rule["notified"], rule["silenced_by"]) == ("critical", "critical", "s1")
 
 
@@ -160,16 +172,16 @@ def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent() -> No
     """absent is the rule's own word for it, missing are the slots."""
     site = Site()
     site.minutes([50, 95, None, 96])
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["absent"], rule["missing"]) == ("keep", [minute(2)])
 
 
 def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused() -> None:
     """A metric that is known but that no rule is about is explained by an empty list; another one is exit code 3."""
     site = Site()
-    assert why(site, "network_in")["rules"] == []
+    assert explanation_json(site, "network_in")["rules"] == []
     with pytest.raises(errors.NotFound, match="did you mean cpu_utilization"):
-        why(site, "cpu_utilisation")
+        explanation_json(site, "cpu_utilisation")
 
 
 class Broken:
@@ -196,8 +208,8 @@ def test_each_attempt_to_deliver_is_shown() -> None:
     for _ in range(2):
         site.deliver(alert)
         site.clock.now += 3600
-    [turn] = why(site)["rules"][0]["history"]
-    assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
-    assert "it said 500" in turn["deliveries"][0]["error"]
-    [shown] = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
-    assert [attempt.error is None for attempt in present(shown.deliveries)] == [False, True]
+    [transition] = explanation_json(site)["rules"][0]["history"]
+    assert [delivery["error"] is None for delivery in transition["deliveries"]] == [False, True]
+    assert "it said 500" in transition["deliveries"][0]["error"]
+    [row] = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
+    assert [attempt.error is None for attempt in present(row.deliveries)] == [False, True]

@@ -108,9 +108,9 @@ timezone = "Europe/Berlin"
 """
 
 
-def same(one: Any, other: Any) -> Any:
+def equal(first: Any, second: Any) -> Any:
     """Tell whether two configurations are the same but for their revision."""
-    return one.model_copy(update={"revision": 0}) == other.model_copy(update={"revision": 0})
+    return first.model_copy(update={"revision": 0}) == second.model_copy(update={"revision": 0})
 
 
 OWN = '[[metrics]]\nname = "gpu"\nnamespace = "CWAgent"\nmetric_name = "utilization_gpu"\n'
@@ -119,20 +119,20 @@ OWN = '[[metrics]]\nname = "gpu"\nnamespace = "CWAgent"\nmetric_name = "utilizat
 @pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n", OWN])
 def test_what_is_exported_makes_the_same_configuration(text: Any) -> None:
     """A file that was exported gives over any other configuration what it was exported from."""
-    made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
-    exported = export.text(made, ())
-    assert same(config.to_configuration(testing.parse(exported, "two"), config.DEFAULT), made)
-    other = config.to_configuration(testing.parse(FILE, "three"), config.DEFAULT)
-    assert same(config.to_configuration(testing.parse(exported, "two"), other), made)
+    configuration = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
+    exported = export.text(configuration, ())
+    assert equal(config.to_configuration(testing.parse(exported, "two"), config.DEFAULT), configuration)
+    third = config.to_configuration(testing.parse(FILE, "three"), config.DEFAULT)
+    assert equal(config.to_configuration(testing.parse(exported, "two"), third), configuration)
 
 
 @pytest.mark.parametrize("text", [FILE, "", CHANNELS])
 def test_what_is_exported_is_valid_by_the_schema(text: Any) -> None:
     """An editor or a pipeline that checks files by the schema takes what export printed."""
-    made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
-    document = tomllib.loads(export.text(made, ()))
+    configuration = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
+    document = tomllib.loads(export.text(configuration, ()))
     jsonschema.Draft202012Validator(testing.parser().schema()).validate(document)
-    assert [one["period"] for one in document["metrics"]] == (["10m", "1m"] if text == FILE else [])
+    assert [metric["period"] for metric in document["metrics"]] == (["10m", "1m"] if text == FILE else [])
 
 
 def test_export_and_apply_are_a_round_trip(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_export_and_apply_are_a_round_trip(ok: Any, run: Any, world: Any, tmp_pa
     exported = ok("export")
     assert B not in exported  # its tag brings it
     file.write_text(exported, "utf-8")
-    again = json.loads(ok("apply", str(file), "--json"))
-    assert [again[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
+    reapplied = json.loads(ok("apply", str(file), "--json"))
+    assert [reapplied[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
     assert ok("export") == exported
 
 
@@ -156,36 +156,36 @@ def test_a_role_given_by_command_becomes_an_account() -> None:
     )  # fmt: skip
     exported = export.text(config.DEFAULT, [worker])
     assert "hunter2" not in exported
-    found = testing.parse(exported, "x")
-    config.to_configuration(found, config.DEFAULT)
-    assert present(found.accounts)["123456789012-lab-x"].role_arn == worker.role_arn
-    assert present(found.workers)[0].account == "123456789012-lab-x"
+    file = testing.parse(exported, "x")
+    config.to_configuration(file, config.DEFAULT)
+    assert present(file.accounts)["123456789012-lab-x"].role_arn == worker.role_arn
+    assert present(file.workers)[0].account == "123456789012-lab-x"
 
 
 def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """plan names workers, rules, channels and metrics that come, change or go, with the price; apply tells the same."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
-    told = json.loads(ok("plan", str(file), "--json"))
-    assert sorted(told["added"]) == [A, B]
-    assert told["rule_changes"] == {
+    plan = json.loads(ok("plan", str(file), "--json"))
+    assert sorted(plan["added"]) == [A, B]
+    assert plan["rule_changes"] == {
         "added": ["quiet"],
         "changed": ["cpu-high"],
         "removed": ["memory-high", "disk-high", *CHECK_RULES, "no-data"],
     }
-    assert told["channels"]["added"] == ["ops"]
-    assert told["collected"]["added"] == ["gpu_utilization"]
-    assert told["settings"] == {
+    assert plan["channels"]["added"] == ["ops"]
+    assert plan["collected"]["added"] == ["gpu_utilization"]
+    assert plan["settings"] == {
         "added": ["budget", "limits Describe", "account lab", "discover"],
         "changed": ["retention", "lateness"],
         "removed": [],
     }
     # 30 days: cpu each 600 s on both, gpu each 300 s (the interval of one) and each 120 s (of the other)
     month = 30 * 86_400 * (2 / 600 + 1 / 300 + 1 / 120) / 1000 * 0.01
-    assert told["dollars_per_month"] == {"before": 0.0, "after": round(month, 2)}
+    assert plan["dollars_per_month"] == {"before": 0.0, "after": round(month, 2)}
     assert json.loads(ok("list", "--json"))["workers"] == []
     applied = json.loads(ok("apply", str(file), "--json"))
-    assert {key: applied[key] for key in told} == told | {"revision": 1}
+    assert {key: applied[key] for key in plan} == plan | {"revision": 1}
     text = ok("plan", str(file))
     assert text.splitlines()[0] == "nothing changes"
     assert [line for line in text.splitlines() if line.startswith(("added", "changed", "removed"))] == []
@@ -237,9 +237,9 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(
     ok("apply", str(file))
     assert old in FILE
     file.write_text(FILE.replace(old, new), "utf-8")
-    told = ok("plan", str(file)).splitlines()
-    assert any(row.startswith(line) for row in told)
-    assert "nothing changes" not in told
+    lines = ok("plan", str(file)).splitlines()
+    assert any(row.startswith(line) for row in lines)
+    assert "nothing changes" not in lines
 
 
 def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok: Any, run: Any, tmp_path: Path) -> None:
@@ -248,9 +248,9 @@ def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok: Any, ru
     file = tmp_path / "fleet.toml"
     file.write_text('[collect]\nmetrics = ["cpu_utilization", "disk_utilization"]\n', "utf-8")
     for command in ("plan", "apply"):
-        done = run(command, str(file))
-        assert done.exit_code == 0
-        assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" rule memory-high"]
+        result = run(command, str(file))
+        assert result.exit_code == 0
+        assert [line.split(":")[1] for line in result.stderr.splitlines()] == [" rule memory-high"]
     file.write_text("[collect]\n", "utf-8")
     assert run("plan", str(file)).stderr == ""
 
@@ -285,9 +285,9 @@ def test_how_many_workers_each_rule_applies_to_is_said(ok: Any, run: Any, tmp_pa
     """A rule whose labels no worker has is warned of: it is mostly a misspelt label."""
     file = tmp_path / "fleet.toml"
     file.write_text(COVERED, "utf-8")
-    shown = run(command, str(file))
-    assert "rule every applies to 2 workers\nrule one applies to 1 worker\n" in shown.stdout
-    assert shown.stderr == "warning: rule nobody: applies to no worker; none has team=vfxx\n"
+    result = run(command, str(file))
+    assert "rule every applies to 2 workers\nrule one applies to 1 worker\n" in result.stdout
+    assert result.stderr == "warning: rule nobody: applies to no worker; none has team=vfxx\n"
     report = json.loads(run(command, str(file), "--json").stdout)
     assert report["rules"] == [
         {"name": "every", "workers": 2}, {"name": "one", "workers": 1}, {"name": "nobody", "workers": 0},
@@ -357,9 +357,9 @@ def test_how_many_groups_each_rule_applies_to_is_said(run: Any, tmp_path: Path, 
         "rule two-hot: no group has 2 workers, as many as it takes to fire; the largest has 1",
         "rule odd: no group has 5 workers, as many as it takes to fire; the largest has 1",
     ]
-    shown = run(command, str(file))
+    result = run(command, str(file))
     assert "rule pool-hot applies to 2 workers in 2 groups\nrule rack-hot applies to 0 workers in 0 groups\n" in (
-        shown.stdout
+        result.stdout
     )
 
 
@@ -368,8 +368,8 @@ def test_groups_that_discover_may_bring_are_not_warned_of(tmp_path: Path) -> Non
     file = tmp_path / "fleet.toml"
     discover = '[discover]\ntags = { Role = "render" }\nlabels_from_tags = ["pool"]\n'
     file.write_text(discover + GROUPS, "utf-8")
-    shown = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session())
-    assert shown.stderr == (
+    result = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session())
+    assert result.stderr == (
         "warning: rule rack-hot: applies to no worker; none has a label rack, by whose values it makes groups\n"
     )
 
@@ -425,9 +425,9 @@ def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path
     assert report["dollars_per_month"] == {"before": 0.0, "after": 51.84}
     assert report["series"] == {"disk_utilization": 120}
     assert report["dollars_by_cadence"] == {"fixed": 51.84, "adaptive": 14.52}
-    shown = ok("plan", str(file)).splitlines()
-    assert shown[-3] == "a month by cadence: fixed $51.84, adaptive about $14.52"
-    assert shown[-2:] == ["disk_utilization: 120 series", "CloudWatch: about $51.84 a month, $0.00 before"]
+    lines = ok("plan", str(file)).splitlines()
+    assert lines[-3] == "a month by cadence: fixed $51.84, adaptive about $14.52"
+    assert lines[-2:] == ["disk_utilization: 120 series", "CloudWatch: about $51.84 a month, $0.00 before"]
     ok("apply", str(file))
     assert json.loads(ok("plan", str(file), "--json"))["dollars_per_month"] == {"before": 51.84, "after": 51.84}
 
@@ -437,10 +437,10 @@ def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok: Any, run: Any, world
     world.cloudwatch.last_error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
     file = tmp_path / "fleet.toml"
     file.write_text(NODE, "utf-8")
-    done = run("plan", str(file))
-    assert done.exit_code == 0
-    assert "CloudWatch: about $0.43 a month" in done.stdout
-    assert "warning: the series in default/us-east-1 could not be counted" in done.stderr
+    result = run("plan", str(file))
+    assert result.exit_code == 0
+    assert "CloudWatch: about $0.43 a month" in result.stdout
+    assert "warning: the series in default/us-east-1 could not be counted" in result.stderr
     assert "applied, revision 1" in ok("apply", str(file))
 
 
@@ -521,9 +521,9 @@ def test_durations_are_written_in_the_largest_whole_unit() -> None:
     )
     written = export.text(config.to_configuration(file, config.DEFAULT), [worker])
     lines = set(written.splitlines())
-    wanted = {
+    expected = {
         'interval = "5m"', 'interval = "2m"', 'period = "1h"', 'group_wait = "2m"', 'repeat = "2h"',
         'alert_after = "90s"', 'flapping = "4 in 2h"', 'warmup = "10m"', 'ahead = "2d"', 'duration = "3h"',
         'retention = "2d"', 'lateness = "30m"', 'rollups = "400d"', 'history = "400d"',
     }  # fmt: skip
-    assert wanted <= lines, wanted - lines
+    assert expected <= lines, expected - lines

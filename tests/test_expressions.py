@@ -45,7 +45,7 @@ class Site(testing.Monitor):
             self.evaluate(ID)
             self.deliver()
 
-    def told(self) -> list[tuple[str, int, float | None]]:
+    def notified(self) -> list[tuple[str, int, float | None]]:
         """Return what people were notified of: severity or ``resolved``, minute of the slot, and value."""
         return [
             (
@@ -56,7 +56,7 @@ class Site(testing.Monitor):
             for notification in self.received
         ]
 
-    def why(self, metric: str) -> views.RuleExplanation:
+    def explain(self, metric: str) -> views.RuleExplanation:
         """Return the state of the only rule over a metric."""
         (record,) = self.workers.get([ID]).values()
         (rule,) = self.get(views.Explanation).explain(record, metric).rules
@@ -80,7 +80,7 @@ def test_it_fires_and_resolves() -> None:
     site.put("NetworkIn", {0: 10 * BYTES, 1: 60 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
     site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
     site.run(8)
-    assert site.told() == [("critical", 2, 120), ("resolved", 3, 10)]
+    assert site.notified() == [("critical", 2, 120), ("resolved", 3, 10)]
     fired = site.received[0]
     assert (fired.metric, fired.unit) == ("(network_in + network_out) * 8 / period / 1e6", "Mbit/s")
     assert (fired.value, fired.threshold) == (120, 100)
@@ -93,7 +93,7 @@ def test_a_slot_without_one_operand_is_absent() -> None:
     site.put("NetworkIn", dict.fromkeys(range(8), 500 * BYTES))
     site.put("NetworkOut", {0: BYTES, 4: BYTES})
     site.run(12)
-    assert site.told() == []
+    assert site.notified() == []
 
 
 def test_a_late_operand_corrects() -> None:
@@ -106,14 +106,14 @@ def test_a_late_operand_corrects() -> None:
     site.put("NetworkIn", {minute: 10 for minute in minutes if minute != 4})
     site.put("NetworkOut", dict.fromkeys(minutes, 20))
     site.run(12)
-    assert site.told() == []
+    assert site.notified() == []
     site.put("NetworkIn", {4: 95.0})
     site.run(2)
     history = site.alerts.history(f"{ID}/r")
-    found = [
+    transitions = [
         ((entry.transition.at - T0) // MINUTE, entry.transition.after, entry.transition.correction) for entry in history
     ]
-    assert sorted(found) == [(4, "critical", True), (9, None, True)]
+    assert sorted(transitions) == [(4, "critical", True), (9, None, True)]
 
 
 def test_why_shows_the_operands() -> None:
@@ -122,10 +122,10 @@ def test_why_shows_the_operands() -> None:
     site.put("NetworkIn", {0: 10 * BYTES, 1: 60 * BYTES})
     site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES})
     site.run(4)
-    rule = site.why("network_out")
-    shown = rule.to_json()
-    assert [point["value"] for point in shown["points"]] == [20, 110]
-    assert shown["points"][1]["operands"] == {"network_in": 60 * BYTES, "network_out": 50 * BYTES}
+    rule = site.explain("network_out")
+    document = rule.to_json()
+    assert [point["value"] for point in document["points"]] == [20, 110]
+    assert document["points"][1]["operands"] == {"network_in": 60 * BYTES, "network_out": 50 * BYTES}
     assert any("network_in 450 MB" in text for _, text in rule.lines)
 
 
@@ -170,15 +170,15 @@ def test_cases() -> None:
     """Values of several metrics are a table of lists; of one metric a list."""
     text = NETWORK.replace(" * 8 / period / 1e6", "").replace("breach", 'missing = "keep"\nbreach')
     file = PARSER.parse(text + CASE + ONE, "f.toml")
-    found = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
-    assert [(case.case, case.passed) for case in found.cases] == [
+    results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
+    assert [(case.case, case.passed) for case in results.cases] == [
         ("both at once", True), ("by 30 in two minutes", True),
-    ], found  # fmt: skip
+    ], results  # fmt: skip
     jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text + CASE + ONE))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ("{ network_in = [60, nan, 60, 60], network_out = [60, 60, 60, nan] }", "[1]", "write values = { network_in"),
         ("network_out = [", "netwrk_out = [", "did you mean network_out?"),
@@ -188,33 +188,33 @@ def test_cases() -> None:
         ("at = 3", "at = 5", "there are 4 values only"),
     ],
 )
-def test_wrong_cases(old: str, new: str, says: str) -> None:
+def test_wrong_cases(old: str, new: str, error: str) -> None:
     """What the values of a case lack is named where it is."""
     with pytest.raises(errors.InvalidInput, match=r"line \d+, column \d+: rules\[0\].cases\[0\]") as refused:
         PARSER.parse(NETWORK + CASE.replace(old, new), "f.toml")
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def backtested(tmp_path: Path, text: str, *more: str) -> Result:
     """Run ``rules backtest`` of a file over a trace."""
     (tmp_path / "rules.toml").write_text(text, "utf-8")
     (tmp_path / "trace.csv").write_text("timestamp,value\n0,10\n60,20\n120,40\n180,45\n240,46\n", "utf-8")
-    where = ["--csv", str(tmp_path / "trace.csv")]
-    return CliRunner().invoke(cli.cli, ["rules", "backtest", str(tmp_path / "rules.toml"), *where, *more])
+    options = ["--csv", str(tmp_path / "trace.csv")]
+    return CliRunner().invoke(cli.cli, ["rules", "backtest", str(tmp_path / "rules.toml"), *options, *more])
 
 
 def test_a_trace_serves_a_rule_over_one_metric(tmp_path: Path) -> None:
     """A trace of one metric is replayed by an expression over it; a rule over two is left out, and says so."""
-    done = backtested(tmp_path, ONE + NETWORK, "--metric", "cpu_utilization", "--json")
-    [episode] = json.loads(done.stdout)["episodes"]
+    result = backtested(tmp_path, ONE + NETWORK, "--metric", "cpu_utilization", "--json")
+    [episode] = json.loads(result.stdout)["episodes"]
     assert (episode["rule"], episode["from"], episode["peak"]) == ("climbs", "1970-01-01T00:02:00Z", 30)
-    done = backtested(tmp_path, NETWORK)
-    assert done.exit_code == 2
-    assert "rule network-high is over network_in and network_out; replay it from the ledger" in done.stderr
-    both = ONE.replace("cpu_utilization", "network_in")
-    done = backtested(tmp_path, both + NETWORK)
-    assert done.exit_code == 0, done.stderr
-    assert "rule network-high is over network_in and network_out, so it is left out" in done.stderr
+    result = backtested(tmp_path, NETWORK)
+    assert result.exit_code == 2
+    assert "rule network-high is over network_in and network_out; replay it from the ledger" in result.stderr
+    two_rules = ONE.replace("cpu_utilization", "network_in")
+    result = backtested(tmp_path, two_rules + NETWORK)
+    assert result.exit_code == 0, result.stderr
+    assert "rule network-high is over network_in and network_out, so it is left out" in result.stderr
 
 
 def test_sums_of_a_coarse_history() -> None:
@@ -222,8 +222,10 @@ def test_sums_of_a_coarse_history() -> None:
     rules = PARSER.parse(NETWORK, "f.toml").rules
     assert rules is not None
     series = [models.Series(300, (models.Datapoint(0, BYTES), models.Datapoint(300, BYTES)))]
-    found = recorded.compared(rules[0], {"network_in": series, "network_out": series}, config.DEFAULT.statistic_of, 60)
-    assert found == [models.Series(300, (models.Datapoint(0, 2.0), models.Datapoint(300, 2.0)))]
+    compared = recorded.compared(
+        rules[0], {"network_in": series, "network_out": series}, config.DEFAULT.statistic_of, 60
+    )
+    assert compared == [models.Series(300, (models.Datapoint(0, 2.0), models.Datapoint(300, 2.0)))]
 
 
 def test_segments_of_different_periods() -> None:
@@ -237,8 +239,8 @@ def test_segments_of_different_periods() -> None:
         ],
         "network_out": [models.Series(300, tuple(models.Datapoint(at, 2.0) for at in range(300, 1500, 300)))],
     }
-    found = recorded.compared(rule[0], recorded_as, config.DEFAULT.statistic_of)
-    assert [(series.period, series.points) for series in found] == [
+    compared = recorded.compared(rule[0], recorded_as, config.DEFAULT.statistic_of)
+    assert [(series.period, series.points) for series in compared] == [
         (300, ((300, 7.0), (600, 7.0))), (300, ((900, 7.0), (1200, 7.0))),
     ]  # fmt: skip
 

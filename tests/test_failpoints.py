@@ -21,13 +21,13 @@ for _ in range(3):
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("named", "lines", "code"),
+    ("point", "lines", "code"),
     [("", 3, 0), ("b", 3, 0), ("a", 0, failpoints.EXIT), ("a:3", 2, failpoints.EXIT), ("a:4", 3, 0)],
 )
-def test_a_process_exits_where_it_was_told_to(named: str, lines: int, code: int) -> None:
+def test_a_process_exits_where_it_was_told_to(point: str, lines: int, code: int) -> None:
     """The variable names a point and how many times it has to be reached; unset or empty, nothing happens."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env={**os.environ, "WORKERMON_FAILPOINT": named},
+    completed = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**os.environ, "WORKERMON_FAILPOINT": point},
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert (done.stdout.count("on"), done.returncode) == (lines, code), done.stderr
+    assert (completed.stdout.count("on"), completed.returncode) == (lines, code), completed.stderr

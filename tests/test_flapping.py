@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points, why
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, explanation_json, points
 from tests.support.examples import examples
 from tests.support.rules import changed
 from workermon import models, views
@@ -22,15 +22,15 @@ RULE = changed(CPU, breach=ONE, recover=ONE, flapping=OPTION)
 #: Warnings alone.
 MILD = changed(RULE, above=Levels(warning=80))
 
-Told = tuple[str, str, int]
+Notified = tuple[str, str, int]
 
 
-def told(site: Site) -> list[Told]:
+def notified(site: Site) -> list[Notified]:
     """Return what waits for the channel, as (status, severity, minute)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", "ops"))
     return [
-        (one.status, one.severity, (int(models.moment(one.at)) - T0) // MINUTE)
-        for one in (queue.waiting if queue else ())
+        (notification.status, notification.severity, (int(models.moment(notification.at)) - T0) // MINUTE)
+        for notification in (queue.waiting if queue else ())
     ]
 
 
@@ -41,19 +41,19 @@ def last(site: Site) -> models.Notification:
 
 def waves(number: int, value: float = 85.0) -> list[float]:
     """Return values that fire and resolve, a minute each, so many times in all."""
-    return [value if turn % 2 == 0 else 20.0 for turn in range(number)]
+    return [value if place % 2 == 0 else 20.0 for place in range(number)]
 
 
 # --- the state ---------------------------------------------------------------------------------------------------
 
 
-def plain(turns: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bool:
+def plain(changes: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bool:
     """Tell whether it flaps, by looking at all transitions for each time: slow and simple."""
     flaps, before = False, None
-    for place, (at, fires) in enumerate(turns):
+    for place, (at, fires) in enumerate(changes):
         if before is not None and at - before >= option.within:
             flaps = False
-        within = [each for each, _ in turns[: place + 1] if at - option.within < each <= at]
+        within = [earlier for earlier, _ in changes[: place + 1] if at - option.within < earlier <= at]
         if fires and len(within) >= option.turns:
             flaps = True
         before = at
@@ -73,22 +73,24 @@ def test_it_flaps_when_a_plain_loop_says_so(
     """However the transitions are divided between what is settled and the trail, the state is that of a plain loop."""
     option = Flapping(turns=number, within=within)
     times = [sum(steps[: place + 1]) for place in range(len(steps))]
-    turns = [SeverityChange(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)]
-    cut = data.draw(st.integers(0, len(turns)))
+    changes = [
+        SeverityChange(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)
+    ]
+    cut = data.draw(st.integers(0, len(changes)))
     rule = RULE.model_copy(update={"flapping": option})
-    rule_state = RuleState(trail=tuple(turns[cut:]), damping=flapping.settled(rule, FlapState(), turns[:cut]))
+    rule_state = RuleState(trail=tuple(changes[cut:]), damping=flapping.settled(rule, FlapState(), changes[:cut]))
     until = times[-1] + beyond
-    found = flapping.status_at(rule, rule_state, until)
-    assert found.flaps is plain([(turn.at, turn.severity is not None) for turn in turns], option, until)
-    if found.settled_at is not None:
-        assert found.settled_at == times[-1] + within <= until
+    status = flapping.status_at(rule, rule_state, until)
+    assert status.flaps is plain([(change.at, change.severity is not None) for change in changes], option, until)
+    if status.settled_at is not None:
+        assert status.settled_at == times[-1] + within <= until
 
 
 def test_a_change_of_severity_is_no_turn() -> None:
     """From warning to critical and back it neither fired nor resolved."""
     severities: list[models.Severity] = ["warning", "critical"] * 10
-    turns = [SeverityChange(at, severity, 1) for at, severity in enumerate(severities)]
-    assert flapping.settled(RULE, None, turns) == FlapState(fires=True, recent=(0,))
+    changes = [SeverityChange(at, severity, 1) for at, severity in enumerate(severities)]
+    assert flapping.settled(RULE, None, changes) == FlapState(fires=True, recent=(0,))
 
 
 # --- what is reported ------------------------------------------------------------------------------------------------
@@ -98,12 +100,14 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     """Six turns are reported; with the seventh, which fires, that it flaps; then nothing until it has held still."""
     site = Site(MILD)
     site.minutes(waves(20))
-    assert [row[2] for row in told(site)] == [0, 1, 2, 3, 4, 5, 6]
-    said = last(site)
-    assert (said.status, said.severity, said.version) == ("firing", "warning", 7)
-    wanted = "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has not changed for 1 h"
-    assert said.summary == wanted
-    assert (said.value, said.threshold) == (85, 80)
+    assert [row[2] for row in notified(site)] == [0, 1, 2, 3, 4, 5, 6]
+    notification = last(site)
+    assert (notification.status, notification.severity, notification.version) == ("firing", "warning", 7)
+    expected_summary = (
+        "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has not changed for 1 h"
+    )
+    assert notification.summary == expected_summary
+    assert (notification.value, notification.threshold) == (85, 80)
     assert site.alert().flapping
     recorded = list(reversed(site.alerts.history(f"{ID}/cpu-high")))
     assert [transition.transition.damped for transition in recorded] == [False] * 7 + [True] * 13
@@ -112,37 +116,37 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     )
     # The last transition, at minute 19, was to well.
     site.minutes([20] * 59, 20)
-    assert len(told(site)) == 7
+    assert len(notified(site)) == 7
     assert site.alert().open
     site.minutes([20], 79)
-    assert told(site)[7:] == [("resolved", "warning", 79)]
+    assert notified(site)[7:] == [("resolved", "warning", 79)]
     assert last(site).summary == "render-07: cpu-high resolved: it has not changed for 1 h"
     assert (site.alert().flapping, site.alert().flapping_notified, site.alert().open) == (False, False, False)
     site.minutes([20, 85, 20], 80)
-    assert [row[0] for row in told(site)[8:]] == ["firing", "resolved"]
+    assert [row[0] for row in notified(site)[8:]] == ["firing", "resolved"]
 
 
 def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
     """It stays open, and people hear that it is no longer flapping."""
     site = Site(MILD)
     site.minutes([*waves(9), *[85.0] * 61])
-    assert told(site)[7:] == [("firing", "warning", 68)]
+    assert notified(site)[7:] == [("firing", "warning", 68)]
     assert last(site).summary == "render-07: cpu-high warning: it has not changed for 1 h"
     assert site.alert().notified_severity == "warning"
     assert not site.alert().flapping
-    assert len({one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting}) == 8
+    assert len({notification.id for notification in site.store.queues[f"{ID}/cpu-high", "ops"].waiting}) == 8
     site.minutes([20], 70)
-    assert told(site)[8:] == [("resolved", "warning", 70)]
+    assert notified(site)[8:] == [("resolved", "warning", 70)]
 
 
 def test_critical_is_told_all_the_same() -> None:
     """A warning that flaps and gets critical is reported so, once until it has held still."""
     site = Site(RULE)
     site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
-    assert told(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
+    assert notified(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
     assert last(site).summary.endswith("(it is flapping)")
     site.minutes([20] * 60, 14)
-    assert told(site)[8:] == [("resolved", "critical", 73)]
+    assert notified(site)[8:] == [("resolved", "critical", 73)]
 
 
 def test_slow_turns_are_all_told() -> None:
@@ -150,7 +154,7 @@ def test_slow_turns_are_all_told() -> None:
     site = Site(MILD)
     values = [85.0 if slot % 26 < 13 else 20.0 for slot in range(26 * 5)]
     site.minutes(values)
-    assert len(told(site)) == 10
+    assert len(notified(site)) == 10
     assert not site.alert().flapping
 
 
@@ -158,7 +162,7 @@ def test_without_the_option_nothing_is_damped() -> None:
     """It is off by default."""
     site = Site(MILD.model_copy(update={"flapping": None}))
     site.minutes(waves(30))
-    assert len(told(site)) == 30
+    assert len(notified(site)) == 30
     assert site.alert().rule_state.damping is None
 
 
@@ -168,10 +172,10 @@ def test_a_late_evaluation_tells_the_present_alone() -> None:
     for slot, value in enumerate(waves(41)):
         site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
     site.evaluate()
-    assert told(site) == [("firing", "warning", 40)]
+    assert notified(site) == [("firing", "warning", 40)]
     assert "is flapping" in last(site).summary
     site.minutes([20] * 62, 41)
-    assert told(site)[1:] == [("resolved", "warning", 101)]
+    assert notified(site)[1:] == [("resolved", "warning", 101)]
 
 
 def test_what_flapped_unseen_says_nothing() -> None:
@@ -180,7 +184,7 @@ def test_what_flapped_unseen_says_nothing() -> None:
     for slot, value in enumerate([*waves(20), *[20.0] * 60]):
         site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
     site.evaluate()
-    assert told(site) == []
+    assert notified(site) == []
     assert not site.alert().flapping
 
 
@@ -188,13 +192,13 @@ def test_the_option_taken_away_tells_the_present() -> None:
     """With the option the damping goes: how it stands is reported with the next evaluation."""
     site = Site(MILD)
     site.minutes(waves(10))
-    assert len(told(site)) == 7
+    assert len(notified(site)) == 7
     site.change(rules=(MILD.model_copy(update={"flapping": None}),))
     site.minutes([20], 10)
-    assert [row[0] for row in told(site)[7:]] == ["resolved"]
+    assert [row[0] for row in notified(site)[7:]] == ["resolved"]
     assert "no longer damped" in last(site).summary
     site.minutes([85, 20], 11)
-    assert len(told(site)) == 10
+    assert len(notified(site)) == 10
 
 
 @pytest.mark.parametrize("end", ["rule", "pause", "stop"])
@@ -209,7 +213,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     else:
         site.collected(T0 + 13 * MINUTE, status="stopped")
     site.evaluate()
-    assert [row[0] for row in told(site)[7:]] == ["resolved"]
+    assert [row[0] for row in notified(site)[7:]] == ["resolved"]
     assert "flapping" not in last(site).summary
     alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
     assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.damping)
@@ -220,13 +224,13 @@ def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
     site = Site(MILD)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 20 * MINUTE, reason="x", by="me"))
     site.minutes([*waves(15), 85, 85])
-    assert told(site) == []
+    assert notified(site) == []
     assert site.alert().flapping
     site.minutes([85, 85], 17)
-    [one] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
-    assert "is flapping" in one.summary
+    [notification] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
+    assert "is flapping" in notification.summary
     site.minutes([20] * 70, 19)
-    assert [status for status, _, _ in told(site)] == ["firing", "resolved"]
+    assert [status for status, _, _ in notified(site)] == ["firing", "resolved"]
 
 
 def test_no_data_can_flap() -> None:
@@ -243,7 +247,7 @@ def test_no_data_can_flap() -> None:
     site.collected(at)
     site.evaluate()
     queue = site.store.queues[f"{ID}/no-data", "ops"].waiting
-    assert [one.status for one in queue] == ["firing", "resolved", "firing"]
+    assert [notification.status for notification in queue] == ["firing", "resolved", "firing"]
     assert "is flapping" in queue[-1].summary
     # It is collected all the time from then on.
     for _ in range(59):
@@ -255,7 +259,7 @@ def test_no_data_can_flap() -> None:
     site.collected(at)
     site.evaluate()
     queue = site.store.queues[f"{ID}/no-data", "ops"].waiting
-    assert [one.status for one in queue][3:] == ["resolved"]
+    assert [notification.status for notification in queue][3:] == ["resolved"]
 
 
 # --- whoever looks when ------------------------------------------------------------------------------------------
@@ -263,27 +267,27 @@ def test_no_data_can_flap() -> None:
 
 def expected(values: Sequence[float | None], option: Flapping) -> list[tuple[str, int]]:
     """Return what notifies if each datapoint is evaluated as it comes, as (what, minute): a plain loop."""
-    said: list[tuple[str, int]] = []
-    turns: list[int] = []
+    notifications: list[tuple[str, int]] = []
+    changes: list[int] = []
     fires = flaps = False
     for minute, value in enumerate(values):
         if value is not None and (value > 80) != fires:
             fires = not fires
-            if flaps and minute * 60 - turns[-1] >= option.within:
+            if flaps and minute * 60 - changes[-1] >= option.within:
                 flaps = False
-                said.append(("firing" if fires else "resolved", minute))
-                turns.append(minute * 60)
+                notifications.append(("firing" if fires else "resolved", minute))
+                changes.append(minute * 60)
                 continue
-            turns.append(minute * 60)
+            changes.append(minute * 60)
             if flaps:
                 continue
-            recent = [at for at in turns if at > minute * 60 - option.within]
+            recent = [at for at in changes if at > minute * 60 - option.within]
             flaps = fires and len(recent) >= option.turns
-            said.append(("flapping" if flaps else "firing" if fires else "resolved", minute))
-        elif flaps and minute * 60 - turns[-1] >= option.within:
+            notifications.append(("flapping" if flaps else "firing" if fires else "resolved", minute))
+        elif flaps and minute * 60 - changes[-1] >= option.within:
             flaps = False
-            said.append(("firing" if fires else "resolved", turns[-1] // 60 + option.within // 60))
-    return said
+            notifications.append(("firing" if fires else "resolved", changes[-1] // 60 + option.within // 60))
+    return notifications
 
 
 #: Runs of values that fire and resolve in turn, some absent: long enough for turns to be settled and for stillness.
@@ -301,21 +305,24 @@ values_of = st.lists(
 @examples(80)
 @given(values_of, st.integers(3, 4), st.sampled_from([6, 10, 20]))
 def test_minute_by_minute_people_hear_what_a_plain_loop_says(
-    values: list[float | None], turns: int, minutes: int
+    values: list[float | None], count: int, minutes: int
 ) -> None:
     """Each transition until it flaps, that it flaps, nothing meanwhile, and how it stands when it has held still."""
-    option = Flapping(turns=turns, within=minutes * 60)
+    option = Flapping(turns=count, within=minutes * 60)
     site = Site(MILD.model_copy(update={"flapping": option}))
     site.minutes([20.0, *values])
     queue = site.store.queues.get((f"{ID}/cpu-high", "ops"))
-    found = [
-        ("flapping" if "is flapping" in one.summary else one.status, (int(models.moment(one.at)) - T0) // MINUTE)
-        for one in (queue.waiting if queue else ())
+    waiting = [
+        (
+            "flapping" if "is flapping" in notification.summary else notification.status,
+            (int(models.moment(notification.at)) - T0) // MINUTE,
+        )
+        for notification in (queue.waiting if queue else ())
     ]
-    assert found == expected([20.0, *values], option)
+    assert waiting == expected([20.0, *values], option)
 
 
-def turned(site: Site) -> set[tuple[int, str | None]]:
+def decided_transitions(site: Site) -> set[tuple[int, str | None]]:
     """Return the transitions of the history that datapoints decided."""
     return {
         (entry.transition.at, entry.transition.after)
@@ -330,43 +337,43 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
     """Whoever is woken when, twice or not at all, and whatever datapoint comes late: state and turns are the same."""
     option = Flapping(turns=4, within=10 * 60)
     rule = MILD.model_copy(update={"flapping": option})
-    steady, other = Site(rule), Site(rule)
+    steady, woken = Site(rule), Site(rule)
     steady.minutes(values)
     late = data.draw(st.sets(st.integers(0, max(0, len(values) - 1)), max_size=4))
     for slot in range(len(values)):
         at = T0 + MINUTE * slot
-        come: Iterable[int] = [slot] if slot not in late else ()
-        come = [*come, *(before for before in late if before + 5 == slot)]
-        batch = points([values[number] if number in come else None for number in range(slot + 1)])
-        other.collected(at + 3 * MINUTE, batch)
+        arrived: Iterable[int] = [slot] if slot not in late else ()
+        arrived = [*arrived, *(before for before in late if before + 5 == slot)]
+        batch = points([values[number] if number in arrived else None for number in range(slot + 1)])
+        woken.collected(at + 3 * MINUTE, batch)
         for _ in range(data.draw(st.integers(0, 2))):
-            other.evaluate()
-    rest = points([value if slot in late else None for slot, value in enumerate(values)])
+            woken.evaluate()
+    missing = points([value if slot in late else None for slot, value in enumerate(values)])
     # What is still late comes with the last collection, within the lateness allowed.
     newest = T0 + MINUTE * (len(values) + 2)
-    other.collected(newest, {at: value for at, value in rest.items() if newest - at < 14 * MINUTE})
-    other.evaluate()
-    one, two = steady.alert(), other.alert()
-    assert one.rule_state == two.rule_state
-    assert one.flapping is two.flapping
-    if not one.flapping:
-        assert one.notified_severity == two.notified_severity
+    woken.collected(newest, {at: value for at, value in missing.items() if newest - at < 14 * MINUTE})
+    woken.evaluate()
+    steady_alert, woken_alert = steady.alert(), woken.alert()
+    assert steady_alert.rule_state == woken_alert.rule_state
+    assert steady_alert.flapping is woken_alert.flapping
+    if not steady_alert.flapping:
+        assert steady_alert.notified_severity == woken_alert.notified_severity
     if not late:
-        assert turned(steady) == turned(other)
+        assert decided_transitions(steady) == decided_transitions(woken)
 
 
 def test_the_state_is_kept_as_json() -> None:
     """What is written of an alert and of the rules is what is read."""
     site = Site(MILD)
     site.minutes(waves(40))
-    alert, made = site.alert(), site.configurations.load()
+    alert, configuration = site.alert(), site.configurations.load()
     assert alert.rule_state.damping
     assert alert.rule_state.damping.flaps
     assert models.Alert.model_validate_json(alert.model_dump_json(by_alias=True, exclude_defaults=True)) == alert
     window = models.Maintenance(id="file-1", rule="r", reason="x", schedule="0 2 * * sun", duration=60)
     routed = MILD.model_copy(update={"routes": {"critical": ("ops",)}})
-    made = made.model_copy(update={"rules": (routed,), "silences": (window,)})
-    assert models.Configuration.model_validate_json(made.model_dump_json(by_alias=True)) == made
+    configuration = configuration.model_copy(update={"rules": (routed,), "silences": (window,)})
+    assert models.Configuration.model_validate_json(configuration.model_dump_json(by_alias=True)) == configuration
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------
@@ -376,10 +383,10 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     """``why`` tells until when it has to hold still, and which turns were damped; ``alerts`` marks it."""
     site = Site(MILD)
     site.minutes(waves(9))
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     until = models.rfc3339(T0 + 68 * MINUTE)
     assert rule["flapping"] == {"turns": 6, "within": 3600, "flaps": True, "counted": 6, "until": until}
-    assert [(one["damped"], one["notified"]) for one in rule["history"]][:3] == [
+    assert [(entry["damped"], entry["notified"]) for entry in rule["history"]][:3] == [
         (True, False),
         (True, False),
         (False, True),
@@ -388,6 +395,6 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     [alert] = alert_view.list().alerts
     assert alert.flapping is True
     site.minutes([20] * 61, 9)
-    [rule] = why(site)["rules"]
+    [rule] = explanation_json(site)["rules"]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
     assert alert_view.list(views.AlertFilter(state="all")).alerts[0].flapping is False

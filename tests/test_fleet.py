@@ -29,13 +29,13 @@ class World(testing.Monitor):
             models.Instance(id=C, region=REGION, status="stopped", tags={"Role": "render"}),
         )
 
-    def add(self, ids: Any, **given: Any) -> Any:
+    def add(self, ids: Any, **options: Any) -> Any:
         """Monitor instances."""
-        return self.get(fleet.Adding).add(ids, fleet.AddOptions(scope=HERE, **given))
+        return self.get(fleet.Adding).add(ids, fleet.AddOptions(scope=HERE, **options))
 
-    def reconcile(self, **given: Any) -> Any:
+    def reconcile(self, **options: Any) -> Any:
         """Repair what can be repaired."""
-        return self.get(fleet.Reconciliation).reconcile(**given)
+        return self.get(fleet.Reconciliation).reconcile(**options)
 
     def worker(self, worker_id: Any) -> Any:
         """Return a worker as the repository has it."""
@@ -44,17 +44,22 @@ class World(testing.Monitor):
     def fires(self, worker_id: Any, rule: str = "cpu-high") -> None:
         """Let an alert of a worker fire, as an evaluation would."""
         basis = self.alerts.load([worker_id])[worker_id]
-        told = models.Notification(
+        notification = models.Notification(
             id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
             severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
             since=models.rfc3339(self.clock()), at=models.rfc3339(self.clock()),
             worker=models.WorkerSummary(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
         alert = models.Alert(
-            rule=rule, version=1, since=int(self.clock()), notified_severity="critical", last=told, channels=("log",)
+            rule=rule,
+            version=1,
+            since=int(self.clock()),
+            notified_severity="critical",
+            last=notification,
+            channels=("log",),
         )
-        turn = models.Transition(at=int(self.clock()), before=None, after="critical")
-        recorded = ports.RecordedTransition(rule, turn, told)
+        transition = models.Transition(at=int(self.clock()), before=None, after="critical")
+        recorded = ports.RecordedTransition(rule, transition, notification)
         verdict = ports.Verdict(basis, {rule: alert}, (recorded,), {rule: ("log",)}, self.clock())
         assert self.alerts.commit(verdict)
 
@@ -67,8 +72,8 @@ def world() -> World:
 
 def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> None:
     """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
-    made = world.add([A, B, C], interval=30, labels={"team": "vfx"})
-    assert [(one.name, one.detailed, one.named) for one in made] == [
+    added = world.add([A, B, C], interval=30, labels={"team": "vfx"})
+    assert [(worker.name, worker.detailed, worker.named) for worker in added] == [
         ("render-01", False, False),
         ("two\\nlines", True, False),
         (C, False, False),
@@ -76,7 +81,7 @@ def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> No
     assert world.workers.ids() == [A, B, C]
     assert world.schedule.entries[A][0] == 30
     assert world.worker(A).labels == {"team": "vfx"}
-    assert len({one.incarnation for one in made}) == 3
+    assert len({worker.incarnation for worker in added}) == 3
 
 
 def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world: World) -> None:
@@ -102,7 +107,7 @@ def test_aws_out_of_reach_adds_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "given", "says"),
+    ("ids", "options", "error"),
     [
         (["i-1"], {}, "is not an instance id"),
         ([A, A], {}, "given more than once"),
@@ -110,10 +115,10 @@ def test_aws_out_of_reach_adds_nothing(world: World) -> None:
         ([A], {"name": B}, "is the id of another instance"),
     ],
 )
-def test_bad_input_is_refused(world: World, ids: Any, given: Any, says: str) -> None:
+def test_bad_input_is_refused(world: World, ids: Any, options: Any, error: str) -> None:
     """What cannot be meant is refused before EC2 is asked."""
-    with pytest.raises(errors.InvalidInput, match=says):
-        world.add(ids, **given)
+    with pytest.raises(errors.InvalidInput, match=error):
+        world.add(ids, **options)
     assert world.ec2.calls == []
 
 
@@ -172,8 +177,8 @@ def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None
     assert removed.unknown == (C,)
     assert world.workers.ids() == [B]
     assert world.schedule.ids() == {B}
-    told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
-    assert (present(told[0]).status, present(told[0]).reason) == ("resolved", "removed")
+    notifications = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
+    assert (present(notifications[0]).status, present(notifications[0]).reason) == ("resolved", "removed")
     assert world.get(fleet.Removing).remove([A]) == fleet.Removed((), (A,))
     with pytest.raises(errors.UnknownWorker):
         world.get(fleet.Removing).remove([B, "nobody"])
@@ -230,7 +235,7 @@ def test_discover_adds_what_carries_the_tags(world: World) -> None:
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
     world.add([A])
     dry = world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], dry_run=True)
-    assert ([one.id for one in dry.added], dry.already_monitored) == ([C], (A,))
+    assert ([worker.id for worker in dry.added], dry.already_monitored) == ([C], (A,))
     assert world.workers.ids() == [A]
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=120)
     assert world.workers.ids() == [A, C]
@@ -246,22 +251,22 @@ class OneRegionRefused(testing.MemoryEc2):
     def find(self, scope: Any, tags: Any) -> Any:
         """Refuse in that region."""
         if scope.region == self.refused:
-            where = f"EC2 in {scope.region}"
-            raise errors.CredentialsRejected(where, "DescribeInstances: AuthFailure", "give boto3 valid credentials")
+            what = f"EC2 in {scope.region}"
+            raise errors.CredentialsRejected(what, "DescribeInstances: AuthFailure", "give boto3 valid credentials")
         return super().find(scope, tags)
 
 
 def test_discover_does_what_it_can(world: World) -> None:
     """A region that refuses does not keep back another one; the reason says that it may not be enabled."""
     world.ec2 = OneRegionRefused(*world.ec2.describe(HERE, [A, B, C]).values())
-    there = models.AccountRegion(region="me-south-1")
-    found = world.get(fleet.Discovery).discover({"Role": "render"}, [there, HERE])
-    assert [one.id for one in found.added] == [A, C]
+    refused_scope = models.AccountRegion(region="me-south-1")
+    discovered = world.get(fleet.Discovery).discover({"Role": "render"}, [refused_scope, HERE])
+    assert [worker.id for worker in discovered.added] == [A, C]
     assert world.workers.ids() == [A, C]
-    why = found.failed["default/me-south-1"]
-    assert "may not be enabled for the account, because the same credentials serve us-east-1" in str(why)
+    error = discovered.failed["default/me-south-1"]
+    assert "may not be enabled for the account, because the same credentials serve us-east-1" in str(error)
     with pytest.raises(errors.CredentialsRejected, match="give boto3 valid credentials"):
-        world.get(fleet.Discovery).discover({"Role": "render"}, [there])
+        world.get(fleet.Discovery).discover({"Role": "render"}, [refused_scope])
 
 
 def test_reconcile_repairs_the_schedule(world: World) -> None:
@@ -324,13 +329,13 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
     """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
     world.add([A, B])
     world.clock.advance(3600)
-    for each in (A, B):
-        world.ec2.forget(each)
-    done = world.reconcile()
-    assert done.failed["default/us-east-1"].kind == "denied"
+    for worker_id in (A, B):
+        world.ec2.forget(worker_id)
+    reconciled = world.reconcile()
+    assert reconciled.failed["default/us-east-1"].kind == "denied"
     assert world.workers.ids() == [A, B]
-    for each in (A, B):
-        record = world.workers.get([each])[each]
+    for worker_id in (A, B):
+        record = world.workers.get([worker_id])[worker_id]
         sample = models.Sample(worker=record.worker, collected_at=world.clock(), status="terminated")
         condition = record.condition.model_copy(update={"status": "terminated"})
         world.samples.write(sample, condition, "{}")
@@ -344,9 +349,9 @@ def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
     world.schedule.delete([A])
     world.clock.advance(3600)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
-    done = world.reconcile()
+    reconciled = world.reconcile()
     assert world.schedule.ids() == {A}
-    assert list(done.failed) == ["default/us-east-1"]
+    assert list(reconciled.failed) == ["default/us-east-1"]
 
 
 FILE = f"""
@@ -365,19 +370,25 @@ above = {{ critical = 50 }}
 """
 
 
-def apply(world: Any, text: Any, **given: Any) -> Any:
+def apply(world: Any, text: Any, **options: Any) -> Any:
     """Apply a file to a world."""
-    return world.get(fleet.Application).apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **given))
+    return world.get(fleet.Application).apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **options))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world: World) -> None:
     """Workers come, change and go as the file says, rules are replaced, all are judged anew; twice is once."""
-    done = apply(world, FILE)
-    assert (done.revision, done.added, done.changed) == (1, (A, B), ("rules",))
+    applied = apply(world, FILE)
+    assert (applied.revision, applied.added, applied.changed) == (1, (A, B), ("rules",))
     assert (world.worker(A).interval, world.worker(A).labels, world.worker(A).origin) == (30, {"team": "vfx"}, "file")
     assert world.samples.pending(world.clock(), 10) == [A, B]
-    again = apply(world, FILE)
-    assert (again.revision, again.added, again.updated, again.removed, again.changed) == (1, (), (), (), ())
+    reapplied = apply(world, FILE)
+    assert (reapplied.revision, reapplied.added, reapplied.updated, reapplied.removed, reapplied.changed) == (
+        1,
+        (),
+        (),
+        (),
+        (),
+    )
     less = apply(world, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
     assert (less.removed, less.updated, less.changed) == ((B,), (A,), ())
     assert world.schedule.entries[A][0] == 60
@@ -413,7 +424,7 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world: World, by
         assert world.configurations.save(revised)
         steps = world.reconcile(dry_run=True).steps
         assert [(step.action, step.worker_id, step.reason) for step in steps] == [
-            ("update", each, "[discover] has another interval, labels") for each in (A, C)
+            ("update", worker_id, "[discover] has another interval, labels") for worker_id in (A, C)
         ]
         assert world.reconcile().steps == steps
     assert brought(world, A) == brought(world, C) == ("discover", 120, {"team": "sim"}, "default")
@@ -447,8 +458,8 @@ def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None
     if by == "reconcile":
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"}, interval=30, labels={"team": "vfx"})
         assert world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "discover": discover}))
-        done = world.reconcile().steps
-        assert [(step.action, step.worker_id) for step in done] == [("take over", A), ("take over", C)]
+        steps = world.reconcile().steps
+        assert [(step.action, step.worker_id) for step in steps] == [("take over", A), ("take over", C)]
     else:
         report = apply(world, DISCOVER)
         assert (report.added, report.updated, report.taken_over) == ((), (A, C), (A, C))
@@ -462,8 +473,8 @@ def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) ->
     """What a command added, or the file lists, keeps its own labels and stays if its tags go."""
     world.add([A], interval=15, labels={"own": "1"})
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
-    listed = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
-    assert apply(world, listed).taken_over == ()
+    listed_file = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
+    assert apply(world, listed_file).taken_over == ()
     assert world.reconcile().steps == ()
     assert brought(world, A) == ("command", 15, {"own": "1"}, "default")
     assert brought(world, C) == ("command", 45, {}, "default")
@@ -523,8 +534,8 @@ def test_what_a_command_added_stays(world: World) -> None:
     world.add([A, C])
     apply(world, FILE)
     assert world.worker(A).interval == 30
-    done = apply(world, "workers = []\n")
-    assert done.removed == (B,)
+    applied = apply(world, "workers = []\n")
+    assert applied.removed == (B,)
     assert world.workers.ids() == [A, C]
 
 
@@ -547,16 +558,16 @@ def test_apply_checks_everything_before_the_first_write(world: World) -> None:
 def test_apply_can_leave_out_what_is_gone(world: World) -> None:
     """With missing="skip" an instance that EC2 does not have is left out and named, the rest is applied."""
     world.ec2.forget(B)
-    done = apply(world, FILE, missing="skip")
-    assert (done.added, done.skipped, done.revision) == ((A,), (B,), 1)
+    applied = apply(world, FILE, missing="skip")
+    assert (applied.added, applied.skipped, applied.revision) == ((A,), (B,), 1)
 
 
 def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None:
     """What was changed in between is not lost: the file is compared with it anew, and applied over it."""
 
-    def others() -> Iterator[Any]:
-        there = world.configurations.load()
-        assert world.configurations.save(there.model_copy(update={"revision": 1, "retention": 7200}))
+    def concurrent_changes() -> Iterator[Any]:
+        configuration = world.configurations.load()
+        assert world.configurations.save(configuration.model_copy(update={"revision": 1, "retention": 7200}))
         world.add([C])
         yield
         world.get(fleet.Removing).remove([C])
@@ -566,7 +577,7 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None
             yield
 
     world.add([A])
-    changes = others()
+    changes = concurrent_changes()
 
     class Racing(testing.MemorySetup):
         def put(self, change: Any) -> Any:
@@ -600,8 +611,8 @@ def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(wor
     """Who was written and not scheduled gets an entry though nothing of the file is new."""
     apply(world, FILE)
     world.schedule.delete([A])
-    again = apply(world, FILE)
-    assert (again.added, again.updated, again.changed) == ((), (), ())
+    reapplied = apply(world, FILE)
+    assert (reapplied.added, reapplied.updated, reapplied.changed) == ((), (), ())
     assert world.schedule.ids() == {A, B}
 
 
@@ -616,8 +627,8 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
     assert world.workers.ids() == []
     assert world.alerts.open() == []
     assert world.accounts.load() == {}
-    (told,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
-    assert present(told.notification).reason == "removed"
+    (last_entry,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
+    assert present(last_entry.notification).reason == "removed"
 
 
 def test_what_a_file_means_is_judged_at_once(world: World) -> None:
@@ -668,8 +679,8 @@ def test_reconcile_completes_a_pause(world: World) -> None:
 
 def test_accounts_are_resolved_by_name(world: World) -> None:
     """A worker of an account carries its role and the external id that its secret names."""
-    there = models.Instance(id=A, region=REGION, status="running")
-    world.ec2.put(there, account="lab")
+    instance = models.Instance(id=A, region=REGION, status="running")
+    world.ec2.put(instance, account="lab")
     text = f'[[workers]]\nid="{A}"\nregion="{REGION}"\naccount="lab"\n'
     text += '[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/w"\nexternal_id={env="LAB"}\n'
     apply(world, text)

@@ -13,7 +13,7 @@ from workermon.on_redis import client, keys, workers
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "left"),
+    ("field", "text", "remaining"),
     [
         ("spec", b"\xff{", [B]),
         ("spec", b"[]", [B]),
@@ -28,15 +28,15 @@ from workermon.on_redis import client, keys, workers
         ("last_error", b"{", [A, B]),
     ],
 )
-def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, left: list[str]) -> None:
+def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, remaining: list[str]) -> None:
     """A worker whose set-up cannot be read is left out; of one whose condition cannot, nothing is known."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         repository = workers.RedisWorkers(connection)
         repository.add([builders.worker(), builders.worker(B)])
         connection.hset(keys.worker(A), field, text)
-        found = list(repository.glances())
-        assert [glance.id for glance in found] == left
-        assert found == [ports.Glance.of(record) for record in repository.every()]
+        glances = list(repository.glances())
+        assert [glance.id for glance in glances] == remaining
+        assert glances == [ports.Glance.of(record) for record in repository.every()]
         assert list(connection.hkeys(keys.UNREADABLE)) != []
 
 

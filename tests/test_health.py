@@ -33,10 +33,10 @@ class World(testing.Monitor):
         """Look at every part."""
         return self.get(health.StatusCheck).status()
 
-    def add(self, worker_id: Any, status: models.Status = "running", **given: Any) -> Any:
+    def add(self, worker_id: Any, status: models.Status = "running", **fields: Any) -> Any:
         """Monitor a worker whose collection has just brought that status."""
         worker = models.Worker(
-            id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **given
+            id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **fields
         )
         self.workers.add([worker])
         if worker.monitoring == "active":
@@ -52,16 +52,16 @@ class World(testing.Monitor):
         assert self.alerts.commit(ports.Verdict(basis, {}, (), {}, self.now()))
 
 
-def down(found: Any) -> Any:
+def down(report: Any) -> Any:
     """Return the names of the parts that are down, after checking that the whole says so too."""
-    names = [part.name for part in found.parts if not part.ok]
-    assert found.ok is not bool(names)
+    names = [part.name for part in report.parts if not part.ok]
+    assert report.ok is not bool(names)
     return names
 
 
-def part(found: Any, name: Any) -> Any:
+def part(report: Any, name: Any) -> Any:
     """Return a part by its name."""
-    return next(pipeline_part for pipeline_part in found.parts if pipeline_part.name == name)
+    return next(pipeline_part for pipeline_part in report.parts if pipeline_part.name == name)
 
 
 @pytest.fixture
@@ -108,28 +108,28 @@ def test_collection_that_is_not_even_tried_is_late(world: World) -> None:
 
 def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
     """Trouble of one worker is a figure, trouble of all is a part that is down, with the reason."""
-    one, other = world.add(A), world.add(B)
+    first, second = world.add(A), world.add(B)
     last_error = models.CollectionError(kind="denied", message="not authorized", at=world.now())
-    world.samples.failed(one, last_error)
+    world.samples.failed(first, last_error)
     assert down(world.status()) == []
     assert world.status().troubled == {"denied": 1}
-    world.samples.failed(other, last_error)
-    found = world.status()
-    assert down(found) == ["collection"]
-    assert "not authorized" in found.parts[5].reason
+    world.samples.failed(second, last_error)
+    state = world.status()
+    assert down(state) == ["collection"]
+    assert "not authorized" in state.parts[5].reason
 
 
 def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     """Samples that nobody judges and notifications that nobody sends for a minute are parts that are down."""
     worker = world.add(A)
     basis, at = world.alerts.load([A])[A], models.rfc3339(world.now())
-    told = models.Notification(
+    notification = models.Notification(
         id="n", version=1, dedup_key=f"{A}/r", kind="threshold", status="firing", severity="critical", rule="r",
         metric=None, value=None, threshold=None, since=at, at=at, worker=None, summary="x",
     )  # fmt: skip
-    turn = models.Transition(at=1, before=None, after="critical")
-    alert = models.Alert(rule="r", notified_severity="critical", last=told)
-    recorded = ports.RecordedTransition("r", turn, told)
+    transition = models.Transition(at=1, before=None, after="critical")
+    alert = models.Alert(rule="r", notified_severity="critical", last=notification)
+    recorded = ports.RecordedTransition("r", transition, notification)
     assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ("log",)}, world.now()))
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
@@ -195,14 +195,14 @@ def test_the_bill_shows_the_day_and_the_present_rate(world: World) -> None:
         world.costs.note(start + 60 * minute, "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 100})
         world.costs.note(start + 60 * minute, "lab/eu-west-1", "DescribeInstanceStatus", {})
     world.now.now = start + 3600
-    found = world.status().bill
-    assert (found.last_24h.calls, found.last_24h.metrics, found.last_24h.dollars) == (120, 6000, 0.06)
-    assert (found.rate.calls, found.rate.metrics, found.rate.dollars) == (2880, 144_000, 1.44)
-    asked, free = found.scopes
-    assert (asked.account, asked.region, asked.dollars) == ("default", "us-east-1", 0.06)
-    assert asked.by_metric == {"AWS/EC2/CPUUtilization": 6000}
+    bill = world.status().bill
+    assert (bill.last_24h.calls, bill.last_24h.metrics, bill.last_24h.dollars) == (120, 6000, 0.06)
+    assert (bill.rate.calls, bill.rate.metrics, bill.rate.dollars) == (2880, 144_000, 1.44)
+    billed, free = bill.scopes
+    assert (billed.account, billed.region, billed.dollars) == ("default", "us-east-1", 0.06)
+    assert billed.by_metric == {"AWS/EC2/CPUUtilization": 6000}
     assert (free.account, free.calls, free.dollars, free.by_metric) == ("lab", 60, 0.0, {})
-    assert (found.budget, found.projected, found.stretched) == (None, None, {})
+    assert (bill.budget, bill.projected, bill.stretched) == (None, None, {})
 
 
 @pytest.mark.parametrize("seconds", [10, 70, 590])
@@ -214,8 +214,8 @@ def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: 
     world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)
     start = world.now()
     for minute in range(seconds // 60 + 1):
-        asked = {"AWS/EC2/CPUUtilization": 1, "CWAgent/disk_used_percent": 3}
-        world.costs.note(start + 60 * minute, "default/us-east-1", "GetMetricData", asked)
+        queries = {"AWS/EC2/CPUUtilization": 1, "CWAgent/disk_used_percent": 3}
+        world.costs.note(start + 60 * minute, "default/us-east-1", "GetMetricData", queries)
         world.costs.note(start + 60 * minute, "default/us-east-1", "ListMetrics", {})
     world.now.now = start + seconds
     bill = world.status().bill
@@ -234,17 +234,17 @@ def test_what_a_budget_gives_up_shows(world: World) -> None:
     world.costs.decide(budget_decision, models.BudgetDecision())
     assert world.status().bill.stretched == {}
     world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "budget": 5.0}))
-    found = world.status().bill
-    assert (found.budget, found.projected, found.stretched) == (5.0, 4.9, {"network_out": 4})
+    bill = world.status().bill
+    assert (bill.budget, bill.projected, bill.stretched) == (5.0, 4.9, {"network_out": 4})
 
 
 def test_messages_that_nobody_takes_show(world: World) -> None:
     """A stage with messages in its queue that did nothing for a minute and a half is down; others are not."""
     world.nodes.waiting = {"workermon.collect": 2, "workermon.evaluate": 0, "workermon.deliver": 0, "unacked": 1}
-    found = world.status()
-    assert down(found) == ["queues"]
-    assert "2 messages for collect, which last worked never" in part(found, "queues").reason
-    assert found.queues == world.nodes.waiting
+    state = world.status()
+    assert down(state) == ["queues"]
+    assert "2 messages for collect, which last worked never" in part(state, "queues").reason
+    assert state.queues == world.nodes.waiting
     world.pulse.beat("collect", world.now())
     world.now.advance(parts.UNTOUCHED)
     world.beat()
@@ -265,10 +265,10 @@ def test_a_channel_that_takes_nothing_shows(world: World) -> None:
     """A notification that was tried in vain for a minute shows with its channel, attempts and last error."""
     worker = world.add(A)
     basis = world.alerts.load([A])[A]
-    turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
+    transition = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
     details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
-    told = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], turn, details)
-    recorded = ports.RecordedTransition("cpu-high", turn, told)
+    notification = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], transition, details)
+    recorded = ports.RecordedTransition("cpu-high", transition, notification)
     verdict = ports.Verdict(basis, {}, (recorded,), {"cpu-high": ("ops",)}, world.now())
     assert world.alerts.commit(verdict)
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
@@ -278,9 +278,9 @@ def test_a_channel_that_takes_nothing_shows(world: World) -> None:
         assert down(world.status()) == []
         world.now.advance(30)
         world.beat()
-    found = world.status()
-    assert down(found) == ["delivery"]
-    reason = next(part for part in found.parts if part.name == "delivery").reason
+    state = world.status()
+    assert down(state) == ["delivery"]
+    reason = next(part for part in state.parts if part.name == "delivery").reason
     assert reason == f"channel ops does not accept {A}/cpu-high after 2 attempts: secret OPS_SECRET: not set"
 
 
@@ -300,10 +300,10 @@ def test_a_canary_that_goes_round_is_told(world: World) -> None:
         world.canary.reach(step, world.now(), world.now() + 0.4)
     world.now.advance(12.4)
     world.beat()
-    found = world.status()
-    assert (part(found, "canary").reason, part(found, "canary").age) == ("round trip 0.4 s, 12 s ago", 12.0)
-    assert found.canary == parts.CanaryStatus(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
-    assert models.to_json(found)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
+    state = world.status()
+    assert (part(state, "canary").reason, part(state, "canary").age) == ("round trip 0.4 s, 12 s ago", 12.0)
+    assert state.canary == parts.CanaryStatus(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
+    assert models.to_json(state)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
 
 
 def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
@@ -314,10 +314,10 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
         assert down(world.status()) == []
         world.schedule.sent = models.Sent(world.now(), number)
         world.canary.publish(world.now(), world.now(), number)
-    found = world.status()
-    assert down(found) == ["canary"]
-    assert "stuck after: published (the listener does not receive it)" in part(found, "canary").reason
-    assert found.canary.stuck_after == "published"
+    state = world.status()
+    assert down(state) == ["canary"]
+    assert "stuck after: published (the listener does not receive it)" in part(state, "canary").reason
+    assert state.canary.stuck_after == "published"
 
 
 def test_the_canarys_notification_is_none_that_waits(world: World) -> None:
@@ -325,6 +325,6 @@ def test_the_canarys_notification_is_none_that_waits(world: World) -> None:
     assert world.outbox.release(canary.notification(world.now()), world.now())
     world.now.advance(600)
     world.beat()
-    found = world.status()
-    assert (found.backlog, down(found)) == (0, [])
-    assert part(found, "delivery").reason == "nothing waits"
+    state = world.status()
+    assert (state.backlog, down(state)) == (0, [])
+    assert part(state, "delivery").reason == "nothing waits"

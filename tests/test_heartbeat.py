@@ -53,12 +53,12 @@ def test_beat_that_does_not_tick_is_told() -> None:
     assert house.withheld() == "beat does not tick"
 
 
-@pytest.mark.parametrize(("part", "said"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
-def test_a_stage_that_stands_still_is_told(part: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "expected"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
+def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
     """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
     house = House()
     house.pulse.beat(part, NOW - 211)
-    assert house.withheld() == f"{said} for 210 s"
+    assert house.withheld() == f"{expected} for 210 s"
     house.workers.update(house.worker.model_copy(update={"monitoring": "paused"}))
     assert house.withheld() is None
 
@@ -94,9 +94,9 @@ def test_a_channel_that_accepts_nothing_is_told() -> None:
 class Counting(http.server.ThreadingHTTPServer):
     """A web server, and the paths and logins of its requests."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.seen: list[str] = []
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.requests: list[str] = []
         self.logins: list[str | None] = []
 
 
@@ -106,7 +106,7 @@ def receiver() -> Iterator[Any]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.seen.append(self.path)
+            server.requests.append(self.path)
             server.logins.append(self.headers["Authorization"])
             self.send_response({"/bad": 500, "/moved": 302}.get(self.path, 200))
             if self.path == "/moved":
@@ -137,11 +137,11 @@ def test_it_is_requested_while_all_works(receiver: Any) -> None:
     """The address is requested once a beat, and not at all where a part does not work."""
     house, url = House(), f"http://127.0.0.1:{receiver.server_port}/secret"
     beat(house, url)
-    assert receiver.seen == ["/secret"]
+    assert receiver.requests == ["/secret"]
     house.schedule.ticked = None
     [logged] = beat(house, url)
     assert (logged["event"], logged["reason"]) == ("heartbeat.withheld", "beat does not tick")
-    assert receiver.seen == ["/secret"]
+    assert receiver.requests == ["/secret"]
 
 
 def test_an_address_may_have_user_and_password(receiver: Any) -> None:
@@ -157,14 +157,14 @@ def test_a_redirect_is_not_followed(receiver: Any) -> None:
     """An address that redirects fails, and the place that it names is not requested."""
     [logged] = beat(House(), f"http://127.0.0.1:{receiver.server_port}/moved")
     assert logged["event"] == "heartbeat.failed"
-    assert receiver.seen == ["/moved"]
+    assert receiver.requests == ["/moved"]
 
 
 def test_no_proxy_of_the_environment_is_used(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sets http_proxy does not get to see the address."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     beat(House(), f"http://127.0.0.1:{receiver.server_port}/ping")
-    assert receiver.seen == ["/ping"]
+    assert receiver.requests == ["/ping"]
 
 
 def test_without_an_address_nothing_is_looked_at() -> None:
@@ -178,10 +178,11 @@ def _lost(*_: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "refuses the connection"), ("/x", True, "is gone")]
+    ("path", "lost", "expected"),
+    [("/bad", False, "500"), (None, False, "refuses the connection"), ("/x", True, "is gone")],
 )
 def test_what_fails_is_logged_without_the_address(
-    receiver: Any, path: str | None, lost: bool, said: str, monkeypatch: pytest.MonkeyPatch
+    receiver: Any, path: str | None, lost: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
     url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
@@ -189,7 +190,7 @@ def test_what_fails_is_logged_without_the_address(
     if lost:
         monkeypatch.setattr(house.outbox, "due", _lost)
     logged = beat(house, url)
-    assert said in logged[-1]["reason"]
+    assert expected in logged[-1]["reason"]
     assert "secret" not in str(logged)
 
 
@@ -207,11 +208,11 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
     call.start()
     let_go.set()
 
-    def again() -> Any:
+    def second_request() -> Any:
         call.start()
         return len(started) == 2
 
-    eventually(again, what="a second call, once the first is over")
+    eventually(second_request, what="a second call, once the first is over")
     assert threading.get_ident() not in started
 
 

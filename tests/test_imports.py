@@ -120,12 +120,12 @@ TECHNOLOGY = {
 
 def modules() -> list[tuple[str, Path]]:
     """Return every module's name below the package (``on_redis.keys``) with its file."""
-    found = []
+    names = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-        found.append((name, path))
-    return [*found, ("celeryconfig", ROOT / "celeryconfig.py")]
+        names.append((name, path))
+    return [*names, ("celeryconfig", ROOT / "celeryconfig.py")]
 
 
 @functools.cache
@@ -151,23 +151,23 @@ def imported(path: Path) -> frozenset[str]:
 @functools.cache
 def edges() -> set[tuple[str, str, str]]:
     """Return each import of one room by another: room, the room imported, and the module that imports it."""
-    found = set()
+    targets = set()
     for name, path in modules():
         room = name.split(".")[0]
         for target in imported(path):
-            head, _, rest = target.partition(".")
-            first = rest.split(".")[0]
+            head, _, submodule = target.partition(".")
+            first = submodule.split(".")[0]
             if head == "workermon" and first not in {"", "__version__", room}:
-                found.add((room, first, name))
-    return found
+                targets.add((room, first, name))
+    return targets
 
 
 def test_a_room_imports_only_what_its_rule_allows() -> None:
     """A module imports only what the rule of its room allows; what is left to do is listed."""
-    found = {
+    forbidden = {
         (name, first) for room, first, name in edges() if ALLOWED[room] != {"__all__"} and first not in ALLOWED[room]
     }
-    assert found == REMAINING
+    assert forbidden == REMAINING
 
 
 def test_no_permission_is_unused() -> None:
@@ -210,14 +210,14 @@ def test_the_composition_root_imports_no_shell() -> None:
 
 def test_no_test_module_imports_another() -> None:
     """What test modules share stands in ``tests/support`` or ``workermon.testing``, so that none is loaded twice."""
-    found = set()
+    imports = set()
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for target in imported(path):
             parts = target.split(".")
             shared = next((part for part in parts if part == "conftest" or part.startswith("test_")), None)
             if parts[0] == "tests" and shared and path.stem != shared:
-                found.add(f"{path.stem}: {shared}")
-    assert found == set()
+                imports.add(f"{path.stem}: {shared}")
+    assert imports == set()
 
 
 def test_a_technology_stays_in_its_room() -> None:
@@ -244,7 +244,7 @@ def test_importing_opens_no_connection() -> None:
         "    print(name, flush=True)\n"
         "    importlib.import_module(f'workermon.{name}')\n"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, *names],
         capture_output=True,
         text=True,
@@ -252,8 +252,8 @@ def test_importing_opens_no_connection() -> None:
         cwd=ROOT,
         env={**os.environ, "WORKERMON_REDIS_URL": "redis://127.0.0.1:1/1"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == names
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert completed.stdout.split() == names
 
 
 def test_a_module_of_ours_has_one_name() -> None:
@@ -263,10 +263,10 @@ def test_a_module_of_ours_has_one_name() -> None:
         for node in import_statements(path):
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             aliases += [
-                f"{name}: {each.name} as {each.asname}"
-                for each in node.names
-                if each.asname not in (None, each.name)
-                and (module.startswith("workermon") or each.name.startswith("workermon"))
-                and not (name == "celeryconfig" and each.asname.startswith("_"))
+                f"{name}: {alias.name} as {alias.asname}"
+                for alias in node.names
+                if alias.asname not in (None, alias.name)
+                and (module.startswith("workermon") or alias.name.startswith("workermon"))
+                and not (name == "celeryconfig" and alias.asname.startswith("_"))
             ]
     assert aliases == []

@@ -37,7 +37,7 @@ def step(site: Site, minute: int, cpu: float, *, down: bool) -> None:
     site.deliver()
 
 
-def told(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]:
+def notified(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]:
     """Return what reached people, as status and reason."""
     return [(notification.status, notification.reason) for notification in site.received if notification.rule == rule]
 
@@ -47,15 +47,15 @@ def test_it_is_recorded_and_notifies_nobody() -> None:
     site = site_with(INHIBITED, DOWN)  # it stands before the rule that inhibits it
     step(site, 0, 10, down=True)
     step(site, 1, 95, down=True)
-    assert told(site) == []
-    assert [status for status, _ in told(site, "down")] == ["firing"]
+    assert notified(site) == []
+    assert [status for status, _ in notified(site, "down")] == ["firing"]
     assert site.alert().inhibited_by == "down"
     [row] = [row for row in site.get(views.AlertView).list().alerts if row.rule == "cpu-high"]
     assert (row.inhibited_by, row.silenced_by, row.open, row.channels) == ("down", None, True, ())
     (record,) = site.workers.get([ID]).values()
-    [shown] = site.get(views.Explanation).explain(record, "cpu-high").rules
-    assert (shown.inhibited_by, shown.notified, shown.state) == ("down", None, "critical")
-    assert (shown.history[0].inhibited_by, shown.history[0].notified) == ("down", False)
+    [explanation] = site.get(views.Explanation).explain(record, "cpu-high").rules
+    assert (explanation.inhibited_by, explanation.notified, explanation.state) == ("down", None, "critical")
+    assert (explanation.history[0].inhibited_by, explanation.history[0].notified) == ("down", False)
 
 
 def test_both_at_once() -> None:
@@ -63,7 +63,7 @@ def test_both_at_once() -> None:
     for order in ((INHIBITED, DOWN), (DOWN, INHIBITED)):
         site = site_with(*order)
         step(site, 0, 95, down=True)
-        assert (told(site), site.alert().inhibited_by) == ([], "down")
+        assert (notified(site), site.alert().inhibited_by) == ([], "down")
 
 
 def test_it_notifies_when_the_other_is_over() -> None:
@@ -72,7 +72,7 @@ def test_it_notifies_when_the_other_is_over() -> None:
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (95, False), (95, False), (10, False)]):
         step(site, minute, cpu, down=down)
     until = site.alert("down").rule_state.trail[-1].at
-    assert told(site) == [
+    assert notified(site) == [
         ("firing", f"it was inhibited by down until {models.rfc3339(until)}, and it still fires"),
         ("resolved", None),
     ]
@@ -84,7 +84,7 @@ def test_nobody_hears_of_what_is_over_by_then() -> None:
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
         step(site, minute, cpu, down=down)
-    assert told(site) == []
+    assert notified(site) == []
     assert [entry.transition.inhibited_by for entry in site.alerts.history(ALERT)] == ["down", "down"]
 
 
@@ -93,7 +93,7 @@ def test_what_was_notified_goes_on() -> None:
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, False), (95, True), (10, True)]):
         step(site, minute, cpu, down=down)
-    assert [status for status, _ in told(site)] == ["firing", "resolved"]
+    assert [status for status, _ in notified(site)] == ["firing", "resolved"]
 
 
 def test_a_rule_that_is_removed_inhibits_no_more() -> None:
@@ -102,7 +102,7 @@ def test_a_rule_that_is_removed_inhibits_no_more() -> None:
     step(site, 0, 95, down=True)
     site.change(rules=(HIGH,))
     step(site, 1, 95, down=True)
-    assert [status for status, _ in told(site)] == ["firing"]
+    assert [status for status, _ in notified(site)] == ["firing"]
 
 
 def test_collection_of_the_account_inhibits() -> None:
@@ -150,7 +150,7 @@ WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.bool
 def test_people_hear_what_a_plain_model_says(world: list[tuple[float, bool, bool]], first: bool) -> None:
     """Whatever both rules and a silence do, people hear of an alert once nothing mutes it, and of its end."""
     site = site_with(*((INHIBITED, DOWN) if first else (DOWN, INHIBITED)))
-    expected, heard, fired = list[str](), False, False
+    expected, is_notified, fired = list[str](), False, False
     for minute, (cpu, down, silenced) in enumerate(world):
         site.silences.remove(["s"])
         if silenced:
@@ -159,16 +159,16 @@ def test_people_hear_what_a_plain_model_says(world: list[tuple[float, bool, bool
         step(site, minute, cpu, down=down)
         fires = site.alert().rule_state.severity is not None
         muted = silenced or site.alert("down").rule_state.severity is not None
-        if fires and not heard and not muted:
+        if fires and not is_notified and not muted:
             expected.append("firing")
-            heard = True
-        elif fired and not fires and heard:
+            is_notified = True
+        elif fired and not fires and is_notified:
             expected.append("resolved")
-            heard = False
+            is_notified = False
         fired = fires
         alert = site.alert()
-        assert bool(alert.inhibited_by or alert.silenced_by) == (fires and not heard)
-    assert [status for status, _ in told(site)] == expected
+        assert bool(alert.inhibited_by or alert.silenced_by) == (fires and not is_notified)
+    assert [status for status, _ in notified(site)] == expected
 
 
 # --- the config file ---------------------------------------------------------------------------------------------
@@ -187,20 +187,20 @@ inhibited_by = ["down", "collector"]
 """
 
 
-def made(text: str = FILE) -> models.Configuration:
+def configured(text: str = FILE) -> models.Configuration:
     """Return what a file puts in force."""
     return config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT)
 
 
 def test_a_file_says_it() -> None:
     """The key is read, exported as it was, and takes rules of the account, too."""
-    configuration = made()
+    configuration = configured()
     assert configuration.rules[1].inhibited_by == ("down", "collector")
-    assert made(export.text(configuration, ())).rules == configuration.rules
+    assert configured(export.text(configuration, ())).rules == configuration.rules
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         (
             '"collector"]',
@@ -225,8 +225,8 @@ def test_a_file_says_it() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
     """A rule that there is not and a circle, through ``when`` too, are named by their place."""
     with pytest.raises(errors.InvalidInput) as refused:
-        made(FILE.replace(old, new, 1))
-    assert says in str(refused.value)
+        configured(FILE.replace(old, new, 1))
+    assert error in str(refused.value)

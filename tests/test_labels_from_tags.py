@@ -29,8 +29,8 @@ def monitor() -> testing.Monitor:
 
 def put(monitor: testing.Monitor, instance_id: str = A, status: models.Status = "running", **tags: str) -> None:
     """Have EC2 know an instance with these tags, beside the one by which it is found."""
-    named = {"Role": "render", **{GROUP if name == "group" else name: value for name, value in tags.items()}}
-    monitor.ec2.put(models.Instance(id=instance_id, region=REGION, status=status, tags=named))
+    instance_tags = {"Role": "render", **{GROUP if name == "group" else name: value for name, value in tags.items()}}
+    monitor.ec2.put(models.Instance(id=instance_id, region=REGION, status=status, tags=instance_tags))
 
 
 def apply(monitor: testing.Monitor, text: str) -> Any:
@@ -38,9 +38,9 @@ def apply(monitor: testing.Monitor, text: str) -> Any:
     return monitor.get(fleet.Application).apply(monitor.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
 
 
-def reconcile(monitor: testing.Monitor, **given: Any) -> Any:
+def reconcile(monitor: testing.Monitor, **options: Any) -> Any:
     """Have the fleet follow EC2."""
-    return monitor.get(fleet.Reconciliation).reconcile(region=REGION, **given)
+    return monitor.get(fleet.Reconciliation).reconcile(region=REGION, **options)
 
 
 def labels(monitor: testing.Monitor, worker_id: str = A) -> dict[str, str]:
@@ -88,14 +88,16 @@ def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: tes
 def test_a_list_names_labels_like_tags(monitor: testing.Monitor) -> None:
     """A list is the table of each tag to itself; export writes what apply takes, and a second apply changes nothing."""
     put(monitor, Team="sim", pool="a", group="c")
-    listed = FILE.replace(f'{{ pool = "{GROUP}", team = "Team", tier = "Tier" }}', f'["Team", "pool", "{GROUP}"]')
-    apply(monitor, listed)
+    file_with_list = FILE.replace(
+        f'{{ pool = "{GROUP}", team = "Team", tier = "Tier" }}', f'["Team", "pool", "{GROUP}"]'
+    )
+    apply(monitor, file_with_list)
     assert labels(monitor) == {"team": "vfx", "Team": "sim", "pool": "a", GROUP: "c"}
-    made = monitor.configurations.load()
-    text = export.text(made, [record.worker for record in monitor.workers.every()])
+    configuration = monitor.configurations.load()
+    text = export.text(configuration, [record.worker for record in monitor.workers.every()])
     assert f'"{GROUP}" = "{GROUP}"' in text
-    again = apply(monitor, text)
-    assert (again.updated, again.settings.changed) == ((), ())
+    reapplied = apply(monitor, text)
+    assert (reapplied.updated, reapplied.settings.changed) == ((), ())
 
 
 def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor) -> None:
@@ -131,7 +133,7 @@ def test_what_a_tag_says_is_one_line_of_text(monitor: testing.Monitor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("value", "expected"),
     [
         ('["a=b"]', 'has "=", which the name of a label cannot have'),
         ('{ "a=b" = "Team" }', 'has "=", which the name of a label cannot have'),
@@ -141,11 +143,11 @@ def test_what_a_tag_says_is_one_line_of_text(monitor: testing.Monitor) -> None:
         (f'{{ pool = "{"x" * 129}" }}', "longer than the name of a tag"),
     ],
 )
-def test_what_can_be_no_label_is_refused(monitor: testing.Monitor, given: str, said: str) -> None:
+def test_what_can_be_no_label_is_refused(monitor: testing.Monitor, value: str, expected: str) -> None:
     """A name that no --label could mean, and what is no tag, is refused with line and column."""
     with pytest.raises(errors.InvalidInput, match="line 4, column") as caught:
-        monitor.parser.parse(f"\n[discover]\ntags = {{ a = 'b' }}\nlabels_from_tags = {given}\n", "x.toml")
-    assert said in str(caught.value)
+        monitor.parser.parse(f"\n[discover]\ntags = {{ a = 'b' }}\nlabels_from_tags = {value}\n", "x.toml")
+    assert expected in str(caught.value)
 
 
 def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: testing.Monitor) -> None:
@@ -163,8 +165,10 @@ def test_a_rule_for_what_a_tag_may_say_is_not_warned_of(
     monitor: testing.Monitor, value: dict[str, str], warned: bool
 ) -> None:
     """``rules check`` cannot know the tags, so any value counts; a label that the file itself says has one value."""
-    wanted = ", ".join(f'{key} = "{one}"' for key, one in value.items())
-    rule = f'[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = {{ critical = 9 }}\nlabels = {{ {wanted} }}\n'
+    label_text = ", ".join(f'{key} = "{label_value}"' for key, label_value in value.items())
+    rule = (
+        f'[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = {{ critical = 9 }}\nlabels = {{ {label_text} }}\n'
+    )
     file = monitor.parser.parse(f'{rule}{FILE}[[workers]]\nid = "{B}"\n', "x.toml")
-    made = config.to_configuration(file, config.DEFAULT)
-    assert bool(fleet.check_coverage(file, made, []).warnings) is warned
+    configuration = config.to_configuration(file, config.DEFAULT)
+    assert bool(fleet.check_coverage(file, configuration, []).warnings) is warned

@@ -28,14 +28,14 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
     site = Site(BAND)
     site.change(lateness=600)
     site.minutes([50, 85, 95, *[78.0] * 60])  # a warning that was critical for a minute
-    told = [("firing", "warning", 1), ("firing", "critical", 2), ("firing", "warning", 3)]
-    assert site.told(KEY) == told
+    notified = [("firing", "warning", 1), ("firing", "critical", 2), ("firing", "warning", 3)]
+    assert site.notified(KEY) == notified
     site.change(lateness=7200)
     assert revise(site, 63, {3: 79.0}) == []
-    assert site.told(KEY) == told
+    assert site.notified(KEY) == notified
     assert [alert.rule for alert in site.alerts.open()] == ["band"]
     site.minutes([70.0], begin=64)
-    assert site.told(KEY) == [*told, ("resolved", "warning", 64)]
+    assert site.notified(KEY) == [*notified, ("resolved", "warning", 64)]
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
@@ -45,20 +45,20 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
     site.minutes([50, 85, *[78.0] * 60])
     site.change(lateness=120)
     assert revise(site, 62, {1: 50.0, 5: 79.0}) == []
-    assert site.told(KEY) == [("firing", "warning", 1)]
+    assert site.notified(KEY) == [("firing", "warning", 1)]
     site.minutes([70.0], begin=63)
-    assert site.told(KEY) == [("firing", "warning", 1), ("resolved", "warning", 63)]
+    assert site.notified(KEY) == [("firing", "warning", 1), ("resolved", "warning", 63)]
 
 
 @pytest.mark.parametrize(
-    ("lateness", "begin", "seen"),
+    ("lateness", "begin", "recorded"),
     [(900, 10, []), (900, 22, [("warning", 22), (None, 24)]), (3600, 10, [("warning", 10), (None, 12)])],
 )
-def test_how_far_back_a_revised_past_is_seen(lateness: int, begin: int, seen: list[tuple[str | None, int]]) -> None:
+def test_how_far_back_a_revised_past_is_seen(lateness: int, begin: int, recorded: list[tuple[str | None, int]]) -> None:
     """By five intervals more than the lateness, because it may be found that late; it is recorded, and tells nobody."""
     site = Site(BAND)
     site.change(lateness=lateness)
     site.minutes([50.0] * 40)
     assert revise(site, 40, {begin: 85.0, begin + 1: 85.0}) == []
-    assert [(severity, minute) for severity, minute, _, _ in site.recorded(KEY)] == seen
-    assert site.told(KEY) == []
+    assert [(severity, minute) for severity, minute, _, _ in site.recorded(KEY)] == recorded
+    assert site.notified(KEY) == []

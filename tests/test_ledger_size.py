@@ -27,18 +27,20 @@ def test_a_datapoint_takes_at_most_sixteen_bytes(redis_url: str, redis_client: r
         def write(minute: int, series: dict[str, models.Series]) -> None:
             at = HOUR + 60.0 * minute
             condition = models.Condition(status="running", collected_at=at, slot=int(at // 60))
-            made = [models.Sample(worker=worker, collected_at=at, status="running", series=series) for worker in fleet]
-            ledger.write_many([(sample, condition, "{}") for sample in made])
+            new_samples = [
+                models.Sample(worker=worker, collected_at=at, status="running", series=series) for worker in fleet
+            ]
+            ledger.write_many([(sample, condition, "{}") for sample in new_samples])
 
-        def held() -> int:
+        def memory() -> int:
             return int(redis_client.info("memory")["used_memory_dataset"])
 
         write(0, {})
-        before = held()
+        before = memory()
         for minute in range(MINUTES):
             points = [models.Datapoint(HOUR + 60 * back, back / 7) for back in range(max(minute - 15, 0), minute + 1)]
             write(minute + 1, {name: models.Series(60, tuple(points)) for name in names})
-        taken = held() - before
-        kept = ledger.read([(fleet[0].id, names[0], 60)], HOUR, HOUR + 3600)
-    assert len(kept[fleet[0].id, names[0]].points) == MINUTES
-    assert taken / (WORKERS * len(names) * MINUTES) <= 16
+        growth = memory() - before
+        stored = ledger.read([(fleet[0].id, names[0], 60)], HOUR, HOUR + 3600)
+    assert len(stored[fleet[0].id, names[0]].points) == MINUTES
+    assert growth / (WORKERS * len(names) * MINUTES) <= 16

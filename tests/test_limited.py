@@ -64,11 +64,11 @@ class House(testing.Monitor):
         self.wire = Wire(*answers)
         watch = limited.Limited(self.limiter, self.costs, self.clock)
 
-        def both(client: Any, scope: models.AccountRegion) -> None:
+        def route(client: Any, scope: models.AccountRegion) -> None:
             watch(client, scope)
             self.wire.over(client)
 
-        self.sessions = session.Sessions(both)
+        self.sessions = session.Sessions(route)
 
     @property
     def calls(self) -> dict[str, int]:
@@ -114,7 +114,7 @@ def test_each_retry_takes_a_token_and_a_refusal_slows_all() -> None:
     house = House((503, THROTTLE))
     with pytest.raises(errors.AwsThrottled):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
-    tried = [what for what, _, _ in house.limiter.calls]
+    tried = [call for call, _, _ in house.limiter.calls]
     assert tried == ["take", "throttled"] * session.ATTEMPTS
     assert house.calls == {"DescribeInstanceStatus": session.ATTEMPTS}
 
@@ -126,7 +126,7 @@ def test_no_token_no_request() -> None:
     with pytest.raises(errors.AwsThrottled, match="the rate is used up"):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
     assert (house.wire.requests, house.calls) == ([], {})
-    assert [what for what, _, _ in house.limiter.calls] == ["take"]
+    assert [call for call, _, _ in house.limiter.calls] == ["take"]
 
 
 def test_redis_out_of_reach_is_told_as_that() -> None:
@@ -146,7 +146,7 @@ def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not() -> None:
     down = House(botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"))
     with pytest.raises(errors.AwsUnreachable):
         ec2.AwsEc2(down.sessions).statuses(SCOPE, [A])
-    assert {what for what, _, _ in down.limiter.calls} == {"take"}
+    assert {call for call, _, _ in down.limiter.calls} == {"take"}
     assert down.calls == {}, "nobody was there to count it"
 
 
@@ -187,7 +187,7 @@ def stat(name: str, statistic: str, instance: str = A) -> MetricDataQueryTypeDef
 
 
 @pytest.mark.parametrize(
-    ("asked", "billed"),
+    ("requested", "billed"),
     [
         pytest.param([stat("a", "Average")], {"N/a": 1}, id="one"),
         pytest.param([stat("a", "Average"), stat("a", "Average", B)], {"N/a": 2}, id="of each instance"),
@@ -198,7 +198,7 @@ def stat(name: str, statistic: str, instance: str = A) -> MetricDataQueryTypeDef
     ],
 )
 def test_up_to_five_statistics_of_one_metric_are_billed_as_one(
-    asked: list[MetricDataQueryTypeDef], billed: dict[str, int]
+    requested: list[MetricDataQueryTypeDef], billed: dict[str, int]
 ) -> None:
     """As the pricing page has it."""
-    assert limited.billed(asked) == billed
+    assert limited.billed(requested) == billed

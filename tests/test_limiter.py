@@ -43,15 +43,15 @@ def make(
     """Make a limiter as one more worker process would."""
     waits = Waits()
     limit = models.Limit(bucket=bucket, rate=rate)
-    made = limiter.RedisLimiter(connection, lambda api: limit, wait or waits, patience)
-    return made, waits
+    new_limiter = limiter.RedisLimiter(connection, lambda api: limit, wait or waits, patience)
+    return new_limiter, waits
 
 
 def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection: redis.Redis) -> None:
     """The eleventh of ten waits for the next token, the twelfth for the one after."""
-    one, waits = make(connection, bucket=10, rate=1)
+    bucket_limiter, waits = make(connection, bucket=10, rate=1)
     for _ in range(12):
-        one.take(SCOPE, API)
+        bucket_limiter.take(SCOPE, API)
     assert len(waits) == 2
     assert waits[0] == pytest.approx(1.0, abs=0.2)
     assert waits[1] == pytest.approx(2.0, abs=0.2)
@@ -59,12 +59,12 @@ def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection: redi
 
 def test_what_would_take_too_long_is_refused_and_takes_nothing(connection: redis.Redis) -> None:
     """It is reported as throttled, in one line; who asks later is not later for it."""
-    one, waits = make(connection, bucket=1, rate=1, patience=2.0)
+    bucket_limiter, waits = make(connection, bucket=1, rate=1, patience=2.0)
     for _ in range(3):
-        one.take(SCOPE, API)
+        bucket_limiter.take(SCOPE, API)
     for _ in range(5):
         with pytest.raises(errors.AwsThrottled, match="shared by all worker processes") as refused:
-            one.take(SCOPE, API)
+            bucket_limiter.take(SCOPE, API)
         assert refused.value.retryable
     assert waits == pytest.approx([1.0, 2.0], abs=0.2)
     assert float(connection.hget(BUCKET, "tokens") or 0) > -2.1
@@ -72,21 +72,21 @@ def test_what_would_take_too_long_is_refused_and_takes_nothing(connection: redis
 
 def test_one_account_region_and_api_does_not_hold_up_another(connection: redis.Redis) -> None:
     """Each has its own bucket."""
-    one, waits = make(connection, bucket=1, rate=0.3, patience=1.0)
-    one.take(SCOPE, API)
+    bucket_limiter, waits = make(connection, bucket=1, rate=0.3, patience=1.0)
+    bucket_limiter.take(SCOPE, API)
     with pytest.raises(errors.AwsThrottled):
-        one.take(SCOPE, API)
+        bucket_limiter.take(SCOPE, API)
     for scope, api in (("lab/us-east-1", API), ("default/eu-west-1", API), (SCOPE, "GetMetricData")):
-        one.take(scope, api)
+        bucket_limiter.take(scope, api)
     assert waits == []
 
 
 def test_most_requests_need_no_round_trip_while_there_is_plenty(connection: redis.Redis) -> None:
     """A bucket more than half full lends a few tokens for a second."""
-    one, _ = make(connection, bucket=100, rate=20)
+    bucket_limiter, _ = make(connection, bucket=100, rate=20)
     before = connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
     for _ in range(25):
-        one.take(SCOPE, API)
+        bucket_limiter.take(SCOPE, API)
     after = connection.info("commandstats")["cmdstat_evalsha"]["calls"]
     assert after - before <= 6
 
@@ -118,67 +118,67 @@ def test_together_processes_never_exceed_the_bucket_and_the_rate(connection: red
 
 def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection: redis.Redis) -> None:
     """Half the rate, once for those that were under way together; never below one request each four seconds."""
-    one, waits = make(connection, bucket=10, rate=20)
-    one.take(SCOPE, API)
+    bucket_limiter, waits = make(connection, bucket=10, rate=20)
+    bucket_limiter.take(SCOPE, API)
     for _ in range(3):
-        one.throttled(SCOPE, API)
-    assert one.slowed() == {(SCOPE, API): pytest.approx(0.5, abs=0.03)}
-    one.take(SCOPE, API)
+        bucket_limiter.throttled(SCOPE, API)
+    assert bucket_limiter.slowed() == {(SCOPE, API): pytest.approx(0.5, abs=0.03)}
+    bucket_limiter.take(SCOPE, API)
     assert waits == pytest.approx([0.1], abs=0.06), "the bucket is empty, whatever was thought to be in it"
     for _ in range(20):
         connection.hset(BUCKET, "slowed", 0)
-        one.throttled(SCOPE, API)
-    assert one.slowed()[SCOPE, API] < 0.02
+        bucket_limiter.throttled(SCOPE, API)
+    assert bucket_limiter.slowed()[SCOPE, API] < 0.02
     connection.hset(BUCKET, "tokens", 0)
-    one.take(SCOPE, API)
+    bucket_limiter.take(SCOPE, API)
     assert waits[-1] <= 1 / limiter.SLOWEST + 0.1
     # As if 300 s had gone by.
     connection.hset(BUCKET, "at", float(connection.hget(BUCKET, "at") or 0) - 300)
-    one.take(SCOPE, API)
-    assert one.slowed() == {}
+    bucket_limiter.take(SCOPE, API)
+    assert bucket_limiter.slowed() == {}
 
 
 def test_a_slowed_rate_is_shared(connection: redis.Redis) -> None:
     """A refusal that one process met slows all, and takes back what was lent to itself."""
-    one, _ = make(connection, bucket=100, rate=20)
-    other, waits = make(connection, bucket=100, rate=20)
-    one.take(SCOPE, API)
-    one.throttled(SCOPE, API)
-    other.take(SCOPE, API)
-    one.take(SCOPE, API)
+    first, _ = make(connection, bucket=100, rate=20)
+    second, waits = make(connection, bucket=100, rate=20)
+    first.take(SCOPE, API)
+    first.throttled(SCOPE, API)
+    second.take(SCOPE, API)
+    first.take(SCOPE, API)
     assert waits
 
 
 def test_two_silences_shut_an_api_and_one_tries_it(connection: redis.Redis) -> None:
     """The others are notified at once, so that a silent region keeps no thread; the first answer opens it to all."""
-    one, _ = make(connection)
-    other, _ = make(connection)
-    one.take(SCOPE, API)
-    one.silent(SCOPE, API)
-    other.take(SCOPE, API)
-    other.silent(SCOPE, API)
-    for each in (one, other):
+    first, _ = make(connection)
+    second, _ = make(connection)
+    first.take(SCOPE, API)
+    first.silent(SCOPE, API)
+    second.take(SCOPE, API)
+    second.silent(SCOPE, API)
+    for each_limiter in (first, second):
         with pytest.raises(errors.AwsUnreachable, match="it did not answer a moment ago"):
-            each.take(SCOPE, API)
-    assert one.slowed() == {(SCOPE, API): 0.0}
+            each_limiter.take(SCOPE, API)
+    assert first.slowed() == {(SCOPE, API): 0.0}
     connection.hset(BUCKET, "silent_until", 1)
-    one.take(SCOPE, API)
+    first.take(SCOPE, API)
     with pytest.raises(errors.AwsUnreachable):
-        other.take(SCOPE, API)
-    other.answered(SCOPE, API)
+        second.take(SCOPE, API)
+    second.answered(SCOPE, API)
     with pytest.raises(errors.AwsUnreachable):
-        other.take(SCOPE, API)
-    one.answered(SCOPE, API)
-    other.take(SCOPE, API)
-    assert one.slowed() == {}
+        second.take(SCOPE, API)
+    first.answered(SCOPE, API)
+    second.take(SCOPE, API)
+    assert first.slowed() == {}
 
 
 def test_a_bucket_is_not_kept_for_ever(connection: redis.Redis) -> None:
     """Whatever was noted of it, an hour after the last request it is gone."""
-    one, _ = make(connection)
-    one.take(SCOPE, API)
-    one.throttled(SCOPE, API)
-    one.silent(SCOPE, API)
+    bucket_limiter, _ = make(connection)
+    bucket_limiter.take(SCOPE, API)
+    bucket_limiter.throttled(SCOPE, API)
+    bucket_limiter.silent(SCOPE, API)
     assert eventually(lambda: 0 < connection.ttl(BUCKET) <= limiter.KEPT)
     assert 0 < connection.ttl(keys.LIMITS) <= limiter.KEPT
 
@@ -189,9 +189,9 @@ def test_a_server_whose_clock_was_set_back_stops_nobody(connection: redis.Redis)
     for field in ("at", "silent_until", "silent_at", "slowed", "lent_until"):
         connection.hset(BUCKET, field, later)
     connection.hset(BUCKET, "lent", "5")
-    one, _ = make(connection, bucket=10, rate=20)
-    one.take(SCOPE, API)
-    one.answered(SCOPE, API)
-    one.take(SCOPE, API)
-    one.throttled(SCOPE, API)
-    assert one.slowed()[SCOPE, API] < 1
+    bucket_limiter, _ = make(connection, bucket=10, rate=20)
+    bucket_limiter.take(SCOPE, API)
+    bucket_limiter.answered(SCOPE, API)
+    bucket_limiter.take(SCOPE, API)
+    bucket_limiter.throttled(SCOPE, API)
+    assert bucket_limiter.slowed()[SCOPE, API] < 1

@@ -65,11 +65,11 @@ def notification(
     return models.Notification.model_validate(content | fields)
 
 
-def shown(one: RenderableType, width: int = 120, height: int = 50) -> str:
+def rendered(renderable: RenderableType, width: int = 120, height: int = 50) -> str:
     """Return what a terminal of that size shows."""
     screen = io.StringIO()
     console = Console(file=screen, width=width, height=height, force_terminal=True, color_system=None)
-    console.print(one, height=height)
+    console.print(renderable, height=height)
     return screen.getvalue()
 
 
@@ -85,7 +85,7 @@ def table() -> live_table.Board:
 def test_a_worker_is_shown_with_its_load(table: live_table.Board) -> None:
     """A worker's row has its name, checks, load and the age of its sample."""
     table.take(event())
-    (row,) = [line for line in shown(table, width=140).splitlines() if "render-01" in line]
+    (row,) = [line for line in rendered(table, width=140).splitlines() if "render-01" in line]
     assert "ok/ok" in row
     assert "41.2 %" in row
     assert " 2s" in row
@@ -95,9 +95,9 @@ def test_an_open_alert_is_shown_until_it_resolves(table: live_table.Board) -> No
     """A firing alert stands at its worker and in the list; resolved, only in the list."""
     table.take(event())
     table.take(notification())
-    assert shown(table).count("cpu-high") == 2
+    assert rendered(table).count("cpu-high") == 2
     table.take(notification(status="resolved"))
-    text = shown(table)
+    text = rendered(table)
     assert text.count("cpu-high") == 1
     assert "resolved" in text
     assert "1 fired, 1 resolved" in text
@@ -106,7 +106,7 @@ def test_an_open_alert_is_shown_until_it_resolves(table: live_table.Board) -> No
 def test_absent_values_are_shown_as_absent(table: live_table.Board) -> None:
     """What has no datapoint is a dash, never a zero."""
     table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
-    (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
+    (row,) = [line for line in rendered(table).splitlines() if "render-01" in line]
     assert "stopped" in row
     assert " - " in row
     assert "0.0" not in row
@@ -118,8 +118,8 @@ def test_it_fits_any_width(table: live_table.Board, width: int) -> None:
     for number in range(1, 26):
         table.take(event(number))
     table.take(notification())
-    assert max(map(len, shown(table, width=width).splitlines())) <= width
-    assert "ren" in shown(table, width=width)
+    assert max(map(len, rendered(table, width=width).splitlines())) <= width
+    assert "ren" in rendered(table, width=width)
 
 
 def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> None:
@@ -127,7 +127,7 @@ def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> Non
     for number in range(1, 26):
         table.take(event(number))
     table.take(notification(25))
-    text = shown(table, height=20)
+    text = rendered(table, height=20)
     assert len(text.splitlines()) <= 20
     assert "render-25" in text
     assert "more, all well" in text
@@ -145,7 +145,7 @@ def test_alerts_stand_on_top_the_worst_first(table: live_table.Board) -> None:
     table.take(event())
     table.take(notification(1))
     table.take(notification(2, severity="warning", at=models.rfc3339(NOW + 1)))
-    lines = shown(table, width=80).splitlines()
+    lines = rendered(table, width=80).splitlines()
     [critical] = [place for place, line in enumerate(lines) if line.startswith("critical")]
     [warning] = [place for place, line in enumerate(lines) if line.startswith("warning")]
     [worker] = [place for place, line in enumerate(lines) if f"i-{1:017x}" in line]
@@ -158,7 +158,7 @@ def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: live_ta
     metrics = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization"), reading)
     for number in range(1, 4):
         table.take(event(number, metrics=metrics))
-    text = shown(table, width=80)
+    text = rendered(table, width=80)
     for number in range(1, 4):
         (row,) = [line for line in text.splitlines() if f"i-{number:017x}" in line]
         assert f"render-{number:02d}" in row
@@ -169,7 +169,7 @@ def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: live_ta
 def test_an_id_is_whole_or_not_there(table: live_table.Board, width: int) -> None:
     """On a narrow terminal other columns go before an id would be cut."""
     table.take(event())
-    text = shown(table, width=width)
+    text = rendered(table, width=width)
     assert f"i-{1:017x}" in text or "i-0" not in text
 
 
@@ -177,7 +177,7 @@ def test_an_impaired_worker_is_seen_without_colours(table: live_table.Board) -> 
     """A failed status check and the severity of an alert are words and marks, not colours alone."""
     table.take(event(status_checks={"system": "ok", "instance": "impaired"}))
     table.take(notification())
-    (row,) = [line for line in shown(table, width=80).splitlines() if f"i-{1:017x}" in line]
+    (row,) = [line for line in rendered(table, width=80).splitlines() if f"i-{1:017x}" in line]
     assert row.startswith("!! ")
     assert " impaired " in row
 
@@ -205,17 +205,17 @@ def terminal(redis_url: str, *arguments: str) -> Iterator[tuple[subprocess.Popen
         os.close(ours)
 
 
-def read_until(reader: int, wanted: str, publish: Callable[[], object] = lambda: None, within: float = 40.0) -> str:
+def read_until(reader: int, awaited: str, publish: Callable[[], object] = lambda: None, within: float = 40.0) -> str:
     """Read what a terminal shows until that is there; ``publish`` is called again and again meanwhile."""
     text, deadline = "", time.monotonic() + within
-    while wanted not in text:
-        assert time.monotonic() < deadline, f"no {wanted!r} in {text[-2000:]}"
+    while awaited not in text:
+        assert time.monotonic() < deadline, f"no {awaited!r} in {text[-2000:]}"
         publish()
         if select.select([reader], [], [], 0.2)[0]:
             try:
                 text += os.read(reader, 65_536).decode("utf-8", "replace")
             except OSError:  # Linux says so where a terminal's other end is closed
-                raise AssertionError(f"it ended without {wanted!r}: {text[-2000:]}") from None
+                raise AssertionError(f"it ended without {awaited!r}: {text[-2000:]}") from None
     return text
 
 

@@ -22,19 +22,19 @@ NOW = 1_764_000_000
 @pytest.fixture
 def fleet() -> simulation.Simulation:
     """The demo's fleet, its incidents begun at ``NOW``."""
-    one = simulation.Simulation(testing.ManualClock(NOW), 25, period=demo.PERIOD, history=demo.HISTORY)
-    one.begin()
-    return one
+    demo_fleet = simulation.Simulation(testing.ManualClock(NOW), 25, period=demo.PERIOD, history=demo.HISTORY)
+    demo_fleet.begin()
+    return demo_fleet
 
 
 def test_its_config_file_is_one_that_apply_takes(fleet: simulation.Simulation) -> None:
     """The config file holds 25 workers at the demo's interval, and a period for each metric collected."""
-    found = testing.parse(demo.configuration(fleet), "demo.toml")
-    workers = present(found.workers)
+    file = testing.parse(demo.configuration(fleet), "demo.toml")
+    workers = present(file.workers)
     assert len(workers) == 25
     assert {worker.interval for worker in workers} == {demo.PERIOD}
-    made = config.to_configuration(found, config.DEFAULT)
-    assert {made.metrics[name].period for name in made.collect} == {demo.PERIOD}
+    configuration = config.to_configuration(file, config.DEFAULT)
+    assert {configuration.metrics[name].period for name in configuration.collect} == {demo.PERIOD}
 
 
 def test_nothing_of_the_users_environment_is_in_force(tmp_path: Path) -> None:
@@ -84,14 +84,14 @@ def at_second(fleet: simulation.Simulation, second: float) -> None:
 def breaches(fleet: simulation.Simulation, name: str, above: float, seconds: float) -> list[tuple[str, int, int]]:
     """Return (worker, first, last) of each run of values above a threshold, in seconds since the beginning."""
     at_second(fleet, seconds)
-    found = []
+    stretches = []
     for stream in fleet.streams.values():
         if stream.name == name and stream.shape not in ("full", "tmpfs"):
             points = fleet.points(stream, NOW - demo.HISTORY, fleet.now())
             times = [at - NOW for at, value in points if value > above]
             if times:
-                found.append((stream.machine.name, times[0], times[-1]))
-    return found
+                stretches.append((stream.machine.name, times[0], times[-1]))
+    return stretches
 
 
 def test_the_script_fires_early_and_resolves_in_time(fleet: simulation.Simulation) -> None:
@@ -113,12 +113,12 @@ def test_without_an_incident_nothing_is_above_a_threshold(fleet: simulation.Simu
 def test_a_status_check_fails_for_a_while(fleet: simulation.Simulation) -> None:
     """One worker's instance check is impaired between 16 and 32 s, and ok before and after."""
     machine = next(machine for machine in fleet.machines.values() if machine.name == "render-13")
-    seen = []
+    statuses = []
     for second in range(0, 60, 2):
         at_second(fleet, second)
         if fleet.status(machine)["instance"].status == "impaired":
-            seen.append(second)
-    assert seen == list(range(16, 32, 2))
+            statuses.append(second)
+    assert statuses == list(range(16, 32, 2))
 
 
 def test_incidents_go_on_after_the_script(fleet: simulation.Simulation) -> None:
@@ -143,8 +143,8 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
     for folder in (dead, alive):
         (folder / demo.OWNER).touch()
     (tmp_path / "workermon-demo-link").symlink_to(alive)
-    with (alive / demo.OWNER).open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with (alive / demo.OWNER).open() as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         with demo._folder() as mine:
             with demo._folder():
                 assert mine.is_dir()
@@ -156,7 +156,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
 
 def test_celerys_words_to_root_are_not_in_the_log() -> None:
     """Each child knows that its messages are JSON; what the user says of warnings stays."""
-    for said, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
-        env = {} if said is None else {"PYTHONWARNINGS": said}
-        kept = up.children(env, concurrency=1)
-        assert [child.env["PYTHONWARNINGS"].startswith(first) for child in kept] == [True] * 3
+    for filters, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
+        env = {} if filters is None else {"PYTHONWARNINGS": filters}
+        children = up.children(env, concurrency=1)
+        assert [child.env["PYTHONWARNINGS"].startswith(first) for child in children] == [True] * 3

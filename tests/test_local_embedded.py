@@ -36,10 +36,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[embedded.Server]:
     """A started server that keeps its data, in a path with a space."""
-    one = embedded.Server(tmp_path / "a folder", persistent=True)
-    one.start()
-    yield one
-    one.stop()
+    new_server = embedded.Server(tmp_path / "a folder", persistent=True)
+    new_server.start()
+    yield new_server
+    new_server.stop()
 
 
 def socket_of(server: embedded.Server) -> Path:
@@ -273,7 +273,7 @@ def test_a_live_one_of_another_process_is_not_replaced(state: Path, server: embe
 
 
 @pytest.mark.parametrize(
-    "left",
+    "leftover",
     [
         '{"redis_url": "redis://:x@127.0.0.1:1/1", "pid": 1}',  # a process id that was given again
         '{"redis_url": "redis://:x@127.0.0.1:1/1", "pid": 4194305}',
@@ -283,10 +283,10 @@ def test_a_live_one_of_another_process_is_not_replaced(state: Path, server: embe
         "{}",
     ],
 )
-def test_a_stale_one_is_replaced(state: Path, left: str) -> None:
+def test_a_stale_one_is_replaced(state: Path, leftover: str) -> None:
     """What a dead process, or nobody, left behind is replaced."""
     file = settings.address_file()
     file.parent.mkdir(parents=True)
-    file.write_text(left)
+    file.write_text(leftover)
     assert embedded.advertise("redis://:y@127.0.0.1:2/1")
     assert json.loads(file.read_text())["redis_url"] == "redis://:y@127.0.0.1:2/1"

@@ -49,10 +49,10 @@ def fleet(clock: testing.ManualClock) -> simulation.Simulation:
 @pytest.fixture
 def aws(fleet: simulation.Simulation) -> Iterator[endpoint.Endpoint]:
     """The endpoint over that fleet."""
-    one = endpoint.Endpoint(fleet)
-    one.start()
-    yield one
-    one.stop()
+    new_endpoint = endpoint.Endpoint(fleet)
+    new_endpoint.start()
+    yield new_endpoint
+    new_endpoint.stop()
 
 
 def client(aws: endpoint.Endpoint, service: str, **config: Any) -> Any:
@@ -72,15 +72,15 @@ def client(aws: endpoint.Endpoint, service: str, **config: Any) -> Any:
 @pytest.fixture
 def ec2(aws: endpoint.Endpoint) -> EC2Client:
     """boto3's EC2."""
-    made: EC2Client = client(aws, "ec2")
-    return made
+    ec2_client: EC2Client = client(aws, "ec2")
+    return ec2_client
 
 
 @pytest.fixture
 def cloudwatch(aws: endpoint.Endpoint) -> CloudWatchClient:
     """boto3's CloudWatch."""
-    made: CloudWatchClient = client(aws, "cloudwatch")
-    return made
+    cloudwatch_client: CloudWatchClient = client(aws, "cloudwatch")
+    return cloudwatch_client
 
 
 def ids(fleet: simulation.Simulation) -> list[str]:
@@ -139,10 +139,10 @@ def test_ids_look_like_real_ones(fleet: simulation.Simulation) -> None:
 
 def test_an_instance_is_described(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """DescribeInstances tells name, state, tags and monitoring."""
-    wanted = ids(fleet)[:2]
-    found = ec2.describe_instances(InstanceIds=wanted)["Reservations"]
-    instances = [instance for reservation in found for instance in reservation["Instances"]]
-    assert [instance["InstanceId"] for instance in instances] == wanted
+    instance_ids = ids(fleet)[:2]
+    reservations = ec2.describe_instances(InstanceIds=instance_ids)["Reservations"]
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    assert [instance["InstanceId"] for instance in instances] == instance_ids
     assert {"Key": "Name", "Value": "render-01"} in instances[0]["Tags"]
     assert instances[0]["State"] == {"Code": 16, "Name": "running"}
     assert instances[0]["Monitoring"]["State"] == "enabled"
@@ -174,38 +174,45 @@ def test_stopped_instances_show_only_when_asked_for(fleet: simulation.Simulation
     """A stopped instance is missing from the statuses unless all instances are asked for."""
     stopped = ids(fleet)[3]
     fleet.set_state(stopped, "stopped")
-    found = ec2.describe_instance_status()["InstanceStatuses"]
-    assert len(found) == 11
-    assert stopped not in {each["InstanceId"] for each in found}
-    (one,) = ec2.describe_instance_status(InstanceIds=[stopped], IncludeAllInstances=True)["InstanceStatuses"]
-    assert one["InstanceState"]["Name"] == "stopped"
-    assert one["SystemStatus"]["Status"] == "not-applicable"
+    statuses = ec2.describe_instance_status()["InstanceStatuses"]
+    assert len(statuses) == 11
+    assert stopped not in {instance_status["InstanceId"] for instance_status in statuses}
+    (instance_status,) = ec2.describe_instance_status(InstanceIds=[stopped], IncludeAllInstances=True)[
+        "InstanceStatuses"
+    ]
+    assert instance_status["InstanceState"]["Name"] == "stopped"
+    assert instance_status["SystemStatus"]["Status"] == "not-applicable"
 
 
 def test_checks_can_be_impaired_and_healed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Status checks are ok, impaired while a test says so, and ok again."""
-    one = ids(fleet)[0]
+    instance_id = ids(fleet)[0]
 
     def checks() -> tuple[str, str]:
-        (found,) = ec2.describe_instance_status(InstanceIds=[one])["InstanceStatuses"]
-        return found["SystemStatus"]["Status"], found["InstanceStatus"]["Status"]
+        (instance_status,) = ec2.describe_instance_status(InstanceIds=[instance_id])["InstanceStatuses"]
+        return instance_status["SystemStatus"]["Status"], instance_status["InstanceStatus"]["Status"]
 
     assert checks() == ("ok", "ok")
-    fleet.set_checks(one, "ok", "impaired")
+    fleet.set_checks(instance_id, "ok", "impaired")
     assert checks() == ("ok", "impaired")
-    fleet.set_checks(one)
+    fleet.set_checks(instance_id)
     assert checks() == ("ok", "ok")
 
 
 def test_pages_are_followed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Both describing calls page, and the pages together are the fleet, each instance once."""
     pages = ec2.get_paginator("describe_instance_status").paginate(PaginationConfig={"PageSize": 5})
-    found = [each["InstanceId"] for page in pages for each in page["InstanceStatuses"]]
-    assert found == ids(fleet)
+    instance_ids = [instance_status["InstanceId"] for page in pages for instance_status in page["InstanceStatuses"]]
+    assert instance_ids == ids(fleet)
     described = list(ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 5}))
-    found = [each["InstanceId"] for page in described for one in page["Reservations"] for each in one["Instances"]]
+    instance_ids = [
+        instance["InstanceId"]
+        for page in described
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    ]
     assert len(described) == 3
-    assert found == ids(fleet)
+    assert instance_ids == ids(fleet)
 
 
 def test_page_size_and_ids_exclude_one_another(fleet: simulation.Simulation, ec2: EC2Client) -> None:
@@ -219,8 +226,8 @@ def test_filters_choose(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Tags and states filter; a wildcard matches; an unknown filter is refused."""
 
     def names(*filters: tuple[str, list[str]]) -> list[str]:
-        found = ec2.describe_instances(Filters=[{"Name": name, "Values": values} for name, values in filters])
-        return [one["Instances"][0]["InstanceId"] for one in found["Reservations"]]
+        answer = ec2.describe_instances(Filters=[{"Name": name, "Values": values} for name, values in filters])
+        return [reservation["Instances"][0]["InstanceId"] for reservation in answer["Reservations"]]
 
     fleet.set_state(ids(fleet)[1], "stopped")
     assert names(("tag:Team", ["vfx"])) == ids(fleet)[0::3]
@@ -232,18 +239,18 @@ def test_filters_choose(fleet: simulation.Simulation, ec2: EC2Client) -> None:
 
 def test_another_region_is_empty(fleet: simulation.Simulation, aws: endpoint.Endpoint) -> None:
     """An instance is only known in its region."""
-    other = boto3.client(
+    other_client = boto3.client(
         "ec2", endpoint_url=aws.url, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
-    assert other.describe_instances()["Reservations"] == []
-    assert refused(other.describe_instances, InstanceIds=ids(fleet)[:1])["Code"] == "InvalidInstanceID.NotFound"
+    assert other_client.describe_instances()["Reservations"] == []
+    assert refused(other_client.describe_instances, InstanceIds=ids(fleet)[:1])["Code"] == "InvalidInstanceID.NotFound"
 
 
 def test_a_forgotten_instance_is_not_found(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """An instance that EC2 forgot is not found any more."""
-    gone = ids(fleet)[0]
-    fleet.forget(gone)
-    assert refused(ec2.describe_instances, InstanceIds=[gone])["Code"] == "InvalidInstanceID.NotFound"
+    terminated = ids(fleet)[0]
+    fleet.forget(terminated)
+    assert refused(ec2.describe_instances, InstanceIds=[terminated])["Code"] == "InvalidInstanceID.NotFound"
 
 
 # --- CloudWatch
@@ -284,9 +291,9 @@ def test_a_served_datapoint_never_changes(
 
 def test_publication_can_be_delayed(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A delayed metric's newest datapoints are not there yet; others are."""
-    one = ids(fleet)[0]
+    instance_id = ids(fleet)[0]
     fleet.delays["CPUUtilization"] = 180
-    late, soon = ask(cloudwatch, [query(one), query(one, "NetworkIn", number=1)])["MetricDataResults"]
+    late, soon = ask(cloudwatch, [query(instance_id), query(instance_id, "NetworkIn", number=1)])["MetricDataResults"]
     assert len(soon["Values"]) - len(late["Values"]) == 3
 
 
@@ -294,12 +301,12 @@ def test_a_stopped_instance_publishes_nothing(
     fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
 ) -> None:
     """While an instance is stopped it has no datapoints, before and after it does."""
-    one = ids(fleet)[0]
-    fleet.set_state(one, "stopped")
+    instance_id = ids(fleet)[0]
+    fleet.set_state(instance_id, "stopped")
     clock.now += 300
-    fleet.set_state(one, "running")
+    fleet.set_state(instance_id, "running")
     clock.now += 300
-    (result,) = ask(cloudwatch, [query(one)], since=NOW - 120, until=NOW + 600)["MetricDataResults"]
+    (result,) = ask(cloudwatch, [query(instance_id)], since=NOW - 120, until=NOW + 600)["MetricDataResults"]
     times = {int(at.timestamp()) for at in result["Timestamps"]}
     assert not [at for at in times if NOW <= at < NOW + 300]
     assert [at for at in times if at < NOW]
@@ -308,35 +315,35 @@ def test_a_stopped_instance_publishes_nothing(
 
 def test_a_longer_period_is_averaged(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A period of five minutes has the mean of its minutes."""
-    one, start = ids(fleet)[0], (NOW - 1200) // 300 * 300
-    (minutes,) = ask(cloudwatch, [query(one)], since=start, until=start + 300)["MetricDataResults"]
-    (five,) = ask(cloudwatch, [query(one, period=300)], since=start, until=start + 300)["MetricDataResults"]
+    instance_id, start = ids(fleet)[0], (NOW - 1200) // 300 * 300
+    (minutes,) = ask(cloudwatch, [query(instance_id)], since=start, until=start + 300)["MetricDataResults"]
+    (five,) = ask(cloudwatch, [query(instance_id, period=300)], since=start, until=start + 300)["MetricDataResults"]
     assert five["Values"] == [pytest.approx(sum(minutes["Values"]) / 5)]
     assert [int(at.timestamp()) for at in five["Timestamps"]] == [start]
 
 
 def test_dimensions_must_match_exactly(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A query whose dimension set differs by one returns nothing and no error."""
-    one = fleet.machines[ids(fleet)[0]]
+    machine = fleet.machines[ids(fleet)[0]]
     full: list[DimensionTypeDef] = [
-        {"Name": "InstanceId", "Value": one.id},
-        {"Name": "ImageId", "Value": one.image},
-        {"Name": "InstanceType", "Value": one.type},
+        {"Name": "InstanceId", "Value": machine.id},
+        {"Name": "ImageId", "Value": machine.image},
+        {"Name": "InstanceType", "Value": machine.type},
     ]
-    right = query(one.id, "mem_used_percent", "CWAgent", full[::-1])
-    wrong = query(one.id, "mem_used_percent", "CWAgent", full[:2], number=1)
-    found, none = ask(cloudwatch, [right, wrong])["MetricDataResults"]
-    assert len(found["Values"]) == 10
-    assert none["Values"] == []
-    assert none["StatusCode"] == "Complete"
+    right = query(machine.id, "mem_used_percent", "CWAgent", full[::-1])
+    wrong = query(machine.id, "mem_used_percent", "CWAgent", full[:2], number=1)
+    right_result, wrong_result = ask(cloudwatch, [right, wrong])["MetricDataResults"]
+    assert len(right_result["Values"]) == 10
+    assert wrong_result["Values"] == []
+    assert wrong_result["StatusCode"] == "Complete"
 
 
 def test_501_queries_are_refused(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """GetMetricData takes 500 queries."""
-    one = ids(fleet)[0]
-    assert len(ask(cloudwatch, [query(one, number=n) for n in range(500)])["MetricDataResults"]) == 500
+    instance_id = ids(fleet)[0]
+    assert len(ask(cloudwatch, [query(instance_id, number=n) for n in range(500)])["MetricDataResults"]) == 500
     with pytest.raises(botocore.exceptions.ClientError, match="500") as raised:
-        ask(cloudwatch, [query(one, number=n) for n in range(501)])
+        ask(cloudwatch, [query(instance_id, number=n) for n in range(501)])
     assert raised.value.response["Error"]["Code"] == "ValidationError"
 
 
@@ -345,18 +352,20 @@ def test_datapoints_page(
     fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient, scan: ScanByType
 ) -> None:
     """Paged, the same datapoints come, each once, and each query is complete on its last page only."""
-    queries = [query(one, number=n) for n, one in enumerate(ids(fleet)[:4])]
+    queries = [query(instance_id, number=n) for n, instance_id in enumerate(ids(fleet)[:4])]
     arguments: Any = {"MetricDataQueries": queries, "StartTime": utc(NOW - 600), "EndTime": utc(NOW), "ScanBy": scan}
-    whole = {each["Id"]: each["Values"] for each in cloudwatch.get_metric_data(**arguments)["MetricDataResults"]}
+    expected = {
+        result["Id"]: result["Values"] for result in cloudwatch.get_metric_data(**arguments)["MetricDataResults"]
+    }
     aws.api.datapoints = 7
     pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**arguments))
-    paged: dict[str, list[float]] = {name: [] for name in whole}
+    paged: dict[str, list[float]] = {name: [] for name in expected}
     for page in pages:
-        assert sum(len(each["Values"]) for each in page["MetricDataResults"]) <= 7
-        for each in page["MetricDataResults"]:
-            paged[each["Id"]] += each["Values"]
+        assert sum(len(result["Values"]) for result in page["MetricDataResults"]) <= 7
+        for result in page["MetricDataResults"]:
+            paged[result["Id"]] += result["Values"]
     assert len(pages) > 4
-    assert paged == whole
+    assert paged == expected
     assert {page["StatusCode"] for page in pages[-1]["MetricDataResults"]} == {"Complete"}
     assert "PartialData" in {result["StatusCode"] for result in pages[0]["MetricDataResults"]}
 
@@ -371,15 +380,15 @@ def test_metrics_are_listed_with_their_dimensions(
     fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
 ) -> None:
     """ListMetrics gives each filesystem's dimensions, by instance or for all, over pages."""
-    one = ids(fleet)[0]
+    instance_id = ids(fleet)[0]
     arguments: Any = {"Namespace": "CWAgent", "MetricName": "disk_used_percent"}
     aws.api.metrics = 4
     pages = cloudwatch.get_paginator("list_metrics").paginate(**arguments)
-    every = [each for page in pages for each in page["Metrics"]]
+    every = [metric for page in pages for metric in page["Metrics"]]
     owners = {value["Value"] for silence in every for value in silence["Dimensions"] if value["Name"] == "InstanceId"}
     assert owners == set(ids(fleet))
-    mine = cloudwatch.list_metrics(**arguments, Dimensions=[{"Name": "InstanceId", "Value": one}])["Metrics"]
-    kinds = [value["Value"] for each in mine for value in each["Dimensions"] if value["Name"] == "fstype"]
+    mine = cloudwatch.list_metrics(**arguments, Dimensions=[{"Name": "InstanceId", "Value": instance_id}])["Metrics"]
+    kinds = [value["Value"] for metric in mine for value in metric["Dimensions"] if value["Name"] == "fstype"]
     assert kinds == ["xfs", "tmpfs", "squashfs"]
     assert len(every) == len({json.dumps(silence) for silence in every})
 
@@ -388,15 +397,15 @@ def test_a_trace_is_replayed(
     fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
 ) -> None:
     """A trace's values come with its timestamps, once their time has come."""
-    one = ids(fleet)[0]
+    instance_id = ids(fleet)[0]
     start = NOW // PERIOD * PERIOD
     trace = [(start + n * PERIOD, 10.0 * n) for n in range(5)]
-    fleet.replay(one, "CPUUtilization", trace)
+    fleet.replay(instance_id, "CPUUtilization", trace)
     clock.now = start + 3 * PERIOD
-    (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
+    (result,) = ask(cloudwatch, [query(instance_id)], since=start, until=start + 600)["MetricDataResults"]
     assert result["Values"] == [0.0, 10.0, 20.0]
     clock.now = start + 600
-    (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
+    (result,) = ask(cloudwatch, [query(instance_id)], since=start, until=start + 600)["MetricDataResults"]
     assert result["Values"] == [value for _, value in trace]
 
 
@@ -480,9 +489,9 @@ def test_roles_are_assumed(aws: endpoint.Endpoint) -> None:
     """A role gives temporary credentials; a wrong external id is refused."""
     sts = client(aws, "sts")
     arn = "arn:aws:iam::123456789012:role/workermon"
-    given = sts.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
-    assert given["AccessKeyId"].startswith("ASIA")
-    assert given["Expiration"] > utc(NOW)
+    credentials = sts.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
+    assert credentials["AccessKeyId"].startswith("ASIA")
+    assert credentials["Expiration"] > utc(NOW)
     aws.api.roles[arn] = "secret"
     assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="me", ExternalId="wrong")["Code"] == "AccessDenied"
     assert sts.get_caller_identity()["Account"] == "123456789012"
@@ -561,7 +570,7 @@ def test_what_is_billed_is_counted(
     fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
 ) -> None:
     """Metrics asked for are counted, because that is what AWS bills."""
-    ask(cloudwatch, [query(one, number=n) for n, one in enumerate(ids(fleet)[:5])])
+    ask(cloudwatch, [query(instance_id, number=n) for n, instance_id in enumerate(ids(fleet)[:5])])
     assert aws.metrics_asked == 5
 
 

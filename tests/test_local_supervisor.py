@@ -61,22 +61,22 @@ class Keep(Protocol):
 @pytest.fixture
 def keep() -> Iterator[Keep]:
     """Make supervisors that are stopped at the end, whatever happens."""
-    made: list[supervisor.Supervisor] = []
+    supervisors: list[supervisor.Supervisor] = []
 
     def make(*children: supervisor.Child, server: embedded.Server | None = None) -> supervisor.Supervisor:
-        made.append(supervisor.Supervisor(children, server=server))
-        return made[-1]
+        supervisors.append(supervisor.Supervisor(children, server=server))
+        return supervisors[-1]
 
     yield make
-    for each in made:
-        each.stop(lambda: True)
+    for started in supervisors:
+        started.stop(lambda: True)
 
 
-def polled(one: supervisor.Supervisor, condition: Callable[[], T], within: float = 10.0) -> T:
+def polled(polled_supervisor: supervisor.Supervisor, condition: Callable[[], T], within: float = 10.0) -> T:
     """Look after the children until a condition holds."""
 
     def look() -> T:
-        one.poll()
+        polled_supervisor.poll()
         return condition()
 
     return eventually(look, within=within)
@@ -84,15 +84,15 @@ def polled(one: supervisor.Supervisor, condition: Callable[[], T], within: float
 
 def test_a_killed_child_is_started_anew(keep: Keep, tmp_path: Path) -> None:
     """A killed child is back after a second, not sooner, under another process id."""
-    one = keep(child("patient", PATIENT, tmp_path / "starts"))
-    one.start()
+    supervised = keep(child("patient", PATIENT, tmp_path / "starts"))
+    supervised.start()
     eventually(lambda: (tmp_path / "starts").read_text() == "x")
-    first = one.pids["patient"]
+    first = supervised.pids["patient"]
     os.kill(first, signal.SIGKILL)
     killed = time.monotonic()
-    polled(one, lambda: (tmp_path / "starts").read_text() == "xx")
+    polled(supervised, lambda: (tmp_path / "starts").read_text() == "xx")
     assert time.monotonic() - killed >= supervisor.FIRST_WAIT
-    assert one.pids["patient"] != first
+    assert supervised.pids["patient"] != first
 
 
 def test_a_child_that_is_added_is_looked_after_too(keep: Keep, tmp_path: Path) -> None:
@@ -111,25 +111,25 @@ def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypa
     """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
     moment = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: moment[0])
-    kept = supervisor._SupervisedChild("hasty", lambda: 1, lambda: 3)
+    kept_child = supervisor._SupervisedChild("hasty", lambda: 1, lambda: 3)
     waits = []
     for _ in range(5):
-        kept.died("exit code 3", moment[0])
-        waits.append(present(kept.due) - moment[0])
-        kept.since = moment[0] = present(kept.due)
+        kept_child.died("exit code 3", moment[0])
+        waits.append(present(kept_child.due) - moment[0])
+        kept_child.since = moment[0] = present(kept_child.due)
     assert waits == [1, 2, 4, 5, 5]
     moment[0] += supervisor.SETTLED
-    kept.died("exit code 3", moment[0])
-    assert present(kept.due) - moment[0] == 1
+    kept_child.died("exit code 3", moment[0])
+    assert present(kept_child.due) - moment[0] == 1
 
 
 def test_a_death_is_logged_with_its_reason(keep: Keep, tmp_path: Path) -> None:
     """The log says which child died and why: its exit code, or the signal's name."""
-    one = keep(child("hasty", HASTY, tmp_path / "starts"))
-    with structlog.testing.capture_logs() as said:
-        one.start()
-        polled(one, lambda: any(line["event"] == "child.died" for line in said))
-    (death, *_) = [line for line in said if line["event"] == "child.died"]
+    supervised = keep(child("hasty", HASTY, tmp_path / "starts"))
+    with structlog.testing.capture_logs() as logged:
+        supervised.start()
+        polled(supervised, lambda: any(line["event"] == "child.died" for line in logged))
+    (death, *_) = [line for line in logged if line["event"] == "child.died"]
     assert (death["child"], death["reason"]) == ("hasty", "exit code 3")
     assert supervisor.reason(-9) == "SIGKILL"
     assert supervisor.reason(1) == "exit code 1"
@@ -137,31 +137,31 @@ def test_a_death_is_logged_with_its_reason(keep: Keep, tmp_path: Path) -> None:
 
 def test_other_children_are_left_alone(keep: Keep, tmp_path: Path) -> None:
     """A child that dies again and again disturbs no other."""
-    one = keep(child("hasty", HASTY, tmp_path / "a"), child("patient", PATIENT, tmp_path / "b"))
-    one.start()
-    pid = one.pids["patient"]
-    polled(one, lambda: (tmp_path / "a").exists() and len((tmp_path / "a").read_text()) >= 2)
-    assert one.pids["patient"] == pid
+    supervised = keep(child("hasty", HASTY, tmp_path / "a"), child("patient", PATIENT, tmp_path / "b"))
+    supervised.start()
+    pid = supervised.pids["patient"]
+    polled(supervised, lambda: (tmp_path / "a").exists() and len((tmp_path / "a").read_text()) >= 2)
+    assert supervised.pids["patient"] == pid
     assert (tmp_path / "b").read_text() == "x"
 
 
 def test_a_program_that_is_not_there_stops_nobody(keep: Keep, tmp_path: Path) -> None:
     """A child that cannot even be started counts as one that dies."""
     missing = supervisor.Child("missing", [str(tmp_path / "nothing here")], {})
-    one = keep(missing, child("patient", PATIENT, tmp_path / "b"))
-    one.start()
-    polled(one, lambda: "missing" not in one.pids)
-    assert "patient" in one.pids
+    supervised = keep(missing, child("patient", PATIENT, tmp_path / "b"))
+    supervised.start()
+    polled(supervised, lambda: "missing" not in supervised.pids)
+    assert "patient" in supervised.pids
 
 
 def test_a_stop_is_quick_and_leaves_nothing(keep: Keep, tmp_path: Path) -> None:
     """Children that follow SIGTERM are gone at once; a second stop changes nothing."""
-    one = keep(child("a", PATIENT, tmp_path / "a"), child("b", PATIENT, tmp_path / "b"))
-    one.start()
-    pids = list(one.pids.values())
+    supervised = keep(child("a", PATIENT, tmp_path / "a"), child("b", PATIENT, tmp_path / "b"))
+    supervised.start()
+    pids = list(supervised.pids.values())
     before = time.monotonic()
-    one.stop()
-    one.stop()
+    supervised.stop()
+    supervised.stop()
     assert time.monotonic() - before < 2
     assert not any(runs(pid) for pid in pids)
 
@@ -172,13 +172,13 @@ def test_a_stubborn_child_is_asked_pressed_and_killed(
     """A child that ignores SIGTERM gets SIGQUIT, then is killed together with what it started."""
     monkeypatch.setattr(supervisor, "COLD", 0.5)
     monkeypatch.setattr(supervisor, "KILL", 1.0)
-    said = tmp_path / "said"
-    one = keep(child("stubborn", STUBBORN, said))
-    one.start()
-    eventually(lambda: said.read_text().count("ready") == 2)
-    pids = [one.pids["stubborn"], int((tmp_path / "said.child").read_text())]
-    one.stop()
-    assert said.read_text().split()[2:] == [str(int(signal.SIGTERM)), str(int(signal.SIGQUIT))]
+    output = tmp_path / "said"
+    supervised = keep(child("stubborn", STUBBORN, output))
+    supervised.start()
+    eventually(lambda: output.read_text().count("ready") == 2)
+    pids = [supervised.pids["stubborn"], int((tmp_path / "said.child").read_text())]
+    supervised.stop()
+    assert output.read_text().split()[2:] == [str(int(signal.SIGTERM)), str(int(signal.SIGQUIT))]
     eventually(lambda: not any(runs(pid) for pid in pids))
 
 
@@ -189,12 +189,12 @@ def test_the_longest_stop_is_within_ten_seconds() -> None:
 
 def test_in_a_hurry_nobody_is_asked_twice(keep: Keep, tmp_path: Path) -> None:
     """Asked twice to stop, it kills at once."""
-    said = tmp_path / "said"
-    one = keep(child("stubborn", STUBBORN, said))
-    one.start()
-    eventually(lambda: said.read_text().count("ready") == 2)
+    output = tmp_path / "said"
+    supervised = keep(child("stubborn", STUBBORN, output))
+    supervised.start()
+    eventually(lambda: output.read_text().count("ready") == 2)
     before = time.monotonic()
-    one.stop(hurry=lambda: True)
+    supervised.stop(hurry=lambda: True)
     assert time.monotonic() - before < 1
 
 
@@ -202,16 +202,16 @@ def test_a_dead_server_comes_back_under_its_address(keep: Keep, tmp_path: Path) 
     """The embedded server is started anew on the same port with the same data; children are left alone."""
     server = embedded.Server(tmp_path / "data", persistent=True)
     server.start()
-    one = keep(child("patient", PATIENT, tmp_path / "starts"), server=server)
-    one.start()
-    pids, url = dict(one.pids), server.url
+    supervised = keep(child("patient", PATIENT, tmp_path / "starts"), server=server)
+    supervised.start()
+    pids, url = dict(supervised.pids), server.url
     with redis.Redis.from_url(url) as client:
         client.set("a", "1")
         os.kill(present(server.pid), signal.SIGKILL)
-        assert polled(one, lambda: client.get("a")) == b"1"
+        assert polled(supervised, lambda: client.get("a")) == b"1"
     assert server.url == url
-    assert one.pids == pids
-    one.stop()
+    assert supervised.pids == pids
+    supervised.stop()
     assert not server.running
 
 
@@ -225,9 +225,9 @@ one.start()
 one._processes["a"].wait()
 one.stop()
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
-    assert "said" not in ended.stdout.replace("child", "")
-    assert "said" in ended.stderr
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert "said" not in completed.stdout.replace("child", "")
+    assert "said" in completed.stderr
 
 
 PARENT = """
@@ -259,55 +259,55 @@ def parent(program: str, file: Path) -> subprocess.Popen[str]:
 
 def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
     """kill -9 of the supervisor leaves no child."""
-    with parent(PATIENT, tmp_path / "starts") as one:
+    with parent(PATIENT, tmp_path / "starts") as supervised:
         try:
-            pid = int(present(one.stdout).readline())
+            pid = int(present(supervised.stdout).readline())
             eventually(lambda: (tmp_path / "starts").exists())
         finally:
-            one.kill()
+            supervised.kill()
     eventually(lambda: not runs(pid))
 
 
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all(tmp_path: Path, order: signal.Signals) -> None:
     """SIGINT to the terminal's whole group, SIGTERM and SIGHUP stop children and supervisor, which ends well."""
-    with parent(PATIENT, tmp_path / "starts") as one:
+    with parent(PATIENT, tmp_path / "starts") as supervised:
         try:
-            pid = int(present(one.stdout).readline())
+            pid = int(present(supervised.stdout).readline())
             eventually(lambda: (tmp_path / "starts").exists())
-            os.killpg(one.pid, order)
-            assert one.wait(10) == 0
-            assert present(one.stdout).read() == "stopped\n"
+            os.killpg(supervised.pid, order)
+            assert supervised.wait(10) == 0
+            assert present(supervised.stdout).read() == "stopped\n"
             assert not runs(pid)
         finally:
-            one.kill()
+            supervised.kill()
 
 
 def test_a_second_ctrl_c_is_a_harder_stop(tmp_path: Path) -> None:
     """The second Ctrl-C does not wait for a child that takes its time."""
-    with parent(STUBBORN, tmp_path / "said") as one:
+    with parent(STUBBORN, tmp_path / "said") as supervised:
         try:
-            present(one.stdout).readline()
+            present(supervised.stdout).readline()
             eventually(lambda: (tmp_path / "said").read_text().count("ready") == 2)
-            one.send_signal(signal.SIGINT)
+            supervised.send_signal(signal.SIGINT)
             eventually(lambda: str(int(signal.SIGTERM)) in (tmp_path / "said").read_text().split())
-            asked = time.monotonic()
-            one.send_signal(signal.SIGINT)
-            assert one.wait(10) == 0
-            assert time.monotonic() - asked < 2
+            interrupted = time.monotonic()
+            supervised.send_signal(signal.SIGINT)
+            assert supervised.wait(10) == 0
+            assert time.monotonic() - interrupted < 2
         finally:
-            one.kill()
+            supervised.kill()
 
 
 def test_signals_are_heard_only_meanwhile() -> None:
     """Before and after, signals do what they did before."""
     before = signal.getsignal(signal.SIGTERM)
-    asked = supervisor.Signals()
-    with asked.handled():
-        assert not asked.stop_requested.is_set()
+    signals = supervisor.Signals()
+    with signals.handled():
+        assert not signals.stop_requested.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.stop_requested.wait(5)
-        assert not asked.is_repeated
+        assert signals.stop_requested.wait(5)
+        assert not signals.is_repeated
     assert signal.getsignal(signal.SIGTERM) == before
     assert threading.current_thread() is threading.main_thread()
 
@@ -330,7 +330,7 @@ def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path: Path) -> None:
     """What CPython notes of an interruption that passes through the text of a dataclass does not end the process."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "interrupted"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -338,4 +338,4 @@ def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path: Path) -> None:
         timeout=30,
         check=False,
     )
-    assert (ended.stdout, ended.returncode) == ("stopped\n", 0)
+    assert (completed.stdout, completed.returncode) == ("stopped\n", 0)

@@ -37,11 +37,17 @@ def test_debug_shows_no_credentials(capsys: pytest.CaptureFixture[str], monkeypa
         role = sts.assume_role(
             RoleArn="arn:aws:iam::123456789012:role/x", RoleSessionName="ours", ExternalId="external9"
         )
-    given = role["Credentials"]
+    credentials = role["Credentials"]
     logs.get("test").debug("still.here")
     written = capsys.readouterr().err
     assert "still.here" in written
-    for secret in (given["SecretAccessKey"], given["SessionToken"], "hunter2hunter2", "tokentoken", "external9"):
+    for secret in (
+        credentials["SecretAccessKey"],
+        credentials["SessionToken"],
+        "hunter2hunter2",
+        "tokentoken",
+        "external9",
+    ):
         assert secret not in written
 
 

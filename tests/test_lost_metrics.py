@@ -18,7 +18,7 @@ class Fleet(testing.Monitor):
 
     def __init__(self, number: int = 8) -> None:
         super().__init__(now=float(T0))
-        self.ids = [f"i-{each:017x}" for each in range(number)]
+        self.ids = [f"i-{place:017x}" for place in range(number)]
         for worker_id in self.ids:
             self.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
         self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set()}
@@ -42,7 +42,7 @@ class Fleet(testing.Monitor):
             self.evaluate(self.ids[0])
 
     @property
-    def told(self) -> list[tuple[str, str | None]]:
+    def notified(self) -> list[tuple[str, str | None]]:
         """Return what people were told of lost metrics, oldest first."""
         entries = reversed(self.alerts.history(ALERT, 100))
         return [(entry.notification.status, entry.notification.reason) for entry in entries if entry.notification]
@@ -52,22 +52,22 @@ def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
     """It names the metric, how many lost it and since when; it fires once, and resolves when the metric is back."""
     monitor = Fleet()
     monitor.minutes(20)
-    assert monitor.told == []
+    assert monitor.notified == []
     monitor.silent[MEMORY] = set(monitor.ids[:6])
     monitor.minutes(20)
     since = models.rfc3339(T0 + 18 * 60)
-    assert monitor.told == [("firing", f"memory_utilization fell silent on 6 of 8 workers, first at {since}")]
+    assert monitor.notified == [("firing", f"memory_utilization fell silent on 6 of 8 workers, first at {since}")]
     [alert] = [alert for alert in monitor.alerts.open() if alert.rule == "lost-metrics"]
     assert alert.last is not None
     assert (alert.last.kind, alert.last.severity, alert.last.worker) == ("collector", "warning", None)
     assert alert.last.scope == {"account": "default", "region": "us-east-1"}
     assert alert.last.dedup_key == ALERT
-    why = monitor.get(views.ExplainAccount).why("default/us-east-1", "lost-metrics")
-    assert (why.rule, why.state) == ("lost-metrics", "warning")
-    assert why.now == f"memory_utilization fell silent on 6 of 8 workers, first at {since}"
+    explanation = monitor.get(views.ExplainAccount).why("default/us-east-1", "lost-metrics")
+    assert (explanation.rule, explanation.state) == ("lost-metrics", "warning")
+    assert explanation.now == f"memory_utilization fell silent on 6 of 8 workers, first at {since}"
     monitor.silent[MEMORY] = set()
     monitor.minutes(15)
-    assert [status for status, _ in monitor.told] == ["firing", "resolved"]
+    assert [status for status, _ in monitor.notified] == ["firing", "resolved"]
 
 
 def test_another_metric_that_joins_is_said() -> None:
@@ -78,8 +78,8 @@ def test_another_metric_that_joins_is_said() -> None:
     monitor.minutes(20)
     monitor.silent[DISK] = set(monitor.ids)
     monitor.minutes(20)
-    assert [status for status, _ in monitor.told] == ["firing", "firing"]
-    assert "disk_utilization fell silent on 8 of 8" in (monitor.told[-1][1] or "")
+    assert [status for status, _ in monitor.notified] == ["firing", "firing"]
+    assert "disk_utilization fell silent on 8 of 8" in (monitor.notified[-1][1] or "")
 
 
 @pytest.mark.parametrize(("number", "silent"), [(8, 2), (20, 4)])
@@ -89,7 +89,7 @@ def test_a_few_are_no_matter_of_the_fleet(number: int, silent: int) -> None:
     monitor.minutes(20)
     monitor.silent[MEMORY] = set(monitor.ids[:silent])
     monitor.minutes(20)
-    assert monitor.told == []
+    assert monitor.notified == []
 
 
 def test_machines_that_start_have_time_for_their_agents() -> None:
@@ -105,7 +105,7 @@ def test_machines_that_start_have_time_for_their_agents() -> None:
     monitor.minutes(10)
     monitor.silent = {MEMORY: set(), DISK: set()}
     monitor.minutes(20)
-    assert monitor.told == []
+    assert monitor.notified == []
 
 
 def test_it_stands_beside_the_alert_about_collection() -> None:

@@ -97,10 +97,10 @@ def test_a_deep_body_is_refused() -> None:
 
 def nested(levels: int) -> Any:
     """Return lists within lists."""
-    found: Any = []
+    nesting: Any = []
     for _ in range(levels):
-        found = [found]
-    return found
+        nesting = [nesting]
+    return nesting
 
 
 @pytest.mark.parametrize("levels", [messages.MAX_DEPTH + 1, 100, 900, 5000])
@@ -205,27 +205,27 @@ class Taken:
 
 def test_a_message_that_the_consumer_chokes_on_all_the_same_is_rejected() -> None:
     """Nothing that Celery's consumer raises about a message leaves it in the node's hands."""
-    told: list[str] = []
+    logged: list[str] = []
 
     def hear(reason: str, **_: Any) -> None:
-        told.append(reason)
+        logged.append(reason)
 
     refusals.refused.connect(hear)
     try:
-        taken, nothing = Taken(), dict[str, str]()
-        refusals.guarded("workermon.collect", lambda _: nothing["gone"])(taken)
+        batch, nothing = Taken(), dict[str, str]()
+        refusals.guarded("workermon.collect", lambda _: nothing["gone"])(batch)
     finally:
         refusals.refused.disconnect(hear)
-    assert taken.acknowledged
-    assert told == ["KeyError: 'gone'"]
+    assert batch.acknowledged
+    assert logged == ["KeyError: 'gone'"]
 
 
 def test_an_error_of_the_connection_is_not_the_messages() -> None:
     """Where the broker goes away the message stays whose it is, and Celery connects again."""
-    taken = Taken()
+    batch = Taken()
     with pytest.raises(ConnectionError):
-        refusals.guarded("workermon.collect", _break)(taken)
-    assert not taken.acknowledged
+        refusals.guarded("workermon.collect", _break)(batch)
+    assert not batch.acknowledged
 
 
 def _break(_: object) -> None:

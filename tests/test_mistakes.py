@@ -21,7 +21,7 @@ TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[cha
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "error"),
     [
         ("rules[0].name", "line 2, column 1: rules[0].name"),
         ("rules[0].above.critical", "line 3, column 25: rules[0].above.critical"),
@@ -32,9 +32,9 @@ TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[cha
         ("silences[0]", "silences[0]"),
     ],
 )
-def test_a_place_is_named_by_line_and_column(path: str, says: str) -> None:
+def test_a_place_is_named_by_line_and_column(path: str, error: str) -> None:
     """A place is named by its line and column; what is missing by those of what lacks it, if there is any."""
-    assert problems.location("f.toml", path, TEXT) == f"f.toml: {says}"
+    assert problems.location("f.toml", path, TEXT) == f"f.toml: {error}"
 
 
 def test_without_a_text_there_is_the_path_alone() -> None:
@@ -43,10 +43,12 @@ def test_without_a_text_there_is_the_path_alone() -> None:
     assert problems.location("f.toml", "", TEXT) == "f.toml"
 
 
-@pytest.mark.parametrize(("known", "meant"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")])
-def test_letters_that_changed_places_are_the_likelier_slip(known: list[str], meant: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")]
+)
+def test_letters_that_changed_places_are_the_likelier_slip(names: list[str], expected: str) -> None:
     """Of two names as near as each other the one with the same letters is what was meant."""
-    assert errors.nearest("us-esat-1", known) == f"did you mean {meant}?"
+    assert errors.nearest("us-esat-1", names) == f"did you mean {expected}?"
 
 
 @given(st.text(max_size=200))
@@ -104,6 +106,6 @@ def test_a_file_without_an_end_is_refused_at_once(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("arguments", [("list", "--label", "\udcff=a"), ("\udcff",), ("rules", "check", "/tmp/\udce9")])
 def test_an_argument_that_is_no_utf8_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     """It is refused in one line before anything is done, and shown as it was given."""
-    done = CliRunner().invoke(cli.cli, list(arguments))
-    assert done.exit_code == 2
-    assert re.fullmatch(r"error: argument .*\\x(ff|e9).*: is not UTF-8 text; write it in UTF-8\n", done.stderr)
+    result = CliRunner().invoke(cli.cli, list(arguments))
+    assert result.exit_code == 2
+    assert re.fullmatch(r"error: argument .*\\x(ff|e9).*: is not UTF-8 text; write it in UTF-8\n", result.stderr)

@@ -44,9 +44,9 @@ class One(testing.Monitor):
         for _ in range(number):
             self.clock.advance(60)
             now = int(self.clock())
-            came = (now - lag) // self.period * self.period - self.period
+            newest = (now - lag) // self.period * self.period - self.period
             if publishing:
-                self.cloudwatch.put(ID, "CPUUtilization", [(came, 40.0)])
+                self.cloudwatch.put(ID, "CPUUtilization", [(newest, 40.0)])
             self.collect()
             self.get(evaluate.Evaluation).evaluate([ID])
         history = self.alerts.history(f"{ID}/cpu", 100)

@@ -39,16 +39,16 @@ FIRED = Transition(
 )
 
 
-def told(transition: Transition, rule: Rule = CPU, **more: Any) -> models.Notification:
+def notified(transition: Transition, rule: Rule = CPU, **options: Any) -> models.Notification:
     """Return the notification of a transition."""
-    details: dict[str, Any] = {"version": 7, "since": T0 - 60, "created_at": T0 + 200, "unit": "percent"} | more
+    details: dict[str, Any] = {"version": 7, "since": T0 - 60, "created_at": T0 + 200, "unit": "percent"} | options
     details["kind"] = rules.KINDS[rule.kind]
     return message.notification(subject.of_worker(WORKER), rule, transition, message.Details(**details))
 
 
 def test_as_the_contract_shows() -> None:
     """A firing alert is told with every field of the documented message, and its summary to the letter."""
-    document = models.to_json(told(FIRED))
+    document = models.to_json(notified(FIRED))
     identity = document.pop("id")
     assert re.fullmatch(r"[0-9a-f]{32,}", identity)
     assert document == {
@@ -86,7 +86,7 @@ def test_as_the_contract_shows() -> None:
     }
 
 
-def named(**changes: object) -> str:
+def name_of(**changes: object) -> str:
     """Return the id of the same transition of another worker."""
     worker = models.worker_subject(WORKER.model_copy(update=changes))
     return notification_id.of_transition(worker, "cpu-high", "critical", T0)
@@ -94,18 +94,18 @@ def named(**changes: object) -> str:
 
 def test_id_names_the_transition() -> None:
     """A replay has the same id; another time, state, rule, worker or incarnation has another."""
-    again = told(FIRED).id
-    assert again == named()
-    assert told(FIRED.model_copy(update={"value": 91.0, "correction": True})).id == again
-    others = {
-        told(FIRED.model_copy(update={"at": T0 + 60})).id,
-        told(FIRED.model_copy(update={"after": "warning"})).id,
-        told(FIRED, CPU.model_copy(update={"name": "cpu"})).id,
-        named(incarnation="second"),
-        named(id="i-0abc0123456789dee"),
+    repeated = notified(FIRED).id
+    assert repeated == name_of()
+    assert notified(FIRED.model_copy(update={"value": 91.0, "correction": True})).id == repeated
+    other_ids = {
+        notified(FIRED.model_copy(update={"at": T0 + 60})).id,
+        notified(FIRED.model_copy(update={"after": "warning"})).id,
+        notified(FIRED, CPU.model_copy(update={"name": "cpu"})).id,
+        name_of(incarnation="second"),
+        name_of(id="i-0abc0123456789dee"),
     }
-    assert len(others) == 5
-    assert again not in others
+    assert len(other_ids) == 5
+    assert repeated not in other_ids
 
 
 @pytest.mark.parametrize(
@@ -130,25 +130,25 @@ def test_id_names_the_transition() -> None:
 )
 def test_summaries(transition: dict[str, object], summary: str) -> None:
     """The summary reads as a sentence for each way that an alert turns."""
-    assert told(FIRED.model_copy(update=transition)).summary == f"render-07: {summary}"
+    assert notified(FIRED.model_copy(update=transition)).summary == f"render-07: {summary}"
 
 
 def test_below() -> None:
     """A rule below reads the other way round."""
     rule = threshold.KIND.rule(name="credits", metric="cpu_credit_balance", below=Levels(critical=50))
     fired = FIRED.model_copy(update={"value": 12.0, "threshold": 50.0})
-    assert told(fired, rule, unit="credits").summary.endswith(
+    assert notified(fired, rule, unit="credits").summary.endswith(
         "cpu_credit_balance 12 credits < 50 credits for 3 of 3 datapoints"
     )
     clear = fired.model_copy(update={"before": "critical", "after": None, "value": 51.5, "count": "2 of 2"})
-    assert told(clear, rule, unit="credits").summary.endswith("51.5 credits ≥ 50 credits for 2 of 2 datapoints")
+    assert notified(clear, rule, unit="credits").summary.endswith("51.5 credits ≥ 50 credits for 2 of 2 datapoints")
 
 
 def test_status_checks() -> None:
     """A status check is told in words, not as 1 > 0."""
     rule = threshold.KIND.rule(name="status", metric="status_check_failed", above=Levels(critical=0))
     fired = FIRED.model_copy(update={"value": 1.0, "threshold": 0.0, "count": "2 of 2"})
-    assert told(fired, rule, unit="count").summary == (
+    assert notified(fired, rule, unit="count").summary == (
         "render-07: status_check_failed: EC2 status check impaired for 2 of 2 checks"
     )
 
@@ -158,9 +158,9 @@ def test_what_a_kind_says_of_the_present() -> None:
     rule = Rule(name="no-data", kind="no-data")
     transition = Transition(at=T0, before=None, after="critical", reason="…")
     last_error = models.CollectionError(kind="denied", message="not\nallowed", at=T0)
-    found = told(transition, rule, interval=60, last_error=last_error)
-    assert found.summary == "render-07: no successful collection for 3 intervals (180 s)"
-    assert (found.kind, found.metric, found.reason) == ("no-data", None, r"denied: not\nallowed")
+    no_data = notified(transition, rule, interval=60, last_error=last_error)
+    assert no_data.summary == "render-07: no successful collection for 3 intervals (180 s)"
+    assert (no_data.kind, no_data.metric, no_data.reason) == ("no-data", None, r"denied: not\nallowed")
 
 
 SUBJECTS = {
@@ -183,13 +183,13 @@ def test_what_is_about_no_worker(name: str, scope: dict[str, str], summary: str)
     rule = Rule(name="budget", kind="collector")
     fired = Transition(at=T0, before=None, after="warning", reason="it fails", cause="AWS said no")
     details = message.Details(version=1, since=T0, created_at=T0)
-    found = message.notification(SUBJECTS[name], rule, fired, details)
-    assert (found.kind, found.worker, found.scope) == ("collector", None, scope)
-    assert (found.dedup_key, found.summary, found.reason) == (f"{name}/budget", summary, "AWS said no")
+    built = message.notification(SUBJECTS[name], rule, fired, details)
+    assert (built.kind, built.worker, built.scope) == ("collector", None, scope)
+    assert (built.dedup_key, built.summary, built.reason) == (f"{name}/budget", summary, "AWS said no")
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "shown"),
+    ("value", "unit", "expected"),
     [
         (0.0, "percent", "0 %"),
         (90.0, "percent", "90 %"),
@@ -203,16 +203,16 @@ def test_what_is_about_no_worker(name: str, scope: dict[str, str], summary: str)
         (41.2, "credits", "41.2 credits"),
     ],
 )
-def test_quantities(value: float, unit: str, shown: str) -> None:
+def test_quantities(value: float, unit: str, expected: str) -> None:
     """A value is written with its unit as people read it."""
-    assert wording.quantity(value, unit) == shown
+    assert wording.quantity(value, unit) == expected
 
 
 def next_version(*alerts: Alert, last_versions: dict[str, int] | None = None) -> int:
     """Return the version of the next notification of an alert."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    known = {alert.rule: alert for alert in alerts}
-    basis = ports.Basis(models.worker_subject(WORKER), record, known, 3, 0, last_versions or {})
+    by_rule = {alert.rule: alert for alert in alerts}
+    basis = ports.Basis(models.worker_subject(WORKER), record, by_rule, 3, 0, last_versions or {})
     return lifecycle.VerdictBuilder(basis, T0).next_version("cpu-high")
 
 

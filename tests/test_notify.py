@@ -22,9 +22,9 @@ def test_all_of_a_queue_in_order() -> None:
     """What waits of an alert goes out in one delivery, in order, each once."""
     site, receiver = Site(), Receiver()
     for _ in range(5):
-        site.tell()
+        site.enqueue()
     site.deliver_to(receiver)
-    assert [version for _, _, version in receiver.got] == [1, 2, 3, 4, 5]
+    assert [version for _, _, version in receiver.accepted] == [1, 2, 3, 4, 5]
     assert site.outbox.backlog() == 0
     site.deliver_to(receiver)
     assert receiver.calls == 5
@@ -33,12 +33,12 @@ def test_all_of_a_queue_in_order() -> None:
 def test_failure_keeps_the_order() -> None:
     """While the first of a queue is not accepted nothing overtakes it."""
     site, receiver = Site(), Receiver(refusal(), refusal())
-    site.tell()
-    site.tell()
+    site.enqueue()
+    site.enqueue()
     for _ in range(3):
         site.deliver_to(receiver)
         site.clock.advance(400)
-    assert [version for _, _, version in receiver.got] == [1, 2]
+    assert [version for _, _, version in receiver.accepted] == [1, 2]
     assert receiver.calls == 4
     assert site.attempts() == [str(refusal()), str(refusal()), None, None]
 
@@ -46,7 +46,7 @@ def test_failure_keeps_the_order() -> None:
 def test_a_failure_waits() -> None:
     """What failed is not tried again before its time."""
     site, receiver = Site(), Receiver(refusal(60))
-    site.tell()
+    site.enqueue()
     site.deliver_to(receiver)
     site.clock.advance(59.9)
     site.deliver_to(receiver)
@@ -54,32 +54,32 @@ def test_a_failure_waits() -> None:
     site.clock.advance(0.2)
     assert site.outbox.due(site.clock(), 10) == [ALERT]
     site.deliver_to(receiver)
-    assert len(receiver.got) == 1
+    assert len(receiver.accepted) == 1
 
 
 @given(st.integers(1, 10_000), st.one_of(st.none(), st.floats(0, 1e12)))
 @examples(180)
-def test_waits_are_bounded(attempt: int, asked: float | None) -> None:
+def test_waits_are_bounded(attempt: int, requested: float | None) -> None:
     """A wait is at most doubled each time, five minutes by itself, an hour where the receiver asks for more."""
     site = Site()
-    site.tell()
+    site.enqueue()
     site.store.queues[ALERT, "ops"].attempts = attempt - 1
-    site.deliver_to(Receiver(refusal(asked)))
-    by_itself, by_receiver = min(300, 2 ** min(attempt - 1, 20)), min(asked or 0, 3600)
+    site.deliver_to(Receiver(refusal(requested)))
+    by_itself, by_receiver = min(300, 2 ** min(attempt - 1, 20)), min(requested or 0, 3600)
     assert NOW + by_receiver <= site.store.queues[ALERT, "ops"].retry_at <= NOW + max(by_itself, by_receiver)
 
 
 def test_given_up_after_a_day() -> None:
     """After a day a notification is given up, which is recorded and logged, and the next one has its turn."""
     site, receiver = Site(), Receiver(refusal(), refusal())
-    site.tell()
+    site.enqueue()
     site.deliver_to(receiver)
     site.clock.advance(models.DAY - 10)
-    site.tell()
+    site.enqueue()
     site.clock.advance(20)
     with structlog.testing.capture_logs() as logged:
         site.deliver_to(receiver)
-    assert [version for _, _, version in receiver.got] == [2]
+    assert [version for _, _, version in receiver.accepted] == [2]
     assert (site.attempts()[1] or "").startswith("given up: channel ops: it answered 503")
     assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["deliver.given_up"]
 
@@ -88,21 +88,21 @@ def test_channels_do_not_wait_for_each_other() -> None:
     """A channel that hangs holds no other channel up, nor another alert."""
     site = Site("ops", "chat")
     for _ in range(3):
-        site.tell("cpu-high", "disk-high", channels=("ops", "chat"))
-    others = threading.Event()
+        site.enqueue("cpu-high", "disk-high", channels=("ops", "chat"))
+    all_sent = threading.Event()
 
     class Hanging(Receiver):
         def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             if (channel.name, notifications[0].rule) == ("chat", "cpu-high"):
-                assert others.wait(10), "the others wait for this one"
+                assert all_sent.wait(10), "the others wait for this one"
             super().send(channel, notifications)
-            if len(self.got) >= 9:
-                others.set()
+            if len(self.accepted) >= 9:
+                all_sent.set()
 
     receiver = Hanging()
     site.deliver_to(receiver, ALERT, f"{WORKER.id}/disk-high")
     queues: dict[tuple[str, str], list[int]] = {}
-    for channel, alert, version in receiver.got:
+    for channel, alert, version in receiver.accepted:
         queues.setdefault((channel, alert), []).append(version)
     assert len(queues) == 4
     assert all(versions == sorted(versions) and len(versions) == 3 for versions in queues.values())
@@ -112,9 +112,9 @@ def test_many_alerts() -> None:
     """However many alerts are asked for, each goes out once, and what is asked for twice too."""
     site, receiver = Site(), Receiver()
     rules = [f"rule-{number}" for number in range(100)]
-    site.tell(*rules)
+    site.enqueue(*rules)
     site.deliver_to(receiver, *(f"{WORKER.id}/{rule}" for rule in rules * 2))
-    assert len(receiver.got) == len(set(receiver.got)) == 100
+    assert len(receiver.accepted) == len(set(receiver.accepted)) == 100
 
 
 def test_unknown_alert() -> None:
@@ -127,29 +127,29 @@ def test_unknown_alert() -> None:
 def test_stale_fence_sends_the_present_again() -> None:
     """Who finds its lease over after sending sends the present state again, so that the last word is the true one."""
     site, late = Site(), Receiver()
-    site.tell()
-    other = Receiver()
+    site.enqueue()
+    other_receiver = Receiver()
 
     def slow() -> None:
         site.clock.advance(20)
-        site.tell()
-        site.deliver_to(other)
+        site.enqueue()
+        site.deliver_to(other_receiver)
 
     late.plan = [slow]
     site.deliver_to(late)
-    assert [version for _, _, version in other.got] == [1, 2]
-    assert [version for _, _, version in late.got] == [1, 2]
+    assert [version for _, _, version in other_receiver.accepted] == [1, 2]
+    assert [version for _, _, version in late.accepted] == [1, 2]
     assert site.outbox.backlog() == 0
 
 
 def test_stale_fence_is_bounded() -> None:
     """However often the present changes meanwhile, it is sent again a bounded number of times."""
     site, late = Site(), Receiver()
-    site.tell()
+    site.enqueue()
 
     def slow() -> None:
         site.clock.advance(20)
-        site.tell()
+        site.enqueue()
         site.deliver_to(Receiver())
 
     late.plan = [slow] * 50
@@ -160,7 +160,7 @@ def test_stale_fence_is_bounded() -> None:
 def test_channel_gone() -> None:
     """A channel that the configuration no longer has is recorded as the reason, tried for a while, and given up."""
     site, receiver = Site("chat"), Receiver()
-    site.tell()
+    site.enqueue()
     for _ in range(2):
         assert site.outbox.backlog() == 1
         site.deliver_to(receiver)
@@ -178,7 +178,7 @@ def test_channel_gone() -> None:
 def test_a_removed_channel_is_given_up_within_a_minute(attempt: int, seconds: float, final: bool) -> None:
     """That is after some attempts, or a minute after the notification was made, whatever comes first."""
     site = Site("chat")
-    site.tell()
+    site.enqueue()
     notification = site.store.queues[ALERT, "ops"].waiting[0]
     claimed = models.ClaimedNotification(
         alert_id=ALERT, channel="ops", notification=notification, fence=1, attempt=attempt
@@ -191,11 +191,11 @@ def test_a_removed_channel_is_given_up_within_a_minute(attempt: int, seconds: fl
 def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
     """A receiver had asked for an hour; when its channel is removed nothing waits for that hour any more."""
     site = Site()
-    site.tell()
+    site.enqueue()
     site.deliver_to(Receiver(refusal(3600)))
     site.clock.advance(120)
-    had = site.configurations.load()
-    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {}}))
+    configuration = site.configurations.load()
+    site.configurations.save(configuration.model_copy(update={"revision": configuration.revision + 1, "channels": {}}))
     site.deliver_to(Receiver())
     assert site.outbox.backlog() == 1, "it waits, as long as nobody says that the channel was removed"
     site.deliver_to(Receiver(), models.delivery_alert("ops"))
@@ -206,20 +206,22 @@ def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
 def test_channel_comes_back() -> None:
     """A channel that is back in the configuration gets what waited for it."""
     site, receiver = Site("chat"), Receiver()
-    site.tell()
+    site.enqueue()
     site.deliver_to(receiver)
-    had = site.configurations.load()
+    configuration = site.configurations.load()
     ops = Channel(name="ops", type="webhook")
-    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {"ops": ops}}))
+    site.configurations.save(
+        configuration.model_copy(update={"revision": configuration.revision + 1, "channels": {"ops": ops}})
+    )
     site.clock.advance(10)
     site.deliver_to(receiver)
-    assert len(receiver.got) == 1
+    assert len(receiver.accepted) == 1
 
 
 def test_secret_missing() -> None:
     """A missing secret is recorded by its name, and the notification waits."""
     site = Site()
-    site.tell()
+    site.enqueue()
     site.deliver_to(
         Receiver(errors.InvalidInput("secret OPS_SECRET", "this environment variable is not set", "set it"))
     )
@@ -230,7 +232,7 @@ def test_secret_missing() -> None:
 def test_broken_notifier() -> None:
     """What nobody foresaw counts as a failure, and its text, which may hold a secret, is recorded nowhere."""
     site = Site()
-    site.tell()
+    site.enqueue()
     site.deliver_to(Receiver(RuntimeError("https://example.com/T0KEN")))
     (error,) = site.attempts()
     assert error
@@ -242,12 +244,12 @@ def test_broken_notifier() -> None:
 def test_outbox_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """When Redis goes away the error comes out, for the task to be tried again."""
     site = Site()
-    site.tell("cpu-high", "disk-high")
+    site.enqueue("cpu-high", "disk-high")
 
-    def gone(*_: object) -> None:
+    def unreachable(*_: object) -> None:
         raise errors.RedisUnavailable("Redis", "out of reach", "start it")
 
-    monkeypatch.setattr(site.outbox, "delivered", gone)
+    monkeypatch.setattr(site.outbox, "delivered", unreachable)
     with pytest.raises(errors.RedisUnavailable):
         site.deliver_to(Receiver(), ALERT, f"{WORKER.id}/disk-high")
     assert site.outbox.backlog() == 2
@@ -256,25 +258,27 @@ def test_outbox_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_is_bounded() -> None:
     """After its time a delivery claims nothing more and leaves the rest to the sweep."""
     site = Site()
-    site.tell(*(f"rule-{number}" for number in range(40)))
+    site.enqueue(*(f"rule-{number}" for number in range(40)))
 
     def slow() -> None:
         site.clock.advance(61)
 
     receiver = Receiver(*[slow] * 40)
     site.deliver_to(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
-    assert 0 < len(receiver.got) <= delivery.PARALLEL
-    assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.got)
+    assert 0 < len(receiver.accepted) <= delivery.PARALLEL
+    assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.accepted)
 
 
 # --- how much goes out -------------------------------------------------------------------------------------------
 
 
-def limited(site: Site, **given: float | None) -> None:
+def limited(site: Site, **rates: float | None) -> None:
     """Have the channels of a site take so much in a minute."""
-    had = site.configurations.load()
-    channels = {name: Channel(name=name, type="webhook", per_minute=most) for name, most in given.items()}
-    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+    configuration = site.configurations.load()
+    channels = {name: Channel(name=name, type="webhook", per_minute=most) for name, most in rates.items()}
+    site.configurations.save(
+        configuration.model_copy(update={"revision": configuration.revision + 1, "channels": channels})
+    )
 
 
 def test_no_channel_gets_more_than_it_takes() -> None:
@@ -282,7 +286,7 @@ def test_no_channel_gets_more_than_it_takes() -> None:
     site = Site()
     limited(site, ops=30)
     rules = [f"rule-{number}" for number in range(60)]
-    site.tell(*rules)
+    site.enqueue(*rules)
     times: list[float] = []
 
     class Timed(Receiver):
@@ -294,7 +298,7 @@ def test_no_channel_gets_more_than_it_takes() -> None:
     for _ in range(400):
         site.deliver_due(receiver)
         site.clock.advance(1)
-    assert len(receiver.got) == len(set(receiver.got)) == 60
+    assert len(receiver.accepted) == len(set(receiver.accepted)) == 60
     assert all(sum(begin <= at < begin + 60 for at in times) <= 30 for begin in times)
     assert site.attempts(f"{WORKER.id}/rule-59") == [None]
 
@@ -302,16 +306,16 @@ def test_no_channel_gets_more_than_it_takes() -> None:
 def test_who_asks_for_a_wait_gets_nothing_else() -> None:
     """After a Retry-After the whole channel pauses, not one alert only."""
     site = Site()
-    site.tell("cpu-high")
+    site.enqueue("cpu-high")
     receiver = Receiver(refusal(60))
     site.deliver_due(receiver)
-    site.tell("disk-high")
+    site.enqueue("disk-high")
     site.clock.advance(30)
     site.deliver_due(receiver)
     assert receiver.calls == 1
     site.clock.advance(31)
     site.deliver_due(receiver)
-    assert len(receiver.got) == 2
+    assert len(receiver.accepted) == 2
 
 
 def test_given_up_is_told_elsewhere() -> None:
@@ -320,24 +324,24 @@ def test_given_up_is_told_elsewhere() -> None:
     rule = threshold.KIND.rule(
         name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops", "chat")
     )
-    had = site.configurations.load()
-    site.configurations.save(had.model_copy(update={"revision": 1, "rules": (rule,)}))
-    told: list[tuple[str, models.Notification]] = []
+    configuration = site.configurations.load()
+    site.configurations.save(configuration.model_copy(update={"revision": 1, "rules": (rule,)}))
+    sent: list[tuple[str, models.Notification]] = []
     broken = True
 
     class Half:
         def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             if channel.name == "ops" and broken:
                 raise refusal()
-            told.extend((channel.name, notification) for notification in notifications)
+            sent.extend((channel.name, notification) for notification in notifications)
 
-    site.tell("cpu-high", "disk-high")
+    site.enqueue("cpu-high", "disk-high")
     site.deliver_due(Half())
     site.clock.advance(models.DAY + 400)
     site.deliver_due(Half())
     site.deliver_due(Half())
     assert site.outbox.backlog() == 0
-    ((channel, notification),) = told
+    ((channel, notification),) = sent
     assert (channel, notification.status, notification.severity) == ("chat", "firing", "critical")
     assert (notification.kind, notification.worker) == ("collector", None)
     assert notification.scope == {"account": "*", "region": "*", "channel": "ops"}
@@ -345,13 +349,16 @@ def test_given_up_is_told_elsewhere() -> None:
     assert "channel ops: given up" in notification.summary
     assert "503" in (notification.reason or "")
     broken = False
-    site.tell("cpu-high")
+    site.enqueue("cpu-high")
     site.clock.advance(10)
     site.deliver_due(Half())
     site.deliver_due(Half())
-    assert [(channel, each.status) for channel, each in told[1:]] == [("ops", "firing"), ("chat", "resolved")]
-    assert told[-1][1].dedup_key == notification.dedup_key
-    assert told[-1][1].version == 2
+    assert [(channel, notification.status) for channel, notification in sent[1:]] == [
+        ("ops", "firing"),
+        ("chat", "resolved"),
+    ]
+    assert sent[-1][1].dedup_key == notification.dedup_key
+    assert sent[-1][1].version == 2
     assert site.alerts.open() == []
 
 
@@ -364,9 +371,9 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
     """A notification that will never be taken is given up at once and told elsewhere; the next goes in its place."""
     site, receiver = Site("ops", "log"), Receiver(final())
     for _ in range(3):
-        site.tell()
+        site.enqueue()
     site.deliver_to(receiver)
-    assert [version for _, _, version in receiver.got] == [2, 3]
+    assert [version for _, _, version in receiver.accepted] == [2, 3]
     assert site.attempts() == [f"given up: {final()}", None, None]
     assert site.outbox.backlog() == 2, "that it was given up, and that it delivers again"
     (recorded, *_) = site.alerts.history("channel:ops/delivery")[-1:]
@@ -378,7 +385,7 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
 def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
     """A receiver whose deployment went wrong has its tries, an hour in all, and no day."""
     site, receiver = Site("ops", "log"), Receiver(*[final(policy.PATIENT_ATTEMPTS)] * 50)
-    site.tell()
+    site.enqueue()
     while (ALERT, "ops") in site.store.queues and site.clock() < NOW + 3 * 3600:
         site.deliver_to(receiver)
         site.clock.advance(1)
@@ -391,14 +398,16 @@ def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
 def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
     """Once the configuration lacks it nobody waits for it: who was told that it takes nothing hears that it is gone."""
     site, receiver = Site("ops", "log"), Receiver(final())
-    site.tell()
+    site.enqueue()
     site.deliver_to(receiver)
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
     site.deliver_to(receiver, "channel:ops/delivery")
     assert [alert.rule for alert in site.alerts.open()] == ["delivery"], "it is still there"
-    had = site.configurations.load()
-    channels = {name: channel for name, channel in had.channels.items() if name != "ops"}
-    assert site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+    configuration = site.configurations.load()
+    channels = {name: channel for name, channel in configuration.channels.items() if name != "ops"}
+    assert site.configurations.save(
+        configuration.model_copy(update={"revision": configuration.revision + 1, "channels": channels})
+    )
     for _ in range(2):
         site.deliver_to(receiver, "channel:ops/delivery")
     assert site.alerts.open() == []
@@ -410,7 +419,7 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
 def test_given_up_where_no_other_channel_is() -> None:
     """Where no rule uses another channel the log is told, and that it was given up itself is told nobody."""
     site = Site()
-    site.tell()
+    site.enqueue()
     site.deliver_due(Receiver(refusal()))
     site.clock.advance(models.DAY + 400)
     site.deliver_due(Receiver(refusal()))
@@ -436,32 +445,32 @@ class Reader(Receiver):
 def repeating(repeat: int | None) -> Site:
     """Return a site whose channel repeats."""
     site = Site()
-    had = site.configurations.load()
+    configuration = site.configurations.load()
     ops = Channel(name="ops", type="webhook", repeat=repeat)
-    site.configurations.save(had.model_copy(update={"revision": 1, "channels": {"ops": ops}}))
+    site.configurations.save(configuration.model_copy(update={"revision": 1, "channels": {"ops": ops}}))
     return site
 
 
 def test_reminders_until_it_is_over() -> None:
     """What still fires is told again each so often, and no more once it is over."""
     site, receiver = repeating(3600), Reader()
-    site.tell()
+    site.enqueue()
     for _ in range(3 * 60 + 1):
         site.deliver_due(receiver)
         site.clock.advance(60)
     assert receiver.reminders == [False, True, True, True]
-    site.tell()
+    site.enqueue()
     for _ in range(180):
         site.deliver_due(receiver)
         site.clock.advance(60)
     assert receiver.reminders == [False, True, True, True, False]
-    assert [version for _, _, version in receiver.got] == [1, 1, 1, 1, 2]
+    assert [version for _, _, version in receiver.accepted] == [1, 1, 1, 1, 2]
 
 
 def test_no_reminder_without_being_asked() -> None:
     """A channel without repeat is told once."""
     site, receiver = repeating(None), Reader()
-    site.tell()
+    site.enqueue()
     site.deliver_due(receiver)
     site.clock.advance(models.DAY)
     site.deliver_due(receiver)
@@ -471,7 +480,7 @@ def test_no_reminder_without_being_asked() -> None:
 def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
     """A reminder of an old alert that fails is recorded, told nowhere else, and followed by the next one."""
     site, receiver = repeating(models.DAY), Reader()
-    site.tell()
+    site.enqueue()
     site.deliver_due(receiver)
     receiver.plan = [refusal()]
     for _ in range(2):
@@ -486,7 +495,7 @@ def test_seen_or_silenced_is_not_repeated() -> None:
     """What somebody acknowledged or silenced is not repeated while that holds."""
     site, receiver = repeating(3600), Reader()
     silences = site.silences
-    site.tell()
+    site.enqueue()
     site.deliver_due(receiver)
     silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))
     site.clock.advance(3601)

@@ -46,10 +46,10 @@ class Pager:
     """A notifier of a type that groups nothing."""
 
     def __init__(self) -> None:
-        self.got: list[str] = []
+        self.accepted: list[str] = []
 
     def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-        self.got.extend(sent_notification.dedup_key for sent_notification in notifications)
+        self.accepted.extend(sent_notification.dedup_key for sent_notification in notifications)
 
 
 class Site(testing.Monitor):
@@ -77,12 +77,12 @@ class Site(testing.Monitor):
         self.chat, self.pager = Chat(), Pager()
         self.versions = dict.fromkeys(self.ids, 0)
 
-    def tell(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
+    def enqueue(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
         """Tell the next turn of a rule on these workers."""
         for worker_id in ids:
             self.versions[worker_id] += 1
             firing = self.versions[worker_id] % 2
-            turn = notification(
+            new_notification = notification(
                 self.versions[worker_id], id=f"{worker_id}-{rule}-{self.versions[worker_id]}",
                 dedup_key=f"{worker_id}/{rule}", rule=rule,
                 status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
@@ -92,7 +92,11 @@ class Site(testing.Monitor):
             transition = models.Transition(at=int(NOW), before=None, after="critical")
             channels: dict[str, tuple[str, ...]] = {rule: ("chat", "pager")}
             verdict = ports.Verdict(
-                basis, basis.alerts, (ports.RecordedTransition(rule, transition, turn),), channels, self.clock()
+                basis,
+                basis.alerts,
+                (ports.RecordedTransition(rule, transition, new_notification),),
+                channels,
+                self.clock(),
             )
             assert self.alerts.commit(verdict)
 
@@ -112,10 +116,10 @@ def test_fifty_at_once_are_one_message() -> None:
     """Fifty workers that fail within some seconds are one message with a list; the pager gets each at once."""
     site = Site()
     for start in range(0, 50, 10):
-        site.tell(*site.ids[start : start + 10])
+        site.enqueue(*site.ids[start : start + 10])
         site.deliver()
         site.clock.advance(1)
-    assert (site.chat.messages, len(site.pager.got)) == ([], 50)
+    assert (site.chat.messages, len(site.pager.accepted)) == ([], 50)
     site.pass_time(slack.TYPE.group_wait)
     (message,) = site.chat.messages
     assert message == sorted(f"{worker_id}/cpu-high#1" for worker_id in site.ids)
@@ -127,7 +131,7 @@ def test_fifty_at_once_are_one_message() -> None:
 def test_one_alone_is_a_message_of_its_own() -> None:
     """A single alert waits for its group, and then is reported as always."""
     site = Site(1)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait - 1)
     assert site.chat.messages == []
@@ -138,8 +142,8 @@ def test_one_alone_is_a_message_of_its_own() -> None:
 def test_rules_do_not_mix() -> None:
     """Each rule has its own group."""
     site = Site(6)
-    site.tell(*site.ids[:3])
-    site.tell(*site.ids[3:], rule="disk-high")
+    site.enqueue(*site.ids[:3])
+    site.enqueue(*site.ids[3:], rule="disk-high")
     site.deliver()
     site.pass_time(slack.TYPE.group_wait)
     assert sorted(len(message) for message in site.chat.messages) == [3, 3]
@@ -148,39 +152,39 @@ def test_rules_do_not_mix() -> None:
 def test_accounts_and_regions_do_not_mix() -> None:
     """What one rule tells of two accounts and two regions is three messages, and each says where."""
     site = Site(6)
-    site.tell(*site.ids[:2])
-    site.tell(*site.ids[2:4], account="lab")
-    site.tell(*site.ids[4:], account="lab", region="eu-west-1")
+    site.enqueue(*site.ids[:2])
+    site.enqueue(*site.ids[2:4], account="lab")
+    site.enqueue(*site.ids[4:], account="lab", region="eu-west-1")
     site.deliver()
     site.pass_time(slack.TYPE.group_wait)
     assert sorted(site.chat.messages) == [
         [f"{worker_id}/cpu-high#1" for worker_id in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
     lab = {"id": "i-0abc", "name": "one", "region": "us-east-1", "account": "lab"}
-    said = text.body(of("email"), [notification(worker=lab), notification(worker=lab)]).splitlines()
-    assert said[0].endswith("cpu-high: 2 alerts in us-east-1, account lab")
-    assert "(one (i-0abc) in us-east-1, account lab)" in said[1]
+    lines = text.body(of("email"), [notification(worker=lab), notification(worker=lab)]).splitlines()
+    assert lines[0].endswith("cpu-high: 2 alerts in us-east-1, account lab")
+    assert "(one (i-0abc) in us-east-1, account lab)" in lines[1]
 
 
 def test_a_message_that_may_be_shown_twice_says_so() -> None:
     """Chats merge nothing: what is sent again says that it is; a pager, which merges, gets the same again."""
     site = Site(2)
-    shown: list[str] = []
+    messages: list[str] = []
 
     class Slow(Chat):
         def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-            shown.append(notifications[0].summary)
+            messages.append(notifications[0].summary)
             super().send(channel, notifications)
 
     site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "workermon tries again")] * 2)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait + 10)
-    assert len(shown) == 3
-    assert [said.endswith(" (retry)") for said in shown] == [False, True, True]
+    assert len(messages) == 3
+    assert [line.endswith(" (retry)") for line in messages] == [False, True, True]
     (recorded,) = site.alerts.history(f"{site.ids[0]}/cpu-high")
     assert recorded.notification is not None
-    assert recorded.notification.summary == shown[0], "the history has what was decided"
+    assert recorded.notification.summary == messages[0], "the history has what was decided"
 
 
 def test_a_group_that_is_refused_is_given_up_together() -> None:
@@ -189,24 +193,24 @@ def test_a_group_that_is_refused_is_given_up_together() -> None:
     site.chat.plan = [
         errors.DeliveryRefused("channel chat", "it refuses the notification (404 Not Found)", "see its log")
     ]
-    site.tell(*site.ids)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(3 * slack.TYPE.group_wait)
     assert [message[0] for message in site.chat.messages] == [f"{site.ids[0]}/cpu-high#2"]
     assert [len(message) for message in site.chat.messages] == [50]
     about = site.alerts.history("channel:chat/delivery")
-    assert [one.transition.after for one in about] == [None, "critical"]
+    assert [entry.transition.after for entry in about] == [None, "critical"]
 
 
 def test_who_comes_later_is_in_the_next_group() -> None:
     """What happens after a group has closed is gathered anew, and each alert keeps its order."""
     site = Site(10)
-    site.tell(*site.ids[:5])
+    site.enqueue(*site.ids[:5])
     site.deliver()
     site.pass_time(slack.TYPE.group_wait)
-    site.tell(*site.ids[5:])
-    site.tell(*site.ids[:5])
+    site.enqueue(*site.ids[5:])
+    site.enqueue(*site.ids[:5])
     site.pass_time(slack.TYPE.group_wait + 1)
     assert [len(message) for message in site.chat.messages] == [5, 10]
     assert site.chat.messages[1][0] == f"{site.ids[0]}/cpu-high#2"
@@ -215,8 +219,8 @@ def test_who_comes_later_is_in_the_next_group() -> None:
 def test_a_turn_within_the_window_keeps_its_order() -> None:
     """An alert that fires and resolves within one window is reported twice, in order."""
     site = Site(3)
-    site.tell(*site.ids)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait + 5)
     told_of = [entry for message in site.chat.messages for entry in message if entry.startswith(site.ids[0])]
@@ -228,7 +232,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
     """A group that is refused is tried again as a whole, each of its alerts having the attempt recorded."""
     site = Site()
     site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "workermon tries again")] * 3
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait + 30)
     assert site.chat.calls == 4
@@ -240,7 +244,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
 def test_nothing_waits_where_nothing_is_grouped() -> None:
     """With group_wait 0 each goes out at once, by itself."""
     site = Site(4, group_wait=0)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     assert [len(message) for message in site.chat.messages] == [1, 1, 1, 1]
 
@@ -249,7 +253,7 @@ def test_a_wave_is_told_in_time() -> None:
     """Alerts that come one after the other for minutes are reported within two windows each, in few messages."""
     site = Site(120)
     for worker_id in site.ids:
-        site.tell(worker_id)
+        site.enqueue(worker_id)
         site.pass_time(1)
     site.pass_time(3 * slack.TYPE.group_wait)
     assert sum(len(message) for message in site.chat.messages) == 120
@@ -259,7 +263,7 @@ def test_a_wave_is_told_in_time() -> None:
 def test_a_group_takes_one_token() -> None:
     """A group counts once towards what a channel takes in a minute."""
     site = Site(per_minute=2)
-    site.tell(*site.ids)
+    site.enqueue(*site.ids)
     site.deliver()
     site.pass_time(slack.TYPE.group_wait)
     assert [len(message) for message in site.chat.messages] == [50]
@@ -295,9 +299,9 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
         site.outbox = outbox.RedisOutbox(connection)
         site.throttle = throttle.RedisThrottle(connection)
-        site.tell(*site.ids)
+        site.enqueue(*site.ids)
         site.deliver()
-        assert (site.chat.messages, len(site.pager.got)) == ([], 50)
+        assert (site.chat.messages, len(site.pager.accepted)) == ([], 50)
         site.pass_time(slack.TYPE.group_wait)
         assert [len(message) for message in site.chat.messages] == [50]
         assert site.outbox.backlog() == 0
@@ -316,7 +320,7 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
         site.outbox = outbox.RedisOutbox(connection)
         site.throttle = throttle.RedisThrottle(connection)
         site.leases = leases.RedisLeases(connection)
-        site.tell(*site.ids)
+        site.enqueue(*site.ids)
         site.deliver()
         site.clock.advance(slack.TYPE.group_wait)
         due = site.outbox.due(site.clock(), 1000)

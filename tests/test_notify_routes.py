@@ -21,10 +21,10 @@ ROUTED = changed(
 )
 
 
-def got(site: Site, channel: str) -> list[tuple[str, str]]:
+def notified(site: Site, channel: str) -> list[tuple[str, str]]:
     """Return what waits for a channel, as (status, severity)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", channel))
-    return [(one.status, one.severity) for one in queue.waiting] if queue else []
+    return [(notification.status, notification.severity) for notification in queue.waiting] if queue else []
 
 
 def routed(**routes: tuple[str, ...]) -> models.Rule:
@@ -36,36 +36,36 @@ def test_a_warning_stays_in_the_chat() -> None:
     """The pager hears neither of it nor of its end."""
     site = Site(ROUTED)
     site.minutes([85, 20])
-    assert got(site, "chat") == [("firing", "warning"), ("resolved", "warning")]
-    assert got(site, "pager") == []
+    assert notified(site, "chat") == [("firing", "warning"), ("resolved", "warning")]
+    assert notified(site, "pager") == []
 
 
 def test_it_escalates_to_who_is_for_critical() -> None:
     """Whoever heard of critical hears that it is less bad, and that it is over."""
     site = Site(ROUTED)
     site.minutes([85, 95, 85, 20])
-    assert got(site, "chat") == [
+    assert notified(site, "chat") == [
         ("firing", "warning"), ("firing", "critical"), ("firing", "warning"), ("resolved", "warning")
     ]  # fmt: skip
-    assert got(site, "pager") == [("firing", "critical"), ("firing", "warning"), ("resolved", "warning")]
+    assert notified(site, "pager") == [("firing", "critical"), ("firing", "warning"), ("resolved", "warning")]
     site.minutes([85], 4)
-    assert got(site, "pager")[3:] == [], "another episode begins anew"
+    assert notified(site, "pager")[3:] == [], "another episode begins anew"
 
 
 def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
     """Even where critical goes to others alone."""
     site = Site(routed(warning=("chat",), critical=("pager",)))
     site.minutes([85, 95, 20])
-    assert got(site, "chat") == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
-    assert got(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
+    assert notified(site, "chat") == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
+    assert notified(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
 
 
 def test_a_severity_without_channels_is_told_nobody() -> None:
     """Nor is its end; what is critical later is reported."""
     site = Site(routed(critical=("pager",)))
     site.minutes([85, 20, 85, 95, 20])
-    assert got(site, "chat") == []
-    assert got(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
+    assert notified(site, "chat") == []
+    assert notified(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
 
 
 def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
@@ -75,8 +75,8 @@ def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
         site.minutes([95])
         site.change(rules=rules)
         site.minutes([20], 1)
-        assert [got(site, name)[-1][0] for name in ("chat", "pager")] == ["resolved", "resolved"]
-        assert got(site, "other") == []
+        assert [notified(site, name)[-1][0] for name in ("chat", "pager")] == ["resolved", "resolved"]
+        assert notified(site, "other") == []
 
 
 def test_after_a_silence_the_severity_decides() -> None:
@@ -84,7 +84,7 @@ def test_after_a_silence_the_severity_decides() -> None:
     site = Site(ROUTED)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 5 * MINUTE, reason="x", by="me"))
     site.minutes([85, 85, 85])
-    assert (got(site, "chat"), got(site, "pager")) == ([("firing", "warning")], [])
+    assert (notified(site, "chat"), notified(site, "pager")) == ([("firing", "warning")], [])
 
 
 FILE = """
@@ -113,18 +113,18 @@ def parsed(text: str) -> models.Configuration:
 
 def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
     """By severity or for all alike; flapping too."""
-    made = parsed(FILE)
-    assert made.rules[0].routes == {"warning": ("chat",), "critical": ("chat", "pager")}
-    assert made.rules[0].notify == ("chat", "pager")
-    assert made.rules[0].flapping == models.Flapping(turns=6, within=5400)
-    assert parsed(export.text(made, [])).rules == made.rules
+    configuration = parsed(FILE)
+    assert configuration.rules[0].routes == {"warning": ("chat",), "critical": ("chat", "pager")}
+    assert configuration.rules[0].notify == ("chat", "pager")
+    assert configuration.rules[0].flapping == models.Flapping(turns=6, within=5400)
+    assert parsed(export.text(configuration, [])).rules == configuration.rules
     alike = parsed(FILE.replace('{ critical = ["pager"] }', '["pager"]'))
     assert alike.rules[1].routes is None
-    assert difference.changes(made, alike).rules.changed == ("quiet",)
+    assert difference.changes(configuration, alike).rules.changed == ("quiet",)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         (
             '"chat", "pager"]',
@@ -145,9 +145,9 @@ def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
         ('"6 in 90m"', "6", "rules[0].flapping: must read"),
     ],
 )
-def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, said: str) -> None:
+def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, expected: str) -> None:
     """Line, column, field, and what to write."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
         parsed(FILE.replace(old, new, 1))
-    assert said in str(caught.value)
+    assert expected in str(caught.value)

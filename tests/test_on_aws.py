@@ -37,9 +37,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 @pytest.fixture
 def sessions() -> Iterator[session.Sessions]:
     """Return sessions that are closed afterwards."""
-    made = session.Sessions()
-    yield made
-    made.close()
+    new_sessions = session.Sessions()
+    yield new_sessions
+    new_sessions.close()
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
 
 def status_of(instance_id: str, state: str = "running", system: str | None = "ok", instance: str | None = "ok") -> Any:
     """Return one instance as DescribeInstanceStatus tells of it."""
-    told: dict[str, Any] = {"InstanceId": instance_id, "InstanceState": {"Name": state}}
+    status: dict[str, Any] = {"InstanceId": instance_id, "InstanceState": {"Name": state}}
     if system:
-        told["SystemStatus"] = {"Status": system}
+        status["SystemStatus"] = {"Status": system}
     if instance:
-        told["InstanceStatus"] = {"Status": instance}
-    return told
+        status["InstanceStatus"] = {"Status": instance}
+    return status
 
 
 def instances(*ids: str, **more: Any) -> Any:
@@ -94,12 +94,14 @@ def instances(*ids: str, **more: Any) -> Any:
 
 def test_statuses_ask_for_stopped_ones_too_and_follow_pages(sessions: session.Sessions, on_ec2: Stubber) -> None:
     """IncludeAllInstances is set, and a second page is read."""
-    asked = {"InstanceIds": [A, B], "IncludeAllInstances": True}
-    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": [status_of(A)], "NextToken": "more"}, asked)
+    parameters = {"InstanceIds": [A, B], "IncludeAllInstances": True}
+    on_ec2.add_response(
+        "describe_instance_status", {"InstanceStatuses": [status_of(A)], "NextToken": "more"}, parameters
+    )
     on_ec2.add_response(
         "describe_instance_status",
         {"InstanceStatuses": [status_of(B, "stopped", "not-applicable", "not-applicable")]},
-        {**asked, "NextToken": "more"},
+        {**parameters, "NextToken": "more"},
     )
     assert ec2.AwsEc2(sessions).statuses(SCOPE, [A, B, A]) == {
         A: models.InstanceStatus(id=A, status="running", checks=models.Checks(system="ok", instance="ok")),
@@ -116,7 +118,7 @@ def test_a_hundred_ids_a_call(sessions: session.Sessions, on_ec2: Stubber) -> No
         chunk = ids[start : start + 100]
         on_ec2.add_response(
             "describe_instance_status",
-            {"InstanceStatuses": [status_of(one) for one in chunk]},
+            {"InstanceStatuses": [status_of(instance_id) for instance_id in chunk]},
             {"InstanceIds": chunk, "IncludeAllInstances": True},
         )
     assert list(ec2.AwsEc2(sessions).statuses(SCOPE, ids)) == ids
@@ -136,13 +138,13 @@ def test_ids_that_ec2_minds_are_left_out(
     """The error names one or several ids: the others are asked for again."""
     for operation in ("describe_instance_status", "describe_instances"):
         on_ec2.add_client_error(operation, code, message, 400)
-        answer: Any = {"InstanceStatuses": [status_of(one) for one in without]}
+        answer: Any = {"InstanceStatuses": [status_of(instance_id) for instance_id in without]}
         if operation == "describe_instances":
             answer = instances(*without)
         on_ec2.add_response(operation, answer)
-    asked = ec2.AwsEc2(sessions)
-    assert list(asked.statuses(SCOPE, [A, B, C])) == without
-    assert list(asked.describe(SCOPE, [A, B, C])) == without
+    reader = ec2.AwsEc2(sessions)
+    assert list(reader.statuses(SCOPE, [A, B, C])) == without
+    assert list(reader.describe(SCOPE, [A, B, C])) == without
 
 
 def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Sessions, on_ec2: Stubber) -> None:
@@ -155,15 +157,19 @@ def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Se
 
 def test_what_ec2_does_not_say_is_not_made_up(sessions: session.Sessions, on_ec2: Stubber) -> None:
     """No checks where it gave none; a state or check that we do not know is neither good nor bad."""
-    told = [status_of(A, "running", None, None), status_of(B, "hibernating", "ok", "on-fire"), status_of(C, "running")]
-    del told[2]["InstanceState"]
-    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": told})
-    found = ec2.AwsEc2(sessions).statuses(SCOPE, [A, B, C])
-    assert found[A].checks is None
-    assert found[B] == models.InstanceStatus(
+    statuses = [
+        status_of(A, "running", None, None),
+        status_of(B, "hibernating", "ok", "on-fire"),
+        status_of(C, "running"),
+    ]
+    del statuses[2]["InstanceState"]
+    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": statuses})
+    states = ec2.AwsEc2(sessions).statuses(SCOPE, [A, B, C])
+    assert states[A].checks is None
+    assert states[B] == models.InstanceStatus(
         id=B, status="unknown", checks=models.Checks(system="ok", instance="insufficient-data")
     )
-    assert found[C].status == "unknown"
+    assert states[C].status == "unknown"
 
 
 def test_an_answer_without_its_list_is_no_empty_fleet(sessions: session.Sessions, on_ec2: Stubber) -> None:
@@ -307,7 +313,7 @@ def test_a_query_that_fails_alone_fails_alone(sessions: session.Sessions, on_clo
         {"MetricDataResults": [result(0, status="Forbidden"), result(1, status="InternalError"), result(2)]},
     )
     answer = fetch(sessions, query(), query(B), query(C))
-    assert {place: why.kind for place, why in answer.failed.items()} == {0: "denied", 1: "unreachable"}
+    assert {place: error.kind for place, error in answer.failed.items()} == {0: "denied", 1: "unreachable"}
     assert list(answer.series) == [2]
 
 
@@ -342,7 +348,7 @@ def test_a_failed_call_fails_its_own_queries_only(sessions: session.Sessions, on
     answer = fetch(sessions, *(query(f"i-{n:017x}") for n in range(501)))
     assert list(answer.series) == [500]
     assert set(answer.failed) == set(range(500))
-    assert {type(why) for why in answer.failed.values()} == {errors.AwsThrottled}
+    assert {type(error) for error in answer.failed.values()} == {errors.AwsThrottled}
 
 
 def test_calls_stay_within_the_datapoints_of_one_answer(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
@@ -375,7 +381,7 @@ def test_one_who_was_away_does_not_widen_everybodys_window(sessions: session.Ses
     assert fetch(sessions, query(), query(B, since=NOW - models.DAY), query(C)).failed == {}
 
 
-def listed(*sets: dict[str, str], name: str = "disk_used_percent", **more: Any) -> Any:
+def listing(*sets: dict[str, str], name: str = "disk_used_percent", **more: Any) -> Any:
     """Return a page of ListMetrics."""
     return {
         "Metrics": [
@@ -388,14 +394,14 @@ def listed(*sets: dict[str, str], name: str = "disk_used_percent", **more: Any) 
 
 def test_few_instances_are_looked_up_one_by_one(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """A filter by the instance's own id, over pages, within the last three hours."""
-    asked = {
+    parameters = {
         "Namespace": "CWAgent", "MetricName": "disk_used_percent", "RecentlyActive": "PT3H",
         "Dimensions": [{"Name": "InstanceId", "Value": A}],
     }  # fmt: skip
-    on_cloudwatch.add_response("list_metrics", listed({"path": "/", "InstanceId": A}, NextToken="more"), asked)
-    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}), {**asked, "NextToken": "more"})
-    found = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", [A])
-    assert found == {A: [(("InstanceId", A),), (("path", "/"), ("InstanceId", A))]}
+    on_cloudwatch.add_response("list_metrics", listing({"path": "/", "InstanceId": A}, NextToken="more"), parameters)
+    on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}), {**parameters, "NextToken": "more"})
+    sets = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", [A])
+    assert sets == {A: [(("InstanceId", A),), (("path", "/"), ("InstanceId", A))]}
 
 
 def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
@@ -403,7 +409,7 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
     ids = [f"i-{n:017x}" for n in range(20)]
     on_cloudwatch.add_response(
         "list_metrics",
-        listed(*({"InstanceId": worker_id} for worker_id in [*ids, "i-0000000000000ffff", "mi-1"])),
+        listing(*({"InstanceId": worker_id} for worker_id in [*ids, "i-0000000000000ffff", "mi-1"])),
         {
             "Namespace": "CWAgent", "MetricName": "disk_used_percent", "RecentlyActive": "PT3H",
             "Dimensions": [{"Name": "InstanceId"}],
@@ -414,10 +420,12 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
 
 def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """Every instance comes out, whoever watches it; what has no instance does not."""
-    asked = {"Namespace": "CWAgent", "MetricName": "disk_used_percent", "Dimensions": [{"Name": "InstanceId"}]}
-    asked["RecentlyActive"] = "PT3H"
-    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}, {"path": "/"}, NextToken="more"), asked)
-    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": B, "path": "/"}), {**asked, "NextToken": "more"})
+    parameters = {"Namespace": "CWAgent", "MetricName": "disk_used_percent", "Dimensions": [{"Name": "InstanceId"}]}
+    parameters["RecentlyActive"] = "PT3H"
+    on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}, {"path": "/"}, NextToken="more"), parameters)
+    on_cloudwatch.add_response(
+        "list_metrics", listing({"InstanceId": B, "path": "/"}), {**parameters, "NextToken": "more"}
+    )
     assert cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", None) == {
         A: [(("InstanceId", A),)],
         B: [(("InstanceId", B), ("path", "/"))],
@@ -426,12 +434,12 @@ def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cl
 
 def test_series_that_name_no_instance_are_found(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """The metric is listed without a filter; what names an instance is left out."""
-    asked = {"Namespace": "CWAgent", "MetricName": "mem_used_percent", "RecentlyActive": "PT3H"}
-    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}, {"host": "a"}, NextToken="more"), asked)
-    sets = listed({"InstanceId": "${aws:InstanceId}"}, {"host": "a"})
-    on_cloudwatch.add_response("list_metrics", sets, {**asked, "NextToken": "more"})
-    found = cloudwatch.AwsCloudWatch(sessions).foreign_dimensions(SCOPE, "CWAgent", "mem_used_percent")
-    assert found == [(("host", "a"),), (("InstanceId", "${aws:InstanceId}"),)]
+    parameters = {"Namespace": "CWAgent", "MetricName": "mem_used_percent", "RecentlyActive": "PT3H"}
+    on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}, {"host": "a"}, NextToken="more"), parameters)
+    sets = listing({"InstanceId": "${aws:InstanceId}"}, {"host": "a"})
+    on_cloudwatch.add_response("list_metrics", sets, {**parameters, "NextToken": "more"})
+    foreign_sets = cloudwatch.AwsCloudWatch(sessions).foreign_dimensions(SCOPE, "CWAgent", "mem_used_percent")
+    assert foreign_sets == [(("host", "a"),), (("InstanceId", "${aws:InstanceId}"),)]
 
 
 def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
@@ -440,11 +448,11 @@ def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
     """Six instances among thousands: after six pages they are looked up one by one."""
     ids = [f"i-{n:017x}" for n in range(6)]
     for n in range(6):
-        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": ids[0]}, NextToken=f"page-{n}"))
+        on_cloudwatch.add_response("list_metrics", listing({"InstanceId": ids[0]}, NextToken=f"page-{n}"))
     for worker_id in ids:
-        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": worker_id, "path": "/"}))
-    found = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
-    assert set(found) == set(ids)
+        on_cloudwatch.add_response("list_metrics", listing({"InstanceId": worker_id, "path": "/"}))
+    sets = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
+    assert set(sets) == set(ids)
 
 
 def test_pages_that_never_end_are_an_error(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
@@ -452,7 +460,7 @@ def test_pages_that_never_end_are_an_error(sessions: session.Sessions, on_cloudw
     for _ in range(2):
         on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [], "NextToken": "same"})
     for _ in range(2):
-        on_cloudwatch.add_response("list_metrics", listed(NextToken="same"))
+        on_cloudwatch.add_response("list_metrics", listing(NextToken="same"))
     assert isinstance(fetch(sessions, query()).failed[0], errors.AwsUnreachable)
     with pytest.raises(errors.AwsUnreachable):
         cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", [A])
@@ -474,7 +482,7 @@ def refusal(code: str, message: str = "", status: int = 400, operation: str = "D
 
 
 @pytest.mark.parametrize(
-    ("why", "kind"),
+    ("reason", "kind"),
     [
         *((refusal(code, status=503), "throttled") for code in ("RequestLimitExceeded", "SlowDown")),
         *((refusal(code), "throttled") for code in ("Throttling", "ThrottlingException", "TooManyRequestsException")),
@@ -497,27 +505,27 @@ def refusal(code: str, message: str = "", status: int = 400, operation: str = "D
         (refusal("UnknownOperationException", status=404), "failed"),
     ],
 )  # fmt: skip
-def test_each_error_has_its_kind(why: Exception, kind: str) -> None:
+def test_each_error_has_its_kind(reason: Exception, kind: str) -> None:
     """Throttled, denied and unreachable are told apart; all survive pickling."""
-    known = error_kinds.translate(why, "EC2", SCOPE)
-    assert known.kind == kind
-    assert known.subject == "EC2 in us-east-1"
-    assert known.todo
-    assert known.retryable == (kind in ("throttled", "unreachable"))
-    assert str(pickle.loads(pickle.dumps(known))) == str(known)
+    error = error_kinds.translate(reason, "EC2", SCOPE)
+    assert error.kind == kind
+    assert error.subject == "EC2 in us-east-1"
+    assert error.todo
+    assert error.retryable == (kind in ("throttled", "unreachable"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_no_secret_is_in_an_error() -> None:
     """Key ids, passwords in an address, external ids and encoded messages do not come out; it is one line."""
     scope = SCOPE.model_copy(update={"role_arn": "arn:aws:iam::123456789012:role/lab", "external_id": "s3cr3t"})
-    for why in (
+    for error in (
         refusal("AccessDenied", "User AKIAIOSFODNN7EXAMPLE may not\n pass s3cr3t", 403, "AssumeRole"),
         refusal("UnauthorizedOperation", "No. Encoded authorization failure message: " + "x" * 900, 403),
         refusal("SignatureDoesNotMatch", "The Canonical String should have been AKIAIOSFODNN7EXAMPLE", 403),
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://me:s3cr3t@x", error="no"),
         ValueError("x" * 5000),
     ):
-        text = str(error_kinds.translate(why, "EC2", scope))
+        text = str(error_kinds.translate(error, "EC2", scope))
         for secret in ("AKIA", "s3cr3t", "xxxxxxxx" * 50):
             assert secret not in text
         assert "\n" not in text
@@ -542,22 +550,22 @@ def test_a_time_limit_is_no_aws_error(sessions: session.Sessions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "near"), [("us-east1", "us-east-1"), ("us-esat-1", "us-east-1"), ("eu-wset-3", "eu-west-3")]
+    ("region", "nearest"), [("us-east1", "us-east-1"), ("us-esat-1", "us-east-1"), ("eu-wset-3", "eu-west-3")]
 )
-def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region: str, near: str) -> None:
+def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region: str, nearest: str) -> None:
     """A slip is answered with what was probably meant, and nobody is asked."""
-    with pytest.raises(errors.InvalidInput, match=rf"^region {region}: .*did you mean {near}\?$"):
+    with pytest.raises(errors.InvalidInput, match=rf"^region {region}: .*did you mean {nearest}\?$"):
         ec2.AwsEc2(sessions).describe(models.AccountRegion(region=region), [A])
 
 
 def test_regions_are_those_of_every_partition() -> None:
     """China and GovCloud are regions too."""
-    known = regions.known_regions()
-    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= known.names
+    names = regions.known_regions()
+    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= names.names
 
 
 @pytest.mark.parametrize(
-    ("region", "taken"),
+    ("region", "accepted"),
     [
         ("sa-west-1", True),  # in the list of partitions, but not in that of EC2's endpoints
         ("me-west-1", True),
@@ -570,9 +578,9 @@ def test_regions_are_those_of_every_partition() -> None:
         ("aws-global", False),
     ],
 )
-def test_a_region_that_aws_may_open_is_taken(region: str, taken: bool) -> None:
+def test_a_region_that_aws_may_open_is_taken(region: str, accepted: bool) -> None:
     """A name that a partition knows, or that fits its pattern and is made of words that AWS uses."""
-    assert (region in regions.known_regions()) is taken
+    assert (region in regions.known_regions()) is accepted
 
 
 def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,16 +624,16 @@ def test_credentials_that_were_put_right_count(
     """After a refusal the chain is read anew, without a restart."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    asked = ec2.AwsEc2(sessions)
+    reader = ec2.AwsEc2(sessions)
     with pytest.raises(errors.AwsDenied, match="give boto3 valid credentials"):
-        asked.find(SCOPE, {})
+        reader.find(SCOPE, {})
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    assert len(asked.find(SCOPE, {})) == 12
+    assert len(reader.find(SCOPE, {})) == 12
     served.fail("expired", times=1)
     with pytest.raises(errors.AwsDenied, match="expired"):
-        asked.find(SCOPE, {})
-    assert len(asked.find(SCOPE, {})) == 12
+        reader.find(SCOPE, {})
+    assert len(reader.find(SCOPE, {})) == 12
 
 
 def test_a_role_is_assumed_with_its_external_id_once(
@@ -635,19 +643,19 @@ def test_a_role_is_assumed_with_its_external_id_once(
     scope = models.AccountRegion(
         region="us-east-1", account="lab", role_arn="arn:aws:iam::123456789012:role/workermon", external_id="s3cr3t"
     )
-    given: list[dict[str, Any]] = []
+    parameters: list[dict[str, Any]] = []
     inner = served.api.call
 
     def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
-        given.append({"Action": action, **params})
+        parameters.append({"Action": action, **params})
         return inner(service, action, params, region)
 
     monkeypatch.setattr(served.api, "call", call)
-    found = ec2.AwsEc2(sessions).find(scope, {})
-    cloudwatch.AwsCloudWatch(sessions).dimensions(scope, "CWAgent", "mem_used_percent", [found[0].id])
+    members = ec2.AwsEc2(sessions).find(scope, {})
+    cloudwatch.AwsCloudWatch(sessions).dimensions(scope, "CWAgent", "mem_used_percent", [members[0].id])
     assert served.calls["AssumeRole"] == 1
-    assert given[0]["ExternalId"] == "s3cr3t"
-    assert given[0]["RoleArn"] == scope.role_arn
+    assert parameters[0]["ExternalId"] == "s3cr3t"
+    assert parameters[0]["RoleArn"] == scope.role_arn
 
 
 @pytest.mark.parametrize(
@@ -665,36 +673,36 @@ def test_over_the_wire_each_failure_has_its_kind(
     sessions: session.Sessions, served: endpoint.Endpoint, kind: Any, error: type[errors.AwsError]
 ) -> None:
     """EC2's XML and CloudWatch's CBOR end in the same errors, and work again afterwards."""
-    found = ec2.AwsEc2(sessions).find(SCOPE, {})
-    one = query(found[0].id, since=int(time.time()) - 60, period=5)
+    members = ec2.AwsEc2(sessions).find(SCOPE, {})
+    first_query = query(members[0].id, since=int(time.time()) - 60, period=5)
     served.fail(kind)
     with pytest.raises(error):
-        ec2.AwsEc2(sessions).statuses(SCOPE, [found[0].id])
+        ec2.AwsEc2(sessions).statuses(SCOPE, [members[0].id])
     with pytest.raises(error):
-        cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", [found[0].id])
-    assert type(fetch(sessions, one, until=time.time()).failed[0]) is error
+        cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", [members[0].id])
+    assert type(fetch(sessions, first_query, until=time.time()).failed[0]) is error
     served.recover()
-    assert fetch(sessions, one, until=time.time()).series[0].points
+    assert fetch(sessions, first_query, until=time.time()).series[0].points
 
 
 def test_an_endpoint_that_is_down_is_unreachable(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
     """All calls of a fetch fail, and only the first one waits for it."""
-    found = ec2.AwsEc2(sessions).find(SCOPE, {})
+    members = ec2.AwsEc2(sessions).find(SCOPE, {})
     served.stop()
-    queries = [query(found[0].id, since=NOW - 86_400 * n, period=60) for n in range(1, 4)]
-    asked = time.monotonic()
+    queries = [query(members[0].id, since=NOW - 86_400 * n, period=60) for n in range(1, 4)]
+    begin = time.monotonic()
     answer = fetch(sessions, *queries)
-    assert {type(why) for why in answer.failed.values()} == {errors.AwsUnreachable}
+    assert {type(error) for error in answer.failed.values()} == {errors.AwsUnreachable}
     assert len(set(map(id, answer.failed.values()))) == 1
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - begin < 15
 
 
 def test_the_simulated_fleet_is_read_whole(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
     """Statuses, descriptions, dimensions and datapoints agree, and an unknown id is left out."""
-    asked, watched = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)
-    ids = [one.id for one in asked.find(SCOPE, {"Role": "render"})]
+    reader, watched = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)
+    ids = [instance.id for instance in reader.find(SCOPE, {"Role": "render"})]
     assert len(ids) == 12
-    assert set(asked.statuses(SCOPE, [*ids, A, B])) == set(asked.describe(SCOPE, [A, *ids])) == set(ids)
+    assert set(reader.statuses(SCOPE, [*ids, A, B])) == set(reader.describe(SCOPE, [A, *ids])) == set(ids)
     sets = watched.dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
     assert set(sets) == set(ids)
     now = int(time.time())
@@ -720,17 +728,17 @@ def test_moto_agrees(sessions: session.Sessions) -> None:
     client = boto3.client("ec2", region_name="us-east-1")
     image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}, {"Key": "Role", "Value": "x"}]}]
-    made = client.run_instances(ImageId=image, MinCount=3, MaxCount=3, TagSpecifications=tags)["Instances"]
-    ids = [one["InstanceId"] for one in made]
+    launched = client.run_instances(ImageId=image, MinCount=3, MaxCount=3, TagSpecifications=tags)["Instances"]
+    ids = [instance["InstanceId"] for instance in launched]
     client.stop_instances(InstanceIds=ids[:1])
     client.terminate_instances(InstanceIds=ids[1:2])
-    asked = ec2.AwsEc2(sessions)
-    statuses = asked.statuses(SCOPE, [*ids, A])
+    reader = ec2.AwsEc2(sessions)
+    statuses = reader.statuses(SCOPE, [*ids, A])
     assert [statuses[worker_id].status for worker_id in ids] == ["stopped", "terminated", "running"]
     assert statuses[ids[2]].checks == models.Checks(system="ok", instance="ok")
-    assert asked.describe(SCOPE, [ids[2], A])[ids[2]].name == "web"
-    assert [one.id for one in asked.find(SCOPE, {"Role": "x"})] == sorted([ids[0], ids[2]])
-    assert asked.find(SCOPE, {"Role": "y"}) == []
+    assert reader.describe(SCOPE, [ids[2], A])[ids[2]].name == "web"
+    assert [instance.id for instance in reader.find(SCOPE, {"Role": "x"})] == sorted([ids[0], ids[2]])
+    assert reader.find(SCOPE, {"Role": "y"}) == []
     now = int(time.time()) // 60 * 60
     boto3.client("cloudwatch", region_name="us-east-1").put_metric_data(
         Namespace="CWAgent",
@@ -772,9 +780,9 @@ def test_threads_that_begin_at_once_read_the_regions_once(
     read = []
     usual = botocore.session.Session.get_available_partitions
 
-    def counted(own: botocore.session.Session) -> list[str]:
-        read.append(own)
-        return usual(own)
+    def counted(botocore_session: botocore.session.Session) -> list[str]:
+        read.append(botocore_session)
+        return usual(botocore_session)
 
     monkeypatch.setattr(
         botocore.session.Session,

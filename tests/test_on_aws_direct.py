@@ -46,16 +46,16 @@ def fetched(aws: endpoint.Endpoint, until: float) -> dict[int, models.Series]:
 def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries and datapoints are the same with and without it."""
     until = time.time() - 300
-    taken: list[object] = []
+    requests: list[object] = []
     read = direct._read
 
-    def noting(**given: Any) -> Any:
-        taken.append(given)
-        return read(**given)
+    def noting(**parameters: Any) -> Any:
+        requests.append(parameters)
+        return read(**parameters)
 
     monkeypatch.setattr(direct, "_read", noting)
     short = fetched(aws, until)
-    assert taken
+    assert requests
     monkeypatch.setattr(direct, "shorten", lambda client: None)
     usual = fetched(aws, until)
     assert short == usual
@@ -66,9 +66,9 @@ def test_a_refusal_stays_botocores(aws: endpoint.Endpoint) -> None:
     """What CloudWatch refuses or garbles is reported in botocore's words."""
     sessions = session.Sessions()
     faults: list[tuple[endpoint.Fault, str]] = [("deny", "AccessDenied"), ("garbage", "CloudWatch")]
-    for kind, said in faults:
+    for kind, message in faults:
         aws.fail(kind, "GetMetricData")
-        with pytest.raises(AssertionError, match=said):
+        with pytest.raises(AssertionError, match=message):
             fetched(aws, time.time())
         aws.recover()
     sessions.close()
@@ -97,7 +97,7 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
 </DescribeInstanceStatusResponse>"""
 
 
-def told(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
+def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
     """Return what is left to botocore of an answer, and what is read past it."""
     response: dict[str, Any] = {"status_code": status, "body": body}
     read: dict[str, object] = {}
@@ -107,9 +107,9 @@ def told(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
 
 def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
     """Ids, states, checks and events are as botocore reads them; its part keeps the token of the next page."""
-    rest, read = told(STATUSES)
-    assert b"more" in rest
-    assert b"i-0000" not in rest
+    remainder, read = parsed(STATUSES)
+    assert b"more" in remainder
+    assert b"i-0000" not in remainder
     assert read["InstanceStatuses"] == [
         {
             "InstanceId": "i-00000000000000001", "InstanceState": {"Name": "running"},
@@ -133,7 +133,7 @@ def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
 )
 def test_an_answer_without_statuses_is_botocores(body: bytes, status: int) -> None:
     """Errors, and what is no such answer, are left as they came."""
-    assert told(body, status) == (body, {})
+    assert parsed(body, status) == (body, {})
 
 
 def test_the_short_way_to_statuses_brings_what_botocore_brings(
@@ -141,7 +141,7 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
 ) -> None:
     """States and checks of instances are the same with and without it, and so are refusals."""
 
-    def asked() -> dict[str, models.InstanceStatus]:
+    def statuses() -> dict[str, models.InstanceStatus]:
         sessions = session.Sessions()
         try:
             return ec2.AwsEc2(sessions).statuses(SCOPE, sorted(aws.simulation.machines))
@@ -155,7 +155,7 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
     aws.simulation.set_checks(first, "impaired", attached_ebs=simulation.Check("impaired", 1_700_000_060))
     second = max(aws.simulation.machines)
     aws.simulation.set_checks(second, "ok", application="not-applicable", performance=slow)
-    short = asked()
+    short = statuses()
     assert short[first].checks == models.Checks(system="impaired", instance="ok", attached_ebs="impaired")
     assert short[first].impairments["attached_ebs"] == models.Impairment(since=1_700_000_060)
     assert short[second].checks == models.Checks(system="ok", instance="ok", performance="impaired")
@@ -165,8 +165,8 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
     assert [event.code for event in short[first].events or ()] == ["instance-retirement", "system-reboot"]
     aws.fail("deny", "DescribeInstanceStatus")
     with pytest.raises(errors.AwsDenied):
-        asked()
+        statuses()
     aws.recover()
     monkeypatch.setattr(direct, "shorten", lambda client: None)
-    assert short == asked()
+    assert short == statuses()
     assert short

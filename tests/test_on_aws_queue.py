@@ -58,8 +58,8 @@ def queue_and_url(
     else:
         monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
         with mock_aws():
-            made = boto3.client("sqs", region_name="us-east-1").create_queue(QueueName="workermon")
-            yield request.getfixturevalue("queues"), made["QueueUrl"]
+            created = boto3.client("sqs", region_name="us-east-1").create_queue(QueueName="workermon")
+            yield request.getfixturevalue("queues"), created["QueueUrl"]
 
 
 def test_what_is_sent_is_received_until_it_is_deleted(queue_and_url: tuple[ports.EventQueues, str]) -> None:
@@ -87,9 +87,9 @@ def test_the_stage_reads_motos_queue(queues: Any, monkeypatch: pytest.MonkeyPatc
     monitor.event_queues = queues
     worker = models.Worker(id=A, name="a", region="us-east-1", added_at=0.0, incarnation="1")
     monitor.workers.add([worker])
-    made = monitor.configurations.load()
+    configuration = monitor.configurations.load()
     events = {"main": models.EventQueue(queue_url=url)}
-    assert monitor.configurations.save(made.model_copy(update={"revision": 1, "event_queues": events}))
+    assert monitor.configurations.save(configuration.model_copy(update={"revision": 1, "event_queues": events}))
     client.send_message(
         QueueUrl=url,
         MessageBody='{"id": "1", "source": "aws.ec2", "time": "2023-11-14T22:13:20Z",'

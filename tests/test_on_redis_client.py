@@ -20,7 +20,7 @@ from workermon import errors, ports
 from workermon.on_redis import channel, client, costs, keys, waiting
 
 
-def _told(url: str) -> errors.RedisUnavailable:
+def _refusal(url: str) -> errors.RedisUnavailable:
     connection = client.connect(url)
     with pytest.raises(errors.RedisUnavailable) as caught, client.guard(connection):
         connection.ping()
@@ -41,10 +41,10 @@ def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:
     """The line says which server and why, and what to do; never the password."""
     port = free_port()
     began = time.monotonic()
-    told = _told(f"redis://user:s3cret@127.0.0.1:{port}/1")
+    refusal = _refusal(f"redis://user:s3cret@127.0.0.1:{port}/1")
     assert time.monotonic() - began < 3
-    assert str(told) == (f"Redis at 127.0.0.1:{port}: connection refused; start it, or correct WORKERMON_REDIS_URL")
-    assert told.exit_code == 4
+    assert str(refusal) == (f"Redis at 127.0.0.1:{port}: connection refused; start it, or correct WORKERMON_REDIS_URL")
+    assert refusal.exit_code == 4
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,9 +52,9 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(client, "TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         began = time.monotonic()
-        told = _told(f"redis://:s3cret@127.0.0.1:{mute.getsockname()[1]}/1")
+        refusal = _refusal(f"redis://:s3cret@127.0.0.1:{mute.getsockname()[1]}/1")
     assert time.monotonic() - began < 2
-    assert told.reason == "no answer in time"
+    assert refusal.reason == "no answer in time"
 
 
 def test_what_answers_but_is_no_redis_is_said_so() -> None:
@@ -64,31 +64,31 @@ def test_what_answers_but_is_no_redis_is_said_so() -> None:
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    taken, _ = server.accept()
-                    with taken:
-                        taken.recv(1000)
-                        taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    accepted, _ = server.accept()
+                    with accepted:
+                        accepted.recv(1000)
+                        accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        assert "not Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").reason
+        assert "not Redis" in _refusal(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").reason
 
 
 def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
     """Whoever reads it corrects the URL, and sees neither the wrong nor the right one."""
-    where = redis_url.rpartition("@")[2]
+    address = redis_url.rpartition("@")[2]
     began = time.monotonic()
-    for url in (f"redis://:s3cret@{where}", f"redis://{where}"):
-        told = _told(url)
-        assert told.reason == "it refuses user or password"
+    for url in (f"redis://:s3cret@{address}", f"redis://{address}"):
+        refusal = _refusal(url)
+        assert refusal.reason == "it refuses user or password"
         assert time.monotonic() - began < 2
-        assert redis_url.split(":")[2].partition("@")[0] not in str(told)
+        assert redis_url.split(":")[2].partition("@")[0] not in str(refusal)
 
 
 def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
     """redis-py's own text shows how it connects."""
-    told = _told(f"sentinel://u:s3cret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/2?service=mymaster")
-    assert "no sentinel names a master" in told.reason
-    assert "ConnectionPool" not in str(told)
+    refusal = _refusal(f"sentinel://u:s3cret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/2?service=mymaster")
+    assert "no sentinel names a master" in refusal.reason
+    assert "ConnectionPool" not in str(refusal)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_url_is_read_whole() -> None:
     def options(url: str) -> dict[str, Any]:
         return client.connect(url).connection_pool.connection_kwargs
 
-    found = options("redis://us%40er:p%3Aw@host:7000/3")
-    assert (found["username"], found["password"], found["host"], found["port"], found["db"]) == (
+    parsed = options("redis://us%40er:p%3Aw@host:7000/3")
+    assert (parsed["username"], parsed["password"], parsed["host"], parsed["port"], parsed["db"]) == (
         "us@er", "p:w", "host", 7000, 3,
     )  # fmt: skip
-    assert found["socket_timeout"] == client.TIMEOUT
+    assert parsed["socket_timeout"] == client.TIMEOUT
     assert options("redis://h/1?socket_timeout=9")["socket_timeout"] == 9
     assert options("redis://h/1?decode_responses=true")["decode_responses"] is False
     assert client.connect("rediss://h").connection_pool.connection_class is redis.SSLConnection
@@ -209,8 +209,8 @@ def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.Mo
 def connected(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give a client that waits briefly for an answer."""
     monkeypatch.setattr(client, "TIMEOUT", 0.5)
-    with contextlib.closing(client.connect(redis_url)) as made:
-        yield made
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        yield connection
 
 
 def test_a_connection_is_kept(connected: Any) -> None:

@@ -24,13 +24,13 @@ class CloudWatch(testing.MemoryCloudWatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[models.AccountRegion] = []
+        self.requests: list[models.AccountRegion] = []
         self.values: dict[str, list[models.Datapoint]] = {"default": [], "lab": []}
         self.published: dict[str, list[memory.Dimensions]] = {}
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Answer as that account's CloudWatch does."""
-        self.asked.append(scope)
+        self.requests.append(scope)
         points = tuple(value for value in self.values[scope.account] if value.at <= until)
         return ports.Answer({place: models.Series(query.period, points) for place, query in enumerate(queries)}, {})
 
@@ -47,13 +47,15 @@ class House(testing.Monitor):
             name="hot", metric=CPU, above=models.Levels(critical=90.0), breach=models.Count(m=1, n=1)
         )
         before = repository.configurations.load()
-        made = config.DEFAULT.model_copy(update={"revision": before.revision + 1, "collect": (CPU,), "rules": (rule,)})
-        assert repository.configurations.save(made)
-        super().__init__(made, NOW)
+        configuration = config.DEFAULT.model_copy(
+            update={"revision": before.revision + 1, "collect": (CPU,), "rules": (rule,)}
+        )
+        assert repository.configurations.save(configuration)
+        super().__init__(configuration, NOW)
         self.cloudwatch: CloudWatch = CloudWatch()
         self.workers, self.samples, self.alerts = repository.workers, repository.samples, repository.alerts
         self.configurations, self.leases, self.pulse = repository.configurations, repository.leases, repository.pulse
-        self.asked, self.values = self.cloudwatch.asked, self.cloudwatch.values
+        self.requests, self.values = self.cloudwatch.requests, self.cloudwatch.values
 
     def add(self, account: str, incarnation: str) -> models.Worker:
         """Monitor the instance of an account."""
@@ -87,13 +89,13 @@ class House(testing.Monitor):
 @pytest.fixture
 def house(repository: Repository) -> House:
     """Give one with the instance of the default account monitored and on fire."""
-    made = House(repository)
-    made.values["default"] = [models.Datapoint(int(NOW) - 600, 99.0), models.Datapoint(int(NOW) - 300, 98.0)]
-    made.values["lab"] = [models.Datapoint(int(NOW) - 900, 5.0)]
-    made.add("default", "former")
-    made.collect_and_evaluate()
-    assert [alert.rule for alert in made.alerts.open()] == ["hot"]
-    return made
+    new_house = House(repository)
+    new_house.values["default"] = [models.Datapoint(int(NOW) - 600, 99.0), models.Datapoint(int(NOW) - 300, 98.0)]
+    new_house.values["lab"] = [models.Datapoint(int(NOW) - 900, 5.0)]
+    new_house.add("default", "former")
+    new_house.collect_and_evaluate()
+    assert [alert.rule for alert in new_house.alerts.open()] == ["hot"]
+    return new_house
 
 
 def test_what_the_other_account_has_is_all_that_there_is(house: House) -> None:
@@ -101,10 +103,10 @@ def test_what_the_other_account_has_is_all_that_there_is(house: House) -> None:
     house.remove()
     assert house.alerts.open() == []
     house.clock.advance(5)  # within the same slot
-    house.asked.clear()
+    house.requests.clear()
     house.add("lab", "new")
     assert house.collect_and_evaluate().collected == (ONE,)
-    assert {(scope.account, scope.role_arn) for scope in house.asked} == {("lab", ROLE)}
+    assert {(scope.account, scope.role_arn) for scope in house.requests} == {("lab", ROLE)}
     assert house.ledger() == house.values["lab"]
     assert house.alerts.open() == []
     record = house.workers.get([ONE])[ONE]
@@ -123,7 +125,7 @@ def test_an_answer_of_the_former_account_that_comes_late_is_dropped(
         answer = inner(scope, worker_ids)
         house.remove()
         house.add("lab", "new")
-        return {each: status.model_copy(update={"status": "terminated"}) for each, status in answer.items()}
+        return {worker_id: status.model_copy(update={"status": "terminated"}) for worker_id, status in answer.items()}
 
     monkeypatch.setattr(house.ec2, "statuses", meanwhile)
     assert house.collect_and_evaluate().collected == ()
@@ -158,8 +160,8 @@ def test_who_is_added_while_its_former_self_is_retired_keeps_its_entry(
 def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repository) -> None:
     """Of an id that is monitored in one account the dimensions that another account publishes are not taken."""
     house = House(repository)
-    made = config.DEFAULT.model_copy(update={"revision": 2, "collect": ("memory_utilization",), "rules": ()})
-    assert repository.configurations.save(made)
+    configuration = config.DEFAULT.model_copy(update={"revision": 2, "collect": ("memory_utilization",), "rules": ()})
+    assert repository.configurations.save(configuration)
     mine = house.add("default", "mine")
     fleet = [mine.model_copy(update={"id": f"i-{number:017x}", "account": "lab", "role_arn": ROLE, "incarnation": "x"})
              for number in range(10)]  # fmt: skip
@@ -167,7 +169,8 @@ def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repositor
     for worker in fleet:
         house.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"), account="lab")
     house.cloudwatch.published = {
-        each: [(("InstanceId", each), ("Whose", "lab's"))] for each in (ONE, *(each.id for each in fleet))
+        worker_id: [(("InstanceId", worker_id), ("Whose", "lab's"))]
+        for worker_id in (ONE, *(worker_id.id for worker_id in fleet))
     }
     house.clock.advance(60)
     house.collect(*(worker.id for worker in fleet))

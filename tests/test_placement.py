@@ -19,9 +19,9 @@ T = 1_700_000_040
 GROUP = "default/us-east-1/60"
 
 
-def known(there: float, absent: float | None = None) -> lag.Lag:
+def lag_of(delay: float, absent: float | None = None) -> lag.Lag:
     """Return a lag, by default one that is narrow enough."""
-    return lag.Lag(there - 0.5 if absent is None else absent, there, 0, 0.0, T)
+    return lag.Lag(delay - 0.5 if absent is None else absent, delay, 0, 0.0, T)
 
 
 class Region:
@@ -104,8 +104,8 @@ def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
 
 def test_of_metrics_that_come_at_different_times_none_waits_for_a_whole_interval() -> None:
     """The look comes after the largest gap between them, round the interval."""
-    assert present(lag.best([known(5), known(7), known(50)], 60)).present == 7
-    assert present(lag.best([known(58), known(63)], 60)).present == 63
+    assert present(lag.best([lag_of(5), lag_of(7), lag_of(50)], 60)).present == 7
+    assert present(lag.best([lag_of(58), lag_of(63)], 60)).present == 63
     assert lag.best([], 60) is None
 
 
@@ -129,7 +129,7 @@ def group(name: str, cohorts: int, arrives: lag.Lag | None, interval: int = 60) 
 def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | None, int]], apart: float) -> None:
     """Within the usable part of its interval, whatever was learned; groups of which nothing is known have none."""
     groups = [
-        group(f"a{place}/r", cohorts, None if late is None else known(late), interval)
+        group(f"a{place}/r", cohorts, None if late is None else lag_of(late), interval)
         for place, (cohorts, late, interval) in enumerate(fleet)
     ]
     places = placement.places(groups, apart)
@@ -145,25 +145,25 @@ def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | No
 
 def test_cohorts_follow_one_another_at_the_pace_of_the_nodes() -> None:
     """A small fleet closely, no closer than AWS' limits; one that fills the interval evenly over it."""
-    small = sorted(placement.places([group("a/r", 10, known(5))], 0.2).values())
+    small = sorted(placement.places([group("a/r", 10, lag_of(5))], 0.2).values())
     assert small == pytest.approx([5.3 + 0.2 * place for place in range(10)])
-    limited = sorted(placement.places([group("a/r", 10, known(5))], 0.01).values())
+    limited = sorted(placement.places([group("a/r", 10, lag_of(5))], 0.01).values())
     assert limited == pytest.approx([5.3 + 0.05 * place for place in range(10)])
-    large = sorted(placement.places([group("a/r", 500, known(5))], 0.2).values())
+    large = sorted(placement.places([group("a/r", 500, lag_of(5))], 0.2).values())
     assert max(later - sooner for sooner, later in itertools.pairwise(large)) <= 2 * 57 / 500
 
 
 def test_groups_share_the_nodes() -> None:
     """Two regions whose datapoints come at the same time are collected one after the other, not at once."""
-    places = placement.places([group("a/r", 10, known(5)), group("b/r", 10, known(5))], 0.2)
+    places = placement.places([group("a/r", 10, lag_of(5)), group("b/r", 10, lag_of(5))], 0.2)
     starts = sorted(places.values())
     assert min(later - sooner for sooner, later in itertools.pairwise(starts)) == pytest.approx(0.2)
 
 
 def test_more_nodes_are_faster() -> None:
     """Their paces add up, and a change of a few percent moves nobody."""
-    one = placement.seconds_apart([ports.Pace(0.1, 0)])
-    assert placement.seconds_apart([ports.Pace(0.1, 0)] * 4) <= one / 2
+    distance = placement.seconds_apart([ports.Pace(0.1, 0)])
+    assert placement.seconds_apart([ports.Pace(0.1, 0)] * 4) <= distance / 2
     assert placement.seconds_apart([]) >= placement.PACE
     chance = random.Random(1)
     assert len({placement.seconds_apart([ports.Pace(0.1 * chance.uniform(0.97, 1.0), 0)]) for _ in range(50)}) == 1
@@ -171,14 +171,14 @@ def test_more_nodes_are_faster() -> None:
 
 def test_a_placing_moves_some_cohorts_and_not_all_at_once() -> None:
     """Those furthest from their place first, and nobody for a fraction of a second."""
-    wanted = {f"{GROUP}#{number}": 10.0 + number / 10 for number in range(500)}
+    phases = {f"{GROUP}#{number}": 10.0 + number / 10 for number in range(500)}
     placed: dict[str, float] = {}
     for _ in range(10):
-        moves = placement.moved(placed, wanted)
+        moves = placement.moved(placed, phases)
         assert 0 < len(moves) <= 50
         placed |= moves
-    assert placed == wanted
-    assert placement.moved(placed, {name: phase + 0.2 for name, phase in wanted.items()}) == {}
+    assert placed == phases
+    assert placement.moved(placed, {name: phase + 0.2 for name, phase in phases.items()}) == {}
     assert list(placement.moved({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 30.0})) == ["b", "a"]
 
 
@@ -187,7 +187,7 @@ def test_what_is_gone_is_forgotten() -> None:
     monitor = testing.Monitor()
     cohorts, now = monitor.cohorts, monitor.clock()
     cohorts.numbers[GROUP] = (0,)
-    cohorts.learn(GROUP, {"cpu_utilization": list(known(5)), "network_in": "nonsense"})
+    cohorts.learn(GROUP, {"cpu_utilization": list(lag_of(5)), "network_in": "nonsense"})
     cohorts.learn("gone/us-east-1/60", {})
     cohorts.place({f"{GROUP}#7": 3.0})
     cohorts.note_pace("here", ports.Pace(0.1, now))

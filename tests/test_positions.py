@@ -60,19 +60,19 @@ def paths(value: object, path: Path = ()) -> Iterator[Path]:
 @pytest.mark.parametrize("text", [TRICKY, TRICKY.replace("\n", "\r\n")])
 def test_every_path_has_a_place(text: str) -> None:
     """Texts, comments, arrays, inline and dotted tables and arrays of tables all give the paths that tomllib has."""
-    found = positions.find(text)
-    assert set(found) == set(paths(tomllib.loads(text)))
-    for path, offset in found.items():
+    places = positions.find(text)
+    assert set(places) == set(paths(tomllib.loads(text)))
+    for path, offset in places.items():
         if isinstance(path[-1], str):
             assert text[offset:].lstrip("\"'").startswith(path[-1]), path
 
 
 def test_places_are_lines_and_columns() -> None:
     """A key is reported by its own line and column, a table of an array by its header's."""
-    found = positions.find(TRICKY)
+    places = positions.find(TRICKY)
 
     def place(*path: str | int) -> tuple[int, int]:
-        return positions.line_and_column(TRICKY, found[path])
+        return positions.line_and_column(TRICKY, places[path])
 
     assert place("rules", 0, "above", "critical") == (14, 25)
     assert place("rules", 0, "notify", 1) == (17, 3)

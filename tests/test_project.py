@@ -33,7 +33,7 @@ def locked(path: Path) -> dict[str, Version]:
     return {canonicalize_name(name): Version(version) for name, version in pins}
 
 
-def wanted() -> list[tuple[Path, Requirement]]:
+def requirements() -> list[tuple[Path, Requirement]]:
     """Return each requirement of pyproject.toml with the lock file that has to hold it."""
     extras = PROJECT["project"]["optional-dependencies"].values()
     groups = [
@@ -44,7 +44,9 @@ def wanted() -> list[tuple[Path, Requirement]]:
     return [(path, Requirement(text)) for path, texts in groups for text in texts]
 
 
-@pytest.mark.parametrize(("path", "requirement"), wanted(), ids=[str(requirement) for _, requirement in wanted()])
+@pytest.mark.parametrize(
+    ("path", "requirement"), requirements(), ids=[str(requirement) for _, requirement in requirements()]
+)
 def test_the_lock_file_has_what_the_project_asks_for(path: Path, requirement: Requirement) -> None:
     """Each requirement is locked, at a version that it allows; otherwise 'make lock' is due."""
     version = locked(path).get(canonicalize_name(requirement.name))

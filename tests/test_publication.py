@@ -22,7 +22,7 @@ NAME = "mem_used_percent"
 def monitored(number: int = 1) -> testing.Monitor:
     """Return a monitor of instances without an agent's metrics; the first is ``ID``."""
     monitor = testing.Monitor(now=float(T0))
-    ids = [ID, *(f"i-{each:017x}" for each in range(1, number))]
+    ids = [ID, *(f"i-{place:017x}" for place in range(1, number))]
     for worker_id in ids:
         monitor.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
     monitor.get(fleet.Adding).add(ids, fleet.AddOptions(scope=REGION, interval=60))
@@ -31,8 +31,8 @@ def monitored(number: int = 1) -> testing.Monitor:
 
 def reason(monitor: testing.Monitor, metric: str = MEMORY) -> str | None:
     """Return why a metric does not come."""
-    found = monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID], metric).missing_metrics
-    return found[0].reason if found else None
+    missing = monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID], metric).missing_metrics
+    return missing[0].reason if missing else None
 
 
 def test_a_metric_published_under_host_names_the_host() -> None:
@@ -104,11 +104,11 @@ def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lack
 ) -> None:
     """Where every worker has the metric nobody looks; else one call an hour does."""
     monitor = monitored()
-    asked: list[str] = []
+    requests: list[str] = []
     inner = monitor.cloudwatch.foreign_dimensions
 
     def counting(scope: models.AccountRegion, namespace: str, metric_name: str) -> list[tuple[tuple[str, str], ...]]:
-        asked.append(metric_name)
+        requests.append(metric_name)
         return inner(scope, namespace, metric_name)
 
     monkeypatch.setattr(monitor.cloudwatch, "foreign_dimensions", counting)
@@ -116,7 +116,7 @@ def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lack
     for _ in range(50):
         monitor.collect()
         monitor.clock.advance(60)
-    assert asked == ["disk_used_percent"]
+    assert requests == ["disk_used_percent"]
 
 
 def test_the_command_says_it() -> None:
@@ -126,7 +126,7 @@ def test_the_command_says_it() -> None:
     monitor.collect()
     container: Any = monitor
     cli_session = Session(settings.Settings(_env_file=None), container)
-    done = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=cli_session)
-    assert f"missing   {MEMORY}: nobody publishes" in done.stdout
-    found = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=cli_session)
-    assert '"missing_metrics"' in found.stdout
+    result = CliRunner().invoke(cli.cli, ["why", ID, MEMORY], obj=cli_session)
+    assert f"missing   {MEMORY}: nobody publishes" in result.stdout
+    command_result = CliRunner().invoke(cli.cli, ["why", ID, MEMORY, "--json"], obj=cli_session)
+    assert '"missing_metrics"' in command_result.stdout

@@ -44,10 +44,11 @@ def functions(text: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count what a caller hands over: neither ``self`` nor what dishka injects."""
-    taken = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    named_parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return sum(
-        each.arg not in {"self", "cls"} and "FromDishka" not in ast.dump(each.annotation or ast.Constant(value=None))
-        for each in taken
+        parameter.arg not in {"self", "cls"}
+        and "FromDishka" not in ast.dump(parameter.annotation or ast.Constant(value=None))
+        for parameter in named_parameters
     )
 
 
@@ -62,7 +63,7 @@ def test_long_modules_have_a_reason() -> None:
 def test_complex_functions_have_a_reason() -> None:
     """A function above complexity 10, as ruff counts it, is listed with its reason, and nothing else is."""
     limit = ratchet()["limits"]["complexity"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [
             sys.executable, "-m", "ruff", "check", "--isolated", "--select", "C901", "--output-format", "json",
             "--config", f"lint.mccabe.max-complexity={limit}", "--exit-zero",
@@ -72,7 +73,7 @@ def test_complex_functions_have_a_reason() -> None:
     )  # fmt: skip
     complex_functions = {
         f"{Path(finding['filename']).relative_to(ROOT)}:{finding['message'].split('`')[1]}"
-        for finding in json.loads(done.stdout)
+        for finding in json.loads(completed.stdout)
     }
     assert complex_functions == set(ratchet()["functions"])
 

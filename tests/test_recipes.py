@@ -27,10 +27,10 @@ UNTRIED = {
 }
 
 
-def made(text: str) -> tuple[config.File, models.Configuration]:
+def configured(text: str) -> tuple[config.File, models.Configuration]:
     """Return a recipe as a file and as the configuration that it makes."""
-    named = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"notify = (.+)", text))))
-    channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(named))
+    channel_names = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"notify = (.+)", text))))
+    channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(channel_names))
     file = testing.parse(text + channels, "recipes.md")
     return file, config.to_configuration(file, config.DEFAULT)
 
@@ -44,7 +44,7 @@ def test_there_are_twenty() -> None:
 @pytest.mark.parametrize(("title", "text"), RECIPES, ids=[title for title, _ in RECIPES])
 def test_each_recipe_does_what_its_cases_say(title: str, text: str) -> None:
     """A recipe is valid by itself, and ``rules test`` passes every case; only some can have none."""
-    file, configuration = made(text)
+    file, configuration = configured(text)
     results = rule_cases.test(file, configuration, rules.KINDS)
     assert [case for case in results.cases if not case.passed] == []
     assert bool(results.cases) == (title not in UNTRIED)
@@ -62,10 +62,10 @@ def day() -> models.Series:
 
 def test_the_idle_worker_is_found_where_the_page_says() -> None:
     """The backtest over the ledger of the day finds what the page shows; a label exempts the worker."""
-    _, configuration = made(dict(RECIPES)["Idle workers"])
+    _, configuration = configured(dict(RECIPES)["Idle workers"])
     end = DAY + 24 * HOUR
     monitor = testing.Monitor(configuration.model_copy(update={"retention": 48 * HOUR}), end)
-    found = {}
+    series_of = {}
     for number, labels in enumerate(({}, {"idle_below": "0"})):
         worker_id = f"{ID[:-1]}{number}"
         worker = models.Worker(
@@ -73,19 +73,23 @@ def test_the_idle_worker_is_found_where_the_page_says() -> None:
         )
         monitor.workers.add([worker])
         series = {"cpu_utilization": day()}
-        asked = {"cpu_utilization": float(end)}
+        requested = {"cpu_utilization": float(end)}
         condition = models.Condition(
-            status="running", running_since=DAY, collected_at=end, requested_at=asked, periods={"cpu_utilization": 300}
+            status="running",
+            running_since=DAY,
+            collected_at=end,
+            requested_at=requested,
+            periods={"cpu_utilization": 300},
         )
-        sample = models.Sample(worker=worker, collected_at=end, status="running", series=series, requested_at=asked)
+        sample = models.Sample(worker=worker, collected_at=end, status="running", series=series, requested_at=requested)
         monitor.samples.write(sample, condition, "{}", force=True)
         records = list(monitor.workers.get([worker_id]).values())
         [rule] = configuration.rules
         [replay] = monitor.get(views.LedgerBacktest).replay(records, rule, configuration)
-        found[bool(labels)] = [
+        series_of[bool(labels)] = [
             (models.rfc3339(episode.begin), None if episode.end is None else models.rfc3339(episode.end))
             for episode in replay.episodes
         ]
-    assert found[True] == []
-    rows = [f"| {begin[11:16]} | {end[11:16] if end else 'still open'} |" for begin, end in found[False]]
+    assert series_of[True] == []
+    rows = [f"| {begin[11:16]} | {end[11:16] if end else 'still open'} |" for begin, end in series_of[False]]
     assert "\n".join(rows) in PAGE, rows

@@ -33,9 +33,11 @@ class Site(testing.Monitor):
         self.ec2 = self.search
         self.search.put(models.Instance(id=A, region=REGION, status="running", name="a"))
         self.get(fleet.Adding).add([A], fleet.AddOptions(scope=HERE, interval=60))
-        had = self.configurations.load()
+        configuration = self.configurations.load()
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"})
-        assert self.configurations.save(had.model_copy(update={"discover": discover, "revision": had.revision + 1}))
+        assert self.configurations.save(
+            configuration.model_copy(update={"discover": discover, "revision": configuration.revision + 1})
+        )
 
     def minutes(self, number: int, every: int = 5) -> None:
         """Let minutes pass, with a reconciliation each few of them."""
@@ -52,7 +54,7 @@ class Site(testing.Monitor):
             self.evaluate(A)
 
     @property
-    def told(self) -> list[models.Notification]:
+    def notified(self) -> list[models.Notification]:
         """Return what was notified of accounts, oldest first."""
         self.deliver()
         return [notification for notification in self.received if notification.kind == "collector"]
@@ -62,19 +64,19 @@ def test_it_is_told_once_and_resolves() -> None:
     """status and an alert about the account and region say it; the worker is collected on, and not held back."""
     site = Site()
     site.minutes(6)
-    assert site.told == []
+    assert site.notified == []
     site.search.refuses = True
     site.minutes(30)
     parts = {part.name: part for part in site.get(health.StatusCheck).status().parts}
     assert parts["collection"].reason == f"[discover] cannot search in default/{REGION} (denied)"
-    [fired] = site.told
+    [fired] = site.notified
     assert (fired.status, fired.scope) == ("firing", {"account": "default", "region": REGION})
     assert "[discover] cannot search there" in fired.summary
     assert fired.dedup_key == f"discover:default/{REGION}/collector"
     assert site.accounts.load()[HERE.key].failing_since is None
     site.search.refuses = False
     site.minutes(6)
-    assert [row.status for row in site.told] == ["firing", "resolved"]
+    assert [row.status for row in site.notified] == ["firing", "resolved"]
     parts = {part.name: part for part in site.get(health.StatusCheck).status().parts}
     assert parts["collection"].ok
 
@@ -84,8 +86,10 @@ def test_it_ends_when_discover_is_configured_no_more() -> None:
     site = Site()
     site.search.refuses = True
     site.minutes(31)
-    assert [row.status for row in site.told] == ["firing"]
-    had = site.configurations.load()
-    assert site.configurations.save(had.model_copy(update={"discover": None, "revision": had.revision + 1}))
+    assert [row.status for row in site.notified] == ["firing"]
+    configuration = site.configurations.load()
+    assert site.configurations.save(
+        configuration.model_copy(update={"discover": None, "revision": configuration.revision + 1})
+    )
     assert site.get(fleet.AccountClosing).close_unused_accounts() == (f"discover:default/{REGION}",)
-    assert [(row.status, row.reason) for row in site.told][1:] == [("resolved", "it is not configured")]
+    assert [(row.status, row.reason) for row in site.notified][1:] == [("resolved", "it is not configured")]

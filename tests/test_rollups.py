@@ -34,11 +34,11 @@ _Row = tuple[Any, ...]
 @pytest.fixture
 def connection(redis_url: str) -> Iterator[redis.Redis]:
     """Give a client as every process has it."""
-    with contextlib.closing(client.connect(redis_url)) as one:
-        yield one
+    with contextlib.closing(client.connect(redis_url)) as new_connection:
+        yield new_connection
 
 
-def shown(monitor: testing.Monitor) -> list[_Row]:
+def hourly(monitor: testing.Monitor) -> list[_Row]:
     """Return the hours of cpu_utilization, as the command and the API have them."""
     (record,) = monitor.workers.get([A]).values()
     hours = monitor.get(views.HourlyHistoryView).hourly(record, CPU, NOW).datapoints
@@ -47,15 +47,15 @@ def shown(monitor: testing.Monitor) -> list[_Row]:
 
 def plain(points: dict[int, float], digits: float) -> list[_Row]:
     """Return what each hour of datapoints comes to, said plainly, but for the last digits."""
-    found = []
+    rows = []
     for hour in range(HOURS):
         ordered = sorted(value for after, value in points.items() if after // 3600 == hour)
         if ordered:
             rank = math.ceil(0.95 * len(ordered))
             exact = (ordered[0], sum(ordered) / len(ordered), ordered[-1], ordered[rank - 1])
             least, mean, most, p95 = (pytest.approx(value, rel=digits, abs=digits) for value in exact)
-            found.append((NOW + 3600 * hour, least, mean, most, p95, len(ordered)))
-    return found
+            rows.append((NOW + 3600 * hour, least, mean, most, p95, len(ordered)))
+    return rows
 
 
 _WRITES = some.lists(
@@ -78,27 +78,27 @@ def test_hours_are_exact_whatever_comes_late_or_is_revised(writes: list[tuple[in
         builders.write(monitor.samples, sample, force=True)
         if number % every == 0:
             monitor.get(collect.RollingUp).roll_up(3)
-        assert shown(monitor) == plain(points, 1e-9)
+        assert hourly(monitor) == plain(points, 1e-9)
     monitor.clock.advance(3600)
     while monitor.get(collect.RollingUp).roll_up(3):
         pass
     monitor.store.ledger.clear()
     monitor.clock.advance(60 * models.DAY)
-    assert shown(monitor) == plain(points, 1e-6)
+    assert hourly(monitor) == plain(points, 1e-6)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_packed_weeks_come_back(seed: int) -> None:
     """Of any hours, and of values from the least to the greatest."""
     numbers = random.Random(seed)
-    made = {}
+    packed = {}
     for hour in numbers.sample(range(0, models.WEEK, 3600), numbers.randint(0, 168)):
         least, mean, most, p95 = (numbers.uniform(-1, 1) * 10 ** numbers.randint(-30, 30) for _ in range(4))
-        made[hour] = models.RollUp(hour, least, mean, most, p95, numbers.randint(1, 3600))
-    read = models.unpack(0, models.pack(0, made))
-    assert sorted(read) == sorted(made)
-    for hour, one in made.items():
-        assert read[hour] == (one.at, *(pytest.approx(each, rel=1e-6) for each in one[1:5]), one.number)
+        packed[hour] = models.RollUp(hour, least, mean, most, p95, numbers.randint(1, 3600))
+    read = models.unpack(0, models.pack(0, packed))
+    assert sorted(read) == sorted(packed)
+    for hour, rollup in packed.items():
+        assert read[hour] == (rollup.at, *(pytest.approx(part, rel=1e-6) for part in rollup[1:5]), rollup.number)
 
 
 def test_what_no_float_can_be_is_the_greatest() -> None:
@@ -137,18 +137,18 @@ def test_roll_ups_live_as_long_as_the_setting_says(connection: redis.Redis) -> N
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker()])
 
-    def one(lifetime: int, after: int) -> None:
+    def roll_up_with(lifetime: int, after: int) -> None:
         ledger = samples.RedisSamples(connection, "c", lambda: models.DAY, lambda: lifetime)
         builders.write(ledger, builders.sample(builders.worker(), (after, 1.0), after=after + 60))
-        kept = rollups.RedisRollUps(connection, lambda: lifetime)
-        collect.RollingUp(rollups=kept, now=testing.ManualClock(NOW + after + 7000.0)).roll_up(10)
+        redis_rollups = rollups.RedisRollUps(connection, lambda: lifetime)
+        collect.RollingUp(rollups=redis_rollups, now=testing.ManualClock(NOW + after + 7000.0)).roll_up(10)
 
-    one(30 * models.DAY, 0)
+    roll_up_with(30 * models.DAY, 0)
     week = models.week_of(NOW)
-    left = connection.ttl(keys.rollups(A, week))
-    assert left == pytest.approx(week + models.WEEK + 30 * models.DAY - (NOW + 7000), abs=60)
-    one(0, 3600)
-    assert [each - NOW for each in repository.rollups.read(A, CPU, NOW, NOW + 9000)] == [0]
+    lifetime_left = connection.ttl(keys.rollups(A, week))
+    assert lifetime_left == pytest.approx(week + models.WEEK + 30 * models.DAY - (NOW + 7000), abs=60)
+    roll_up_with(0, 3600)
+    assert [hour - NOW for hour in repository.rollups.read(A, CPU, NOW, NOW + 9000)] == [0]
     assert connection.zcard(keys.ROLLUPS_DUE) == 0
 
 
@@ -157,7 +157,7 @@ def test_a_roll_up_takes_about_fifteen_bytes(connection: redis.Redis) -> None:
     fleet = [builders.worker(f"i-{number:017x}") for number in range(10)]
     workers.RedisWorkers(connection).add(fleet)
     names, numbers = config.DEFAULT.collect, random.Random(5)
-    kept = rollups.RedisRollUps(connection)
+    redis_rollups = rollups.RedisRollUps(connection)
     week = models.week_of(NOW)
     for hour in range(week, week + models.WEEK, models.HOUR):
         rolled = []
@@ -167,20 +167,20 @@ def test_a_roll_up_takes_about_fifteen_bytes(connection: redis.Redis) -> None:
                 least, mean, p95, most = sorted(numbers.uniform(0, 100) for _ in range(4))
                 series[name] = models.RollUp(hour, least, mean, most, p95, 60)
             rolled.append((ports.LedgerHour(worker.id, "first", hour, 0.0, {}), series))
-        kept.save(rolled, float(NOW))
-    held = sum(int(connection.memory_usage(keys.rollups(worker.id, week), samples=0) or 0) for worker in fleet)
-    taken = held / (len(fleet) * len(names) * 168)
-    assert len(kept.read(fleet[0].id, names[0], week, week + models.WEEK)) == 168
-    print(f"{taken:.1f} bytes a series and hour")
-    assert taken <= 16
+        redis_rollups.save(rolled, float(NOW))
+    memory = sum(int(connection.memory_usage(keys.rollups(worker.id, week), samples=0) or 0) for worker in fleet)
+    bytes_per_hour = memory / (len(fleet) * len(names) * 168)
+    assert len(redis_rollups.read(fleet[0].id, names[0], week, week + models.WEEK)) == 168
+    print(f"{bytes_per_hour:.1f} bytes a series and hour")
+    assert bytes_per_hour <= 16
 
 
 def test_the_command_shows_hours(run: Callable[..., Result], ok: Callable[..., str], world: Ports) -> None:
     """``--step 1h`` as table, CSV and JSON; another step is refused."""
     at = _hour(ok, world)
-    found = json.loads(ok("history", MONITORED, CPU, "--since", "30d", "--step", "1h", "--json"))
-    assert (found["metric"], found["unit"], found["step"]) == (CPU, "percent", 3600)
-    first, *_ = found["datapoints"]
+    document = json.loads(ok("history", MONITORED, CPU, "--since", "30d", "--step", "1h", "--json"))
+    assert (document["metric"], document["unit"], document["step"]) == (CPU, "percent", 3600)
+    first, *_ = document["datapoints"]
     assert first == (
         {"at": models.rfc3339(at), "min": 0.0, "avg": 14.75, "max": 29.5, "p95": 28.0, "count": 60, "metric": CPU,
          "unit": "percent"}

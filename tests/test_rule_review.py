@@ -57,28 +57,28 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 
 def reviewed(*arguments: str) -> str:
     """Return what ``rules review`` printed."""
-    done = CliRunner().invoke(cli.cli, ["rules", "review", *arguments])
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    result = CliRunner().invoke(cli.cli, ["rules", "review", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_counts(files: tuple[str, str, str]) -> None:
     """Episodes, notified alerts, channels and what is gone are those of both files over the same trace."""
     old, new, trace = files
-    found: dict[str, Any] = json.loads(reviewed(old, new, "--csv", trace, "--json"))
-    high, idle = found["rules"]
+    review: dict[str, Any] = json.loads(reviewed(old, new, "--csv", trace, "--json"))
+    high, idle = review["rules"]
     assert (high["rule"], high["change"], idle["rule"], idle["change"]) == ("cpu-high", "changed", "idle", "added")
     assert high["fired"] == {"before": 3, "after": 2}
     assert high["keys"] == ['breach "1 of 1" -> "3 of 3"'] or high["keys"]
     [vanished] = high["vanished"]
     assert (vanished["severity"], vanished["from"]) == ("critical", models.rfc3339(T0 + MINUTE))
     assert high["appeared"] == []
-    assert found["channels"] == [
+    assert review["channels"] == [
         {"channel": "log", "notified": {"before": 1, "after": 1}},
         {"channel": "ops", "notified": {"before": 2, "after": 1}},
     ]
-    assert (found["workers"], found["dollars_per_month"]) == (None, None)
-    assert (found["since"], found["until"]) == (
+    assert (review["workers"], review["dollars_per_month"]) == (None, None)
+    assert (review["since"], review["until"]) == (
         models.rfc3339(T0), models.rfc3339(T0 + MINUTE * len(VALUES) - 1),
     )  # fmt: skip
 
@@ -100,21 +100,21 @@ def test_text_and_markdown(files: tuple[str, str, str]) -> None:
 def test_since(files: tuple[str, str, str]) -> None:
     """Episodes that began before are left out of both."""
     old, new, trace = files
-    found = json.loads(reviewed(old, new, "--csv", trace, "--since", "8m", "--json"))
-    assert found["rules"][0]["fired"] == {"before": 1, "after": 1}
+    review = json.loads(reviewed(old, new, "--csv", trace, "--since", "8m", "--json"))
+    assert review["rules"][0]["fired"] == {"before": 1, "after": 1}
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "error"),
     [
         (["--period", "1m"], "--period: is only for a trace"),
         (["--markdown", "--json"], "--markdown: --json is given too"),
     ],
 )
-def test_options_that_do_not_go_together(files: tuple[str, str, str], options: list[str], says: str) -> None:
+def test_options_that_do_not_go_together(files: tuple[str, str, str], options: list[str], error: str) -> None:
     """They are refused in one line, with exit code 2."""
-    done = CliRunner().invoke(cli.cli, ["rules", "review", *files[:2], *options])
-    assert (done.exit_code, says in done.stderr) == (2, True), done.stderr
+    result = CliRunner().invoke(cli.cli, ["rules", "review", *files[:2], *options])
+    assert (result.exit_code, error in result.stderr) == (2, True), result.stderr
 
 
 def test_ledger_and_price(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
@@ -123,28 +123,28 @@ def test_ledger_and_price(ok: Callable[..., str], world: Ports, tmp_path: Path) 
     old, new = tmp_path / "old.toml", tmp_path / "new.toml"
     old.write_text('[collect]\nmetrics = ["cpu_utilization"]\n' + OLD, "utf-8")
     new.write_text('[collect]\nmetrics = ["cpu_utilization", "network_in"]\n' + NEW, "utf-8")
-    found = json.loads(ok("rules", "review", str(old), str(new), "--json"))
-    price = found["dollars_per_month"]
+    document = json.loads(ok("rules", "review", str(old), str(new), "--json"))
+    price = document["dollars_per_month"]
     assert 0 < price["before"] < price["after"]
-    assert found["workers"] == 1
-    assert [rule["rule"] for rule in found["rules"]] == ["cpu-high", "idle"]
+    assert document["workers"] == 1
+    assert [rule["rule"] for rule in document["rules"]] == ["cpu-high", "idle"]
     assert "CloudWatch: about $" in ok("rules", "review", str(old), str(new), "--since", "1h")
 
 
 def test_inhibited_episodes_notify_nobody() -> None:
     """An episode that another rule covers to its end is nobody's; one that outlasts it is notified."""
-    once = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
-    cause = threshold.KIND.rule(name="cause", metric="cpu_utilization", above=Levels(critical=70), **once)
-    follows = threshold.KIND.rule(name="follows", metric="cpu_utilization", above=Levels(critical=80), **once)
+    single_slot = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
+    cause = threshold.KIND.rule(name="cause", metric="cpu_utilization", above=Levels(critical=70), **single_slot)
+    follows = threshold.KIND.rule(name="follows", metric="cpu_utilization", above=Levels(critical=80), **single_slot)
     points = tuple(models.Datapoint(T0 + MINUTE * place, value) for place, value in enumerate(map(float, VALUES)))
     sides = []
     for rule in (follows, changed(follows, inhibited_by=("cause",))):
-        made = config.DEFAULT.model_copy(update={"rules": (cause, rule)})
-        replays = backtest.over_trace(made, "cpu_utilization", models.Series(MINUTE, points))
-        sides.append(rule_review.Side(source="f", configuration=made, replays=replays))
-    found = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], since=None).rules}
-    assert (found["follows"].fired.after, found["follows"].notified) == (3, rule_review.Counts(before=3, after=0))
-    assert found["cause"].change == "unchanged"
+        configuration = config.DEFAULT.model_copy(update={"rules": (cause, rule)})
+        replays = backtest.over_trace(configuration, "cpu_utilization", models.Series(MINUTE, points))
+        sides.append(rule_review.Side(source="f", configuration=configuration, replays=replays))
+    by_name = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], since=None).rules}
+    assert (by_name["follows"].fired.after, by_name["follows"].notified) == (3, rule_review.Counts(before=3, after=0))
+    assert by_name["cause"].change == "unchanged"
 
 
 GROUPS = """
@@ -182,14 +182,14 @@ def test_groups_and_outliers_are_compared_over_the_ledger(silent_log: None, tmp_
     arguments = ["rules", "review", str(tmp_path / "old.toml"), str(tmp_path / "new.toml"), "--json"]
     app_settings = settings.Settings(_env_file=None)
     container = runtime.open(app_settings, pools.overrides())
-    done = CliRunner().invoke(cli.cli, arguments, obj=session.Session(app_settings, container))
+    result = CliRunner().invoke(cli.cli, arguments, obj=session.Session(app_settings, container))
     container.close()
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    by_rule = {rule["rule"]: rule for rule in found["rules"]}
-    assert found["not_replayed"] == []
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    by_rule = {rule["rule"]: rule for rule in document["rules"]}
+    assert document["not_replayed"] == []
     assert (by_rule["pool-hot"]["recorded"], by_rule["pool-hot"]["fired"]) == (True, {"before": 1, "after": 0})
-    assert [each["worker"] for each in by_rule["pool-hot"]["vanished"]] == ["group:pool=a"]
+    assert [episode["worker"] for episode in by_rule["pool-hot"]["vanished"]] == ["group:pool=a"]
     assert by_rule["odd"]["fired"]["before"] > by_rule["odd"]["fired"]["after"] == 0
 
 
@@ -204,5 +204,5 @@ def test_cloudwatch_s_history_is_not_asked_for_groups(run: Callable[..., Any], t
         " leave it out: the ledger has whole groups\n"
     )
     file.write_text(GROUPS + OLD, "utf-8")
-    shown = run("rules", "backtest", str(file), "--cloudwatch", "--yes")
-    assert "warning: rule odd: several workers decide it, so it is left out; replay it from the ledger" in shown.stderr
+    result = run("rules", "backtest", str(file), "--cloudwatch", "--yes")
+    assert "warning: rule odd: several workers decide it, so it is left out; replay it from the ledger" in result.stderr

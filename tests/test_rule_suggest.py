@@ -36,58 +36,58 @@ notify = ["log"]
 
 def site(values: list[float]) -> Site:
     """Return a worker whose CPU had these values, a minute apart; its rules were never evaluated."""
-    made = Site(CPU)
+    new_site = Site(CPU)
     end = T0 + MINUTE * len(values) + 3 * MINUTE
-    made.collected(end, points(values))
-    made.clock.now = end
-    return made
+    new_site.collected(end, points(values))
+    new_site.clock.now = end
+    return new_site
 
 
-def ack(made: Site, minute: int, *, audit: bool = False) -> None:
+def ack(monitored: Site, minute: int, *, audit: bool = False) -> None:
     """Acknowledge the alert that fires at a minute; ``audit``: only the audit trail remembers it."""
     at = float(T0 + MINUTE * minute)
     if audit:
-        made.audit.record(
+        monitored.audit.record(
             models.AuditEntry(
                 id="1", at=at, by="me", origin="host", action="ack", target=f"{ID}/cpu-high", outcome="ok"
             )
         )
     else:
-        made.silences.acknowledge(models.Acknowledgement(alert_id=f"{ID}/cpu-high", since=None, by="me", at=at))
+        monitored.silences.acknowledge(models.Acknowledgement(alert_id=f"{ID}/cpu-high", since=None, by="me", at=at))
 
 
-def suggested(made: Site) -> tuple[rule_suggest.Suggestion, ...]:
+def suggested(monitored: Site) -> tuple[rule_suggest.Suggestion, ...]:
     """Return what is proposed for the configuration in force."""
-    return made.get(views.RuleSuggestion).suggest(made.configurations.load())
+    return monitored.get(views.RuleSuggestion).suggest(monitored.configurations.load())
 
 
 def test_short_peaks_are_left_out_and_acknowledged_alerts_stay() -> None:
     """The best change has the fewest notifications of those that keep both acknowledged alerts."""
-    made = site(VALUES)
-    ack(made, FIRST + 5, audit=True)
-    ack(made, SECOND + 5)
-    [found] = suggested(made)
-    assert (found.rule, found.acknowledged, found.notifications_after) == ("cpu-high", 2, 4)
-    assert found.notifications >= 50
-    assert 0 < found.delay <= 600
-    begins = [(episode.begin - T0) // MINUTE for episode in found.episodes]
+    monitored = site(VALUES)
+    ack(monitored, FIRST + 5, audit=True)
+    ack(monitored, SECOND + 5)
+    [suggestion] = suggested(monitored)
+    assert (suggestion.rule, suggestion.acknowledged, suggestion.notifications_after) == ("cpu-high", 2, 4)
+    assert suggestion.notifications >= 50
+    assert 0 < suggestion.delay <= 600
+    begins = [(episode.begin - T0) // MINUTE for episode in suggestion.episodes]
     assert [FIRST < begin < FIRST + 12 or SECOND < begin < SECOND + 12 for begin in begins] == [True, True]
 
 
 def test_an_acknowledged_peak_stays() -> None:
     """If somebody acknowledged one of the short peaks, no change may lose it."""
-    made = site(VALUES)
-    ack(made, 4)
-    for found in suggested(made):
-        assert any(episode.begin <= T0 + 6 * MINUTE for episode in found.episodes)
+    monitored = site(VALUES)
+    ack(monitored, 4)
+    for suggestion in suggested(monitored):
+        assert any(episode.begin <= T0 + 6 * MINUTE for episode in suggestion.episodes)
 
 
 def test_silenced_alerts_count_for_nothing() -> None:
     """What a silence kept from people was no notification, so that leaving it out saves nothing."""
-    made = site(VALUES)
-    end = made.clock.now
-    made.silences.add(models.Silence(id="s", rule="cpu-high", begins=T0, ends=end, reason="known", by="me"))
-    assert suggested(made) == ()
+    monitored = site(VALUES)
+    end = monitored.clock.now
+    monitored.silences.add(models.Silence(id="s", rule="cpu-high", begins=T0, ends=end, reason="known", by="me"))
+    assert suggested(monitored) == ()
 
 
 @pytest.mark.parametrize("values", [[50.0] * 100, [50.0, *LONG, 50.0, *LONG], [50.0, *PEAKS, *PEAKS]])
@@ -98,10 +98,10 @@ def test_nothing_is_proposed_that_does_not_pay(values: list[float]) -> None:
 
 def test_what_lasted_stays() -> None:
     """An episode of half an hour stays whether somebody acknowledged it or not."""
-    made = site([50.0, *PEAKS * 10, *[95.0] * 40, *[50.0] * 5])
-    [found] = suggested(made)
-    assert (found.lasting, found.acknowledged) == (1, 0)
-    assert any((episode.end or 0) - episode.begin > 30 * MINUTE for episode in found.episodes)
+    monitored = site([50.0, *PEAKS * 10, *[95.0] * 40, *[50.0] * 5])
+    [suggestion] = suggested(monitored)
+    assert (suggestion.lasting, suggestion.acknowledged) == (1, 0)
+    assert any((episode.end or 0) - episode.begin > 30 * MINUTE for episode in suggestion.episodes)
 
 
 # --- the text ----------------------------------------------------------------------------------------------------
@@ -114,18 +114,20 @@ def rules_of(text: str) -> tuple[models.Rule, ...]:
 
 def test_the_diff_means_just_that() -> None:
     """A key that is not there gets a line; comments and all else stay, and the text says the changed rule."""
-    made = site(VALUES)
-    ack(made, SECOND + 5)
-    found = suggested(made)
-    after, done = rule_suggest.edited(FILE, found, rules_of)
-    assert done == found
+    monitored = site(VALUES)
+    ack(monitored, SECOND + 5)
+    suggestions = suggested(monitored)
+    after, edits = rule_suggest.edited(FILE, suggestions, rules_of)
+    assert edits == suggestions
     assert len(after.splitlines()) == len(FILE.splitlines()) + 1
     assert set(FILE.splitlines()) < set(after.splitlines())
     [rule] = rules_of(after)
-    assert threshold.KIND.options(rule) == threshold.KIND.options(found[0].changed)
+    assert threshold.KIND.options(rule) == threshold.KIND.options(suggestions[0].changed)
     diff = rule_suggest.unified_diff(FILE, after, "f.toml")
     assert diff.startswith("--- f.toml\n+++ f.toml\n@@ ")
-    assert [line for line in diff.splitlines() if line[:1] in "+-"][2:] == [f"+{found[0].key} = {found[0].after}"]
+    assert [line for line in diff.splitlines() if line[:1] in "+-"][2:] == [
+        f"+{suggestions[0].key} = {suggestions[0].after}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -164,22 +166,26 @@ def test_command_prints_a_diff(ok: Callable[..., str], world: Ports, tmp_path: P
     series = models.Series(
         MINUTE, tuple(models.Datapoint(begin + MINUTE * place, value) for place, value in enumerate(VALUES))
     )
-    asked = {"cpu_utilization": float(now)}
-    condition = record.condition.model_copy(update={"requested_at": asked, "periods": {"cpu_utilization": MINUTE}})
+    requested = {"cpu_utilization": float(now)}
+    condition = record.condition.model_copy(update={"requested_at": requested, "periods": {"cpu_utilization": MINUTE}})
     sample = models.Sample(
-        worker=record.worker, collected_at=now, status="running", series={"cpu_utilization": series}, requested_at=asked
+        worker=record.worker,
+        collected_at=now,
+        status="running",
+        series={"cpu_utilization": series},
+        requested_at=requested,
     )
     world.samples.write(sample, condition, "{}", force=True)
     at = float(begin + MINUTE * (SECOND + 5))
     world.silences.acknowledge(models.Acknowledgement(alert_id=f"{A}/cpu-high", since=None, by="me", at=at))
     file = tmp_path / "f.toml"
     file.write_text(FILE, "utf-8")
-    found = json.loads(ok("rules", "suggest", str(file), "--json"))
-    [suggestion] = found["suggestions"]
+    document = json.loads(ok("rules", "suggest", str(file), "--json"))
+    [suggestion] = document["suggestions"]
     assert "changed" not in suggestion
     lines = ok("rules", "suggest", str(file)).splitlines()
     assert lines[0].startswith(f"# cpu-high: {suggestion['key']} = ")
     numbers = f"{suggestion['notifications']} notifications become {suggestion['notifications_after']}"
     assert f"{numbers}, the 1 that somebody acknowledged still among them" in lines[0]
-    assert lines[1:] == found["diff"].splitlines()
+    assert lines[1:] == document["diff"].splitlines()
     assert file.read_text("utf-8") == FILE

@@ -21,15 +21,15 @@ from workermon.on_celery import nodes, schedule
 
 def names(client: redis.Redis) -> str:
     """Return every key, member, field and value of the server as one text to search in."""
-    found: list[Any] = []
+    entries: list[Any] = []
     for key in client.scan_iter():
         kind = client.type(key)
         readers: dict[bytes | str, Callable[[Any], object]] = {
             b"hash": client.hgetall, b"zset": lambda k: client.zrange(k, 0, -1), b"set": client.smembers,
             b"list": lambda k: client.lrange(k, 0, -1), b"string": client.get,
         }  # fmt: skip
-        found += [key, readers[kind](key)]
-    return repr(found)
+        entries += [key, readers[kind](key)]
+    return repr(entries)
 
 
 def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
@@ -40,12 +40,12 @@ def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
     planned.put([secret], NOW)
 
     raw = redis_client.hgetall(f"{KEY}{secret.id}")
-    told = json.loads(raw[b"definition"])
+    definition = json.loads(raw[b"definition"])
     assert set(raw) == {b"definition", b"meta"}
-    assert (told["name"], told["task"]) == (f"workermon:collect:{secret.id}", "workermon.collect")
-    assert (told["args"], told["kwargs"]) == ([], {"worker_ids": [secret.id]})
-    assert told["schedule"] == {"__type__": "interval", "every": 60.0, "relative": False}
-    assert told["options"] == {
+    assert (definition["name"], definition["task"]) == (f"workermon:collect:{secret.id}", "workermon.collect")
+    assert (definition["args"], definition["kwargs"]) == ([], {"worker_ids": [secret.id]})
+    assert definition["schedule"] == {"__type__": "interval", "every": 60.0, "relative": False}
+    assert definition["options"] == {
         "queue": "workermon.collect", "expires": 60, "headers": {"cohort": "default/us-east-1/60#0"},
     }  # fmt: skip
     assert not [word for word in ("render", "arn:", "hush", "vfx") if word in repr(raw)]
@@ -56,8 +56,8 @@ def test_a_collection_of_a_short_interval_may_wait_longer_than_that(
 ) -> None:
     """A node that is two seconds late does not drop every message of a worker that is collected each second."""
     planned.put([worker(interval=1)], NOW)
-    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
-    assert told["options"]["expires"] == 10
+    definition = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
+    assert definition["options"]["expires"] == 10
 
 
 def test_stock_redbeat_reads_the_entry(planned: schedule.RedBeatSchedule, app: Celery) -> None:
@@ -115,9 +115,9 @@ def test_another_interval_moves_the_worker_to_another_cohort(
     """Its old cohort loses the member, and the entry says the new interval."""
     planned.put([worker()], NOW)
     planned.put([worker(interval=300)], NOW)
-    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
-    assert told["schedule"]["every"] == 300
-    assert told["options"]["expires"] == 300
+    definition = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
+    assert definition["schedule"]["every"] == 300
+    assert definition["options"]["expires"] == 300
     assert redis_client.keys(f"{settings.SCHEDULE_COHORT}*") == [b"workermon:schedule:cohort:default/us-east-1/300"]
     assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 300
 
@@ -195,10 +195,10 @@ def test_redis_out_of_reach_is_one_line_without_the_password(app: Celery, monkey
     """No traceback of redis-py's reaches a caller, and no password."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://:hush@127.0.0.1:1/1")
     lost = Celery("test", loader=ours.Loader, set_as_current=False)
-    with pytest.raises(errors.RedisUnavailable) as told:
+    with pytest.raises(errors.RedisUnavailable) as refused:
         schedule.RedBeatSchedule(lost).ids()
-    assert "hush" not in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "hush" not in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
@@ -208,8 +208,8 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
     planned.put([worker()], NOW)
     redis_client.zadd("workermon:redbeat::schedule", {b"workermon:redbeat:\xff\xfe": 1})
     redis_client.zadd("workermon:redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
-    found: Sequence[str] = sorted(planned.ids())
-    assert worker().id in found
+    scheduled_ids: Sequence[str] = sorted(planned.ids())
+    assert worker().id in scheduled_ids
 
 
 def test_a_stock_beat_shows_by_its_lock(
@@ -228,15 +228,15 @@ def test_a_stock_beat_shows_by_its_lock(
 
 def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:
     """Messages of each queue, of every priority, and those in a node's hands."""
-    asked = nodes.CeleryNodes(app)
-    assert asked.queues(1) == {
+    celery_nodes = nodes.CeleryNodes(app)
+    assert celery_nodes.queues(1) == {
         "workermon.collect": 0, "workermon.deliver": 0, "workermon.evaluate": 0, "unacked": 0,
     }  # fmt: skip
     with redis.Redis.from_url(redis_url.removesuffix("/1") + "/0") as broker:
         broker.lpush("workermon.collect", "a", "b")
         broker.lpush("workermon.evaluate\x06\x163", "c")
         broker.hset("workermon:unacked", "tag", "d")
-    assert asked.queues(1) == {
+    assert celery_nodes.queues(1) == {
         "workermon.collect": 2, "workermon.deliver": 0, "workermon.evaluate": 1, "unacked": 1,
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.collected import RULE as DOWN
 from tests.support.collected import House
-from tests.support.evaluating import ID, MINUTE, T0, why
+from tests.support.evaluating import ID, MINUTE, T0, explanation_json
 from tests.support.present import present
 from tests.support.rules import changed
 from workermon import cli, config, errors, fleet, models, testing, views
@@ -46,9 +46,9 @@ class Site(House):
         self.ec2.events[ID] = events
         return self.step(minute)
 
-    def news(self) -> list[tuple[str, str, int]]:
+    def scheduled_notifications(self) -> list[tuple[str, str, int]]:
         """Return what people were told, as (status, severity, minute), oldest first."""
-        return self.told(f"{ID}/scheduled")
+        return self.notified(f"{ID}/scheduled")
 
     @property
     def newest(self) -> models.Notification:
@@ -59,9 +59,9 @@ class Site(House):
 @pytest.fixture
 def site() -> Site:
     """Return a worker that nothing is scheduled for, collected once."""
-    made = Site()
-    made.plan(0)
-    return made
+    other_site = Site()
+    other_site.plan(0)
+    return other_site
 
 
 # --- when it is told ---------------------------------------------------------------------------------------------
@@ -72,29 +72,29 @@ def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
     assert site.plan(1, REBOOT) == [f"{ID}/scheduled"]
     for minute in (2, 3):
         site.plan(minute, REBOOT)
-    assert site.news() == [("firing", "warning", 1)]
-    told = site.newest
-    assert (told.kind, told.metric, told.value) == ("event", None, None)
-    assert told.summary == (
+    assert site.scheduled_notifications() == [("firing", "warning", 1)]
+    notification = site.newest
+    assert (notification.kind, notification.metric, notification.value) == ("event", None, None)
+    assert notification.summary == (
         "render-07: system-reboot scheduled for 2023-11-21T22:00:00Z (in 7 days): The host is updated"
         " (it can be postponed until 2023-11-23T22:00:00Z)"
     )
-    assert told.reason == "instance-event-1 system-reboot The host is updated"
-    assert told.since == told.at == models.rfc3339(T0 + MINUTE)
+    assert notification.reason == "instance-event-1 system-reboot The host is updated"
+    assert notification.since == notification.at == models.rfc3339(T0 + MINUTE)
 
 
 def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> None:
     """It is a new version of the same alert, at the worst of their severities, since the first of them."""
     site.plan(1, REBOOT)
     site.plan(2, RETIRED, REBOOT)
-    assert site.news() == [("firing", "warning", 1), ("firing", "critical", 2)]
-    told = site.newest
-    assert told.summary.startswith("render-07: system-reboot scheduled for 2023-11-21T22:00:00Z")
-    assert told.summary.endswith("; and 1 more: instance-retirement 2023-11-28T22:00:00Z")
-    assert (told.version, told.since) == (2, models.rfc3339(T0 + MINUTE))
-    other = REBOOT.model_copy(update={"id": "instance-event-3", "code": "system-maintenance"})
-    site.plan(3, RETIRED, REBOOT, other)
-    assert site.news()[2:] == [("firing", "critical", 3)]
+    assert site.scheduled_notifications() == [("firing", "warning", 1), ("firing", "critical", 2)]
+    notification = site.newest
+    assert notification.summary.startswith("render-07: system-reboot scheduled for 2023-11-21T22:00:00Z")
+    assert notification.summary.endswith("; and 1 more: instance-retirement 2023-11-28T22:00:00Z")
+    assert (notification.version, notification.since) == (2, models.rfc3339(T0 + MINUTE))
+    maintenance = REBOOT.model_copy(update={"id": "instance-event-3", "code": "system-maintenance"})
+    site.plan(3, RETIRED, REBOOT, maintenance)
+    assert site.scheduled_notifications()[2:] == [("firing", "critical", 3)]
     assert len({entry.notification.id for entry in site.alerts.history(f"{ID}/scheduled") if entry.notification}) == 3
 
 
@@ -102,24 +102,24 @@ def test_an_event_at_another_time_is_told_again(site: Site) -> None:
     """Put off or brought forward, it is told with its new time; another description is no news."""
     site.plan(1, REBOOT)
     site.plan(2, REBOOT.model_copy(update={"description": "The host is updated soon"}))
-    assert len(site.news()) == 1
+    assert len(site.scheduled_notifications()) == 1
     site.plan(3, REBOOT.model_copy(update={"not_before": T0 + 8 * DAY, "not_after": None}))
-    assert site.news() == [("firing", "warning", 1), ("firing", "warning", 3)]
+    assert site.scheduled_notifications() == [("firing", "warning", 1), ("firing", "warning", 3)]
     assert "2023-11-22T22:00:00Z" in site.newest.summary
 
 
 def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
     """Only where what is left is less bad is that told."""
-    other = REBOOT.model_copy(update={"id": "instance-event-3"})
-    site.plan(1, REBOOT, other, RETIRED)
-    site.plan(2, other, RETIRED)
-    assert len(site.news()) == 1
-    site.plan(3, other)
-    assert site.news() == [("firing", "critical", 1), ("firing", "warning", 3)]
+    second = REBOOT.model_copy(update={"id": "instance-event-3"})
+    site.plan(1, REBOOT, second, RETIRED)
+    site.plan(2, second, RETIRED)
+    assert len(site.scheduled_notifications()) == 1
+    site.plan(3, second)
+    assert site.scheduled_notifications() == [("firing", "critical", 1), ("firing", "warning", 3)]
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "expected"),
     [
         ((), "no event is ahead: EC2 no longer lists it"),
         ((REBOOT.model_copy(update={"description": "[Completed] The host is updated"}),),
@@ -128,15 +128,15 @@ def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
          "no event is ahead: system-reboot: EC2 has marked it as cancelled"),
     ],
 )  # fmt: skip
-def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], said: str) -> None:
+def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], expected: str) -> None:
     """Completed, cancelled or gone, each with its word, at the collection that first saw it; and it may come again."""
     site.plan(1, REBOOT)
     site.plan(5, *last)
     site.plan(6, *last)
-    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 5)]
-    assert site.newest.summary == f"render-07: {said}"
+    assert site.scheduled_notifications() == [("firing", "warning", 1), ("resolved", "warning", 5)]
+    assert site.newest.summary == f"render-07: {expected}"
     site.plan(7, REBOOT)
-    assert len(site.news()) == 3
+    assert len(site.scheduled_notifications()) == 3
     ids = [entry.notification.id for entry in site.alerts.history(f"{ID}/scheduled") if entry.notification]
     assert len(set(ids)) == 3, "the same event may come back, but an id never does"
 
@@ -145,40 +145,40 @@ def test_an_event_whose_end_is_past_is_over_though_ec2_lists_it(site: Site) -> N
     """At its end, also where somebody looks much later; while it goes on it is not over."""
     site.plan(1, REBOOT)
     site.plan(7 * 1440 + 60, REBOOT)
-    assert len(site.news()) == 1
+    assert len(site.scheduled_notifications()) == 1
     site.plan(8 * 1440, REBOOT)
-    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 7 * 1440 + 120)]
+    assert site.scheduled_notifications() == [("firing", "warning", 1), ("resolved", "warning", 7 * 1440 + 120)]
     assert "its end, 2023-11-22T00:00:00Z, is past" in site.newest.summary
 
 
 def test_completed_events_alone_are_nothing(site: Site) -> None:
     """EC2 lists them for a week; they were never ahead for us."""
     site.plan(1, REBOOT.model_copy(update={"description": "[Completed] done"}))
-    assert site.news() == []
+    assert site.scheduled_notifications() == []
     assert site.alerts.load([ID])[ID].alerts == {}
 
 
 def test_a_rule_may_wait_until_it_is_near() -> None:
     """``ahead`` has it told that long before it begins, at exactly that time."""
-    made = Site(changed(RULE, ahead=2 * DAY))
-    made.plan(1, REBOOT)
-    assert made.news() == []
-    made.plan(5 * 1440 + 7, REBOOT)
-    assert made.news() == [("firing", "warning", 5 * 1440)]
-    made.plan(5 * 1440 + 8, REBOOT.model_copy(update={"not_before": T0 + 20 * DAY, "not_after": None}))
-    assert made.newest.summary == "render-07: no event is ahead: it was postponed"
+    far_ahead = Site(changed(RULE, ahead=2 * DAY))
+    far_ahead.plan(1, REBOOT)
+    assert far_ahead.scheduled_notifications() == []
+    far_ahead.plan(5 * 1440 + 7, REBOOT)
+    assert far_ahead.scheduled_notifications() == [("firing", "warning", 5 * 1440)]
+    far_ahead.plan(5 * 1440 + 8, REBOOT.model_copy(update={"not_before": T0 + 20 * DAY, "not_after": None}))
+    assert far_ahead.newest.summary == "render-07: no event is ahead: it was postponed"
 
 
 def test_codes_and_severity_are_the_rules(site: Site) -> None:
     """Only the events named, and as bad as the rule says; by default retirement and stop are critical."""
-    made = Site(changed(RULE, codes=("instance-stop",), severity="warning", by_code=False))
+    stops_only = Site(changed(RULE, codes=("instance-stop",), severity="warning", by_code=False))
     stop = ScheduledEvent(id="3", code="instance-stop", not_before=T0 + DAY)
-    made.plan(1, REBOOT, RETIRED)
-    assert made.news() == []
-    made.plan(2, REBOOT, stop)
-    assert made.news() == [("firing", "warning", 2)]
+    stops_only.plan(1, REBOOT, RETIRED)
+    assert stops_only.scheduled_notifications() == []
+    stops_only.plan(2, REBOOT, stop)
+    assert stops_only.scheduled_notifications() == [("firing", "warning", 2)]
     site.plan(1, stop)
-    assert site.news() == [("firing", "critical", 1)]
+    assert site.scheduled_notifications() == [("firing", "critical", 1)]
     assert {code for code, severity in event.CODES.items() if severity == "critical"} == {
         "instance-stop", "instance-retirement", "spot-interruption",
     }  # fmt: skip
@@ -189,7 +189,7 @@ def test_an_event_without_times_is_told_too(site: Site) -> None:
     site.plan(1, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"), RETIRED)
     assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not give")
     site.plan(2, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"))
-    assert site.news()[-1][1] == "warning"
+    assert site.scheduled_notifications()[-1][1] == "warning"
     assert "brand-new scheduled for a time that EC2 does not give: odd\\nthing" in site.newest.summary
 
 
@@ -207,16 +207,16 @@ def test_a_failed_call_is_no_absence(site: Site, monkeypatch: pytest.MonkeyPatch
         patched.setattr(site.ec2, "statuses", lambda scope, ids: {})
         site.step(3)
     assert site.condition.status == "running"
-    assert site.news() == [("firing", "warning", 1)]
+    assert site.scheduled_notifications() == [("firing", "warning", 1)]
     site.step(4)
-    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 4)]
+    assert site.scheduled_notifications() == [("firing", "warning", 1), ("resolved", "warning", 4)]
 
 
 def test_a_stopped_worker_still_has_its_events_and_a_terminated_one_none(site: Site) -> None:
     """What is scheduled for a stopped instance is told; a termination ends it with the reason."""
     site.step(1, "stopped", "Client.UserInitiatedShutdown")
     site.plan(2, RETIRED)
-    assert site.news() == [("firing", "critical", 2)]
+    assert site.scheduled_notifications() == [("firing", "critical", 2)]
     site.step(3, "terminated", "Client.UserInitiatedShutdown")
     assert site.newest.reason == "the instance is terminated"
     assert site.alerts.open() == []
@@ -230,7 +230,7 @@ def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
     assert site.newest.reason == "monitoring is paused"
     site.pause(paused=False)
     site.plan(3, REBOOT)
-    assert [status for status, _, _ in site.news()] == ["firing", "resolved", "firing"]
+    assert [status for status, _, _ in site.scheduled_notifications()] == ["firing", "resolved", "firing"]
     site.silences.add(models.Silence(id="s", rule="scheduled", begins=T0, ends=T0 + 600, reason="known", by="me"))
     site.plan(4, REBOOT, RETIRED)
     assert site.alerts.history(f"{ID}/scheduled")[0].transition.silenced_by == "s"
@@ -245,20 +245,20 @@ def test_a_replay_has_the_same_id() -> None:
     """What is judged again after a rollback, at another time of day, is told under the id that it had."""
     ids = []
     for late in (0, 900):
-        made = Site()
-        made.plan(0)
-        made.ec2.events[ID] = (REBOOT,)
-        made.look(1)
-        made.clock.advance(late)
-        made.evaluate()
-        ids.append((made.newest.id, made.newest.at))
+        other_site = Site()
+        other_site.plan(0)
+        other_site.ec2.events[ID] = (REBOOT,)
+        other_site.look(1)
+        other_site.clock.advance(late)
+        other_site.evaluate()
+        ids.append((other_site.newest.id, other_site.newest.at))
     assert ids[0] == ids[1]
 
 
 @st.composite
 def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
     """Give what EC2 lists, collection by collection."""
-    some = st.builds(
+    scheduled_events = st.builds(
         ScheduledEvent,
         id=st.sampled_from("abc"),
         code=st.sampled_from(sorted(event.CODES)),
@@ -266,32 +266,32 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
         not_before=st.sampled_from([T0 + 2 * MINUTE, T0 + DAY]),
         not_after=st.sampled_from([None, T0 + 3 * MINUTE]),
     )
-    return draw(st.lists(st.lists(some, max_size=3).map(tuple), min_size=1, max_size=6))
+    return draw(st.lists(st.lists(scheduled_events, max_size=3).map(tuple), min_size=1, max_size=6))
 
 
 @given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
     """However often it is judged, it ends up at what a plain look at the last answer says, in order of time."""
     condition, rule_state = models.Condition(), models.RuleState()
-    seen: list[int] = []
-    for minute, listed in enumerate(course):
+    times: list[int] = []
+    for minute, events_of_ec2 in enumerate(course):
         at = T0 + minute * MINUTE
-        events, events_at = event.merge_listed(condition, listed, at)
+        events, events_at = event.merge_listed(condition, events_of_ec2, at)
         condition = models.Condition(collected_at=at, events=events, events_at=events_at)
         if looks[minute] or minute == len(course) - 1:
             rule_state, transitions = event.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
-            seen += [transition.at for transition in transitions]
+            times += [transition.at for transition in transitions]
             assert len(transitions) <= 1
             assert event.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     last = present(condition.collected_at)
     ahead = [
-        one for one in {event.key(one): one for one in course[-1]}.values()
-        if not one.description and (one.not_after is None or one.not_after > last)
+        scheduled for scheduled in {event.key(scheduled): scheduled for scheduled in course[-1]}.values()
+        if not scheduled.description and (scheduled.not_after is None or scheduled.not_after > last)
     ]  # fmt: skip
-    worst = {"instance-stop", "instance-retirement", "spot-interruption"} & {one.code for one in ahead}
+    worst = {"instance-stop", "instance-retirement", "spot-interruption"} & {scheduled.code for scheduled in ahead}
     assert rule_state.severity == ("critical" if worst else "warning" if ahead else None)
-    assert seen == sorted(seen)
-    assert all(at <= last for at in seen)
+    assert times == sorted(times)
+    assert all(at <= last for at in times)
 
 
 # --- why, show, the file -----------------------------------------------------------------------------------------
@@ -299,19 +299,19 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
 
 def explain(site: Site) -> Any:
     """Explain the rule."""
-    return why(site, "event")["rules"][0]
+    return explanation_json(site, "event")["rules"][0]
 
 
 def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> None:
     """Nothing, something told, something over: each with how it stands."""
     assert explain(site)["now"] == "EC2 has scheduled nothing"
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
-    found = explain(site)
-    assert found["severity"] == "by code"
-    assert [(one["code"], one["not_notified"]) for one in found["events"]] == [
+    explanation = explain(site)
+    assert explanation["severity"] == "by code"
+    assert [(row["code"], row["not_notified"]) for row in explanation["events"]] == [
         ("system-reboot", None), ("instance-retirement", "EC2 has marked it as completed"),
     ]  # fmt: skip
-    assert found["now"].startswith("system-reboot scheduled for")
+    assert explanation["now"].startswith("system-reboot scheduled for")
     site.change(rules=(changed(RULE, ahead=DAY),))
     site.evaluate()
     assert explain(site)["now"] == (
@@ -320,7 +320,7 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> N
     assert site.newest.status == "resolved"
 
 
-def shown(site: Site) -> views.WorkerDetail:
+def detail(site: Site) -> views.WorkerDetail:
     """Return what ``show`` says of the site's worker."""
     return site.get(views.WorkerView).show(site.workers.get([ID])[ID])
 
@@ -328,7 +328,7 @@ def shown(site: Site) -> views.WorkerDetail:
 def test_show_lists_what_is_scheduled(site: Site) -> None:
     """Each event with its times and what became of it."""
     site.plan(1, REBOOT)
-    assert shown(site).to_json()["events"] == [
+    assert detail(site).to_json()["events"] == [
         {"id": "instance-event-1", "code": "system-reboot", "description": "The host is updated",
          "not_before": "2023-11-21T22:00:00Z", "not_after": "2023-11-22T00:00:00Z",
          "deadline": "2023-11-23T22:00:00Z", "state": "ahead"},
@@ -350,17 +350,19 @@ FILE = '[[rules]]\nname = "plans"\nmetric = "event"\n'
 )  # fmt: skip
 def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: dict[str, Any]) -> None:
     """What was applied is exported as it was; a state rule too; and the difference of two is seen."""
-    made = config.to_configuration(testing.parse(FILE + lines, "f"), config.DEFAULT)
-    assert made.rules == (event.KIND.rule("plans", **changes),)
+    configuration = config.to_configuration(testing.parse(FILE + lines, "f"), config.DEFAULT)
+    assert configuration.rules == (event.KIND.rule("plans", **changes),)
     state = f'{FILE}{lines}[[rules]]\nname = "down"\nmetric = "state"\nexpected = ["Server.ScheduledStop"]\n'
-    both = config.to_configuration(testing.parse(state, "f"), made)
-    again = config.to_configuration(testing.parse(export.text(both, ()), "g"), config.DEFAULT)
-    assert again.rules == both.rules
-    assert difference.changes(made, both).rules == difference.Names(added=("down",), changed=(), removed=())
+    changed_configuration = config.to_configuration(testing.parse(state, "f"), configuration)
+    reparsed = config.to_configuration(testing.parse(export.text(changed_configuration, ()), "g"), config.DEFAULT)
+    assert reparsed.rules == changed_configuration.rules
+    assert difference.changes(configuration, changed_configuration).rules == difference.Names(
+        added=("down",), changed=(), removed=()
+    )
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ('codes = ["instance-retirment"]', "line 4, column 10: rules[0].codes[0]: instance-retirment is"
          " not a code of EC2; did you mean instance-retirement?"),
@@ -374,11 +376,11 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
         ('[[rules.cases]]\nname = "a"\nvalues = [1]', "is not for metric = 'event'; remove them; there are no values"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
+def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: str) -> None:
     """Source, line, column, field, and what was meant."""
     with pytest.raises(errors.InvalidInput) as wrong:
         testing.parse(FILE + line + "\n", "f")
-    assert said in str(wrong.value)
+    assert expected in str(wrong.value)
 
 
 def test_the_schema_knows_the_keys() -> None:
@@ -420,7 +422,7 @@ def test_the_commands_print_it(site: Site) -> None:
     lines = "\n".join(alerts._worker_lines(explanation.explain(record, "state")))
     assert "  rule      states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen      2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
-    lines_of_show = dict(show._lines(shown(site), site.clock()))
+    lines_of_show = dict(show._lines(detail(site), site.clock()))
     assert lines_of_show["status"] == "stopped since 2023-11-14T22:02:00Z: Client.UserInitiatedShutdown"
     assert lines_of_show["scheduled"] == "instance-retirement 2023-11-28T22:00:00Z [Completed] x"
 
@@ -429,15 +431,15 @@ def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path
     """There are no values to try it on: ``rules test`` and ``backtest`` say so, and where."""
     file = tmp_path / "f.toml"
     file.write_text(FILE + '[[rules.cases]]\nname = "a"\nvalues = [1]\n', "utf-8")
-    done = CliRunner().invoke(cli.cli, ["rules", "test", str(file)])
-    assert done.exit_code == 2
-    assert "rules[0].cases: is not for metric = 'event'; remove them; there are no values" in done.stderr
+    result = CliRunner().invoke(cli.cli, ["rules", "test", str(file)])
+    assert result.exit_code == 2
+    assert "rules[0].cases: is not for metric = 'event'; remove them; there are no values" in result.stderr
     file.write_text(FILE, "utf-8")
     assert CliRunner().invoke(cli.cli, ["rules", "check", str(file)]).exit_code == 0
     (tmp_path / "t.csv").write_text("timestamp,value\n60,1\n120,2\n", "utf-8")
-    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file), "--csv", str(tmp_path / "t.csv")])
-    assert done.exit_code == 2
-    assert "no rule is about a metric" in done.stderr
+    result = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file), "--csv", str(tmp_path / "t.csv")])
+    assert result.exit_code == 2
+    assert "no rule is about a metric" in result.stderr
 
 
 def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:

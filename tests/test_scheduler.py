@@ -13,14 +13,14 @@ from celery import Celery
 from celery.schedules import crontab
 from redbeat import schedulers
 
-from tests.support.beat import KEY, NOW, SCHEDULE, Held, Post, at, worker
+from tests.support.beat import KEY, NOW, SCHEDULE, BeatLock, MessageRecorder, at, worker
 from tests.support.present import present
 from workermon import errors, models, settings
 from workermon.on_celery import schedule, scheduler
 
 
 def test_a_cohort_travels_in_one_message(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """A hundred workers that are due together are one message with their identifiers only, which expires."""
     fleet = [worker(number) for number in range(100)]
@@ -34,7 +34,7 @@ def test_a_cohort_travels_in_one_message(
 
 
 def test_another_cohort_is_another_message(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """Workers of two regions do not travel together though they are due at once."""
     planned.put([worker(1), worker(2, region="eu-west-1")], NOW)
@@ -43,7 +43,7 @@ def test_another_cohort_is_another_message(
 
 
 def test_nothing_is_sent_before_it_is_due(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """Beat wakes when the next entry is due, and not much before."""
     planned.put([worker()], NOW)
@@ -54,7 +54,9 @@ def test_nothing_is_sent_before_it_is_due(
     assert post.worker_ids == [[worker().id]]
 
 
-def test_the_cadence_does_not_drift(beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule) -> None:
+def test_the_cadence_does_not_drift(
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
+) -> None:
     """Ticks that come late by up to a second leave every run on its grid, each interval once."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
@@ -64,7 +66,9 @@ def test_the_cadence_does_not_drift(beat: scheduler.Scheduler, post: Post, plann
     assert len(post.worker_ids) == 20
 
 
-def test_overdue_runs_become_one(beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule) -> None:
+def test_overdue_runs_become_one(
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
+) -> None:
     """After an hour without beat a worker is collected once, and then at its next place on the grid."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
@@ -74,7 +78,7 @@ def test_overdue_runs_become_one(beat: scheduler.Scheduler, post: Post, planned:
 
 
 def test_what_could_not_be_sent_is_sent_at_the_next_tick(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """A broker that is away loses no run, nor does it stop beat."""
     planned.put([worker()], NOW)
@@ -86,7 +90,7 @@ def test_what_could_not_be_sent_is_sent_at_the_next_tick(
 
 
 def test_the_lock_is_extended_between_chunks(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long tick does not lose the lock, and stops within one chunk where it did."""
     monkeypatch.setattr(scheduler, "CHUNK", 100)
@@ -115,7 +119,7 @@ def test_each_look_extends_the_lock(beat: scheduler.Scheduler, app: Celery, redi
 @pytest.mark.parametrize("lock", ["another's", "gone", "without an end"])
 def test_a_beat_without_its_lock_sends_nothing(
     beat: scheduler.Scheduler,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     app: Celery,
     redis_client: redis.Redis,
@@ -123,12 +127,12 @@ def test_a_beat_without_its_lock_sends_nothing(
 ) -> None:
     """Nor does it say that it looked; with the lock taken again it goes on."""
     planned.put([worker()], NOW)
-    key, held = app.redbeat_conf.lock_key, beat.lock
-    held.acquire = lambda blocking: redis_client.set(key, held.local.token, ex=3600)
+    key, beat_lock = app.redbeat_conf.lock_key, beat.lock
+    beat_lock.acquire = lambda blocking: redis_client.set(key, beat_lock.local.token, ex=3600)
     if lock == "gone":
         redis_client.delete(key)
     else:
-        redis_client.set(key, held.local.token if lock == "without an end" else "another's")
+        redis_client.set(key, beat_lock.local.token if lock == "without an end" else "another's")
     assert at(beat, NOW + 61) <= 1
     assert (post.sent, redis_client.exists(settings.SCHEDULE_TICK)) == ([], 0)
     at(beat, NOW + 61)
@@ -136,7 +140,7 @@ def test_a_beat_without_its_lock_sends_nothing(
 
 
 def test_a_beat_that_uses_no_lock_works(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
     """An installation may switch RedBeat's lock off."""
     planned.put([worker()], NOW)
@@ -146,7 +150,7 @@ def test_a_beat_that_uses_no_lock_works(
 
 
 def test_an_entry_deleted_while_it_is_sent_stays_deleted(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
     """Marking a run writes nothing of an entry that is gone."""
     planned.put([worker()], NOW)
@@ -164,7 +168,7 @@ def test_an_entry_deleted_while_it_is_sent_stays_deleted(
 
 
 def test_an_entry_changed_while_it_is_sent_keeps_its_change(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """Marking a run does not put back the old time of an entry that got another interval."""
     planned.put([worker()], NOW)
@@ -181,12 +185,12 @@ def test_an_entry_changed_while_it_is_sent_keeps_its_change(
 
 
 def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(
-    app: Celery, post: Post, planned: schedule.RedBeatSchedule
+    app: Celery, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """RedBeat's own scheduler sends each worker's collection when it is due, and once an interval."""
     planned.put([worker(number) for number in range(3)], time.time() - 100)
     stock = schedulers.RedBeatScheduler(app)
-    stock.lock = Held(app)
+    stock.lock = BeatLock(app)
     stock.producer = None
     stock.tick()
     assert sorted(ids for ids in post.worker_ids) == [[worker(number).id] for number in range(3)]
@@ -196,7 +200,11 @@ def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(
 
 
 def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(
-    app: Celery, beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+    app: Celery,
+    beat: scheduler.Scheduler,
+    post: MessageRecorder,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
 ) -> None:
     """What we leave in an entry's meta has stock RedBeat wait for the same next run."""
     planned.put([worker()], time.time() - 100)
@@ -210,11 +218,11 @@ def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(
 
 def sound(**changes: Any) -> str:
     """Return the definition of the entry named ``bad``, with changes."""
-    told = {
+    definition = {
         "name": "workermon:collect:bad", "task": "workermon.collect", "args": [], "kwargs": {"worker_ids": ["x"]},
         "options": {}, "schedule": {"__type__": "interval", "every": 60, "relative": False}, "enabled": True,
     }  # fmt: skip
-    return json.dumps(told | changes)
+    return json.dumps(definition | changes)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +251,7 @@ def sound(**changes: Any) -> str:
 )
 def test_a_malformed_entry_is_set_aside_and_the_others_run(
     beat: scheduler.Scheduler,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
     definition: Any,
@@ -268,10 +276,10 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(
 ) -> None:
     """An option that Celery refuses is no reason to try for ever."""
     beat = scheduler.Scheduler(app)
-    beat.lock = Held(app)
+    beat.lock = BeatLock(app)
     for name, options in (("bad", {"queue": "no-such-queue"}), ("worse", {"expires": "soon"})):
-        told = sound(name=f"workermon:collect:{name}", options=options)
-        redis_client.hset(f"{KEY}{name}", "definition", told)
+        entry = sound(name=f"workermon:collect:{name}", options=options)
+        redis_client.hset(f"{KEY}{name}", "definition", entry)
         redis_client.zadd(SCHEDULE, {f"{KEY}{name}": 1})
     at(beat, NOW)
     assert set(planned.quarantined()) == {"bad", "worse"}
@@ -279,7 +287,7 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(
 
 
 def test_a_name_that_is_no_text_is_set_aside(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
     """Members with bytes that are no UTF-8 stop nothing."""
     planned.put([worker()], NOW)
@@ -293,7 +301,7 @@ def test_a_name_that_is_no_text_is_set_aside(
 @pytest.mark.parametrize("meta", ["{nonsense", "[]", '"text"', b"\xff", '{"last_run_at": {"__type__": "datetime"}}'])
 def test_a_broken_meta_is_written_anew(
     beat: scheduler.Scheduler,
-    post: Post,
+    post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
     meta: str | bytes,
@@ -307,7 +315,11 @@ def test_a_broken_meta_is_written_anew(
 
 
 def test_a_last_run_in_the_future_starves_no_entry(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, app: Celery
+    beat: scheduler.Scheduler,
+    post: MessageRecorder,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    app: Celery,
 ) -> None:
     """Neither a meta nor a score that a wrong clock wrote keeps a worker from its next run."""
     planned.put([worker()], NOW)
@@ -319,14 +331,16 @@ def test_a_last_run_in_the_future_starves_no_entry(
     assert post.worker_ids == [[worker().id]]
 
 
-def test_entries_of_other_tasks_run_as_redbeat_runs_them(app: Celery, post: Post, redis_client: redis.Redis) -> None:
+def test_entries_of_other_tasks_run_as_redbeat_runs_them(
+    app: Celery, post: MessageRecorder, redis_client: redis.Redis
+) -> None:
     """A user's own entries, from the configuration or written with RedBeat, keep their arguments and schedules."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0, "kwargs": {"deep": True}}}
     schedulers.RedBeatSchedulerEntry(
         "nightly", "theirs.nightly", crontab(), args=[1], app=app, last_run_at=datetime.now(UTC) - timedelta(days=1)
     ).save()
     beat = scheduler.Scheduler(app)
-    beat.lock = Held(app)
+    beat.lock = BeatLock(app)
     beat.producer = None
     redis_client.zadd(SCHEDULE, {"workermon:redbeat:tidy": 1})
     redis_client.hset("workermon:redbeat:tidy", "meta", '{"last_run_at": null}')
@@ -339,7 +353,7 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(app: Celery, post: Post
 
 
 def test_a_broken_entry_of_the_configuration_is_written_anew(
-    app: Celery, post: Post, redis_client: redis.Redis
+    app: Celery, post: MessageRecorder, redis_client: redis.Redis
 ) -> None:
     """A static entry that somebody spoilt does not keep beat from starting."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0}}
@@ -359,7 +373,9 @@ def test_the_time_of_the_last_look_is_told(
     assert planned.last_tick() is None
 
 
-def test_a_disabled_entry_does_not_run(beat: scheduler.Scheduler, post: Post, redis_client: redis.Redis) -> None:
+def test_a_disabled_entry_does_not_run(
+    beat: scheduler.Scheduler, post: MessageRecorder, redis_client: redis.Redis
+) -> None:
     """RedBeat's own switch is respected."""
     redis_client.hset(f"{KEY}bad", "definition", sound(enabled=False))
     redis_client.zadd(SCHEDULE, {f"{KEY}bad": 1})
@@ -370,13 +386,17 @@ def test_a_disabled_entry_does_not_run(beat: scheduler.Scheduler, post: Post, re
 # --- the canary --------------------------------------------------------------------------------------------------
 
 
-def canaries(post: Post) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def canaries(post: MessageRecorder) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return what was sent of it."""
     return [(kwargs, options) for name, kwargs, options in post.sent if name == "workermon.canary"]
 
 
 def test_a_canary_is_sent_each_minute(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
+    beat: scheduler.Scheduler,
+    post: MessageRecorder,
+    planned: schedule.RedBeatSchedule,
+    app: Celery,
+    redis_client: redis.Redis,
 ) -> None:
     """The first a minute after the first start, then one a minute; it is counted, and is no entry."""
     assert planned.canaries() is None
@@ -393,23 +413,23 @@ def test_a_canary_is_sent_each_minute(
     assert redis_client.zcard(SCHEDULE) == 0
 
 
-def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: Post, app: Celery) -> None:
+def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: MessageRecorder, app: Celery) -> None:
     """Another beat goes on where the first one was, and sends at once what is over its time."""
     at(beat, NOW)
-    other = scheduler.Scheduler(app)
-    other.lock, other.producer = Held(app), None
-    at(other, NOW + 30)
+    second_beat = scheduler.Scheduler(app)
+    second_beat.lock, second_beat.producer = BeatLock(app), None
+    at(second_beat, NOW + 30)
     assert canaries(post) == []
-    at(other, NOW + 90)
+    at(second_beat, NOW + 90)
     assert len(canaries(post)) == 1
     last = scheduler.Scheduler(app)
-    last.lock, last.producer = Held(app), None
+    last.lock, last.producer = BeatLock(app), None
     at(last, NOW + 100_000)
     assert len(canaries(post)) == 2
 
 
 def test_a_canary_that_cannot_be_sent_stops_nothing(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
     """Collections of that tick are marked as they are, and it is not counted as sent."""
     at(beat, NOW)
@@ -423,7 +443,11 @@ def test_a_canary_that_cannot_be_sent_stops_nothing(
 
 @pytest.mark.parametrize("broken", ["future", "text", "string"])
 def test_a_broken_account_of_canaries_is_written_anew(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, broken: str
+    beat: scheduler.Scheduler,
+    post: MessageRecorder,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    broken: str,
 ) -> None:
     """Nonsense, another type of key and a time that is yet to come end beat no more than anything else does."""
     if broken == "string":
@@ -437,30 +461,30 @@ def test_a_broken_account_of_canaries_is_written_anew(
 
 
 def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
-    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks again with new connections and its lock; one failure after another ends it, with the code of Redis."""
     planned.put([worker()], NOW)
-    ended: list[int] = []
+    exits: list[int] = []
     elapsed = [0.0]
-    monkeypatch.setattr(beat, "end", ended.append)
+    monkeypatch.setattr(beat, "end", exits.append)
     monkeypatch.setattr(beat, "steady", lambda: elapsed[0])
-    held = beat.lock
+    lock = beat.lock
 
     def refused(*_: Any, **__: Any) -> None:
         raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
 
     at(beat, NOW)
-    held.acquire = lambda blocking: not blocking
+    lock.acquire = lambda blocking: not blocking
     with monkeypatch.context() as patched:
         patched.setattr(scheduler.LookAtSchedule, "run", refused)
         for seconds in (1, 30, 59):
             elapsed[0] = seconds
             assert at(beat, NOW + 61) <= 1
-    assert (ended, post.sent) == ([], [])
+    assert (exits, post.sent) == ([], [])
     at(beat, NOW + 61)
     assert post.worker_ids == [[worker().id]]
     elapsed[0] += 61
     monkeypatch.setattr(scheduler.LookAtSchedule, "run", refused)
     at(beat, NOW + 122)
-    assert ended == [errors.RedisUnavailable.exit_code]
+    assert exits == [errors.RedisUnavailable.exit_code]

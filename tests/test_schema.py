@@ -22,25 +22,25 @@ SILENCE = models.Silence(id="s", rule="r", begins=0, ends=10, reason="why", by="
 @pytest.fixture
 def connected(redis_url: str) -> Iterator[redis.Redis]:
     """Give a client as ours are."""
-    with contextlib.closing(client.connect(redis_url)) as one:
-        yield one
+    with contextlib.closing(client.connect(redis_url)) as new_connection:
+        yield new_connection
 
 
 def _at(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(models, "SCHEMA", version)
 
 
-def _to_two(own: redis.Redis, renew: Callable[[], None]) -> None:
+def _to_two(migrated_client: redis.Redis, renew: Callable[[], None]) -> None:
     """Rename the silences of version 1, unless that was done."""
-    if own.exists("workermon:silences"):
-        own.rename("workermon:silences", "workermon:lease:silences-2")
+    if migrated_client.exists("workermon:silences"):
+        migrated_client.rename("workermon:silences", "workermon:lease:silences-2")
     renew()
 
 
-def _without_version(own: redis.Redis) -> None:
+def _without_version(migrated_client: redis.Redis) -> None:
     """Fill a server as a workermon did that wrote no version."""
-    silences.RedisSilences(own).add(SILENCE)
-    own.delete(keys.SCHEMA)
+    silences.RedisSilences(migrated_client).add(SILENCE)
+    migrated_client.delete(keys.SCHEMA)
 
 
 def test_an_empty_server_gets_the_present_version(connected: redis.Redis) -> None:
@@ -51,22 +51,22 @@ def test_an_empty_server_gets_the_present_version(connected: redis.Redis) -> Non
     assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
 
 
-def _add(own: redis.Redis) -> None:
-    workers.RedisWorkers(own).add([builders.worker()])
+def _add(migrated_client: redis.Redis) -> None:
+    workers.RedisWorkers(migrated_client).add([builders.worker()])
 
 
-def _silence(own: redis.Redis) -> None:
-    silences.RedisSilences(own).add(SILENCE)
+def _silence(migrated_client: redis.Redis) -> None:
+    silences.RedisSilences(migrated_client).add(SILENCE)
 
 
-def _configure(own: redis.Redis) -> object:
-    return configurations.RedisConfigurations(own, config.DEFAULT).save(
+def _configure(migrated_client: redis.Redis) -> object:
+    return configurations.RedisConfigurations(migrated_client, config.DEFAULT).save(
         config.DEFAULT.model_copy(update={"revision": 1})
     )
 
 
-def _apply(own: redis.Redis) -> None:
-    applied = setup.RedisSetup(own, "workermon:test")
+def _apply(migrated_client: redis.Redis) -> None:
+    applied = setup.RedisSetup(migrated_client, "workermon:test")
     change = ports.Change(applied.version(), {}, [builders.worker()], (), (), None, builders.NOW)
     assert applied.put(change)
 
@@ -93,12 +93,12 @@ def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypat
     _at(monkeypatch, 3)
     steps: list[int] = []
 
-    def first(own: redis.Redis, renew: Callable[[], None]) -> None:
+    def first(migrated_client: redis.Redis, renew: Callable[[], None]) -> None:
         steps.append(1)
-        _to_two(own, renew)
+        _to_two(migrated_client, renew)
 
-    def second(own: redis.Redis, _renew: Callable[[], None]) -> None:
-        assert own.exists("workermon:lease:silences-2")
+    def second(migrated_client: redis.Redis, _renew: Callable[[], None]) -> None:
+        assert migrated_client.exists("workermon:lease:silences-2")
         steps.append(2)
 
     migrations = {1: first, 2: second}
@@ -114,29 +114,30 @@ def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypat
 def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others wait until it is done."""
     _at(monkeypatch, 2)
-    begun, go_on = threading.Event(), threading.Event()
+    started, go_on = threading.Event(), threading.Event()
     runs: list[int] = []
 
-    def migration(_own: redis.Redis, _renew: Callable[[], None]) -> None:
+    def migration(_client: redis.Redis, _renew: Callable[[], None]) -> None:
         runs.append(1)
-        begun.set()
+        started.set()
         assert go_on.wait(30)
 
-    with contextlib.closing(client.connect(redis_url)) as own:
-        own.set(keys.SCHEMA, 1)
+    with contextlib.closing(client.connect(redis_url)) as migrated_client:
+        migrated_client.set(keys.SCHEMA, 1)
         threads = [
-            threading.Thread(target=schema.RedisSchema(own, {1: migration}).prepare, daemon=True) for _ in range(4)
+            threading.Thread(target=schema.RedisSchema(migrated_client, {1: migration}).prepare, daemon=True)
+            for _ in range(4)
         ]
         for thread in threads:
             thread.start()
-        assert begun.wait(30)
-        assert own.get(keys.SCHEMA) == b"1"
+        assert started.wait(30)
+        assert migrated_client.get(keys.SCHEMA) == b"1"
         assert any(thread.is_alive() for thread in threads)
         go_on.set()
         for thread in threads:
             thread.join(30)
         assert runs == [1]
-        assert own.get(keys.SCHEMA) == b"2"
+        assert migrated_client.get(keys.SCHEMA) == b"2"
 
 
 def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +145,8 @@ def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypat
     _without_version(connected)
     _at(monkeypatch, 2)
 
-    def dies(own: redis.Redis, renew: Callable[[], None]) -> None:
-        _to_two(own, renew)
+    def dies(migrated_client: redis.Redis, renew: Callable[[], None]) -> None:
+        _to_two(migrated_client, renew)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -169,9 +170,9 @@ def test_a_migration_that_takes_too_long_is_named(connected: redis.Redis, monkey
 def test_an_older_process_refuses_what_is_newer(redis_url: str, redis_client: redis.Redis) -> None:
     """With the first command, whatever it is, and in one line."""
     redis_client.set(keys.SCHEMA, models.SCHEMA + 1)
-    with contextlib.closing(client.connect(redis_url)) as own:
+    with contextlib.closing(client.connect(redis_url)) as migrated_client:
         with pytest.raises(errors.SchemaMismatch) as refused:
-            silences.RedisSilences(own).every()
+            silences.RedisSilences(migrated_client).every()
         assert refused.value.exit_code == 4
         assert str(refused.value).partition(": ")[2] == (
             f"its data has schema {models.SCHEMA + 1}, and this version of workermon knows schema {models.SCHEMA}; "
@@ -184,12 +185,12 @@ def test_no_part_starts_on_what_is_newer(tmp_path: Path, redis_url: str, redis_c
     """Command, beat and node end with exit code 4 and one line; a present one writes its version at the start."""
 
     def refused(house: House, *arguments: str) -> None:
-        done = house.run(*arguments, within=60)
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert done.returncode == 4, done.stderr
+        completed = house.run(*arguments, within=60)
+        lines = [line for line in completed.stderr.splitlines() if line.startswith("error: ")]
+        assert completed.returncode == 4, completed.stderr
         assert len(lines) == 1
         assert "upgrade workermon here" in lines[0]
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in completed.stderr
 
     redis_client.set(keys.SCHEMA, models.SCHEMA + 1)
     with opened(tmp_path, redis_url) as house:
@@ -208,19 +209,19 @@ def test_a_backup_carries_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         older.setattr(models, "SCHEMA", models.SCHEMA + 1)
         newer = monitor.get(fleet.BackingUp).back_up()
-    other = testing.Monitor()
+    restored = testing.Monitor()
     with pytest.raises(errors.InvalidInput, match=f"is a backup of schema {models.SCHEMA + 1}"):
-        other.get(fleet.Restoring).restore(newer, "x")
-    assert other.saved_states.load() == models.SavedState()
+        restored.get(fleet.Restoring).restore(newer, "x")
+    assert restored.saved_states.load() == models.SavedState()
 
-    def migration(given: dict[str, Any]) -> dict[str, Any]:
-        return {**given, "state": {**given["state"], "silences": [SILENCE.model_dump(mode="json")]}}
+    def migration(document: dict[str, Any]) -> dict[str, Any]:
+        return {**document, "state": {**document["state"], "silences": [SILENCE.model_dump(mode="json")]}}
 
     migrations = {**fleet.backup.MIGRATIONS, models.SCHEMA: migration}
     monkeypatch.setattr(fleet.backup, "MIGRATIONS", migrations)
     _at(monkeypatch, models.SCHEMA + 1)
-    other.get(fleet.Restoring).restore(text, "x")
-    assert other.silences.every() == [SILENCE]
+    restored.get(fleet.Restoring).restore(text, "x")
+    assert restored.silences.every() == [SILENCE]
 
 
 def test_a_restore_writes_the_version(connected: redis.Redis) -> None:

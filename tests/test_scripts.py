@@ -47,18 +47,18 @@ def head(text: str) -> dict[str, list[str]]:
 
     A name is at its place; what begins at a place comes last, with a star.
     """
-    found: dict[str, dict[int, str]] = {"KEYS": {}, "ARGV": {}}
+    by_place: dict[str, dict[int, str]] = {"KEYS": {}, "ARGV": {}}
     for line in text.splitlines():
-        if named := NAMED.match(line):
-            assert int(named[3]) not in found[named[2]], line
-            found[named[2]][int(named[3])] = named[1]
-        elif listed := LISTED.match(line):
-            found[listed[3]][int(listed[2])] = f"*{listed[1]}"
+        if match := NAMED.match(line):
+            assert int(match[3]) not in by_place[match[2]], line
+            by_place[match[2]][int(match[3])] = match[1]
+        elif list_match := LISTED.match(line):
+            by_place[list_match[3]][int(list_match[2])] = f"*{list_match[1]}"
         elif line and not line.lstrip().startswith("--"):
             break
-    for places in found.values():
+    for places in by_place.values():
         assert sorted(places) == list(range(1, len(places) + 1))
-    return {table: [places[place] for place in sorted(places)] for table, places in found.items()}
+    return {table: [places[place] for place in sorted(places)] for table, places in by_place.items()}
 
 
 @pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)

@@ -56,10 +56,10 @@ def refused() -> str:
 def test_no_piece_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
     """A URL that cannot be taken apart is refused by the name of its variable, with nothing of it in the text."""
     monkeypatch.setenv(variable, url)
-    said = refused()
-    assert said.startswith(f"{variable}: ")
-    assert "hunter2" not in said
-    assert "secret" not in said
+    error = refused()
+    assert error.startswith(f"{variable}: ")
+    assert "hunter2" not in error
+    assert "secret" not in error
 
 
 def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +142,10 @@ def secret_of(file: Path | str, folders: Path | None = None) -> str:
     return app_settings.secret(models.SecretRef(file=str(file)))
 
 
-def why_not(ref: models.SecretRef, **own: str) -> str:
+def why_not(ref: models.SecretRef, **variables: str) -> str:
     """Return why a secret is not given away."""
     with pytest.raises(errors.InvalidInput) as caught:
-        settings.Settings.model_validate(own).secret(ref)
+        settings.Settings.model_validate(variables).secret(ref)
     return str(caught.value)
 
 
@@ -153,8 +153,8 @@ def why_not(ref: models.SecretRef, **own: str) -> str:
 def test_credentials_of_the_node_are_never_given_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting allows a variable that configures AWS or workermon: a config file could have it sent anywhere."""
     monkeypatch.setenv(name, "redis://:hunter2@host")
-    said = why_not(models.SecretRef(env=name), secrets=f"*,{name}", redis_url="redis://h/1")
-    assert said == (
+    error = why_not(models.SecretRef(env=name), secrets=f"*,{name}", redis_url="redis://h/1")
+    assert error == (
         f"secret {name}: variables named AWS_* and WORKERMON_* are never given away; give the secret another name"
     )
 
@@ -165,9 +165,9 @@ def test_the_node_decides_which_variables_it_gives_away(monkeypatch: pytest.Monk
     monkeypatch.setenv("DATABASE_URL", "postgres://hunter2")
     app_settings = settings.Settings(secrets="PAGER, OPS_*")
     assert app_settings.secret(models.SecretRef(env="OPS_SECRET")) == "hunter2"
-    said = why_not(models.SecretRef(env="DATABASE_URL"), secrets="PAGER, OPS_*")
-    assert said.startswith("secret DATABASE_URL: WORKERMON_SECRETS does not allow this name here; ")
-    assert "hunter2" not in said
+    error = why_not(models.SecretRef(env="DATABASE_URL"), secrets="PAGER, OPS_*")
+    assert error.startswith("secret DATABASE_URL: WORKERMON_SECRETS does not allow this name here; ")
+    assert "hunter2" not in error
 
 
 def test_a_secret_file_lies_below_an_allowed_folder(elsewhere: Path) -> None:
@@ -180,9 +180,9 @@ def test_a_secret_file_lies_below_an_allowed_folder(elsewhere: Path) -> None:
     (folder / "current").symlink_to("token")
     assert secret_of(folder / "token", folder) == secret_of("token", folder) == secret_of("current", folder) == "ours"
     for name in (outside, folder / ".." / "shadow", folder / "link", "../shadow", "/etc/shadow", "link"):
-        said = why_not(models.SecretRef(file=str(name)), secrets_dir=str(folder))
-        assert said.startswith(f"secret file {name}: it is not below a folder of WORKERMON_SECRETS_DIR; ")
-        assert "hunter2" not in said
+        error = why_not(models.SecretRef(file=str(name)), secrets_dir=str(folder))
+        assert error.startswith(f"secret file {name}: it is not below a folder of WORKERMON_SECRETS_DIR; ")
+        assert "hunter2" not in error
 
 
 def test_secrets_are_looked_for_where_platforms_mount_them(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,13 +277,13 @@ def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("host", "here"),
+    ("host", "is_local"),
     [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("[::1]", True), ("LocalHost", True), ("0.0.0.0", False),
      ("10.0.0.1", False), ("localhost.example", False), ("::", False), ("", False)],
 )  # fmt: skip
-def test_loopback_is_known(host: str, here: bool) -> None:
+def test_loopback_is_known(host: str, is_local: bool) -> None:
     """Only what this machine alone reaches is loopback."""
-    assert settings.is_loopback(host) is here
+    assert settings.is_loopback(host) is is_local
 
 
 @pytest.mark.parametrize("spelled", ["CERT_REQUIRED", "required", "cert_required"])
@@ -301,8 +301,8 @@ def test_tls_of_sentinels_goes_to_both_clients(monkeypatch: pytest.MonkeyPatch) 
     parse = redis_address.RedisAddress.parse
     assert (parse(url).tls, parse(url).sentinel) == ({}, {})
     tls = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False, "ssl_cert_reqs": "required"}
-    both = parse(url + "&ssl_ca_certs=/ca.pem&ssl_check_hostname=no")
-    assert (both.tls, both.sentinel, both.query) == (tls, {"ssl": True, **tls}, {})
+    parsed = parse(url + "&ssl_ca_certs=/ca.pem&ssl_check_hostname=no")
+    assert (parsed.tls, parsed.sentinel, parsed.query) == (tls, {"ssl": True, **tls}, {})
     server = parse(url + "&ssl=true&sentinel_ssl=false")
     assert (server.tls, server.sentinel) == ({"ssl_cert_reqs": "required"}, {})
     monkeypatch.setenv("WORKERMON_REDIS_URL", url + "&ssl=perhaps")
@@ -341,7 +341,7 @@ def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    ("url", "reason"),
     [
         ("sqs://", "names SQS, whose client"),
         ("memory://", "names a broker in the memory of one process"),
@@ -355,11 +355,11 @@ def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch:
         ("amqp://host/a?ssl_cert_reqs=none", "for amqps:// only"),
     ],
 )
-def test_what_cannot_be_the_broker_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, why: str) -> None:
+def test_what_cannot_be_the_broker_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
     """One line says why, and shows nothing of the password; its exit code is that of wrong usage."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
     monkeypatch.setenv("WORKERMON_BROKER_URL", url)
-    with pytest.raises(errors.InvalidInput, match=f"WORKERMON_BROKER_URL: .*{re.escape(why)}") as caught:
+    with pytest.raises(errors.InvalidInput, match=f"WORKERMON_BROKER_URL: .*{re.escape(reason)}") as caught:
         settings.load()
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)

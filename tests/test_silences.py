@@ -27,17 +27,17 @@ from workermon.config import difference, export
 from workermon.models import Count
 
 
-def made(**changes: Any) -> Any:
+def silence_of(**changes: Any) -> Any:
     """Return a silence that lasts from T0 for an hour."""
-    given = {"id": "s1", "begins": T0, "ends": T0 + 3600, "reason": "why", "by": "me"} | changes
-    return models.Silence.model_validate(given)
+    fields = {"id": "s1", "begins": T0, "ends": T0 + 3600, "reason": "why", "by": "me"} | changes
+    return models.Silence.model_validate(fields)
 
 
-def muted(*found: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
+def muted(*known_silences: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
     """Return the id of what mutes."""
     worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
-    one = silences.muting(found, f"{worker_id}/{rule}", worker, now)
-    return one and one.id
+    mute = silences.muting(known_silences, f"{worker_id}/{rule}", worker, now)
+    return mute and mute.id
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,19 @@ def muted(*found: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r",
 )
 def test_a_silence_mutes_what_all_of_it_is_true_of(changes: Any, alert: Any, is_muted: bool) -> None:
     """Worker, labels and rule all have to fit, within its time; its end is no longer part of it."""
-    assert muted(made(**changes), **alert) == ("s1" if is_muted else None)
+    assert muted(silence_of(**changes), **alert) == ("s1" if is_muted else None)
 
 
 def test_of_several_the_last_to_end_is_named() -> None:
     """An alert under two silences is said to be under the longer one."""
-    assert muted(made(rule="r"), made(rule="r", id="s2", ends=T0 + 7200), made(rule="q", id="s3")) == "s2"
+    assert (
+        muted(silence_of(rule="r"), silence_of(rule="r", id="s2", ends=T0 + 7200), silence_of(rule="q", id="s3"))
+        == "s2"
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
         ({"ends": T0}, "would have ended"),
         ({"ends": T0 - 5}, "would have ended"),
@@ -77,10 +80,10 @@ def test_of_several_the_last_to_end_is_named() -> None:
         ({"rule": None}, "would silence everything"),
     ],
 )
-def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, why: str) -> None:
+def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, reason: str) -> None:
     """One in the past, without end, for too long or for everything is refused."""
     request = models.SilenceRequest(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
-    with pytest.raises(errors.InvalidInput, match=why):
+    with pytest.raises(errors.InvalidInput, match=reason):
         silences.create("s1", request, T0)
 
 
@@ -90,13 +93,13 @@ def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, why: str) -> No
 def waiting(site: Any, channel: str = "ops") -> Any:
     """Return what waits for a channel, as (status, severity)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", channel))
-    return [(one.status, one.severity) for one in queue.waiting] if queue else []
+    return [(notification.status, notification.severity) for notification in queue.waiting] if queue else []
 
 
 def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
     """During the silence nothing is sent; after it what still fires is told once, with the time that it began."""
     site = Site()
-    site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
+    site.silences.add(silence_of(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97, 98])
     [recorded] = site.alerts.history(f"{ID}/cpu-high")
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
@@ -105,9 +108,13 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
     assert (site.alert().notified_severity, site.alert().silenced_by, site.alert().channels) == ("critical", "s1", ())
     site.minutes([99, 99, 99], 4)  # the collection of minute 5 is the first after the silence
     assert waiting(site) == [("firing", "critical")]
-    [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
-    assert (told.since, told.version, told.id) == (models.rfc3339(T0 + 2 * MINUTE), 2, recorded.notification.id)
-    assert "silence s1 is over" in present(told.reason)
+    [notification] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
+    assert (notification.since, notification.version, notification.id) == (
+        models.rfc3339(T0 + 2 * MINUTE),
+        2,
+        recorded.notification.id,
+    )
+    assert "silence s1 is over" in present(notification.reason)
     site.minutes([99, 20, 20], 7)
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
@@ -115,7 +122,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
 def test_what_resolved_unheard_says_nothing() -> None:
     """An alert that fired and ended within a silence, or ended later without being told, reaches nobody."""
     site = Site()
-    site.silences.add(made(rule="cpu-high"))
+    site.silences.add(silence_of(rule="cpu-high"))
     site.minutes([95, 96, 97, 20, 20, 20])
     assert waiting(site) == []
     assert [entry.transition.silenced_by for entry in site.alerts.history(f"{ID}/cpu-high")] == ["s1", "s1"]
@@ -128,7 +135,7 @@ def test_what_resolved_unheard_says_nothing() -> None:
 def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
     """Where the end of the alert is seen only after the silence, nobody hears of an end without a beginning."""
     site = Site()
-    site.silences.add(made(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
+    site.silences.add(silence_of(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
     site.minutes([95, 96, 97])
     at = T0 + 10 * MINUTE
     site.collected(at, {T0 + slot * MINUTE: 20.0 for slot in (3, 4, 5)})
@@ -141,17 +148,17 @@ def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
     """An alert that was told before the silence is resolved to the same people, lest their incident stay open."""
     site = Site()
     site.minutes([95, 96, 97])
-    site.silences.add(made(rule="cpu-high", begins=T0))
+    site.silences.add(silence_of(rule="cpu-high", begins=T0))
     site.minutes([20, 20], 3)
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
 def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
     """Who heard of a warning hears of critical after the silence; the end reaches them once."""
-    one = Count(m=1, n=1)
-    site = Site(changed(CPU, breach=one, recover=one))
+    single_slot = Count(m=1, n=1)
+    site = Site(changed(CPU, breach=single_slot, recover=single_slot))
     site.minutes([85])
-    site.silences.add(made(rule="cpu-high", ends=T0 + 5 * MINUTE))
+    site.silences.add(silence_of(rule="cpu-high", ends=T0 + 5 * MINUTE))
     site.minutes([95], 1)
     assert waiting(site) == [("firing", "warning")]
     site.minutes([95, 95, 20], 2)
@@ -161,7 +168,7 @@ def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
 def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
     """Pausing or removing a worker whose alert nobody heard of tells nobody."""
     site = Site()
-    site.silences.add(made(worker=ID))
+    site.silences.add(silence_of(worker=ID))
     site.minutes([95, 96, 97])
     basis = site.alerts.load([ID])[ID]
     verdict = lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 600)
@@ -175,8 +182,8 @@ def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
 def test_a_silence_of_another_rule_mutes_nothing() -> None:
     """Only what the silence names is muted."""
     site = Site()
-    site.silences.add(made(rule="other"))
-    site.silences.add(made(id="s2", labels={"team": "vfx"}))
+    site.silences.add(silence_of(rule="other"))
+    site.silences.add(silence_of(id="s2", labels={"team": "vfx"}))
     site.minutes([95, 96, 97])
     assert waiting(site) == [("firing", "critical")]
 
@@ -188,16 +195,16 @@ def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> No
     """silence, silences and unsilence agree on one document; alerts and why name the silence."""
     ok("add", A)
     fires(world, A)
-    made = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "new disk", "--json"))
-    assert (made["worker"], made["reason"], made["rule"]) == ("render-01", "new disk", None)
-    assert models.moment(made["ends"]) - models.moment(made["begins"]) == 7200
-    assert json.loads(ok("silences", "--json"))["silences"] == [made]
+    created = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "new disk", "--json"))
+    assert (created["worker"], created["reason"], created["rule"]) == ("render-01", "new disk", None)
+    assert models.moment(created["ends"]) - models.moment(created["begins"]) == 7200
+    assert json.loads(ok("silences", "--json"))["silences"] == [created]
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
-    assert alert["silenced_by"] == made["id"]
-    assert f"silence   {made['id']}" in ok("why", A, "cpu_utilization")
-    assert made["id"] in ok("unsilence", made["id"])
+    assert alert["silenced_by"] == created["id"]
+    assert f"silence   {created['id']}" in ok("why", A, "cpu_utilization")
+    assert created["id"] in ok("unsilence", created["id"])
     assert json.loads(ok("silences", "--json"))["silences"] == []
-    assert one_line(run("unsilence", made["id"]), 3)
+    assert one_line(run("unsilence", created["id"]), 3)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["silenced_by"] is None
 
@@ -222,12 +229,12 @@ def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -
     """Of a worker it is the worker and the rule, by id or name; of an account it is that account's alone."""
     ok("add", A)
     fires(world, A)
-    made = json.loads(ok("silence", f"{A}/cpu-high", "--for", "2h", "--reason", "x", "--json"))
-    assert (made["worker"], made["rule"], made["alert"]) == (A, "cpu-high", None)
+    created = json.loads(ok("silence", f"{A}/cpu-high", "--for", "2h", "--reason", "x", "--json"))
+    assert (created["worker"], created["rule"], created["alert"]) == (A, "cpu-high", None)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
-    assert alert["silenced_by"] == made["id"]
-    named = json.loads(ok("silence", "render-01/disk-high", "--for", "2h", "--reason", "x", "--json"))
-    assert (named["worker"], named["rule"]) == ("render-01", "disk-high")
+    assert alert["silenced_by"] == created["id"]
+    created_by_name = json.loads(ok("silence", "render-01/disk-high", "--for", "2h", "--reason", "x", "--json"))
+    assert (created_by_name["worker"], created_by_name["rule"]) == ("render-01", "disk-high")
     assert "did you mean cpu-high?" in one_line(run("silence", f"{A}/cpu-hihg", "--for", "2h", "--reason", "x"), 3)
     assert "does not exist" in one_line(run("silence", "x/cpu-high", "--for", "2h", "--reason", "x"), 3)
     beside = ("--rule", "cpu-high", "--for", "2h", "--reason", "x")
@@ -240,20 +247,20 @@ def test_one_account_is_silenced_by_the_key_of_its_alert(fleet: Any) -> None:
     key = f"{refused.SCOPE}/collector"
     stage = fleet.get(evaluate.Silencing)
     request = models.SilenceRequest(alert=key, ends=fleet.clock() + 3600, reason="x", by="me")
-    one = stage.add(request)
-    assert (one.alert, one.worker, one.rule) == (key, None, None)
-    assert silences.muting([one], key, None, fleet.clock()) == one
-    assert silences.muting([one], "default/us-east-1/collector", None, fleet.clock()) is None
+    expiry = stage.add(request)
+    assert (expiry.alert, expiry.worker, expiry.rule) == (key, None, None)
+    assert silences.muting([expiry], key, None, fleet.clock()) == expiry
+    assert silences.muting([expiry], "default/us-east-1/collector", None, fleet.clock()) is None
     with pytest.raises(errors.NotFound, match=f"did you mean {key}"):
         stage.add(request.model_copy(update={"alert": f"{refused.SCOPE}/collectors"}))
-    assert views.silence_row(one).alert == key
+    assert views.silence_row(expiry).alert == key
 
 
 def test_a_silence_by_label_names_its_labels(ok: Any) -> None:
     """Several labels all have to be true; the list shows them."""
-    given = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
-    made = json.loads(ok("silence", *given, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
-    assert (made["labels"], made["by"]) == ({"team": "vfx", "tier": "1"}, "kim")
+    options = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
+    created = json.loads(ok("silence", *options, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
+    assert (created["labels"], created["by"]) == ({"team": "vfx", "tier": "1"}, "kim")
     assert "rule cpu-high, team=vfx, tier=1" in ok("silences")
 
 
@@ -267,7 +274,7 @@ def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("arguments", "code"),
     [
         (("--rule", "cpu-high", "--reason", "x"), 2),
         (("--rule", "cpu-high", "--reason", "x", "--for", "0s"), 2),
@@ -281,9 +288,9 @@ def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
         (("--worker", "render-99", "--reason", "x", "--for", "2h"), 3),
     ],
 )
-def test_a_silence_that_is_refused_says_so_in_one_line(run: Any, given: Any, code: int) -> None:
+def test_a_silence_that_is_refused_says_so_in_one_line(run: Any, arguments: Any, code: int) -> None:
     """In the past, endless, for everything, without a reason, or of what is not there."""
-    one_line(run("silence", *given), code)
+    one_line(run("silence", *arguments), code)
 
 
 def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any) -> None:
@@ -294,9 +301,13 @@ def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any
     ok("ack", f"{A}/cpu-high", "--by", "kim")
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["acked_by"] == "kim"
-    again = json.loads(ok("ack", "render-01/cpu-high", "--by", "sam", "--json"))
+    repeated = json.loads(ok("ack", "render-01/cpu-high", "--by", "sam", "--json"))
     assert json.loads(ok("alerts", "--json"))["alerts"][0]["acked_by"] == "sam"
-    assert (again["alert"], again["acked_by"], again["previous"]["acked_by"]) == (f"{A}/cpu-high", "sam", "kim")
+    assert (repeated["alert"], repeated["acked_by"], repeated["previous"]["acked_by"]) == (
+        f"{A}/cpu-high",
+        "sam",
+        "kim",
+    )
     assert "acknowledged by lee, as sam did at " in ok("ack", f"{A}/cpu-high", "--by", "lee")
     assert f"did you mean {A}/cpu-high?" in one_line(run("ack", f"{A}/cpu-hihg"), 3)
     fires(world, A, status="resolved", version=2)
@@ -329,39 +340,48 @@ NIGHTS = {
 
 def window(schedule: str = "0 2 * * *", duration: int | None = 7200, timezone: str = "UTC", **changes: Any) -> Any:
     """Return a recurring silence of the rule ``r``."""
-    given = {"id": "w1", "rule": "r", "reason": "patching"} | changes
-    return models.Maintenance.model_validate(given | {"schedule": schedule, "duration": duration, "timezone": timezone})
+    fields = {"id": "w1", "rule": "r", "reason": "patching"} | changes
+    return models.Maintenance.model_validate(
+        fields | {"schedule": schedule, "duration": duration, "timezone": timezone}
+    )
 
 
-def shown(span: Any) -> Any:
+def times_of(span: Any) -> Any:
     """Return a window's two times, as people write them."""
     return span and (models.rfc3339(span.begins), models.rfc3339(span.ends))
 
 
-def open_at(text: Any, one: Any) -> Any:
+def open_at(text: Any, maintenance_window: Any) -> Any:
     """Return the window that is open at a time."""
-    return shown(maintenance.current(one, models.moment(text)))
+    return times_of(maintenance.current(maintenance_window, models.moment(text)))
 
 
 def test_a_window_opens_and_ends_by_the_clock() -> None:
     """It begins with the minute, its end is no longer part of it, and the next one is that of the next day."""
-    one = window()
-    assert open_at("2026-11-23T01:59:59Z", one) is None
+    maintenance_window = window()
+    assert open_at("2026-11-23T01:59:59Z", maintenance_window) is None
     night = ("2026-11-23T02:00:00Z", "2026-11-23T04:00:00Z")
-    assert open_at("2026-11-23T02:00:00Z", one) == open_at("2026-11-23T03:59:59.900Z", one) == night
-    assert open_at("2026-11-23T04:00:00Z", one) is None
+    assert (
+        open_at("2026-11-23T02:00:00Z", maintenance_window)
+        == open_at("2026-11-23T03:59:59.900Z", maintenance_window)
+        == night
+    )
+    assert open_at("2026-11-23T04:00:00Z", maintenance_window) is None
     for now in ("2026-11-23T01:59:59Z", "2026-11-22T04:00:00Z"):
-        assert shown(maintenance.following(one, models.moment(now))) == night
-    assert shown(maintenance.following(one, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
+        assert times_of(maintenance.following(maintenance_window, models.moment(now))) == night
+    assert times_of(maintenance.following(maintenance_window, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
 
 
 def test_windows_that_meet_are_one() -> None:
     """What overlaps or meets ends with the last of them, and the next window comes after that."""
-    one = window("0 0 * * sat,sun", 30 * 3600)
-    assert open_at("2026-11-21T12:00:00Z", one)[1] == "2026-11-23T06:00:00Z"
-    assert shown(maintenance.following(one, models.moment("2026-11-21T12:00:00Z")))[0] == "2026-11-28T00:00:00Z"
-    one = window("0 9-11 * * *", 3600)
-    assert open_at("2026-11-21T09:30:00Z", one)[1] == "2026-11-21T12:00:00Z"
+    maintenance_window = window("0 0 * * sat,sun", 30 * 3600)
+    assert open_at("2026-11-21T12:00:00Z", maintenance_window)[1] == "2026-11-23T06:00:00Z"
+    assert (
+        times_of(maintenance.following(maintenance_window, models.moment("2026-11-21T12:00:00Z")))[0]
+        == "2026-11-28T00:00:00Z"
+    )
+    maintenance_window = window("0 9-11 * * *", 3600)
+    assert open_at("2026-11-21T09:30:00Z", maintenance_window)[1] == "2026-11-21T12:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -377,13 +397,13 @@ def test_windows_that_meet_are_one() -> None:
 )
 def test_when_the_clocks_change(schedule: str, day: str, windows: Any) -> None:
     """A window is there once on each day, by the clocks of its zone, and lasts as long as it says."""
-    one, found = window(schedule, 3600, BERLIN), []
+    maintenance_window, spans = window(schedule, 3600, BERLIN), []
     begin = models.moment(f"{day}T00:00:00Z") - 2 * 3600
     for at in range(int(begin), int(begin) + 26 * 3600, 300):
-        span = shown(maintenance.current(one, at))
-        if span and span not in found and span[0][:10] in (day, windows[0][0][:10]):
-            found.append(span)
-    assert found == windows
+        span = times_of(maintenance.current(maintenance_window, at))
+        if span and span not in spans and span[0][:10] in (day, windows[0][0][:10]):
+            spans.append(span)
+    assert spans == windows
 
 
 @pytest.mark.parametrize(
@@ -401,14 +421,14 @@ def test_when_the_clocks_change(schedule: str, day: str, windows: Any) -> None:
 )
 def test_a_window_ends_by_the_clock_on_every_day(schedule: str, until: str, day: str, windows: Any) -> None:
     """Its end is a time of day in its zone, also in the nights when the clocks change."""
-    one: Any = window(schedule, None, BERLIN, until=until)
-    found: list[Any] = []
+    maintenance_window: Any = window(schedule, None, BERLIN, until=until)
+    spans: list[Any] = []
     begin = models.moment(f"{day}T00:00:00Z") - 2 * 3600
     for at in range(int(begin), int(begin) + 26 * 3600, 300):
-        span = shown(maintenance.current(one, at))
-        if span and span not in found and span[0] == windows[0][0]:
-            found.append(span)
-    assert found == windows
+        span = times_of(maintenance.current(maintenance_window, at))
+        if span and span not in spans and span[0] == windows[0][0]:
+            spans.append(span)
+    assert spans == windows
 
 
 WINDOW = """
@@ -438,8 +458,8 @@ schedule = "0 22 * * *"
 def test_a_window_until_a_time_of_day_or_about_everything_is_read(lines: str, wrong: str | None) -> None:
     """One of two ends, and everything only if it says so."""
     if wrong is None:
-        [one] = parsed(WINDOW + lines).silences
-        assert (one.all, one.until, one.duration) == (True, "04:00", None)
+        [read_window] = parsed(WINDOW + lines).silences
+        assert (read_window.all, read_window.until, read_window.duration) == (True, "04:00", None)
     else:
         with pytest.raises(errors.InvalidInput, match=wrong):
             parsed(WINDOW + lines)
@@ -474,19 +494,19 @@ def test_a_window_about_everything_mutes_every_alert_and_comes_back_by_export(
 
 def numbers(field: Any, low: Any, high: Any) -> Any:
     """Return the numbers that a field of a schedule names: lists, ranges and steps."""
-    found = set()
+    named = set()
     for part in field.split(","):
         part, _, step = part.partition("/")
         begin, _, end = part.partition("-")
-        whole = range(low, high + 1) if part == "*" else range(int(begin), int(end or begin) + 1)
-        found |= set(whole[:: int(step or 1)])
-    return found
+        chosen = range(low, high + 1) if part == "*" else range(int(begin), int(end or begin) + 1)
+        named |= set(chosen[:: int(step or 1)])
+    return named
 
 
 def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
     """Return when a schedule begins between two times: each minute is looked at by itself."""
     minutes, hours, days, months, weekdays = schedule.split()
-    zone, found = zoneinfo.ZoneInfo(timezone), set()
+    zone, begin_times = zoneinfo.ZoneInfo(timezone), set()
     minute, hour, day = numbers(minutes, 0, 59), numbers(hours, 0, 23), numbers(days, 1, 31)
     month, weekday = numbers(months, 1, 12), numbers(weekdays, 0, 6)
     either = not days.startswith("*") and not weekdays.startswith("*")
@@ -500,8 +520,8 @@ def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
     if minutes.startswith("*") or hours.startswith("*"):
         for at in range(since, until, 60):
             if fits(datetime.fromtimestamp(at, zone)):
-                found.add(at)
-        return sorted(found)
+                begin_times.add(at)
+        return sorted(begin_times)
     for local in range(since - 86_400, until + 86_400, 60):
         if local // 60 % 60 not in minute:
             continue
@@ -511,8 +531,8 @@ def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
             while datetime.fromtimestamp(real.timestamp(), zone).replace(tzinfo=None) != naive:
                 naive += timedelta(minutes=1)
                 real = naive.replace(tzinfo=zone)
-            found.add(int(real.timestamp()))
-    return sorted(at for at in found if since <= at < until)
+            begin_times.add(int(real.timestamp()))
+    return sorted(at for at in begin_times if since <= at < until)
 
 
 @examples(100)
@@ -536,34 +556,38 @@ def test_windows_are_those_of_a_minute_by_minute_model(
     schedule = f"{minute} {hour} {day} * {weekday}"
     now = int(models.moment(middle)) + 60 * offset + second
     far = 5 * 86_400
-    begun = begins(schedule, timezone, now // 60 * 60 - far, now // 60 * 60 + far)
-    one = window(schedule, duration, timezone)
-    span = maintenance.current(one, now)
-    in_force = [at for at in begun if at <= now < at + duration]
+    begin_times = begins(schedule, timezone, now // 60 * 60 - far, now // 60 * 60 + far)
+    maintenance_window = window(schedule, duration, timezone)
+    span = maintenance.current(maintenance_window, now)
+    in_force = [at for at in begin_times if at <= now < at + duration]
     assert (span is not None) is bool(in_force)
     after = now
     if span is not None:
         ends = max(in_force) + duration
-        for at in begun:
+        for at in begin_times:
             if now < at <= ends:
                 ends = at + duration
         if ends < now + far - 86_400:  # as far as the loop can see
             assert (span.begins, span.ends) == (max(in_force), ends)
         after = span.ends
-    later = [at for at in begun if at > after]
+    later = [at for at in begin_times if at > after]
     if later and after < now + far - 86_400:
-        assert present(maintenance.following(one, now)).begins == later[0]
+        assert present(maintenance.following(maintenance_window, now)).begins == later[0]
 
 
 def test_a_silence_without_a_schedule_is_one_window() -> None:
     """From its begin until its end; without a begin it is open at once."""
-    one = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
-    assert maintenance.current(one, T0 - 1) is None
-    assert maintenance.following(one, T0 - 1) == maintenance.current(one, T0) == (T0, T0 + 60)
-    assert maintenance.following(one, T0) is None
-    assert models.is_over(one, T0 + 60)
+    maintenance_window = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
+    assert maintenance.current(maintenance_window, T0 - 1) is None
+    assert (
+        maintenance.following(maintenance_window, T0 - 1)
+        == maintenance.current(maintenance_window, T0)
+        == (T0, T0 + 60)
+    )
+    assert maintenance.following(maintenance_window, T0) is None
+    assert models.is_over(maintenance_window, T0 + 60)
     assert not models.is_over(window(), T0)
-    assert maintenance.current(one.model_copy(update={"begins": None}), T0 - 1e6) is not None
+    assert maintenance.current(maintenance_window.model_copy(update={"begins": None}), T0 - 1e6) is not None
 
 
 # --- windows in the config file ----------------------------------------------------------------------------------
@@ -591,7 +615,7 @@ def parsed(text: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("0 2 * * sun", "0 2 * * sud", "line 5, column 1: silences[0].schedule: '0 2 * * sud' is not a schedule"),
         ("0 2 * * sun", "0 2 * *", "silences[0].schedule: '0 2 * *' does not have the five fields"),
@@ -621,12 +645,12 @@ def parsed(text: Any) -> Any:
          "silences[1]: is the same as another one"),
     ],
 )  # fmt: skip
-def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, said: str) -> None:
+def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, expected: str) -> None:
     """Line, column, field, why, and what to write instead."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
         parsed(FILE.replace(old, new))
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_window_that_is_over_is_refused() -> None:
@@ -642,36 +666,36 @@ def test_a_window_that_is_over_is_refused() -> None:
 
 def test_what_was_applied_is_exported() -> None:
     """The file that export gives says the same; what is over is left out."""
-    made = parsed(FILE)
-    again = parsed(export.text(made, []))
-    assert again.silences == made.silences
-    assert len(parsed(export.text(made, [], models.moment("2031-01-01T00:00:00Z"))).silences) == 1
+    configuration = parsed(FILE)
+    reparsed = parsed(export.text(configuration, []))
+    assert reparsed.silences == configuration.silences
+    assert len(parsed(export.text(configuration, [], models.moment("2031-01-01T00:00:00Z"))).silences) == 1
     assert parsed(export.text(parsed("silences = []"), [])).silences == ()
 
 
 def test_a_file_without_the_section_leaves_windows_alone() -> None:
     """And an empty section ends them; plan names them by what they say."""
-    made = parsed(FILE)
-    kept = config.to_configuration(testing.parse("[collect]", "g.toml"), made)
-    assert kept.silences == made.silences
-    gone = config.to_configuration(testing.parse("silences = []", "g.toml"), made)
-    assert difference.changes(made, gone).silences.removed == (
+    configuration = parsed(FILE)
+    unchanged = config.to_configuration(testing.parse("[collect]", "g.toml"), configuration)
+    assert unchanged.silences == configuration.silences
+    emptied = config.to_configuration(testing.parse("silences = []", "g.toml"), configuration)
+    assert difference.changes(configuration, emptied).silences.removed == (
         "rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",
         "worker render-01, team=vfx, from 2030-01-01T00:00:00Z until 2030-01-01T03:00:00Z",
     )
     reworded = parsed(FILE.replace("patching", "patch night"))
-    assert difference.changes(made, reworded).silences == difference.Names(
+    assert difference.changes(configuration, reworded).silences == difference.Names(
         added=(), changed=("rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",), removed=()
     )
 
 
 def test_a_rule_that_a_window_names_cannot_go_alone() -> None:
     """Rules without the one that a window in force is about are refused; the alert of accounts is always there."""
-    made = parsed(FILE)
+    configuration = parsed(FILE)
     with pytest.raises(
         errors.InvalidInput, match=r"silence file-\w{8} \(in force\)\.rule: cpu-high is not a known rule"
     ):
-        config.to_configuration(testing.parse("rules = []", "g.toml"), made)
+        config.to_configuration(testing.parse("rules = []", "g.toml"), configuration)
     assert parsed(FILE.replace('"cpu-high"', '"collector"')).silences[0].rule == "collector"
 
 
@@ -680,8 +704,8 @@ def test_a_rule_that_a_window_names_cannot_go_alone() -> None:
 
 def maintained(site: Any, **changes: Any) -> None:
     """Put a window over minutes 0 to 8 in force."""
-    given = {"id": "file-1", "rule": "cpu-high", "reason": "patching", "begins": T0, "ends": T0 + 8 * MINUTE}
-    site.change(silences=(models.Maintenance.model_validate(given | changes),))
+    fields = {"id": "file-1", "rule": "cpu-high", "reason": "patching", "begins": T0, "ends": T0 + 8 * MINUTE}
+    site.change(silences=(models.Maintenance.model_validate(fields | changes),))
 
 
 @pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
@@ -695,8 +719,8 @@ def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) ->
     assert waiting(site) == []
     site.minutes([99, 99, 99], 4)
     assert waiting(site) == [("firing", "critical")]
-    [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
-    assert "silence file-1 is over" in present(told.reason)
+    [notification] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
+    assert "silence file-1 is over" in present(notification.reason)
 
 
 def test_a_recurring_window_mutes_each_time() -> None:
@@ -735,13 +759,13 @@ def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
     site = Site()
 
     def check(stage: evaluate.SilenceExpiry) -> None:
-        found = ports.Waiting(site.store.revision, 1, len(site.silences.every()), 0, 0, 0, 0)
-        stage.check(found if looks else None)
+        pending_work = ports.Waiting(site.store.revision, 1, len(site.silences.every()), 0, 0, 0, 0)
+        stage.check(pending_work if looks else None)
 
     if by == "file":
         maintained(site)
     else:
-        site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
+        site.silences.add(silence_of(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97])
     ends = site.get(evaluate.SilenceExpiry)
     check(ends)
@@ -750,11 +774,11 @@ def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
     if by == "command, taken back":
         site.silences.remove([silence.id for silence in site.silences.every()])
     late = site.get(evaluate.SilenceExpiry)
-    for one in (ends, late):  # one that was there before the end, and one that starts after it
-        check(one)
+    for worker_id in (ends, late):  # one that was there before the end, and one that starts after it
+        check(worker_id)
         assert site.samples.pending(T0 + 1e6, 10) == [ID]
         site.store.pending.clear()
-        check(one)
+        check(worker_id)
         assert site.samples.pending(T0 + 1e6, 10) == []
     site.evaluate()
     assert waiting(site) == [("firing", "critical")]
@@ -764,7 +788,7 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes() -> None:
     """An alert under two silences waits for the end of both."""
     site = Site()
     maintained(site)
-    site.silences.add(made(rule="cpu-high"))
+    site.silences.add(silence_of(rule="cpu-high"))
     site.minutes([95, 96, 97])
     ends = site.get(evaluate.SilenceExpiry)
     ends.check()
@@ -780,8 +804,8 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
     """One that names a worker or a label beside it does not, nor does one that names these alone."""
 
     def by(**changes: Any) -> Any:
-        one = made(**changes)
-        return silences.muting([one], "default/us-east-1/collector", None, T0 + 1.0) is not None
+        new_silence = silence_of(**changes)
+        return silences.muting([new_silence], "default/us-east-1/collector", None, T0 + 1.0) is not None
 
     assert by(rule="collector")
     assert not by(rule="cpu-high")
@@ -793,12 +817,12 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
 
 def received(fleet: Any) -> Any:
     """Return what a channel that takes everything has got by now of the account's alert."""
-    found, alert_id = [], f"{refused.SCOPE}/collector"
+    accepted, alert_id = [], f"{refused.SCOPE}/collector"
     while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
         for claimed in claims:
             fleet.outbox.delivered(claimed, fleet.clock())
-            found.append((claimed.channel, claimed.notification.status))
-    return found
+            accepted.append((claimed.channel, claimed.notification.status))
+    return accepted
 
 
 @pytest.mark.parametrize("by", ["command", "file"])
@@ -809,9 +833,9 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: 
     if by == "command":
         fleet.silences.add(models.Silence.model_validate(mute | {"by": "me"}))
     else:
-        had = fleet.configurations.load()
-        changes = {"revision": had.revision + 1, "silences": (models.Maintenance.model_validate(mute),)}
-        assert fleet.configurations.save(had.model_copy(update=changes))
+        configuration = fleet.configurations.load()
+        changes = {"revision": configuration.revision + 1, "silences": (models.Maintenance.model_validate(mute),)}
+        assert fleet.configurations.save(configuration.model_copy(update=changes))
     fleet.minutes(1, 8)
     assert received(fleet) == []
     [recorded] = fleet.alerts.history(f"{refused.SCOPE}/collector")
@@ -825,12 +849,15 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: 
 def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
     """Who did not hear of the trouble does not hear of its end."""
     fleet.silences = testing.MemorySilences()
-    fleet.silences.add(made(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
+    fleet.silences.add(silence_of(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
     fleet.minutes(1, 6)
     fleet.minutes(7, 8, None)
     assert received(fleet) == []
-    turns = [entry.transition for entry in fleet.alerts.history(f"{refused.SCOPE}/collector")]
-    assert [(turn.after, turn.silenced_by) for turn in turns] == [(None, "s1"), ("critical", "s1")]
+    transitions = [entry.transition for entry in fleet.alerts.history(f"{refused.SCOPE}/collector")]
+    assert [(transition.after, transition.silenced_by) for transition in transitions] == [
+        (None, "s1"),
+        ("critical", "s1"),
+    ]
 
 
 class Half:
@@ -838,14 +865,14 @@ class Half:
 
     def __init__(self) -> None:
         self.works = False
-        self.got: list[tuple[str, str, int]] = []
+        self.accepted: list[tuple[str, str, int]] = []
 
     def send(self, channel: Any, notifications: Any) -> None:
         (notification,) = notifications
         if channel.name == "ops" and not self.works:
             raise delivering.refusal()
         if notification.rule == models.DELIVERY:
-            self.got.append((channel.name, notification.status, notification.version))
+            self.accepted.append((channel.name, notification.status, notification.version))
 
 
 @pytest.mark.parametrize("recovers", [False, True])
@@ -860,31 +887,31 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -
     def deliver(*alert_ids: str) -> None:
         site.deliver_to(receiver, *alert_ids, *site.outbox.due(site.clock(), 1000))
 
-    site.tell()
+    site.enqueue()
     deliver()
     site.clock.advance(models.DAY + 400)
     deliver()
     deliver()
     [recorded] = site.alerts.history("channel:ops/delivery")
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
-    assert receiver.got == []
+    assert receiver.accepted == []
     ends = site.get(evaluate.SilenceExpiry)
     ends.check()
     if recovers:
         receiver.works = True
-        site.tell()
+        site.enqueue()
         deliver()
     site.clock.advance(1000)
     ends.check()
     assert site.dispatcher.delivered == ([] if recovers else ["channel:ops/delivery"])
     deliver(*site.dispatcher.delivered)
-    assert receiver.got == ([] if recovers else [("log", "firing", 2)])
+    assert receiver.accepted == ([] if recovers else [("log", "firing", 2)])
     if not recovers:
         receiver.works = True
-        site.tell()
+        site.enqueue()
         deliver()
         deliver()
-        assert receiver.got[1:] == [("log", "resolved", 3)]
+        assert receiver.accepted[1:] == [("log", "resolved", 3)]
 
 
 # --- the commands and windows ------------------------------------------------------------------------------------
@@ -919,21 +946,21 @@ def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any,
     """Those that are open first, then when each is next; one of the file is taken back by its file only."""
     ok("add", A)
     ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "x")
-    found = json.loads(ok("silences", "--json"))["silences"]
-    assert [(one["origin"], one["open"], one["reason"]) for one in found] == [
+    rows = json.loads(ok("silences", "--json"))["silences"]
+    assert [(row["origin"], row["open"], row["reason"]) for row in rows] == [
         ("file", True, "move"), ("command", True, "x"), ("file", False, "patching"),
     ]  # fmt: skip
-    assert found[0]["ends"] == models.rfc3339(world.clock() + 3600)
-    assert found[0]["next"] is None
-    assert found[2]["next"]["begins"].endswith("-12-31T23:00:00Z")
-    assert (found[2]["begins"], found[2]["ends"]) == (None, None)
-    assert found[2]["next"]["begins"] + " to" in ok("silences")
-    assert "is in the config file; remove it there" in one_line(run("unsilence", found[0]["id"]), 2)
-    assert f"did you mean {found[0]['id']}?" in one_line(run("unsilence", found[0]["id"][:-1]), 3)
+    assert rows[0]["ends"] == models.rfc3339(world.clock() + 3600)
+    assert rows[0]["next"] is None
+    assert rows[2]["next"]["begins"].endswith("-12-31T23:00:00Z")
+    assert (rows[2]["begins"], rows[2]["ends"]) == (None, None)
+    assert rows[2]["next"]["begins"] + " to" in ok("silences")
+    assert "is in the config file; remove it there" in one_line(run("unsilence", rows[0]["id"]), 2)
+    assert f"did you mean {rows[0]['id']}?" in one_line(run("unsilence", rows[0]["id"][:-1]), 3)
     fires(world, A)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
-    assert alert["silenced_by"] in {found[0]["id"], found[1]["id"]}
-    assert f"silence   {found[0]['id']} until {found[0]['ends']} by the config file: move" in ok(
+    assert alert["silenced_by"] in {rows[0]["id"], rows[1]["id"]}
+    assert f"silence   {rows[0]['id']} until {rows[0]['ends']} by the config file: move" in ok(
         "why", A, "cpu_utilization"
     )
 
@@ -945,9 +972,9 @@ def test_plan_apply_and_export_agree_on_windows(ok: Any, run: Any, world: Any, a
     assert "silence" not in ok("plan", str(out))
     text = applied.read_text()
     applied.write_text(text.replace("0 0 1 1 *", "0 0 1 2 *"))
-    shown = ok("plan", str(applied))
-    assert "removed silence rule collector, 0 0 1 1 * Europe/Berlin for 3600 s" in shown
-    assert "added silence rule collector, 0 0 1 2 * Europe/Berlin for 3600 s" in shown
+    output = ok("plan", str(applied))
+    assert "removed silence rule collector, 0 0 1 1 * Europe/Berlin for 3600 s" in output
+    assert "added silence rule collector, 0 0 1 2 * Europe/Berlin for 3600 s" in output
     applied.write_text(text.replace(models.rfc3339(world.clock() + 3600), "2001-01-01T00:00:00Z"))
     for command in (("plan",), ("apply",), ("rules", "check")):
         assert "silences[0].ends: was over at 2001" in one_line(run(*command, str(applied)), 2)
@@ -963,9 +990,9 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok: Any, run: Any, 
     )
     applied.write_text("".join((applied.read_text(), *windows)))
     for command in ("plan", "apply"):
-        done = run(command, str(applied))
-        assert done.exit_code == 0
-        assert done.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
+        result = run(command, str(applied))
+        assert result.exit_code == 0
+        assert result.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
 
 
 def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
@@ -982,17 +1009,19 @@ def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
 def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok: Any, run: Any) -> None:
     """collector, budget and delivery are rules that are always there; they are of no worker."""
     for rule in ("collector", "budget", "delivery"):
-        made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
-        assert made["rule"] == rule
+        created = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
+        assert created["rule"] == rule
     one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
 
 
 def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok: Any, world: Any) -> None:
     """It has workers, whatever the other one of its name has."""
-    kept = world.get(ports.Configurations)
-    had = kept.load()
-    rule = had.rules[0].model_copy(update={"name": "budget"})
-    assert kept.save(had.model_copy(update={"revision": had.revision + 1, "rules": (rule,)}))
+    configurations = world.get(ports.Configurations)
+    configuration = configurations.load()
+    rule = configuration.rules[0].model_copy(update={"name": "budget"})
+    assert configurations.save(
+        configuration.model_copy(update={"revision": configuration.revision + 1, "rules": (rule,)})
+    )
     ok("silence", "--rule", "budget", "--label", "a=1", "--for", "2h", "--reason", "x")
 
 
@@ -1010,8 +1039,8 @@ def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok: Any, worl
     ok("add", A)
     world.store.pending.clear()
     applied.write_text("silences = []")
-    shown = ok("apply", str(applied))
-    assert "removed silence rule collector" in shown
-    assert "changed silences" in shown
+    output = ok("apply", str(applied))
+    assert "removed silence rule collector" in output
+    assert "changed silences" in output
     assert A in world.store.pending
     assert "no silence" not in ok("silences")

@@ -46,8 +46,8 @@ def lived(monitor: testing.Monitor, minutes: int, published_at: Iterable[int] = 
     waiting = sorted(published_at)
     for _ in range(minutes):
         monitor.clock.advance(60)
-        came = [at for at in waiting if at + 90 <= monitor.clock()]
-        published(monitor, came, value)
+        arrived = [at for at in waiting if at + 90 <= monitor.clock()]
+        published(monitor, arrived, value)
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([ID])
     history = monitor.alerts.history(f"{ID}/memory-high", 100)
@@ -109,11 +109,11 @@ def test_a_temporary_gap_teaches_nothing(gap: int) -> None:
 
 def taught(times: Iterable[int], period: int = 60) -> int:
     """Return the period after datapoints that come one by one."""
-    kept: tuple[int, ...] = ()
+    spaces: tuple[int, ...] = ()
     learned = period
     for at in times:
-        kept = spacing.newest(kept, [at], period)
-        learned = spacing.learned(kept, period, learned)
+        spaces = spacing.newest(spaces, [at], period)
+        learned = spacing.learned(spaces, period, learned)
     return learned
 
 
@@ -152,8 +152,8 @@ def test_the_slots_are_evaluated_alike_when_replayed() -> None:
         published(at_once, [at for at in range(T0, T0 + 3600, 300) if at + 90 <= at_once.clock()])
         at_once.collect()
     at_once.get(evaluate.Evaluation).evaluate([ID])
-    found = [monitor.alerts.history(f"{ID}/memory-high", 10)[0].transition for monitor in (step_by_step, at_once)]
-    assert [transition.after for transition in found] == ["critical", "critical"]
+    transitions = [monitor.alerts.history(f"{ID}/memory-high", 10)[0].transition for monitor in (step_by_step, at_once)]
+    assert [transition.after for transition in transitions] == ["critical", "critical"]
 
 
 @pytest.mark.parametrize("missing", ["keep", "ok"])
@@ -172,15 +172,15 @@ def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
     assert rule.cannot_fire in rule.now
     assert "memory_utilization is published each 2 h at best" in rule.cannot_fire
     checks = monitor.get(health.Doctor).examine("us-east-1").checks
-    [found] = [check for check in checks if check.name == "rule memory-high"]
-    assert not found.ok
-    assert "cannot fire for render-07: memory_utilization is published each 2 h" in found.reason
+    [rule_check] = [check for check in checks if check.name == "rule memory-high"]
+    assert not rule_check.ok
+    assert "cannot fire for render-07: memory_utilization is published each 2 h" in rule_check.reason
     file = tmp_path / "f.toml"
     file.write_text(config)
     cli_session = Session(settings.Settings(_env_file=None), cast(Any, Overridden(monitor)))
-    done = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=cli_session)
-    assert done.exit_code == 0
-    assert "rule memory-high: cannot fire for render-07: memory_utilization is published each 2 h" in done.stderr
+    result = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=cli_session)
+    assert result.exit_code == 0
+    assert "rule memory-high: cannot fire for render-07: memory_utilization is published each 2 h" in result.stderr
 
 
 @pytest.mark.parametrize("changed", ['breach = "1 of 1"', 'missing = "breach"'])

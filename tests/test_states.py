@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.collected import RULE, House
-from tests.support.evaluating import ID, MINUTE, T0, why
+from tests.support.evaluating import ID, MINUTE, T0, explanation_json
 from tests.support.rules import changed
 from workermon import config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
@@ -25,16 +25,16 @@ BY_SPOT = "Server.SpotInstanceTermination"
 @pytest.fixture
 def house() -> House:
     """Return a house with one running worker that was collected once."""
-    made = House()
-    made.step(0)
-    return made
+    new_house = House()
+    new_house.step(0)
+    return new_house
 
 
 # --- when it is told ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "expected"),
     [
         ("stopping", "the instance is being stopped"),
         ("stopped", "the instance is stopped"),
@@ -42,17 +42,24 @@ def house() -> House:
         ("terminated", "the instance is terminated"),
     ],
 )
-def test_a_worker_that_ran_and_does_not_any_more_is_told(house: House, status: models.Status, said: str) -> None:
+def test_a_worker_that_ran_and_does_not_any_more_is_told(house: House, status: models.Status, expected: str) -> None:
     """Once, at the time of the collection that saw it first, with EC2's code in summary and reason."""
     assert house.step(1, status, BY_ITSELF) == [f"{ID}/down"]
     for minute in (2, 3):
         house.step(minute)
-    assert house.heard() == [("firing", 1)]
-    told = house.last()
-    assert (told.kind, told.severity, told.metric, told.value) == ("state", "critical", None, None)
-    assert told.summary == f"render-07: {said}: it was shut down from its own operating system ({BY_ITSELF})"
-    assert told.reason == BY_ITSELF
-    assert told.since == told.at == models.rfc3339(T0 + MINUTE)
+    assert house.notified_of() == [("firing", 1)]
+    notification = house.last()
+    assert (notification.kind, notification.severity, notification.metric, notification.value) == (
+        "state",
+        "critical",
+        None,
+        None,
+    )
+    assert (
+        notification.summary == f"render-07: {expected}: it was shut down from its own operating system ({BY_ITSELF})"
+    )
+    assert notification.reason == BY_ITSELF
+    assert notification.since == notification.at == models.rfc3339(T0 + MINUTE)
 
 
 def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
@@ -61,68 +68,68 @@ def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
     house.step(2, "stopped", BY_USER)
     house.step(3, "unknown")
     house.step(4, "pending")
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
     house.step(5, "running")
-    assert house.heard() == [("firing", 1), ("resolved", 5)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 5)]
     assert house.last().summary == "render-07: the instance runs again"
     house.step(6, "stopped", BY_USER)
-    assert house.heard()[2:] == [("firing", 6)]
+    assert house.notified_of()[2:] == [("firing", 6)]
     assert len({entry.notification.id for entry in house.alerts.history(f"{ID}/down") if entry.notification}) == 3
 
 
 def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
     """That a stopped instance is added is no change."""
-    made = House()
-    made.step(0, "stopped", BY_USER)
-    made.step(1, "terminated", BY_USER)
-    assert made.heard() == []
-    assert made.condition.changes == ()
-    assert made.describes() == 0
+    new_house = House()
+    new_house.step(0, "stopped", BY_USER)
+    new_house.step(1, "terminated", BY_USER)
+    assert new_house.notified_of() == []
+    assert new_house.condition.changes == ()
+    assert new_house.describes() == 0
 
 
 def test_what_is_expected_is_not_told() -> None:
     """A code that the rule names is no alert, another one is; so is a termination after a stop that was none."""
-    made = House(changed(RULE, expected=(BY_USER,)))
-    made.step(0)
-    made.step(1, "stopped", BY_USER)
-    assert made.heard() == []
-    made.step(2, "running")
-    made.step(3, "stopping", BY_ITSELF)
-    assert made.heard() == [("firing", 3)]
-    made.step(4, "running")
-    made.step(5, "stopped", BY_USER)
-    made.step(6, "terminated", BY_SPOT)
-    assert made.heard() == [("firing", 3), ("resolved", 4), ("firing", 6)]
+    new_house = House(changed(RULE, expected=(BY_USER,)))
+    new_house.step(0)
+    new_house.step(1, "stopped", BY_USER)
+    assert new_house.notified_of() == []
+    new_house.step(2, "running")
+    new_house.step(3, "stopping", BY_ITSELF)
+    assert new_house.notified_of() == [("firing", 3)]
+    new_house.step(4, "running")
+    new_house.step(5, "stopped", BY_USER)
+    new_house.step(6, "terminated", BY_SPOT)
+    assert new_house.notified_of() == [("firing", 3), ("resolved", 4), ("firing", 6)]
 
 
 def test_a_rule_may_be_about_one_of_them() -> None:
     """``stopping`` counts for stopped and ``shutting-down`` for terminated, each for nothing else."""
-    made = House(
+    new_house = House(
         changed(RULE, name="gone", states=("terminated",), severity="warning"),
         changed(RULE, name="off", states=("stopped",)),
     )
-    made.step(0)
-    made.step(1, "stopping", BY_USER)
-    made.step(2, "shutting-down", BY_USER)
-    made.step(3, "terminated", BY_USER)
-    assert made.heard("off") == [("firing", 1)]
-    assert made.heard("gone") == [("firing", 2)]
-    assert made.last("gone").severity == "warning"
+    new_house.step(0)
+    new_house.step(1, "stopping", BY_USER)
+    new_house.step(2, "shutting-down", BY_USER)
+    new_house.step(3, "terminated", BY_USER)
+    assert new_house.notified_of("off") == [("firing", 1)]
+    assert new_house.notified_of("gone") == [("firing", 2)]
+    assert new_house.last("gone").severity == "warning"
 
 
 def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> None:
     """Who does not carry the labels is not told of; a silence is heeded, and a rule that goes ends its alert."""
     house.change(rules=(RULE.model_copy(update={"labels": {"team": "vfx"}}),))
     house.step(1, "stopped", BY_USER)
-    assert house.heard() == []
+    assert house.notified_of() == []
     house.silences.add(models.Silence(id="s", rule="down", begins=T0, ends=T0 + 200, reason="at work", by="me"))
     house.change(rules=(RULE,))
     house.evaluate()
     [entry] = house.alerts.history(f"{ID}/down")
     assert entry.transition.silenced_by == "s"
     house.step(5)
-    told = house.last()
-    assert (told.reason or "").startswith("Client.UserInitiatedShutdown; the silence s")
+    notification = house.last()
+    assert (notification.reason or "").startswith("Client.UserInitiatedShutdown; the silence s")
     house.change(rules=(CPU,))
     house.evaluate()
     assert house.last().reason == "the rule down was removed"
@@ -134,9 +141,9 @@ def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> No
 
 def test_the_reason_is_asked_for_once_and_only_of_what_changed(house: House) -> None:
     """A batch with changes costs one call more; who was asked about before, and who runs, is not asked about again."""
-    other = "i-0000000000000002b"
-    house.ec2.put(models.Instance(id=other, region="us-east-1", status="running"))
-    house.add(other)
+    other_id = "i-0000000000000002b"
+    house.ec2.put(models.Instance(id=other_id, region="us-east-1", status="running"))
+    house.add(other_id)
     house.step(1)
     assert house.describes() == 0
     house.step(2, "stopping", BY_USER)
@@ -166,7 +173,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House, monkeypatch: pyt
     monkeypatch.setattr(house.ec2, "describe", inner)
     house.step(3)
     assert [change.reason.code for change in house.condition.changes if change.reason] == [BY_USER]
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
     calls = house.describes()
     house.step(20)
     assert house.describes() == calls
@@ -174,14 +181,14 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House, monkeypatch: pyt
 
 def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
     """What was told without a reason is over, as a correction, when EC2 gives one that the rule expects."""
-    made = House(changed(RULE, expected=(BY_USER,)))
-    made.step(0)
-    made.step(1, "stopped")
-    assert made.heard() == [("firing", 1)]
-    made.step(2, "stopped", BY_USER)
-    assert made.heard() == [("firing", 1), ("resolved", 1)]
-    assert made.last().summary == f"render-07: {BY_USER} is expected"
-    assert made.alerts.history(f"{ID}/down")[0].transition.correction
+    new_house = House(changed(RULE, expected=(BY_USER,)))
+    new_house.step(0)
+    new_house.step(1, "stopped")
+    assert new_house.notified_of() == [("firing", 1)]
+    new_house.step(2, "stopped", BY_USER)
+    assert new_house.notified_of() == [("firing", 1), ("resolved", 1)]
+    assert new_house.last().summary == f"render-07: {BY_USER} is expected"
+    assert new_house.alerts.history(f"{ID}/down")[0].transition.correction
 
 
 def test_the_reason_of_another_state_is_not_taken(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +197,7 @@ def test_the_reason_of_another_state_is_not_taken(house: House, monkeypatch: pyt
 
     def describe(scope: models.AccountRegion, ids: Any) -> dict[str, models.Instance]:
         running = {"status": "running", "reason": models.StateReason(code=BY_SPOT)}
-        return {one: each.model_copy(update=running) for one, each in inner(scope, ids).items()}
+        return {worker_id: reason.model_copy(update=running) for worker_id, reason in inner(scope, ids).items()}
 
     monkeypatch.setattr(house.ec2, "describe", describe)
     house.step(1, "stopped")
@@ -218,7 +225,7 @@ def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) ->
     house.ec2.forget(ID)
     house.step(1)
     assert house.last().summary == "render-07: the instance is terminated: unknown to EC2"
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
 
 
 # --- pause, removal, termination ---------------------------------------------------------------------------------
@@ -230,14 +237,14 @@ def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House
     house.pause()
     house.evaluate()
     house.step(2, "stopped", BY_USER)  # refreshed by hand
-    assert house.heard() == []
+    assert house.notified_of() == []
     house.pause(paused=False)
     house.step(3)
     house.step(4)
-    assert house.heard() == []
+    assert house.notified_of() == []
     house.step(5, "running")
     house.step(6, "stopped", BY_USER)
-    assert house.heard() == [("firing", 6)]
+    assert house.notified_of() == [("firing", 6)]
 
 
 def test_a_pause_ends_the_alert_and_the_end_of_the_pause_does_not_bring_it_back(house: House) -> None:
@@ -248,7 +255,7 @@ def test_a_pause_ends_the_alert_and_the_end_of_the_pause_does_not_bring_it_back(
     assert house.last().reason == "monitoring is paused"
     house.pause(paused=False)
     house.step(3)
-    assert [status for status, _ in house.heard()] == ["firing", "resolved"]
+    assert [status for status, _ in house.notified_of()] == ["firing", "resolved"]
 
 
 def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothing(house: House) -> None:
@@ -258,26 +265,26 @@ def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothi
     house.pause(paused=False)
     house.look(3)  # nobody judges between the two
     house.step(4, "stopped", BY_USER)
-    assert house.heard() == [("firing", 4)]
+    assert house.notified_of() == [("firing", 4)]
 
 
 def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None:
     """In one judgement; it stays open while the worker is there, and its entry in the schedule is gone."""
-    made = House(RULE, CPU, models.Rule(name="no-data", kind="no-data"))
-    made.worker = made.workers.get([ID])[ID].worker
+    new_house = House(RULE, CPU, models.Rule(name="no-data", kind="no-data"))
+    new_house.worker = new_house.workers.get([ID])[ID].worker
     for minute in range(6):
-        made.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
-        made.step(minute)
-    assert {alert.rule for alert in made.alerts.open()} == {"cpu-high"}
-    made.look(7, "terminated", BY_SPOT)
-    assert made.schedule.ids() == set()
-    told = made.evaluate()
-    assert sorted(told) == [f"{ID}/cpu-high", f"{ID}/down"]
-    assert [alert.rule for alert in made.alerts.open()] == ["down"]
-    assert made.samples.pending(math.inf, 10) == []
-    made.clock.advance(3600)
-    assert made.evaluate() == []
-    assert [alert.rule for alert in made.alerts.open()] == ["down"]
+        new_house.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
+        new_house.step(minute)
+    assert {alert.rule for alert in new_house.alerts.open()} == {"cpu-high"}
+    new_house.look(7, "terminated", BY_SPOT)
+    assert new_house.schedule.ids() == set()
+    alert_ids = new_house.evaluate()
+    assert sorted(alert_ids) == [f"{ID}/cpu-high", f"{ID}/down"]
+    assert [alert.rule for alert in new_house.alerts.open()] == ["down"]
+    assert new_house.samples.pending(math.inf, 10) == []
+    new_house.clock.advance(3600)
+    assert new_house.evaluate() == []
+    assert [alert.rule for alert in new_house.alerts.open()] == ["down"]
 
 
 def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
@@ -286,7 +293,7 @@ def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
     house.clock.advance(7 * 3600)
     assert house.samples.pending(house.clock(), 10) == [ID]
     assert house.evaluate(*house.samples.pending(house.clock(), 10)) == [f"{ID}/down"]
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
 
 
 def removal(house: House, how: str) -> None:
@@ -308,7 +315,7 @@ def test_the_alert_of_a_terminated_worker_ends_when_the_worker_leaves(house: Hou
     house.step(1, "terminated", BY_SPOT)
     removal(house, how)
     assert house.workers.ids() == []
-    assert house.heard() == [("firing", 1), ("resolved", 1)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 1)]
     assert house.last().reason == reason
     assert house.alerts.open() == []
 
@@ -322,9 +329,9 @@ def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: Ho
     assert reconcile(house).steps == ()
     assert house.workers.ids() == [ID]
     house.evaluate()
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
     assert [step.action for step in reconcile(house).steps] == ["retire"]
-    assert house.heard() == [("firing", 1), ("resolved", 1)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 1)]
 
 
 def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
@@ -337,7 +344,7 @@ def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
     house.step(1)
     reconcile(house)
     assert house.workers.ids() == []
-    assert house.heard() == [("firing", 1), ("resolved", 1)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 1)]
 
 
 DISCOVER = '[discover]\nregions = ["us-east-1"]\ntags = { Role = "render" }\n'
@@ -358,14 +365,14 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
 @pytest.mark.parametrize("case", ["paused", "no rule", "expected", "never ran"])
 def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
     """Where no alert is to come the reconciliation does not wait for one."""
-    made = House(*{"no rule": (CPU,), "expected": (changed(RULE, expected=(BY_SPOT,)),)}.get(case, ()))
-    made.step(0, "stopped" if case == "never ran" else None)
+    new_house = House(*{"no rule": (CPU,), "expected": (changed(RULE, expected=(BY_SPOT,)),)}.get(case, ()))
+    new_house.step(0, "stopped" if case == "never ran" else None)
     if case == "paused":
-        made.pause()
+        new_house.pause()
     if case == "expected":
-        made.step(1, "terminated", BY_SPOT)
-    made.ec2.become(ID, "terminated", BY_SPOT)
-    assert [step.action for step in reconcile(made).steps] == ["retire"]
+        new_house.step(1, "terminated", BY_SPOT)
+    new_house.ec2.become(ID, "terminated", BY_SPOT)
+    assert [step.action for step in reconcile(new_house).steps] == ["retire"]
 
 
 # --- that it does not matter who looks when ----------------------------------------------------------------------
@@ -394,7 +401,7 @@ STATUSES: list[models.Status] = ["running", "stopping", "stopped", "shutting-dow
 )
 def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[models.Status], looks: list[bool]) -> None:
     """Any grouping of judgements records the turns of a plain loop over the statuses, with the same times."""
-    condition, rule_state, turned = models.Condition(), models.RuleState(), []
+    condition, rule_state, state_changes = models.Condition(), models.RuleState(), []
     for minute, status in enumerate(course):
         at = T0 + minute * MINUTE
         changes = state.append_change(condition, status, at, None)
@@ -405,7 +412,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
         if looks[minute] or minute == len(course) - 1:
             rule_state, transitions = state.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
             assert rule_state.severity == (transitions[-1].after if transitions else rule_state.severity)
-            turned += [(transition.at, transition.after) for transition in transitions]
+            state_changes += [(transition.at, transition.after) for transition in transitions]
             assert state.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     expected: list[tuple[int, models.Severity | None]] = []
     ran, down = False, False
@@ -417,7 +424,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
         elif status in state.DOWN and ran and not down:
             expected.append((T0 + minute * MINUTE, "critical"))
             down = True
-    assert turned == expected
+    assert state_changes == expected
 
 
 def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> None:
@@ -429,7 +436,7 @@ def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> Non
     house.step(2 + 61)
     remembered.append(len(house.condition.changes))
     assert remembered == [0, 3, 0]
-    assert house.heard() == [("firing", 1), ("resolved", 2)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 2)]
 
 
 def test_what_is_remembered_is_bounded(house: House) -> None:
@@ -438,7 +445,7 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
         house.look(minute, "stopped" if minute % 2 else "running", BY_USER)
     assert len(house.condition.changes) <= state.MAX_CHANGES
     house.evaluate()
-    assert house.heard() == [("firing", 29)]
+    assert house.notified_of() == [("firing", 29)]
 
 
 def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert(house: House) -> None:
@@ -449,42 +456,42 @@ def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert
     late = before.model_copy(update={"collected_at": T0 + 50})
     house.samples.write(sample, late, "{}", force=True)
     house.evaluate()
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
     house.step(2)
-    assert house.heard() == [("firing", 1)]
+    assert house.notified_of() == [("firing", 1)]
     house.step(3, "running")
-    assert house.heard() == [("firing", 1), ("resolved", 3)]
+    assert house.notified_of() == [("firing", 1), ("resolved", 3)]
 
 
 def test_a_name_that_was_another_kind_of_rule_begins_anew() -> None:
     """An alert that a threshold rule of this name left open is over; this rule's own come after that."""
-    made = House(CPU.model_copy(update={"name": "down"}))
+    new_house = House(CPU.model_copy(update={"name": "down"}))
     for minute in range(6):
-        made.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
-        made.step(minute)
-    assert [status for status, _ in made.heard()] == ["firing"]
-    made.change(rules=(RULE,))
-    made.evaluate()
-    assert [status for status, _ in made.heard()] == ["firing", "resolved"]
-    made.step(7, "stopped", BY_USER)
-    assert made.heard()[2:] == [("firing", 7)]
+        new_house.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
+        new_house.step(minute)
+    assert [status for status, _ in new_house.notified_of()] == ["firing"]
+    new_house.change(rules=(RULE,))
+    new_house.evaluate()
+    assert [status for status, _ in new_house.notified_of()] == ["firing", "resolved"]
+    new_house.step(7, "stopped", BY_USER)
+    assert new_house.notified_of()[2:] == [("firing", 7)]
 
 
 def test_a_changed_rule_holds_for_what_fires() -> None:
     """Another severity is told; what the rule is no longer about is over; what it is about again fires again."""
-    made = House()
-    made.step(0)
-    made.step(1, "stopped", BY_USER)
-    made.change(rules=(RULE.model_copy(update={"severity": "warning"}),))
-    made.evaluate()
-    assert (made.last().status, made.last().severity) == ("firing", "warning")
-    made.change(rules=(changed(RULE, states=("terminated",)),))
-    made.evaluate()
-    assert made.last().status == "resolved"
-    made.change(rules=(RULE,))
-    made.evaluate()
-    assert made.last().status == "firing"
-    versions = [entry.notification.version for entry in made.alerts.history(f"{ID}/down") if entry.notification]
+    new_house = House()
+    new_house.step(0)
+    new_house.step(1, "stopped", BY_USER)
+    new_house.change(rules=(RULE.model_copy(update={"severity": "warning"}),))
+    new_house.evaluate()
+    assert (new_house.last().status, new_house.last().severity) == ("firing", "warning")
+    new_house.change(rules=(changed(RULE, states=("terminated",)),))
+    new_house.evaluate()
+    assert new_house.last().status == "resolved"
+    new_house.change(rules=(RULE,))
+    new_house.evaluate()
+    assert new_house.last().status == "firing"
+    versions = [entry.notification.version for entry in new_house.alerts.history(f"{ID}/down") if entry.notification]
     assert versions == [4, 3, 2, 1]
 
 
@@ -493,20 +500,24 @@ def test_a_changed_rule_holds_for_what_fires() -> None:
 
 def explain(house: House) -> Any:
     """Explain the rule."""
-    return why(house, "state")["rules"][0]
+    return explanation_json(house, "state")["rules"][0]
 
 
 def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
     """Running, stopped as told, stopped as expected, paused: each has its reason."""
     assert explain(house)["now"] == "the instance runs"
     house.step(1, "stopped", BY_USER)
-    found = explain(house)
-    assert (found["state"], found["notified"], found["since"]) == ("critical", "critical", models.rfc3339(T0 + MINUTE))
-    assert found["now"] == f"the instance is stopped: somebody stopped or terminated it through EC2 ({BY_USER})"
-    assert [(one["status"], one["reason"] and one["reason"]["code"]) for one in found["changes"]] == [
+    explanation = explain(house)
+    assert (explanation["state"], explanation["notified"], explanation["since"]) == (
+        "critical",
+        "critical",
+        models.rfc3339(T0 + MINUTE),
+    )
+    assert explanation["now"] == f"the instance is stopped: somebody stopped or terminated it through EC2 ({BY_USER})"
+    assert [(change["status"], change["reason"] and change["reason"]["code"]) for change in explanation["changes"]] == [
         ("running", None), ("stopped", BY_USER),
     ]  # fmt: skip
-    assert found["history"][0]["reason"] == found["now"]
+    assert explanation["history"][0]["reason"] == explanation["now"]
     house.change(rules=(changed(RULE, expected=(BY_USER,)),))
     house.evaluate()
     assert explain(house)["now"].endswith("that is expected")
@@ -517,13 +528,13 @@ def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
 def test_show_has_ec2s_reason(house: House) -> None:
     """A stopped worker shows why and since when; a running one has none."""
 
-    def shown() -> Any:
+    def status_reason() -> Any:
         record = house.workers.get([ID])[ID]
         return house.get(views.WorkerView).show(record).to_json()["status_reason"]
 
-    assert shown() is None
+    assert status_reason() is None
     house.step(1, "stopped", BY_USER)
-    assert shown() == {"code": BY_USER, "message": "", "since": models.rfc3339(T0 + MINUTE)}
+    assert status_reason() == {"code": BY_USER, "message": "", "since": models.rfc3339(T0 + MINUTE)}
 
 
 FILE = '[[rules]]\nname = "down"\nmetric = "state"\n'
@@ -535,12 +546,12 @@ def test_the_file_says_all_of_it() -> None:
     assert rule == models.Rule(name="down", kind="state", notify=("log",))
     text = FILE + f'states = ["terminated"]\nexpected = ["{BY_USER}"]\nseverity = "warning"\nlabels = {{ a = "b" }}\n'
     [rule] = testing.parse(text, "f").rules or ()
-    asked = state.KIND.options(rule)
-    assert (asked.states, asked.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
+    options = state.KIND.options(rule)
+    assert (options.states, options.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ('states = ["stoped"]', "line 4, column 11: rules[0].states[0]: 'stoped' is none of stopped, terminated"),
         ("states = []", "line 4, column 1: rules[0].states: is empty"),
@@ -559,11 +570,11 @@ def test_the_file_says_all_of_it() -> None:
         ('[[rules.cases]]\nname = "a"\nvalues = [1]', "is not for metric = 'state'; remove them; there are no values"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
+def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: str) -> None:
     """Source, line, column, field, and what was meant."""
     with pytest.raises(errors.InvalidInput) as wrong:
         testing.parse(FILE + line + "\n", "f")
-    assert said in str(wrong.value)
+    assert expected in str(wrong.value)
 
 
 def test_a_metric_that_is_nearly_one_of_these_is_pointed_to_it() -> None:
@@ -590,6 +601,10 @@ def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
     house.step(1, "stopped", BY_USER)
     basis: ports.Basis[ports.Record] = house.alerts.load([ID])[ID]
     verdict = lifecycle.closing(basis, house.configurations.load(), "removed", T0 + 600)
-    [(_, _, told)] = verdict.transitions
-    assert told is not None
-    assert (told.kind, told.status, told.summary) == ("state", "resolved", "render-07: down resolved: removed")
+    [(_, _, notification)] = verdict.transitions
+    assert notification is not None
+    assert (notification.kind, notification.status, notification.summary) == (
+        "state",
+        "resolved",
+        "render-07: down resolved: removed",
+    )

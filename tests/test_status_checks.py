@@ -20,10 +20,10 @@ WORDS = "Stop and start the instance."
 @pytest.fixture
 def monitor() -> testing.Monitor:
     """Give a monitor of one instance whose checks a test sets."""
-    made = testing.Monitor(now=1_700_000_040.0)
-    made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    made.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
-    return made
+    new_monitor = testing.Monitor(now=1_700_000_040.0)
+    new_monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
+    new_monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    return new_monitor
 
 
 def minutes(monitor: testing.Monitor, number: int, **checks: Any) -> None:
@@ -43,11 +43,11 @@ def record(monitor: testing.Monitor) -> Any:
 
 def event(monitor: testing.Monitor) -> dict[str, Any]:
     """Return the worker's event as the channel has it."""
-    kept = record(monitor)
-    found: dict[str, Any] = json.loads(
-        models.Event.of(kept.worker, kept.condition, monitor.configurations.load()).model_dump_json(by_alias=True)
+    stored = record(monitor)
+    document: dict[str, Any] = json.loads(
+        models.Event.of(stored.worker, stored.condition, monitor.configurations.load()).model_dump_json(by_alias=True)
     )
-    return found
+    return document
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_each_check_is_a_metric_where_ec2_answers_it(
     """Impaired is 1, ok 0, anything else nothing. Attached EBS counts in status_check_failed, the last two do not."""
     minutes(monitor, 1, **checks)
     at = int(monitor.clock()) // 60 * 60
-    asked = [(ID, metric, 60) for metric in models.CHECK_METRICS]
-    found = monitor.samples.read(asked, at, at)
-    kept = {metric: series.points[0].value for (_, metric), series in found.items() if series.points}
-    assert kept == values
+    series_keys = [(ID, metric, 60) for metric in models.CHECK_METRICS]
+    read = monitor.samples.read(series_keys, at, at)
+    stored_values = {metric: series.points[0].value for (_, metric), series in read.items() if series.points}
+    assert stored_values == values
     assert event(monitor)["status_checks"] == {"system": "ok", "instance": "ok", **checks}
     failed = event(monitor)["metrics"]["status_check_failed"]
     assert (failed and failed["value"]) == values.get("status_check_failed")
@@ -96,14 +96,14 @@ def test_a_failed_performance_check_warns_after_three_with_what_ec2_recommends(m
     assert monitor.received == []
     minutes(monitor, 2, performance="impaired")
     [fired] = monitor.received
-    said = f"EC2: performance impaired since {models.rfc3339(SINCE)}; remediation: {WORDS}"
+    reason = f"EC2: performance impaired since {models.rfc3339(SINCE)}; remediation: {WORDS}"
     assert (fired.rule, fired.severity, fired.metric) == (
         "performance-check-failed", "warning", "performance_check_failed",
     )  # fmt: skip
     assert fired.summary == (
-        f"render-07: performance_check_failed: EC2 performance check impaired for 3 of 3 checks; {said}"
+        f"render-07: performance_check_failed: EC2 performance check impaired for 3 of 3 checks; {reason}"
     )
-    assert fired.reason == said
+    assert fired.reason == reason
     monitor.ec2.impairments.clear()
     minutes(monitor, 2, performance="ok")
     assert [notification.status for notification in monitor.received] == ["firing", "resolved"]
@@ -168,7 +168,9 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 1, attached_ebs="ok", application="initializing", performance="impaired")
     detail = monitor.get(views.WorkerView).show(record(monitor))
-    assert [(one.check, one.since, one.remediation) for one in detail.impaired] == [("performance", SINCE, WORDS)]
+    assert [(problem.check, problem.since, problem.remediation) for problem in detail.impaired] == [
+        ("performance", SINCE, WORDS)
+    ]
     families = prometheus.Families(monitor.configurations.load().collect)
     families.add(ports.Glance.of(record(monitor)))
     page = b"".join(deflated.plain(families.parts())).decode()
@@ -184,8 +186,8 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
 def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
     """History knows each metric; a chart is drawn of a check that a rule is about and EC2 answers."""
     minutes(monitor, 2, application="ok")
-    found = monitor.get(views.HistoryView).history(record(monitor), "application_check_failed", 0)
-    assert ([point.value for point in found.datapoints], found.unit) == ([0.0, 0.0], "count")
+    history = monitor.get(views.HistoryView).history(record(monitor), "application_check_failed", 0)
+    assert ([point.value for point in history.datapoints], history.unit) == ([0.0, 0.0], "count")
     charted = views.charted_metrics(record(monitor), monitor.configurations.load(), monitor.kinds)
     assert charted[-2:] == ("status_check_failed", "application_check_failed")
     charts = monitor.get(views.ChartView).charts(record(monitor), monitor.clock() - 3600)
@@ -197,6 +199,6 @@ def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
 def test_a_rule_may_be_over_each_of_them(metric: str, monitor: testing.Monitor) -> None:
     """A file may name each in a rule and in [collect]; none may be described as one of CloudWatch's."""
     text = f'[collect]\nmetrics = ["cpu_utilization", "{metric}"]\n[[rules]]\nname = "r"\nmetric = "{metric}"\n'
-    made = monitor.parser.parse(text + "above = { critical = 0 }\n", "x.toml")
-    assert made.rules is not None
-    assert made.rules[0].metric == metric
+    file = monitor.parser.parse(text + "above = { critical = 0 }\n", "x.toml")
+    assert file.rules is not None
+    assert file.rules[0].metric == metric

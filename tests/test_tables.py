@@ -15,7 +15,7 @@ ROW = ["render-with-a-long-name", "i-0abc0123456789def", "us-east-1", "cpu-high 
 
 def lines(width: int, head: Sequence[tables.Column] = HEAD, row: Sequence[str] = ROW) -> list[str]:
     """Return the lines of a table of one row."""
-    return [line for shown in tables.draw(head, [row], width) for line in shown]
+    return [line for row_lines in tables.draw(head, [row], width) for line in row_lines]
 
 
 def test_a_wide_terminal_shows_everything() -> None:
@@ -28,10 +28,10 @@ def test_a_wide_terminal_shows_everything() -> None:
 def test_an_id_is_whole_on_every_terminal() -> None:
     """What other commands take is never cut, however narrow it is; the other cells give way."""
     for width in range(10, 130):
-        shown = lines(width)
-        assert ROW[1] in shown[1]
+        drawn = lines(width)
+        assert ROW[1] in drawn[1]
         if width >= len(ROW[1]) + 6 + 8 + 4:
-            assert all(len(line) <= width for line in shown), width
+            assert all(len(line) <= width for line in drawn), width
 
 
 def test_a_column_that_may_leave_does_before_others_are_cut_too_far() -> None:
@@ -44,8 +44,8 @@ def test_a_column_that_may_leave_does_before_others_are_cut_too_far() -> None:
 def test_a_long_last_cell_is_wrapped_below_itself() -> None:
     """A reason is read whole: its lines stand below one another."""
     head = (tables.Column("STATE"), tables.Column("PART"), tables.Column("WHY"))
-    shown = lines(40, head, ["DOWN", "listener", "last listened 400 s ago: start 'celery -A workermon worker'"])
-    assert shown == [
+    drawn = lines(40, head, ["DOWN", "listener", "last listened 400 s ago: start 'celery -A workermon worker'"])
+    assert drawn == [
         "STATE  PART      WHY",
         "DOWN   listener  last listened 400 s ago:",
         "                 start 'celery -A",

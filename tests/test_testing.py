@@ -14,13 +14,13 @@ HERE = models.AccountRegion(region="us-east-1")
 
 def recipes() -> list[type]:
     """Return whatever the composition root makes of ports and of nothing else."""
-    made = {
+    sources = {
         factory.provides.type_hint: factory.source
         for factory in (*runtime.Recipes().factories, *runtime.Stages().factories)
     }
     return [
         kind
-        for kind, source in made.items()
+        for kind, source in sources.items()
         if source is kind and isinstance(kind, type) and dataclasses.is_dataclass(kind)
     ]
 

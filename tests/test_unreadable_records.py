@@ -19,7 +19,7 @@ def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
     return monitor, records
 
 
-def told(monitor: testing.Monitor) -> list[str]:
+def notified(monitor: testing.Monitor) -> list[str]:
     """Return what channels were sent of it, oldest first."""
     return [entry.notification.status for entry in reversed(monitor.alerts.history(RECORDS, 10)) if entry.notification]
 
@@ -37,7 +37,7 @@ def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
     assert [claimed.channel for claimed in monitor.outbox.claim(RECORDS, monitor.clock(), 5)] == ["log"]
     records.reasons.clear()
     monitor.evaluate(A)
-    assert told(monitor)[-1] == "resolved"
+    assert notified(monitor)[-1] == "resolved"
 
 
 def test_why_says_which_records_cannot_be_read() -> None:
@@ -50,5 +50,5 @@ def test_why_says_which_records_cannot_be_read() -> None:
     assert (explain.why("records").state, explain.why("records").now) == ("warning", now)
     records.reasons.clear()
     monitor.evaluate(A)
-    found = explain.why("records")
-    assert (found.state, found.now) == ("ok", "every record can be read")
+    explanation = explain.why("records")
+    assert (explanation.state, explanation.now) == ("ok", "every record can be read")

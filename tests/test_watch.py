@@ -13,16 +13,16 @@ from workermon.views import watch
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
 
-def event(worker_id: Any, at: Any, **given: Any) -> Any:
+def event(worker_id: Any, at: Any, **fields: Any) -> Any:
     """Return an event of the channel."""
-    found = models.Event(
+    plain_event = models.Event(
         id=f"{worker_id}:{at // 60}", worker_id=worker_id, worker_name="x", region="us-east-1",
         collected_at=models.rfc3339(at), status="running", status_checks=None, metrics={},
     )  # fmt: skip
-    return json.dumps({**models.to_json(found), **given})
+    return json.dumps({**models.to_json(plain_event), **fields})
 
 
-def told(worker_id: Any, version: Any, status: str = "firing") -> Any:
+def notification_of(worker_id: Any, version: Any, status: str = "firing") -> Any:
     """Return a notification."""
     return models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/r", kind="threshold", status=status,
@@ -51,12 +51,12 @@ class World(testing.Monitor):
         """Publish a text on the channel of events."""
         self.store.publish("workermon:metrics", text)
 
-    def tell(self, notification: Any) -> None:
+    def commit(self, notification: Any) -> None:
         """Have an alert fire, as an evaluation would."""
         basis = self.alerts.load([notification.worker.id])[notification.worker.id]
         alert = models.Alert(rule="r", version=notification.version, notified_severity="critical", last=notification)
-        turn = models.Transition(at=1, before=None, after="critical")
-        recorded = ports.RecordedTransition("r", turn, notification)
+        transition = models.Transition(at=1, before=None, after="critical")
+        recorded = ports.RecordedTransition("r", transition, notification)
         verdict = ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ()}, 0)
         assert self.alerts.commit(verdict)
 
@@ -67,24 +67,24 @@ def world() -> World:
     return World()
 
 
-def coming(shown: Any) -> Any:
+def coming(watched: Any) -> Any:
     """Return what comes next, up to a silence."""
-    found: list[Any] = []
-    for each in shown:
-        if each is None:
-            return found
-        found.append(each)
-    return found
+    items: list[Any] = []
+    for item in watched:
+        if item is None:
+            return items
+        items.append(item)
+    return items
 
 
 def test_how_it_stands_comes_first(world: World) -> None:
     """The snapshot has the last sample of each worker and the alerts that fire."""
-    world.tell(told(A, 1))
-    shown = coming(world.watch())
-    assert [one.worker_id for one in shown[:2]] == [A, B]
-    assert shown[0].id == f"{A}:16"
-    assert shown[2] == told(A, 1)
-    assert len(shown) == 3
+    world.commit(notification_of(A, 1))
+    items = coming(world.watch())
+    assert [item.worker_id for item in items[:2]] == [A, B]
+    assert items[0].id == f"{A}:16"
+    assert items[2] == notification_of(A, 1)
+    assert len(items) == 3
 
 
 def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
@@ -94,13 +94,13 @@ def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
         def every(self, chunk: int = 500) -> Any:
             world.publish(event(A, 1000))  # in the snapshot already
             world.publish(event(B, 1060))  # newer than the snapshot
-            world.tell(told(A, 1))  # published, and in the snapshot of the alerts
+            world.commit(notification_of(A, 1))  # published, and in the snapshot of the alerts
             return super().every(chunk)
 
     world.workers = Busy(world.store)
     live = world.watch()
-    assert [getattr(one, "id", None) for one in coming(live)] == [f"{A}:16", f"{B}:16", "n1"]
-    assert [one.id for one in coming(live)] == [f"{B}:17"]
+    assert [getattr(item, "id", None) for item in coming(live)] == [f"{A}:16", f"{B}:16", "n1"]
+    assert [item.id for item in coming(live)] == [f"{B}:17"]
 
 
 def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
@@ -111,10 +111,10 @@ def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
     world.publish(event(A, 1060))
     world.publish(event(A, 1000))
     world.publish(event(A, 1060.5))
-    world.store.publish("workermon:metrics:alerts", told(A, 2).model_dump_json(by_alias=True))
-    world.store.publish("workermon:metrics:alerts", told(A, 1).model_dump_json(by_alias=True))
-    shown = coming(live)
-    assert [getattr(one, "collected_at", None) or one.version for one in shown] == [
+    world.store.publish("workermon:metrics:alerts", notification_of(A, 2).model_dump_json(by_alias=True))
+    world.store.publish("workermon:metrics:alerts", notification_of(A, 1).model_dump_json(by_alias=True))
+    items = coming(live)
+    assert [getattr(item, "collected_at", None) or item.version for item in items] == [
         models.rfc3339(1060),
         models.rfc3339(1060.5),
         2,
@@ -123,13 +123,13 @@ def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
 
 def test_only_the_workers_that_were_asked_for(world: World) -> None:
     """Samples and alerts of other workers are not shown, neither in the snapshot nor later."""
-    world.tell(told(B, 1))
+    world.commit(notification_of(B, 1))
     live = world.watch({A})
-    assert [one.worker_id for one in coming(live)] == [A]
+    assert [item.worker_id for item in coming(live)] == [A]
     world.publish(event(B, 1060))
-    world.tell(told(B, 2))
+    world.commit(notification_of(B, 2))
     world.publish(event(A, 1060))
-    assert [one.id for one in coming(live)] == [f"{A}:17"]
+    assert [item.id for item in coming(live)] == [f"{A}:17"]
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_what_is_none_of_ours_is_dropped(world: World, text: Any) -> None:
     coming(live)
     world.publish(text)
     world.publish(event(A, 1120))
-    assert [one.id for one in coming(live)] == [f"{A}:18"]
+    assert [item.id for item in coming(live)] == [f"{A}:18"]
 
 
 def test_fields_of_a_later_version_do_not_disturb(world: World) -> None:
     """A message of schema 1 with fields that we do not know is shown."""
-    shown = watch.read(event(A, 1060, colour="red"))
-    assert isinstance(shown, models.Event)
-    assert shown.worker_id == A
+    read_event = watch.read(event(A, 1060, colour="red"))
+    assert isinstance(read_event, models.Event)
+    assert read_event.worker_id == A

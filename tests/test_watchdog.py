@@ -14,15 +14,15 @@ from workermon.on_celery.watchdog import Watchdog
 
 def test_what_hangs_is_ended() -> None:
     """Work that takes longer than the limit ends the process, though it never returns."""
-    ended, let_go = threading.Event(), threading.Event()
+    watchdog_ended, let_go = threading.Event(), threading.Event()
 
     def hang() -> None:
-        with Watchdog(0.06, ended.set).watching("a test"):
+        with Watchdog(0.06, watchdog_ended.set).watching("a test"):
             let_go.wait(60)
 
     thread = threading.Thread(target=hang)
     thread.start()
-    eventually(ended.is_set, what="the watchdog's end")
+    eventually(watchdog_ended.is_set, what="the watchdog's end")
     let_go.set()
     thread.join()
 
@@ -51,6 +51,6 @@ def test_a_beat_that_hangs_leaves() -> None:
         "with Watchdog(0.3, lambda: os._exit(4)).watching('a tick'):\n"
         "    threading.Event().wait()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
-    assert done.returncode == 4
-    assert "watchdog.ended" in done.stdout + done.stderr
+    completed = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
+    assert completed.returncode == 4
+    assert "watchdog.ended" in completed.stdout + completed.stderr

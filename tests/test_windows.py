@@ -24,21 +24,21 @@ def point(at: int) -> models.Datapoint:
     return models.Datapoint(T + at, 1.0)
 
 
-def look(expected: int | None, asked: float | None, at: float) -> polling.Look:
+def look(expected: int | None, requested: float | None, at: float) -> polling.Look:
     """Return a look at a metric each 300 s, one each minute."""
-    return polling.Look(expected, asked, at, 300, 60)
+    return polling.Look(expected, requested, at, 300, 60)
 
 
 def due(
-    age: float, *, asked: float = 60, absent: float | None = None, expected: int = T + 300, multiplier: int = 1
+    age: float, *, seconds_ago: float = 60, absent: float | None = None, expected: int = T + 300, multiplier: int = 1
 ) -> bool:
-    """Tell whether the look at an age of the expected datapoint asks, the last one being ``asked`` seconds ago."""
+    """Tell whether the look at an age of the expected datapoint asks, the last one being ``seconds_ago``."""
     at = expected + age
-    return polling.is_due(look(expected, at - asked, at), absent, multiplier)
+    return polling.is_due(look(expected, at - seconds_ago, at), absent, multiplier)
 
 
 @pytest.mark.parametrize(
-    ("age", "more", "says"),
+    ("age", "more", "asks"),
     [
         (100, {}, True),  # nothing is learned: each look asks
         (-20, {}, False),  # its period has not begun
@@ -47,17 +47,17 @@ def due(
         (322, {"absent": 320}, False),  # a look may come a little late
         (330, {"absent": 320}, True),
         (3000, {"absent": 320}, True),  # overdue
-        (100, {"absent": 320, "asked": 300}, True),  # once a period, whatever was learned
-        (100, {"absent": 320, "asked": -50}, True),  # the clock was set back
+        (100, {"absent": 320, "seconds_ago": 300}, True),  # once a period, whatever was learned
+        (100, {"absent": 320, "seconds_ago": -50}, True),  # the clock was set back
         (280, {"absent": 320, "expected": T // 2400 * 2400}, True),  # tried now and then
         (200, {"absent": 320, "expected": T // 2400 * 2400}, False),
-        (330, {"absent": 320, "asked": 300, "multiplier": 3}, False),
-        (330, {"absent": 320, "asked": 900, "multiplier": 3}, True),
+        (330, {"absent": 320, "seconds_ago": 300, "multiplier": 3}, False),
+        (330, {"absent": 320, "seconds_ago": 900, "multiplier": 3}, True),
     ],
 )
-def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], says: bool) -> None:
+def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], asks: bool) -> None:
     """Before its time, within it and beyond it; learned, not learned, and with longer periods."""
-    assert due(age, **more) is says
+    assert due(age, **more) is asks
 
 
 def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
@@ -158,13 +158,13 @@ def test_an_arrival_teaches_only_where_we_waited() -> None:
     assert polling.arrival(look(None, T, T + 60), [T], lateness=LATE) is None
 
 
-def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
+def since(latest: int | None, requested: int | None, at: int, **options: int) -> tuple[int, int]:
     """Return both beginnings in seconds after ``T``, for a worker added at ``T`` whose last look was a full one."""
-    known = None if latest is None else T + latest
-    wanted = {"retention": models.DAY, "lateness": LATE, **given}
-    asked_at = None if asked is None else T + asked
-    seen = polling.Look(None, asked_at, T + at, wanted.pop("period", 300), 60, full_at=asked_at)
-    begin = polling.since(seen, known, T, **wanted)
+    latest_at = None if latest is None else T + latest
+    keywords = {"retention": models.DAY, "lateness": LATE, **options}
+    asked_at = None if requested is None else T + requested
+    last_look = polling.Look(None, asked_at, T + at, keywords.pop("period", 300), 60, full_at=asked_at)
+    begin = polling.since(last_look, latest_at, T, **keywords)
     return begin.recent_since - T, begin.full_since - T
 
 
@@ -201,9 +201,9 @@ def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
     """What came since then may be as late as the lateness; if nobody knows when it was, to where it may have been."""
     newest, at = T + HOUR, T + HOUR + 500
     for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
-        seen = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)
+        last_look = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)
         expected = (T + HOUR + begin - LATE - 60) // 60 * 60
-        assert polling.since(seen, newest, T, retention=models.DAY, lateness=LATE).full_since == expected
+        assert polling.since(last_look, newest, T, retention=models.DAY, lateness=LATE).full_since == expected
 
 
 def short(latest: int = 600, **changes: float | None) -> bool:
@@ -232,18 +232,18 @@ def test_a_short_look_begins_at_the_newest_datapoint() -> None:
     assert polling.shortened(polling.Begin(T + 900, T), T, 60) == polling.Begin(T + 900, T)
 
 
-def waited_for(latest: models.Datapoint | None, came: list[models.Datapoint], lateness: int = LATE) -> int | None:
+def waited_for(latest: models.Datapoint | None, arrived: list[models.Datapoint], lateness: int = LATE) -> int | None:
     """Return what is waited for after an answer, each 300 s."""
     newest = None if latest is None else latest.at
-    return polling.expected(newest, [each.at for each in came], period=300, lateness=lateness)
+    return polling.expected(newest, [datapoint.at for datapoint in arrived], period=300, lateness=lateness)
 
 
 def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
     """A gap counts as long as datapoints may come late, and off the grid the phase is kept."""
     grid = [point(at) for at in range(0, 3600, 300)]
     assert waited_for(grid[-1], grid) == T + 3600
-    assert waited_for(grid[-1], [each for each in grid if each.at != T + 2700]) == T + 2700
-    assert waited_for(grid[-1], [each for each in grid if each.at != T + 600]) == T + 3600
+    assert waited_for(grid[-1], [datapoint for datapoint in grid if datapoint.at != T + 2700]) == T + 2700
+    assert waited_for(grid[-1], [datapoint for datapoint in grid if datapoint.at != T + 600]) == T + 3600
     assert waited_for(grid[-1], []) == T + 3600
     assert waited_for(None, []) is None
     assert waited_for(point(3607), [point(3007), point(3607)]) == T + 3307
@@ -252,11 +252,11 @@ def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
 def test_a_gap_is_waited_for_no_longer_than_the_lateness_and_a_quarter_of_an_hour() -> None:
     """A short lateness gives it up sooner; a long one does not ask more often for what may never come."""
     grid = [point(at) for at in range(0, 3600, 300)]
-    gone = [each for each in grid if each.at != T + 2700]
-    assert waited_for(grid[-1], gone, 600) == T + 2700
-    assert waited_for(grid[-1], gone, 120) == T + 3600
-    gone = [each for each in grid if each.at != T + 600]
-    assert waited_for(grid[-1], gone, 7200) == T + 3600
+    with_gap = [datapoint for datapoint in grid if datapoint.at != T + 2700]
+    assert waited_for(grid[-1], with_gap, 600) == T + 2700
+    assert waited_for(grid[-1], with_gap, 120) == T + 3600
+    with_gap = [datapoint for datapoint in grid if datapoint.at != T + 600]
+    assert waited_for(grid[-1], with_gap, 7200) == T + 3600
 
 
 def test_the_lateness_says_how_far_back_is_asked() -> None:
@@ -286,20 +286,20 @@ _TIMES = strategies.integers(0, 3 * models.DAY)
 
 @hypothesis.given(
     latest=strategies.none() | _TIMES,
-    asked=strategies.none() | _TIMES,
+    requested=strategies.none() | _TIMES,
     at=_TIMES,
     period=strategies.sampled_from([1, 60, 300, 3600]),
     retention=strategies.integers(HOUR, models.DAY),
     lateness=strategies.integers(120, models.DAY // 2),
 )
 def test_a_window_holds_all_that_may_still_come(
-    latest: int | None, asked: int | None, at: int, period: int, retention: int, lateness: int
+    latest: int | None, requested: int | None, at: int, period: int, retention: int, lateness: int
 ) -> None:
     """One lateness before the watermark, but for what is older than the retention; and it begins on a period."""
-    recent, full = since(latest, asked, at, period=period, retention=retention, lateness=lateness)
+    recent, full = since(latest, requested, at, period=period, retention=retention, lateness=lateness)
     assert recent >= full
     assert (recent + T) % period == (full + T) % period == 0
-    watermark = min(each for each in (latest, asked, at) if each is not None)
+    watermark = min(moment for moment in (latest, requested, at) if moment is not None)
     if latest is not None:
         assert full <= max(watermark - lateness, at - retention)
         # No wider than is needed, by two periods at most: of the grid, and for what differs between datapoints.
@@ -313,10 +313,12 @@ def test_a_window_holds_all_that_may_still_come(
 )
 def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness: int) -> None:
     """It is the one after the newest, or a gap that may still be filled, and the earliest of those."""
-    came = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
-    found = polling.expected(came[-1].at, [each.at for each in came], period=period, lateness=lateness)
-    assert found is not None
-    slot = (found - T) // period
+    arrived = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
+    expected = polling.expected(
+        arrived[-1].at, [datapoint.at for datapoint in arrived], period=period, lateness=lateness
+    )
+    assert expected is not None
+    slot = (expected - T) // period
     assert slot not in slots
-    oldest = max(min(slots), (came[-1].at - T - min(lateness, LATE)) // period)
+    oldest = max(min(slots), (arrived[-1].at - T - min(lateness, LATE)) // period)
     assert slot == min({*range(oldest, max(slots) + 2)} - slots)

@@ -24,20 +24,20 @@ JUMPS = (120, 1800, 7200, 3 * models.DAY, -120, -1800, -7200, -3 * models.DAY)
 @pytest.fixture(params=["memory", "redis"])
 def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
     """Give a monitor of one instance that was well for a quarter of an hour, in memory and over a real server."""
-    made = testing.Monitor(now=1_700_000_040.0)
+    new_monitor = testing.Monitor(now=1_700_000_040.0)
     if request.param == "redis":
         server: redis.Redis = request.getfixturevalue("redis_client")
         on_real = repository_on_redis(server)
-        made.workers, made.samples, made.alerts, made.outbox = on_real[:4]
-        made.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
-        made.pulse, made.leases, made.silences = on_real.pulse, on_real.leases, on_real.silences
-        made.throttle = throttle.RedisThrottle(server)
-        made.accounts = accounts.RedisAccounts(server)
-        made.failures, made.waiting_work = on_real.failures, on_real.waiting_work
-    made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    made.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
-    minutes(made, *[40.0] * 15)
-    return made
+        new_monitor.workers, new_monitor.samples, new_monitor.alerts, new_monitor.outbox = on_real[:4]
+        new_monitor.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
+        new_monitor.pulse, new_monitor.leases, new_monitor.silences = on_real.pulse, on_real.leases, on_real.silences
+        new_monitor.throttle = throttle.RedisThrottle(server)
+        new_monitor.accounts = accounts.RedisAccounts(server)
+        new_monitor.failures, new_monitor.waiting_work = on_real.failures, on_real.waiting_work
+    new_monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
+    new_monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    minutes(new_monitor, *[40.0] * 15)
+    return new_monitor
 
 
 def run(monitor: testing.Monitor) -> None:
@@ -64,7 +64,7 @@ def jump(monitor: testing.Monitor, seconds: int) -> None:
     monitor.clock.advance(-seconds)
 
 
-def told(monitor: testing.Monitor) -> list[tuple[str, str]]:
+def notified(monitor: testing.Monitor) -> list[tuple[str, str]]:
     """Return rule and status of each notification."""
     return [(notification.rule, notification.status) for notification in monitor.received]
 
@@ -78,7 +78,7 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
         models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True), FAILING
     )
     minutes(monitor, *[97.5] * 6)
-    assert sorted(told(monitor)) == [("cpu-high", "firing"), ("status-check-failed", "firing")]
+    assert sorted(notified(monitor)) == [("cpu-high", "firing"), ("status-check-failed", "firing")]
     critical = next(notification for notification in monitor.received if notification.rule == "cpu-high")
     assert models.moment(critical.at) <= monitor.clock()
 
@@ -87,12 +87,15 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
 def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, seconds: int) -> None:
     """What fired before goes on to fire, says nothing new, and resolves when it is over."""
     minutes(monitor, *[97.5] * 6)
-    assert told(monitor) == [("cpu-high", "firing")]
+    assert notified(monitor) == [("cpu-high", "firing")]
     jump(monitor, seconds)
     minutes(monitor, *[97.5] * 3)
-    assert [row for row in told(monitor) if row[0] == "cpu-high"] == [("cpu-high", "firing")]
+    assert [row for row in notified(monitor) if row[0] == "cpu-high"] == [("cpu-high", "firing")]
     minutes(monitor, *[40.0] * 5)
-    assert [row for row in told(monitor) if row[0] == "cpu-high"] == [("cpu-high", "firing"), ("cpu-high", "resolved")]
+    assert [row for row in notified(monitor) if row[0] == "cpu-high"] == [
+        ("cpu-high", "firing"),
+        ("cpu-high", "resolved"),
+    ]
     assert monitor.alerts.open() == []
 
 
@@ -138,22 +141,22 @@ def test_silence_of_a_worker_is_seen_after_a_wrong_clock(monitor: testing.Monito
         monitor.pulse.beat("listener", monitor.clock())
         monitor.clock.advance(5)
         monitor.get(notify.Delivery).deliver(monitor.get(evaluate.Evaluation).evaluate([ID]))
-    assert ("no-data", "firing") in told(monitor)
+    assert ("no-data", "firing") in notified(monitor)
 
 
 def test_leases_of_a_server_whose_clock_was_set_back_are_free(redis_client: redis.Redis) -> None:
     """A lease that would last for hours is nobody's: neither the listener's, nor a queue's, nor a slot's."""
     two_hours = 7_200_000
-    own = leases.RedisLeases(redis_client)
+    redis_leases = leases.RedisLeases(redis_client)
     redis_client.set(keys.lease("listener"), "dead", px=two_hours)
-    assert own.hold("listener", "living", 3.0)
-    assert not own.hold("listener", "other", 3.0)
+    assert redis_leases.hold("listener", "living", 3.0)
+    assert not redis_leases.hold("listener", "other", 3.0)
 
     repository = repository_on_redis(redis_client)
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([worker.id])[worker.id]
-    assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
+    assert repository.alerts.commit(builders.verdict(basis, builders.AlertChange()))
     alert_id = f"{worker.id}/cpu-high"
     redis_client.set(f"{keys.LEASE}{keys.queue(alert_id, 'ops')}", "dead", px=two_hours)
     assert repository.outbox.due(builders.NOW, 10) == [alert_id]

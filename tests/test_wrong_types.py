@@ -8,7 +8,7 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.support.beat import NOW, SCHEDULE, Post, at, worker
+from tests.support.beat import NOW, SCHEDULE, MessageRecorder, at, worker
 from workermon import errors, settings
 from workermon.on_celery import schedule, scheduler
 
@@ -31,7 +31,11 @@ def poison(client: redis.Redis, key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_workers_are_scheduled_and_sent_all_the_same(
-    key: str, beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+    key: str,
+    beat: scheduler.Scheduler,
+    post: MessageRecorder,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
 ) -> None:
     """Whatever is poisoned before: who is added then is sent when due; what was there is kept under another name."""
     planned.put([worker(1)], NOW)
@@ -40,16 +44,19 @@ def test_workers_are_scheduled_and_sent_all_the_same(
     redis_client.hset("workermon:redbeat:workermon:collect:broken", "definition", "{")
     redis_client.zadd(SCHEDULE, {"workermon:redbeat:workermon:collect:broken": NOW})
     at(beat, NOW + 61)
-    assert sorted(each for some in post.worker_ids for each in some) == [worker(1).id, worker(2).id]
+    assert sorted(worker_id for worker_ids in post.worker_ids for worker_id in worker_ids) == [
+        worker(1).id,
+        worker(2).id,
+    ]
     assert planned.ids() >= {worker(1).id, worker(2).id}
     planned.quarantined()
     planned.last_tick()
     planned.canaries()
     planned.delete([worker(1).id, worker(2).id])
-    kept = f"{settings.SET_ASIDE}{key}"
-    if redis_client.exists(kept):
-        assert redis_client.lrange(kept, 0, -1) == [b"poison"]
-        assert redis_client.ttl(kept) > 0
+    set_aside = f"{settings.SET_ASIDE}{key}"
+    if redis_client.exists(set_aside):
+        assert redis_client.lrange(set_aside, 0, -1) == [b"poison"]
+        assert redis_client.ttl(set_aside) > 0
     assert redis_client.type(key) != b"list"
 
 

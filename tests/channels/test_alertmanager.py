@@ -28,7 +28,7 @@ def posted(receiver: Receiver) -> list[tuple[str, str, bool]]:
     """Return worker, severity of the alerts that were posted last, and whether each fires."""
     return [
         (alert["labels"].get("worker", ""), alert["labels"]["severity"], models.moment(alert["endsAt"]) > NOW)
-        for alert in json.loads(receiver.got[-1].body)
+        for alert in json.loads(receiver.requests[-1].body)
     ]
 
 
@@ -38,10 +38,10 @@ def test_alertmanager_posts_an_alert(receiver: Receiver) -> None:
         "alertmanager", url=f"http://127.0.0.1:{receiver.port}/am/", user="u", secret=SecretRef(env="PASSWORD")
     )
     notifiers()["alertmanager"].send(channel, [notification()])
-    (got,) = receiver.got
-    assert got.line == "POST /am/api/v2/alerts HTTP/1.1"
-    assert got.headers["authorization"] == "Basic " + base64.b64encode(b"u:hunter2hunter2").decode()
-    (critical,) = json.loads(got.body)
+    (request,) = receiver.requests
+    assert request.line == "POST /am/api/v2/alerts HTTP/1.1"
+    assert request.headers["authorization"] == "Basic " + base64.b64encode(b"u:hunter2hunter2").decode()
+    (critical,) = json.loads(request.body)
     assert models.moment(critical["endsAt"]) > NOW
     assert critical["labels"] == {
         "alertname": "cpu-high", "instance": "i-0abc0123456789def", "worker": "rénder-07", "region": "us-east-1",
@@ -89,7 +89,7 @@ def test_alertmanager_bearer(receiver: Receiver) -> None:
     """A secret without a user is a bearer token."""
     channel = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}", secret=SecretRef(env="KEY"))
     notifiers()["alertmanager"].send(channel, [notification()])
-    assert receiver.got[0].headers["authorization"] == f"Bearer {KEY}"
+    assert receiver.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def _ready(address: str) -> bool:
 
 def _firing(address: str) -> list[tuple[str, str]]:
     with urllib.request.urlopen(f"{address}/api/v2/alerts", timeout=5) as reply:
-        return sorted((found["labels"]["alertname"], found["labels"]["severity"]) for found in json.load(reply))
+        return sorted((alert["labels"]["alertname"], alert["labels"]["severity"]) for alert in json.load(reply))
 
 
 @pytest.mark.integration

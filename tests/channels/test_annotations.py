@@ -49,8 +49,8 @@ def test_a_group_says_what_all_share_once() -> None:
     """A message about many alerts of a rule says its annotations once; what differs stands below its alert."""
     shared = "\n".join(text.group_lines(many(3, **SAID)))
     assert [shared.count(name) for name in ("description: ", "runbook: ", "owner: ")] == [1, 1, 1]
-    first, *others = many(3, **SAID)
-    lines = text.group_lines([first.model_copy(update={"owner": "somebody else"}), *others])
+    first, *rest_of_group = many(3, **SAID)
+    lines = text.group_lines([first.model_copy(update={"owner": "somebody else"}), *rest_of_group])
     assert sum("runbook: " in line for line in lines) == 3
     assert sum(line == "  owner: somebody else" for line in lines) == 1
 
@@ -66,10 +66,10 @@ def test_a_template_may_name_them() -> None:
 
 def test_slack_links_the_runbook_and_nothing_else() -> None:
     """The runbook is a link in Slack's markup, escaped; no other text becomes one."""
-    said = json.dumps(slack.message(of("slack"), [notification(**SAID)]))
-    assert "*runbook:* <https://wiki.example.com/a?page=cpu&amp;view=1#steps>" in said
-    assert said.count("<") == 1
-    assert "*owner:* team [@]vfx" in said
+    message = json.dumps(slack.message(of("slack"), [notification(**SAID)]))
+    assert "*runbook:* <https://wiki.example.com/a?page=cpu&amp;view=1#steps>" in message
+    assert message.count("<") == 1
+    assert "*owner:* team [@]vfx" in message
 
 
 def test_pagerduty_has_a_link_and_details() -> None:
@@ -91,14 +91,14 @@ def test_alertmanager_has_the_usual_annotations() -> None:
 
 def test_mail_sns_and_log_say_them() -> None:
     """A mail and the text of SNS have the lines, programs and the log the fields, filters of SNS the owner."""
-    told = notification(**SAID)
-    assert LINES[1] in mail_channel.message(post(25), [told], NOW).get_content()
+    annotated = notification(**SAID)
+    assert LINES[1] in mail_channel.message(post(25), [annotated], NOW).get_content()
     publisher = testing.MemoryPublisher()
-    sns.Sns(publisher).send(of("sns", topic_arn="arn:aws:sns:eu-west-1:123456789012:alerts"), [told])
+    sns.Sns(publisher).send(of("sns", topic_arn="arn:aws:sns:eu-west-1:123456789012:alerts"), [annotated])
     ((_, message),) = publisher.published
     assert LINES[1] in message.texts["default"]
     assert json.loads(message.texts["sqs"])["runbook"] == SAID["runbook"]
     assert message.attributes["owner"] == SAID["owner"]
     with structlog.testing.capture_logs() as logged:
-        log.Log().send(of("log"), [told])
+        log.Log().send(of("log"), [annotated])
     assert {name: logged[0][name] for name in models.ANNOTATIONS} == SAID

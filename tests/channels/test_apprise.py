@@ -26,7 +26,7 @@ def test_apprise(receiver: Receiver) -> None:
     sender = notifiers(URL=url)["apprise"]
     channel = of("apprise", url=SecretRef(env="URL"))
     sender.send(channel, [notification()])
-    document = json.loads(receiver.got[0].body)
+    document = json.loads(receiver.requests[0].body)
     assert document["title"].startswith("[FIRING critical]")
     assert "silence: workermon silence" in document["message"]
     assert document["type"] == "failure"
@@ -41,8 +41,8 @@ def test_apprise_is_guarded(receiver: Receiver) -> None:
     """Without allow_private apprise reaches neither an unencrypted nor a private service of one's own."""
     pytest.importorskip("apprise")
     channel = of("apprise", url=SecretRef(env="URL"), allow_private=False)
-    for scheme, why in (("json", "not encrypted"), ("jsons", "private")):
-        with pytest.raises(errors.DeliveryFailed, match=why):
+    for scheme, reason in (("json", "not encrypted"), ("jsons", "private")):
+        with pytest.raises(errors.DeliveryFailed, match=reason):
             notifiers(URL=f"{scheme}://127.0.0.1:{receiver.port}/")["apprise"].send(channel, [notification()])
     assert receiver.connections == 0
 
@@ -77,9 +77,9 @@ def test_apprise_reaches_services(url: str, host: str, path: str, everywhere: tu
     pytest.importorskip("apprise")
     receiver, looked_up = everywhere
     notifiers(URL=url)["apprise"].send(of("apprise", url=SecretRef(env="URL"), allow_private=False), [notification()])
-    (got,) = receiver.got
-    assert got.line.startswith(f"POST {path}")
-    assert b"cpu-high" in got.body
+    (request,) = receiver.requests
+    assert request.line.startswith(f"POST {path}")
+    assert b"cpu-high" in request.body
     assert set(looked_up) == {host}
 
 
@@ -138,6 +138,6 @@ def test_apprise_list(receiver: Receiver) -> None:
     sender: Any = notifiers(URL=f"json://127.0.0.1:{receiver.port}/")["apprise"]
     receiver.plan = [answer(200)]
     sender.send(of("apprise", url=SecretRef(env="URL")), many(5))
-    document = json.loads(receiver.got[0].body)
+    document = json.loads(receiver.requests[0].body)
     assert document["title"] == text.subject(many(5))
     assert "render-004" in document["message"]

@@ -29,11 +29,11 @@ def test_email(mail: Callable[..., tuple[Mailbox, int]], security: str) -> None:
     notifiers()["email"].send(post(port, security=security), [notification()])
     (envelope,) = box.envelopes
     assert envelope.rcpt_tos == ["ops@example.com", "chief@example.com"]
-    got = email.message_from_bytes(envelope.content, policy=email.policy.default)
-    assert got["Subject"] == text.title(notification())
-    assert (got["From"], got["To"]) == ("monitor@example.com", "ops@example.com, chief@example.com")
-    assert got["Message-ID"] == f"<{notification().id}@example.com>"
-    body = got.get_content()
+    message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert message["Subject"] == text.title(notification())
+    assert (message["From"], message["To"]) == ("monitor@example.com", "ops@example.com, chief@example.com")
+    assert message["Message-ID"] == f"<{notification().id}@example.com>"
+    body = message.get_content()
     assert body.splitlines() == text.plain(notification()).splitlines()
 
 
@@ -142,8 +142,8 @@ def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> 
     bad = notification(summary="x\r\nBcc: thief@example.com\r\n\r\nbody")
     notifiers()["email"].send(post(port), [bad])
     (envelope,) = box.envelopes
-    got = email.message_from_bytes(envelope.content, policy=email.policy.default)
-    assert got["Bcc"] is None
+    message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert message["Bcc"] is None
     assert envelope.rcpt_tos == ["ops@example.com", "chief@example.com"]
 
 
@@ -153,9 +153,9 @@ def test_mail_list(mail: Any) -> None:
     sender: Any = notifiers()["email"]
     sender.send(post(port), many(50))
     sender.send(post(port), list(reversed(many(50))))
-    first, again = (
+    first, second = (
         email.message_from_bytes(envelope.content, policy=email.policy.default) for envelope in box.envelopes
     )
-    assert first["Message-ID"] == again["Message-ID"]
+    assert first["Message-ID"] == second["Message-ID"]
     assert first["Subject"] == text.subject(many(50))
     assert "render-049" in first.get_content()

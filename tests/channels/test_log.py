@@ -19,7 +19,7 @@ ALERT = f"{WORKER_ID}/cpu-high"
 )
 def test_log(status: str, severity: str, level: str) -> None:
     """The channel log writes one event with what a reader needs."""
-    told = models.Notification.model_validate(
+    notification = models.Notification.model_validate(
         {
             "id": "n",
             "version": 1,
@@ -38,7 +38,7 @@ def test_log(status: str, severity: str, level: str) -> None:
         }
     )
     with structlog.testing.capture_logs() as logged:
-        log.Log().send(Channel(name="log", type="log"), [told])
+        log.Log().send(Channel(name="log", type="log"), [notification])
     (entry,) = logged
     assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
     assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (

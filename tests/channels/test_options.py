@@ -23,13 +23,13 @@ def _examples() -> list[str]:
 
 def test_every_type_has_an_example_that_is_valid() -> None:
     """docs/reference/channels.md has an example for each type, and each is a valid config file."""
-    seen = set()
+    types = set()
     for example in _examples():
         if "entry-points" in example:
             continue
         config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
-        seen |= {channel["type"] for channel in tomllib.loads(example).get("channels", {}).values()}
-    assert seen == set(CHANNEL_TYPES)
+        types |= {channel["type"] for channel in tomllib.loads(example).get("channels", {}).values()}
+    assert types == set(CHANNEL_TYPES)
 
 
 PAGER = '[channels.c]\ntype = "pagerduty"\n'
@@ -39,7 +39,7 @@ SLACK = '[channels.c]\ntype = "slack"\n'
 
 
 @pytest.mark.parametrize(
-    ("text_", "says"),
+    ("text_", "error"),
     [
         (PAGER, r"channels\.c\.secret: is missing"),
         (PAGER + 'routing_key = "hunter2"', r"channels\.c\.routing_key: must be a secret by name"),
@@ -78,9 +78,9 @@ SLACK = '[channels.c]\ntype = "slack"\n'
         ('[channels.c]\ntype = "log"\ntopic_arn = "' + TOPIC + '"', "is not for type log"),
     ],
 )  # fmt: skip
-def test_bad_channel(text_: str, says: str) -> None:
+def test_bad_channel(text_: str, error: str) -> None:
     """A channel that cannot work is refused by its path, and no secret is repeated."""
-    with pytest.raises(errors.InvalidInput, match=says) as caught:
+    with pytest.raises(errors.InvalidInput, match=error) as caught:
         testing.parse(text_, "f.toml")
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -93,16 +93,16 @@ def test_every_example_survives_an_export() -> None:
     for example in _examples():
         if "entry-points" in example:
             continue
-        made = config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
-        again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
-        assert again.channels == made.channels
+        configuration = config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
+        reparsed = config.to_configuration(testing.parse(export.text(configuration, []), "export"), config.DEFAULT)
+        assert reparsed.channels == configuration.channels
     extra = (
         'group_wait = "0s"\nrepeat = "4h"\nper_minute = 30\nalert_after = "2m"\ntemplate = "a $$ \\"$summary\\"\\nb"\n'
     )
-    made = config.to_configuration(testing.parse(MAIL + extra, "example"), config.DEFAULT)
-    again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
-    assert again.channels == made.channels
-    assert (made.channels["c"].group_wait, made.channels["c"].repeat) == (0, 14_400)
+    configuration = config.to_configuration(testing.parse(MAIL + extra, "example"), config.DEFAULT)
+    reparsed = config.to_configuration(testing.parse(export.text(configuration, []), "export"), config.DEFAULT)
+    assert reparsed.channels == configuration.channels
+    assert (configuration.channels["c"].group_wait, configuration.channels["c"].repeat) == (0, 14_400)
 
 
 @pytest.mark.parametrize(("written", "seconds"), [('"0s"', 0), ('"30s"', 30), ("0", 0), ('"10m"', 600)])

@@ -17,8 +17,8 @@ from workermon.notify.channels import CHANNEL_TYPES, installed, own
 def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """A type of a user's own, named by an entry point, is taken by the config file and sent to."""
     points = [
-        importlib.metadata.EntryPoint(name, f"{__name__}:{what}", own.GROUP)
-        for name, what in (("pigeon", "Pigeon"), ("dodo", "Dodo"), ("heron", "HERON"))
+        importlib.metadata.EntryPoint(name, f"{__name__}:{class_name}", own.GROUP)
+        for name, class_name in (("pigeon", "Pigeon"), ("dodo", "Dodo"), ("heron", "HERON"))
     ]
     monkeypatch.setattr(own, "entry_points", lambda *, group: points if group == own.GROUP else [])
     types = installed()
@@ -26,7 +26,7 @@ def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
     text_ = '[channels.p]\ntype = "pigeon"\noptions = { loft = "north" }\n[channels.h]\ntype = "heron"\nreed = "tall"\n'
     file = config.Parser(channel_types=types).parse(text_, "f.toml")
     assert file.channels is not None
-    made = channel_type.notifiers(
+    notifiers = channel_type.notifiers(
         types,
         channel_type.Dependencies(
             secrets=SECRETS,
@@ -36,7 +36,7 @@ def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     )
     for channel in file.channels.values():
-        made[channel.type].send(channel, [notification()])
+        notifiers[channel.type].send(channel, [notification()])
     assert [("north", notification().id), ("tall", notification().id)] == FLOWN
     FLOWN.clear()
 

@@ -21,7 +21,7 @@ def test_pagerduty_triggers_and_resolves(receiver: Receiver) -> None:
     sender.send(channel, [notification(1, severity="warning")])
     sender.send(channel, [notification(2)])
     sender.send(channel, [notification(3, status="resolved")])
-    events = [json.loads(got.body) for got in receiver.got]
+    events = [json.loads(request.body) for request in receiver.requests]
     assert [event["event_action"] for event in events] == ["trigger", "trigger", "resolve"]
     assert {event["dedup_key"] for event in events} == {"i-0abc0123456789def/cpu-high"}
     assert {event["routing_key"] for event in events} == {KEY}
@@ -57,11 +57,11 @@ def test_pagerduty_bad_key(receiver: Receiver) -> None:
 
 def test_pagerduty_is_reminded(receiver: Receiver) -> None:
     """``repeat`` is a key of this type; a reminder triggers the same incident again."""
-    made = testing.parse('[channels.c]\ntype = "pagerduty"\nsecret = { env = "KEY" }\nrepeat = "4h"\n', "file")
-    assert made.channels is not None
-    assert made.channels["c"].repeat == 14_400
+    file = testing.parse('[channels.c]\ntype = "pagerduty"\nsecret = { env = "KEY" }\nrepeat = "4h"\n', "file")
+    assert file.channels is not None
+    assert file.channels["c"].repeat == 14_400
     channel = of("pagerduty", url=f"http://127.0.0.1:{receiver.port}/", secret=SecretRef(env="KEY"), repeat=14_400)
     for reminder in (False, True):
         notifiers()["pagerduty"].send(channel, [notification(reminder=reminder)])
-    first, again = (json.loads(got.body) for got in receiver.got)
-    assert (first["event_action"], first["dedup_key"]) == (again["event_action"], again["dedup_key"])
+    first, second = (json.loads(request.body) for request in receiver.requests)
+    assert (first["event_action"], first["dedup_key"]) == (second["event_action"], second["dedup_key"])

@@ -53,10 +53,10 @@ def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int
 def test_a_wait_that_is_asked_for_is_read(receiver: Receiver, status: int) -> None:
     """Whatever says 'later' may say how much later, in seconds or as a date."""
     date = mail_utils.formatdate(NOW + 40, usegmt=True)
-    for written, asked in (("25", 25), (date, 40)):
+    for written, seconds in (("25", 25), (date, 40)):
         receiver.plan = [answer(status, Retry_After=written, Date=mail_utils.formatdate(NOW, usegmt=True))]
         with pytest.raises(errors.DeliveryFailed) as caught:
             notifiers()["pagerduty"].send(
                 of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), [notification()]
             )
-        assert caught.value.retry_after == asked
+        assert caught.value.retry_after == seconds

@@ -18,14 +18,14 @@ from workermon.notify.channels import slack
 def test_slack_message(receiver: Receiver) -> None:
     """Slack gets a text for notices and a block with the facts, the address being a secret."""
     notifiers(URL=receiver.url + "\n")["slack"].send(of("slack", url=SecretRef(env="URL")), [notification()])
-    (got,) = receiver.got
-    document = json.loads(got.body)
+    (request,) = receiver.requests
+    document = json.loads(request.body)
     assert document["text"].startswith("[FIRING critical] rénder-07")
     (attachment,) = document["attachments"]
-    said = attachment["blocks"][0]["text"]["text"]
-    assert "*where:* rénder-07 (i-0abc0123456789def) in us-east-1" in said
-    assert "*silence:* `workermon silence --worker" in said
-    assert "&gt; 90 %" in said
+    body = attachment["blocks"][0]["text"]["text"]
+    assert "*where:* rénder-07 (i-0abc0123456789def) in us-east-1" in body
+    assert "*silence:* `workermon silence --worker" in body
+    assert "&gt; 90 %" in body
 
 
 def test_slack_escapes() -> None:
@@ -33,9 +33,9 @@ def test_slack_escapes() -> None:
     bad = notification(summary="<!channel> & <https://evil|here>")
     assert "<!" not in json.dumps(slack.message(of("slack"), [bad]))
     assert "<https" not in json.dumps(slack.message(of("slack"), [bad]))
-    own = slack.message(of("slack", template="<https://runbook|run book> $summary"), [bad])
-    said = own["attachments"][0]["blocks"][0]["text"]["text"]
-    assert said == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https[:]//evil|here&gt;"
+    own_message = slack.message(of("slack", template="<https://runbook|run book> $summary"), [bad])
+    body = own_message["attachments"][0]["blocks"][0]["text"]["text"]
+    assert body == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https[:]//evil|here&gt;"
 
 
 def test_receivers_that_speak_the_same_make_nothing_of_names() -> None:
@@ -43,8 +43,8 @@ def test_receivers_that_speak_the_same_make_nothing_of_names() -> None:
     worker = {"id": "i-1", "name": "@channel", "region": "us-east-1", "labels": {"a": "[x](https://evil.example)"}}
     for notifications in ([notification(worker=worker, summary="@here: www.evil.example")], many(2, reason="@all")):
         document = slack.message(of("slack"), notifications)
-        said = json.dumps(document)
-        assert not re.search(r"@(channel|here|all)|evil\.example/|https://|www\.|\]\(", said), said
+        serialized = json.dumps(document)
+        assert not re.search(r"@(channel|here|all)|evil\.example/|https://|www\.|\]\(", serialized), serialized
         assert (document["parse"], document["link_names"]) == ("none", False)
         assert all(block["text"]["verbatim"] for block in document["attachments"][0]["blocks"])
 
@@ -60,17 +60,17 @@ def test_slack_address_stays_secret(receiver: Receiver) -> None:
 def test_slack_list(receiver: Receiver) -> None:
     """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
     notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), many(150))
-    (got,) = receiver.got
-    document = json.loads(got.body)
+    (request,) = receiver.requests
+    document = json.loads(request.body)
     blocks = document["attachments"][0]["blocks"]
     assert 1 < len(blocks) <= slack.MAX_BLOCKS
     assert all(0 < len(block["text"]["text"]) <= 3000 for block in blocks)
-    assert "<b>" not in got.body.decode()
+    assert "<b>" not in request.body.decode()
     assert document["text"].startswith(text.subject(many(150)))
 
 
 def test_slack_list_by_template() -> None:
     """A template is filled in once for each alert of a group."""
     document = slack.message(of("slack", template="*$worker* $value"), many(3))
-    said = document["attachments"][0]["blocks"][0]["text"]["text"]
-    assert said.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]
+    body = document["attachments"][0]["blocks"][0]["text"]["text"]
+    assert body.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]

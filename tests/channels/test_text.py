@@ -26,8 +26,8 @@ def scoped() -> models.Notification:
 def test_text_says_what_people_ask() -> None:
     """The text says what, where, since when, the value with its course, the threshold, and how to silence it."""
     points = [models.Datapoint(1_700_000_000 + 60 * at, value) for at, value in enumerate((85.0, 91.0, 97.5))]
-    said = text.plain(notification(points=points))
-    assert said.splitlines() == [
+    body = text.plain(notification(points=points))
+    assert body.splitlines() == [
         "[FIRING critical] rénder-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
         "where: rénder-07 (i-0abc0123456789def) in us-east-1",
         "labels: a=b",
@@ -41,16 +41,16 @@ def test_text_says_what_people_ask() -> None:
 
 def test_text_says_when_it_began_beside_when_it_fired() -> None:
     """Since when the condition holds is what people ask; when the alert fired stands beside it."""
-    told = notification(condition_since="2023-11-14T22:11:20Z", at="2023-11-14T22:20:00Z")
-    said = text.plain(told).splitlines()
-    assert "since: 2023-11-14T22:11:20Z, fired at 2023-11-14T22:13:20Z, decided at 2023-11-14T22:20:00Z" in said
+    late = notification(condition_since="2023-11-14T22:11:20Z", at="2023-11-14T22:20:00Z")
+    lines = text.plain(late).splitlines()
+    assert "since: 2023-11-14T22:11:20Z, fired at 2023-11-14T22:13:20Z, decided at 2023-11-14T22:20:00Z" in lines
 
 
 def test_a_metric_of_ones_own_has_its_unit_everywhere() -> None:
     """Value and threshold are written with the unit that the config file gives to the metric."""
-    said = text.plain(notification(metric="queue_age", unit="ms", value=1500.0, threshold=900.0))
-    assert "value: queue_age 1500 ms" in said
-    assert "threshold: 900 ms" in said
+    body = text.plain(notification(metric="queue_age", unit="ms", value=1500.0, threshold=900.0))
+    assert "value: queue_age 1500 ms" in body
+    assert "threshold: 900 ms" in body
 
 
 @pytest.mark.parametrize(
@@ -73,24 +73,24 @@ def test_the_title_of_a_group_counts_each_severity(states: tuple[str | None, ...
 
 def test_text_of_what_is_over() -> None:
     """What is over is not silenced any more, and says its reason."""
-    said = text.plain(notification(status="resolved", reason="the worker was removed"))
-    assert said.startswith("[RESOLVED] ")
-    assert "reason: the worker was removed" in said
-    assert "silence" not in said
+    body = text.plain(notification(status="resolved", reason="the worker was removed"))
+    assert body.startswith("[RESOLVED] ")
+    assert "reason: the worker was removed" in body
+    assert "silence" not in body
 
 
 def test_text_of_an_account() -> None:
     """An alert of an account names account and region, and is silenced by its rule."""
-    said = text.plain(scoped())
-    assert "where: account lab in us-east-1" in said
-    assert "workermon silence --rule collector --for 2h" in said
+    body = text.plain(scoped())
+    assert "where: account lab in us-east-1" in body
+    assert "workermon silence --rule collector --for 2h" in body
 
 
 def test_text_cannot_be_forged() -> None:
     """Control characters of what others wrote begin no line of their own."""
-    said = text.plain(notification(summary="x\nwhere: elsewhere\x1b[31m"))
-    assert "\x1b" not in said
-    assert len([line for line in said.splitlines() if line.startswith("where:")]) == 1
+    body = text.plain(notification(summary="x\nwhere: elsewhere\x1b[31m"))
+    assert "\x1b" not in body
+    assert len([line for line in body.splitlines() if line.startswith("where:")]) == 1
 
 
 def test_template_fields_are_those_that_are_checked() -> None:
@@ -122,7 +122,7 @@ def test_template_that_does_not_render_is_refused(template: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("raw", "expected"),
     [
         ("@everyone <@123>", "[@]everyone <[@]123>"),
         ("https://evil.example/a", "https[:]//evil[.]example/a"),
@@ -135,19 +135,19 @@ def test_template_that_does_not_render_is_refused(template: str) -> None:
         ("日本 é 👩 ✓", "日本 é 👩 ✓"),
     ],
 )
-def test_what_comes_from_outside_is_shown_and_does_nothing(given: str, shown: str) -> None:
+def test_what_comes_from_outside_is_shown_and_does_nothing(raw: str, expected: str) -> None:
     """Names and labels of AWS make no link and no mention in a message, and hide nothing; the rest stays readable."""
-    worker = {"id": "i-1", "name": given, "region": "us-east-1", "labels": {"a": given}}
-    told = notification(worker=worker, summary=f"{given}: it is hot", reason=given)
-    said = text.plain(told).splitlines()
-    assert said[:3] == [
-        f"[FIRING critical] {shown}: it is hot",
-        f"where: {shown} (i-1) in us-east-1",
-        f"labels: a={shown}",
+    worker = {"id": "i-1", "name": raw, "region": "us-east-1", "labels": {"a": raw}}
+    hostile = notification(worker=worker, summary=f"{raw}: it is hot", reason=raw)
+    lines = text.plain(hostile).splitlines()
+    assert lines[:3] == [
+        f"[FIRING critical] {expected}: it is hot",
+        f"where: {expected} (i-1) in us-east-1",
+        f"labels: a={expected}",
     ]
-    assert f"reason: {shown}" in said
+    assert f"reason: {expected}" in lines
     of_template = models.Channel(name="ops", type="email", template="$worker|$labels|$summary|$reason|$where|$title")
-    assert text.rendered(of_template, told) == "|".join(
-        (shown, f"a={shown}", f"{shown}: it is hot", shown, f"{shown} (i-1) in us-east-1", said[0])
+    assert text.rendered(of_template, hostile) == "|".join(
+        (expected, f"a={expected}", f"{expected}: it is hot", expected, f"{expected} (i-1) in us-east-1", lines[0])
     )
-    assert shown in text.body(models.Channel(name="ops", type="email"), [told, told])
+    assert expected in text.body(models.Channel(name="ops", type="email"), [hostile, hostile])

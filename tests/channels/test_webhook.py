@@ -53,29 +53,29 @@ def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) ->
 def test_what_is_sent(receiver: Receiver) -> None:
     """The receiver gets the contract's message by POST, with its idempotency key, and no signature without a secret."""
     hook().send(channel(receiver.url), [notification()])
-    (got,) = receiver.got
-    assert got.line == f"POST /hook/{TOKEN}?key={TOKEN} HTTP/1.1"
-    document = json.loads(got.body)
+    (request,) = receiver.requests
+    assert request.line == f"POST /hook/{TOKEN}?key={TOKEN} HTTP/1.1"
+    document = json.loads(request.body)
     assert document == models.to_json(notification())
     assert (document["schema"], document["version"], document["worker"]["name"]) == (1, 7, "rénder-07")
-    assert got.headers["idempotency-key"] == document["id"]
-    assert got.headers["content-type"] == "application/json"
-    assert got.headers["user-agent"].startswith("workermon/")
-    assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
-    assert "x-workermon-signature" not in got.headers
+    assert request.headers["idempotency-key"] == document["id"]
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"].startswith("workermon/")
+    assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert "x-workermon-signature" not in request.headers
 
 
 @pytest.mark.integration
 def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
     """The signature is the HMAC of the very bytes that were sent, as another program computes it."""
     hook().send(channel(receiver.url, secret="OPS_SECRET"), [notification()])
-    (got,) = receiver.got
-    signature = got.headers["x-workermon-signature"]
-    assert signature == "sha256=" + hmac.new("sésame".encode(), got.body, hashlib.sha256).hexdigest()
+    (request,) = receiver.requests
+    signature = request.headers["x-workermon-signature"]
+    assert signature == "sha256=" + hmac.new("sésame".encode(), request.body, hashlib.sha256).hexdigest()
     try:
         computed = subprocess.run(
             ["openssl", "dgst", "-sha256", "-hmac", "sésame"],
-            input=got.body,
+            input=request.body,
             capture_output=True,
             check=True,
             timeout=20,
@@ -97,29 +97,29 @@ def test_accepted(receiver: Receiver, status: int) -> None:
     """Any 2xx accepts."""
     receiver.plan = [answer(status)]
     hook().send(channel(receiver.url), [notification()])
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 410, 413, 422, 425, 429, 500, 502, 503, 599, 999])
 def test_not_accepted(receiver: Receiver, status: int) -> None:
     """Anything else is a failure that says which."""
     receiver.plan = [answer(status)]
-    why = refused(channel(receiver.url))
-    assert f"{status}" in str(why)
-    assert why.retry_after is None
+    reason = refused(channel(receiver.url))
+    assert f"{status}" in str(reason)
+    assert reason.retry_after is None
     # It may be a receiver that is being deployed: what it refuses is tried for some minutes, the rest for a day.
-    assert why.retryable == (status in (408, 409, 425, 429) or status >= 500)
-    assert getattr(why, "tries", None) == (None if why.retryable else policy.PATIENT_ATTEMPTS)
-    assert len(receiver.got) == 1
+    assert reason.retryable == (status in (408, 409, 425, 429) or status >= 500)
+    assert getattr(reason, "tries", None) == (None if reason.retryable else policy.PATIENT_ATTEMPTS)
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects(receiver: Receiver, status: int) -> None:
     """A redirect is not followed, and the failure says so."""
     receiver.plan = [answer(status, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")]
-    why = refused(channel(receiver.url))
-    assert f"it redirects ({status}" in str(why)
-    assert "not followed" in str(why)
+    reason = refused(channel(receiver.url))
+    assert f"it redirects ({status}" in str(reason)
+    assert "not followed" in str(reason)
     assert receiver.connections == 1
 
 
@@ -127,7 +127,7 @@ NOW = datetime.datetime(2026, 11, 23, 16, 0, tzinfo=datetime.UTC)
 
 
 @pytest.mark.parametrize(
-    ("headers", "asked"),
+    ("headers", "expected"),
     [
         ({"Retry_After": "120"}, 120),
         ({"Retry_After": " 0 "}, 0),
@@ -147,10 +147,10 @@ NOW = datetime.datetime(2026, 11, 23, 16, 0, tzinfo=datetime.UTC)
         ({"Retry_After": "9" * 400}, None),
     ],
 )
-def test_retry_after(receiver: Receiver, headers: dict[str, str], asked: float | None) -> None:
+def test_retry_after(receiver: Receiver, headers: dict[str, str], expected: float | None) -> None:
     """Retry-After is read as seconds or as a date, and nonsense is none."""
     receiver.plan = [answer(429, **headers)]
-    assert refused(channel(receiver.url), now=NOW.timestamp()).retry_after == asked
+    assert refused(channel(receiver.url), now=NOW.timestamp()).retry_after == expected
 
 
 def test_hangs(receiver: Receiver) -> None:
@@ -235,7 +235,7 @@ def test_proxies_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatc
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     hook().send(channel(receiver.url), [notification()])
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
 
 
 def test_credentials_in_the_address(receiver: Receiver) -> None:
@@ -243,8 +243,10 @@ def test_credentials_in_the_address(receiver: Receiver) -> None:
     url = f"http://us%20er:{TOKEN}@127.0.0.1:{receiver.port}/hook"
     receiver.plan = [answer(500)]
     refused(channel(url))
-    assert receiver.got[0].headers["authorization"] == "Basic " + base64.b64encode(f"us er:{TOKEN}".encode()).decode()
-    assert receiver.got[0].line == "POST /hook HTTP/1.1"
+    assert (
+        receiver.requests[0].headers["authorization"] == "Basic " + base64.b64encode(f"us er:{TOKEN}".encode()).decode()
+    )
+    assert receiver.requests[0].line == "POST /hook HTTP/1.1"
 
 
 # --- addresses ---------------------------------------------------------------------------------------------------
@@ -285,8 +287,8 @@ def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
 def test_private_address_is_not_connected_to(receiver: Receiver, host: str) -> None:
     """However this machine is written, without allow_private nothing connects to it."""
-    why = refused(channel(f"https://{host}:{receiver.port}/{TOKEN}", private=False))
-    assert "refused" in str(why) or "looked up" in str(why)
+    reason = refused(channel(f"https://{host}:{receiver.port}/{TOKEN}", private=False))
+    assert "refused" in str(reason) or "looked up" in str(reason)
     assert receiver.connections == 0
 
 
@@ -296,7 +298,7 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     def rebound(*_: object, **__: object) -> list[object]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", receiver.port))]
 
-    seen: list[bytes] = []
+    connected_to: list[bytes] = []
     real = socket.socket.connect
 
     def connect(sock: socket.socket, address: object) -> None:
@@ -306,8 +308,8 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     monkeypatch.setattr(socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
     eventually(lambda: receiver.connections == 1, what="the connection")
-    assert receiver.got == []
-    assert seen == []
+    assert receiver.requests == []
+    assert connected_to == []
 
 
 def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,16 +319,16 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     hook().send(channel("http://receiver.internal/"), [notification()])
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
 
 
 def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is looked up for ever is left at the deadline, and nothing is sent when it is found after all."""
-    found, returned = threading.Event(), threading.Event()
+    resolved, returned = threading.Event(), threading.Event()
     real = socket.getaddrinfo
 
     def slow(*args: object, **options: object) -> object:
-        found.wait(10)
+        resolved.wait(10)
         try:
             return real("127.0.0.1", receiver.port, type=socket.SOCK_STREAM)
         finally:
@@ -334,12 +336,12 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
-    found.set()
+    resolved.set()
     assert returned.wait(5)
     eventually(
         lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the thread's end"
     )
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 def test_unknown_name() -> None:
@@ -356,7 +358,7 @@ def test_no_address(url: str | None) -> None:
 def test_tls_is_verified(receiver: Receiver) -> None:
     """A receiver that speaks no sound TLS gets nothing of the notification."""
     refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=1)
-    assert not any(b"cpu_utilization" in got.body or TOKEN in got.line for got in receiver.got)
+    assert not any(b"cpu_utilization" in request.body or TOKEN in request.line for request in receiver.requests)
 
 
 def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +367,7 @@ def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     to = channel(f"https://localhost:{receiver.port}/{TOKEN}", secret="OPS_SECRET")
     hook().send(to, [notification()])
-    assert json.loads(receiver.got[0].body)["version"] == 7
+    assert json.loads(receiver.requests[0].body)["version"] == 7
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
     assert "no answer within 0.7 s" in str(refused(to, deadline=0.7))
     assert receiver.over.wait(5), "the connection is still open"
@@ -377,7 +379,7 @@ def test_certificate_must_be_valid(secure: tuple[Receiver, Path], monkeypatch: p
     assert "certificate of localhost is not valid" in str(refused(channel(f"https://localhost:{receiver.port}/")))
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert "certificate of 127.0.0.1 is not valid" in str(refused(channel(f"https://127.0.0.1:{receiver.port}/")))
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 def test_nothing_is_left(receiver: Receiver) -> None:
@@ -388,7 +390,7 @@ def test_nothing_is_left(receiver: Receiver) -> None:
     eventually(
         lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the threads' end"
     )
-    assert len(receiver.got) == 20
+    assert len(receiver.requests) == 20
 
 
 # --- delivery, end to end ----------------------------------------------------------------------------------------
@@ -397,9 +399,9 @@ def test_nothing_is_left(receiver: Receiver) -> None:
 def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> None:
     """A receiver that fails in every way gets each notification, in order, and accepts each once."""
     site = delivering.Site()
-    had = site.configurations.load()
+    configuration = site.configurations.load()
     site.configurations.save(
-        had.model_copy(
+        configuration.model_copy(
             update={"revision": 1, "channels": {"ops": channel(receiver.url, secret="OPS_SECRET")}},
         )
     )
@@ -409,19 +411,19 @@ def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> Non
     ]  # fmt: skip
     statuses = [503, 429, 0, 200, 302, 200, 0, 201]
     for _ in range(3):
-        site.tell()
+        site.enqueue()
     for _ in range(12):
         site.deliver_to(hook(deadline=0.5))
         site.clock.advance(400)
     assert site.outbox.backlog() == 0
     accepted = [
-        json.loads(got.body)["version"]
-        for got, status in zip(receiver.got, statuses, strict=True)
+        json.loads(request.body)["version"]
+        for request, status in zip(receiver.requests, statuses, strict=True)
         if status in (200, 201)
     ]
     assert accepted == [1, 2, 3]
-    assert [json.loads(got.body)["version"] for got in receiver.got] == [1, 1, 1, 1, 2, 2, 3, 3]
+    assert [json.loads(request.body)["version"] for request in receiver.requests] == [1, 1, 1, 1, 2, 2, 3, 3]
     keys: dict[int, set[str]] = {}
-    for got in receiver.got:
-        keys.setdefault(json.loads(got.body)["version"], set()).add(got.headers["idempotency-key"])
-    assert all(len(found) == 1 for found in keys.values())
+    for request in receiver.requests:
+        keys.setdefault(json.loads(request.body)["version"], set()).add(request.headers["idempotency-key"])
+    assert all(len(requests) == 1 for requests in keys.values())

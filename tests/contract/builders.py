@@ -13,10 +13,10 @@ NOW = 1_700_000_000 // 3600 * 3600
 A, B, C = "i-0aaaaaaa", "i-0bbbbbbb", "i-0ccccccc"
 
 
-def worker(worker_id: str = A, incarnation: str = "first", **other: Any) -> models.Worker:
+def worker(worker_id: str = A, incarnation: str = "first", **fields: Any) -> models.Worker:
     """Set a worker up."""
     return models.Worker(
-        **{"name": worker_id, "region": "us-east-1", "added_at": NOW, **other}, id=worker_id, incarnation=incarnation
+        **{"name": worker_id, "region": "us-east-1", "added_at": NOW, **fields}, id=worker_id, incarnation=incarnation
     )
 
 
@@ -26,16 +26,16 @@ def points(*pairs: tuple[int, float]) -> tuple[models.Datapoint, ...]:
 
 
 def sample(
-    of: models.Worker, *pairs: tuple[int, float], after: float = 600.0, period: int = 60, **other: Any
+    of: models.Worker, *pairs: tuple[int, float], after: float = 600.0, period: int = 60, **fields: Any
 ) -> models.Sample:
     """Collect cpu_utilization ``after`` seconds from NOW."""
     series = {"cpu_utilization": models.Series(period, points(*pairs))} if pairs else {}
-    return models.Sample(worker=of, collected_at=NOW + after, status="running", **{"series": series, **other})
+    return models.Sample(worker=of, collected_at=NOW + after, status="running", **{"series": series, **fields})
 
 
-def condition(of: models.Sample, **other: Any) -> models.Condition:
+def condition(of: models.Sample, **fields: Any) -> models.Condition:
     """Return what a sample makes known."""
-    return models.Condition(status=of.status, checks=of.checks, slot=of.slot, collected_at=of.collected_at, **other)
+    return models.Condition(status=of.status, checks=of.checks, slot=of.slot, collected_at=of.collected_at, **fields)
 
 
 def write(samples: ports.Samples, of: models.Sample, *, force: bool = False, event: str = '{"schema": 1}') -> str:
@@ -43,7 +43,7 @@ def write(samples: ports.Samples, of: models.Sample, *, force: bool = False, eve
     return samples.write(of, condition(of), event, force=force).outcome
 
 
-def notification(alert_id: str, version: int = 1, status: str = "firing", **other: Any) -> models.Notification:
+def notification(alert_id: str, version: int = 1, status: str = "firing", **fields: Any) -> models.Notification:
     """Write a notification of an alert."""
     worker_id, _, rule = alert_id.partition("/")
     values = {
@@ -57,54 +57,60 @@ def notification(alert_id: str, version: int = 1, status: str = "firing", **othe
         "created_at": models.rfc3339(NOW),
         "worker": models.WorkerSummary(id=worker_id, name=worker_id, region="us-east-1"),
         "summary": f"{alert_id} {status}",
-        **other,
+        **fields,
     }
-    known = {name: value for name, value in values.items() if name in models.Notification.model_fields}
-    return models.Notification(version=version, dedup_key=alert_id, status=status, kind="threshold", rule=rule, **known)
+    known_fields = {name: value for name, value in values.items() if name in models.Notification.model_fields}
+    return models.Notification(
+        version=version, dedup_key=alert_id, status=status, kind="threshold", rule=rule, **known_fields
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Turn:
-    """A transition of one rule and whether it is told, where to; ``since`` is when its episode began."""
+class AlertChange:
+    """A transition of one rule, whether it is notified and where to; ``since`` is when its episode began."""
 
     status: str = "firing"
     rule: str = "cpu-high"
     channels: tuple[str, ...] = ("log",)
-    told: bool = True
+    notified: bool = True
     silenced_by: str | None = None
     version: int = 1
     at: int = NOW
     since: int | None = None
 
 
-def verdict(basis: ports.Basis[Any], *turns: Turn, at: float = NOW) -> ports.Verdict:
-    """Judge: each turn changes its alert, the others only go on."""
+def verdict(basis: ports.Basis[Any], *changes: AlertChange, at: float = NOW) -> ports.Verdict:
+    """Return a verdict in which each change is one of its alert; the other alerts only go on."""
     subject = basis.subject.id
     alerts = dict(basis.alerts)
     transitions, channels = [], {}
-    for turn in turns:
-        firing = turn.status == "firing"
-        times = {} if turn.since is None else {"at": models.rfc3339(turn.at), "since": models.rfc3339(turn.since)}
-        told = notification(f"{subject}/{turn.rule}", turn.version, turn.status, **times) if turn.told else None
-        before = alerts.get(turn.rule, models.Alert(rule=turn.rule))
-        alerts[turn.rule] = before.model_copy(
+    for change in changes:
+        firing = change.status == "firing"
+        times = {} if change.since is None else {"at": models.rfc3339(change.at), "since": models.rfc3339(change.since)}
+        new_notification = (
+            notification(f"{subject}/{change.rule}", change.version, change.status, **times)
+            if change.notified
+            else None
+        )
+        before = alerts.get(change.rule, models.Alert(rule=change.rule))
+        alerts[change.rule] = before.model_copy(
             update={
-                "rule_state": models.RuleState(cursor=turn.at, trail=(models.SeverityChange(turn.at, None, 0),)),
-                "version": turn.version,
-                "since": (turn.since or turn.at) if firing else None,
+                "rule_state": models.RuleState(cursor=change.at, trail=(models.SeverityChange(change.at, None, 0),)),
+                "version": change.version,
+                "since": (change.since or change.at) if firing else None,
                 "notified_severity": "critical" if firing else None,
-                "last": told or before.last,
+                "last": new_notification or before.last,
             }
         )
         transition = models.Transition(
-            at=turn.at,
+            at=change.at,
             before=None if firing else "critical",
             after="critical" if firing else None,
             value=97.5,
             threshold=90.0,
             points=points((0, 97.5)),
-            silenced_by=turn.silenced_by,
+            silenced_by=change.silenced_by,
         )
-        transitions.append(ports.RecordedTransition(turn.rule, transition, told))
-        channels[turn.rule] = turn.channels
+        transitions.append(ports.RecordedTransition(change.rule, transition, new_notification))
+        channels[change.rule] = change.channels
     return ports.Verdict(basis, alerts, tuple(transitions), channels, at)

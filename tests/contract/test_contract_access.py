@@ -57,8 +57,8 @@ def test_sessions_are_bounded(repository: Repository, monkeypatch: pytest.Monkey
     repository.access.open_session(session("over", ends=NOW + 1))
     for number in range(4):
         repository.access.open_session(session(str(number), begins=NOW + 2 + number))
-    kept = [digest for digest in ("over", "0", "1", "2", "3") if repository.access.session(digest)]
-    assert kept == ["1", "2", "3"]
+    live = [digest for digest in ("over", "0", "1", "2", "3") if repository.access.session(digest)]
+    assert live == ["1", "2", "3"]
 
 
 def test_the_key_stays_the_same(repository: Repository) -> None:

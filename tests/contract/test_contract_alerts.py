@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, B, Turn
+from tests.contract.builders import NOW, A, AlertChange, B
 from tests.support.present import present
 from tests.support.repositories import DEFAULT, Repository
 from workermon import models, ports
@@ -26,29 +26,29 @@ def load(repository: Repository, worker_id: str = A) -> ports.Basis[ports.Record
     return repository.alerts.load([worker_id])[worker_id]
 
 
-def judge(repository: Repository, *turns: Turn, at: float = NOW, worker_id: str = A) -> bool:
+def judge(repository: Repository, *changes: AlertChange, at: float = NOW, worker_id: str = A) -> bool:
     """Load, judge and commit."""
-    return repository.alerts.commit(builders.verdict(load(repository, worker_id), *turns, at=at))
+    return repository.alerts.commit(builders.verdict(load(repository, worker_id), *changes, at=at))
 
 
 def silent(repository: Repository, times: Sequence[int]) -> None:
     """Record a transition of ``cpu-high`` at each of these times, that nobody is notified of: ten in each commit."""
     for first in range(0, len(times), 10):
-        judge(repository, *(Turn(told=False, at=at) for at in times[first : first + 10]), at=NOW + first)
+        judge(repository, *(AlertChange(notified=False, at=at) for at in times[first : first + 10]), at=NOW + first)
 
 
 def test_a_basis_of_known_workers_only(repository: Repository, worker: models.Worker) -> None:
     """A worker without alerts has an empty basis, an unknown one none."""
-    found = repository.alerts.load([A, B])
-    assert set(found) == {A}
-    assert found[A].record == repository.workers.get([A])[A]
-    assert found[A] == ports.Basis(models.worker_subject(worker), found[A].record)
+    bases = repository.alerts.load([A, B])
+    assert set(bases) == {A}
+    assert bases[A].record == repository.workers.get([A])[A]
+    assert bases[A] == ports.Basis(models.worker_subject(worker), bases[A].record)
     assert repository.alerts.load([]) == {}
 
 
 def test_a_commit_is_loaded_back(repository: Repository, worker: models.Worker) -> None:
     """State, version and what was told come back as they were written."""
-    verdict = builders.verdict(load(repository), Turn(), Turn("resolved", "disk-high", told=False))
+    verdict = builders.verdict(load(repository), AlertChange(), AlertChange("resolved", "disk-high", notified=False))
     assert repository.alerts.commit(verdict)
     basis = load(repository)
     assert basis.alerts == verdict.alerts
@@ -59,8 +59,8 @@ def test_a_commit_is_loaded_back(repository: Repository, worker: models.Worker) 
 def test_of_two_commits_on_one_basis_one_wins(repository: Repository, worker: models.Worker) -> None:
     """The other changes nothing, not even history or outbox."""
     basis = load(repository)
-    assert repository.alerts.commit(builders.verdict(basis, Turn()))
-    assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2)))
+    assert repository.alerts.commit(builders.verdict(basis, AlertChange()))
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange("resolved", version=2)))
     assert load(repository).alerts["cpu-high"].notified_severity == "critical"
     assert len(repository.alerts.history()) == 1
     assert repository.outbox.backlog() == 1
@@ -70,8 +70,8 @@ def test_many_commits_are_steps_of_their_own(repository: Repository, worker: mod
     """The one whose basis moved on is refused, the others stand."""
     repository.workers.add([builders.worker(B)])
     stale, fresh = load(repository), load(repository, B)
-    assert judge(repository, Turn())
-    verdicts = [builders.verdict(stale, Turn("resolved", version=2)), builders.verdict(fresh, Turn())]
+    assert judge(repository, AlertChange())
+    verdicts = [builders.verdict(stale, AlertChange("resolved", version=2)), builders.verdict(fresh, AlertChange())]
     assert repository.alerts.commit_many(verdicts) == [False, True]
     assert (
         load(repository).alerts["cpu-high"].notified_severity
@@ -85,11 +85,11 @@ def test_a_commit_on_changed_rules_is_refused(repository: Repository, worker: mo
     """The rules that were judged by must still be those in force."""
     basis = load(repository)
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
-    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
     assert repository.alerts.history() == []
     basis = load(repository)
     assert basis.revision == 1
-    assert repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert repository.alerts.commit(builders.verdict(basis, AlertChange()))
 
 
 def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, worker: models.Worker) -> None:
@@ -97,7 +97,7 @@ def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, work
     basis = load(repository)
     assert repository.alerts.retire(builders.verdict(basis))
     repository.workers.add([builders.worker(incarnation="second")])
-    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
     basis = load(repository)
     assert (basis.alerts, basis.version, basis.revision, basis.last_versions) == ({}, 0, 0, {})
 
@@ -119,28 +119,28 @@ def test_open_alerts_come_oldest_first(repository: Repository, worker: models.Wo
     """An alert is open from the notification that it fires to the one that it is resolved."""
     repository.workers.add([builders.worker(B)])
     assert repository.alerts.open() == []
-    judge(repository, Turn(at=NOW + 60), Turn(rule="disk-high", at=NOW - 60))
-    judge(repository, Turn(at=NOW), worker_id=B)
+    judge(repository, AlertChange(at=NOW + 60), AlertChange(rule="disk-high", at=NOW - 60))
+    judge(repository, AlertChange(at=NOW), worker_id=B)
     opened = repository.alerts.open()
     firing = [(present(present(alert.last).worker).id, alert.rule) for alert in opened]
     assert firing == [(A, "disk-high"), (B, "cpu-high"), (A, "cpu-high")]
     assert opened[0] == load(repository).alerts["disk-high"]
     judge(repository)
     assert repository.alerts.open() == opened
-    judge(repository, Turn("resolved", "disk-high", version=2))
+    judge(repository, AlertChange("resolved", "disk-high", version=2))
     assert repository.alerts.open() == opened[1:]
 
 
 def test_an_open_alert_with_a_new_beginning_takes_its_place(repository: Repository, worker: models.Worker) -> None:
     """The order follows the present episodes."""
-    judge(repository, Turn(at=NOW), Turn(rule="disk-high", at=NOW + 60))
-    judge(repository, Turn(at=NOW + 120, version=2))
+    judge(repository, AlertChange(at=NOW), AlertChange(rule="disk-high", at=NOW + 60))
+    judge(repository, AlertChange(at=NOW + 120, version=2))
     assert [alert.rule for alert in repository.alerts.open()] == ["disk-high", "cpu-high"]
 
 
 def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: models.Worker) -> None:
     """A verdict replaces all of a worker's alerts."""
-    judge(repository, Turn(), Turn(rule="disk-high"))
+    judge(repository, AlertChange(), AlertChange(rule="disk-high"))
     basis = load(repository)
     verdict = builders.verdict(basis)
     del verdict.alerts["cpu-high"]
@@ -151,15 +151,18 @@ def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: m
 
 def test_history_tells_of_one_alert_newest_first(repository: Repository, worker: models.Worker) -> None:
     """Each transition comes back as it was, with the notification that told it."""
-    verdict = builders.verdict(load(repository), Turn())
+    verdict = builders.verdict(load(repository), AlertChange())
     repository.alerts.commit(verdict)
-    judge(repository, Turn("resolved", told=False, at=NOW + 60), at=NOW + 60)
-    judge(repository, Turn(rule="disk-high"))
-    found = repository.alerts.history(f"{A}/cpu-high")
-    assert [(one.transition.after, one.notification is None) for one in found] == [(None, True), ("critical", False)]
+    judge(repository, AlertChange("resolved", notified=False, at=NOW + 60), at=NOW + 60)
+    judge(repository, AlertChange(rule="disk-high"))
+    history = repository.alerts.history(f"{A}/cpu-high")
+    assert [(entry.transition.after, entry.notification is None) for entry in history] == [
+        (None, True),
+        ("critical", False),
+    ]
     rule, transition, notification = verdict.transitions[0]
-    assert found[1] == models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=A)
-    assert repository.alerts.history(f"{A}/cpu-high", limit=1) == found[:1]
+    assert history[1] == models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=A)
+    assert repository.alerts.history(f"{A}/cpu-high", limit=1) == history[:1]
     assert repository.alerts.history(f"{A}/nothing") == []
 
 
@@ -167,10 +170,15 @@ def test_history_of_all_comes_by_time(repository: Repository, worker: models.Wor
     """The newest of all alerts come first, however the alerts are interleaved, and whenever they were recorded."""
     ids = [f"i-{number:08x}" for number in range(60)]
     repository.workers.add([builders.worker(worker_id) for worker_id in ids])
-    for turn in (1, 0):
-        for number, one in enumerate(ids):
-            after = turn * 1000 + number
-            judge(repository, Turn(version=2 - turn, at=NOW + after, told=False), worker_id=one, at=NOW + 2000 - after)
+    for step in (1, 0):
+        for number, subject_id in enumerate(ids):
+            after = step * 1000 + number
+            judge(
+                repository,
+                AlertChange(version=2 - step, at=NOW + after, notified=False),
+                worker_id=subject_id,
+                at=NOW + 2000 - after,
+            )
     everything = repository.alerts.history(limit=1000)
     assert [entry.subject for entry in everything] == ids[::-1] + ids[::-1]
     assert repository.alerts.history(limit=70) == everything[:70]
@@ -181,42 +189,44 @@ def test_history_of_all_comes_by_time(repository: Repository, worker: models.Wor
 def test_the_timeline_can_be_entered_at_any_time(repository: Repository, worker: models.Worker) -> None:
     """Both ends are included, and of those that share a time none is left out or given twice."""
     silent(repository, [NOW + number // 50 for number in range(300)])
-    found = [record.number for record in repository.alerts.timeline()]
-    assert found == sorted(found, reverse=True)
-    assert len(found) == 300
-    assert [record.number for record in repository.alerts.timeline(NOW + 1, NOW + 4)] == found[50:250]
+    numbers = [record.number for record in repository.alerts.timeline()]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == 300
+    assert [record.number for record in repository.alerts.timeline(NOW + 1, NOW + 4)] == numbers[50:250]
     assert list(repository.alerts.timeline(NOW + 6)) == []
 
 
 def test_an_alert_can_be_read_from_any_transition_on(repository: Repository, worker: models.Worker) -> None:
     """In the order in which they were recorded, whatever they are about."""
     silent(repository, [NOW + (number * 7) % 250 for number in range(250)])
-    judge(repository, Turn(rule="disk-high", told=False))
-    found = list(repository.alerts.recorded(f"{A}/cpu-high"))
-    assert [each.entry.transition.at - NOW for each in found] == [(number * 7) % 250 for number in range(249, -1, -1)]
-    assert list(repository.alerts.recorded(f"{A}/cpu-high", found[10].number)) == found[10:]
-    assert list(repository.alerts.recorded(f"{A}/cpu-high", found[-1].number - 1)) == []
+    judge(repository, AlertChange(rule="disk-high", notified=False))
+    records = list(repository.alerts.recorded(f"{A}/cpu-high"))
+    assert [record.entry.transition.at - NOW for record in records] == [
+        (number * 7) % 250 for number in range(249, -1, -1)
+    ]
+    assert list(repository.alerts.recorded(f"{A}/cpu-high", records[10].number)) == records[10:]
+    assert list(repository.alerts.recorded(f"{A}/cpu-high", records[-1].number - 1)) == []
 
 
 def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -> None:
     """Any number of transitions is kept for as long as the setting says, and no longer."""
-    judge(repository, Turn(rule="disk-high", told=False))
+    judge(repository, AlertChange(rule="disk-high", notified=False))
     silent(repository, [NOW + number for number in range(1100)])
     assert len(repository.alerts.history(limit=5000)) == 1101
     assert len(repository.alerts.history(f"{A}/cpu-high", limit=5000)) == 1100
     late = NOW + models.ALERT_HISTORY + 1050
     for number in range(12):  # a commit takes off a hundred at most
-        judge(repository, Turn(told=False, at=late + number), at=late)
-    found = [entry.transition.at - NOW for entry in repository.alerts.history(limit=5000)]
-    assert found[12:] == list(range(1099, 1049, -1))
-    assert [entry.transition.at - NOW for entry in repository.alerts.history(f"{A}/cpu-high", limit=5000)] == found
+        judge(repository, AlertChange(notified=False, at=late + number), at=late)
+    seconds = [entry.transition.at - NOW for entry in repository.alerts.history(limit=5000)]
+    assert seconds[12:] == list(range(1099, 1049, -1))
+    assert [entry.transition.at - NOW for entry in repository.alerts.history(f"{A}/cpu-high", limit=5000)] == seconds
     assert repository.alerts.history(f"{A}/disk-high") == []
 
 
 def test_attempts_are_joined_to_what_they_delivered(repository: Repository, worker: models.Worker) -> None:
     """History shows each try of each notification, and nobody else's."""
-    judge(repository, Turn(channels=("ops",)))
-    judge(repository, Turn("resolved", version=2, channels=("ops",)))
+    judge(repository, AlertChange(channels=("ops",)))
+    judge(repository, AlertChange("resolved", version=2, channels=("ops",)))
     outbox, alert_id = repository.outbox, f"{A}/cpu-high"
     (claimed,) = outbox.claim(alert_id, NOW, 15)
     outbox.failed(claimed, NOW + 1, "HTTP 503", NOW + 5)
@@ -237,8 +247,8 @@ def test_attempts_are_joined_to_what_they_delivered(repository: Repository, work
 def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, worker: models.Worker) -> None:
     """What is undelivered and what happened outlive the worker."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
-    judge(repository, Turn())
-    verdict = builders.verdict(load(repository), Turn("resolved", version=2))
+    judge(repository, AlertChange())
+    verdict = builders.verdict(load(repository), AlertChange("resolved", version=2))
     assert repository.alerts.retire(verdict)
     assert repository.workers.ids() == []
     assert repository.workers.get([A]) == {}
@@ -254,12 +264,12 @@ def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, w
 def test_retiring_needs_the_present_alerts(repository: Repository, worker: models.Worker) -> None:
     """A last word on an old basis is refused; one under changed rules is not."""
     basis = load(repository)
-    judge(repository, Turn())
+    judge(repository, AlertChange())
     assert not repository.alerts.retire(builders.verdict(basis))
     assert repository.workers.ids() == [A]
     basis = load(repository)
     repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
-    assert repository.alerts.retire(builders.verdict(basis, Turn("resolved", version=2)))
+    assert repository.alerts.retire(builders.verdict(basis, AlertChange("resolved", version=2)))
 
 
 def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: models.Worker) -> None:
@@ -270,7 +280,7 @@ def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: mo
     repository.samples.failed(worker, models.CollectionError(kind="denied", message="no", at=NOW))
     assert not repository.workers.found_dimensions(worker, {}, NOW)
     assert not repository.workers.update(worker)
-    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
     repository.samples.mark_pending([A], NOW)
     assert repository.workers.ids() == []
     assert repository.samples.pending(NOW * 2, 10) == []
@@ -280,8 +290,8 @@ def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: mo
 
 def test_versions_grow_over_removal_and_adding(repository: Repository, worker: models.Worker) -> None:
     """A receiver that orders by version is never told an older one."""
-    judge(repository, Turn(version=7))
-    repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=8)))
+    judge(repository, AlertChange(version=7))
+    repository.alerts.retire(builders.verdict(load(repository), AlertChange("resolved", version=8)))
     repository.workers.add([builders.worker(incarnation="second")])
     basis = load(repository)
     assert (basis.alerts, basis.version, basis.revision, basis.last_versions) == ({}, 0, 0, {"cpu-high": 8})
@@ -293,10 +303,15 @@ def test_notifications_are_announced_on_the_feed(repository: Repository, worker:
     assert next(listening) is None
     deaf = repository.feed.listen(alerts=False, timeout=0.05)
     assert next(deaf) is None
-    judge(repository, Turn(), Turn(rule="disk-high", told=False), Turn(rule="muted", silenced_by="s1"))
-    repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=2)))
-    heard = [models.Notification.model_validate_json(present(next(listening))) for _ in range(2)]
-    assert [(notification.dedup_key, notification.status, notification.version) for notification in heard] == [
+    judge(
+        repository,
+        AlertChange(),
+        AlertChange(rule="disk-high", notified=False),
+        AlertChange(rule="muted", silenced_by="s1"),
+    )
+    repository.alerts.retire(builders.verdict(load(repository), AlertChange("resolved", version=2)))
+    announced = [models.Notification.model_validate_json(present(next(listening))) for _ in range(2)]
+    assert [(notification.dedup_key, notification.status, notification.version) for notification in announced] == [
         (f"{A}/cpu-high", "firing", 1),
         (f"{A}/cpu-high", "resolved", 2),
     ]
@@ -332,9 +347,11 @@ def test_every_subject_is_committed_as_a_worker_is(
     """State, version, history, outbox and open alerts; of two commits on one basis one wins."""
     basis = basis_of(repository)
     assert basis == ports.Basis(subject, None)
-    firing = builders.verdict(basis, Turn(channels=("chat", "log", "chat")))
+    firing = builders.verdict(basis, AlertChange(channels=("chat", "log", "chat")))
     assert repository.alerts.commit(firing)
-    assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2))), "another was faster"
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange("resolved", version=2))), (
+        "another was faster"
+    )
     basis = basis_of(repository)
     assert (basis.alerts, basis.version, basis.last_versions) == (firing.alerts, 1, {"cpu-high": 1})
     assert repository.alerts.open() == [firing.alerts["cpu-high"]]
@@ -343,10 +360,10 @@ def test_every_subject_is_committed_as_a_worker_is(
     claims = repository.outbox.claim(alert_id, NOW, 15)
     assert sorted(claimed.channel for claimed in claims) == ["chat", "log"]
     assert repository.alerts.commit(
-        builders.verdict(basis, Turn("resolved", version=2, channels=("chat",)), at=NOW + 5)
+        builders.verdict(basis, AlertChange("resolved", version=2, channels=("chat",)), at=NOW + 5)
     )
-    over, begun = repository.alerts.history(alert_id)
-    assert (begun.transition.after, over.transition.after, over.subject) == ("critical", None, subject.id)
+    over, fired = repository.alerts.history(alert_id)
+    assert (fired.transition.after, over.transition.after, over.subject) == ("critical", None, subject.id)
     assert len(repository.alerts.history()) == 2
     assert repository.alerts.open() == []
 
@@ -358,8 +375,8 @@ def test_a_changed_configuration_stands_in_the_way_of_every_subject(
     """A verdict about other channels or another budget is made anew."""
     basis = basis_of(repository)
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
-    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
-    assert repository.alerts.commit(builders.verdict(basis_of(repository), Turn()))
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
+    assert repository.alerts.commit(builders.verdict(basis_of(repository), AlertChange()))
 
 
 @OTHERS
@@ -367,8 +384,8 @@ def test_a_retired_subject_leaves_its_story(
     repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
 ) -> None:
     """Its alerts go, the history and the versions stay."""
-    assert repository.alerts.commit(builders.verdict(basis_of(repository), Turn()))
-    assert repository.alerts.retire(builders.verdict(basis_of(repository), Turn("resolved", version=2)))
+    assert repository.alerts.commit(builders.verdict(basis_of(repository), AlertChange()))
+    assert repository.alerts.retire(builders.verdict(basis_of(repository), AlertChange("resolved", version=2)))
     basis = basis_of(repository)
     assert (basis.alerts, basis.version, basis.last_versions) == ({}, 0, {"cpu-high": 2})
     assert repository.alerts.open() == []
@@ -379,12 +396,12 @@ def test_what_a_silence_keeps_from_people_is_no_news(repository: Repository) -> 
     """It is recorded with the silence, goes to nobody, and is not seen live."""
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
-    muted = builders.verdict(of_channel(repository), Turn(channels=(), silenced_by="s1"))
+    muted = builders.verdict(of_channel(repository), AlertChange(channels=(), silenced_by="s1"))
     assert repository.alerts.commit(muted)
     assert next(listening) is None
     assert repository.outbox.backlog() == 0
     [entry] = repository.alerts.history("channel:ops/cpu-high")
     assert entry.transition.silenced_by == "s1"
-    assert repository.alerts.commit(builders.verdict(of_channel(repository), Turn(version=2)))
+    assert repository.alerts.commit(builders.verdict(of_channel(repository), AlertChange(version=2)))
     assert next(listening) is not None
     listening.close()

@@ -54,12 +54,12 @@ def test_a_failure_gives_the_claim_back(repository: Repository, worker: models.W
 
 def test_each_of_many_claims_has_its_own_outcome(repository: Repository, worker: models.Worker) -> None:
     """Complete, taken, new and gone in one step."""
-    others = [builders.worker(B), builders.worker(C)]
-    repository.workers.add(others)
+    further = [builders.worker(B), builders.worker(C)]
+    repository.workers.add(further)
     builders.write(repository.samples, builders.sample(worker, after=601))
-    repository.samples.claim(others[:1], NOW + 601, 30)
-    wanted = [worker, *others, builders.worker("i-0ddddddd"), builders.worker(C, incarnation="other")]
-    assert repository.samples.claim(wanted, NOW + 605, 30) == ["complete", "taken", "claimed", "gone", "gone"]
+    repository.samples.claim(further[:1], NOW + 601, 30)
+    claimed = [worker, *further, builders.worker("i-0ddddddd"), builders.worker(C, incarnation="other")]
+    assert repository.samples.claim(claimed, NOW + 605, 30) == ["complete", "taken", "claimed", "gone", "gone"]
     assert repository.samples.claim([], NOW, 30) == []
 
 
@@ -77,18 +77,21 @@ def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository: Rep
 def test_a_new_interval_is_claimed_anew(repository: Repository, worker: models.Worker) -> None:
     """A complete slot of another interval says nothing."""
     builders.write(repository.samples, builders.sample(worker, after=601))
-    other = worker.model_copy(update={"interval": 120})
-    assert repository.samples.claim([other], NOW + 602, 30) == ["claimed"]
+    rescheduled = worker.model_copy(update={"interval": 120})
+    assert repository.samples.claim([rescheduled], NOW + 602, 30) == ["claimed"]
 
 
 def test_many_failures_are_noted_in_one_go(repository: Repository, worker: models.Worker) -> None:
     """Each worker keeps its own trouble; who is gone keeps none."""
-    other = builders.worker(B)
-    repository.workers.add([other])
+    second = builders.worker(B)
+    repository.workers.add([second])
     troubles = [models.CollectionError(kind="denied", message=f"no {number}", at=NOW, since=NOW) for number in range(3)]
-    repository.samples.failed_many(list(zip([worker, other, builders.worker(C)], troubles, strict=True)))
-    found = repository.workers.get([A, B, C])
-    assert {one: record.condition.last_error for one, record in found.items()} == {A: troubles[0], B: troubles[1]}
+    repository.samples.failed_many(list(zip([worker, second, builders.worker(C)], troubles, strict=True)))
+    records = repository.workers.get([A, B, C])
+    assert {worker_id: record.condition.last_error for worker_id, record in records.items()} == {
+        A: troubles[0],
+        B: troubles[1],
+    }
     repository.samples.failed_many([])
 
 

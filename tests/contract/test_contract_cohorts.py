@@ -16,62 +16,62 @@ from workermon.on_redis import client, cohorts, keys
 GROUP = "default/us-east-1/60"
 
 
-class Kept(NamedTuple):
+class Implementation(NamedTuple):
     """Cohorts of one implementation, and how the schedule gives a group cohorts of these numbers."""
 
     cohorts: ports.Cohorts
-    found: Callable[[str, tuple[int, ...]], object]
+    schedule_cohorts: Callable[[str, tuple[int, ...]], object]
 
 
-def kept_on(connection: redis.Redis) -> Kept:
+def implementation_on(connection: redis.Redis) -> Implementation:
     """Return cohorts on a server."""
 
-    def found(group: str, numbers: tuple[int, ...]) -> object:
+    def schedule_cohorts(group: str, numbers: tuple[int, ...]) -> object:
         return connection.zadd(settings.SCHEDULE_COHORT + group, {str(number): 100 for number in numbers})
 
-    return Kept(cohorts.RedisCohorts(connection), found)
+    return Implementation(cohorts.RedisCohorts(connection), schedule_cohorts)
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
     """Give cohorts of each implementation in turn."""
     if request.param == "memory":
         memory = testing.MemoryCohorts()
-        yield Kept(memory, memory.numbers.__setitem__)
+        yield Implementation(memory, memory.numbers.__setitem__)
     elif request.param == "fakeredis":
-        yield kept_on(fakeredis.FakeRedis())
+        yield implementation_on(fakeredis.FakeRedis())
     else:
         with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
-            yield kept_on(connection)
+            yield implementation_on(connection)
 
 
-def test_a_group_is_known_from_what_is_learned_of_it(kept: Kept) -> None:
+def test_a_group_is_known_from_what_is_learned_of_it(implementation: Implementation) -> None:
     """Its cohorts come in the order of their numbers; a group that nobody collected has none."""
-    kept.found(GROUP, (10, 2, 0))
-    assert kept.cohorts.learned(GROUP) is None
-    assert kept.cohorts.sizes() == {}
-    kept.cohorts.learn(GROUP, {"cpu_utilization": [1.5, 2]})
-    kept.cohorts.learn("lab/eu-west-1/300", {})
-    assert kept.cohorts.learned(GROUP) == {"cpu_utilization": [1.5, 2]}
-    assert kept.cohorts.all_learned() == {GROUP: {"cpu_utilization": [1.5, 2]}, "lab/eu-west-1/300": {}}
-    assert kept.cohorts.sizes() == {GROUP: (0, 2, 10), "lab/eu-west-1/300": ()}
+    implementation.schedule_cohorts(GROUP, (10, 2, 0))
+    assert implementation.cohorts.learned(GROUP) is None
+    assert implementation.cohorts.sizes() == {}
+    implementation.cohorts.learn(GROUP, {"cpu_utilization": [1.5, 2]})
+    implementation.cohorts.learn("lab/eu-west-1/300", {})
+    assert implementation.cohorts.learned(GROUP) == {"cpu_utilization": [1.5, 2]}
+    assert implementation.cohorts.all_learned() == {GROUP: {"cpu_utilization": [1.5, 2]}, "lab/eu-west-1/300": {}}
+    assert implementation.cohorts.sizes() == {GROUP: (0, 2, 10), "lab/eu-west-1/300": ()}
 
 
-def test_places_and_paces_stay_until_they_are_forgotten(kept: Kept) -> None:
+def test_places_and_paces_stay_until_they_are_forgotten(implementation: Implementation) -> None:
     """A later place of a cohort replaces the earlier one, and only what is named is forgotten."""
-    kept.cohorts.place({})
-    kept.cohorts.place({f"{GROUP}#0": 5.25, f"{GROUP}#1": 6.0})
-    kept.cohorts.place({f"{GROUP}#1": 7.0})
-    kept.cohorts.note_pace("one", ports.Pace(0.25, 1_700_000_000.5))
-    kept.cohorts.note_pace("two", ports.Pace(0.5, 1_700_000_001.0))
-    kept.cohorts.learn(GROUP, {})
-    assert kept.cohorts.phases() == {f"{GROUP}#0": 5.25, f"{GROUP}#1": 7.0}
-    assert kept.cohorts.paces()["one"] == ports.Pace(0.25, 1_700_000_000.5)
-    kept.cohorts.forget([], [], [])
-    kept.cohorts.forget([GROUP], [f"{GROUP}#0"], ["one"])
-    assert kept.cohorts.phases() == {f"{GROUP}#1": 7.0}
-    assert set(kept.cohorts.paces()) == {"two"}
-    assert kept.cohorts.learned(GROUP) is None
+    implementation.cohorts.place({})
+    implementation.cohorts.place({f"{GROUP}#0": 5.25, f"{GROUP}#1": 6.0})
+    implementation.cohorts.place({f"{GROUP}#1": 7.0})
+    implementation.cohorts.note_pace("one", ports.Pace(0.25, 1_700_000_000.5))
+    implementation.cohorts.note_pace("two", ports.Pace(0.5, 1_700_000_001.0))
+    implementation.cohorts.learn(GROUP, {})
+    assert implementation.cohorts.phases() == {f"{GROUP}#0": 5.25, f"{GROUP}#1": 7.0}
+    assert implementation.cohorts.paces()["one"] == ports.Pace(0.25, 1_700_000_000.5)
+    implementation.cohorts.forget([], [], [])
+    implementation.cohorts.forget([GROUP], [f"{GROUP}#0"], ["one"])
+    assert implementation.cohorts.phases() == {f"{GROUP}#1": 7.0}
+    assert set(implementation.cohorts.paces()) == {"two"}
+    assert implementation.cohorts.learned(GROUP) is None
 
 
 def test_what_cannot_be_read_is_learned_again(redis_client: redis.Redis) -> None:

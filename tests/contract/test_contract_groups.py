@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, B, Turn
+from tests.contract.builders import NOW, A, AlertChange, B
 from tests.support.repositories import Repository
 from workermon import models, ports
 
@@ -14,7 +14,7 @@ MEMBER = models.GroupMember("web one", 1200, 60, 17, ((60, 0), (120, 2)))
 LEFT = models.GroupMember("web one", None, 60, 17, ((60, 0), (1260, models.NO_MEMBER)), trimmed=True)
 
 
-def said(
+def membership_verdict(
     repository: Repository,
     member: models.GroupMember | None = MEMBER,
     *,
@@ -44,8 +44,8 @@ def test_an_unknown_group_has_no_basis(repository: Repository) -> None:
 
 def test_members_are_written_with_the_verdict_of_a_worker(repository: Repository) -> None:
     """What they say comes back as it was written, by rule and worker, and the group is pending."""
-    assert repository.alerts.commit(said(repository))
-    assert repository.alerts.commit(said(repository, LEFT, worker_id=B, changed_from=90))
+    assert repository.alerts.commit(membership_verdict(repository))
+    assert repository.alerts.commit(membership_verdict(repository, LEFT, worker_id=B, changed_from=90))
     basis = load(repository)
     assert basis.subject == models.group_subject("pool", "a/b")
     assert (basis.record.by, basis.record.value) == ("pool", "a/b")
@@ -57,8 +57,8 @@ def test_members_are_written_with_the_verdict_of_a_worker(repository: Repository
 
 def test_a_refused_verdict_says_nothing(repository: Repository) -> None:
     """The group hears only what was written of its member."""
-    stale = said(repository)
-    assert repository.alerts.commit(builders.verdict(stale.basis, Turn()))
+    stale = membership_verdict(repository)
+    assert repository.alerts.commit(builders.verdict(stale.basis, AlertChange()))
     assert not repository.alerts.commit(stale)
     assert repository.alerts.load_groups([GROUP]) == {}
     assert repository.samples.pending(NOW * 2, 10) == []
@@ -66,11 +66,13 @@ def test_a_refused_verdict_says_nothing(repository: Repository) -> None:
 
 def test_a_group_is_committed_as_every_subject_is(repository: Repository) -> None:
     """State, version, history and outbox; of two commits on one basis one wins, and it is pending no more."""
-    assert repository.alerts.commit(said(repository, changed_from=90))
+    assert repository.alerts.commit(membership_verdict(repository, changed_from=90))
     basis = load(repository)
-    firing = builders.verdict(basis, Turn())
+    firing = builders.verdict(basis, AlertChange())
     assert repository.alerts.commit(firing)
-    assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2))), "another was faster"
+    assert not repository.alerts.commit(builders.verdict(basis, AlertChange("resolved", version=2))), (
+        "another was faster"
+    )
     basis = load(repository)
     assert (basis.alerts, basis.version, basis.last_versions) == (firing.alerts, 1, {"cpu-high": 1})
     assert (basis.record.members, basis.record.changed_from) == ({"pool-hot": {A: MEMBER}}, None)
@@ -81,9 +83,9 @@ def test_a_group_is_committed_as_every_subject_is(repository: Repository) -> Non
 
 def test_a_member_that_speaks_meanwhile_keeps_the_mark(repository: Repository) -> None:
     """The group is evaluated again, because the verdict does not know what was said after it was read."""
-    assert repository.alerts.commit(said(repository, changed_from=90))
+    assert repository.alerts.commit(membership_verdict(repository, changed_from=90))
     basis = load(repository)
-    assert repository.alerts.commit(said(repository, MEMBER._replace(known_until=1260), changed_from=150))
+    assert repository.alerts.commit(membership_verdict(repository, MEMBER._replace(known_until=1260), changed_from=150))
     assert repository.alerts.commit(builders.verdict(basis))
     assert repository.samples.pending(NOW * 2, 10) == [GROUP]
     assert load(repository).record.changed_from == 90
@@ -91,7 +93,7 @@ def test_a_member_that_speaks_meanwhile_keeps_the_mark(repository: Repository) -
 
 def test_a_group_forgets_members(repository: Repository) -> None:
     """Without members it is no group any more, until one speaks again."""
-    assert repository.alerts.commit(said(repository, LEFT))
+    assert repository.alerts.commit(membership_verdict(repository, LEFT))
     forgetting = dataclasses.replace(
         builders.verdict(load(repository)), memberships=(ports.MembershipChange(GROUP, "pool-hot", A, None),)
     )
@@ -100,15 +102,15 @@ def test_a_group_forgets_members(repository: Repository) -> None:
     assert repository.alerts.commit(builders.verdict(load(repository)))
     assert repository.alerts.group_ids() == []
     assert repository.samples.pending(NOW * 2, 10) == []
-    assert repository.alerts.commit(said(repository))
+    assert repository.alerts.commit(membership_verdict(repository))
     assert repository.alerts.group_ids() == [GROUP]
     assert load(repository).version == 2
 
 
 def test_a_removed_worker_speaks_with_its_last_verdict(repository: Repository) -> None:
     """In the step that removes it, so that the group cannot miss it."""
-    assert repository.alerts.commit(said(repository))
-    assert repository.alerts.retire(said(repository, LEFT))
+    assert repository.alerts.commit(membership_verdict(repository))
+    assert repository.alerts.retire(membership_verdict(repository, LEFT))
     assert load(repository).record.members == {"pool-hot": {A: LEFT}}
     assert repository.samples.pending(NOW * 2, 10) == [GROUP]
 
@@ -117,7 +119,7 @@ def test_a_group_is_marked_as_a_worker_is(repository: Repository) -> None:
     """A mark made while it is evaluated stays; nothing is marked of which nothing is known."""
     repository.samples.mark_pending([GROUP], NOW)
     assert repository.samples.pending(NOW * 2, 10) == []
-    assert repository.alerts.commit(said(repository))
+    assert repository.alerts.commit(membership_verdict(repository))
     basis = load(repository)
     repository.samples.mark_pending([GROUP], NOW)
     assert repository.alerts.commit(builders.verdict(basis))

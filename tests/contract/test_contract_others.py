@@ -155,11 +155,11 @@ def test_the_feed_stands_when_it_yields_first(repository: Repository) -> None:
     """What is published after the first ``None`` is heard, in order, by everybody that listens."""
     worker = builders.worker()
     repository.workers.add([worker])
-    one, other = (repository.feed.listen(timeout=0.05) for _ in range(2))
-    assert (next(one), next(other)) == (None, None)
+    first, second = (repository.feed.listen(timeout=0.05) for _ in range(2))
+    assert (next(first), next(second)) == (None, None)
     for number, event in enumerate(["first", '{"second": "é"}']):
         builders.write(repository.samples, builders.sample(worker, after=600 + 60 * number), event=event)
-    assert [next(one), next(one), next(one)] == ["first", '{"second": "é"}', None]
-    assert [next(other), next(other), next(other)] == ["first", '{"second": "é"}', None]
-    one.close()
-    other.close()
+    assert [next(first), next(first), next(first)] == ["first", '{"second": "é"}', None]
+    assert [next(second), next(second), next(second)] == ["first", '{"second": "é"}', None]
+    first.close()
+    second.close()

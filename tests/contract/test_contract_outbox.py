@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, Turn
+from tests.contract.builders import NOW, A, AlertChange
 from tests.support.present import present
 from tests.support.repositories import Repository
 from tests.support.waiting import eventually
@@ -19,7 +19,7 @@ ALERT = f"{A}/cpu-high"
 LONG, SHORT = 60.0, 0.001
 
 
-class Tell(Protocol):
+class Notify(Protocol):
     """Commits turns of the worker, one after the other."""
 
     def __call__(
@@ -28,7 +28,7 @@ class Tell(Protocol):
 
 
 @pytest.fixture
-def tell(repository: Repository) -> Tell:
+def notify(repository: Repository) -> Notify:
     """Give a function that commits turns of the worker, one after the other."""
     repository.workers.add([builders.worker()])
     versions = iter(range(1, 1000))
@@ -36,8 +36,8 @@ def tell(repository: Repository) -> Tell:
     def commit(*statuses: str, channels: tuple[str, ...] = ("ops",), rule: str = "cpu-high", at: float = NOW) -> None:
         for status in statuses:
             basis = repository.alerts.load([A])[A]
-            turn = Turn(status, rule, channels, version=next(versions))
-            assert repository.alerts.commit(builders.verdict(basis, turn, at=at))
+            change = AlertChange(status, rule, channels, version=next(versions))
+            assert repository.alerts.commit(builders.verdict(basis, change, at=at))
 
     return commit
 
@@ -57,9 +57,9 @@ def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, 
     return [(claimed.channel, claimed.notification.version, claimed.attempt) for claimed in claims]
 
 
-def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, tell: Tell) -> None:
+def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, notify: Notify) -> None:
     """Every queue of the channel is due, those of others wait on, and one that is empty stays away."""
-    tell("firing", channels=("ops", "log"))
+    notify("firing", channels=("ops", "log"))
     for claimed in claim(repository):
         assert repository.outbox.failed(claimed, NOW, "busy", NOW + 3600)
     repository.outbox.hasten("ops", NOW + 1)
@@ -75,10 +75,10 @@ def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
     assert repository.outbox.backlog() == 0
 
 
-def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tell) -> None:
+def test_a_notification_waits_for_each_channel(repository: Repository, notify: Notify) -> None:
     """A channel named twice is reported once; a claim gives the notification whole."""
     assert repository.outbox.pending() == {}
-    tell("firing", channels=("ops", "log", "ops"))
+    notify("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
     assert repository.outbox.pending() == {"log": 1, "ops": 1}
     assert repository.outbox.due(NOW, 10) == [ALERT]
@@ -88,34 +88,34 @@ def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tel
     assert claims[0].fence != claims[1].fence
 
 
-def test_a_notification_without_a_channel_waits_for_nobody(repository: Repository, tell: Tell) -> None:
+def test_a_notification_without_a_channel_waits_for_nobody(repository: Repository, notify: Notify) -> None:
     """A rule may notify nobody."""
-    tell("firing", channels=())
+    notify("firing", channels=())
     assert repository.outbox.backlog() == 0
     assert repository.outbox.due(NOW, 10) == []
 
 
-def test_a_channel_s_name_may_hold_anything(repository: Repository, tell: Tell) -> None:
+def test_a_channel_s_name_may_hold_anything(repository: Repository, notify: Notify) -> None:
     """Colons and slashes are nothing special."""
-    tell("firing", channels=("a:b/c %é",))
+    notify("firing", channels=("a:b/c %é",))
     (claimed,) = claim(repository)
     assert (claimed.channel, claimed.alert_id) == ("a:b/c %é", ALERT)
     assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
-def test_of_two_claims_one_wins(repository: Repository, tell: Tell) -> None:
+def test_of_two_claims_one_wins(repository: Repository, notify: Notify) -> None:
     """What is under a lease is neither due nor claimed again."""
-    tell("firing")
+    notify("firing")
     assert len(claim(repository)) == 1
     assert claim(repository) == []
     assert repository.outbox.due(NOW + 1e6, 10) == []
     assert repository.outbox.backlog() == 1
 
 
-def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
+def test_an_alert_keeps_its_order(repository: Repository, notify: Notify) -> None:
     """The next one comes when the one before is accepted."""
-    tell("firing", "resolved", "firing")
+    notify("firing", "resolved", "firing")
     for version in (1, 2, 3):
         claims = claim(repository)
         assert brief(claims) == [("ops", version, 1)]
@@ -126,9 +126,9 @@ def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
     assert repository.outbox.backlog() == 0
 
 
-def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, tell: Tell) -> None:
+def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, notify: Notify) -> None:
     """A wait that began in the future is over; no other one is shorter for it, and one that was made comes at once."""
-    tell("firing")
+    notify("firing")
     assert repository.outbox.due(NOW - 1800, 10) == [ALERT], "it was put there by a clock half an hour ahead"
     assert repository.outbox.due(NOW - models.MAX_LEAD, 10) == []
     for number, ahead in enumerate((600, models.DAY)):
@@ -145,52 +145,52 @@ def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, te
     assert claim(repository, NOW + 1) == []
 
 
-def test_a_failure_waits_for_its_time(repository: Repository, tell: Tell) -> None:
+def test_a_failure_waits_for_its_time(repository: Repository, notify: Notify) -> None:
     """The same notification is tried again, and what comes behind it waits too."""
-    tell("firing")
+    notify("firing")
     (claimed,) = claim(repository)
     assert repository.outbox.failed(claimed, NOW, "HTTP 503", NOW + 30)
-    tell("resolved")
+    notify("resolved")
     assert repository.outbox.due(NOW + 29, 10) == []
     assert claim(repository, NOW + 29) == []
     assert repository.outbox.due(NOW + 30, 10) == [ALERT]
     assert brief(claim(repository, NOW + 30)) == [("ops", 1, 2)]
 
 
-def test_no_channel_blocks_another(repository: Repository, tell: Tell) -> None:
+def test_no_channel_blocks_another(repository: Repository, notify: Notify) -> None:
     """A channel that fails holds up its own queue only."""
-    tell("firing", channels=("ops", "log"))
+    notify("firing", channels=("ops", "log"))
     log, ops = claim(repository)
     repository.outbox.failed(ops, NOW, "HTTP 503", NOW + 3600)
     repository.outbox.delivered(log, NOW)
-    tell("resolved", channels=("ops", "log"))
+    notify("resolved", channels=("ops", "log"))
     assert repository.outbox.due(NOW, 10) == [ALERT]
     assert brief(claim(repository)) == [("log", 2, 1)]
     assert repository.outbox.backlog() == 3
 
 
-def test_no_alert_blocks_another(repository: Repository, tell: Tell) -> None:
+def test_no_alert_blocks_another(repository: Repository, notify: Notify) -> None:
     """The longest due come first, as many as are asked for."""
-    tell("firing", rule="a", at=NOW + 2)
-    tell("firing", rule="b", at=NOW + 1)
-    tell("firing", rule="c", at=NOW + 3)
+    notify("firing", rule="a", at=NOW + 2)
+    notify("firing", rule="b", at=NOW + 1)
+    notify("firing", rule="c", at=NOW + 3)
     repository.outbox.claim(f"{A}/b", NOW + 9, LONG)
     assert repository.outbox.due(NOW + 9, 10) == [f"{A}/a", f"{A}/c"]
     assert repository.outbox.due(NOW + 9, 1) == [f"{A}/a"]
     assert repository.outbox.due(NOW + 2, 10) == [f"{A}/a"]
 
 
-def test_giving_up_makes_room_for_the_next(repository: Repository, tell: Tell) -> None:
+def test_giving_up_makes_room_for_the_next(repository: Repository, notify: Notify) -> None:
     """What a channel will never accept does not hold up what it may."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (claimed,) = claim(repository)
     assert repository.outbox.give_up(claimed, NOW, "HTTP 400")
     assert brief(claim(repository)) == [("ops", 2, 1)]
 
 
-def test_a_lease_that_is_over_is_free(repository: Repository, tell: Tell) -> None:
+def test_a_lease_that_is_over_is_free(repository: Repository, notify: Notify) -> None:
     """A sender that died is replaced; its attempt counts and its fence is no longer good."""
-    tell("firing")
+    notify("firing")
     (dead,) = claim(repository, lease=SHORT)
     (alive,) = reclaim(repository)
     assert brief([alive]) == [("ops", 1, 2)]
@@ -203,32 +203,34 @@ def test_a_lease_that_is_over_is_free(repository: Repository, tell: Tell) -> Non
     assert repository.outbox.backlog() == 0
 
 
-def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, tell: Tell) -> None:
+def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, notify: Notify) -> None:
     """A lease that is over but that nobody has taken is no reason to send twice."""
-    tell("firing")
+    notify("firing")
     (claimed,) = claim(repository, lease=SHORT)
     eventually(lambda: repository.outbox.due(NOW, 1), what="the lease being over")
     assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
-def test_who_was_overtaken_says_the_last_word_again(repository: Repository, tell: Tell) -> None:
+def test_who_was_overtaken_says_the_last_word_again(repository: Repository, notify: Notify) -> None:
     """A stale 'firing' after somebody's 'resolved' is followed by 'resolved'."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     assert repository.outbox.delivered(quick, NOW) is None
     (quick,) = claim(repository)
     assert repository.outbox.delivered(quick, NOW) is None
-    again = present(repository.outbox.delivered(stale, NOW))
-    assert (again.alert_id, again.channel, again.notification.version) == (ALERT, "ops", 2)
-    assert repository.outbox.delivered(again, NOW) is None
+    repeated = present(repository.outbox.delivered(stale, NOW))
+    assert (repeated.alert_id, repeated.channel, repeated.notification.version) == (ALERT, "ops", 2)
+    assert repository.outbox.delivered(repeated, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
-def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(repository: Repository, tell: Tell) -> None:
+def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(
+    repository: Repository, notify: Notify
+) -> None:
     """Nobody can tell which of the two arrives first."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     repository.outbox.delivered(quick, NOW)
@@ -237,9 +239,9 @@ def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(repos
     assert repository.outbox.delivered(on_its_way, NOW) is None
 
 
-def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, tell: Tell) -> None:
+def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, notify: Notify) -> None:
     """The last word waits for somebody to claim it: nothing to add."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     repository.outbox.delivered(quick, NOW)
@@ -247,16 +249,16 @@ def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, tell
     assert brief(claim(repository)) == [("ops", 2, 1)]
 
 
-def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Repository, tell: Tell) -> None:
+def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Repository, notify: Notify) -> None:
     """It waits in its queue, and is the last thing sent."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     repository.outbox.delivered(quick, NOW)
     (quick,) = claim(repository)
     repository.outbox.delivered(quick, NOW)
-    again = present(repository.outbox.delivered(stale, NOW))
-    assert not repository.outbox.failed(again, NOW, "HTTP 503", NOW + 10)
+    repeated = present(repository.outbox.delivered(stale, NOW))
+    assert not repository.outbox.failed(repeated, NOW, "HTTP 503", NOW + 10)
     assert repository.outbox.due(NOW + 9, 10) == []
     assert repository.outbox.due(NOW + 10, 10) == [ALERT]
     (claimed,) = claim(repository, NOW + 10)
@@ -265,9 +267,11 @@ def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Reposito
     assert repository.outbox.backlog() == 0
 
 
-def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repository: Repository, tell: Tell) -> None:
+def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(
+    repository: Repository, notify: Notify
+) -> None:
     """A request that timed out may still have arrived, after what came later."""
-    tell("firing", "resolved")
+    notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     repository.outbox.delivered(quick, NOW)
@@ -277,22 +281,22 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repo
     assert [claimed.notification.version for claimed in claim(repository, NOW + 10)] == [2]
 
 
-def test_settling_twice_is_settling_once(repository: Repository, tell: Tell) -> None:
+def test_settling_twice_is_settling_once(repository: Repository, notify: Notify) -> None:
     """An outcome whose answer was lost may be reported again."""
-    tell("firing", "resolved", "firing")
+    notify("firing", "resolved", "firing")
     (claimed,) = claim(repository)
     assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 2
-    (other,) = claim(repository)
-    assert repository.outbox.failed(other, NOW, "HTTP 503", NOW)
+    (second,) = claim(repository)
+    assert repository.outbox.failed(second, NOW, "HTTP 503", NOW)
     assert repository.outbox.backlog() == 2
 
 
-def test_the_outbox_outlives_the_worker(repository: Repository, tell: Tell) -> None:
+def test_the_outbox_outlives_the_worker(repository: Repository, notify: Notify) -> None:
     """Its last notifications are delivered in order after it was removed, and after it was added anew."""
-    tell("firing")
+    notify("firing")
     basis = repository.alerts.load([A])[A]
-    repository.alerts.retire(builders.verdict(basis, Turn("resolved", channels=("ops",), version=2)))
+    repository.alerts.retire(builders.verdict(basis, AlertChange("resolved", channels=("ops",), version=2)))
     repository.workers.add([builders.worker(incarnation="second")])
     for version in (1, 2):
         (claimed,) = claim(repository)
@@ -309,9 +313,9 @@ def deliver(repository: Repository, now: float = NOW, remind_at: float | None = 
     return [(claimed.notification.version, claimed.notification.reminder) for claimed in claims]
 
 
-def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> None:
+def test_what_still_fires_is_told_again(repository: Repository, notify: Notify) -> None:
     """A notification that is to be repeated is due again at its time, as a reminder, as often as that is asked for."""
-    tell("firing")
+    notify("firing")
     assert deliver(repository, NOW, NOW + 100) == [(1, False)]
     assert repository.outbox.due(NOW + 99, 10) == []
     assert repository.outbox.due(NOW + 100, 10) == [ALERT]
@@ -324,28 +328,28 @@ def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> N
     assert repository.outbox.due(NOW + 10_000, 10) == []
 
 
-def test_what_is_over_is_not_told_again(repository: Repository, tell: Tell) -> None:
+def test_what_is_over_is_not_told_again(repository: Repository, notify: Notify) -> None:
     """An alert that resolves is reported at once, and is not repeated any more."""
-    tell("firing")
+    notify("firing")
     deliver(repository, NOW, NOW + 100)
-    tell("resolved", at=NOW + 50)
+    notify("resolved", at=NOW + 50)
     assert repository.outbox.due(NOW + 50, 10) == [ALERT]
     assert deliver(repository, NOW + 50) == [(2, False)]
     assert repository.outbox.due(NOW + 1000, 10) == []
 
 
-def test_no_reminder_before_the_end_is_delivered(repository: Repository, tell: Tell) -> None:
+def test_no_reminder_before_the_end_is_delivered(repository: Repository, notify: Notify) -> None:
     """While the end of an alert waits nothing is put before or behind it."""
-    tell("firing")
+    notify("firing")
     deliver(repository, NOW, NOW + 100)
-    tell("resolved", at=NOW + 50)
+    notify("resolved", at=NOW + 50)
     assert repository.outbox.due(NOW + 200, 10) == [ALERT]
     assert repository.outbox.backlog() == 1
 
 
-def test_a_reminder_may_be_skipped(repository: Repository, tell: Tell) -> None:
+def test_a_reminder_may_be_skipped(repository: Repository, notify: Notify) -> None:
     """What is skipped leaves no attempt, and may be due again later."""
-    tell("firing")
+    notify("firing")
     deliver(repository, NOW, NOW + 100)
     repository.outbox.due(NOW + 100, 10)
     (claimed,) = claim(repository, NOW + 100)
@@ -357,9 +361,9 @@ def test_a_reminder_may_be_skipped(repository: Repository, tell: Tell) -> None:
     assert repository.outbox.due(NOW + 300, 10) == [ALERT]
 
 
-def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, tell: Tell) -> None:
+def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, notify: Notify) -> None:
     """A queue shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
-    tell("firing", channels=("ops", "log"))
+    notify("firing", channels=("ops", "log"))
     assert repository.outbox.stuck(NOW + 999) == []
     for after, error in ((0, "refused"), (40, "timeout")):
         for claimed in claim(repository, now=NOW + after):

@@ -17,7 +17,7 @@ from workermon.on_redis import client, idempotency_keys, keys
 KEY = "a" * 64
 
 
-class Kept(NamedTuple):
+class Implementation(NamedTuple):
     """The port, and a way to let its time go by."""
 
     keys: ports.IdempotencyKeys
@@ -25,11 +25,13 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
     """Give the port over each implementation in turn."""
     if request.param == "memory":
         clock = testing.ManualClock(0.0)
-        yield Kept(testing.MemoryIdempotencyKeys(testing.MemoryStore(clock)), lambda seconds: clock.advance(seconds))
+        yield Implementation(
+            testing.MemoryIdempotencyKeys(testing.MemoryStore(clock)), lambda seconds: clock.advance(seconds)
+        )
         return
     with contextlib.ExitStack() as stack:
         connection: redis.Redis
@@ -40,53 +42,53 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
 
         def pass_by(seconds: int) -> None:
             for name in (keys.idempotency_key(KEY), keys.idempotency_key("b")):
-                left = connection.ttl(name)
-                if left > seconds:
-                    connection.expire(name, left - seconds)
-                elif left >= 0:
+                lifetime = connection.ttl(name)
+                if lifetime > seconds:
+                    connection.expire(name, lifetime - seconds)
+                elif lifetime >= 0:
                     connection.delete(name)
 
-        yield Kept(idempotency_keys.RedisIdempotencyKeys(connection), pass_by)
+        yield Implementation(idempotency_keys.RedisIdempotencyKeys(connection), pass_by)
 
 
-def test_the_first_request_is_kept_with_its_answer(kept: Kept) -> None:
+def test_the_first_request_is_kept_with_its_answer(implementation: Implementation) -> None:
     """Whoever comes second finds the first one at work, then its answer; another key is free."""
-    assert kept.keys.claim(KEY, "one") is None
-    assert kept.keys.claim(KEY, "two") == ports.FirstRequest("one", None, "")
-    kept.keys.answer(KEY, ports.FirstRequest("one", 201, '{"name": "größe"}'))
-    assert kept.keys.claim(KEY, "one") == ports.FirstRequest("one", 201, '{"name": "größe"}')
-    assert kept.keys.claim("b", "one") is None
+    assert implementation.keys.claim(KEY, "one") is None
+    assert implementation.keys.claim(KEY, "two") == ports.FirstRequest("one", None, "")
+    implementation.keys.answer(KEY, ports.FirstRequest("one", 201, '{"name": "größe"}'))
+    assert implementation.keys.claim(KEY, "one") == ports.FirstRequest("one", 201, '{"name": "größe"}')
+    assert implementation.keys.claim("b", "one") is None
 
 
-def test_a_released_key_is_free(kept: Kept) -> None:
+def test_a_released_key_is_free(implementation: Implementation) -> None:
     """A request that failed may be tried again; releasing what is free is no error."""
-    assert kept.keys.claim(KEY, "one") is None
-    kept.keys.release(KEY)
-    kept.keys.release(KEY)
-    assert kept.keys.claim(KEY, "two") is None
+    assert implementation.keys.claim(KEY, "one") is None
+    implementation.keys.release(KEY)
+    implementation.keys.release(KEY)
+    assert implementation.keys.claim(KEY, "two") is None
 
 
-def test_keys_are_kept_for_a_bounded_time(kept: Kept) -> None:
+def test_keys_are_kept_for_a_bounded_time(implementation: Implementation) -> None:
     """A request whose process died frees its key soon, an answer is forgotten after an hour."""
-    assert kept.keys.claim(KEY, "one") is None
-    kept.pass_by(ports.REQUEST_AGE - 5)
-    assert kept.keys.claim(KEY, "one") is not None
-    kept.pass_by(5)
-    assert kept.keys.claim(KEY, "two") is None
-    kept.keys.answer(KEY, ports.FirstRequest("two", 204))
-    kept.pass_by(ports.ANSWER_AGE - 5)
-    assert kept.keys.claim(KEY, "two") == ports.FirstRequest("two", 204, "")
-    kept.pass_by(5)
-    assert kept.keys.claim(KEY, "three") is None
+    assert implementation.keys.claim(KEY, "one") is None
+    implementation.pass_by(ports.REQUEST_AGE - 5)
+    assert implementation.keys.claim(KEY, "one") is not None
+    implementation.pass_by(5)
+    assert implementation.keys.claim(KEY, "two") is None
+    implementation.keys.answer(KEY, ports.FirstRequest("two", 204))
+    implementation.pass_by(ports.ANSWER_AGE - 5)
+    assert implementation.keys.claim(KEY, "two") == ports.FirstRequest("two", 204, "")
+    implementation.pass_by(5)
+    assert implementation.keys.claim(KEY, "three") is None
 
 
-def test_one_of_many_gets_a_key(kept: Kept) -> None:
+def test_one_of_many_gets_a_key(implementation: Implementation) -> None:
     """Of requests that come at once, one is worked on."""
     start, claimed = threading.Barrier(8), list[bool]()
 
     def claim(number: int) -> None:
         start.wait(10)
-        claimed.append(kept.keys.claim(KEY, str(number)) is None)
+        claimed.append(implementation.keys.claim(KEY, str(number)) is None)
 
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -34,7 +34,7 @@ def roll_up(repository: Repository, after: float, limit: int = 100) -> int:
     return collect.RollingUp(rollups=repository.rollups, now=lambda: NOW + after).roll_up(limit)
 
 
-def kept(repository: Repository, metric: str = CPU, worker_id: str = A) -> list[models.RollUp]:
+def stored(repository: Repository, metric: str = CPU, worker_id: str = A) -> list[models.RollUp]:
     """Return the roll-ups that are kept of a series."""
     return list(repository.rollups.read(worker_id, metric, NOW - models.WEEK, NOW + 2 * models.WEEK).values())
 
@@ -50,11 +50,11 @@ def test_an_hour_is_rolled_up_when_it_is_over(repository: Repository) -> None:
     for minute, value in enumerate(values):
         write(repository, (60 * minute, value / 7), after=60 * minute + 61)
     assert roll_up(repository, DUE - 1) == 0
-    assert kept(repository) == []
+    assert stored(repository) == []
     assert roll_up(repository, DUE + 61) == 1
     ordered = sorted(values)
-    least, mean, most, p95 = (single(one / 7) for one in (ordered[0], sum(values) / 60, ordered[-1], ordered[56]))
-    assert kept(repository) == [(NOW, least, mean, most, p95, 60)]
+    least, mean, most, p95 = (single(part / 7) for part in (ordered[0], sum(values) / 60, ordered[-1], ordered[56]))
+    assert stored(repository) == [(NOW, least, mean, most, p95, 60)]
     assert roll_up(repository, 10 * DUE) == 0
 
 
@@ -63,13 +63,13 @@ def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) ->
     write(repository, (0, 1.0), (60, 2.0), after=200)
     assert roll_up(repository, DUE + 200) == 1
     write(repository, (120, 6.0), after=9000)
-    assert [rollup.number for rollup in kept(repository)] == [2]
+    assert [rollup.number for rollup in stored(repository)] == [2]
     assert roll_up(repository, 9000 + ports.ROLLUP_DELAY - 1) == 0
     assert roll_up(repository, 9000 + ports.ROLLUP_DELAY) == 1
-    assert kept(repository) == [models.RollUp(NOW, 1.0, 3.0, 6.0, 6.0, 3)]
+    assert stored(repository) == [models.RollUp(NOW, 1.0, 3.0, 6.0, 6.0, 3)]
     write(repository, (60, 5.0), after=20_000)
     assert roll_up(repository, 20_000 + ports.ROLLUP_DELAY) == 1
-    assert kept(repository) == [models.RollUp(NOW, 1.0, 4.0, 6.0, 6.0, 3)]
+    assert stored(repository) == [models.RollUp(NOW, 1.0, 4.0, 6.0, 6.0, 3)]
     write(repository, (60, 5.0), after=30_000)
     assert roll_up(repository, 90_000) == 0
 
@@ -80,12 +80,12 @@ def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
     write(repository, (0, 7.0), after=7500, worker_id=B)
     write(repository, (9 * 86_400, 8.5), after=9 * 86_400 + 60)
     assert roll_up(repository, 10 * 86_400) == 5
-    found = repository.rollups.read(A, CPU, NOW, NOW + 20 * 86_400)
-    assert {hour - NOW: (each.least, each.number) for hour, each in found.items()} == {
+    rollups = repository.rollups.read(A, CPU, NOW, NOW + 20 * 86_400)
+    assert {hour - NOW: (rollup.least, rollup.number) for hour, rollup in rollups.items()} == {
         0: (1.0, 1), 3600: (2.0, 1), 7200: (-3.0, 1), 9 * 86_400: (8.5, 1),
     }  # fmt: skip
-    assert [rollup.mean for rollup in kept(repository, worker_id=B)] == [7.0]
-    assert kept(repository, metric="memory_utilization") == []
+    assert [rollup.mean for rollup in stored(repository, worker_id=B)] == [7.0]
+    assert stored(repository, metric="memory_utilization") == []
     assert list(repository.rollups.read(A, CPU, NOW + 3600, NOW + 7199)) == [NOW + 3600]
 
 
@@ -95,7 +95,7 @@ def test_at_the_same_time_the_shorter_period_counts(repository: Repository) -> N
     write(repository, (300, 2.0), (360, 3.0), after=701)
     write(repository, (3780, 5.0), after=4000, period=420)
     assert roll_up(repository, 2 * DUE + 4000) == 2
-    assert [(rollup.at - NOW, rollup.least, rollup.most, rollup.number) for rollup in kept(repository)] == [
+    assert [(rollup.at - NOW, rollup.least, rollup.most, rollup.number) for rollup in stored(repository)] == [
         (0, 2.0, 10.0, 3), (3600, 5.0, 5.0, 1),
     ]  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_a_claimed_hour_is_left_alone_until_its_lease_is_over(repository: Reposi
     write(repository, (60, 2.0), after=DUE + 119)
     repository.rollups.save([(claimed, {CPU: models.RollUp(NOW, 1.0, 1.0, 1.0, 1.0, 1)})], NOW + DUE + 120.0)
     assert roll_up(repository, 2 * DUE + 119) == 1
-    assert [rollup.number for rollup in kept(repository)] == [2]
+    assert [rollup.number for rollup in stored(repository)] == [2]
     assert roll_up(repository, 9 * DUE) == 0
 
 
@@ -116,9 +116,9 @@ def test_no_more_is_claimed_than_asked_for(repository: Repository) -> None:
     """What is left is due still."""
     write(repository, *((3600 * hour, 1.0) for hour in range(5)), after=5 * 3600)
     assert roll_up(repository, 10 * DUE, limit=2) == 2
-    assert len(kept(repository)) == 2
+    assert len(stored(repository)) == 2
     assert roll_up(repository, 10 * DUE, limit=10) == 3
-    assert len(kept(repository)) == 5
+    assert len(stored(repository)) == 5
 
 
 def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
@@ -132,7 +132,7 @@ def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
     repository.rollups.save([(claimed, rolled)], NOW + 9000.0)
     repository.workers.add([builders.worker(incarnation="second")])
     repository.rollups.save([(claimed, rolled)], NOW + 9000.0)
-    assert kept(repository) == []
+    assert stored(repository) == []
     assert repository.rollups.claim(NOW + 20 * DUE, 10, 120) == []
 
 
@@ -143,7 +143,7 @@ def test_a_fuller_roll_up_stays(repository: Repository) -> None:
     full = models.RollUp(NOW, 1.0, 2.0, 4.0, 4.0, 60)
     repository.rollups.save([(claimed, {CPU: full})], NOW + DUE)
     repository.rollups.save([(claimed, {CPU: models.RollUp(NOW, 1.0, 1.0, 1.0, 1.0, 59)})], NOW + DUE)
-    assert kept(repository) == [full]
+    assert stored(repository) == [full]
 
 
 def test_roll_ups_are_in_a_backup(repository: Repository) -> None:

@@ -60,8 +60,8 @@ def test_a_reading_without_a_beginning_finds_everything(repository: Repository, 
 
 def test_a_series_without_a_datapoint_is_empty(repository: Repository, worker: models.Worker) -> None:
     """What was asked for is answered, also for a worker that nobody knows."""
-    wanted = [(A, "cpu_utilization", 60), (builders.B, "cpu_utilization", 300)]
-    assert repository.samples.read(wanted, 0, NOW) == {
+    series = [(A, "cpu_utilization", 60), (builders.B, "cpu_utilization", 300)]
+    assert repository.samples.read(series, 0, NOW) == {
         (A, "cpu_utilization"): models.Series(60, ()),
         (builders.B, "cpu_utilization"): models.Series(300, ()),
     }
@@ -163,15 +163,15 @@ def test_a_new_interval_starts_new_slots(repository: Repository, worker: models.
     """A slot's number counts together with the interval that made it."""
     at = 60.0 * 29 - NOW % 60  # the same number at two intervals
     assert builders.write(repository.samples, builders.sample(worker, after=at)) == "accepted"
-    other = worker.model_copy(update={"interval": 120})
-    repository.workers.update(other)
-    assert builders.write(repository.samples, builders.sample(other, after=at)) == "accepted"
+    rescheduled = worker.model_copy(update={"interval": 120})
+    repository.workers.update(rescheduled)
+    assert builders.write(repository.samples, builders.sample(rescheduled, after=at)) == "accepted"
 
 
 def test_the_condition_is_what_the_last_sample_said(repository: Repository, worker: models.Worker) -> None:
     """It comes back whole, and a trouble with it."""
     sample = builders.sample(worker, (0, 41.25), checks=models.Checks(system="ok", instance="initializing"))
-    known = builders.condition(
+    condition = builders.condition(
         sample,
         succeeded_at=NOW + 600.5,
         running_since=NOW,
@@ -180,8 +180,8 @@ def test_the_condition_is_what_the_last_sample_said(repository: Repository, work
         asked={"cpu_utilization": NOW + 600.0},
         last_error=models.CollectionError(kind="denied", message="no", at=NOW),
     )
-    repository.samples.write(sample, known, "{}")
-    assert repository.workers.get([A])[A].condition == known
+    repository.samples.write(sample, condition, "{}")
+    assert repository.workers.get([A])[A].condition == condition
 
 
 def test_a_failure_changes_nothing_but_the_trouble(repository: Repository, worker: models.Worker) -> None:
@@ -200,15 +200,16 @@ def test_a_failure_changes_nothing_but_the_trouble(repository: Repository, worke
 
 def test_nothing_is_written_for_a_gone_incarnation(repository: Repository, worker: models.Worker) -> None:
     """A task that still runs for an earlier life writes nothing, whichever way."""
-    for gone in (builders.worker(incarnation="earlier"), builders.worker(builders.B)):
+    for removed in (builders.worker(incarnation="earlier"), builders.worker(builders.B)):
         listening = repository.feed.listen(timeout=0.05)
         assert next(listening) is None
-        assert builders.write(repository.samples, builders.sample(gone, (0, 1.0))) == "gone"
-        repository.samples.failed(gone, models.CollectionError(kind="denied", message="no", at=NOW))
+        assert builders.write(repository.samples, builders.sample(removed, (0, 1.0))) == "gone"
+        repository.samples.failed(removed, models.CollectionError(kind="denied", message="no", at=NOW))
         assert next(listening) is None
         listening.close()
         assert (
-            repository.samples.read([(gone.id, "cpu_utilization", 60)], NOW, NOW)[gone.id, "cpu_utilization"][1] == ()
+            repository.samples.read([(removed.id, "cpu_utilization", 60)], NOW, NOW)[removed.id, "cpu_utilization"][1]
+            == ()
         )
     repository.samples.mark_pending([builders.B], NOW)
     assert repository.samples.pending(NOW * 2, 10) == []
@@ -220,8 +221,8 @@ def test_what_changed_is_known_by_its_earliest_time(repository: Repository, work
     """Evaluation has to go back to the first datapoint that is new or revised, no further."""
 
     def changed_from() -> float | None:
-        found = repository.workers.get([A])[A].changed_from
-        return None if found is None else found - NOW
+        changed = repository.workers.get([A])[A].changed_from
+        return None if changed is None else changed - NOW
 
     builders.write(repository.samples, builders.sample(worker, after=540))
     assert changed_from() is None
@@ -246,8 +247,8 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None
     """The oldest comes first, and a newer sample does not put it off."""
     ids = [builders.C, builders.A, builders.B]
     repository.workers.add([builders.worker(worker_id) for worker_id in ids])
-    for number, one in enumerate(ids):
-        builders.write(repository.samples, builders.sample(builders.worker(one), after=600 + number))
+    for number, marked_id in enumerate(ids):
+        builders.write(repository.samples, builders.sample(builders.worker(marked_id), after=600 + number))
     builders.write(repository.samples, builders.sample(builders.worker(builders.C), after=6000))
     assert repository.samples.pending(NOW + 601.5, 10) == [builders.C, builders.A]
     assert repository.samples.pending(NOW + 9999, 10) == ids
@@ -280,13 +281,13 @@ def test_workers_can_be_marked_for_another_judgement(repository: Repository, wor
 
 def test_many_samples_are_written_in_one_go(repository: Repository, worker: models.Worker) -> None:
     """Each keeps its own outcome."""
-    other = builders.worker(builders.B)
-    repository.workers.add([other])
-    written = [builders.sample(one, (0, 1.0)) for one in (worker, builders.worker(builders.C), other, worker)]
-    outcomes = repository.samples.write_many([(one, builders.condition(one), "{}") for one in written])
+    second = builders.worker(builders.B)
+    repository.workers.add([second])
+    written = [builders.sample(owner, (0, 1.0)) for owner in (worker, builders.worker(builders.C), second, worker)]
+    outcomes = repository.samples.write_many([(sample, builders.condition(sample), "{}") for sample in written])
     assert [outcome.outcome for outcome in outcomes] == ["accepted", "gone", "accepted", "repeated"]
-    wanted = [(one, "cpu_utilization", 60) for one in (A, builders.B)]
-    assert {series.points for series in repository.samples.read(wanted, NOW, NOW).values()} == {
+    requested = [(worker_id, "cpu_utilization", 60) for worker_id in (A, builders.B)]
+    assert {series.points for series in repository.samples.read(requested, NOW, NOW).values()} == {
         builders.points((0, 1.0))
     }
     assert repository.samples.write_many([]) == []

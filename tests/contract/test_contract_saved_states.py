@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, Turn
+from tests.contract.builders import NOW, A, AlertChange
 from tests.support.repositories import DEFAULT, Repository
 from workermon import models, ports
 
@@ -15,7 +15,9 @@ def fill(repository: Repository) -> models.SavedState:
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     repository.workers.add([builders.worker()])
     builders.write(repository.samples, builders.sample(builders.worker(), (0, 97.5)))
-    assert repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(channels=("ops", "log"))))
+    assert repository.alerts.commit(
+        builders.verdict(repository.alerts.load([A])[A], AlertChange(channels=("ops", "log")))
+    )
     for claimed in repository.outbox.claim(ALERT, NOW, 15):
         if claimed.channel == "ops":
             repository.outbox.delivered(claimed, NOW, NOW + 3600)
@@ -52,8 +54,8 @@ def test_what_is_read_can_be_put_back(repository: Repository) -> None:
     assert len(repository.outbox.attempts(ALERT)) == 3
     assert [silence.id for silence in repository.silences.every()] == ["s"]
     assert repository.silences.acknowledged([ALERT])[ALERT].since == 5
-    (again,) = (queue for queue in repository.saved_states.load().queues if queue.remind_at is not None)
-    assert again == models.SavedQueue(alert_id=ALERT, channel="ops", remind_at=NOW + 3600)
+    (reminding,) = (queue for queue in repository.saved_states.load().queues if queue.remind_at is not None)
+    assert reminding == models.SavedQueue(alert_id=ALERT, channel="ops", remind_at=NOW + 3600)
 
 
 def test_a_state_that_is_not_empty_stays(repository: Repository) -> None:

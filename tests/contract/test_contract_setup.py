@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.builders import NOW, A, B, C, Turn, verdict, worker
+from tests.contract.builders import NOW, A, AlertChange, B, C, verdict, worker
 from tests.support.repositories import DEFAULT, Repository
 from workermon import models, ports
 
@@ -16,13 +16,13 @@ from workermon import models, ports
 def closing(repository: Repository, worker_id: str) -> ports.Verdict:
     """Return a last verdict of a worker."""
     basis = repository.alerts.load([worker_id])[worker_id]
-    return verdict(basis, Turn("resolved", version=2)) if basis.alerts else verdict(basis)
+    return verdict(basis, AlertChange("resolved", version=2)) if basis.alerts else verdict(basis)
 
 
 def change(repository: Repository, **changes: Any) -> ports.Change:
     """Return a change of everything: C comes, A is another, B leaves, and there is a new configuration."""
     fleet = {record.worker.id: record.worker for record in repository.workers.every()}
-    made = ports.Change(
+    new_change = ports.Change(
         version=repository.setup.version(),
         fleet=fleet,
         added=[worker(C)],
@@ -31,10 +31,10 @@ def change(repository: Repository, **changes: Any) -> ports.Change:
         configuration=DEFAULT.model_copy(update={"revision": 1, "retention": 7200}),
         at=NOW,
     )
-    return made._replace(**changes)
+    return new_change._replace(**changes)
 
 
-def seen(repository: Repository) -> tuple[object, ...]:
+def set_up(repository: Repository) -> tuple[object, ...]:
     """Return all that a change is about, as anybody sees it."""
     fleet = {record.worker.id: record.worker.interval for record in repository.workers.every()}
     alerts = [alert.rule for alert in repository.alerts.open()]
@@ -42,30 +42,30 @@ def seen(repository: Repository) -> tuple[object, ...]:
 
 
 @pytest.fixture
-def begun(repository: Repository) -> Repository:
+def prepared(repository: Repository) -> Repository:
     """Give the ports with A and B, and an alert of B that fires."""
     repository.workers.add([worker(A), worker(B)])
     basis = repository.alerts.load([B])[B]
-    assert repository.alerts.commit(verdict(basis, Turn()))
+    assert repository.alerts.commit(verdict(basis, AlertChange()))
     return repository
 
 
-def test_everything_at_once(begun: Repository) -> None:
+def test_everything_at_once(prepared: Repository) -> None:
     """Who comes, who changes, who leaves with a last word, and the rules: all of it, and all are to be evaluated."""
-    assert seen(begun) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
-    assert begun.setup.put(change(begun))
-    assert seen(begun) == ({A: 30, C: 60}, 7200, [], 2)
-    assert begun.samples.pending(NOW, 10) == [A, C]
-    assert begun.configurations.load().revision == 1
-    assert [entry.transition.after for entry in begun.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
+    assert set_up(prepared) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
+    assert prepared.setup.put(change(prepared))
+    assert set_up(prepared) == ({A: 30, C: 60}, 7200, [], 2)
+    assert prepared.samples.pending(NOW, 10) == [A, C]
+    assert prepared.configurations.load().revision == 1
+    assert [entry.transition.after for entry in prepared.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
 
 
-def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None:
+def test_a_configuration_that_stays_has_nobody_judged(prepared: Repository) -> None:
     """Without a configuration the revision stays, and nobody is to be evaluated; the mark is another all the same."""
-    before = begun.setup.version()
-    assert begun.setup.put(change(begun, configuration=None))
-    assert (begun.configurations.load().revision, begun.samples.pending(NOW, 10)) == (0, [])
-    assert begun.setup.version() != before
+    before = prepared.setup.version()
+    assert prepared.setup.put(change(prepared, configuration=None))
+    assert (prepared.configurations.load().revision, prepared.samples.pending(NOW, 10)) == (0, [])
+    assert prepared.setup.version() != before
 
 
 def _pause(repository: Repository) -> None:
@@ -75,7 +75,7 @@ def _pause(repository: Repository) -> None:
 
 def _fire(repository: Repository) -> None:
     basis = repository.alerts.load([B])[B]
-    assert repository.alerts.commit(verdict(basis, Turn(rule="disk-high")))
+    assert repository.alerts.commit(verdict(basis, AlertChange(rule="disk-high")))
 
 
 def _save(repository: Repository) -> None:
@@ -97,37 +97,41 @@ def _anew(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [_pause, _fire, _save, _put, _remove, _anew])
-def test_what_changed_meanwhile_stands(begun: Repository, meanwhile: Callable[[Repository], None]) -> None:
+def test_what_changed_meanwhile_stands(prepared: Repository, meanwhile: Callable[[Repository], None]) -> None:
     """Whatever of its basis has changed, nothing of it is written, and it can be done over what is there then."""
-    late = change(begun)
-    meanwhile(begun)
-    before = seen(begun)
-    assert not begun.setup.put(late)
-    assert seen(begun) == before
+    late = change(prepared)
+    meanwhile(prepared)
+    before = set_up(prepared)
+    assert not prepared.setup.put(late)
+    assert set_up(prepared) == before
     if meanwhile is not _remove:
-        revision = begun.configurations.load().revision + 1
-        again = DEFAULT.model_copy(update={"revision": revision, "retention": 7200})
-        assert begun.setup.put(change(begun, configuration=again))
-        assert begun.configurations.load().retention == 7200
-        assert begun.workers.ids() == [A, C]
+        revision = prepared.configurations.load().revision + 1
+        rewritten = DEFAULT.model_copy(update={"revision": revision, "retention": 7200})
+        assert prepared.setup.put(change(prepared, configuration=rewritten))
+        assert prepared.configurations.load().retention == 7200
+        assert prepared.workers.ids() == [A, C]
 
 
-def test_a_collection_does_not_stand_in_the_way(begun: Repository) -> None:
+def test_a_collection_does_not_stand_in_the_way(prepared: Repository) -> None:
     """What a worker's collection writes has nothing to do with how it is set up."""
-    late = change(begun)
-    begun.samples.mark_pending([A], NOW)
-    assert begun.setup.put(late)
+    late = change(prepared)
+    prepared.samples.mark_pending([A], NOW)
+    assert prepared.setup.put(late)
 
 
-def test_of_two_at_once_one_is_written(begun: Repository) -> None:
+def test_of_two_at_once_one_is_written(prepared: Repository) -> None:
     """Two changes over the same basis: one of them is written, the other one not at all."""
     changes = [
-        change(begun, configuration=DEFAULT.model_copy(update={"revision": 1, "retention": kept}), added=[worker(who)])
-        for kept, who in ((3600, C), (7200, "i-0ddddddd"))
+        change(
+            prepared,
+            configuration=DEFAULT.model_copy(update={"revision": 1, "retention": retention}),
+            added=[worker(worker_id)],
+        )
+        for retention, worker_id in ((3600, C), (7200, "i-0ddddddd"))
     ]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(begun.setup.put, changes))
-    assert sorted(done) == [False, True]
-    kept, who = ((3600, C), (7200, "i-0ddddddd"))[done.index(True)]
-    assert begun.configurations.load().retention == kept
-    assert begun.workers.ids() == [A, who]
+        outcomes = list(pool.map(prepared.setup.put, changes))
+    assert sorted(outcomes) == [False, True]
+    retention, worker_id = ((3600, C), (7200, "i-0ddddddd"))[outcomes.index(True)]
+    assert prepared.configurations.load().retention == retention
+    assert prepared.workers.ids() == [A, worker_id]

@@ -9,8 +9,8 @@ from workermon import models
 
 def silence(silence_id: str, ends: float, **changes: object) -> models.Silence:
     """Return a silence that began at ``NOW``."""
-    given = {"id": silence_id, "rule": "r", "begins": NOW, "ends": ends, "reason": "why", "by": "me"} | changes
-    return models.Silence.model_validate(given)
+    fields = {"id": silence_id, "rule": "r", "begins": NOW, "ends": ends, "reason": "why", "by": "me"} | changes
+    return models.Silence.model_validate(fields)
 
 
 def test_silences_are_kept_until_taken_back(repository: Repository) -> None:

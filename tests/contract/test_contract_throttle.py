@@ -132,14 +132,14 @@ def test_postponed(repository: Repository) -> None:
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([worker.id])[worker.id]
-    assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
+    assert repository.alerts.commit(builders.verdict(basis, builders.AlertChange()))
     alert_id = f"{worker.id}/cpu-high"
     (claimed,) = repository.outbox.claim(alert_id, NOW, 15)
     assert repository.outbox.postpone(claimed, NOW, NOW + 30)
     assert repository.outbox.due(NOW + 29, 10) == []
     assert repository.outbox.due(NOW + 31, 10) == [alert_id]
-    (again,) = repository.outbox.claim(alert_id, NOW + 31, 15)
-    assert (again.attempt, again.notification) == (1, claimed.notification)
+    (reclaimed,) = repository.outbox.claim(alert_id, NOW + 31, 15)
+    assert (reclaimed.attempt, reclaimed.notification) == (1, claimed.notification)
     assert not repository.outbox.postpone(claimed, NOW, NOW + 60), "the fence is another's"
     (recorded,) = repository.alerts.history(alert_id)
     assert recorded.attempts == ()
@@ -201,11 +201,11 @@ def labels(request: pytest.FixtureRequest) -> Iterator[ports.FiringLabels]:
 
 def test_labels_are_of_an_alert_and_a_channel(labels: ports.FiringLabels) -> None:
     """Each alert has its own at each channel, in order, until there are none."""
-    both = [{"severity": "warning", "worker": "rénder"}, {"severity": "critical"}]
+    label_sets = [{"severity": "warning", "worker": "rénder"}, {"severity": "critical"}]
     assert labels.load("ops", ALERT) == []
-    labels.save("ops", ALERT, both)
-    labels.save("chat", ALERT, both[:1])
-    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == (both, both[:1])
+    labels.save("ops", ALERT, label_sets)
+    labels.save("chat", ALERT, label_sets[:1])
+    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == (label_sets, label_sets[:1])
     assert labels.load("ops", f"{ALERT}-too") == []
     labels.save("ops", ALERT, [])
-    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == ([], both[:1])
+    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == ([], label_sets[:1])

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, Turn, verdict
+from tests.contract.builders import NOW, A, AlertChange, verdict
 from tests.support.repositories import DEFAULT, Repository
 from workermon import models, ports
 
@@ -36,9 +36,9 @@ def test_the_set_up_is_counted(repository: Repository) -> None:
     repository.workers.add([builders.worker()])
     repository.silences.add(models.Silence(id="s1", begins=NOW, ends=NOW + 60, reason="why", by="me", worker=A))
     repository.failures.note("ops", NOW, "it is full", retried=True)
-    found = look(repository)
-    assert (found.revision, found.workers, found.silences, found.failing_channels) == (1, 1, 1, 1)
-    assert (found.undelivered, found.escalations) == (0, 0)
+    waiting = look(repository)
+    assert (waiting.revision, waiting.workers, waiting.silences, waiting.failing_channels) == (1, 1, 1, 1)
+    assert (waiting.undelivered, waiting.escalations) == (0, 0)
 
 
 def test_a_sample_is_pending_once_it_is_old_enough(repository: Repository) -> None:
@@ -53,7 +53,7 @@ def test_what_the_outbox_finds_was_counted(repository: Repository) -> None:
     """A notification counts when it is due, and when it waits for longer than it can."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
-    assert repository.alerts.commit(verdict(basis, Turn()))
+    assert repository.alerts.commit(verdict(basis, AlertChange()))
     for after in (0, 1, -models.MAX_LEAD - 1):
         assert repository.outbox.due(NOW + after, 10), after
         assert look(repository, NOW + after).undelivered == 1, after
@@ -62,7 +62,7 @@ def test_what_the_outbox_finds_was_counted(repository: Repository) -> None:
 def test_a_reminder_counts_when_it_is_due(repository: Repository) -> None:
     """Then the outbox queues the notification again."""
     repository.workers.add([builders.worker()])
-    assert repository.alerts.commit(verdict(repository.alerts.load([A])[A], Turn()))
+    assert repository.alerts.commit(verdict(repository.alerts.load([A])[A], AlertChange()))
     (claimed,) = repository.outbox.claim(f"{A}/cpu-high", NOW, 15)
     assert repository.outbox.delivered(claimed, NOW, NOW + 3600) is None
     assert [look(repository, NOW + after).undelivered for after in (0, 3599, 3600)] == [0, 0, 1]
@@ -71,9 +71,9 @@ def test_a_reminder_counts_when_it_is_due(repository: Repository) -> None:
 def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
     """Also one that is due later than any can be."""
     repository.workers.add([builders.worker()])
-    made = verdict(repository.alerts.load([A])[A], Turn())
-    alerts = {rule: alert.model_copy(update={"escalates_at": NOW + 600}) for rule, alert in made.alerts.items()}
-    assert repository.alerts.commit(dataclasses.replace(made, alerts=alerts))
+    escalating = verdict(repository.alerts.load([A])[A], AlertChange())
+    alerts = {rule: alert.model_copy(update={"escalates_at": NOW + 600}) for rule, alert in escalating.alerts.items()}
+    assert repository.alerts.commit(dataclasses.replace(escalating, alerts=alerts))
     for after in (0, 599, 600, -models.MAX_ESCALATION):
         due = repository.outbox.due_escalations(NOW + after, 10)
         assert look(repository, NOW + after).escalations == len(due), after

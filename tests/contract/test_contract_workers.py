@@ -99,13 +99,13 @@ def test_dimensions_are_remembered(repository: Repository) -> None:
     """What ListMetrics said comes back by metric, in its order."""
     worker = builders.worker()
     repository.workers.add([worker])
-    found: dict[str, list[tuple[tuple[str, str], ...]]] = {
+    dimensions: dict[str, list[tuple[tuple[str, str], ...]]] = {
         "mem": [(("InstanceId", worker.id),)],
         "disk": [(("InstanceId", worker.id), ("path", "/")), ()],
     }
-    assert repository.workers.found_dimensions(worker, found, builders.NOW + 0.25)
+    assert repository.workers.found_dimensions(worker, dimensions, builders.NOW + 0.25)
     record = repository.workers.get([worker.id])[worker.id]
-    assert record.dimensions == found
+    assert record.dimensions == dimensions
     assert record.dimensions_at == builders.NOW + 0.25
 
 
@@ -145,9 +145,9 @@ def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> 
     sample = builders.sample(worker, (0, 1.0))
     repository.samples.write(sample, models.Condition(status="running", collected_at=sample.collected_at), "{}")
     assert repository.workers.get([worker.id])[worker.id].condition.events == (warning,)
-    other = warning.model_copy(update={"id": "e2"})
-    assert repository.workers.warn(worker.id, other, builders.NOW + 720 + 2 * models.DAY)
-    assert repository.workers.get([worker.id])[worker.id].condition.events == (other,)
+    second = warning.model_copy(update={"id": "e2"})
+    assert repository.workers.warn(worker.id, second, builders.NOW + 720 + 2 * models.DAY)
+    assert repository.workers.get([worker.id])[worker.id].condition.events == (second,)
     assert repository.workers.ids() == [worker.id]
 
 
@@ -167,11 +167,11 @@ def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository
     sample = builders.sample(builders.worker(), (0, 97.5), after=4000.0)
     builders.write(repository.samples, sample)
     repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=NOW + 900.0))
-    found = [glance.clamped(NOW) for glance in repository.workers.glances()]
-    assert found == [ports.Glance.of(record.clamped(NOW)) for record in repository.workers.every()]
-    assert (found[0].collected_at, found[1].added_at) == (None, NOW)
-    assert found[2].last_error is not None
-    assert found[2].last_error.at == NOW
+    glances = [glance.clamped(NOW) for glance in repository.workers.glances()]
+    assert glances == [ports.Glance.of(record.clamped(NOW)) for record in repository.workers.every()]
+    assert (glances[0].collected_at, glances[1].added_at) == (None, NOW)
+    assert glances[2].last_error is not None
+    assert glances[2].last_error.at == NOW
 
 
 def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
@@ -187,10 +187,10 @@ def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
     condition = builders.condition(sample, latest={"cpu_utilization": models.Datapoint(NOW, 97.5)})
     repository.samples.write(sample, condition, "{}")
     repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=1.5))
-    found = list(repository.workers.glances())
-    assert found == [ports.Glance.of(record) for record in repository.workers.every()]
-    assert [glance.id for glance in found] == [A, B, C]
-    assert found[0].checks == (("system", "ok"), ("instance", "impaired"))
-    assert found[0].latest == {"cpu_utilization": (NOW, 97.5)}
-    assert (found[1].labels, found[1].account) == ({"team": "vfx"}, "lab")
-    assert found[2].last_error is not None
+    glances = list(repository.workers.glances())
+    assert glances == [ports.Glance.of(record) for record in repository.workers.every()]
+    assert [glance.id for glance in glances] == [A, B, C]
+    assert glances[0].checks == (("system", "ok"), ("instance", "impaired"))
+    assert glances[0].latest == {"cpu_utilization": (NOW, 97.5)}
+    assert (glances[1].labels, glances[1].account) == ({"team": "vfx"}, "lab")
+    assert glances[2].last_error is not None

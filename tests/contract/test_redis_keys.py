@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.contract import builders
-from tests.contract.builders import NOW, A, B, Turn
+from tests.contract.builders import NOW, A, AlertChange, B
 from tests.support.repositories import Repository, repository_on_redis
 from workermon import models
 from workermon.on_redis import alerts, client, keys, samples
@@ -79,15 +79,15 @@ def retired_while_written(repository: Repository, incarnation: str) -> None:
     repository.workers.add([worker])
     builders.write(repository.samples, builders.sample(worker, (-7200, 1.0), (0, 2.0)))
     basis = repository.alerts.load([A])[A]
-    repository.alerts.commit(builders.verdict(basis, Turn(channels=())))
+    repository.alerts.commit(builders.verdict(basis, AlertChange(channels=())))
     last_error = models.CollectionError(kind="denied", message="no", at=NOW)
-    gone = threading.Event()
+    retired = threading.Event()
 
     def until_gone(write: Callable[[int], object]) -> Callable[[], None]:
         def run() -> None:
             for number in range(10_000):
                 write(number)
-                if gone.is_set():
+                if retired.is_set():
                     write(number + 1)
                     return
 
@@ -98,15 +98,15 @@ def retired_while_written(repository: Repository, incarnation: str) -> None:
         builders.write(repository.samples, sample, force=True)
 
     def evaluate(_number: int) -> None:
-        for known in repository.alerts.load([A]).values():
-            repository.alerts.commit(builders.verdict(known, Turn(version=2, channels=())))
+        for basis in repository.alerts.load([A]).values():
+            repository.alerts.commit(builders.verdict(basis, AlertChange(version=2, channels=())))
 
     def retire() -> None:
         try:
-            while known := repository.alerts.load([A]):
-                repository.alerts.retire(builders.verdict(known[A], Turn("resolved", channels=())))
+            while bases := repository.alerts.load([A]):
+                repository.alerts.retire(builders.verdict(bases[A], AlertChange("resolved", channels=())))
         finally:
-            gone.set()
+            retired.set()
 
     together(
         until_gone(collect),
@@ -121,9 +121,9 @@ def retired_while_written(repository: Repository, incarnation: str) -> None:
 
 def test_no_write_brings_a_removed_worker_back(repository: Repository, redis_client: redis.Redis) -> None:
     """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
-    other = builders.worker(B)
-    repository.workers.add([other])
-    builders.write(repository.samples, builders.sample(other, (0, 1.0)))
+    second = builders.worker(B)
+    repository.workers.add([second])
+    builders.write(repository.samples, builders.sample(second, (0, 1.0)))
     for attempt in range(25):
         retired_while_written(repository, f"life {attempt}")
         assert traces(redis_client) == []
@@ -176,19 +176,19 @@ def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_c
     """History goes when its age is reached; the outbox leaves nothing when all is delivered."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
-    repository.alerts.commit(builders.verdict(basis, Turn(channels=("ops", "log"))))
+    repository.alerts.commit(builders.verdict(basis, AlertChange(channels=("ops", "log"))))
     repository.alerts.retire(
-        builders.verdict(repository.alerts.load([A])[A], Turn("resolved", version=2, channels=("ops",)))
+        builders.verdict(repository.alerts.load([A])[A], AlertChange("resolved", version=2, channels=("ops",)))
     )
     while claims := repository.outbox.claim(ALERT, NOW, 15):
         for claimed in claims:
             repository.outbox.delivered(claimed, NOW)
-    left = {key.decode() for key in redis_client.scan_iter()} - {keys.SCHEMA}
-    assert left == {
+    remaining = {key.decode() for key in redis_client.scan_iter()} - {keys.SCHEMA}
+    assert remaining == {
         keys.numbers_of(ALERT), keys.attempts(ALERT), keys.last(ALERT), keys.versions(A), keys.FENCE, keys.TIMELINE,
         keys.HISTORY_ENTRIES, keys.HISTORY_SIZE, keys.HISTORY_NUMBERS,
     }  # fmt: skip
-    for name in left - {keys.FENCE}:
+    for name in remaining - {keys.FENCE}:
         assert redis_client.ttl(name) == pytest.approx(models.ALERT_HISTORY, abs=5)
 
 
@@ -218,7 +218,7 @@ def test_of_many_commits_on_one_basis_one_is_written(repository: Repository, con
     repository.workers.add([builders.worker()])
     for number in range(10):
         basis = repository.alerts.load([A])[A]
-        verdict = builders.verdict(basis, Turn(version=number + 1), at=NOW + number)
+        verdict = builders.verdict(basis, AlertChange(version=number + 1), at=NOW + number)
         outcomes = together(*[lambda verdict=verdict: repository.alerts.commit(verdict)] * 6)
         assert sorted(outcomes) == [False] * 5 + [True]
     assert repository.outbox.backlog() == 10
@@ -229,7 +229,7 @@ def test_of_many_claims_one_wins_and_order_stands(repository: Repository) -> Non
     """Senders that race deliver every notification once, in order."""
     repository.workers.add([builders.worker()])
     for version in range(1, 31):
-        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
+        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], AlertChange(version=version)))
     sent, fences = [], []
 
     def send() -> None:
@@ -250,7 +250,7 @@ def test_what_redis_py_sends_twice_counts_once(repository: Repository, monkeypat
     worker = builders.worker()
     for _ in range(2):
         repository.workers.add([worker])
-    verdict = builders.verdict(repository.alerts.load([A])[A], Turn())
+    verdict = builders.verdict(repository.alerts.load([A])[A], AlertChange())
     assert [repository.alerts.commit(verdict) for _ in range(2)] == [True, True]
     assert repository.outbox.backlog() == 1
     assert len(repository.alerts.history()) == 1
@@ -278,7 +278,7 @@ def test_each_step_is_one_script(repository: Repository, connection: redis.Redis
         builders.write(repository.samples, builders.sample(worker, (0, 1.0)), force=True)
 
     def judge() -> None:
-        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(told=False)))
+        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], AlertChange(notified=False)))
 
     for step, expected in ((write, 1), (judge, 2)):
         step()
@@ -290,7 +290,7 @@ def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, red
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([A])[A]
-    repository.alerts.commit(builders.verdict(basis, Turn()))
+    repository.alerts.commit(builders.verdict(basis, AlertChange()))
     basis = repository.alerts.load([A])[A]
     redis_client.config_resetstat()
     repository.alerts.commit(builders.verdict(basis))
@@ -305,17 +305,17 @@ def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, red
 def test_a_reader_never_sees_half_a_commit(repository: Repository, redis_url: str) -> None:
     """State and version belong together in every basis that is loaded meanwhile."""
     repository.workers.add([builders.worker()])
-    done = threading.Event()
+    finished = threading.Event()
 
     def write() -> None:
         for version in range(1, 101):
-            repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
-        done.set()
+            repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], AlertChange(version=version)))
+        finished.set()
 
     def read() -> str:
-        with contextlib.closing(client.connect(redis_url)) as other:
-            reader = alerts.RedisAlerts(other, "workermon:metrics")
-            while not done.is_set():
+        with contextlib.closing(client.connect(redis_url)) as second_client:
+            reader = alerts.RedisAlerts(second_client, "workermon:metrics")
+            while not finished.is_set():
                 basis = reader.load([A])[A]
                 version = basis.alerts["cpu-high"].version if basis.alerts else 0
                 assert version == basis.version == basis.last_versions.get("cpu-high", 0)

@@ -22,22 +22,22 @@ class Dispatcher:
     """``ports.Bell`` within this process."""
 
     def __init__(self) -> None:
-        self.rung: queue.SimpleQueue[tuple[Callable[[list[str]], None], list[str]]] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[tuple[Callable[[list[str]], None], list[str]]] = queue.SimpleQueue()
 
     def collect(self, worker_ids: Sequence[str]) -> None:
         """Have these workers collected."""
         if worker_ids:
-            self.rung.put((tasks.collect, list(worker_ids)))
+            self.tasks.put((tasks.collect, list(worker_ids)))
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers judged."""
         if worker_ids:
-            self.rung.put((tasks.evaluate, list(worker_ids)))
+            self.tasks.put((tasks.evaluate, list(worker_ids)))
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Have the notifications of these alerts sent."""
         if alert_ids:
-            self.rung.put((tasks.deliver, list(alert_ids)))
+            self.tasks.put((tasks.deliver, list(alert_ids)))
 
     def canary(self) -> None:
         """Have no canary evaluated: beat sends none here."""
@@ -48,7 +48,7 @@ class Dispatcher:
     def hear(self) -> None:
         """Run what was rung for, for ever."""
         while True:
-            task, identifiers = self.rung.get()
+            task, identifiers = self.tasks.get()
             try:
                 task(identifiers)
             except errors.WorkermonError as why:

@@ -97,15 +97,15 @@ class Pager:
 
         A trigger merges into what is open; one after its resolve rings again. The same ``id`` again is no news.
         """
-        rung, seen, is_open = [], set(), False
+        rings, ids, is_open = [], set(), False
         for page in self.of(key):
-            if page.id in seen:
+            if page.id in ids:
                 continue
-            seen.add(page.id)
+            ids.add(page.id)
             if page.firing and not is_open:
-                rung.append(page)
+                rings.append(page)
             is_open = page.firing
-        return rung
+        return rings
 
     def wrong(self, key: str) -> str | None:
         """Return what is wrong with the order of what was taken about an alert."""

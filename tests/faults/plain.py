@@ -51,7 +51,7 @@ def counted(key: str, members: Iterable[Sequence[Episode]], needed: int) -> list
     return episodes
 
 
-def both(key: str, first: Sequence[Episode], second: Sequence[Episode]) -> list[Episode]:
+def overlap(key: str, first: Sequence[Episode], second: Sequence[Episode]) -> list[Episode]:
     """Return when one of the first and one of the second go on together."""
     return counted(key, (first, second), 2)
 
@@ -61,25 +61,25 @@ def mean(traces: Sequence[Points]) -> Points:
     return [(slots[0][0], statistics.fmean(value for _, value in slots)) for slots in zip(*traces, strict=True)]
 
 
-def distances(own: Points, group: Sequence[Points]) -> Points:
+def distances(trace: Points, group: Sequence[Points]) -> Points:
     """Return how many scaled MADs each value of a trace lies from the median of a group with the same times."""
-    found = []
-    for (at, value), *slots in zip(own, *group, strict=True):
-        values = [each for _, each in slots]
+    deviations = []
+    for (at, value), *slots in zip(trace, *group, strict=True):
+        values = [member for _, member in slots]
         median = statistics.median(values)
         spread = max(1.4826 * statistics.median(abs(value - median) for value in values), 0.02 * abs(median), 1e-9)
-        found.append((at, abs(value - median) / spread))
-    return found
+        deviations.append((at, abs(value - median) / spread))
+    return deviations
 
 
 def uninhibited(episodes: Sequence[Episode], inhibiting: Sequence[Episode]) -> Mapping[Episode, int | None]:
     """Return from when on each episode is notified, ``None`` if never, where others begin no later and inhibit it."""
-    found: dict[Episode, int | None] = {}
+    notified_from: dict[Episode, int | None] = {}
     for episode in episodes:
-        ends = [each.clears for each in inhibiting if each.fires <= episode.fires < each.clears]
+        ends = [inhibitor.clears for inhibitor in inhibiting if inhibitor.fires <= episode.fires < inhibitor.clears]
         until = max(ends, default=episode.fires)
-        found[episode] = until if until < episode.clears else None
-    return found
+        notified_from[episode] = until if until < episode.clears else None
+    return notified_from
 
 
 class Expected(NamedTuple):

@@ -153,10 +153,10 @@ class Casting:
     def _pool(self, roles: Roles, value: str, hot: int, ids: Sequence[str]) -> None:
         """Have some of a pool hot together: of all but one the mean is high too, of half of them it is not."""
         start, length = self._start(45), LONG + SOON + SLACK + 8
-        for number, each in enumerate(ids):
+        for number, member_id in enumerate(ids):
             calm = self._values(5, 30)
             cpu = self._plateau(calm, start + number * PERIOD, length, 91, 100) if number < hot else calm
-            roles.labels[each], roles.traces[each] = {"pool": value}, {CPU: cpu}
+            roles.labels[member_id], roles.traces[member_id] = {"pool": value}, {CPU: cpu}
         traces = [roles.traces[worker_id][CPU] for worker_id in ids]
         about = f"group:pool={value}"
         members = [plain.truth("", points) for points in traces]
@@ -166,15 +166,15 @@ class Casting:
     def _rack(self, roles: Roles, ids: Sequence[str]) -> None:
         """Have a rack move together, but for one of it."""
         together = self._values(20, 50)
-        for number, each in enumerate(ids):
+        for number, worker_id in enumerate(ids):
             cpu: Points = [(at, value + self.chance.uniform(-4, 4)) for at, value in together]
             if number == 0:
                 inside = self._span(self._start(45), LONG + 10)
                 cpu = [(at, value + 30 if at in inside else value) for at, value in cpu]
-            roles.labels[each], roles.traces[each] = {"rack": "r"}, {CPU: cpu}
+            roles.labels[worker_id], roles.traces[worker_id] = {"rack": "r"}, {CPU: cpu}
         traces = [roles.traces[worker_id][CPU] for worker_id in ids]
-        for each, own in zip(ids, traces, strict=True):
-            self._notified(roles, plain.truth(f"{each}/odd", plain.distances(own, traces), above=4.0))
+        for worker_id, trace in zip(ids, traces, strict=True):
+            self._notified(roles, plain.truth(f"{worker_id}/odd", plain.distances(trace, traces), above=4.0))
 
     def _network(self, roles: Roles, worker_id: str, *, acknowledged: bool) -> None:
         """Have the network of a worker busy, and soon its processor."""
@@ -185,12 +185,14 @@ class Casting:
         cpu = self._plateau(self._values(5, 80), start + 6, length - 12, 91, 100)
         roles.labels[worker_id] = {"part": "net"}
         roles.traces[worker_id] = {CPU: cpu, "NetworkIn": into, "NetworkOut": out}
-        megabits = [(at, (one + other) * 8 / PERIOD / 1e6) for (at, one), (_, other) in zip(into, out, strict=True)]
+        megabits = [
+            (at, (received + sent) * 8 / PERIOD / 1e6) for (at, received), (_, sent) in zip(into, out, strict=True)
+        ]
         busy = plain.truth(f"{worker_id}/net-high", megabits, above=MEGABITS)
         roles.acknowledged |= {page.key for page in busy if acknowledged}
         self._escalating(roles, busy, LATER)
         hot = plain.truth("", cpu)
-        self._escalating(roles, plain.both(f"{worker_id}/both", hot, busy), SOON)
+        self._escalating(roles, plain.overlap(f"{worker_id}/both", hot, busy), SOON)
 
     def _warm(self, roles: Roles, worker_id: str, *, outlasts: bool) -> None:
         """Have a worker hot and warm at once, then cold, or first warm for a while: only then is that notified."""

@@ -48,8 +48,8 @@ def channel(name: str, url: str, kind: str = "webhook", more: str = "") -> str:
 
 def workers(ids: Sequence[str], interval: int, **labels: str) -> str:
     """Return the sections of these workers."""
-    said = ", ".join(f'{key} = "{value}"' for key, value in labels.items())
-    return "".join(WORKER.format(id=worker_id, interval=interval, labels=said) for worker_id in ids)
+    label_text = ", ".join(f'{key} = "{value}"' for key, value in labels.items())
+    return "".join(WORKER.format(id=worker_id, interval=interval, labels=label_text) for worker_id in ids)
 
 
 def text(
@@ -60,8 +60,8 @@ def text(
     collected: Sequence[str] = ("cpu_utilization",),
 ) -> str:
     """Return the rule over datapoints of a period (seconds), told to these channels, whose sections are the values."""
-    made = RULE.format(name=rule, notify=_quoted(channels), more=more)
-    return made + "".join(channels.values()) + METRICS.format(period=period, collected=_quoted(collected))
+    rule_section = RULE.format(name=rule, notify=_quoted(channels), more=more)
+    return rule_section + "".join(channels.values()) + METRICS.format(period=period, collected=_quoted(collected))
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -59,9 +59,9 @@ class Stage:
         self.worker_id = self.ids[0]
         #: The alert that this is about.
         self.key = f"{self.worker_id}/cpu-high"
-        self.pager, self.other = pager.Pager(), pager.Pager()
+        self.pager, self.second_pager = pager.Pager(), pager.Pager()
         self.pager.start()
-        self.other.start()
+        self.second_pager.start()
         self.log = folder / "processes.log"
         url = database(server.url, number % DATABASES + 1)
         self.connection = client.connect(url)
@@ -89,8 +89,8 @@ class Stage:
     def close(self) -> None:
         """Close what it holds."""
         self.connection.close()
-        for each in (self.pager, self.other, self.aws):
-            each.stop()
+        for server in (self.pager, self.second_pager, self.aws):
+            server.stop()
 
     # --- what is there -------------------------------------------------------------------------------------------
 
@@ -103,9 +103,9 @@ class Stage:
 
     def put(self, text: str, **changes: object) -> None:
         """Put a file in force; ``changes`` are of every channel, past what it may say."""
-        made = config.to_configuration(testing.parse(text, "crash.toml"), self.configurations.load())
-        changed = {name: channel.model_copy(update=changes) for name, channel in made.channels.items()}
-        assert self.configurations.save(made.model_copy(update={"channels": changed}))
+        configuration = config.to_configuration(testing.parse(text, "crash.toml"), self.configurations.load())
+        changed = {name: channel.model_copy(update=changes) for name, channel in configuration.channels.items()}
+        assert self.configurations.save(configuration.model_copy(update={"channels": changed}))
 
     def write(self, name: str, text: str) -> str:
         """Write a file, and return its path."""
@@ -122,9 +122,9 @@ class Stage:
                 for stream in self.fleet.streams.values()
                 if stream.machine.id == worker_id and stream.name == "CPUUtilization"
             )
-            had = stream.trace or [(at, 10.0) for at in range(now - 60, now - 10)]
+            trace = stream.trace or [(at, 10.0) for at in range(now - 60, now - 10)]
             first = now if stream.trace else now - 10
-            past = [point for point in had if point[0] < first]
+            past = [point for point in trace if point[0] < first]
             points = [*past, *((at, value) for at in range(first, now + 600))]
             self.fleet.replay(worker_id, "CPUUtilization", points)
 
@@ -134,22 +134,22 @@ class Stage:
 
     def left_of(self, worker_id: str) -> list[bytes]:
         """Return the keys about a worker that should not be there once it is removed."""
-        found = self.connection.scan_iter(match=f"*{worker_id}*")
-        return [key for key in found if not key.startswith(b"workermon:alert-history")]
+        keys = self.connection.scan_iter(match=f"*{worker_id}*")
+        return [key for key in keys if not key.startswith(b"workermon:alert-history")]
 
     # --- processes -----------------------------------------------------------------------------------------------
 
     def start(self, *arguments: str, point: str | None = None) -> subprocess.Popen[bytes] | fork_server.ForkedProcess:
         """Start a monitor (``run``), or a command; ``point`` is where it dies."""
-        named = {"WORKERMON_FAILPOINT": point} if point else {}
+        failpoint_env = {"WORKERMON_FAILPOINT": point} if point else {}
         if self._forks is not None:
             forked: fork_server.Program = "monitor" if arguments == ("run",) else "workermon"
-            return self._forks.start(forked, arguments, self.env | named, self.log)
+            return self._forks.start(forked, arguments, self.env | failpoint_env, self.log)
         program = [str(HERE / "monitor.py")] if arguments == ("run",) else ["-m", "workermon", *arguments]
         with self.log.open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, *program],
-                env=self.env | named, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env=self.env | failpoint_env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
 
     def dies(self, *arguments: str, point: str | None = None) -> None:
@@ -160,8 +160,8 @@ class Stage:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"{self.point} was not reached:\n{self.said}") from None
-        assert code == failpoints.EXIT, f"{self.point}: ended with {code}:\n{self.said}"
+            raise AssertionError(f"{self.point} was not reached:\n{self.output}") from None
+        assert code == failpoints.EXIT, f"{self.point}: ended with {code}:\n{self.output}"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -169,14 +169,14 @@ class Stage:
         process = self.start("run")
         try:
             yield
-            assert process.poll() is None, self.said
+            assert process.poll() is None, self.output
         finally:
             process.kill()
             process.wait()
 
     def command(self, *arguments: str) -> None:
         """Run a command to its end."""
-        assert self.start(*arguments).wait(PATIENCE) == 0, self.said
+        assert self.start(*arguments).wait(PATIENCE) == 0, self.output
 
     def let_pass(self, seconds: float) -> None:
         """Let datapoints come."""
@@ -184,33 +184,33 @@ class Stage:
         eventually(lambda: time.time() - since > seconds, seconds + 1, "the datapoints")
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Return the end of what its processes wrote."""
         return self.log.read_text("utf-8", "replace")[-3000:]
 
     # --- what was reported -------------------------------------------------------------------------------------------
 
-    def told(self, status: str, key: str | None = None) -> bool:
+    def notified(self, status: str, key: str | None = None) -> bool:
         """Tell whether that is the last word about an alert so far, and nothing waits."""
         of = self.pager.of(key or self.key)
         return bool(of) and of[-1].document["status"] == status and not self.outbox.backlog()
 
     def until(self, status: str, key: str | None = None) -> None:
         """Wait for the last word."""
-        self.wait(lambda: self.told(status, key), f"the {status}")
+        self.wait(lambda: self.notified(status, key), f"the {status}")
 
-    def wait(self, predicate: Callable[[], object], what: str) -> None:
+    def wait(self, predicate: Callable[[], object], expected: str) -> None:
         """Wait for what must come."""
         try:
-            eventually(predicate, self.patience, what)
+            eventually(predicate, self.patience, expected)
         except AssertionError:
-            raise AssertionError(f"{self.point}: {what}\n{self.said}") from None
+            raise AssertionError(f"{self.point}: {expected}\n{self.output}") from None
 
     def check(self, *keys: str, pages: int = 1) -> None:
         """See that each fired and resolved in turn, once for each page, that nothing else notified."""
         for key in keys or (self.key,):
-            told = {page.id: page for page in self.pager.of(key)}.values()
-            assert [page.document["status"] for page in told] == ["firing", "resolved"] * pages, (
+            notifications = {page.id: page for page in self.pager.of(key)}.values()
+            assert [page.document["status"] for page in notifications] == ["firing", "resolved"] * pages, (
                 self.point,
                 key,
             )

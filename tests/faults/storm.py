@@ -58,14 +58,14 @@ class Outcome(NamedTuple):
 
     lost: list[str]
     extra: list[str]
-    left: list[str]
+    unfinished: list[str]
     wrong: list[str]
     table: list[str]
 
     @property
     def well(self) -> bool:
         """Tell whether it held."""
-        return not (self.lost or self.extra or self.left or self.wrong)
+        return not (self.lost or self.extra or self.unfinished or self.wrong)
 
 
 def times(begin: int, seconds: int) -> range:
@@ -115,7 +115,7 @@ class Storm:
             for episode in plain.truth(f"{machine}/cpu-high", traces[roles.CPU]):
                 self.expected.append(Expected(episode, "ops", episode.clears - episode.fires >= LONG))
         self.mutant = mutant
-        self.done: list[str] = []
+        self.strikes: list[str] = []
         self._plan: list[tuple[float, str, Callable[[], None]]] = []
         self._envs: dict[str, dict[str, str]] = {}
 
@@ -127,7 +127,7 @@ class Storm:
         self.server.start()
         url = self.server.url
         connection = client.connect(url)
-        self.kept = outbox.RedisOutbox(connection)
+        self.outbox = outbox.RedisOutbox(connection)
         self.alerts = alerts.RedisAlerts(connection, "storm")
         with contextlib.ExitStack() as stack:
             for taker in self.pagers.values():
@@ -177,21 +177,21 @@ class Storm:
             sections.append(rules.workers([machine], PERIOD, **self.roles.labels.get(machine, {})))
         file.write_text("".join(sections), "utf-8")
         testing.parse(file.read_text("utf-8"), str(file))
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "workermon", "apply", str(file)],
             env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert completed.returncode == 0, completed.stderr
 
     def _children(self, env: dict[str, str]) -> list[supervisor.Child]:
-        kept = []
+        children = []
         for child in up.children(env, concurrency=4):
             names = [child.name] if child.name != "alerts" else ["alerts", "alerts-again"]  # two evaluators at once
             for name in names:
                 argv = [part.replace("alerts-", "again-") if name == "alerts-again" else part for part in child.argv]
                 self._envs[name] = dict(env)  # read anew at each start
-                kept.append(supervisor.Child(name, argv, self._envs[name]))
-        return kept
+                children.append(supervisor.Child(name, argv, self._envs[name]))
+        return children
 
     # --- what strikes --------------------------------------------------------------------------------------------
 
@@ -248,16 +248,16 @@ class Storm:
         event = {"id": identity, "source": "aws.ec2", "detail-type": kind, "time": models.rfc3339(at), "detail": detail}
         self.aws.api.queues.put("storm", json.dumps(event))
 
-    def _between(self, at: float, seconds: float, what: str, send: Callable[[signal.Signals], None]) -> None:
-        self._plan.append((at, f"freeze {what}", lambda: send(signal.SIGSTOP)))
-        self._plan.append((at + seconds, f"thaw {what}", lambda: send(signal.SIGCONT)))
+    def _between(self, at: float, seconds: float, target: str, send: Callable[[signal.Signals], None]) -> None:
+        self._plan.append((at, f"freeze {target}", lambda: send(signal.SIGSTOP)))
+        self._plan.append((at + seconds, f"thaw {target}", lambda: send(signal.SIGCONT)))
 
     def _strike(self) -> None:
         while self._plan and self._plan[0][0] <= time.time():
-            _, what, strike = self._plan.pop(0)
+            _, strike_name, strike = self._plan.pop(0)
             strike()
-            self.done.append(f"{time.time() - self.begin:6.1f} s  {what}")
-            if what.startswith("kill"):
+            self.strikes.append(f"{time.time() - self.begin:6.1f} s  {strike_name}")
+            if strike_name.startswith("kill"):
                 self._sow()
 
     def _sow(self) -> None:
@@ -306,11 +306,11 @@ class Storm:
         if max(expectation.episode.clears for expectation in self.expected) + 3 * PERIOD > time.time():
             return False
         with contextlib.suppress(Exception):
-            return not self.kept.backlog() and not self.alerts.open() and not self._lost()
+            return not self.outbox.backlog() and not self.alerts.open() and not self._lost()
         return False
 
     def _lost(self) -> list[str]:
-        told = {
+        notified = {
             (channel, notification.key, _since(notification))
             for channel, taker in self.pagers.items()
             for notification in list(taker.received)
@@ -320,7 +320,7 @@ class Storm:
             f"{key} from {fires - self.begin} to {clears - self.begin}, to {expectation.channel}"
             for expectation in self.expected
             for key, fires, clears in [expectation.episode]
-            if expectation.must and (expectation.channel, key, fires) not in told
+            if expectation.must and (expectation.channel, key, fires) not in notified
         ]
 
     def _verdict(self) -> Outcome:
@@ -328,40 +328,43 @@ class Storm:
             (expectation.channel, expectation.episode.key, expectation.episode.fires): expectation
             for expectation in self.expected
         }
-        extra, left, wrong, rows, rung = list[str](), list[str](), list[str](), [], 0
+        extra, unfinished, wrong, rows, page_count = list[str](), list[str](), list[str](), [], 0
         for channel, taker in self.pagers.items():
             for key in sorted({notification.key for notification in taker.received}):
                 pages = taker.pages(key) if roles.rule_of(key) in roles.COMPARED else []
-                rung += len(pages)
+                page_count += len(pages)
                 for page in pages:
                     since = _since(page)
                     expected = real.pop((channel, key, since), None)
-                    what = f"{key} of {since - self.begin} to {channel} ({page.id})"
+                    page_name = f"{key} of {since - self.begin} to {channel} ({page.id})"
                     if expected is None:
-                        extra.append(what)
+                        extra.append(page_name)
                         continue
-                    wrong += [f"{what}: {why}" for why in self._misled(expected, page)]
+                    wrong += [f"{page_name}: {fault}" for fault in self._misled(expected, page)]
                     rows.append((since - self.begin, page.at - max(since, expected.not_before) - PERIOD, channel, key))
-                left += [f"{key}: its last word to {channel} is firing"] if taker.of(key)[-1].firing else []
-                wrong += [found for found in (_out_of_order(taker, key), _escalated_twice(taker, key)) if found]
-        left += [f"open: {alert.rule}" for alert in self.alerts.open()]
-        left += [f"{self.kept.backlog()} wait"] if self.kept.backlog() else []
+                unfinished += [f"{key}: its last word to {channel} is firing"] if taker.of(key)[-1].firing else []
+                wrong += [fault for fault in (_out_of_order(taker, key), _escalated_twice(taker, key)) if fault]
+        unfinished += [f"open: {alert.rule}" for alert in self.alerts.open()]
+        unfinished += [f"{self.outbox.backlog()} wait"] if self.outbox.backlog() else []
         table = [f"{'breach s':>9} {'page after s':>13}  channel  alert"]
         table += [f"{at:9d} {after:13.1f}  {channel:7}  {key}" for at, after, channel, key in sorted(rows)]
-        must, taken = sum(each.must for each in self.expected), sum(len(each.received) for each in self.pagers.values())
+        must, request_count = (
+            sum(item.must for item in self.expected),
+            sum(len(item.received) for item in self.pagers.values()),
+        )
         table.append(
-            f"{len(self.expected)} to notify ({must} in any case), {rung} pages, {taken} requests taken, "
+            f"{len(self.expected)} to notify ({must} in any case), {page_count} pages, {request_count} requests taken, "
             f"{sum(taker.mistreated for taker in self.pagers.values())} mistreated, {self.parts.deaths} deaths, "
             f"{len(self.on_call.acknowledged)} acknowledged"
         )
-        return Outcome(self._lost(), extra, left, wrong, table)
+        return Outcome(self._lost(), extra, unfinished, wrong, table)
 
     def _misled(self, expected: Expected, page: pager.Received) -> list[str]:
         """Return what is wrong with who was notified."""
         created_at = models.moment(page.document["created_at"])
         return [
-            why
-            for why, holds in (
+            fault
+            for fault, wrong in (
                 ("while it was inhibited", created_at < expected.not_before),
                 ("it is no escalation", expected.escalates != (page.document["escalation"] is not None)),
                 (
@@ -369,17 +372,17 @@ class Storm:
                     expected.escalates and self.on_call.ignored(page.key, page.document),
                 ),
             )
-            if holds
+            if wrong
         ]
 
 
 def _out_of_order(taker: pager.Pager, key: str) -> str | None:
     """A repetition may come late; what is new may not come behind what is newer."""
-    newest, seen = 0, set()
+    newest, ids = 0, set()
     for page in taker.of(key):
-        if page.id not in seen and page.document["version"] < newest:
+        if page.id not in ids and page.document["version"] < newest:
             return f"{key}: version {page.document['version']} after {newest}"
-        seen.add(page.id)
+        ids.add(page.id)
         newest = max(newest, page.document["version"])
     return None
 
@@ -404,17 +407,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mutant", choices=("apart", "marked", "halfseen"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     logs.configure("error")
     with tempfile.TemporaryDirectory(prefix="workermon-storm-") as folder:
-        storm = Storm(Path(folder), workers=asked.workers, seconds=asked.seconds, seed=asked.seed, mutant=asked.mutant)
+        storm = Storm(
+            Path(folder), workers=options.workers, seconds=options.seconds, seed=options.seed, mutant=options.mutant
+        )
         outcome = storm.run()
         tail = (Path(folder) / "processes.log").read_text("utf-8", "replace")[-6000:]
     say = sys.stdout.write
-    say("\n".join([*storm.done, *outcome.table]) + "\n")
+    say("\n".join([*storm.strikes, *outcome.table]) + "\n")
     for name in ("lost", "extra", "left", "wrong"):
-        found = getattr(outcome, name)
-        say(f"{name}: {len(found)}\n" + "".join(f"  {each}\n" for each in found))
+        entries = getattr(outcome, name)
+        say(f"{name}: {len(entries)}\n" + "".join(f"  {entry}\n" for entry in entries))
     if not outcome.well:
         sys.stderr.write(tail)
     return 0 if outcome.well else 1

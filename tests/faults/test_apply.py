@@ -51,15 +51,15 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     """Give an installation on a server of its own."""
     server = embedded.Server(tmp_path / "valkey", persistent=False)
     server.start()
-    made = Stage("apply", 0, server, tmp_path, mutant=None, machines=6)
+    new_stage = Stage("apply", 0, server, tmp_path, mutant=None, machines=6)
     try:
-        yield made
+        yield new_stage
     finally:
-        made.close()
+        new_stage.close()
         server.stop()
 
 
-def seen(stage: Stage) -> SetUp:
+def set_up(stage: Stage) -> SetUp:
     """Return the set-up as it is at one moment."""
     with stage.connection.pipeline(transaction=True) as pipe:
         pipe.hget(keys.CONFIGURATION, "document")
@@ -76,11 +76,11 @@ def seen(stage: Stage) -> SetUp:
 def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], list[subprocess.CompletedProcess[str]]]:
     """Have two processes apply different files; return the two set-ups, what others saw, and how it ended."""
     ops = {"ops": rules.channel("ops", stage.pager.url)}
-    files, whole = [], []
-    for name, some in (("one", stage.ids[:4]), ("two", stage.ids[2:])):
-        text = rules.text(1, ops, f"cpu-{name}") + rules.workers(some, 1, of=name)
+    files, set_ups = [], []
+    for name, worker_ids in (("one", stage.ids[:4]), ("two", stage.ids[2:])):
+        text = rules.text(1, ops, f"cpu-{name}") + rules.workers(worker_ids, 1, of=name)
         files.append(stage.write(f"{name}.toml", text))
-        whole.append(({worker_id: {"of": name} for worker_id in some}, [f"cpu-{name}"]))
+        set_ups.append(({worker_id: {"of": name} for worker_id in worker_ids}, [f"cpu-{name}"]))
     stage.command("apply", files[0])
     processes = [
         subprocess.Popen(
@@ -97,7 +97,7 @@ def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], l
 
     def look() -> None:
         while not over.wait(0.002):
-            looks.append(seen(stage))
+            looks.append(set_up(stage))
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -110,33 +110,33 @@ def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], l
     finally:
         over.set()
         watcher.join()
-    done = [
+    completed = [
         subprocess.CompletedProcess(files[place], process.returncode, *ends[place])
         for place, process in enumerate(processes)
     ]
-    return whole, looks, done
+    return set_ups, looks, completed
 
 
 def test_two_files_at_once_never_mix(stage: Stage) -> None:
     """Two processes apply different files over and over: at each moment it is one of them, whole."""
-    begun = stage.configuration().revision
-    whole, looks, done = race(stage, stage.env)
-    assert [process.returncode for process in done] == [0, 0], done
-    assert seen(stage) in whole
-    mixed = [look for look in looks if look not in whole]
+    first_revision = stage.configuration().revision
+    set_ups, looks, completed = race(stage, stage.env)
+    assert [process.returncode for process in completed] == [0, 0], completed
+    assert set_up(stage) in set_ups
+    mixed = [look for look in looks if look not in set_ups]
     assert not mixed, mixed[0]
     # They really were in each other's way: one set-up followed the other many times.
-    assert stage.configuration().revision - begun >= CHANGES
+    assert stage.configuration().revision - first_revision >= CHANGES
     assert {rule for _, (rule,) in looks} == {"cpu-one", "cpu-two"}
     stage.command("reconcile")
-    assert stage.entries() == set(seen(stage)[0])
+    assert stage.entries() == set(set_up(stage)[0])
 
 
 def test_a_build_that_applies_in_parts_is_found_out(stage: Stage) -> None:
     """Who comes being written before the rest, others see a mix."""
     path = f"{HERE / 'mutants' / 'halves'}:{stage.env['PYTHONPATH']}"
-    whole, looks, _ = race(stage, stage.env | {"PYTHONPATH": path})
-    assert [look for look in looks if look not in whole]
+    set_ups, looks, _ = race(stage, stage.env | {"PYTHONPATH": path})
+    assert [look for look in looks if look not in set_ups]
 
 
 def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:

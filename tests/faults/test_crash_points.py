@@ -91,7 +91,7 @@ WITHOUT = {
 
 def on_an_alert_s_way() -> dict[str, int | None]:
     """Return the writes and sends of the stages, each with how many lines behind it a point stands, if one does."""
-    found: dict[str, int | None] = {}
+    lines_behind: dict[str, int | None] = {}
     for module in (
         "collect/batch",
         "collect/collection",
@@ -123,9 +123,9 @@ def on_an_alert_s_way() -> dict[str, int | None]:
                     end = call.end_lineno or call.lineno
                     name = f"{module}.{function.name} {port}.{method}"
                     behind = min((line - end for line in points if line >= end), default=None)
-                    had = found.get(name, 0)
-                    found[name] = None if had is None or behind is None else max(had, behind)
-    return found
+                    furthest = lines_behind.get(name, 0)
+                    lines_behind[name] = None if furthest is None or behind is None else max(furthest, behind)
+    return lines_behind
 
 
 # --- the scenes --------------------------------------------------------------------------------------------------
@@ -179,22 +179,22 @@ def in_a_group(stage: Stage) -> None:
     sent = stage.point.startswith(("group.sent", "group.delivered"))
     for worker_id in stage.ids:
         for status in ("FIRING", "RESOLVED"):
-            first, *again = _shown(stage, worker_id, status)
+            first, *repeats = _messages_about(stage, worker_id, status)
             # Slack merges nothing, so what was sent and not noted is shown again, and says so.
             assert "(retry)" not in first
-            assert len(again) <= sent, (worker_id, again)
-            assert all("(retry)" in each for each in again)
+            assert len(repeats) <= sent, (worker_id, repeats)
+            assert all("(retry)" in repeat for repeat in repeats)
     if stage.point == "group.sent":
-        assert all(len(_shown(stage, worker_id, "FIRING")) == 2 for worker_id in stage.ids)
+        assert all(len(_messages_about(stage, worker_id, "FIRING")) == 2 for worker_id in stage.ids)
     assert stage.alerts.open() == []
     assert max(message.count("• [FIRING") for message in stage.pager.messages) == len(stage.ids)
 
 
 def _shown_of_all(stage: Stage, status: str) -> bool:
-    return all(_shown(stage, worker_id, status) for worker_id in stage.ids) and not stage.outbox.backlog()
+    return all(_messages_about(stage, worker_id, status) for worker_id in stage.ids) and not stage.outbox.backlog()
 
 
-def _shown(stage: Stage, worker_id: str, status: str) -> list[str]:
+def _messages_about(stage: Stage, worker_id: str, status: str) -> list[str]:
     """Return what was said of a worker: whole messages, or the lines of those about a group."""
     parts = [
         part
@@ -313,13 +313,13 @@ def _until_due(stage: Stage) -> None:
             {"ops": rules.channel("ops", stage.pager.url)},
             more='escalate = [{ after = "4s", notify = ["boss"] }]',
         )
-        + rules.channel("boss", stage.other.url)
+        + rules.channel("boss", stage.second_pager.url)
     )
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
         stage.until("firing")
-    assert not stage.other.received, "it is not due yet"
+    assert not stage.second_pager.received, "it is not due yet"
     stage.let_pass(4.5)
 
 
@@ -328,16 +328,18 @@ def escalated(stage: Stage) -> None:
     _until_due(stage)
     stage.dies("run")
     with stage.running():
-        stage.wait(lambda: stage.other.of(stage.key) and not stage.outbox.backlog(), "the escalation")
+        stage.wait(lambda: stage.second_pager.of(stage.key) and not stage.outbox.backlog(), "the escalation")
         stage.load(10.0)
         stage.until("resolved")
-        stage.wait(lambda: not stage.other.of(stage.key)[-1].firing, "its end")
-    assert len(stage.other.pages(stage.key)) == 1
-    assert len({notification.id for notification in stage.other.received}) == 2
+        stage.wait(lambda: not stage.second_pager.of(stage.key)[-1].firing, "its end")
+    assert len(stage.second_pager.pages(stage.key)) == 1
+    assert len({notification.id for notification in stage.second_pager.received}) == 2
     assert all(
-        notification.document["escalation"]["step"] == 1 for notification in stage.other.received if notification.firing
+        notification.document["escalation"]["step"] == 1
+        for notification in stage.second_pager.received
+        if notification.firing
     )
-    assert stage.other.wrong(stage.key) is None
+    assert stage.second_pager.wrong(stage.key) is None
     stage.check()
 
 
@@ -351,7 +353,7 @@ def acknowledged(stage: Stage) -> None:
         stage.let_pass(5.0)
         stage.load(10.0)
         stage.until("resolved")
-    assert not any(notification.firing for notification in stage.other.received)
+    assert not any(notification.firing for notification in stage.second_pager.received)
     stage.check()
 
 
@@ -360,11 +362,11 @@ def given_up(stage: Stage) -> None:
     stage.configure(
         {
             "chat": rules.channel("chat", stage.pager.url),
-            "ops": rules.channel("ops", stage.other.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }'),
+            "ops": rules.channel("ops", stage.second_pager.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }'),
         }
     )
     about = "channel:ops/delivery"
-    stage.other.manner = lambda: "never"
+    stage.second_pager.manner = lambda: "never"
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     if stage.point != "channel.resolved":
@@ -372,7 +374,7 @@ def given_up(stage: Stage) -> None:
     with stage.running():
         stage.until("firing")
         stage.until("firing", about)
-    stage.other.manner = lambda: "take"
+    stage.second_pager.manner = lambda: "take"
     stage.load(10.0)
     stage.let_pass(4.0)
     if stage.point in ("channel.resolved", "deliver.delivered"):
@@ -381,7 +383,7 @@ def given_up(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("resolved", about)
     stage.check(stage.key, about)
-    assert [page.document["status"] for page in stage.other.of(stage.key)][-1] == "resolved"
+    assert [page.document["status"] for page in stage.second_pager.of(stage.key)][-1] == "resolved"
 
 
 def through_the_queue(stage: Stage) -> None:
@@ -389,13 +391,13 @@ def through_the_queue(stage: Stage) -> None:
     queues = stage.aws.api.queues
     queues.create("workermon")
     queues.visibility = 5.0
-    made = stage.configuration()
+    configuration = stage.configuration()
     changes = {
-        "revision": made.revision + 1,
-        "rules": (*made.rules, event.KIND.rule("spot", notify=("ops",))),
+        "revision": configuration.revision + 1,
+        "rules": (*configuration.rules, event.KIND.rule("spot", notify=("ops",))),
         "event_queues": {"main": models.EventQueue(queue_url=f"{stage.aws.url}/123456789012/workermon")},
     }
-    assert stage.configurations.save(made.model_copy(update=changes))
+    assert stage.configurations.save(configuration.model_copy(update=changes))
     stage.key = f"{stage.worker_id}/spot"
     stage.command("add", stage.worker_id, "--interval", "1s")
     warning = {
@@ -416,15 +418,15 @@ def through_the_queue(stage: Stage) -> None:
 def forsaken(stage: Stage) -> None:
     """Die when the alert about a channel ends with the channel; what waits for it is given up, and holds nobody."""
     chat = {"chat": rules.channel("chat", stage.pager.url)}
-    ops = {"ops": rules.channel("ops", stage.other.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }')}
+    ops = {"ops": rules.channel("ops", stage.second_pager.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }')}
     about = "channel:ops/delivery"
     stage.configure({**chat, **ops})
-    stage.other.manner = lambda: "never"
+    stage.second_pager.manner = lambda: "never"
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
         stage.until("firing", about)
-        stage.other.manner = lambda: "refuse"
+        stage.second_pager.manner = lambda: "refuse"
         stage.load(10.0)
         stage.wait(lambda: stage.pager.of(stage.key)[-1].document["status"] == "resolved", "the resolved")
         assert stage.outbox.backlog(), "what ops refuses waits"
@@ -542,7 +544,9 @@ def while_applied(stage: Stage) -> None:
         stage.load(10.0, stays)
         stage.until("resolved", f"{stays}/cpu-hot")
         stage.wait(lambda: stage.entries() == {stays, comes}, "the entries of the file")
-    reasons = {one: stage.pager.of(f"{one}/cpu-high")[-1].document["reason"] for one in (stays, leaves)}
+    reasons = {
+        worker_id: stage.pager.of(f"{worker_id}/cpu-high")[-1].document["reason"] for worker_id in (stays, leaves)
+    }
     assert reasons == {stays: "the rule cpu-high was removed", leaves: "removed"}
     assert not stage.left_of(leaves)
     stage.check(f"{stays}/cpu-high", f"{leaves}/cpu-high", f"{stays}/cpu-hot")

@@ -16,10 +16,10 @@ def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:
     """300 workers, every kind of process killed, frozen, without Redis, AWS or receiver: told is what is true."""
     raged = storm.Storm(tmp_path, workers=300, seconds=60, seed=1)
     outcome = raged.run()
-    sys.stdout.write("\n".join([*raged.done, *outcome.table]))
+    sys.stdout.write("\n".join([*raged.strikes, *outcome.table]))
     assert outcome.well, outcome._replace(table=[])
     # Which of them strikes is drawn, from a seed that brings them all.
-    struck = {each.rpartition("  ")[2] for each in raged.done}
+    struck = {strike.rpartition("  ")[2] for strike in raged.strikes}
     assert {"kill redis", "kill beat", "kill collect", "kill alerts"} <= struck
     assert {"freeze alerts", "freeze beat", "freeze redis"} <= struck
     assert raged.pager.mistreated > 10
@@ -41,8 +41,8 @@ def test_the_truth_of_groups_and_of_rules_about_rules() -> None:
     """Members count while they fire, two rules hold while both do, and an inhibited alert begins when that is over."""
     first, second, third = (plain.Episode("m", *span) for span in ((0, 20), (10, 30), (12, 14)))
     assert plain.counted("g", ([first], [second], [third]), 2) == [plain.Episode("g", 10, 20)]
-    assert plain.both("w", [first], [second]) == [plain.Episode("w", 10, 20)]
-    assert plain.both("w", [first], []) == []
+    assert plain.overlap("w", [first], [second]) == [plain.Episode("w", 10, 20)]
+    assert plain.overlap("w", [first], []) == []
     inhibited = plain.uninhibited([plain.Episode("i", 0, 30), plain.Episode("i", 40, 50)], [first])
     assert list(inhibited.values()) == [20, 40]
     assert plain.uninhibited([first], [first]) == {first: None}
@@ -52,6 +52,6 @@ def test_the_truth_of_values_of_groups() -> None:
     """The mean of each slot, and how many scaled deviations a value lies from the median."""
     traces = [[(0, value)] for value in (10.0, 11.0, 12.0, 13.0, 42.0)]
     assert plain.mean(traces) == [(0, 17.6)]
-    [(_, far)], [(_, near)] = plain.distances(traces[4], traces), plain.distances(traces[2], traces)
+    [(_, far)], [(_, at_median)] = plain.distances(traces[4], traces), plain.distances(traces[2], traces)
     assert far == pytest.approx(30 / 1.4826)
-    assert near == 0
+    assert at_median == 0

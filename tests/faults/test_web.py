@@ -33,23 +33,23 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     """Give an installation on a server of its own."""
     server = embedded.Server(tmp_path / "valkey", persistent=False)
     server.start()
-    made = Stage("web", 0, server, tmp_path, mutant=None)
+    new_stage = Stage("web", 0, server, tmp_path, mutant=None)
     try:
-        yield made
+        yield new_stage
     finally:
-        made.close()
+        new_stage.close()
         server.stop()
 
 
 def page_of(up: int) -> int:
     """Return the id of the process of the page that ``up`` runs."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it ended meanwhile
             if entry.name.isdigit() and b"workermon\0web" in (entry / "cmdline").read_bytes():
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                found += [int(entry.name)] if parent == str(up) else []
-    [page] = found
+                pids += [int(entry.name)] if parent == str(up) else []
+    [page] = pids
     return page
 
 
@@ -104,11 +104,11 @@ def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
 
     def fires() -> float:
         """Have the alert fire and resolve; return the seconds until it notified."""
-        had = len(stage.pager.of(stage.key))
+        earlier = len(stage.pager.of(stage.key))
         stage.load(97.0)
         began = time.time()
-        stage.wait(lambda: len(stage.pager.of(stage.key)) > had and stage.told("firing"), "the firing")
-        took = stage.pager.of(stage.key)[had].at - began
+        stage.wait(lambda: len(stage.pager.of(stage.key)) > earlier and stage.notified("firing"), "the firing")
+        took = stage.pager.of(stage.key)[earlier].at - began
         stage.load(10.0)
         stage.until("resolved")
         return took

@@ -43,7 +43,7 @@ class House:
         ]  # fmt: skip
         self.ids = [worker.id for worker in fleet]
         self.get(ports.Workers).add(fleet)
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.marked = self.clock() - 600
 
     def get(self, port: Any) -> Any:
@@ -64,13 +64,13 @@ class House:
             pulse.beat("listener", self.marked)
             pulse.beat("collect", self.marked)
         for _ in range(2):
-            self.told += self.get(evaluate.Evaluation).evaluate(self.ids)
+            self.notified += self.get(evaluate.Evaluation).evaluate(self.ids)
             self.clock.advance(1)
 
     def status(self) -> health.Status:
         """Look at every part."""
-        found: health.Status = self.get(health.StatusCheck).status()
-        return found
+        status: health.Status = self.get(health.StatusCheck).status()
+        return status
 
     def close(self) -> None:
         """End it."""

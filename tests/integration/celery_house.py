@@ -33,7 +33,7 @@ class Process:
         return self.popen.pid
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Return what it wrote so far."""
         return self.log.read_text("utf-8", "replace")
 
@@ -43,13 +43,13 @@ class Process:
 
     def children(self) -> list[int]:
         """Return the ids of its children."""
-        found = []
+        pids = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == self.pid:
-                        found.append(int(entry.name))
-        return found
+                        pids.append(int(entry.name))
+        return pids
 
     def stop(self, within: float = 15.0) -> int:
         """End it as a supervisor would, and return its exit code; by force if it does not end in time."""
@@ -60,7 +60,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
-            raise AssertionError(f"did not end within {within} s:\n{self.said[-3000:]}") from None
+            raise AssertionError(f"did not end within {within} s:\n{self.output[-3000:]}") from None
 
     def kill(self) -> None:
         """End it without a word."""
@@ -68,7 +68,7 @@ class Process:
         self.popen.wait()
 
 
-def last_words(what: str, *processes: Process) -> Callable[[], str]:
+def last_words(condition: str, *processes: Process) -> Callable[[], str]:
     """Return what says what was waited for, what the processes have logged since, and where each thread stands.
 
     For ``eventually``. The processes end with it: SIGABRT makes Python write the stacks of its threads.
@@ -81,7 +81,7 @@ def last_words(what: str, *processes: Process) -> Callable[[], str]:
                     os.kill(pid, signal.SIGABRT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.popen.wait(10)
-        return "\n".join([what, *(process.said[-8000:] for process in processes), what])
+        return "\n".join([condition, *(process.output[-8000:] for process in processes), condition])
 
     return say
 
@@ -156,8 +156,8 @@ class House:
 
     def add(self, ids: Sequence[str], interval: str = "1s") -> None:
         """Monitor these instances."""
-        done = self.run("workermon", "add", *ids, "--interval", interval)
-        assert done.returncode == 0, done.stderr
+        completed = self.run("workermon", "add", *ids, "--interval", interval)
+        assert completed.returncode == 0, completed.stderr
 
     def stop(self) -> None:
         """End everything that was started, and see that nothing had to be killed."""
@@ -177,14 +177,14 @@ class House:
 @contextlib.contextmanager
 def opened(folder: Path, redis_url: str, **options: Any) -> Iterator[House]:
     """Give an installation and end it."""
-    made = House(folder, redis_url, **options)
+    new_house = House(folder, redis_url, **options)
     try:
-        yield made
+        yield new_house
     finally:
-        made.stop()
+        new_house.stop()
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Tell whether a process is no more (or waits for its parent to notice)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -38,5 +38,5 @@ class Flower:
 
     def tasks(self) -> dict[str, Any]:
         """Return the tasks that it knows."""
-        found: dict[str, Any] = json.loads(self.get("/api/tasks?limit=1000"))
-        return found
+        document: dict[str, Any] = json.loads(self.get("/api/tasks?limit=1000"))
+        return document

@@ -84,20 +84,20 @@ class Installation:
 
     def processes(self) -> dict[int, str]:
         """Return the processes that carry the mark or work in a folder of ours, each with its command line."""
-        found = {}
+        command_lines = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if not entry.name.isdigit():
                     continue
                 # The server writes its title over its environment.
-                where = (entry / "cwd").readlink()
-                if self.mark.encode() in (entry / "environ").read_bytes() or self.home in where.parents:
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+                folder = (entry / "cwd").readlink()
+                if self.mark.encode() in (entry / "environ").read_bytes() or self.home in folder.parents:
+                    command_lines[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return command_lines
 
-    def process(self, wanted: str) -> int:
+    def process(self, words: str) -> int:
         """Return the id of the one process whose command line has these words."""
-        (pid,) = [pid for pid, line in self.processes().items() if wanted in line]
+        (pid,) = [pid for pid, line in self.processes().items() if words in line]
         return pid
 
     def logged(self, event: str) -> list[dict[str, Any]]:

@@ -46,26 +46,28 @@ class Block(NamedTuple):
     @property
     def commands(self) -> list[str]:
         """Return the commands of a ``console`` block; a backslash goes on in the next line."""
-        found = re.findall(r"^\$ ((?:.*\\\n)*.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
-        return [re.sub(r"\s*\\\n\s*", " ", command) for command in found]
+        commands = re.findall(r"^\$ ((?:.*\\\n)*.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
+        return [re.sub(r"\s*\\\n\s*", " ", command) for command in commands]
 
     @property
     def file(self) -> str | None:
         """Return the name of the file that a ``toml`` block shows; ``None`` for other blocks."""
         if self.kind != "toml":
             return None
-        named = re.match(r"# ([\w.-]+\.toml)\n", self.text)
-        return named[1] if named else "fleet.toml"
+        file_name = re.match(r"# ([\w.-]+\.toml)\n", self.text)
+        return file_name[1] if file_name else "fleet.toml"
 
 
 def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page."""
-    found = re.finditer(
+    matches = re.finditer(
         r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^(?P=indent)```$",
         page.read_text("utf-8"),
         re.MULTILINE | re.DOTALL,
     )
-    return [Block(each["kind"], re.sub(rf"^{each['indent']}", "", each["text"], flags=re.MULTILINE)) for each in found]
+    return [
+        Block(match["kind"], re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE)) for match in matches
+    ]
 
 
 def pages() -> list[Path]:
@@ -155,7 +157,7 @@ class Reader:
         process = self.house.start(program, *words)
         self._lasting.append(process)
         eventually(
-            lambda: LASTING[name] in process.said if LASTING[name] else _listens(self._flower),
+            lambda: LASTING[name] in process.output if LASTING[name] else _listens(self._flower),
             within=60, what=f"what {command} shows when it is up",
         )  # fmt: skip
         if name == "workermon watch":
@@ -171,10 +173,10 @@ class Reader:
                 process.stop(within=25)
 
     def _finish(self, command: str, program: str, words: list[str], target: str) -> None:
-        done = self.house.run(program, *words, within=60)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        completed = self.house.run(program, *words, within=60)
+        assert completed.returncode == 0, f"{command}\n{completed.stdout}\n{completed.stderr}"
         if target:
-            (self.house.folder / target).write_text(done.stdout, "utf-8")
+            (self.house.folder / target).write_text(completed.stdout, "utf-8")
 
     def _ask(self, command: str, program: str, words: list[str]) -> None:
         """Run a program that asks the page of this installation; if it is not installed here, nothing is run."""
@@ -190,8 +192,8 @@ class Reader:
                 assert process.stdout.readline().startswith(b"retry: "), command
                 process.terminate()
             return
-        done = subprocess.run(call, cwd=self.house.cwd, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        completed = subprocess.run(call, cwd=self.house.cwd, capture_output=True, text=True, timeout=60, check=False)
+        assert completed.returncode == 0, f"{command}\n{completed.stdout}\n{completed.stderr}"
 
     def _interrupt(self, process: Process) -> None:
         process.popen.send_signal(signal.SIGINT)
@@ -201,8 +203,8 @@ class Reader:
 @contextlib.contextmanager
 def reader(house: House) -> Iterator[Reader]:
     """Give a reader and end what he started."""
-    made = Reader(house)
+    new_reader = Reader(house)
     try:
-        yield made
+        yield new_reader
     finally:
-        made.close()
+        new_reader.close()

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give an installation with four workers in each of two regions."""
-    made = House(redis_url, monkeypatch)
+    new_house = House(redis_url, monkeypatch)
     try:
-        yield made
+        yield new_house
     finally:
-        made.close()
+        new_house.close()
 
 
 def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
@@ -53,18 +53,20 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     house.endpoint.fail(fault)
     for _ in range(5):
         house.minute()
-    found = house.status()
-    assert [(scope.region, scope.state) for scope in found.scopes] == [(region, kind) for region in sorted(REGIONS)]
+    status = house.status()
+    assert [(scope.region, scope.state) for scope in status.scopes] == [(region, kind) for region in sorted(REGIONS)]
     fires = {alert.last.dedup_key: alert.last for alert in house.get(ports.Alerts).open()}
     keys = {f"default/{region}/collector" for region in REGIONS}
     assert set(fires) == keys
-    assert {told.kind for told in fires.values()} == {"collector"}
-    assert all(told.worker is None and told.scope["account"] == "default" for told in fires.values())
+    assert {notification.kind for notification in fires.values()} == {"collector"}
+    assert all(
+        notification.worker is None and notification.scope["account"] == "default" for notification in fires.values()
+    )
     house.endpoint.recover()
     for _ in range(3):
         house.minute()
     assert house.get(ports.Alerts).open() == []
-    assert set(house.told) == keys
+    assert set(house.notified) == keys
     assert [scope.state for scope in house.status().scopes] == ["ok", "ok"]
 
 

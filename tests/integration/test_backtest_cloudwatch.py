@@ -58,27 +58,27 @@ class House:
             "WORKERMON_REDIS_URL": redis_url,
         }.items():
             monkeypatch.setenv(name, value)
-        self.own = settings.Settings(redis_url=SecretStr(redis_url))
-        self.container = runtime.open(self.own, {ports.Clock: self.clock})
-        self.id, self.other = list(self.simulation.machines)
+        self.app_settings = settings.Settings(redis_url=SecretStr(redis_url))
+        self.container = runtime.open(self.app_settings, {ports.Clock: self.clock})
+        self.id, self.second_id = list(self.simulation.machines)
         self.file, self.trace = folder / "rules.toml", folder / "trace.csv"
         self.file.write_text(FILE, "utf-8")
 
-    def add(self, **given: object) -> models.Worker:
+    def add(self, **changes: object) -> models.Worker:
         """Monitor the first instance."""
         fields = {"id": self.id, "name": "one", "region": "us-east-1", "added_at": self.clock(), "incarnation": "1"}
-        worker = models.Worker.model_validate({**fields, "detailed": True, **given})
+        worker = models.Worker.model_validate({**fields, "detailed": True, **changes})
         self.container.get(ports.Workers).add([worker])
         return worker
 
     def serve(self, days: float, *, period: int = 60, gaps: float = 0.05) -> list[tuple[int, float]]:
         """Have CloudWatch keep datapoints of the CPU of so many days, with plateaus and gaps, calm at the end."""
         chance, points = random.Random(5), []
-        at, level, left = int(self.clock() - days * models.DAY) // period * period, 40.0, 0
+        at, level, slots_left = int(self.clock() - days * models.DAY) // period * period, 40.0, 0
         while at < self.clock() - 3600:
-            if not left:
-                level, left = chance.choice([5.0, 40.0, 60.0, 84.0, 96.0]), chance.randint(3, 90)
-            left -= 1
+            if not slots_left:
+                level, slots_left = chance.choice([5.0, 40.0, 60.0, 84.0, 96.0]), chance.randint(3, 90)
+            slots_left -= 1
             if chance.random() >= gaps:
                 points.append((at, round(level + chance.random(), 3)))
             at += period
@@ -88,7 +88,7 @@ class House:
 
     def run(self, *more: str) -> Result:
         """Run ``rules backtest``."""
-        session = command_line.Session(self.own, self.container)
+        session = command_line.Session(self.app_settings, self.container)
         return CliRunner().invoke(cli.cli, ["rules", "backtest", str(self.file), *more], obj=session)
 
     def of_trace(self, points: list[tuple[int, float]]) -> list[dict[str, object]]:
@@ -106,31 +106,31 @@ class House:
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give one and end it."""
-    made = House(redis_url, tmp_path, monkeypatch)
+    new_house = House(redis_url, tmp_path, monkeypatch)
     try:
-        yield made
+        yield new_house
     finally:
-        made.close()
+        new_house.close()
 
 
-def told(done: Result) -> list[dict[str, object]]:
+def episodes_of(result: Result) -> list[dict[str, object]]:
     """Return the episodes of a run that went well."""
-    assert done.exit_code == 0, done.stderr
-    return list(json.loads(done.stdout)["episodes"])
+    assert result.exit_code == 0, result.stderr
+    return list(json.loads(result.stdout)["episodes"])
 
 
 def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
     """Over two weeks of minutes it gives the very episodes that the datapoints give as CSV, after its price."""
     worker = house.add(labels={"team": "vfx"})
     points = house.serve(13.5)
-    done = house.run("--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json")
-    episodes = told(done)
+    result = house.run("--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json")
+    episodes = episodes_of(result)
     assert len(episodes) > 30
     assert {episode["worker"] for episode in episodes} == {worker.id}
     assert {episode["rule"] for episode in episodes} == {"busy", "idle"}
     assert episodes == house.of_trace(points)
-    assert "This asks CloudWatch for 1 metric of 1 worker since " in done.stderr
-    assert "$0.00001 (1 × $0.01 / 1,000)" in done.stderr
+    assert "This asks CloudWatch for 1 metric of 1 worker since " in result.stderr
+    assert "$0.00001 (1 × $0.01 / 1,000)" in result.stderr
     assert house.endpoint.metrics_asked == 1
     [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
     assert sum(hour.metrics.values()) == 1
@@ -140,20 +140,20 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     """Without a terminal it takes --yes; on one it is asked, and a no asks CloudWatch nothing."""
     house.add()
     house.serve(1)
-    done = house.run("--worker", "one", "--cloudwatch")
-    assert done.exit_code == 2
-    assert "$0.00002 (2 × $0.01 / 1,000)" in done.stderr
-    assert done.stderr.splitlines()[-1] == (
+    result = house.run("--worker", "one", "--cloudwatch")
+    assert result.exit_code == 2
+    assert "$0.00002 (2 × $0.01 / 1,000)" in result.stderr
+    assert result.stderr.splitlines()[-1] == (
         "error: --cloudwatch: it costs money, and there is no terminal to confirm it; add --yes"
     )
     monkeypatch.setattr("workermon.cli.rules._is_interactive", lambda: True)
-    session = command_line.Session(house.own, house.container)
+    session = command_line.Session(house.app_settings, house.container)
     command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
-    done = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert "CloudWatch was not asked" in done.stderr
+    result = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "CloudWatch was not asked" in result.stderr
     assert house.endpoint.metrics_asked == 0
-    assert told(CliRunner().invoke(cli.cli, command, obj=session, input="y\n"))
+    assert episodes_of(CliRunner().invoke(cli.cli, command, obj=session, input="y\n"))
     assert house.endpoint.metrics_asked == 2
 
 
@@ -161,11 +161,11 @@ def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> Non
     """Before 15 days minutes are gone: five-minute averages are evaluated there, each in a request of its own."""
     house.add(labels={"team": "vfx"})
     points = house.serve(25)
-    done = house.run(
+    result = house.run(
         "--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--since", "20d", "--yes", "--json"
     )
-    episodes = told(done)
-    assert "averages of up to 300 s" in done.stderr
+    episodes = episodes_of(result)
+    assert "averages of up to 300 s" in result.stderr
     assert house.endpoint.metrics_asked == 2
     minutes = house.clock() - 14.5 * models.DAY
     recent = [episode for episode in episodes if models.moment(str(episode["from"])) > minutes]
@@ -187,10 +187,10 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
     at = int(house.clock()) // 60 * 60 - 3000
     points = [(at + 60 * number, 95.0 if 10 <= number < 20 else 20.0) for number in range(50)]
     house.simulation.replay(house.id, "disk_used_percent", points, namespace=AGENT, dimensions=fullest.dimensions)
-    done = house.run(
+    result = house.run(
         "--worker", "one", "--metric", "disk_utilization", "--cloudwatch", "--since", "2h", "--yes", "--json"
     )
-    [episode] = told(done)
+    [episode] = episodes_of(result)
     begin, end = models.moment(str(episode["from"])), models.moment(str(episode["to"]))
     assert (episode["rule"], episode["peak"], begin) == ("full", 95.0, at + 600)
     assert at + 1200 <= end <= at + 1260
@@ -201,14 +201,14 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
 def test_an_instance_that_is_not_monitored_is_judged_by_every_rule(house: House) -> None:
     """Its region is --region or the configured one, and labels that nobody could give it are not asked for."""
     points = house.serve(3)
-    done = house.run(
+    result = house.run(
         "--worker", house.id, "--metric", "cpu_utilization", "--cloudwatch", "--since", "4d", "--yes", "--json"
     )
-    assert told(done) == house.of_trace(points)
+    assert episodes_of(result) == house.of_trace(points)
     elsewhere = house.run(
         "--worker", house.id, "--region", "eu-west-1", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json"
     )
-    assert told(elsewhere) == []
+    assert episodes_of(elsewhere) == []
     assert "EC2 in eu-west-1 does not know it" in elsewhere.stderr
     assert "CloudWatch has no cpu_utilization since then" in elsewhere.stderr
     assert list(house.container.get(ports.Workers).every()) == []
@@ -221,10 +221,10 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
     house.endpoint.api.roles = {role: "secret-id"}
     house.add(role_arn=role, external_id="secret-id", account="lab")
     points = house.serve(2)
-    done = house.run(
+    result = house.run(
         "--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--since", "3d", "--yes", "--json"
     )
-    assert told(done) == [episode for episode in house.of_trace(points) if episode["rule"] == "busy"]
+    assert episodes_of(result) == [episode for episode in house.of_trace(points) if episode["rule"] == "busy"]
     assert house.endpoint.calls["AssumeRole"] >= 1
     [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
     assert {scope for scope, _ in hour.metrics} == {"lab/us-east-1"}
@@ -236,7 +236,7 @@ def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()
     house.endpoint.fail(fault, "GetMetricData")
-    done = house.run("--worker", "one", "--cloudwatch", "--yes", "--json")
-    assert (done.exit_code, done.stdout) == (5, "")
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    result = house.run("--worker", "one", "--cloudwatch", "--yes", "--json")
+    assert (result.exit_code, result.stdout) == (5, "")
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "GetMetricData" in line

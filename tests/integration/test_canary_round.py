@@ -27,21 +27,21 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 def house(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
     """Give an installation whose beat has to send a canary as soon as it is there."""
     redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": time.time() - 61, "times": 1})
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 def status(house: House) -> tuple[int, dict[str, Any]]:
     """Return what 'status' exits with and says."""
-    done = house.run("workermon", "status", "--json")
-    return done.returncode, json.loads(done.stdout)
+    completed = house.run("workermon", "status", "--json")
+    return completed.returncode, json.loads(completed.stdout)
 
 
 def canary(house: House) -> tuple[bool, str]:
     """Return what 'status' says of it."""
-    _, told = status(house)
-    [part] = [row for row in told["parts"] if row["name"] == "canary"]
-    assert part["ok"] is told["canary"]["ok"]
+    _, document = status(house)
+    [part] = [row for row in document["parts"] if row["name"] == "canary"]
+    assert part["ok"] is document["canary"]["ok"]
     return part["ok"], part["reason"]
 
 
@@ -68,10 +68,10 @@ def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, re
     house.celery("worker")
     house.celery("beat")
     eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
-    code, told = status(house)
-    assert (code, told["ok"], told["canary"]["stuck_after"]) == (0, True, None), told
-    assert 0 <= told["canary"]["round_trip"] < 30
-    assert (told["backlog"], told["alerts"], told["counts"]) == (0, 0, {})
+    code, document = status(house)
+    assert (code, document["ok"], document["canary"]["stuck_after"]) == (0, True, None), document
+    assert 0 <= document["canary"]["round_trip"] < 30
+    assert (document["backlog"], document["alerts"], document["counts"]) == (0, 0, {})
     assert canary(house)[1].startswith("round trip ")
     assert json.loads(house.run("workermon", "alerts", "--all", "--json").stdout) == {"alerts": []}
     of_it = redis_client.keys("workermon:*canary*")
@@ -100,11 +100,11 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
     assert [check["ok"] for check in doctor["checks"] if check["name"] == "canary"] == [False]
     house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "alerts@here")
 
-    def heard() -> bool:
+    def all_received() -> bool:
         send(house, 1)
         return lost(redis_client, "heard") == 0
 
-    eventually(heard, within=START, what="a listener that hears")
+    eventually(all_received, within=START, what="a listener that hears")
     eventually(lambda: canary(house)[0], what="a canary that goes round")
 
 
@@ -115,9 +115,9 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     eventually(lambda: lost(redis_client, "accepted"), within=START, what="a canary in the outbox")
     send(house)
     eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
-    code, told = status(house)
-    assert (code, told["canary"]["stuck_after"], told["backlog"]) == (1, "judged", 0)
-    assert [row["name"] for row in told["parts"] if not row["ok"]] in (["canary"], ["queues", "canary"])
+    code, document = status(house)
+    assert (code, document["canary"]["stuck_after"], document["backlog"]) == (1, "judged", 0)
+    assert [row["name"] for row in document["parts"] if not row["ok"]] in (["canary"], ["queues", "canary"])
     assert "by the queue workermon.deliver" in canary(house)[1]
     assert redis_client.llen("workermon:outbox:queue:canary:workermon/canary") == 1
     house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")
@@ -127,11 +127,11 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
 
 def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.Redis) -> None:
     """It is requested while canaries go round, with an empty fleet too, and no longer when delivery takes none."""
-    seen: list[str] = []
+    requests: list[str] = []
 
     class Receiver(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -146,16 +146,16 @@ def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.R
         node = house.celery("worker", env={"WORKERMON_HEARTBEAT_URL": url})
         house.celery("beat")
         eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
-        eventually(lambda: seen, within=START, what="a heartbeat")
-        done = house.run("celery", "-A", "workermon", "control", "cancel_consumer", "workermon.deliver")
-        assert done.returncode == 0, done.stderr
+        eventually(lambda: requests, within=START, what="a heartbeat")
+        completed = house.run("celery", "-A", "workermon", "control", "cancel_consumer", "workermon.deliver")
+        assert completed.returncode == 0, completed.stderr
         send(house)
         eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
-        requested = len(seen)
-        eventually(lambda: "heartbeat.withheld" in node.said, within=START, what="a heartbeat that is withheld")
-        assert "canary stuck after: judged" in node.said
-        assert len(seen) <= requested + 1
-        assert set(seen) == {"/alive"}
+        requested = len(requests)
+        eventually(lambda: "heartbeat.withheld" in node.output, within=START, what="a heartbeat that is withheld")
+        assert "canary stuck after: judged" in node.output
+        assert len(requests) <= requested + 1
+        assert set(requests) == {"/alive"}
     finally:
         server.shutdown()
         server.server_close()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tests.integration.celery_house import House, gone, opened
+from tests.integration.celery_house import House, has_ended, opened
 from tests.support.waiting import eventually
 from workermon.local import embedded
 from workermon.on_celery import broker
@@ -35,8 +35,8 @@ READY = 40
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of three instances."""
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 def pulse(client: redis.Redis, part: str) -> float:
@@ -62,11 +62,11 @@ def test_a_node_of_any_pool_does_the_whole_way(house: House, redis_client: redis
     node, beat = house.celery("worker", *pool), house.celery("beat")
     house.add(house.ids)
     assert works(redis_client, "collect", "evaluate", "listener")
-    assert {"threads": "(thread)", "prefork": "(prefork)", "solo": "(solo)"}[pool[1]] in node.said
+    assert {"threads": "(thread)", "prefork": "(prefork)", "solo": "(solo)"}[pool[1]] in node.output
     began = time.monotonic()
     assert (node.stop(), beat.stop()) == (0, 0)
     assert time.monotonic() - began < 5
-    assert "Traceback" not in node.said + beat.said
+    assert "Traceback" not in node.output + beat.output
     assert redis_client.get("workermon:lease:listener") is None
 
 
@@ -115,8 +115,8 @@ def send(client: redis.Redis, task: str, args: Any = (), kwargs: Any = None, **h
         "delivery_tag": f"tag-{time.monotonic_ns()}",
         "body_encoding": "base64",
     }
-    told = {"body": body, "content-encoding": "utf-8", "content-type": "application/json"}
-    client.lpush(task, json.dumps(told | {"headers": headers | header, "properties": properties}))
+    message = {"body": body, "content-encoding": "utf-8", "content-type": "application/json"}
+    client.lpush(task, json.dumps(message | {"headers": headers | header, "properties": properties}))
 
 
 def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_server: embedded.Server) -> None:
@@ -159,7 +159,7 @@ def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_
     house.celery("beat")
     assert works(redis_client, "collect", "evaluate")
     assert node.alive()
-    assert "not a list of identifiers" in node.said
+    assert "not a list of identifiers" in node.output
     broker.close()
 
 
@@ -187,7 +187,7 @@ def test_another_listener_takes_over_within_five_seconds(house: House, redis_cli
     first = house.celery("worker", "-n", "first@%h")
     assert works(redis_client, "listener")
     second = house.celery("worker", "-n", "second@%h")
-    eventually(lambda: "mingle" in second.said or "ready" in second.said or len(second.said) > 500, within=READY)
+    eventually(lambda: "mingle" in second.output or "ready" in second.output or len(second.output) > 500, within=READY)
     holder = redis_client.get("workermon:lease:listener")
     # The second one stands by as soon as its step runs, a moment after its banner.
     eventually(lambda: redis_client.client_list() and len(redis_client.client_list()) > 6, within=READY)
@@ -212,7 +212,7 @@ def test_the_listener_beside_forks_ends_with_its_node(house: House, redis_client
     assert works(redis_client, "listener")
     children = node.children()
     node.kill()
-    eventually(lambda: all(gone(pid) for pid in children), within=10, what="the end of all children")
+    eventually(lambda: all(has_ended(pid) for pid in children), within=10, what="the end of all children")
 
 
 def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client: redis.Redis) -> None:
@@ -220,7 +220,7 @@ def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client
     first = house.celery("beat")
     eventually(lambda: ticked(redis_client), within=READY)
     second = house.celery("beat")
-    eventually(lambda: "beat" in second.said, within=READY)
+    eventually(lambda: "beat" in second.output, within=READY)
     eventually(lambda: len(redis_client.client_list()) >= 3, within=READY, what="the second one at the lock")
     first.kill()
     killed = time.time()
@@ -240,14 +240,14 @@ def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
             assert server.pid
             os.kill(server.pid, signal.SIGKILL)
             eventually(lambda: not server.running)
-            eventually(lambda: "beat.failed" in beat.said, within=20, what="a try in vain")
+            eventually(lambda: "beat.failed" in beat.output, within=20, what="a try in vain")
             server.respawn()
             eventually(client.ping, within=20)
             house.add(house.ids[:1])
             assert works(client, "listener", "collect", "evaluate")
             assert node.alive()
             assert beat.alive()
-            assert str(urlsplit(server.url).password) not in node.said + beat.said
+            assert str(urlsplit(server.url).password) not in node.output + beat.output
     finally:
         server.stop()
 
@@ -259,12 +259,12 @@ def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
 def test_without_redis_a_command_says_so_in_one_line(house: House, command: list[str]) -> None:
     """No traceback, but what is missing and what to do, and an exit code."""
     del house.env["WORKERMON_REDIS_URL"]
-    done = house.run("celery", "-A", "workermon", *command)
-    assert done.returncode == 4
-    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+    completed = house.run("celery", "-A", "workermon", *command)
+    assert completed.returncode == 4
+    assert [line for line in completed.stderr.splitlines() if line.startswith("error: ")] == [
         "error: Redis: WORKERMON_REDIS_URL is not set and no embedded server runs; set it, or start 'workermon up'"
     ]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_nothing_that_celery_shows_has_the_password(
@@ -275,14 +275,14 @@ def test_nothing_that_celery_shows_has_the_password(
     assert works(redis_client, "listener")
     eventually(lambda: ticked(redis_client), within=READY)
     assert answers(house)
-    shown = [node.said, beat.said]
+    outputs = [node.output, beat.output]
     for command in (["inspect", "conf"], ["inspect", "stats"], ["report"]):
-        done = house.run("celery", "-A", "workermon", *command)
-        assert done.returncode == 0, done.stderr
-        assert "workermon" in done.stdout or "celery@" in done.stdout
-        shown += [done.stdout, done.stderr]
-    assert "redbeat_redis_url" in "".join(shown)
-    assert str(urlsplit(redis_server.url).password) not in "".join(shown)
+        completed = house.run("celery", "-A", "workermon", *command)
+        assert completed.returncode == 0, completed.stderr
+        assert "workermon" in completed.stdout or "celery@" in completed.stdout
+        outputs += [completed.stdout, completed.stderr]
+    assert "redbeat_redis_url" in "".join(outputs)
+    assert str(urlsplit(redis_server.url).password) not in "".join(outputs)
 
 
 def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_path: Path) -> None:
@@ -296,13 +296,13 @@ def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_
             assert works(client, "listener")
             eventually(lambda: ticked(client), within=READY)
             assert answers(house)
-            shown = [node.said, beat.said]
+            outputs = [node.output, beat.output]
             for command in (["inspect", "conf"], ["inspect", "stats"], ["inspect", "report"], ["report"]):
-                done = house.run("celery", "-A", "workermon", *command)
-                assert done.returncode == 0, done.stderr
-                shown += [done.stdout, done.stderr]
-            assert "redis+socket" in "".join(shown)
-            assert password not in "".join(shown)
+                completed = house.run("celery", "-A", "workermon", *command)
+                assert completed.returncode == 0, completed.stderr
+                outputs += [completed.stdout, completed.stderr]
+            assert "redis+socket" in "".join(outputs)
+            assert password not in "".join(outputs)
     finally:
         server.stop()
     options = {"sentinel_kwargs": {"password": password}, "master_name": "ours"}
@@ -315,6 +315,6 @@ def test_registered_tasks_are_those_of_the_contract(house: House, redis_client: 
     """'inspect registered' lists the four tasks, and the canary's."""
     house.celery("worker")
     assert answers(house)
-    done = house.run("celery", "-A", "workermon", "inspect", "--timeout", "5", "--json", "registered")
-    (tasks,) = json.loads(done.stdout).values()
+    completed = house.run("celery", "-A", "workermon", "inspect", "--timeout", "5", "--json", "registered")
+    (tasks,) = json.loads(completed.stdout).values()
     assert sorted(tasks) == [f"workermon.{name}" for name in ("canary", "collect", "deliver", "evaluate", "reconcile")]

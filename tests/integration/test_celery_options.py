@@ -23,8 +23,8 @@ READY = 60
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """An installation of its own."""
-    with opened(tmp_path, redis_url) as one:
-        yield one
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 def test_a_log_file_gets_the_logs(house: House, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_log_file_gets_the_logs(house: House, tmp_path: Path) -> None:
     node = house.celery("worker", "--logfile", str(file), "-P", "prefork", "-c", "1")
     lines = eventually(lambda: [line for line in file.read_text().splitlines() if "listener" in line], within=READY)
     assert json.loads(lines[0])["event"].startswith("listener.")
-    assert '"event"' not in node.said
+    assert '"event"' not in node.output
     node.stop()
 
 
@@ -45,9 +45,9 @@ def test_the_placeholders_of_a_log_file_are_filled(house: House, tmp_path: Path)
 
 def test_a_log_file_that_cannot_be_written_is_refused(house: House, tmp_path: Path) -> None:
     """One clear line and exit code 2, not a node without logs."""
-    done = house.run("celery", "-A", "workermon", "beat", "--logfile", str(tmp_path / "missing" / "beat.log"))
-    assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+    completed = house.run("celery", "-A", "workermon", "beat", "--logfile", str(tmp_path / "missing" / "beat.log"))
+    assert completed.returncode == 2
+    assert [line for line in completed.stderr.splitlines() if line.startswith("error: ")] == [
         f"error: log file {tmp_path / 'missing' / 'beat.log'}: No such file or directory; name one that can be written"
     ]
 
@@ -55,8 +55,10 @@ def test_a_log_file_that_cannot_be_written_is_refused(house: House, tmp_path: Pa
 def test_a_detached_node_logs_to_its_file(house: House, tmp_path: Path) -> None:
     """'--detach' with --logfile and --pidfile, as 'celery multi' starts nodes, loses no log."""
     log, pid = tmp_path / "detached.log", tmp_path / "detached.pid"
-    done = house.run("celery", "-A", "workermon", "worker", "--detach", "--logfile", str(log), "--pidfile", str(pid))
-    assert done.returncode == 0, done.stderr
+    completed = house.run(
+        "celery", "-A", "workermon", "worker", "--detach", "--logfile", str(log), "--pidfile", str(pid)
+    )
+    assert completed.returncode == 0, completed.stderr
     number = int(eventually(lambda: pid.read_text(), within=READY))
     try:
         assert eventually(lambda: "listener" in log.read_text(), within=READY)
@@ -67,9 +69,9 @@ def test_a_detached_node_logs_to_its_file(house: House, tmp_path: Path) -> None:
 
 def test_a_foreign_configuration_is_refused(house: House) -> None:
     """--config would be ignored, so it is refused with what to do."""
-    done = house.run("celery", "-A", "workermon", "--config", "other", "report")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: --config: workermon has its own Celery configuration; ")
+    completed = house.run("celery", "-A", "workermon", "--config", "other", "report")
+    assert completed.returncode == 2
+    assert completed.stderr.splitlines()[-1].startswith("error: --config: workermon has its own Celery configuration; ")
 
 
 @pytest.mark.parametrize("variable", ["BROKER_URL", "CELERY_BROKER_URL"])
@@ -77,17 +79,17 @@ def test_a_stray_variable_of_another_application_does_not_win(house: House, vari
     """A BROKER_URL that is around for somebody else does not move our messages to their broker."""
     house.env[variable] = "redis://127.0.0.1:1/9"
     program = "from workermon.on_celery.app import app; import sys; app.start(['report'])"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], env=house.env, cwd=house.folder, capture_output=True, text=True, timeout=60
     )
-    assert "127.0.0.1:1/9" not in done.stdout
+    assert "127.0.0.1:1/9" not in completed.stdout
     node = house.celery("worker", "-n", "stray@here")
-    eventually(lambda: "listener" in node.said, within=READY)
-    assert "127.0.0.1:1/9" not in node.said
+    eventually(lambda: "listener" in node.output, within=READY)
+    assert "127.0.0.1:1/9" not in node.output
 
 
 def test_autoscaling_and_levels_are_celerys(house: House) -> None:
     """-P prefork --autoscale and -l debug work as the manual has them."""
     node = house.celery("worker", "-P", "prefork", "--autoscale", "3,1", "-l", "debug", "-n", "scaled@here")
-    eventually(lambda: "{min=1, max=3}" in node.said, within=READY)
-    eventually(lambda: '"level": "debug"' in node.said, within=READY)
+    eventually(lambda: "{min=1, max=3}" in node.output, within=READY)
+    eventually(lambda: '"level": "debug"' in node.output, within=READY)

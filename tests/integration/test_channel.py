@@ -20,11 +20,11 @@ SCHEMA = json.loads((ROOT / "docs" / "reference" / "event.schema.json").read_tex
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
     """Give an installation with three instances."""
-    with opened(tmp_path, redis_url, workers=3) as made:
-        yield made
+    with opened(tmp_path, redis_url, workers=3) as opened_house:
+        yield opened_house
 
 
-def heard(channel: redis.client.PubSub) -> dict[str, Any]:
+def next_event(channel: redis.client.PubSub) -> dict[str, Any]:
     """Return the next event."""
     message = eventually(
         lambda: channel.get_message(ignore_subscribe_messages=True, timeout=0.2), within=20, what="an event"
@@ -43,7 +43,7 @@ def test_each_event_keeps_to_the_schema(house: House, redis_client: redis.Redis)
         channel.subscribe("workermon:metrics")
         assert channel.get_message(timeout=5)["type"] == "subscribe"
         house.add(house.ids, interval="60s")
-        events = {event["worker_id"]: event for event in (heard(channel) for _ in range(3))}
+        events = {event["worker_id"]: event for event in (next_event(channel) for _ in range(3))}
         assert channel.get_message(ignore_subscribe_messages=True, timeout=0.2) is None
 
     assert events.keys() == set(house.ids)

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="only a checkout ha
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """Return the file's services."""
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
-    return found
+    compose_services: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return compose_services
 
 
 def test_it_passes_the_schema_of_the_compose_specification() -> None:
@@ -166,16 +166,20 @@ def test_each_command_runs_and_together_they_watch_a_fleet(
 ) -> None:
     """Redis keeps its promises, the config is applied, and beat, worker, listener and Flower do their work."""
     with redis.Redis(port=server, password=password, db=1) as client:
-        told = client.config_get("*")
-        assert (told["appendonly"], told["maxmemory-policy"], told["requirepass"]) == ("yes", "noeviction", password)
+        server_settings = client.config_get("*")
+        assert (server_settings["appendonly"], server_settings["maxmemory-policy"], server_settings["requirepass"]) == (
+            "yes",
+            "noeviction",
+            password,
+        )
         url = services["beat"]["environment"]["WORKERMON_REDIS_URL"]
         url = re.sub(r"\$\{REDIS_PASSWORD:[^}]*\}", password, url).replace("@redis:6379", f"@127.0.0.1:{server}")
         with opened(tmp_path, url) as house:
             house.env["WORKERMON_LOG_FORMAT"] = services["beat"]["environment"]["WORKERMON_LOG_FORMAT"]
             _apply(house, services["config"])
             started = {name: house.start(*command(services[name])) for name in ("beat", "worker", "listener")}
-            done = house.run("workermon", "token", "create", "admin", "--role", "admin")
-            assert done.returncode == 0, done.stderr
+            completed = house.run("workermon", "token", "create", "admin", "--role", "admin")
+            assert completed.returncode == 0, completed.stderr
             port = free_port()
             page = house.start(*_web(services["web"], port))
             flower = house.start(*_flower(services["flower"]), env=_flower_env(services["flower"]))
@@ -195,13 +199,13 @@ def test_each_command_runs_and_together_they_watch_a_fleet(
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
             assert page.stop() == 0
             # The collectors leave listening to the other node.
-            assert "listener.leads" in started["listener"].said
-            assert "listener.leads" not in started["worker"].said
+            assert "listener.leads" in started["listener"].output
+            assert "listener.leads" not in started["worker"].output
             for name, process in started.items():
                 assert process.stop() == 0, name
-                assert password not in process.said
+                assert password not in process.output
             flower.stop()
-            assert password not in flower.said
+            assert password not in flower.output
 
 
 def _apply(house: House, config: dict[str, Any]) -> None:
@@ -209,8 +213,8 @@ def _apply(house: House, config: dict[str, Any]) -> None:
     (mounted,) = config["volumes"]
     source, place, mode = present(re.fullmatch(r"\$\{\w+:-(.+)\}:(.+):(\w+)", mounted)).groups()
     assert mode == "ro"
-    done = house.run(program, *[str(ROOT / source) if part == place else part for part in arguments])
-    assert done.returncode == 0, done.stderr
+    completed = house.run(program, *[str(ROOT / source) if part == place else part for part in arguments])
+    assert completed.returncode == 0, completed.stderr
 
 
 def _web(service: dict[str, Any], port: int) -> list[str]:

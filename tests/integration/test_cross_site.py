@@ -58,15 +58,15 @@ def browser() -> Iterator[Browser]:
 class Recorder:
     """Notes what each request was answered, also where the browser hides that from who sent it."""
 
-    def __init__(self, app: ASGIApp, seen: list[tuple[str, int]]) -> None:
-        self.app, self.seen = app, seen
+    def __init__(self, app: ASGIApp, responses: list[tuple[str, int]]) -> None:
+        self.app, self.responses = app, responses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.seen.append((scope["method"], message["status"]))
+                self.responses.append((scope["method"], message["status"]))
             await send(message)
 
         await self.app(scope, receive, noted)
@@ -76,7 +76,7 @@ class Home(NamedTuple):
     """The address of a page, and what was answered to requests that write."""
 
     address: str
-    seen: list[tuple[str, int]]
+    responses: list[tuple[str, int]]
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def home(world: Ports, silent_log: None) -> Iterator[Home]:
     """Serve a monitor of one worker."""
     world.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1")))
     container = runtime.open(settings.Settings(_env_file=None), world.overrides())
-    created, seen = app.create_app(container), list[tuple[str, int]]()
-    created.add_middleware(Recorder, seen=seen)
+    created, responses = app.create_app(container), list[tuple[str, int]]()
+    created.add_middleware(Recorder, responses=responses)
     with served(created) as running:
-        yield Home(f"http://localhost:{running.port}", seen)
+        yield Home(f"http://localhost:{running.port}", responses)
     container.close()
 
 
@@ -117,11 +117,13 @@ def monitoring(world: Ports) -> str:
 
 def attacked(page: Page, site: str, home: Home) -> None:
     """Visit the other site and see that nothing that it tries comes through."""
-    home.seen.clear()
+    home.responses.clear()
     page.goto(site)
     expect(page).to_have_title('{"unread":true,"undeleted":true,"unfollowed":true}')
-    assert [answer for answer in home.seen if answer[0] == "POST"] == [("POST", 403)] * 3
-    assert not [answer for answer in home.seen if answer[0] == "DELETE"], "the browser asked first, and got no leave"
+    assert [answer for answer in home.responses if answer[0] == "POST"] == [("POST", 403)] * 3
+    assert not [answer for answer in home.responses if answer[0] == "DELETE"], (
+        "the browser asked first, and got no leave"
+    )
     assert not any(frame.url.startswith(home.address) for frame in page.frames), "the page is in a frame"
     page.evaluate("document.forms[0].removeAttribute('target')")
     with page.expect_navigation() as navigated:
@@ -140,8 +142,8 @@ def test_another_site_does_nothing_at_this_machine(browser: Browser, home: Home,
 
 def test_another_site_does_nothing_with_a_session(browser: Browser, home: Home, world: Ports, tmp_path: Path) -> None:
     """The session of an admin in the same browser does not help it; the page itself may write, so the test can fail."""
-    text, kept = models.make_token("sam", "admin", world.clock())
-    world.access.add(kept)
+    text, stored_token = models.make_token("sam", "admin", world.clock())
+    world.access.add(stored_token)
     page = browser.new_page()
     page.goto(f"{home.address}/login")
     page.get_by_label("Token").fill(text)
@@ -153,11 +155,11 @@ def test_another_site_does_nothing_with_a_session(browser: Browser, home: Home, 
         expect(page.locator("form.who")).to_contain_text("sam (admin)")
     assert monitoring(world) == "active"
     token = page.locator('form.who input[name="csrf"]').get_attribute("value")
-    done = page.evaluate(
+    attempted = page.evaluate(
         "([path, token]) => fetch(path, {method: 'POST', headers: {'X-CSRF-Token': token}}).then(a => a.status)",
         [f"/api/v1/workers/{A}/pause", token],
     )
-    assert done == 200
+    assert attempted == 200
     assert monitoring(world) == "paused"
     assert [entry.by for entry in world.audit.entries(0)] == ["sam"]
     page.get_by_role("button", name="Log out").click()

@@ -65,8 +65,8 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         "utf-8",
     )
 
-    def told() -> dict[str, str]:
-        bodies = [json.loads(got.body) for got in hook.got]
+    def notified_workers() -> dict[str, str]:
+        bodies = [json.loads(request.body) for request in hook.requests]
         return {body["rule"]: body["worker"]["id"] for body in bodies}
 
     machine.env["WORKERMON_CONFIG"] = str(config)
@@ -74,15 +74,15 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         eventually(lambda: machine.logged("up.running"), within=START)
         assert machine.run("add", stopped, warned, "--interval", "1h").returncode == 0
         eventually(lambda: machine.collected(warned), within=START)
-        assert told() == {}
+        assert notified_workers() == {}
         aws.api.queues.put("workermon", "no event at all")
         warning = {"instance-id": warned, "instance-action": "terminate"}
         aws.api.queues.put("workermon", event("EC2 Spot Instance Interruption Warning", warning, "e1"))
-        eventually(lambda: told().get("spot") == warned, within=START, what="the Spot warning")
+        eventually(lambda: notified_workers().get("spot") == warned, within=START, what="the Spot warning")
         aws.simulation.set_state(stopped, "stopped", ("Server.ScheduledStop", "Stopped for a scheduled retirement"))
         change = {"instance-id": stopped, "state": "stopped"}
         aws.api.queues.put("workermon", event("EC2 Instance State-change Notification", change, "e2"))
-        eventually(lambda: told().get("down") == stopped, within=START, what="the state change")
+        eventually(lambda: notified_workers().get("down") == stopped, within=START, what="the state change")
         eventually(lambda: aws.api.queues.message_count("workermon") == 0, within=START, what="an empty queue")
         examined = json.loads(machine.run("doctor", "--json").stdout)
         [tried] = [check for check in examined["checks"] if check["name"] == "event queue main"]

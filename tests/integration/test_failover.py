@@ -29,11 +29,11 @@ pytestmark = [
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     """Give two servers behind one address."""
-    made = Pair(tmp_path)
+    new_pair = Pair(tmp_path)
     try:
-        yield made
+        yield new_pair
     finally:
-        made.stop()
+        new_pair.stop()
 
 
 def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
@@ -43,7 +43,7 @@ def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
         counted.count("x")
         pair.fail_over()
         counted.count("x")
-        assert pair.two.hget("workermon:counts", "x") == b"2"
+        assert pair.second.hget("workermon:counts", "x") == b"2"
 
 
 def test_many_commands_reach_the_new_primary(pair: Pair) -> None:
@@ -56,17 +56,17 @@ def test_many_commands_reach_the_new_primary(pair: Pair) -> None:
         with pytest.raises(errors.RedisUnavailable, match="read-only replica"):
             marked.mark_pending([builders.A, builders.B], 2.0)
         marked.mark_pending([builders.A, builders.B], 3.0)
-        assert pair.two.zcard(keys.PENDING) == 2
+        assert pair.second.zcard(keys.PENDING) == 2
 
 
 def test_what_is_asked_each_second_reaches_the_new_primary_at_once(pair: Pair) -> None:
     """Its connection is given up with the first refusal, and the command is repeated."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
-        held = leases.RedisLeases(connected)
-        assert held.hold("one", "me", 60)
+        connected_leases = leases.RedisLeases(connected)
+        assert connected_leases.hold("one", "me", 60)
         pair.fail_over()
-        assert held.hold("two", "me", 60)
-        assert pair.two.get("workermon:lease:two") == b"me"
+        assert connected_leases.hold("two", "me", 60)
+        assert pair.second.get("workermon:lease:two") == b"me"
 
 
 def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair) -> None:
@@ -74,15 +74,17 @@ def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair
     with Connection(pair.address.url(0)) as connection:
         channel = connection.channel()
         channel.basic_qos(0, 1, False)
-        held: list[Any] = []
-        consumer = kombu.Consumer(channel, [kombu.Queue("workermon.test")], on_message=held.append, accept=["json"])
+        deliveries: list[Any] = []
+        consumer = kombu.Consumer(
+            channel, [kombu.Queue("workermon.test")], on_message=deliveries.append, accept=["json"]
+        )
         with consumer, kombu.Producer(connection.clone()) as producer:
             producer.publish({}, routing_key="workermon.test", serializer="json")
-            eventually(lambda: connection.drain_events(timeout=1) or held, what="the message")
+            eventually(lambda: connection.drain_events(timeout=1) or deliveries, what="the message")
             assert not channel.qos.can_consume()
             pair.fail_over()
             with pytest.raises(connection.connection_errors):
-                held[0].ack()
+                deliveries[0].ack()
             assert channel.qos.can_consume()
 
 
@@ -98,8 +100,8 @@ def test_all_parts_go_on_at_the_new_primary(tmp_path: Path, pair: Pair, redis_ur
 
         def at_work(since: float) -> None:
             def oldest() -> float:
-                marks = pair.two.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
-                return min(float(mark or 0) for mark in marks)
+                marks = pair.second.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
+                return min(float(at or 0) for at in marks)
 
             eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
 
@@ -107,4 +109,4 @@ def test_all_parts_go_on_at_the_new_primary(tmp_path: Path, pair: Pair, redis_ur
         pair.fail_over()
         at_work(time.time() + 1)
         assert all(part.alive() for part in parts)
-        assert "Traceback" not in parts[1].said
+        assert "Traceback" not in parts[1].output

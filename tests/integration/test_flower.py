@@ -23,15 +23,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of three instances."""
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 def identifiers(text: str) -> list[str]:
     """Return the identifiers of a task's ``kwargs`` as Flower shows them, failing if there is anything else."""
-    shown = json.loads(text.replace("'", '"'))
-    assert len(shown) == 1
-    ((name, values),) = shown.items()
+    arguments = json.loads(text.replace("'", '"'))
+    assert len(arguments) == 1
+    ((name, values),) = arguments.items()
     assert name in ("worker_ids", "alert_ids")
     for value in values:
         assert models.INSTANCE_ID.fullmatch(value.split("/")[0])
@@ -52,11 +52,11 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
         return {task["name"] for task in flower.tasks().values() if task["name"]}
 
     eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=90, what="both tasks")
-    told = flower.tasks()
+    tasks = flower.tasks()
     assert {
-        identifier for task in told.values() if task["kwargs"] for identifier in identifiers(task["kwargs"])
+        identifier for task in tasks.values() if task["kwargs"] for identifier in identifiers(task["kwargs"])
     } == set(house.ids)
-    assert all(task["args"] in ("()", "[]", None) for task in told.values())
+    assert all(task["args"] in ("()", "[]", None) for task in tasks.values())
 
     for login in (None, "ops:wrong"):
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -65,8 +65,8 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
 
     def nodes() -> dict[str, Any]:
         """Return the nodes; Flower waits a second for their answers, which may be too short on a busy machine."""
-        found: dict[str, Any] = json.loads(flower.get("/api/workers?refresh=true"))
-        return found if all("active_queues" in node for node in found.values()) else {}
+        document: dict[str, Any] = json.loads(flower.get("/api/workers?refresh=true"))
+        return document if all("active_queues" in node for node in document.values()) else {}
 
     workers = eventually(nodes, within=60, what="the node answers Flower")
     (node,) = workers.values()
@@ -75,8 +75,8 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
     }  # fmt: skip
     (name,) = workers
     pages = [flower.get(path) for path in ("/", "/tasks", "/broker", f"/worker/{name}", "/api/workers", "/metrics")]
-    shown = "".join([*pages, json.dumps(workers), json.dumps(told), flower.process.said])
+    output = "".join([*pages, json.dumps(workers), json.dumps(tasks), flower.process.output])
     password = urlsplit(redis_server.url).password
     assert password
-    assert password not in shown
-    assert "simulated" not in json.dumps(told)
+    assert password not in output
+    assert "simulated" not in json.dumps(tasks)

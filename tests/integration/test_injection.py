@@ -53,9 +53,9 @@ client.connect = noting("redis made", connecting)
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation whose nodes tell what they make."""
     (tmp_path / "spy.py").write_text(SPY)
-    with opened(tmp_path, redis_url) as made:
-        made.env |= {"PYTHONPATH": str(tmp_path), "SPY": str(tmp_path / "spied")}
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        opened_house.env |= {"PYTHONPATH": str(tmp_path), "SPY": str(tmp_path / "spied")}
+        yield opened_house
 
 
 def noted(house: House) -> Counter[tuple[str, int]]:
@@ -66,11 +66,11 @@ def noted(house: House) -> Counter[tuple[str, int]]:
 
 def collected(client: redis.Redis, count: int) -> bool:
     """Wait until that many collections went by."""
-    seen: set[bytes | str] = set()
+    times: set[bytes | str] = set()
 
     def enough() -> bool:
-        seen.add(client.hget("workermon:pulse", "collect") or b"")
-        return len(seen - {b""}) >= count
+        times.add(client.hget("workermon:pulse", "collect") or b"")
+        return len(times - {b""}) >= count
 
     return eventually(enough, within=40)
 
@@ -88,15 +88,15 @@ def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
     house.celery("beat")
     house.add(house.ids)
     assert collected(redis_client, 4)
-    made = noted(house)
-    makers = {pid for what, pid in made if what == "aws made"}
+    calls = noted(house)
+    makers = {pid for call, pid in calls if call == "aws made"}
     assert makers
-    of_parent = {what: number for (what, pid), number in made.items() if pid == node.pid}
+    of_parent = {call: number for (call, pid), number in calls.items() if pid == node.pid}
     assert of_parent == {"redis made": 1, "redis closed": 1}
     assert makers <= set(node.children())
-    assert set(made.values()) == {1}
+    assert set(calls.values()) == {1}
     assert node.stop() == 0
-    assert {pid for what, pid in noted(house) if what == "aws closed"} == makers
+    assert {pid for call, pid in noted(house) if call == "aws closed"} == makers
 
 
 @pytest.mark.integration
@@ -113,8 +113,8 @@ def test_one_process_makes_one_set_of_clients_for_all_its_threads(
     house.celery("beat")
     house.add(house.ids)
     assert collected(redis_client, 4)
-    made = noted(house)
-    assert made == {("aws made", node.pid): 1, ("redis made", node.pid): 2, ("redis closed", node.pid): 1}
+    calls = noted(house)
+    assert calls == {("aws made", node.pid): 1, ("redis made", node.pid): 2, ("redis closed", node.pid): 1}
     assert node.stop() == 0
     assert noted(house)["aws closed", node.pid] == 1
 
@@ -142,11 +142,11 @@ def memory(configured: None) -> Iterator[testing.Monitor]:
     opened.close()
 
 
-def worker(number: int = 1, **other: Any) -> models.Worker:
+def worker(number: int = 1, **changes: Any) -> models.Worker:
     """Return a worker; ``number`` makes its id."""
     instance_id = f"i-{number:017x}"
     fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
-    return models.Worker(**(fields | other))
+    return models.Worker(**(fields | changes))
 
 
 def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory: testing.Monitor) -> None:
@@ -258,13 +258,13 @@ def test_hooks_for_violations_come_from_entry_points(monkeypatch: pytest.MonkeyP
     """A class or an object that a user's package names is loaded; one that breaks stops nothing."""
 
     class Point:
-        def __init__(self, name: str, thing: Any) -> None:
-            self.name, self.thing = name, thing
+        def __init__(self, name: str, target: Any) -> None:
+            self.name, self.target = name, target
 
         def load(self) -> Any:
-            if isinstance(self.thing, Exception):
-                raise self.thing
-            return self.thing
+            if isinstance(self.target, Exception):
+                raise self.target
+            return self.target
 
     points = [Point("b", Hook), Point("a", ImportError("no")), Point("c", Hook())]
     monkeypatch.setattr(runtime, "entry_points", lambda group: points if group == "workermon.violations" else [])

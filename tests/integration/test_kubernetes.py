@@ -40,18 +40,18 @@ def built() -> str:
     """Return what kustomize makes of the folder."""
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl")
-    done = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+    completed = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == ""
+    return completed.stdout
 
 
 @pytest.mark.integration
 def test_every_pod_can_do_no_more_than_it_needs(built: str) -> None:
     """Built, each pod meets the level 'restricted', writes to /tmp alone, and has a limit and no cluster token."""
-    found = pods(built)
-    assert set(found) == set(PODS)
-    for name, pod in found.items():
+    built_pods = pods(built)
+    assert set(built_pods) == set(PODS)
+    for name, pod in built_pods.items():
         [container] = pod["containers"]
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -114,8 +114,8 @@ def test_only_the_page_can_be_reached() -> None:
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
     """Give an installation on a simulated AWS."""
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 @pytest.mark.integration

@@ -19,23 +19,23 @@ from workermon.pipeline import listener, subscription, sweep
 NOW = time.time
 
 
-def worker(number: int = 1, **other: Any) -> models.Worker:
+def worker(number: int = 1, **changes: Any) -> models.Worker:
     """Return a worker; ``number`` makes its id."""
     instance_id = f"i-{number:017x}"
     fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW(), "incarnation": "one"}
-    return models.Worker(**(fields | other))
+    return models.Worker(**(fields | changes))
 
 
-def event(number: int = 1, **other: Any) -> str:
+def event(number: int = 1, **changes: Any) -> str:
     """Return an event of that worker as it is on the channel."""
     instance_id = f"i-{number:017x}"
-    told = {
+    fields = {
         "schema": 1, "event": "worker.metrics.collected", "id": f"{instance_id}:1", "worker_id": instance_id,
         "worker_name": "render", "region": "us-east-1", "collected_at": "2026-11-23T16:00:05Z", "status": "running",
         "status_checks": {"system": "ok", "instance": "ok"},
         "metrics": {"cpu_utilization": {"value": 1.0, "unit": "percent", "at": "2026-11-23T16:00:00Z"}, "x": None},
     }  # fmt: skip
-    return json.dumps(told | other)
+    return json.dumps(fields | changes)
 
 
 class House(testing.Monitor):
@@ -45,12 +45,12 @@ class House(testing.Monitor):
         super().__init__()
         self._running: list[tuple[threading.Thread, threading.Event]] = []
 
-    def start(self, **other: Any) -> threading.Event:
+    def start(self, **options: Any) -> threading.Event:
         """Start a listener; the event stops it."""
-        found = listener.Listener(
-            feed=other.pop("feed", self.feed), samples=other.pop("samples", self.samples), outbox=self.outbox,
+        new_listener = listener.Listener(
+            feed=options.pop("feed", self.feed), samples=options.pop("samples", self.samples), outbox=self.outbox,
             workers=self.workers, dispatcher=self.dispatcher, pulse=self.pulse, leases=self.leases,
-            now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.CanaryReception), now=NOW),
+            now=options.pop("now", NOW), canary=dataclasses.replace(self.get(health.CanaryReception), now=NOW),
             heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
             placement=self.get(collect.CohortPlacement),
@@ -58,9 +58,9 @@ class House(testing.Monitor):
             queue_reading=self.get(collect.QueueReading), configurations=self.configurations,
             waiting_work=self.waiting_work,
         )  # fmt: skip
-        assert not other
+        assert not options
         stop = threading.Event()
-        thread = threading.Thread(target=found.run, args=(stop,), daemon=True)
+        thread = threading.Thread(target=new_listener.run, args=(stop,), daemon=True)
         thread.start()
         self._running.append((thread, stop))
         return stop
@@ -93,9 +93,9 @@ class House(testing.Monitor):
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give in-memory ports, swept often; what was started over them is stopped."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.2)
-    made = House()
-    yield made
-    made.stop()
+    new_house = House()
+    yield new_house
+    new_house.stop()
 
 
 def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None:
@@ -233,9 +233,9 @@ def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pyte
     assert capsys.readouterr().out.count("event.invalid") <= 2
 
 
-def sample(each: models.Worker, at: float) -> models.Sample:
+def sample(owner: models.Worker, at: float) -> models.Sample:
     """Return a sample of a worker."""
-    return models.Sample(worker=each, collected_at=at, status="running")
+    return models.Sample(worker=owner, collected_at=at, status="running")
 
 
 def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
@@ -279,8 +279,8 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
 def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads those whose events stay away; the others were judged when they were heard."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
-    heard, silent = worker(1, interval=86_400), worker(2, interval=86_400)
-    house.workers.add([heard, silent])
+    announced, silent = worker(1, interval=86_400), worker(2, interval=86_400)
+    house.workers.add([announced, silent])
     read: list[str] = []
     get = house.workers.get
 
@@ -290,12 +290,12 @@ def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytes
 
     monkeypatch.setattr(house.workers, "get", counted)
     house.start()
-    eventually(lambda: read.count(heard.id) >= 2)
+    eventually(lambda: read.count(announced.id) >= 2)
     house.announce(1)
-    eventually(lambda: house.dispatcher.evaluated == [heard.id])
+    eventually(lambda: house.dispatcher.evaluated == [announced.id])
     read.clear()
     eventually(lambda: read.count(silent.id) >= 3)
-    assert read.count(heard.id) <= 1  # a sweep may have been under way
+    assert read.count(announced.id) <= 1  # a sweep may have been under way
 
 
 def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,12 +314,12 @@ class Breaking(testing.MemoryFeed):
 
     def __init__(self, house: House, times: int) -> None:
         super().__init__(house.store)
-        self.left = times
+        self.breaks_left = times
 
     def listen(self, **options: Any) -> Generator[str | None, None, None]:
         """Listen, or break."""
-        if self.left:
-            self.left -= 1
+        if self.breaks_left:
+            self.breaks_left -= 1
             raise errors.RedisUnavailable("Redis", "gone", "wait")
         return super().listen(**options)
 
@@ -372,11 +372,11 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
     assert not first.is_alive()
     house.announce(5)
 
-    def rung() -> bool:
+    def is_evaluated() -> bool:
         house.announce(6)
         return worker(6).id in house.dispatcher.evaluated
 
-    eventually(rung, within=3)
+    eventually(is_evaluated, within=3)
 
 
 def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
@@ -403,12 +403,12 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     house.start()
     eventually(house.led, what="a leader")
     assert "canary" in house.pulse.beats()
-    begun = NOW()
-    canary.publish(begun, begun, 1)
+    begin = NOW()
+    canary.publish(begin, begin, 1)
     eventually(lambda: house.dispatcher.canaries == 1, what="a ring for the canary")
-    assert canary.trace().reached["heard"].sent_at == begun
+    assert canary.trace().reached["heard"].sent_at == begin
     house.store.publish("workermon:metrics:canary", "x")
-    house.publish(repr(begun))
+    house.publish(repr(begin))
     eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
     eventually(lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, what="a count of what is no event")
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
@@ -417,17 +417,17 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
 def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     """Nothing is collected, nothing announced: who fires still is rung for soon after the window has ended."""
     house.workers.add([worker()])
-    alerts, told = testing.MemoryAlerts(house.store), {"id": "1", "version": 1, "dedup_key": f"{worker().id}/r"}
-    told |= {"kind": "threshold", "status": "firing", "severity": "critical", "rule": "r", "summary": "it is hot"}
-    told |= dict.fromkeys(("metric", "value", "threshold")) | dict.fromkeys(("since", "at"), models.rfc3339(NOW()))
-    told["worker"] = {"id": worker().id, "name": "render", "region": "us-east-1"}
-    last = models.Notification.model_validate(told)
+    alerts, fields = testing.MemoryAlerts(house.store), {"id": "1", "version": 1, "dedup_key": f"{worker().id}/r"}
+    fields |= {"kind": "threshold", "status": "firing", "severity": "critical", "rule": "r", "summary": "it is hot"}
+    fields |= dict.fromkeys(("metric", "value", "threshold")) | dict.fromkeys(("since", "at"), models.rfc3339(NOW()))
+    fields["worker"] = {"id": worker().id, "name": "render", "region": "us-east-1"}
+    last = models.Notification.model_validate(fields)
     alert = models.Alert(rule="r", notified_severity="critical", since=1, last=last, silenced_by="file-1")
     basis = alerts.load([worker().id])[worker().id]
     assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
-    had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
-    house.configurations = testing.MemoryConfigurations(house.store, had)
+    configuration = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
+    house.configurations = testing.MemoryConfigurations(house.store, configuration)
     house.start()
     eventually(house.led)
     assert house.dispatcher.evaluated == []
@@ -452,9 +452,9 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
 
 def configure(house: House, **queues: str) -> None:
     """Put these event queues in force."""
-    made = house.configurations.load()
+    configuration = house.configurations.load()
     events = {name: models.EventQueue(queue_url=url) for name, url in queues.items()}
-    changed = made.model_copy(update={"revision": made.revision + 1, "event_queues": events})
+    changed = configuration.model_copy(update={"revision": configuration.revision + 1, "event_queues": events})
     assert house.configurations.save(changed)
 
 
@@ -469,7 +469,7 @@ def ring(house: House, number: int) -> None:
 
 def polling() -> list[threading.Thread]:
     """Return the threads that poll queues."""
-    return [each for each in threading.enumerate() if each.name.startswith("events-")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("events-")]
 
 
 def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:

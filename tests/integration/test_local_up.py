@@ -49,32 +49,32 @@ def killed(machine: Installation, name: str) -> None:
     eventually(lambda: expected <= machine.logged("child.died")[-1].items(), what=f"a log line about {name}")
 
 
-def collected_anew(machine: Installation, worker_id: str, what: str) -> None:
+def collected_anew(machine: Installation, worker_id: str, condition: str) -> None:
     """Wait for another sample of a worker."""
     before = eventually(lambda: machine.collected(worker_id), within=START)
-    eventually(lambda: machine.collected(worker_id) > before, within=START, what=what)
+    eventually(lambda: machine.collected(worker_id) > before, within=START, what=condition)
 
 
 def six(machine: Installation) -> dict[int, str]:
     """Return the processes of ``up`` once all six are there."""
-    found = machine.processes()
-    return found if len(found) == 6 else {}
+    processes = machine.processes()
+    return processes if len(processes) == 6 else {}
 
 
 def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet: simulation.Simulation) -> None:
     """``up`` starts with an empty fleet, collects what is added, survives each part's death, and stops clean."""
-    one = next(iter(fleet.machines))
+    worker_id = next(iter(fleet.machines))
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
-        assert machine.run("add", one, "--interval", "2s").returncode == 0
-        first = eventually(lambda: machine.collected(one), within=START)
+        assert machine.run("add", worker_id, "--interval", "2s").returncode == 0
+        first = eventually(lambda: machine.collected(worker_id), within=START)
 
         # The node that collects, beat, and the server, each killed outright.
-        for name, wanted in (("collect", "workermon.collect "), ("beat", " beat "), ("redis", "valkey-server")):
-            os.kill(machine.process(wanted), signal.SIGKILL)
+        for name, words in (("collect", "workermon.collect "), ("beat", " beat "), ("redis", "valkey-server")):
+            os.kill(machine.process(words), signal.SIGKILL)
             killed(machine, name)
-            collected_anew(machine, one, f"a sample after {name} died")
-        assert machine.collected(one) > first
+            collected_anew(machine, worker_id, f"a sample after {name} died")
+        assert machine.collected(worker_id) > first
 
         # A second one on the same data folder is refused, and says why in one line.
         second = machine.run("up")
@@ -83,20 +83,20 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet
             r"error: data folder .*another 'workermon up' uses it.*\n", second.stderr.splitlines(True)[-1]
         )
 
-        asked = time.monotonic()
+        interrupted = time.monotonic()
         os.killpg(up.pid, signal.SIGINT)
         assert up.wait(15) == 0
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - interrupted < 10
     assert not machine.processes()
     assert not (machine.state / "workermon" / "server.json").exists()
-    gone = machine.run("list")
-    assert gone.returncode == 4
-    assert gone.stderr.count("\n") == 1
+    refused = machine.run("list")
+    assert refused.returncode == 4
+    assert refused.stderr.count("\n") == 1
 
     # What was added is still there at the next start.
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running")[1:], within=START)
-        assert machine.collected(one)
+        assert machine.collected(worker_id)
         up.terminate()
         assert up.wait(15) == 0
     assert not machine.processes()
@@ -142,13 +142,13 @@ def test_nothing_is_imported_from_the_working_directory(
     program = Path(sys.executable).with_name("workermon")
     if not program.exists():
         pytest.skip("the command workermon is not installed beside this Python")
-    one = next(iter(fleet.machines))
+    worker_id = next(iter(fleet.machines))
     with machine.started("up", program=[str(program)], cwd=trap) as up:
         eventually(lambda: machine.logged("up.running"), within=START)
-        assert machine.run("add", one, "--interval", "2s").returncode == 0
-        first = eventually(lambda: machine.collected(one), within=START)
+        assert machine.run("add", worker_id, "--interval", "2s").returncode == 0
+        first = eventually(lambda: machine.collected(worker_id), within=START)
         # Beat, the node that collects and the server have done their part by then, and so have imported it.
-        eventually(lambda: machine.collected(one) > first, within=START)
+        eventually(lambda: machine.collected(worker_id) > first, within=START)
         up.terminate()
         assert up.wait(15) == 0
     assert not (trap / "sprung").exists(), (trap / "sprung").read_text()
@@ -206,24 +206,24 @@ def test_ctrl_c_ends_the_demo_on_a_terminal(machine: Installation) -> None:
     machine.env |= {"TERM": "xterm"}
     with machine.started("demo", terminal=theirs) as demo:
         os.close(theirs)
-        seen, page = b"", f"http://127.0.0.1:{machine.env['WORKERMON_WEB_PORT']}".encode()
+        output, page = b"", f"http://127.0.0.1:{machine.env['WORKERMON_WEB_PORT']}".encode()
 
-        def shown() -> bool:
-            nonlocal seen
-            seen += os.read(ours, 65536)
-            return b"render-" in seen and b"alerts" in seen and page in seen
+        def table_is_drawn() -> bool:
+            nonlocal output
+            output += os.read(ours, 65536)
+            return b"render-" in output and b"alerts" in output and page in output
 
-        eventually(shown, within=START)
+        eventually(table_is_drawn, within=START)
         os.killpg(demo.pid, signal.SIGINT)
         os.set_blocking(ours, False)
 
-        def ended() -> bool:
+        def has_ended() -> bool:
             with contextlib.suppress(OSError):
                 while os.read(ours, 65536):
                     pass
             return demo.poll() is not None
 
-        eventually(ended, within=12)
+        eventually(has_ended, within=12)
         assert demo.returncode == 0, machine.log.read_text()
     os.close(ours)
     assert not machine.processes()

@@ -38,21 +38,21 @@ ends = "%s"
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of one instance."""
-    with opened(tmp_path, redis_url, workers=1) as made:
-        yield made
+    with opened(tmp_path, redis_url, workers=1) as opened_house:
+        yield opened_house
 
 
 def alert(house: House) -> dict[str, Any] | None:
     """Return the alert that fires."""
-    found = json.loads(house.run("workermon", "alerts", "--all", "--json").stdout)["alerts"]
-    return found[0] if found else None
+    alerts = json.loads(house.run("workermon", "alerts", "--all", "--json").stdout)["alerts"]
+    return alerts[0] if alerts else None
 
 
 def applied(house: House, place: Path, ends: int) -> None:
     """Apply the file with a window that ends at a time."""
     place.write_text(FILE % models.rfc3339(ends))
-    done = house.run("workermon", "apply", str(place))
-    assert done.returncode == 0, done.stderr
+    completed = house.run("workermon", "apply", str(place))
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
@@ -62,19 +62,19 @@ def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client
     applied(house, tmp_path / "fleet.toml", int(time.time()) + 3600)
     house.add(house.ids, "1h")
     eventually(lambda: alert(house), within=START, what="an alert")
-    found = alert(house)
-    assert found is not None
-    assert found["silenced_by"].startswith("file-")
-    assert found["deliveries"] == []
+    row = alert(house)
+    assert row is not None
+    assert row["silenced_by"].startswith("file-")
+    assert row["deliveries"] == []
     ends = int(time.time()) + WINDOW
     applied(house, tmp_path / "fleet.toml", ends)
     eventually(lambda: (alert(house) or {})["deliveries"], within=WINDOW + SOON + 15, what="its delivery")
-    found = alert(house)
-    assert found is not None
-    told_at = models.moment(found["deliveries"][0]["at"])
+    row = alert(house)
+    assert row is not None
+    told_at = models.moment(row["deliveries"][0]["at"])
     assert ends <= told_at < ends + SOON
-    assert (found["silenced_by"], found["version"]) == (None, 2)
-    assert "silence file-" in found["reason"]
-    why = house.run("workermon", "why", house.ids[0], "status_check_failed").stdout
-    assert "not notified: silence file-" in why
+    assert (row["silenced_by"], row["version"]) == (None, 2)
+    assert "silence file-" in row["reason"]
+    explanation = house.run("workermon", "why", house.ids[0], "status_check_failed").stdout
+    assert "not notified: silence file-" in explanation
     assert node.alive()

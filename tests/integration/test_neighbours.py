@@ -54,9 +54,9 @@ class Neighbour:
         """Start ``celery -A theirs arguments``."""
         return self._house.start("celery", "-A", "theirs", *arguments, env=self.env)
 
-    def times(self, what: str) -> int:
+    def times(self, task: str) -> int:
         """Return how often a task wrote that."""
-        path = self._folder / what
+        path = self._folder / task
         return path.stat().st_size if path.exists() else 0
 
     def let_go(self) -> None:
@@ -67,8 +67,8 @@ class Neighbour:
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of three instances."""
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def broker(redis_client: redis.Redis, neighbour: Neighbour) -> Iterator[Any]:
     """Give a client of the broker's database; the other application's keys are its own matter."""
     with contextlib.closing(redis.Redis.from_url(neighbour.env["THEIR_BROKER"])) as client:
         yield client
-        for each in (client, redis_client):
-            for key in each.scan_iter():
+        for connection in (client, redis_client):
+            for key in connection.scan_iter():
                 if not key.startswith(b"workermon"):
-                    each.delete(key)
+                    connection.delete(key)
 
 
 def start(house: House, neighbour: Neighbour, first: str) -> None:
@@ -112,9 +112,9 @@ def beats(house: House) -> bool:
 
 def status(house: House) -> dict[str, Any]:
     """Return what status says."""
-    done = house.run("workermon", "status", "--json")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    completed = house.run("workermon", "status", "--json")
+    document: dict[str, Any] = json.loads(completed.stdout)
+    return document
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])

@@ -32,15 +32,15 @@ def recorded(machine: Installation, worker_id: str, metric: str) -> dict[float, 
     answer = machine.run("history", worker_id, metric, "--since", "1h", "--json")
     assert answer.returncode == 0, answer.stderr
     points = json.loads(answer.stdout)["datapoints"]
-    found = {models.moment(point["at"]): point["value"] for point in points}
-    assert len(found) == len(points), "a datapoint came twice"
-    return found
+    datapoints = {models.moment(point["at"]): point["value"] for point in points}
+    assert len(datapoints) == len(points), "a datapoint came twice"
+    return datapoints
 
 
 def recorded_since(machine: Installation, worker_id: str, metric: str, since: float) -> None:
     """Wait for a datapoint that is later."""
-    what = f"{metric} of {worker_id} after the outage"
-    eventually(lambda: max(recorded(machine, worker_id, metric)) > since, within=START, what=what)
+    condition = f"{metric} of {worker_id} after the outage"
+    eventually(lambda: max(recorded(machine, worker_id, metric)) > since, within=START, what=condition)
 
 
 def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
@@ -67,8 +67,8 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: 
         with machine.started("up"):
             last = list(fleet.machines)[-1]
             eventually(lambda: len(recorded(machine, last, "memory_utilization")) > 5, within=START)
-            asked = aws.calls["GetMetricData"]
-            eventually(lambda: aws.calls["GetMetricData"] > asked, what="a collection under way")
+            requests = aws.calls["GetMetricData"]
+            eventually(lambda: aws.calls["GetMetricData"] > requests, what="a collection under way")
             for pid in machine.processes():
                 os.kill(pid, signal.SIGKILL)
         killed = time.time()
@@ -78,15 +78,15 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: 
         aws.fail("throttle", "GetMetricData", times=2)
         with machine.started("up") as up:
             back = time.time()
-            for one in fleet.machines:
+            for worker_id in fleet.machines:
                 for metric in NAMES:
-                    recorded_since(machine, one, metric, back)
+                    recorded_since(machine, worker_id, metric, back)
             until = killed + 6 * PERIOD
-            for one in fleet.machines:
+            for worker_id in fleet.machines:
                 for metric, name in NAMES.items():
-                    have, had = recorded(machine, one, metric), served(fleet, one, name, until)
-                    assert len(had) > 30
-                    assert {at: value for at, value in have.items() if at < until} == had
+                    have, served_points = recorded(machine, worker_id, metric), served(fleet, worker_id, name, until)
+                    assert len(served_points) > 30
+                    assert {at: value for at, value in have.items() if at < until} == served_points
             up.terminate()
             assert up.wait(15) == 0
     finally:

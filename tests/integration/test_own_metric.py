@@ -34,13 +34,13 @@ metrics = ["cpu_utilization", "disk_utilization", "fullest_disk"]
 @pytest.fixture
 def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give an installation with that file in force."""
-    made = House(redis_url, monkeypatch)
-    configurations = made.get(ports.Configurations)
+    new_house = House(redis_url, monkeypatch)
+    configurations = new_house.get(ports.Configurations)
     assert configurations.save(config.to_configuration(testing.parse(CONFIG, "own"), configurations.load()))
     try:
-        yield made
+        yield new_house
     finally:
-        made.close()
+        new_house.close()
 
 
 def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> None:
@@ -52,9 +52,11 @@ def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> No
     read = house.get(ports.Samples).read(
         [(worker_id, "fullest_disk", 60), (worker_id, "disk_utilization", 60)], since, house.clock()
     )
-    own, known = read[worker_id, "fullest_disk"].points, read[worker_id, "disk_utilization"].points
-    assert len(own) > 30
-    assert own == known  # the same datapoints under another name: the fullest real filesystem, slot by slot
+    own_points, built_in_points = read[worker_id, "fullest_disk"].points, read[worker_id, "disk_utilization"].points
+    assert len(own_points) > 30
+    assert (
+        own_points == built_in_points
+    )  # the same datapoints under another name: the fullest real filesystem, slot by slot
     dimensions = house.get(ports.Workers).get([worker_id])[worker_id].dimensions
     assert dict(dimensions["CWAgent/disk_used_percent"][0])["InstanceId"] == worker_id
     open_alerts = house.get(ports.Alerts).open()

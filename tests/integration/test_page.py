@@ -53,14 +53,14 @@ def demo(folder: Path) -> Iterator[str]:
 
 
 def _announced(log: Path) -> str | None:
-    found = re.search(r"page: (http://\S+)", log.read_text())
-    return found and found[1]
+    match = re.search(r"page: (http://\S+)", log.read_text())
+    return match and match[1]
 
 
 @contextlib.contextmanager
-def serving(world: Ports, **own: Any) -> Iterator[tuple[str, Callable[[], None]]]:
+def serving(world: Ports, **options: Any) -> Iterator[tuple[str, Callable[[], None]]]:
     """Serve a monitor in memory; gives its address, and what stops it."""
-    container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())
+    container = runtime.open(settings.Settings(_env_file=None, **options), world.overrides())
     port = free_port()
     served = app.create_app(container)
     config = uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=2)
@@ -196,7 +196,7 @@ def test_each_action_is_done_from_its_button(browser: Browser, world: Ports) -> 
     """Acknowledge, pause, resume, refresh and the end of a silence, each by its button and its confirmation."""
     with serving(world) as (address, _):
         tab = Tab(browser, address)
-        for view, button, done in (
+        for view, button, confirmation in (
             ("/alerts", "Acknowledge", "Acknowledged."),
             ("/alerts", "Silence", "Silenced."),
             ("/alerts", "End", "The silence is over."),
@@ -210,7 +210,7 @@ def test_each_action_is_done_from_its_button(browser: Browser, world: Ports) -> 
             if button == "Silence":
                 dialog.get_by_placeholder("new driver").fill("why not")
             dialog.locator("button.primary").click()
-            expect(page.locator(".done")).to_contain_text(done)
+            expect(page.locator(".done")).to_contain_text(confirmation)
         assert world.workers.get([A])[A].worker.monitoring == "active"
         assert {entry.by for entry in world.audit.entries(0)} == {"local"}
         assert tab.faults == []

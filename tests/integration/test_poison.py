@@ -52,8 +52,8 @@ POISON: list[tuple[Any, Mapping[str, Any], Mapping[str, Any]]] = [
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of three instances."""
-    with opened(tmp_path, redis_url) as made:
-        yield made
+    with opened(tmp_path, redis_url) as opened_house:
+        yield opened_house
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_no_message_stays_in_a_nodes_hands(
         at_work(redis_client, part, began)
     eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, what="empty queues")
     assert node.alive()
-    assert "Traceback" not in node.said
+    assert "Traceback" not in node.output
     eventually(lambda: not broker.exists("workermon:unacked"), what="nothing in hand")
 
 
@@ -119,4 +119,4 @@ def test_nodes_words_among_themselves_stop_nothing(house: House, broker: redis.R
         assert broker.publish("/0.workermon.pidbox", raw) == 1
     assert house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0
     assert node.alive()
-    assert "Unrecoverable" not in node.said
+    assert "Unrecoverable" not in node.output

@@ -127,10 +127,10 @@ def prometheus(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def query(url: str, expression: str) -> list[Any]:
     """Return what Prometheus answers to an expression now."""
-    asked = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{url}/api/v1/query?{asked}", timeout=10) as answer:
-        found: list[Any] = json.load(answer)["data"]["result"]
-    return found
+    parameters = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{url}/api/v1/query?{parameters}", timeout=10) as answer:
+        samples: list[Any] = json.load(answer)["data"]["result"]
+    return samples
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=[path.stem for path in DASHBOARDS])

@@ -47,9 +47,9 @@ def broker(server: rabbit.Rabbit) -> rabbit.Rabbit:
 
 def queues(house: House) -> dict[str, int]:
     """Return the backlog, as status says it."""
-    done = house.run("workermon", "status", "--json")
-    found: dict[str, int] = json.loads(done.stdout)["queues"]
-    return found
+    completed = house.run("workermon", "status", "--json")
+    backlog: dict[str, int] = json.loads(completed.stdout)["queues"]
+    return backlog
 
 
 def send(broker: rabbit.Rabbit, body: Any, **properties: Any) -> None:
@@ -65,10 +65,10 @@ def send(broker: rabbit.Rabbit, body: Any, **properties: Any) -> None:
 
 def nested(depth: int) -> dict[str, Any]:
     """Return a table within a table, so often that whoever reads it needs more stack than Python has."""
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for _ in range(depth):
-        found = {"t": found}
-    return found
+        table = {"t": table}
+    return table
 
 
 def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
@@ -84,13 +84,13 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         state.hset("workermon:schedule:canary", mapping={"at": f"{time.time() - 59:.3f}", "times": 0})
         node = house.celery("worker", "-c", "2")
 
-        def done() -> bool:
+        def every_part_ran() -> bool:
             return all(state.hexists("workermon:pulse", part) for part in ("collect", "evaluate", "listener", "canary"))
 
-        eventually(done, within=START, what=last_words("the whole way", node, beat))
+        eventually(every_part_ran, within=START, what=last_words("the whole way", node, beat))
         send(broker, "no task", headers=nested(1500))
         send(broker, [1, 2, 3], headers={"task": "workermon.collect", "id": "x", "link": ["y"]})
-        eventually(lambda: node.said.count("queue.refused") == 2, what=last_words("both are refused", node))
+        eventually(lambda: node.output.count("queue.refused") == 2, what=last_words("both are refused", node))
         eventually(
             lambda: house.run("workermon", "status").returncode == 0,
             within=START,
@@ -105,7 +105,7 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         restarted = time.time()
 
         def oldest() -> float:
-            return min(float(mark or 0) for mark in state.hmget("workermon:pulse", ["collect", "evaluate"]))
+            return min(float(at or 0) for at in state.hmget("workermon:pulse", ["collect", "evaluate"]))
 
         eventually(lambda: oldest() > restarted, within=60, what=last_words("work after a restart", node, beat))
         assert node.alive()
@@ -121,7 +121,7 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
         house.env["WORKERMON_BROKER_URL"] = broker.url
         up = house.start("workermon", "up", "--no-web")
         flower = Flower(house)
-        eventually(lambda: '"up.running"' in up.said, within=START, what=last_words("up", up))
+        eventually(lambda: '"up.running"' in up.output, within=START, what=last_words("up", up))
         house.add(house.ids)
         eventually(lambda: house.run("workermon", "status").returncode == 0, within=90, what=last_words("status", up))
 
@@ -136,7 +136,7 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
         eventually(lambda: queues(house)["unacked"] > 0, within=60, what="messages that nodes hold are counted")
         house.aws.recover()
         pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
-        assert "hush@" not in "".join([*pages, flower.process.said, up.said])
+        assert "hush@" not in "".join([*pages, flower.process.output, up.output])
         assert up.stop() == 0
 
 
@@ -146,10 +146,10 @@ def test_a_certificate_that_is_not_trusted_is_refused_in_one_line(
     """Nothing is said to a RabbitMQ whose certificate is not known; the command names no password."""
     with opened(tmp_path, redis_url, workers=1) as house:
         house.env["WORKERMON_BROKER_URL"] = broker.untrusted_tls_url
-        done = house.run("workermon", "status")
+        completed = house.run("workermon", "status")
         node = house.celery("worker", "-c", "1")
-        eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in node.said, within=START, what=last_words("the node", node))
-    assert done.returncode == 4
-    assert done.stderr.startswith("error: broker: its certificate is not trusted; name its authority")
-    assert done.stderr.count("\n") == 1
-    assert "hush" not in done.stderr + node.said
+        eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in node.output, within=START, what=last_words("the node", node))
+    assert completed.returncode == 4
+    assert completed.stderr.startswith("error: broker: its certificate is not trusted; name its authority")
+    assert completed.stderr.count("\n") == 1
+    assert "hush" not in completed.stderr + node.output

@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
     """Give an installation with a fleet that is tagged as the pages', in a folder without the source."""
-    with opened(tmp_path, redis_url, workers=4) as made:
-        made.env |= {"PYTHONPATH": str(ROOT)} | SECRETS
-        del made.env["WORKERMON_MIN_INTERVAL"]
-        made.cwd = tmp_path
-        yield made
+    with opened(tmp_path, redis_url, workers=4) as opened_house:
+        opened_house.env |= {"PYTHONPATH": str(ROOT)} | SECRETS
+        del opened_house.env["WORKERMON_MIN_INTERVAL"]
+        opened_house.cwd = tmp_path
+        yield opened_house
 
 
 def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
@@ -73,28 +73,28 @@ def test_every_command_of_the_how_to_pages_works_as_it_stands(house: House, thir
 
 def test_no_page_has_commands_that_nobody_runs() -> None:
     """Commands stand on pages that a test follows; elsewhere only those of make, which are checked here."""
-    followed = {README, TUTORIAL, *HOW_TO}
-    left = {
+    followed_pages = {README, TUTORIAL, *HOW_TO}
+    unfollowed = {
         command.split()[0]
-        for page in pages() if page not in followed
+        for page in pages() if page not in followed_pages
         for block in blocks(page) for command in block.commands
     }  # fmt: skip
-    assert left <= {"make"}
+    assert unfollowed <= {"make"}
 
 
 def policy() -> Block:
     """Return the README's IAM policy."""
-    [found] = [block for block in blocks(README) if block.kind == "json"]
-    return found
+    [policy_block] = [block for block in blocks(README) if block.kind == "json"]
+    return policy_block
 
 
 def test_the_policy_of_the_readme_allows_nothing_needless() -> None:
     """The IAM policy is JSON, and each action that it allows is one that the code calls."""
     [statement] = json.loads(policy().text)["Statement"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "workermon" / "on_aws").glob("*.py"))
-    asked = {
+    requested = {
         action
         for action in statement["Action"]
         if re.sub(r"(?<!^)(?=[A-Z])", "_", action.split(":")[1]).lower() in source or action.split(":")[1] in source
     }
-    assert asked == set(statement["Action"])
+    assert requested == set(statement["Action"])

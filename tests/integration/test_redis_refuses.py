@@ -29,15 +29,15 @@ WORKER = models.Worker(id="i-0aaaaaaa", name="a", region="us-east-1", incarnatio
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[redis.Redis]:
+def admin(tmp_path: Path) -> Iterator[redis.Redis]:
     """Give a client of a server that this test may bring into any state."""
-    made = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
-    made.start()
+    new_server = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
+    new_server.start()
     try:
-        with contextlib.closing(redis.Redis.from_url(made.url)) as connected:
+        with contextlib.closing(redis.Redis.from_url(new_server.url)) as connected:
             yield connected
     finally:
-        made.stop()
+        new_server.stop()
 
 
 def url(of: redis.Redis, user: str = "") -> str:
@@ -46,38 +46,38 @@ def url(of: redis.Redis, user: str = "") -> str:
     return f"redis://{user or ':' + options['password']}@{options['host']}:{options['port']}/1"
 
 
-def told(address: str, call: Callable[[redis.Redis], object] | None = None) -> str:
+def refusal_of(address: str, call: Callable[[redis.Redis], object] | None = None) -> str:
     """Return the error of a command that writes."""
     with contextlib.closing(client.connect(address)) as connected, pytest.raises(errors.RedisUnavailable) as caught:
-        (call or (lambda it: workers.RedisWorkers(it).add([WORKER])))(connected)
+        (call or (lambda connection: workers.RedisWorkers(connection).add([WORKER])))(connected)
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
     return str(caught.value).partition(": ")[2]
 
 
-def test_a_replica_is_named_as_that(own: redis.Redis, redis_url: str) -> None:
+def test_a_replica_is_named_as_that(admin: redis.Redis, redis_url: str) -> None:
     """A client that still talks to a server that became a replica learns what to change."""
     parts = urlsplit(redis_url)
-    own.config_set("masterauth", str(parts.password))
-    own.replicaof(str(parts.hostname), str(parts.port))
-    assert told(url(own)) == (
+    admin.config_set("masterauth", str(parts.password))
+    admin.replicaof(str(parts.hostname), str(parts.port))
+    assert refusal_of(url(admin)) == (
         "it is a read-only replica; name its primary in WORKERMON_REDIS_URL, or the sentinels (sentinel://)"
     )
-    own.config_set("replica-serve-stale-data", "no")
-    own.replicaof("127.0.0.1", "1")
-    assert eventually(lambda: "lost its primary" in told(url(own)))
+    admin.config_set("replica-serve-stale-data", "no")
+    admin.replicaof("127.0.0.1", "1")
+    assert eventually(lambda: "lost its primary" in refusal_of(url(admin)))
 
 
-def test_a_full_server_is_named_as_that(own: redis.Redis) -> None:
+def test_a_full_server_is_named_as_that(admin: redis.Redis) -> None:
     """A server at its limit of memory says what to raise."""
-    own.config_set("maxmemory", 1)
-    assert told(url(own)) == "it is out of memory; raise its maxmemory, with the policy noeviction"
+    admin.config_set("maxmemory", 1)
+    assert refusal_of(url(admin)) == "it is out of memory; raise its maxmemory, with the policy noeviction"
 
 
-def test_too_few_replicas_are_named_as_that(own: redis.Redis) -> None:
+def test_too_few_replicas_are_named_as_that(admin: redis.Redis) -> None:
     """A server that waits for its replicas says so."""
-    own.config_set("min-replicas-to-write", 1)
-    assert told(url(own)).startswith("it has too few replicas to take writes; ")
+    admin.config_set("min-replicas-to-write", 1)
+    assert refusal_of(url(admin)).startswith("it has too few replicas to take writes; ")
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_too_few_replicas_are_named_as_that(own: redis.Redis) -> None:
         ("~workermon* +@all -@connection", "the command select"),
     ],
 )
-def test_access_rules_name_what_they_refuse(own: redis.Redis, rights: str, refused: str) -> None:
+def test_access_rules_name_what_they_refuse(admin: redis.Redis, rights: str, refused: str) -> None:
     """A missing right is named, by command or key as far as the server tells."""
-    own.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "resetkeys", "&*", *rights.split())
-    said = told(url(own, "narrow:secret"))
-    assert said.startswith(f"its access rules refuse {refused}"), said
-    assert said.endswith(f"; {refusals.RIGHTS}")
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "resetkeys", "&*", *rights.split())
+    reason = refusal_of(url(admin, "narrow:secret"))
+    assert reason.startswith(f"its access rules refuse {refused}"), reason
+    assert reason.endswith(f"; {refusals.RIGHTS}")
 
 
-def test_a_database_that_is_not_there_is_named_as_that(own: redis.Redis) -> None:
+def test_a_database_that_is_not_there_is_named_as_that(admin: redis.Redis) -> None:
     """A number in the URL beyond the server's databases is no refused command."""
-    said = told(f"{url(own)[:-1]}9999")
-    assert said == "it has no database of that number; name another one in WORKERMON_REDIS_URL"
+    reason = refusal_of(f"{url(admin)[:-1]}9999")
+    assert reason == "it has no database of that number; name another one in WORKERMON_REDIS_URL"
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def cluster(tmp_path: Path) -> Iterator[int]:
 def test_cluster_mode_is_named_as_that(cluster: int) -> None:
     """A node of a cluster is refused with what to use instead."""
     for database in (0, 1):
-        said = told(f"redis://127.0.0.1:{cluster}/{database}")
-        assert said == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
+        reason = refusal_of(f"redis://127.0.0.1:{cluster}/{database}")
+        assert reason == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
 
 
 def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster: int, redis_url: str) -> None:
@@ -135,19 +135,22 @@ def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster:
     with opened(tmp_path, f"redis://127.0.0.1:{cluster}/0") as house:
         house.env["WORKERMON_BROKER_URL"] = redis_url.removesuffix("/1") + "/0"
         for command in (["up"], ["web"], ["status"], ["add", house.ids[0]]):
-            done = house.run("workermon", *command)
-            assert (done.returncode, done.stderr.splitlines()[-1].endswith(refused)) == (4, True), (command, done)
+            completed = house.run("workermon", *command)
+            assert (completed.returncode, completed.stderr.splitlines()[-1].endswith(refused)) == (4, True), (
+                command,
+                completed,
+            )
         of_celery = [house.celery("worker"), house.celery("beat")]
         house.env["WORKERMON_REDIS_URL"] = redis_url
         house.env["WORKERMON_BROKER_URL"] = f"redis://127.0.0.1:{cluster}/0"
         of_celery.append(house.celery("worker"))
         for process in of_celery:
-            assert process.popen.wait(START) == 4, process.said
-            assert process.said.splitlines()[-1].endswith(refused), process.said
+            assert process.popen.wait(START) == 4, process.output
+            assert process.output.splitlines()[-1].endswith(refused), process.output
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("answer", "expected"),
     [
         ("MISCONF Errors writing to the AOF file: No space left on device", "it cannot write its data to disk"),
         ("LOADING Valkey is loading the dataset in memory", "it is still loading its data"),
@@ -157,19 +160,19 @@ def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster:
         ("NOPERM No permissions to access the '/0.workermon.pidbox' channel", "its access rules refuse the channel /0"),
     ],
 )
-def test_an_answer_is_said_as_what_it_is(answer: str, why: str) -> None:
+def test_an_answer_is_said_as_what_it_is(answer: str, expected: str) -> None:
     """What a server says in such a state becomes one line without a control character."""
     from redis._parsers.base import BaseParser
 
     raised = BaseParser.parse_error(answer)
     assert isinstance(raised, RedisError)
-    said, todo = refusals.explain(raised)
-    assert said.startswith(why)
+    reason, todo = refusals.explain(raised)
+    assert reason.startswith(expected)
     assert todo
-    assert "\x1b" not in said
+    assert "\x1b" not in reason
 
 
-class Old:
+class OldServer:
     """A server that says it is another version: hands on to the real one, and writes its greeting anew."""
 
     def __init__(self, real: str, version: bytes) -> None:
@@ -182,20 +185,20 @@ class Old:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                taken, _ = self._listening.accept()
+                accepted, _ = self._listening.accept()
                 real = socket.create_connection(self._real)
-                threading.Thread(target=self._pass, args=(taken, real), daemon=True).start()
-                threading.Thread(target=self._pass, args=(real, taken), daemon=True).start()
+                threading.Thread(target=self._pass, args=(accepted, real), daemon=True).start()
+                threading.Thread(target=self._pass, args=(real, accepted), daemon=True).start()
 
-    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := one.recv(65536):
+            while data := source.recv(65536):
                 data = data.replace(b"$6\r\nvalkey\r\n", b"$5\r\nredis\r\n")
-                other.sendall(re.sub(rb"(version\r\n)\$\d+\r\n[\d.]+\r\n", self._greeting, data))
-            other.shutdown(socket.SHUT_WR)
+                target.sendall(re.sub(rb"(version\r\n)\$\d+\r\n[\d.]+\r\n", self._greeting, data))
+            target.shutdown(socket.SHUT_WR)
 
-    def _greeting(self, found: re.Match[bytes]) -> bytes:
-        return b"%b$%d\r\n%b\r\n" % (found[1], len(self._version), self._version)
+    def _greeting(self, match: re.Match[bytes]) -> bytes:
+        return b"%b$%d\r\n%b\r\n" % (match[1], len(self._version), self._version)
 
     def close(self) -> None:
         """Stop listening."""
@@ -204,31 +207,37 @@ class Old:
 
 def test_a_server_that_is_too_old_is_refused_by_everything(redis_url: str) -> None:
     """The first command says the version and what is needed, whatever it is; nothing was written."""
-    with contextlib.closing(Old(redis_url, b"6.0.16")) as old:
+    with contextlib.closing(OldServer(redis_url, b"6.0.16")) as old:
         calls: list[Callable[[Any], object]] = [
-            lambda it: workers.RedisWorkers(it).add([WORKER]),
-            lambda it: workers.RedisWorkers(it).ids(),
-            lambda it: leases.RedisLeases(it).hold("one", "me", 1),
+            lambda connection: workers.RedisWorkers(connection).add([WORKER]),
+            lambda connection: workers.RedisWorkers(connection).ids(),
+            lambda connection: leases.RedisLeases(connection).hold("one", "me", 1),
         ]
         for call in calls:
-            said = told(old.url, call)
-            assert said == "it is too old (Redis 6.0.16); use Redis 6.2 or newer, or Valkey"
+            reason = refusal_of(old.url, call)
+            assert reason == "it is too old (Redis 6.0.16); use Redis 6.2 or newer, or Valkey"
 
 
 @pytest.mark.parametrize("version", [b"6.2.0", b"8.4.1", b"unknown"])
 def test_a_server_that_is_new_enough_is_taken(redis_url: str, version: bytes) -> None:
     """6.2 is new enough, and so is what gives no version that can be read."""
-    with contextlib.closing(Old(redis_url, version)) as other, contextlib.closing(client.connect(other.url)) as it:
-        assert workers.RedisWorkers(it).ids() == []
+    with (
+        contextlib.closing(OldServer(redis_url, version)) as old_server,
+        contextlib.closing(client.connect(old_server.url)) as connection,
+    ):
+        assert workers.RedisWorkers(connection).ids() == []
 
 
-def test_a_server_that_does_not_tell_its_settings_tells_nothing(own: redis.Redis) -> None:
+def test_a_server_that_does_not_tell_its_settings_tells_nothing(admin: redis.Redis) -> None:
     """Without the right to INFO the settings are empty, which is no error."""
-    own.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "~workermon*", "+@all", "-info")
-    with contextlib.closing(client.connect(url(own, "narrow:secret"))) as narrow:
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "~workermon*", "+@all", "-info")
+    with contextlib.closing(client.connect(url(admin, "narrow:secret"))) as narrow:
         assert server.RedisServer(narrow).settings() == {}
-    with contextlib.closing(client.connect("redis://127.0.0.1:1/1")) as gone, pytest.raises(errors.RedisUnavailable):
-        server.RedisServer(gone).settings()
+    with (
+        contextlib.closing(client.connect("redis://127.0.0.1:1/1")) as unreachable,
+        pytest.raises(errors.RedisUnavailable),
+    ):
+        server.RedisServer(unreachable).settings()
 
 
 def test_other_errors_keep_their_text() -> None:

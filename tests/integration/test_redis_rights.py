@@ -31,14 +31,14 @@ def documented() -> list[str]:
 @pytest.fixture
 def admin(tmp_path: Path) -> Iterator[redis.Redis]:
     """Give a client that may do everything, of a server that has the documented user."""
-    made = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
-    made.start()
+    new_server = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
+    new_server.start()
     try:
-        with contextlib.closing(redis.Redis.from_url(made.url)) as connected:
+        with contextlib.closing(redis.Redis.from_url(new_server.url)) as connected:
             connected.execute_command(*documented())
             yield connected
     finally:
-        made.stop()
+        new_server.stop()
 
 
 def refused(admin: redis.Redis) -> list[tuple[Any, Any]]:
@@ -72,21 +72,21 @@ def test_everything_runs_over_tls_with_the_documented_rights(
         eventually(lambda: status(house) == 0, within=START, what="status")
         assert house.run("workermon", "doctor").returncode == 0
         assert unlisted(admin) == []
-        done = house.run("celery", "-A", "workermon", "inspect", "ping")
-        assert done.returncode == 0, done.stderr
+        completed = house.run("celery", "-A", "workermon", "inspect", "ping")
+        assert completed.returncode == 0, completed.stderr
         for command in ("show", "pause", "resume", "refresh", "remove"):
-            done = house.run("workermon", command, house.ids[0])
-            assert done.returncode == 0, (command, done.stderr)
+            completed = house.run("workermon", command, house.ids[0])
+            assert completed.returncode == 0, (command, completed.stderr)
         for command in ("list", "alerts", "reconcile"):
-            done = house.run("workermon", command)
-            assert done.returncode == 0, (command, done.stderr)
-    assert {what for what in refused(admin) if what != ("command", "info")} == set()
+            completed = house.run("workermon", command)
+            assert completed.returncode == 0, (command, completed.stderr)
+    assert {refusal for refusal in refused(admin) if refusal != ("command", "info")} == set()
     assert bool(refused(admin)) is bool(withheld)
 
 
 def unlisted(admin: redis.Redis) -> list[tuple[str, str]]:
     """Return the keys, with their types, of both databases that keys.py does not list, or lists otherwise."""
-    found = []
+    commands = []
     for database in (0, 1):
         admin.select(database)
         for key in admin.scan_iter(count=1000):
@@ -94,8 +94,8 @@ def unlisted(admin: redis.Redis) -> list[tuple[str, str]]:
             kind = answer.decode()
             rows = [row for row in keys.rows_of(key) if row.type == kind]
             if kind != "none" and (not rows or (admin.ttl(key) == -1 and all(row.expires for row in rows))):
-                found.append((key.decode(), kind))
-    return found
+                commands.append((key.decode(), kind))
+    return commands
 
 
 def status(house: House) -> int:

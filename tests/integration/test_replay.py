@@ -24,12 +24,12 @@ from workermon.local.simulation import Simulation
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
 
-Turns = list[tuple[int, str | None, str | None]]
+Transitions = list[tuple[int, str | None, str | None]]
 
 
-def plain_loop(values: Sequence[tuple[int, float]]) -> Turns:
+def plain_loop(values: Sequence[tuple[int, float]]) -> Transitions:
     """Judge the default rule over a gapless series: 3 of 3 above 80 or 90 fire, 2 of 2 not above clear."""
-    turns: Turns = []
+    transitions: Transitions = []
     on = {"warning": False, "critical": False}
     before: str | None = None
     for place, (at, _) in enumerate(values):
@@ -41,9 +41,9 @@ def plain_loop(values: Sequence[tuple[int, float]]) -> Turns:
                 on[level] = False
         after = "critical" if on["critical"] else "warning" if on["warning"] else None
         if after != before:
-            turns.append((at, before, after))
+            transitions.append((at, before, after))
             before = after
-    return turns
+    return transitions
 
 
 def recorded_trace() -> list[float]:
@@ -87,8 +87,8 @@ class Monitor:
         )
         assert self.get(ports.Configurations).save(configuration.model_copy(update={"revision": 1}))
         self.workers = self.get(ports.Workers)
-        self.turns: Turns = []
-        self.told: list[models.Notification] = []
+        self.transitions: Transitions = []
+        self.notified: list[models.Notification] = []
 
     def get(self, kind: Any) -> Any:
         """Return a port or a stage."""
@@ -99,15 +99,15 @@ class Monitor:
         self.get(collect.Collection).collect([worker_id])
         self.get(evaluate.Evaluation).evaluate([worker_id])
         for entry in reversed(self.get(ports.Alerts).history(f"{worker_id}/cpu-high", limit=60)):
-            turn = (entry.transition.at, entry.transition.before, entry.transition.after)
+            transition = (entry.transition.at, entry.transition.before, entry.transition.after)
             assert not entry.transition.correction
-            if turn not in self.turns:
-                self.turns.append(turn)
+            if transition not in self.transitions:
+                self.transitions.append(transition)
 
     def violated(self, notification: models.Notification) -> None:
         """Take part as a user's own hook."""
         if notification.rule == "cpu-high":
-            self.told.append(notification)
+            self.notified.append(notification)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -126,9 +126,9 @@ def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.Monkey
     endpoint = Endpoint(Simulation(now, workers=1, period=1))
     endpoint.start()
     use_aws(monkeypatch, endpoint.url, AWS_REGION="us-east-1")
-    made = Monitor(redis_url, endpoint, now)
-    yield made
-    made.close()
+    new_monitor = Monitor(redis_url, endpoint, now)
+    yield new_monitor
+    new_monitor.close()
     endpoint.stop()
 
 
@@ -167,16 +167,16 @@ def test_a_trace_gives_the_alerts_of_a_plain_loop(
 
     expected = plain_loop(points)
     assert len(expected) > 20
-    assert monitor.turns == expected
+    assert monitor.transitions == expected
 
     # What people are told is what held when they were told, never the same twice in a row.
     state: str | None = None
     truth = {at: after for at, _, after in expected}
-    for message in monitor.told:
+    for message in monitor.notified:
         at = datetime.fromisoformat(message.at).timestamp()
         present = message.severity if message.status == "firing" else None
         assert present == truth[int(at)]
         assert present != state
         state = present
     assert state == expected[-1][2]
-    assert [message.version for message in monitor.told] == list(range(1, len(monitor.told) + 1))
+    assert [message.version for message in monitor.notified] == list(range(1, len(monitor.notified) + 1))

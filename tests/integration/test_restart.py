@@ -30,13 +30,13 @@ def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_clie
         eventually(lambda: at("collect") and at("evaluate") > at("listener:since"), within=40, what="all at work")
         for process in started:
             process.kill()
-        gone = time.time()
-        eventually(lambda: time.time() > gone + 14, within=20, what="the absence")
+        killed_at = time.time()
+        eventually(lambda: time.time() > killed_at + 14, within=20, what="the absence")
         house.celery("worker")
-        eventually(lambda: at("evaluate") > gone + 14, within=40, what="a judgement before anything is collected")
+        eventually(lambda: at("evaluate") > killed_at + 14, within=40, what="a judgement before anything is collected")
         house.celery("beat")
-        eventually(lambda: at("collect") > gone + 14, within=40, what="collection again")
+        eventually(lambda: at("collect") > killed_at + 14, within=40, what="collection again")
         back = time.time()
         eventually(lambda: at("evaluate") > back + 8, within=40, what="judgements again")
-        told = list(redis_client.scan_iter("workermon:alert-history:numbers-of:*/no-data"))
-        assert told == []
+        no_data_histories = list(redis_client.scan_iter("workermon:alert-history:numbers-of:*/no-data"))
+        assert no_data_histories == []

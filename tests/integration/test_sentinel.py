@@ -47,8 +47,8 @@ def over_tls(tmp_path: Path, redis_url: str, certificate: Path) -> Iterator[str]
     """Give a URL of a sentinel that speaks TLS and names a server that does too, each behind a front of its own."""
     sentinel = Sentinel(tmp_path / "sentinel", port_of(redis_url), password_of(redis_url), own_password="sesame")
     server = TlsFront(port_of(redis_url), certificate, {})
-    named = {"127.0.0.1": "localhost", str(port_of(redis_url)): str(server.port)}
-    front = TlsFront(sentinel.port, certificate, named)
+    renamed = {"127.0.0.1": "localhost", str(port_of(redis_url)): str(server.port)}
+    front = TlsFront(sentinel.port, certificate, renamed)
     try:
         yield (
             f"sentinel://:{password_of(redis_url)}@localhost:{front.port}/1?service=main"
@@ -77,7 +77,7 @@ class AwaySentinel:
     """Takes connections as a sentinel's machine does that is going down, closes each, and counts them."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -85,9 +85,9 @@ class AwaySentinel:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                taken, _ = self._listening.accept()
-                self.asked += 1
-                taken.close()
+                accepted, _ = self._listening.accept()
+                self.requests += 1
+                accepted.close()
 
     def stop(self) -> None:
         """Take none any more."""
@@ -101,19 +101,19 @@ def test_a_sentinel_that_is_away_is_asked_once_by_each_client(
     """State, broker and schedule go on to the next one at once, not after the ten retries of redis-py."""
     sentinel = Sentinel(tmp_path / "sentinel", port_of(redis_url), password_of(redis_url))
     away = AwaySentinel()
-    named = f"sentinel://:{password_of(redis_url)}@127.0.0.1:{away.port},127.0.0.1:{sentinel.port}/1?service=main"
-    monkeypatch.setenv("WORKERMON_REDIS_URL", named)
+    address = f"sentinel://:{password_of(redis_url)}@127.0.0.1:{away.port},127.0.0.1:{sentinel.port}/1?service=main"
+    monkeypatch.setenv("WORKERMON_REDIS_URL", address)
     monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
     app = Celery("test", loader=ours.Loader, amqp="workermon.on_celery.broker:AMQP", set_as_current=False)
     try:
-        assert client.connect(named).ping()
-        assert away.asked == 1
+        assert client.connect(address).ping()
+        assert away.requests == 1
         assert schedulers.get_redis(app).ping()
         # Whoever answered stands first from then on, in each client.
-        assert away.asked == 2
+        assert away.requests == 2
         with app.connection() as connection:
             assert connection.default_channel.client.ping()
-        assert away.asked == 3
+        assert away.requests == 3
     finally:
         away.stop()
         sentinel.stop()
@@ -145,17 +145,17 @@ def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) ->
             def at_work(server: redis.Redis, since: float) -> None:
                 def oldest() -> float:
                     marks = server.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
-                    return min(float(mark or 0) for mark in marks)
+                    return min(float(at or 0) for at in marks)
 
                 eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
 
-            at_work(pair.one, time.time())
+            at_work(pair.first, time.time())
             pair.servers[0].stop()
             eventually(lambda: sentinel.primary() == port_of(pair.servers[1].url), within=30, what="the promotion")
-            at_work(pair.two, time.time() + 1)
+            at_work(pair.second, time.time() + 1)
             assert all(part.alive() for part in parts)
-            done = house.run("workermon", "list")
-            assert done.returncode == 0, done.stderr
+            completed = house.run("workermon", "list")
+            assert completed.returncode == 0, completed.stderr
     finally:
         sentinel.stop()
         pair.stop()

@@ -49,7 +49,7 @@ period = "2s"
 """
 
 
-class Heard:
+class CollectionRecorder:
     """The events on the channel: when each worker was collected, by our clock."""
 
     def __init__(self, url: str) -> None:
@@ -90,16 +90,16 @@ def of(house: House, region: str) -> list[str]:
     return [machine.id for machine in house.simulation.machines.values() if machine.region == region]
 
 
-def asked(house: House, *arguments: str) -> Any:
+def query(house: House, *arguments: str) -> Any:
     """Return what a reading command says."""
-    done = house.run("workermon", *arguments, "--json")
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+    completed = house.run("workermon", *arguments, "--json")
+    assert completed.stdout, completed.stderr
+    return json.loads(completed.stdout)
 
 
 def recorded(house: House, worker_id: str, metric: str) -> dict[float, float]:
     """Return what the ledger has."""
-    points = asked(house, "history", worker_id, metric, "--since", "1h")["datapoints"]
+    points = query(house, "history", worker_id, metric, "--since", "1h")["datapoints"]
     return {models.moment(point["at"]): point["value"] for point in points}
 
 
@@ -119,56 +119,60 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
     """With more of its batches due than there are threads; it is one alert, and afterwards nothing of it is missing."""
     with opened(tmp_path, redis_url, workers=48, period=2, regions=(SLOW, WELL)) as house:
         slow, well = of(house, SLOW), of(house, WELL)[:4]
-        workers = [worker(one, SLOW, INTERVALS[place % len(INTERVALS)]) for place, one in enumerate(slow)]
+        workers = [worker(worker_id, SLOW, INTERVALS[place % len(INTERVALS)]) for place, worker_id in enumerate(slow)]
         workers += [worker(worker_id, WELL, INTERVAL) for worker_id in well]
         file = tmp_path / "workers.toml"
         file.write_text(CONFIG + "".join(workers), "utf-8")
         assert len(INTERVALS) > THREADS
         house.env["WORKERMON_CONFIG"] = str(file)
         up = house.start("workermon", "up", "--concurrency", str(THREADS))
-        heard = Heard(redis_url)
+        recorder = CollectionRecorder(redis_url)
         try:
             eventually(
-                lambda: all(heard.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
+                lambda: all(recorder.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
             )
             # `up` itself collects first: the nodes have to be at work.
-            eventually(lambda: all(len(heard.at[worker_id]) > 1 for worker_id in well), within=2 * START, what="nodes")
-            house.aws.fail("hang", region=SLOW)
-            begun = time.time()
             eventually(
-                lambda: [scope["state"] for scope in asked(house, "status")["scopes"]] == ["unreachable", "ok"],
+                lambda: all(len(recorder.at[worker_id]) > 1 for worker_id in well), within=2 * START, what="nodes"
+            )
+            house.aws.fail("hang", region=SLOW)
+            begin = time.time()
+            eventually(
+                lambda: [scope["state"] for scope in query(house, "status")["scopes"]] == ["unreachable", "ok"],
                 within=2 * SILENT,
                 what="the trouble in status",
             )
-            eventually(lambda: time.time() > begun + SILENT, within=SILENT + 1, what="the silence")
+            eventually(lambda: time.time() > begin + SILENT, within=SILENT + 1, what="the silence")
             eventually(
                 lambda: (
-                    [alert["dedup_key"] for alert in asked(house, "alerts")["alerts"]] == [f"default/{SLOW}/collector"]
+                    [alert["dedup_key"] for alert in query(house, "alerts")["alerts"]] == [f"default/{SLOW}/collector"]
                 ),
                 within=2 * SILENT,
                 what="the one alert, of the account",
             )
             house.aws.recover()
-            ended = time.time()
-            gaps = {worker_id: heard.gap(worker_id, begun, ended) for worker_id in well}
+            end = time.time()
+            gaps = {worker_id: recorder.gap(worker_id, begin, end) for worker_id in well}
             assert max(gaps.values()) < 3 * INTERVAL, gaps  # one request alone is waited for longer
             eventually(
-                lambda: all(heard.at[worker_id][-1] > ended for worker_id in slow),
+                lambda: all(recorder.at[worker_id][-1] > end for worker_id in slow),
                 within=60,
                 what="the slow region's recovery",
             )
-            eventually(lambda: not asked(house, "alerts")["alerts"], within=30, what="the end of the alert")
-            assert [scope["state"] for scope in asked(house, "status")["scopes"]] == ["ok", "ok"]
+            eventually(lambda: not query(house, "alerts")["alerts"], within=30, what="the end of the alert")
+            assert [scope["state"] for scope in query(house, "status")["scopes"]] == ["ok", "ok"]
             cpu, network = ("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")
-            for one, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
-                caught_up(house, one, metric, ended)
-                have = {at: value for at, value in recorded(house, one, metric).items() if at < ended}
-                had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
-                assert have == had
-                assert len(had) > SILENT / 3
+            for worker_id, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
+                caught_up(house, worker_id, metric, end)
+                have = {at: value for at, value in recorded(house, worker_id, metric).items() if at < end}
+                served_points = {
+                    at: value for at, value in served(house, worker_id, name, end).items() if at >= min(have)
+                }
+                assert have == served_points
+                assert len(served_points) > SILENT / 3
             assert up.stop() == 0
         finally:
-            heard.close()
+            recorder.close()
 
 
 def test_a_region_that_does_not_answer_holds_up_no_start(tmp_path: Path, redis_url: str) -> None:
@@ -181,10 +185,10 @@ def test_a_region_that_does_not_answer_holds_up_no_start(tmp_path: Path, redis_u
         house.aws.fail("hang", region=SLOW)
         house.env["WORKERMON_CONFIG"] = str(file)
         up = house.start("workermon", "up", "--no-web")
-        heard = Heard(redis_url)
+        recorder = CollectionRecorder(redis_url)
         try:
-            eventually(lambda: len(heard.at[well]) > 1, within=2 * START, what=last_words("collections", up))
-            assert "up.not_reconciled" not in up.said
+            eventually(lambda: len(recorder.at[well]) > 1, within=2 * START, what=last_words("collections", up))
+            assert "up.not_reconciled" not in up.output
             assert up.stop() == 0
         finally:
-            heard.close()
+            recorder.close()

@@ -53,7 +53,7 @@ type = "log"
 """
 
 
-class Post:
+class RecordingNotifier:
     """A channel that keeps what it is sent."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class House:
         use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
         self.schedule = testing.MemorySchedule()
-        self.post = Post()
+        self.notifier = RecordingNotifier()
         self.container = runtime.open(
             settings.Settings(redis_url=SecretStr(redis_url)),
             overrides={
@@ -83,12 +83,12 @@ class House:
                 ports.Schedule: self.schedule,
                 ports.Dispatcher: testing.MemoryDispatcher(),
                 ports.Nodes: testing.MemoryNodes(["here"]),
-                Mapping[str, ports.Notifier]: {"log": self.post},
+                Mapping[str, ports.Notifier]: {"log": self.notifier},
             },
         )
         self.ids = list(self.simulation.machines)
-        here = models.AccountRegion(region="us-east-1")
-        self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=here))
+        scope = models.AccountRegion(region="us-east-1")
+        self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=scope))
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
 
@@ -105,19 +105,19 @@ class House:
     def judge(self) -> list[str]:
         """Judge whoever is marked, and deliver."""
         self.get(ports.Pulse).beat("listener", self.clock())
-        before = len(self.post.sent)
+        before = len(self.notifier.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
         self.deliver(self.get(evaluate.Evaluation).evaluate(marked))
         return [
             f"{notification.worker.name if notification.worker else ''} {notification.rule} {notification.status}"
-            for notification in self.post.sent[before:]
+            for notification in self.notifier.sent[before:]
         ]
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Send what waits of these alerts."""
         self.get(notify.Delivery).deliver(alert_ids)
 
-    def why(self, worker_id: str, metric: str) -> Any:
+    def explain(self, worker_id: str, metric: str) -> Any:
         """Explain the one rule of a kind."""
         record = self.get(ports.Workers).get([worker_id])[worker_id]
         return self.get(views.Explanation).explain(record, metric).to_json()["rules"][0]
@@ -135,35 +135,35 @@ class House:
 @pytest.fixture
 def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give an installation that was collected once."""
-    made = House(redis_url, monkeypatch)
+    new_house = House(redis_url, monkeypatch)
     try:
-        assert made.minute() == []
-        yield made
+        assert new_house.minute() == []
+        yield new_house
     finally:
-        made.close()
+        new_house.close()
 
 
 def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_not(house: House) -> None:
     """One call more for both of them; the alert resolves with the next start, and all of it is explained."""
     first, second = house.ids[:2]
-    asked = house.endpoint.calls["DescribeInstances"]
+    requests = house.endpoint.calls["DescribeInstances"]
     reason = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
     house.simulation.set_state(first, "stopping", reason)
     house.simulation.set_state(second, "stopped")
     assert house.minute() == ["render-01 down firing"]
     house.simulation.set_state(first, "stopped", reason)
     assert house.minute() == []
-    assert house.endpoint.calls["DescribeInstances"] == asked + 1
-    told = house.post.sent[-1]
-    assert told.summary == (
+    assert house.endpoint.calls["DescribeInstances"] == requests + 1
+    notification = house.notifier.sent[-1]
+    assert notification.summary == (
         "render-01: the instance is being stopped: it was shut down from its own operating system"
         " (Client.InstanceInitiatedShutdown)"
     )
-    assert told.reason == "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
-    found = house.why(first, "state")
-    assert (found["state"], found["notified"]) == ("critical", "critical")
-    assert [each["error"] for each in found["history"][0]["deliveries"]] == [None]
-    assert house.why(second, "state")["now"].endswith("that is expected")
+    assert notification.reason == "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+    explanation = house.explain(first, "state")
+    assert (explanation["state"], explanation["notified"]) == ("critical", "critical")
+    assert [delivery["error"] for delivery in explanation["history"][0]["deliveries"]] == [None]
+    assert house.explain(second, "state")["now"].endswith("that is expected")
     house.simulation.set_state(first, "pending")
     assert house.minute() == []
     house.simulation.set_state(first, "running")
@@ -183,13 +183,13 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     assert house.reconcile() == ()
     house.clock.advance(3600)  # nobody judged: whoever did died
     assert house.judge() == ["render-01 down firing"]
-    told = house.post.sent[-1]
-    assert told.at == told.since
-    assert models.moment(told.at) == house.clock() - 3600
+    notification = house.notifier.sent[-1]
+    assert notification.at == notification.since
+    assert models.moment(notification.at) == house.clock() - 3600
     assert [(step.action, step.worker_id) for step in house.reconcile()] == [("retire", first)]
-    house.deliver([told.dedup_key])
-    ended = house.post.sent[-1]
-    assert (ended.status, ended.reason, ended.dedup_key) == ("resolved", "terminated", told.dedup_key)
+    house.deliver([notification.dedup_key])
+    resolved = house.notifier.sent[-1]
+    assert (resolved.status, resolved.reason, resolved.dedup_key) == ("resolved", "terminated", notification.dedup_key)
     assert house.get(ports.Alerts).open() == []
 
 
@@ -201,16 +201,16 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
         first, "system-reboot", now + 20 * models.DAY, now + 20 * models.DAY + 7200, description="Maintenance <host>"
     )
     assert house.minute() == []
-    assert house.why(first, "event")["events"][0]["not_notified"].startswith("it notifies from")
+    assert house.explain(first, "event")["events"][0]["not_notified"].startswith("it notifies from")
     reboot.not_before, reboot.not_after, reboot.deadline = now + models.DAY, now + 2 * models.DAY, now + 9 * models.DAY
     assert house.minute() == ["render-01 plans firing"]
-    told = house.post.sent[-1]
-    assert (told.severity, told.kind) == ("warning", "event")
-    assert f"system-reboot scheduled for {models.rfc3339(now + models.DAY)}" in told.summary
-    assert "(in 24 hours): Maintenance <host> (it can be postponed until" in told.summary
+    notification = house.notifier.sent[-1]
+    assert (notification.severity, notification.kind) == ("warning", "event")
+    assert f"system-reboot scheduled for {models.rfc3339(now + models.DAY)}" in notification.summary
+    assert "(in 24 hours): Maintenance <host> (it can be postponed until" in notification.summary
     retired = house.simulation.schedule(first, "instance-retirement", now + 7 * models.DAY)
     assert house.minute() == ["render-01 plans firing"]
-    assert (house.post.sent[-1].severity, house.post.sent[-1].version) == ("critical", 2)
+    assert (house.notifier.sent[-1].severity, house.notifier.sent[-1].version) == ("critical", 2)
     house.endpoint.fail("error", "DescribeInstanceStatus")
     assert house.minute() == []
     house.endpoint.recover()
@@ -223,7 +223,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == []
     retired.description = "[Canceled] The host is well"
     assert house.minute() == ["render-01 plans resolved"]
-    assert "EC2 has marked it as cancelled" in house.post.sent[-1].summary
+    assert "EC2 has marked it as cancelled" in house.notifier.sent[-1].summary
     assert house.get(ports.Alerts).open() == []
 
 
@@ -256,12 +256,12 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
     if step == "evaluate":
         house.container.get(collect.Collection).collect(house.ids, force=True)
     environment = {**os.environ, "WORKERMON_REDIS_URL": redis_url, "WORKERMON_FAILPOINT": failpoint}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", CHILD, step, str(house.clock()), *house.ids],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert "survived" not in done.stdout, done.stderr
-    assert done.returncode == failpoints.EXIT, done.stderr
+    assert "survived" not in completed.stdout, completed.stderr
+    assert completed.returncode == failpoints.EXIT, completed.stderr
     seen_at = house.clock()
     house.clock.advance(300)
     assert house.reconcile() == () or failpoint == "evaluate.committed"
@@ -269,7 +269,7 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
     house.deliver(house.get(ports.Outbox).due(house.clock(), 100))
     sent = [
         notification
-        for notification in house.post.sent
+        for notification in house.notifier.sent
         if notification.rule == "down" and notification.status == "firing"
     ]
     assert [models.moment(notification.at) for notification in sent] == [seen_at]

@@ -29,9 +29,9 @@ def systemd() -> int:
     """Return the version of systemd here; 0 if there is none."""
     if shutil.which("systemd-analyze") is None:
         return 0
-    shown = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.match(r"systemd (\d+)", shown)
-    return int(found[1]) if found else 0
+    output = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.match(r"systemd (\d+)", output)
+    return int(match[1]) if match else 0
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def values(unit: Path, name: str) -> list[str]:
 
 def analyze(*arguments: str, folder: Path) -> None:
     """Run ``systemd-analyze`` on the units in a folder; fail on any complaint."""
-    done = subprocess.run(["systemd-analyze", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Unknown" not in done.stderr, done.stderr
+    completed = subprocess.run(["systemd-analyze", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "Unknown" not in completed.stderr, completed.stderr
 
 
 @pytest.fixture
@@ -89,17 +89,19 @@ def test_units_run_what_compose_runs() -> None:
     }.items():  # fmt: skip
         [command] = values(UNITS / f"workermon-{unit}.service", "ExecStart")
         program, *words = shlex.split(command)
-        expected, *rest = compose[service]["command"]
+        expected, *words_of_compose = compose[service]["command"]
         assert program == f"{HOME}/bin/{expected}"
         if unit == "web":
-            rest = rest[:1]  # a container listens for others
-        assert [word.replace("%%h", "%h").replace("collect-%i@", "collect@") for word in words] == rest, unit
+            words_of_compose = words_of_compose[:1]  # a container listens for others
+        assert [word.replace("%%h", "%h").replace("collect-%i@", "collect@") for word in words] == words_of_compose, (
+            unit
+        )
 
 
 def test_everything_comes_back_and_starts_with_the_target() -> None:
     """Whatever ends is started again, for ever; the target has a unit for each part."""
-    wanted = " ".join(values(UNITS / "workermon.target", "Wants")).replace("@1.", "@.").split()
-    assert sorted(wanted) == [unit.name for unit in SERVICES]
+    units = " ".join(values(UNITS / "workermon.target", "Wants")).replace("@1.", "@.").split()
+    assert sorted(units) == [unit.name for unit in SERVICES]
     for unit in SERVICES:
         expected = "on-failure" if values(unit, "Type") == ["oneshot"] else "always"
         assert values(unit, "Restart") == [expected], unit.name

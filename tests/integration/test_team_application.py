@@ -22,14 +22,14 @@ PAGE = celery_house.ROOT / "docs" / "how-to" / "run-in-your-own-celery-app.md"
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
     """Give an installation of one instance."""
-    with opened(tmp_path, redis_url, workers=1) as made:
-        yield made
+    with opened(tmp_path, redis_url, workers=1) as opened_house:
+        yield opened_house
 
 
 def example() -> str:
     """Return the application that the documentation shows."""
-    _, _, rest = PAGE.read_text("utf-8").partition("```python\n")
-    text, _, _ = rest.partition("```")
+    _, _, code = PAGE.read_text("utf-8").partition("```python\n")
+    text, _, _ = code.partition("```")
     return text
 
 
@@ -50,13 +50,13 @@ def test_a_teams_node_collects(house: House, tmp_path: Path, redis_url: str, poo
     house.add(house.ids)
 
     def collected() -> bool:
-        done = house.run("workermon", "list", "--json")
-        (worker,) = json.loads(done.stdout)["workers"]
-        return worker["metrics"]["cpu_utilization"] is not None and "Task workermon.collect" in node.said
+        completed = house.run("workermon", "list", "--json")
+        (worker,) = json.loads(completed.stdout)["workers"]
+        return worker["metrics"]["cpu_utilization"] is not None and "Task workermon.collect" in node.output
 
     eventually(collected, within=START, what="a collection by the team's node")
-    said = node.said
-    assert "workermon.collect" in said
-    assert not any(line.startswith("{") for line in said.splitlines()), "its log got our format"
-    assert "Task workermon.collect" in said
-    assert "raised" not in said
+    output = node.output
+    assert "workermon.collect" in output
+    assert not any(line.startswith("{") for line in output.splitlines()), "its log got our format"
+    assert "Task workermon.collect" in output
+    assert "raised" not in output

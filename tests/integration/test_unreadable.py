@@ -45,27 +45,29 @@ CHANNEL = "workermon:metrics"
 
 def monitor_on(server: Any) -> testing.Monitor:
     """Return a monitor of two instances whose every record is on a server: one that is well, one in trouble."""
-    made = testing.Monitor(now=NOW)
-    made.workers = workers.RedisWorkers(server)
-    made.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
-    made.samples = samples.RedisSamples(server, CHANNEL, lambda: models.DAY)
-    made.rollups = rollups.RedisRollUps(server)
-    made.alerts, made.outbox = alerts.RedisAlerts(server, CHANNEL), outbox.RedisOutbox(server)
-    made.silences, made.pulse = silences.RedisSilences(server), pulse.RedisPulse(server)
-    made.leases = leases.RedisLeases(server)
-    made.accounts, made.costs = accounts.RedisAccounts(server), costs.RedisCosts(server)
-    made.learned_delays = learned_delays.RedisLearnedDelays(server)
-    made.throttle, made.canary = throttle.RedisThrottle(server), canary.RedisCanary(server, CHANNEL)
-    made.setup = setup.RedisSetup(server, CHANNEL)
-    made.failures = channel_failures.RedisChannelFailures(server)
-    vars(made)["limiter"] = limiter.RedisLimiter(server, lambda _: models.Limit(bucket=10, rate=10))
-    made.unreadable = unreadable.RedisUnreadable(server)
+    monitor = testing.Monitor(now=NOW)
+    monitor.workers = workers.RedisWorkers(server)
+    monitor.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
+    monitor.samples = samples.RedisSamples(server, CHANNEL, lambda: models.DAY)
+    monitor.rollups = rollups.RedisRollUps(server)
+    monitor.alerts, monitor.outbox = alerts.RedisAlerts(server, CHANNEL), outbox.RedisOutbox(server)
+    monitor.silences, monitor.pulse = silences.RedisSilences(server), pulse.RedisPulse(server)
+    monitor.leases = leases.RedisLeases(server)
+    monitor.accounts, monitor.costs = accounts.RedisAccounts(server), costs.RedisCosts(server)
+    monitor.learned_delays = learned_delays.RedisLearnedDelays(server)
+    monitor.throttle, monitor.canary = throttle.RedisThrottle(server), canary.RedisCanary(server, CHANNEL)
+    monitor.setup = setup.RedisSetup(server, CHANNEL)
+    monitor.failures = channel_failures.RedisChannelFailures(server)
+    vars(monitor)["limiter"] = limiter.RedisLimiter(server, lambda _: models.Limit(bucket=10, rate=10))
+    monitor.unreadable = unreadable.RedisUnreadable(server)
     for worker_id in (A, B):
-        made.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id, detailed=True))
+        monitor.ec2.put(
+            models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id, detailed=True)
+        )
         for minute in range(40):
             load = 97.5 if worker_id == A or minute > 12 else 40.0
-            made.cloudwatch.put(worker_id, "CPUUtilization", [(int(NOW) // 60 * 60 + 60 * minute, load)])
-    return made
+            monitor.cloudwatch.put(worker_id, "CPUUtilization", [(int(NOW) // 60 * 60 + 60 * minute, load)])
+    return monitor
 
 
 def minutes(monitor: testing.Monitor, number: int) -> None:
@@ -130,12 +132,12 @@ def go_on(server: Any) -> testing.Monitor:
 def check(monitor: testing.Monitor) -> None:
     """Go on until the worker that was well is in trouble, and look at everything that people look at."""
     minutes(monitor, 8)
-    told = [
+    firing = [
         (notification.rule, notification.worker.id)
         for notification in monitor.received
         if notification.worker is not None and notification.status == "firing"
     ]
-    assert ("cpu-high", B) in told, told
+    assert ("cpu-high", B) in firing, firing
     monitor.get(health.StatusCheck).status()
     monitor.get(health.PipelineCheck).fault()
     rows = monitor.get(views.FleetView).list(status=None, labels={}).workers
@@ -161,11 +163,11 @@ OTHER: dict[str, Callable[[redis.Redis, bytes], object]] = {
 def of_another_type(server: Any, name: bytes) -> Iterator[str]:
     """Make a key one of another type."""
     kind = server.type(name).decode()
-    for other, make in OTHER.items():
-        if other != kind:
+    for other_type, make in OTHER.items():
+        if other_type != kind:
             server.delete(name)
             make(server, name)
-            yield f"is a {other}"
+            yield f"is a {other_type}"
 
 
 def with_text(server: Any, name: bytes, change: Callable[[bytes], bytes | None]) -> Iterator[str]:
@@ -212,14 +214,14 @@ def garbage(raw: bytes) -> bytes:
 
 def one_field_more(raw: bytes) -> bytes | None:
     """Return a record as a newer version may write it."""
-    before, found = _json(raw)
-    return None if not found else before + json.dumps({**found, "of_a_newer_version": {"x": 1}}).encode()
+    before, fields = _json(raw)
+    return None if not fields else before + json.dumps({**fields, "of_a_newer_version": {"x": 1}}).encode()
 
 
 def one_field_less(raw: bytes) -> bytes | None:
     """Return a record without its first field."""
-    before, found = _json(raw)
-    return None if not found else before + json.dumps(dict(list(found.items())[1:])).encode()
+    before, fields = _json(raw)
+    return None if not fields else before + json.dumps(dict(list(fields.items())[1:])).encode()
 
 
 POISONS: dict[str, Callable[[redis.Redis, bytes], Iterator[str]]] = {
@@ -243,13 +245,13 @@ def test_one_unreadable_record_stops_nobody_else(server: Any, records: dict[byte
         if is_of_b(name):
             continue
         put_back(server, records)
-        for what in POISONS[poison](server, name):
+        for poisoned in POISONS[poison](server, name):
             cases += 1
             monitor = go_on(server)
             try:
                 check(monitor)
             except Exception as why:
-                wrong.append(f"{name.decode()} {what}: {type(why).__name__}: {str(why)[:300]}")
+                wrong.append(f"{name.decode()} {poisoned}: {type(why).__name__}: {str(why)[:300]}")
             put_back(server, records)
     assert not wrong, "\n".join(wrong)
     assert cases >= 10

@@ -28,8 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if built.returncode and not offline:
         pytest.skip(f"hatchling is not installed and could not be fetched: {built.stderr[-200:]}")
     assert built.returncode == 0, built.stderr
-    (found,) = folder.glob("*.whl")
-    return found
+    (wheel_file,) = folder.glob("*.whl")
+    return wheel_file
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel
 
 def test_the_wheel_holds_every_lua_script(wheel: Path) -> None:
     """Each file of Lua in the source is in it, at the same place."""
-    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workermon").rglob("*.lua")}
-    assert there
-    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".lua")} == there
+    scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workermon").rglob("*.lua")}
+    assert scripts
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".lua")} == scripts
 
 
 def test_scripts_run_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
@@ -80,34 +80,36 @@ def test_scripts_run_from_the_wheel(installed: Path, tmp_path: Path, redis_url: 
         "print(workermon.__file__, taken, planned.ids())\n"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-P", "-c", program],
         env=clean | {"PYTHONPATH": str(installed), "WORKERMON_REDIS_URL": redis_url}, cwd=tmp_path,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.stdout.split(" ", 1) == [f"{installed}/workermon/__init__.py", "[True, False] {'i-0aaaaaaa'}\n"], (
-        done.stderr
+    assert completed.stdout.split(" ", 1) == [f"{installed}/workermon/__init__.py", "[True, False] {'i-0aaaaaaa'}\n"], (
+        completed.stderr
     )
 
 
 def test_celery_finds_application_and_configuration_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     """In an empty folder 'celery -A workermon' has our settings."""
-    done = celery(installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1")
-    assert done.returncode == 0, done.stderr
-    assert "workermon.on_celery.scheduler:Scheduler" in done.stdout
-    assert "hush" not in done.stdout + done.stderr
+    completed = celery(
+        installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1"
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert "workermon.on_celery.scheduler:Scheduler" in completed.stdout
+    assert "hush" not in completed.stdout + completed.stderr
 
 
 def test_a_celeryconfig_of_our_users_stays_theirs(installed: Path, tmp_path: Path) -> None:
     """Neither a module of that name beside them nor Celery's own variable changes what our application reads."""
     (tmp_path / "celeryconfig.py").write_text("broker_url = 'redis://theirs:7/7'\nraise SystemExit('not yours')\n")
-    done = celery(
+    completed = celery(
         installed, tmp_path, "-A", "workermon", "report",
         WORKERMON_REDIS_URL="redis://127.0.0.1:1/1", CELERY_CONFIG_MODULE="celeryconfig",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "theirs" not in done.stdout
-    assert "@127.0.0.1:1/0" in done.stdout
+    assert completed.returncode == 0, completed.stderr
+    assert "theirs" not in completed.stdout
+    assert "@127.0.0.1:1/0" in completed.stdout
 
 
 def test_a_node_starts_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
@@ -120,12 +122,12 @@ def test_a_node_starts_from_the_wheel(installed: Path, tmp_path: Path, redis_url
     )  # fmt: skip
     try:
         for _ in range(20):
-            done = celery(
+            completed = celery(
                 installed, tmp_path, "-A", "workermon", "inspect", "registered", WORKERMON_REDIS_URL=redis_url
             )
-            if done.returncode == 0:
+            if completed.returncode == 0:
                 break
-        assert "workermon.collect" in done.stdout, done.stderr
+        assert "workermon.collect" in completed.stdout, completed.stderr
     finally:
         node.terminate()
         assert node.wait(15) == 0

@@ -179,22 +179,22 @@ def test_what_is_too_large_to_add_is_absent(aggregate: str) -> None:
 def test_the_result_names_the_worker() -> None:
     """A turn of a rule about single workers of a group says whose it is; that of a group is of nobody."""
     first = tried(OUTLIER).cases[0]
-    assert [(turn.at, turn.to, turn.worker) for turn in first.got] == [(3, "critical", "a"), (4, "ok", "a")]
-    assert [turn.worker for turn in tried(THREE).cases[0].got] == [None, None]
+    assert [(change.at, change.to, change.worker) for change in first.got] == [(3, "critical", "a"), (4, "ok", "a")]
+    assert [change.worker for change in tried(THREE).cases[0].got] == [None, None]
 
 
 def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
     """What turned and what should have is printed with the worker whose turn it is."""
     path = tmp_path / "f.toml"
     path.write_text(OUTLIER.replace('critical", worker = "a"', 'critical", worker = "b"'))
-    done = CliRunner().invoke(cli.cli, ["rules", "test", str(path)])
-    assert done.exit_code == 1
-    assert "expected critical at value 3 (worker b), ok at value 4 (worker a);" in done.stdout
-    assert "got critical at value 3 (worker a), ok at value 4 (worker a)" in done.stdout
+    result = CliRunner().invoke(cli.cli, ["rules", "test", str(path)])
+    assert result.exit_code == 1
+    assert "expected critical at value 3 (worker b), ok at value 4 (worker a);" in result.stdout
+    assert "got critical at value 3 (worker a), ok at value 4 (worker a)" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("text", "old", "new", "says"),
+    ("text", "old", "new", "error"),
     [
         (THREE, "values = { a-1 = [95, 95, 95], a-2 = [85, 50, 85], a-3 = [1, 1, 1] }", "values = [95, 95]",
          "line 15, column 1: rules[0].cases[1].values: is one list, and several workers decide the rule; write values"
@@ -222,16 +222,16 @@ def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
          "line 15, column 74: rules[0].cases[0].turns[1].worker: is not a worker of the case; "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_by_its_place(text: str, old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named_by_its_place(text: str, old: str, new: str, error: str) -> None:
     """A case that cannot be tried is refused with line, column and what to write."""
     assert old in text
     changed = text.replace(old, new, 1).lstrip("\n")
-    if not says:
+    if not error:
         assert testing.parse(changed, "f.toml").cases
         return
     with pytest.raises(errors.InvalidInput) as refused:
         testing.parse(changed, "f.toml")
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 @pytest.mark.parametrize("values", ["{ a = { cpu_utilization = [95] } }"])
@@ -243,6 +243,6 @@ metric = "cpu_utilization"
 above = {{ critical = 90 }}
 cases = [{{ name = "x", values = {values} }}]
 """
-    says = r"line 5, column 24: rules\[0\].cases\[0\].values: is by worker, and the rule is about one worker"
-    with pytest.raises(errors.InvalidInput, match=says):
+    error = r"line 5, column 24: rules\[0\].cases\[0\].values: is by worker, and the rule is about one worker"
+    with pytest.raises(errors.InvalidInput, match=error):
         testing.parse(text, "f.toml")

@@ -94,16 +94,16 @@ def put_in_force(text: str) -> models.Configuration:
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
 
-@pytest.mark.parametrize(("wrong", "column", "says"), WRONG, ids=[wrong[:30] for wrong, _, _ in WRONG])
-def test_what_is_wrong_is_named_by_line_and_column(wrong: str, column: int, says: str) -> None:
+@pytest.mark.parametrize(("wrong", "column", "error"), WRONG, ids=[wrong[:30] for wrong, _, _ in WRONG])
+def test_what_is_wrong_is_named_by_line_and_column(wrong: str, column: int, error: str) -> None:
     """Each mistake is refused with the place within the text, and with what was probably meant."""
     text = FILE.format(wrong)
     with pytest.raises(errors.InvalidInput) as refused:
         put_in_force(text)
     assert f"line 3, column {10 + column}: rules[0].metric: " in str(refused.value)
-    assert says in str(refused.value)
-    [listed] = PARSER.mistakes(text, "f.toml", [lambda file: config.to_configuration(file, config.DEFAULT)])
-    assert str(listed) == str(refused.value)
+    assert error in str(refused.value)
+    [mistake] = PARSER.mistakes(text, "f.toml", [lambda file: config.to_configuration(file, config.DEFAULT)])
+    assert str(mistake) == str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_a_name_with_a_minus_stands_in_quotes() -> None:
 def test_operands_are_collected_and_the_rule_is_exported() -> None:
     """What an expression needs is asked for without being listed, and the exported file says the same."""
     text = FILE.format("disk_read_bytes / period").replace("above", 'unit = "B/s"\nabove')
-    made = put_in_force(text)
-    assert "disk_read_bytes" in made.collect
-    assert made.rules[0].unit == "B/s"
-    again = config.to_configuration(PARSER.parse(export.text(made, ()), "again.toml"), config.DEFAULT)
-    assert again.rules == made.rules
+    configuration = put_in_force(text)
+    assert "disk_read_bytes" in configuration.collect
+    assert configuration.rules[0].unit == "B/s"
+    reparsed = config.to_configuration(PARSER.parse(export.text(configuration, ()), "again.toml"), config.DEFAULT)
+    assert reparsed.rules == configuration.rules
 
 
 @pytest.mark.parametrize(
@@ -168,15 +168,15 @@ def test_units_are_derived(text: str, unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "says"),
+    ("text", "unit", "error"),
     [
         ("network_in / period", "percent", r"line 4, column 1: rules\[0\].unit: the expression is in bytes/s"),
         ("cpu_utilization", "percent", r"rules\[0\].unit: is for an expression"),
     ],
 )
-def test_a_unit_that_cannot_be_is_refused(text: str, unit: str, says: str) -> None:
+def test_a_unit_that_cannot_be_is_refused(text: str, unit: str, error: str) -> None:
     """A rule cannot call bytes percent, nor name the unit of a plain metric."""
-    with pytest.raises(errors.InvalidInput, match=says):
+    with pytest.raises(errors.InvalidInput, match=error):
         put_in_force(FILE.format(text).replace("above", f'unit = "{unit}"\nabove'))
 
 
@@ -193,8 +193,8 @@ def recorded(series: Sequence[float | None], period: int = 60, statistic: str = 
 
 def computed(text: str, period: int = 60, **operands: values.Operand) -> list[float | None]:
     """Return the values of an expression by slot."""
-    made = {at // period: value for at, value in values.series(expression.parse(text), operands, period)}
-    return [made.get(slot) for slot in range(max(made, default=-1) + 1)]
+    slot_values = {at // period: value for at, value in values.series(expression.parse(text), operands, period)}
+    return [slot_values.get(slot) for slot in range(max(slot_values, default=-1) + 1)]
 
 
 def test_absent_where_an_operand_is() -> None:
@@ -247,11 +247,11 @@ def test_equals_a_plain_model(
         written = written.replace(f"{{{size}}}", f"{size * period}s")
     operands = {"a": recorded(first, period), "b": recorded(second, period)}
     of = expression.parse(written)
-    own = [dict(enumerate(each)) for each in (first, second)]
-    a, b = ({slot: value for slot, value in slot_values.items() if value is not None} for slot_values in own)
+    by_place = [dict(enumerate(pair)) for pair in (first, second)]
+    a, b = ({slot: value for slot, value in slot_values.items() if value is not None} for slot_values in by_place)
     expected = {slot * period: plain(text, slot, a, b, period) for slot in range(since, 31)}
-    made = dict(values.series(of, operands, period, since * period))
-    assert made == {at: value for at, value in expected.items() if value is not None}
+    computed_values = dict(values.series(of, operands, period, since * period))
+    assert computed_values == {at: value for at, value in expected.items() if value is not None}
 
 
 def test_nothing_is_executed() -> None:

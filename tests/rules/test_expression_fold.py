@@ -18,7 +18,7 @@ from workermon.rules.horizon import of_expression
 
 T0 = threshold_model.T0
 Arrivals = list[tuple[int, str, int, float]]
-Known = dict[str, dict[int, float]]
+Datapoints = dict[str, dict[int, float]]
 
 
 @dataclasses.dataclass
@@ -32,11 +32,11 @@ class Evaluator:
     state: RuleState = dataclasses.field(default_factory=RuleState)
     recorded: list[models.Transition] = dataclasses.field(default_factory=list)
 
-    def evaluate(self, known: Known, asked: Mapping[str, float], changed_from: int | None) -> None:
-        """Evaluate over what is known by now; ``asked`` is the time up to which CloudWatch was asked."""
+    def evaluate(self, datapoints: Datapoints, requested: Mapping[str, float], changed_from: int | None) -> None:
+        """Evaluate over what is known by now; ``requested`` is the time up to which CloudWatch was asked."""
         of = expression.of(self.rule.metric)
         assert of is not None
-        operands = {name: rules.Horizon(period, 0, asked[name]) for name, period in self.periods.items()}
+        operands = {name: rules.Horizon(period, 0, requested[name]) for name, period in self.periods.items()}
         horizon = of_expression(operands, of.longest_window)
         facts = rules.Facts(
             condition=models.Condition(running_since=T0),
@@ -52,10 +52,10 @@ class Evaluator:
                 tuple(
                     Datapoint(at, value)
                     for at, value in sorted(points.items())
-                    if at <= asked[name] and (read_from is None or at >= read_from)
+                    if at <= requested[name] and (read_from is None or at >= read_from)
                 ),
             )
-            for name, points in known.items()
+            for name, points in datapoints.items()
         }
         facts = rules.with_values(self.rule, dataclasses.replace(facts, series=series), horizon, needed)
         self.state, transitions = threshold.KIND.judge(self.rule, self.state, facts, horizon)
@@ -71,14 +71,17 @@ def written(text: str, period: int) -> str:
 
 def standing(recorded: list[models.Transition]) -> list[tuple[int, str | None, str | None]]:
     """Return what is left of all that was recorded when corrections have taken back what was withdrawn."""
-    left: list[tuple[int, str | None, str | None]] = []
-    for found in recorded:
-        turn, undone = (found.at, found.before, found.after), (found.at, found.after, found.before)
-        if found.correction and undone in left:
-            left.remove(undone)
+    remaining: list[tuple[int, str | None, str | None]] = []
+    for transition in recorded:
+        change, undone = (
+            (transition.at, transition.before, transition.after),
+            (transition.at, transition.after, transition.before),
+        )
+        if transition.correction and undone in remaining:
+            remaining.remove(undone)
         else:
-            left.append(turn)
-    return sorted(left, key=lambda turn: turn[0])
+            remaining.append(change)
+    return sorted(remaining, key=lambda change: change[0])
 
 
 VALUES = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 20.0, 35.0, 60.0, 75.0])), min_size=12, max_size=25)
@@ -105,29 +108,31 @@ def test_any_order_grouping_and_lateness(
     arrivals.sort(key=lambda arrival: arrival[:3])
     last = max(len(first), len(second)) - 1
     end = max([last, *(arrival[0] for arrival in arrivals)])
-    evaluator, known = Evaluator(rule, {"a": period, "b": period}, lateness), Known(a={}, b={})
+    evaluator, datapoints = Evaluator(rule, {"a": period, "b": period}, lateness), Datapoints(a={}, b={})
     pending: list[int] = []
     for step in range(end + 1):
         for _, name, slot, value in (arrival for arrival in arrivals if arrival[0] == step):
             at = T0 + period * slot
-            if known[name].get(at) != value:
+            if datapoints[name].get(at) != value:
                 pending.append(at)
-            known[name][at] = value
+            datapoints[name][at] = value
         if step < end and data.draw(st.booleans()):
             continue  # a lost wake-up
-        asked = dict.fromkeys(known, float(T0 + period * (min(step, last) + 1)))
-        evaluator.evaluate(known, asked, min(pending, default=None))
+        requested = dict.fromkeys(datapoints, float(T0 + period * (min(step, last) + 1)))
+        evaluator.evaluate(datapoints, requested, min(pending, default=None))
         pending = []
-    once = Evaluator(rule, {"a": period, "b": period}, lateness)
-    once.evaluate(known, dict.fromkeys(known, float(T0 + period * (last + 1))), None)
-    assert evaluator.state == once.state
-    a, b = ({(at - T0) // period: value for at, value in points.items()} for points in known.values())
-    made = {slot: expression_model.plain(text, slot, a, b, period) for slot in range(last + 1)}
+    at_once = Evaluator(rule, {"a": period, "b": period}, lateness)
+    at_once.evaluate(datapoints, dict.fromkeys(datapoints, float(T0 + period * (last + 1))), None)
+    assert evaluator.state == at_once.state
+    a, b = ({(at - T0) // period: value for at, value in points.items()} for points in datapoints.values())
+    computed = {slot: expression_model.plain(text, slot, a, b, period) for slot in range(last + 1)}
     by_slot = {
-        T0 // period + slot: Datapoint(T0 + period * slot, value) for slot, value in made.items() if value is not None
+        T0 // period + slot: Datapoint(T0 + period * slot, value)
+        for slot, value in computed.items()
+        if value is not None
     }
     expected = threshold_model.model(rule, by_slot, T0 // period + last, period, T0)
-    assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
+    assert standing(evaluator.recorded) == [tuple(change) for change in expected]
 
 
 @given(threshold_model.rules(), st.data())
@@ -149,30 +154,30 @@ def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> Non
         for place, value in enumerate(fives)
         if value is not None
     ]
-    periods, known = {"a": 60, "b": 300}, Known(a={}, b={})
-    evaluator, once = (Evaluator(rule, periods, 1800, statistic) for _ in range(2))
+    periods, datapoints = {"a": 60, "b": 300}, Datapoints(a={}, b={})
+    evaluator, at_once = (Evaluator(rule, periods, 1800, statistic) for _ in range(2))
     pending: list[int] = []
     slots = max(-(-len(minutes) // 5), len(fives))
     for step in range(5 * slots + 16):
         for _, name, place, value in (arrival for arrival in arrivals if arrival[0] == step):
-            known[name][T0 + periods[name] * place] = value
+            datapoints[name][T0 + periods[name] * place] = value
             pending.append(T0 + periods[name] * place)
         if step < 5 * slots + 15 and data.draw(st.booleans()):
             continue
-        asked = {name: float(T0 + 60 * min(step, 5 * slots)) for name in known}
-        evaluator.evaluate(known, asked, min(pending, default=None))
+        requested = {name: float(T0 + 60 * min(step, 5 * slots)) for name in datapoints}
+        evaluator.evaluate(datapoints, requested, min(pending, default=None))
         pending = []
-    once.evaluate(known, dict.fromkeys(known, float(T0 + 300 * slots)), None)
-    assert evaluator.state == once.state
+    at_once.evaluate(datapoints, dict.fromkeys(datapoints, float(T0 + 300 * slots)), None)
+    assert evaluator.state == at_once.state
     by_slot = {}
     for slot in range(slots):
-        found = [value for value in minutes[5 * slot : 5 * slot + 5] if value is not None]
-        other = fives[slot] if slot < len(fives) else None
-        if len(found) == 5 and other is not None:
-            combined = {"Average": sum(found) / 5, "Sum": sum(found), "Maximum": max(found)}
-            by_slot[T0 // 300 + slot] = Datapoint(T0 + 300 * slot, combined[statistic] + other)
+        present = [value for value in minutes[5 * slot : 5 * slot + 5] if value is not None]
+        five_minutes = fives[slot] if slot < len(fives) else None
+        if len(present) == 5 and five_minutes is not None:
+            combined = {"Average": sum(present) / 5, "Sum": sum(present), "Maximum": max(present)}
+            by_slot[T0 // 300 + slot] = Datapoint(T0 + 300 * slot, combined[statistic] + five_minutes)
     expected = threshold_model.model(rule, by_slot, T0 // 300 + slots - 1, 300, T0)
-    assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
+    assert standing(evaluator.recorded) == [tuple(change) for change in expected]
 
 
 def test_slot_by_slot_a_window_is_whole() -> None:
@@ -184,11 +189,11 @@ def test_slot_by_slot_a_window_is_whole() -> None:
         breach=models.Count(m=1, n=1),
         recover=models.Count(m=1, n=1),
     )
-    evaluator, known = Evaluator(rule, {"a": 60, "b": 60}, 900), Known(a={}, b={})
+    evaluator, datapoints = Evaluator(rule, {"a": 60, "b": 60}, 900), Datapoints(a={}, b={})
     for minute in range(20):
-        known["a"][T0 + 60 * minute] = 99.0 if minute == 2 else 1.0
-        known["b"][T0 + 60 * minute] = 1.0
-        evaluator.evaluate(known, dict.fromkeys(known, float(T0 + 60 * minute + 60)), None)
+        datapoints["a"][T0 + 60 * minute] = 99.0 if minute == 2 else 1.0
+        datapoints["b"][T0 + 60 * minute] = 1.0
+        evaluator.evaluate(datapoints, dict.fromkeys(datapoints, float(T0 + 60 * minute + 60)), None)
     assert [((transition.at - T0) // 60, transition.after) for transition in evaluator.recorded] == [
         (5, "critical"),
         (14, None),
@@ -206,12 +211,12 @@ def test_a_late_datapoint_reaches_as_far_as_its_window(late: str, slots: int) ->
         recover=models.Count(m=1, n=1),
     )
     evaluator = Evaluator(rule, {"a": 60, "b": 60}, 900)
-    known = Known(a={T0 + 60 * n: 1.0 for n in range(12)}, b={T0 + 60 * n: 1.0 for n in range(12)})
-    asked = dict.fromkeys(known, float(T0 + 720))
-    evaluator.evaluate(known, asked, None)
+    datapoints = Datapoints(a={T0 + 60 * n: 1.0 for n in range(12)}, b={T0 + 60 * n: 1.0 for n in range(12)})
+    requested = dict.fromkeys(datapoints, float(T0 + 720))
+    evaluator.evaluate(datapoints, requested, None)
     assert evaluator.recorded == []
-    known[late][T0 + 300] = 99.0
-    evaluator.evaluate(known, asked, T0 + 300)
+    datapoints[late][T0 + 300] = 99.0
+    evaluator.evaluate(datapoints, requested, T0 + 300)
     recorded = evaluator.recorded
     assert [((transition.at - T0) // 60, transition.after, transition.correction) for transition in recorded] == [
         (5, "critical", True), (5 + slots, None, True),

@@ -39,8 +39,8 @@ severity = "warning"
 
 def rule(**keys: Any) -> Rule:
     """Return a rule of 98 within 6 h over 1 d, unless told otherwise."""
-    given: dict[str, Any] = {"name": "full", "metric": "disk_utilization", "reaches": 98.0, "within": 6 * HOUR}
-    return forecast.KIND.rule(**{**given, **keys})
+    defaults: dict[str, Any] = {"name": "full", "metric": "disk_utilization", "reaches": 98.0, "within": 6 * HOUR}
+    return forecast.KIND.rule(**{**defaults, **keys})
 
 
 def trace(value: Callable[[float], float], days: float, *, noise: float = 0.2, period: int = 300) -> list[Datapoint]:
@@ -51,11 +51,11 @@ def trace(value: Callable[[float], float], days: float, *, noise: float = 0.2, p
 
 
 def judge(
-    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
-    given = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **known}
-    return folding.judge(used, state, points, Horizon.until(horizon, period), **given)
+    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    facts = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **more_facts}
+    return folding.judge(used, state, points, Horizon.until(horizon, period), **facts)
 
 
 def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
@@ -98,8 +98,8 @@ def test_what_does_not_fill_is_silent(name: str, value: Callable[[float], float]
 
 def test_a_daily_breath_is_silent_once_a_day_is_known() -> None:
     """By the evening of its first day it may look like filling; afterwards the same slope is known to turn."""
-    found = hours(rule(), trace(lambda hour: 70 + 20 * math.sin(hour / 24 * 2 * math.pi), 6))
-    assert [at for at, _ in found if at > 12] == []
+    changes = hours(rule(), trace(lambda hour: 70 + 20 * math.sin(hour / 24 * 2 * math.pi), 6))
+    assert [at for at, _ in changes if at > 12] == []
 
 
 def test_noise_alone_is_silent() -> None:
@@ -109,15 +109,15 @@ def test_noise_alone_is_silent() -> None:
 
 def test_it_resolves_when_the_disk_is_cleaned() -> None:
     """A clean-up begins the history anew: the old rise says nothing about the emptied disk."""
-    found = hours(rule(), trace(lambda hour: 20 + 3 * (hour % 24), 2))
-    assert [after for _, after in found] == ["critical", None, "critical"]
-    assert [at for at, _ in found] == pytest.approx([20, 24, 44], abs=0.6)
+    changes = hours(rule(), trace(lambda hour: 20 + 3 * (hour % 24), 2))
+    assert [after for _, after in changes] == ["critical", None, "critical"]
+    assert [at for at, _ in changes] == pytest.approx([20, 24, 44], abs=0.6)
 
 
 def test_it_resolves_when_the_disk_stops_filling() -> None:
     """A rise that ended is outvoted by the flat part once that is long enough, and it does not flap on the way."""
-    found = hours(rule(over=6 * HOUR), trace(lambda hour: min(94.0, 60 + 1.5 * hour), 3))
-    assert [after for _, after in found] == ["critical", None]
+    changes = hours(rule(over=6 * HOUR), trace(lambda hour: min(94.0, 60 + 1.5 * hour), 3))
+    assert [after for _, after in changes] == ["critical", None]
 
 
 def test_a_little_slower_does_not_end_it() -> None:
@@ -133,8 +133,8 @@ def test_a_little_slower_does_not_end_it() -> None:
 
 def test_at_the_level_it_goes_on_firing() -> None:
     """A disk that is full by now has reached the level: it fires although nothing rises any more."""
-    found = hours(rule(), trace(lambda hour: min(99.0, 70 + 1 * hour), 4, noise=0.1))
-    assert [after for _, after in found] == ["critical"]
+    changes = hours(rule(), trace(lambda hour: min(99.0, 70 + 1 * hour), 4, noise=0.1))
+    assert [after for _, after in changes] == ["critical"]
 
 
 @pytest.mark.parametrize("unit", ["percent", "count"])
@@ -166,14 +166,14 @@ def test_twelve_datapoints_are_the_fewest(number: int) -> None:
 
 # --- however it is fed -------------------------------------------------------------------------------------------
 
-Turn = tuple[int, str | None]
+Change = tuple[int, str | None]
 
 
-def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int) -> list[Turn]:
+def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int) -> list[Change]:
     """Evaluate by plain loops that share nothing with the kind: a line at the end of each step, by the definition."""
     options = forecast.KIND.options(used)
     step = max(options.over // 288 // period, 1) * period
-    turns: list[Turn] = []
+    changes: list[Change] = []
     firing = False
     end = T0
     while end + step <= last * period + period:
@@ -181,22 +181,25 @@ def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int) -> l
         history = [points[slot] for slot in sorted(points) if end - options.over <= points[slot].at < end]
         if not history or history[-1].at < end - step:
             continue
-        left, firm = plain_left(history, options.reaches)
-        if left is not None and firm and left <= options.within:
+        seconds_left, firm = plain_left(history, options.reaches)
+        if seconds_left is not None and firm and seconds_left <= options.within:
             now = True
         else:
-            now = firing and left is not None and left <= 1.5 * options.within
+            now = firing and seconds_left is not None and seconds_left <= 1.5 * options.within
         if now != firing:
-            turns.append((history[-1].at, "critical" if now else None))
+            changes.append((history[-1].at, "critical" if now else None))
             firing = now
-    return turns
+    return changes
 
 
 def medians(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
     """Return at most 64 points, the medians of as many neighbours each."""
     size = math.ceil(len(points) / 64)
     parts = [points[at : at + size] for at in range(0, len(points), size)]
-    return [(statistics.median(one.at for one in part), statistics.median(one.value for one in part)) for part in parts]
+    return [
+        (statistics.median(point.at for point in part), statistics.median(point.value for point in part))
+        for part in parts
+    ]
 
 
 def plain_left(history: list[Datapoint], level: float) -> tuple[float | None, bool]:
@@ -222,14 +225,16 @@ def plain_left(history: list[Datapoint], level: float) -> tuple[float | None, bo
     slope = statistics.median(slopes)
     if slope <= 0:
         return None, False
-    rest = [height - slope * at for at, height in fitted]
-    spread = 1.4826 * statistics.median(abs(value - statistics.median(rest)) for value in rest)
+    offsets = [height - slope * at for at, height in fitted]
+    spread = 1.4826 * statistics.median(abs(value - statistics.median(offsets)) for value in offsets)
     agreeing = (sum(slope > 0 for slope in slopes) + sum(slope == 0 for slope in slopes) / 2) / len(slopes)
     length = fitted[-1][0] - fitted[0][0]
-    left = max((level - (statistics.median(rest[-5:]) + slope * history[-1].at)) / slope, 0)
+    seconds_left = max((level - (statistics.median(offsets[-5:]) + slope * history[-1].at)) / slope, 0)
     number = len(fitted)
     chance = (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
-    return left, agreeing >= max(0.75, 0.5 + 3.5 * chance / 2) and slope * length >= 4 * spread and left <= 4 * length
+    return seconds_left, agreeing >= max(
+        0.75, 0.5 + 3.5 * chance / 2
+    ) and slope * length >= 4 * spread and seconds_left <= 4 * length
 
 
 VALUES = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, -1.0, 6.0, -30.0]))
@@ -260,36 +265,38 @@ def test_late_lost_and_grouped(
     for slot in data.draw(st.lists(st.integers(0, len(values) - 1), max_size=3)):
         if values[slot] is not None:
             arrivals.append((slot + reach, slot, data.draw(st.sampled_from([10.0, 97.0]))))
-    known: dict[int, Datapoint] = {}
+    datapoints: dict[int, Datapoint] = {}
     state, recorded, pending = RuleState(), list[models.Transition](), list[int]()
     end = max([len(values) - 1, *(arrival[0] for arrival in arrivals)])
     for now in range(end + 1):
         for _, slot, value in (arrival for arrival in arrivals if arrival[0] == now):
-            known[slot] = Datapoint(T0 + period * slot, value)
-            pending.append(known[slot].at)
+            datapoints[slot] = Datapoint(T0 + period * slot, value)
+            pending.append(datapoints[slot].at)
         if now < end and data.draw(st.booleans()):
             continue
         changed_from, pending = min(pending, default=None), []
-        asked = T0 + period * min(now, len(values) - 1)
+        requested_at = T0 + period * min(now, len(values) - 1)
         facts = Facts(changed_from=changed_from, lateness=lateness)
-        need = forecast.KIND.needed_from(used, state, Horizon.until(asked, period), facts)
-        points = [known[slot] for slot in sorted(known) if need is None or known[slot].at >= need]
-        state, found = judge(used, state, points, asked, period=period, changed_from=changed_from, lateness=lateness)
-        recorded += found
-    final = [known[slot] for slot in sorted(known)]
+        need = forecast.KIND.needed_from(used, state, Horizon.until(requested_at, period), facts)
+        points = [datapoints[slot] for slot in sorted(datapoints) if need is None or datapoints[slot].at >= need]
+        state, new_transitions = judge(
+            used, state, points, requested_at, period=period, changed_from=changed_from, lateness=lateness
+        )
+        recorded += new_transitions
+    final = [datapoints[slot] for slot in sorted(datapoints)]
     last = T0 // period + len(values) - 1
-    once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
-    assert state == once
+    at_once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
+    assert state == at_once
     by_slot = {point.at // period: point for point in final}
-    turns = plain(used, by_slot, last, period)
-    assert [(transition.at, transition.after) for transition in transitions] == turns
-    standing: list[Turn] = []
+    changes = plain(used, by_slot, last, period)
+    assert [(transition.at, transition.after) for transition in transitions] == changes
+    standing: list[Change] = []
     for transition in recorded:
         if transition.correction and (transition.at, transition.before) in standing:
             standing.remove((transition.at, transition.before))
         else:
             standing.append((transition.at, transition.after))
-    assert sorted(standing, key=lambda turn: turn[0]) == turns
+    assert sorted(standing, key=lambda change: change[0]) == changes
 
 
 @pytest.mark.parametrize("metric", ["disk_utilization"])
@@ -297,11 +304,11 @@ def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
     """A replay of a disk that fills, is cleaned and breathes gives the episodes of the plain loop."""
     points = trace(lambda hour: 20 + 3 * (hour % 25) + 4 * math.sin(hour / 24 * 2 * math.pi), 4, period=900)
     used = rule(metric=metric)
-    turns = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
+    changes = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
     episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
     assert len(episodes) >= 3
     assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
-        at for at, _ in turns
+        at for at, _ in changes
     ]
     assert episodes[0].peak == max(
         point.value for point in points if episodes[0].begin <= point.at < (episodes[0].end or 0)
@@ -331,18 +338,18 @@ def configuration(text: str = FILE) -> models.Configuration:
 
 def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
     """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
-    made = configuration()
-    [used] = made.rules
+    parsed = configuration()
+    [used] = parsed.rules
     assert (used.kind, used.severity) == ("forecast", "warning")
     assert forecast.KIND.options(used) == forecast.Options(reaches=98, within=6 * HOUR, over=DAY)
-    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+    assert models.Configuration.model_validate_json(parsed.model_dump_json()).rules == parsed.rules
     falling = configuration(FILE.replace("98,", '2, direction = "falling",'))
-    for each in (made, falling):
-        assert configuration(export.text(each, ())).rules == each.rules
+    for parsed_rule in (parsed, falling):
+        assert configuration(export.text(parsed_rule, ())).rules == parsed_rule.rules
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ("reaches", "reach", "line 5, column 14: rules[0].forecast.reach: is not a known key; did you mean reaches?"),
         ('"6h"', '"6 hours"', "line 5, column 28: rules[0].forecast.within: '6 hours' is not a duration"),
@@ -356,11 +363,11 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
         ("disk_utilization", "disk_utilisation", "did you mean disk_utilization?"),
     ],
 )
-def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
     """A mistake has its line and column, what is wrong and the nearest right word."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(FILE.replace(old, new, 1))
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_a_history_longer_than_the_ledger_keeps_is_warned_of() -> None:
@@ -424,8 +431,8 @@ def test_it_is_evaluated_notified_and_explained() -> None:
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
         (record,) = monitor.workers.get([worker.id]).values()
-        [shown] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
-        explained.append(json.loads(json.dumps(shown)))
+        [rule_document] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
+        explained.append(json.loads(json.dumps(rule_document)))
     fired, resolved = [notification for notification in monitor.received if notification.rule == "disk-full-soon"]
     assert (fired.kind, fired.status, fired.severity, fired.threshold) == ("forecast", "firing", "warning", 98)
     assert fired.summary.startswith("render-07: cpu_utilization 9")
@@ -451,14 +458,14 @@ def test_the_level_is_drawn() -> None:
 @pytest.mark.parametrize(("level", "ahead"), [(98.0, 4 * HOUR), (88.0, 5100)])
 def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) -> None:
     """A worker's chart draws the line over its history, and on to the level, no further than the rule looks ahead."""
-    own = rule(reaches=level, within=4 * HOUR)
+    drawn_rule = rule(reaches=level, within=4 * HOUR)
     points = trace(lambda hour: 50 + 1.5 * hour, 1, noise=0.0)
-    state, _ = judge(own, RuleState(), points, points[-1].at, period=300)
+    state, _ = judge(drawn_rule, RuleState(), points, points[-1].at, period=300)
     facts = Facts.recorded("disk_utilization", models.Series(300, tuple(points)), T0)
-    assert forecast.KIND.curve_over(own, RuleState()) is None
-    assert forecast.KIND.curve(own, RuleState(), facts, ()) is None
-    assert forecast.KIND.curve_over(own, state) is not None
-    curve = forecast.KIND.curve(own, state, facts, ())
+    assert forecast.KIND.curve_over(drawn_rule, RuleState()) is None
+    assert forecast.KIND.curve(drawn_rule, RuleState(), facts, ()) is None
+    assert forecast.KIND.curve_over(drawn_rule, state) is not None
+    curve = forecast.KIND.curve(drawn_rule, state, facts, ())
     assert curve is not None
     for point in curve.points:
         assert point.low == point.high == pytest.approx(50 + 1.5 * (point.at - T0) / HOUR, abs=0.01)
@@ -467,7 +474,7 @@ def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) 
     assert last.at - present.at == pytest.approx(ahead, abs=60)
     flat = tuple(point._replace(value=50.0) for point in points)
     level_out = Facts.recorded("disk_utilization", models.Series(300, flat), T0)
-    assert forecast.KIND.curve(own, state, level_out, ()) is None
+    assert forecast.KIND.curve(drawn_rule, state, level_out, ()) is None
 
 
 def test_the_cost_of_a_line_is_bounded() -> None:
@@ -497,9 +504,9 @@ def test_it_takes_an_expression() -> None:
     assert "disk-full-soon" in fired.summary
     assert "falls 1.2 % an hour: reaches 2 % in about" in fired.summary
     (record,) = monitor.workers.get([worker.id]).values()
-    [shown] = monitor.get(views.Explanation).explain(record, rule_name="disk-full-soon").to_json()["rules"]
-    assert shown["line"]["direction"] == "falling"
-    assert shown["state"] == "warning"
+    [rule_document] = monitor.get(views.Explanation).explain(record, rule_name="disk-full-soon").to_json()["rules"]
+    assert rule_document["line"]["direction"] == "falling"
+    assert rule_document["state"] == "warning"
 
 
 def test_several_steps_at_once_are_taken_one_by_one() -> None:
@@ -517,4 +524,4 @@ def test_several_steps_at_once_are_taken_one_by_one() -> None:
         unit_of=lambda _: "percent",
     )
     _, first = forecast.KIND.judge(used, RuleState(), facts, Horizon(60, 0, end))
-    assert [one.at for one in first] == [transitions[0].at]
+    assert [transition.at for transition in first] == [transitions[0].at]

@@ -58,7 +58,7 @@ above = {{ warning = 80, critical = 90 }}
 
 
 @pytest.mark.parametrize(
-    ("over", "line", "says"),
+    ("over", "line", "error"),
     [
         ('over = { count = "3 of 10" }', 6, "rules[0].over.by: is missing"),
         (
@@ -78,12 +78,12 @@ above = {{ warning = 80, critical = 90 }}
         ('intervals = 3\nover = { by = "pool", share = 0.3 }', 6, "is not for a rule with over"),
     ],
 )
-def test_mistakes_in_the_file(over: str, line: int, says: str) -> None:
+def test_mistakes_in_the_file(over: str, line: int, error: str) -> None:
     """A rule over groups that cannot be meant is refused with its place in the file and what to do."""
     with pytest.raises(errors.WorkermonError) as wrong:
         Pools().parser.parse(FILE.format(over=over), "fleet.toml")
     assert f"line {line}, column" in str(wrong.value)
-    assert says in str(wrong.value)
+    assert error in str(wrong.value)
 
 
 def pools_of(size: int, *rules: models.Rule) -> Pools:
@@ -272,9 +272,9 @@ def test_why_explains_a_group() -> None:
     """How many hold the condition, who, and up to when that is known; a group or rule that is not there is named."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 20, 2: 20})
-    found = pools.get(views.ExplainGroups).explain("group:pool=a", "pool-hot").model_dump(mode="json")
-    [explained] = found["rules"]
-    assert (found["group"], found["workers"]) == ({"by": "pool", "value": "a"}, 3)
+    explanation = pools.get(views.ExplainGroups).explain("group:pool=a", "pool-hot").model_dump(mode="json")
+    [explained] = explanation["rules"]
+    assert (explanation["group"], explanation["workers"]) == ({"by": "pool", "value": "a"}, 3)
     assert explained["now"] == "1 of 3 workers are at critical, critical fires at 2"
     assert (explained["holding"], explained["size"], explained["needed"]) == (1, 3, 2)
     assert explained["members"][0] == {
@@ -374,7 +374,7 @@ def test_members_may_hold_a_condition_over_other_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "says"),
+    ("keys", "error"),
     [
         (
             'over = { by = "pool", share = 0.3 }',
@@ -391,11 +391,11 @@ def test_members_may_hold_a_condition_over_other_rules() -> None:
         ),
     ],
 )
-def test_mistakes_about_what_a_member_holds(keys: str, says: str) -> None:
+def test_mistakes_about_what_a_member_holds(keys: str, error: str) -> None:
     """A rule says either a metric with thresholds, or when with a severity."""
     with pytest.raises(errors.WorkermonError, match=r"line \d+, column \d+") as wrong:
         Pools().parser.parse(f'[[rules]]\nname = "x"\n{keys}\n', "fleet.toml")
-    assert says in str(wrong.value)
+    assert error in str(wrong.value)
 
 
 def test_the_file_comes_back_from_an_export() -> None:
@@ -528,12 +528,12 @@ def test_members_tell_their_groups_anew_after_a_restore() -> None:
     assert statuses(pools) == ["firing", "resolved"]
 
 
-@pytest.mark.parametrize("asked", [{"share": 0.5}, {"aggregate": "avg"}])
+@pytest.mark.parametrize("rule_keys", [{"share": 0.5}, {"aggregate": "avg"}])
 def test_a_new_rule_waits_for_a_member_that_never_says_anything_no_longer_than_for_one_that_falls_silent(
-    asked: dict[str, Any],
+    rule_keys: dict[str, Any],
 ) -> None:
     """One of two members is hot, the other is never collected: after two periods and three minutes the one counts."""
-    pools = Pools(rule(count=None, **asked))
+    pools = Pools(rule(count=None, **rule_keys))
     pools.add(1)
     pools.add(2)
     for slot in range(1, 7):

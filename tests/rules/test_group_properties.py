@@ -58,28 +58,30 @@ def happened(pools: Pools, values: list[list[float | None]], steps: list[Any]) -
     reached = [0] * SIZE
     for number, upto, slots, evaluated in steps:
         reached[number] = max(reached[number], upto)
-        came = {at(slot): value for slot in slots if slot <= upto and (value := values[number][slot - 1]) is not None}
-        pools.collected(number, at(reached[number] + 1), came)
+        arrived = {
+            at(slot): value for slot in slots if slot <= upto and (value := values[number][slot - 1]) is not None
+        }
+        pools.collected(number, at(reached[number] + 1), arrived)
         pools.evaluate(*sorted(evaluated))
     for number in range(SIZE):
-        came = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
-        pools.collected(number, at(SLOTS + 1), came)
+        arrived = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
+        pools.collected(number, at(SLOTS + 1), arrived)
     for _ in range(3):
         pools.evaluate()
     assert pools.samples.pending(pools.clock(), 100) == []
 
 
-def counted(values: list[list[float | None]], asked: dict[str, Any]) -> list[tuple[int, str | None]]:
+def counted(values: list[list[float | None]], rule_keys: dict[str, Any]) -> list[tuple[int, str | None]]:
     """Walk the slots one by one: an absent one keeps what the worker held."""
-    held, severity, changes = [0.0] * SIZE, None, list[tuple[int, str | None]]()
-    count, share = asked["count"], asked.get("share") or 0.0
+    last_values, severity, changes = [0.0] * SIZE, None, list[tuple[int, str | None]]()
+    count, share = rule_keys["count"], rule_keys.get("share") or 0.0
     needed = math.ceil(share * SIZE) if count is None else count.m
     for slot in range(1, SLOTS + 1):
         now = [row[slot - 1] for row in values]
-        held = [before if value is None else value for before, value in zip(held, now, strict=True)]
+        last_values = [before if value is None else value for before, value in zip(last_values, now, strict=True)]
         after = None
         for name, threshold in (("warning", 80.0), ("critical", 90.0)):
-            if sum(value > threshold for value in held) >= needed:
+            if sum(value > threshold for value in last_values) >= needed:
                 after = name
         if after != severity:
             changes.append((at(slot), after))
@@ -88,16 +90,18 @@ def counted(values: list[list[float | None]], asked: dict[str, Any]) -> list[tup
 
 
 @examples(60)
-@given(values=VALUES, steps=STEPS, asked=ASKED)
-def test_how_many_hold_the_condition(values: list[list[float | None]], steps: list[Any], asked: dict[str, Any]) -> None:
+@given(values=VALUES, steps=STEPS, rule_keys=ASKED)
+def test_how_many_hold_the_condition(
+    values: list[list[float | None]], steps: list[Any], rule_keys: dict[str, Any]
+) -> None:
     """Whatever the order, what is said of each slot is what a plain count says, and people know the present."""
-    pools = Pools(rule(condition=CONDITION, **asked), lateness=models.DAY)
+    pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
     happened(pools, values, steps)
     basis = pools.alerts.load_groups([GROUP])[GROUP]
     alert = basis.alerts["pool-hot"]
-    expected = counted(values, asked)
+    expected = counted(values, rule_keys)
     assert [(change.at, change.severity) for change in alert.rule_state.trail] == expected
     assert alert.rule_state.cursor == at(SLOTS + 1) - 1
     present = expected[-1][1] if expected else None
@@ -110,14 +114,14 @@ def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, s
     """Walk the slots one by one, over the values that are there."""
     severity, changes = None, list[tuple[int, str | None]]()
     for slot in range(1, SLOTS + 1):
-        there = sorted(value for row in values if (value := row[slot - 1]) is not None)
-        if not there:
+        present = sorted(value for row in values if (value := row[slot - 1]) is not None)
+        if not present:
             continue
         every: dict[str, float] = {
-            "avg": statistics.fmean(there),
-            "sum": sum(there),
-            "max": there[-1],
-            "p95": there[math.ceil(0.95 * len(there)) - 1],
+            "avg": statistics.fmean(present),
+            "sum": sum(present),
+            "max": present[-1],
+            "p95": present[math.ceil(0.95 * len(present)) - 1],
         }
         value = every[name]
         after = "critical" if value > 90 else "warning" if value > 80 else None
@@ -150,34 +154,34 @@ def test_what_the_values_come_to(values: list[list[float | None]], steps: list[A
 
 def episodes(changes: list[tuple[int, str | None]]) -> list[tuple[int, int | None]]:
     """Return from when until when something fired."""
-    found: list[tuple[int, int | None]] = []
+    spans: list[tuple[int, int | None]] = []
     for when, severity in changes:
-        if severity is not None and (not found or found[-1][1] is not None):
-            found.append((when, None))
-        elif severity is None and found:
-            found[-1] = (found[-1][0], when)
-    return found
+        if severity is not None and (not spans or spans[-1][1] is not None):
+            spans.append((when, None))
+        elif severity is None and spans:
+            spans[-1] = (spans[-1][0], when)
+    return spans
 
 
 @examples(40)
-@given(values=VALUES, asked=st.one_of(ASKED, st.sampled_from(["avg", "sum", "max", "p95"])))
-def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]], asked: Any) -> None:
+@given(values=VALUES, drawn_keys=st.one_of(ASKED, st.sampled_from(["avg", "sum", "max", "p95"])))
+def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]], drawn_keys: Any) -> None:
     """What would have fired is what a plain loop over the recorded values says."""
-    asks: dict[str, Any] = asked if isinstance(asked, dict) else {"count": None, "aggregate": asked}
-    pools = Pools(rule(condition=CONDITION, **asks), lateness=models.DAY)
+    rule_keys: dict[str, Any] = drawn_keys if isinstance(drawn_keys, dict) else {"count": None, "aggregate": drawn_keys}
+    pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
     # Every worker has a first value that is well, because what was before its datapoints is not known.
     for number in range(SIZE):
-        came = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
-        points = tuple(models.Datapoint(*each) for each in ({at(0): 20.0} | came).items())
+        arrived = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
+        points = tuple(models.Datapoint(*point) for point in ({at(0): 20.0} | arrived).items())
         # Of a recording, datapoints that come each second minute are those of a metric with that period.
         assume(spacing.of_recorded(models.Series(MINUTE, points)).period == MINUTE)
         pools.collected(number, at(SLOTS + 1), dict(points))
     configuration = pools.configurations.load()
     records = list(pools.workers.every())
     [replay] = pools.get(views.LedgerBacktest).replay(records, configuration.rules[0], configuration)
-    plain = counted(values, asks) if isinstance(asked, dict) else aggregated(values, asked)
+    plain = counted(values, rule_keys) if isinstance(drawn_keys, dict) else aggregated(values, drawn_keys)
     assert replay.worker is not None
     assert (replay.worker.id, replay.worker.name) == (GROUP, "pool=a")
     assert [(episode.begin, episode.end) for episode in replay.episodes] == episodes(plain)
@@ -194,11 +198,11 @@ ON_TIME = st.lists(
 )
 
 
-def first_known(values: list[list[float]], asked: dict[str, Any]) -> set[tuple[int, str | None]]:
+def first_known(values: list[list[float]], rule_keys: dict[str, Any]) -> set[tuple[int, str | None]]:
     """Return what is said of each slot if all of it is known."""
-    if asked.get("aggregate") is not None:
-        return set(aggregated([[*row] for row in values], asked["aggregate"]))
-    return set(counted([[*row] for row in values], asked))
+    if rule_keys.get("aggregate") is not None:
+        return set(aggregated([[*row] for row in values], rule_keys["aggregate"]))
+    return set(counted([[*row] for row in values], rule_keys))
 
 
 @examples(40)
@@ -207,7 +211,7 @@ def first_known(values: list[list[float]], asked: dict[str, Any]) -> set[tuple[i
         st.lists(st.sampled_from([20.0, 85.0, 95.0]), min_size=SLOTS, max_size=SLOTS), min_size=SIZE, max_size=SIZE
     ),
     steps=ON_TIME,
-    asked=st.sampled_from(
+    rule_keys=st.sampled_from(
         [
             {"count": None, "share": 0.3},
             {"count": None, "share": 0.75},
@@ -217,21 +221,21 @@ def first_known(values: list[list[float]], asked: dict[str, Any]) -> set[tuple[i
     ),
 )
 def test_nothing_is_notified_of_a_part_of_a_new_group(
-    values: list[list[float]], steps: list[Any], asked: dict[str, Any]
+    values: list[list[float]], steps: list[Any], rule_keys: dict[str, Any]
 ) -> None:
     """Whoever is evaluated first, a rule fires only as it does if the values of all members are known."""
-    pools = Pools(rule(condition=CONDITION, **asked), lateness=models.DAY)
+    pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
     reached = [0] * SIZE
     for number, upto, evaluated in [*steps, *((number, SLOTS, set[str]()) for number in range(SIZE))]:
         reached[number] = max(reached[number], upto)
-        came = {at(slot): values[number][slot - 1] for slot in range(1, reached[number] + 1)}
-        pools.collected(number, at(reached[number] + 1), came)
+        arrived = {at(slot): values[number][slot - 1] for slot in range(1, reached[number] + 1)}
+        pools.collected(number, at(reached[number] + 1), arrived)
         pools.evaluate(*sorted(evaluated))
     for _ in range(3):
         pools.evaluate()
-    known = first_known(values, asked)
+    expected = first_known(values, rule_keys)
     entries = [entry for entry in pools.alerts.history() if entry.subject == GROUP]
-    made = [(entry.transition.at, entry.transition.after, entry.transition.correction) for entry in entries]
-    assert {(at, after, False) for at, after in known} == set(made)
+    recorded = [(entry.transition.at, entry.transition.after, entry.transition.correction) for entry in entries]
+    assert {(at, after, False) for at, after in expected} == set(recorded)

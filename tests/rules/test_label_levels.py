@@ -28,7 +28,7 @@ notify = ["log"]
 """
 
 
-def made(text: str = FILE) -> models.Configuration:
+def configured(text: str = FILE) -> models.Configuration:
     """Return what a file puts in force."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
@@ -36,9 +36,9 @@ def made(text: str = FILE) -> models.Configuration:
 def levels(above: str, labels: dict[str, str], clear: str = "") -> tuple[Levels | None, Levels | None]:
     """Return the thresholds and the clear levels of a worker with labels."""
     text = FILE.replace('{ warning = 50, critical = "label:cpu_critical or 90" }', above)
-    (rule,) = made(text + (f"clear = {clear}\n" if clear else "")).rules
-    own = threshold.KIND.options(threshold.KIND.for_worker(rule, labels))
-    return own.above, own.clear
+    (rule,) = configured(text + (f"clear = {clear}\n" if clear else "")).rules
+    options = threshold.KIND.options(threshold.KIND.for_worker(rule, labels))
+    return options.above, options.clear
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_without_a_default_the_level_does_not_apply() -> None:
     """A worker without the label has no such level; without any level the rule does not apply to it."""
     assert levels('{ warning = 50, critical = "label:c" }', {})[0] == Levels(warning=50)
     assert levels('{ warning = 50, critical = "label:c" }', {"c": "60"})[0] == Levels(warning=50, critical=60)
-    (rule,) = made(FILE.replace("warning = 50, ", "").replace(" or 90", "")).rules
+    (rule,) = configured(FILE.replace("warning = 50, ", "").replace(" or 90", "")).rules
     worker = Site().worker
-    why = threshold.KIND.not_applied(rule, worker, config.DEFAULT)
-    assert why == "it has no threshold without a number in the label cpu_critical"
+    reason = threshold.KIND.not_applied(rule, worker, config.DEFAULT)
+    assert reason == "it has no threshold without a number in the label cpu_critical"
     labelled = worker.model_copy(update={"labels": {"cpu_critical": "3"}})
     assert threshold.KIND.not_applied(rule, labelled, config.DEFAULT) is None
 
@@ -84,77 +84,77 @@ def test_a_clear_level_that_would_make_it_flap_is_left_out() -> None:
 
 def test_each_worker_is_notified_with_its_own() -> None:
     """The alert, its notification and its end have the threshold of the worker."""
-    site = Site(*made(FILE.replace("warning = 50, ", "")).rules)
-    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
+    site = Site(*configured(FILE.replace("warning = 50, ", "")).rules)
+    second_worker = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
     for minute, value in enumerate((70.0, 95.0, 55.0)):
         at = T0 + 60 * minute
-        for worker in (site.worker, other):
+        for worker in (site.worker, second_worker):
             site.collected(at + 180, {at: value}, worker=worker)
         site.evaluate(ID, OTHER)
-    told = {
-        one: [
+    notified = {
+        worker_id: [
             (entry.notification.status, entry.notification.threshold, entry.notification.value)
-            for entry in reversed(site.alerts.history(f"{one}/cpu-high"))
+            for entry in reversed(site.alerts.history(f"{worker_id}/cpu-high"))
             if entry.notification
         ]
-        for one in (ID, OTHER)
+        for worker_id in (ID, OTHER)
     }
-    assert told[OTHER] == [
+    assert notified[OTHER] == [
         ("firing", 60, 70),
         ("resolved", 60, 55),
     ]
-    assert told[ID][0] == ("firing", 90, 95)
+    assert notified[ID][0] == ("firing", 90, 95)
 
 
 def test_why_shows_the_own_threshold_and_what_is_wrong() -> None:
     """``why`` has the rule as it is written, the number that holds, and a label that is none."""
-    site = Site(*made().rules)
-    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "much"})
-    site.collected(T0 + 180, {T0: 70.0}, worker=other)
+    site = Site(*configured().rules)
+    second_worker = site.add(OTHER, name="render-08", labels={"cpu_critical": "much"})
+    site.collected(T0 + 180, {T0: 70.0}, worker=second_worker)
     site.evaluate(OTHER)
     (record,) = site.workers.get([OTHER]).values()
-    why = site.get(views.Explanation).explain(record, "cpu_utilization").rules[0]
-    shown = why.to_json()
-    assert shown["above"] == {"warning": 50, "critical": "label:cpu_critical or 90"}
-    assert [level["threshold"] for level in shown["levels"]] == [50, 90]
-    assert shown["doubts"] == ["the label cpu_critical is 'much', not a number, so 90 holds"]
-    assert ("labels", shown["doubts"][0]) in why.lines
-    assert "above warning 50 % critical label:cpu_critical or 90" in why.described
+    explanation = site.get(views.Explanation).explain(record, "cpu_utilization").rules[0]
+    document = explanation.to_json()
+    assert document["above"] == {"warning": 50, "critical": "label:cpu_critical or 90"}
+    assert [level["threshold"] for level in document["levels"]] == [50, 90]
+    assert document["doubts"] == ["the label cpu_critical is 'much', not a number, so 90 holds"]
+    assert ("labels", document["doubts"][0]) in explanation.lines
+    assert "above warning 50 % critical label:cpu_critical or 90" in explanation.described
 
 
 @pytest.mark.parametrize(
-    ("label", "says"),
+    ("label", "error"),
     [
         ("much", "the label cpu_critical is 'much', not a number, so 90 holds"),
         ("40", "critical, 40, is not above the warning, 50"),
         ("95", None),
     ],
 )
-def test_rules_check_and_doctor_say_what_is_doubtful(label: str, says: str | None) -> None:
+def test_rules_check_and_doctor_say_what_is_doubtful(label: str, error: str | None) -> None:
     """What one worker's label makes of the rule is a warning that names the worker; nothing fails."""
-    site = Site(*made().rules)
+    site = Site(*configured().rules)
     workers = [site.add(OTHER, name="render-08", labels={"cpu_critical": label})]
-    warnings = fleet.check_coverage(PARSER.parse(FILE, "f.toml"), made(), workers).warnings
+    warnings = fleet.check_coverage(PARSER.parse(FILE, "f.toml"), configured(), workers).warnings
     checks = list(site.get(doctor.rules.RuleExamination).examine(list(site.workers.get([OTHER]).values())))
-    if says is None:
+    if error is None:
         assert (warnings, checks) == ((), [])
     else:
-        assert warnings == (f"rule cpu-high: for render-08: {says}",)
-        assert [check.reason for check in checks] == [f"for render-08: {says}"]
+        assert warnings == (f"rule cpu-high: for render-08: {error}",)
+        assert [check.reason for check in checks] == [f"for render-08: {error}"]
 
 
 def test_it_is_exported_and_stored() -> None:
     """Export, JSON and schema have the label as the file has it."""
-    configuration = made(FILE + 'clear = { warning = 45, critical = "label:cpu_clear or 80" }\n')
+    configuration = configured(FILE + 'clear = { warning = 45, critical = "label:cpu_clear or 80" }\n')
     text = export.text(configuration, ())
     assert 'above = { warning = 50.0, critical = "label:cpu_critical or 90" }' in text
-    assert made(text).rules == configuration.rules
+    assert configured(text).rules == configuration.rules
     assert models.Configuration.model_validate_json(configuration.model_dump_json()).rules == configuration.rules
     jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
 
 
 @pytest.mark.parametrize(
-    ("written", "says"),
+    ("written", "error"),
     [
         ('"90"', 'must be a number, or read "label:NAME"'),
         ('"label:"', 'must be a number, or read "label:NAME"'),
@@ -163,19 +163,19 @@ def test_it_is_exported_and_stored() -> None:
         ("true", "must be a number"),
     ],
 )
-def test_mistakes(written: str, says: str) -> None:
+def test_mistakes(written: str, error: str) -> None:
     """What is neither a number nor names a label is refused where it stands."""
     with pytest.raises(errors.InvalidInput) as refused:
-        made(FILE.replace('"label:cpu_critical or 90"', written))
+        configured(FILE.replace('"label:cpu_critical or 90"', written))
     assert "line 4, column 25: rules[0].above.critical: " in str(refused.value)
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_backtest_and_cases() -> None:
     """A replay has each worker's own threshold; a case may give the worker's labels."""
-    site = Site(*made(FILE.replace("warning = 50, ", "")).rules)
-    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
-    for worker in (site.worker, other):
+    site = Site(*configured(FILE.replace("warning = 50, ", "")).rules)
+    second_worker = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
+    for worker in (site.worker, second_worker):
         site.collected(T0 + 600, {T0: 70.0, T0 + 60: 70.0, T0 + 120: 70.0}, worker=worker)
     configuration = site.configurations.load()
     replays = site.get(backtest.LedgerBacktest).replay(

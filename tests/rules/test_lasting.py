@@ -28,12 +28,14 @@ notify = ["log"]
 
 def read(text: str = FILE) -> models.Rule:
     """Return the only rule of a file."""
-    found = PARSER.parse(text, "f.toml").rules
-    assert found
-    return found[0]
+    parsed_rules = PARSER.parse(text, "f.toml").rules
+    assert parsed_rules
+    return parsed_rules[0]
 
 
-def turned(rule: models.Rule, values: list[float | None], period: int) -> list[tuple[int, str | None, str | None]]:
+def transitions_of(
+    rule: models.Rule, values: list[float | None], period: int
+) -> list[tuple[int, str | None, str | None]]:
     """Return slot, state and count of what values turn."""
     points = [models.Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
     facts = rules.Facts.recorded("cpu_utilization", models.Series(period, tuple(points)), T0)
@@ -55,19 +57,21 @@ def test_it_is_all_slots_of_the_time(period: int, slots: int) -> None:
         breach=models.Count(m=slots, n=slots),
         recover=models.Count(m=1, n=1),
     )
-    assert turned(read(), values, period) == turned(counted, values, period)
-    assert turned(read(), values, period)[-2][1:] == ("critical", f"{slots} of {slots}")
+    assert transitions_of(read(), values, period) == transitions_of(counted, values, period)
+    assert transitions_of(read(), values, period)[-2][1:] == ("critical", f"{slots} of {slots}")
 
 
 def test_words() -> None:
     """The notification and ``why`` say for how long, and in how many slots of which length."""
     site = Site(read())
     site.minutes([50.0, *[95.0] * 4])
-    why = site.get(views.Explanation).explain(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
-    assert why.now == "4 of 5 values above 90 %, critical fires after all slots of 5 min: 5 of 5 slots of 60 s"
-    assert "for 5 min" in why.described
-    shown = why.to_json()
-    assert (shown["for"], "breach" in shown) == ("5m", False)
+    explanation = (
+        site.get(views.Explanation).explain(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
+    )
+    assert explanation.now == "4 of 5 values above 90 %, critical fires after all slots of 5 min: 5 of 5 slots of 60 s"
+    assert "for 5 min" in explanation.described
+    document = explanation.to_json()
+    assert (document["for"], "breach" in document) == ("5m", False)
     site.minutes([95.0, 40.0], begin=5)
     fired, resolved = (entry.notification for entry in reversed(site.alerts.history(f"{ID}/cpu-high")))
     assert fired is not None
@@ -78,17 +82,17 @@ def test_words() -> None:
 
 def test_it_is_exported() -> None:
     """The exported file says ``for``, and makes the same rule; the schema knows the key."""
-    made = config.to_configuration(PARSER.parse(FILE, "f.toml"), config.DEFAULT)
-    text = export.text(made, ())
+    configuration = config.to_configuration(PARSER.parse(FILE, "f.toml"), config.DEFAULT)
+    text = export.text(configuration, ())
     assert 'for = "5m"' in text
     assert "breach" not in text
-    assert config.to_configuration(PARSER.parse(text, "g.toml"), config.DEFAULT).rules == made.rules
+    assert config.to_configuration(PARSER.parse(text, "g.toml"), config.DEFAULT).rules == configuration.rules
     jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
-    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+    assert models.Configuration.model_validate_json(configuration.model_dump_json()).rules == configuration.rules
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         (
             'for = "5m"',
@@ -102,25 +106,25 @@ def test_it_is_exported() -> None:
         ("above = { critical = 90 }", "", "rules[0]: needs a threshold"),
     ],
 )
-def test_mistakes(old: str, new: str, says: str) -> None:
+def test_mistakes(old: str, new: str, error: str) -> None:
     """What cannot be meant is refused where it stands."""
     with pytest.raises(errors.InvalidInput) as refused:
         config.to_configuration(PARSER.parse(FILE.replace(old, new), "f.toml"), config.DEFAULT)
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("lasts", "metric", "says"),
+    ("lasts", "metric", "error"),
     [
         ("4m", "cpu_utilization", "for 4m is shorter than a slot with basic monitoring, 5m"),
         ("30s", "memory_utilization", "for 30s is shorter than a slot, 1m"),
         ("5m", "cpu_utilization", None),
     ],
 )
-def test_shorter_than_a_slot(lasts: str, metric: str, says: str | None) -> None:
+def test_shorter_than_a_slot(lasts: str, metric: str, error: str | None) -> None:
     """A time shorter than one slot is allowed, and ``rules check`` warns of it."""
     file = PARSER.parse(FILE.replace("5m", lasts).replace("cpu_utilization", metric), "f.toml")
-    found = config.warnings(file, lambda _: "")
-    assert [text for text in found if "shorter" in text] == (
-        [] if says is None else [f"rule cpu-high: {says}, so one value makes it fire"]
+    warnings = config.warnings(file, lambda _: "")
+    assert [text for text in warnings if "shorter" in text] == (
+        [] if error is None else [f"rule cpu-high: {error}, so one value makes it fire"]
     )

@@ -65,9 +65,9 @@ def test_detectors_flag_what_they_say(bench: ModuleType) -> None:
 
 def test_on_labelled_series(bench: ModuleType) -> None:
     """The defaults of a rule score better than the plain detectors on the series that ``NAB_DATA`` names."""
-    given = os.environ.get("NAB_DATA")
-    if given is None:
+    folder = os.environ.get("NAB_DATA")
+    if folder is None:
         pytest.skip("NAB_DATA is not set: the labelled series are not part of the project")
-    series = list(bench.nab.load([Path(part) for part in given.split(":")]))
-    plain = max(bench.scores(series, one)[0] for one in (bench.fixed, bench.gaussian(2016, 8)))
+    series = list(bench.nab.load([Path(part) for part in folder.split(":")]))
+    plain = max(bench.scores(series, score)[0] for score in (bench.fixed, bench.gaussian(2016, 8)))
     assert bench.scores(series, bench.by_rule(bench.rule()))[0] > plain

@@ -13,10 +13,10 @@ from workermon.rules import Facts, no_data
 QUIET = no_data.KIND.rule(name="no-data", intervals=3)
 
 
-def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
+def silence(state: RuleState, now: float, **more_facts: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
     """Evaluate a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
-    condition = models.Condition(succeeded_at=known.pop("succeeded_at", None))
-    facts: dict[str, Any] = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
+    condition = models.Condition(succeeded_at=more_facts.pop("succeeded_at", None))
+    facts: dict[str, Any] = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **more_facts}
     state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)
     return state, [(transition.at, transition.after) for transition in transitions]
 
@@ -28,14 +28,14 @@ def test_it_fires_at_its_own_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "at"),
+    ("facts", "at"),
     [({"succeeded_at": 2000.0}, 2180), ({"succeeded_at": 2000.5}, 2181), ({"monitoring_since": 5000.0}, 5180)],
     ids=["the last success", "a part of a second", "the monitor's own start"],
 )
-def test_when_silence_begins(known: dict[str, float], at: int) -> None:
+def test_when_silence_begins(facts: dict[str, float], at: int) -> None:
     """Silence counts from the latest of last success, addition and the monitor's own start."""
-    assert silence(RuleState(), at, **known)[1] == []
-    assert silence(RuleState(), at + 0.1, **known)[1] == [(at, "critical")]
+    assert silence(RuleState(), at, **facts)[1] == []
+    assert silence(RuleState(), at + 0.1, **facts)[1] == [(at, "critical")]
 
 
 def test_it_waits_for_the_monitor() -> None:
@@ -46,15 +46,15 @@ def test_it_waits_for_the_monitor() -> None:
 def test_it_resolves_with_the_next_success() -> None:
     """It resolves at the time of the next success, and not because the monitor started anew."""
     state, _ = silence(RuleState(), 1500)
-    state, turns = silence(state, 1600, monitoring_since=1550.0)
-    assert (turns, state.severity) == ([], "critical")
-    state, turns = silence(state, 1700, succeeded_at=1650.2)
-    assert (turns, state.severity) == ([(1650, None)], None)
+    state, changes = silence(state, 1600, monitoring_since=1550.0)
+    assert (changes, state.severity) == ([], "critical")
+    state, changes = silence(state, 1700, succeeded_at=1650.2)
+    assert (changes, state.severity) == ([(1650, None)], None)
     assert silence(state, 1700, succeeded_at=1650.2)[1] == []
 
 
 def test_two_changes_between_evaluations() -> None:
     """A success and a new silence between two evaluations are both recorded, with their own times."""
     state, _ = silence(RuleState(), 1500)
-    _, turns = silence(state, 9000, succeeded_at=2000.0)
-    assert turns == [(2000, None), (2180, "critical")]
+    _, changes = silence(state, 9000, succeeded_at=2000.0)
+    assert changes == [(2000, None), (2180, "critical")]

@@ -25,8 +25,8 @@ def at(slot: int) -> int:
 
 def rule(**keys: object) -> models.Rule:
     """Return a rule beyond 4 scaled MADs of the pool for one slot."""
-    asked = {"by": "pool", "beyond": 4.0, "breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
-    return outlier.KIND.rule("odd-one-out", **({"metric": CPU, "notify": ("ops",)} | asked | keys))
+    options = {"by": "pool", "beyond": 4.0, "breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
+    return outlier.KIND.rule("odd-one-out", **({"metric": CPU, "notify": ("ops",)} | options | keys))
 
 
 def pools_of(size: int, *rules: models.Rule) -> Pools:
@@ -37,9 +37,11 @@ def pools_of(size: int, *rules: models.Rule) -> Pools:
     return pools
 
 
-def values(size: int, **others: float) -> dict[int, float]:
+def values(size: int, **by_worker: float) -> dict[int, float]:
     """Return values around 30 %, a little apart, and those of single workers."""
-    return {number: 28.0 + number for number in range(size)} | {int(name[1:]): one for name, one in others.items()}
+    return {number: 28.0 + number for number in range(size)} | {
+        int(name[1:]): value for name, value in by_worker.items()
+    }
 
 
 def statuses(pools: Pools) -> list[tuple[str, str]]:
@@ -136,7 +138,7 @@ def test_one_that_stops_is_not_waited_for() -> None:
     assert pools.alerts.load([worker_id(0)])[worker_id(0)].alerts["odd-one-out"].rule_state.cursor == at(3)
 
 
-def why(pools: Pools, number: int) -> explain.RuleExplanation:
+def explanation_of(pools: Pools, number: int) -> explain.RuleExplanation:
     """Return how the rule stands for a worker."""
     record = pools.workers.get([worker_id(number)])[worker_id(number)]
     return pools.get(views.Explanation).explain(record, rule_name="odd-one-out").rules[0]
@@ -147,17 +149,17 @@ def test_why_shows_the_group() -> None:
     pools = pools_of(6)
     pools.add(9, pool=None)
     pools.slot(at(1), values(6, w0=99.0))
-    shown = why(pools, 0).to_json()
-    assert shown["group"] == {"by": "pool", "value": "a"}
-    [slot] = shown["distances"]
+    document = explanation_of(pools, 0).to_json()
+    assert document["group"] == {"by": "pool", "value": "a"}
+    [slot] = document["distances"]
     assert (slot["value"], slot["median"], slot["group_size"]) == (99.0, 31.5, 6)
     assert slot["distance"] == round(67.5 / (1.4826 * 1.5), 2)
-    assert ("group", "median 31.5 %, scaled MAD 2.22 %, of 6 workers in pool=a") in why(pools, 0).lines
-    assert why(pools, 9).now == "it has no label pool, by whose values the rule makes groups"
+    assert ("group", "median 31.5 %, scaled MAD 2.22 %, of 6 workers in pool=a") in explanation_of(pools, 0).lines
+    assert explanation_of(pools, 9).now == "it has no label pool, by whose values the rule makes groups"
     few = pools_of(4)
     few.slot(at(1), values(4))
-    assert why(few, 0).now.startswith("4 workers of pool=a have a value at ")
-    assert why(few, 0).now.endswith(", 5 are needed to tell an outlier")
+    assert explanation_of(few, 0).now.startswith("4 workers of pool=a have a value at ")
+    assert explanation_of(few, 0).now.endswith(", 5 are needed to tell an outlier")
 
 
 def test_backtest_replays_it_from_the_ledger() -> None:
@@ -167,10 +169,12 @@ def test_backtest_replays_it_from_the_ledger() -> None:
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
     ledger = pools.get(backtest.LedgerBacktest)
     for records in (list(pools.workers.every()), [pools.workers.get([worker_id(0)])[worker_id(0)]]):
-        found = [
-            episode for one in ledger.replay(records, rule(), pools.configurations.load()) for episode in one.episodes
+        episodes = [
+            episode
+            for replay in ledger.replay(records, rule(), pools.configurations.load())
+            for episode in replay.episodes
         ]
-        assert [(each.worker, each.begin, each.end, each.peak) for each in found] == [
+        assert [(episode.worker, episode.begin, episode.end, episode.peak) for episode in episodes] == [
             (worker_id(0), at(3), at(5), 99.0)
         ]
     assert backtest.over_metrics(pools.configurations.load()) == []
@@ -206,11 +210,11 @@ def test_one_with_longer_slots_counts_with_the_one_around() -> None:
         peers.Peer(T0 + 299, 60, 60, T0, tuple(models.Datapoint(at(n), 10.0 + n) for n in range(5))) for _ in "1234"
     )
     group = peers.PeerGroup("pool", "a", dict(zip("abcde", (long, *short), strict=True)))
-    minutes, whole = group.middles(60), group.middles(300)
+    minutes, by_five_minutes = group.middles(60), group.middles(300)
     assert [middle and (middle.median, middle.size) for _, middle in sorted(minutes.items())] == [
         (10.0 + n, 5) for n in range(5)
     ]
-    assert [middle and middle.median for middle in whole.values()] == [12.0]
+    assert [middle and middle.median for middle in by_five_minutes.values()] == [12.0]
 
 
 # --- the config file -------------------------------------------------------------------------------------------------
@@ -229,11 +233,11 @@ clear = 3
 def test_a_file_and_its_export() -> None:
     """A rule is the same once it was exported and read again; by default three slots of three make it fire."""
     pools = Pools()
-    made = config.to_configuration(pools.parser.parse(FILE, "fleet.toml"), config.DEFAULT)
-    [read] = made.rules
+    configuration = config.to_configuration(pools.parser.parse(FILE, "fleet.toml"), config.DEFAULT)
+    [read] = configuration.rules
     assert (read.kind, read.severity) == ("outlier", "warning")
     assert outlier.KIND.options(read).breach == Count(m=2, n=3)
-    assert pools.parser.parse(export.text(made, []), "export.toml").rules == (read,)
+    assert pools.parser.parse(export.text(configuration, []), "export.toml").rules == (read,)
     default = pools.parser.parse(FILE.replace('breach = "2 of 3"', 'recover = "2 of 2"'), "fleet.toml")
     [plain] = default.rules or ()
     assert outlier.KIND.options(plain).breach == Count(m=3, n=3)
@@ -243,7 +247,7 @@ def test_a_file_and_its_export() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ('by = "pool", ', "", "line 5, column 1: rules[0].outlier.by: is missing"),
         ("by =", "bye =", "line 5, column 13: rules[0].outlier.bye: is not a known key; did you mean by?"),
@@ -263,46 +267,48 @@ def test_a_file_and_its_export() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
     """A mistake has its line and column, what is wrong and the nearest right word."""
     with pytest.raises(errors.InvalidInput) as refused:
         Pools().parser.parse(FILE.replace(old, new, 1), "fleet.toml")
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 # --- however it is fed -----------------------------------------------------------------------------------------------
 
 SLOTS = 9
-Turn = tuple[int, str | None]
+Change = tuple[int, str | None]
 
 
-def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: int) -> list[Turn]:
+def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: int) -> list[Change]:
     """Evaluate one worker beside its group by a plain loop over all slots, which shares nothing with the fold."""
-    asked = outlier.KIND.options(used)
+    options = outlier.KIND.options(used)
     compared: dict[int, float] = {}
     for slot, value in of_workers[number].items():
-        group = [own[slot] for own in of_workers if slot in own]
+        group = [trace[slot] for trace in of_workers if slot in trace]
         median = statistics.median(group)
         spread = max(1.4826 * statistics.median([abs(value - median) for value in group]), 0.02 * abs(median), 1e-9)
         distance = (value - median) / spread if len(group) >= 5 else 0.0
-        compared[slot] = {"both": abs(distance), "above": distance, "below": -distance}[asked.side]
-    turns: list[Turn] = []
+        compared[slot] = {"both": abs(distance), "above": distance, "below": -distance}[options.side]
+    changes: list[Change] = []
     firing = False
     for slot in range(SLOTS):
-        if slot not in compared and asked.missing == "keep":
+        if slot not in compared and options.missing == "keep":
             continue
 
         def counted(n: int, slot: int = slot) -> list[float]:
             back = [slot - place for place in range(2 * n)]
-            return [compared.get(each, 0.0) for each in back if each in compared or asked.missing == "ok"][:n]
+            return [compared.get(earlier, 0.0) for earlier in back if earlier in compared or options.missing == "ok"][
+                :n
+            ]
 
-        bad = sum(value > asked.beyond for value in counted(asked.breach.n))
-        good = sum(value <= asked.beyond for value in counted(asked.recover.n))
-        now = bad >= asked.breach.m or (firing and good < asked.recover.m)
+        bad = sum(value > options.beyond for value in counted(options.breach.n))
+        good = sum(value <= options.beyond for value in counted(options.recover.n))
+        now = bad >= options.breach.m or (firing and good < options.recover.m)
         if now != firing:
-            turns.append((at(slot), "critical" if now else None))
+            changes.append((at(slot), "critical" if now else None))
             firing = now
-    return turns
+    return changes
 
 
 @examples(40)
@@ -319,21 +325,31 @@ def test_any_order_grouping_and_lateness_come_to_the_same(data: st.DataObject) -
     )
     value = st.sampled_from([0.0, 10.0, 10.0, 11.0, 12.0, 50.0, 90.0, None])
     drawn = [data.draw(st.lists(value, min_size=SLOTS, max_size=SLOTS)) for _ in range(size)]
-    of_workers = [{slot: one for slot, one in enumerate(every) if one is not None} for every in drawn]
+    of_workers = [
+        {slot: drawn_value for slot, drawn_value in enumerate(column) if drawn_value is not None} for column in drawn
+    ]
     pools = pools_of(size, used)
     numbers = st.lists(st.integers(0, size - 1), unique=True)
-    came: list[set[int]] = [set() for _ in range(size)]
+    arrived: list[set[int]] = [set() for _ in range(size)]
     for slot in range(SLOTS):
         for number in data.draw(numbers):
             late = data.draw(st.sets(st.integers(0, slot), max_size=2))
-            new = {each: one for each, one in of_workers[number].items() if each <= slot}
-            new = {each: one for each, one in new.items() if each not in late and each not in came[number]}
-            came[number] |= set(new)
-            pools.collected(number, at(slot + 1), {at(each): one for each, one in new.items()})
+            new = {time_slot: new_value for time_slot, new_value in of_workers[number].items() if time_slot <= slot}
+            new = {
+                time_slot: new_value
+                for time_slot, new_value in new.items()
+                if time_slot not in late and time_slot not in arrived[number]
+            }
+            arrived[number] |= set(new)
+            pools.collected(number, at(slot + 1), {at(time_slot): new_value for time_slot, new_value in new.items()})
         pools.evaluate(*(worker_id(number) for number in data.draw(numbers)))
     for number in data.draw(st.permutations(range(size))):
-        new = {each: one for each, one in of_workers[number].items() if each not in came[number]}
-        pools.collected(number, at(SLOTS), {at(each): one for each, one in new.items()})
+        new = {
+            time_slot: new_value
+            for time_slot, new_value in of_workers[number].items()
+            if time_slot not in arrived[number]
+        }
+        pools.collected(number, at(SLOTS), {at(time_slot): new_value for time_slot, new_value in new.items()})
         pools.evaluate(worker_id(number))
     pools.evaluate(*(worker_id(number) for number in range(size)))
     for number, basis in enumerate(pools.alerts.load([worker_id(number) for number in range(size)]).values()):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
-from tests.support.threshold_model import MINUTE, T0, Turned, model, rule, rules
+from tests.support.threshold_model import MINUTE, T0, Change, model, rule, rules
 from workermon import models
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState
 from workermon.rules import Facts, Horizon, threshold
@@ -21,17 +21,17 @@ nan = math.nan
 
 
 def judge(
-    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
-    condition = models.Condition(running_since=known.pop("expected_from"))
-    facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, condition=condition, **known)
+    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    condition = models.Condition(running_since=more_facts.pop("expected_from"))
+    facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, condition=condition, **more_facts)
     return threshold.KIND.judge(used, state, facts, Horizon.until(horizon, period))
 
 
-def needed_from(used: Rule, state: RuleState, period: int, **known: Any) -> int | None:
+def needed_from(used: Rule, state: RuleState, period: int, **facts: Any) -> int | None:
     """Return from what time on the fold needs datapoints."""
-    return threshold.KIND.needed_from(used, state, Horizon.until(T0, period), Facts(**known))
+    return threshold.KIND.needed_from(used, state, Horizon.until(T0, period), Facts(**facts))
 
 
 def series(values: Sequence[float | None]) -> list[Datapoint]:
@@ -102,10 +102,10 @@ CASES: list[tuple[str, Mapping[str, object], list[float | None], list[tuple[int,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("used", "values", "turns"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_cases(used: dict[str, object], values: list[float | None], turns: list[tuple[int, str | None]]) -> None:
+@pytest.mark.parametrize(("used", "values", "changes"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_cases(used: dict[str, object], values: list[float | None], changes: list[tuple[int, str | None]]) -> None:
     """Each sentence of the table holds."""
-    assert outcome(rule(**used), values) == turns
+    assert outcome(rule(**used), values) == changes
 
 
 def test_before_expected() -> None:
@@ -155,9 +155,9 @@ def test_nothing_new() -> None:
     """A second look at the same changes nothing at all."""
     used, points = rule(), series([95, 50, 95])
     state, first = judge(used, RuleState(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
-    again, second = judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
+    repeated, second = judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
     assert len(first) == 3
-    assert again is state
+    assert repeated is state
     assert second == ()
 
 
@@ -191,10 +191,10 @@ def test_reach() -> None:
     last = len(values) - 1
     too_old, in_time = list(values), list(values)
     too_old[last - slots - 1] = in_time[last - slots] = 99
-    for changed, turned in ((too_old, 0), (in_time, 2)):
+    for changed, corrections in ((too_old, 0), (in_time, 2)):
         at = T0 + MINUTE * changed.index(99)
         _, transitions = judge(used, state, series(changed), T0, period=MINUTE, expected_from=T0, changed_from=at)
-        assert [transition.correction for transition in transitions] == [True] * turned
+        assert [transition.correction for transition in transitions] == [True] * corrections
 
 
 def test_period_changes() -> None:
@@ -217,11 +217,11 @@ def test_period_changes() -> None:
 def test_level_taken_away() -> None:
     """A level that the rule no longer has is unlatched at the next slot."""
     state, _ = judge(rule(), RuleState(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
-    changed, (turned,) = judge(
+    changed, (transition,) = judge(
         rule(above=Levels(warning=80)), state, series([95, 95]), T0, period=60, expected_from=T0, changed_from=None
     )
-    assert (turned.before, turned.after, changed.severity) == ("critical", "warning", "warning")
-    assert turned.threshold == 80
+    assert (transition.before, transition.after, changed.severity) == ("critical", "warning", "warning")
+    assert transition.threshold == 80
 
 
 # --- however it is fed -------------------------------------------------------------------------------------------
@@ -234,12 +234,12 @@ PERIODS = st.sampled_from([10, 60, 300, 3600])
 
 def judged_once(
     used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int, lateness: int = models.LATENESS
-) -> tuple[RuleState, list[Turned]]:
+) -> tuple[RuleState, list[Change]]:
     """Return state and turns of one call over everything."""
     state, transitions = judge(
         used, RuleState(), points, horizon, period=period, expected_from=expected, changed_from=None, lateness=lateness
     )
-    return state, [Turned(turn.at, turn.before, turn.after) for turn in transitions]
+    return state, [Change(transition.at, transition.before, transition.after) for transition in transitions]
 
 
 @given(rules(), st.lists(VALUES, max_size=60), PERIODS, st.integers(0, 59), st.integers(0, 70), st.data())
@@ -254,8 +254,8 @@ def test_equals_a_plain_loop(
     expected_from = T0 + period * expected
     by_slot = {point.at // period: point for point in points}
     last = max([horizon // period, *by_slot])
-    _, turns = judged_once(used, points, horizon, period, expected_from)
-    assert turns == model(used, by_slot, last, period, expected_from)
+    _, changes = judged_once(used, points, horizon, period, expected_from)
+    assert changes == model(used, by_slot, last, period, expected_from)
 
 
 @given(rules(), st.lists(VALUES, min_size=1, max_size=60), PERIODS, st.integers(0, 30), st.data())
@@ -268,19 +268,19 @@ def test_sixty_calls_equal_one(
     expected_from = T0 + period * expected
     horizon = T0 + period * (len(values) - 1)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values) - 1), max_size=60)))
-    state, turns = RuleState(), []
+    state, changes = RuleState(), []
     for cut in [*cuts, len(values) - 1]:
         until = T0 + period * cut
         need = needed_from(used, state, period)
-        known = [point for point in points if point.at <= until and (need is None or point.at >= need)]
+        available = [point for point in points if point.at <= until and (need is None or point.at >= need)]
         state, transitions = judge(
-            used, state, known, until, period=period, expected_from=expected_from, changed_from=None
+            used, state, available, until, period=period, expected_from=expected_from, changed_from=None
         )
         assert not any(transition.correction for transition in transitions)
-        turns += [Turned(turn.at, turn.before, turn.after) for turn in transitions]
-    once, expected_turns = judged_once(used, points, horizon, period, expected_from)
-    assert turns == expected_turns
-    assert state == once
+        changes += [Change(transition.at, transition.before, transition.after) for transition in transitions]
+    at_once, expected_turns = judged_once(used, points, horizon, period, expected_from)
+    assert changes == expected_turns
+    assert state == at_once
 
 
 LATE = st.sampled_from([120, 600, 900, 1800, 7200])
@@ -306,7 +306,7 @@ def test_late_and_revised(
         if value is not None:
             arrivals.append((slot + reach, 9, slot, data.draw(NUMBERS)))
     arrivals.sort(key=lambda arrival: arrival[:3])
-    known: dict[int, Datapoint] = {}
+    datapoints: dict[int, Datapoint] = {}
     state = RuleState()
     recorded: list[models.Transition] = []
     pending: list[int] = []
@@ -315,9 +315,9 @@ def test_late_and_revised(
         changed: list[int] = []
         for _, _, slot, value in (arrival for arrival in arrivals if arrival[0] == step):
             point = Datapoint(T0 + period * slot, value)
-            if known.get(slot) != point:
+            if datapoints.get(slot) != point:
                 changed.append(point.at)
-            known[slot] = point
+            datapoints[slot] = point
         # Wake-ups may be lost: what changed is remembered until the next evaluation.
         pending += changed
         if step < end and data.draw(st.booleans()):
@@ -328,7 +328,7 @@ def test_late_and_revised(
         state, transitions = judge(
             used,
             state,
-            [point for point in known.values() if need is None or point.at >= need],
+            [point for point in datapoints.values() if need is None or point.at >= need],
             T0 + period * min(step, len(values) - 1),
             period=period,
             expected_from=T0,
@@ -336,20 +336,20 @@ def test_late_and_revised(
             lateness=lateness,
         )
         recorded += transitions
-    final = [known[slot] for slot in sorted(known)]
-    once, turns = judged_once(used, final, T0 + period * (len(values) - 1), period, T0, lateness)
-    assert state == once
+    final = [datapoints[slot] for slot in sorted(datapoints)]
+    at_once, changes = judged_once(used, final, T0 + period * (len(values) - 1), period, T0, lateness)
+    assert state == at_once
     by_slot = {point.at // period: point for point in final}
-    assert turns == model(used, by_slot, max([T0 // period + len(values) - 1, *by_slot]), period, T0)
-    standing: list[Turned] = []
-    for found in recorded:
-        turn = Turned(found.at, found.before, found.after)
-        undone = Turned(turn.at, turn.after, turn.before)
-        if found.correction and undone in standing:
+    assert changes == model(used, by_slot, max([T0 // period + len(values) - 1, *by_slot]), period, T0)
+    standing: list[Change] = []
+    for transition in recorded:
+        change = Change(transition.at, transition.before, transition.after)
+        undone = Change(change.at, change.after, change.before)
+        if transition.correction and undone in standing:
             standing.remove(undone)
         else:
-            standing.append(turn)
-    assert sorted(standing, key=lambda turn: turn.at) == turns
+            standing.append(change)
+    assert sorted(standing, key=lambda change: change.at) == changes
 
 
 def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
@@ -376,19 +376,19 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
 def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
     """However it is changed between evaluations, told of changes or not, data that did not change turn nothing."""
     points = series(values)
-    state, turns = RuleState(), []
+    state, changes = RuleState(), []
     for cut in [*sorted(data.draw(st.sets(st.integers(0, len(values) - 1), max_size=12))), len(values) - 1]:
         until, lateness = T0 + MINUTE * cut, data.draw(LATE)
-        known = [point for point in points if point.at <= until]
-        changed_from = data.draw(st.sampled_from([None, *(point.at for point in known)]))
-        state, found = judge(
-            used, state, known, until, period=MINUTE, expected_from=T0, changed_from=changed_from, lateness=lateness
+        available = [point for point in points if point.at <= until]
+        changed_from = data.draw(st.sampled_from([None, *(point.at for point in available)]))
+        state, transitions = judge(
+            used, state, available, until, period=MINUTE, expected_from=T0, changed_from=changed_from, lateness=lateness
         )
-        assert not any(turn.correction for turn in found)
-        turns += [Turned(turn.at, turn.before, turn.after) for turn in found]
-    once, expected = judged_once(used, points, T0 + MINUTE * (len(values) - 1), MINUTE, T0)
-    assert turns == expected
-    assert state.severity == once.severity
+        assert not any(transition.correction for transition in transitions)
+        changes += [Change(transition.at, transition.before, transition.after) for transition in transitions]
+    at_once, expected = judged_once(used, points, T0 + MINUTE * (len(values) - 1), MINUTE, T0)
+    assert changes == expected
+    assert state.severity == at_once.severity
 
 
 def test_state_survives_json() -> None:
@@ -409,9 +409,9 @@ def test_the_example_of_the_docs() -> None:
         if line.startswith(("| value |", "| state |"))
     ]
     values = [None if cell == "–" else float(cell) for cell in rows[0]]
-    turns = dict(outcome(used, values))
-    shown, state = [], None
+    changes = dict(outcome(used, values))
+    states, state = [], None
     for slot in range(len(values)):
-        state = turns.get(slot, state)
-        shown.append(state or "ok")
-    assert shown == rows[1]
+        state = changes.get(slot, state)
+        states.append(state or "ok")
+    assert states == rows[1]

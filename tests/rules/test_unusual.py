@@ -56,11 +56,11 @@ def between(begin: float, end: float, value: float, hour: float) -> float:
 
 
 def judge(
-    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
-    given = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **known}
-    return folding.judge(used, state, points, Horizon.until(horizon, period), **given)
+    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    facts = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **more_facts}
+    return folding.judge(used, state, points, Horizon.until(horizon, period), **facts)
 
 
 def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
@@ -80,9 +80,9 @@ def daily(hour: float) -> float:
 def test_a_load_of_the_day_is_unusual_by_night() -> None:
     """60 % is usual at noon and an alert at three in the night, for as long as it lasts."""
     points = trace(lambda hour: 60.0 if 123 <= hour < 124 else daily(hour), 7)
-    found = hours(rule(), points)
-    assert [after for _, after in found] == ["critical", None]
-    assert [at for at, _ in found] == pytest.approx([123, 124], abs=0.25)
+    changes = hours(rule(), points)
+    assert [after for _, after in changes] == ["critical", None]
+    assert [at for at, _ in changes] == pytest.approx([123, 124], abs=0.25)
 
 
 def test_a_quiet_night_at_noon_is_unusual_too_and_each_side_can_be_left_out() -> None:
@@ -134,10 +134,10 @@ def test_an_anomaly_teaches_nothing_at_once() -> None:
 def test_a_new_normal_is_learned_within_days() -> None:
     """A load that stays higher stops being unusual after three of its days."""
     points = trace(lambda hour: daily(hour) + (30 if hour >= 168 else 0), 14)
-    found = hours(rule(), points)
-    assert found[0][0] == pytest.approx(168, abs=0.1)
-    assert found[-1][1] is None
-    assert found[-1][0] < 168 + 3.2 * 24
+    changes = hours(rule(), points)
+    assert changes[0][0] == pytest.approx(168, abs=0.1)
+    assert changes[-1][1] is None
+    assert changes[-1][0] < 168 + 3.2 * 24
 
 
 def test_a_job_at_the_same_time_each_day_is_usual() -> None:
@@ -173,8 +173,8 @@ def test_a_band_survives_a_pause_and_a_stop() -> None:
     state, _ = judge(rule(), RuleState(), points, points[-1].at, period=300)
     paused = RuleState(start=T0 + 4 * DAY + HOUR, band=state.band)
     later = trace(lambda hour: 95.0 if hour >= 99 else daily(hour), 4.2)[4 * 288 :]
-    _, found = judge(rule(), paused, later, later[-1].at, period=300)
-    assert [(one.at - T0) / HOUR for one in found] == [99]
+    _, transitions = judge(rule(), paused, later, later[-1].at, period=300)
+    assert [(transition.at - T0) / HOUR for transition in transitions] == [99]
 
 
 def test_another_metric_or_season_begins_anew() -> None:
@@ -183,8 +183,8 @@ def test_another_metric_or_season_begins_anew() -> None:
     learned.learn(T0, [1.0, 2.0, 3.0], 3)
     text = learned.text()
     assert band.Band.read(text, "day", HOUR, "a").datapoints == 3
-    others: list[tuple[band.Season, int, str]] = [("week", HOUR, "a"), ("day", 2 * HOUR, "a"), ("day", HOUR, "b")]
-    for season, width, metric in others:
+    changes: list[tuple[band.Season, int, str]] = [("week", HOUR, "a"), ("day", 2 * HOUR, "a"), ("day", HOUR, "b")]
+    for season, width, metric in changes:
         assert band.Band.read(text, season, width, metric).until is None
     for unreadable in (None, "", "!", text[:20], "AAAA"):
         assert band.Band.read(unreadable, "day", HOUR, "a").until is None
@@ -192,7 +192,7 @@ def test_another_metric_or_season_begins_anew() -> None:
 
 # --- however it is fed -------------------------------------------------------------------------------------------
 
-Turn = tuple[int, str | None]
+Change = tuple[int, str | None]
 
 
 class PlainBand:
@@ -206,7 +206,7 @@ class PlainBand:
         self.spreads: dict[tuple[int, int], float] = {}
         self.expected, self.late = self.width // period, late
         self.parts = {
-            hour: [band._rounded(one) for one in (max(values), statistics.median(values), min(values))]
+            hour: [band._rounded(part) for part in (max(values), statistics.median(values), min(values))]
             for hour, values in self.hours.items()
         }
 
@@ -214,27 +214,27 @@ class PlainBand:
         """Tell whether an hour counts by a slot."""
         return len(self.hours[hour]) >= 0.25 * self.expected and (hour + 1) * self.width + self.late <= at
 
-    def last(self, hour: int, known: Sequence[int], most: int, season: int) -> list[int]:
+    def last(self, hour: int, learned: Sequence[int], most: int, season: int) -> list[int]:
         """Return the last occurrences of a time among hours that are known."""
-        return [one for one in known if (hour - one) * self.width % season == 0][-most:]
+        return [past for past in learned if (hour - past) * self.width % season == 0][-most:]
 
     def part(self, place: int, hours: Sequence[int]) -> float:
         """Return the median of the highest (0), the middle (1) or the lowest (2) of hours."""
         return statistics.median(self.parts[hour][place] for hour in hours)
 
-    def spread(self, known: Sequence[int], place: int) -> float:
+    def spread(self, learned: Sequence[int], place: int) -> float:
         """Return the spread that all hours of the day have in common, above (0) or below (2)."""
-        if (known[-1], place) not in self.spreads:
-            self.spreads[known[-1], place] = self._spread(known, place)
-        return self.spreads[known[-1], place]
+        if (learned[-1], place) not in self.spreads:
+            self.spreads[learned[-1], place] = self._spread(learned, place)
+        return self.spreads[learned[-1], place]
 
-    def _spread(self, known: Sequence[int], place: int) -> float:
+    def _spread(self, learned: Sequence[int], place: int) -> float:
         sign = 1 if place == 0 else -1
         within, days = [], []
         for time in range(DAY // self.width):
-            own = self.last(time, known, 5, DAY)
-            within += [sign * (self.parts[past][place] - self.parts[past][1]) for past in own]
-            days += [sign * (self.parts[past][place] - self.part(1, own)) for past in own]
+            occurrences = self.last(time, learned, 5, DAY)
+            within += [sign * (self.parts[past][place] - self.parts[past][1]) for past in occurrences]
+            days += [sign * (self.parts[past][place] - self.part(1, occurrences)) for past in occurrences]
         within.sort()
         days.sort()
         usual = max(within[min(len(within) - 1, int(0.95 * len(within)))], days[int(0.75 * len(days))]) / 3
@@ -243,56 +243,61 @@ class PlainBand:
 
     def distance(self, at: int, value: float, season: str) -> float:
         """Return how many spreads a value lies from what is usual, 0 if nothing is known."""
-        known = sorted(hour for hour in self.hours if self.learned_by(hour, at))
+        learned = sorted(hour for hour in self.hours if self.learned_by(hour, at))
         hour = at // self.width
-        own = self.last(hour, known, 3, WEEK) if season == "week" else []
-        own = own if len(own) >= 2 else self.last(hour, known, 5, DAY)
-        if len(own) < 2:
+        occurrences = self.last(hour, learned, 3, WEEK) if season == "week" else []
+        occurrences = occurrences if len(occurrences) >= 2 else self.last(hour, learned, 5, DAY)
+        if len(occurrences) < 2:
             return 0.0
-        by_then = [hour for hour in known if hour <= own[-1]]  # what was known when this hour was learned last
-        centre = self.part(1, own)
+        by_then = [
+            hour for hour in learned if hour <= occurrences[-1]
+        ]  # what was known when this hour was learned last
+        centre = self.part(1, occurrences)
         place = 0 if value >= centre else 2
-        beside = max(abs(self.part(place, own) - centre), 0.02 * abs(centre), 1e-9) / 3
-        apart = abs(self.parts[own[0]][1] - self.parts[own[1]][1]) / 2 if len(own) == 2 else 0.0
+        beside = max(abs(self.part(place, occurrences) - centre), 0.02 * abs(centre), 1e-9) / 3
+        apart = abs(self.parts[occurrences[0]][1] - self.parts[occurrences[1]][1]) / 2 if len(occurrences) == 2 else 0.0
         return max(-1e6, min(1e6, (value - centre) / max(beside, self.spread(by_then, place), apart)))
 
 
-def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int, lateness: int) -> list[Turn]:
+def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int, lateness: int) -> list[Change]:
     """Evaluate a whole series by a plain loop that shares nothing with the fold."""
-    asked = unusual.KIND.options(used)
-    lookback = 2 * max(asked.breach.n, asked.recover.n)
+    options = unusual.KIND.options(used)
+    lookback = 2 * max(options.breach.n, options.recover.n)
     usual = PlainBand([points[slot] for slot in sorted(points)], period, lateness + (lookback + 1) * period)
-    clear = asked.beyond if asked.clear is None else asked.clear
+    clear = options.beyond if options.clear is None else options.clear
     distances = {
-        slot: usual.distance(slot * period, point.value, asked.season) for slot, point in sorted(points.items())
+        slot: usual.distance(slot * period, point.value, options.season) for slot, point in sorted(points.items())
     }
     compared = {
-        slot: abs(one) if asked.side == "both" else one if asked.side == "above" else -one
-        for slot, one in distances.items()
+        slot: abs(distance) if options.side == "both" else distance if options.side == "above" else -distance
+        for slot, distance in distances.items()
     }
-    turns: list[Turn] = []
+    changes: list[Change] = []
     firing = False
     for slot in range(min((*points, -(-T0 // period))), last + 1):
-        if slot not in points and asked.missing == "keep":
+        if slot not in points and options.missing == "keep":
             continue
 
         def counted(n: int, slot: int = slot) -> list[float | None]:
-            seen = [
+            last_values = [
                 compared.get(slot - back)
                 for back in range(2 * n)
-                if slot - back in compared or (asked.missing != "keep" and (slot - back) * period >= T0)
+                if slot - back in compared or (options.missing != "keep" and (slot - back) * period >= T0)
             ]
-            return seen[:n]
+            return last_values[:n]
 
         bad = sum(
-            asked.missing == "breach" if value is None else value > asked.beyond for value in counted(asked.breach.n)
+            options.missing == "breach" if value is None else value > options.beyond
+            for value in counted(options.breach.n)
         )
-        good = sum(asked.missing != "breach" if value is None else value <= clear for value in counted(asked.recover.n))
-        now = bad >= asked.breach.m or (firing and good < asked.recover.m)
+        good = sum(
+            options.missing != "breach" if value is None else value <= clear for value in counted(options.recover.n)
+        )
+        now = bad >= options.breach.m or (firing and good < options.recover.m)
         if now != firing:
-            turns.append((points[slot].at if slot in points else slot * period, "critical" if now else None))
+            changes.append((points[slot].at if slot in points else slot * period, "critical" if now else None))
             firing = now
-    return turns
+    return changes
 
 
 @st.composite
@@ -333,34 +338,36 @@ def test_late_lost_and_grouped(used: Rule, period: int, data: st.DataObject) -> 
             arrivals[slot + (chance.randint(0, reach) if chance.random() < 0.2 else 0)].append((slot, value))
             if chance.random() < 0.02:
                 arrivals[slot + reach].append((slot, chance.choice([10.0, 40.0])))
-    known: dict[int, Datapoint] = {}
+    datapoints: dict[int, Datapoint] = {}
     state, recorded, pending = RuleState(), list[models.Transition](), list[int]()
-    for now, came in enumerate(arrivals):
-        for slot, value in came:
-            known[slot] = Datapoint(T0 + period * slot, value)
-            pending.append(known[slot].at)
+    for now, arrived in enumerate(arrivals):
+        for slot, value in arrived:
+            datapoints[slot] = Datapoint(T0 + period * slot, value)
+            pending.append(datapoints[slot].at)
         if now < len(arrivals) - 1 and chance.random() < 0.6:
             continue
         changed_from, pending = min(pending, default=None), []
-        asked = T0 + period * min(now, number - 1)
+        requested_at = T0 + period * min(now, number - 1)
         facts = Facts(changed_from=changed_from, lateness=lateness)
-        need = unusual.KIND.needed_from(used, state, Horizon.until(asked, period), facts)
-        points = [known[slot] for slot in sorted(known) if need is None or known[slot].at >= need]
-        state, found = judge(used, state, points, asked, period=period, changed_from=changed_from, lateness=lateness)
-        recorded += found
-    final = [known[slot] for slot in sorted(known)]
+        need = unusual.KIND.needed_from(used, state, Horizon.until(requested_at, period), facts)
+        points = [datapoints[slot] for slot in sorted(datapoints) if need is None or datapoints[slot].at >= need]
+        state, new_transitions = judge(
+            used, state, points, requested_at, period=period, changed_from=changed_from, lateness=lateness
+        )
+        recorded += new_transitions
+    final = [datapoints[slot] for slot in sorted(datapoints)]
     last = T0 // period + number - 1
-    once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
-    assert state == once
-    turns = plain(used, {point.at // period: point for point in final}, last, period, lateness)
-    assert [(transition.at, transition.after) for transition in transitions] == turns
-    standing: list[Turn] = []
+    at_once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
+    assert state == at_once
+    changes = plain(used, {point.at // period: point for point in final}, last, period, lateness)
+    assert [(transition.at, transition.after) for transition in transitions] == changes
+    standing: list[Change] = []
     for transition in recorded:
         if transition.correction and (transition.at, transition.before) in standing:
             standing.remove((transition.at, transition.before))
         else:
             standing.append((transition.at, transition.after))
-    assert sorted(standing, key=lambda turn: turn[0]) == turns
+    assert sorted(standing, key=lambda change: change[0]) == changes
 
 
 def test_a_backtest_equals_a_plain_loop() -> None:
@@ -368,11 +375,11 @@ def test_a_backtest_equals_a_plain_loop() -> None:
     points = trace(lambda hour: 95.0 if 100 <= hour < 102 or 250 <= hour < 250.5 else daily(hour), 12, period=900)
     used = rule(breach=Count(m=2, n=2))
     by_slot = {point.at // 900: point for point in points}
-    turns = plain(used, by_slot, points[-1].at // 900, 900, models.LATENESS)
+    changes = plain(used, by_slot, points[-1].at // 900, 900, models.LATENESS)
     episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
     assert len(episodes) >= 2
     assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
-        at for at, _ in turns
+        at for at, _ in changes
     ]
     assert all((episode.peak or 0) > 90 for episode in episodes)
 
@@ -387,18 +394,18 @@ def configuration(text: str = FILE) -> models.Configuration:
 
 def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
     """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
-    made = configuration()
-    [used] = made.rules
+    parsed = configuration()
+    [used] = parsed.rules
     assert (used.kind, used.severity) == ("unusual", "warning")
     assert unusual.KIND.options(used) == unusual_options.Options(
         beyond=4, season="week", side="above", breach=Count(m=2, n=3), clear=3
     )
-    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
-    assert configuration(export.text(made, ())).rules == made.rules
+    assert models.Configuration.model_validate_json(parsed.model_dump_json()).rules == parsed.rules
+    assert configuration(export.text(parsed, ())).rules == parsed.rules
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ("beyond", "beyund", "line 5, column 13: rules[0].unusual.beyund: is not a known key; did you mean beyond?"),
         ("beyond = 4", "beyond = 0", "line 5, column 13: rules[0].unusual.beyond: should be greater than 0"),
@@ -412,11 +419,11 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
         ("breach", 'for = "1h"\nbreach', "rules[0].for: cannot be combined with breach"),
     ],
 )
-def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
     """A mistake has its line and column, what is wrong and the nearest right word."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(FILE.replace(old, new, 1))
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_its_cases_are_tried() -> None:
@@ -446,11 +453,11 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 
     def explained() -> dict[str, Any]:
         (record,) = monitor.workers.get([worker.id]).values()
-        [shown] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
-        found: dict[str, Any] = shown
-        return found
+        [rule_document] = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
+        document: dict[str, Any] = rule_document
+        return document
 
-    shown: list[dict[str, Any]] = []
+    explanations: list[dict[str, Any]] = []
     for step in range(3 * 288 + 36):
         monitor.clock.advance(300)
         if step % 7 and step < 3 * 288 - 12:
@@ -458,14 +465,14 @@ def test_it_is_evaluated_notified_and_explained() -> None:
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
-        shown.append(explained())
+        explanations.append(explained())
     fired, resolved = [notification for notification in monitor.received if notification.rule == "odd"]
     assert (fired.kind, fired.status, fired.severity, fired.value) == ("unusual", "firing", "warning", 90)
     assert fired.summary.startswith("render-07: cpu_utilization 90 %, usual at this time of the day: ")
     assert (resolved.status, resolved.value) == ("resolved", 21)
-    learning = shown[30]
+    learning = explanations[30]
     assert learning["now"].startswith("learning: 0 of 2 days are known of this time of day (datapoints since ")
-    firing = next(one for one in shown if one["state"] == "warning")
+    firing = next(document for document in explanations if document["state"] == "warning")
     assert (firing["breaching"], firing["of"]) == (2, 3)
     at = firing["usual"][-1]
     assert at["centre"] == 21
@@ -488,8 +495,8 @@ def test_the_band_is_drawn_over_the_whole_span() -> None:
         assert [point.at for point in curve.points] == times
         assert {(point.low is not None, point.high is not None) for point in curve.points} == {(low, high)}
         inside = [
-            (point.low is None or point.low < each.value) and (point.high is None or each.value < point.high)
-            for point, each in zip(curve.points, points, strict=True)
+            (point.low is None or point.low < shifted.value) and (point.high is None or shifted.value < point.high)
+            for point, shifted in zip(curve.points, points, strict=True)
         ]
         assert sum(inside) > 0.98 * len(inside)
         assert unusual.KIND.drawn(rule(side=side)) == ()
@@ -504,8 +511,8 @@ def test_a_clock_that_was_ahead_stops_no_learning() -> None:
     present = unusual.KIND.clamped(state, now)
     later = trace(daily, 7)[4 * 288 :]
     for place in range(0, len(later), 6):
-        known = [*points, *later[: place + 6]]
-        present, _ = judge(rule(), present, known, known[-1].at, period=300)
+        observed = [*points, *later[: place + 6]]
+        present, _ = judge(rule(), present, observed, observed[-1].at, period=300)
     learned = band.Band.read(present.band, "day", HOUR, "cpu_utilization")
     assert learned.until is not None
     assert T0 + 6.8 * DAY < learned.until <= T0 + 7 * DAY
@@ -513,5 +520,8 @@ def test_a_clock_that_was_ahead_stops_no_learning() -> None:
 
 def test_nothing_is_said_of_what_is_not_a_number() -> None:
     """A value that is not finite is absent, and teaches nothing."""
-    points = [one._replace(value=math.nan) if place % 5 == 0 else one for place, one in enumerate(trace(daily, 4))]
+    points = [
+        observed._replace(value=math.nan) if place % 5 == 0 else observed
+        for place, observed in enumerate(trace(daily, 4))
+    ]
     assert hours(rule(), points) == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.commands import Ports
-from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points, why
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, explanation_json, points
 from tests.support.rules import changed
 from workermon import config, errors, models, rules, testing
 from workermon.config import difference, export
@@ -26,7 +26,7 @@ WARM = changed(CPU, warmup=10 * MINUTE)
 
 def explain(site: Site) -> Any:
     """Explain the one rule of a site."""
-    return why(site)["rules"][0]
+    return explanation_json(site)["rules"][0]
 
 
 def test_what_happens_during_the_warm_up_counts_as_nothing() -> None:
@@ -34,9 +34,9 @@ def test_what_happens_during_the_warm_up_counts_as_nothing() -> None:
     site = Site(WARM)
     # The first collection, at minute 3, saw it running: the warm-up lasts until minute 13.
     site.minutes([95] * 15)
-    assert site.told() == []
+    assert site.notified() == []
     site.minutes([95], 15)
-    assert site.told() == [("firing", "critical", 15)]
+    assert site.notified() == [("firing", "critical", 15)]
     [row] = (entry.notification for entry in site.alerts.history())
     assert row is not None
     assert row.condition_since == models.rfc3339(T0 + 13 * MINUTE)
@@ -46,14 +46,14 @@ def test_without_a_warm_up_the_first_three_slots_fire() -> None:
     """The same worker fires at once by a rule without a warm-up."""
     site = Site()
     site.minutes([95] * 3)
-    assert site.told() == [("firing", "critical", 2)]
+    assert site.notified() == [("firing", "critical", 2)]
 
 
 def test_absent_slots_of_the_warm_up_are_no_breach() -> None:
     """A rule that takes absent slots for a breach does so from the end of the warm-up on."""
     site = Site(changed(WARM, missing="breach", breach=Count(m=3, n=3)))
     site.minutes([None] * 20)
-    assert site.told() == [("firing", "critical", 15)]
+    assert site.notified() == [("firing", "critical", 15)]
 
 
 def test_status_checks_warm_up_too() -> None:
@@ -67,14 +67,14 @@ def test_status_checks_warm_up_too() -> None:
         site.collected(T0 + minute * MINUTE, {}, failed=True)
         site.evaluate()
     # It runs since minute 0: slots 5 and 6 count.
-    assert [minute for _, _, minute in site.told(f"{ID}/impaired")] == [6]
+    assert [minute for _, _, minute in site.notified(f"{ID}/impaired")] == [6]
 
 
 def test_an_alert_from_before_a_restart_goes_on() -> None:
     """Nothing of the warm-up ends or worsens an alert that fires; the slots after it do."""
     site = Site(WARM)
     site.minutes([50] * 13 + [95] * 3)
-    assert site.told() == [("firing", "critical", 15)]
+    assert site.notified() == [("firing", "critical", 15)]
     # EC2 shows it as pending once; from minute 20 on it runs again, and warms up until minute 30.
     site.collected(T0 + 19 * MINUTE, {}, status="pending")
     site.evaluate()
@@ -82,7 +82,7 @@ def test_an_alert_from_before_a_restart_goes_on() -> None:
         at = T0 + slot * MINUTE
         site.collected(at + 3 * MINUTE, {at: 20.0})
         site.evaluate()
-    assert site.told() == [("firing", "critical", 15), ("resolved", "critical", 31)]
+    assert site.notified() == [("firing", "critical", 15), ("resolved", "critical", 31)]
 
 
 def test_a_stopped_worker_warms_up_when_it_runs_again() -> None:
@@ -95,7 +95,11 @@ def test_a_stopped_worker_warms_up_when_it_runs_again() -> None:
         at = T0 + slot * MINUTE
         site.collected(at + 3 * MINUTE, {at: 95.0})
         site.evaluate()
-    assert [(status, minute) for status, _, minute in site.told()] == [("firing", 15), ("resolved", 19), ("firing", 32)]
+    assert [(status, minute) for status, _, minute in site.notified()] == [
+        ("firing", 15),
+        ("resolved", 19),
+        ("firing", 32),
+    ]
 
 
 def test_a_late_datapoint_from_before_the_warm_up_corrects_nothing() -> None:
@@ -139,23 +143,23 @@ def test_however_it_is_fed_it_is_the_fold_without_those_slots(
     plain = changed(rule, warmup=None)
 
     def fold(
-        used: models.Rule, state: RuleState, upto: int, had: list[Datapoint], since: int, **known: Any
+        used: models.Rule, state: RuleState, upto: int, available: list[Datapoint], since: int, **more_facts: Any
     ) -> RuleState:
         facts = Facts(
-            series={"cpu_utilization": models.Series(MINUTE, tuple(had))},
+            series={"cpu_utilization": models.Series(MINUTE, tuple(available))},
             condition=models.Condition(status="running", running_since=T0 + since * MINUTE),
             lateness=3600,
-            **known,
+            **more_facts,
         )
         return threshold.KIND.judge(used, state, facts, Horizon.until(T0 + upto * MINUTE, MINUTE))[0]
 
     last = len(given_values) - 1
-    once = [point for point in series if (point.at - T0) // MINUTE >= end]
-    expected = fold(plain, RuleState(), last, once, end)
+    after_warmup = [point for point in series if (point.at - T0) // MINUTE >= end]
+    expected = fold(plain, RuleState(), last, after_warmup, end)
     state = RuleState()
     for upto in sorted({*data.draw(st.sets(st.integers(0, last))), last}):
-        known = [point for point in series if point.at <= T0 + upto * MINUTE]
-        state = fold(rule, state, upto, [p for p in known if (p.at - T0) // MINUTE not in late], running_since)
+        available = [point for point in series if point.at <= T0 + upto * MINUTE]
+        state = fold(rule, state, upto, [p for p in available if (p.at - T0) // MINUTE not in late], running_since)
     # What came late is found by one more evaluation.
     state = fold(rule, state, last, series, running_since, changed_from=T0)
     assert (state.trail, state.severity) == (expected.trail, expected.severity)
@@ -166,31 +170,31 @@ FILE = '[[rules]]\nname = "cpu-high"\nmetric = "cpu_utilization"\nabove = { crit
 
 def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
     """Export writes the warm-up as the file has it, and a changed one is a change of the rule."""
-    made = testing.parse(FILE)
-    assert made.rules is not None
-    [rule] = made.rules
+    file = testing.parse(FILE)
+    assert file.rules is not None
+    [rule] = file.rules
     assert (rule.warmup, export.rule_table(rule, KINDS)["warmup"]) == (900, "15m")
     before, after = (
-        models.Configuration(rules=(changed(rule, warmup=each),), channels={}, metrics={}, collect=())
-        for each in (900, 600)
+        models.Configuration(rules=(changed(rule, warmup=seconds),), channels={}, metrics={}, collect=())
+        for seconds in (900, 600)
     )
-    [found] = difference.changes(before, after).differences
-    assert [str(change) for change in found.changes] == ['warmup "15m" → "10m"']
+    [change_of_rule] = difference.changes(before, after).differences
+    assert [str(change) for change in change_of_rule.changes] == ['warmup "15m" → "10m"']
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("duration", "reason"),
     [
         ('"25h"', "must be at least 1s and at most 1d"),
         ('"0s"', "must be at least 1s"),
         ('"soon"', "'soon' is not a duration such as 30s, 5m or 24h"),
     ],
 )
-def test_a_wrong_warm_up_is_refused(given: str, why: str) -> None:
+def test_a_wrong_warm_up_is_refused(duration: str, reason: str) -> None:
     """A warm-up that is none, or out of bounds, is refused at its place."""
     with pytest.raises(errors.InvalidInput) as caught:
-        testing.parse(FILE.replace('"15m"', given), "f.toml")
-    assert (caught.value.subject, caught.value.reason) == ("f.toml: line 5, column 1: rules[0].warmup", why)
+        testing.parse(FILE.replace('"15m"', duration), "f.toml")
+    assert (caught.value.subject, caught.value.reason) == ("f.toml: line 5, column 1: rules[0].warmup", reason)
 
 
 @pytest.mark.parametrize("metric", ["no-data", "state", "event"])
@@ -216,8 +220,8 @@ def test_a_case_may_say_when_the_worker_started() -> None:
         '[[rules.cases]]\nname = "{}"\nvalues = [95, 95, 95, 95, 95, 95]\n{}turns = [{{ at = {}, to = "critical" }}]\n'
     )
     text = FILE.replace('"15m"', '"2m"') + case.format("a", "", 3) + case.format("b", "started = 2\n", 6)
-    made = testing.parse(text)
-    results = rule_cases.test(made, config.to_configuration(made, config.DEFAULT), rules.KINDS)
+    file = testing.parse(text)
+    results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
     assert [result.got for result in results.cases] == [result.expected for result in results.cases]
     with pytest.raises(errors.InvalidInput, match="there are 6 values only"):
         testing.parse(text.replace("started = 2", "started = 7"), "f.toml")
@@ -229,8 +233,11 @@ def episodes(
     """Replay values a minute apart; return from which minute until which minute it fires."""
     points = tuple(Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values, begin))
     recording = backtest.Recording(started=tuple(float(T0 + MINUTE * minute) for minute in started))
-    found = backtest.episodes(rule, [models.Series(MINUTE, points)], recording=recording)
-    return [((one.begin - T0) // MINUTE, None if one.end is None else (one.end - T0) // MINUTE) for one in found]
+    replayed = backtest.episodes(rule, [models.Series(MINUTE, points)], recording=recording)
+    return [
+        ((episode.begin - T0) // MINUTE, None if episode.end is None else (episode.end - T0) // MINUTE)
+        for episode in replayed
+    ]
 
 
 def test_a_backtest_knows_each_start() -> None:

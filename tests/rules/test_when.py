@@ -66,8 +66,8 @@ def test_holds(text: str, values: list[bool | None]) -> None:
     for bits in range(2 ** len(unknown)):
         guessed = {name: bool(bits >> place & 1) for place, name in enumerate(unknown)}
         outcomes.add(plain(text, {**{n: bool(v) for n, v in zip(NAMES, values, strict=True)}, **guessed}))
-    got = rules.WhenExpression.parse(text).is_true(dict(zip(NAMES, values, strict=True)))
-    assert {got} == outcomes or (got is None and unknown)
+    outcome = rules.WhenExpression.parse(text).is_true(dict(zip(NAMES, values, strict=True)))
+    assert {outcome} == outcomes or (outcome is None and unknown)
 
 
 # --- the config file ---------------------------------------------------------------------------------------------
@@ -98,19 +98,19 @@ def configuration(text: str = BOTH) -> models.Configuration:
 
 def test_a_file_asks_for_it() -> None:
     """The key ``when`` makes the kind; it needs no metric and is critical unless said otherwise."""
-    *_, both = configuration().rules
-    assert (both.kind, both.metric, both.severity) == ("when", None, "warning")
+    *_, combined = configuration().rules
+    assert (combined.kind, combined.metric, combined.severity) == ("when", None, "warning")
     assert configuration(BOTH.replace('severity = "warning"', "")).rules[-1].severity == "critical"
 
 
 def test_it_is_exported() -> None:
     """What was applied is exported as a file that makes the same."""
-    made = configuration()
-    assert configuration(export.text(made, ())).rules == made.rules
+    parsed = configuration()
+    assert configuration(export.text(parsed, ())).rules == parsed.rules
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "error"),
     [
         ("", "column 9: rules[2].when: is empty"),
         ("cpu-high and", "column 21: rules[2].when: ends where the name of a rule should be"),
@@ -130,16 +130,16 @@ def test_it_is_exported() -> None:
         ("cpu-high or both", "is part of a circle: both -> both"),
     ],
 )
-def test_what_is_wrong_is_named(text: str, says: str) -> None:
+def test_what_is_wrong_is_named(text: str, error: str) -> None:
     """A mistake has its line and column within the text, and the nearest rule; so has each in the list of all."""
-    whole = BOTH.replace("cpu-high and memory-high", text)
+    file_text = BOTH.replace("cpu-high and memory-high", text)
     with pytest.raises(errors.InvalidInput) as refused:
-        configuration(whole)
-    assert says in str(refused.value)
-    assert "line 14, " in str(refused.value) or "circle" in says
+        configuration(file_text)
+    assert error in str(refused.value)
+    assert "line 14, " in str(refused.value) or "circle" in error
     checks = [lambda file: config.to_configuration(file, config.DEFAULT)]
-    [listed] = testing.parser().mistakes(whole, "f.toml", checks)
-    assert str(listed) == str(refused.value)
+    [mistake] = testing.parser().mistakes(file_text, "f.toml", checks)
+    assert str(mistake) == str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_circle_has_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ('severity = "warning"', 'metric = "cpu_utilization"', "rules[2].metric: is not for a rule with when"),
         ('severity = "warning"', "above = { critical = 1 }", "rules[2].above: is not for a rule with when"),
@@ -177,11 +177,11 @@ def test_circle_has_its_path() -> None:
         ('metric = "cpu_utilization"\n', "", "rules[0].metric: is missing; write metric = "),
     ],
 )
-def test_keys(old: str, new: str, says: str) -> None:
+def test_keys(old: str, new: str, error: str) -> None:
     """Keys of other kinds are refused, and a rule over a metric still has to name it."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(BOTH.replace(old, new, 1))
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_order() -> None:
@@ -215,11 +215,11 @@ class Fold:
         self.rule = when.KIND.rule(name="together", when=text)
         self.points: dict[str, dict[int, float]] = {name: {} for name in NAMES}
         self.changed: dict[str, int] = {}
-        self.asked = dict.fromkeys(NAMES, T0)
+        self.requested = dict.fromkeys(NAMES, T0)
         self.states = dict.fromkeys((*NAMES, "together"), RuleState(start=T0))
         self.steps: dict[int, models.Severity | None] = {}
 
-    def come(self, name: str, slot: int, value: float) -> None:
+    def add_datapoint(self, name: str, slot: int, value: float) -> None:
         """Have a datapoint come, late or not."""
         at = T0 + slot * PERIODS[name] + 7
         self.points[name][at] = value
@@ -227,17 +227,17 @@ class Fold:
 
     def wake(self) -> None:
         """Evaluate all rules, as an evaluation of their worker does."""
-        condition, seen = models.Condition(running_since=T0), {}
+        condition, states = models.Condition(running_since=T0), {}
         for name in NAMES:
             used, period = RULES[name], PERIODS[name]
             series = models.Series(period, tuple(Datapoint(*point) for point in sorted(self.points[name].items())))
             facts = Facts(series={used.metric or "": series}, condition=condition, changed_from=self.changed.get(name))
             before = self.states[name]
-            after, transitions = threshold.KIND.judge(used, before, facts, Horizon(period, 0, self.asked[name]))
+            after, transitions = threshold.KIND.judge(used, before, facts, Horizon(period, 0, self.requested[name]))
             self.states[name] = after
-            seen[name] = threshold.KIND.operand_state(rules.Evaluated(before, after, transitions), facts)
+            states[name] = threshold.KIND.operand_state(rules.Evaluated(before, after, transitions), facts)
         self.changed = {}
-        facts = Facts(condition=condition, states=seen)
+        facts = Facts(condition=condition, states=states)
         self.states["together"], transitions = when.KIND.judge(self.rule, self.states["together"], facts, None)
         for transition in transitions:
             if transition.withdrawn:
@@ -253,17 +253,17 @@ def expected(fold: Fold, until: int) -> list[tuple[int, models.Severity | None]]
         period = PERIODS[name]
         series = models.Series(period, tuple(Datapoint(*point) for point in sorted(fold.points[name].items())))
         facts = Facts(series={f"{name}_metric": series}, condition=models.Condition(running_since=T0))
-        horizon = Horizon(period, 0, fold.asked[name])
+        horizon = Horizon(period, 0, fold.requested[name])
         _, transitions = threshold.KIND.judge(RULES[name], RuleState(start=T0), facts, horizon)
         changes[name] = [(transition.at, transition.after is not None) for transition in transitions]
-    found: list[tuple[int, models.Severity | None]] = []
+    changes_of_state: list[tuple[int, models.Severity | None]] = []
     fires, text = False, when.KIND.options(fold.rule).when
     for at in range(T0, until + 1):
         states = {name: ([False] + [on for since, on in changes[name] if since <= at])[-1] for name in NAMES}
         if plain(text, states) != fires:
             fires = not fires
-            found.append((at, "critical" if fires else None))
-    return found
+            changes_of_state.append((at, "critical" if fires else None))
+    return changes_of_state
 
 
 STEPS = st.lists(
@@ -281,18 +281,18 @@ STEPS = st.lists(
 def test_however_it_is_fed_it_says_the_same(text: str, steps: list[tuple[Any, ...]]) -> None:
     """Any order, grouping, loss and lateness of wake-ups and datapoints leave the changes of a plain loop over time."""
     fold = Fold(text)
-    for what, *of in steps:
-        if what == "come":
+    for operation, *of in steps:
+        if operation == "come":
             name, slot, value = of
             if slot * PERIODS[name] < SPAN:
-                fold.come(name, slot, value)
-        elif what == "ask":
+                fold.add_datapoint(name, slot, value)
+        elif operation == "ask":
             name, slots = of
-            fold.asked[name] = min(fold.asked[name] + slots * PERIODS[name], T0 + SPAN + PERIODS[name])
+            fold.requested[name] = min(fold.requested[name] + slots * PERIODS[name], T0 + SPAN + PERIODS[name])
         else:
             fold.wake()
     for name in NAMES:
-        fold.asked[name] = T0 + SPAN + PERIODS[name]
+        fold.requested[name] = T0 + SPAN + PERIODS[name]
     fold.wake()
     cursor = fold.states["together"].cursor
     assert cursor is not None
@@ -305,14 +305,14 @@ def test_it_waits_for_what_decides() -> None:
     waits, decided = Fold("a and c"), Fold("a or c")
     for fold in (waits, decided):
         for slot in range(3):
-            fold.come("a", slot, 95)
-        fold.asked["a"] = T0 + 4 * MINUTE
+            fold.add_datapoint("a", slot, 95)
+        fold.requested["a"] = T0 + 4 * MINUTE
         fold.wake()
         assert fold.steps == {}
     # As long as "a" does not fire, "a and c" does not hold whatever "c" is; "a or c" waits for "c".
     assert (waits.states["together"].cursor, decided.states["together"].cursor) == (T0 + 66, None)
     for fold in (waits, decided):
-        fold.asked["c"] = T0 + 180
+        fold.requested["c"] = T0 + 180
         fold.wake()
     assert (waits.states["together"].cursor, waits.steps) == (T0 + 179, {})
     assert (decided.states["together"].cursor, decided.steps) == (T0 + 239, {T0 + 67: "critical"})
@@ -338,19 +338,19 @@ def minutes(site: Site, values: Sequence[tuple[float, bool]], begin: int = 0) ->
         site.evaluate()
 
 
-def told(site: Site, rule: str = "together") -> list[tuple[str, str, int]]:
+def notified(site: Site, rule: str = "together") -> list[tuple[str, str, int]]:
     """Return what people were notified of."""
-    return site.told(f"{ID}/{rule}")
+    return site.notified(f"{ID}/{rule}")
 
 
 def test_it_notifies_by_the_times_of_the_others() -> None:
     """It fires and resolves at the times at which its rules changed, with their states in the words."""
     site = Site(TOGETHER, CPU, FAILED)  # it stands before those that it looks at
     minutes(site, [(95, True)] * 5 + [(10, True)] * 3)
-    (_, _, fired), (_, _, resolved) = told(site, "cpu-high")
-    [(_, _, impaired)] = told(site, "check")
+    (_, _, fired), (_, _, resolved) = notified(site, "cpu-high")
+    [(_, _, impaired)] = notified(site, "check")
     assert fired < impaired < resolved
-    assert told(site) == [("firing", "critical", impaired), ("resolved", "critical", resolved)]
+    assert notified(site) == [("firing", "critical", impaired), ("resolved", "critical", resolved)]
     alert = site.alert("together").last
     assert alert is not None
     assert (alert.kind, alert.metric, alert.value) == ("when", None, None)
@@ -364,22 +364,27 @@ def test_a_silenced_rule_counts() -> None:
         models.Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 10_000, reason="known", by="somebody")
     )
     minutes(site, [(95, True)] * 5)
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
 
 
 def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
     """A rule for other workers counts as not firing, and ``why`` says so."""
-    other = threshold.KIND.rule(
+    labelled = threshold.KIND.rule(
         name="check", metric="status_check_failed", above=Levels(critical=0), labels={"team": "vfx"}
     )
     either = when.KIND.rule(name="together", when="cpu-high or check")
-    site = Site(CPU, other, either)
+    site = Site(CPU, labelled, either)
     minutes(site, [(95, True)] * 5)
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
     (record,) = site.workers.get([ID]).values()
-    [shown] = site.get(views.Explanation).explain(record, "together").to_json()["rules"]
-    assert (shown["kind"], shown["metric"], shown["when"], shown["holds"]) == ("when", None, "cpu-high or check", True)
-    high_one, check = shown["operands"]
+    [explained] = site.get(views.Explanation).explain(record, "together").to_json()["rules"]
+    assert (explained["kind"], explained["metric"], explained["when"], explained["holds"]) == (
+        "when",
+        None,
+        "cpu-high or check",
+        True,
+    )
+    high_one, check = explained["operands"]
     assert (high_one["rule"], high_one["state"], high_one["fires"]) == ("cpu-high", "critical", True)
     assert high_one["since"] == models.rfc3339(T0 + 2 * MINUTE)
     assert (check["state"], check["not_applied"]) == ("ok", "the rule applies only to workers with team=vfx")
@@ -396,11 +401,11 @@ def test_labels_that_change_end_it() -> None:
     site.worker = site.worker.model_copy(update={"labels": {"team": "vfx"}})
     site.workers.update(site.worker)
     minutes(site, [(10, True)] * 5)
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
     site.worker = site.worker.model_copy(update={"labels": {}})
     site.workers.update(site.worker)
     minutes(site, [(10, True)] * 5, 5)
-    assert [row[0] for row in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in notified(site)] == ["firing", "resolved"]
     assert all(not correction for _, _, correction, _ in site.recorded(f"{ID}/together"))
 
 
@@ -411,7 +416,7 @@ def test_a_worker_that_stops() -> None:
     stopped = when.KIND.rule(name="gone", when="down")
     site = Site(CPU, down, without, stopped)
     minutes(site, [(95, False)] * 5)
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
     at = T0 + 8 * MINUTE
     site.collected(at, status="stopped")
     site.condition = site.condition.model_copy(
@@ -423,8 +428,8 @@ def test_a_worker_that_stops() -> None:
         site.condition, "{}", force=True,
     )  # fmt: skip
     site.evaluate()
-    assert [row[0] for row in told(site)] == ["firing", "resolved"]
-    assert told(site, "gone") == [("firing", "critical", 8)]
+    assert [row[0] for row in notified(site)] == ["firing", "resolved"]
+    assert notified(site, "gone") == [("firing", "critical", 8)]
 
 
 def test_no_data_decides_while_nothing_comes() -> None:
@@ -435,17 +440,17 @@ def test_no_data_decides_while_nothing_comes() -> None:
     minutes(site, [(10, False)] * 5)
     site.clock.now = T0 + 3600
     site.evaluate()
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
 
 
 def test_a_late_datapoint_corrects_it() -> None:
     """If a late datapoint corrects one of its rules, it is corrected at the same time; the present is notified."""
     site = Site(CPU, FAILED, TOGETHER)
     minutes(site, [(95, True)] * 5)
-    assert [row[0] for row in told(site)] == ["firing"]
+    assert [row[0] for row in notified(site)] == ["firing"]
     site.collected(T0 + 8 * MINUTE, points([10, 10, 10, 10, 10]), failed=True)
     site.evaluate()
-    assert [row[0] for row in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in notified(site)] == ["firing", "resolved"]
     assert [correction for _, _, correction, _ in site.recorded(f"{ID}/together")] == [False, True]
 
 
@@ -455,7 +460,7 @@ def test_another_expression_begins_anew() -> None:
     minutes(site, [(95, True)] * 5)
     site.change(rules=(CPU, FAILED, when.KIND.rule(name="together", when="cpu-high and not check", notify=("ops",))))
     minutes(site, [(95, True)], 5)
-    assert [row[0] for row in told(site)] == ["firing", "resolved"]
+    assert [row[0] for row in notified(site)] == ["firing", "resolved"]
     assert all(not correction for _, _, correction, _ in site.recorded(f"{ID}/together"))
 
 
@@ -477,18 +482,18 @@ def test_a_case_gives_values_for_each_metric() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ("memory_utilization = [50", "memory = [50", "rules[2].cases[0].values.memory: is not a metric of the rule"),
         ("{ cpu_utilization = [95, 95, 95, 95, 95, 95, 50, 50], memory_utilization = ", "{ memory_utilization = ",
          "rules[2].cases[0].values: has no values of cpu_utilization"),
     ],
 )  # fmt: skip
-def test_cases_without_a_metric(old: str, new: str, says: str) -> None:
+def test_cases_without_a_metric(old: str, new: str, error: str) -> None:
     """Values of another metric, and none of one, are refused."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(CASE.replace(old, new, 1))
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_a_list_of_values() -> None:
@@ -504,19 +509,23 @@ def test_a_list_of_values() -> None:
 def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]) -> None:
     """What a backtest finds over the replays of the others is what a loop over all seconds finds."""
     used = when.KIND.rule(name="together", when=text)
-    made = config.DEFAULT.model_copy(
+    configuration_of_all = config.DEFAULT.model_copy(
         update={
             "rules": (*RULES.values(), used),
             "metrics": {f"{name}_metric": config.DEFAULT.metrics["cpu_utilization"] for name in NAMES},
         }
     )
     series = {
-        name: models.Series(MINUTE, tuple(Datapoint(T0 + MINUTE * slot, each[n]) for slot, each in enumerate(values)))
+        name: models.Series(MINUTE, tuple(Datapoint(T0 + MINUTE * slot, row[n]) for slot, row in enumerate(values)))
         for n, name in enumerate(NAMES)
     }
-    replayed = backtest.replay_over_others(used, made, lambda other: backtest.replay(other, [series[other.name]], made))
-    spans = {name: backtest.replay(RULES[name], [series[name]], made).episodes for name in NAMES}
-    found, fires = list[tuple[int, bool]](), False
+    replayed = backtest.replay_over_others(
+        used,
+        configuration_of_all,
+        lambda operand: backtest.replay(operand, [series[operand.name]], configuration_of_all),
+    )
+    spans = {name: backtest.replay(RULES[name], [series[name]], configuration_of_all).episodes for name in NAMES}
+    expected_changes, fires = list[tuple[int, bool]](), False
     for at in range(T0, T0 + MINUTE * len(values)):
         states = {
             name: any(span.begin <= at and (span.end is None or at < span.end) for span in spans[name])
@@ -524,11 +533,11 @@ def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]
         }
         if plain(text, states) != fires:
             fires = not fires
-            found.append((at, fires))
-    got = [
+            expected_changes.append((at, fires))
+    changes = [
         (int(at), on) for episode in replayed.episodes for at, on in ((episode.begin, True), (episode.end, False)) if at
     ]
-    assert got == found
+    assert changes == expected_changes
 
 
 def test_ledger() -> None:
@@ -540,4 +549,4 @@ def test_ledger() -> None:
     [replayed] = site.get(backtest.LedgerBacktest).replay(list(site.workers.every()), rule, site.configurations.load())
     [episode] = replayed.episodes
     assert episode.end is not None
-    assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [row[2] for row in told(site)]
+    assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [row[2] for row in notified(site)]

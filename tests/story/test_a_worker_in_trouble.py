@@ -45,14 +45,14 @@ def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor: test
 def test_2_a_collection_writes_the_ledger_and_one_event(monitor: testing.Monitor) -> None:
     """A collection brings datapoints into the ledger at CloudWatch's own times, and tells the channel."""
     add(monitor)
-    heard = monitor.feed.listen(timeout=0.01)
-    next(heard)  # the subscription stands
+    listening = monitor.feed.listen(timeout=0.01)
+    next(listening)  # the subscription stands
 
     minutes(monitor, 41.2)
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], 0, monitor.clock())[ID, "cpu_utilization"]
     assert series.points == (models.Datapoint(1_700_000_040, 41.2),)
-    event = json.loads(present(next(heard)))
+    event = json.loads(present(next(listening)))
     assert event["event"] == "worker.metrics.collected"
     assert event["metrics"]["cpu_utilization"] == {"value": 41.2, "unit": "percent", "at": "2023-11-14T22:14:00Z"}
     assert event["metrics"]["memory_utilization"] is None, "absent is null, never 0"

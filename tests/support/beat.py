@@ -20,14 +20,14 @@ KEY = "workermon:redbeat:workermon:collect:"
 SCHEDULE = "workermon:redbeat::schedule"
 
 
-def worker(number: int = 1, **other: Any) -> models.Worker:
+def worker(number: int = 1, **changes: Any) -> models.Worker:
     """Return a worker; ``number`` makes its id."""
     instance_id = f"i-{number:017x}"
     fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
-    return models.Worker(**(fields | other))
+    return models.Worker(**(fields | changes))
 
 
-class Post:
+class MessageRecorder:
     """Takes what is sent in the place of a broker."""
 
     def __init__(self, app: Celery) -> None:
@@ -47,7 +47,7 @@ class Post:
         return [kwargs["worker_ids"] for name, kwargs, _ in self.sent if name == "workermon.collect"]
 
 
-class Held:
+class BeatLock:
     """The lock of beats, taken from whoever has it; it counts how often it is extended between two looks."""
 
     def __init__(self, app: Celery) -> None:
@@ -70,9 +70,9 @@ def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
 
 
 @pytest.fixture
-def post(app: Celery) -> Post:
+def post(app: Celery) -> MessageRecorder:
     """Give what takes the messages."""
-    return Post(app)
+    return MessageRecorder(app)
 
 
 @pytest.fixture
@@ -82,12 +82,12 @@ def planned(app: Celery) -> schedule.RedBeatSchedule:
 
 
 @pytest.fixture
-def beat(app: Celery, post: Post) -> scheduler.Scheduler:
+def beat(app: Celery, post: MessageRecorder) -> scheduler.Scheduler:
     """Give beat, holding its lock."""
-    made = scheduler.Scheduler(app)
-    made.lock = Held(app)
-    made.producer = None
-    return made
+    beat_scheduler = scheduler.Scheduler(app)
+    beat_scheduler.lock = BeatLock(app)
+    beat_scheduler.producer = None
+    return beat_scheduler
 
 
 def at(beat: scheduler.Scheduler, now: float) -> float:

@@ -47,15 +47,15 @@ class Tab:
         self.page.set_default_timeout(PATIENCE)
         self.faults: list[str] = []
         self.page.on("console", self._printed)
-        self.page.on("pageerror", lambda why: self.faults.append(str(why)))
-        self.page.on("dialog", self._asked)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", self._refuse_dialog)
         self.page.on("request", self._requested)
 
     def _printed(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.faults.append(message.text)
 
-    def _asked(self, dialog: Dialog) -> None:
+    def _refuse_dialog(self, dialog: Dialog) -> None:
         self.faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
@@ -76,8 +76,11 @@ class Tab:
     def barriers(self) -> list[str]:
         """Return what axe-core finds that keeps somebody out, with the first element of each."""
         self.page.evaluate(_axe())
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
+        report = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        return [
+            f"{violation['id']} ({violation['impact']}): {violation['nodes'][0]['html'][:200]}"
+            for violation in report["violations"]
+        ]
 
 
 @functools.cache

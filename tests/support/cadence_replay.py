@@ -39,7 +39,7 @@ class Replayed(NamedTuple):
     """What became of a load: notifications with the times at which they were written, and how often it was asked."""
 
     notified: dict[Notified, float]
-    asked: int
+    requests: int
     points: int
     stored: tuple[models.Datapoint, ...]
 
@@ -63,7 +63,7 @@ def replayed(
     monitor.workers.add([worker])
     monitor.ec2.put(models.Instance(id=WORKER, region="us-east-1", status="running", detailed=True))
     notified: dict[Notified, float] = {}
-    asked = 0
+    requests = 0
     for place, value in enumerate(values):
         if value is not None:
             monitor.cloudwatch.put(WORKER, metric.metric_name, [(T + place * period, value)])
@@ -73,10 +73,10 @@ def replayed(
         for page in monitor.received[len(notified) :]:
             notified[_notified(page)] = monitor.clock()
         condition = monitor.workers.get([WORKER])[WORKER].condition
-        asked += condition.requested_at.get(METRIC) == monitor.clock()
+        requests += condition.requested_at.get(METRIC) == monitor.clock()
         monitor.clock.advance(period)
     stored = monitor.samples.read([(WORKER, METRIC, period)], T, T + len(values) * period)
-    return Replayed(notified, asked, len(values), stored[WORKER, METRIC].points)
+    return Replayed(notified, requests, len(values), stored[WORKER, METRIC].points)
 
 
 def _notified(page: models.Notification) -> Notified:
@@ -112,7 +112,7 @@ def generated(seed: int, number: int = 240) -> list[float | None]:
 def traces() -> dict[str, list[float | None]]:
     """Return the recorded loads by name; none if nobody says where they are."""
     folder = os.environ.get(TRACES)
-    found: dict[str, list[float | None]] = {}
+    loads: dict[str, list[float | None]] = {}
     for path in sorted(Path(folder).glob("*.csv")) if folder else ():
         with path.open(newline="") as file:
             rows = {
@@ -121,8 +121,8 @@ def traces() -> dict[str, list[float | None]]:
             }
         first = min(rows) // 300
         by_slot = {at // 300: value for at, value in rows.items()}
-        found[path.stem] = [by_slot.get(slot) for slot in range(first, max(by_slot) + 1)]
-    return found
+        loads[path.stem] = [by_slot.get(slot) for slot in range(first, max(by_slot) + 1)]
+    return loads
 
 
 def rule(breach: str = "3 of 3", above: models.Levels | None = None) -> models.Rule:

@@ -24,5 +24,5 @@ Template.add_multi_constructor("!", _short_form)
 
 def resources(text: str) -> dict[str, Any]:
     """Return the resources of a template by name."""
-    found: dict[str, Any] = yaml.load(text, Loader=Template)["Resources"]  # a SafeLoader
-    return found
+    template_resources: dict[str, Any] = yaml.load(text, Loader=Template)["Resources"]  # a SafeLoader
+    return template_resources

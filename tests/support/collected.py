@@ -42,9 +42,9 @@ class House(Site):
     def condition(self, value: models.Condition) -> None:
         """The base class makes up conditions; here a collection does."""
 
-    def heard(self, rule: str = "down") -> list[tuple[str, int]]:
+    def notified_of(self, rule: str = "down") -> list[tuple[str, int]]:
         """Return what people were told, as (status, minute), oldest first."""
-        return [(status, minute) for status, _, minute in self.told(f"{ID}/{rule}")]
+        return [(status, minute) for status, _, minute in self.notified(f"{ID}/{rule}")]
 
     def last(self, rule: str = "down") -> models.Notification:
         """Return the newest notification."""

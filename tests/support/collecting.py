@@ -22,10 +22,10 @@ class World(testing.Monitor):
     def __init__(self) -> None:
         super().__init__(now=NOW)
 
-    def add(self, worker_id: str = ONE, status: models.Status = "running", **given: Any) -> models.Worker:
+    def add(self, worker_id: str = ONE, status: models.Status = "running", **fields: Any) -> models.Worker:
         """Monitor an instance that EC2 has."""
-        given = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **given}
-        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **given)
+        fields = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **fields}
+        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **fields)
         self.workers.add([worker])
         self.schedule.put([worker], self.clock())
         self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
@@ -45,8 +45,8 @@ class World(testing.Monitor):
 
     def points(self, metric: str, period: int = 300, worker_id: str = ONE) -> list[tuple[int, float]]:
         """Return what the ledger has, as (time, value)."""
-        found = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
-        return [(point.at, point.value) for point in found[worker_id, metric].points]
+        series = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
+        return [(point.at, point.value) for point in series[worker_id, metric].points]
 
     def queries(self, metric: str) -> list[models.Query]:
         """Return what the last fetch asked of a metric."""

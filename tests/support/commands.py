@@ -70,10 +70,10 @@ def world() -> Ports:
 def run(world: Ports, silent_log: None) -> Callable[..., Result]:
     """Give a function that runs a command line and returns its result."""
 
-    def call(*args: str, **given: Any) -> Result:
+    def call(*args: str, **options: Any) -> Result:
         container: Any = world
         app_settings = settings.Settings(_env_file=None)
-        return CliRunner().invoke(cli.cli, list(args), obj=Session(app_settings, container), **given)
+        return CliRunner().invoke(cli.cli, list(args), obj=Session(app_settings, container), **options)
 
     return call
 
@@ -82,21 +82,21 @@ def run(world: Ports, silent_log: None) -> Callable[..., Result]:
 def ok(run: Callable[..., Result]) -> Callable[..., str]:
     """Give a function that runs a command line, which has to exit with 0, and returns its standard output."""
 
-    def call(*args: str, **given: Any) -> str:
-        done = run(*args, **given)
-        assert done.exit_code == 0, done.output
-        return done.stdout
+    def call(*args: str, **options: Any) -> str:
+        result = run(*args, **options)
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
     return call
 
 
-def one_line(done: Result, code: int) -> str:
+def one_line(result: Result, code: int) -> str:
     """Return the error of a command line that failed: one line, on standard error, with that exit code."""
-    assert done.exit_code == code, done.output
-    lines = done.stderr.splitlines()
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
     assert len(lines) == 1, lines
     assert re.fullmatch(r"error: [^:]+: .+; .+", lines[0]), lines
-    assert not done.stdout
+    assert not result.stdout
     return lines[0]
 
 
@@ -109,7 +109,7 @@ def fires(
 ) -> None:
     """Have an alert of a worker fire or resolve, as an evaluation would."""
     basis = world.alerts.load([worker_id])[worker_id]
-    told = models.Notification(
+    notification = models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
         severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
         since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
@@ -117,12 +117,14 @@ def fires(
     )  # fmt: skip
     firing = status == "firing"
     alert = models.Alert(
-        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None, last=told,
-        channels=("log",) if firing else (),
+        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None,
+        last=notification, channels=("log",) if firing else (),
     )  # fmt: skip
-    turn = models.Transition(
+    transition = models.Transition(
         at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
     )
     assert world.alerts.commit(
-        ports.Verdict(basis, {rule: alert}, (ports.RecordedTransition(rule, turn, told),), {rule: ()}, world.clock())
+        ports.Verdict(
+            basis, {rule: alert}, (ports.RecordedTransition(rule, transition, notification),), {rule: ()}, world.clock()
+        )
     )

@@ -17,11 +17,11 @@ ALERT = f"{WORKER.id}/cpu-high"
 
 
 class Receiver:
-    """A notifier that does what its plan says, then accepts; ``got`` is what it accepted, by channel."""
+    """A notifier that does what its plan says, then accepts; ``accepted`` is what it accepted, by channel."""
 
     def __init__(self, *plan: Exception | Callable[[], None]) -> None:
         self.plan = list(plan)
-        self.got: list[tuple[str, str, int]] = []
+        self.accepted: list[tuple[str, str, int]] = []
         self.calls = 0
         self._lock = threading.Lock()
 
@@ -35,7 +35,7 @@ class Receiver:
         if step is not None:
             step()
         with self._lock:
-            self.got.append((channel.name, notification.dedup_key, notification.version))
+            self.accepted.append((channel.name, notification.dedup_key, notification.version))
 
 
 def refusal(after: float | None = None) -> errors.DeliveryFailed:
@@ -59,7 +59,7 @@ class Site(testing.Monitor):
         self.workers.add([WORKER])
         self.version = 0
 
-    def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",), worker: models.Worker = WORKER) -> None:
+    def enqueue(self, *rules: str, channels: tuple[str, ...] = ("ops",), worker: models.Worker = WORKER) -> None:
         """Put the next notification of each rule about a worker into the outbox."""
         for rule in rules or ("cpu-high",):
             self.version += 1
@@ -106,7 +106,9 @@ class Site(testing.Monitor):
         return [attempt.error for attempt in self.outbox.attempts(alert_id)]
 
 
-def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses the notification (404 Not Found)") -> None:
+def give_up(
+    monitor: testing.Monitor, channel: str, reason: str = "it refuses the notification (404 Not Found)"
+) -> None:
     """Have a channel's alert fire, as a delivery does that gave a notification up."""
     at = models.rfc3339(monitor.clock())
     lost = models.Notification(
@@ -118,4 +120,4 @@ def give_up(monitor: testing.Monitor, channel: str, why: str = "it refuses the n
         alert_id=lost.dedup_key, channel=channel, notification=lost, fence=1, attempt=5
     )
     given_up = monitor.get(channel_health.ChannelGivenUp)
-    given_up.fire(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))
+    given_up.fire(claimed, errors.DeliveryFailed(f"channel {channel}", reason, "see the receiver's log"))

@@ -64,15 +64,15 @@ class Site(testing.Monitor):
         if running and failed is not None:
             checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
         series = {"cpu_utilization": Series(period, tuple(Datapoint(*point) for point in sorted((cpu or {}).items())))}
-        asked = {"cpu_utilization": at} if running else dict(self.condition.requested_at)
-        had = self.condition
+        requested = {"cpu_utilization": at} if running else dict(self.condition.requested_at)
+        previous = self.condition
         self.condition = models.Condition(
             status=status,
             checks=checks,
             collected_at=at,
             succeeded_at=at,
-            running_since=(at if had.running_since is None else had.running_since) if running else None,
-            requested_at=asked | {"status_check_failed": at},
+            running_since=(at if previous.running_since is None else previous.running_since) if running else None,
+            requested_at=requested | {"status_check_failed": at},
             periods={"cpu_utilization": period},
         )
         sample = models.Sample(
@@ -81,7 +81,7 @@ class Site(testing.Monitor):
             status=status,
             checks=checks,
             series=series if running else {},
-            requested_at=asked,
+            requested_at=requested,
         )
         self.samples.write(sample, self.condition, "{}", force=True)
 
@@ -100,7 +100,7 @@ class Site(testing.Monitor):
         """Put another configuration in force."""
         self.configure(**changes)
 
-    def told(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
+    def notified(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
         """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
         return [
             (entry.notification.status, entry.notification.severity, (entry.transition.at - T0) // MINUTE)
@@ -130,6 +130,6 @@ def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
     return {T0 + MINUTE * slot: value for slot, value in enumerate(values, begin) if value is not None}
 
 
-def why(monitor: testing.Monitor, metric: str | None = "cpu_utilization") -> dict[str, Any]:
+def explanation_json(monitor: testing.Monitor, metric: str | None = "cpu_utilization") -> dict[str, Any]:
     """Return how the rules over a metric are explained for the worker, as JSON has it."""
     return monitor.get(views.Explanation).explain(monitor.workers.get([ID])[ID], metric).to_json()

@@ -11,7 +11,7 @@ from hypothesis import settings
 SHARES: Final = {"explore": 1, "same": 3, "quick": 9}
 
 
-def examples(number: int, **others: Any) -> settings:
+def examples(number: int, **options: Any) -> settings:
     """Return settings for so many examples in ``make explore``, and for the profile's share of them elsewhere."""
     share = SHARES.get(settings.get_current_profile_name(), 1)
-    return settings(max_examples=number // share, deadline=None, **others)
+    return settings(max_examples=number // share, deadline=None, **options)

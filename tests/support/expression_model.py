@@ -11,9 +11,9 @@ def plain(text: str, slot: int, a: Values, b: Values, period: int) -> float | No
     """Compute one slot in the plainest way, by a table of what is tried."""
 
     def window(of: Values, size: int, whole: bool = False) -> list[float] | None:
-        there = [of[place] for place in range(slot - size + 1, slot + 1) if place in of]
-        enough = len(there) == size if whole else 2 * len(there) >= size
-        return there if slot in of and enough else None
+        present = [of[place] for place in range(slot - size + 1, slot + 1) if place in of]
+        enough = len(present) == size if whole else 2 * len(present) >= size
+        return present if slot in of and enough else None
 
     now_a, now_b = a.get(slot), b.get(slot)
     if now_a is None or now_b is None:

@@ -14,8 +14,8 @@ def judge(
     state: models.RuleState,
     points: Sequence[models.Datapoint],
     horizon: rules.Horizon,
-    **known: Any,
+    **more_facts: Any,
 ) -> kind.Judgement:
-    """Fold datapoints up to the horizon by the rule's own kind; ``known`` are further facts."""
+    """Fold datapoints up to the horizon by the rule's own kind; ``more_facts`` are further ones."""
     series = {used.metric or "": models.Series(horizon.period, tuple(points))}
-    return rules.KINDS[used.kind].judge(used, state, rules.Facts(series=series, **known), horizon)
+    return rules.KINDS[used.kind].judge(used, state, rules.Facts(series=series, **more_facts), horizon)

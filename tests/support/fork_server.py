@@ -37,12 +37,12 @@ class ForkedProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._ended = threading.Event()
+        self._has_ended = threading.Event()
 
-    def ended(self, code: int) -> None:
+    def note_exit(self, code: int) -> None:
         """Note that it ended."""
         self.returncode = code
-        self._ended.set()
+        self._has_ended.set()
 
     def poll(self) -> int | None:
         """Return its exit code; ``None`` while it runs."""
@@ -50,7 +50,7 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; raises ``subprocess.TimeoutExpired``."""
-        if not self._ended.wait(timeout):
+        if not self._has_ended.wait(timeout):
             raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
         assert self.returncode is not None
         return self.returncode
@@ -69,15 +69,15 @@ class ForkServer:
     """The server, as tests use it; any thread may."""
 
     def __init__(self) -> None:
-        own, other = socket.socketpair()
-        self._socket = own
+        local, remote = socket.socketpair()
+        self._socket = local
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "fork_server.py"), str(other.fileno())],
+            [sys.executable, str(HERE / "fork_server.py"), str(remote.fileno())],
             env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKERMON_"))}
             | {"PYTHONPATH": str(ROOT)},
-            pass_fds=[other.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL,
+            pass_fds=[remote.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        other.close()
+        remote.close()
         self._asking = threading.Lock()
         self._started: dict[int, ForkedProcess] = {}
         self._answers: queue.SimpleQueue[ForkedProcess] = queue.SimpleQueue()
@@ -139,7 +139,7 @@ class ForkServer:
 
     def _note(self, answer: dict[str, int]) -> None:
         if "code" in answer:
-            self._started[answer["pid"]].ended(answer["code"])
+            self._started[answer["pid"]].note_exit(answer["code"])
         else:
             process = self._started[answer["pid"]] = ForkedProcess(answer["pid"])
             self._answers.put(process)
@@ -159,42 +159,42 @@ def shared() -> ForkServer:
 def serve(descriptor: int) -> None:
     """Fork what is asked for, and say when it ends."""
     _import_everything()
-    asked = socket.socket(fileno=descriptor)
+    requests = socket.socket(fileno=descriptor)
     waking, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     pending = b""
     while True:
-        ready, _, _ = select.select([asked.fileno(), waking], [], [])
+        ready, _, _ = select.select([requests.fileno(), waking], [], [])
         if waking in ready:
             os.read(waking, 4096)
-            for pid, code in _ended():
-                asked.sendall(json.dumps({"pid": pid, "code": code}).encode() + b"\n")
-        if asked.fileno() in ready:
-            received = asked.recv(1 << 16)
+            for pid, code in exit_codes():
+                requests.sendall(json.dumps({"pid": pid, "code": code}).encode() + b"\n")
+        if requests.fileno() in ready:
+            received = requests.recv(1 << 16)
             if not received:
                 return
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
                 pid = os.fork()
                 if not pid:
-                    asked.close()
+                    requests.close()
                     _become(json.loads(line))
-                asked.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+                requests.sendall(json.dumps({"pid": pid}).encode() + b"\n")
 
 
-def _ended() -> list[tuple[int, int]]:
+def exit_codes() -> list[tuple[int, int]]:
     """Return the processes that ended, each with its exit code."""
-    found = list[tuple[int, int]]()
+    exits = list[tuple[int, int]]()
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return found
+            return exits
         if not pid:
-            return found
-        found.append((pid, os.waitstatus_to_exitcode(status)))
+            return exits
+        exits.append((pid, os.waitstatus_to_exitcode(status)))
 
 
 def _import_everything() -> None:

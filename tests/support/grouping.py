@@ -16,8 +16,8 @@ CPU = "cpu_utilization"
 def rule(name: str = "pool-hot", **keys: object) -> models.Rule:
     """Return a rule over the pools: two workers of three above 90 % for one slot."""
     condition = {"above": {"critical": 90.0}, "breach": {"m": 1, "n": 1}, "recover": {"m": 1, "n": 1}}
-    asked: dict[str, object] = {"by": "pool", "count": models.Members(m=2, n=3), "condition": condition}
-    return group.KIND.rule(name, **({"metric": CPU, "notify": ("ops",)} | asked | keys))
+    options: dict[str, object] = {"by": "pool", "count": models.Members(m=2, n=3), "condition": condition}
+    return group.KIND.rule(name, **({"metric": CPU, "notify": ("ops",)} | options | keys))
 
 
 def worker_id(number: int) -> str:
@@ -73,13 +73,13 @@ class Pools(testing.Monitor):
         worker = self.workers.get([worker_id(number)])[worker_id(number)].worker
         points = tuple(models.Datapoint(*value) for value in sorted((values or {}).items()))
         running = status == "running"
-        asked = {CPU: float(at)}
+        requested = {CPU: float(at)}
         condition = models.Condition(
             status=status,
             collected_at=at,
             succeeded_at=at,
             running_since=since if running else None,
-            requested_at=asked,
+            requested_at=requested,
             periods={CPU: MINUTE},
             delays={CPU: 0},
         )
@@ -88,7 +88,7 @@ class Pools(testing.Monitor):
             collected_at=at,
             status=status,
             series={CPU: models.Series(MINUTE, points)} if running else {},
-            requested_at=asked,
+            requested_at=requested,
         )
         self.samples.write(sample, condition, "{}", force=True)
 

@@ -50,8 +50,8 @@ class _Scope:
 class _Linter:
     """Walks one script, and collects its faults as (line, text)."""
 
-    def __init__(self, given: Iterable[str]) -> None:
-        self.given = frozenset(given)
+    def __init__(self, known_globals: Iterable[str]) -> None:
+        self.known_globals = frozenset(known_globals)
         self.faults: list[tuple[int, str]] = []
 
     def block(self, statements: list[Any], outer: _Scope | None, declared: Iterable[Any] = (), line: int = 0) -> None:
@@ -73,7 +73,7 @@ class _Linter:
             self.visit(child, scope)
 
     def _name(self, node: Any, scope: _Scope) -> None:
-        if not scope.use(node.id) and node.id not in self.given:
+        if not scope.use(node.id) and node.id not in self.known_globals:
             self.faults.append((node.line or 0, f"{node.id} is not defined"))
 
     def _index(self, node: Any, scope: _Scope) -> None:

@@ -29,7 +29,7 @@ class Mailbox:
         return AuthResult(success=data.password == b"hunter2hunter2", handled=False)
 
 
-def post(port: int, **given: Any) -> Channel:
+def post(port: int, **fields: Any) -> Channel:
     """Return a channel of e-mail to that port."""
     return of("email", **{"host": "localhost", "port": port, "from": "monitor@example.com",
-                          "to": ["ops@example.com", "chief@example.com"], **given})  # fmt: skip
+                          "to": ["ops@example.com", "chief@example.com"], **fields})  # fmt: skip

@@ -32,10 +32,10 @@ def notifiers(**secrets: str) -> dict[str, ports.Notifier]:
     return testing.notifiers(lambda: NOW, **{**USUAL, **secrets})
 
 
-def of(kind: str, **given: Any) -> Channel:
+def of(kind: str, **fields: Any) -> Channel:
     """Return a channel ``ops`` of a type, which may reach this machine."""
-    shared = {key: given.pop(key) for key in config.channels.SHARED & given.keys()}
-    return Channel(name="ops", type=kind, options=given, **{"allow_private": True, **shared})
+    shared = {key: fields.pop(key) for key in config.channels.SHARED & fields.keys()}
+    return Channel(name="ops", type=kind, options=fields, **{"allow_private": True, **shared})
 
 
 def many(number: int, **changes: Any) -> list[models.Notification]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 TOKEN = "T0KEN-in-the-path"
 
 
-class Got(NamedTuple):
+class Request(NamedTuple):
     line: str
     headers: dict[str, str]
     body: bytes
@@ -36,7 +36,7 @@ class Receiver:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self.plan: list[Step] = []
-        self.got: list[Got] = []
+        self.requests: list[Request] = []
         self.connections = 0
         self.over = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -55,9 +55,9 @@ class Receiver:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self._one, args=(peer,), daemon=True).start()
+            threading.Thread(target=self._serve_connection, args=(peer,), daemon=True).start()
 
-    def _one(self, peer: socket.socket) -> None:
+    def _serve_connection(self, peer: socket.socket) -> None:
         if self._tls is not None:
             try:
                 peer = self._tls.wrap_socket(peer, server_side=True)
@@ -72,7 +72,7 @@ class Receiver:
                 name, _, value = text.partition(":")
                 headers[name.lower()] = value.strip()
             body = reader.read(int(headers.get("content-length", "0")))
-            self.got.append(Got(line, headers, body))
+            self.requests.append(Request(line, headers, body))
             step = self.plan.pop(0) if self.plan else answer(200)
             try:
                 step(peer)

@@ -38,12 +38,20 @@ class Fleet(testing.Monitor):
     def __init__(self, connection: redis.Redis | None = None) -> None:
         super().__init__(now=T0)
         if connection is not None:
-            kept = repository_on_redis(connection)
-            self.workers, self.samples, self.alerts = kept.workers, kept.samples, kept.alerts
-            self.outbox, self.pulse, self.configurations = kept.outbox, kept.pulse, kept.configurations
+            redis_repository = repository_on_redis(connection)
+            self.workers, self.samples, self.alerts = (
+                redis_repository.workers,
+                redis_repository.samples,
+                redis_repository.alerts,
+            )
+            self.outbox, self.pulse, self.configurations = (
+                redis_repository.outbox,
+                redis_repository.pulse,
+                redis_repository.configurations,
+            )
             self.accounts = accounts.RedisAccounts(connection)
         self.configurations.save(CONFIGURATION)
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.marked = T0 - 100.0
         self.elsewhere = self.add("i-0000000f", region="us-east-1")
         self.ours = [self.add(worker_id) for worker_id in IDS]
@@ -83,9 +91,9 @@ class Fleet(testing.Monitor):
         self.marked = self.clock.now
         self.pulse.beat("listener", self.marked)
         self.pulse.beat("collect", self.marked)
-        told = self.evaluate(*(worker.id for worker in (self.elsewhere, *self.ours)))
-        self.told += told
-        return told
+        alert_ids = self.evaluate(*(worker.id for worker in (self.elsewhere, *self.ours)))
+        self.notified += alert_ids
+        return alert_ids
 
     def minutes(self, first: int, last: int, kind: str | None = "denied") -> None:
         """Let minutes go by, each with a collection that fails (or succeeds, without a kind), evaluated as they go."""

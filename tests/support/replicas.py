@@ -38,19 +38,19 @@ class Address:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                taken, _ = self._listening.accept()
+                accepted, _ = self._listening.accept()
                 real = socket.create_connection(("127.0.0.1", urlsplit(self.server.url).port or 0))
-                self._open += [taken, real]
-                for one, other in ((taken, real), (real, taken)):
-                    threading.Thread(target=_pass, args=(one, other), daemon=True).start()
+                self._open += [accepted, real]
+                for source, target in ((accepted, real), (real, accepted)):
+                    threading.Thread(target=_pass, args=(source, target), daemon=True).start()
 
 
-def _pass(one: socket.socket, other: socket.socket) -> None:
+def _pass(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while data := one.recv(65536):
-            other.sendall(data)
+        while data := source.recv(65536):
+            target.sendall(data)
     with contextlib.suppress(OSError):
-        other.shutdown(socket.SHUT_WR)
+        target.shutdown(socket.SHUT_WR)
 
 
 class Pair:
@@ -60,24 +60,24 @@ class Pair:
         self.servers = [embedded.Server(folder / name, persistent=False, tcp=True) for name in ("one", "two")]
         for server in self.servers:
             server.start()
-        self.one, self.two = (redis.Redis.from_url(server.url) for server in self.servers)
+        self.first, self.second = (redis.Redis.from_url(server.url) for server in self.servers)
         password = urlsplit(self.servers[0].url).password or ""
-        self.two.config_set("requirepass", password)
-        self.two = redis.Redis(port=urlsplit(self.servers[1].url).port or 0, password=password, db=1)
-        for connected in (self.one, self.two):
+        self.second.config_set("requirepass", password)
+        self.second = redis.Redis(port=urlsplit(self.servers[1].url).port or 0, password=password, db=1)
+        for connected in (self.first, self.second):
             connected.config_set("masterauth", password)
         # The embedded server made a password of its own before it was given the other's.
         self.servers[1]._password = password
-        self._follow(self.two, self.servers[0])
-        eventually(lambda: self.two.info("replication")["master_link_status"] == "up", what="replication")
+        self._follow(self.second, self.servers[0])
+        eventually(lambda: self.second.info("replication")["master_link_status"] == "up", what="replication")
         self.address = Address(self.servers[0])
 
     def fail_over(self) -> None:
         """Promote the replica, make the primary a replica of it, and let the name stand for the new one."""
-        self.two.replicaof("NO", "ONE")
-        self._follow(self.one, self.servers[1])
+        self.second.replicaof("NO", "ONE")
+        self._follow(self.first, self.servers[1])
         self.address.server = self.servers[1]
-        eventually(lambda: self.one.info("replication")["role"] == "slave", what="the old primary is a replica")
+        eventually(lambda: self.first.info("replication")["role"] == "slave", what="the old primary is a replica")
 
     def stop(self) -> None:
         """End both."""

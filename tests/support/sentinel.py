@@ -18,9 +18,9 @@ class Sentinel:
     def __init__(self, folder: Path, primary: int, password: str, own_password: str = "") -> None:
         self.port = free_port()
         folder.mkdir()
-        own = f"requirepass {own_password}\n" if own_password else ""
+        own_password_line = f"requirepass {own_password}\n" if own_password else ""
         (folder / "sentinel.conf").write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n{own}"
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n{own_password_line}"
             f"sentinel monitor main 127.0.0.1 {primary} 1\nsentinel auth-pass main {password}\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
         )

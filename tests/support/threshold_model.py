@@ -17,69 +17,69 @@ T0 = 1_699_999_200
 
 def rule(**changes: object) -> Rule:
     """Return a rule above 80 warning / 90 critical, 1 of 1, unless told otherwise."""
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "cpu-high",
         "metric": "cpu_utilization",
         "above": Levels(warning=80, critical=90),
         "breach": Count(m=1, n=1),
         "recover": Count(m=1, n=1),
     }
-    return threshold.KIND.rule(**{**given, **changes})
+    return threshold.KIND.rule(**{**defaults, **changes})
 
 
-class Turned(NamedTuple):
+class Change(NamedTuple):
     at: int
     before: Severity | None
     after: Severity | None
 
 
-def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Turned]:
+def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Change]:
     """Evaluate a whole series by a plain loop that shares nothing with the fold."""
-    asked = threshold.KIND.options(used)
+    options = threshold.KIND.options(used)
     begin = min([*points, math.ceil(expected_from / period)])
     latched = {"warning": False, "critical": False}
-    turns: list[Turned] = []
+    changes: list[Change] = []
     severity: Severity | None = None
     for slot in range(begin, last + 1):
-        if slot not in points and (asked.missing == "keep" or slot * period < expected_from):
+        if slot not in points and (options.missing == "keep" or slot * period < expected_from):
             continue
 
         def last_counted(n: int, slot: int = slot) -> list[float | None]:
-            seen: list[float | None] = []
+            values: list[float | None] = []
             for back in range(2 * n):
                 if slot - back in points:
-                    seen.append(points[slot - back].value)
-                elif asked.missing != "keep" and (slot - back) * period >= expected_from:
-                    seen.append(None)
-            return seen[:n]
+                    values.append(points[slot - back].value)
+                elif options.missing != "keep" and (slot - back) * period >= expected_from:
+                    values.append(None)
+            return values[:n]
 
         for name in ("warning", "critical"):
-            limits = asked.above or asked.below
+            limits = options.above or options.below
             assert limits
             limit = limits.critical if name == "critical" else limits.warning
             if limit is None:
                 continue
             clear = limit
-            if asked.clear:
-                level = asked.clear.critical if name == "critical" else asked.clear.warning
+            if options.clear:
+                level = options.clear.critical if name == "critical" else options.clear.warning
                 clear = limit if level is None else level
             bad = [
-                (asked.missing == "breach") if value is None else (value > limit if asked.above else value < limit)
-                for value in last_counted(asked.breach.n)
+                (options.missing == "breach") if value is None else (value > limit if options.above else value < limit)
+                for value in last_counted(options.breach.n)
             ]
             good = [
-                (asked.missing == "ok") if value is None else (value <= clear if asked.above else value >= clear)
-                for value in last_counted(asked.recover.n)
+                (options.missing == "ok") if value is None else (value <= clear if options.above else value >= clear)
+                for value in last_counted(options.recover.n)
             ]
-            if bad.count(True) >= asked.breach.m:
+            if bad.count(True) >= options.breach.m:
                 latched[name] = True
-            elif good.count(True) >= asked.recover.m:
+            elif good.count(True) >= options.recover.m:
                 latched[name] = False
         now: Severity | None = "critical" if latched["critical"] else "warning" if latched["warning"] else None
         if now != severity:
-            turns.append(Turned(points[slot].at if slot in points else slot * period, severity, now))
+            changes.append(Change(points[slot].at if slot in points else slot * period, severity, now))
             severity = now
-    return turns
+    return changes
 
 
 @st.composite

@@ -19,7 +19,7 @@ class TlsFront:
 
     def __init__(self, port: int, certificate: Path, renamed: Mapping[str, str]) -> None:
         self._real = port
-        self._renamed = {_said(old): _said(new) for old, new in renamed.items()}
+        self._renamed = {bulk_string(old): bulk_string(new) for old, new in renamed.items()}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -41,27 +41,27 @@ class TlsFront:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                taken, _ = self._listening.accept()
-                threading.Thread(target=self._serve, args=(taken,), daemon=True).start()
+                accepted, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
 
-    def _serve(self, taken: socket.socket) -> None:
+    def _serve(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # a client that does not trust the certificate, or speaks no TLS
-            secure = self._context.wrap_socket(taken, server_side=True)
+            secure = self._context.wrap_socket(accepted, server_side=True)
             real = socket.create_connection(("127.0.0.1", self._real))
             self._open += [secure, real]
             threading.Thread(target=self._pass, args=(real, secure), daemon=True).start()
             self._pass(secure, real)
 
-    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := one.recv(65536):
+            while data := source.recv(65536):
                 for old, new in self._renamed.items():
                     data = data.replace(old, new)
-                other.sendall(data)
+                target.sendall(data)
         with contextlib.suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
+            target.shutdown(socket.SHUT_WR)
 
 
-def _said(text: str) -> bytes:
+def bulk_string(text: str) -> bytes:
     """Return a text as Redis' protocol has it."""
     return f"${len(text)}\r\n{text}\r\n".encode()

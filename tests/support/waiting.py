@@ -25,7 +25,7 @@ def eventually(predicate: Callable[[], T], within: float = 30.0, what: str | Cal
         except Exception as why:
             raised = why
         if time.monotonic() >= deadline:
-            said = what if isinstance(what, str) else what()
-            raise AssertionError(f"{said} did not hold within {within:g} s") from raised
+            condition = what if isinstance(what, str) else what()
+            raise AssertionError(f"{condition} did not hold within {within:g} s") from raised
         time.sleep(pause)  # between two looks at the condition, never instead of one
         pause = min(pause * 1.5, 0.1)

@@ -19,8 +19,8 @@ def serve(world: Ports, silent_log: None) -> Iterator[Serve]:
     """Give a function that serves the monitor ``world`` with these settings, and returns a client of it."""
     opened = []
 
-    def make(client: str = "127.0.0.1", base_url: str = "http://localhost:8650", **own: Any) -> TestClient:
-        container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())
+    def make(client: str = "127.0.0.1", base_url: str = "http://localhost:8650", **options: Any) -> TestClient:
+        container = runtime.open(settings.Settings(_env_file=None, **options), world.overrides())
         opened.append(container)
         created = app.create_app(container)
         return TestClient(created, base_url=base_url, client=(client, 50000), raise_server_exceptions=False)

@@ -27,9 +27,9 @@ def firing(world: Ports) -> Ports:
 
 def token_of(web: TestClient, address: str) -> str:
     """Return the token of the forms of a page."""
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', web.get(address, headers=BROWSER).text)
-    assert found, "the page has no form"
-    return found[1]
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', web.get(address, headers=BROWSER).text)
+    assert match, "the page has no form"
+    return match[1]
 
 
 def post(web: TestClient, address: str, **fields: str) -> Response:
@@ -39,7 +39,7 @@ def post(web: TestClient, address: str, **fields: str) -> Response:
     return answer
 
 
-def followed(web: TestClient, answer: Response) -> str:
+def page_after(web: TestClient, answer: Response) -> str:
     """Return the page to which an action sends the browser."""
     assert answer.status_code == 303, answer.text
     text: str = web.get(answer.headers["Location"], headers=BROWSER).text
@@ -48,22 +48,22 @@ def followed(web: TestClient, answer: Response) -> str:
 
 def test_pause_and_resume(web: TestClient, firing: Ports) -> None:
     """A worker's buttons pause and resume it; the page says what was done."""
-    assert "Paused. It is not collected" in followed(web, post(web, f"/workers/{A}/pause"))
+    assert "Paused. It is not collected" in page_after(web, post(web, f"/workers/{A}/pause"))
     assert firing.workers.get([A])[A].worker.monitoring == "paused"
-    assert "Resumed." in followed(web, post(web, f"/workers/{A}/resume"))
+    assert "Resumed." in page_after(web, post(web, f"/workers/{A}/resume"))
     assert firing.workers.get([A])[A].worker.monitoring == "active"
 
 
 def test_refresh_collects_now(web: TestClient, firing: Ports) -> None:
     """Refresh collects outside the interval."""
     firing.clock.advance(7)
-    assert "Collected just now." in followed(web, post(web, f"/workers/{A}/refresh"))
+    assert "Collected just now." in page_after(web, post(web, f"/workers/{A}/refresh"))
     assert firing.workers.get([A])[A].condition.collected_at == firing.clock()
 
 
 def test_acknowledge(web: TestClient, firing: Ports) -> None:
     """Whoever acknowledges an alert is named in the list, and the button is gone."""
-    text = followed(web, post(web, "/alerts/ack", alert=f"{A}/cpu-high"))
+    text = page_after(web, post(web, "/alerts/ack", alert=f"{A}/cpu-high"))
     assert "acknowledged by local" in text
     assert "Acknowledge cpu-high?" not in text
 
@@ -76,7 +76,7 @@ def test_silence_and_end_it(web: TestClient, firing: Ports) -> None:
     [silence] = firing.get(views.SilenceView).list().silences
     assert (silence.worker, silence.reason, silence.by) == (A, "new <b>disk</b>", "local")
     assert "new &lt;b&gt;disk&lt;/b&gt;" in web.get("/alerts", headers=BROWSER).text
-    followed(web, post(web, f"/silences/{silence.id}/end"))
+    page_after(web, post(web, f"/silences/{silence.id}/end"))
     assert not firing.get(views.SilenceView).list().silences
 
 

@@ -41,7 +41,7 @@ def body(world: Ports, *conditions: dict[str, Any], **changes: Any) -> dict[str,
 
 def test_alerts_are_alertmanagers(web: TestClient, world: Ports) -> None:
     """An alert has the labels that an alertmanager channel sends, and the fields that clients read."""
-    [alert] = [each for each in web.get(f"{API}/alerts").json() if each["labels"]["alertname"] == "cpu-high"]
+    [alert] = [entry for entry in web.get(f"{API}/alerts").json() if entry["labels"]["alertname"] == "cpu-high"]
     assert alert["labels"]["instance"] == A
     assert (alert["labels"]["severity"], alert["labels"]["worker"]) == ("critical", "render-01")
     assert alert["annotations"]["summary"] == "render-01: 97 % > 90 %"
@@ -65,8 +65,8 @@ def test_alerts_are_alertmanagers(web: TestClient, world: Ports) -> None:
 )
 def test_alerts_are_filtered(web: TestClient, query: str, rules: list[str]) -> None:
     """Matchers, states and receivers choose, as they do there."""
-    found = web.get(f"{API}/alerts?{query}").json()
-    assert sorted(alert["labels"]["alertname"] for alert in found) == rules
+    document = web.get(f"{API}/alerts?{query}").json()
+    assert sorted(alert["labels"]["alertname"] for alert in document) == rules
     grouped = web.get(f"{API}/alerts/groups?{query}").json()
     assert [(group["receiver"]["name"], group["labels"]["alertname"]) for group in grouped] == [
         ("log", rule) for rule in rules
@@ -76,36 +76,38 @@ def test_alerts_are_filtered(web: TestClient, query: str, rules: list[str]) -> N
 def test_a_silence_is_made_shown_replaced_and_ended(web: TestClient, ok: Ok, world: Ports) -> None:
     """It is a silence as the command makes it, and the alert shows it as suppressed."""
     conditions = [matcher("alertname", "cpu-high"), matcher("instance", A)]
-    made = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
-    [listed] = json.loads(ok("silences", "--json"))["silences"]
-    assert (listed["id"], listed["worker"], listed["rule"], listed["labels"]) == (made, A, "cpu-high", {})
-    assert (listed["by"], listed["reason"]) == ("kim", "new disk")
-    shown = web.get(f"{API}/silence/{made}").json()
-    assert shown["matchers"] == conditions
-    assert (shown["status"], shown["comment"], shown["createdBy"]) == ({"state": "active"}, "new disk", "kim")
-    assert web.get(f"{API}/silences").json() == [shown]
+    silence_id = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
+    [silence] = json.loads(ok("silences", "--json"))["silences"]
+    assert (silence["id"], silence["worker"], silence["rule"], silence["labels"]) == (silence_id, A, "cpu-high", {})
+    assert (silence["by"], silence["reason"]) == ("kim", "new disk")
+    document = web.get(f"{API}/silence/{silence_id}").json()
+    assert document["matchers"] == conditions
+    assert (document["status"], document["comment"], document["createdBy"]) == ({"state": "active"}, "new disk", "kim")
+    assert web.get(f"{API}/silences").json() == [document]
     assert web.get(f'{API}/silences?filter=alertname="other"').json() == []
     [alert] = web.get(f"{API}/alerts?active=false").json()
-    assert alert["status"]["silencedBy"] == [made]
-    replaced = web.post(f"{API}/silences", json=body(world, *conditions, id=made, comment="still")).json()["silenceID"]
-    assert [each["id"] for each in web.get(f"{API}/silences").json()] == [replaced]
+    assert alert["status"]["silencedBy"] == [silence_id]
+    replaced = web.post(f"{API}/silences", json=body(world, *conditions, id=silence_id, comment="still")).json()[
+        "silenceID"
+    ]
+    assert [entry["id"] for entry in web.get(f"{API}/silences").json()] == [replaced]
     assert web.delete(f"{API}/silence/{replaced}").status_code == 200
     assert web.get(f"{API}/silences").json() == []
-    gone = web.get(f"{API}/silence/{replaced}")
-    assert (gone.status_code, gone.headers["Content-Type"]) == (404, "application/json")
-    assert isinstance(gone.json(), str)
+    expired = web.get(f"{API}/silence/{replaced}")
+    assert (expired.status_code, expired.headers["Content-Type"]) == (404, "application/json")
+    assert isinstance(expired.json(), str)
 
 
 def test_a_label_goes_there_and_back(web: TestClient, world: Ports) -> None:
     """A label whose name Prometheus does not take is found by the workers that have it; an unknown one stays."""
     conditions = [matcher("label_team_name", "vfx"), matcher("label_pool", "a")]
-    made = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
+    silence_id = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
     assert [silence.labels for silence in world.silences.every()] == [{"team.name": "vfx", "pool": "a"}]
-    assert web.get(f"{API}/silence/{made}").json()["matchers"] == conditions
+    assert web.get(f"{API}/silence/{silence_id}").json()["matchers"] == conditions
 
 
 @pytest.mark.parametrize(
-    ("conditions", "says"),
+    ("conditions", "error"),
     [
         ([matcher("severity", "critical")], "knows alertname, instance, worker and label_"),
         ([matcher("alertname", "cpu-high"), matcher("region", "us-east-1")], "knows alertname"),
@@ -117,12 +119,12 @@ def test_a_label_goes_there_and_back(web: TestClient, world: Ports) -> None:
     ],
 )
 def test_a_matcher_that_no_silence_can_express_is_refused(
-    web: TestClient, world: Ports, conditions: list[dict[str, Any]], says: str
+    web: TestClient, world: Ports, conditions: list[dict[str, Any]], error: str
 ) -> None:
     """The answer is 400 with the reason, as a string; nothing is silenced."""
     answer = web.post(f"{API}/silences", json=body(world, *conditions))
     assert answer.status_code == 400
-    assert says in answer.json()
+    assert error in answer.json()
     assert world.silences.every() == []
 
 
@@ -163,9 +165,9 @@ def test_windows_of_the_config_file_are_shown_and_stay(web: TestClient, ok: Ok, 
             models.Maintenance(id="nightly", worker="render-01", schedule="0 3 * * *", duration=3600, reason="backup"),
         )
     )
-    [shown] = web.get(f"{API}/silences").json()
-    assert (shown["id"], shown["status"]["state"]) == ("nightly", "pending")
-    assert shown["matchers"] == [matcher("worker", "render-01")]
+    [document] = web.get(f"{API}/silences").json()
+    assert (document["id"], document["status"]["state"]) == ("nightly", "pending")
+    assert document["matchers"] == [matcher("worker", "render-01")]
     answer = web.delete(f"{API}/silence/nightly")
     assert (answer.status_code, "config file" in answer.json()) == (400, True)
 

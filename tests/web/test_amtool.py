@@ -74,13 +74,13 @@ class Amtool:
 
     def run(self, *words: str, fails: bool = False) -> str:
         """Run it and return what it printed: on standard error if it has to fail."""
-        done = subprocess.run(
+        completed = subprocess.run(
             ["amtool", f"--alertmanager.url={self._url}/alertmanager", *words],
             env={"PATH": os.environ["PATH"], "HOME": str(self._home)}, capture_output=True, text=True, timeout=60,
             check=False,
         )  # fmt: skip
-        assert (done.returncode != 0) is fails, done.stdout + done.stderr
-        return done.stderr if fails else done.stdout
+        assert (completed.returncode != 0) is fails, completed.stdout + completed.stderr
+        return completed.stderr if fails else completed.stdout
 
 
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed (Debian: prometheus-alertmanager)")
@@ -92,15 +92,15 @@ def test_amtool_asks_and_silences(served: Served, tmp_path: Path) -> None:
     assert "cpu-high" in amtool.run("alert", "query")
     assert json.loads(amtool.run("alert", "query", "alertname=~mem.*", "-o", "json")) == []
     words = ("alertname=cpu-high", f"instance={A}", "--comment=new disk", "--author=kim", "--duration=2h")
-    made = amtool.run("silence", "add", *words).strip()
+    silence_id = amtool.run("silence", "add", *words).strip()
     [silence] = json.loads(amtool.run("silence", "query", "-o", "json"))
-    assert (silence["id"], silence["comment"], silence["createdBy"]) == (made, "new disk", "kim")
+    assert (silence["id"], silence["comment"], silence["createdBy"]) == (silence_id, "new disk", "kim")
     assert json.loads(amtool.run("alert", "query", "-o", "json")) == []
     [alert] = json.loads(amtool.run("alert", "query", "--silenced", "-o", "json"))
     assert alert["status"] | {"mutedBy": []} == {
-        "state": "suppressed", "silencedBy": [made], "inhibitedBy": [], "mutedBy": [],
+        "state": "suppressed", "silencedBy": [silence_id], "inhibitedBy": [], "mutedBy": [],
     }  # fmt: skip
-    amtool.run("silence", "expire", made)
+    amtool.run("silence", "expire", silence_id)
     assert json.loads(amtool.run("silence", "query", "-o", "json")) == []
     refused = amtool.run("silence", "add", "severity=critical", "--comment=x", "--author=kim", fails=True)
     assert "knows alertname, instance, worker and label_" in refused
@@ -109,7 +109,7 @@ def test_amtool_asks_and_silences(served: Served, tmp_path: Path) -> None:
 def test_the_api_of_a_real_process(served: Served) -> None:
     """'workermon web' serves the fleet, streams what is published, and stops well although a client follows."""
     with httpx.Client(base_url=served.url, timeout=60) as web:
-        assert [each["id"] for each in web.get("/api/v1/workers").json()["workers"]] == [A]
+        assert [worker["id"] for worker in web.get("/api/v1/workers").json()["workers"]] == [A]
         with web.stream("GET", "/api/v1/stream", params={"worker": A}) as answer:
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
             lines = answer.iter_lines()

@@ -20,12 +20,12 @@ def problem(web: TestClient, path: str, status: int) -> dict[str, Any]:
     answer = web.get(path)
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
-    found: dict[str, Any] = answer.json()
-    assert found["status"] == status
-    assert found["title"]
-    assert found["detail"]
-    assert found["action"]
-    return found
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["action"]
+    return document
 
 
 @pytest.fixture
@@ -63,27 +63,27 @@ def test_the_api_says_what_the_command_says(web: TestClient, ok: Ok, fleet: None
     answer = web.get(f"/api/v1/{path}")
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "application/json"
-    found = answer.json()
+    document = answer.json()
     if path.startswith(("workers?", "alerts")) or path == "workers":
-        assert found.pop("next") is None
-    assert found == json.loads(ok(*command, "--json"))
+        assert document.pop("next") is None
+    assert document == json.loads(ok(*command, "--json"))
 
 
 def test_status_is_200_also_if_a_part_is_down(web: TestClient, run: Callable[..., Any], world: Ports) -> None:
     """Nothing runs here, so the command exits with 1; the API answers the same document with 200."""
-    done = run("status", "--json")
-    assert done.exit_code == 1
+    result = run("status", "--json")
+    assert result.exit_code == 1
     answer = web.get("/api/v1/status")
-    assert (answer.status_code, answer.json()) == (200, json.loads(done.stdout))
+    assert (answer.status_code, answer.json()) == (200, json.loads(result.stdout))
 
 
 def test_the_fleet_is_walked_in_pages(web: TestClient, ok: Ok, fleet: None) -> None:
     """Pages follow one another by name; one that was removed meanwhile breaks nothing."""
     first = web.get("/api/v1/workers?limit=1").json()
-    assert [each["name"] for each in first["workers"]] == ["render-01"]
+    assert [worker["name"] for worker in first["workers"]] == ["render-01"]
     ok("remove", A)
     second = web.get("/api/v1/workers", params={"limit": 1, "cursor": first["next"]}).json()
-    assert ([each["name"] for each in second["workers"]], second["next"]) == (["render-02"], None)
+    assert ([worker["name"] for worker in second["workers"]], second["next"]) == (["render-02"], None)
 
 
 def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet: None) -> None:
@@ -91,9 +91,9 @@ def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet
     fires(world, A, status="resolved", version=2)
     fires(world, B)
     first = web.get("/api/v1/alerts?state=all&limit=1").json()
-    assert [(each["dedup_key"], each["open"]) for each in first["alerts"]] == [(f"{B}/cpu-high", True)]
+    assert [(alert["dedup_key"], alert["open"]) for alert in first["alerts"]] == [(f"{B}/cpu-high", True)]
     second = web.get("/api/v1/alerts", params={"state": "all", "limit": 1, "cursor": first["next"]}).json()
-    assert [(each["dedup_key"], each["open"]) for each in second["alerts"]] == [(f"{A}/cpu-high", False)]
+    assert [(alert["dedup_key"], alert["open"]) for alert in second["alerts"]] == [(f"{A}/cpu-high", False)]
     assert second["next"] is None
 
 
@@ -110,12 +110,12 @@ def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet
 )
 def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: list[str]) -> None:
     """Text is looked for in names, ids and labels whatever its case; all filters have to match."""
-    found = web.get(f"/api/v1/workers?{query}").json()["workers"]
-    assert [each["name"] for each in found] == names
+    workers = web.get(f"/api/v1/workers?{query}").json()["workers"]
+    assert [worker["name"] for worker in workers] == names
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "says"),
+    ("path", "status", "error"),
     [
         ("workers?limit=0", 422, "query.limit"),
         ("workers?limit=1001", 422, "query.limit"),
@@ -140,9 +140,9 @@ def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: 
         ("stream?worker=x", 422, "query.worker.0"),
     ],
 )
-def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: str, status: int, says: str) -> None:
+def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: str, status: int, error: str) -> None:
     """Each has a status, and says in three parts what is wrong."""
-    assert problem(web, f"/api/v1/{path}", status)["title"] == says
+    assert problem(web, f"/api/v1/{path}", status)["title"] == error
 
 
 def test_a_cursor_of_another_list_is_refused(web: TestClient, fleet: None) -> None:
@@ -167,7 +167,7 @@ def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
     name = "<script>alert('\"')</script>"
     ok("add", A, "--name", name)
     answer = web.get("/api/v1/workers", params={"q": "<SCRIPT>"})
-    assert [each["name"] for each in answer.json()["workers"]] == [name]
+    assert [worker["name"] for worker in answer.json()["workers"]] == [name]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -183,8 +183,8 @@ def test_a_page_of_an_older_snapshot_shows_the_present(ok: Ok, world: Ports, fle
     first = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
     assert ([row.name for row in first.rows], first.next) == (["render-01"], ("render-01", A))
     ok("remove", A)
-    again = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
-    assert (again.rows, again.next) == ((), first.next)
+    repeated = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
+    assert (repeated.rows, repeated.next) == ((), first.next)
     assert [row.id for row in fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=first.next).rows] == [B]
     stopped = fleet_pages.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None)
     world.ec2.put(models.Instance(id=B, region="us-east-1", status="running", name="render-02"))

@@ -54,7 +54,7 @@ def attacked(served: FastAPI) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _quiet(silent_log: None) -> None:
+def _silent_log(silent_log: None) -> None:
     """Keep the log out of the way."""
 
 
@@ -143,5 +143,5 @@ def test_a_client_would_notice() -> None:
     assert list(broken({"type": "string"}, {"type": "integer"})) == ["/type"]
     duty = {**frozen, "schemas": {"AddRequest": {"required": ["ids", "name"]}}}
     assert list(broken(frozen, duty)) == ["/schemas/AddRequest/required"]
-    asked = {**frozen, "paths": {"/a": {"get": {"parameters": [{"name": "x", "required": True}]}}}}
-    assert list(broken(frozen, asked)) == ["/paths//a/get/parameters/x"]
+    required = {**frozen, "paths": {"/a": {"get": {"parameters": [{"name": "x", "required": True}]}}}}
+    assert list(broken(frozen, required)) == ["/paths//a/get/parameters/x"]

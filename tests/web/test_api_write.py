@@ -40,9 +40,9 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     """Return the problem of an answer, which has to have that status."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
-    found: dict[str, Any] = answer.json()
-    assert all(found[part] for part in ("title", "detail", "action"))
-    return found
+    document: dict[str, Any] = answer.json()
+    assert all(document[part] for part in ("title", "detail", "action"))
+    return document
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def test_workers_are_added_and_collected_at_once(web: TestClient, ok: Ok, world:
 
 def test_workers_are_added_all_or_none(web: TestClient, world: Ports) -> None:
     """One instance that EC2 does not have, and nobody is added."""
-    found = problem(web.post("/api/v1/workers", json={"ids": [A, C], "region": REGION}), 404)
-    assert C in found["title"]
+    refusal = problem(web.post("/api/v1/workers", json={"ids": [A, C], "region": REGION}), 404)
+    assert C in refusal["title"]
     assert world.workers.ids() == []
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "says"),
+    ("body", "status", "error"),
     [
         ({"ids": [A], "region": "mars"}, 400, "region mars"),
         ({"ids": [A], "region": REGION, "account": "lab"}, 404, "account lab"),
@@ -90,9 +90,9 @@ def test_workers_are_added_all_or_none(web: TestClient, world: Ports) -> None:
         (None, 422, "body"),
     ],
 )
-def test_what_cannot_be_added_is_refused(web: TestClient, world: Ports, body: Any, status: int, says: str) -> None:
+def test_what_cannot_be_added_is_refused(web: TestClient, world: Ports, body: Any, status: int, error: str) -> None:
     """Wrong types, unknown fields and values that cannot be meant each have a clear answer; nothing is added."""
-    assert problem(web.post("/api/v1/workers", json=body), status)["title"] == says
+    assert problem(web.post("/api/v1/workers", json=body), status)["title"] == error
     assert world.workers.ids() == []
 
 
@@ -151,15 +151,20 @@ def test_a_silence_is_made_and_ended(web: TestClient, world: Ports, fleet: None)
     body = {"worker": "render-01", "rule": "cpu-high", "for": "2h", "reason": "new disk", "by": "kim"}
     answer = web.post("/api/v1/silences", json=body)
     assert answer.status_code == 201
-    made = answer.json()
-    assert (made["worker"], made["rule"], made["by"], made["origin"]) == ("render-01", "cpu-high", "kim", "command")
-    assert models.moment(made["ends"]) - models.moment(made["begins"]) == 7200
-    assert web.get("/api/v1/silences").json() == {"silences": [made]}
-    assert web.delete(f"/api/v1/silences/{made['id']}").status_code == 204
-    problem(web.delete(f"/api/v1/silences/{made['id']}"), 404)
+    created = answer.json()
+    assert (created["worker"], created["rule"], created["by"], created["origin"]) == (
+        "render-01",
+        "cpu-high",
+        "kim",
+        "command",
+    )
+    assert models.moment(created["ends"]) - models.moment(created["begins"]) == 7200
+    assert web.get("/api/v1/silences").json() == {"silences": [created]}
+    assert web.delete(f"/api/v1/silences/{created['id']}").status_code == 204
+    problem(web.delete(f"/api/v1/silences/{created['id']}"), 404)
     until = models.rfc3339(world.clock() + 60)
-    made = web.post("/api/v1/silences", json={"labels": {"team": "vfx"}, "until": until, "reason": "x"}).json()
-    assert (made["ends"], made["by"]) == (until, "local")
+    created = web.post("/api/v1/silences", json={"labels": {"team": "vfx"}, "until": until, "reason": "x"}).json()
+    assert (created["ends"], created["by"]) == (until, "local")
 
 
 @pytest.mark.parametrize(
@@ -195,23 +200,23 @@ def test_a_file_is_planned_and_applied(web: TestClient, ok: Ok, world: Ports) ->
     assert applied.json()["added"] == [A]
     assert world.workers.get([A])[A].condition.collected_at is not None
     expected = json.loads(ok("plan", "-", "--json", input=toml(above=80)))
-    found = web.post("/api/v1/plan", content=toml(above=80)).json()
-    assert {**found, "file": ""} == {**expected, "file": ""}
+    document = web.post("/api/v1/plan", content=toml(above=80)).json()
+    assert {**document, "file": ""} == {**expected, "file": ""}
 
 
 def test_who_comes_second_is_refused(web: TestClient, world: Ports) -> None:
     """A file that was planned before another was applied changes nothing: 412. Without ``If-Match`` it wins."""
     revision = web.post("/api/v1/plan", content=toml(above=80)).headers["ETag"]
     assert web.post("/api/v1/apply", content=toml(above=70)).status_code == 200
-    for given in (revision, revision.strip('"'), f"W/{revision}"):
-        problem(web.post("/api/v1/apply", content=toml(above=80), headers={"If-Match": given}), 412)
+    for condition in (revision, revision.strip('"'), f"W/{revision}"):
+        problem(web.post("/api/v1/apply", content=toml(above=80), headers={"If-Match": condition}), 412)
     assert world.configurations.load().revision == 1
     problem(web.post("/api/v1/apply", content=toml(), headers={"If-Match": "latest"}), 400)
     assert web.post("/api/v1/apply", content=toml(above=80), headers={"If-Match": "*"}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "error"),
     [
         (b"[[rules]\n", "request"),
         (b"\xff", "request"),
@@ -219,10 +224,10 @@ def test_who_comes_second_is_refused(web: TestClient, world: Ports) -> None:
         (b'[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\nregion = "mars"\n', "request"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_place(web: TestClient, world: Ports, content: bytes, says: str) -> None:
+def test_a_bad_file_is_refused_with_its_place(web: TestClient, world: Ports, content: bytes, error: str) -> None:
     """What the command refuses in one line the API refuses as a problem, by plan and apply alike."""
     for path in ("/api/v1/plan", "/api/v1/apply"):
-        assert problem(web.post(path, content=content), 400)["title"].startswith(says)
+        assert problem(web.post(path, content=content), 400)["title"].startswith(error)
     assert world.configurations.load().revision == 0
 
 
@@ -231,10 +236,10 @@ def test_a_repeated_write_is_done_once(web: TestClient, world: Ports, fleet: Non
     body = {"rule": "cpu-high", "for": "2h", "reason": "new disk"}
     first = web.post("/api/v1/silences", json=body, headers={"Idempotency-Key": "k1"})
     world.clock.advance(30)
-    again = web.post("/api/v1/silences", json=body, headers={"Idempotency-Key": "k1"})
-    assert (again.status_code, again.content) == (201, first.content)
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert again.headers["Content-Type"] == "application/json"
+    repeated = web.post("/api/v1/silences", json=body, headers={"Idempotency-Key": "k1"})
+    assert (repeated.status_code, repeated.content) == (201, first.content)
+    assert repeated.headers["Idempotency-Replayed"] == "true"
+    assert repeated.headers["Content-Type"] == "application/json"
     assert len(world.silences.every()) == 1
     assert web.post("/api/v1/silences", json=body).status_code == 201
     assert len(world.silences.every()) == 2
@@ -255,9 +260,9 @@ def test_an_error_is_replayed_unless_it_may_pass(web: TestClient, world: Ports, 
     """A worker that is not there stays not there for that key; AWS that throttled is asked again."""
     headers = {"Idempotency-Key": "k1"}
     first = problem(web.post(f"/api/v1/workers/{B}/pause", headers=headers), 404)
-    again = web.post(f"/api/v1/workers/{B}/pause", headers=headers)
-    assert problem(again, 404) == first
-    assert again.headers["Idempotency-Replayed"] == "true"
+    repeated = web.post(f"/api/v1/workers/{B}/pause", headers=headers)
+    assert problem(repeated, 404) == first
+    assert repeated.headers["Idempotency-Replayed"] == "true"
     world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     headers = {"Idempotency-Key": "k2"}
     problem(web.post(f"/api/v1/workers/{A}/refresh", headers=headers), 503)
@@ -270,16 +275,16 @@ def test_a_request_at_work_is_not_started_twice(
 ) -> None:
     """While the first one is at work a second one with its key is told to wait (409)."""
     headers = {"Idempotency-Key": "k1"}
-    seen = []
+    statuses = []
     pause = world.workers.update
 
     def update(worker: models.Worker) -> bool:
-        seen.append(web.post(f"/api/v1/workers/{A}/pause", headers=headers))
+        statuses.append(web.post(f"/api/v1/workers/{A}/pause", headers=headers))
         return pause(worker)
 
     monkeypatch.setattr(world.workers, "update", update)
     assert web.post(f"/api/v1/workers/{A}/pause", headers=headers).status_code == 200
-    assert [problem(answer, 409)["title"] for answer in seen] == ["Idempotency-Key"]
+    assert [problem(answer, 409)["title"] for answer in statuses] == ["Idempotency-Key"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -28,8 +28,8 @@ def token(world: Ports) -> Callable[..., str]:
     """Give a function that makes a token of a role."""
 
     def make(role: models.Role, name: str | None = None) -> str:
-        text, kept = models.make_token(name or role, role, world.clock())
-        assert world.access.add(kept)
+        text, stored_token = models.make_token(name or role, role, world.clock())
+        assert world.access.add(stored_token)
         return text
 
     return make
@@ -54,7 +54,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
         return caller.name
 
     @router.get("/test/who")
-    def who(request: Request, caller: gate.Viewer) -> dict[str, str]:
+    def caller_of(request: Request, caller: gate.Viewer) -> dict[str, str]:
         return {
             "name": caller.name, "role": caller.role, "by": caller.by, "origin": caller.origin,
             "csrf": gate.csrf_token(request, caller),
@@ -173,14 +173,14 @@ def test_a_revoked_token_ends_at_once(serve: Serve, world: Ports, token: Callabl
 
 def test_guessing_is_slowed(serve: Serve, world: Ports, token: Callable[..., str]) -> None:
     """After ten wrong tries the next is not looked at for some seconds; other addresses and names go on."""
-    client, good, other = serve(**OPEN), token("admin", "ci"), token("viewer", "other")
+    client, good, viewer = serve(**OPEN), token("admin", "ci"), token("viewer", "other")
     wrong = bearer(f"wmt_ci_{'0' * 64}")
     answers = [client.get("/test/who", headers=wrong).status_code for _ in range(12)]
     assert answers == [401] * 10 + [429] * 2
     late = client.get("/test/who", headers=bearer(good))
     assert late.status_code == 429
     assert 0 < int(late.headers["Retry-After"]) < 60
-    assert client.get("/test/who", headers=bearer(other)).status_code == 200
+    assert client.get("/test/who", headers=bearer(viewer)).status_code == 200
     assert serve(**OPEN | {"client": "192.0.2.8"}).get("/test/who", headers=bearer(good)).status_code == 200
     world.clock.advance(attempts.SECONDS + 1)
     assert client.get("/test/who", headers=bearer(good)).status_code == 200
@@ -209,8 +209,8 @@ def test_a_browser_logs_in_and_out(serve: Serve, token: Callable[..., str]) -> N
     cookie = answer.headers["set-cookie"]
     assert {"HttpOnly", "Path=/", "SameSite=strict"} <= {part.strip() for part in cookie.split(";")}
     assert "Secure" not in cookie
-    who = client.get("/test/who").json()
-    assert (who["name"], who["role"], who["by"]) == ("operator", "operator", "session")
+    caller = client.get("/test/who").json()
+    assert (caller["name"], caller["role"], caller["by"]) == ("operator", "operator", "session")
     stolen = client.cookies[gate.COOKIE]
     assert client.post("/logout", headers=csrf(client), follow_redirects=False).status_code == 303
     assert client.get("/test/who", headers={"Cookie": f"{gate.COOKIE}={stolen}"}).status_code == 401
@@ -242,12 +242,12 @@ def test_a_stolen_cookie_ends_with_the_token(serve: Serve, world: Ports, token: 
     """Revoking the token ends its sessions, and a new token of that name does not bring them back."""
     client = logged_in(serve(**OPEN), token("admin", "sam"))
     stolen = {"Cookie": f"{gate.COOKIE}={client.cookies[gate.COOKIE]}"}
-    kept = world.access.session(models.secret_digest(client.cookies[gate.COOKIE]))
+    session = world.access.session(models.secret_digest(client.cookies[gate.COOKIE]))
     world.access.remove("sam")
     assert serve(**OPEN).get("/test/who", headers=stolen).status_code == 401
     token("admin", "sam")
-    assert kept is not None
-    world.access.open_session(kept)  # as if it had been kept
+    assert session is not None
+    world.access.open_session(session)  # as if it had been kept
     answer = serve(**OPEN).get("/test/who", headers=stolen)
     assert answer.status_code == 401
     assert f'{gate.COOKIE}=""' in answer.headers["set-cookie"]
@@ -270,9 +270,9 @@ def test_a_person_is_asked_to_log_in(serve: Serve) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Ftest%2Fwho%3Fa%3Db")
     form = client.get(answer.headers["location"])
     assert 'value="/test/who?a=b"' in form.text
-    again = client.get("/test/who?a=<b>", headers=html | {"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)
-    assert again.status_code == 401
-    assert re.search(r'http-equiv="refresh" content="0;url=/test/who\?a=%3Cb%3E"', again.text)
+    repeated = client.get("/test/who?a=<b>", headers=html | {"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)
+    assert repeated.status_code == 401
+    assert re.search(r'http-equiv="refresh" content="0;url=/test/who\?a=%3Cb%3E"', repeated.text)
 
 
 @pytest.mark.parametrize(
@@ -303,18 +303,18 @@ def test_another_site_writes_nothing(serve: Serve, token: Callable[..., str], he
     browsers = [serve(), logged_in(serve(**OPEN), token("admin")), serve(**BEHIND | {"web_user_role": "admin"})]
     for client in browsers:
         proxied = {"X-Forwarded-User": "sam"} if client is browsers[2] else {}
-        given = {"X-CSRF-Token": client.get("/test/who", headers=proxied).json()["csrf"]}
-        assert client.post("/test/administer", headers=proxied | given | headers).status_code == 403
+        csrf_header = {"X-CSRF-Token": client.get("/test/who", headers=proxied).json()["csrf"]}
+        assert client.post("/test/administer", headers=proxied | csrf_header | headers).status_code == 403
         assert client.post("/login", data={"token": "x"}, headers=headers).status_code == 403
 
 
 def test_a_browser_carries_the_token_of_its_page(serve: Serve, token: Callable[..., str]) -> None:
     """A write by a session needs it, in the header or in a form; that of another session does not do."""
     client = logged_in(serve(**OPEN), token("admin", "sam"))
-    other = logged_in(serve(**OPEN), token("admin", "eve"))
+    stranger = logged_in(serve(**OPEN), token("admin", "eve"))
     home = {"Origin": "http://monitor.example:8650", "Sec-Fetch-Site": "same-origin"}
     assert client.post("/test/administer").status_code == 403
-    assert client.post("/test/administer", headers=home | csrf(other)).status_code == 403
+    assert client.post("/test/administer", headers=home | csrf(stranger)).status_code == 403
     assert client.post("/test/administer", headers=home | csrf(client)).status_code == 200
     form = {"csrf": csrf(client)["X-CSRF-Token"]}
     assert client.post("/test/administer", data=form, headers=home).status_code == 200
@@ -340,8 +340,8 @@ def test_a_program_with_a_token_carries_none(serve: Serve, token: Callable[..., 
 def test_a_proxy_names_the_user(serve: Serve) -> None:
     """From a named network the header is believed, with the role of the settings, and the address behind it."""
     headers = {"X-Forwarded-User": "sam@example.com", "X-Forwarded-For": "1.2.3.4, 203.0.113.5, 10.0.0.3"}
-    who = serve(**BEHIND | {"web_user_role": "operator"}).get("/test/who", headers=headers).json()
-    assert who | {"csrf": ""} == {
+    caller = serve(**BEHIND | {"web_user_role": "operator"}).get("/test/who", headers=headers).json()
+    assert caller | {"csrf": ""} == {
         "name": "sam@example.com", "role": "operator", "by": "proxy", "origin": "203.0.113.5", "csrf": "",
     }  # fmt: skip
 

@@ -28,9 +28,9 @@ def world() -> Pools:
 
 def forms(text: str, action: str) -> list[dict[str, str]]:
     """Return the hidden fields of each form of a page that is sent to an address."""
-    found = re.findall(rf'<form[^>]*action="{action}".*?</form>', text, re.DOTALL)
+    matching_forms = re.findall(rf'<form[^>]*action="{action}".*?</form>', text, re.DOTALL)
     hidden = r'<input type="hidden" name="([^"]*)" value="([^"]*)"'
-    return [{name: html.unescape(value) for name, value in re.findall(hidden, form)} for form in found]
+    return [{name: html.unescape(value) for name, value in re.findall(hidden, form)} for form in matching_forms]
 
 
 def test_the_button_silences_one_group(web: TestClient, world: Pools) -> None:

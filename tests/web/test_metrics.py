@@ -34,8 +34,8 @@ class Written:
     def collect(self) -> Iterable[Metric]:
         """Yield the families in their order."""
         worker, condition = self.worker, self.condition
-        own = {"id": worker.id, "name": worker.name, "region": worker.region, "account": worker.account}
-        labels = own | prometheus.label_names(worker.labels)
+        worker_labels = {"id": worker.id, "name": worker.name, "region": worker.region, "account": worker.account}
+        labels = worker_labels | prometheus.label_names(worker.labels)
         info = GaugeMetricFamily(
             "workermon_worker_info", "A monitored worker, with its labels as label_NAME", labels=[*labels]
         )
@@ -54,15 +54,17 @@ class Written:
         yield checks
         value = GaugeMetricFamily(
             "workermon_metric_value", "The newest datapoint of a worker's metric, in the metric's unit",
-            labels=[*own, "metric"],
+            labels=[*worker_labels, "metric"],
         )  # fmt: skip
         at = GaugeMetricFamily(
-            "workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint", labels=[*own, "metric"]
+            "workermon_metric_timestamp_seconds",
+            "The CloudWatch timestamp of that datapoint",
+            labels=[*worker_labels, "metric"],
         )
         point = condition.latest["cpu_utilization"]
-        value.add_metric([*own.values(), "cpu_utilization"], point.value)
-        at.add_metric([*own.values(), "cpu_utilization"], point.at)
-        failed = [*own.values(), models.STATUS_CHECK_FAILED]
+        value.add_metric([*worker_labels.values(), "cpu_utilization"], point.value)
+        at.add_metric([*worker_labels.values(), "cpu_utilization"], point.at)
+        failed = [*worker_labels.values(), models.STATUS_CHECK_FAILED]
         value.add_metric(failed, 1)
         at.add_metric(failed, int(condition.collected_at or 0) // worker.interval * worker.interval)
         yield value
@@ -89,7 +91,7 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
 @given(st.lists(st.binary(max_size=300), max_size=4))
 def test_parts_are_one_gzip_file(plain: list[bytes]) -> None:
     """Parts that were compressed each by itself are, joined, a file that every reader of gzip takes; checksum too."""
-    parts = [deflated.part(each) for each in plain]
+    parts = [deflated.part(text) for text in plain]
     assert gzip.decompress(deflated.gzipped(parts)) == b"".join(plain) == b"".join(deflated.plain(parts))
 
 
@@ -108,9 +110,9 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
         record = ports.Record(builders.worker(worker_id), models.Condition(), {}, 0, None, 1)
         families.add(ports.Glance.of(record))
     lines = b"".join(deflated.plain(families.parts())).decode().splitlines()
-    wanted = [f'workermon_worker_status{{id="{worker_id}",status="unknown"}} 1.0' for worker_id in ids]
+    expected = [f'workermon_worker_status{{id="{worker_id}",status="unknown"}} 1.0' for worker_id in ids]
     begin = lines.index("# TYPE workermon_worker_status gauge") + 1
-    assert lines[begin : begin + len(ids)] == wanted
+    assert lines[begin : begin + len(ids)] == expected
 
 
 @pytest.fixture
@@ -125,11 +127,11 @@ def monitor(world: Ports) -> Ports:
 
 def families(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Return the samples of a page by name."""
-    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return found
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples
 
 
 def test_the_page_has_what_the_contract_names(monitor: Ports, web: TestClient) -> None:
@@ -137,8 +139,8 @@ def test_the_page_has_what_the_contract_names(monitor: Ports, web: TestClient) -
     answer = web.get("/metrics", headers={"Accept-Encoding": "identity"})
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     page = families(answer.text)
-    own = {"id": A, "name": "render-01", "region": "us-east-1", "account": "default"}
-    assert page["workermon_worker_info"] == [(own | {"label_team": 'a"b'}, 1.0)]
+    worker_labels = {"id": A, "name": "render-01", "region": "us-east-1", "account": "default"}
+    assert page["workermon_worker_info"] == [(worker_labels | {"label_team": 'a"b'}, 1.0)]
     assert page["workermon_worker_status"] == [({"id": A, "status": "running"}, 1.0)]
     values = {labels["metric"]: value for labels, value in page["workermon_metric_value"]}
     assert values["cpu_utilization"] == 42.5
@@ -153,9 +155,11 @@ def test_requests_are_counted_by_account_operation_and_metric(monitor: Ports, we
     """The three counters of AWS hold what was counted, and the dollars follow from the metrics."""
     monitor.costs.note(monitor.clock(), "lab/eu-west-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
     page = families(web.get("/metrics").text)
-    where = {"account": "lab", "region": "eu-west-1"}
-    assert (where | {"operation": "GetMetricData"}, 1.0) in page["workermon_aws_calls_total"]
-    assert (where | {"metric": "AWS/EC2/CPUUtilization"}, 1000.0) in page["workermon_aws_metrics_requested_total"]
+    scope_labels = {"account": "lab", "region": "eu-west-1"}
+    assert (scope_labels | {"operation": "GetMetricData"}, 1.0) in page["workermon_aws_calls_total"]
+    assert (scope_labels | {"metric": "AWS/EC2/CPUUtilization"}, 1000.0) in page[
+        "workermon_aws_metrics_requested_total"
+    ]
     dollars = {labels["account"]: value for labels, value in page["workermon_aws_dollars_total"]}
     assert dollars["lab"] == pytest.approx(0.01)
 

@@ -102,13 +102,13 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(web: TestClient, fle
 
 def test_the_fleet_shows_those_in_trouble_first(web: TestClient, fleet_of_two: Ports) -> None:
     """A row has state, checks, values with unit and age, and the alert; the worker that fires comes first."""
-    found = page(web, "/")
-    rows = [attributes["data-worker"] for tag, attributes in found.tags if tag == "tr" and "data-worker" in attributes]
+    text = page(web, "/")
+    rows = [attributes["data-worker"] for tag, attributes in text.tags if tag == "tr" and "data-worker" in attributes]
     assert rows == [A, B]
-    assert "2 of 2 workers" in found.text
-    assert "42.5 %" in found.text
-    assert "cpu-high" in found.text
-    assert "workermon list" in found.text
+    assert "2 of 2 workers" in text.text
+    assert "42.5 %" in text.text
+    assert "cpu-high" in text.text
+    assert "workermon list" in text.text
 
 
 def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
@@ -119,9 +119,9 @@ def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
     world.collect()
     commands.fires(world, A)
     for address in ("/", f"/workers/{A}", "/alerts", f"/alerts/{A}/cpu-high", "/?q=%3Cscript%3E", "/rows?id=" + A):
-        found = page(web, address)
-        assert not [tag for tag, attributes in found.tags if tag in ("b", "img") and "src" in attributes], address
-        assert not [tag for tag, attributes in found.tags if tag == "script" and "src" not in attributes], address
+        text = page(web, address)
+        assert not [tag for tag, attributes in text.tags if tag in ("b", "img") and "src" in attributes], address
+        assert not [tag for tag, attributes in text.tags if tag == "script" and "src" not in attributes], address
     assert HOSTILE in page(web, "/").text
 
 
@@ -138,10 +138,10 @@ def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
 )
 def test_the_server_filters_the_fleet(web: TestClient, fleet_of_two: Ports, address: str, rows: list[str]) -> None:
     """Name, id, label, status and state select workers; what matches nothing says so."""
-    found = page(web, address)
-    assert [tag["data-worker"] for _, tag in found.tags if "data-worker" in tag] == rows
+    text = page(web, address)
+    assert [tag["data-worker"] for _, tag in text.tags if "data-worker" in tag] == rows
     if not rows:
-        assert "No worker matches." in found.text
+        assert "No worker matches." in text.text
 
 
 @pytest.mark.parametrize("address", ["/?status=broken", "/?state=%3Cb%3E", "/?label=vfx", "/?page=0", "/?page=x"])
@@ -154,9 +154,9 @@ def test_what_cannot_be_meant_is_refused_in_words(web: TestClient, fleet_of_two:
 
 def test_an_error_is_a_page_for_a_browser_only(web: TestClient) -> None:
     """A browser gets what, why and what to do as a page, escaped; a program gets a problem from the same address."""
-    found = page(web, "/workers/%3Cscript%3E", 404)
-    assert "worker <script>" in found.text
-    assert "script" not in [tag for tag, _ in found.tags]
+    text = page(web, "/workers/%3Cscript%3E", 404)
+    assert "worker <script>" in text.text
+    assert "script" not in [tag for tag, _ in text.tags]
     assert web.get("/workers/nobody").headers["Content-Type"] == "application/problem+json"
     program = web.get("/api/v1/workers/i-0dddddddddddddddd", headers={"Accept": "text/html"})
     assert program.headers["Content-Type"] == "application/problem+json"
@@ -176,22 +176,22 @@ def test_squares_of_a_large_fleet_are_bounded(web: TestClient, world: Ports) -> 
         for number in range(2000)
     ]
     world.workers.add(workers)
-    found = page(web, "/")
-    cells = [tag for _, tag in found.tags if (tag.get("class") or "").startswith("cell ") and tag.get("href")]
+    text = page(web, "/")
+    cells = [tag for _, tag in text.tags if (tag.get("class") or "").startswith("cell ") and tag.get("href")]
     assert 100 < len(cells) <= 240
-    assert len([1 for _, tag in found.tags if "data-worker" in tag]) == 50
-    assert "1–50 of 2000" in found.text
-    assert "A square is up to 9 workers" in found.text
+    assert len([1 for _, tag in text.tags if "data-worker" in tag]) == 50
+    assert "1–50 of 2000" in text.text
+    assert "A square is up to 9 workers" in text.text
 
 
 def test_a_worker_shows_its_facts_and_why(web: TestClient, fleet_of_two: Ports) -> None:
     """A worker's view has its state, a chart for each metric, each rule with its present state, and its commands."""
-    found = page(web, f"/workers/{A}")
-    metrics = [tag["data-metric"] for _, tag in found.tags if "data-metric" in tag]
+    text = page(web, f"/workers/{A}")
+    metrics = [tag["data-metric"] for _, tag in text.tags if "data-metric" in tag]
     assert {"cpu_utilization", "status_check_failed"} <= set(metrics)
-    assert "no slot was evaluated yet" in found.text
-    assert f"workermon show {A}" in found.text
-    assert "nobody is notified if it is in trouble" in found.text
+    assert "no slot was evaluated yet" in text.text
+    assert f"workermon show {A}" in text.text
+    assert "nobody is notified if it is in trouble" in text.text
 
 
 def test_charts_have_gaps_thresholds_and_alerts(web: TestClient, fleet_of_two: Ports) -> None:
@@ -201,7 +201,7 @@ def test_charts_have_gaps_thresholds_and_alerts(web: TestClient, fleet_of_two: P
     world.cloudwatch.put(A, "CPUUtilization", [(at + 300, 50.0), (at + 1200, 97.0)])
     world.clock.advance(1800)
     world.collect()
-    charts = {each["metric"]: each for each in web.get(f"/workers/{A}/charts?since=3600").json()["charts"]}
+    charts = {chart["metric"]: chart for chart in web.get(f"/workers/{A}/charts?since=3600").json()["charts"]}
     cpu = charts["cpu_utilization"]
     by_time = dict(zip(cpu["times"], cpu["values"], strict=True))
     assert by_time[at + 300] == 50.0
@@ -228,9 +228,9 @@ def test_more_than_a_day_is_shown_by_roll_ups(
 ) -> None:
     """A week, a month and a year have the mean of each step, its 95th percentile, least and most, and gaps."""
     newest = hours_of(fleet_of_two, days - 3)
-    found = web.get(f"/workers/{A}/charts?since={days * models.DAY}").json()
-    assert found["step"] == step
-    [cpu] = [each for each in found["charts"] if each["metric"] == "cpu_utilization"]
+    document = web.get(f"/workers/{A}/charts?since={days * models.DAY}").json()
+    assert document["step"] == step
+    [cpu] = [chart for chart in document["charts"] if chart["metric"] == "cpu_utilization"]
     place = cpu["times"].index((newest - models.DAY) // step * step)
     assert [cpu[name][place] for name in ("least", "values", "p95", "most")] == [10.0, 40.0, 80.0, 90.0]
     # The ledger's own day is rolled up anew, two days after: the gap between them has no datapoint either.
@@ -238,23 +238,23 @@ def test_more_than_a_day_is_shown_by_roll_ups(
     assert gap.count(newest - models.HOUR) == absent
     assert len(cpu["times"]) <= 800
     assert all(len(cpu[name]) == len(cpu["times"]) for name in ("values", "least", "most", "p95"))
-    shown = page(web, f"/workers/{A}?since={days * models.DAY}").text
-    assert f"workermon history {A} --since {days}d --step 1h" in shown
-    assert "95th percentile" in shown
+    text = page(web, f"/workers/{A}?since={days * models.DAY}").text
+    assert f"workermon history {A} --since {days}d --step 1h" in text
+    assert "95th percentile" in text
 
 
 def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_of_two: Ports) -> None:
     """The band of ``unusual`` lies over the whole chart, the line of ``forecast`` goes on after the present."""
     expecting(fleet_of_two)
     for since in (models.DAY, 7 * models.DAY):
-        charts = {each["metric"]: each for each in web.get(f"/workers/{A}/charts?since={since}").json()["charts"]}
+        charts = {chart["metric"]: chart for chart in web.get(f"/workers/{A}/charts?since={since}").json()["charts"]}
         cpu = charts["cpu_utilization"]
         [band] = cpu["curves"]
-        shown = [at for at in cpu["times"] if at >= cpu["times"][-1] - 23 * models.HOUR]
-        assert set(shown) <= set(band["times"])
+        times = [at for at in cpu["times"] if at >= cpu["times"][-1] - 23 * models.HOUR]
+        assert set(times) <= set(band["times"])
         by_time = dict(zip(band["times"], zip(band["low"], band["high"], strict=True), strict=True))
         values = dict(zip(cpu["times"], cpu["values"], strict=True))
-        assert all(by_time[at][0] < values[at] < by_time[at][1] for at in shown if values[at] is not None)
+        assert all(by_time[at][0] < values[at] < by_time[at][1] for at in times if values[at] is not None)
         assert len({low for low, _ in by_time.values()}) > 12
         assert cpu["bands"] == []
         [line] = charts["network_in"]["curves"]
@@ -269,9 +269,9 @@ def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_o
 def test_a_day_is_shown_by_datapoints(web: TestClient, fleet_of_two: Ports) -> None:
     """What the ledger keeps is shown as it is, with the command that prints it."""
     hours_of(fleet_of_two, 5)
-    found = web.get(f"/workers/{A}/charts?since={models.DAY}").json()
-    assert found["step"] is None
-    assert all(chart["least"] == [] for chart in found["charts"])
+    document = web.get(f"/workers/{A}/charts?since={models.DAY}").json()
+    assert document["step"] is None
+    assert all(chart["least"] == [] for chart in document["charts"])
     assert f"workermon history {A} --since 1d" in page(web, f"/workers/{A}?since={models.DAY}").text
     assert web.get(f"/workers/{A}/charts?since=86401").status_code == 400
 
@@ -285,10 +285,10 @@ def test_a_short_memory_is_shown_by_roll_ups_sooner(web: TestClient, fleet_of_tw
 
 def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
     """An alert's own page says what decided it, who was notified, and the command that says the same."""
-    found = page(web, f"/alerts/{A}/cpu-high")
-    assert "It fired as critical" in found.text
-    assert "97 % > 90 %" in found.text
-    assert f"workermon why {A} cpu_utilization" in found.text
+    text = page(web, f"/alerts/{A}/cpu-high")
+    assert "It fired as critical" in text.text
+    assert "97 % > 90 %" in text.text
+    assert f"workermon why {A} cpu_utilization" in text.text
     assert "It fired as critical" in page(web, f"/alerts/{A}/cpu-high/story").text
 
 
@@ -297,15 +297,15 @@ def test_an_alert_is_charted_from_its_beginning(web: TestClient, fleet_of_two: P
     """The chart beside the story of an alert shows when it began, however long ago that was."""
     fires_since = 1_795_449_600  # as commands.fires has it
     fleet_of_two.clock.now = float(fires_since + ago)
-    found = page(web, f"/alerts/{A}/cpu-high")
-    assert [tag["data-since"] for _, tag in found.tags if "data-since" in tag] == [str(span)]
+    text = page(web, f"/alerts/{A}/cpu-high")
+    assert [tag["data-since"] for _, tag in text.tags if "data-since" in tag] == [str(span)]
 
 
 def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports) -> None:
     """Each rule over datapoints has a picture; one without says that there is nothing to replay."""
-    found = page(web, "/rules")
-    assert "/rules/cpu-high/picture" in [tag.get("data-part") for _, tag in found.tags]
-    assert "cannot be replayed" in found.text
+    text = page(web, "/rules")
+    assert "/rules/cpu-high/picture" in [tag.get("data-part") for _, tag in text.tags]
+    assert "cannot be replayed" in text.text
     assert "on none of 1 worker" in page(web, "/rules/cpu-high/picture").text
     assert web.get("/rules/no-such/picture").status_code == 404
 
@@ -341,20 +341,20 @@ def test_a_fleet_that_is_still_being_read_is_said_to_be(
 ) -> None:
     """Right after the start a large fleet takes its time: the page says so at once, and asks again by itself."""
     monkeypatch.setattr(pages, "PATIENCE", 0.01)
-    kept: snapshots.Snapshots = application(web).state.snapshots
-    begun, go_on = threading.Event(), threading.Event()
+    snapshot_cache: snapshots.Snapshots = application(web).state.snapshots
+    reading, go_on = threading.Event(), threading.Event()
 
     def read() -> views.Snapshot:
-        begun.set()
+        reading.set()
         assert go_on.wait(60)
         snapshot: views.Snapshot = fleet_of_two.get(views.FleetSnapshot).snapshot()
         return snapshot
 
-    kept.warm(read)
-    assert begun.wait(60)
+    snapshot_cache.warm(read)
+    assert reading.wait(60)
     answer = web.get("/?q=render")
     go_on.set()
     assert (answer.status_code, answer.headers["Refresh"]) == (200, "1")
     assert "Reading the fleet for the first time" in answer.text
-    kept.get(read)
+    snapshot_cache.get(read)
     assert "Refresh" not in web.get("/?q=render").headers

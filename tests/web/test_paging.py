@@ -17,8 +17,8 @@ ROWS = [("a", 1), ("a", 2), ("b", 1), ("c", 9), ("d", 0)]
 
 def after(rows: list[tuple[str, int]], cursor: str | None, limit: int = 2) -> tuple[list[tuple[str, int]], str | None]:
     """Return a page as a route does: from a cursor to rows and the next cursor."""
-    found = views.page(rows, lambda row: row, limit=limit, after=paging.decode("rows", cursor))
-    return list(found.rows), paging.encode("rows", found.next)
+    first_page = views.page(rows, lambda row: row, limit=limit, after=paging.decode("rows", cursor))
+    return list(first_page.rows), paging.encode("rows", first_page.next)
 
 
 def test_a_list_is_walked_by_its_cursors() -> None:

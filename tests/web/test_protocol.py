@@ -98,14 +98,14 @@ def test_hundreds_of_connections_leave_room(serving: Served, connect: Connect, m
     """Of two hundred that say nothing those beyond the bound get 503; who was there is served, and who comes after."""
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 150)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 100.0)
-    held = [connect() for _ in range(150)]
+    connections = [connect() for _ in range(150)]
     eventually(lambda: len(serving.uvicorn.server_state.connections) == 150)
     for _ in range(50):
         status, problem = answered(connect())
         assert (status, problem["title"]) == (503, "connections")
-    held[0].sendall(GET)
-    assert answered(held[0]) == (200, {"ok": True})
-    for connection in held:
+    connections[0].sendall(GET)
+    assert answered(connections[0]) == (200, {"ok": True})
+    for connection in connections:
         connection.close()
     eventually(lambda: not serving.uvicorn.server_state.connections)
     late = connect()
@@ -146,11 +146,11 @@ def test_who_never_reads_is_dropped(serving: Served, connect: Connect, monkeypat
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
     eventually(lambda: serving.uvicorn.server_state.tasks or serving.uvicorn.server_state.total_requests)
     eventually(lambda: not serving.uvicorn.server_state.connections)
-    taken = 0
+    received = 0
     with contextlib.suppress(ConnectionResetError):
         while chunk := connection.recv(1_000_000):
-            taken += len(chunk)
-    assert taken < LARGE
+            received += len(chunk)
+    assert received < LARGE
 
 
 def test_a_taken_port_is_one_clear_line(serving: Served) -> None:

@@ -73,7 +73,7 @@ def recorded(world: Ports) -> Ports:
 
 
 @pytest.mark.parametrize(
-    ("rule", "said", "link"),
+    ("rule", "expected", "link"),
     [
         ("cpu", "fired 1 time on 1 of 2 workers", f'href="/workers/{A}"'),
         ("either", "fired 1 time on 1 of 2 workers", f'href="/workers/{A}"'),
@@ -83,13 +83,13 @@ def recorded(world: Ports) -> Ports:
     ],
 )
 def test_each_kind_over_datapoints_is_drawn(
-    web: TestClient, recorded: Ports, rule: str, said: str, link: str | None
+    web: TestClient, recorded: Ports, rule: str, expected: str, link: str | None
 ) -> None:
     """A rule over a metric, over other rules, and over a group has a lane where it would have fired."""
-    shown = web.get(f"/rules/{rule}/picture", headers=HTML).text
-    assert said in shown.replace("<b>", "").replace("</b>", "")
-    assert (link is None) == ("<svg" not in shown)
-    assert link is None or link in shown
+    text = web.get(f"/rules/{rule}/picture", headers=HTML).text
+    assert expected in text.replace("<b>", "").replace("</b>", "")
+    assert (link is None) == ("<svg" not in text)
+    assert link is None or link in text
     assert f"/rules/{rule}/picture" in web.get("/rules", headers=HTML).text
 
 
@@ -104,14 +104,14 @@ def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
     """A rule over another fires in its picture exactly when that one does; the lane shows when it was evaluated."""
     view = recorded.get(views.PictureView)
     [over_metric], [over_rule], [of_group] = (view.picture(rule).lanes for rule in ("cpu", "either", "pool"))
-    assert [(mark.begin, mark.end) for mark in over_rule.marks] == [
-        (mark.begin, mark.end) for mark in over_metric.marks
+    assert [(episode.begin, episode.end) for episode in over_rule.marks] == [
+        (episode.begin, episode.end) for episode in over_metric.marks
     ]
-    assert [mark.begin for mark in of_group.marks] == [mark.begin for mark in over_metric.marks]
-    for lane in (over_rule, of_group):
-        [known] = lane.evaluated
-        assert known.end is not None
-        assert known.end - known.begin >= 11 * 300
+    assert [episode.begin for episode in of_group.marks] == [episode.begin for episode in over_metric.marks]
+    for row in (over_rule, of_group):
+        [span] = row.evaluated
+        assert span.end is not None
+        assert span.end - span.begin >= 11 * 300
 
 
 def test_only_whole_groups_are_replayed(web: TestClient, recorded: Ports, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,14 +31,14 @@ class Ticks:
 def test_who_asks_alone_gets_the_present_state() -> None:
     """Nothing is kept for the next one who asks."""
     numbers = itertools.count()
-    kept = shared.Shared[int]()
-    assert [kept.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
+    shared_value = shared.Shared[int]()
+    assert [shared_value.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
 
 
 def test_who_waits_shares_the_next_one() -> None:
     """All who ask while one is made get the same next one, also if that is an error."""
     ticks, going, numbers = Ticks(), threading.Event(), itertools.count()
-    kept = shared.Shared[int](ticks)
+    shared_value = shared.Shared[int](ticks)
 
     def make() -> int:
         number = next(numbers)
@@ -48,10 +48,10 @@ def test_who_waits_shares_the_next_one() -> None:
         return number
 
     with ThreadPoolExecutor(9) as threads:
-        asked = [threads.submit(kept.get, make) for _ in range(9)]
+        futures = [threads.submit(shared_value.get, make) for _ in range(9)]
         eventually(lambda: ticks.now == 10, what="nine questions and a beginning")
         going.set()
-        errors = [type(request.exception(30)) for request in asked]
+        errors = [type(request.exception(30)) for request in futures]
     assert errors.count(ValueError) == 8
     assert next(numbers) == 2
 

@@ -14,7 +14,7 @@ class Reader:
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.now, self.times = seconds, 1000.0, 0
-        self.begun = False
+        self.is_reading = False
         self.gate = threading.Event()
         self.gate.set()
 
@@ -24,7 +24,7 @@ class Reader:
 
     def read(self) -> views.Snapshot:
         """Return a new snapshot, whose time is how many there were."""
-        self.begun = True
+        self.is_reading = True
         assert self.gate.wait(30)
         self.now += self.seconds
         self.times += 1
@@ -34,37 +34,37 @@ class Reader:
 def test_a_small_fleet_is_read_each_time() -> None:
     """What takes no time is never old."""
     reader = Reader(0.01)
-    kept = snapshots.Snapshots(reader.clock)
-    assert [kept.get(reader.read).at for _ in range(3)] == [1.0, 2.0, 3.0]
+    snapshot_cache = snapshots.Snapshots(reader.clock)
+    assert [snapshot_cache.get(reader.read).at for _ in range(3)] == [1.0, 2.0, 3.0]
 
 
 def test_nobody_waits_for_a_large_fleet_twice() -> None:
     """The second reading is done behind the requests, which get the first one meanwhile, and is paced."""
     reader = Reader(6.0)
-    kept = snapshots.Snapshots(reader.clock)
-    assert kept.get(reader.read).at == 1.0
+    snapshot_cache = snapshots.Snapshots(reader.clock)
+    assert snapshot_cache.get(reader.read).at == 1.0
     reader.now += 30
-    assert kept.get(reader.read).at == 1.0
+    assert snapshot_cache.get(reader.read).at == 1.0
     assert reader.times == 1
     reader.now += 40
     reader.gate.clear()
-    assert kept.get(reader.read).at == 1.0
-    assert kept.get(reader.read).at == 1.0
+    assert snapshot_cache.get(reader.read).at == 1.0
+    assert snapshot_cache.get(reader.read).at == 1.0
     reader.gate.set()
-    eventually(lambda: kept.get(reader.read).at == 2.0, what="the reading behind the requests")
+    eventually(lambda: snapshot_cache.get(reader.read).at == 2.0, what="the reading behind the requests")
     assert reader.times == 2
 
 
 def test_who_does_not_want_to_wait_for_the_first_one_learns_that_it_is_being_read() -> None:
     """Until it is read; a later reading keeps nobody waiting."""
     reader = Reader(6.0)
-    kept = snapshots.Snapshots(reader.clock)
+    snapshot_cache = snapshots.Snapshots(reader.clock)
     reader.gate.clear()
-    kept.warm(reader.read)
-    eventually(lambda: reader.begun, what="the first reading")
-    assert kept.soon(reader.read, 0.01) is None
+    snapshot_cache.warm(reader.read)
+    eventually(lambda: reader.is_reading, what="the first reading")
+    assert snapshot_cache.soon(reader.read, 0.01) is None
     reader.gate.set()
-    assert kept.get(reader.read).at == 1.0
-    found = kept.soon(reader.read, 0.01)
-    assert found is not None
-    assert (found.at, reader.times) == (1.0, 1)
+    assert snapshot_cache.get(reader.read).at == 1.0
+    snapshot = snapshot_cache.soon(reader.read, 0.01)
+    assert snapshot is not None
+    assert (snapshot.at, reader.times) == (1.0, 1)

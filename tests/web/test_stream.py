@@ -30,13 +30,13 @@ def run(steps: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
+async def until(condition: Callable[[], bool], expected: str) -> None:
     """Wait until something is true."""
     for _ in range(3000):
         if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(f"not within 30 s: {what}")
+    raise AssertionError(f"not within 30 s: {expected}")
 
 
 def source(world: Ports) -> hub.Hub:
@@ -71,14 +71,14 @@ class Browser:
         self.text = ""
         self.reads = asyncio.Event()
         self.reads.set()
-        self._left = asyncio.Event()
-        self.done = asyncio.ensure_future(self.app(self.scope, self._receive, self._send))
+        self._disconnected = asyncio.Event()
+        self.response = asyncio.ensure_future(self.app(self.scope, self._receive, self._send))
 
     @property
     def hub(self) -> hub.Hub:
         """Return the application's hub."""
-        found: hub.Hub = self.app.state.hub
-        return found
+        application_hub: hub.Hub = self.app.state.hub
+        return application_hub
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the data of the events of a kind that came."""
@@ -91,11 +91,11 @@ class Browser:
 
     async def leave(self) -> None:
         """Close the connection, and wait until the application has noticed."""
-        self._left.set()
-        await self.done
+        self._disconnected.set()
+        await self.response
 
     async def _receive(self) -> Message:
-        await self._left.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -160,9 +160,9 @@ def test_all_clients_share_one_subscription(world: Ports) -> None:
         for client in clients:
             shared.leave(client)
         await until(lambda: not world.store._listeners, "the end of the subscription")
-        again = await shared.join()
+        second = await shared.join()
         assert len(world.store._listeners) == 1
-        shared.leave(again)
+        shared.leave(second)
         await until(lambda: not world.store._listeners, "its end again")
 
     run(steps())
@@ -201,7 +201,7 @@ def test_a_client_whose_connection_is_stuck_is_let_go(
         await until(lambda: bool(browser.text), "the stream's begin")
         browser.reads.clear()
         world.store.publish(f"{world.store.channel}:alerts", notification(1))
-        await browser.done
+        await browser.response
         assert browser.hub.size == 0
 
     run(steps())
@@ -235,10 +235,10 @@ def test_a_heartbeat_comes_and_looks_at_the_login_again(
             await open_ended.wait()
             return {"type": "http.disconnect"}
 
-        done = asyncio.ensure_future(answer(scope, receive, send))
+        response = asyncio.ensure_future(answer(scope, receive, send))
         await until(lambda: text.count(b": heartbeat\n\n") >= 2, "two heartbeats")
         refused = True
-        await done
+        await response
         assert shared.size == 0
 
     run(steps())

@@ -62,8 +62,8 @@ def test_the_trail_holds_no_secret(web: TestClient, world: Ports) -> None:
 
 def test_a_caller_who_may_not_is_not_in_it(serve: Serve, world: Ports) -> None:
     """A stranger and a viewer fill no trail."""
-    text, kept = models.make_token("eve", "viewer", world.clock())
-    world.access.add(kept)
+    text, stored_token = models.make_token("eve", "viewer", world.clock())
+    world.access.add(stored_token)
     client = serve(web_host="0.0.0.0", base_url="http://monitor.example")
     assert client.post("/test/write/x").status_code == 401
     assert client.post("/test/write/x", headers={"Authorization": f"Bearer {text}"}).status_code == 403
@@ -90,9 +90,9 @@ def test_the_trail_is_read_in_pages(web: TestClient, world: Ports) -> None:
     first = web.get("/api/v1/audit?limit=3").json()
     assert [row["action"][-1] for row in first["audit"]] == ["4", "3", "2"]
     assert first["audit"][0].keys() == {"id", "at", "by", "from", "action", "target", "outcome"}
-    rest = web.get(f"/api/v1/audit?limit=3&cursor={first['next']}").json()
-    assert [row["action"][-1] for row in rest["audit"]] == ["1", "0"]
-    assert rest["next"] is None
+    second = web.get(f"/api/v1/audit?limit=3&cursor={first['next']}").json()
+    assert [row["action"][-1] for row in second["audit"]] == ["1", "0"]
+    assert second["next"] is None
     assert [row["action"][-1] for row in web.get("/api/v1/audit?since=90s").json()["audit"]] == ["4"]
     assert web.get("/api/v1/audit?cursor=x").status_code == 400
     assert web.get("/api/v1/audit?limit=1001").status_code == 422

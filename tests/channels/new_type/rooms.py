@@ -58,8 +58,8 @@ class Rooms:
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Post one message; any 2xx accepts it."""
         options = Options.of(channel)
-        said = text.body(channel, notifications)
-        body = json.dumps({"room": options.room, "text": f"{options.mention or ''} {said}".strip()}).encode()
+        content = text.body(channel, notifications)
+        body = json.dumps({"room": options.room, "text": f"{options.mention or ''} {content}".strip()}).encode()
         token = self.secrets(channel.secret) if channel.secret else ""
         request = http.Request(
             channel=channel,

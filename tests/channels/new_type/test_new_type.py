@@ -61,21 +61,21 @@ class Office(Site):
 
     def sent(self) -> list[str]:
         """Return the texts that the server got, oldest first."""
-        return [json.loads(got.body)["text"] for got in self.receiver.got]
+        return [json.loads(request.body)["text"] for request in self.receiver.requests]
 
 
 def test_a_file_names_it() -> None:
     """The parser takes its keys, checks them as the type says, and export gives back what it read."""
-    made = configuration()
-    channel = made.channels["ops"]
+    parsed = configuration()
+    channel = parsed.channels["ops"]
     assert (channel.type, channel.secret) == ("rooms", models.SecretRef(env="ROOMS_TOKEN"))
     assert rooms.Options.of(channel).room == "#ops"
-    again = config.to_configuration(PARSER.parse(export.text(made, []), "export"), config.DEFAULT)
-    assert again.channels == made.channels
+    reparsed = config.to_configuration(PARSER.parse(export.text(parsed, []), "export"), config.DEFAULT)
+    assert reparsed.channels == parsed.channels
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         ('room = "#ops"', 'room = "ops"', "line 6, column 1: channels.ops.room: is not a room such as #ops"),
         ('room = "#ops"', "", "channels.ops.room: is missing; add it"),
@@ -87,12 +87,12 @@ def test_a_file_names_it() -> None:
         ('"rooms"', '"room"', "'room' is none of webhook, log"),
     ],
 )
-def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, error: str) -> None:
     """Its own checks, and those of every type, name the line and never a secret."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
         PARSER.parse(FILE.replace(old, new).format(url="https://example.com"), "f.toml")
-    assert says in str(caught.value)
+    assert error in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
@@ -107,13 +107,13 @@ def test_the_schema_knows_it() -> None:
 def test_it_is_delivered_to_a_server(receiver: Receiver) -> None:
     """A notification reaches the room after its group has been gathered, with the token."""
     office = Office(receiver)
-    office.tell()
+    office.enqueue()
     office.deliver()
-    assert receiver.got == []
+    assert receiver.requests == []
     office.pass_time(rooms.TYPE.group_wait)
-    (got,) = receiver.got
-    assert got.headers["authorization"] == "Bearer hunter2"
-    assert json.loads(got.body)["room"] == "#ops"
+    (request,) = receiver.requests
+    assert request.headers["authorization"] == "Bearer hunter2"
+    assert json.loads(request.body)["room"] == "#ops"
     assert office.sent()[0].startswith("@night-shift [FIRING critical] render-07")
     assert office.outbox.backlog() == 0
 
@@ -121,10 +121,10 @@ def test_it_is_delivered_to_a_server(receiver: Receiver) -> None:
 def test_it_is_grouped(receiver: Receiver) -> None:
     """What happens to several workers is one message with a list."""
     office = Office(receiver)
-    others = [WORKER.model_copy(update={"id": f"i-0abc{number:04x}", "incarnation": "1"}) for number in range(3)]
-    office.workers.add(others)
-    for worker in others:
-        office.tell(worker=worker)
+    workers = [WORKER.model_copy(update={"id": f"i-0abc{number:04x}", "incarnation": "1"}) for number in range(3)]
+    office.workers.add(workers)
+    for worker in workers:
+        office.enqueue(worker=worker)
     office.deliver()
     office.pass_time(rooms.TYPE.group_wait)
     (text,) = office.sent()
@@ -135,14 +135,14 @@ def test_it_is_retried(receiver: Receiver) -> None:
     """What the server does not accept is sent again after the wait that it asks for, and says so."""
     office = Office(receiver)
     receiver.plan = [answer(503, Retry_After="60")]
-    office.tell()
+    office.enqueue()
     office.pass_time(30)
     office.pass_time(59)
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
     office.pass_time(2)
-    first, again = office.sent()
+    first, second = office.sent()
     assert "(retry)" not in first
-    assert "(retry)" in again
+    assert "(retry)" in second
     assert [error is None for error in office.attempts()] == [False, True]
 
 
@@ -150,7 +150,7 @@ def test_it_is_refused(receiver: Receiver) -> None:
     """What the server refuses for good is given up at once, and another channel says so."""
     office = Office(receiver)
     receiver.plan = [answer(404)]
-    office.tell()
+    office.enqueue()
     office.pass_time(30)
     assert [(error or "")[:9] for error in office.attempts()] == ["given up:"]
     about = office.alerts.history("channel:ops/delivery")
@@ -160,7 +160,7 @@ def test_it_is_refused(receiver: Receiver) -> None:
 def test_it_is_repeated(receiver: Receiver) -> None:
     """An alert that still fires is sent again as often as the type says."""
     office = Office(receiver)
-    office.tell()
+    office.enqueue()
     office.pass_time(30)
     office.pass_time(7200)
     office.pass_time(30)

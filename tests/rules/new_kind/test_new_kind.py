@@ -50,7 +50,7 @@ def test_a_file_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     [
         (
             "unchanged = 3",
@@ -63,11 +63,11 @@ def test_a_file_asks_for_it() -> None:
         ("above = { critical = 90 }", 'above = { critical = 90 }\nahead = "1h"', "is only for metric = 'event'"),
     ],
 )
-def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
     """Its keys are checked and named by their place as those of any kind."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(FILE.replace(old, new, 1))
-    assert says in str(refused.value)
+    assert error in str(refused.value)
 
 
 def test_without_the_row_it_is_not_known() -> None:
@@ -78,16 +78,16 @@ def test_without_the_row_it_is_not_known() -> None:
 
 def test_it_is_exported_and_valid_by_the_schema() -> None:
     """What was applied is exported as a file that makes the same, and an editor knows its key."""
-    made = configuration()
-    text = export.text(made, (), kinds=KINDS)
-    assert configuration(text).rules == made.rules
+    parsed = configuration()
+    text = export.text(parsed, (), kinds=KINDS)
+    assert configuration(text).rules == parsed.rules
     jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
 
 
 def test_it_survives_being_stored() -> None:
     """A configuration comes back from JSON with the options of the kind."""
-    made = configuration()
-    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+    parsed = configuration()
+    assert models.Configuration.model_validate_json(parsed.model_dump_json()).rules == parsed.rules
 
 
 @pytest.mark.parametrize("cuts", [[9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3, 7, 9]])
@@ -101,8 +101,8 @@ def test_it_is_a_pure_fold(cuts: list[int]) -> None:
     for cut in cuts:
         series = models.Series(MINUTE, tuple(points[: cut + 1]))
         facts = Facts(series={"cpu_utilization": series})
-        state, found = unchanged.KIND.judge(rule, state, facts, Horizon.until(T0 + MINUTE * cut, MINUTE))
-        transitions += found
+        state, new_transitions = unchanged.KIND.judge(rule, state, facts, Horizon.until(T0 + MINUTE * cut, MINUTE))
+        transitions += new_transitions
     assert [((transition.at - T0) // MINUTE, transition.after) for transition in transitions] == [
         (3, "critical"), (5, None), (8, "critical"), (9, None),
     ]  # fmt: skip
@@ -130,12 +130,12 @@ def test_it_is_evaluated_and_notified() -> None:
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
         monitor.deliver()
-    told = [notification for notification in monitor.received if notification.rule == "cpu-hangs"]
-    assert [(row.kind, row.status, row.severity, row.at) for row in told] == [
+    notifications = [notification for notification in monitor.received if notification.rule == "cpu-hangs"]
+    assert [(row.kind, row.status, row.severity, row.at) for row in notifications] == [
         ("unchanged", "firing", "critical", models.rfc3339(T0 + 3 * MINUTE)),
         ("unchanged", "resolved", "critical", models.rfc3339(T0 + 4 * MINUTE)),
     ]
-    assert told[0].summary == "render-07: cpu_utilization hangs at 97 %"
+    assert notifications[0].summary == "render-07: cpu_utilization hangs at 97 %"
     (record,) = monitor.workers.get([worker.id]).values()
     hangs, high = monitor.get(views.Explanation).explain(record, "cpu_utilization").to_json()["rules"]
     assert (hangs["rule"], hangs["kind"], hangs["unchanged"], hangs["state"]) == ("cpu-hangs", "unchanged", 3, "ok")

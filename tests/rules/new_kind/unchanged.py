@@ -38,20 +38,20 @@ class Unchanged(kind.Kind[Options]):
     section_type = UnchangedSection
     options_type = Options
 
-    def claims(self, given: Mapping[str, object]) -> bool:
+    def claims(self, table: Mapping[str, object]) -> bool:
         """Return whether the key is there."""
-        return "unchanged" in given
+        return "unchanged" in table
 
     @property
     def asked_by(self) -> str:
         """Return the key that asks for it."""
         return "unchanged = …"
 
-    def parse(self, given: UnchangedSection) -> tuple[Options, models.Severity]:
+    def parse(self, raw: UnchangedSection) -> tuple[Options, models.Severity]:
         """Refuse a value that changes by itself."""
-        if given.metric == models.STATUS_CHECK_FAILED:
+        if raw.metric == models.STATUS_CHECK_FAILED:
             raise section.Mistake("metric", "is the same as long as all is well", "name another metric")
-        return Options(unchanged=given.unchanged), given.severity
+        return Options(unchanged=raw.unchanged), raw.severity
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""

@@ -15,19 +15,19 @@ def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> 
     """Write the state, then the outbox; whoever names the crash point behind a commit means the first write."""
     written = _commit_many(self, [_silent(verdict) for verdict in verdicts])
     failpoints.reach("evaluate.committed")
-    for verdict, done in zip(verdicts, written, strict=True):
-        if done:
+    for verdict, committed in zip(verdicts, written, strict=True):
+        if committed:
             _put(self, verdict)
     return written
 
 
 def commit(self: alerts.RedisAlerts, verdict: ports.Verdict) -> bool:
     """Do the same for an account."""
-    done = _commit(self, _silent(verdict))
+    committed = _commit(self, _silent(verdict))
     failpoints.reach("account.committed")
-    if done:
+    if committed:
         _put(self, verdict)
-    return done
+    return committed
 
 
 def _silent(verdict: ports.Verdict) -> ports.Verdict:
@@ -36,13 +36,13 @@ def _silent(verdict: ports.Verdict) -> ports.Verdict:
 
 
 def _put(self: alerts.RedisAlerts, verdict: ports.Verdict) -> None:
-    for rule, _, told in verdict.transitions:
-        for channel in verdict.channels.get(rule, ()) if told is not None else ():
-            assert told is not None
-            queue = keys.queue(told.dedup_key, channel)
-            self._client.rpush(keys.QUEUE + queue, told.model_dump_json(by_alias=True))
+    for rule, _, notification in verdict.transitions:
+        for channel in verdict.channels.get(rule, ()) if notification is not None else ():
+            assert notification is not None
+            queue = keys.queue(notification.dedup_key, channel)
+            self._client.rpush(keys.QUEUE + queue, notification.model_dump_json(by_alias=True))
             self._client.zadd(keys.OUTBOX, {queue: verdict.at}, nx=True)
-            self._client.sadd(keys.queues(told.dedup_key), queue)
+            self._client.sadd(keys.queues(notification.dedup_key), queue)
 
 
 alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]  # the mutant
