@@ -1,1 +1,1 @@
-"""One life of an alert, whatever its subject: pure."""
+"""The life of an alert, the same for every kind of subject: pure."""

@@ -9,7 +9,7 @@ from workermon import models
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Mute:
-    """What keeps an alert from people: a silence (its id), a rule that fires (its name), or both."""
+    """What suppresses an alert's notifications: a silence (its id), a rule that fires (its name), or both."""
 
     silenced_by: str | None = None
     inhibited_by: str | None = None
@@ -20,7 +20,7 @@ class Mute:
         return {"silenced_by": self.silenced_by, "inhibited_by": self.inhibited_by}
 
 
-#: Nothing does.
+#: Nothing suppresses them.
 OPEN = Mute()
 
 
@@ -28,8 +28,8 @@ OPEN = Mute()
 class Audience:
     """Who is notified of a change of an alert.
 
-    ``channels`` are notified now. ``heard`` are all that were notified of the episode by then; they are also notified
-    of its end. ``mute`` is because of what nobody is notified.
+    ``channels`` are notified now. ``heard`` are all that have been notified of the episode; they are also notified of
+    its end. ``mute`` is why nobody is notified.
     """
 
     channels: tuple[str, ...]
@@ -38,27 +38,28 @@ class Audience:
 
 
 def of(rule: models.Rule | None, alert: models.Alert, severity: models.Severity | None, mute: Mute = OPEN) -> Audience:
-    """Return who is notified that an alert has this severity now (``None``: that it is over).
+    """Return who is notified that an alert has this severity now (``None``: that it resolved).
 
-    ``alert`` is the alert before the change, ``rule`` is ``None`` if it was removed from the configuration. Whoever was
-    notified that an alert fires is notified of its end, whatever rule, silences and other rules say by then.
+    ``alert`` is the alert before the change, ``rule`` is ``None`` if it was removed from the configuration. A channel
+    that was notified that an alert fires is also notified of its end, whatever rule, silences and other rules say by
+    then.
     """
     if severity is None:
         channels = _of_the_end(rule, alert)
         return Audience(channels=channels, already_notified=(), mute=OPEN if channels else of_alert(alert))
     if mute != OPEN or rule is None:
         return Audience(channels=(), already_notified=alert.channels, mute=mute)
-    # Whom it escalated to follows the alert.
+    # Channels that it escalated to are notified of later changes.
     channels = tuple(dict.fromkeys((*rule.channels(severity), *alert.escalated_to)))
     already_notified = tuple(dict.fromkeys((*alert.channels, *channels)))
     if rule.routes is not None:
-        # A channel that heard of another severity follows the alert.
+        # A channel that was notified of another severity is notified of later changes.
         channels = tuple(dict.fromkeys((*channels, *alert.channels)))
     return Audience(channels=channels, already_notified=already_notified)
 
 
 def of_alert(alert: models.Alert) -> Mute:
-    """Return what kept an alert from people."""
+    """Return what suppressed an alert's notifications."""
     return Mute(silenced_by=alert.silenced_by, inhibited_by=alert.inhibited_by)
 
 

@@ -1,4 +1,4 @@
-"""Pure: the rules that always hold, of which the config file says nothing, and which channels they notify."""
+"""Pure: the rules that always apply and are not in the config file, and which channels they notify."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ COLLECTOR = "collector"
 OF_ACCOUNTS = (COLLECTOR, models.LOST_METRICS)
 OF_INSTALLATION = (models.BUDGET, models.RECORDS)
 
-#: Intervals without a success, the shortest of that account and region, after which it fires.
+#: It fires after so many intervals without a success (the shortest interval of that account and region).
 COLLECTOR_INTERVALS = 3
 
 
 def collector(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
-    """Return the rule about accounts and regions: it notifies whoever is notified of missing data."""
+    """Return the rule about accounts and regions. It notifies the channels of missing data."""
     return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration, kinds))
 
 
@@ -40,7 +40,7 @@ def records(configuration: models.Configuration, kinds: rules.Kinds) -> models.R
 
 
 def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
-    """Return the rule about a channel: it notifies the other channels that rules use, or else the log."""
+    """Return the rule about a channel. It notifies the other channels that rules use, or the log if there are none."""
     used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
     other_channels = tuple(name for name in used if name != channel and name in configuration.channels)
     return models.Rule(name=models.DELIVERY, kind="collector", notify=other_channels or ("log",))

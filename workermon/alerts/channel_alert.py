@@ -1,4 +1,4 @@
-"""Pure: what becomes of the alert about the delivery to a channel."""
+"""Pure: the life of the alert about the delivery to a channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def gave_up(
     claimed: models.ClaimedNotification,
     error: errors.WorkermonError,
 ) -> None:
-    """Fire, because a notification was given up; nothing changes if the alert fires already."""
+    """Fire, because a notification was given up. No effect if the alert already fires."""
     transition = None
     if _alert(builder).rule_state.severity is None:
         transition = models.Transition(
@@ -32,7 +32,7 @@ def gave_up(
 
 
 def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
-    """Resolve, because the channel accepted a notification; nothing changes if the alert does not fire."""
+    """Resolve, because the channel accepted a notification. No effect if the alert does not fire."""
     alert = _alert(builder)
     if alert.rule_state.severity is None:
         return
@@ -49,9 +49,9 @@ def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configurat
 def review(
     builder: lifecycle.VerdictBuilder, configuration: models.Configuration, failing: ports.FailingChannel | None
 ) -> None:
-    """Look at the alert again: the channel may have been removed, and the silence that muted the alert may be over.
+    """Review the alert: the channel may have been removed, or the silence that muted the alert may have ended.
 
-    It fires if the channel accepts nothing for too long; ``failing`` says so, and is ``None`` otherwise.
+    It fires if the channel has accepted nothing for too long; ``failing`` has the details, otherwise ``None``.
     """
     alert = _alert(builder)
     if _channel(builder) in configuration.channels:

@@ -1,8 +1,8 @@
 """Pure: which further channels an alert notifies while it keeps firing and nobody acknowledges it.
 
-It goes by the time of day: a step is due so long after the alert first notified. When it is due stands with the alert,
-and in the outbox, where a sweep finds it; both are written in one step with the transition that begins, ends or changes
-it. While the alert is silenced or inhibited the clock stands still; it begins anew when that is over.
+A step is due a certain time of day after the alert first notified. Its time is stored with the alert and in the outbox,
+where a sweep finds it. Both are written in one step with the transition that begins, ends or changes it. While the
+alert is silenced or inhibited it does not escalate; the time starts again when that ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NONE: dict[str, object] = {"escalation_since": None, "escalates_at": None, "esc
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Escalations:
-    """The rules that escalate, by name, and who has seen the alerts that are ``due`` to, by the alert's id."""
+    """The rules that escalate, by name, and who acknowledged the ``due`` alerts, by the alert's id."""
 
     rules: Mapping[str, models.Rule]
     acknowledged: Mapping[str, models.Acknowledgement]
@@ -38,7 +38,7 @@ def due(bases: Iterable[ports.Basis[Any]], now: float) -> list[str]:
 
 
 def apply(builder: lifecycle.VerdictBuilder, escalations: Escalations) -> None:
-    """Escalate what is due of a verdict in which every rule is evaluated, and say when the next steps are.
+    """Take the due steps of a verdict in which every rule is evaluated, and store when the next ones are due.
 
     An alert that notifies in this verdict escalates in a later one, so that each notification has a version of its own.
     """
@@ -62,7 +62,7 @@ def _go_on(
     alert: models.Alert,
     acknowledged: Mapping[str, models.Acknowledgement],
 ) -> models.Alert:
-    """Return an alert that fires and is not muted, after taking the step that is due, if any."""
+    """Return a firing, not muted alert after taking its due step, if any."""
     since = alert.escalation_since
     if since is None or models.leads(since, builder.at):
         since = builder.at
@@ -82,7 +82,7 @@ def _go_on(
 def _escalate(
     builder: lifecycle.VerdictBuilder, rule: models.Rule, alert: models.Alert, step: models.EscalationStep
 ) -> models.Alert:
-    """Notify the channels of a step, and return the alert after that."""
+    """Notify the channels of a step, and return the alert after it."""
     escalation = models.Escalation(step=alert.escalated + 1, after=step.after)
     version = builder.next_version(alert.rule)
     details = message.EscalationDetails(escalation=escalation, version=version, created_at=builder.at)

@@ -1,8 +1,8 @@
 """Pure: the life of an alert, whatever its subject: what an evaluation opens, changes, resolves, or only records.
 
-An evaluation says how it stands with a rule; people were notified how it stood. They are notified again if the two
-differ, if more joins what they know of, if an alert begins to flap or has held still, and if what kept it from them is
-over: a silence, or another rule that inhibits it. Everything else is recorded only.
+An evaluation has the present state of a rule; people know the state that they were last notified of. They are notified
+again if the two differ, if another subject joins the alert, if an alert begins or stops flapping, and if a silence or
+another rule no longer suppresses the notification. Everything else is only recorded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from workermon.rules import flapping, wording
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an evaluation says of one rule of a subject.
+    """The result of evaluating one rule of a subject.
 
-    ``alert`` is the alert as it was, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the
-    time up to which the rule was judged (seconds; ``None``: the state's cursor). ``unit`` is the metric's, ``interval``
+    ``alert`` is the alert before, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the time
+    up to which the rule was evaluated (seconds; ``None``: the state's cursor). ``unit`` is the metric's, ``interval``
     (seconds) the worker's, ``last_error`` why its collections fail. ``late_reason`` is why people are notified although
-    nothing of this evaluation changed.
+    this evaluation changed nothing.
     """
 
     rule: models.Rule
@@ -40,7 +40,7 @@ class Judgement:
 
 
 class VerdictBuilder:
-    """A verdict in the making: the evaluations of one subject's rules, applied one after the other.
+    """A verdict under construction: the evaluations of one subject's rules, applied in turn.
 
     ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
     ``other_alerts`` are the alerts of other subjects, by their rules, that may inhibit this one's. ``is_steady`` is
@@ -65,13 +65,13 @@ class VerdictBuilder:
 
     @functools.cached_property
     def subject(self) -> subject.Subject:
-        """Return what the verdict is about."""
+        """Return the verdict's subject."""
         return subject.of(self.basis)
 
     def mute_of(self, rule: models.Rule) -> audience.Mute:
-        """Return what keeps a rule's alert from people now: a silence, or the first rule that fires and inhibits it.
+        """Return what suppresses a rule's alert now: a silence, or the first firing rule that inhibits it.
 
-        The rules that inhibit it are evaluated before it.
+        The rules that inhibit it were evaluated before it.
         """
         silence = None
         if self._active_silences:
@@ -95,7 +95,7 @@ class VerdictBuilder:
         return max(alert.version if alert else 0, self.basis.last_versions.get(rule, 0)) + 1
 
     def verdict(self) -> ports.Verdict:
-        """Return what is to be written."""
+        """Return the verdict to write."""
         transitions, memberships = tuple(self.transitions), tuple(self.memberships)
         return ports.Verdict(self.basis, self.alerts, transitions, self.channels, self.at, memberships, self.is_steady)
 
@@ -104,8 +104,8 @@ class VerdictBuilder:
 class _AlertContext:
     """An evaluation of which people are notified.
 
-    ``mute`` is what keeps the alert from people, ``after`` the alert as it is evaluated now. ``begins`` and ``ends``:
-    people are notified that it flaps, or that it no longer does.
+    ``mute`` is what suppresses the notification, ``after`` the alert as evaluated now. ``begins`` and ``ends``: people
+    are notified that it flaps, or that it no longer does.
     """
 
     judgement: Judgement
@@ -118,7 +118,7 @@ class _AlertContext:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Announcement:
-    """What people are notified of: a transition that replaces one of the evaluation's, or that is added to them."""
+    """The transition that people are notified of: it replaces one of the evaluation's, or is added to them."""
 
     replaces: models.Transition | None
     transition: models.Transition
@@ -130,7 +130,7 @@ class _Announcement:
 
 
 def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
-    """Apply an evaluation; people are notified if the present is not what they were notified of last."""
+    """Apply an evaluation. People are notified if the present differs from the last notification."""
     mute = builder.mute_of(judgement.rule)
     unmuted = judgement.alert.muted and mute == audience.OPEN and judgement.rule_state.severity is not None
     judgement = judgement if unmuted else _still_muted(judgement, mute)
@@ -159,14 +159,14 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
 
 
 def _still_muted(judgement: Judgement, mute: audience.Mute) -> Judgement:
-    """Return an evaluation whose alert says what keeps it from people now, if something did before."""
+    """Return an evaluation whose alert records what suppresses it now, if something did before."""
     if not judgement.alert.muted or mute == audience.OPEN or mute == audience.of_alert(judgement.alert):
         return judgement
     return dataclasses.replace(judgement, alert=judgement.alert.model_copy(update=mute.fields))
 
 
 def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
-    """Apply an evaluation of which nobody is notified for now, with the reason for that."""
+    """Apply an evaluation of which nobody is notified for now, with the reason."""
     alert, rule_state = judgement.alert, judgement.rule_state
     episode = _episode(alert, rule_state, judgement.transitions)
     builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, **episode})
@@ -176,7 +176,7 @@ def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> N
 
 
 def resolve(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float) -> None:
-    """Resolve an alert without a datapoint, with the reason; its evaluation begins anew at that time.
+    """Resolve an alert without a datapoint, with the reason. Its evaluation starts again at that time.
 
     ``rule`` is ``None`` if it was removed. Resolving an alert again changes nothing.
     """
@@ -184,7 +184,7 @@ def resolve(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | No
 
 
 def forget(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float) -> None:
-    """Resolve an alert as ``resolve`` does and keep nothing of it."""
+    """Resolve an alert as ``resolve`` does, and delete its state."""
     if not _is_resolved(alert):
         _close(builder, alert, rule, reason, at)
 
@@ -202,7 +202,7 @@ def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason
 
 
 def _is_resolved(alert: models.Alert) -> bool:
-    """Return whether nobody was notified that it fires and its evaluation is about to begin anew."""
+    """Return whether nobody was notified that it fires and its evaluation is about to start again."""
     rule_state = alert.rule_state
     return (
         alert.notified_severity is None
@@ -215,7 +215,7 @@ def _is_resolved(alert: models.Alert) -> bool:
 def _close(
     builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float
 ) -> models.Alert:
-    """Return an alert after its end; record that if it fired, and notify of it whoever knows that it fired."""
+    """Return an alert after its end. If it fired, record that, and notify everybody who was notified that it fired."""
     when = math.floor(at)
     after = models.Alert(
         rule=alert.rule,
@@ -246,9 +246,9 @@ def _close(
 def apply_present(
     builder: VerdictBuilder, rule: models.Rule, alert: models.Alert, transition: models.Transition | None
 ) -> None:
-    """Apply a rule that is evaluated by what is known now and by no slots.
+    """Apply a rule that is evaluated by present knowledge and has no slots.
 
-    Without a transition the rule stands as it did; a silence that has ended is noticed all the same.
+    Without a transition the rule's state is unchanged, but a silence that has ended is still noticed.
     """
     judgement = Judgement(
         rule=rule,
@@ -265,7 +265,7 @@ def _state_after(transition: models.Transition) -> models.RuleState:
     return models.RuleState(trail=(models.SeverityChange(transition.at, severity, latched),))
 
 
-# --- how it stands -----------------------------------------------------------------------------------------------
+# --- the present state -----------------------------------------------------------------------------------------
 
 
 def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
@@ -276,7 +276,7 @@ def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
 
 
 def _differs(judgement: Judgement) -> bool:
-    """Return whether the present is not what people were notified of last: another severity, or more joined it."""
+    """Return whether the present differs from the last notification: another severity, or another subject joined."""
     severity = judgement.rule_state.severity
     if severity != judgement.alert.notified_severity:
         return True
@@ -286,9 +286,9 @@ def _differs(judgement: Judgement) -> bool:
 
 
 def _after(judgement: Judgement, status: flapping.FlapStatus) -> models.Alert:
-    """Return the alert as it is evaluated now, whatever people were notified of."""
+    """Return the alert as evaluated now, whatever people were notified of."""
     alert, rule_state = judgement.alert, judgement.rule_state
-    # While it flaps it is one episode, whatever becomes of it.
+    # While it flaps it is one episode, whatever its severity.
     goes_on = status.flaps and alert.flapping and alert.open
     changes: dict[str, object] = {"rule_state": rule_state}
     if not goes_on:
@@ -314,7 +314,7 @@ def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Seque
 def _episode(
     alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]
 ) -> dict[str, int | None]:
-    """Return the fields of an alert that say when the present episode began, and when its condition did."""
+    """Return the fields of an alert for the start of the present episode and of its condition."""
     since = _since(alert, rule_state, transitions)
     if since is None:
         return {"since": None, "condition_since": None}
@@ -331,7 +331,7 @@ def _episode(
 
 
 def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
-    """Return what people are notified of if the present is not what they were notified of last."""
+    """Return what people are notified of if the present differs from the last notification."""
     judgement = context.judgement
     deciding = _deciding(context)
     transition = _without_transition(builder, context) if deciding is None else deciding
@@ -345,7 +345,7 @@ def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
 def _deciding(context: _AlertContext) -> models.Transition | None:
     """Return the transition that led to the present; ``None`` if none did.
 
-    It is the latest. If one was withdrawn and another took its place at the same time, it is the other.
+    It is the latest. If one was withdrawn and another took its place at the same time, it is the latter.
     """
     severity = context.judgement.rule_state.severity
     matching = [transition for transition in context.judgement.transitions if transition.after == severity]
@@ -363,7 +363,7 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
 
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:
-    """Return a transition for what changed although the evaluation did not."""
+    """Return a transition for a change that the evaluation itself does not have."""
     judgement = context.judgement
     trail = judgement.rule_state.trail
     transition = models.Transition(
@@ -376,7 +376,7 @@ def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> mode
 
 
 def _of_flapping(context: _AlertContext, transition: models.Transition) -> models.Transition:
-    """Say what decided if no datapoint did: that the alert flaps, or no longer does."""
+    """Describe the reason without a datapoint: the alert flaps, or no longer does."""
     option, status, cursor = context.judgement.rule.flapping, context.status, context.judgement.rule_state.cursor
     if status.flaps:
         return transition.model_copy(update={"at": status.last, "reason": "it changes too often"})
@@ -415,7 +415,7 @@ def _notification(
 
 
 def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | None:
-    """Return what nobody was notified of because of a silence or another rule that is over now."""
+    """Return a notification that a silence or another rule suppressed, now that it has ended."""
     alert = judgement.alert
     severity = alert.notified_severity
     if alert.last is None or severity is None:
@@ -437,7 +437,7 @@ def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | N
 
 
 def _ended_at(builder: VerdictBuilder, rule: str | None) -> float:
-    """Return when a rule stopped inhibiting: when its alert resolved, or now if it does not apply any more."""
+    """Return when a rule stopped inhibiting: when its alert resolved, or now if it no longer applies."""
     alert = None if rule is None else builder.inhibitor(rule)
     trail = () if alert is None else alert.rule_state.trail
     return trail[-1].at if trail and trail[-1].severity is None else builder.at

@@ -12,7 +12,7 @@ FILE = "the config file"
 
 
 def silence(maintenance: models.Maintenance, now: float) -> models.Silence | None:
-    """Return the silence that is in force at a time because of a window, ``None`` while it is shut."""
+    """Return the silence that a window puts in force at a time; ``None`` while it is closed."""
     span = current(maintenance, now)
     if span is None:
         return None
@@ -29,15 +29,15 @@ def silence(maintenance: models.Maintenance, now: float) -> models.Silence | Non
 
 
 def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
-    """Return from when until when the window is that is open at a time, ``None`` if none is.
+    """Return the window that is open at a time; ``None`` if none is.
 
-    Windows that overlap or meet are one, which ends with the last of them; it is said to begin with the latest.
+    Windows that overlap or touch become one, which ends with the last of them. Its beginning is that of the latest.
     """
     recurrence = maintenance.recurrence
     if recurrence is None:
         single = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
         return single if single.begins <= now < single.ends else None
-    # What stands on whole minutes is the same all through one.
+    # Times on whole minutes do not change within a minute.
     span = _last(recurrence, math.floor(now / 60) * 60)
     return span if span is not None and now < span.ends else None
 
@@ -55,7 +55,7 @@ def following(maintenance: models.Maintenance, now: float) -> models.Span | None
 
 @functools.lru_cache(maxsize=4096)
 def _last(recurrence: models.Recurrence, minute: int) -> models.Span | None:
-    """Return the window that began last by a minute, with those that join it."""
+    """Return the last window that began by a minute, with those that join it."""
     begin = models.latest_time(recurrence.schedule, recurrence.timezone, minute)
     if begin is None:
         return None

@@ -1,7 +1,7 @@
-"""Pure: what a worker reports to its groups, and what it keeps of that.
+"""Pure: what a worker reports to its groups, and what it remembers of that.
 
-The state of such a rule for one worker is kept as that of any rule, but nobody is notified of it: the group's alert
-follows from what all members say.
+The state of such a rule for one worker is stored like any other, but nobody is notified of it. The group's alert
+follows from the reports of all members.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: The level of a member by its severity.
 LEVELS: dict[models.Severity | None, int] = {None: 0, "warning": 1, "critical": 2}
 
-#: Earlier changes that a member says: of a worker that stops and starts all the time.
+#: Earlier changes in a member's report, for a worker that stops and starts all the time.
 MAX_FORMER = 32
 
 
@@ -56,9 +56,9 @@ def record_report(
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
-    """Report to the group that a worker has left, and keep its state in case it comes back.
+    """Report to the group that a worker has left, and keep its state in case it returns.
 
-    It left when what is known of it ends. Datapoints before ``begin`` do not count then.
+    It left at the end of its known data. Datapoints before ``begin`` do not count.
     """
     membership = alert.membership
     if membership is not None and membership.group is not None:
@@ -76,13 +76,13 @@ def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
 
 
 def forget(builder: VerdictBuilder, alert: models.Alert | None) -> None:
-    """Report to the group that a worker has left, and keep nothing."""
+    """Report to the group that a worker has left, and delete its state."""
     if alert is not None and alert.membership is not None and alert.membership.group is not None:
         _leave(builder, alert, alert.membership)
 
 
 def _leave(builder: VerdictBuilder, alert: models.Alert, membership: models.Membership) -> models.Membership:
-    """Report to the group that a member has left; return what the worker keeps."""
+    """Report to the group that a member has left. Return what the worker remembers."""
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
     changes = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))

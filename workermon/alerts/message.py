@@ -1,4 +1,4 @@
-"""Pure: what notifications say."""
+"""Pure: the contents of notifications."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from workermon.rules import flapping, wording
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What a notification says beside its transition; times in seconds.
+    """The contents of a notification beside its transition; times in seconds.
 
-    ``since`` is when the episode began, ``condition_since`` when the condition did that made it fire; ``None``: then
-    too. ``kind`` is the kind of a rule about workers, ``None`` for others: their
-    transitions speak for themselves. ``notified_severity`` is the severity of the last notification, which a
-    resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its collections
-    fail.
+    ``since`` is when the episode began, ``condition_since`` when the condition began that made it fire (``None``: at
+    the same time). ``kind`` is the kind of a rule about workers; ``None`` for other rules, whose transitions have the
+    whole text. ``notified_severity`` is the severity of the last notification, which a resolved alert repeats. ``unit``
+    is the metric's, ``interval`` the worker's, ``last_error`` why its collections fail.
     """
 
     version: int
@@ -78,9 +77,9 @@ def begins_to_flap(
     transition: models.Transition,
     flap_status: flapping.FlapStatus,
 ) -> models.Notification:
-    """Have a notification say that the alert flaps from now on.
+    """Change a notification to announce that the alert flaps from now on.
 
-    Its id is another one than that of the transition by itself, which may have been notified before.
+    Its id differs from that of the transition alone, which may have been notified before.
     """
     assert rule.flapping is not None
     window = wording.duration(rule.flapping.within)
@@ -98,14 +97,14 @@ def begins_to_flap(
 
 
 def still_flaps(notified: models.Notification) -> models.Notification:
-    """Have a notification say that the alert goes on flapping."""
+    """Change a notification to announce that the alert still flaps."""
     return notified.model_copy(update={"summary": f"{notified.summary} (it is flapping)"})
 
 
 def flaps_no_more(
     notified: models.Notification, subject: Subject, rule: models.Rule, transition: models.Transition
 ) -> models.Notification:
-    """Have a notification say why the alert flaps no longer, unless a datapoint decided that."""
+    """Change a notification to give the reason why the alert no longer flaps, unless a datapoint decided that."""
     if transition.count is not None or transition.value is not None:
         return notified
     return notified.model_copy(
@@ -121,7 +120,7 @@ def flaps_no_more(
 def resolution(
     subject: Subject, alert: models.Alert, transition: models.Transition, details: Details
 ) -> models.Notification:
-    """Return the notification that an open alert is over without a datapoint; ``transition`` has the reason."""
+    """Return the notification that an open alert resolved without a datapoint; ``transition`` has the reason."""
     last = alert.last
     return models.Notification(
         id=notification_id.of_transition(subject.key, alert.rule, None, transition.at),
@@ -151,9 +150,9 @@ def resolution(
 
 
 def repeated(last: models.Notification, reason: str, details: Details) -> models.Notification:
-    """Return the notification that nobody got until now, with the reason; its id stays that of the transition.
+    """Return a suppressed notification, with the reason for its delay. Its id stays that of the transition.
 
-    How long something was ahead when it was first written is left out, because it is read later.
+    The time left until an event is removed, because the notification is read later than it was written.
     """
     last = without_escalation(last)
     return last.model_copy(
@@ -168,7 +167,7 @@ def repeated(last: models.Notification, reason: str, details: Details) -> models
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationDetails:
-    """What the notification of an escalation says beside what fires; ``created_at`` in seconds."""
+    """What an escalation adds to the firing notification; ``created_at`` in seconds."""
 
     escalation: models.Escalation
     version: int
@@ -192,7 +191,7 @@ def escalated(subject: Subject, alert: models.Alert, details: EscalationDetails)
 
 
 def without_escalation(last: models.Notification) -> models.Notification:
-    """Return a notification as it was before an alert escalated."""
+    """Return a notification as it was before its alert escalated."""
     if last.escalation is None:
         return last
     summary = last.summary.removesuffix(f"; {unacknowledged(last.escalation)}")
@@ -200,7 +199,7 @@ def without_escalation(last: models.Notification) -> models.Notification:
 
 
 def unacknowledged(escalation: models.Escalation) -> str:
-    """Say for how long nobody has acknowledged an alert."""
+    """Describe for how long nobody has acknowledged an alert."""
     return f"not acknowledged for {wording.duration(escalation.after)}"
 
 
@@ -209,7 +208,7 @@ def _condition_since(details: Details) -> str:
 
 
 def unmuted(alert: models.Alert, until: float) -> str:
-    """Say why an alert that was muted notifies only now; ``until`` is when the rule that inhibited it ended."""
+    """Describe why a muted alert notifies only now; ``until`` is when the rule that inhibited it ended."""
     if alert.inhibited_by is not None:
         return f"it was inhibited by {alert.inhibited_by} until {models.rfc3339(until)}, and it still fires"
     return f"the silence {alert.silenced_by} is over, and it still fires"

@@ -11,7 +11,7 @@ from workermon import models, ports, rules
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """The workers whose label ``by`` has a ``value``, as a rule compares them; still without datapoints."""
+    """The workers whose label ``by`` has a ``value``, for a comparison; still without datapoints."""
 
     rule: models.Rule
     by: str

@@ -1,4 +1,4 @@
-"""Pure: is an alert muted now, by which silence, and what may be asked for as a silence."""
+"""Pure: which silence mutes an alert now, and which silences may be requested."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def muting(
 ) -> models.Silence | None:
     """Return the silence that mutes an alert (its ``dedup_key``) at a time; ``None`` if none does.
 
-    If several do, it is the one that ends last. A silence mutes what everything it names is true of. ``worker`` is
-    ``None`` for an alert of an account, a channel or a group: one that names a worker does not mute it, and one that
-    names a label only if that is the label of the group.
+    If several do, it is the one that ends last. A silence mutes the alerts that match everything it names. ``worker``
+    is ``None`` for an alert of an account, a channel or a group. A silence that names a worker does not mute such an
+    alert; one that names a label does only if it is the group's label.
     """
     matching = [
         candidate
@@ -37,7 +37,7 @@ def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | mode
 
 
 def _means(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
-    """Return whether a silence's worker is this one: an id means that instance, a name whoever has it."""
+    """Return whether a silence's worker is this one: an id means that instance, a name any worker with that name."""
     if name is None:
         return True
     return name == (worker.id if models.INSTANCE_ID.fullmatch(name) else worker.name)
@@ -46,14 +46,15 @@ def _means(name: str | None, worker: models.Worker | models.WorkerSummary) -> bo
 def in_force(
     silences: Iterable[models.Silence], windows: Sequence[models.Maintenance], now: float
 ) -> list[models.Silence]:
-    """Return the silences that commands made (over or not), and those of the config file that are open now."""
+    """Return the silences made by commands (past ones included), and those of the config file that are open now."""
     return [*silences, *(silence for window in windows if (silence := maintenance.silence(window, now)) is not None)]
 
 
 def create(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:
-    """Return a silence from now on.
+    """Return a silence that begins now.
 
-    Raises ``errors.InvalidInput`` for one that would silence everything, is over already, has no end or ends too late.
+    Raises ``errors.InvalidInput`` for one that would silence everything, has already ended, has no end or ends too
+    late.
     """
     if request.worker is None and request.rule is None and request.alert is None and not request.labels:
         raise errors.InvalidInput("silence", "would silence everything", "name a worker, a label, a rule or an alert")

@@ -1,4 +1,4 @@
-"""Pure: what an alert is about: a worker, an account and region, the installation, a channel, or a group of workers."""
+"""Pure: the subjects of alerts: a worker, an account and region, the installation, a channel, or a group of workers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from workermon import models, ports
 
-#: The account and the region in the scope of what is about no single one.
+#: The account and the region in the scope of a subject without a single one.
 ANY = "*"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an alert is about, and how notifications name it.
+    """The subject of an alert, and its name in notifications.
 
-    ``title`` is what a summary begins with; if it is empty, a summary begins with the rule's name. Exactly one of
+    ``title`` begins a summary; if it is empty, a summary begins with the rule's name. Exactly one of
     ``worker``, ``scope`` and ``group`` is given: they are the notification's fields of these names.
     """
 
@@ -32,7 +32,7 @@ class Subject:
 
 
 def of_worker(worker: models.Worker) -> Subject:
-    """Return the subject that a worker is."""
+    """Return the subject of a worker."""
     return Subject(
         key=models.worker_subject(worker),
         title=worker.name,
@@ -43,7 +43,7 @@ def of_worker(worker: models.Worker) -> Subject:
 
 
 def of_account(state: models.AccountState) -> Subject:
-    """Return the subject that an account and region is."""
+    """Return the subject of an account and region."""
     account, region = models.account_and_region(models.searched_of(state.key) or state.key)
     return Subject(
         key=models.account_subject(state.key),
@@ -53,7 +53,7 @@ def of_account(state: models.AccountState) -> Subject:
 
 
 def of_channel(channel: str) -> Subject:
-    """Return the subject that a channel is."""
+    """Return the subject of a channel."""
     return Subject(
         key=models.channel_subject(channel),
         title=f"channel {channel}",
@@ -62,7 +62,7 @@ def of_channel(channel: str) -> Subject:
 
 
 def of_group(by: str, value: str) -> Subject:
-    """Return the subject that the workers are whose label ``by`` has a value."""
+    """Return the subject of the workers whose label ``by`` has a value."""
     return Subject(key=models.group_subject(by, value), title=f"group {by}={value}", group={"by": by, "value": value})
 
 
@@ -71,7 +71,7 @@ INSTALLATION = Subject(key=models.INSTALLATION, title="", scope={"account": ANY,
 
 
 def of(basis: ports.Basis[Any]) -> Subject:
-    """Return the subject that a basis is about."""
+    """Return the subject of a basis."""
     return _MAKERS[basis.subject.kind](basis)
 
 

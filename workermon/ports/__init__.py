@@ -1,8 +1,8 @@
-"""What the stages need of the outside world, as protocols.
+"""The interfaces that the stages need, as protocols.
 
-The real ones are in ``on_aws``, ``on_redis`` and ``on_celery``; ``testing`` has them in memory. One contract suite
-(``tests/contract``) runs over every implementation. All of them are safe to share between threads. Where nothing
-else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and its kinds.
+The real implementations are in ``on_aws``, ``on_redis`` and ``on_celery``; ``testing`` has them in memory. One contract
+suite (``tests/contract``) runs over every implementation. All of them are thread-safe. Unless a docstring says
+otherwise, they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and its kinds.
 """
 
 from __future__ import annotations

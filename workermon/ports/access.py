@@ -1,4 +1,4 @@
-"""Who may use the page and the API, and the trail of what was changed."""
+"""Who may use the page and the API, and the audit trail."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol
 
 from workermon import models
 
-#: Sessions of browsers at a time; beyond that the oldest one ends.
+#: Maximum number of browser sessions. Beyond that the oldest one ends.
 MAX_SESSIONS = 1000
-#: Entries of the audit trail, and seconds that one is kept.
+#: Maximum entries of the audit trail, and their maximum age in seconds.
 AUDIT_ENTRIES = 10_000
 AUDIT_AGE = 400 * models.DAY
 
 
 class Access(Protocol):
-    """Tokens by name, and the sessions of browsers that logged in with one. Only hashes are kept of either."""
+    """Tokens by name, and the browser sessions that logged in with one. Only hashes of both are stored."""
 
     def add(self, token: models.Token) -> bool:
-        """Keep a token; ``False`` if there is one of that name."""
+        """Store a token; ``False`` if one with that name exists."""
 
     def token(self, name: str) -> models.Token | None:
         """Return a token, ``None`` if there is none of that name."""
@@ -29,16 +29,16 @@ class Access(Protocol):
         """Remove a token and end its sessions; ``False`` if there is none of that name."""
 
     def open_session(self, session: models.WebSession) -> None:
-        """Keep a session; forget those that were over when it began, and the oldest beyond ``MAX_SESSIONS``."""
+        """Store a session. Delete those that ended before it began, and the oldest beyond ``MAX_SESSIONS``."""
 
     def session(self, digest: str) -> models.WebSession | None:
-        """Return a session, also one that is over; ``None`` if there is none of that digest."""
+        """Return a session, even a past one; ``None`` if there is none with that digest."""
 
     def close_session(self, digest: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
 
     def key(self) -> str:
-        """Return the key that CSRF tokens are made with: random, made at the first call, the same ever after."""
+        """Return the key of CSRF tokens: random, created by the first call, never changed."""
 
 
 class Audit(Protocol):
@@ -48,4 +48,4 @@ class Audit(Protocol):
         """Add an entry."""
 
     def entries(self, since: float, limit: int = AUDIT_ENTRIES) -> list[models.AuditEntry]:
-        """Return the entries from that time on, the newest first."""
+        """Return the entries from that time on, newest first."""

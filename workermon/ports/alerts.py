@@ -27,12 +27,12 @@ Stored = TypeVar("Stored", covariant=True)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Basis(Generic[Stored]):
-    """What a verdict is based on; read before its datapoints.
+    """What a verdict is based on. It is read before the datapoints.
 
-    ``record`` is what is stored of the subject itself: a ``Record`` of a worker, an ``AccountState`` of an account and
-    region, ``None`` if there is nothing but its alerts. ``alerts`` is by rule, ``version`` counts their commits,
-    ``revision`` those of the configuration. ``last_versions`` is the last version of each rule's notifications, which
-    outlives the subject.
+    ``record`` is the subject's own data: a ``Record`` of a worker, an ``AccountState`` of an account and region,
+    ``None`` if only its alerts are stored. ``alerts`` is by rule, ``version`` counts their commits, ``revision`` those
+    of the configuration. ``last_versions`` has the last version of each rule's notifications, which outlives the
+    subject.
     """
 
     subject: SubjectKey
@@ -44,7 +44,7 @@ class Basis(Generic[Stored]):
 
 
 class RecordedTransition(NamedTuple):
-    """A transition of a rule's alert for the history, with the notification of it if there is one."""
+    """A transition of a rule's alert for the history, with its notification if there is one."""
 
     rule: str
     transition: Transition
@@ -52,10 +52,10 @@ class RecordedTransition(NamedTuple):
 
 
 class GroupRecord(NamedTuple):
-    """What the members of a group say, by rule and worker id; label ``by`` has ``value`` for all of them.
+    """The reports of a group's members, by rule and worker id; label ``by`` has ``value`` for all of them.
 
-    ``changed_from`` is the earliest datapoint of theirs written since the last evaluation (``None``: none).
-    ``sequence`` counts what they said.
+    ``changed_from`` is the members' earliest datapoint written since the last evaluation (``None``: none). ``sequence``
+    counts the reports.
     """
 
     by: str
@@ -66,7 +66,7 @@ class GroupRecord(NamedTuple):
 
 
 class MembershipChange(NamedTuple):
-    """What a worker says of a rule from now on, to the group that is this subject; ``None`` forgets what it said.
+    """A worker's new report to the group that is this subject; ``None`` deletes its report.
 
     ``changed_from`` is the earliest datapoint that is new. The group is marked as pending with it.
     """
@@ -80,11 +80,11 @@ class MembershipChange(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of one evaluation of one subject, to be written in one step if its basis still holds.
+    """The result of evaluating one subject, to be written in one step if its basis is unchanged.
 
-    ``alerts`` replaces all of the subject's; ``channels`` says where each rule's notifications go; ``at`` is when it
-    was made, in seconds. ``memberships`` are what a worker says to its groups, or what a group forgets.
-    ``is_steady``: only news of EC2 and datapoints beyond a threshold can change anything of this worker.
+    ``alerts`` replaces all of the subject's; ``channels`` has where each rule's notifications go; ``at`` is its time in
+    seconds. ``memberships`` are a worker's reports to its groups, or reports that a group deletes. ``is_steady``: only
+    changes from EC2 and datapoints beyond a threshold can change anything about this worker.
     """
 
     basis: Basis[Any]
@@ -96,9 +96,9 @@ class Verdict:
     is_steady: bool = False
 
     def escalations(self, *, retire: bool = False) -> dict[str, float | None]:
-        """Return by alert's id when it escalates next (``None``: never), of those of which that changes.
+        """Return the next time of escalation (``None``: never) of each alert for which it changes, by the alert's id.
 
-        ``retire``: of every alert, because the subject goes.
+        ``retire``: of every alert, because the subject is deleted.
         """
         before, after = _escalation_times(self.basis.alerts), {} if retire else _escalation_times(self.alerts)
         if before == after:
@@ -115,106 +115,106 @@ def _escalation_times(alerts: Mapping[str, Alert]) -> dict[str, float]:
 
 
 class Recorded(NamedTuple):
-    """An entry of the history; ``number`` grows with each that is recorded."""
+    """An entry of the history; ``number`` grows with each recorded entry."""
 
     number: int
     entry: HistoryEntry
 
 
 class MonitorAlerts(NamedTuple):
-    """What the alerts about accounts and regions (by key) and about the installation are based on."""
+    """The basis of the alerts about accounts and regions (by key) and about the installation."""
 
     accounts: dict[str, Basis[AccountState]]
     installation: Basis[None]
 
 
 class Alerts(Protocol):
-    """State of the alerts of every subject, their history, and what waits to be delivered."""
+    """State of the alerts of every subject, their history, and their outbox."""
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, Basis[Record]]:
-        """Return the basis of an evaluation of those workers that are known."""
+        """Return the basis of an evaluation of these workers, without unknown ones."""
 
     def load_monitor_alerts(self) -> MonitorAlerts:
-        """Return the basis of an evaluation of every account and region collected from, and of the installation."""
+        """Return the basis of an evaluation of every account and region with collections, and of the installation."""
 
     def load_channel(self, channel: str) -> Basis[None]:
         """Return the basis of an evaluation of a channel."""
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, Basis[GroupRecord]]:
-        """Return the basis of an evaluation of those groups that anything is known of."""
+        """Return the basis of an evaluation of these groups, without those that have no data."""
 
     def group_ids(self) -> list[str]:
-        """Return the subject's id of every group that has members, in order."""
+        """Return the subject's id of every group with members, in order."""
 
     def commit(self, verdict: Verdict) -> bool:
-        """Write alerts, history and outbox in one step; ``False``, and nothing written, if the basis moved on.
+        """Write alerts, history and outbox in one step; ``False``, and nothing written, if the basis has changed.
 
-        The basis is the subject's incarnation, the alerts' version and cursors, and the configuration's revision. What
-        a silence keeps from people is not published on the feed.
+        The basis is the subject's incarnation, the alerts' version and cursors, and the configuration's revision.
+        Silenced notifications are not published on the feed.
         """
 
     def commit_many(self, verdicts: Sequence[Verdict]) -> list[bool]:
-        """Commit verdicts of different subjects, each a step of its own, in few round trips; in order."""
+        """Commit verdicts of different subjects, each in a step of its own, in few round trips, in order."""
 
     def retire(self, verdict: Verdict) -> bool:
-        """Commit a last verdict and delete every key and member of the subject, in one step.
+        """Commit a last verdict, and delete every key and membership of the subject, in one step.
 
-        The history and what waits to be delivered stay. A changed configuration does not stand in the way.
+        The history and undelivered notifications stay. A changed configuration does not prevent it.
         """
 
     def open(self) -> list[Alert]:
-        """Return the alerts that people were last notified of as firing, the oldest first."""
+        """Return the alerts that people were last notified of as firing, oldest first."""
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[HistoryEntry]:
-        """Return what ``recorded`` says of one alert, or ``timeline`` of all, up to ``limit`` entries."""
+        """Return up to ``limit`` entries of ``recorded`` for one alert, or of ``timeline`` for all."""
 
     def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[Recorded]:
-        """Yield the transitions of all alerts by the time that they are about (``HistoryEntry.at``), newest first.
+        """Yield the transitions of all alerts by time (``HistoryEntry.at``), newest first.
 
-        Both times are included. They are read as they are taken.
+        Both times are included. Entries are read as needed.
         """
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[Recorded]:
-        """Yield the transitions of one alert in the order in which they were recorded, newest first.
+        """Yield the transitions of one alert in the order of recording, newest first.
 
-        It begins with the one of that number, or else with the newest.
+        It begins with the one of that number, otherwise with the newest.
         """
 
 
-#: Seconds. No collection takes so long; a note so much older than the last success is of a clock that was set back.
+#: Seconds. No collection takes so long. A result that much older than the last success comes from a clock set back.
 SET_BACK = 600
 
 
 class Accounts(Protocol):
-    """How collection goes in each account and region."""
+    """The state of collection in each account and region."""
 
     def note(self, key: str, at: float, interval: int, last_error: CollectionError | None) -> None:
-        """Note how a collection went that began at a time; one older than the last success changes nothing.
+        """Record the result of a collection that began at a time. A result older than the last success changes nothing.
 
-        One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before mean nothing.
+        One older by more than ``SET_BACK`` counts: a clock was wrong, and the earlier times mean nothing.
         """
 
     def note_lost(self, key: str, lost: Sequence[LostMetric]) -> None:
-        """Note which metrics fell silent on much of its fleet; nothing if nothing was collected there."""
+        """Record which metrics fell silent on much of the fleet there. No effect if nothing was collected there."""
 
     def load(self) -> dict[str, AccountState]:
-        """Return how it goes in every account and region where anything was collected, by its key."""
+        """Return the state of every account and region with collections, by its key."""
 
 
 class Silences(Protocol):
-    """What notifies nobody for a while, and who has seen which alert."""
+    """Silences, and acknowledgements of alerts."""
 
     def every(self) -> list[Silence]:
-        """Return those that were not taken back, the first to end first; some may be over."""
+        """Return the silences that were not removed, the first to end first; some may have ended."""
 
     def add(self, silence: Silence) -> None:
-        """Put it in force, and forget those that were over before it begins."""
+        """Put a silence in force, and delete those that ended before it begins."""
 
     def remove(self, silence_ids: Iterable[str]) -> None:
-        """Take them back; an unknown id is not an error."""
+        """Remove these silences. An unknown id is not an error."""
 
     def acknowledge(self, acknowledged: Acknowledgement) -> None:
-        """Note who has seen an alert; kept as long as the history."""
+        """Record who has seen an alert. It is kept as long as the history."""
 
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, Acknowledgement]:
-        """Return who has seen each of these alerts last; an alert that nobody has seen is left out."""
+        """Return the last acknowledgement of each of these alerts, without alerts that have none."""

@@ -1,4 +1,4 @@
-"""EC2, CloudWatch, SNS, and how fast AWS may be asked."""
+"""EC2, CloudWatch, SNS, SQS, and the rate limits of AWS."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from workermon.models import (
 
 
 class Ec2(Protocol):
-    """EC2. An answer leaves out ids that EC2 does not know: that is not an error."""
+    """EC2. Answers leave out ids that EC2 does not know; that is not an error."""
 
     def describe(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """Return what DescribeInstances knows of these ids."""
+        """Return the result of DescribeInstances for these ids."""
 
     def statuses(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included (DescribeInstanceStatus)."""
@@ -31,7 +31,7 @@ class Ec2(Protocol):
         """Return every instance that has all these tags and is neither terminated nor shutting down."""
 
     def time(self, scope: AccountRegion) -> float | None:
-        """Return AWS' own time in whole seconds, ``None`` if it does not say. A refusal tells the time too."""
+        """Return AWS' own time in whole seconds, ``None`` if unknown. A refusal has the time too."""
 
 
 class Answer(NamedTuple):
@@ -50,8 +50,8 @@ class CloudWatch(Protocol):
     def fetch(self, scope: AccountRegion, queries: Sequence[Query], until: float) -> Answer:
         """Return datapoints from each query's ``since`` up to ``until``, in order of time (GetMetricData).
 
-        Pages are followed and partial results asked for again; NaN and repeated timestamps are dropped. A query that
-        stays partial is among the failed, beside the datapoints that did come.
+        Pages are followed and partial results requested again; NaN and repeated timestamps are dropped. A query that
+        stays partial counts as failed, but its datapoints are returned.
         """
 
     def dimensions(
@@ -65,52 +65,52 @@ class CloudWatch(Protocol):
     def foreign_dimensions(
         self, scope: AccountRegion, namespace: str, metric_name: str
     ) -> list[tuple[tuple[str, str], ...]]:
-        """Return dimension sets of a metric that name no instance (ListMetrics); of many, those that come first."""
+        """Return dimension sets of a metric without an instance (ListMetrics); if there are many, only the first."""
 
 
 class Limiter(Protocol):
-    """How fast AWS may be asked: one limit for each account, region and API, shared by all worker processes.
+    """How fast AWS may be asked: a limit for each account, region and API, shared by all worker processes.
 
     ``scope`` is an ``AccountRegion.key``, ``api`` the name of an operation. Time is Redis' own.
     """
 
     def take(self, scope: str, api: str) -> None:
-        """Wait until one request may go out.
+        """Wait until one request may be sent.
 
         Raises ``errors.AwsThrottled`` if that would take longer than a collection may wait, and
-        ``errors.AwsUnreachable`` if the API did not answer a moment ago and somebody else is trying it.
+        ``errors.AwsUnreachable`` if the API did not answer a moment ago and another process is testing it.
         """
 
     def throttled(self, scope: str, api: str) -> None:
-        """Note that AWS refused a request as too many: slow down, then speed up again step by step."""
+        """Record that AWS refused a request as too many: slow down, then speed up again gradually."""
 
     def silent(self, scope: str, api: str) -> None:
-        """Note that the API did not answer: for a while only one request at a time may go out."""
+        """Record that the API did not answer: for a while only one request at a time may be sent."""
 
     def answered(self, scope: str, api: str) -> None:
-        """Note that the API answered, which lifts that limit."""
+        """Record that the API answered, which lifts that limit."""
 
     def slowed(self) -> dict[tuple[str, str], float]:
-        """Return the part of its full rate that each slowed (scope, API) has, 0 if it does not answer."""
+        """Return for each slowed (scope, API) the share of its full rate, 0 if it does not answer."""
 
 
 class Costs(Protocol):
     """The requests to AWS by the hour, and the budget's decision."""
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
-        """Count a request, and the metrics that it asked for by ``namespace/name``."""
+        """Count a request, and its metrics by ``namespace/name``."""
 
     def hours(self, since: float) -> list[Hour]:
         """Return the hours with requests, from the hour of a time on, oldest first."""
 
     def totals(self) -> UsageTotals:
-        """Return the counts of all time, which only grow."""
+        """Return the totals, which only grow."""
 
     def budget_decision(self) -> BudgetDecision:
         """Return the budget's decision; it may be some seconds old."""
 
     def decide(self, budget_decision: BudgetDecision, before: BudgetDecision) -> bool:
-        """Put a decision in force; ``False`` if ``before`` is not in force any more: somebody else was faster."""
+        """Put a decision in force; ``False`` if ``before`` is no longer in force: another process was faster."""
 
 
 class QueueMessage(NamedTuple):
@@ -125,10 +125,10 @@ MAX_QUEUE_MESSAGES: Final = 10
 
 
 class EventQueues(Protocol):
-    """Queues of SQS. A message that is not deleted comes again; one may come twice."""
+    """SQS queues. A message that is not deleted is delivered again; some messages arrive twice."""
 
     def receive(self, scope: AccountRegion, queue_url: str, wait: int) -> list[QueueMessage]:
-        """Return ``MAX_QUEUE_MESSAGES`` at most; if none waits there, wait up to ``wait`` seconds for one."""
+        """Return at most ``MAX_QUEUE_MESSAGES``. If there are none, wait up to ``wait`` seconds for one."""
 
     def delete(self, scope: AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
         """Delete messages by their receipts."""
@@ -137,7 +137,7 @@ class EventQueues(Protocol):
         """Put a message into a queue."""
 
     def publish(self, scope: AccountRegion, source: str, kind: str, detail: Mapping[str, float]) -> None:
-        """Put an event on the default event bus of EventBridge, whose rules bring it to queues."""
+        """Put an event on EventBridge's default event bus, whose rules send it to queues."""
 
 
 class Publisher(Protocol):

@@ -10,14 +10,14 @@ from workermon.ports.alerts import Verdict
 
 
 class Clock(Protocol):
-    """The time now, in seconds since 1970, by a clock that is near Redis' (``models.CLOCK_SKEW``)."""
+    """The time now, in seconds since 1970, by a clock close to Redis' (``models.CLOCK_SKEW``)."""
 
     def __call__(self) -> float:
         """Return the time now."""
 
 
 class MachineClock(Clock, Protocol):
-    """This machine's own clock, right or wrong; only for who compares it."""
+    """This machine's own clock, right or wrong; only for comparisons."""
 
 
 class CpuClock(Clock, Protocol):
@@ -28,17 +28,17 @@ class Configurations(Protocol):
     """The configuration in force: the default one before a file is applied."""
 
     def load(self) -> Configuration:
-        """Return the configuration; cheap if it has not changed."""
+        """Return the configuration. Cheap if it has not changed."""
 
     def loaded(self) -> Configuration:
-        """Return the configuration that was loaded last here; what goes by it need not notice a change at once."""
+        """Return the configuration last loaded in this process, for code that need not notice a change at once."""
 
     def save(self, configuration: Configuration) -> bool:
         """Put a configuration in force; ``False`` unless its ``revision`` is one above the one in force."""
 
 
 class Change(NamedTuple):
-    """A change of the set-up, and what it is based on.
+    """A change of the set-up, and its basis.
 
     ``version`` is what ``Setup.version`` returned before ``fleet`` (the monitored workers by id) and the configuration
     were read. ``leaving`` are the last verdicts of workers that are removed. ``configuration`` is ``None`` if it stays.
@@ -54,38 +54,38 @@ class Change(NamedTuple):
 
 
 class Setup(Protocol):
-    """The whole set-up, changed at once: nobody sees half of a change."""
+    """The whole set-up, changed in one step: nobody sees half of a change."""
 
     def version(self) -> str:
         """Return a value that differs after every change of the set-up."""
 
     def put(self, change: Change) -> bool:
-        """Write a change in one step; ``False``, and nothing is written, if what it is based on has changed.
+        """Write a change in one step; ``False``, and nothing is written, if its basis has changed.
 
         It is based on the version, on who is monitored, on the workers to change, and on the alerts of workers that are
         removed. If the configuration changes, every worker is marked as pending.
         """
 
 
-#: Seconds. After such a pause between two published canaries, those lost before it no longer count.
+#: Seconds. After such a pause between two published canaries, earlier losses no longer count.
 CANARY_BREAK = 3 * CANARY_EVERY
-#: The way of a canary after beat sent it: a worker process published it, the listener received it, an evaluation put
-#: its notification into the outbox, and delivery took that out.
+#: The steps of a canary after beat sent it: a worker process published it, the listener received it, an evaluation put
+#: its notification into the outbox, and delivery took it out.
 CANARY_STEPS = ("published", "heard", "judged", "accepted")
 
 
 class Reached(NamedTuple):
-    """When a canary came to a step, and when that canary was sent."""
+    """When a canary reached a step, and when that canary was sent."""
 
     sent_at: float
     at: float
 
 
 class Trace(NamedTuple):
-    """How far canaries came (``CANARY_STEPS``).
+    """How far canaries got (``CANARY_STEPS``).
 
-    By step, ``reached`` is the last canary that came there, and ``lost`` how many came to the step before it since then
-    (the last of them may still be under way). ``sent`` is how many beat had sent when one was last published.
+    By step, ``reached`` is the last canary that got there, and ``lost`` is how many reached the step before since then
+    (the last of them may still be on its way). ``sent`` is how many beat had sent when one was last published.
     """
 
     reached: dict[str, Reached]
@@ -94,7 +94,7 @@ class Trace(NamedTuple):
 
 
 class Canary(Protocol):
-    """The trace that canaries leave, and their own channel (``canary``)."""
+    """The progress of canaries, and their own channel (``canary``)."""
 
     def publish(self, sent_at: float, at: float, sent: int) -> None:
         """Publish a canary and note that, in one step; ``sent`` is how many beat has sent so far.
@@ -106,32 +106,32 @@ class Canary(Protocol):
         """Note that the canary that was sent at ``sent_at`` came to a later step."""
 
     def trace(self) -> Trace:
-        """Return how far they came."""
+        """Return how far the canaries got."""
 
 
 class Dispatcher(Protocol):
     """Wakes the next stage by a Celery message with identifiers. If the message is lost, a sweep finds the work."""
 
     def collect(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers collected, beside their schedule."""
+        """Enqueue the collection of these workers, beside their schedule."""
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers evaluated."""
+        """Enqueue the evaluation of these workers."""
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Have the notifications of these alerts sent."""
+        """Enqueue the delivery of these alerts' notifications."""
 
     def canary(self) -> None:
-        """Have the received canary evaluated."""
+        """Enqueue the evaluation of the received canary."""
 
     def reconcile(self) -> None:
-        """Have repository, schedule and EC2 compared."""
+        """Enqueue a reconciliation of repository, schedule and EC2."""
 
 
 #: Seconds without a sign of life after which the listener counts as away. It gives one each 2 s, and a standby takes
 #: over within 5 s.
 BREAK = 10
-#: Seconds after which beat and collections work. Most of it is imports, and the lock of a beat that was killed.
+#: Seconds after which beat and collections work. Most of it is imports, and waiting for the lock of a killed beat.
 START_UP = 30
 
 
@@ -148,28 +148,28 @@ class Pulse(Protocol):
         """Return when each part last did its work."""
 
     def monitoring_since(self) -> float | None:
-        """Return since when the monitor works without a break, ``None`` before its listener first ran.
+        """Return since when the monitor has worked without a break, ``None`` before its listener first ran.
 
-        It begins anew if the listener was away for more than ``BREAK``, with the first collection after that, at most
-        ``START_UP`` later: if none comes, the silence is real and counts. It also begins anew if the listener's clock
-        was set back by more than ``BREAK``, because times before that say nothing.
+        It starts again if the listener was away for more than ``BREAK``, with the first collection after that, at most
+        ``START_UP`` later: if there is none, the silence is real and counts. It also starts again if the listener's
+        clock was set back by more than ``BREAK``, because earlier times mean nothing then.
         """
 
     def judges(self, at: float) -> None:
-        """Note that an evaluation begins: what waited in a queue may be evaluated before the listener is back."""
+        """Record that an evaluation begins. A queue may trigger evaluations before the listener is back."""
 
     def count(self, name: str, number: int = 1) -> None:
         """Count something by a name such as ``event.invalid``."""
 
     def counts(self) -> dict[str, int]:
-        """Return all counts."""
+        """Return all counters."""
 
 
 class Waiting(NamedTuple):
-    """What there is of each kind of work that a sweep looks for, and the fleet's size.
+    """How much there is of each kind of work for a sweep, and the fleet's size.
 
-    ``revision`` is that of the configuration in force, or -1 if what is stored cannot be read. A number above 0 means
-    that there may be such work: whoever does it looks for itself.
+    ``revision`` is that of the configuration in force, or -1 if the stored one cannot be read. A number above 0 means
+    that there may be such work. The code that does it checks again.
     """
 
     revision: int
@@ -184,7 +184,7 @@ class Waiting(NamedTuple):
 
 
 class LeaseClaim(NamedTuple):
-    """Whose a lease is to be, and for how many seconds from now on."""
+    """The owner of a lease, and its seconds from now on."""
 
     lease: str
     owner: str
@@ -192,13 +192,13 @@ class LeaseClaim(NamedTuple):
 
 
 class WaitingWork(Protocol):
-    """Tells who leads in one look what a sweep has to do, which is nothing most of the time."""
+    """Tells the active listener in one call what a sweep has to do; usually that is nothing."""
 
     def look(self, claim: LeaseClaim, now: float, age: float, *, works: bool) -> Waiting | None:
-        """Extend the lease and count what waits; ``None`` if somebody else holds the lease.
+        """Extend the lease and count the work; ``None`` if another owner holds the lease.
 
-        What is pending counts once its sample is ``age`` seconds old. ``works`` says that the last sweep was done:
-        that marks the listener, as ``Pulse.mark`` does.
+        Pending workers count once their sample is ``age`` seconds old. ``works``: the last sweep succeeded. That marks
+        the listener, as ``Pulse.mark`` does.
         """
 
 
@@ -206,10 +206,10 @@ class Leases(Protocol):
     """Leases for work that only one process may do at a time. Time is Redis' own."""
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
-        """Take or extend a lease; ``False`` if somebody else holds it."""
+        """Take or extend a lease; ``False`` if another owner holds it."""
 
     def release(self, name: str, owner: str) -> None:
-        """Give a lease back, if it is still the owner's."""
+        """Release a lease, if the owner still holds it."""
 
 
 class Ping(Protocol):
@@ -230,17 +230,17 @@ class Server(Protocol):
 
 
 class Unreadable(Protocol):
-    """The records that cannot be read. Each is left out by itself, and named for a while after it was last tried."""
+    """The records that cannot be read. Each is left out, and reported for a while after it was last tried."""
 
     def load(self) -> dict[str, str]:
         """Return why each record cannot be read, by its key."""
 
 
 class Schema(Protocol):
-    """The version of all that is stored (``models.SCHEMA``)."""
+    """The version of all stored data (``models.SCHEMA``)."""
 
     def prepare(self) -> None:
-        """Bring what is stored to this version, or wait until another process has done so.
+        """Migrate the stored data to this version, or wait until another process has done so.
 
         Raises ``errors.SchemaMismatch`` if a newer version is stored, or another process takes too long. An empty
         store gets this version.
@@ -248,15 +248,16 @@ class Schema(Protocol):
 
 
 class SavedStates(Protocol):
-    """The whole state as backups hold it."""
+    """The whole state as stored in backups."""
 
     def load(self) -> SavedState:
-        """Return what is stored now. What changes meanwhile may be in it twice, and is never left out."""
+        """Return the present state. A change made meanwhile may be in it twice, but is never left out."""
 
     def replace(self, state: SavedState, at: float, *, force: bool = False) -> bool:
-        """Put a state in the place of the present one at a time, in one step; ``force`` also if there is any.
+        """Replace the present state in one step, at a time; with ``force`` even if there is any.
 
-        ``False``, and nothing is written, if something is set up here already. Tokens, sessions and the audit trail
+        ``False``, and nothing is written, if something is already set up here. Tokens, sessions and the audit trail
+        stay.
         stay.
         """
 
@@ -270,5 +271,5 @@ class Nodes(Protocol):
     def queues(self, answering: int) -> dict[str, int]:
         """Return how many messages wait in each of our queues, and as ``unacked`` how many the nodes hold.
 
-        Where the broker does not know that, as many nodes as are ``answering`` are asked.
+        If the broker does not know that, as many nodes as are ``answering`` are asked.
         """

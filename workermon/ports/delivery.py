@@ -1,4 +1,4 @@
-"""Notifications on their way: the outbox, the channels and their limits."""
+"""Notifications in delivery: the outbox, the channels and their limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workermon.models import Attempt, Channel, ClaimedNotification, Limit, Notif
 
 
 class StuckQueue(NamedTuple):
-    """A queue whose first notification was tried at ``since`` and failed; ``error`` is of the last attempt."""
+    """A queue whose first notification failed since ``since``; ``error`` is that of the last attempt."""
 
     alert_id: str
     channel: str
@@ -19,9 +19,9 @@ class StuckQueue(NamedTuple):
 
 
 class FailingChannel(NamedTuple):
-    """A channel that has accepted nothing since an attempt failed at ``since``; ``at`` and ``error`` are of the last.
+    """A channel that has accepted nothing since a failure at ``since``; ``at`` and ``error`` are those of the last one.
 
-    ``retried``: what failed last is tried again.
+    ``retried``: the last failed notification will be tried again.
     """
 
     since: float
@@ -31,22 +31,22 @@ class FailingChannel(NamedTuple):
 
 
 class Outbox(Protocol):
-    """Notifications on their way. There is a queue for each alert and channel, which keeps its order.
+    """Notifications in delivery. Each alert has a queue for each channel, which keeps its order.
 
     A claim has a lease and a fence. Once another sender has claimed the queue the fence is stale.
     """
 
     def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease.
+        """Return the ids of alerts with a queue whose first notification is due and not leased.
 
-        ``age`` leaves out those that are due for fewer seconds. A queue that was put there at a time that leads the
-        present (``models.MAX_LEAD``) is due: whoever put it there, or made it wait, had a clock that was ahead.
+        ``age`` leaves out those that have been due for fewer seconds. A queue dated too far ahead (``models.MAX_LEAD``)
+        is due: the clock that wrote it was ahead.
         """
 
     def due_escalations(self, now: float, limit: int) -> list[str]:
-        """Return ids of alerts whose next escalation is due, the longest due first; a verdict says when that is.
+        """Return the ids of alerts whose next escalation is due, the longest due first. A verdict sets that time.
 
-        One that is due later than any escalation can be (``models.MAX_ESCALATION``) is due: a wrong clock wrote it.
+        One dated later than any escalation can be (``models.MAX_ESCALATION``) is due: a wrong clock wrote it.
         """
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
@@ -55,40 +55,40 @@ class Outbox(Protocol):
     def delivered(
         self, claimed: ClaimedNotification, at: float, remind_at: float | None = None
     ) -> ClaimedNotification | None:
-        """Record that the notification was accepted, and take it off its queue.
+        """Record that the notification was accepted, and remove it from its queue.
 
         If the alert still fires at ``remind_at``, ``due`` queues the notification again, as a reminder.
 
-        If the fence is stale nothing is taken off. Then the alert's present state is returned, to be sent once more, so
-        that the last message is the true one; ``None`` if there is nothing to add.
+        If the fence is stale nothing is removed. Then the alert's present state is returned, to be sent again, so that
+        the last message is the true one; ``None`` if there is nothing to add.
         """
 
     def failed(self, claimed: ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
-        """Record the attempt, free the queue, and wait until ``retry_at``; ``False`` if the fence is stale."""
+        """Record the attempt, release the queue, and wait until ``retry_at``; ``False`` if the fence is stale."""
 
     def give_up(self, claimed: ClaimedNotification, at: float, error: str, remind_at: float | None = None) -> bool:
-        """Record the last attempt and take the notification off; ``False`` if the fence is stale."""
+        """Record the last attempt and remove the notification; ``False`` if the fence is stale."""
 
     def skip(self, claimed: ClaimedNotification, at: float, remind_at: float | None) -> bool:
-        """Take the notification off as if it had not been there; ``False`` if the fence is stale."""
+        """Remove the notification without recording an attempt; ``False`` if the fence is stale."""
 
     def postpone(self, claimed: ClaimedNotification, at: float, retry_at: float) -> bool:
-        """Give a claim back at a time, until ``retry_at``, as if it had not been made.
+        """Undo a claim at a time, and wait until ``retry_at``.
 
         ``False`` if the fence is stale.
         """
 
     def hasten(self, channel: str, at: float) -> None:
-        """Have every queue of a channel due at that time, unless it is earlier: what it waited for does not come."""
+        """Make every queue of a channel due at a time, unless it is due earlier: the reason for waiting is gone."""
 
     def release(self, notification: Notification, at: float) -> bool:
-        """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""
+        """Queue the canary's notification, which is recorded nowhere; ``False`` if the last one still waits."""
 
     def post(self, channel: str, notifications: Sequence[Notification], at: float) -> None:
-        """Queue test messages of one ``dedup_key`` for a channel; they are in no alert's history."""
+        """Queue test messages with one ``dedup_key`` for a channel. They are in no alert's history."""
 
     def attempts(self, alert_id: str) -> list[Attempt]:
-        """Return the attempts to deliver notifications of an alert, or test messages, the oldest first."""
+        """Return the attempts to deliver notifications of an alert, or test messages, oldest first."""
 
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
@@ -97,37 +97,37 @@ class Outbox(Protocol):
         """Return by channel how many notifications wait, without the canary's."""
 
     def stuck(self, before: float, limit: int = 100) -> list[StuckQueue]:
-        """Return queues whose first notification was tried first by that time, and failed last, the oldest first."""
+        """Return queues whose first notification was first tried by that time, and last failed, oldest first."""
 
 
 class ChannelFailures(Protocol):
-    """Which channels accept nothing, and since when."""
+    """Which channels accept no notifications, and since when."""
 
     def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
-        """Note a failed attempt. A beginning after ``at`` came from a wrong clock, and is moved."""
+        """Record a failed attempt. A beginning after ``at`` came from a wrong clock, and is corrected."""
 
     def clear(self, channel: str) -> None:
-        """Forget the failures: the channel accepted something, or was removed."""
+        """Clear the failures: the channel accepted something, or was removed."""
 
     def load(self) -> dict[str, FailingChannel]:
         """Return the channels whose last attempt failed, by name."""
 
 
 class FiringLabels(Protocol):
-    """Under which labels alerts fire at a receiver that tells alerts apart by their labels; kept for 30 days."""
+    """The labels of firing alerts at a receiver that identifies alerts by their labels; kept for 30 days."""
 
     def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
-        """Return the sets of labels under which an alert fires there, or may fire."""
+        """Return the sets of labels under which an alert fires at the receiver, or may fire."""
 
     def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
-        """Replace them; none: the alert does not fire there."""
+        """Replace the sets; without any, the alert does not fire at the receiver."""
 
 
 class Secrets(Protocol):
     """Looks a secret up by its name when it is needed."""
 
     def __call__(self, ref: SecretRef) -> str:
-        """Return it; raises ``errors.InvalidInput`` naming the name, never the value."""
+        """Return the secret. Raises ``errors.InvalidInput`` with its name, never its value."""
 
 
 class Notifier(Protocol):
@@ -141,29 +141,29 @@ class Notifier(Protocol):
 
 
 class Throttle(Protocol):
-    """How much goes out to each channel: a token bucket shared by all worker processes, criticals first."""
+    """How much is sent to each channel: a token bucket shared by all worker processes, critical messages first."""
 
     def take(self, channel: str, limit: Limit, *, critical: bool, now: float) -> float:
-        """Take a token: 0 where one may send now, else the seconds after which to ask again.
+        """Take a token: 0 if the message may be sent now, otherwise the seconds after which to ask again.
 
-        The lower half of the bucket is for criticals only.
+        The lower half of the bucket is for critical messages only.
         """
 
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
-        """Return when the group closes that a notification created then belongs to; it opens one if there is none.
+        """Return when the group of a notification created at that time closes. Opens a group if there is none.
 
-        A notification belongs to the last window if that was not closed yet when it was created.
+        A notification belongs to the last window if that was still open when it was created.
         """
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
-        """Let nothing out for that long, because the receiver asked for it."""
+        """Send nothing to a channel for that long, because the receiver asked for it."""
 
 
 class Violations(Protocol):
-    """The hook for a user's own code: called in the worker process for every transition that was written.
+    """The hook for a user's own code, called in the worker process for every written transition.
 
-    Named by an entry point of the group ``workermon.violations``. What it raises is logged and stops nothing. It may
-    be called again for a transition after a crash, and is never called twice for one within a process.
+    It is named by an entry point of the group ``workermon.violations``. Its exceptions are logged and stop nothing.
+    After a crash it may be called again for a transition, but never twice within a process.
     """
 
     def violated(self, notification: Notification) -> None:

@@ -23,9 +23,9 @@ from workermon.models import (
 class Record(NamedTuple):
     """A worker as its user set it up, and its condition.
 
-    ``dimensions`` are the dimension sets of ListMetrics, by metric name. ``changed_from`` is the earliest datapoint
+    ``dimensions`` are the dimension sets from ListMetrics, by metric name. ``changed_from`` is the earliest datapoint
     written since the last evaluation (``None``: none). ``sequence`` counts the writes. ``requested_at`` is when the
-    event queue last named the worker; what it warned of is among the condition's events.
+    event queue last named the worker; its warnings are among the condition's events.
     """
 
     worker: Worker
@@ -43,16 +43,16 @@ class Record(NamedTuple):
         return self.requested_at is not None and (collected_at is None or collected_at < self.requested_at)
 
     def present(self, now: float) -> float:
-        """Return the time that what is stored of this worker is compared with: now by the caller's clock.
+        """Return the time for comparisons with this worker's stored times: now by the caller's clock.
 
-        CloudWatch's newest datapoint is in the past. If it lies ahead, it is the caller's clock that is behind.
+        CloudWatch's newest datapoint is in the past. If it lies ahead, the caller's clock is behind.
         """
         return max(now, self.condition.newest)
 
     def clamped(self, now: float) -> Record:
-        """Return the record without the times that a clock wrote which was ahead; the same object if there are none.
+        """Return the record without times from a clock that was ahead; the same object if there are none.
 
-        A worker that was added in the future was added now.
+        A worker that was added in the future counts as added now.
         """
         if not self._leads(now):
             return self
@@ -67,7 +67,7 @@ class Record(NamedTuple):
         return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, requested_at=requested_at)
 
     def _leads(self, now: float) -> bool:
-        """Return whether any time leads the present by the caller's clock."""
+        """Return whether any time is in the future by the caller's clock."""
         last_error = self.condition.last_error
         return (
             leads(max(self.worker.added_at, self.dimensions_at, self.requested_at or 0.0), now)
@@ -77,9 +77,9 @@ class Record(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """What a look over a whole fleet needs of each worker; a tenth of the work that a ``Record`` takes.
+    """What an overview of a whole fleet needs of each worker, in a tenth of the time of a ``Record``.
 
-    ``checks`` are EC2's status checks that it answers, ``latest`` is the newest datapoint of each metric.
+    ``checks`` are the status checks that EC2 returned, ``latest`` is the newest datapoint of each metric.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Glance(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> Glance:
-        """Return what a record shows at a glance."""
+        """Return the glance of a record."""
         worker, condition = record.worker, record.condition
         return cls(
             id=worker.id,
@@ -117,7 +117,7 @@ class Glance(NamedTuple):
         )
 
     def clamped(self, now: float) -> Glance:
-        """Return the glance without the times that a clock wrote which was ahead, as ``Record.clamped`` does."""
+        """Return the glance without times from a clock that was ahead, as ``Record.clamped`` does."""
         if self.last_error is None and not leads(max(self.added_at, self.collected_at or 0.0), now):
             return self
         newest = max((at for name, (at, _) in self.latest.items() if name not in CHECK_METRICS), default=0)
@@ -133,16 +133,16 @@ class Workers(Protocol):
     """The repository of monitored workers."""
 
     def add(self, workers: Sequence[Worker]) -> None:
-        """Add them all or none; raises ``errors.InvalidInput`` if one is monitored already."""
+        """Add workers, all or none. Raises ``errors.InvalidInput`` if one is already monitored."""
 
     def update(self, worker: Worker) -> bool:
-        """Replace a worker's set-up; ``False`` if its incarnation is gone."""
+        """Replace how a worker is set up; ``False`` if its incarnation is gone."""
 
     def restore(self, record: Record) -> bool:
         """Replace set-up and condition of a worker whose times were wrong; ``False`` if its incarnation is gone."""
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, Record]:
-        """Return those that are monitored."""
+        """Return the records of the monitored ones."""
 
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
@@ -154,23 +154,23 @@ class Workers(Protocol):
         """Yield the whole fleet, read in chunks."""
 
     def glances(self) -> Iterator[Glance]:
-        """Yield the whole fleet as ``every`` does, by what a glance shows."""
+        """Yield a glance of each worker, in the order of ``every``."""
 
     def with_series(self, least: int) -> list[str]:
-        """Return the workers that may have so many series of a metric: all that have, and others perhaps."""
+        """Return the workers that may have so many series of a metric: all that do, and perhaps others."""
 
     def found_dimensions(
         self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float
     ) -> bool:
-        """Keep the dimension sets of a worker; ``False`` if its incarnation is gone."""
+        """Store the dimension sets of a worker; ``False`` if its incarnation is gone."""
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
-        """Note that the event queue named workers at a time; unknown ones are left out."""
+        """Record that the event queue named workers at a time. Unknown ones are ignored."""
 
     def warn(self, worker_id: str, warning: ScheduledEvent, at: float) -> bool:
-        """Keep what the event queue warned a worker of, and mark it as pending, in one step.
+        """Store the event queue's warning about a worker, and mark it as pending, in one step.
 
-        ``False`` if that is known already or the worker is gone. A warning is forgotten a day after its end.
+        ``False`` if the warning is already known or the worker is gone. A warning is deleted a day after its end.
         """
 
 
@@ -178,7 +178,7 @@ class Schedule(Protocol):
     """The RedBeat entries: one per worker, with identifiers only."""
 
     def put(self, workers: Sequence[Worker], now: float) -> None:
-        """Schedule workers, or change their entries; an unchanged cadence goes on."""
+        """Schedule workers, or change their entries. An unchanged rhythm continues."""
 
     def delete(self, worker_ids: Sequence[str]) -> None:
         """Unschedule workers: no entry is left when this returns."""
@@ -190,10 +190,10 @@ class Schedule(Protocol):
         """Return the ids of workers with an entry, readable or not."""
 
     def quarantined(self) -> dict[str, str]:
-        """Return the entries that were set aside because they could not be read, with the reasons."""
+        """Return the quarantined entries, with the reasons."""
 
     def last_tick(self) -> float | None:
-        """Return when beat last looked for what is due."""
+        """Return when beat last looked for due entries."""
 
     def canaries(self) -> Sent | None:
         """Return how many canaries beat has sent, ``None`` if it knows of none."""

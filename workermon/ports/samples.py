@@ -1,4 +1,4 @@
-"""The ledger of samples, its channel, and what is learned from them."""
+"""The ledger of samples, its channel, and learned values."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Written(NamedTuple):
     outcome: Literal["accepted", "repeated", "gone"]
 
 
-#: Seconds. A slot that passed at most this long before the last complete one is complete too: somebody was slow, or the
-#: clock was set back a little. Above a task's time limit.
+#: Seconds. A slot at most this long before the last completed one is complete too: a node was slow, or the clock was
+#: set back a little. Longer than a task's time limit.
 SLOT_TOLERANCE: Final = 120
 
-#: The outcome of a claim: it is the caller's; the slot is complete; somebody else holds it; the incarnation is gone.
+#: The outcome of a claim: the caller has it; the slot is complete; another node has it; the incarnation is gone.
 Claim = Literal["claimed", "complete", "taken", "gone"]
 
 
 class Samples(Protocol):
-    """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing.
+    """The ledger of samples. A datapoint is stored at its slot, so writing it again changes nothing.
 
-    A slot of a worker is claimed by a lease and completed by the writing of its sample; see ``SLOT_TOLERANCE``.
+    A slot of a worker is claimed by a lease and completed by writing its sample; see ``SLOT_TOLERANCE``.
     """
 
     def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:
@@ -38,15 +38,15 @@ class Samples(Protocol):
     def write(self, sample: Sample, condition: Condition, event: str, *, force: bool = False) -> Written:
         """Write datapoints and condition, mark the worker as pending and publish the event, in one step.
 
-        There is no mark if the evaluation may wait, which ``sample.steady_revision`` says of a worker that is steady.
-        ``force`` writes even if the slot is complete: a user asked for this collection.
+        There is no mark if the evaluation may wait, as ``sample.steady_revision`` allows for a steady worker. ``force``
+        writes even if the slot is complete: a user asked for this collection.
         """
 
     def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, force: bool = False) -> list[Written]:
         """Write many samples, each in a step of its own, in few round trips; one outcome each, in order."""
 
     def failed(self, worker: Worker, last_error: CollectionError) -> None:
-        """Keep why a collection failed and give the slot's claim back; nothing else of the worker changes."""
+        """Store why a collection failed, and release the slot's claim. Nothing else of the worker changes."""
 
     def failed_many(self, failures: Sequence[tuple[Worker, CollectionError]]) -> None:
         """Do that for many in one round trip."""
@@ -60,22 +60,22 @@ class Samples(Protocol):
         """
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
-        """Return the periods in seconds under which the ledger holds datapoints of a metric."""
+        """Return the periods in seconds at which the ledger holds datapoints of a metric."""
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
-        """Return workers with a sample that is ``age`` seconds old or more and is not evaluated yet, oldest first.
+        """Return workers with a sample at least ``age`` seconds old that is not evaluated yet, oldest first.
 
-        Those are among them whose mark leads the present (``models.MAX_LEAD``): a clock was ahead when it was written.
+        They include those with a mark too far ahead (``models.MAX_LEAD``): a clock was ahead when it was written.
         """
 
     def marked(self, worker_ids: Sequence[str]) -> list[str]:
-        """Return which of these are marked as pending, in their order."""
+        """Return the pending ones of these workers, in their order."""
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be evaluated, for example because their rules changed."""
+        """Mark workers as pending, for example because their rules changed."""
 
 
-#: Seconds after an hour's end, and after a late datapoint of it, when it is rolled up: others may come until then.
+#: Seconds after an hour's end, and after a late datapoint in it, until its roll-up: others may arrive until then.
 ROLLUP_DELAY: Final = 900
 
 
@@ -90,37 +90,37 @@ class LedgerHour(NamedTuple):
 
 
 class RollUps(Protocol):
-    """Hourly roll-ups of every series. A write of datapoints marks its hour to be rolled up, once that is over."""
+    """Hourly roll-ups of every series. Writing datapoints marks their hour for a roll-up once it is over."""
 
     def claim(self, now: float, limit: int, lease: float) -> list[LedgerHour]:
-        """Claim hours that are due, for ``lease`` seconds, the longest due first, with their datapoints by metric."""
+        """Claim due hours, for ``lease`` seconds, the longest due first, with their datapoints by metric."""
 
     def save(self, rolled: Sequence[tuple[LedgerHour, Mapping[str, RollUp]]], now: float) -> None:
-        """Write roll-ups by metric, and take the marks away.
+        """Write roll-ups by metric, and remove the marks.
 
-        A mark stays if a datapoint came meanwhile. Nothing is written if the incarnation is gone. A roll-up of more
-        datapoints than the new one has stays: a part of the ledger is gone already.
+        A mark stays if a datapoint arrived meanwhile. Nothing is written if the incarnation is gone. A roll-up of more
+        datapoints than the new one stays: a part of the ledger has already expired.
         """
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, RollUp]:
-        """Return the roll-ups that are kept by the start of their hours, which lie between these times."""
+        """Return the stored roll-ups by the start of their hours, between these times."""
 
 
 class LearnedDelays(Protocol):
-    """What is learned about an account and region, by name: few small JSON values, none about a single worker.
+    """Learned values of an account and region, by name: few small JSON values, none about a single worker.
 
-    What is lost is learned again.
+    Lost values are learned again.
     """
 
     def load(self, scope: AccountRegion) -> dict[str, Any]:
-        """Return all values; those that cannot be read are left out."""
+        """Return all values, without unreadable ones."""
 
     def save(self, scope: AccountRegion, values: Mapping[str, Any]) -> None:
-        """Keep these beside the others, for another week."""
+        """Store these beside the others, for another week."""
 
 
 class Feed(Protocol):
-    """The channel of samples and the feed of alert notifications, from the reader's side."""
+    """The channel of samples and the feed of alert notifications, for subscribers."""
 
     def listen(
         self,
@@ -129,9 +129,9 @@ class Feed(Protocol):
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
     ) -> Generator[str | None, None, None]:
-        """Yield each message as text when it comes, ``None`` if none came for ``timeout`` seconds.
+        """Yield each message as text when it arrives, ``None`` if none arrived for ``timeout`` seconds.
 
-        A callable ``timeout`` is asked before each wait. ``canary`` is called with each message of the canary's
-        channel; without it that channel is not subscribed. The first ``None`` says that the subscription stands.
+        A callable ``timeout`` is called before each wait. ``canary`` is called with each message of the canary's
+        channel; without it that channel is not subscribed. The first ``None`` means that the subscription is active.
         Raises ``errors.RedisUnavailable`` if the connection breaks.
         """
