@@ -1,4 +1,4 @@
-"""Is the monitor itself alive."""
+"""Is the monitor itself working?"""
 
 from __future__ import annotations
 

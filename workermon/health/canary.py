@@ -1,8 +1,8 @@
-"""The canary: a message of our own that goes once a minute through every part, so that a part that fails shows.
+"""The canary: a message of our own that passes every part once a minute, so that a failing part is noticed.
 
-Beat sends it to the queue of collections; a worker process publishes it on a channel of its own; the listener hears it
-and enqueues an evaluation; that puts a notification into the outbox; delivery takes it out and sends it nowhere. At
-each step it leaves its time in Redis (``ports.Canary``). A single lost canary is normal: only several in a row count.
+Beat sends it to the queue of collections. A worker process publishes it on a channel of its own. The listener receives
+it and enqueues an evaluation. That puts a notification into the outbox, and delivery takes it out and sends it nowhere.
+Each step stores its time in Redis (``ports.Canary``). A single lost canary is normal: only several in a row count.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import dataclasses
 
 from workermon import models, ports
 
-#: Stages that pass it on because a Celery message names them; delivery does because of its notification.
+#: Stages that pass it on because a Celery message names them; delivery does so because of its notification.
 STAGES = ("collect", "evaluate")
 
 #: Canaries in a row that may get lost.
 TOLERATED_LOSSES = 3
 
-#: Seconds in which that many are lost. An older canary says nothing of the present.
+#: Seconds in which that many are lost. An older canary says nothing about the present.
 PATIENCE = TOLERATED_LOSSES * models.CANARY_EVERY
 
 #: Seconds. Beat ticks each 2 s, also when nothing is due; a standby takes over within 6.
@@ -34,10 +34,10 @@ _CAUSES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether canaries go round, as far as they are sent; ``reason`` is for people.
+    """Whether canaries complete their round, as far as they are sent; ``reason`` is for people.
 
-    ``round_trip`` is how long the last accepted one took, ``age`` how long ago that was, both in seconds;
-    ``stuck_after`` is the last step that they reach: ``scheduled``, ``sent``, or one of ``ports.CANARY_STEPS``.
+    ``round_trip`` is how long the last round took, ``age`` how long ago it ended, both in seconds; ``stuck_after`` is
+    the last step that canaries reach: ``scheduled``, ``sent``, or one of ``ports.CANARY_STEPS``.
     """
 
     ok: bool
@@ -48,11 +48,11 @@ class Finding:
 
 
 def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None, listens: bool, at: float) -> Finding:
-    """Say whether canaries go round; ``ticked`` is beat's last tick.
+    """Return whether canaries complete their round; ``ticked`` is beat's last tick.
 
-    While beat is away nothing is expected: beat's own part reports that. Nothing is expected of worker processes
-    before one of them ever published a canary, nor of a listener that never led since it knows of canaries
-    (``listens``): they may be of a version that knows none.
+    While beat is away nothing is expected: beat's own part reports that. Nothing is expected of worker processes before
+    one of them ever published a canary, nor of a listener that never led since it knows of canaries (``listens``): they
+    may have a version without canaries.
     """
     last = trace.reached.get("accepted")
     trip = None if last is None else round(max(0.0, last.at - last.sent_at), 2)
@@ -86,7 +86,7 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryCheck:
-    """Reads how far canaries come."""
+    """Reads how far canaries got."""
 
     trace: ports.Canary
     schedule: ports.Schedule
@@ -94,7 +94,7 @@ class CanaryCheck:
     now: ports.Clock
 
     def check(self) -> Finding:
-        """Say whether canaries go round."""
+        """Return whether canaries complete their round."""
         ticked, listens = self.schedule.last_tick(), "canary" in self.pulse.beats()
         return judge(self.schedule.canaries(), self.trace.trace(), ticked=ticked, listens=listens, at=self.now())
 
@@ -118,7 +118,7 @@ class CanaryRelay:
     now: ports.Clock
 
     def pass_on(self, stage: str) -> None:
-        """Pass it on from the stage whose queue it was in, one of ``STAGES``."""
+        """Pass it on from the stage of its queue, one of ``STAGES``."""
         if stage == "collect":
             self._publish()
         else:
@@ -126,7 +126,7 @@ class CanaryRelay:
 
     def _publish(self) -> None:
         at, sent = self.now(), self.schedule.canaries()
-        # It set out when beat sent it, unless somebody else sent it.
+        # It began when beat sent it, unless something else sent it.
         sent_at = sent.at if sent is not None and sent.times and 0 <= at - sent.at <= models.CANARY_EVERY else at
         self.trace.publish(sent_at, at, sent.times if sent is not None else 0)
 
@@ -141,7 +141,7 @@ class CanaryRelay:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryReception:
-    """Takes a canary from the channel, and has it go on."""
+    """Takes a canary from the channel, and passes it on."""
 
     trace: ports.Canary
     dispatcher: ports.Dispatcher
@@ -162,7 +162,7 @@ class CanaryReception:
 
 
 def notification(sent_at: float) -> models.Notification:
-    """Return what a canary puts into the outbox: a notification of nothing, which no channel ever gets."""
+    """Return a canary's notification for the outbox. It is about nothing, and no channel ever gets it."""
     set_out = models.rfc3339(sent_at)
     return models.Notification(
         id=f"canary-{set_out}",

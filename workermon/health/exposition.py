@@ -1,4 +1,4 @@
-"""All that ``/metrics`` shows, read in one pass over the fleet."""
+"""The contents of ``/metrics``, read in one pass over the fleet."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from workermon import costs, models, ports
 from workermon.health import fleet_signs, parts
 
-#: Takes each worker as it is read, so that a large fleet is never in memory as a whole.
+#: Called with each worker as it is read, so that a large fleet is never in memory as a whole.
 Visit = Callable[[ports.Glance], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What is known beside the workers themselves.
+    """The figures beside the workers themselves.
 
-    ``alerts`` are those that fire, ``pipeline`` is how the parts do. ``pending`` is by channel how many notifications
-    wait. ``collection_ages`` is by account and region how many seconds ago the worker that waits longest was collected.
-    ``dollars`` is by account and region the price of all metrics asked for; requests that are billed beyond a free
-    million a month are left out.
+    ``alerts`` are the firing ones, ``pipeline`` is the state of the parts. ``pending`` is by channel how many
+    notifications wait. ``collection_ages`` is by account and region how many seconds ago the worker that waits longest
+    was collected. ``dollars`` is by account and region the price of all requested metrics, without requests that are
+    billed beyond a free million a month.
     """
 
     alerts: tuple[models.Alert, ...]
@@ -33,7 +33,7 @@ class Figures:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exposition:
-    """Reads fleet, alerts, counts and signs of life."""
+    """Reads fleet, alerts, counters and signs of life."""
 
     workers: ports.Workers
     alerts: ports.Alerts
@@ -45,9 +45,9 @@ class Exposition:
     now: ports.Clock
 
     def read(self, visit: Visit, patience: float = 1.0) -> Figures:
-        """Hand each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
+        """Pass each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
         fleet = fleet_signs.FleetSigns(self.now())
-        # Nodes are given their whole time to answer, in which the fleet can be read.
+        # Nodes always have this whole time to answer, so the fleet can be read meanwhile.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
             answering = aside.submit(self.nodes.ping, patience)
             for worker in self.workers.glances():

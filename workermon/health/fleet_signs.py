@@ -1,4 +1,4 @@
-"""What the status needs of a whole fleet, summed up worker by worker: there may be 50,000 of them."""
+"""The status' figures about a whole fleet, summed worker by worker: there may be 50,000 of them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _scope_key(account: str, region: str) -> str:
 
 @dataclasses.dataclass(slots=True)
 class FleetSigns:
-    """The signs of the workers that were added, as they are ``at`` a time; all times are in seconds.
+    """The signs of the added workers, as of ``at``; all times are in seconds.
 
-    A worker is watched if it has to be collected: it is neither paused nor terminated. ``late`` counts those watched
-    that were not collected for three intervals, ``failing`` those whose newest collection failed, for ``an_error``
-    among others. ``oldest`` is by account and region (its key) when the worker watched was collected, or else added,
-    that waits longest.
+    A worker is watched if it has to be collected: it is neither paused nor terminated. ``late`` counts the watched ones
+    without a collection for three intervals, ``failing`` those whose newest collection failed; ``an_error`` is one of
+    the reasons. ``oldest`` is by account and region (its key) when the watched worker that waits longest was collected,
+    or otherwise added.
     """
 
     at: float
@@ -42,7 +42,7 @@ class FleetSigns:
     first_due: float = math.inf
 
     def add(self, worker: ports.Glance) -> None:
-        """Add a worker; a time of it that leads the present counts as unknown."""
+        """Add a worker. A time of it in the future counts as unknown."""
         worker = worker.clamped(self.at)
         scope, error = _scope_key(worker.account, worker.region), worker.last_error
         self.ids.add(worker.id)
@@ -67,7 +67,7 @@ class FleetSigns:
 
     @property
     def lateness(self) -> float:
-        """Return by how many seconds the latest collection of a worker is over its time, successful or not."""
+        """Return by how many seconds the latest collection of a worker is overdue, successful or not."""
         return round(max(0.0, self.at - self.first_due), 1)
 
     @property

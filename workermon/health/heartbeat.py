@@ -11,10 +11,10 @@ from workermon.health import canary
 
 log = logs.get(__name__)
 
-#: Seconds. What waits that long, though it is due at once, waits for a part that is dead.
+#: Seconds. Work that is due at once but waits this long waits for a dead part.
 STUCK = 60
 
-#: Intervals, of the worker with the shortest, within which a collection and an evaluation end; and seconds beyond.
+#: Intervals, of the worker with the shortest, within which a collection and an evaluation end; and extra seconds.
 INTERVALS, GRACE = 3, 30
 
 
@@ -35,8 +35,8 @@ class PipelineCheck:
     def fault(self) -> str | None:
         """Return which part does not work; ``None`` if all do.
 
-        All work if beat ticks, the outbox moves, every channel accepts what it gets, the canary goes round and, if any
-        worker is active, a collection and an evaluation ended lately.
+        All work if beat ticks, the outbox moves, every channel accepts its notifications, canaries complete their round
+        and, if any worker is active, a collection and an evaluation ended recently.
         """
         at, tick = self.now(), self.schedule.last_tick()
         if tick is None or at - tick > canary.MAX_BEAT_AGE or models.leads(tick, at):
@@ -82,7 +82,7 @@ class Heartbeat:
     url: SecretStr | None
 
     def beat(self) -> None:
-        """Request the URL if the whole pipeline works. Whatever fails is logged."""
+        """Request the URL if the whole pipeline works. Errors are logged."""
         if self.url is None:
             return
         try:

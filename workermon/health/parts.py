@@ -1,4 +1,4 @@
-"""Is every part of the pipeline alive: Redis, beat, worker processes, listener, schedule, queues, and each stage."""
+"""Does every part of the pipeline work: Redis, beat, worker processes, listener, schedule, queues, and each stage?"""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from workermon import models, ports
 from workermon.health import canary, fleet_signs, vitals
 
-#: Seconds. What waits that long for evaluation or delivery, though it is due at once, waits for a part that is dead.
+#: Seconds. Work for evaluation or delivery that is due at once but waits this long waits for a dead part.
 STUCK = 60
 
-#: Seconds. If no message of a queue was worked on for that long, nobody takes them; on an idle system the canary is the
+#: Seconds. If no message of a queue was worked on for so long, nobody takes them. On an idle system the canary is the
 #: only message of a minute.
 UNTOUCHED = models.CANARY_EVERY + 30
 
-#: Seconds. A poll of an event queue takes 20 s if nothing comes.
+#: Seconds. A poll of an event queue takes 20 s if no message arrives.
 MAX_QUEUE_AGE = 60
 
 
 class Part(models.Frozen):
-    """One part of the pipeline: whether it works, and why; ``age`` of its last sign of life in seconds."""
+    """One part of the pipeline: whether it works, and why; ``age`` is that of its last sign of life in seconds."""
 
     name: str
     ok: bool
@@ -29,9 +29,9 @@ class Part(models.Frozen):
 
 
 class AccountStatus(models.Frozen):
-    """How collection goes in an account and region: ``ok``, or the kind of its error with ``reason`` and ``since``.
+    """The state of collection in an account and region: ``ok``, or the kind of its error with ``reason`` and ``since``.
 
-    ``slowed`` is by operation the share of its full rate at which AWS is asked, 0 if AWS does not answer.
+    ``slowed`` is by operation the share of its full rate, 0 if AWS does not answer.
     """
 
     account: str
@@ -43,9 +43,9 @@ class AccountStatus(models.Frozen):
 
 
 class CanaryStatus(models.Frozen):
-    """The last canary that went all the way round: how many seconds it took, and how many ago that was.
+    """The last canary that completed its round: how many seconds it took, and how many ago that was.
 
-    ``stuck_after`` is the last step that canaries reach at present, ``None`` if they go round.
+    ``stuck_after`` is the last step that canaries reach at present, ``None`` if they complete their round.
     """
 
     ok: bool
@@ -56,7 +56,7 @@ class CanaryStatus(models.Frozen):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """The parts, and the figures that they were judged by, as ``Status`` has them."""
+    """The parts, and the figures that they were evaluated by, as in ``Status``."""
 
     parts: tuple[Part, ...]
     nodes: tuple[str, ...]
@@ -87,7 +87,7 @@ class PartsCheck:
     now: ports.Clock
 
     def check(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
-        """Look at every part, for who has read the fleet and has asked, for so long, which nodes answer."""
+        """Check every part. The caller has read the fleet, and has asked for so long which nodes answer."""
         queues, beats = self.nodes.queues(len(answering)), self.pulse.beats()
         at = self.now()
         quarantined = self.schedule.quarantined()
@@ -149,20 +149,20 @@ class PartsCheck:
 
 
 def _event_queues(configuration: models.Configuration, beats: Mapping[str, float], at: float) -> Iterator[Part]:
-    """Yield whether each event queue is read; without one there is no such part."""
+    """Yield whether each event queue is read; nothing without event queues."""
     for name in configuration.event_queues:
         yield _signed(f"events {name}", beats.get(f"events:{name}"), MAX_QUEUE_AGE, at)
 
 
 def _without_parts(keys: Iterable[str]) -> Iterator[str]:
-    """Return those keys that no other one says something of already."""
+    """Return those keys that no other key already covers."""
     return (key for key in keys if models.searched_of(key) is None)
 
 
 def _scopes(
     keys: Collection[str], account_states: Mapping[str, models.AccountState], slowed: Mapping[tuple[str, str], float]
 ) -> tuple[AccountStatus, ...]:
-    """Return how collection goes wherever there are workers."""
+    """Return the state of collection in each account and region with workers."""
     scopes = []
     for key in sorted(keys):
         state = account_states.get(key)
@@ -181,7 +181,7 @@ def _scopes(
     return tuple(scopes)
 
 
-#: What each part does, and what to do if it does not.
+#: What each part does, and what to do if it does not work.
 _SIGNS = {
     "beat": ("ticked", "start 'celery -A workermon beat'"),
     "events": ("read", "see 'workermon doctor' and the log of the listener"),
@@ -227,7 +227,7 @@ def _plural(number: int, what: str, many: str | None = None) -> str:
 
 
 def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
-    """Look at each stage's queue: if none of its messages was worked on for long, nobody takes them.
+    """Check each stage's queue: if none of its messages was worked on for long, nobody takes them.
 
     A canary counts as work; on an idle system it is the only message.
     """
@@ -248,9 +248,9 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
 
 
 def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.CollectionError]) -> Part:
-    """Look at collection; ``unsearched`` says by account and region why ``[discover]`` cannot search there.
+    """Check collection; ``unsearched`` has by account and region why ``[discover]`` cannot search there.
 
-    What it says of event queues stands in their own parts.
+    Event queues have parts of their own.
     """
     lateness, watched = fleet.lateness, len(fleet.watched)
     if fleet.late:

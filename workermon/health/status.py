@@ -1,4 +1,4 @@
-"""How the monitor does: every part of it, the fleet, and what AWS costs."""
+"""The state of the monitor: every part of it, the fleet, and the cost of AWS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.health.parts import AccountStatus, CanaryStatus, Part, PartsCheck
 
 
 class Use(models.Frozen):
-    """Requests to AWS, metrics asked of CloudWatch, and dollars, of a day."""
+    """Requests to AWS, requested metrics, and dollars, of a day."""
 
     calls: int
     metrics: int
@@ -20,7 +20,7 @@ class Use(models.Frozen):
 
 
 class ScopeUse(Use):
-    """The same of one account and region; ``by_metric`` are the metrics asked, by ``namespace/name``."""
+    """The same of one account and region; ``by_metric`` are the requested metrics, by ``namespace/name``."""
 
     account: str
     region: str
@@ -28,11 +28,11 @@ class ScopeUse(Use):
 
 
 class Bill(models.Frozen):
-    """What AWS is asked and what that costs: in the last 24 hours, and in a day at the rate of the last hour.
+    """The requests to AWS and their cost: in the last 24 hours, and in a day at the rate of the last hour.
 
     ``budget`` is in dollars a day (UTC), ``projected`` the dollars of this day; ``stretched`` is by metric the factor
-    by which its period is lengthened to stay within the budget. ``estimated``: requests were not counted for long
-    enough yet, so the rate's metrics and dollars are those that the set-up asks for.
+    by which its period is lengthened to stay within the budget. ``estimated``: requests have not been counted for long
+    enough, so the rate's metrics and dollars are estimated from the set-up.
     """
 
     last_24h: Use
@@ -45,7 +45,7 @@ class Bill(models.Frozen):
 
 
 class CrowdedWorker(models.Frozen):
-    """A worker that has ``series`` series of a metric (as far as they are kept), of which ``asked`` are asked for."""
+    """A worker with ``series`` series of a metric (as far as they are stored), of which ``asked`` are requested."""
 
     worker: str
     metric: str
@@ -56,7 +56,7 @@ class CrowdedWorker(models.Frozen):
 class Status(models.Frozen):
     """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of their last error.
 
-    ``queues`` is how many messages wait in each, and as ``unacked`` how many a node holds.
+    ``queues`` is how many messages wait in each, and as ``unacked`` how many the nodes hold.
     """
 
     ok: bool
@@ -80,7 +80,7 @@ class Status(models.Frozen):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCheck:
-    """Reads how every part does, and the figures of the fleet."""
+    """Reads the state of every part, and the figures of the fleet."""
 
     parts_check: PartsCheck
     workers: ports.Workers
@@ -91,7 +91,7 @@ class StatusCheck:
     now: ports.Clock
 
     def status(self, patience: float = 1.0) -> Status:
-        """Look at every part; an empty fleet is well. ``patience``: seconds that nodes may take to answer.
+        """Check every part. An empty fleet is ok. ``patience``: seconds that nodes may take to answer.
 
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
@@ -147,7 +147,7 @@ def _crowded(record: ports.Record, configuration: models.Configuration) -> Itera
 
 
 def _priced(record: ports.Record, configuration: models.Configuration) -> costs.PricedWorker:
-    """Return a worker with the series that it is asked for, as far as they were looked up."""
+    """Return a worker with its requested series, as far as they were looked up."""
     counts = {
         name: catalogue.series_count(metric, record.dimensions.get(metric.key))
         for name in configuration.collect

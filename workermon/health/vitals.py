@@ -1,4 +1,4 @@
-"""Whether what somebody looks at can be believed: a few signs of life, cheap enough to be read with every page."""
+"""Whether displayed data can be trusted: a few signs of life, cheap enough to read with every page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 from workermon import models, ports
 from workermon.health import canary
 
-#: Seconds. The listener leaves a mark each few seconds; another takes over within 5.
+#: Seconds. The listener leaves a mark every few seconds; another one takes over within 5.
 MAX_LISTENER_AGE = 15
 
 
 class Vitals(models.Frozen):
-    """``at`` is the time now, ``alerts`` how many fire, ``fault`` what does not work; ``None`` if nothing is known."""
+    """``at`` is the time now, ``alerts`` how many fire, ``fault`` what does not work; ``None`` if unknown."""
 
     at: float
     alerts: int
@@ -30,7 +30,7 @@ class VitalsCheck:
     now: ports.Clock
 
     def vitals(self) -> Vitals:
-        """Return them. ``StatusCheck`` looks at every part instead, and at every worker."""
+        """Return them. ``StatusCheck`` checks every part and every worker instead."""
         return Vitals(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
 
     def _fault(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Deliver: what waits in the outbox goes to its channels."""
+"""Deliver: sends the notifications in the outbox to their channels."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from workermon.notify import policy
 
 log = logs.get(__name__)
 
-#: Races that a change of the alert may lose; each was won by another delivery, which changed the same alert.
+#: Races that a change of the alert may lose. Each was won by another delivery that changed the same alert.
 TRIES = 5
 
 Change = Callable[[lifecycle.VerdictBuilder, models.Configuration], None]
@@ -55,7 +55,7 @@ class ChannelFailing:
     now: ports.Clock
 
     def note(self, channel: str, error: errors.WorkermonError, *, retried: bool) -> None:
-        """Note that the channel did not accept something; ``retried``: it is tried again."""
+        """Record that the channel did not accept something; ``retried``: it is tried again."""
         self.failures.note(
             channel, self.now(), errors.printable(str(error))[: channel_alert.MAX_CAUSE], retried=retried
         )
@@ -103,9 +103,9 @@ class ChannelReview:
     now: ports.Clock
 
     def review(self, channel: str) -> None:
-        """Fire or resolve what is due.
+        """Fire or resolve the alert if that is due.
 
-        The channel may have accepted nothing for too long, the alert's silence may be over, and the channel may have
+        The channel may have accepted nothing for too long, the alert's silence may have ended, or the channel may have
         been removed.
         """
         configured = self.configurations.load().channels.get(channel)

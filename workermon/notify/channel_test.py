@@ -1,4 +1,4 @@
-"""Tries a channel: sends a test message the way that notifications go, through a node."""
+"""Tests a channel: sends a test message as notifications are sent, through a node."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from workermon import errors, models, ports
 from workermon.notify import channel_type
 from workermon.notify.channel_type import ChannelType
 
-#: Seconds that nodes may take to answer, before the message is sent from here instead.
+#: Seconds that nodes may take to answer before this process sends the message.
 NODE_PATIENCE = 1.0
 
-#: Seconds for a node to send all messages: more than two sends take at most.
+#: Seconds for a node to send all messages: more than two attempts can take.
 DELIVERY_PATIENCE = 30.0
 
-#: Seconds between two looks at what became of them.
+#: Seconds between two checks of the result.
 INTERVAL = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTestResult:
-    """A channel accepted ``messages`` messages. ``by_node``: a node sent them; else this process, as no node runs.
+    """A channel accepted ``messages`` messages. ``by_node``: a node sent them; otherwise this process, as no node runs.
 
-    ``host`` is the machine or container that sent them, ``None`` if that is not known.
+    ``host`` is the machine or container that sent them, ``None`` if unknown.
     """
 
     messages: int
@@ -49,9 +49,9 @@ class ChannelTest:
     def send(self, name: str) -> ChannelTestResult:
         """Send a test message through a channel, and its end if it opens something.
 
-        A node sends it, because secrets and networks may differ from node to node and are not those of a command. It is
-        sent from here if no node runs. Raises ``errors.NotFound`` for a channel that the configuration lacks,
-        ``errors.DeliveryFailed`` if a node could not send it, else what sending raises.
+        A node sends it, because secrets and networks may differ between nodes and commands. If no node runs, this
+        process sends it. Raises ``errors.NotFound`` for an unknown channel, ``errors.DeliveryFailed`` if a node could
+        not send it, otherwise the error of the attempt.
         """
         channels = self.configurations.load().channels
         channel = channels.get(name)
@@ -101,7 +101,7 @@ def _check(channel: str, attempt: models.Attempt) -> None:
 def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[models.Notification]:
     """Return a test message, and the one that closes what it opens.
 
-    No kind of notification is about a channel; ``collector`` is the nearest, because it is about no worker.
+    No kind of notification is about a channel; ``collector`` is the closest, because it is not about a worker.
     """
     identity = secrets.token_hex(8)
     statuses = ("firing", "resolved") if kind.opens else ("firing",)

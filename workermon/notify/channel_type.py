@@ -1,4 +1,4 @@
-"""What a type of channel is made of. Each file below ``channels`` makes one."""
+"""The parts of a type of channel. Each file below ``channels`` defines one."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class Dependencies:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelType:
-    """All that config file and delivery know of a type of channel: a row of ``channels.CHANNEL_TYPES``.
+    """Everything that config file and delivery know about a type of channel: a row of ``channels.CHANNEL_TYPES``.
 
-    A channel's own ``per_minute``, ``group_wait`` and ``repeat`` come before those of its type.
+    A channel's own ``per_minute``, ``group_wait`` and ``repeat`` override those of its type.
     """
 
-    #: The keys of ``[channels.NAME]``, and how they are checked.
+    #: The keys of ``[channels.NAME]``, and their validation.
     options: type[channels.Options]
-    #: Makes the notifier, once in each process.
+    #: Creates the notifier, once in each process.
     notifier: Callable[[Dependencies], ports.Notifier]
-    #: Messages in any minute; ``None``: no limit.
+    #: Maximum messages in any minute; ``None``: no limit.
     per_minute: float | None = None
-    #: Seconds for which notifications are gathered into one message; 0: each is a message of its own.
+    #: Seconds for which notifications are gathered into one message; 0: one message each.
     group_wait: int = 0
-    #: Seconds after which a notification that still fires is sent again; ``None``: it is not.
+    #: Seconds after which a notification that still fires is sent again; ``None``: never.
     repeat: int | None = None
-    #: Whether the receiver shows a repeated message again, so that it has to say that it is a repetition.
+    #: Whether the receiver shows a repeated message again, so that it has to be marked as a repetition.
     shows_repetitions: bool = False
     #: Whether a message opens something, such as an incident, so that a test message is followed by its end.
     opens: bool = False
 
 
 class _Missing:
-    """``ports.Notifier`` of a type that nothing here knows."""
+    """``ports.Notifier`` of a type that is not known here."""
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
         """Fail."""
@@ -63,12 +63,12 @@ def of(channel: models.Channel, types: Mapping[str, ChannelType]) -> ChannelType
 
 
 def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str, ports.Notifier]:
-    """Make a notifier of each type. A type of your own that fails is logged and left out."""
+    """Create a notifier of each type. If a type of your own fails, it is logged and left out."""
     by_type: dict[str, ports.Notifier] = {}
     for name, kind in types.items():
         try:
             by_type[name] = kind.notifier(needs)
         except Exception as error:
-            # It may be a user's own code, so anything may come out of it.
+            # It may be a user's own code, so it may raise anything.
             log.error("channels.not_created", name=name, reason=repr(error))
     return by_type

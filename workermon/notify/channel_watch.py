@@ -1,4 +1,4 @@
-"""Finds the channels that accept nothing: time alone makes their alert fire, whether anything is sent or not."""
+"""Finds the channels that accept nothing. Their alert fires by time alone, whether or not anything is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon.notify import policy
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWatch:
-    """Looks through the channels whose last attempt failed; if there is none, that is one reading."""
+    """Checks the channels whose last attempt failed. If there are none, that takes one read."""
 
     failures: ports.ChannelFailures
     alerts: ports.Alerts
@@ -18,9 +18,10 @@ class ChannelWatch:
     now: ports.Clock
 
     def overdue(self) -> list[str]:
-        """Return the ids of alerts about channels that a delivery has to look at again.
+        """Return the ids of alerts about channels that a delivery has to review.
 
-        They are of channels that accept nothing for too long and whose alert does not fire yet, and of removed ones.
+        They belong to channels that have accepted nothing for too long and whose alert does not fire yet, and to
+        removed ones.
         """
         failing = self.failures.load()
         if not failing:

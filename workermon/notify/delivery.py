@@ -1,4 +1,4 @@
-"""Deliver: what waits in the outbox goes to its channels, each alert in order, until it is accepted."""
+"""Deliver: sends the notifications in the outbox to their channels, each alert in order, until they are accepted."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from workermon.notify.sender import Sender
 
 log = logs.get(__name__)
 
-#: Seconds. Longer than a send may take (``transport.DEADLINE``), so that a lease ends only with its holder.
+#: Seconds. Longer than an attempt may take (``transport.DEADLINE``), so that a lease outlives the attempt.
 LEASE = 15.0
 
-#: Notifications or groups under way at once. A send waits for its receiver most of the time.
+#: Notifications or groups in progress at once. An attempt waits for its receiver most of the time.
 PARALLEL = 16
 
-#: Seconds after which nothing more is claimed, so that a task ends within its time; the sweep finds the rest.
+#: Seconds after which nothing more is claimed, so that a task ends within its time limit; the sweep finds the rest.
 BUDGET = 60.0
 
-#: Seconds between two looks at what is due while groups are gathered.
+#: Seconds between two checks for due notifications while groups are gathered.
 GATHER_INTERVAL = 0.1
 
 
@@ -41,10 +41,10 @@ class Delivery:
     now: ports.Clock
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Send what waits for these alerts. What fails stays in the outbox with the time of its next attempt.
+        """Send the waiting notifications of these alerts. A failed one stays in the outbox for its next attempt.
 
-        A claimed notification is sent at once, because its lease runs; once it is accepted the next of its queue
-        follows. A notification that belongs to a group is held until the others of the group are claimed.
+        A claimed notification is sent at once, because its lease is running. Once it is accepted, the next one of its
+        queue follows. A notification that belongs to a group is held until the others of the group are claimed.
         """
         alert_ids = list(dict.fromkeys(alert_ids))
         for alert_id in filter(models.is_delivery_alert, alert_ids):
@@ -60,13 +60,13 @@ class Delivery:
 
 
 class _Run:
-    """One delivery: claims, gathers and sends until nothing is left or its time is over."""
+    """One delivery: claims, gathers and sends until nothing is left or its time is up."""
 
     def __init__(self, stage: Delivery, pool: concurrent.futures.Executor, alert_ids: Iterable[str]) -> None:
         self._stage, self._pool = stage, pool
         self._waiting = deque(alert_ids)
         self._gathering = stage.grouping.start()
-        #: The alerts of each send under way.
+        #: The alerts of each attempt in progress.
         self._sending: dict[concurrent.futures.Future[bool], list[str]] = {}
         self._error: BaseException | None = None
         self._ends_at = stage.now() + BUDGET
@@ -100,7 +100,7 @@ class _Run:
                 self._gathering.add(claimed, group)
 
     def _look_for_more(self) -> None:
-        """Have the rest of the groups claimed that are being gathered."""
+        """Claim the rest of the groups that are being gathered."""
         if self._error is not None:
             self._waiting.clear()
             self._gathering.abandon()
@@ -121,7 +121,7 @@ class _Run:
         self._sending[self._pool.submit(send)] = [claimed.alert_id for claimed in claims]
 
     def _wait(self) -> None:
-        """Wait until a send is over, or for a moment while a group is gathered."""
+        """Wait until an attempt ends, or for a moment while a group is gathered."""
         gathers = self._gathering.is_open
         if not self._sending:
             if gathers and not self._waiting:
@@ -141,5 +141,5 @@ class _Run:
         if error is not None:
             self._error = self._error or error
         elif future.result():
-            # Their queues go on with the next.
+            # Their queues continue with the next notification.
             self._waiting.extendleft(alert_ids)

@@ -1,4 +1,4 @@
-"""Which notifications become one message: those of a rule, an account and region to one channel within some seconds."""
+"""Which notifications become one message: those of a rule, an account and region to one channel within seconds."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from workermon import failpoints, models, ports
 from workermon.notify import channel_type, policy
 from workermon.notify.channel_type import ChannelType
 
-#: Notifications in one message. If there are more, they become several messages.
+#: Maximum notifications in one message. More of them become several messages.
 MAX_GROUP_SIZE = 200
 
-#: Seconds for which a claimed notification is held for others of its group. With the send less than the lease.
+#: Seconds for which a claimed notification is held for others of its group. Together with the attempt less than the
+#: lease.
 HOLD = 2.0
 
-#: Seconds for which more of a group is looked for after the last of it was found: other processes give it back.
+#: Seconds for which more members of a group are searched after the last one was found: other processes release them.
 SETTLE = 0.5
 
-#: Alerts that are looked through for others of a group.
+#: Alerts that are searched for others of a group.
 MAX_DUE = 2000
 
-#: Seconds for which a process is the only one that gathers a group; as long as the lease of a notification.
+#: Seconds for which only one process gathers a group; as long as the lease of a notification.
 LEASE = 15.0
 
-#: Windows that a notification waits for. One that is older was given back several times, and waits for no other.
+#: Windows that a notification waits for. An older one was released several times, and waits for no other.
 MAX_WINDOWS = 3
 
 
@@ -42,13 +43,13 @@ class Group:
 
     @property
     def is_full(self) -> bool:
-        """Return whether no other fits in."""
+        """Return whether it is full."""
         return len(self.claims) >= MAX_GROUP_SIZE
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Decides what is grouped, and who gathers a group when."""
+    """Decides what is grouped, and which process gathers a group when."""
 
     outbox: ports.Outbox
     configurations: ports.Configurations
@@ -58,12 +59,12 @@ class Grouping:
     now: ports.Clock
 
     def start(self) -> Gathering:
-        """Return what gathers groups for one delivery."""
+        """Return the object that gathers groups for one delivery."""
         return Gathering(self)
 
     def _name(self, claimed: models.ClaimedNotification) -> str | None:
-        # The present state that is sent once more after a lost lease has a fence below 0, and waits for nobody.
-        # Somebody waits for a test message.
+        # The present state that is sent again after a lost lease has a negative fence, and waits for nobody.
+        # Somebody waits for the result of a test message.
         if not self._wait(claimed) or claimed.fence < 0 or models.is_test(claimed.alert_id):
             return None
         notification = claimed.notification
@@ -75,7 +76,7 @@ class Grouping:
         return json.dumps([claimed.channel, notification.rule, *about], ensure_ascii=False)
 
     def _closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
-        """Return when the window of a notification's group closes; a time that has passed if it waits for none."""
+        """Return when the window of a notification's group closes; a past time if it waits for none."""
         notification, at, wait = claimed.notification, self.now(), self._wait(claimed)
         created = models.moment(notification.created_at or notification.at)
         if claimed.attempt > 1 or at - created > MAX_WINDOWS * wait:
@@ -88,7 +89,7 @@ class Grouping:
 
 
 class Gathering:
-    """The groups that one delivery gathers. Of several processes one gathers a group; the others leave theirs to it."""
+    """The groups that one delivery gathers. One process gathers a group; the others leave their members to it."""
 
     def __init__(self, grouping: Grouping) -> None:
         self._grouping, self._owner = grouping, secrets.token_hex(8)
@@ -101,29 +102,29 @@ class Gathering:
         return bool(self._groups)
 
     def group_of(self, claimed: models.ClaimedNotification) -> str | None:
-        """Return the name of the group that a notification belongs to; ``None`` if it is sent by itself."""
+        """Return the name of a notification's group; ``None`` if it is sent alone."""
         return self._grouping._name(claimed)
 
     def add(self, claimed: models.ClaimedNotification, name: str) -> None:
-        """Hold a notification until its group is sent, or give it back until its window closes."""
+        """Hold a notification until its group is sent, or release it until its window closes."""
         closes_at = self._grouping._closes_at(claimed, name)
         at = self._grouping.now()
         if at >= closes_at and (name in self._groups or self._leads(name)):
             self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)
             return
-        # If another process gathers the group it is due at once, for that one to find.
+        # If another process gathers the group, it is due at once, so that this process finds it.
         self._grouping.outbox.postpone(claimed, at, max(at, closes_at))
         failpoints.reach("group.postponed")
         self._given_back.add(claimed.alert_id)
 
     def due(self) -> list[str]:
-        """Return alerts that are due and may belong to one of the groups, without those that were given back."""
+        """Return due alerts that may belong to one of the groups, without those that were released."""
         rules = tuple({f"/{group.claims[0].notification.rule}" for group in self._groups.values()})
         due = self._grouping.outbox.due(self._grouping.now(), MAX_DUE)
         return [alert_id for alert_id in due if alert_id.endswith(rules) and alert_id not in self._given_back]
 
     def pop_complete(self, *, all_claimed: bool) -> list[Group]:
-        """Return the groups that are sent now. ``all_claimed``: nothing more is known that may belong to one."""
+        """Return the groups to send now. ``all_claimed``: no further members are known."""
         at = time.monotonic()
         complete = [
             group
@@ -139,7 +140,7 @@ class Gathering:
         self._grouping.leases.release(_lease(group.name), self._owner)
 
     def abandon(self) -> None:
-        """Forget what is held; it is due again when its lease ends."""
+        """Drop what is held. It is due again when its lease ends."""
         self._groups.clear()
 
     def _leads(self, name: str) -> bool:

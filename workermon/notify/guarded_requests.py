@@ -1,8 +1,8 @@
-"""What a library gets in place of the module ``requests``, so that it reaches only what its channel may reach.
+"""A replacement for the module ``requests`` in a library, so that it contacts only what its channel allows.
 
-Each connection is made by ``transport.Transport``: to allowed addresses, within the deadline. No proxy is used, no
-redirect is followed, certificates are verified, and a reply is read up to a limit. The library is another's, so its
-requests are guarded where it makes them: in its modules, by the name ``requests``.
+Each connection is made by ``transport.Transport``: to allowed addresses, within the deadline. It uses no proxy, follows
+no redirect, verifies certificates, and limits the size of replies. The library is not ours, so its requests are guarded
+where it makes them: in its modules, by the name ``requests``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib3 import connection, connectionpool
 
 from workermon.notify import transport
 
-#: Bytes of a reply, unpacked. Services answer with some hundred.
+#: Bytes of a reply, unpacked. Services answer with a few hundred.
 MAX_REPLY = 1_000_000
 
 #: Verbs for which ``requests`` has a function.
@@ -31,11 +31,11 @@ _VERBS = ("get", "options", "head", "post", "put", "patch", "delete")
 
 @dataclasses.dataclass(slots=True)
 class Exchange:
-    """What a library sends within ``within``: over which connection, and what went wrong last."""
+    """The requests of a library in ``within``: their connection, and the last error."""
 
     connected: transport.Transport
     failure: Exception | None = None
-    #: The last status that is no success, such as ``404 Not Found``.
+    #: The last unsuccessful status, such as ``404 Not Found``.
     status: str | None = None
 
 
@@ -44,7 +44,7 @@ _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("guar
 
 @contextlib.contextmanager
 def within(connected: transport.Transport) -> Iterator[Exchange]:
-    """Guard the requests of this thread meanwhile."""
+    """Guard the requests of this thread in this block."""
     exchange = Exchange(connected)
     token = _current.set(exchange)
     try:
@@ -54,14 +54,14 @@ def within(connected: transport.Transport) -> Iterator[Exchange]:
 
 
 class Guarded:
-    """Stands in for the module ``requests``. Outside of ``within`` it is that module."""
+    """Replaces the module ``requests``. Outside of ``within`` it behaves like that module."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
         self._session = _session(library)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the module has, its functions that send guarded."""
+        """Return an attribute of the module; its sending functions are guarded."""
         if _current.get() is None:
             return getattr(self._library, name)
         if name in ("Session", "session"):
@@ -85,7 +85,7 @@ class Guarded:
 
 
 def guard(package: str) -> None:
-    """Put the stand-in for ``requests`` into every loaded module of a package."""
+    """Put the replacement for ``requests`` into every loaded module of a package."""
     library = importlib.import_module("requests")
     stand_in = Guarded(library)
     for name, module in list(sys.modules.items()):
@@ -100,7 +100,7 @@ def _session(library: Any) -> Any:
         """Connects by the exchange's transport."""
 
         def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
-            # As the other channels: the system's authorities, or those of SSL_CERT_FILE.
+            # As for the other channels: the system's authorities, or those of SSL_CERT_FILE.
             super().init_poolmanager(*sizes, **options, ssl_context=ssl.create_default_context())
             self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 

@@ -1,7 +1,7 @@
 """The HTTP client of the channels and of the heartbeat: one request, straight to the receiver.
 
-It uses no proxy and follows no redirect, and speaks only https unless the channel allows private addresses. Nothing is
-trusted of a receiver but its status.
+It uses no proxy and follows no redirect. It speaks only https unless the channel allows private addresses. Of a
+receiver's answer it uses only status and headers.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from workermon import __version__, errors, models, ports
 from workermon.notify import policy, transport
 from workermon.notify.transport import DEADLINE
 
-#: Bytes of a reply that are read, for an orderly end. What is in it does not matter.
+#: Bytes of a reply to read, for an orderly end. Their content is ignored.
 REPLY_BYTES = 4096
 
-#: Seconds for which the rest of a reply is waited for once its status is known.
+#: Seconds to wait for the rest of a reply once its status is known.
 REPLY_TIMEOUT = 0.5
 
-#: Statuses of 400 to 499 that say nothing against the request itself: it may be accepted later.
+#: Statuses of 400 to 499 that are not about the request itself: it may be accepted later.
 RETRIED = frozenset({408, 409, 421, 423, 425, 429})
 
 
 def address(channel: models.Channel, secrets: ports.Secrets) -> str | None:
-    """Return a channel's URL, looked up if it is a secret by name."""
+    """Return a channel's URL, looked up if it is given as a secret by name."""
     return secrets(channel.url).strip() if isinstance(channel.url, models.SecretRef) else channel.url
 
 
@@ -50,13 +50,13 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Client:
-    """Sends within ``deadline`` seconds. ``now`` is the time that a date in Retry-After is compared with."""
+    """Sends within ``deadline`` seconds. ``now`` returns the time to compare a date in Retry-After with."""
 
     now: ports.Clock
     deadline: float = DEADLINE
 
     def post(self, request: Request) -> None:
-        """Post it. Any 2xx accepts it; raises ``errors.DeliveryFailed`` for all else.
+        """Post it. Any 2xx accepts it; anything else raises ``errors.DeliveryFailed``.
 
         An answer that refuses the request (a redirect, or 400 to 499 without ``RETRIED``) raises
         ``errors.DeliveryRefused``: final at once for a status in ``request.final``, else after some attempts.
@@ -64,7 +64,7 @@ class Client:
         self._send("POST", request)
 
     def get(self, request: Request) -> None:
-        """Request the address by GET, without the body; the rest is as with ``post``."""
+        """Request the address by GET, without a body; otherwise like ``post``."""
         self._send("GET", request)
 
     def _send(self, method: Literal["POST", "GET"], request: Request) -> None:
@@ -111,7 +111,7 @@ class Ping:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Target:
-    """A URL taken apart: where to connect, and what to ask for there."""
+    """A parsed URL: where to connect, and what to request there."""
 
     scheme: str
     host: str
@@ -121,7 +121,7 @@ class _Target:
 
 
 def _target(channel: models.Channel, address: str | None) -> _Target:
-    """Take a URL apart. It never appears in an error: many receivers have their secret in it."""
+    """Parse a URL. It never appears in an error, because many receivers' URLs contain a secret."""
     subject = f"channel {channel.name}"
     try:
         parts = urllib.parse.urlsplit(address or "")
@@ -159,7 +159,7 @@ def basic_authentication(user: str, password: str) -> dict[str, str]:
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Read Retry-After: seconds, or a date that the receiver's own Date puts in relation; ``None`` for nonsense."""
+    """Parse Retry-After: seconds, or a date compared with the receiver's own Date; ``None`` if it makes no sense."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
@@ -191,7 +191,7 @@ class _Secure(connection.HTTPSConnection):
 
 
 class _Exchange:
-    """One request, and the status and headers of its reply; the status is 0 as long as there is none."""
+    """One request, and the status and headers of its reply; the status is 0 until there is one."""
 
     def __init__(self, target: _Target, request: Request, method: str) -> None:
         self._target, self._request, self._method = target, request, method

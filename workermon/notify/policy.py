@@ -1,4 +1,4 @@
-"""When a notification is sent again, when it is given up, and how much a channel gets: pure."""
+"""When a notification is retried, when it is given up, and how much a channel gets: pure."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ import random
 from workermon import errors, models, ports
 from workermon.notify.channel_type import ChannelType
 
-#: Seconds. The wait after a failure is drawn from 0 to a limit that doubles from the first to the last of these (full
-#: jitter), so that a receiver that comes back is not met by all at once.
+#: Seconds. The wait after a failure is random, from 0 to a limit that doubles from the first to the last of these (full
+#: jitter), so that a recovering receiver does not get all retries at once.
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 
 #: Seconds. A receiver may ask for a longer wait by Retry-After, up to this.
 LONGEST_ASKED = 3600.0
 
-#: Seconds. While a receiver that asked for a wait gets nothing at all, up to this.
+#: Seconds. A receiver that asked for a wait gets nothing at all for at most this long.
 LONGEST_PAUSE = 300.0
 
-#: Seconds. After a day nobody waits for a notification any more; it is given up, and recorded as such.
+#: Seconds. A notification is given up after a day, and recorded as such.
 GIVE_UP_AFTER = models.DAY
 
 #: Attempts (about a minute), and seconds, after which a channel that the configuration lacks counts as removed.
 REMOVED_CHANNEL_ATTEMPTS, REMOVED_CHANNEL_AFTER = 6, 60.0
 
-#: Attempts until a refusal counts that may be the receiver's own trouble, such as a broken deployment: about an hour.
+#: Attempts until a refusal counts as final that may be a temporary fault of the receiver, such as a broken deployment:
+#: about an hour.
 PATIENT_ATTEMPTS = 30
 
 
-#: Seconds for which a channel accepts nothing until other channels are notified of that.
+#: Seconds for which a channel accepts nothing before other channels are notified of that.
 ALERT_AFTER = 300
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed attempt: what was to be sent, when it failed and why.
+    """A failed attempt: the notification, when it failed and why.
 
     ``channel_removed``: the configuration has no such channel. ``backoff`` is the wait in seconds, unless the receiver
-    asks for a longer one; those of one group share it, so that they stay together.
+    asks for a longer one. Notifications of one group share it, so that they stay together.
     """
 
     claimed: models.ClaimedNotification
@@ -58,12 +59,12 @@ class Failure:
             claimed.attempt >= REMOVED_CHANNEL_ATTEMPTS or self.at - created >= REMOVED_CHANNEL_AFTER
         ):
             return True
-        # The present state that is sent once more after a lost lease (fence below 0) has no place in a queue to leave.
+        # The present state that is sent again after a lost lease (negative fence) has no queue to leave.
         return claimed.attempt >= _attempts(self.error) and claimed.fence > 0
 
     @property
     def asked_wait(self) -> float | None:
-        """Return for how many seconds the receiver asked to be left alone."""
+        """Return for how many seconds the receiver asked to get nothing."""
         return self.error.retry_after if isinstance(self.error, errors.DeliveryFailed) else None
 
     @property
@@ -79,7 +80,7 @@ def backoff(attempt: int) -> float:
 
 
 def _attempts(error: errors.WorkermonError) -> float:
-    """Return after how many attempts a failure is final. Most failures never are before a day is over."""
+    """Return after how many attempts a failure is final. Most failures are not final before a day has passed."""
     if isinstance(error, errors.DeliveryRefused):
         return error.tries
     return PATIENT_ATTEMPTS if isinstance(error, errors.AwsError) and not error.retryable else math.inf
@@ -92,20 +93,20 @@ def rate(channel: models.Channel, kind: ChannelType) -> models.Limit | None:
 
 
 def group_wait(channel: models.Channel, kind: ChannelType) -> int:
-    """Return for how many seconds a channel gathers a group; 0: it groups nothing."""
+    """Return for how many seconds a channel gathers a group; 0: no grouping."""
     channel_wait = channel.group_wait
     return kind.group_wait if channel_wait is None or not kind.group_wait else channel_wait
 
 
 def repeat(channel: models.Channel, kind: ChannelType) -> int | None:
-    """Return after how many seconds a notification that still fires is sent again; ``None``: it is not."""
+    """Return after how many seconds a notification that still fires is sent again; ``None``: never."""
     return channel.repeat or kind.repeat
 
 
 def is_dead(channel: models.Channel, failing: ports.FailingChannel, now: float) -> bool:
     """Return whether a channel has accepted nothing for so long that other channels are notified of that.
 
-    One failure that is not tried again, such as that of a reminder, is not enough: there must be another one later.
+    One failure without a retry, such as that of a reminder, is not enough: there must be a later one.
     """
     until = now if failing.retried else failing.at
     return until - failing.since >= (ALERT_AFTER if channel.alert_after is None else channel.alert_after)

@@ -1,4 +1,4 @@
-"""Sends one claimed notification, or one group, to its channel, and records in the outbox how that went."""
+"""Sends one claimed notification, or one group, to its channel, and records the result in the outbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
-#: How often the present state is sent once more, at most, because a lease ended while it was sent.
+#: How often, at most, the present state is sent again because a lease ended during the attempt.
 MAX_RESENDS = 3
 
 #: Seconds after which nobody waits for a test message any more.
@@ -22,7 +22,7 @@ MAX_TEST_AGE = 60.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """Takes claimed notifications to their channels. Safe between threads."""
+    """Sends claimed notifications to their channels. Thread-safe."""
 
     outbox: ports.Outbox
     configurations: ports.Configurations
@@ -37,7 +37,7 @@ class Sender:
     now: ports.Clock
 
     def send(self, claims: Sequence[models.ClaimedNotification]) -> bool:
-        """Send one notification, or several of one channel as one message; ``True`` if their queues may go on."""
+        """Send one notification, or several of one channel as one message; ``True`` if their queues may continue."""
         return self._send_one(claims[0]) if len(claims) == 1 else self._send_group(claims)
 
     def _send_one(self, claimed: models.ClaimedNotification, resends: int = MAX_RESENDS) -> bool:
@@ -46,7 +46,7 @@ class Sender:
         if self._is_unneeded(claimed):
             return self.outbox.skip(claimed, self.now(), self._remind_at(claimed))
         channel = self._channel(claimed)
-        # The present state that is sent once more after a lost lease (fence below 0) has no queue to wait in.
+        # The present state that is sent again after a lost lease (negative fence) has no queue to wait in.
         wait = self._wait(channel, [claimed]) if claimed.fence > 0 else 0.0
         if wait:
             at = self.now()
@@ -64,11 +64,11 @@ class Sender:
             notification_id=claimed.notification.id,
             attempt=claimed.attempt,
         )
-        # Before it is taken off: if this process ends in between, another sends it again and does this again.
+        # Before it is removed: if this process ends in between, another one sends it again and repeats this.
         self.channel_recovery.resolve(claimed.channel)
         present = self.outbox.delivered(claimed, self.now(), self._remind_at(claimed))
         failpoints.reach("deliver.delivered")
-        # Whoever comes back after its lease has ended may have spoken after a newer state: then that is sent again.
+        # After its lease ended, this attempt may have overtaken a newer state. Then the newer state is sent again.
         return present is None or not resends or self._send_one(present, resends - 1)
 
     def _send_group(self, claims: Sequence[models.ClaimedNotification]) -> bool:
@@ -97,7 +97,7 @@ class Sender:
         return True
 
     def _accept_canary(self, claimed: models.ClaimedNotification) -> bool:
-        """Take off the canary, which no channel gets, and note that it came all the way round."""
+        """Remove the canary, which no channel gets, and record that it completed its round."""
         if self.outbox.skip(claimed, self.now(), None):
             self.canary.reach("accepted", models.moment(claimed.notification.since), self.now())
         return True
@@ -108,7 +108,7 @@ class Sender:
         return self.configurations.load().channels.get(claimed.channel)
 
     def _wait(self, channel: models.Channel | None, claims: Sequence[models.ClaimedNotification]) -> float:
-        """Return for how many seconds the channel gets nothing more, because it has had enough."""
+        """Return for how many seconds the channel gets nothing more, because of its rate limit."""
         if channel is None:
             return 0.0
         limit = policy.rate(channel, channel_type.of(channel, self.channel_types))
@@ -118,7 +118,7 @@ class Sender:
         return self.throttle.take(channel.name, limit, critical=critical, now=self.now())
 
     def _attempt(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
-        """Send one message; if that fails, note since when the channel accepts nothing."""
+        """Send one message. If that fails, record since when the channel accepts nothing."""
         try:
             self._hand_over(claims, channel)
         except errors.WorkermonError as error:
@@ -141,7 +141,7 @@ class Sender:
         except errors.WorkermonError:
             raise
         except Exception as error:
-            # Its text may hold a secret, so only its type is recorded.
+            # Its text may contain a secret, so only its type is recorded.
             log.exception("deliver.broken", alert_id=claims[0].alert_id, channel=channel.name)
             raise errors.DeliveryFailed(subject, f"sending failed ({type(error).__name__})", "see the log") from None
 
@@ -154,14 +154,14 @@ class Sender:
         return any(given_up)
 
     def _failed(self, failure: policy.Failure) -> bool:
-        """Record a failed attempt; ``True`` if the notification is given up, so that its queue may go on."""
+        """Record a failed attempt; ``True`` if the notification is given up, so that its queue may continue."""
         claimed = failure.claimed
         if models.is_test(claimed.alert_id):
-            # Whoever asked for it waits for the answer, and tries again.
+            # The user waits for the answer, and will try again.
             log.warning("deliver.test_failed", **_fields(failure))
             return self.outbox.give_up(claimed, failure.at, str(failure.error))
         if claimed.notification.reminder:
-            # There is another one later. What was sent first was accepted.
+            # There will be another one. The first one was accepted.
             log.warning("deliver.reminder_failed", **_fields(failure))
             return self.outbox.give_up(claimed, failure.at, f"reminder: {failure.error}", self._remind_at(claimed))
         if failure.is_final:
@@ -185,7 +185,7 @@ class Sender:
     # --- reminders -----------------------------------------------------------------------------------------------
 
     def _remind_at(self, claimed: models.ClaimedNotification) -> float | None:
-        """Return when the notification is sent again; ``None`` if it is not."""
+        """Return when the notification is sent again; ``None``: never."""
         channel = self._channel(claimed)
         if channel is None or claimed.notification.status != "firing" or models.is_test(claimed.alert_id):
             return None
@@ -193,7 +193,7 @@ class Sender:
         return None if repeat is None else self.now() + repeat
 
     def _without_unneeded(self, claims: Sequence[models.ClaimedNotification]) -> list[models.ClaimedNotification]:
-        """Take off the reminders and escalations that nobody needs, and return the others."""
+        """Remove the reminders and escalations that nobody needs, and return the others."""
         needed = []
         for claimed in claims:
             if self._is_unneeded(claimed):
@@ -205,8 +205,8 @@ class Sender:
     def _is_unneeded(self, claimed: models.ClaimedNotification) -> bool:
         """Return whether it is a reminder, an escalation or a test message that nobody needs.
 
-        Such an escalation is of an alert that was acknowledged meanwhile. Such a reminder is of an alert that is
-        acknowledged or silenced, or the channel wants none.
+        An escalation is obsolete if its alert was acknowledged meanwhile. A reminder is obsolete if its alert was
+        acknowledged or silenced, or if the channel wants none.
         """
         notification = claimed.notification
         if models.is_test(claimed.alert_id):
@@ -226,7 +226,7 @@ class Sender:
 
 
 def _as_sent(claimed: models.ClaimedNotification, kind: ChannelType) -> models.Notification:
-    """Return what is sent. If the receiver shows each message, a repetition says so: the first may have been shown."""
+    """Return what to send. If the receiver shows each message, a repetition is marked, as the first may be there."""
     notification = claimed.notification
     if not kind.shows_repetitions or claimed.attempt < 2:
         return notification
@@ -238,7 +238,7 @@ def _is_retried(claimed: models.ClaimedNotification) -> bool:
 
 
 def _fields(failure: policy.Failure) -> dict[str, object]:
-    """Return what a log event says of a failure."""
+    """Return a log event's description of a failure."""
     return {
         "alert_id": failure.claimed.alert_id,
         "channel": failure.claimed.channel,

@@ -17,14 +17,14 @@ log = logs.get(__name__)
 
 _BARS = "▁▂▃▄▅▆▇█"
 
-#: Values that a sparkline shows at most.
+#: Maximum values in a sparkline.
 MAX_BARS = 40
 
-#: Alerts that a message about a group lists; the others are counted.
+#: Alerts that a message about a group lists; the others are only counted.
 MAX_LISTED = 60
 
-#: What receivers make links or mentions of, in text that comes from outside, and what is shown instead: addresses,
-#: hosts with a path, mail addresses and mentions, and links in Markdown.
+#: What receivers turn into links or mentions, in text from outside, and its replacement: addresses, hosts with a path,
+#: mail addresses and mentions, and links in Markdown.
 _LINKS = (
     (re.compile(r"(?<=\w):(?=//)"), "[:]"),
     (re.compile(r"\b(mailto|tel|javascript|data):(?=\S)", re.IGNORECASE), r"\1[:]"),
@@ -38,7 +38,7 @@ _SIGNS = {"firing": "FIRING", "resolved": "RESOLVED"}
 
 
 def safe(text: str) -> str:
-    """Return text that comes from outside, such as a tag, on one line: nothing hidden, no link, no mention in it.
+    """Return text from outside, such as a tag, on one line without hidden characters, links and mentions.
 
     >>> safe("@channel see https://evil.example or [this](x)")
     '[@]channel see https[:]//evil.example or [this] (x)'
@@ -61,13 +61,13 @@ def title(notification: models.Notification) -> str:
 
 
 def _summary(notification: models.Notification) -> str:
-    """Return the line for people. A reminder leaves out how long it is until an event begins: that time has passed."""
+    """Return the line for people. A reminder leaves out the time until an event begins, because that has passed."""
     kind = rules.KINDS.get(notification.kind)
     return safe(kind.later(notification.summary) if notification.reminder and kind else notification.summary)
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
-    """Return the values that a template may name (``config.channels.TEMPLATE_FIELDS``); "" for what is absent."""
+    """Return the values that a template may name (``config.channels.TEMPLATE_FIELDS``); "" if absent."""
     worker, scope = notification.worker, notification.scope or {}
     unit = _unit(notification)
     return {
@@ -101,12 +101,12 @@ def fields(notification: models.Notification) -> dict[str, str]:
 
 
 def runbook(notification: models.Notification) -> str:
-    """Return the address of the runbook; "" if there is none. It is a link on purpose, so nothing in it is changed."""
+    """Return the address of the runbook; "" if there is none. It is a link on purpose, so it is left unchanged."""
     return errors.printable(notification.runbook or "")
 
 
 def annotation_lines(notification: models.Notification) -> list[str]:
-    """Return what the rule says for whoever is notified, a line for each annotation that it has."""
+    """Return the rule's annotations for the people notified, one line each."""
     about = fields(notification)
     return [f"{name}: {about[name]}" for name in models.ANNOTATIONS if about[name]]
 
@@ -165,7 +165,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def plain(notification: models.Notification) -> str:
-    """Return the whole message, a fact a line."""
+    """Return the whole message, one fact a line."""
     about = fields(notification)
     lines = [about["title"], f"where: {about['where']}"]
     if about["labels"]:
@@ -186,7 +186,7 @@ def plain(notification: models.Notification) -> str:
 
 
 def _fired(about: Mapping[str, str]) -> str:
-    """Say when the alert fired and when this was decided, as far as those are other times than its beginning."""
+    """Describe when the alert fired and when this was decided, if these differ from its beginning."""
     fired = f", fired at {about['fired']}" if about["fired"] != about["since"] else ""
     return fired + (f", decided at {about['at']}" if about["at"] not in (about["since"], about["fired"]) else "")
 
@@ -214,14 +214,14 @@ def subject(notifications: Sequence[models.Notification]) -> str:
 
 
 def body(channel: models.Channel, notifications: Sequence[models.Notification]) -> str:
-    """Return the text of a message for people; the channel's template is filled in once for each notification."""
+    """Return the text of a message for people. The channel's template is filled in once for each notification."""
     if len(notifications) > 1 and channel.template is None:
         return "\n".join((_group_title(notifications), *group_lines(notifications)))
     return "\n\n".join(rendered(channel, notification) or plain(notification) for notification in notifications)
 
 
 def state(notifications: Sequence[models.Notification]) -> Literal["critical", "warning", "resolved"]:
-    """Return the worst severity that fires, or ``resolved``."""
+    """Return the worst firing severity, or ``resolved``."""
     firing = {notification.severity for notification in notifications if notification.status == "firing"}
     return "critical" if "critical" in firing else "warning" if firing else "resolved"
 
@@ -240,9 +240,9 @@ def _group_title(notifications: Sequence[models.Notification]) -> str:
 
 
 def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
-    """Return a line for each alert of a group, the worst first, what their rule says, and how to silence them all.
+    """Return a line for each alert of a group, the worst first, their rule's annotations, and how to silence them all.
 
-    Annotations that all of them share are said once.
+    Annotations that all of them share appear once.
     """
     order = {"critical": 0, "warning": 1}
     ranked = sorted(
@@ -269,7 +269,7 @@ def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
 
 
 def _unit(notification: models.Notification) -> str:
-    """Return the unit of the value; one that was written before units were recorded has that of the catalogue."""
+    """Return the unit of the value. A notification from before units were recorded gets that of the catalogue."""
     if notification.unit is not None:
         return notification.unit
     metric = catalogue.CATALOGUE.get(notification.metric or "")

@@ -1,7 +1,7 @@
-"""How a channel reaches its receiver: within a deadline, and nobody but who is meant.
+"""How a channel contacts its receiver: within a deadline, and nobody else.
 
-Unless the channel allows private addresses, only public ones are connected to. That is checked on the address really
-connected to, because a name server may answer differently each time.
+Unless the channel allows private addresses, only public ones are contacted. The check uses the address of the actual
+connection, because a name server may answer differently each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib3 import exceptions as http_errors
 from workermon import errors
 from workermon.config import addresses
 
-#: Seconds. From looking up the name to the last byte read. Less than the lease of a delivery, so that it ends first.
+#: Seconds. From looking up the name to the last byte. Less than the lease of a delivery, so that it ends first.
 DEADLINE = 10.0
 
 #: Seconds for each address of a receiver, so that a dead one leaves time for the next.
@@ -30,7 +30,7 @@ CONNECT_TIMEOUT = 3.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Receiver:
-    """Who is connected to, on behalf of which channel."""
+    """The receiver, and the channel that contacts it."""
 
     channel: str
     host: str
@@ -39,27 +39,26 @@ class Receiver:
 
     @property
     def name(self) -> str:
-        """Return what an error names."""
+        """Return the name for errors."""
         return f"channel {self.channel}"
 
 
 class _AddressRefused(Exception):
-    """The receiver has no address that the channel may reach."""
+    """The receiver has no address that the channel may contact."""
 
 
 class Unencrypted(Exception):
-    """The receiver is not spoken to by TLS, which the channel requires."""
+    """The receiver does not use TLS, which the channel requires."""
 
 
 class _DeadlinePassed(Exception):
-    """The time is over."""
+    """The deadline has passed."""
 
 
 class Transport:
-    """A connection to a receiver, whose address is checked and whose time is limited.
+    """A connection to a receiver with a checked address and a deadline.
 
-    ``answered`` is set by whoever uses it once the receiver's answer is known. What is still read after that is not
-    waited for.
+    ``answered`` is set once the receiver's answer is known. After that nobody waits for the rest.
     """
 
     def __init__(self, receiver: Receiver, deadline: float) -> None:
@@ -78,7 +77,7 @@ class Transport:
     def connect(self, host: str | None = None, port: int | None = None) -> socket.socket:
         """Connect to the first address that is allowed and answers, of the receiver or of another host and port.
 
-        Of several connections, one after the other, the last one can be ended.
+        If there are several connections in turn, the last one can be ended.
         """
         receiver = self._receiver
         entries = socket.getaddrinfo(host or receiver.host, port or receiver.port, type=socket.SOCK_STREAM)
@@ -106,7 +105,7 @@ class Transport:
         raise last_error or OSError("it has no address")
 
     def _check(self, sock: socket.socket) -> None:
-        # What counts is who is at the other end, not what a name server said.
+        # The address at the other end counts, not the name server's answer.
         if not self._receiver.allow_private and not addresses.is_public(str(sock.getpeername()[0])):
             raise _AddressRefused
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -116,21 +115,21 @@ class Transport:
                 raise _DeadlinePassed
             if self._duplicate is not None:
                 self._duplicate.close()
-            # TLS takes the socket over into an object of its own, so a duplicate is kept for ending it.
+            # TLS moves the socket into an object of its own, so a duplicate is kept to end it.
             self._duplicate = sock.dup()
 
     def abort(self) -> None:
-        """End the connection from another thread, or forbid it if it does not stand yet."""
+        """End the connection from another thread, or forbid it if it does not exist yet."""
         with self._lock:
             self._closed = True
             if self._duplicate is not None:
                 with contextlib.suppress(OSError):
-                    # With a reset, so that a receiver that goes on and on is told.
+                    # With a reset, so that a receiver that keeps sending notices.
                     self._duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self._duplicate.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._lock:
             self._closed = True
             if self._duplicate is not None:
@@ -139,9 +138,9 @@ class Transport:
 
 
 def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: float, thread: str) -> None:
-    """Run an exchange with a receiver in a thread of that name, for ``deadline`` seconds at most.
+    """Run an exchange with a receiver in a thread of that name, for at most ``deadline`` seconds.
 
-    Whatever it raises comes out as ``errors.DeliveryFailed``, in words that hold nothing of the receiver but its host.
+    All its exceptions become ``errors.DeliveryFailed``, whose text contains nothing of the receiver but its host.
     """
     transport = Transport(receiver, deadline)
     raised: list[errors.DeliveryFailed] = []
@@ -158,7 +157,7 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
 
     worker = threading.Thread(target=work, name=thread, daemon=True)
     worker.start()
-    # A look-up of a name, and a reply that drips, know no time limit of their own: so the clock is watched here.
+    # Looking up a name, and a slow reply, have no time limit of their own. So the clock is checked here.
     worker.join(deadline)
     if worker.is_alive() and not transport.answered:
         transport.abort()
@@ -168,7 +167,7 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
 
 
 def _described(error: BaseException, host: str) -> tuple[str, str]:
-    """Return what went wrong and what to do, in words that hold nothing of the address but its host."""
+    """Return what went wrong and what to do, in words that contain nothing of the address but its host."""
     printable_host = errors.printable(host)[:100]
     for link in _chain(error):
         if described_cause := _known_cause(link, printable_host):
@@ -183,7 +182,7 @@ def _described(error: BaseException, host: str) -> tuple[str, str]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it comes from, ten at most."""
+    """Yield an error and its causes, at most ten."""
     link: BaseException | None = error
     for _ in range(10):
         if link is None:

@@ -1,1 +1,1 @@
-"""The shells that join the stages: tasks and listener."""
+"""The shells that connect the stages: tasks and listener."""

@@ -29,11 +29,11 @@ class ListenerStep(bootsteps.StartStopStep):
         self._process: subprocess.Popen[bytes] | None = None
 
     def include_if(self, node: Any) -> bool:
-        """Leave it out of nodes that only collect: they may be many, and busy."""
+        """Exclude it from nodes that only collect: they may be many, and busy."""
         return set(node.app.amqp.queues.consume_from) != {"workermon.collect"}
 
     def start(self, node: Any) -> None:
-        """Start it once the pool stands."""
+        """Start it once the pool is ready."""
         self._stop.clear()
         if isinstance(node.pool, prefork.TaskPool):
             self._process = process.start()
@@ -46,7 +46,7 @@ class ListenerStep(bootsteps.StartStopStep):
             self._thread.start()
 
     def stop(self, node: Any) -> None:  # noqa: ARG002  (Celery's signature)
-        """Stop it, and let another lead."""
+        """Stop it, and release the lead."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(process.ENDING)

@@ -24,17 +24,17 @@ def current() -> Container:
 
 
 def use(opened: Container, *others: Any) -> None:
-    """Have the tasks of this process take what they need from this container.
+    """Make the tasks of this process get their dependencies from this container.
 
-    ``others`` are applications of a team that include our tasks.
+    ``others`` are a team's applications that include our tasks.
     """
     for celery_app in (app, *others):
         setup_dishka(opened, celery_app)
 
 
 def _open(sender: Any = None, **_: Any) -> None:
-    # Before the pool starts, and again in each forked child: it must not share its parent's. Nothing is made before a
-    # task asks for it, so a parent that only forks has no client.
+    # Before the pool starts, and again in each forked child, which must not share its parent's. Nothing is created
+    # before a task needs it, so a parent that only forks has no client.
     use(opened := runtime.open(), running(sender))
     threads = getattr(sender, "concurrency", None)  # of a node; a forked child does one thing at a time
     opened.get(collect.Bulkhead).threads = threads if isinstance(threads, int) else 1
@@ -47,15 +47,15 @@ def close(**_: Any) -> None:
 
 
 def _prepare(**_: Any) -> None:
-    """Bring what is stored to this version before anything runs; refuse a server that cannot be used."""
-    opened = runtime.open()  # of its own: a node that forks must have no client
+    """Migrate the stored data to this version before anything runs. Refuse a server that cannot be used."""
+    opened = runtime.open()  # not shared: a node that forks must have no client
     try:
         opened.get(ports.Schema).prepare()
     except errors.UnfitServer as why:
         print(f"error: {why}", file=sys.stderr)  # noqa: T201
         sys.exit(why.exit_code)
     except errors.WorkermonError as why:
-        log.warning("schema.unknown", reason=str(why))  # Celery waits for Redis, or says so
+        log.warning("schema.unknown", reason=str(why))  # Celery waits for Redis, or reports it
     finally:
         opened.close()
 

@@ -1,4 +1,4 @@
-"""Who leads: of the listeners of all nodes one, by a lease in Redis."""
+"""Which listener is active: one of all nodes, by a lease in Redis."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workermon import errors, logs, ports
 
 log = logs.get(__name__)
 
-#: The lease, and the listener's mark among the signs of life.
+#: The lease, which is also the name of the listener's mark among the signs of life.
 NAME: Final = "listener"
-#: Seconds. Another takes over that long after the last renewal, which each sweep is, at most ``CLAIMED_EVERY`` later.
+#: Seconds. Another one takes over so long after the last renewal (each sweep), plus at most ``CLAIMED_EVERY``.
 LEASE: Final = 3.8
-#: Seconds between two tries to take the lead.
+#: Seconds between two attempts to become active.
 CLAIMED_EVERY: Final = 1.0
 
 
@@ -23,15 +23,15 @@ class Leadership:
 
     def __init__(self, leases: ports.Leases) -> None:
         self._leases = leases
-        #: What each sweep renews.
+        #: Renewed by each sweep.
         self.claim = ports.LeaseClaim(NAME, f"{os.getpid()}-{secrets.token_hex(6)}", LEASE)
 
     def take(self) -> bool:
-        """Take the lead; ``False`` if another leads."""
+        """Become active; ``False`` if another one is."""
         return self._leases.hold(*self.claim)
 
     def release(self) -> None:
-        """Let another lead at once; if Redis is away the lease runs out by itself."""
+        """Release the lead at once. If Redis is unreachable the lease expires."""
         try:
             self._leases.release(NAME, self.claim.owner)
         except errors.WorkermonError as why:

@@ -1,8 +1,8 @@
-"""The listener: subscribes to the channel of samples and has the workers evaluated that it names.
+"""The listener: subscribes to the channel of samples and enqueues the evaluation of the workers that it names.
 
-Every node may carry it (except those with ``-Q workermon.collect`` alone). One of them leads, by a lease, and another
-takes over within 5 s of its death. The channel may lose events, so every few seconds a sweep looks in Redis for what
-no event announced: samples that nobody evaluated, notifications that wait, workers whose collection is overdue.
+Every node may run it (except those with ``-Q workermon.collect`` alone). One of them is active, by a lease, and another
+takes over within 5 s of its death. The channel may lose events, so every few seconds a sweep searches Redis for what no
+event announced: samples that nobody evaluated, notifications that wait, workers whose collection is overdue.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from workermon.pipeline import background, leadership, queue_polling, subscripti
 
 log = logs.get(__name__)
 
-#: Seconds. How often the fleet is brought in step with EC2 and its tags; the first time that long after taking the
-#: lead, because ``up`` does it at its start.
+#: Seconds between two reconciliations of the fleet. The first one is that long after becoming active, because ``up``
+#: reconciles at its start.
 RECONCILIATION: Final = fleet.RECONCILED_EVERY
 #: Seconds between two requests of the dead-man's switch.
 HEARTBEAT: Final = 15.0
-#: Seconds, as it grows, before Redis is tried again.
+#: Seconds before Redis is tried again; they grow.
 PATIENCE: Final = (0.2, 0.5, 1.0, 2.0)
-#: Seconds without a success after which it ends, so that it is started anew with connections of its own: whatever
-#: became of the old ones, they do not come right by themselves.
+#: Seconds without success after which it ends, so that it is restarted with connections of its own. Broken connections
+#: do not recover by themselves.
 FAILED_FOR: Final = 60.0
 
 
 class Timer:
-    """Something that is due again and again; times are of a monotonic clock."""
+    """Something due periodically; times are of a monotonic clock."""
 
     def __init__(self, last: float) -> None:
         self._last = last
@@ -51,7 +51,7 @@ class Timer:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Listens, leads and sweeps until it is stopped; it has no thread of its own."""
+    """Listens, leads and sweeps until it is stopped. It has no thread of its own."""
 
     feed: ports.Feed
     samples: ports.Samples
@@ -94,7 +94,7 @@ class Listener:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Lead whenever nobody else does, until ``stop``; whatever fails is tried again, for a minute."""
+        """Lead whenever nobody else does, until ``stop``. Failures are retried for a minute."""
         lease, lead, failures = leadership.Leadership(self.leases), _Lead(self), 0
         worked_at = time.monotonic()
         while not stop.is_set():
@@ -105,7 +105,8 @@ class Listener:
                 failures, worked_at = 0, time.monotonic()
                 pause = leadership.CLAIMED_EVERY
             except Exception as why:
-                # It must not die, because nobody else would enqueue evaluations. Most often Redis is away for a while.
+                # It must not die, because nobody else would enqueue evaluations. Usually Redis is unreachable for a
+                # while.
                 worked_at = max(worked_at, lead.worked_at)
                 failed_for = time.monotonic() - worked_at
                 if failed_for > FAILED_FOR:
@@ -120,7 +121,7 @@ class Listener:
 
 
 class _Lead:
-    """What the listener that leads does."""
+    """The work of the active listener."""
 
     def __init__(self, own: Listener) -> None:
         self._own = own
@@ -132,9 +133,9 @@ class _Lead:
         )
         self._heartbeat = background.Background("heartbeat", own.heartbeat.beat)
         self._polling = queue_polling.QueuePolling(own.queue_reading, own.configurations)
-        #: When it last swept with success, on a monotonic clock.
+        #: When it last swept successfully, on a monotonic clock.
         self.worked_at = 0.0
-        #: Whether it has swept with success since it leads.
+        #: Whether it has swept successfully since it became active.
         self._works = False
 
     def run(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
@@ -174,7 +175,7 @@ class _Lead:
                 channel.enqueue()
                 return
             if sweeping is None:
-                # As soon as the subscription stands: from then on nothing is missed.
+                # As soon as the subscription is active: from then on nothing is missed.
                 own.pulse.beat("canary", own.now())
                 sweeping = Timer(float("-inf"))
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
@@ -190,7 +191,8 @@ class _Lead:
     def _sweep_now(self, claim: ports.LeaseClaim, at: float) -> bool:
         """Keep the lead and sweep; ``False`` if another leads."""
         own = self._own
-        # Most sweeps find nothing, so one look at all comes first. It also renews the lease and marks the last sweep.
+        # Most sweeps find nothing, so one call checks everything first. It also renews the lease and marks the last
+        # sweep.
         waiting = own.waiting_work.look(claim, own.now(), sweep.UNANNOUNCED, works=self._works)
         if waiting is None:
             return False

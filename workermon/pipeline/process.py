@@ -1,6 +1,6 @@
 """The listener as a process that ends with its parent: ``python -m workermon.pipeline.process``.
 
-A node that forks runs it so, because a fork copies the locks that a thread holds.
+A forking node runs it this way, because a fork copies locks held by threads.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from workermon.pipeline import listener
 
 log = logs.get(__name__)
 
-#: Seconds between two looks at the parent.
+#: Seconds between two checks of the parent.
 LOOK: Final = 0.5
-#: Seconds that the process has to end by itself.
+#: Seconds in which the process has to end by itself.
 ENDING: Final = 2.0
 
 
@@ -42,16 +42,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def run(container: Container, stop: threading.Event) -> None:
-    """Run a listener until ``stop``; if it cannot be made yet, try again.
+    """Run a listener until ``stop``. If it cannot be created yet, try again.
 
-    One that gave up is followed by one with a container of its own, and so with clients of its own.
+    A listener that gave up is replaced by one with a container, and so with clients, of its own.
     """
     fresh: Container | None = None
     while not stop.is_set():
         try:
             listener.Listener.of(fresh or container).run(stop)
         except Exception as why:
-            # Something could not be made yet, such as a connection.
+            # Something could not be created yet, such as a connection.
             log.error("listener.failed", reason=str(why) or repr(why))
             stop.wait(listener.PATIENCE[-1])
         if fresh is not None:
@@ -75,7 +75,7 @@ def main() -> None:
     finally:
         container.close()
     if not stop.is_set():
-        sys.exit(errors.RedisUnavailable.exit_code)  # the node starts it again
+        sys.exit(errors.RedisUnavailable.exit_code)  # the node restarts it
 
 
 def _watch(parent: int, stop: threading.Event) -> None:

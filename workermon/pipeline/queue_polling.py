@@ -1,6 +1,6 @@
-"""Polls the event queues beside the listener that leads: each in a thread of its own, for a poll takes up to 20 s.
+"""Polls the event queues beside the active listener: each in a thread of its own, because a poll takes up to 20 s.
 
-Where more lies in a queue than one answer holds, several threads empty it.
+If a queue has more messages than one answer holds, several threads empty it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from workermon import collect, errors, logs, models, ports, runtime
 
 log = logs.get(__name__)
 
-#: Seconds, as they grow, before a queue that cannot be read is tried again: three tries fire the alert in a minute.
+#: Seconds before an unreadable queue is tried again; they grow. Three attempts within a minute fire the alert.
 PATIENCE: Final = (1.0, 5.0, 10.0, 20.0)
-#: Threads that empty a queue in which more lies than one answer holds. Each message costs two round trips, to receive
-#: and to delete it; with one thread 200 Spot warnings at once took 4 s.
+#: Threads that empty a queue with more messages than one answer holds. Each message costs two round trips, to receive
+#: and to delete it. With one thread 200 Spot warnings at once took 4 s.
 READERS: Final = 4
 
 
 class QueuePolling:
-    """The threads that poll; they end when another leads, at the end of the poll that they are in."""
+    """The polling threads. When another listener leads, they end after their present poll."""
 
     def __init__(self, reading: collect.QueueReading, configurations: ports.Configurations) -> None:
         self._reading, self._configurations = reading, configurations
@@ -28,7 +28,7 @@ class QueuePolling:
         self._configuration: models.Configuration | None = None
 
     def follow(self, revision: int) -> None:
-        """Poll the queues that are configured, and no others; ``revision`` is that of the configuration in force."""
+        """Poll exactly the configured queues; ``revision`` is that of the configuration in force."""
         if self._configuration is None or self._configuration.revision != revision:
             self._configuration = self._configurations.load()
         event_queues = self._configuration.event_queues
@@ -44,7 +44,7 @@ class QueuePolling:
                 thread.start()
 
     def stop(self) -> None:
-        """End them all; messages that one still receives are handled, or come again."""
+        """End them all. Messages that one still receives are handled, or delivered again."""
         for stop, _ in self._stops.values():
             stop.set()
         self._stops.clear()
@@ -65,7 +65,7 @@ class QueuePolling:
         try:
             return self._reading.read(name, region=runtime.default_region(), wait=wait)
         except Exception as why:
-            # Whatever it is, the next poll may go well. Most often Redis is away, or the process ends.
+            # Whatever it is, the next poll may succeed. Usually Redis is unreachable, or the process ends.
             if not stop.is_set():
                 expected = isinstance(why, errors.WorkermonError)
                 log.warning("event_queue.poll_failed", queue=name, reason=str(why) or repr(why), exc_info=not expected)

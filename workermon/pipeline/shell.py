@@ -1,4 +1,4 @@
-"""What stands around every task: a message with something else than identifiers harms nothing."""
+"""Runs before every task, so that a message with anything but identifiers does no harm."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def is_alert_id(identifier: object) -> bool:
 
 
 class Shell(DishkaTask):
-    """What every task does before its own work: what is not an identifier is counted, logged, and goes no further."""
+    """What every task does first: anything that is not an identifier is counted, logged and dropped."""
 
     abstract = True
-    # As in celeryconfig.py, for an application of a team that includes these tasks and has another configuration.
+    # As in celeryconfig.py, for a team's application that includes these tasks with another configuration.
     acks_late = True
     reject_on_worker_lost = True
     ignore_result = True
     serializer = "json"
-    #: What an identifier of this task looks like.
+    #: Returns whether a value is an identifier of this task.
     is_valid: ClassVar[Callable[[object], bool] | None] = None
     #: Celery reports these in one line, not with a traceback.
     throws = (errors.WorkermonError,)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it with the valid identifiers of a message; a message without one is acknowledged, and nothing else."""
+        """Run it with the valid identifiers of a message. A message without any is only acknowledged."""
         try:
             bound = inspect.signature(self.run).bind(*args, **kwargs).arguments
         except TypeError as why:

@@ -1,4 +1,4 @@
-"""What the listener does with each message of the channel: it gathers the workers that are named, and enqueues them."""
+"""Handles the messages of the channel: gathers the workers that they name, and enqueues them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from workermon import failpoints, health, logs, models, ports
 
 log = logs.get(__name__)
 
-#: Seconds. Events come by the hundred. The process sleeps that long after the first, and then reads all that came: to
-#: wake up for each of them would cost far more than to read it.
+#: Seconds. Events arrive by the hundred. After the first one the process sleeps this long, and then reads all of them:
+#: waking up for each would cost far more than reading it.
 GATHERED: Final = 0.1
-#: Identifiers and seconds. At most so many workers are evaluated together, and at most so long the first one waits.
+#: At most so many workers are evaluated together, and the first one waits at most so many seconds.
 BATCH: Final = 100
 MAX_GATHERED: Final = 0.3
-#: Seconds between two looks around while no event comes; each look wakes the process.
+#: Seconds between two wake-ups while no event arrives; each wakes the process.
 IDLE: Final = 1.0
 #: Bytes. Our events have about one KiB.
 MAX_EVENT_SIZE: Final = 64 * 1024
-#: How our own events begin. They are validated as they are parsed; for others each fault has its own name.
+#: The beginning of our own events. They are validated while they are parsed; for others each fault has its own name.
 OWN_BEGIN: Final = '{"schema":1,"event":"worker.metrics.collected",'
 #: Seconds between two log lines about the same fault of events.
 LOG_INTERVAL: Final = 10.0
 
 
 class InvalidEvent(Exception):
-    """An event cannot be used; its message is the reason in a word or two, for counting."""
+    """An event cannot be used. Its message is the reason in a word or two, for counting."""
 
 
 def worker_of(message: str) -> str:
-    """Return the id of the worker that an event is about; raises ``InvalidEvent`` with the reason."""
+    """Return the id of the worker that an event is about. Raises ``InvalidEvent`` with the reason."""
     if len(message) > MAX_EVENT_SIZE or len(message.encode("utf-8", "surrogatepass")) > MAX_EVENT_SIZE:
         raise InvalidEvent("too_large")
     if message.startswith(OWN_BEGIN):
@@ -58,7 +58,7 @@ def worker_of(message: str) -> str:
 
 
 class Subscription:
-    """Takes the messages of the channel; times are of a monotonic clock."""
+    """Handles the messages of the channel; times are of a monotonic clock."""
 
     def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.CanaryReception, samples: ports.Samples) -> None:
         self._dispatcher, self._canary, self._samples = dispatcher, canary, samples
@@ -67,11 +67,11 @@ class Subscription:
         self._has_read_all = True
         self._invalid: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
-        #: When an event of each worker came last.
+        #: When each worker's last event arrived.
         self.heard: dict[str, float] = {}
 
     def forget(self) -> None:
-        """Forget what came before this process leads."""
+        """Drop what arrived before this process became active."""
         self._gathered.clear()
         self._has_read_all = True
         self.heard.clear()
@@ -81,13 +81,13 @@ class Subscription:
         return IDLE if self._has_read_all else 0.0
 
     def wait_for_others(self, wait: Callable[[float], object]) -> None:
-        """After the first message, wait until those that come with it are there; ``wait`` takes seconds."""
+        """After the first message, wait for those that arrive with it; ``wait`` takes seconds."""
         if self._has_read_all:
             self._has_read_all = False
             wait(GATHERED)
 
     def hear(self, message: str, at: float) -> None:
-        """Take an event; one that cannot be used is counted."""
+        """Handle an event. One that cannot be used is counted."""
         try:
             worker_id = worker_of(message)
         except InvalidEvent as why:
@@ -100,7 +100,7 @@ class Subscription:
         failpoints.reach("listener.received")
 
     def hear_canary(self, message: str, at: float) -> None:
-        """Take a message of the canary's channel."""
+        """Handle a message of the canary's channel."""
         if not self._canary.hear(message):
             self._refuse(message, "no_canary", at)
 
@@ -110,12 +110,12 @@ class Subscription:
             self.enqueue()
 
     def enqueue_all(self) -> None:
-        """Enqueue an evaluation of all that are gathered: every message that came was read."""
+        """Enqueue an evaluation of all gathered workers: every message was read."""
         self._has_read_all = True
         self.enqueue()
 
     def enqueue(self) -> None:
-        """Enqueue an evaluation of the workers gathered that are to be evaluated; others wait, or are done."""
+        """Enqueue an evaluation of the gathered workers that are pending. Others may wait, or are done."""
         if self._gathered:
             self._dispatcher.evaluate(self._samples.marked(list(self._gathered)))
             failpoints.reach("listener.enqueued")

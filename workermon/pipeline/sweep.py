@@ -1,4 +1,4 @@
-"""The sweep: finds in Redis what no message announced, because messages get lost.
+"""The sweep: finds in Redis what no message announced, because messages can be lost.
 
 It runs beside the listener and not in beat, so that it outlives beat.
 """
@@ -16,22 +16,22 @@ log = logs.get(__name__)
 
 #: Seconds between two sweeps.
 INTERVAL: Final = 2.0
-#: Seconds. A sample written that long ago and still not evaluated was not announced, or its evaluator died.
+#: Seconds. A sample of that age that is still not evaluated was not announced, or its evaluator died.
 UNANNOUNCED: Final = 3.0
-#: Seconds. What a sweep has enqueued it leaves alone that long, so that messages do not pile up if evaluators are slow.
+#: Seconds for which a sweep does not enqueue the same again, so that messages do not pile up if evaluators are slow.
 PATIENCE: Final = 5.0
 #: Identifiers found by one sweep.
 MAX_FOUND: Final = 2000
-#: Seconds in which the whole fleet is looked over once for overdue collections.
+#: Seconds in which the whole fleet is checked once for overdue collections.
 ROUND: Final = 30.0
-#: Workers looked over by each sweep at least: a fleet of some hundreds is looked over each time.
+#: Minimum number of workers that each sweep checks: a fleet of some hundreds is checked each time.
 MIN_SHARE: Final = 500
 #: Intervals without a success after which time alone may make a worker's alerts fire.
 OVERDUE: Final = 1.5
 
 
 class Sweep:
-    """Enqueues what is overdue. ``at`` is of a monotonic clock; ``heard`` is when each worker's last event came."""
+    """Enqueues what is overdue. ``at`` is of a monotonic clock; ``heard`` is when each worker's last event arrived."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Sweep:
         self._share = 0
 
     def forget(self) -> None:
-        """Forget what was enqueued before this process leads."""
+        """Forget what was enqueued before this process became active."""
         self._enqueued.clear()
 
     def sweep(
         self, at: float, received: dict[str, float], waiting: ports.Waiting, alert_ids: Sequence[str] = ()
     ) -> None:
-        """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and alerts that wait.
+        """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and waiting alerts.
 
-        What ``waiting`` says is not there is not looked for. ``alert_ids`` are more alerts that a delivery has to look
+        Skips what is absent according to ``waiting``. ``alert_ids`` are further alerts that a delivery has to review.
         at.
         """
         now = self._now()
@@ -90,7 +90,7 @@ class Sweep:
         return [identifier for identifier in identifiers if identifier not in self._enqueued]
 
     def _overdue(self, now: float, at: float, received: dict[str, float]) -> list[str]:
-        """Look over a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
+        """Check a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
         records = [record.clamped(now) for record in self._share_of_fleet(at, received)]
         self._intervals.update((record.worker.id, record.worker.interval) for record in records)
         return [
@@ -105,8 +105,8 @@ class Sweep:
         worker_ids = list(itertools.islice(self._fleet, self._share))
         if len(worker_ids) < self._share or not self._share:
             self._start_round(received)
-        # A worker whose event has just come was enqueued for it. Only the others are read, so a healthy fleet costs
-        # next to nothing.
+        # A worker whose event has just arrived was enqueued for it. Only the others are read, so a healthy fleet costs
+        # almost nothing.
         return list(
             self._workers.get(
                 [worker_id for worker_id in worker_ids if self._is_silent(worker_id, at, received)]

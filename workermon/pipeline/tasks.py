@@ -1,7 +1,7 @@
-"""The tasks, three lines each: plain parameters are identifiers, ``FromDishka[…]`` ones are made where the task runs.
+"""The tasks, three lines each: plain parameters are identifiers, ``FromDishka[…]`` ones are injected in the node.
 
-None of them retries, because none holds the truth: a collection that failed is repeated at the next interval, and the
-listener's sweep finds evaluations and deliveries that were lost. So a task may fail, be lost or run twice.
+None of them retries, because none holds state: a failed collection is repeated at the next interval, and the listener's
+sweep finds lost evaluations and deliveries. So a task may fail, be lost or run twice.
 """
 
 from __future__ import annotations
@@ -76,19 +76,19 @@ def reconcile(
     dispatcher: FromDishka[ports.Dispatcher],
     app_settings: FromDishka[settings.Settings],
 ) -> None:
-    """Repair what repository, schedule and EC2 disagree about, and look for metrics that a fleet has lost."""
+    """Repair differences between repository, schedule and EC2, and find metrics that a fleet has lost."""
     report = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
     for scope, why in report.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     lost_metrics.survey()
     closing.close_unused_accounts()
-    # Where nobody is monitored no evaluation comes by itself, but a region of [discover] may be refused there.
+    # Without workers no evaluation is triggered, but AWS may refuse a region of [discover].
     dispatcher.deliver([*judge.evaluate([]), *orphaned_alerts.find()])
 
 
 @app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))
 def canary(stages: list[str], stage: FromDishka[health.CanaryRelay]) -> None:
-    """Pass the canary on from a stage: it shows whether messages go all the way round."""
+    """Pass the canary on from a stage. It shows whether messages complete their round."""
     for name in stages:
         stage.pass_on(name)
 

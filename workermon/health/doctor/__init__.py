@@ -1,4 +1,4 @@
-"""Doctor: tries what ``status`` only reads: AWS permissions, the settings of Redis, the clocks."""
+"""Doctor: tests what ``status`` only reads: AWS permissions, the settings of Redis, the clocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.health.doctor.check import Check as Check
 
 
 class Examination(models.Frozen):
-    """All that was tried; ``ok`` only if every check is."""
+    """The results of all tests; ``ok`` only if every check is."""
 
     ok: bool
     checks: tuple[Check, ...]
@@ -19,7 +19,7 @@ class Examination(models.Frozen):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Doctor:
-    """Tries every part, the rules, Redis' settings, and each permission in each account and region."""
+    """Tests every part, the rules, Redis' settings, and each permission in each account and region."""
 
     status_check: status.StatusCheck
     event_queue_examination: event_queues.EventQueueExamination
@@ -31,8 +31,8 @@ class Doctor:
     workers: ports.Workers
 
     def examine(self, default_region: str | None) -> Examination:
-        """Try everything; without a worker AWS is tried in ``default_region``, if there is one."""
-        # First, because a queue that was just named is read for the first time meanwhile.
+        """Test everything. Without workers, AWS is tested in ``default_region``, if there is one."""
+        # First, because a newly configured queue is read for the first time meanwhile.
         queue_checks = list(self.event_queue_examination.examine(default_region))
         checks = [Check(name=part.name, ok=part.ok, reason=part.reason) for part in self.status_check.status().parts]
         checks += self.server_examination.examine()

@@ -1,4 +1,4 @@
-"""Doctor: each permission that AWS has to grant, and its clock."""
+"""Doctor: the permissions from AWS, and AWS' clock."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from workermon.config import catalogue
 from workermon.health.doctor.check import Check, clock_check
 
 #: Seconds by which the clocks of this machine and of AWS may differ: half of the shortest period of EC2's metrics,
-#: because a slot counts as missing by when its datapoint was due. From five minutes on AWS refuses every request.
+#: because the time at which a datapoint was due decides whether it is absent. From five minutes on AWS refuses every
+#: request.
 AWS_SKEW = models.CLOCK_SKEW
 
-#: Workers that are named to AWS in one try.
+#: Workers named to AWS in one test.
 NAMED = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AwsExamination:
-    """Tries each permission."""
+    """Tests each permission."""
 
     ec2: ports.Ec2
     cloudwatch: ports.CloudWatch
@@ -28,7 +29,7 @@ class AwsExamination:
     machine: ports.MachineClock
 
     def examine(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
-        """Try each permission in an account and region, on a worker if there is one, and compare AWS' clock."""
+        """Test each permission in an account and region, on a worker if there is one, and compare AWS' clock."""
         named = list(worker_ids[:NAMED])
         until = self.now()
         entry = catalogue.CATALOGUE["cpu_utilization"]

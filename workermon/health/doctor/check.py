@@ -1,4 +1,4 @@
-"""One thing that doctor tries."""
+"""One test of doctor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from workermon import models
 
 
 class Check(models.Frozen):
-    """One thing that was tried; ``todo`` says what to do if it is not ok."""
+    """The result of one test; ``todo`` says what to do if it is not ok."""
 
     name: str
     ok: bool
@@ -15,7 +15,7 @@ class Check(models.Frozen):
 
 
 def clock_check(name: str, whose: str, ahead: float, limit: int, same: float) -> Check:
-    """Compare a clock with ours: ``ahead`` in seconds, up to ``limit`` is well, up to ``same`` cannot be measured."""
+    """Compare a clock with ours: ``ahead`` in seconds, up to ``limit`` is ok, up to ``same`` cannot be measured."""
     ok = abs(ahead) <= limit
     if abs(ahead) <= same:
         reason = "agrees"

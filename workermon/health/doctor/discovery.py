@@ -11,14 +11,14 @@ from workermon.health.doctor.check import Check
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryExamination:
-    """Tries to search for instances."""
+    """Tests the search for instances."""
 
     configurations: ports.Configurations
     secrets: ports.Secrets
     ec2: ports.Ec2
 
     def examine(self, members: Collection[models.AccountRegion], default_region: str | None) -> Iterator[Check]:
-        """Try to search where ``[discover]`` does, but for where workers are: there everything is tried."""
+        """Test the search where ``[discover]`` searches, except where workers are: there everything is tested."""
         configuration = self.configurations.load()
         discover = configuration.discover
         if discover is None:

@@ -1,4 +1,4 @@
-"""Doctor: whether events come through EventBridge and each queue to the listener."""
+"""Doctor: whether events reach the listener through EventBridge and each queue."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from workermon import errors, models, ports
 from workermon.health.doctor.check import Check
 
-#: Seconds that the listener has to read an event of ours.
+#: Seconds in which the listener has to read our event.
 QUEUE_PATIENCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EventQueueExamination:
-    """Sends an event of our own on the way of all others."""
+    """Sends an event of our own the way that all others take."""
 
     configurations: ports.Configurations
     secrets: ports.Secrets
@@ -44,7 +44,7 @@ class EventQueueExamination:
                 )
 
     def _try_event_queue(self, scope: models.AccountRegion, name: str, queue_url: str, patience: float) -> Check:
-        """Send an event through EventBridge; if that is refused or does not come, put one into the queue itself."""
+        """Send an event through EventBridge. If that is refused or does not arrive, put one into the queue itself."""
         label, sent, refusal = f"event queue {name}", self.now(), None
         try:
             self.queues.publish(scope, models.OWN_SOURCE, models.OWN_TYPE, {"sent": sent})

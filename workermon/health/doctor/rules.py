@@ -1,4 +1,4 @@
-"""Doctor: rules that cannot do what they are for."""
+"""Doctor: rules that cannot work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workermon.health.doctor.check import Check
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuleExamination:
-    """Finds rules that cannot fire, and labels that are no thresholds."""
+    """Finds rules that cannot fire, and labels that are not valid thresholds."""
 
     configurations: ports.Configurations
     kinds: rules.Kinds
 
     def examine(self, records: Sequence[ports.Record]) -> Iterator[Check]:
-        """Find rules that cannot fire, by how often their metrics really come, and labels that are no thresholds."""
+        """Find rules that cannot fire because of how often their metrics are published, and invalid labels."""
         members = ((record.worker, record.condition) for record in records)
         for unfirable in rules.unfirable(self.configurations.load(), members, self.kinds):
             reason = errors.printable(unfirable.reason)
@@ -30,12 +30,12 @@ class RuleExamination:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LatenessExamination:
-    """Finds metrics that come too late for their rules."""
+    """Finds metrics that arrive too late for their rules."""
 
     configurations: ports.Configurations
 
     def examine(self, records: Sequence[ports.Record]) -> Iterator[Check]:
-        """Find metrics whose datapoints always come later than ``lateness``: rules cannot rely on them."""
+        """Find metrics whose datapoints always arrive later than ``lateness``: rules cannot rely on them."""
         late: dict[str, dict[str, int]] = {}
         for record in records:
             for metric, (many, seconds) in record.condition.late.items():

@@ -14,13 +14,13 @@ SKEW = 5
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerExamination:
-    """Looks at what Redis says of itself."""
+    """Reads what Redis reports about itself."""
 
     server: ports.Server
     machine: ports.MachineClock
 
     def examine(self) -> list[Check]:
-        """Look at the settings of Redis and at its clock."""
+        """Check the settings of Redis and its clock."""
         app_settings = self.server.settings()
         before = self.machine()
         theirs = self.server.time()
@@ -43,7 +43,7 @@ def _persistence(server_settings: Mapping[str, str]) -> Check:
     if "aof_enabled" not in server_settings:
         return Check(name="redis persistence", ok=True, reason="the server does not say")
     appends = server_settings.get("aof_enabled") == "1"
-    # A server that never wrote a snapshot gives its own start as the last one; only the absence is certain.
+    # A server that never wrote a snapshot reports its own start as the last one. Only the absence is certain.
     snapshots = (
         int(server_settings.get("rdb_last_save_time", "0") or 0) > 0
         and server_settings.get("rdb_last_bgsave_status") == "ok"

@@ -1,4 +1,4 @@
-"""The types of channel. Each file holds all that is known of one; ``CHANNEL_TYPES`` lists them."""
+"""The types of channel, one file each; ``CHANNEL_TYPES`` lists them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The channel ``alertmanager``: Prometheus Alertmanager's API v2, so that a team keeps its routing.
 
-Alertmanager tells alerts apart by their labels. Ours have the severity among them, because routes go by it, and what
-users may change at any time: the worker's name and labels. So it is remembered under which labels an alert fires there,
-and its end is sent under these.
+Alertmanager identifies an alert by its labels. Ours include the severity, because routes depend on it, and values that
+users may change at any time: the worker's name and labels. So workermon stores the labels under which an alert fires
+there, and sends its end with the same labels.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from workermon.config import channels
 from workermon.notify import http, text
 from workermon.notify.channel_type import ChannelType
 
-#: Seconds. Alertmanager takes an alert for resolved when its end has come, or after its ``resolve_timeout`` if it has
-#: none. We send the end ourselves, so the end that a firing alert is given is only for a monitor that never comes back.
+#: Seconds. Alertmanager resolves an alert at its end, or after its ``resolve_timeout`` if it has none. We send the end
+#: ourselves, so a firing alert's end only matters if the monitor never returns.
 FIRES_FOR = 30 * models.DAY
 
 #: Where alerts go, below the address of Alertmanager.
 PATH = "/api/v2/alerts"
 
-#: Alertmanager found the alert itself wrong. Other refusals may come from a proxy before it.
+#: Statuses with which Alertmanager itself rejects the alert. Others may come from a proxy before it.
 FINAL = frozenset({400, 413, 422})
 
 
@@ -40,7 +40,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse a user without a password, and an address that cannot work."""
+        """Reject a user without a password, and an address that cannot work."""
         channels.check_login(path, self.user, self.secret)
         channels.check_url(path, self.url, allow_private=self.allow_private)
 
@@ -54,13 +54,13 @@ class Alertmanager:
     client: http.Client
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Post it, and the end of what fires under other labels; any 2xx accepts it."""
+        """Post it, and the end of what fires under other labels. Any 2xx accepts it."""
         (notification,) = notifications
         alert_id, present = notification.dedup_key, labels(notification)
         sent_before: list[Labels] = [*self.firing_labels.load(channel.name, alert_id)]
         fires = notification.status == "firing"
         if fires and present not in sent_before:
-            # Before it is sent, because whether a request arrived is not always known.
+            # Before it is sent, because it is not always known whether a request arrived.
             self.firing_labels.save(channel.name, alert_id, [*sent_before, present])
         over = [label_set for label_set in sent_before if label_set != present] if fires else sent_before or [present]
         self._post(channel, alerts(notification, over, self.client.now()))
@@ -82,7 +82,7 @@ class Alertmanager:
 
 
 def labels(notification: models.Notification) -> dict[str, str]:
-    """Return the labels of a notification's alert: what Alertmanager knows it by."""
+    """Return the labels that identify a notification's alert in Alertmanager."""
     about = text.fields(notification)
     own_labels = notification.worker.labels if notification.worker else {}
     identity = {
@@ -135,7 +135,7 @@ TYPE = ChannelType(
     options=Options,
     notifier=lambda needs: Alertmanager(needs.secrets, needs.firing_labels, http.Client(needs.now)),
     per_minute=6000,
-    # Alertmanager forgets its alerts when it restarts, and takes a repeated one for the same.
+    # Alertmanager forgets its alerts when it restarts, and merges a repeated one.
     repeat=3600,
     opens=True,
 )

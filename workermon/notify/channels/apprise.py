@@ -1,7 +1,7 @@
-"""The channel ``apprise``: any of the services that the library of that name reaches, by its own URLs.
+"""The channel ``apprise``: any service that the library of that name supports, by its own URLs.
 
-The library sends by ``requests``, which is guarded as the other channels' client is. It does not see Retry-After.
-Services that it reaches by other means are for a private network only.
+The library sends with ``requests``, which is guarded like the other channels' client. It does not see Retry-After.
+Services that it contacts by other means are for a private network only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workermon.config import channels, problems
 from workermon.notify import guarded_requests, http, text, transport
 from workermon.notify.channel_type import ChannelType
 
-#: Modules by which a service is reached without ``requests``.
+#: Modules with which a service is contacted without ``requests``.
 _OTHER_MEANS = ("smtplib", "socket", "ssl", "subprocess", "websocket", "dbus", "gntp", "mqtt", "slixmpp")
 
 _KINDS = {"critical": "failure", "warning": "warning", "resolved": "success"}
@@ -37,7 +37,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse an address in clear text, and a template that cannot be filled in."""
+        """Reject an address in clear text, and a template that cannot be filled in."""
         if isinstance(self.url, str):
             reason = "holds a token, so it must be a secret by name"
             raise problems.Mistake(f"{path}.url", reason, 'write url = { env = "NAME" }')
@@ -121,7 +121,7 @@ def _library(channel: models.Channel) -> Any:
 
 
 def _is_guarded(service: Any) -> bool:
-    """Return whether a service is reached by ``requests`` and by nothing else."""
+    """Return whether a service is contacted with ``requests`` and nothing else."""
     module_name = type(service).__module__
     package = module_name if module_name.count(".") < 3 else module_name.rpartition(".")[0]
     parts = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]

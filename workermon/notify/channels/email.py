@@ -1,4 +1,4 @@
-"""The channel ``email``: SMTP with TLS. A mail counts as sent when the server accepted it for one recipient."""
+"""The channel ``email``: SMTP with TLS. A mail counts as sent if the server accepted it for at least one recipient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
-#: Bytes of a server's replies on one connection. A mail takes about one thousand.
+#: Bytes of a server's replies on one connection. A mail needs about one thousand.
 MAX_REPLIES = 65_536
 
 #: Challenges of one login.
@@ -54,7 +54,7 @@ Mailbox = Annotated[str, AfterValidator(_mailbox)]
 
 
 class Options(channels.Options):
-    """``[channels.NAME]`` of type ``email``. ``password`` is another name of the secret that belongs to ``user``."""
+    """``[channels.NAME]`` of type ``email``. ``password`` is an alias of ``secret``, which belongs to ``user``."""
 
     aliases: ClassVar[Mapping[str, str]] = {"password": "secret"}
 
@@ -71,7 +71,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse mail to nobody, half a login, and whatever would go over a network in clear text."""
+        """Reject mail without recipients, an incomplete login, and anything sent over a network in clear text."""
         channels.check_login(path, self.user, self.secret)
         if not self.to:
             raise problems.Mistake(f"{path}.to", "is empty", 'write to = ["ops@example.com"]')
@@ -107,10 +107,10 @@ class Email:
 
 
 def message(channel: models.Channel, notifications: Sequence[models.Notification], now: float) -> EmailMessage:
-    """Return the mail. Its Message-ID is made of the notifications', so that a repeated one can be recognized."""
+    """Return the mail. Its Message-ID comes from the notifications', so that a repeated one can be recognized."""
     options, first = Options.of(channel), notifications[0]
     if len(notifications) == 1:
-        # Mails of one alert make one thread in the reader's mailbox.
+        # Mails of one alert form one thread in the reader's mailbox.
         identity, thread = first.id, first.dedup_key
     else:
         ids = "\n".join(sorted(notification.id for notification in notifications))
@@ -181,7 +181,7 @@ class _Exchange:
         server.ehlo()
 
     def _described(self, error: smtplib.SMTPException) -> tuple[str, str]:
-        """Return what went wrong, by the server's code: its own words may repeat an address or a credential."""
+        """Describe what went wrong by the server's code: its own text may repeat an address or a credential."""
         host = errors.printable(self.receiver.host)[:100]
         match error:
             case smtplib.SMTPAuthenticationError():
@@ -201,20 +201,20 @@ class _Exchange:
 
 
 def _refuses(error: smtplib.SMTPException) -> bool:
-    """Return whether a server's answer is permanent: a code of 500 to 599, of every recipient if it is about these."""
+    """Return whether a server's answer is permanent: 500 to 599, for every recipient if it is about recipients."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(500 <= code < 600 for code, _ in error.recipients.values())
     return isinstance(error, smtplib.SMTPResponseException) and 500 <= error.smtp_code < 600
 
 
 class _Replies:
-    """A server's replies, up to a limit: smtplib collects the lines of one until the last has come."""
+    """A server's replies, up to a limit: smtplib collects the lines of one until the last has arrived."""
 
     def __init__(self, replies: IO[bytes]) -> None:
         self._replies, self._remaining = replies, MAX_REPLIES
 
     def readline(self, limit: int) -> bytes:
-        """Return the next line; raises ``smtplib.SMTPServerDisconnected`` if the server says too much."""
+        """Return the next line. Raises ``smtplib.SMTPServerDisconnected`` if the server sends too much."""
         line = self._replies.readline(limit)
         self._remaining -= len(line)
         if self._remaining < 0:
@@ -234,7 +234,7 @@ class _Server(smtplib.SMTP):
     def __init__(self, connected: transport.Transport, context: ssl.SSLContext | None, host: str) -> None:
         super().__init__(timeout=transport.DEADLINE)
         self._connected, self._context = connected, context
-        # What the certificate is compared with.
+        # The name that the certificate is compared with.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # noqa: ARG002 - smtplib's signature
@@ -252,7 +252,7 @@ class _Server(smtplib.SMTP):
         return super().getreply()
 
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
-        """Log in as smtplib does, but in UTF-8 (RFC 4616): smtplib takes ASCII alone."""
+        """Log in as smtplib does, but in UTF-8 (RFC 4616); smtplib accepts ASCII only."""
         first = authobject() if initial_response_ok else None
         self._auth_challenge_count = 0 if first is None else 1
         code, answer = self.docmd("AUTH", mechanism if first is None else f"{mechanism} {_base64(first)}")

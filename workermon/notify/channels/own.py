@@ -20,7 +20,7 @@ GROUP = "workermon.channels"
 
 
 class Options(channels.Options):
-    """``[channels.NAME]`` of a type that is a notifier only; ``options`` are texts of its own."""
+    """``[channels.NAME]`` of a type that only has a notifier; ``options`` are its own texts."""
 
     url: channels.Url | None = None
     secret: channels.Secret = None
@@ -29,13 +29,13 @@ class Options(channels.Options):
     options: dict[models.Text, str] = {}  # noqa: RUF012 - pydantic copies it for each object
 
     def check(self, path: str) -> None:
-        """Refuse an address that cannot work, and a template that cannot be filled in."""
+        """Reject an address that cannot work, and a template that cannot be filled in."""
         channels.check_url(path, self.url, allow_private=self.allow_private)
         channels.check_template(path, self.template)
 
 
 class SingleNotifier(Protocol):
-    """What a package of your own gives: it gets one notification, and ``channel.options`` are the texts above."""
+    """The object from your package. It gets one notification; ``channel.options`` are the texts above."""
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
         """Send it within 10 s, or raise ``errors.DeliveryFailed``."""
@@ -48,20 +48,20 @@ class OwnNotifier:
     notifier: SingleNotifier
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Have it sent."""
+        """Send it with your object."""
         with_options = channel.model_copy(update={"options": channel.options.get("options", {})})
         for notification in notifications:
             self.notifier.send(with_options, notification)
 
 
 def load() -> dict[str, ChannelType]:
-    """Return the types by name. One that cannot be loaded is logged and left out."""
+    """Return the types by name. A type that cannot be loaded is logged and left out."""
     types: dict[str, ChannelType] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             types[point.name] = _type(point)
         except Exception as error:
-            # It is our users' code, so anything may come out of it.
+            # It is users' code, so it may raise anything.
             log.error("channels.not_loaded", name=point.name, reason=repr(error))
     return types
 

@@ -16,10 +16,10 @@ from workermon.notify.channel_type import ChannelType
 #: Where events go. An account in the EU has https://events.eu.pagerduty.com/v2/enqueue.
 URL = "https://events.pagerduty.com/v2/enqueue"
 
-#: Characters of a summary and of a source that PagerDuty takes.
+#: Characters of a summary and of a source that PagerDuty accepts.
 MAX_TEXT_LENGTH = 1024
 
-#: PagerDuty means it: the event or the key is wrong, and only a change on our side helps.
+#: Final refusals of PagerDuty: the event or the key is wrong, and only a change on our side helps.
 FINAL = frozenset({400, 401, 403, 404, 410, 413, 422})
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -37,7 +37,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse an address that cannot work."""
+        """Reject an address that cannot work."""
         channels.check_url(path, self.url, allow_private=self.allow_private)
 
 

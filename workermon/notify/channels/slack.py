@@ -1,4 +1,4 @@
-"""The channel ``slack``: an incoming webhook, whose URL is a secret. Receivers that speak the same take it too."""
+"""The channel ``slack``: an incoming webhook, whose URL is a secret. Compatible receivers work too."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from workermon.config import channels, problems
 from workermon.notify import http, text
 from workermon.notify.channel_type import ChannelType
 
-#: Characters of a block's text that Slack takes (3000), less room for what is around it.
+#: Characters of a block's text that Slack accepts (3000), minus room for what is around it.
 MAX_BLOCK_LENGTH = 2900
 
-#: Blocks of one message that Slack takes.
+#: Blocks of one message that Slack accepts.
 MAX_BLOCKS = 50
 
-#: Slack answers so if the message, the webhook or its room is not (any more) what it should be.
+#: Slack's answers if the message, the webhook or its room is wrong or gone.
 FINAL = frozenset({400, 403, 404, 410, 413})
 
 _COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
@@ -37,7 +37,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse an address of Slack's own in clear text, and a template that cannot be filled in."""
+        """Reject a Slack address in clear text, and a template that cannot be filled in."""
         host = channels.check_url(path, self.url, allow_private=self.allow_private)
         if host == "slack.com" or host.endswith(".slack.com"):
             raise problems.Mistake(f"{path}.url", "is itself a secret", 'write url = { env = "NAME" }')
@@ -59,7 +59,7 @@ class Slack:
 
 
 def escaped(plain: str) -> str:
-    """Escape what Slack's markup would take for a link, a mention or an entity.
+    """Escape what Slack's markup would read as a link, a mention or an entity.
 
     >>> escaped("<!channel> a & b")
     '&lt;!channel&gt; a &amp; b'
@@ -70,7 +70,7 @@ def escaped(plain: str) -> str:
 def message(channel: models.Channel, notifications: Sequence[models.Notification]) -> dict[str, Any]:
     """Return the message: its text for a phone's notice, and blocks for the channel."""
     parts = [_facts(channel, notifications[0])] if len(notifications) == 1 else _list(channel, notifications)
-    # Verbatim: nothing that looks like an address or a name becomes a link. A template may mean it.
+    # Verbatim: nothing that looks like an address or a name becomes a link. A template may use markup on purpose.
     style = {"type": "mrkdwn", "verbatim": True} if channel.template is None else {"type": "mrkdwn"}
     blocks = [{"type": "section", "text": {**style, "text": part}} for part in parts]
     colour = _COLOURS[text.state(notifications)]
@@ -96,13 +96,13 @@ def _facts(channel: models.Channel, notification: models.Notification) -> str:
 
 def _fact(name: str, value: str) -> str:
     if name == "runbook":
-        # The config file takes no address with a character that would end the link.
+        # The config file rejects addresses with a character that would end the link.
         return f"<{escaped(value)}>"
     return f"`{escaped(value)}`" if name in ("silence", "acknowledge") else escaped(value)
 
 
 def _list(channel: models.Channel, notifications: Sequence[models.Notification]) -> list[str]:
-    """Return the list of a group, cut into blocks that Slack takes."""
+    """Return the list of a group, split into blocks that Slack accepts."""
     from_template = (
         [text.rendered(channel, notification, escaped) for notification in notifications]
         if channel.template is not None

@@ -15,7 +15,7 @@ from workermon.config import channels, grammar
 from workermon.notify import text
 from workermon.notify.channel_type import ChannelType
 
-#: Characters of a subject that SNS takes.
+#: Characters of a subject that SNS accepts.
 MAX_SUBJECT_LENGTH = 100
 
 #: Protocols of programs, which get JSON; people read the others.
@@ -40,7 +40,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse a template that cannot be filled in."""
+        """Reject a template that cannot be filled in."""
         channels.check_template(path, self.template)
 
 
@@ -72,7 +72,7 @@ class Sns:
 
 
 def subject(notification: models.Notification) -> str:
-    """Return the title as SNS takes it: ASCII, at most 100 characters, not starting with a space."""
+    """Return the title in a form that SNS accepts: ASCII, at most 100 characters, not starting with a space."""
     plain = text.title(notification).encode("ascii", "replace").decode()
     return plain if len(plain) <= MAX_SUBJECT_LENGTH else plain[: MAX_SUBJECT_LENGTH - 3] + "..."
 

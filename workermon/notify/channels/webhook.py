@@ -22,7 +22,7 @@ class Options(channels.Options):
     repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
-        """Refuse an address that cannot work."""
+        """Reject an address that cannot work."""
         channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
@@ -34,7 +34,7 @@ class Webhook:
     client: http.Client
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Post it; any 2xx accepts it."""
+        """Post it. Any 2xx accepts it."""
         (notification,) = notifications
         body = json.dumps(models.to_json(notification), separators=(",", ":"), ensure_ascii=False).encode()
         headers = {"Idempotency-Key": notification.id}
