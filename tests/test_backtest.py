@@ -21,7 +21,7 @@ from tests.support.rules import changed
 from workermon import cli, config, errors, models, ports, testing, views
 from workermon.cli import chart
 from workermon.rules import horizon, threshold
-from workermon.views import backtest, cloudwatch_history, trace
+from workermon.views import backtest, cloudwatch_history, ledger_backtest, trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
 NAMES = [f"ec2_cpu_utilization_{name}.csv" for name in ("77c1ca", "fe7f93", "24ae8d", "53ea38")]
@@ -338,7 +338,7 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
                 sample, models.Condition(requested_at={"cpu_utilization": points[-1].at + 500}), "{}", force=True
             )
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
-    replays = monitor.get(backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
+    replays = monitor.get(ledger_backtest.LedgerBacktest).replay(list(workers.get(ids).values()), rule, config.DEFAULT)
     [replay] = replays
     [episode] = replay.episodes
     assert (present(replay.worker).id, [series.period for series in replay.segments]) == (ids[1], [300, 60])

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from workermon import cli, config, errors, models, rules, testing, views
 from workermon.notify import channels
-from workermon.views import backtest, recorded, rule_cases
+from workermon.views import ledger_backtest, recorded, rule_cases
 
 ID = "i-0abc0123456789def"
 MINUTE = 60
@@ -136,7 +136,7 @@ def test_the_ledger_is_replayed() -> None:
     site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
     site.run(8)
     configuration = site.configurations.load()
-    (replay,) = site.get(backtest.LedgerBacktest).replay(
+    (replay,) = site.get(ledger_backtest.LedgerBacktest).replay(
         list(site.workers.every()), configuration.rules[0], configuration
     )
     [episode] = replay.episodes

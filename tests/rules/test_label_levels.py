@@ -14,7 +14,7 @@ from workermon.health import doctor
 from workermon.models import Levels
 from workermon.notify import channels
 from workermon.rules import threshold
-from workermon.views import backtest, rule_cases
+from workermon.views import ledger_backtest, rule_cases
 
 PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
 OTHER = "i-0fff0123456789def"
@@ -178,7 +178,7 @@ def test_backtest_and_cases() -> None:
     for worker in (site.worker, second_worker):
         site.collected(T0 + 600, {T0: 70.0, T0 + 60: 70.0, T0 + 120: 70.0}, worker=worker)
     configuration = site.configurations.load()
-    replays = site.get(backtest.LedgerBacktest).replay(
+    replays = site.get(ledger_backtest.LedgerBacktest).replay(
         list(site.workers.every()), configuration.rules[0], configuration
     )
     assert [(replay.worker and replay.worker.name, len(replay.episodes)) for replay in replays] == [

@@ -15,7 +15,7 @@ from workermon import config, errors, models, views
 from workermon.config import export
 from workermon.models import Count
 from workermon.rules import outlier, peers, when
-from workermon.views import backtest, explain
+from workermon.views import explain, ledger_backtest, replayable
 
 
 def at(slot: int) -> int:
@@ -167,7 +167,7 @@ def test_backtest_replays_it_from_the_ledger() -> None:
     pools = pools_of(6)
     for slot in range(1, 8):
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
-    ledger = pools.get(backtest.LedgerBacktest)
+    ledger = pools.get(ledger_backtest.LedgerBacktest)
     for records in (list(pools.workers.every()), [pools.workers.get([worker_id(0)])[worker_id(0)]]):
         episodes = [
             episode
@@ -177,7 +177,7 @@ def test_backtest_replays_it_from_the_ledger() -> None:
         assert [(episode.worker, episode.begin, episode.end, episode.peak) for episode in episodes] == [
             (worker_id(0), at(3), at(5), 99.0)
         ]
-    assert backtest.over_metrics(pools.configurations.load()) == []
+    assert replayable.over_metrics(pools.configurations.load()) == []
 
 
 def test_a_rule_over_it_is_replayed_beside_the_group() -> None:
@@ -186,7 +186,9 @@ def test_a_rule_over_it_is_replayed_beside_the_group() -> None:
     pools = pools_of(6, rule(), over)
     for slot in range(1, 8):
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
-    replays = pools.get(backtest.LedgerBacktest).replay(list(pools.workers.every()), over, pools.configurations.load())
+    replays = pools.get(ledger_backtest.LedgerBacktest).replay(
+        list(pools.workers.every()), over, pools.configurations.load()
+    )
     assert [(episode.worker, episode.begin) for replay in replays for episode in replay.episodes] == [
         (worker_id(0), at(3))
     ]

@@ -15,7 +15,7 @@ from workermon import config, errors, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState
 from workermon.rules import Facts, Horizon, no_data, state, threshold, when
-from workermon.views import backtest, rule_cases
+from workermon.views import backtest, ledger_backtest, rule_cases
 
 # --- the expression ----------------------------------------------------------------------------------------------
 
@@ -546,7 +546,9 @@ def test_ledger() -> None:
     rule = when.KIND.rule(name="together", when="cpu-high and check and not down", notify=("ops",))
     site = Site(CPU, FAILED, down, rule)
     minutes(site, [(95, True)] * 5 + [(10, True)] * 5)
-    [replayed] = site.get(backtest.LedgerBacktest).replay(list(site.workers.every()), rule, site.configurations.load())
+    [replayed] = site.get(ledger_backtest.LedgerBacktest).replay(
+        list(site.workers.every()), rule, site.configurations.load()
+    )
     [episode] = replayed.episodes
     assert episode.end is not None
     assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [row[2] for row in notified(site)]

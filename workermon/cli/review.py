@@ -73,7 +73,7 @@ def _of_trace(
     configs: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config
-    from workermon.views import backtest, rule_review, trace
+    from workermon.views import backtest, replayable, rule_review, trace
 
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     configurations = [config.to_configuration(file, config.DEFAULT) for file in configs]
@@ -81,7 +81,7 @@ def _of_trace(
     if metric is None:
         # A rule that only one of them has says which metric is meant, too.
         every = configurations[1].model_copy(update={"rules": (*configurations[1].rules, *configurations[0].rules)})
-        (metric,) = backtest.needed_metrics(backtest.rules_for(every, None, name)[0], every)
+        (metric,) = replayable.needed_metrics(replayable.rules_for(every, None, name)[0], every)
     sides = [
         rule_review.Side(
             source=file.source, configuration=configuration, replays=backtest.over_trace(configuration, metric, series)
@@ -92,8 +92,8 @@ def _of_trace(
         metric_names = [
             metric_name
             for loaded in configurations
-            for rule in backtest.over_metrics(loaded)
-            for metric_name in backtest.metrics_of(rule)
+            for rule in replayable.over_metrics(loaded)
+            for metric_name in replayable.metrics_of(rule)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, metric_names)
@@ -106,12 +106,12 @@ def _of_ledger(
     cli_session: session.Session, configs: tuple[config.File, config.File], metric: str | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config, fleet
-    from workermon.views import backtest, rule_review
+    from workermon.views import ledger_backtest, replayable, rule_review
 
     in_force = cli_session.container.get(ports.Configurations).load()
     records = list(cli_session.container.get(ports.Workers).every())
     before, after = (config.to_configuration(file, in_force) for file in configs)
-    ledger = cli_session.get(backtest.LedgerBacktest)
+    ledger = cli_session.get(ledger_backtest.LedgerBacktest)
     # What is recorded is that of the retention in force, whatever the files say.
     sides = [
         rule_review.Side(
@@ -119,7 +119,7 @@ def _of_ledger(
             configuration=configuration,
             replays=[
                 replay
-                for rule in backtest.over_metrics(configuration, metric, groups=True)
+                for rule in replayable.over_metrics(configuration, metric, groups=True)
                 for replay in ledger.replay(
                     records, rule, configuration.model_copy(update={"retention": in_force.retention})
                 )

@@ -286,14 +286,14 @@ def _on_trace(
     file: config.File, trace_file: str, worker: str | None, metric: str | None, period: int | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, views
-    from workermon.views import backtest, trace
+    from workermon.views import backtest, replayable, trace
 
     configuration = config.to_configuration(file, config.DEFAULT)
-    rules = backtest.rules_for(configuration, metric, Path(trace_file).name)
+    rules = replayable.rules_for(configuration, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    (read,) = backtest.needed_metrics(rules[0], configuration)
-    for text in backtest.over_several(configuration, read):
+    (read,) = replayable.needed_metrics(rules[0], configuration)
+    for text in replayable.over_several(configuration, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
     return backtest.over_trace(configuration, read, series, worker=name)
 
@@ -309,19 +309,19 @@ def _on_cloudwatch(
     yes: bool,
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config
-    from workermon.views import backtest, cloudwatch_history
+    from workermon.views import cloudwatch_history, replayable
 
     least, most = cloudwatch_history.SINCE
     if not least <= since <= most:
         reason = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", reason, "write one such as 14d")
     configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
-    rules = backtest.over_metrics(configuration, metric)
+    rules = replayable.over_metrics(configuration, metric)
     if metric is not None and not rules:
         metric_names = [
             metric_name
-            for rule in backtest.over_metrics(configuration)
-            for metric_name in backtest.needed_metrics(rule, configuration)
+            for rule in replayable.over_metrics(configuration)
+            for metric_name in replayable.needed_metrics(rule, configuration)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metric_names)
@@ -347,9 +347,11 @@ def _on_cloudwatch(
 
 def _without_groups(configuration: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
     """Warn of rules that several workers decide; refuse to replay nothing else."""
-    from workermon.views import backtest
+    from workermon.views import replayable
 
-    left_out = [rule.name for rule in backtest.over_metrics(configuration, metric, groups=True) if rule not in replayed]
+    left_out = [
+        rule.name for rule in replayable.over_metrics(configuration, metric, groups=True) if rule not in replayed
+    ]
     if left_out and not replayed:
         reason = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
         raise errors.InvalidInput("--cloudwatch", reason, "leave it out: the ledger has whole groups")
@@ -423,16 +425,16 @@ def _on_ledger(
     cli_session: session.Session, file: config.File, worker: str | None, metric: str | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, fleet
-    from workermon.views import backtest
+    from workermon.views import ledger_backtest, replayable
 
     if worker is not None:
         records = cli_session.get(fleet.Lookup).resolve([worker])
     else:
         records = list(cli_session.container.get(ports.Workers).every())
     configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
-    ledger = cli_session.get(backtest.LedgerBacktest)
+    ledger = cli_session.get(ledger_backtest.LedgerBacktest)
     return tuple(
         replay
-        for rule in backtest.over_metrics(configuration, metric, groups=True)
+        for rule in replayable.over_metrics(configuration, metric, groups=True)
         for replay in ledger.replay(records, rule, configuration)
     )

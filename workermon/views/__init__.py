@@ -14,7 +14,7 @@ from workermon.views.alerts import (
     alert_position,
 )
 from workermon.views.audit import AuditList, AuditRow, AuditView, audit_position
-from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
+from workermon.views.backtest import Episode, EpisodeList, Replay
 from workermon.views.charts import ChartView, WorkerCharts, charted_metrics, point_step
 from workermon.views.cloudwatch_history import CloudWatchFetch, CloudWatchHistory, CloudWatchRequests
 from workermon.views.document import Document
@@ -57,6 +57,7 @@ from workermon.views.history import (
     Hours,
     WorkerName,
 )
+from workermon.views.ledger_backtest import LedgerBacktest
 from workermon.views.overview import (
     STATES,
     STATUSES,

@@ -15,13 +15,12 @@ from workermon.views.backtest import (
     Recording,
     Replay,
     for_labels,
-    metrics_of,
-    needed_metrics,
     replay,
     replay_over_others,
     started,
     worker_name,
 )
+from workermon.views.replayable import metrics_of, needed_metrics
 
 #: Series by worker id and metric: one part for each period, in order of time.
 _Fetched = dict[tuple[str, str], list[models.Series]]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from workermon import errors, models, ports, rules
-from workermon.views.backtest import LedgerBacktest, Replay
+from workermon.views.backtest import Replay
 from workermon.views.document import Document
+from workermon.views.ledger_backtest import LedgerBacktest
 
 #: Workers to replay: each reads its whole ledger. ``rules backtest`` replays all.
 MAX_WORKERS = 200

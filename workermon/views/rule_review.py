@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 from workermon import models, rules
 from workermon.config import difference
-from workermon.views.backtest import Episode, Replay, over_metrics
+from workermon.views.backtest import Episode, Replay
 from workermon.views.document import Document, Time
+from workermon.views.replayable import over_metrics
 
 Change = Literal["added", "changed", "removed", "unchanged"]
 

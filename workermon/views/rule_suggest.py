@@ -19,8 +19,9 @@ from workermon import models, ports
 from workermon.alerts import silences
 from workermon.config import export, positions, toml
 from workermon.rules import KINDS, threshold
-from workermon.views.backtest import Episode, LedgerBacktest, Recording, Replay, for_labels, replay, started
+from workermon.views.backtest import Episode, Recording, Replay, for_labels, replay, started
 from workermon.views.document import Document
+from workermon.views.ledger_backtest import LedgerBacktest
 
 #: A change is worthwhile if it saves at least this many notifications, and leaves at most this share of them.
 LEAST_SAVED, MOST_LEFT = 5, 0.5
