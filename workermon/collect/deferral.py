@@ -85,9 +85,10 @@ def _is_within(sample: models.Sample, ranges: _Ranges) -> bool:
     for metric, series in (*sample.series.items(), *sample.check_series.items()):
         if metric in ranges:
             least, greatest = ranges[metric]
-            # Not the other way round: a NaN is within no range.
-            if not all(least <= point.value <= greatest for point in series.points):
-                return False
+            for _, value in series.points:
+                # Not the other way round: a NaN is within no range.
+                if not least <= value <= greatest:
+                    return False
     return True
 
 
@@ -95,7 +96,7 @@ def _is_uneventful(before: models.Condition, after: models.Condition) -> bool:
     """Return whether a running worker is unchanged except for new datapoints."""
     return (
         before.status == after.status == "running"
-        and before.checks == after.checks
+        and _outcomes(before.checks) == _outcomes(after.checks)
         and before.impairments == after.impairments
         and before.last_error is None
         and after.last_error is None
@@ -104,3 +105,8 @@ def _is_uneventful(before: models.Condition, after: models.Condition) -> bool:
         and before.changes == after.changes
         and before.running_since == after.running_since
     )
+
+
+def _outcomes(checks: models.Checks | None) -> tuple[models.Check | None, ...] | None:
+    """Return what two conditions are compared by: comparing models takes ten times as long."""
+    return None if checks is None else checks.outcomes

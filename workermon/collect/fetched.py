@@ -12,6 +12,8 @@ from workermon import errors, models
 class Fetched:
     """What one collection fetched from CloudWatch for one worker, by metric.
 
+    ``situation`` is the number of what the plan for the worker was based on (``planning``).
+
     ``answered`` are the metrics with an answer, ``refused`` those whose request failed. ``failures`` has the reason for
     each metric without an answer, also if it could not be requested. ``requested_at`` is the time up to which a metric
     was requested, ``periods`` are in seconds. ``delays`` are the seconds after a period's end for which its datapoint
@@ -22,6 +24,7 @@ class Fetched:
     value is cleared. Workers in the same situation share what is immutable here.
     """
 
+    situation: int = 0
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
     requested_at: dict[str, float] = dataclasses.field(default_factory=dict)
     periods: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -23,31 +23,25 @@ UNSEEN = 3 * models.RELAXED
 _AT = operator.itemgetter(0)
 
 
-class _Situation(NamedTuple):
-    """What the conclusions about a worker depend on; its parts are as in ``models.Condition`` and ``Fetched``.
+class _Answer(NamedTuple):
+    """What the conclusions about a worker depend on.
 
-    ``newest`` are the times of the newest datapoints before, ``came`` those of the answers by metric.
+    ``situation`` is as in ``Fetched``. ``came`` are the times of the answers by metric.
     """
 
-    interval: int
-    requested_at: tuple[tuple[str, float], ...]
-    newest: tuple[tuple[str, int], ...]
-    periods: tuple[tuple[str, int], ...]
-    asked_periods: tuple[tuple[str, int], ...]
-    learned_periods: tuple[tuple[str, int], ...]
-    spacing: tuple[tuple[str, tuple[int, ...]], ...]
-    late: tuple[tuple[str, tuple[int, int]], ...]
+    situation: int
     refused: tuple[str, ...]
     came: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class _Conclusion(NamedTuple):
-    """The conclusions for each metric; all but the last three are as in ``Fetched``.
+    """The conclusions for each metric of a worker with this ``interval``, the next four as in ``Fetched``.
 
     ``newest`` has the newest datapoints of metrics that arrive once an interval. ``arrivals`` describe the awaited
     datapoints, each with its metric and request. ``slots`` has the length of a metric's slots.
     """
 
+    interval: int
     expected: dict[str, int | None]
     spacing: dict[str, tuple[int, ...]]
     learned_periods: dict[str, int]
@@ -68,28 +62,21 @@ class Learner:
         self._with_spacing = {
             name for name, metric in metrics.items() if metric.namespace != catalogue.EC2 or metric.period is not None
         }
-        self._conclusions: dict[_Situation, _Conclusion] = {}
-        self._workers: Counter[_Situation] = Counter()
+        self._conclusions: dict[_Answer, _Conclusion] = {}
+        self._workers: Counter[_Answer] = Counter()
 
     def learn(self, record: ports.Record, fetched: Fetched) -> None:
         """Record what each metric waits for from now on, and how the awaited datapoints arrived."""
         condition = record.condition
-        situation = _Situation(
-            record.worker.interval,
-            tuple(condition.requested_at.items()),
-            tuple([(name, point.at) for name, point in condition.latest.items()]),
-            tuple(condition.periods.items()),
-            tuple(fetched.periods.items()),
-            tuple(condition.learned_periods.items()),
-            tuple(condition.spacing.items()),
-            tuple(condition.late.items()),
+        answer = _Answer(
+            fetched.situation,
             tuple(fetched.refused),
             tuple([(name, tuple(map(_AT, fetched.came(name)))) for name in fetched.answered]),
         )
-        conclusion = self._conclusions.get(situation)
+        conclusion = self._conclusions.get(answer)
         if conclusion is None:
-            conclusion = self._conclusions[situation] = self._conclude(situation, condition, fetched)
-        self._workers[situation] += 1
+            conclusion = self._conclusions[answer] = self._conclude(answer, record, fetched)
+        self._workers[answer] += 1
         fetched.expected, fetched.late = conclusion.expected, conclusion.late
         fetched.spacing, fetched.learned_periods = conclusion.spacing, conclusion.learned_periods
         for name, series in fetched.series.items():
@@ -102,15 +89,16 @@ class Learner:
 
     def conclude(self) -> None:
         """Pass on what all workers showed about the arrival of datapoints."""
-        for situation, count in self._workers.items():
-            for name, look, arrival in self._conclusions[situation].arrivals:
+        for answer, count in self._workers.items():
+            for name, look, arrival in self._conclusions[answer].arrivals:
                 self._ages.note(name, look, arrival, count)
 
-    def _conclude(self, situation: _Situation, condition: models.Condition, fetched: Fetched) -> _Conclusion:
-        """Return the conclusions for a situation; the other arguments are those of one worker in it."""
-        conclusion = _Conclusion(dict.fromkeys(situation.refused), {}, {}, {}, {}, [], {})
+    def _conclude(self, answer: _Answer, record: ports.Record, fetched: Fetched) -> _Conclusion:
+        """Return the conclusions from an answer; the other arguments are those of one worker that has it."""
+        condition, interval = record.condition, record.worker.interval
+        conclusion = _Conclusion(interval, dict.fromkeys(answer.refused), {}, {}, {}, {}, [], {})
         lateness = self._run.configuration.lateness
-        for name, times in situation.came:
+        for name, times in answer.came:
             asked_period, known = fetched.periods[name], condition.latest.get(name)
             period = conclusion.slots[name] = (
                 self._learn_period(condition, name, asked_period, times, conclusion)
@@ -122,16 +110,16 @@ class Learner:
             # By the requested period, not the learned one: lost datapoints may look like a longer period, and a late
             # one must reach the ledger as soon as it is available.
             conclusion.expected[name] = polling.expected(newest, times, period=asked_period, lateness=lateness)
-            if newest is not None and asked_period == situation.interval:
+            if newest is not None and asked_period == interval:
                 conclusion.newest[name] = newest
             waited = None if before is None else before + period
-            look = polling.Look(waited, condition.requested_at.get(name), self._run.at, period, situation.interval)
+            look = polling.Look(waited, condition.requested_at.get(name), self._run.at, period, interval)
             if newest is not None and (before is None or newest > before):
                 late_before = condition.late.get(name, (0, 0))
                 conclusion.late[name] = polling.late(look, newest, late_before, lateness=lateness)
             # Only the datapoint after the newest one counts. One that fills a gap is late anyway.
             known_period = condition.learned_periods.get(name, condition.periods.get(name))
-            if not self._run.force and situation.interval <= period == known_period:
+            if not self._run.force and interval <= period == known_period:
                 arrival = polling.arrival(look, times, lateness=lateness)
                 conclusion.arrivals.extend([] if arrival is None else [(name, look, arrival)])
         return conclusion
@@ -172,9 +160,10 @@ class Learner:
     def learn_lags(self, cohorts: ports.Cohorts) -> None:
         """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval."""
         newest: dict[int, dict[str, list[int]]] = {}
-        for situation, count in self._workers.items():
-            of_interval = newest.setdefault(situation.interval, {})
-            for name, at in self._conclusions[situation].newest.items():
+        for answer, count in self._workers.items():
+            conclusion = self._conclusions[answer]
+            of_interval = newest.setdefault(conclusion.interval, {})
+            for name, at in conclusion.newest.items():
                 of_interval.setdefault(name, []).extend([at] * count)
         for interval, by_metric in newest.items():
             group = f"{self._run.scope.key}/{interval}"

@@ -27,8 +27,8 @@ class MetricRequest(NamedTuple):
     fetched: Fetched
 
 
-class _Situation(NamedTuple):
-    """What the plan for a worker depends on, as in ``models.Worker`` and ``models.Condition``.
+class Situation(NamedTuple):
+    """What plan and conclusions for a worker depend on, as in ``models.Worker`` and ``models.Condition``.
 
     ``newest`` are the times of the newest datapoints. ``added_at`` is ``None`` if each metric has one. ``in_full``:
     each metric is requested, with its full window.
@@ -44,14 +44,19 @@ class _Situation(NamedTuple):
     newest: tuple[tuple[str, int], ...]
     periods: tuple[tuple[str, int], ...]
     cadence: tuple[tuple[str, models.Cadence], ...]
+    learned_periods: tuple[tuple[str, int], ...]
+    spacing: tuple[tuple[str, tuple[int, ...]], ...]
+    late: tuple[tuple[str, tuple[int, int]], ...]
 
 
 class _Plan(NamedTuple):
     """The metrics that are due, each with its period and the start of its request.
 
-    By metric: ``periods`` are in seconds, ``delays`` are the seconds for which a datapoint is awaited.
+    ``number`` is that of the situation. By metric: ``periods`` are in seconds, ``delays`` are the seconds for which a
+    datapoint is awaited.
     """
 
+    number: int
     due: list[tuple[_Metric, int, polling.Begin]]
     periods: dict[str, int]
     delays: dict[str, float]
@@ -92,7 +97,7 @@ class Planner:
         self._run, self._cadences, self._ages = run, cadences, ages
         self._metrics = [_Metric.of(metric) for metric in run.cloudwatch_metrics()]
         self._names = {each.metric.name for each in self._metrics}
-        self._plans: dict[_Situation, _Plan] = {}
+        self._plans: dict[Situation, _Plan] = {}
 
     def plan(
         self, record: ports.Record, sets: Mapping[str, Sequence[dimensions.Dimensions]], fetched: Fetched
@@ -102,7 +107,7 @@ class Planner:
         ``sets`` are its dimension sets. Results that need no request are stored in ``fetched``.
         """
         worker, condition, at = record.worker, record.condition, self._run.at
-        situation = _Situation(
+        situation = Situation(
             worker.interval,
             worker.detailed,
             None if condition.latest.keys() >= self._names else worker.added_at,
@@ -113,13 +118,16 @@ class Planner:
             tuple([(name, point.at) for name, point in condition.latest.items()]),
             tuple(condition.periods.items()),
             tuple(condition.cadence.items()),
+            tuple(condition.learned_periods.items()),
+            tuple(condition.spacing.items()),
+            tuple(condition.late.items()),
         )
         plan = self._plans.get(situation)
         if plan is None:
             plan = self._plans[situation] = self._decide(situation, condition)
         full_look = situation.in_full or polling.is_full_look_due(condition.full_at, at, worker.interval)
         fetched.full_at = at if full_look else condition.full_at
-        fetched.periods, fetched.delays = plan.periods, plan.delays
+        fetched.situation, fetched.periods, fetched.delays = plan.number, plan.periods, plan.delays
         requests: list[MetricRequest] = []
         for each, period, begin in plan.due:
             name = each.metric.name
@@ -135,9 +143,9 @@ class Planner:
                 requests.append(MetricRequest(each.metric, queries, begin.full_since, fetched))
         return requests
 
-    def _decide(self, situation: _Situation, condition: models.Condition) -> _Plan:
+    def _decide(self, situation: Situation, condition: models.Condition) -> _Plan:
         """Return the plan for a situation; ``condition`` is that of one worker in it."""
-        plan = _Plan([], {}, {})
+        plan = _Plan(len(self._plans), [], {}, {})
         lateness = self._run.configuration.lateness
         for each in self._metrics:
             name, period = each.metric.name, each.metric.period_for(detailed=situation.detailed)

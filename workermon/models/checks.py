@@ -44,7 +44,12 @@ class Checks(Frozen):
     @property
     def failed(self) -> float | None:
         """Return 1 if system, instance or attached EBS is impaired, 0 if all are ok, otherwise ``None``."""
-        return self.value(STATUS_CHECK_FAILED)
+        return check_values(self.outcomes).get(STATUS_CHECK_FAILED)
+
+    @property
+    def outcomes(self) -> tuple[Check | None, ...]:
+        """Return the outcomes in the order of ``CheckName``; ``None`` for a check that EC2 did not return."""
+        return self.system, self.instance, self.attached_ebs, self.application, self.performance
 
     @property
     def answered(self) -> Mapping[CheckName, Check]:
@@ -67,15 +72,15 @@ class Checks(Frozen):
     @property
     def values(self) -> dict[str, float]:
         """Return the value of each metric of ``CHECK_METRICS`` that has one."""
-        return dict(_values(self.system, self.instance, self.attached_ebs, self.application, self.performance))
+        return dict(check_values(self.outcomes))
 
 
 @functools.lru_cache(maxsize=1024)
-def _values(*outcomes: Check | None) -> tuple[tuple[str, float], ...]:
-    """Return the value of each metric that has one. Nearly all workers share a few outcomes."""
+def check_values(outcomes: tuple[Check | None, ...]) -> Mapping[str, float]:
+    """Return the value of each metric that has one, by ``Checks.outcomes``. Nearly all workers share a few outcomes."""
     of = dict(zip(get_args(CheckName), outcomes, strict=True))
     values = ((metric, _value(of[name] for name in names)) for metric, names in CHECK_METRICS.items())
-    return tuple((metric, value) for metric, value in values if value is not None)
+    return {metric: value for metric, value in values if value is not None}
 
 
 def _value(outcomes: Iterable[Check | None]) -> float | None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import AliasChoices, Field
 
 from workermon.models.base import DAY, Frozen, leads
-from workermon.models.checks import CHECK_METRICS, CheckName, Checks, Impairment
+from workermon.models.checks import CHECK_METRICS, Check, CheckName, Checks, Impairment, check_values
 from workermon.models.worker import ScheduledEvent, StateReason, Status, Worker, account_and_region
 
 
@@ -29,7 +29,6 @@ datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__
 
 
 _at = operator.itemgetter(0)
-_value = operator.itemgetter(1)
 
 
 class Series(NamedTuple):
@@ -276,21 +275,22 @@ class Sample:
         if self.checks is None:
             return {}
         period = self.worker.interval
-        return _check_series(tuple(self.checks.values.items()), period, self.slot * period)
+        return _check_series(self.checks.outcomes, period, self.slot * period)
 
 
 @functools.lru_cache(maxsize=1024)
-def _check_series(values: tuple[tuple[str, float], ...], period: int, at: int) -> Mapping[str, Series]:
+def _check_series(outcomes: tuple[Check | None, ...], period: int, at: int) -> Mapping[str, Series]:
     """Return series of one datapoint each. Nearly all workers of a batch have the same."""
-    return {metric: Series(period, (Datapoint(at, value),)) for metric, value in values}
+    return {metric: Series(period, (Datapoint(at, value),)) for metric, value in check_values(outcomes).items()}
 
 
 def _valid(series: Series, first: float, last: float) -> Series:
-    points = series.points
-    # They are in order of time, so checking the two ends is enough. Usually all of them are valid.
-    if not points or (first <= points[0].at and points[-1].at <= last and all(map(math.isfinite, map(_value, points)))):
-        return series
-    valid = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
+    for at, value in series.points:
+        if not (first <= at <= last and math.isfinite(value)):
+            break
+    else:
+        return series  # nearly always
+    valid = (point for point in series.points if first <= point.at <= last and math.isfinite(point.value))
     return series._replace(points=tuple(valid))
 
 
