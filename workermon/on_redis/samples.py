@@ -193,7 +193,7 @@ class RedisSamples:
                 worker.incarnation,
                 _slot(worker.interval, sample.slot),
                 repr(sample.collected_at),
-                condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+                workers.written_condition(worker, condition),
                 condition.last_error.model_dump_json() if condition.last_error else "",
                 event,
                 "" if sample.steady_revision is None else sample.steady_revision,

@@ -6,7 +6,7 @@ so it is renamed (``keys.SET_ASIDE``) and kept for a month. Its contents are cre
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import pydantic
@@ -75,17 +75,18 @@ def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -
 
     Unknown fields are ignored, because a newer version that runs beside this one in an upgrade may have written them.
     """
-    try:
-        return model.model_validate_json(raw, extra="ignore")
-    except ValueError as error:
-        note(connection, name, describe(error))
-        return None
+    return parsed_with(connection, name, lambda text: model.model_validate_json(text, extra="ignore"), raw)
 
 
 def parsed_by(connection: redis.Redis, name: str, adapter: pydantic.TypeAdapter[T], raw: bytes) -> T | None:
     """Return a parsed record of any type, as ``parsed`` does."""
+    return parsed_with(connection, name, lambda text: adapter.validate_json(text, extra="ignore"), raw)
+
+
+def parsed_with(connection: redis.Redis, name: str, parse: Callable[[bytes], T], raw: bytes) -> T | None:
+    """Return a record as ``parse`` reads it, which raises ``ValueError`` if it cannot."""
     try:
-        return adapter.validate_json(raw, extra="ignore")
+        return parse(raw)
     except ValueError as error:
         note(connection, name, describe(error))
         return None

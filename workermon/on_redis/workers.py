@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, glances, keys, schema, unreadable
+from workermon.on_redis import client, glances, keys, known_texts, schema, unreadable
+
+T = TypeVar("T")
 
 #: The fields of a record, in this order.
 FIELDS = (
@@ -36,6 +38,11 @@ _LEAST_SET = 3
 
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 _DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
+
+# Set-up and dimensions hardly ever change. A condition is read again by the process that wrote it, in small fleets.
+_SPECS = known_texts.KnownTexts(lambda text: models.Worker.model_validate_json(text, extra="ignore"))
+_CONDITIONS = known_texts.KnownTexts(lambda text: models.Condition.model_validate_json(text, extra="ignore"))
+_SETS = known_texts.KnownTexts(lambda text: _DIMENSIONS.validate_json(text, extra="ignore"))
 
 
 class AddWorkers(lua.Script[list[bytes]]):
@@ -91,24 +98,23 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
     name = keys.worker(worker_id)
     if spec is None:
         return None
-    worker = unreadable.parsed(redis_client, f"{name} spec", models.Worker, spec)
-    if worker is None:
-        return None
+
+    def read(field: str, texts: known_texts.KnownTexts[T], raw: bytes) -> T | None:
+        return unreadable.parsed_with(redis_client, f"{name} {field}", lambda text: texts.parse(worker_id, text), raw)
 
     def number(field: str, raw: bytes | None) -> float | None:
         return unreadable.number(redis_client, f"{name} {field}", raw)
 
-    parsed_condition = (
-        unreadable.parsed(redis_client, f"{name} condition", models.Condition, condition) if condition else None
-    )
+    worker = read("spec", _SPECS, spec)
+    if worker is None:
+        return None
+    parsed_condition = read("condition", _CONDITIONS, condition) if condition else None
     error = (
         unreadable.parsed(redis_client, f"{name} last_error", models.CollectionError, last_error)
         if last_error
         else None
     )
-    parsed_dimensions = (
-        unreadable.parsed_by(redis_client, f"{name} dimensions", _DIMENSIONS, dimensions) if dimensions else {}
-    )
+    parsed_dimensions = read("dimensions", _SETS, dimensions) if dimensions else {}
     changed = number("changed_from", changed_from or None)
     parsed_condition = parsed_condition or models.Condition()
     if error is not parsed_condition.last_error:
@@ -122,6 +128,13 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
         sequence=int(number("seq", sequence) or 0),
         requested_at=number("requested_at", requested_at or None),
     )
+
+
+def written_condition(worker: models.Worker, condition: models.Condition) -> str:
+    """Return the text of a condition, which will be read as this condition again."""
+    text = condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True)
+    _CONDITIONS.keep(worker.id, text.encode(), condition)
+    return text
 
 
 def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[models.ScheduledEvent]:
@@ -191,7 +204,7 @@ class RedisWorkers:
             record.worker,
             spec=record.worker.model_dump_json(),
             steady="",
-            condition=record.condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+            condition=written_condition(record.worker, record.condition),
             dimensions_at=repr(record.dimensions_at),
             **({"last_error": record.condition.last_error.model_dump_json()} if record.condition.last_error else {}),
         )

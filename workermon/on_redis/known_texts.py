@@ -1,0 +1,41 @@
+"""What stored texts were parsed as: most are read again as they were last read or written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Records for which texts are kept. In larger fleets each would be dropped before it is read again.
+MOST = 2_000
+
+
+class KnownTexts(Generic[T]):
+    """Parses the texts of one field of many records. Values are shared, so nobody may change one. Safe between threads.
+
+    ``parse`` raises ``ValueError`` for a text that cannot be read; that is not kept.
+    """
+
+    def __init__(self, parse: Callable[[bytes], T]) -> None:
+        self._parse = parse
+        self._known: dict[str, tuple[bytes, T]] = {}
+        self._lock = threading.Lock()
+
+    def parse(self, name: str, text: bytes) -> T:
+        """Return what the text of a record says."""
+        known = self._known.get(name)
+        if known is not None and known[0] == text:
+            return known[1]
+        value = self._parse(text)
+        self.keep(name, text, value)
+        return value
+
+    def keep(self, name: str, text: bytes, value: T) -> None:
+        """Keep what a text says until the record has another text, or too many others came after it."""
+        with self._lock:
+            self._known.pop(name, None)
+            self._known[name] = (text, value)
+            if len(self._known) > MOST:
+                del self._known[next(iter(self._known))]
