@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import pytest
 import redis
@@ -11,7 +12,7 @@ from tests.contract import builders
 from tests.contract.builders import A
 from tests.support.repositories import repository_on_redis
 from workermon import models
-from workermon.on_redis import client, known_texts, workers
+from workermon.on_redis import client, keys, known_texts, workers
 
 
 def test_a_text_is_parsed_once_until_it_changes() -> None:
@@ -40,8 +41,8 @@ def test_a_text_is_parsed_once_until_it_changes() -> None:
 def test_no_more_texts_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record whose text was kept longest ago goes first."""
     monkeypatch.setattr(known_texts, "MOST", 2)
-    parsed: list[bytes] = []
-    texts = known_texts.KnownTexts(lambda text: parsed.append(text) or len(parsed))
+    numbers = itertools.count(1)
+    texts = known_texts.KnownTexts(lambda _: next(numbers))
     for name in ("a", "b"):
         texts.parse(name, b"")
     texts.keep("a", b"new", 0)
@@ -77,5 +78,5 @@ def test_a_written_condition_is_read_as_another_process_reads_it(
         assert known.condition == condition
         monkeypatch.setattr(workers, "_CONDITIONS", known_texts.KnownTexts(models.Condition.model_validate_json))
         assert repository.workers.get([A])[A] == known
-        redis_client.hset(workers.keys.worker(A), "condition", '{"status": "stopped"}')
+        redis_client.hset(keys.worker(A), "condition", '{"status": "stopped"}')
         assert repository.workers.get([A])[A].condition.status == "stopped"
