@@ -43,3 +43,16 @@ def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> Non
     finally:
         hub.close()
         set_event_loop(before)
+
+
+def test_a_channel_sends_with_one_client_until_it_connects_anew(redis_url: str) -> None:
+    """Kombu makes a client for each command; after its pool was closed, the next one belongs to the new pool."""
+    with Connection(redis_url) as connection:
+        channel = connection.channel()
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+            assert first is not channel.client  # that one waits for messages
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as third:
+            assert third is not first
+            assert third.ping()

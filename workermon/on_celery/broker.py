@@ -95,6 +95,16 @@ class _Careful(_KombuChannel):
     keyprefix_binding_permanent = settings.BINDING_PERMANENT
     keyprefix_binding_deadlines = settings.BINDING_DEADLINES
 
+    _client_of_pool: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return a client. Kombu makes one for each command, which takes as long as the command."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._client_of_pool is None or self._client_of_pool.connection_pool is not self.pool:
+            self._client_of_pool = super()._create_client()
+        return self._client_of_pool
+
     def _connparams(self, *args: Any, **options: Any) -> Any:
         """Return where to connect. Raises an error of the connection if the channel's connection was closed.
 

@@ -26,8 +26,13 @@ class Collect:
 def coalesce(due: Iterable[StoredEntry]) -> list[Collect]:
     """Return the messages for due entries: entries with the same options share messages of at most ``BATCH``."""
     cohorts: dict[str, list[StoredEntry]] = {}
+    texts: dict[int, str] = {}  # by identity: members of a cohort share their options
     for stored in due:
-        cohorts.setdefault(json.dumps(stored.definition["options"], sort_keys=True), []).append(stored)
+        options = stored.definition["options"]
+        text = texts.get(id(options))
+        if text is None:
+            text = texts[id(options)] = json.dumps(options, sort_keys=True)
+        cohorts.setdefault(text, []).append(stored)
     return [_collect(some) for cohort in cohorts.values() for some in schedule.chunks(cohort, BATCH)]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from celery import schedules
 from redbeat.decoder import RedBeatJSONDecoder
 
+from workermon import settings
 from workermon.on_celery import schedule
 
 #: Fields that a definition may have.
@@ -84,12 +85,53 @@ def parse(key: bytes, score: float, fields: tuple[bytes | None, bytes | None], p
         raise MalformedEntry(f"its key holds no entry: {schedule.text(meta)}")
     if written is None:
         return None
+    if (ours := _definition_of_a_worker(written, key, prefix)) is not None:
+        return StoredEntry(key, score, ours, _meta(meta or b""))
     definition = _definition(written)
     if definition.get("name") is None or prefix + str(definition["name"]) != schedule.text(key):
         raise MalformedEntry(f"its name {definition.get('name')!r} is not that of its key")
     _check_types(definition)
     _check_schedule(definition.get("schedule"))
     return StoredEntry(key, score, definition, _meta(meta or b""))
+
+
+#: Stands for a worker's id in a definition that others share but for the id.
+_ID: Final = "@id@"
+#: Bytes of a definition that is kept. Ours have about 400.
+_MAX_TEMPLATE: Final = 2000
+
+
+def _definition_of_a_worker(written: bytes, key: bytes, prefix: str) -> dict[str, Any] | None:
+    """Return the definition of a worker's collection; ``None`` if it is not as ``schedule.definition`` writes it.
+
+    The members of a cohort differ by their ids only, so the rest is parsed once, and they share the same objects.
+    """
+    start = (prefix + settings.ENTRY_PREFIX).encode()
+    worker_id = key[len(start) :]
+    # Letters, digits and hyphens are the same in JSON as in a key.
+    if not key.startswith(start) or not worker_id.replace(b"-", b"").isalnum() or len(written) > _MAX_TEMPLATE:
+        return None
+    if _ID.encode() in written:
+        return None
+    template = _template(written.replace(worker_id, _ID.encode()))
+    if template is None:
+        return None
+    text = worker_id.decode()
+    return {**template, "name": settings.ENTRY_PREFIX + text, "kwargs": {"worker_ids": [text]}}
+
+
+@functools.lru_cache(1000)
+def _template(written: bytes) -> dict[str, Any] | None:
+    """Return a definition with ``_ID`` in the places of a worker's id and nowhere else; ``None`` if it is none."""
+    try:
+        definition = _definition(written)
+        _check_types(definition)
+        _check_schedule(definition.get("schedule"))
+    except MalformedEntry:
+        return None
+    names_it = definition.get("name") == settings.ENTRY_PREFIX + _ID and definition["kwargs"] == {"worker_ids": [_ID]}
+    collects = StoredEntry(b"", 0.0, definition, {}).batchable
+    return definition if names_it and collects and written.count(_ID.encode()) == 2 else None
 
 
 def _definition(written: bytes) -> dict[str, Any]:

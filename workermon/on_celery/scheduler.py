@@ -145,7 +145,7 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     @functools.cached_property
     def _kept(self) -> lua.KeptConnections:
-        """The connection of its ticks."""
+        """The connection of its ticks. RedBeat's own function looks every setting up each time."""
         return lua.KeptConnections(self._redis)
 
     @property
@@ -252,7 +252,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         """Return the valid entries; quarantine those that cannot be read."""
         if not members:
             return []
-        answers = ReadEntries(entries=[key for key, _ in members]).run(self._redis, NEVER_DECODE=True)
+        answers = ReadEntries(entries=[key for key, _ in members]).run(self._kept, NEVER_DECODE=True)
         read: list[StoredEntry] = []
         for (key, score), fields in zip(members, zip(answers[::2], answers[1::2], strict=True), strict=True):
             try:
@@ -325,20 +325,20 @@ class Scheduler(schedulers.RedBeatScheduler):
         if not sent:
             return []
         runs: list[Any] = []
+        written: dict[tuple[Any, ...], tuple[str, str]] = {}  # a cohort's members share it
         first = float("inf")
-        written: dict[tuple[float, int], str] = {}  # a cohort's members share it
         for due in sent:
-            interval = due.interval
-            upcoming = self._upcoming(due, now)
             count = due.meta.get("total_run_count")
-            # The place on the grid, not the moment of sending, so that stock RedBeat keeps the rhythm too.
-            ran = (upcoming - interval, (count if isinstance(count, int) else 0) + 1)
-            if ran not in written:
-                meta = {"last_run_at": datetime.fromtimestamp(ran[0], UTC), "total_run_count": ran[1]}
-                written[ran] = json.dumps(meta, cls=RedBeatJSONEncoder)
-            runs += [due.key, repr(due.score), f"{upcoming:.6f}", written[ran]]
-            first = min(first, upcoming)
-        MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
+            alike = (id(due.definition["options"]), id(due.definition["schedule"]), due.score, count)
+            if alike not in written:
+                upcoming = self._upcoming(due, now)
+                first = min(first, upcoming)
+                # The place on the grid, not the moment of sending, so that stock RedBeat keeps the rhythm too.
+                ran_at = datetime.fromtimestamp(upcoming - due.interval, UTC)
+                meta = {"last_run_at": ran_at, "total_run_count": (count if isinstance(count, int) else 0) + 1}
+                written[alike] = f"{upcoming:.6f}", json.dumps(meta, cls=RedBeatJSONEncoder)
+            runs += [due.key, repr(due.score), *written[alike]]
+        MarkRun(schedule=self._schedule_key, runs=runs).run(self._kept)
         return [first]
 
     def _upcoming(self, due: StoredEntry, now: float) -> float:
@@ -352,7 +352,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         if 0 <= now - self._phases_at < PHASES_EVERY:
             return
         try:
-            answer = self._redis.execute_command("HGETALL", settings.SCHEDULE_PHASES, NEVER_DECODE=True)
+            answer = self._kept.execute_command("HGETALL", settings.SCHEDULE_PHASES, NEVER_DECODE=True)
         except schedulers.redis.exceptions.ResponseError as why:
             log.warning("beat.phases_unreadable", reason=str(why))
             answer = {}
@@ -443,7 +443,7 @@ class Scheduler(schedulers.RedBeatScheduler):
                 mended.append(upcoming)
                 log.warning("beat.entry_repaired", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
         if runs:
-            MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
+            MarkRun(schedule=self._schedule_key, runs=runs).run(self._kept)
         return mended
 
 
