@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import models, ports, rules
-from workermon.alerts import audience, membership, message, silences, subject
+from workermon.alerts import audience, episode, membership, message, silences, subject
 from workermon.rules import flapping, wording
 
 
@@ -168,8 +168,8 @@ def _still_muted(judgement: Judgement, mute: audience.Mute) -> Judgement:
 def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
     """Apply an evaluation of which nobody is notified for now, with the reason."""
     alert, rule_state = judgement.alert, judgement.rule_state
-    episode = _episode(alert, rule_state, judgement.transitions)
-    builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, **episode})
+    times = episode.times(alert, rule_state, judgement.transitions)
+    builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, **times})
     for transition in judgement.transitions:
         recorded = transition.model_copy(update={"reason": f"{transition.reason}; {reason}"})
         builder.transitions.append(ports.RecordedTransition(alert.rule, recorded, None))
@@ -292,39 +292,10 @@ def _after(judgement: Judgement, status: flapping.FlapStatus) -> models.Alert:
     goes_on = status.flaps and alert.flapping and alert.open
     changes: dict[str, object] = {"rule_state": rule_state}
     if not goes_on:
-        changes |= _episode(alert, rule_state, judgement.transitions)
+        changes |= episode.times(alert, rule_state, judgement.transitions)
     if status.flaps or alert.flapping:
         changes |= {"flapping": status.flaps, "flapping_notified": status.flaps}
     return alert.model_copy(update=changes)
-
-
-def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]) -> int | None:
-    """Return when the present episode began; ``None`` if there is none."""
-    if rule_state.severity is None:
-        return None
-    for place in range(len(rule_state.trail) - 1, -1, -1):
-        if rule_state.trail[place].severity is None:
-            return rule_state.trail[place + 1].at
-    began = [transition.at for transition in transitions if transition.before is None and transition.after is not None]
-    if began:
-        return max(began)
-    return rule_state.trail[0].at if alert.since is None else alert.since
-
-
-def _episode(
-    alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]
-) -> dict[str, int | None]:
-    """Return the fields of an alert for the start of the present episode and of its condition."""
-    since = _since(alert, rule_state, transitions)
-    if since is None:
-        return {"since": None, "condition_since": None}
-    began = [
-        transition.condition_since
-        for transition in transitions
-        if transition.before is None and transition.after and transition.at == since
-    ]
-    starts = [*began, alert.condition_since if alert.since == since else None]
-    return {"since": since, "condition_since": next((at for at in starts if at is not None), since)}
 
 
 # --- what people are notified of ---------------------------------------------------------------------------------
@@ -392,12 +363,12 @@ def _notification(
 ) -> models.Notification:
     judgement = context.judgement
     rule, alert = judgement.rule, judgement.alert
-    episode = alert if context.after.since is None else context.after
+    begun = alert if context.after.since is None else context.after
     details = message.Details(
         kind=builder.kinds.get(rule.kind),
         version=builder.next_version(alert.rule),
-        since=transition.at if episode.since is None else episode.since,
-        condition_since=episode.condition_since,
+        since=transition.at if begun.since is None else begun.since,
+        condition_since=begun.condition_since,
         created_at=builder.at,
         notified_severity=alert.notified_severity,
         unit=judgement.unit,
@@ -476,7 +447,7 @@ def _damp(builder: VerdictBuilder, judgement: Judgement) -> None:
     alert, rule_state = judgement.alert, judgement.rule_state
     changes: dict[str, object] = {"rule_state": rule_state, "flapping": True}
     if not alert.open:
-        changes |= _episode(alert, rule_state, judgement.transitions)
+        changes |= episode.times(alert, rule_state, judgement.transitions)
     _record(builder, alert.model_copy(update=changes), judgement.transitions)
 
 
