@@ -1,4 +1,4 @@
-"""The audit trail of commands: what is in it, and what is not."""
+"""The audit trail of commands: which entries it has, and which not."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path: Path, name: Any)
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path: Path, shuffled: bool) -> None:
-    """Gaps, absent and boundary values give the loop's episodes, in whatever order the rows come."""
+    """Gaps, absent and boundary values give the loop's episodes, in any order of rows."""
     rows = generated()
     lines = [f"{at if at % 2 else models.rfc3339(at)},{'NaN' if value is None else value}" for at, value in rows]
     if shuffled:

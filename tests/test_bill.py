@@ -129,7 +129,7 @@ def test_without_a_budget_nothing_is_given_up() -> None:
 
 
 def test_metrics_of_a_users_own_stand_before_memory_and_cpu() -> None:
-    """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
+    """They are more important than network and disk traffic, and less important than memory and CPU."""
     own_configuration = CONFIGURATION.model_copy(
         update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")}
     )

@@ -21,7 +21,7 @@ class Spent:
         self.silences = fleet.silences
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
-        """Decide what is asked how often, as collections do each minute, and judge twice."""
+        """Decide how often each metric is requested, as collections do each minute, and evaluate twice."""
         before, at = self.costs.budget_decision(), T0 + after
         self.since = at if period_multipliers != before.period_multipliers else before.since
         decided = models.BudgetDecision(
@@ -37,7 +37,7 @@ class Spent:
         self.notified += self.fleet.evaluate(self.fleet.elsewhere.id)
 
     def last(self) -> models.Notification:
-        """Return what was told last."""
+        """Return the last notification."""
         (recorded, *_) = self.fleet.alerts.history(BUDGET)
         assert recorded.notification is not None
         return recorded.notification
@@ -95,7 +95,7 @@ def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
 
 
 def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
-    """Two who judge the same decision say the same, so that a replay is no second page."""
+    """Two evaluations of the same decision give the same result, so a replay does not notify again."""
     ids = []
     for _ in range(2):
         spent = Spent(Fleet())
@@ -105,7 +105,7 @@ def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
 
 
 def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet: Any) -> None:
-    """By its rule alone; what is over by then nobody hears of."""
+    """By its rule alone. Nobody is notified of what has ended by then."""
     spent = Spent(fleet)
     spent.silences.add(models.Silence(id="quiet", rule="budget", begins=T0, ends=T0 + 600, reason="known", by="me"))
     spent.decide(60, network_out=2)

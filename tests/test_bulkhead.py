@@ -102,7 +102,7 @@ def test_who_is_slow_has_half_of_the_threads() -> None:
 
 
 def test_a_thread_does_not_go_on_for_ever() -> None:
-    """Its task ends in time; who still waits goes with the next one that comes, and before it."""
+    """Its task ends in time. Workers that still wait are collected with the next ones, and before them."""
     world = Places()
     places = [world.enter(SLOW) for _ in range(SHARE)]
     assert world.enter(SLOW) is None

@@ -1,4 +1,4 @@
-"""The canary: what its trace says, and that it never says so of a part that does its work."""
+"""The canary: what its trace shows, and that it never blames a part that works."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_the_trace_says_how_far_they_came(implementation: Any) -> None:
-    """Each step has the last that came there, and how many came to the step before since; a break forgets the lost."""
+    """Each step has the last canary that reached it, and how many reached the one before since. A break resets them."""
     trace, _, _ = implementation
     assert trace.trace() == ports.Trace({}, {}, 0)
     for number in range(3):

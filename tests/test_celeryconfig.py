@@ -92,7 +92,7 @@ def test_what_is_configured_makes_a_connection(configured: Callable[..., Celery]
 
 
 def test_the_broker_verifies_certificates(configured: Callable[..., Celery]) -> None:
-    """Over TLS Kombu verifies, though it would not by itself; what is said counts."""
+    """Over TLS the certificate is verified, although Kombu would not by default. An explicit setting counts."""
     assert configured("rediss://localhost/1").connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     tls = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
     assert tls == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}
@@ -175,7 +175,7 @@ def test_every_setting_is_one_that_celery_or_redbeat_knows(configured: Callable[
 def test_a_missing_server_is_an_error_only_when_settings_are_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Making the application needs none; the first look at its settings says what is missing."""
+    """Creating the application needs none; the first access to its settings reports what is missing."""
     monkeypatch.delenv("WORKERMON_REDIS_URL", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     app = Celery("test", loader=ours.Loader, set_as_current=False)

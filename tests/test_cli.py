@@ -324,7 +324,7 @@ def test_apply_refuses_a_region_that_aws_does_not_have(run: Any, world: Any, tmp
 
 
 def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
-    """A file is validated offline: valid is 0 and says what it holds, wrong is 2 and says where."""
+    """A file is validated offline: a valid one exits with 0 and a summary, a wrong one with 2 and the place."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
     cli_session = Session(settings.Settings(_env_file=None), None)
@@ -672,7 +672,7 @@ def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -
 
 
 def test_why_of_a_worker_explains_every_rule(ok: Any, run: Any, world: Any) -> None:
-    """Without a metric every rule has its lines; one that is for other workers says that and nothing else."""
+    """Without a metric every rule has its lines. A rule for other workers has only that one."""
     ok("add", A)
     configurations = world.get(ports.Configurations)
     configuration = configurations.load()
@@ -795,7 +795,7 @@ def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:
 
 
 def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
-    """notify-test sends through the channel; one that is not there is 3, one that takes nothing is 1."""
+    """notify-test sends through the channel. An unknown one exits with 3, one that accepts nothing with 1."""
     node_name, world.nodes.names = platform.node(), []
     assert ok("notify-test", "log") == f"log: accepted, sent by this command on {node_name}, because no node runs\n"
     assert json.loads(ok("notify-test", "log", "--json")) == {
@@ -841,6 +841,6 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: An
 
 
 def test_why_of_a_channel_that_is_not_there(run: Any, ok: Any) -> None:
-    """A channel that nothing is known of is named with the nearest; one that is well says so."""
+    """For an unknown channel the nearest name is suggested. A working channel is shown as such."""
     assert "channel lgo" in one_line(run("why", "channel:lgo", "delivery"), 3)
     assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: not firing\n"

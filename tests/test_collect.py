@@ -1,4 +1,4 @@
-"""Collection over the ports in memory: what is asked, what is written, and that trouble is never absence."""
+"""Collection over the ports in memory: what is requested, what is written, and that a failure is never an absence."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_terminated_worker_is_retired(world: World, status: models.Status) -> 
 
 
 def test_a_vanished_worker_is_retired_only_when_confirmed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that only DescribeInstanceStatus left out goes on; one that EC2 does not know at all is terminated."""
+    """One that only DescribeInstanceStatus left out continues; one that EC2 does not know at all is terminated."""
     world.add()
     monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
     assert world.collect().retired == ()

@@ -356,7 +356,7 @@ def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
 
 
 def test_timestamps_of_the_future_stop_nothing() -> None:
-    """A datapoint ahead of our clock is kept, and what comes after it is asked for all the same."""
+    """A datapoint ahead of our clock is stored, and later ones are still requested."""
     world = World(period=60)
     ahead = int(NOW) + 1200
     world.served.values[ahead] = [(NOW, 99.0)]

@@ -17,7 +17,7 @@ from workermon.rules import threshold
 
 @pytest.mark.parametrize("kind", ["denied", "throttled", "unreachable"])
 def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: str) -> None:
-    """It fires after three intervals without a success, and resolves with the first; nobody else is told."""
+    """It fires after three intervals without a success, and resolves with the first; nobody else is notified."""
     fleet.minutes(1, 6, kind)
     (alert,) = fleet.alerts.open()
     notification = alert.last
@@ -141,7 +141,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) ->
 
 
 def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
-    """Whoever hears of anything; and the log where nobody does."""
+    """It notifies the channels that rules use, and the log if there are none."""
     state = models.AccountState(
         key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)
     )

@@ -1,4 +1,4 @@
-"""The config file: what is taken, what is refused with which line, and what it makes of what is in force."""
+"""The config file: what is accepted, what is rejected with which line, and its effect on the configuration."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def site(**changes: object) -> Site:
 
 
 def live(monitor: Site, desk: Desk, seconds: float, step: float = 10) -> None:
-    """Let time pass: each step a sweep delivers what is due and what is to be looked at."""
+    """Let time pass: at each step a sweep delivers what is due and has to be reviewed."""
     for _ in range(int(seconds / step)):
         monitor.clock.advance(step)
         monitor.deliver_due(desk)
@@ -117,7 +117,7 @@ def test_one_reminder_that_fails_is_not_enough() -> None:
 
 
 def test_a_channel_that_is_removed_is_forgotten() -> None:
-    """One that comes back under that name begins anew."""
+    """A channel that is added again under that name starts afresh."""
     monitor, desk = site(), Desk(refusal())
     monitor.enqueue()
     monitor.deliver_due(desk)

@@ -1,4 +1,4 @@
-"""A steady worker is evaluated at each fifth slot only, and nobody can tell from what is notified."""
+"""A steady worker is evaluated only at each fifth slot, and its notifications do not show that."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_news_of_ec2_is_evaluated_at_once(monitor: Pair) -> None:
 
 
 def test_a_rule_that_has_to_see_each_sample_does() -> None:
-    """One that an absent slot can make fire, one that flaps, and one that looks at other rules."""
+    """A rule that an absent slot can fire, one that flaps, and one that depends on other rules."""
     threshold = rules.KINDS["threshold"]
     high = cadence_replay.rule("2 of 2")
     absent_breaches = threshold.rule(name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach")
@@ -247,7 +247,7 @@ VALUES = strategies.one_of(strategies.none(), strategies.sampled_from([20.0, 79.
 def test_values_within_the_range_lead_a_steady_rule_nowhere(
     before: list[float | None], after: list[float | None], breach: str, missing: str
 ) -> None:
-    """Whatever came before, and however they come: late, absent, or in one step."""
+    """Whatever arrived before, and however they arrive: late, absent, or in one step."""
     rule = cadence_replay.rule(breach)
     rule = rule.model_copy(update={"options": {**rule.options, "missing": missing}})
     kind = rules.KINDS["threshold"]

@@ -1,4 +1,4 @@
-"""Under which dimensions metrics are published: what is found, what is absent, what could not be looked for."""
+"""The dimensions under which metrics are published: found, absent, or not looked up."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Denied(testing.MemoryCloudWatch):
 
 
 def test_a_missing_permission_is_named() -> None:
-    """Each permission is tried by itself, so the one that lacks is told by its name."""
+    """Each permission is tested alone, so the missing one is named."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
     monitor.cloudwatch = Denied()
@@ -162,7 +162,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ["ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "cloudwatch:ListMetrics", "cloudwatch:GetMetricData"],
 )
 def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: str, members: int) -> None:
-    """With workers and without, the one that is denied is the one that is bad, and what to allow is said."""
+    """With workers and without, the denied permission fails its check, which says what to allow."""
     served, look = aws
     assert all(check.ok for check in look(members).values())
     served.fail("deny", permission.partition(":")[2])

@@ -1,4 +1,4 @@
-"""Escalation: an alert that goes on firing and that nobody acknowledges notifies others."""
+"""Escalation: an alert that keeps firing and that nobody acknowledges notifies others."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_nobody_acknowledges() -> None:
 
 
 def test_the_notification_says_so() -> None:
-    """It is the same alert under another id, and says that and for how long nobody acknowledged it."""
+    """It is the same alert with another id, and its text says for how long nobody acknowledged it."""
     site = Escalating()
     site.after(901)
     site.after(3601)
@@ -127,7 +127,7 @@ def test_an_acknowledgement_cancels_it() -> None:
 
 
 def test_the_acknowledgement_of_an_earlier_episode_cancels_nothing() -> None:
-    """An alert that fires anew escalates anew, after its own time."""
+    """An alert that fires again escalates again, after its own time."""
     site = Escalating()
     site.acknowledge()
     site.after(300)
@@ -143,7 +143,7 @@ def test_the_acknowledgement_of_an_earlier_episode_cancels_nothing() -> None:
 
 
 def test_the_end_cancels_it() -> None:
-    """An alert that is over escalates to nobody, and only those hear of its end that heard of it."""
+    """A resolved alert escalates to nobody. Only those who were notified of it are notified of its end."""
     site = Escalating()
     site.after(300)
     site.cool()

@@ -51,7 +51,7 @@ def test_fires_and_resolves() -> None:
 
 
 def test_severity_changes() -> None:
-    """A change of severity is told as firing; a resolved alert has the severity that was told last."""
+    """A change of severity notifies as firing. A resolved alert has the severity of the last notification."""
     site = Site(changed(CPU, breach=Count(m=1, n=1), recover=Count(m=1, n=1)))
     site.minutes([85, 95, 85, 50])
     assert site.notified() == [
@@ -247,7 +247,7 @@ def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None
 
 
 def test_channels_told_hear_the_end() -> None:
-    """Who was told that an alert fires is told that it is over, whatever the rule says by then."""
+    """Whoever was notified that an alert fires is notified of its end, even if the rule has changed by then."""
     site = Site()
     site.minutes([95, 95, 95])
     site.change(rules=(CPU.model_copy(update={"notify": ("other",)}),))
@@ -383,7 +383,7 @@ def test_lost_race(times: int) -> None:
 
 
 def test_lost_every_race() -> None:
-    """Who loses every race gives up, and the mark stays where nobody judged."""
+    """An evaluation that loses every race gives up, and the mark of what is not evaluated stays."""
     site = Site()
     site.collected(T0 + 360, points([95, 95, 95]))
 
@@ -410,7 +410,7 @@ def test_configuration_read_must_match(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hook() -> None:
-    """A user's hook hears of each transition that is told; what it raises stops neither others nor alerts."""
+    """A user's hook is called for each notification. Its exceptions stop neither others nor alerts."""
     site = Site()
     broken, sound = Hook(RuntimeError("mine")), Hook()
     site.violations = [broken, sound]
@@ -423,7 +423,7 @@ def test_hook() -> None:
 
 
 def test_one_broken_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker whose judgement fails keeps nobody else from being judged, and its mark stays."""
+    """A worker whose evaluation fails does not keep others from being evaluated, and its mark stays."""
     site = Site()
     other_id = "i-0abc0123456789dee"
     site.add(other_id)
@@ -459,7 +459,7 @@ def test_reads_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_version_and_id_over_a_new_life() -> None:
-    """A worker that was removed and added again tells new ids, and its versions go on."""
+    """A worker that was removed and added again has new ids, and its versions continue."""
     site = Site()
     site.minutes([95, 95, 95])
     basis = site.alerts.load([ID])[ID]

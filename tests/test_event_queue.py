@@ -221,7 +221,7 @@ def test_what_comes_twice_is_done_once(house: House) -> None:
     ],
 )  # fmt: skip
 def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
-    """It harms nothing, never comes again, and what came with it is done."""
+    """It does no harm, is never delivered again, and the other messages of its answer are handled."""
     house.put(body, changed(B, "stopped"))
     assert house.read() == 2
     assert house.message_count == 0
@@ -238,7 +238,7 @@ def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
     ],
 )
 def test_anything_else_is_deleted_and_counted(house: House, body: str) -> None:
-    """What is no news of an instance rings for nobody."""
+    """A message without news of an instance triggers nothing."""
     house.put(body)
     house.read()
     assert (house.message_count, house.dispatcher.collected, house.counts) == (0, [], {"messages": 1, "ignored": 1})

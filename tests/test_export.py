@@ -136,7 +136,7 @@ def test_what_is_exported_is_valid_by_the_schema(text: Any) -> None:
 
 
 def test_export_and_apply_are_a_round_trip(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
-    """Applying what was exported changes nothing where it came from, and makes the same fleet elsewhere."""
+    """Applying an export changes nothing at its origin, and creates the same fleet elsewhere."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
     ok("apply", str(file))
@@ -163,7 +163,7 @@ def test_a_role_given_by_command_becomes_an_account() -> None:
 
 
 def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
-    """plan names workers, rules, channels and metrics that come, change or go, with the price; apply tells the same."""
+    """plan names added, changed and removed workers, rules, channels and metrics, and the price. apply does too."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
     plan = json.loads(ok("plan", str(file), "--json"))
@@ -473,7 +473,7 @@ def test_quotes_are_written_as_people_write_them() -> None:
 
 
 def test_durations_are_written_in_the_largest_whole_unit() -> None:
-    """One way for all of them, wherever they stand in the file."""
+    """One way for all of them, wherever they are in the file."""
     text = """
         [[workers]]
         id = "i-0abc0123456789def"

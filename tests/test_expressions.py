@@ -97,7 +97,7 @@ def test_a_slot_without_one_operand_is_absent() -> None:
 
 
 def test_a_late_operand_corrects() -> None:
-    """An operand that comes minutes late makes the slots evaluated anew in which it counts, those of a window too."""
+    """An operand that is minutes late makes its slots evaluated again, also those of a window."""
     site = Site(
         '[[rules]]\nname = "r"\nmetric = \'max(network_in, "5m") - network_out\'\n'
         'above = { critical = 50 }\nbreach = "1 of 1"\nrecover = "1 of 1"\n'

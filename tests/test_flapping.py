@@ -1,4 +1,4 @@
-"""Alerts that flap: when they are said to, what is reported meanwhile and at the end, whoever looks when."""
+"""Alerts that flap: when they count as flapping, what notifies meanwhile and at the end, whoever evaluates when."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
 
 
 def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
-    """It stays open, and people hear that it is no longer flapping."""
+    """It stays open, and people are notified that it no longer flaps."""
     site = Site(MILD)
     site.minutes([*waves(9), *[85.0] * 61])
     assert notified(site)[7:] == [("firing", "warning", 68)]
@@ -220,7 +220,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
 
 
 def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
-    """Within a silence nobody hears that it flaps; at its end they do, if it fires then."""
+    """During a silence nobody is notified that it flaps; at its end they are, if it still fires."""
     site = Site(MILD)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 20 * MINUTE, reason="x", by="me"))
     site.minutes([*waves(15), 85, 85])
@@ -334,7 +334,7 @@ def decided_transitions(site: Site) -> set[tuple[int, str | None]]:
 @examples(40)
 @given(values_of, st.data())
 def test_any_grouping_and_order_come_to_the_same(values: list[float | None], data: st.DataObject) -> None:
-    """Whoever is woken when, twice or not at all, and whatever datapoint comes late: state and turns are the same."""
+    """However often and whenever it is evaluated, and whatever is late: state and transitions are the same."""
     option = Flapping(turns=4, within=10 * 60)
     rule = MILD.model_copy(update={"flapping": option})
     steady, woken = Site(rule), Site(rule)

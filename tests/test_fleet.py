@@ -18,7 +18,7 @@ HERE = models.AccountRegion(region=REGION)
 
 
 class World(testing.Monitor):
-    """A monitor with an EC2 that has three instances, of which nobody is monitored yet."""
+    """A monitor with an EC2 of three instances, none of which is monitored yet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -344,7 +344,7 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
 
 
 def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
-    """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
+    """If EC2 is unreachable that is reported for its scope, retires nobody, and the schedule is still repaired."""
     world.add([A])
     world.schedule.delete([A])
     world.clock.advance(3600)
@@ -376,7 +376,7 @@ def apply(world: Any, text: Any, **options: Any) -> Any:
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world: World) -> None:
-    """Workers come, change and go as the file says, rules are replaced, all are judged anew; twice is once."""
+    """The file adds, changes and removes workers and rules, and triggers evaluation. A second time changes nothing."""
     applied = apply(world, FILE)
     assert (applied.revision, applied.added, applied.changed) == (1, (A, B), ("rules",))
     assert (world.worker(A).interval, world.worker(A).labels, world.worker(A).origin) == (30, {"team": "vfx"}, "file")

@@ -120,7 +120,7 @@ def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
 
 
 def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
-    """Samples that nobody judges and notifications that nobody sends for a minute are parts that are down."""
+    """Samples not evaluated and notifications not sent for a minute mean that a part is down."""
     worker = world.add(A)
     basis, at = world.alerts.load([A])[A], models.rfc3339(world.now())
     notification = models.Notification(
@@ -207,7 +207,7 @@ def test_the_bill_shows_the_day_and_the_present_rate(world: World) -> None:
 
 @pytest.mark.parametrize("seconds", [10, 70, 590])
 def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: int) -> None:
-    """A run and the wait for the next one say little: until ten minutes are counted, the set-up says what is asked."""
+    """One run and the wait for the next prove little: in the first ten minutes the rate comes from the set-up."""
     worker = world.add(A)
     kind = ("fstype", "ext4")
     sets: list[memory.Dimensions] = [(("InstanceId", A), ("path", f"/{mount}"), kind) for mount in range(3)]

@@ -64,7 +64,7 @@ def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
 
 
 def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample that nobody evaluates, and a notification that nobody sends, withhold it."""
+    """A sample that is not evaluated, and a notification that is not sent, withhold it."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be evaluated" in house.withheld()

@@ -59,7 +59,7 @@ def test_it_is_recorded_and_notifies_nobody() -> None:
 
 
 def test_both_at_once() -> None:
-    """If both fire in the same evaluation it is inhibited, wherever it stands in the file."""
+    """If both fire in the same evaluation it is inhibited, wherever it is in the file."""
     for order in ((INHIBITED, DOWN), (DOWN, INHIBITED)):
         site = site_with(*order)
         step(site, 0, 95, down=True)
@@ -80,7 +80,7 @@ def test_it_notifies_when_the_other_is_over() -> None:
 
 
 def test_nobody_hears_of_what_is_over_by_then() -> None:
-    """If it resolves while it is inhibited, nobody hears of either."""
+    """If it resolves while it is inhibited, nobody is notified of either."""
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
         step(site, minute, cpu, down=down)

@@ -101,7 +101,7 @@ def test_a_list_names_labels_like_tags(monitor: testing.Monitor) -> None:
 
 
 def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor) -> None:
-    """What labels_from_tags no longer says goes from the workers, with the file that says so."""
+    """Labels that labels_from_tags no longer names are removed when the file is applied."""
     put(monitor, group="a")
     apply(monitor, FILE)
     less = FILE.replace(f'pool = "{GROUP}", ', "")

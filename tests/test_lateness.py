@@ -24,7 +24,7 @@ def revise(site: Site, now: int, slots: dict[int, float]) -> list[str]:
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
-    """What it came from was forgotten under the shorter one, so that a revised past says nothing of it."""
+    """Its origin was dropped under the shorter lateness, so a revised past does not change it."""
     site = Site(BAND)
     site.change(lateness=600)
     site.minutes([50, 85, 95, *[78.0] * 60])  # a warning that was critical for a minute
@@ -55,7 +55,7 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
     [(900, 10, []), (900, 22, [("warning", 22), (None, 24)]), (3600, 10, [("warning", 10), (None, 12)])],
 )
 def test_how_far_back_a_revised_past_is_seen(lateness: int, begin: int, recorded: list[tuple[str | None, int]]) -> None:
-    """By five intervals more than the lateness, because it may be found that late; it is recorded, and tells nobody."""
+    """By five intervals more than the lateness, because it may be found that late. It is only recorded."""
     site = Site(BAND)
     site.change(lateness=lateness)
     site.minutes([50.0] * 40)

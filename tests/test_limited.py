@@ -161,7 +161,7 @@ def test_a_connection_that_is_refused_ends_a_silence() -> None:
 
 
 def test_metrics_are_counted_by_name_once_aws_took_the_request() -> None:
-    """By CloudWatch's names, whatever the window; a refused request is no metric asked."""
+    """By CloudWatch's names, whatever the window. A refused request counts no metric."""
     answered = (200, "{}")
     house = House(answered)
     with contextlib.suppress(errors.WorkermonError):

@@ -122,7 +122,7 @@ def test_the_password_is_in_no_command_line_or_file(server: embedded.Server) -> 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 def test_its_folder_is_the_users_alone(tmp_path: Path, umask: int) -> None:
-    """Nobody else can enter the data folder, whatever the umask and whoever made it before."""
+    """Nobody else can enter the data folder, whatever the umask and whoever created it."""
     (tmp_path / "old").mkdir(mode=0o777)
     before = os.umask(umask)
     try:

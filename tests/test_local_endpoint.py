@@ -160,7 +160,7 @@ def test_unknown_ids_are_named(fleet: simulation.Simulation, ec2: EC2Client) -> 
 
 
 def test_a_malformed_id_is_refused(ec2: EC2Client) -> None:
-    """What is not an instance id is told apart from one that is not there."""
+    """A malformed instance id gives another error than an unknown one."""
     assert refused(ec2.describe_instances, InstanceIds=["i-xyz"])["Code"] == "InvalidInstanceID.Malformed"
 
 
@@ -396,7 +396,7 @@ def test_metrics_are_listed_with_their_dimensions(
 def test_a_trace_is_replayed(
     fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
 ) -> None:
-    """A trace's values come with its timestamps, once their time has come."""
+    """A trace's values appear with its timestamps, once they are due."""
     instance_id = ids(fleet)[0]
     start = NOW // PERIOD * PERIOD
     trace = [(start + n * PERIOD, 10.0 * n) for n in range(5)]

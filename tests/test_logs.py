@@ -52,7 +52,7 @@ def test_debug_shows_no_credentials(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_a_file_gets_json_and_survives_rotation(tmp_path: Path) -> None:
-    """A file gets JSON unless told otherwise, and is opened anew after logrotate has moved it."""
+    """A file gets JSON by default, and is opened again after logrotate has moved it."""
     file = tmp_path / "node.log"
     logs.configure("info", None, str(file))
     logs.get("test").info("before")

@@ -84,7 +84,7 @@ def test_nothing_follows_the_arguments(embedded: Any) -> None:
 
 @pytest.mark.parametrize("body", ["", None, 5, "!", "=", base64.b64encode(b"\xff").decode(), "W" * 2_000_000, "é"])
 def test_a_body_that_is_no_json_is_refused(body: Any) -> None:
-    """Nothing, what is not text, no base64, no UTF-8 and what is too long are refused."""
+    """Empty bodies, and those that are not text, base64 or UTF-8, or too long, are refused."""
     with pytest.raises(messages.Wrong):
         messages.check(message(body=body), NOW)
 

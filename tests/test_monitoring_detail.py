@@ -1,4 +1,4 @@
-"""Detailed monitoring that is switched off is no absence; datapoints that always come too late are said."""
+"""Switching off detailed monitoring is not an absence; datapoints that always arrive too late are reported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class One(testing.Monitor):
 
 
 def test_detailed_monitoring_that_is_switched_off_pages_nobody() -> None:
-    """EC2 is asked what it says of monitoring before the first absence, and the rule goes on with five minutes."""
+    """Before the first absence EC2 is asked about monitoring, and the rule continues with five minutes."""
     monitor = One()
     assert monitor.minutes(20) == []
     described = sum(operation == "describe" for operation, _, _ in monitor.ec2.calls)

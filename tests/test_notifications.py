@@ -154,7 +154,7 @@ def test_status_checks() -> None:
 
 
 def test_what_a_kind_says_of_the_present() -> None:
-    """A kind says itself how it stands and why; an error of AWS is one line."""
+    """A kind describes its own state and reason; an error of AWS is one line."""
     rule = Rule(name="no-data", kind="no-data")
     transition = Transition(at=T0, before=None, after="critical", reason="…")
     last_error = models.CollectionError(kind="denied", message="not\nallowed", at=T0)

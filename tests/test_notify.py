@@ -176,7 +176,7 @@ def test_channel_gone() -> None:
     [(1, 0.0, False), (5, 59.0, False), (6, 10.0, True), (1, 60.0, True), (20, 600.0, True)],
 )
 def test_a_removed_channel_is_given_up_within_a_minute(attempt: int, seconds: float, final: bool) -> None:
-    """That is after some attempts, or a minute after the notification was made, whatever comes first."""
+    """After some attempts, or a minute after the notification was created, whichever is first."""
     site = Site("chat")
     site.enqueue()
     notification = site.store.queues[ALERT, "ops"].waiting[0]
@@ -319,7 +319,7 @@ def test_who_asks_for_a_wait_gets_nothing_else() -> None:
 
 
 def test_given_up_is_told_elsewhere() -> None:
-    """When a notification is given up another channel is told once, and told again when the channel is well."""
+    """If a notification is given up another channel is notified once, and again when the channel recovers."""
     site = Site("ops", "chat")
     rule = threshold.KIND.rule(
         name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops", "chat")
@@ -396,7 +396,7 @@ def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
 
 
 def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
-    """Once the configuration lacks it nobody waits for it: who was told that it takes nothing hears that it is gone."""
+    """Once it is removed nobody waits for it: whoever was notified of the failure is notified of the removal."""
     site, receiver = Site("ops", "log"), Receiver(final())
     site.enqueue()
     site.deliver_to(receiver)
@@ -417,7 +417,7 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
 
 
 def test_given_up_where_no_other_channel_is() -> None:
-    """Where no rule uses another channel the log is told, and that it was given up itself is told nobody."""
+    """If rules use no other channel the log is notified. Nobody is notified that the alert itself was given up."""
     site = Site()
     site.enqueue()
     site.deliver_due(Receiver(refusal()))

@@ -150,7 +150,7 @@ def test_rules_do_not_mix() -> None:
 
 
 def test_accounts_and_regions_do_not_mix() -> None:
-    """What one rule tells of two accounts and two regions is three messages, and each says where."""
+    """One rule's alerts of two accounts and two regions become three messages, each with its place."""
     site = Site(6)
     site.enqueue(*site.ids[:2])
     site.enqueue(*site.ids[2:4], account="lab")
@@ -167,7 +167,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
 
 
 def test_a_message_that_may_be_shown_twice_says_so() -> None:
-    """Chats merge nothing: what is sent again says that it is; a pager, which merges, gets the same again."""
+    """Chats do not merge: a repeated message is marked. A pager merges, and gets the same message again."""
     site = Site(2)
     messages: list[str] = []
 
@@ -188,7 +188,7 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
 
 
 def test_a_group_that_is_refused_is_given_up_together() -> None:
-    """A group that will never be taken holds nobody up, and one alert about the channel says so."""
+    """A group that is refused for good blocks nobody, and one alert about the channel reports it."""
     site = Site()
     site.chat.plan = [
         errors.DeliveryRefused("channel chat", "it refuses the notification (404 Not Found)", "see its log")

@@ -1,4 +1,4 @@
-"""Channels by severity: who hears of what, and that whoever heard of an alert hears what becomes of it."""
+"""Channels by severity: who is notified of what, and that later changes notify the same channels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_warning_stays_in_the_chat() -> None:
 
 
 def test_it_escalates_to_who_is_for_critical() -> None:
-    """Whoever heard of critical hears that it is less bad, and that it is over."""
+    """A channel that was notified of critical is notified when it is less severe, and when it resolves."""
     site = Site(ROUTED)
     site.minutes([85, 95, 85, 20])
     assert notified(site, "chat") == [

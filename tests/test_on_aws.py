@@ -231,7 +231,7 @@ def fetch(sessions: session.Sessions, *queries: models.Query, until: float = NOW
 
 
 def test_one_call_asks_for_all_on_the_grid_of_their_periods(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """The start is the least since, aligned; the end lies after until; the oldest comes first."""
+    """The start is the earliest since, aligned; the end is after until; the oldest datapoint is first."""
     on_cloudwatch.add_response(
         "get_metric_data",
         {"MetricDataResults": [result(0, (NOW - 60, 1.5)), result(1)]},
@@ -295,7 +295,7 @@ def test_partial_results_alone_are_asked_for_again(sessions: session.Sessions, o
 
 
 def test_what_stays_partial_or_unanswered_has_failed(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """After a few tries it is an error, beside the datapoints that came; an omitted result is no empty one."""
+    """After a few attempts it is an error, beside the datapoints that arrived. A missing result is not an empty one."""
     for _ in range(metric_data.MAX_TRIES):
         on_cloudwatch.add_response(
             "get_metric_data", {"MetricDataResults": [result(0, (NOW - 60, 1.0), status="PartialData")]}
@@ -419,7 +419,7 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
 
 
 def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """Every instance comes out, whoever watches it; what has no instance does not."""
+    """Every instance is listed, whoever watches it; series without an instance are not."""
     parameters = {"Namespace": "CWAgent", "MetricName": "disk_used_percent", "Dimensions": [{"Name": "InstanceId"}]}
     parameters["RecentlyActive"] = "PT3H"
     on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}, {"path": "/"}, NextToken="more"), parameters)
@@ -553,7 +553,7 @@ def test_a_time_limit_is_no_aws_error(sessions: session.Sessions) -> None:
     ("region", "nearest"), [("us-east1", "us-east-1"), ("us-esat-1", "us-east-1"), ("eu-wset-3", "eu-west-3")]
 )
 def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region: str, nearest: str) -> None:
-    """A slip is answered with what was probably meant, and nobody is asked."""
+    """A typo is answered with the nearest name, without asking AWS."""
     with pytest.raises(errors.InvalidInput, match=rf"^region {region}: .*did you mean {nearest}\?$"):
         ec2.AwsEc2(sessions).describe(models.AccountRegion(region=region), [A])
 

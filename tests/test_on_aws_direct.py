@@ -1,4 +1,4 @@
-"""The long lists of AWS' answers pass by botocore: what comes out is the same, whatever the way."""
+"""The long lists in AWS' answers bypass botocore: the result is the same either way."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
-    """Return what is left to botocore of an answer, and what is read past it."""
+    """Return what is left to botocore of an answer, and what is parsed without it."""
     response: dict[str, Any] = {"status_code": status, "body": body}
     read: dict[str, object] = {}
     direct._read_statuses(response, read)
@@ -132,7 +132,7 @@ def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
     [(STATUSES, 503), (STATUSES[:200], 200), (b"", 200), (b"<html/>", 200), (b"<Response><Errors/></Response>", 400)],
 )
 def test_an_answer_without_statuses_is_botocores(body: bytes, status: int) -> None:
-    """Errors, and what is no such answer, are left as they came."""
+    """Errors and other answers are left unchanged."""
     assert parsed(body, status) == (body, {})
 
 

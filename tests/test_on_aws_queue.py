@@ -1,4 +1,4 @@
-"""SQS through boto3: another implementation of AWS, an endpoint of ours, and what is said of a refusal."""
+"""SQS through boto3: another implementation of AWS, our own endpoint, and the text of a refusal."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def queue_and_url(
 
 
 def test_what_is_sent_is_received_until_it_is_deleted(queue_and_url: tuple[ports.EventQueues, str]) -> None:
-    """Bodies come as they were sent, ten at most at a time; what was deleted never comes again."""
+    """Bodies arrive as they were sent, at most ten at a time; deleted ones never arrive again."""
     queues, url = queue_and_url
     sent = {f'{{"n": {number}, "text": "\u00e4\u20ac<&"}}' for number in range(12)}
     for body in sent:

@@ -175,7 +175,7 @@ def test_a_feed_whose_connection_breaks_says_so(redis_url: str, redis_client: re
 
 
 def test_a_feed_that_may_not_wait_reads_whole_messages(redis_url: str, redis_client: redis.Redis) -> None:
-    """A message of which a part has come is waited for."""
+    """A partly received message is waited for."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.0)
         assert next(listening) is None
@@ -289,7 +289,7 @@ def test_a_forked_process_has_connections_of_its_own(connected: Any, monkeypatch
 
 
 def test_after_a_failover_no_idle_connection_is_used_again(connected: Any) -> None:
-    """What the server says of itself closes all that are idle, so that its address is resolved anew."""
+    """An error about the server's own state closes all idle connections, so that its address is resolved again."""
     number = connected.execute_command("CLIENT", "ID")
     with pytest.raises(errors.RedisUnavailable), client.guard(connected):
         raise redis.exceptions.ReadOnlyError("it is a replica")

@@ -99,7 +99,7 @@ def house(repository: Repository) -> House:
 
 
 def test_what_the_other_account_has_is_all_that_there_is(house: House) -> None:
-    """Ledger, alerts and what was learnt of its dimensions begin anew; and only that account is asked."""
+    """Ledger, alerts and learned dimensions start again, and only that account is asked."""
     house.remove()
     assert house.alerts.open() == []
     house.clock.advance(5)  # within the same slot

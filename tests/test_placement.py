@@ -127,7 +127,7 @@ def group(name: str, cohorts: int, arrives: lag.Lag | None, interval: int = 60) 
     strategies.floats(0.01, 1.0),
 )
 def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | None, int]], apart: float) -> None:
-    """Within the usable part of its interval, whatever was learned; groups of which nothing is known have none."""
+    """Within the usable part of its interval, whatever was learned. Groups without learned values have none."""
     groups = [
         group(f"a{place}/r", cohorts, None if late is None else lag_of(late), interval)
         for place, (cohorts, late, interval) in enumerate(fleet)

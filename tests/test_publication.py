@@ -1,4 +1,4 @@
-"""``why`` says what keeps a metric from coming: nobody publishes it for this worker, or AWS was never asked."""
+"""``why`` says why a metric has no datapoints: nobody publishes it for this worker, or AWS was never asked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_metric_published_under_host_names_the_host() -> None:
 
 
 def test_a_variable_that_the_agent_did_not_replace_is_named() -> None:
-    """An id that was left unexpanded is no instance's, and comes before what else there is."""
+    """An unexpanded id belongs to no instance, and is listed first."""
     monitor = monitored(8)
     monitor.cloudwatch.put_foreign(NAME, {"host": "ip-10-0-0-7"})
     monitor.cloudwatch.put_foreign(NAME, {"InstanceId": "${aws:InstanceId}"})

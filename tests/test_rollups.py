@@ -46,7 +46,7 @@ def hourly(monitor: testing.Monitor) -> list[_Row]:
 
 
 def plain(points: dict[int, float], digits: float) -> list[_Row]:
-    """Return what each hour of datapoints comes to, said plainly, but for the last digits."""
+    """Return the roll-up of each hour, computed plainly, equal except for the last digits."""
     rows = []
     for hour in range(HOURS):
         ordered = sorted(value for after, value in points.items() if after // 3600 == hour)

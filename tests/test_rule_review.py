@@ -132,7 +132,7 @@ def test_ledger_and_price(ok: Callable[..., str], world: Ports, tmp_path: Path) 
 
 
 def test_inhibited_episodes_notify_nobody() -> None:
-    """An episode that another rule covers to its end is nobody's; one that outlasts it is notified."""
+    """An episode that another rule inhibits to its end notifies nobody; one that lasts longer does."""
     single_slot = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
     cause = threshold.KIND.rule(name="cause", metric="cpu_utilization", above=Levels(critical=70), **single_slot)
     follows = threshold.KIND.rule(name="follows", metric="cpu_utilization", above=Levels(critical=80), **single_slot)

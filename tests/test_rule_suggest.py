@@ -141,7 +141,7 @@ def test_the_diff_means_just_that() -> None:
     ],
 )
 def test_a_value_is_replaced_in_the_text(text: str, key: str, expected: str | None) -> None:
-    """Only the value changes, or a line comes; where there is no place for it, nothing is guessed."""
+    """Only the value changes, or a line is added. If there is no place for it, nothing is guessed."""
     changed = positions.with_value(text, ("rules", 0, key), '"4 of 4"', "above")
     assert changed == expected
     if changed is not None:

@@ -15,7 +15,7 @@ T0 = 1_700_000_100
 
 
 class Summing(testing.MemoryCloudWatch):
-    """CloudWatch over samples of which ``value`` says how much each second brought; it sums what is there by now."""
+    """CloudWatch over samples: ``value`` is the amount of each second, and it sums those so far."""
 
     def __init__(self, clock: testing.ManualClock, value: Callable[[int], float], step: int) -> None:
         super().__init__()

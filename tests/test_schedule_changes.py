@@ -69,7 +69,7 @@ def test_an_entry_that_keeps_its_next_run_wakes_nobody(
 def test_a_broken_connection_is_made_anew_after_a_while(
     app: Celery, redis_client: redis.Redis, planned: schedule.RedBeatSchedule
 ) -> None:
-    """Until then beat looks each second, as if nobody told it anything."""
+    """Until then beat checks each second, as without notices of changes."""
     elapsed = [0.0]
     made = changes.ScheduleChanges(lambda: schedulers.get_redis(app), lambda: elapsed[0])
     assert made.wait(LONG)

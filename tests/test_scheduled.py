@@ -1,4 +1,4 @@
-"""What EC2 has scheduled: what is remembered of it, when it is told, told again and over."""
+"""What EC2 has scheduled: what is remembered, and when it notifies, notifies again and resolves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site(House):
 
     @property
     def newest(self) -> models.Notification:
-        """Return what was told last."""
+        """Return the last notification."""
         return self.last("scheduled")
 
 
@@ -99,7 +99,7 @@ def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> N
 
 
 def test_an_event_at_another_time_is_told_again(site: Site) -> None:
-    """Put off or brought forward, it is told with its new time; another description is no news."""
+    """Postponed or brought forward, it notifies with its new time. Another description does not notify."""
     site.plan(1, REBOOT)
     site.plan(2, REBOOT.model_copy(update={"description": "The host is updated soon"}))
     assert len(site.scheduled_notifications()) == 1
@@ -109,7 +109,7 @@ def test_an_event_at_another_time_is_told_again(site: Site) -> None:
 
 
 def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
-    """Only where what is left is less bad is that told."""
+    """The end of one event notifies only if the remaining ones are less severe."""
     second = REBOOT.model_copy(update={"id": "instance-event-3"})
     site.plan(1, REBOOT, second, RETIRED)
     site.plan(2, second, RETIRED)
@@ -185,7 +185,7 @@ def test_codes_and_severity_are_the_rules(site: Site) -> None:
 
 
 def test_an_event_without_times_is_told_too(site: Site) -> None:
-    """What EC2 does not tell is said so, and sorts last; a code that nobody knows is a warning."""
+    """An unknown time is shown as unknown, and sorts last. An unknown code is a warning."""
     site.plan(1, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"), RETIRED)
     assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not give")
     site.plan(2, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"))
@@ -242,7 +242,7 @@ def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
 
 
 def test_a_replay_has_the_same_id() -> None:
-    """What is judged again after a rollback, at another time of day, is told under the id that it had."""
+    """An evaluation repeated after a rollback, at another time of day, notifies with the same id."""
     ids = []
     for late in (0, 900):
         other_site = Site()
@@ -271,7 +271,7 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
 
 @given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
-    """However often it is judged, it ends up at what a plain look at the last answer says, in order of time."""
+    """However often it is evaluated, it ends with the result of a plain look at the last answer, in order of time."""
     condition, rule_state = models.Condition(), models.RuleState()
     times: list[int] = []
     for minute, events_of_ec2 in enumerate(course):
@@ -303,7 +303,7 @@ def explain(site: Site) -> Any:
 
 
 def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> None:
-    """Nothing, something told, something over: each with how it stands."""
+    """Nothing, a notified event, a past event: each with its state."""
     assert explain(site)["now"] == "EC2 has scheduled nothing"
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     explanation = explain(site)
@@ -396,7 +396,7 @@ def test_the_defaults_are_without_these_rules() -> None:
 
 
 def test_what_is_repeated_does_not_say_how_long_it_was_until_then(site: Site) -> None:
-    """A reminder, and what is told when a silence is over, name the time and not the days that were left."""
+    """A reminder, and a notification at the end of a silence, name the time and not the days that were left."""
     site.plan(1, REBOOT)
     assert "(in 7 days)" in text.title(site.newest)
     reminder = site.newest.model_copy(update={"reminder": True})
@@ -443,7 +443,7 @@ def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path
 
 
 def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:
-    """By command: ``plan`` names both rules as new, and what was exported is what is in force."""
+    """By command: ``plan`` names both rules as new, and the export equals what is in force."""
     file = tmp_path / "f.toml"
     file.write_text(FILE + 'ahead = "14d"\n[[rules]]\nname = "down"\nmetric = "state"\nstates = ["stopped"]\n', "utf-8")
     planned = ok("plan", str(file))

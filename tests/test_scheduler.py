@@ -414,7 +414,7 @@ def test_a_canary_is_sent_each_minute(
 
 
 def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: MessageRecorder, app: Celery) -> None:
-    """Another beat goes on where the first one was, and sends at once what is over its time."""
+    """Another beat continues where the first one was, and sends overdue entries at once."""
     at(beat, NOW)
     second_beat = scheduler.Scheduler(app)
     second_beat.lock, second_beat.producer = BeatLock(app), None

@@ -1,4 +1,4 @@
-"""The version of what is stored: an older process refuses what is newer, a newer one migrates what is older."""
+"""The version of the stored data: an older process refuses newer data, a newer one migrates older data."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.Monk
 
 
 def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version says what is done, and the lease is given back at once."""
+    """The version shows that it is done, and the lease is released at once."""
     _without_version(connected)
     _at(monkeypatch, 2)
 

@@ -140,7 +140,7 @@ def test_what_means_nothing_is_refused(wrong: str) -> None:
 
 
 def warned(rule: str, metrics: str = "") -> list[str]:
-    """Return what is said of a file with one rule."""
+    """Return the warnings about a file with one rule."""
     text = f'[[rules]]\nname = "r"\n{rule}\n{metrics}'
     return config.warnings(testing.Monitor().parser.parse(text, "f.toml"), lambda _: "")
 

@@ -1,4 +1,4 @@
-"""Silences: what they mute, what is told when they end, and the commands around them."""
+"""Silences: what they mute, what notifies when they end, and the commands around them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
 
 
 def test_what_resolved_unheard_says_nothing() -> None:
-    """An alert that fired and ended within a silence, or ended later without being told, reaches nobody."""
+    """An alert that fired and resolved during a silence, or resolved later without a notification, reaches nobody."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high"))
     site.minutes([95, 96, 97, 20, 20, 20])
@@ -133,7 +133,7 @@ def test_what_resolved_unheard_says_nothing() -> None:
 
 
 def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
-    """Where the end of the alert is seen only after the silence, nobody hears of an end without a beginning."""
+    """If the end of the alert is seen only after the silence, nobody is notified of an end without a beginning."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
     site.minutes([95, 96, 97])
@@ -154,7 +154,7 @@ def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
 
 
 def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
-    """Who heard of a warning hears of critical after the silence; the end reaches them once."""
+    """Whoever was notified of a warning is notified of critical after the silence, and once of the end."""
     single_slot = Count(m=1, n=1)
     site = Site(changed(CPU, breach=single_slot, recover=single_slot))
     site.minutes([85])
@@ -166,7 +166,7 @@ def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
 
 
 def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
-    """Pausing or removing a worker whose alert nobody heard of tells nobody."""
+    """Pausing or removing a worker whose alert notified nobody notifies nobody."""
     site = Site()
     site.silences.add(silence_of(worker=ID))
     site.minutes([95, 96, 97])
@@ -294,7 +294,7 @@ def test_a_silence_that_is_refused_says_so_in_one_line(run: Any, arguments: Any,
 
 
 def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any) -> None:
-    """acked_by is who said so; a later episode is not acknowledged; what is over exits 1, a stranger 3."""
+    """acked_by names the person; a later episode is not acknowledged; a past alert exits 1, an unknown one 3."""
     ok("add", A)
     assert "did you mean" not in one_line(run("ack", f"{A}/cpu-high"), 3)
     fires(world, A)
@@ -665,7 +665,7 @@ def test_a_window_that_is_over_is_refused() -> None:
 
 
 def test_what_was_applied_is_exported() -> None:
-    """The file that export gives says the same; what is over is left out."""
+    """The exported file has the same silences, without past ones."""
     configuration = parsed(FILE)
     reparsed = parsed(export.text(configuration, []))
     assert reparsed.silences == configuration.silences
@@ -827,7 +827,7 @@ def received(fleet: Any) -> Any:
 
 @pytest.mark.parametrize("by", ["command", "file"])
 def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: str) -> None:
-    """Recorded with the silence; told at its end, as is its own end to those who heard."""
+    """Recorded with the silence; notifies at its end. Its own end notifies those who were notified."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
     if by == "command":
@@ -847,7 +847,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: 
 
 
 def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
-    """Who did not hear of the trouble does not hear of its end."""
+    """Whoever was not notified of the alert is not notified of its end."""
     fleet.silences = testing.MemorySilences()
     fleet.silences.add(silence_of(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
     fleet.minutes(1, 6)
@@ -1035,7 +1035,7 @@ def test_the_page_has_an_example_that_is_valid() -> None:
 
 
 def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok: Any, world: Any, applied: Any) -> None:
-    """A window that is taken out is told of in the change, and every worker is marked as to be judged."""
+    """A removed window is listed as a change, and every worker is marked as pending."""
     ok("add", A)
     world.store.pending.clear()
     applied.write_text("silences = []")

@@ -1,4 +1,4 @@
-"""A metric that comes less often than its period says: how often it comes is learned, and its rules fire."""
+"""A metric published less often than its period: the real period is learned, and its rules fire."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_three_gaps_alike_teach_and_one_short_gap_unteaches(gaps: list[int], lea
 
 
 def test_the_slots_are_evaluated_alike_when_replayed() -> None:
-    """The learned period is a fact of the worker: who evaluates once at the end says what was said step by step."""
+    """The learned period belongs to the worker: one evaluation at the end gives the same as many on the way."""
     step_by_step, at_once = monitored(), monitored()
     lived(step_by_step, 60, range(T0, T0 + 3600, 300))
     for _ in range(60):

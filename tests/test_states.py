@@ -1,4 +1,4 @@
-"""A worker that stopped: what is remembered of it, when that is told, and that nothing of it is lost or told twice."""
+"""A worker that stopped: what is remembered, when it notifies, and that nothing is lost or notified twice."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House, monkeypatch: pyt
 
 
 def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
-    """What was told without a reason is over, as a correction, when EC2 gives one that the rule expects."""
+    """An alert without a reason resolves, as a correction, when EC2 gives a reason that the rule expects."""
     new_house = House(changed(RULE, expected=(BY_USER,)))
     new_house.step(0)
     new_house.step(1, "stopped")
@@ -232,7 +232,7 @@ def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) ->
 
 
 def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House) -> None:
-    """A stop while monitoring was paused is no alert, whenever it is judged; a stop after that is one."""
+    """A stop while monitoring was paused does not fire, whenever it is evaluated; a later stop does."""
     house.step(1)
     house.pause()
     house.evaluate()
@@ -288,7 +288,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
 
 
 def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
-    """The sweep finds a terminated worker that nobody judged, however much later, and tells it with the first time."""
+    """The sweep finds a terminated worker that nobody evaluated, however late, and notifies with the first time."""
     house.look(1, "terminated", BY_SPOT)
     house.clock.advance(7 * 3600)
     assert house.samples.pending(house.clock(), 10) == [ID]
@@ -428,7 +428,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
 
 
 def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> None:
-    """A worker that runs as ever keeps nothing; one that stopped keeps that for those who judge late."""
+    """A running worker keeps no changes; a stopped one keeps them for late evaluations."""
     remembered = [len(house.condition.changes)]
     house.step(1, "stopped", BY_USER)
     house.step(2, "running")
@@ -478,7 +478,7 @@ def test_a_name_that_was_another_kind_of_rule_begins_anew() -> None:
 
 
 def test_a_changed_rule_holds_for_what_fires() -> None:
-    """Another severity is told; what the rule is no longer about is over; what it is about again fires again."""
+    """Another severity notifies. A state no longer covered resolves, and fires again when covered again."""
     new_house = House()
     new_house.step(0)
     new_house.step(1, "stopped", BY_USER)
@@ -578,7 +578,7 @@ def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: st
 
 
 def test_a_metric_that_is_nearly_one_of_these_is_pointed_to_it() -> None:
-    """``stat`` is no metric, and what was meant is said; a metric of one's own cannot have their names."""
+    """``stat`` is not a metric, and the nearest name is suggested. Your own metric cannot have their names."""
     file = testing.parse('[[rules]]\nname = "a"\nmetric = "stat"\nabove = { critical = 1 }\n', "f")
     with pytest.raises(errors.InvalidInput, match="did you mean state"):
         config.to_configuration(file, config.DEFAULT)

@@ -1,4 +1,4 @@
-"""The five status checks of EC2: what is read, kept, evaluated and said of them."""
+"""The five status checks of EC2: read, stored, evaluated and described."""
 
 from __future__ import annotations
 

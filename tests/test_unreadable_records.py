@@ -25,7 +25,7 @@ def notified(monitor: testing.Monitor) -> list[str]:
 
 
 def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
-    """Nobody hears of it before, and what still holds then is said; what was never said is not ended."""
+    """Nobody is notified before. What still holds then notifies; what never notified does not resolve."""
     monitor, records = unreadable()
     begins = monitor.clock()
     silence = models.Silence(id="s", rule="records", begins=begins, ends=begins + 600, reason="known", by="me")

@@ -1,4 +1,4 @@
-"""What becomes of a judgement, without a store: who is told what, and what is recorded alone."""
+"""The effect of an evaluation, without a store: who is notified of what, and what is only recorded."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_where_nothing_turned_the_alert_stays_itself() -> None:
 
 
 def test_a_judgement_that_went_on_is_kept() -> None:
-    """Where the same goes on people hear nothing, and the next judgement begins where this one ended."""
+    """If nothing changes people are not notified, and the next evaluation begins where this one ended."""
     verdict = verdict_of(FIRING, FIRING.rule_state.model_copy(update={"cursor": T0 + 120}))
     assert verdict.alerts["cpu-high"].rule_state.cursor == T0 + 120
     assert verdict.alerts["cpu-high"].last is FIRING.last
@@ -105,7 +105,7 @@ def test_a_difference_without_a_turn_says_why() -> None:
 
 
 def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
-    """Under a silence it is recorded for nobody; after it the same turn, by its id, is told as a newer version."""
+    """During a silence it is recorded and notifies nobody; afterwards the transition notifies as a newer version."""
     silenced_verdict = verdict_of(WELL, state_since("critical"), fired(), active_silences=[SILENCE])
     ((_, transition, unheard),) = silenced_verdict.transitions
     assert (transition.silenced_by, silenced_verdict.channels) == ("s", {"cpu-high": ()})
@@ -130,7 +130,7 @@ def test_what_is_held_back_is_recorded_with_the_reason() -> None:
 
 
 def test_an_end_is_told_once() -> None:
-    """Who heard that it fires hears that it ended; ending it again changes nothing; what is forgotten is not kept."""
+    """Whoever was notified that it fires is notified of the end. Ending it again changes nothing."""
     builder = builder_for(FIRING)
     lifecycle.resolve(builder, FIRING, CPU, "the instance is stopped", T0 + 600)
     ((_, transition, notification),) = builder.transitions

@@ -147,7 +147,7 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
 
 
 def test_an_arrival_teaches_only_where_we_waited() -> None:
-    """Not after an outage of ours, not of what has not come, not of what is later than late."""
+    """Not after our own outage, not for what has not arrived, not for what is later than the lateness."""
     assert polling.arrival(look(T, T + 320, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, True)
     assert polling.arrival(look(T, T + 80, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, False)
     assert polling.arrival(look(T, T - 300, T + 380), [T], lateness=LATE) is None
@@ -180,7 +180,7 @@ def test_a_new_worker_is_asked_for_its_last_hour() -> None:
 
 
 def test_a_failure_after_some_datapoints_came_does_not_move_the_watermark() -> None:
-    """The last ask with success counts, whatever came in part after it."""
+    """The last successful request counts, whatever arrived partially after it."""
     assert since(7200, 600, 7260)[1] == 600 - 1200
 
 
@@ -198,7 +198,7 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
 
 
 def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
-    """What came since then may be as late as the lateness; if nobody knows when it was, to where it may have been."""
+    """Later datapoints may be as late as the lateness. If the time is unknown, the earliest possible one counts."""
     newest, at = T + HOUR, T + HOUR + 500
     for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
         last_look = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)

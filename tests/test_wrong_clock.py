@@ -85,7 +85,7 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
 
 @pytest.mark.parametrize("seconds", JUMPS)
 def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, seconds: int) -> None:
-    """What fired before goes on to fire, says nothing new, and resolves when it is over."""
+    """An alert that fired before keeps firing, notifies of nothing new, and resolves at its end."""
     minutes(monitor, *[97.5] * 6)
     assert notified(monitor) == [("cpu-high", "firing")]
     jump(monitor, seconds)

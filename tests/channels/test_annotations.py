@@ -46,7 +46,7 @@ def test_what_a_rule_does_not_say_is_left_out() -> None:
 
 
 def test_a_group_says_what_all_share_once() -> None:
-    """A message about many alerts of a rule says its annotations once; what differs stands below its alert."""
+    """A message about many alerts of a rule shows its annotations once. Differing ones are below their alert."""
     shared = "\n".join(text.group_lines(many(3, **SAID)))
     assert [shared.count(name) for name in ("description: ", "runbook: ", "owner: ")] == [1, 1, 1]
     first, *rest_of_group = many(3, **SAID)

@@ -108,7 +108,7 @@ def test_template_replaces_the_text() -> None:
 
 @pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}"])
 def test_template_that_does_not_render_falls_back(template: str) -> None:
-    """A template that came into force all the same and does not render gives the plain text."""
+    """If a template in force does not render, the plain text is sent."""
     assert text.body(of("email", template=template), [notification()]) == text.plain(notification())
 
 

@@ -25,7 +25,7 @@ def entry(number: int, at: float) -> models.AuditEntry:
 
 
 def test_a_token_is_kept_once_until_removed(repository: Repository) -> None:
-    """A name is given once; tokens come by name; removing what is not there says so."""
+    """A name is unique; tokens are sorted by name; removing an unknown name returns false."""
     assert repository.access.tokens() == []
     assert repository.access.add(token("ops", "operator"))
     assert repository.access.add(token("ci"))

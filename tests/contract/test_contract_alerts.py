@@ -47,7 +47,7 @@ def test_a_basis_of_known_workers_only(repository: Repository, worker: models.Wo
 
 
 def test_a_commit_is_loaded_back(repository: Repository, worker: models.Worker) -> None:
-    """State, version and what was told come back as they were written."""
+    """State, version and the last notification are read back as written."""
     verdict = builders.verdict(load(repository), AlertChange(), AlertChange("resolved", "disk-high", notified=False))
     assert repository.alerts.commit(verdict)
     basis = load(repository)
@@ -150,7 +150,7 @@ def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: m
 
 
 def test_history_tells_of_one_alert_newest_first(repository: Repository, worker: models.Worker) -> None:
-    """Each transition comes back as it was, with the notification that told it."""
+    """Each transition is read back unchanged, with its notification."""
     verdict = builders.verdict(load(repository), AlertChange())
     repository.alerts.commit(verdict)
     judge(repository, AlertChange("resolved", notified=False, at=NOW + 60), at=NOW + 60)
@@ -298,7 +298,7 @@ def test_versions_grow_over_removal_and_adding(repository: Repository, worker: m
 
 
 def test_notifications_are_announced_on_the_feed(repository: Repository, worker: models.Worker) -> None:
-    """Each is heard once, as the JSON that a webhook gets; what notifies nobody, or is silenced, is not heard."""
+    """Each is published once, as the JSON of a webhook. Silenced and unnotified transitions are not published."""
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
     deaf = repository.feed.listen(alerts=False, timeout=0.05)

@@ -46,7 +46,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 
 
 def test_a_group_is_known_from_what_is_learned_of_it(implementation: Implementation) -> None:
-    """Its cohorts come in the order of their numbers; a group that nobody collected has none."""
+    """A group's cohorts are in the order of their numbers. A group that was never collected has none."""
     implementation.schedule_cohorts(GROUP, (10, 2, 0))
     assert implementation.cohorts.learned(GROUP) is None
     assert implementation.cohorts.sizes() == {}
@@ -75,7 +75,7 @@ def test_places_and_paces_stay_until_they_are_forgotten(implementation: Implemen
 
 
 def test_what_cannot_be_read_is_learned_again(redis_client: redis.Redis) -> None:
-    """Whatever stands there, nobody fails for it."""
+    """Malformed data makes nobody fail."""
     spoilt = cohorts.RedisCohorts(redis_client)
     redis_client.hset(keys.COHORTS_LEARNED, mapping={GROUP: "{nonsense", "other": "[1]"})
     redis_client.hset(keys.COHORTS_PACES, mapping={"one": "fast", "two": "1"})

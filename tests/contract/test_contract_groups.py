@@ -56,7 +56,7 @@ def test_members_are_written_with_the_verdict_of_a_worker(repository: Repository
 
 
 def test_a_refused_verdict_says_nothing(repository: Repository) -> None:
-    """The group hears only what was written of its member."""
+    """The group reads only what was written of its member."""
     stale = membership_verdict(repository)
     assert repository.alerts.commit(builders.verdict(stale.basis, AlertChange()))
     assert not repository.alerts.commit(stale)
@@ -82,7 +82,7 @@ def test_a_group_is_committed_as_every_subject_is(repository: Repository) -> Non
 
 
 def test_a_member_that_speaks_meanwhile_keeps_the_mark(repository: Repository) -> None:
-    """The group is evaluated again, because the verdict does not know what was said after it was read."""
+    """The group is evaluated again, because the verdict does not include a report made after it was read."""
     assert repository.alerts.commit(membership_verdict(repository, changed_from=90))
     basis = load(repository)
     assert repository.alerts.commit(membership_verdict(repository, MEMBER._replace(known_until=1260), changed_from=150))

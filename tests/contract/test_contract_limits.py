@@ -254,7 +254,7 @@ def test_an_account_that_was_left_is_forgotten(implementation: Implementation) -
 
 
 def test_a_last_verdict_forgets_in_the_same_step(implementation: Implementation) -> None:
-    """It tells the end and leaves nothing that could be judged again, unless the alert has turned meanwhile."""
+    """It notifies of the end and leaves nothing to evaluate, unless the alert has changed meanwhile."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     early = basis_of(implementation)
     assert implementation.alerts.commit(verdict(early, "firing", 1))

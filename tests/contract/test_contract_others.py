@@ -98,7 +98,7 @@ def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repositor
 
 
 def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository) -> None:
-    """Where no collection comes silence counts all the same, half a minute after the listener's return."""
+    """Without any collection the silence counts half a minute after the listener's return."""
     repository.pulse.beat("listener", NOW - 1000)
     repository.pulse.beat("collect", NOW - 999)
     repository.pulse.beat("listener", NOW)

@@ -127,7 +127,7 @@ def test_an_alert_keeps_its_order(repository: Repository, notify: Notify) -> Non
 
 
 def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, notify: Notify) -> None:
-    """A wait that began in the future is over; no other one is shorter for it, and one that was made comes at once."""
+    """A wait that began in the future ends. It shortens no other wait, and a new one starts normally."""
     notify("firing")
     assert repository.outbox.due(NOW - 1800, 10) == [ALERT], "it was put there by a clock half an hour ahead"
     assert repository.outbox.due(NOW - models.MAX_LEAD, 10) == []
@@ -204,7 +204,7 @@ def test_a_lease_that_is_over_is_free(repository: Repository, notify: Notify) ->
 
 
 def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, notify: Notify) -> None:
-    """A lease that is over but that nobody has taken is no reason to send twice."""
+    """An expired lease that nobody has taken is no reason to send twice."""
     notify("firing")
     (claimed,) = claim(repository, lease=SHORT)
     eventually(lambda: repository.outbox.due(NOW, 1), what="the lease being over")
@@ -398,7 +398,7 @@ def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
 
 
 def test_escalations_are_found_when_they_are_due(repository: Repository) -> None:
-    """A verdict says when an alert escalates next: it is found from then on, until a verdict says otherwise."""
+    """A verdict sets when an alert escalates next. It is found from then on, until a verdict changes that."""
     repository.workers.add([builders.worker()])
 
     def commit(*, retire: bool = False, **times: float | None) -> None:

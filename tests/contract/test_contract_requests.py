@@ -61,7 +61,7 @@ def test_the_first_request_is_kept_with_its_answer(implementation: Implementatio
 
 
 def test_a_released_key_is_free(implementation: Implementation) -> None:
-    """A request that failed may be tried again; releasing what is free is no error."""
+    """A failed request may be tried again. Releasing a free key is not an error."""
     assert implementation.keys.claim(KEY, "one") is None
     implementation.keys.release(KEY)
     implementation.keys.release(KEY)

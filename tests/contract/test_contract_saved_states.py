@@ -29,7 +29,7 @@ def fill(repository: Repository) -> models.SavedState:
 
 
 def test_what_is_read_can_be_put_back(repository: Repository) -> None:
-    """Fleet, alerts, history, attempts, silences and acks come back; only what was not delivered waits."""
+    """Fleet, alerts, history, attempts, silences and acks are restored. Only undelivered notifications wait."""
     state = fill(repository)
     alerts, history = repository.alerts.open(), repository.alerts.history()
     basis = repository.alerts.load([A])[A]

@@ -61,7 +61,7 @@ def test_everything_at_once(prepared: Repository) -> None:
 
 
 def test_a_configuration_that_stays_has_nobody_judged(prepared: Repository) -> None:
-    """Without a configuration the revision stays, and nobody is to be evaluated; the mark is another all the same."""
+    """Without a new configuration the revision stays and nobody is evaluated, but the mark changes."""
     before = prepared.setup.version()
     assert prepared.setup.put(change(prepared, configuration=None))
     assert (prepared.configurations.load().revision, prepared.samples.pending(NOW, 10)) == (0, [])

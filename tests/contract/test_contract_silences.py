@@ -14,7 +14,7 @@ def silence(silence_id: str, ends: float, **changes: object) -> models.Silence:
 
 
 def test_silences_are_kept_until_taken_back(repository: Repository) -> None:
-    """They come in the order of their ends, whole; taking back what is not there is no error."""
+    """They are complete and in the order of their ends. Removing an unknown one is not an error."""
     late, soon = silence("b", NOW + 20, labels={"team": "vfx"}), silence("a", NOW + 10.5, worker="i-0abc1234")
     assert repository.silences.every() == []
     repository.silences.add(late)

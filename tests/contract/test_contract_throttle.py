@@ -1,4 +1,4 @@
-"""What every throttle promises, and every outbox of what is told of the delivery itself."""
+"""The contract of every throttle, and of every outbox about the delivery itself."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_an_added_worker_is_found_as_it_was_set_up(repository: Repository) -> No
 
 
 def test_unknown_workers_are_left_out(repository: Repository) -> None:
-    """Asking for what is not there is no error."""
+    """Asking for an unknown worker is not an error."""
     assert repository.workers.get([builders.A]) == {}
     assert repository.workers.get([]) == {}
     assert repository.workers.ids() == []
@@ -96,7 +96,7 @@ def test_an_update_of_another_incarnation_is_refused(repository: Repository) -> 
 
 
 def test_dimensions_are_remembered(repository: Repository) -> None:
-    """What ListMetrics said comes back by metric, in its order."""
+    """The result of ListMetrics is read back by metric, in its order."""
     worker = builders.worker()
     repository.workers.add([worker])
     dimensions: dict[str, list[tuple[tuple[str, str], ...]]] = {
@@ -116,7 +116,7 @@ def test_dimensions_of_a_gone_incarnation_are_dropped(repository: Repository) ->
 
 
 def test_a_ring_is_remembered_until_a_later_one(repository: Repository) -> None:
-    """When the event queue last named a worker is kept; a ring that comes late changes nothing, nor one for nobody."""
+    """The time at which the event queue last named a worker is stored. An older or unknown one changes nothing."""
     worker = builders.worker()
     repository.workers.add([worker])
     assert repository.workers.get([worker.id])[worker.id].requested_at is None

@@ -108,7 +108,7 @@ class Pager:
         return rings
 
     def wrong(self, key: str) -> str | None:
-        """Return what is wrong with the order of what was taken about an alert."""
+        """Return what is wrong with the order of the accepted messages about an alert."""
         versions = [page.document["version"] for page in self.of(key)]
         if versions != sorted(versions):
             return f"{key}: out of order: {versions}"

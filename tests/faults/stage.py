@@ -221,5 +221,5 @@ class Stage:
         assert {notification.key for notification in self.pager.received} == {*(keys or (self.key,))}
 
     def configuration(self) -> models.Configuration:
-        """Return what is in force, read anew."""
+        """Return the configuration in force, read again."""
         return configurations.RedisConfigurations(self.connection, config.DEFAULT).load()

@@ -377,7 +377,7 @@ class Storm:
 
 
 def _out_of_order(taker: pager.Pager, key: str) -> str | None:
-    """A repetition may come late; what is new may not come behind what is newer."""
+    """A repetition may be late; a new message may not arrive after a newer one."""
     newest, ids = 0, set()
     for page in taker.of(key):
         if page.id not in ids and page.document["version"] < newest:

@@ -195,7 +195,7 @@ def _shown_of_all(stage: Stage, status: str) -> bool:
 
 
 def _messages_about(stage: Stage, worker_id: str, status: str) -> list[str]:
-    """Return what was said of a worker: whole messages, or the lines of those about a group."""
+    """Return the messages about a worker: whole ones, or the lines of those about a group."""
     parts = [
         part
         for message in stage.pager.messages
@@ -222,7 +222,7 @@ def of_an_account(stage: Stage) -> None:
 
 
 def while_left(stage: Stage) -> None:
-    """Die when the last worker of an account in trouble is paused: who was told hears that it is over, and no more."""
+    """Exit when the last worker of an account in trouble is paused: whoever was notified is notified of its end."""
     stage.key = "default/us-east-1/collector"
     stage.command("add", stage.worker_id, "--interval", "1s")
     with stage.running():
@@ -358,7 +358,7 @@ def acknowledged(stage: Stage) -> None:
 
 
 def given_up(stage: Stage) -> None:
-    """Die while a channel's refusal is told on another one, and while it is told that it takes notifications again."""
+    """Exit while another channel is notified of a channel's refusal, and while it is notified of the recovery."""
     stage.configure(
         {
             "chat": rules.channel("chat", stage.pager.url),
@@ -441,7 +441,7 @@ def forsaken(stage: Stage) -> None:
 
 
 def reminded(stage: Stage) -> None:
-    """Die while a reminder is found, sent or noted: they go on until it is over, and page nobody anew."""
+    """Exit while a reminder is found, sent or recorded: reminders continue until the end, and open no new incident."""
     stage.configure({"ops": rules.channel("ops", stage.pager.url)}, repeat=3)
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
@@ -487,7 +487,7 @@ def while_removed(stage: Stage) -> None:
 
 
 def while_paused(stage: Stage) -> None:
-    """Die within ``pause``; what is started next completes it: no entry, and whoever was paged hears the reason."""
+    """Exit within ``pause``. The next start completes it: no entry, and the reason goes to whoever was paged."""
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
@@ -501,7 +501,7 @@ def while_paused(stage: Stage) -> None:
 
 
 def while_resumed(stage: Stage) -> None:
-    """Die within ``resume``; what is started next completes it, and the worker is judged again."""
+    """Exit within ``resume``. The next start completes it, and the worker is evaluated again."""
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:
-    """300 workers, every kind of process killed, frozen, without Redis, AWS or receiver: told is what is true."""
+    """300 workers, every kind of process killed, frozen, without Redis, AWS or receiver: notifications are correct."""
     raged = storm.Storm(tmp_path, workers=300, seconds=60, seed=1)
     outcome = raged.run()
     sys.stdout.write("\n".join([*raged.strikes, *outcome.table]))

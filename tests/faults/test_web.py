@@ -55,7 +55,7 @@ def page_of(up: int) -> int:
 
 @contextlib.contextmanager
 def frozen(page: int) -> Iterator[None]:
-    """Have the process of the page stand still meanwhile: it holds its connections and answers nobody."""
+    """Freeze the page's process in this block: it holds its connections and answers nobody."""
     os.kill(page, signal.SIGSTOP)
     try:
         yield
@@ -91,7 +91,7 @@ def flooded(port: int) -> Iterator[None]:
 
 
 def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
-    """An alert fires as soon beside a page that is flooded and killed, or frozen, as beside one that nobody asks."""
+    """An alert fires as soon with a page that is flooded and killed, or frozen, as with an idle page."""
     port = free_port()
     stage.env["WORKERMON_WEB_PORT"] = str(port)
     stage.command(

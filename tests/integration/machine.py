@@ -1,4 +1,4 @@
-"""A user's machine: what is started on it, and what is left of it."""
+"""A user's machine: what is started on it, and what remains."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class Reader:
                 self.run(command)
 
     def run(self, command: str) -> None:
-        """Run a command as it stands there; one that lasts stays, but for ``watch``."""
+        """Run a command as written. A long-running one stays, except ``watch``."""
         self.ran.append(command)
         if command in PREPARED:
             return

@@ -48,7 +48,7 @@ def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
 
 @pytest.mark.parametrize(("fault", "kind"), [("deny", "denied"), ("throttle", "throttled"), ("error", "unreachable")])
 def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind: str) -> None:
-    """Of each region one, none of the workers; it resolves when AWS answers again, and nobody is told of silence."""
+    """One alert for each region, none for its workers. It resolves when AWS answers again, without ``no-data``."""
     house.minute()
     house.endpoint.fail(fault)
     for _ in range(5):

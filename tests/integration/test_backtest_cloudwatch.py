@@ -232,7 +232,7 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
 
 @pytest.mark.parametrize("fault", ["deny", "error"])
 def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    """From half a history nobody can tell: it exits 5 and tells nothing."""
+    """Half a history decides nothing: it exits with 5 and prints nothing."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()
     house.endpoint.fail(fault, "GetMetricData")

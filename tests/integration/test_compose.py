@@ -49,7 +49,7 @@ OURS = ("beat", "worker", "listener", "web", "flower", "config")
 
 
 def test_everything_is_restarted(services: dict[str, Any]) -> None:
-    """Each service comes back by itself; the one that applies the file only if it failed."""
+    """Each service restarts by itself; the one that applies the file only if it failed."""
     policies = {name: service["restart"] for name, service in services.items()}
     assert policies.pop("config") == "on-failure"
     assert set(policies) == {*OURS, "redis", "prometheus", "grafana"} - {"config"}

@@ -186,7 +186,7 @@ def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> No
 def test_what_holds_no_identifiers_is_counted_and_goes_no_further(
     memory: testing.Monitor, arguments: tuple[tuple[Any, ...], dict[str, Any]], counted: int
 ) -> None:
-    """No stage sees it; the count tells that it came."""
+    """No stage gets it; the counter shows that it arrived."""
     tasks.collect(*arguments[0], **arguments[1])
     assert memory.pulse.counts() == ({"message.invalid": counted} if counted else {})
     assert memory.pulse.beats() == {}

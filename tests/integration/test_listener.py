@@ -199,7 +199,7 @@ def test_an_event_of_a_worker_that_need_not_be_evaluated_enqueues_nothing(house:
     ],
 )
 def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, message: Any, reason: str) -> None:
-    """It rings nobody, and the next one is heard."""
+    """It triggers nothing, and the next one is handled."""
     house.start()
     eventually(house.led)
     house.publish(message)
@@ -268,7 +268,7 @@ def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pyt
 
 
 def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
-    """Nothing comes any more, so time alone has it judged; a paused one and one in time are left alone."""
+    """Nothing arrives any more, so time alone triggers the evaluation. Paused workers and those in time are skipped."""
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
     house.start()
@@ -277,7 +277,7 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
 
 
 def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep reads those whose events stay away; the others were judged when they were heard."""
+    """A sweep reads those whose events are missing. The others were evaluated when their events arrived."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     announced, silent = worker(1, interval=86_400), worker(2, interval=86_400)
     house.workers.add([announced, silent])
@@ -398,7 +398,7 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
 
 
 def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
-    """Each that is heard on its own channel rings for an evaluation; what is none there, or elsewhere, is counted."""
+    """A canary on its channel triggers an evaluation. Other messages there, or canaries elsewhere, are counted."""
     canary = house.canary
     house.start()
     eventually(house.led, what="a leader")
@@ -473,7 +473,7 @@ def polling() -> list[threading.Thread]:
 
 
 def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
-    """While one leads, its messages ring; another that takes over goes on; without a leader nobody reads."""
+    """The active listener handles its messages, and another one continues after it. Without one nobody reads them."""
     configure(house, main=URL)
     ring(house, 1)
     first = house.start()

@@ -334,7 +334,7 @@ def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports)
 
 
 def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:
-    """If the pipeline stops the page says which part, and if its server is gone, since when; what is shown stays."""
+    """If the pipeline stops the page names the part; if its server is gone, since when. The contents stay."""
     alive(world)
     with serving(world) as (address, stop):
         tab = Tab(browser, address)

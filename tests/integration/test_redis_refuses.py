@@ -173,7 +173,7 @@ def test_an_answer_is_said_as_what_it_is(answer: str, expected: str) -> None:
 
 
 class OldServer:
-    """A server that says it is another version: hands on to the real one, and writes its greeting anew."""
+    """A server that claims another version: forwards to the real one, and rewrites its greeting."""
 
     def __init__(self, real: str, version: bytes) -> None:
         parts = urlsplit(real)
@@ -206,7 +206,7 @@ class OldServer:
 
 
 def test_a_server_that_is_too_old_is_refused_by_everything(redis_url: str) -> None:
-    """The first command says the version and what is needed, whatever it is; nothing was written."""
+    """The first command, whichever it is, names the version and what is needed. Nothing was written."""
     with contextlib.closing(OldServer(redis_url, b"6.0.16")) as old:
         calls: list[Callable[[Any], object]] = [
             lambda connection: workers.RedisWorkers(connection).add([WORKER]),

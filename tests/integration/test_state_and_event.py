@@ -97,7 +97,7 @@ class House:
         return self.container.get(port)
 
     def minute(self) -> list[str]:
-        """Let a minute go by: collect, judge, deliver; return (worker, rule, status) of what was sent."""
+        """Advance a minute: collect, evaluate, deliver; return (worker, rule, status) of the notifications."""
         self.clock.advance(60)
         self.container.get(collect.Collection).collect(self.ids, force=True)
         return self.judge()
@@ -173,7 +173,7 @@ def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_no
 
 
 def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> None:
-    """Reconciled before it was collected and again before it was judged, it is told once, and over when it is gone."""
+    """Reconciled before it was collected and before it was evaluated, it notifies once, and once when it is gone."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     assert house.reconcile() == ()
@@ -249,7 +249,7 @@ print("survived")
     [("collect", "collect.written"), ("evaluate", "evaluate.decided"), ("evaluate", "evaluate.committed")],
 )
 def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str, step: str, failpoint: str) -> None:
-    """Whoever sees, judges or writes that a worker is terminated may exit right there: it is told, and told once."""
+    """The process that sees, evaluates or writes a termination may exit right there: it is notified once."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     house.clock.advance(60)

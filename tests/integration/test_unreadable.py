@@ -233,7 +233,7 @@ POISONS: dict[str, Callable[[redis.Redis, bytes], Iterator[str]]] = {
 
 
 def is_of_b(name: bytes) -> bool:
-    """Tell whether a record is of the worker that must go on; what is poisoned may stop itself."""
+    """Return whether a record belongs to the worker that must continue. A corrupted one may stop itself."""
     return B.encode() in name
 
 

@@ -177,7 +177,7 @@ def test_what_is_too_large_to_add_is_absent(aggregate: str) -> None:
 
 
 def test_the_result_names_the_worker() -> None:
-    """A turn of a rule about single workers of a group says whose it is; that of a group is of nobody."""
+    """A turn of a rule about single workers of a group names its worker; that of a group has none."""
     first = tried(OUTLIER).cases[0]
     assert [(change.at, change.to, change.worker) for change in first.got] == [(3, "critical", "a"), (4, "ok", "a")]
     assert [change.worker for change in tried(THREE).cases[0].got] == [None, None]

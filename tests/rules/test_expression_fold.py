@@ -1,4 +1,4 @@
-"""An expression is folded as a metric is: however datapoints come and whoever wakes up, the result is the same."""
+"""An expression is folded like a metric: the result does not depend on when datapoints arrive or who evaluates."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def written(text: str, period: int) -> str:
 
 
 def standing(recorded: list[models.Transition]) -> list[tuple[int, str | None, str | None]]:
-    """Return what is left of all that was recorded when corrections have taken back what was withdrawn."""
+    """Return the recorded transitions without those that corrections have withdrawn."""
     remaining: list[tuple[int, str | None, str | None]] = []
     for transition in recorded:
         change, undone = (
@@ -92,7 +92,7 @@ VALUES = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 20.0, 35.0, 60.0, 7
 def test_any_order_grouping_and_lateness(
     text: str, drawn: models.Rule, first: list[float | None], second: list[float | None], data: st.DataObject
 ) -> None:
-    """Operands that come late or are revised, and evaluations that are lost, leave what a plain model says."""
+    """With late or revised operands and lost evaluations, the result is that of a plain model."""
     period = data.draw(st.sampled_from([10, 60, 300]))
     lateness = data.draw(st.sampled_from([600, 1800]))
     rule = drawn.model_copy(update={"metric": written(text, period)})

@@ -108,7 +108,7 @@ def test_noise_alone_is_silent() -> None:
 
 
 def test_it_resolves_when_the_disk_is_cleaned() -> None:
-    """A clean-up begins the history anew: the old rise says nothing about the emptied disk."""
+    """After a clean-up the history starts again: the old rise is no evidence about the emptied disk."""
     changes = hours(rule(), trace(lambda hour: 20 + 3 * (hour % 24), 2))
     assert [after for _, after in changes] == ["critical", None, "critical"]
     assert [at for at, _ in changes] == pytest.approx([20, 24, 44], abs=0.6)
@@ -484,7 +484,7 @@ def test_the_cost_of_a_line_is_bounded() -> None:
 
 
 def test_it_takes_an_expression() -> None:
-    """A line over an expression: free space made of what is used falls to 2 %, and the rule's name stands for it."""
+    """A line over an expression: free space computed from used space falls to 2 %, and is called by the rule's name."""
     text = FILE.replace('"disk_utilization"', '"100 - cpu_utilization"').replace("98,", "2,")
     monitor = testing.Monitor(configuration(text), T0)
     worker = models.Worker(

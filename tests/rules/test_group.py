@@ -100,7 +100,7 @@ def statuses(pools: Pools) -> list[str]:
 
 
 def test_a_slot_waits_for_every_member() -> None:
-    """The group is evaluated up to the slot that is there of all, whoever comes first, and by the time of the data."""
+    """The group is evaluated up to the slot that all members have, in any order of arrival, by the time of the data."""
     pools = pools_of(3)
     pools.slot(at(1), dict.fromkeys(range(3), 20.0))
     pools.slot(at(2), {0: 95, 1: 95})
@@ -487,7 +487,7 @@ def test_the_values_of_a_group_are_aggregated(name: str, value: float) -> None:
 
 
 def test_a_slot_of_an_aggregate_waits_for_every_member() -> None:
-    """What half of the group says is not what the group says; a member that stopped is not waited for."""
+    """Half of a group does not decide for the group. A stopped member is not waited for."""
     pools = pools_of(3, aggregate("avg", 50.0))
     pools.slot(at(1), dict.fromkeys(range(3), 60.0))
     pools.slot(at(2), {0: 99, 1: 99})
@@ -516,7 +516,7 @@ def test_a_late_datapoint_corrects_an_aggregate() -> None:
 
 
 def test_members_tell_their_groups_anew_after_a_restore() -> None:
-    """No backup has what they said; the group's alert goes on, and nobody is notified twice."""
+    """No backup has the members' reports. The group's alert continues, and nobody is notified twice."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 95, 2: 20})
     text = pools.get(fleet.BackingUp).back_up()

@@ -94,7 +94,7 @@ def counted(values: list[list[float | None]], rule_keys: dict[str, Any]) -> list
 def test_how_many_hold_the_condition(
     values: list[list[float | None]], steps: list[Any], rule_keys: dict[str, Any]
 ) -> None:
-    """Whatever the order, what is said of each slot is what a plain count says, and people know the present."""
+    """In any order, the result for each slot is that of a plain count, and people know the present."""
     pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
@@ -199,7 +199,7 @@ ON_TIME = st.lists(
 
 
 def first_known(values: list[list[float]], rule_keys: dict[str, Any]) -> set[tuple[int, str | None]]:
-    """Return what is said of each slot if all of it is known."""
+    """Return the result for each slot if all of it is known."""
     if rule_keys.get("aggregate") is not None:
         return set(aggregated([[*row] for row in values], rule_keys["aggregate"]))
     return set(counted([[*row] for row in values], rule_keys))

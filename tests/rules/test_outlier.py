@@ -67,7 +67,7 @@ def test_the_one_that_differs_is_notified() -> None:
 
 
 def test_a_group_that_moves_together_is_nobodys_outlier() -> None:
-    """All of a pool at 95 % is no outlier, nor are four of a pool too small to tell."""
+    """A whole pool at 95 % has no outlier, nor does a pool of four, which is too small."""
     pools = pools_of(8)
     pools.slot(at(1), values(8))
     pools.slot(at(2), {number: value + 65 for number, value in values(8).items()})
@@ -128,7 +128,7 @@ def test_late_datapoints_of_others_correct() -> None:
 
 
 def test_one_that_stops_is_not_waited_for() -> None:
-    """The others go on without it, and what was decided while it ran stays."""
+    """The others continue without it, and decisions from while it ran stay."""
     pools = pools_of(6)
     pools.slot(at(1), values(6, w0=99.0))
     pools.collected(5, at(2), status="stopped")
@@ -316,7 +316,7 @@ def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: 
 @examples(40)
 @given(st.data())
 def test_any_order_grouping_and_lateness_come_to_the_same(data: st.DataObject) -> None:
-    """However datapoints come and whoever is evaluated when, each worker stands as a plain loop over all says."""
+    """In any order of datapoints and evaluations, each worker's state is that of a plain loop over all."""
     size = data.draw(st.integers(4, 7))
     n = data.draw(st.integers(1, 3))
     used = rule(

@@ -1,4 +1,4 @@
-"""What the fold says, as sentences; and that it says the same however it is fed."""
+"""The results of the fold, and that they do not depend on how it is fed."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def judged_once(
 def test_equals_a_plain_loop(
     used: Rule, values: list[float | None], period: int, offset: int, expected: int, data: st.DataObject
 ) -> None:
-    """One call over everything says what a plain loop over the whole series says."""
+    """One call over everything gives the result of a plain loop over the whole series."""
     offset = min(offset, period - 1)
     points = [Datapoint(T0 + period * slot + offset, value) for slot, value in enumerate(values) if value is not None]
     horizon = T0 + period * data.draw(st.integers(0, 70))

@@ -242,7 +242,7 @@ class PlainBand:
         return band._rounded(max(usual, statistics.median(within) / of_noise))
 
     def distance(self, at: int, value: float, season: str) -> float:
-        """Return how many spreads a value lies from what is usual, 0 if nothing is known."""
+        """Return how many spreads a value lies from the usual value, 0 if that is unknown."""
         learned = sorted(hour for hour in self.hours if self.learned_by(hour, at))
         hour = at // self.width
         occurrences = self.last(hour, learned, 3, WEEK) if season == "week" else []

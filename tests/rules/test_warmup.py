@@ -103,7 +103,7 @@ def test_a_stopped_worker_warms_up_when_it_runs_again() -> None:
 
 
 def test_a_late_datapoint_from_before_the_warm_up_corrects_nothing() -> None:
-    """What was decided before a restart stands, whatever comes late for it."""
+    """Decisions from before a restart stay, whatever arrives late."""
     site = Site(WARM)
     site.minutes([50] * 13 + [95, None, 95])
     site.collected(T0 + 19 * MINUTE, {}, status="pending")

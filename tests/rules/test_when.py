@@ -185,7 +185,7 @@ def test_keys(old: str, new: str, error: str) -> None:
 
 
 def test_order() -> None:
-    """Rules come after those that they look at, whatever their order in the file; the others keep theirs."""
+    """Rules follow those that they depend on, whatever their order in the file; the others keep theirs."""
     names = {"x": ("y", "c"), "y": ("a",), "a": (), "b": (), "c": ()}
     given_rules = [Rule(name=name) for name in names]
     ordered = rules.in_order(given_rules, lambda rule: names[rule.name])
@@ -301,7 +301,7 @@ def test_however_it_is_fed_it_says_the_same(text: str, steps: list[tuple[Any, ..
 
 
 def test_it_waits_for_what_decides() -> None:
-    """While a rule that decides is not evaluated, nothing is said; what the others decide alone is said at once."""
+    """While a deciding rule is not evaluated there is no result. If the others decide alone, there is one at once."""
     waits, decided = Fold("a and c"), Fold("a or c")
     for fold in (waits, decided):
         for slot in range(3):
@@ -541,7 +541,7 @@ def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]
 
 
 def test_ledger() -> None:
-    """A backtest of the ledger finds what was notified; a rule of which nothing is recorded counts as not firing."""
+    """A backtest of the ledger finds what was notified. A rule without recorded data counts as not firing."""
     down = state.KIND.rule(name="down")
     rule = when.KIND.rule(name="together", when="cpu-high and check and not down", notify=("ops",))
     site = Site(CPU, FAILED, down, rule)

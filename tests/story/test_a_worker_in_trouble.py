@@ -72,7 +72,7 @@ def test_3_three_of_three_datapoints_above_90_fire(monitor: testing.Monitor) -> 
 
 
 def test_4_it_clears_when_two_of_two_are_well_again(monitor: testing.Monitor) -> None:
-    """It resolves once, at the time of the datapoint that decided, and nobody is told anything else."""
+    """It resolves once, at the time of the deciding datapoint, and nobody is notified of anything else."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0, 97.0, 50.0, 50.0, 50.0)
     assert [(notification.status, notification.at) for notification in monitor.received] == [
@@ -83,7 +83,7 @@ def test_4_it_clears_when_two_of_two_are_well_again(monitor: testing.Monitor) ->
 
 
 def test_5_an_outage_of_the_monitor_is_made_up_for(monitor: testing.Monitor) -> None:
-    """What happened while nobody looked is in the ledger afterwards, and pages nobody for what is over."""
+    """What happened during the outage is in the ledger afterwards, and nobody is paged for what has already ended."""
     add(monitor)
     minutes(monitor, 50.0)
     at = int(monitor.clock())

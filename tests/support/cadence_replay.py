@@ -110,7 +110,7 @@ def generated(seed: int, number: int = 240) -> list[float | None]:
 
 
 def traces() -> dict[str, list[float | None]]:
-    """Return the recorded loads by name; none if nobody says where they are."""
+    """Return the recorded loads by name; none if no path to them is set."""
     folder = os.environ.get(TRACES)
     loads: dict[str, list[float | None]] = {}
     for path in sorted(Path(folder).glob("*.csv")) if folder else ():

@@ -26,7 +26,7 @@ def worker_id(number: int) -> str:
 
 
 class Pools(testing.Monitor):
-    """Workers in pools. Each has a slot a minute, and what is collected of it is what a test says."""
+    """Workers in pools. Each has a slot a minute; the test sets its values."""
 
     def __init__(self, *rules: models.Rule, now: float = T0, lateness: int = 900) -> None:
         super().__init__(

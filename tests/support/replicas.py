@@ -1,4 +1,4 @@
-"""Two servers of which one is a replica, and a name that stands for the primary."""
+"""Two servers, one the replica of the other, and a name that leads to the primary."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def page_after(web: TestClient, answer: Response) -> str:
 
 
 def test_pause_and_resume(web: TestClient, firing: Ports) -> None:
-    """A worker's buttons pause and resume it; the page says what was done."""
+    """A worker's buttons pause and resume it; the page confirms it."""
     assert "Paused. It is not collected" in page_after(web, post(web, f"/workers/{A}/pause"))
     assert firing.workers.get([A])[A].worker.monitoring == "paused"
     assert "Resumed." in page_after(web, post(web, f"/workers/{A}/resume"))

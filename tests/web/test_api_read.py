@@ -141,7 +141,7 @@ def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: 
     ],
 )
 def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: str, status: int, error: str) -> None:
-    """Each has a status, and says in three parts what is wrong."""
+    """Each has a status, and describes in three parts what is wrong."""
     assert problem(web, f"/api/v1/{path}", status)["title"] == error
 
 
@@ -152,7 +152,7 @@ def test_a_cursor_of_another_list_is_refused(web: TestClient, fleet: None) -> No
 
 
 def test_redis_out_of_reach_is_503(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer says so and when to try again; the process goes on."""
+    """The answer says so and when to try again; the process continues."""
 
     def down() -> Any:
         raise errors.RedisUnavailable("Redis", "it is out of reach", "start it")

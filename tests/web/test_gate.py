@@ -109,7 +109,7 @@ def test_a_proxy_that_nobody_named_does_not_open_the_page(web: TestClient, heade
 
 
 def test_a_named_proxy_on_loopback_makes_nobody_local(serve: Serve) -> None:
-    """Once a proxy is named, what comes from its address needs a login, whatever its Host."""
+    """Once a proxy is configured, requests from its address need a login, whatever their Host."""
     client = serve(web_proxies="127.0.0.1/32", web_user_header="X-User", base_url="http://monitor.example")
     assert client.get("/test/who").status_code == 401
     assert client.get("/test/who", headers={"X-User": "sam"}).json()["by"] == "proxy"
@@ -119,7 +119,7 @@ def test_a_named_proxy_on_loopback_makes_nobody_local(serve: Serve) -> None:
 
 
 def test_elsewhere_a_login_is_needed(serve: Serve) -> None:
-    """Without one the answer is 401 and says what to send; the probes answer all the same."""
+    """Without one the answer is 401 and says what to send; the probes still answer."""
     client = serve(**OPEN)
     answer = client.get(READ)
     assert answer.status_code == 401
@@ -228,7 +228,7 @@ def test_the_cookie_is_secure_over_tls(serve: Serve, token: Callable[..., str]) 
 
 
 def test_a_wrong_token_is_not_logged_in(serve: Serve) -> None:
-    """The page says so, without the token, and slows whoever goes on."""
+    """The page says so, without the token, and slows down further attempts."""
     client = serve(**OPEN)
     for status in [401] * 10 + [429]:
         answer = client.post("/login", data={"token": "hunter2<script>"})
@@ -371,7 +371,7 @@ def test_a_program_behind_a_proxy_uses_its_token(serve: Serve, token: Callable[.
 
 
 def test_a_proxy_that_renames_the_host_says_what_it_was(serve: Serve) -> None:
-    """A write comes from the page's own origin if Host or X-Forwarded-Host of a named proxy says so."""
+    """A write comes from the page's own origin if it matches Host or a named proxy's X-Forwarded-Host."""
     client = serve(**BEHIND | {"web_user_role": "admin"})
     user = {"X-Forwarded-User": "sam"}
     write = user | {"X-CSRF-Token": client.get("/test/who", headers=user).json()["csrf"], "Origin": "https://w.example"}

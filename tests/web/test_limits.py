@@ -38,7 +38,7 @@ def test_many_headers_are_refused(web: TestClient) -> None:
 
 
 def test_too_many_requests_at_a_time_are_refused(web: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound the answer is 503, and says when to come again."""
+    """Beyond the limit the answer is 503, with the time to try again."""
     monkeypatch.setattr(limits, "MAX_REQUESTS", 0)
     answer = web.get("/livez")
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""The page: what each view shows, that text stays text, and what is said where there is nothing to show."""
+"""The page: what each view shows, that text stays text, and what empty views say."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_is_empty_says_what_to_do(web: TestClient) -> None:
 
 
 def test_an_empty_page_of_alerts_does_not_reassure_while_the_pipeline_is_down(web: TestClient) -> None:
-    """Without a tick of beat the page says that it may be stale, and that no alert says little."""
+    """Without a tick of beat the page warns that it may be stale, and that missing alerts prove little."""
     text = page(web, "/alerts").text
     assert "The pipeline does not work: beat never ticked" in text
     assert "alerts may be missing" in text
@@ -244,7 +244,7 @@ def test_more_than_a_day_is_shown_by_roll_ups(
 
 
 def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_of_two: Ports) -> None:
-    """The band of ``unusual`` lies over the whole chart, the line of ``forecast`` goes on after the present."""
+    """The band of ``unusual`` covers the whole chart; the line of ``forecast`` continues after the present."""
     expecting(fleet_of_two)
     for since in (models.DAY, 7 * models.DAY):
         charts = {chart["metric"]: chart for chart in web.get(f"/workers/{A}/charts?since={since}").json()["charts"]}
@@ -284,7 +284,7 @@ def test_a_short_memory_is_shown_by_roll_ups_sooner(web: TestClient, fleet_of_tw
 
 
 def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
-    """An alert's own page says what decided it, who was notified, and the command that says the same."""
+    """An alert's own page shows what decided it, who was notified, and the equivalent command."""
     text = page(web, f"/alerts/{A}/cpu-high")
     assert "It fired as critical" in text.text
     assert "97 % > 90 %" in text.text

@@ -270,7 +270,7 @@ def test_a_broken_connection_ends_every_stream(world: Ports) -> None:
 
 
 def test_too_many_clients_are_refused(world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound a client gets 503 and is told to come again; nobody else notices."""
+    """Beyond the limit a client gets 503 and the time to try again; nobody else notices."""
     monkeypatch.setattr(hub, "MAX_CLIENTS", 2)
 
     async def steps() -> None:

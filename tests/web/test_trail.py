@@ -83,7 +83,7 @@ def test_a_trail_out_of_reach_takes_nothing_back(
 
 
 def test_the_trail_is_read_in_pages(web: TestClient, world: Ports) -> None:
-    """The newest come first, a page at a time; ``since`` leaves out what was before, and a made-up cursor is 400."""
+    """The newest entries are first, a page at a time; ``since`` drops earlier ones, an invalid cursor gives 400."""
     for number in range(5):
         web.post(f"/test/write/{number}", json={})
         world.clock.advance(60)

@@ -11,7 +11,7 @@ _due = outbox.RedisOutbox.due
 
 
 def due(self: outbox.RedisOutbox, now: float, limit: int, age: float = 0.0) -> list[str]:
-    """Take off, then put in; whoever names the crash point behind it means what is between."""
+    """Remove, then add. The crash point after the step means the moment in between."""
     queues = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
     if queues:
         self._client.zrem(keys.REMINDERS, *queues)

@@ -9,7 +9,7 @@ _put = setup.RedisSetup.put
 
 
 def put(self: setup.RedisSetup, change: ports.Change) -> bool:
-    """Write who comes; whoever names the crash point behind the step means this part of it."""
+    """Write the added workers. The crash point after the step means this part of it."""
     workers.RedisWorkers(self._client).add(change.added)
     failpoints.reach("apply.written")
     fleet = {**change.fleet, **{worker.id: worker for worker in change.added}}
