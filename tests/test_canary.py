@@ -49,7 +49,7 @@ class House(testing.Monitor):
         assert name == "workermon:metrics:canary"
         if broken == "heard":
             return
-        assert self.get(health.CanaryReception).hear(text)
+        assert self.get(health.CanaryReception).receive(text)
         if broken == "judged":
             return
         assert self.dispatcher.canaries
@@ -174,7 +174,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on() -> None:
     """What is not a time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
-        assert not house.get(health.CanaryReception).hear(text)
+        assert not house.get(health.CanaryReception).receive(text)
     assert (house.dispatcher.canaries, house.canary.trace().reached) == (0, {})
     house.pass_on("evaluate")
     assert house.outbox.due(NOW, 9) == []

@@ -69,7 +69,7 @@ def test_sound_messages_pass(sound: dict[str, Any]) -> None:
 )
 def test_a_body_of_another_shape_is_refused(content: Any) -> None:
     """A body is a list of a list, an object and an object."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message(content), NOW)
 
 
@@ -78,20 +78,20 @@ def test_a_body_of_another_shape_is_refused(content: Any) -> None:
 )
 def test_nothing_follows_the_arguments(embedded: Any) -> None:
     """Our tasks have no callbacks, so a message has none."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message([[], {}, embedded]), NOW)
 
 
 @pytest.mark.parametrize("body", ["", None, 5, "!", "=", base64.b64encode(b"\xff").decode(), "W" * 2_000_000, "é"])
 def test_a_body_that_is_no_json_is_refused(body: Any) -> None:
     """Empty bodies, and those that are not text, base64 or UTF-8, or too long, are refused."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message(body=body), NOW)
 
 
 def test_a_deep_body_is_refused() -> None:
     """A body nested deeper than a parser goes is refused."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message(body=base64.b64encode(b"[" * 200_000).decode()), NOW)
 
 
@@ -114,20 +114,20 @@ def test_what_is_nested_deeply_is_refused(levels: int) -> None:
         message(headers={"x": nested(levels)}),
         message(properties={"x": nested(levels)}),
     ):
-        with pytest.raises(messages.Wrong):
+        with pytest.raises(messages.UnusableMessage):
             messages.check(raw, NOW)
 
 
 def test_long_headers_are_refused() -> None:
     """Headers are held and logged by every part: their size is bounded, whatever they are called."""
-    with pytest.raises(messages.Wrong, match="headers are longer"):
+    with pytest.raises(messages.UnusableMessage, match="headers are longer"):
         messages.check(message(headers={"x-anything": "y" * messages.MAX_HEADERS}), NOW)
 
 
 @pytest.mark.parametrize("name", sorted(messages.FOLLOWING))
 def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
     """Nothing follows our tasks, by whatever name a sender asks for it."""
-    with pytest.raises(messages.Wrong, match=name):
+    with pytest.raises(messages.UnusableMessage, match=name):
         messages.check(message(headers={name: [{"task": "workermon.collect"}]}), NOW)
 
 
@@ -147,7 +147,9 @@ def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
 )  # fmt: skip
 def test_headers_that_celery_would_choke_on_are_refused(header: dict[str, Any]) -> None:
     """Each header that Celery uses has the type that it uses it as, and none takes the place of the node's own."""
-    with pytest.raises(messages.Wrong, match=next(iter(header)) if "celery." not in str(header) else "Celery"):
+    with pytest.raises(
+        messages.UnusableMessage, match=next(iter(header)) if "celery." not in str(header) else "Celery"
+    ):
         messages.check(message(headers=header), NOW)
 
 
@@ -163,7 +165,7 @@ def test_headers_that_celery_would_choke_on_are_refused(header: dict[str, Any]) 
 )  # fmt: skip
 def test_properties_that_kombu_would_choke_on_are_refused(properties: dict[str, Any]) -> None:
     """Where it was sent and its tag are text."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message(properties=properties), NOW)
 
 
@@ -175,14 +177,14 @@ def test_properties_that_kombu_would_choke_on_are_refused(properties: dict[str, 
 )  # fmt: skip
 def test_an_envelope_of_another_kind_is_refused(over: dict[str, Any]) -> None:
     """Content is JSON in UTF-8; headers and properties are objects."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(message() | over, NOW)
 
 
 @pytest.mark.parametrize("raw", [None, 5, "x", [], {}])
 def test_what_is_no_message_is_refused(raw: Any) -> None:
     """Anything that JSON can be is looked at."""
-    with pytest.raises(messages.Wrong):
+    with pytest.raises(messages.UnusableMessage):
         messages.check(raw, NOW)
 
 

@@ -148,7 +148,7 @@ def test_events_that_come_together_are_read_together(house: House) -> None:
     for batch in ((0, 1), (2,)):
         assert gathering.timeout() == subscription.IDLE
         for number in batch:
-            gathering.hear(event(number), 100.0)
+            gathering.receive(event(number), 100.0)
             gathering.enqueue_if_due(100.0)
             gathering.wait_for_others(waits.append)
             assert gathering.timeout() == 0

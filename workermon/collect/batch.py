@@ -90,7 +90,7 @@ class Batch:
             for answered_worker in answered
         ):
             return None
-        account_wide = [why for why in failed.values() if why.kind != errors.InstanceGone.kind]
+        account_wide = [error for error in failed.values() if error.kind != errors.InstanceGone.kind]
         account_wide += [
             next(iter(answered_worker.fetched.failures.values()))
             for answered_worker in answered
@@ -132,9 +132,9 @@ class Batch:
             return
         self.samples.failed_many(
             [
-                (record.worker, condition.collection_error(why, str(why), self.run.at, record.condition.last_error))
+                (record.worker, condition.collection_error(error, str(error), self.run.at, record.condition.last_error))
                 for record in records
-                if (why := failed.get(record.worker.id)) is not None
+                if (error := failed.get(record.worker.id)) is not None
             ]
         )
         self._log(failed)
@@ -142,8 +142,8 @@ class Batch:
     def _log(self, failed: Mapping[str, errors.AwsError]) -> None:
         """Log failures, once for each kind and place."""
         alike: dict[tuple[str, str], list[str]] = {}
-        for worker_id, why in failed.items():
-            alike.setdefault((why.kind, why.subject), []).append(worker_id)
+        for worker_id, error in failed.items():
+            alike.setdefault((error.kind, error.subject), []).append(worker_id)
         for (kind, _), worker_ids in alike.items():
             log.warning(
                 "collect.failed",

@@ -56,7 +56,7 @@ class Bulkhead:
         self._clock = clock
         self._lock = threading.Lock()
         self._number = 0
-        self._seen: set[str] = set()
+        self._scopes: set[str] = set()
         #: By scope: when each of its places was taken, by the place's number.
         self._running: dict[str, dict[int, float]] = {}
         self._slow_until: dict[str, float] = {}
@@ -67,7 +67,7 @@ class Bulkhead:
         """Return a place, or ``None`` if these workers have to wait. Workers that waited longer go first."""
         with self._lock:
             now = self._clock()
-            self._seen.add(scope)
+            self._scopes.add(scope)
             free = self._is_free(scope, now)
             if free and scope not in self._waiting:
                 return self._take(scope, tuple(worker_ids), now, now)
@@ -81,7 +81,7 @@ class Bulkhead:
             now = self._clock()
             del self._running[place.scope][place.number]
             if now - place.started_at > SLOW_AFTER:
-                limits = self.threads > 1 and len(self._seen) > 1
+                limits = self.threads > 1 and len(self._scopes) > 1
                 if limits and self._slow_until.get(place.scope, 0.0) < now:
                     log.warning("collect.slow", scope=place.scope, seconds=round(now - place.started_at, 1))
                 self._slow_until[place.scope] = now + SLOW_FOR
@@ -91,10 +91,12 @@ class Bulkhead:
             return None if scope is None else self._next(scope, now, place.first)
 
     def _is_free(self, scope: str, now: float) -> bool:
-        if self.threads < 2 or len(self._seen) < 2:
+        if self.threads < 2 or len(self._scopes) < 2:
             return True
         if self._is_slow(scope, now):
-            slow = sum(len(running) for other, running in self._running.items() if self._is_slow(other, now))
+            slow = sum(
+                len(running) for other_scope, running in self._running.items() if self._is_slow(other_scope, now)
+            )
             return slow < self.threads // 2
         left_free = LEFT_FREE if self.threads >= 2 * LEFT_FREE else 1
         return len(self._running.get(scope, ())) < self.threads - left_free

@@ -19,7 +19,9 @@ class Cadences:
     """Decides for the workers of one run. Workers with the same labels have the same rules."""
 
     run: Run
-    _known: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(default_factory=dict)
+    _rules_by_labels: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def is_plain(self) -> bool:
@@ -49,9 +51,9 @@ class Cadences:
     def _rules_of(self, worker: models.Worker, metric: str) -> _Rules | None:
         """Return the rules over a worker's metric; ``None`` if another rule depends on their result."""
         key = tuple(sorted(worker.labels.items())), metric
-        if key not in self._known:
-            self._known[key] = cadence.rules_over(metric, worker, self.run.configuration, self.run.kinds)
-        return self._known[key]
+        if key not in self._rules_by_labels:
+            self._rules_by_labels[key] = cadence.rules_over(metric, worker, self.run.configuration, self.run.kinds)
+        return self._rules_by_labels[key]
 
 
 def _without_gaps(points: Sequence[models.Datapoint], period: int) -> Sequence[models.Datapoint]:

@@ -164,8 +164,8 @@ class Collection:
             place = self.bulkhead.enter(scope.key, [record.worker.id for record in members])
             while place is not None:
                 try:
-                    others = any(worker_id not in records for worker_id in place.worker_ids)
-                    current = self.workers.get(place.worker_ids) if others else records
+                    has_waited = any(worker_id not in records for worker_id in place.worker_ids)
+                    current = self.workers.get(place.worker_ids) if has_waited else records
                     admitted = [current[worker_id] for worker_id in place.worker_ids if worker_id in current]
                     yield from _by_scope(admitted).items()
                 except BaseException:

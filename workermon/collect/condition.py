@@ -73,12 +73,12 @@ def after(
 
 
 def collection_error(
-    why: errors.AwsError, message: str, at: float, before: models.CollectionError | None
+    error: errors.AwsError, message: str, at: float, before: models.CollectionError | None
 ) -> models.CollectionError:
     """Return the error to store for a worker: ``since`` is when the same message first appeared without a break."""
     continues = before is not None and before.message == message
     since = before.since if before is not None and continues and before.since is not None else at
-    return models.CollectionError(kind=why.kind, message=message, at=at, since=since)
+    return models.CollectionError(kind=error.kind, message=message, at=at, since=since)
 
 
 def _collected_only(by_metric: dict[str, Value], names: frozenset[str]) -> dict[str, Value]:
@@ -108,5 +108,5 @@ def _metrics_error(
     """Return the error of a collection in which some metrics failed; ``None`` if none did."""
     if not failed:
         return None
-    why = next(iter(failed.values()))
-    return collection_error(why, f"{', '.join(sorted(failed))}: {why}", at, before)
+    error = next(iter(failed.values()))
+    return collection_error(error, f"{', '.join(sorted(failed))}: {error}", at, before)

@@ -29,7 +29,7 @@ class Deferral:
     """Decides for the workers of one run. Workers with the same labels have the same rules."""
 
     run: Run
-    _known: dict[tuple[tuple[str, str], ...], _Ranges | None] = dataclasses.field(default_factory=dict)
+    _ranges_by_labels: dict[tuple[tuple[str, str], ...], _Ranges | None] = dataclasses.field(default_factory=dict)
 
     def revision(
         self, before: models.Condition, after: models.Condition, sample: models.Sample, fetched: Fetched
@@ -51,9 +51,9 @@ class Deferral:
     def _ranges(self, worker: models.Worker) -> _Ranges | None:
         """Return the ranges of the rules that apply to a worker; ``None`` if one of them needs each sample."""
         key = tuple(sorted(worker.labels.items()))
-        if key not in self._known:
-            self._known[key] = _ranges(worker, self.run)
-        return self._known[key]
+        if key not in self._ranges_by_labels:
+            self._ranges_by_labels[key] = _ranges(worker, self.run)
+        return self._ranges_by_labels[key]
 
 
 def is_due(worker_id: str, slot: int) -> bool:

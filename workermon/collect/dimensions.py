@@ -77,14 +77,19 @@ class _Listing(NamedTuple):
     def of(cls, value: Any) -> _Listing:
         try:
             at, spent_at, refused_at, failure = value
-            why = _KINDS[failure[0]](*failure[1:4]) if failure else None
-            return cls(float(at), float(spent_at), float(refused_at), why)
+            error = _KINDS[failure[0]](*failure[1:4]) if failure else None
+            return cls(float(at), float(spent_at), float(refused_at), error)
         except (TypeError, ValueError, KeyError, IndexError):
             return cls()
 
     def to_json(self) -> list[Any]:
-        why = self.failure
-        return [self.at, self.spent_at, self.refused_at, [why.kind, why.subject, why.reason, why.todo] if why else None]
+        error = self.failure
+        return [
+            self.at,
+            self.spent_at,
+            self.refused_at,
+            [error.kind, error.subject, error.reason, error.todo] if error else None,
+        ]
 
     def is_from(self, at: float) -> bool:
         """Return whether the metric was listed, or refused, at that time."""
@@ -97,7 +102,7 @@ class _Listing(NamedTuple):
         """Return whether it was refused so recently that it is not tried again yet."""
         return self.failure is not None and 0 <= at - self.refused_at < RETRY_LISTING_AFTER
 
-    def why(self, at: float) -> errors.AwsError | None:
+    def error_at(self, at: float) -> errors.AwsError | None:
         """Return why it could not be listed, also while another process tries again."""
         return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
 
@@ -171,9 +176,9 @@ class Search:
             looked_up = self._look_up()
             for key, metric in self._agents.items():
                 for record in self._searched[key]:
-                    why = self._settle(record, key, looked_up)
-                    if why is not None and not self._is_published(record, key):
-                        failures.setdefault(record.worker.id, {})[metric.name] = why
+                    error = self._settle(record, key, looked_up)
+                    if error is not None and not self._is_published(record, key):
+                        failures.setdefault(record.worker.id, {})[metric.name] = error
             self._look_for_foreign()
         return Published(self._sets, failures)
 
@@ -190,8 +195,8 @@ class Search:
                 continue
             try:
                 sets = self.cloudwatch.foreign_dimensions(self.scope, metric.namespace, metric.metric_name)
-            except errors.WorkermonError as why:
-                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
+            except errors.WorkermonError as error:
+                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(error))
                 sets = []
             series_found = models.ForeignSeries.among(sets, self.at)
             self.updates[models.foreign_key(key)] = series_found.model_dump(mode="json")
@@ -219,10 +224,10 @@ class Search:
             return None
         listing = self._listings[key]
         is_settled = key in sets and record.dimensions_at > listing.refused_at
-        why = looked_up.get((record.worker.id, key), None if is_settled else listing.why(self.at))
-        if why is None and listing.covers(record.worker):
+        error = looked_up.get((record.worker.id, key), None if is_settled else listing.error_at(self.at))
+        if error is None and listing.covers(record.worker):
             sets.setdefault(key, [])
-        return why
+        return error
 
     def _list_region(self) -> None:
         """List the metrics of the whole region, if that is due and no other process does it. All batches profit."""
@@ -236,14 +241,14 @@ class Search:
             if not self.leases.hold(name, owner, LISTING_LEASE):
                 continue
             try:
-                listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, None)
-            except errors.WorkermonError as why:
-                refusal = errors.of_aws(why)
+                sets_by_worker = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, None)
+            except errors.WorkermonError as error:
+                refusal = errors.of_aws(error)
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(refusal))
                 self._listings[key] = listing._replace(refused_at=self.at, failure=refusal)
             else:
                 self._listings[key] = _Listing(at=self.at, spent_at=self.at)
-                for worker_id, sets in listed.items():
+                for worker_id, sets in sets_by_worker.items():
                     by_worker.setdefault(worker_id, {})[key] = catalogue.stored(metric, sets)
         self._spread(by_worker)
         fresh = {
@@ -262,13 +267,13 @@ class Search:
         candidates = self._candidates(key)
         return len(candidates.new) + len(candidates.recent) > SMALL_BATCH and listing.may_be_repeated(self.at)
 
-    def _spread(self, listed: Mapping[str, dict[str, list[Dimensions]]]) -> None:
+    def _spread(self, sets_by_worker: Mapping[str, dict[str, list[Dimensions]]]) -> None:
         """Store the listing with every worker that it contains, also with those of other batches."""
         records = {record.worker.id: record for record in self._records}
-        others = [worker_id for worker_id in listed if worker_id not in records]
-        for start in range(0, len(others), CHUNK):
-            records |= self.workers.get(others[start : start + CHUNK])
-        for worker_id, sets in listed.items():
+        unknown_ids = [worker_id for worker_id in sets_by_worker if worker_id not in records]
+        for start in range(0, len(unknown_ids), CHUNK):
+            records |= self.workers.get(unknown_ids[start : start + CHUNK])
+        for worker_id, sets in sets_by_worker.items():
             record = records.get(worker_id)
             if record is None or record.worker.scope != self.scope:
                 continue
@@ -287,20 +292,24 @@ class Search:
         fresh: dict[str, dict[str, list[Dimensions]]] = {}
         for key, worker_ids in self._to_look_up().items():
             metric = self._agents[key]
-            before = next((why for why in looked_up.values() if why is not None), None)
+            before = next((error for error in looked_up.values() if error is not None), None)
             try:
                 if before is not None and before.retryable:
                     raise before  # AWS would make this one wait, or throttle it, too
-                listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
-            except errors.WorkermonError as why:
-                looked_up |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), errors.of_aws(why))
-                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
+                sets_by_worker = self.cloudwatch.dimensions(
+                    self.scope, metric.namespace, metric.metric_name, worker_ids
+                )
+            except errors.WorkermonError as error:
+                looked_up |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), errors.of_aws(error))
+                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(error))
                 continue
             for worker_id in worker_ids:
                 looked_up[worker_id, key] = None
                 # ListMetrics drops a silent metric after three hours. It may be published again as before.
                 known_sets = self._sets[worker_id].get(key, [])
-                fresh.setdefault(worker_id, {})[key] = catalogue.stored(metric, listed.get(worker_id) or known_sets)
+                fresh.setdefault(worker_id, {})[key] = catalogue.stored(
+                    metric, sets_by_worker.get(worker_id) or known_sets
+                )
         for record in self._records:
             fresh_sets = fresh.get(record.worker.id)
             if fresh_sets is None:
@@ -346,17 +355,17 @@ class Search:
 
     def _find_candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
-        found = _Candidates([], [], [], [])
+        candidates = _Candidates([], [], [], [])
         for record in sorted(self._searched[key], key=lambda record: record.dimensions_at):
-            worker_id, own = record.worker.id, self._sets[record.worker.id]
+            worker_id, own_sets = record.worker.id, self._sets[record.worker.id]
             lacking_since = _lacking_since(record, metric, has_dimensions=self._is_published(record, key))
-            if key not in own and not listing.covers(record.worker):
-                found.new.append(worker_id)
+            if key not in own_sets and not listing.covers(record.worker):
+                candidates.new.append(worker_id)
             elif lacking_since is not None:
-                (found.recent if self.at - lacking_since < RECENT else found.lacking).append(worker_id)
+                (candidates.recent if self.at - lacking_since < RECENT else candidates.lacking).append(worker_id)
             elif not 0 <= self.at - record.dimensions_at < DIMENSIONS_KEPT and not listing.is_fresh(self.at):
-                found.old.append(worker_id)
-        return found
+                candidates.old.append(worker_id)
+        return candidates
 
 
 class _Candidates(NamedTuple):

@@ -51,10 +51,10 @@ class SeenEvents:
             while len(self._ids) > REMEMBERED:
                 self._ids.popitem(last=False)
 
-    def want_reconciliation(self, wanted: bool) -> None:
+    def want_reconciliation(self, is_wanted: bool) -> None:
         """Note that an instance asks for a reconciliation, or that none is needed any more."""
         with self._lock:
-            self._wants_reconciliation = wanted
+            self._wants_reconciliation = is_wanted
 
     def is_reconciliation_due(self, at: float) -> bool:
         """Return whether one is asked for and the last is long enough ago; if so, it counts as done now."""
@@ -114,11 +114,14 @@ class QueueReading:
             self.queues.delete(scope, queue.queue_url, [message.receipt for message in messages])
         except errors.RedisUnavailable:
             raise
-        except errors.WorkermonError as given:
-            why = errors.of_aws(given)
-            log.warning("event_queue.failed", queue=name, reason=str(why))
+        except errors.WorkermonError as raised:
+            aws_error = errors.of_aws(raised)
+            log.warning("event_queue.failed", queue=name, reason=str(aws_error))
             self.accounts.note(
-                key, self.now(), INTERVAL, models.CollectionError(kind=why.kind, message=str(why), at=self.now())
+                key,
+                self.now(),
+                INTERVAL,
+                models.CollectionError(kind=aws_error.kind, message=str(aws_error), at=self.now()),
             )
             return None
         self.accounts.note(key, self.now(), INTERVAL, None)
@@ -143,9 +146,9 @@ class QueueReading:
         read.counts["requested"] += len(requested)
         read.counts["warned"] += len(warned)
         read.counts["unknown"] += len(named_ids) - len(requested)
-        for what, number in read.counts.items():
+        for outcome, number in read.counts.items():
             if number:
-                self.pulse.count(f"events.{name}.{what}", number)
+                self.pulse.count(f"events.{name}.{outcome}", number)
         self.seen_events.add(read.events)
 
     def _parsed(self, name: str, messages: Sequence[ports.QueueMessage]) -> _Read:
@@ -154,9 +157,9 @@ class QueueReading:
             read.counts["messages"] += 1
             try:
                 event = queue_events.parse(message.body)
-            except queue_events.Invalid as why:
+            except queue_events.Invalid as error:
                 # SQS would deliver it again and again.
-                log.warning("event_queue.invalid", queue=name, reason=errors.printable(str(why)))
+                log.warning("event_queue.invalid", queue=name, reason=errors.printable(str(error)))
                 read.counts["invalid"] += 1
                 continue
             if event is None:

@@ -47,7 +47,7 @@ class Fetched:
             return False
         return bool(self.refused) or self.failures.keys() >= self.periods.keys()
 
-    def came(self, metric: str) -> tuple[models.Datapoint, ...]:
+    def points_of(self, metric: str) -> tuple[models.Datapoint, ...]:
         """Return the fetched datapoints of a metric, in order."""
         series = self.series.get(metric)
         return () if series is None else series.points

@@ -40,8 +40,8 @@ class Lag(NamedTuple):
     def of(cls, value: Any) -> Lag | None:
         """Read a stored lag; ``None`` for any other value."""
         try:
-            absent, there, misses, missed, at = value
-            return cls(float(absent), float(there), int(misses), float(missed), float(at))
+            absent, present, misses, missed, at = value
+            return cls(float(absent), float(present), int(misses), float(missed), float(at))
         except (TypeError, ValueError):
             return None
 
@@ -90,5 +90,7 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:
     """Return the lag after which to request datapoints, so that no metric waits longer than necessary."""
     return min(
-        lags, key=lambda candidate: max((candidate.present - other.present) % interval for other in lags), default=None
+        lags,
+        key=lambda candidate: max((candidate.present - other_lag.present) % interval for other_lag in lags),
+        default=None,
     )

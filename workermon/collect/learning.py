@@ -26,12 +26,12 @@ _AT = operator.itemgetter(0)
 class _Answer(NamedTuple):
     """What the conclusions about a worker depend on.
 
-    ``situation`` is as in ``Fetched``. ``came`` are the times of the answers by metric.
+    ``situation`` is as in ``Fetched``. ``answered_times`` are the times of the answers by metric.
     """
 
     situation: int
     refused: tuple[str, ...]
-    came: tuple[tuple[str, tuple[int, ...]], ...]
+    answered_times: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class _Conclusion(NamedTuple):
@@ -71,7 +71,7 @@ class Learner:
         answer = _Answer(
             fetched.situation,
             tuple(fetched.refused),
-            tuple([(name, tuple(map(_AT, fetched.came(name)))) for name in fetched.answered]),
+            tuple([(name, tuple(map(_AT, fetched.points_of(name)))) for name in fetched.answered]),
         )
         conclusion = self._conclusions.get(answer)
         if conclusion is None:
@@ -98,14 +98,14 @@ class Learner:
         condition, interval = record.condition, record.worker.interval
         conclusion = _Conclusion(interval, dict.fromkeys(answer.refused), {}, {}, {}, {}, [], {})
         lateness = self._run.configuration.lateness
-        for name, times in answer.came:
-            asked_period, known = fetched.periods[name], condition.latest.get(name)
+        for name, times in answer.answered_times:
+            asked_period, latest = fetched.periods[name], condition.latest.get(name)
             period = conclusion.slots[name] = (
                 self._learn_period(condition, name, asked_period, times, conclusion)
                 if name in self._with_spacing
                 else asked_period
             )
-            before = None if known is None else known.at
+            before = None if latest is None else latest.at
             newest = times[-1] if times and (before is None or times[-1] >= before) else before
             # By the requested period, not the learned one: lost datapoints may look like a longer period, and a late
             # one must reach the ledger as soon as it is available.
@@ -128,16 +128,16 @@ class Learner:
         self, condition: models.Condition, name: str, period: int, times: Sequence[int], conclusion: _Conclusion
     ) -> int:
         """Learn how often the datapoints of an agent's metric arrive, in seconds."""
-        kept = spacing.newest(condition.spacing.get(name, ()), times, period)
-        learned = spacing.learned(kept, period, condition.learned_periods.get(name, period))
-        conclusion.spacing[name] = kept
+        newest_times = spacing.newest(condition.spacing.get(name, ()), times, period)
+        learned = spacing.learned(newest_times, period, condition.learned_periods.get(name, period))
+        conclusion.spacing[name] = newest_times
         conclusion.learned_periods[name] = learned if learned > period else 0
         return learned
 
     def _decide_cadence(self, record: ports.Record, name: str, period: int, fetched: Fetched) -> None:
         """Decide how often a metric is requested from now on."""
         condition = record.condition
-        decided = self._cadences.after(record.worker, name, fetched.came(name), period)
+        decided = self._cadences.after(record.worker, name, fetched.points_of(name), period)
         if decided is not None or name in condition.cadence:
             fetched.cadence[name] = decided
         unseen = self._unseen_since(condition, name)
@@ -154,8 +154,8 @@ class Learner:
             return None
         if self._cadences.periods_apart(condition, metric) > 1:
             return before.at
-        known = condition.unseen_since.get(metric)
-        return None if known is None or before.at - known > UNSEEN * period else known
+        known_since = condition.unseen_since.get(metric)
+        return None if known_since is None or before.at - known_since > UNSEEN * period else known_since
 
     def learn_lags(self, cohorts: ports.Cohorts) -> None:
         """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval."""
@@ -167,12 +167,12 @@ class Learner:
                 of_interval.setdefault(name, []).extend([at] * count)
         for interval, by_metric in newest.items():
             group = f"{self._run.scope.key}/{interval}"
-            known = cohorts.learned(group)
-            learned = dict(known or {})
+            learned_lags = cohorts.learned(group)
+            learned = dict(learned_lags or {})
             for name, times in by_metric.items():
-                seen = lag.measure(times, interval, self._run.at)
-                if seen is not None:
-                    after = lag.learn(lag.Lag.of(learned.get(name)), seen, period=interval, at=self._run.at)
+                measured = lag.measure(times, interval, self._run.at)
+                if measured is not None:
+                    after = lag.learn(lag.Lag.of(learned.get(name)), measured, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
-            if learned != known:
+            if learned != learned_lags:
                 cohorts.learn(group, learned)

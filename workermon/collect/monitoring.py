@@ -44,8 +44,8 @@ class MonitoringCheck:
             return []
         try:
             described = self.ec2.describe(self.run.scope, doubtful)
-        except errors.WorkermonError as why:
-            refusal, number = errors.of_aws(why), len(doubtful)
+        except errors.WorkermonError as error:
+            refusal, number = errors.of_aws(error), len(doubtful)
             log.warning("collect.monitoring_unknown", scope=self.run.scope.key, number=number, reason=str(refusal))
             return []
         basic = {worker_id for worker_id, instance in described.items() if not instance.detailed}
@@ -60,7 +60,7 @@ class MonitoringCheck:
             requested_at = condition.requested_at.get(name)
             if requested_at is None or name not in fetched.answered:  # a slot that was not requested is unknown
                 continue
-            absent_from = horizon.absent_from(name, condition, fetched.came(name))
+            absent_from = horizon.absent_from(name, condition, fetched.points_of(name))
             if absent_from is not None and requested_at <= absent_from < self.run.at:
                 return True
         return False

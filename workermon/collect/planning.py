@@ -84,10 +84,13 @@ class _Metric(NamedTuple):
         """Return a worker's relevant series, each with the metric's name; ``None`` if not looked up yet."""
         if self.own_key is not None:
             return [(self.metric, sets[self.own_key][0])]
-        found = [
-            (name, each) for name, key in self.names if (of := sets.get(key)) for each in catalogue.chosen(name, of)
+        published = [
+            (name, dimension_set)
+            for name, key in self.names
+            if (of := sets.get(key))
+            for dimension_set in catalogue.chosen(name, of)
         ]
-        return found if found or self.names[0][1] in sets else None
+        return published if published or self.names[0][1] in sets else None
 
 
 class Planner:
@@ -96,7 +99,7 @@ class Planner:
     def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays) -> None:
         self._run, self._cadences, self._ages = run, cadences, ages
         self._metrics = [_Metric.of(metric) for metric in run.cloudwatch_metrics()]
-        self._names = {each.metric.name for each in self._metrics}
+        self._names = {planned_metric.metric.name for planned_metric in self._metrics}
         self._plans: dict[Situation, _Plan] = {}
 
     def plan(
@@ -129,26 +132,27 @@ class Planner:
         fetched.full_at = at if full_look else condition.full_at
         fetched.situation, fetched.periods, fetched.delays = plan.number, plan.periods, plan.delays
         requests: list[MetricRequest] = []
-        for each, period, begin in plan.due:
-            name = each.metric.name
-            series = None if name in fetched.failures else each.published(sets)
+        for planned_metric, period, begin in plan.due:
+            name = planned_metric.metric.name
+            series = None if name in fetched.failures else planned_metric.published(sets)
             if series is None:
                 continue  # its dimensions could not be looked up: unknown, not absent
             # If it is not published, it is absent, as far as is known now.
             fetched.requested_at[name] = at
             if series:
                 queries = [
-                    catalogue.query(worker.id, named, period, begin.recent_since, chosen) for named, chosen in series
+                    catalogue.query(worker.id, variant, period, begin.recent_since, chosen)
+                    for variant, chosen in series
                 ]
-                requests.append(MetricRequest(each.metric, queries, begin.full_since, fetched))
+                requests.append(MetricRequest(planned_metric.metric, queries, begin.full_since, fetched))
         return requests
 
     def _decide(self, situation: Situation, condition: models.Condition) -> _Plan:
         """Return the plan for a situation; ``condition`` is that of one worker in it."""
         plan = _Plan(len(self._plans), [], {}, {})
         lateness = self._run.configuration.lateness
-        for each in self._metrics:
-            name, period = each.metric.name, each.metric.period_for(detailed=situation.detailed)
+        for planned_metric in self._metrics:
+            name, period = planned_metric.metric.name, planned_metric.metric.period_for(detailed=situation.detailed)
             look = polling.Look(
                 condition.expected.get(name),
                 condition.requested_at.get(name),
@@ -169,7 +173,7 @@ class Planner:
                 # With several periods between requests they are rare.
                 if not must_ask and apart == 1 and newest is not None:
                     begin = self._shortened(begin, look, newest.at)
-                plan.due.append((each, period, begin))
+                plan.due.append((planned_metric, period, begin))
         return plan
 
     def _begin(self, look: polling.Look, newest: int | None, added_at: float) -> polling.Begin:

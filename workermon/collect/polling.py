@@ -37,22 +37,22 @@ class Delay(NamedTuple):
     """What is learned about the ages at which datapoints appear.
 
     ``least`` is the least age at which a datapoint was still absent right before it appeared, in window number
-    ``window``. ``before`` is the same for the window before, if there was one. ``seen`` counts the datapoints whose
-    arrival was observed, ``last`` is the newest one's timestamp. ``usual`` is the age at which they are usually
+    ``window``. ``before`` is the same for the window before, if there was one. ``arrivals_seen`` counts the datapoints
+    whose arrival was observed, ``last`` is the newest one's timestamp. ``usual`` is the age at which they are usually
     available.
     """
 
     window: int
     least: float
     before: float | None
-    seen: int
+    arrivals_seen: int
     last: int
     usual: float
 
     @property
     def absent(self) -> float | None:
         """Return up to which age a datapoint is surely absent; ``None`` if that is unknown or outdated."""
-        return self.floor if self.seen >= MIN_ARRIVALS else None
+        return self.floor if self.arrivals_seen >= MIN_ARRIVALS else None
 
     @property
     def floor(self) -> float:
@@ -63,12 +63,12 @@ class Delay(NamedTuple):
     def of(cls, value: Any) -> Delay | None:
         """Parse a stored delay; ``None`` for any other value."""
         try:
-            window, least, before, seen, last, usual = value
+            window, least, before, arrivals_seen, last, usual = value
             return cls(
                 int(window),
                 float(least),
                 None if before is None else float(before),
-                int(seen),
+                int(arrivals_seen),
                 int(last),
                 float(usual),
             )
@@ -130,9 +130,9 @@ def absent(delays: Sequence[Delay | None], interval: int) -> list[float | None]:
 
     No place may claim more than the others observed: with few requests it may have seen late datapoints only.
     """
-    known = [delay.absent if delay else None for delay in delays]
+    floors = [delay.absent if delay else None for delay in delays]
     highest = min((delay.floor + interval for delay in delays if delay), default=0.0)
-    return [None if age is None else min(age, highest) for age in known]
+    return [None if age is None else min(age, highest) for age in floors]
 
 
 def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool:
@@ -203,9 +203,9 @@ def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, int
     usual = statistics.median(arrival.age for arrival in arrivals)
     if before is None or not before.window <= window <= before.window + 1:
         return Delay(window, least, None, int(watched), newest, usual)
-    same = window == before.window
-    lowest = min(least, before.least) if same else least
-    older = before.before if same else before.least
+    is_same_window = window == before.window
+    lowest = min(least, before.least) if is_same_window else least
+    older = before.before if is_same_window else before.least
     fresh = newest > before.last
     if not fresh and lowest == before.least:
         return before
@@ -215,7 +215,7 @@ def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, int
         window,
         lowest,
         older,
-        min(before.seen + int(fresh and watched), MIN_ARRIVALS),
+        min(before.arrivals_seen + int(fresh and watched), MIN_ARRIVALS),
         max(newest, before.last),
         usual if fresh else before.usual,
     )
@@ -231,7 +231,7 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
 
     That is the usual age and one more request. By then the datapoint was requested without success at its usual time.
     """
-    if delay is None or delay.seen < MIN_ARRIVALS:
+    if delay is None or delay.arrivals_seen < MIN_ARRIVALS:
         return horizon.DELAY
     return min(max(delay.usual - period, 0.0) + interval, _latest(lateness))
 

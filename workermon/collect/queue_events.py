@@ -38,9 +38,9 @@ def parse(body: str) -> models.QueueEvent | None:
     """Parse a message; ``None`` if it is about something else. Raises ``Invalid`` if it is not an event."""
     try:
         return _read(body)
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as why:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         # Whatever else was raised, the message would come again and raise it again, with all that came beside it.
-        raise Invalid(f"{type(why).__name__}: {why}"[:200]) from None
+        raise Invalid(f"{type(error).__name__}: {error}"[:200]) from None
 
 
 def _read(body: str) -> models.QueueEvent | None:
@@ -111,8 +111,8 @@ def _instances(message: Mapping[str, Any], detail: Mapping[str, Any]) -> Iterato
 def _warning(identity: str, kind: str, detail: Mapping[str, Any], at: int) -> models.ScheduledEvent:
     if kind == INTERRUPTION:
         action = detail.get("instance-action")
-        what = action if action in ("terminate", "stop", "hibernate") else "interrupt"
-        code, begin, words = "spot-interruption", at + INTERRUPTED_AFTER, f"EC2 will {what} the Spot instance"
+        effect = action if action in ("terminate", "stop", "hibernate") else "interrupt"
+        code, begin, words = "spot-interruption", at + INTERRUPTED_AFTER, f"EC2 will {effect} the Spot instance"
     else:
         code, begin = "rebalance-recommendation", at
         words = "the Spot instance is at an elevated risk of interruption"

@@ -97,20 +97,20 @@ class SeriesFetch:
         places = list(queries)
         more = self._call(list(queries.values()))
         answer.series.update({places[place]: series for place, series in more.series.items()})
-        answer.failed.update({places[place]: why for place, why in more.failed.items()})
+        answer.failed.update({places[place]: error for place, error in more.failed.items()})
 
     def _take(self, request: MetricRequest, answer: ports.Answer, places: range) -> None:
         """Store the answers to the queries of a request."""
         name, fetched = request.metric.name, request.fetched
-        why = next((answer.failed[place] for place in places if place in answer.failed), None)
-        if why is None:
+        error = next((answer.failed[place] for place in places if place in answer.failed), None)
+        if error is None:
             fetched.answered.add(name)
         else:
-            fetched.failures[name] = errors.of_aws(why)
+            fetched.failures[name] = errors.of_aws(error)
             fetched.refused.add(name)
             del fetched.requested_at[name]
         # With several filesystems all must have answered: the fullest of some need not be the fullest.
-        if why is None or len(places) == 1:
+        if error is None or len(places) == 1:
             series = [answer.series[place] for place in places if place in answer.series]
             if merged := catalogue.merged(request.metric, series):
                 self._keep(request, models.Series(request.queries[0].period, merged))
@@ -123,5 +123,5 @@ class SeriesFetch:
     def _call(self, queries: Sequence[models.Query]) -> ports.Answer:
         try:
             return self.cloudwatch.fetch(self.run.scope, queries, self.run.at)
-        except errors.WorkermonError as why:
-            return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
+        except errors.WorkermonError as error:
+            return ports.Answer({}, dict.fromkeys(range(len(queries)), error))

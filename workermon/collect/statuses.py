@@ -39,8 +39,8 @@ class StatusLookup:
         worker_ids = [record.worker.id for record in records]
         try:
             answered = self.ec2.statuses(self.run.scope, worker_ids)
-        except errors.WorkermonError as why:
-            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
+        except errors.WorkermonError as error:
+            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(error)))
         missing = [record for record in records if record.worker.id not in answered]
         confirmed = self._confirm_missing(missing, nobody_known=not answered)
         return Statuses(self._with_reasons(records, answered) | confirmed.by_id, confirmed.failed)
@@ -55,8 +55,8 @@ class StatusLookup:
         worker_ids = [record.worker.id for record in records]
         try:
             described = self.ec2.describe(self.run.scope, worker_ids)
-        except errors.WorkermonError as why:
-            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
+        except errors.WorkermonError as error:
+            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(error)))
         confirmed = Statuses({}, {})
         denial = self._wrong_account(len(records)) if nobody_known and not described and len(records) > 1 else None
         for record in records:
@@ -97,8 +97,8 @@ class StatusLookup:
         scope = self.run.scope
         try:
             described = self.ec2.describe(scope, stopped)
-        except errors.WorkermonError as why:
-            log.warning("collect.no_reasons", scope=scope.key, number=len(stopped), reason=str(errors.of_aws(why)))
+        except errors.WorkermonError as error:
+            log.warning("collect.no_reasons", scope=scope.key, number=len(stopped), reason=str(errors.of_aws(error)))
             return answered
         # If this answer says that an instance runs, its reason belongs to another change.
         reasons = {instance.id: instance.reason for instance in described.values() if instance.status in state.DOWN}

@@ -51,8 +51,8 @@ def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now
     if state.failing_since is not None and state.last_error is not None and (fires or _is_fresh(state, now)):
         return f"held back: collection fails in all of {state.key} ({state.last_error.kind})"
     last = alert.last if alert else None
-    ended = models.moment(last.at) if last is not None and last.status == "resolved" else None
-    if ended is not None and now < ended + GRACE * interval and not models.leads(ended, now):
+    resolved_at = models.moment(last.at) if last is not None and last.status == "resolved" else None
+    if resolved_at is not None and now < resolved_at + GRACE * interval and not models.leads(resolved_at, now):
         return f"held back: collection in {state.key} has only just recovered"
     return None
 
@@ -65,8 +65,8 @@ def _transition(
     if failing_since is None or last_error is None:
         if severity is None:
             return None
-        ended = min(state.recovered_at or state.succeeded_at or now, now)
-        at = max(math.floor(ended), alert.since or 0)
+        recovered_at = min(state.recovered_at or state.succeeded_at or now, now)
+        at = max(math.floor(recovered_at), alert.since or 0)
         return models.Transition(at=at, before=severity, after=None, reason=_works_again(state.key))
     # A single failure is no proof, nor is one after which nobody collects there any more.
     lasts = state.at > failing_since and _is_fresh(state, now)

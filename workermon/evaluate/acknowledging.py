@@ -57,8 +57,8 @@ class Acknowledging:
             and open_alert.last.worker.name == name
         ]
         if len(matching) > 1:
-            why, todo = f"is that of {len(matching)} workers", f"use one of {', '.join(matching)}"
-            raise errors.InvalidInput(f"alert {alert}", why, todo)
+            reason, todo = f"is that of {len(matching)} workers", f"use one of {', '.join(matching)}"
+            raise errors.InvalidInput(f"alert {alert}", reason, todo)
         if matching:
             return firing[matching[0]]
         if any(entry.notification for entry in self.alerts.history(alert, 10)):

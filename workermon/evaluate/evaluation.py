@@ -278,11 +278,11 @@ class _Run:
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> group.SeriesByMetric:
         """Read the series of members that rules over their values need, all at once."""
-        needed = [wanted for basis in bases for wanted in group.needed_series(basis, configuration, self._stage.kinds)]
+        needed = [series for basis in bases for series in group.needed_series(basis, configuration, self._stage.kinds)]
         if not needed:
             return {}
-        keys = list(dict.fromkeys((wanted.worker_id, wanted.metric, wanted.period) for wanted in needed))
-        since, until = min(wanted.since for wanted in needed), max(wanted.until for wanted in needed)
+        keys = list(dict.fromkeys((series.worker_id, series.metric, series.period) for series in needed))
+        since, until = min(series.since for series in needed), max(series.until for series in needed)
         return self._stage.samples.read(keys, since, until)
 
     def _judge_group(

@@ -12,7 +12,7 @@ from workermon.alerts import lifecycle, membership
 Groups = Mapping[tuple[str, str], models.Alert]
 
 
-class Begun(NamedTuple):
+class Continuation(NamedTuple):
     """The alert from which a rule over groups continues for a worker, and how far it can be evaluated.
 
     ``needed`` is the time from which values are needed (seconds).
@@ -52,14 +52,14 @@ def inhibitors(
 def judge(
     builder: lifecycle.VerdictBuilder,
     rule: models.Rule,
-    begun: Begun | None,
+    continuation: Continuation | None,
     facts: rules.Facts,
     configuration: models.Configuration,
 ) -> None:
     """Evaluate a rule over groups for one of its workers, which may have stopped, left or be paused.
 
-    ``begun`` is the alert to continue with, and how far it can be evaluated; ``None`` if there is nothing to evaluate.
-    If the rule is no longer over groups, it begins again with the next evaluation.
+    ``continuation`` is the alert to continue with, and how far it can be evaluated; ``None`` if there is nothing to
+    evaluate. If the rule is no longer over groups, it begins again with the next evaluation.
     """
     basis: ports.Basis[ports.Record] = builder.basis
     worker, condition = basis.record.worker, basis.record.condition
@@ -73,8 +73,8 @@ def judge(
         membership.leave(builder, alert, begin)
     elif kind.group_by(rule) is None or kind.not_applied(rule, worker, configuration) is not None:
         membership.forget(builder, alert)
-    elif begun is not None:
-        _evaluate(builder, rule, begun, facts)
+    elif continuation is not None:
+        _evaluate(builder, rule, continuation, facts)
     elif alert is not None:
         builder.alerts[rule.name] = alert
 
@@ -89,16 +89,18 @@ def _stopped_at(kind: rules.Kind[Any], condition: models.Condition, at: float) -
 def _evaluate(
     builder: lifecycle.VerdictBuilder,
     rule: models.Rule,
-    begun: Begun,
+    continuation: Continuation,
     facts: rules.Facts,
 ) -> None:
-    alert, kind = begun.alert, builder.kinds[rule.kind]
+    alert, kind = continuation.alert, builder.kinds[rule.kind]
     group = group_of(rule, builder.basis.record.worker, builder.kinds)
     assert group is not None
     rule = kind.for_worker(rule, builder.basis.record.worker.labels)
-    facts = rules.with_values(rule, facts, begun.horizon, begun.needed)
-    rule_state, _ = kind.judge(rule, alert.rule_state, facts, begun.horizon)
+    facts = rules.with_values(rule, facts, continuation.horizon, continuation.needed)
+    rule_state, _ = kind.judge(rule, alert.rule_state, facts, continuation.horizon)
     if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
-        recorded = begun.horizon.kept_at if begun.horizon is not None and kind.needs_members(rule) else None
+        recorded = (
+            continuation.horizon.kept_at if continuation.horizon is not None and kind.needs_members(rule) else None
+        )
         changed_from = None if recorded is None else facts.changed_from
         membership.record_report(builder, alert, rule_state, membership.MemberReport(group, changed_from, recorded))

@@ -39,8 +39,8 @@ class Silencing:
     def _of_alert(self, request: models.SilenceRequest, alert: str) -> models.SilenceRequest:
         """Return the request for one alert: for a worker's alert its worker and rule, otherwise the alert itself."""
         if request.worker is not None or request.rule is not None or request.labels:
-            why = "names an alert and also a worker, labels or a rule"
-            raise errors.InvalidInput("silence", why, "leave out the worker, the labels and the rule")
+            reason = "names an alert and also a worker, labels or a rule"
+            raise errors.InvalidInput("silence", reason, "leave out the worker, the labels and the rule")
         subject_id, _, rule = alert.rpartition("/")
         names = {name for record in self.workers.every() for name in (record.worker.id, record.worker.name)}
         if subject_id in names:
@@ -88,12 +88,12 @@ class Unsilencing:
         at = self.now()
         active = {silence.id: silence for silence in self.silences.every() if silence.ends > at}
         of_file = [window.id for window in self.configurations.load().silences]
-        what = f"silence {silence_id}"
+        subject = f"silence {silence_id}"
         if silence_id in of_file:
-            raise errors.InvalidInput(what, "is in the config file", "remove it there and apply the file")
+            raise errors.InvalidInput(subject, "is in the config file", "remove it there and apply the file")
         if silence_id not in active:
             todo = errors.nearest(silence_id, [*active, *of_file])
-            raise errors.NotFound(what, "does not exist", todo)
+            raise errors.NotFound(subject, "does not exist", todo)
         self.silences.remove([silence_id])
         firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
         subject_ids = [last.worker.id for last in firing if last.worker]

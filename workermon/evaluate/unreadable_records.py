@@ -31,7 +31,7 @@ def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) 
     before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
     if bool(unreadable) == (before is not None):
         return None
-    names = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:NAMED])
+    names = "; ".join(f"{name} ({reason})" for name, reason in list(unreadable.items())[:NAMED])
     return models.Transition(
         at=at,
         before=before,

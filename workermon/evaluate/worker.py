@@ -226,7 +226,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         transitions: Sequence[models.Transition] = ()
         if rule.name in context.over or member.was(case.basis.alerts.get(rule.name)):
             member.judge(
-                builder, rule, _going_on(plans.get(rule.name)), operands.facts_for(rule), context.configuration
+                builder, rule, _continuation(plans.get(rule.name)), operands.facts_for(rule), context.configuration
             )
         elif record.worker.monitoring == "paused":
             _pause(builder, case, rule)
@@ -260,11 +260,11 @@ def _is_steady(builder: lifecycle.VerdictBuilder, record: ports.Record, plans: M
     return True
 
 
-def _going_on(plan: Plan | None) -> member.Begun | None:
+def _continuation(plan: Plan | None) -> member.Continuation | None:
     """Return what a rule over groups continues with; ``None`` if there is nothing to evaluate."""
     if plan is None:
         return None
-    return member.Begun(plan.alert or models.Alert(rule=plan.rule.name), plan.horizon, plan.needed)
+    return member.Continuation(plan.alert or models.Alert(rule=plan.rule.name), plan.horizon, plan.needed)
 
 
 def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:

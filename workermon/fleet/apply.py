@@ -123,8 +123,8 @@ class Application:
             self.dispatcher.evaluate(self.workers.ids())
             removed = map(models.delivery_alert, sorted(removed_channels))
             self.dispatcher.deliver(list(dict.fromkeys([*removed, *self.orphaned_alerts.find()])))
-        except errors.RedisUnavailable as why:
-            log.warning("config.not_announced", reason=str(why))
+        except errors.RedisUnavailable as error:
+            log.warning("config.not_announced", reason=str(error))
 
 
 def _change(plan: Plan, version: str, bases: Mapping[str, ports.Basis[ports.Record]], at: float) -> ports.Change:

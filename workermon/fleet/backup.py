@@ -49,7 +49,7 @@ class BackingUp:
 
 #: Brings a backup's document to the next schema, by the schema that it begins with.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: lambda given: given,  # how Redis keeps the history of alerts is not in a backup
+    1: lambda document: document,  # how Redis keeps the history of alerts is not in a backup
 }
 
 
@@ -73,8 +73,8 @@ class Restoring:
         saved = tuple(self._with_external_id(saved_worker, state.configuration) for saved_worker in state.workers)
         state = state.model_copy(update={"workers": saved, "alerts": tuple(map(_telling_anew, state.alerts))})
         if not self.saved_states.replace(state, self.now(), force=force):
-            why = "something is set up on this server already"
-            raise errors.InvalidInput("restore", why, "use an empty server, or replace what is here with --force")
+            reason = "something is set up on this server already"
+            raise errors.InvalidInput("restore", reason, "use an empty server, or replace what is here with --force")
         active = [saved_worker.worker for saved_worker in saved if saved_worker.worker.monitoring == "active"]
         if ghosts := sorted(self.schedule.ids() - {worker.id for worker in active}):
             self.schedule.delete(ghosts)
@@ -122,8 +122,8 @@ def _migrated(document: dict[str, Any], source: str) -> dict[str, Any]:
     for name, supported in (("format", models.BACKUP_FORMAT), ("schema", models.SCHEMA)):
         number = document.get(name, 1)
         if isinstance(number, int) and number > supported:
-            why = f"is a backup of {name} {number}, and this version reads {name} {supported}"
-            raise errors.InvalidInput(source, why, "restore it with the version that wrote it, or a newer one")
+            reason = f"is a backup of {name} {number}, and this version reads {name} {supported}"
+            raise errors.InvalidInput(source, reason, "restore it with the version that wrote it, or a newer one")
     schema = document.get("schema", 1)
     while isinstance(schema, int) and 1 <= schema < models.SCHEMA:
         document = {**MIGRATIONS[schema](document), "schema": (schema := schema + 1)}
@@ -139,8 +139,8 @@ def _parse(text: str, source: str) -> models.Backup:
         document = _migrated(document, source)
     try:
         return models.Backup.model_validate_json(json.dumps(document))
-    except pydantic.ValidationError as why:
-        first = why.errors(include_input=False, include_url=False, include_context=False)[0]
+    except pydantic.ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
         raise errors.InvalidInput(
             source, f"is not a backup ({place}: {first['msg']})", "name a file that 'workermon backup' wrote"

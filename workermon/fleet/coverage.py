@@ -44,8 +44,8 @@ def check_coverage(
     Workers that ``[discover]`` may bring are not counted, but a rule that applies to them is not warned of.
     """
     stay = [worker for worker in monitored if file.workers is None or worker.origin != "file"]
-    named = [_of_file(section) for section in file.workers or ()]
-    workers = list({worker.id: worker for worker in (*stay, *named)}.values())
+    checked_workers = [_of_file(section) for section in file.workers or ()]
+    workers = list({worker.id: worker for worker in (*stay, *checked_workers)}.values())
     if not workers:
         return CheckedCoverage()
     covered = rule_coverage(configuration, workers, kinds)

@@ -59,8 +59,8 @@ class TagSearch:
         for scope in scopes:
             try:
                 instances.append((scope, sorted(self.ec2.find(scope, tags), key=lambda instance: instance.id)))
-            except errors.AwsError as why:
-                failed[scope.key] = why
+            except errors.AwsError as error:
+                failed[scope.key] = error
         serving = {scope.account: scope.region for scope, _ in instances}
         for scope in scopes:
             if scope.key in failed and scope.account in serving:
@@ -93,7 +93,11 @@ class Discovery:
         search = self.tag_search.search(tags, scopes)
         if search.failed and not search.instances:
             raise next(iter(search.failed.values()))
-        instances = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
+        instances = {
+            instance.id: (scope, instance)
+            for scope, instances_there in search.instances
+            for instance in instances_there
+        }
         existing = self.workers.get(list(instances))
         added = tuple(
             DesiredWorker(
@@ -152,12 +156,12 @@ class DiscoverComparison:
                 else:
                     keep_interval = defaults.keep_interval and discover.interval is None
                     _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
-        seen = {instance.id for _, instances in search.instances for instance in instances}
+        seen_ids = {instance.id for _, instances in search.instances for instance in instances}
         unknown_regions = {models.account_and_region(key)[1] for key in search.failed}
         comparison.steps.extend(
             Step("remove", worker_id, "no longer carries the tags of [discover]")
             for worker_id, worker in ours.items()
-            if worker_id not in seen and worker.region not in unknown_regions
+            if worker_id not in seen_ids and worker.region not in unknown_regions
         )
         return comparison
 

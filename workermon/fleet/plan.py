@@ -166,8 +166,8 @@ class Plan:
 
 
 def _not_counted(price: Price) -> Iterator[str]:
-    for scope, why in price.failed.items():
-        yield f"the series in {scope} could not be counted, so each metric counts as one series a worker: {why}"
+    for scope, error in price.failed.items():
+        yield f"the series in {scope} could not be counted, so each metric counts as one series a worker: {error}"
 
 
 def _crowded(price: Price) -> Iterator[str]:

@@ -14,14 +14,14 @@ from workermon.fleet.scopes import discover_scopes
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _FleetChanges:
-    """What a part of a file changes of the fleet; ``kept`` are the ids of all workers that it lists."""
+    """What a part of a file changes of the fleet; ``kept_ids`` are the ids of all workers that it lists."""
 
     added: tuple[models.Worker, ...] = ()
     updated: tuple[models.Worker, ...] = ()
     removed: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     taken_over: tuple[str, ...] = ()
-    kept: frozenset[str] = frozenset()
+    kept_ids: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +45,24 @@ class Planning:
             config.check_silences(file, self.now())
         after = config.to_configuration(file, before, self.kinds)
         records = {record.worker.id: record for record in self.workers.every()}
-        listed = self._changes_of_listed(file, after, records, options)
+        listed_changes = self._changes_of_listed(file, after, records, options)
         brought = _FleetChanges()
         if file.discover is not None and options.verify:
-            brought = self._brought(records, listed, after, options)
+            brought = self._brought(records, listed_changes, after, options)
         return Plan(
             file=file,
             before=before,
             after=after,
             fleet=tuple(records.values()),
-            added=(*listed.added, *brought.added),
-            updated=(*listed.updated, *brought.updated),
+            added=(*listed_changes.added, *brought.added),
+            updated=(*listed_changes.updated, *brought.updated),
             removed=tuple(
-                worker_id for worker_id in (*listed.removed, *brought.removed) if worker_id not in brought.taken_over
+                worker_id
+                for worker_id in (*listed_changes.removed, *brought.removed)
+                if worker_id not in brought.taken_over
             ),
             taken_over=brought.taken_over,
-            skipped=listed.skipped,
+            skipped=listed_changes.skipped,
         )
 
     def _changes_of_listed(
@@ -94,32 +96,34 @@ class Planning:
             updated=tuple(worker for worker in updated if worker is not None),
             removed=tuple(leaving),
             skipped=tuple(described.missing),
-            kept=listed_ids,
+            kept_ids=listed_ids,
         )
 
     def _brought(
         self,
         records: Mapping[str, ports.Record],
-        listed: _FleetChanges,
+        listed_changes: _FleetChanges,
         after: models.Configuration,
         options: ApplyOptions,
     ) -> _FleetChanges:
         """Return what ``[discover]`` changes of the fleet, beside the workers that the file lists."""
-        others = {worker_id: record for worker_id, record in records.items() if worker_id not in listed.kept}
-        for worker_id in listed.removed:
+        other_records = {
+            worker_id: record for worker_id, record in records.items() if worker_id not in listed_changes.kept_ids
+        }
+        for worker_id in listed_changes.removed:
             # The file lists it no more: if its tags bring it, it stays.
-            worker = others[worker_id].worker.model_copy(update={"found": True})
-            others[worker_id] = others[worker_id]._replace(worker=worker)
+            worker = other_records[worker_id].worker.model_copy(update={"found": True})
+            other_records[worker_id] = other_records[worker_id]._replace(worker=worker)
         defaults = Defaults(region=options.region, interval=options.interval)
-        comparison = self.discover_comparison.compare(others, after, defaults)
-        for why in comparison.failed.values():
-            raise why
+        comparison = self.discover_comparison.compare(other_records, after, defaults)
+        for error in comparison.failed.values():
+            raise error
         removed_ids = [step.worker_id for step in comparison.steps if step.action == "remove"]
         # A terminated worker is left to a reconciliation, which waits until its end was notified.
-        doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(others[worker_id], after)]
-        alive = self._alive([others[worker_id].worker for worker_id in doubtful])
+        doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(other_records[worker_id], after)]
+        alive = self._alive([other_records[worker_id].worker for worker_id in doubtful])
         return _FleetChanges(
-            added=tuple(worker for worker in comparison.added if worker.id not in listed.kept),
+            added=tuple(worker for worker in comparison.added if worker.id not in listed_changes.kept_ids),
             updated=tuple(comparison.updated),
             removed=tuple(worker_id for worker_id in removed_ids if worker_id not in doubtful or worker_id in alive),
             taken_over=tuple(step.worker_id for step in comparison.steps if step.action == "take over"),
@@ -132,8 +136,8 @@ class Planning:
             path = f"workers[{place}]"
             region = section.region or options.region
             if region is None:
-                why = "is missing, and none is configured"
-                raise errors.InvalidInput(file.location(f"{path}.region"), why, "add it, or set AWS_REGION")
+                reason = "is missing, and none is configured"
+                raise errors.InvalidInput(file.location(f"{path}.region"), reason, "add it, or set AWS_REGION")
             interval = section.interval or options.interval
             _check_interval(file, path, interval, options.min_interval)
             desired.append(
@@ -177,5 +181,5 @@ def _may_be_unnotified(record: ports.Record, configuration: models.Configuration
 
 def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
     if interval < min_interval:
-        why = f"{interval} s is below the shortest allowed, {min_interval} s"
-        raise errors.InvalidInput(file.location(f"{path}.interval"), why, "choose a longer one")
+        reason = f"{interval} s is below the shortest allowed, {min_interval} s"
+        raise errors.InvalidInput(file.location(f"{path}.interval"), reason, "choose a longer one")

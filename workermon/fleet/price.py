@@ -151,12 +151,12 @@ class Pricing:
                 if not unknown or scope.key in failed:
                     continue
                 try:
-                    listed = self.cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, unknown)
-                except errors.AwsError as why:
-                    failed[scope.key] = why
+                    sets_by_worker = self.cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, unknown)
+                except errors.AwsError as error:
+                    failed[scope.key] = error
                     continue
                 for worker_id in unknown:
-                    dimensions.setdefault(worker_id, {})[metric.key] = listed.get(worker_id, [])
+                    dimensions.setdefault(worker_id, {})[metric.key] = sets_by_worker.get(worker_id, [])
         return failed
 
 

@@ -86,12 +86,12 @@ class Reconciliation:
         collected = collected_scopes(self.workers)
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
         refused = set()
-        for key, why in comparison.failed.items():
+        for key, error in comparison.failed.items():
             search_key = models.search_key(key) if key in collected else key
             if key in collected & failing:
                 continue
             refused.add(search_key)
-            last_error = models.CollectionError(kind=why.kind, message=str(why), at=at)
+            last_error = models.CollectionError(kind=error.kind, message=str(error), at=at)
             self.accounts.note(search_key, at, SEARCH_INTERVAL, last_error)
         looked_at = {*comparison.searched, *comparison.failed}
         over = {*(looked_at - collected), *map(models.search_key, looked_at)}
@@ -101,8 +101,8 @@ class Reconciliation:
     def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
         entries = self.schedule.ids()
         # An entry is set aside under its name, which ends with the id. Entries of other programs are not touched.
-        broken = {name.rpartition(":")[2]: why for name, why in self.schedule.quarantined().items()}
-        broken = {worker_id: why for worker_id, why in broken.items() if worker_id in entries}
+        broken = {name.rpartition(":")[2]: reason for name, reason in self.schedule.quarantined().items()}
+        broken = {worker_id: reason for worker_id, reason in broken.items() if worker_id in entries}
         return _schedule_steps(fleet, entries, broken)
 
     def _compare_ec2(self, fleet: Mapping[str, ports.Record]) -> Comparison:
@@ -113,8 +113,8 @@ class Reconciliation:
         for scope, records in by_scope.items():
             try:
                 self._compare_scope(scope, records, comparison)
-            except errors.AwsError as why:
-                comparison.failed[scope.key] = why
+            except errors.AwsError as error:
+                comparison.failed[scope.key] = error
         return comparison
 
     def _compare_scope(

@@ -30,10 +30,10 @@ class Regions:
 
     def check(self, file: config.File) -> None:
         """Refuse a config file that names a region that AWS does not have."""
-        named = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
-        named += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
-        for path, region in named:
+        region_by_path = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
+        region_by_path += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
+        for path, region in region_by_path:
             try:
                 region is None or self.choose(region)
-            except errors.InvalidInput as why:
-                raise errors.InvalidInput(f"{file.location(path)}: {why.subject}", why.reason, why.todo) from None
+            except errors.InvalidInput as error:
+                raise errors.InvalidInput(f"{file.location(path)}: {error.subject}", error.reason, error.todo) from None

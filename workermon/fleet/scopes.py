@@ -40,6 +40,6 @@ class ScopeLookup:
         configuration = self.configurations.load()
         accounts = configuration.accounts
         if account not in (None, "default", *accounts):
-            why, todo = "it is not in the configuration", errors.nearest(account or "", accounts)
-            raise errors.NotFound(f"account {account}", why, todo)
+            reason, todo = "it is not in the configuration", errors.nearest(account or "", accounts)
+            raise errors.NotFound(f"account {account}", reason, todo)
         return configuration.account_region(self.regions.choose(region), account, self.secrets)

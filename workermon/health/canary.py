@@ -147,7 +147,7 @@ class CanaryReception:
     dispatcher: ports.Dispatcher
     now: ports.Clock
 
-    def hear(self, message: str) -> bool:
+    def receive(self, message: str) -> bool:
         """Pass it on from the channel; ``False`` if the message is not a canary."""
         at = self.now()
         try:

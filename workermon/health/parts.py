@@ -222,8 +222,8 @@ def _evaluation(pending: Sequence[str]) -> Part:
     return Part(name="evaluation", ok=not pending, reason=reason)
 
 
-def _plural(number: int, what: str, many: str | None = None) -> str:
-    return f"{number} {what if number == 1 else many or f'{what}s'}"
+def _plural(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
@@ -231,17 +231,17 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
 
     A canary counts as work; on an idle system it is the only message.
     """
-    left = []
+    failures = []
     for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
         reached = trace.reached.get(step)
         last = max([*filter(None, (beats.get(stage), reached and reached.at))], default=None)
         waiting = queues.get(f"workermon.{stage}", 0)
         if waiting and (last is None or at - last > UNTOUCHED):
             since = "never" if last is None else f"{round(at - last)} s ago"
-            left.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
-    if left:
+            failures.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
+    if failures:
         todo = "start 'celery -A workermon worker', or see its log"
-        return Part(name="queues", ok=False, reason=f"{'; '.join(left)}: {todo}")
+        return Part(name="queues", ok=False, reason=f"{'; '.join(failures)}: {todo}")
     waiting = sum(number for name, number in queues.items() if name != "unacked")
     reason = f"{_plural(waiting, 'message')} on the way" if waiting else "nothing waits"
     return Part(name="queues", ok=True, reason=reason)
@@ -276,8 +276,8 @@ def _schedule(fleet: fleet_signs.FleetSigns, entries: Set[str], quarantined: Map
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
     missing, ghosts = fleet.watched - entries, entries - fleet.ids
     wrong = [
-        f"{len(which)} {what}"
-        for which, what in (
+        f"{len(which)} {problem}"
+        for which, problem in (
             (missing, "without an entry"),
             (ghosts, "with an entry but no worker"),
             (broken, "with an entry that cannot be read"),

@@ -92,8 +92,8 @@ class AwsEc2:
             client = self._sessions.ec2(scope)
             try:
                 response: Mapping[str, Any] = client.describe_instance_status(MaxResults=5)
-            except botocore.exceptions.ClientError as why:
-                response = why.response
+            except botocore.exceptions.ClientError as error:
+                response = error.response
         return error_kinds.aws_time(response)
 
     def _in_calls(
@@ -111,10 +111,10 @@ class AwsEc2:
         while ids:
             try:
                 return ask(self._sessions.ec2(scope), ids)
-            except botocore.exceptions.ClientError as why:
-                if why.response.get("Error", {}).get("Code") not in _UNKNOWN:
+            except botocore.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _UNKNOWN:
                     raise
-                unknown = set(ids).intersection(_WORD.findall(str(why.response["Error"].get("Message"))))
+                unknown = set(ids).intersection(_WORD.findall(str(error.response["Error"].get("Message"))))
                 if not unknown:
                     break  # it names none of our ids: search by halves
                 log.info("ec2.unknown_instances", region=scope.region, instance_ids=sorted(unknown))
@@ -197,10 +197,12 @@ def _checks(*statuses: str | None) -> tuple[models.Checks | None, tuple[models.C
 
     Not every region and instance has the others. Nearly all instances share a few results.
     """
-    system, instance, *others = map(_check, statuses)
+    system, instance, *optional_checks = map(_check, statuses)
     if not (system and instance):
         return None, ()
-    ebs, application, performance = (None if each == "not-applicable" else each for each in others)
+    ebs, application, performance = (
+        None if optional_check == "not-applicable" else optional_check for optional_check in optional_checks
+    )
     checks = models.Checks(
         system=system, instance=instance, attached_ebs=ebs, application=application, performance=performance
     )

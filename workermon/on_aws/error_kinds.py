@@ -153,11 +153,11 @@ def is_throttle(code: str, status: int | None) -> bool:
 
 def is_invalid(error: BaseException) -> bool:
     """Return whether a translated error means that AWS understood the request and rejects its content."""
-    why = error.__cause__
+    cause = error.__cause__
     return (
         type(error) is errors.AwsError
-        and isinstance(why, botocore.exceptions.ClientError)
-        and _code(why).startswith(("Validation", "Invalid", "Missing", "Serialization", "Malformed"))
+        and isinstance(cause, botocore.exceptions.ClientError)
+        and _code(cause).startswith(("Validation", "Invalid", "Missing", "Serialization", "Malformed"))
     )
 
 
@@ -170,61 +170,61 @@ def aws_time(response: Mapping[str, Any]) -> float | None:
         return None
 
 
-def translate(error: Exception, what: str, scope: models.AccountRegion, at: float | None = None) -> errors.AwsError:
-    """Translate one of botocore's errors; ``what`` names what was asked in that account and region.
+def translate(error: Exception, service: str, scope: models.AccountRegion, at: float | None = None) -> errors.AwsError:
+    """Translate one of botocore's errors; ``service`` names what was asked in that account and region.
 
     ``at`` is this machine's time. It shows whether AWS refused because the clock is wrong.
     """
-    where = f"{what} in {scope.region}"
+    subject = f"{service} in {scope.region}"
     if scope.role_arn is not None:
-        where += f" as {scope.role_arn}"
+        subject += f" as {scope.role_arn}"
     if isinstance(error, botocore.exceptions.ClientError):
-        return _refused(error, where, scope, at)
-    why = _excerpt(str(error) or type(error).__name__, scope)
+        return _refused(error, subject, scope, at)
+    reason = _excerpt(str(error) or type(error).__name__, scope)
     if isinstance(error, _NO_CREDENTIALS):
-        return errors.AwsDenied(where, why, _CHAIN)
+        return errors.AwsDenied(subject, reason, _CHAIN)
     if isinstance(error, botocore.exceptions.SSLError):
-        return errors.AwsUnreachable(where, why, "check the endpoint's certificate and AWS_CA_BUNDLE")
+        return errors.AwsUnreachable(subject, reason, "check the endpoint's certificate and AWS_CA_BUNDLE")
     if isinstance(error, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError | OSError):
-        return errors.AwsUnreachable(where, why, _LATER)
+        return errors.AwsUnreachable(subject, reason, _LATER)
     if isinstance(error, botocore.exceptions.BotoCoreError):
-        return errors.AwsError(where, why, "check boto3's configuration (AWS_PROFILE, AWS_ENDPOINT_URL …)")
-    if "endpoint" in why.lower():
-        return errors.AwsUnreachable(where, why, "check AWS_ENDPOINT_URL")
+        return errors.AwsError(subject, reason, "check boto3's configuration (AWS_PROFILE, AWS_ENDPOINT_URL …)")
+    if "endpoint" in reason.lower():
+        return errors.AwsUnreachable(subject, reason, "check AWS_ENDPOINT_URL")
     kind = type(error).__name__
-    return errors.AwsUnreachable(where, f"its answer cannot be read ({kind}: {why})", _LATER)
+    return errors.AwsUnreachable(subject, f"its answer cannot be read ({kind}: {reason})", _LATER)
 
 
 def _refused(
-    error: botocore.exceptions.ClientError, where: str, scope: models.AccountRegion, at: float | None
+    error: botocore.exceptions.ClientError, subject: str, scope: models.AccountRegion, at: float | None
 ) -> errors.AwsError:
     code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    name = where.partition(" ")[0].lower()
+    name = subject.partition(" ")[0].lower()
     service = _IAM_PREFIXES.get(name, name)
     message = _excerpt(str(error.response.get("Error", {}).get("Message") or ""), scope)
-    why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
+    reason = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
     if is_throttle(code, status):
         todo = "collect less often, or ask AWS for a higher quota"
-        return errors.AwsThrottled(where, why, todo)
+        return errors.AwsThrottled(subject, reason, todo)
     if clock := _clock(error, at):
         todo = "set the clock (chrony, ntpd): AWS refuses signatures that are five minutes off"
-        return errors.AwsDenied(where, f"{error.operation_name}: {code}: {clock}", todo)
+        return errors.AwsDenied(subject, f"{error.operation_name}: {code}: {clock}", todo)
     if code in _EXPIRED:
-        return errors.AwsDenied(where, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
+        return errors.AwsDenied(subject, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
     if code in _WRONG:
         # AWS may quote the whole signed request here.
         todo = f"{_CHAIN}, and check this machine's clock; if they serve other regions, enable this one"
-        return errors.CredentialsRejected(where, f"{error.operation_name}: {code}", todo)
+        return errors.CredentialsRejected(subject, f"{error.operation_name}: {code}", todo)
     if error.operation_name == "AssumeRole" and (code in _FORBIDDEN or status == 403):
-        return errors.AwsDenied(where, why, "check the role's trust policy and the external id")
+        return errors.AwsDenied(subject, reason, "check the role's trust policy and the external id")
     if code in ("OptInRequired", "RegionDisabledException"):
-        return errors.AwsDenied(where, why, "enable the region for the account, or choose another")
+        return errors.AwsDenied(subject, reason, "enable the region for the account, or choose another")
     if code in _FORBIDDEN or (status in (401, 403) and not code.startswith("Invalid")):
-        return errors.AwsDenied(where, why, f"allow {service}:{error.operation_name} in the IAM policy")
+        return errors.AwsDenied(subject, reason, f"allow {service}:{error.operation_name} in the IAM policy")
     if status >= 500 or code in ("InternalError", "InternalFailure", "InternalServiceFault", "ServiceUnavailable"):
-        return errors.AwsUnreachable(where, why, _LATER)
-    return errors.AwsError(where, why, "look up this code in AWS's documentation")
+        return errors.AwsUnreachable(subject, reason, _LATER)
+    return errors.AwsError(subject, reason, "look up this code in AWS's documentation")
 
 
 def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:

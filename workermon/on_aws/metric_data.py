@@ -100,24 +100,24 @@ class Fetch:
         for _ in range(MAX_TRIES):
             try:
                 results = self._results(call)
-            except errors.WorkermonError as why:
-                self._fail(call, why)
+            except errors.WorkermonError as error:
+                self._fail(call, error)
                 return
             call = self._take(call, results)
             if not call:
                 return
         log.warning("cloudwatch.partial", region=self._scope.region, number=len(call))
 
-    def _fail(self, call: list[int], why: errors.WorkermonError) -> None:
-        if error_kinds.is_silent(why):
-            self._silence = self._silence or (why if isinstance(why, errors.AwsError) else None)
-        if len(call) > 1 and error_kinds.is_invalid(why) and self._searches > 0:
+    def _fail(self, call: list[int], error: errors.WorkermonError) -> None:
+        if error_kinds.is_silent(error):
+            self._silence = self._silence or (error if isinstance(error, errors.AwsError) else None)
+        if len(call) > 1 and error_kinds.is_invalid(error) and self._searches > 0:
             for part in self._parts(call):
                 self._searches -= 1
                 self._ask(part)
             return
         for place in call:
-            self._answer.failed[place] = why
+            self._answer.failed[place] = error
 
     def _parts(self, call: list[int]) -> list[list[int]]:
         """Divide a call whose content CloudWatch rejects: first by what is asked for, then in halves."""
@@ -145,21 +145,21 @@ class Fetch:
                 self._answer.series.pop(place, None)
             else:
                 retried.append(place)
-            self._answer.failed[place] = self._why(query, status, partial=place in self._answer.series)
+            self._answer.failed[place] = self._incomplete(query, status, partial=place in self._answer.series)
         return retried
 
-    def _why(self, query: models.Query, status: str, *, partial: bool) -> errors.AwsError:
+    def _incomplete(self, query: models.Query, status: str, *, partial: bool) -> errors.AwsError:
         """Return why a query has no complete result."""
-        where = f"CloudWatch in {self._scope.region}"
-        what = f"GetMetricData: {query.namespace} {query.metric_name} of {query.worker_id}"
+        subject = f"CloudWatch in {self._scope.region}"
+        request = f"GetMetricData: {query.namespace} {query.metric_name} of {query.worker_id}"
         if status == "Forbidden":
             todo = "allow cloudwatch:GetMetricData in the IAM policy"
-            return errors.AwsDenied(where, f"{what} is forbidden", todo)
+            return errors.AwsDenied(subject, f"{request} is forbidden", todo)
         if status == "InternalError":
-            why = "met an internal error"
+            reason = "met an internal error"
         else:
-            why = "came only in part" if partial else "was not answered"
-        return errors.AwsUnreachable(where, f"{what} {why}", "workermon asks again at the next collection")
+            reason = "came only in part" if partial else "was not answered"
+        return errors.AwsUnreachable(subject, f"{request} {reason}", "workermon asks again at the next collection")
 
     def _valid(self, query: models.Query, points: tuple[models.Datapoint, ...]) -> tuple[models.Datapoint, ...]:
         """Return the datapoints that were asked for, in order; of two at the same time the last one that came."""

@@ -30,7 +30,7 @@ class Listing:
         self._client, self._namespace, self._metric_name = client, namespace, metric_name
         self._source = source
         #: By instance. A set's key is its sorted form, but its order is kept, because some endpoints compare it.
-        self._found: dict[str, dict[Dimensions, Dimensions]] = {}
+        self._sets: dict[str, dict[Dimensions, Dimensions]] = {}
 
     def all_instances(self) -> dict[str, list[Dimensions]]:
         """Return the dimension sets of every instance. Raises ``RuntimeError`` if the pages do not end."""
@@ -91,7 +91,7 @@ class Listing:
         dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
         owner = dict(dimensions).get("InstanceId")
         if owner is not None and (wanted_ids is None or owner in wanted_ids):
-            self._found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
+            self._sets.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
 
     def _sorted(self) -> dict[str, list[Dimensions]]:
-        return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in self._found.items()}
+        return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in self._sets.items()}

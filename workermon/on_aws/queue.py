@@ -62,8 +62,8 @@ class AwsEventQueues:
                 if operation == "delete_message_batch":
                     return client.delete_message_batch(QueueUrl=queue_url, **request)
                 return client.send_message(QueueUrl=queue_url, MessageBody=request["MessageBody"])
-            except botocore.exceptions.ClientError as why:
-                if why.response.get("Error", {}).get("Code") not in _MISSING:
+            except botocore.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _MISSING:
                     raise
         raise errors.AwsError(
             f"SQS queue {name} in {scope.region}",

@@ -19,14 +19,14 @@ def known_regions() -> models.RegionNames:
     botocore's EC2 endpoints lack regions that its list of partitions has. Asks no server.
     """
     session = botocore.session.Session()
-    listed: set[str] = set()
+    names: set[str] = set()
     for partition in session.get_available_partitions():
-        listed.update(session.get_available_regions("ec2", partition_name=partition))
+        names.update(session.get_available_regions("ec2", partition_name=partition))
     partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
     for partition in partitions:
         # Beside regions the list has names such as aws-global, for services without regions.
-        listed.update(region for region in partition["regions"] if not region.endswith("-global"))
-    return models.RegionNames(frozenset(listed), tuple(partition["regionRegex"] for partition in partitions))
+        names.update(region for region in partition["regions"] if not region.endswith("-global"))
+    return models.RegionNames(frozenset(names), tuple(partition["regionRegex"] for partition in partitions))
 
 
 def default_region() -> str | None:
@@ -38,8 +38,8 @@ def default_region() -> str | None:
         from_environment = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
         region: str | None = from_environment or botocore.session.get_session().get_config_variable("region")
         return region
-    except botocore.exceptions.BotoCoreError as why:
-        raise errors.AwsDenied("AWS configuration", str(why), "check AWS_PROFILE and ~/.aws/config") from why
+    except botocore.exceptions.BotoCoreError as error:
+        raise errors.AwsDenied("AWS configuration", str(error), "check AWS_PROFILE and ~/.aws/config") from error
 
 
 def check_region(region: str) -> None:

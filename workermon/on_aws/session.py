@@ -111,19 +111,19 @@ class Sessions:
         return self._client("events", scope)
 
     @contextlib.contextmanager
-    def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
-        """Translate what botocore raises inside; ``what`` names the service that is asked.
+    def asking(self, service: str, scope: models.AccountRegion) -> Iterator[None]:
+        """Translate what botocore raises inside; ``service`` names the service that is asked.
 
         After a refusal the clients of the account and region are created again, so that corrected credentials take
         effect.
         """
         try:
             yield
-        except error_kinds.FOREIGN as why:
-            translated = error_kinds.translate(why, what, scope, time.time())
+        except error_kinds.FOREIGN as error:
+            translated = error_kinds.translate(error, service, scope, time.time())
             if isinstance(translated, errors.AwsDenied):
                 self.forget(scope)
-            raise translated from why
+            raise translated from error
 
     def forget(self, scope: models.AccountRegion) -> None:
         """Drop the clients and credentials of an account and region. Calls in progress keep theirs."""

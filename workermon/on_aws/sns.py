@@ -52,8 +52,8 @@ class AwsPublisher:
             request["MessageDeduplicationId"] = _fitting(message.identity)
         try:
             self._client(scope.region).publish(**request)
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError) as why:
-            raise self._translate(why, topic_arn, scope) from None
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError) as error:
+            raise self._translate(error, topic_arn, scope) from None
 
     def _client(self, region: str) -> Any:
         with self._lock:
@@ -61,8 +61,8 @@ class AwsPublisher:
                 self._clients[region] = boto3.Session().client("sns", region_name=region, config=_CONFIG)
             return self._clients[region]
 
-    def _translate(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
-        translated = error_kinds.translate(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
+    def _translate(self, error: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
+        translated = error_kinds.translate(error, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
         if isinstance(translated, errors.AwsDenied):
             # Corrected credentials take effect with the next attempt.
             with self._lock:

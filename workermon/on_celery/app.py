@@ -56,11 +56,11 @@ class Loader(AppLoader):
             if celery_command:
                 _check_options(context.find_root())
             read = DictAttribute(configuration())
-        except errors.WorkermonError as why:
+        except errors.WorkermonError as error:
             if not celery_command:
                 raise
-            print(f"error: {why}", file=sys.stderr)  # noqa: T201
-            sys.exit(why.exit_code)
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(error.exit_code)
         # Celery reads '-P prefork' as its default, and would use the pool of the configuration instead.
         if context is not None and context.command.name == "worker":
             source = context.get_parameter_source("pool")
@@ -122,8 +122,8 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
         level = logging.getLevelName(loglevel).lower()
     try:
         logs.configure(level, app_settings.log_format, file)
-    except OSError as why:
-        print(f"error: log file {file}: {why.strerror}; name one that can be written", file=sys.stderr)  # noqa: T201
+    except OSError as error:
+        print(f"error: log file {file}: {error.strerror}; name one that can be written", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     if file:
         os.environ["WORKERMON_LOG_FILE"] = str(Path(file).resolve())  # the listener's process writes there too
@@ -138,9 +138,9 @@ def _refuse_broker(**_: Any) -> None:
         return
     try:
         client = connection.channel().client  # opens no connection before a command
-    except Exception as why:
+    except Exception as error:
         # It is unreachable, or not Redis. Celery waits for it or reports it.
-        log.debug("broker.unreachable", reason=type(why).__name__)
+        log.debug("broker.unreachable", reason=type(error).__name__)
         return
     broker.refuse(client, "broker")
 

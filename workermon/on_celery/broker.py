@@ -85,7 +85,7 @@ def _do_nothing() -> None:
     """Be called by a loop that is only to wake up."""
 
 
-class _Careful(_KombuChannel):
+class _CheckedChannel(_KombuChannel):
     """Skips items that are not messages for Celery. A mixin for Kombu's channel."""
 
     QoS = _QoS
@@ -118,16 +118,16 @@ class _Careful(_KombuChannel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except refusals.NO_MESSAGE as why:
-            log.error("queue.malformed", reason=f"{type(why).__name__}: {why}"[:200])
+        except refusals.NO_MESSAGE as error:
+            log.error("queue.malformed", reason=f"{type(error).__name__}: {error}"[:200])
             refusals.refused.send(sender=None, reason="no message")
             return True
 
     def _receive(self) -> Any:
         try:
             return super()._receive()
-        except refusals.NO_MESSAGE as why:
-            log.error("queue.malformed", reason=f"{type(why).__name__}: {why}"[:200])
+        except refusals.NO_MESSAGE as error:
+            log.error("queue.malformed", reason=f"{type(error).__name__}: {error}"[:200])
             return True
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
@@ -142,15 +142,15 @@ class _Careful(_KombuChannel):
             # Kombu does not count it as received yet, so a message refused here need not be given back.
             try:
                 messages.check(raw, time.time())
-            except messages.Wrong as why:
-                return refusals.refuse(queue, str(why))
+            except messages.UnusableMessage as error:
+                return refusals.refuse(queue, str(error))
             return receive(raw)
 
         callbacks[queue] = checked
         return answer
 
 
-class Channel(_Careful, kombu_redis.Channel):
+class Channel(_CheckedChannel, kombu_redis.Channel):
     """The channel to a single server."""
 
 
@@ -159,7 +159,7 @@ class Channel(_Careful, kombu_redis.Channel):
 _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 
 
-class _Calm(_KombuTransport):
+class _PatientTransport(_KombuTransport):
     """Wakes up less often while no messages arrive. A mixin for Kombu's transport, which has no options for these."""
 
     #: Seconds that the server holds a request for a message open. A node that stops waits until it ends.
@@ -177,18 +177,18 @@ class _Calm(_KombuTransport):
             cycle._binding_expiry_tref = loop.call_repeatedly(self.BINDINGS_EVERY, cycle.maybe_refresh_binding_expiry)
 
 
-class Transport(_Calm, kombu_redis.Transport):
+class Transport(_PatientTransport, kombu_redis.Transport):
     """The transport to a single server."""
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, *_FAILED_OVER)
 
 
-class SentinelChannel(_Careful, kombu_redis.SentinelChannel):
+class SentinelChannel(_CheckedChannel, kombu_redis.SentinelChannel):
     """The channel to a server that Sentinel names."""
 
 
-class SentinelTransport(_Calm, kombu_redis.SentinelTransport):
+class SentinelTransport(_PatientTransport, kombu_redis.SentinelTransport):
     """The transport to a server that Sentinel names."""
 
     Channel = SentinelChannel
@@ -218,29 +218,29 @@ def is_redis(connection: Any) -> bool:
     return issubclass(connection.get_transport_cls(), kombu_redis.Transport)
 
 
-def check_server(client: Any, what: str) -> None:
+def check_server(client: Any, subject: str) -> None:
     """Raise ``errors.UnfitServer`` if a server is too old or part of a cluster.
 
     A server that is unreachable, or does not tell its version, passes.
     """
-    version, mode = _said(client)
+    version, mode = _version_and_mode(client)
     if settings.too_old(version):
         oldest = ".".join(map(str, settings.OLDEST_REDIS))
-        raise errors.UnfitServer(what, f"it is too old (Redis {version})", f"use Redis {oldest} or newer, or Valkey")
+        raise errors.UnfitServer(subject, f"it is too old (Redis {version})", f"use Redis {oldest} or newer, or Valkey")
     if mode == "cluster":
-        raise errors.UnfitServer(what, *settings.CLUSTER_MODE)
+        raise errors.UnfitServer(subject, *settings.CLUSTER_MODE)
 
 
-def refuse(client: Any, what: str) -> None:
+def refuse(client: Any, subject: str) -> None:
     """End this process with a one-line error if a server cannot be used."""
     try:
-        check_server(client, what)
-    except errors.UnfitServer as why:
-        print(f"error: {why}", file=sys.stderr)  # noqa: T201
-        sys.exit(why.exit_code)
+        check_server(client, subject)
+    except errors.UnfitServer as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
 
 
-def _said(client: Any) -> tuple[str, str]:
+def _version_and_mode(client: Any) -> tuple[str, str]:
     """Return version and mode of a server, each empty if it does not tell."""
     refused = kombu_redis.redis.exceptions.RedisError, OSError
     try:
@@ -255,7 +255,7 @@ def _said(client: Any) -> tuple[str, str]:
     return "", ""
 
 
-class _Ours(_KombuConnection):
+class _ConnectionOfOurs(_KombuConnection):
     """Uses these transports and shows no password. A mixin for Kombu's connection; its URL still says ``redis``."""
 
     def get_transport_cls(self) -> Any:
@@ -275,7 +275,7 @@ class _Ours(_KombuConnection):
         return str(plain.as_uri(True, *args, **options))
 
 
-class _PooledConnection(_Ours, connection.PooledConnection):
+class _PooledConnection(_ConnectionOfOurs, connection.PooledConnection):
     """A connection of a pool."""
 
 
@@ -286,7 +286,7 @@ class _Pool(connection.ConnectionPool):
         return _PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
 
-class Connection(_Ours, kombu.Connection):
+class Connection(_ConnectionOfOurs, kombu.Connection):
     """A connection that uses our transports, by itself and in a pool."""
 
     def Pool(self, limit: int | None = None, **options: Any) -> _Pool:  # noqa: N802  (Kombu's name)

@@ -34,8 +34,8 @@ class ScheduleChanges:
                 return False
             if self._connection.can_read(timeout=seconds):
                 self._read()
-        except (schedulers.redis.exceptions.RedisError, OSError) as why:
-            log.debug("beat.changes_not_received", reason=type(why).__name__)
+        except (schedulers.redis.exceptions.RedisError, OSError) as error:
+            log.debug("beat.changes_not_received", reason=type(error).__name__)
             self.close()
             return False
         return True

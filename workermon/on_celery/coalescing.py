@@ -33,7 +33,7 @@ def coalesce(due: Iterable[StoredEntry]) -> list[Collect]:
         if text is None:
             text = texts[id(options)] = json.dumps(options, sort_keys=True)
         cohorts.setdefault(text, []).append(stored)
-    return [_collect(some) for cohort in cohorts.values() for some in schedule.chunks(cohort, BATCH)]
+    return [_collect(chunk) for cohort in cohorts.values() for chunk in schedule.chunks(cohort, BATCH)]
 
 
 def _collect(entries: Sequence[StoredEntry]) -> Collect:

@@ -25,15 +25,15 @@ class CeleryDispatcher:
 
     def collect(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the collection of these workers."""
-        self._ring("workermon.collect", "worker_ids", worker_ids)
+        self._enqueue("workermon.collect", "worker_ids", worker_ids)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the evaluation of these workers."""
-        self._ring("workermon.evaluate", "worker_ids", worker_ids)
+        self._enqueue("workermon.evaluate", "worker_ids", worker_ids)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Enqueue the delivery of these alerts."""
-        self._ring("workermon.deliver", "alert_ids", alert_ids)
+        self._enqueue("workermon.deliver", "alert_ids", alert_ids)
 
     def canary(self) -> None:
         """Enqueue the evaluation of the canary that the listener received."""
@@ -43,14 +43,16 @@ class CeleryDispatcher:
         """Enqueue a reconciliation."""
         self._send("workermon.reconcile", "workermon.collect", {})
 
-    def _ring(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:
+    def _enqueue(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:
         for start in range(0, len(identifiers), BATCH):
             self._send(task, task, {parameter: list(identifiers[start : start + BATCH])})
 
     def _send(self, task: str, queue: str, kwargs: dict[str, Any]) -> None:
         try:
             self._app.send_task(task, kwargs=kwargs, queue=queue, expires=EXPIRES)
-        except (CeleryError, KombuError, OSError) as why:
+        except (CeleryError, KombuError, OSError) as error:
             raise errors.RedisUnavailable(
-                "broker", f"it takes no messages ({type(why).__name__})", "check that it runs and accepts the password"
+                "broker",
+                f"it takes no messages ({type(error).__name__})",
+                "check that it runs and accepts the password",
             ) from None

@@ -139,9 +139,9 @@ def _definition(written: bytes) -> dict[str, Any]:
         definition = _decode(written.decode())
     except MalformedEntry:
         raise
-    except Exception as why:
+    except Exception as error:
         # RedBeat's decoder builds schedules from its input, so it may raise anything.
-        raise MalformedEntry(f"its definition cannot be read: {why!r}") from None
+        raise MalformedEntry(f"its definition cannot be read: {error!r}") from None
     if not isinstance(definition, dict):
         raise MalformedEntry("its definition is not a JSON object")
     if unknown := set(definition) - _FIELDS:

@@ -15,7 +15,7 @@ def _register(**_: Any) -> None:
     from celery.worker import control, state
 
     @control.inspect_command(name=COMMAND)
-    def held(_: Any) -> int:
+    def unacknowledged(_: Any) -> int:
         """Return how many tasks were received and not acknowledged yet."""
         return len(state.reserved_requests)
 

@@ -34,7 +34,7 @@ MAX_DEPTH: Final = 10
 AHEAD: Final = 3600
 
 
-class Wrong(ValueError):
+class UnusableMessage(ValueError):
     """A message cannot be used; its text is the reason."""
 
 
@@ -107,67 +107,67 @@ FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "sub
 
 
 def check(raw: object, now: float) -> None:
-    """Check a message from the queue. Raises ``Wrong`` with the reason."""
+    """Check a message from the queue. Raises ``UnusableMessage`` with the reason."""
     if not isinstance(raw, dict):
-        raise Wrong("it is not an object")
+        raise UnusableMessage("it is not an object")
     if not is_shallow(raw):
-        raise Wrong(f"it is nested more than {MAX_DEPTH} levels deep")
+        raise UnusableMessage(f"it is nested more than {MAX_DEPTH} levels deep")
     _check_properties(raw.get("properties"))
     _check_headers(raw.get("headers"), now)
     if raw.get("content-type") != "application/json" or raw.get("content-encoding") != "utf-8":
-        raise Wrong("its content is not JSON in UTF-8")
+        raise UnusableMessage("its content is not JSON in UTF-8")
     _check_body(raw.get("body"), raw["properties"].get("body_encoding"))
 
 
 def _check_properties(properties: object) -> None:
     if not isinstance(properties, dict):
-        raise Wrong("properties are not an object")
+        raise UnusableMessage("properties are not an object")
     if not _identifier(properties.get("delivery_tag")):
-        raise Wrong("delivery_tag is not text")
+        raise UnusableMessage("delivery_tag is not text")
     delivery = properties.get("delivery_info")
     if not isinstance(delivery, dict) or not all(_text(delivery.get(name)) for name in ("exchange", "routing_key")):
-        raise Wrong("delivery_info does not say where it was sent")
+        raise UnusableMessage("delivery_info does not say where it was sent")
     # The tag of a consumer without acknowledgements would mean that it is never acknowledged.
     if "consumer_tag" in delivery:
-        raise Wrong("delivery_info names a consumer")
+        raise UnusableMessage("delivery_info names a consumer")
     for name in ("reply_to", "correlation_id"):
         if properties.get(name) is not None and not _text(properties[name]):
-            raise Wrong(f"{name} is not text")
+            raise UnusableMessage(f"{name} is not text")
     if properties.get("priority") is not None and not _count(properties["priority"]):
-        raise Wrong("priority is not a number")
+        raise UnusableMessage("priority is not a number")
     if properties.get("body_encoding") not in (None, "base64"):
-        raise Wrong("body_encoding is unknown")
+        raise UnusableMessage("body_encoding is unknown")
 
 
 def _check_headers(headers: object, now: float) -> None:
     if not isinstance(headers, dict):
-        raise Wrong("headers are not an object")
+        raise UnusableMessage("headers are not an object")
     _check_size(headers)
     for name in ("task", "id"):
         if headers.get(name) is None:
-            raise Wrong(f"header {name} is missing")
+            raise UnusableMessage(f"header {name} is missing")
     for name, value in headers.items():
         _check_header(name, value)
     if headers["task"].startswith("celery."):
-        raise Wrong("it names a task of Celery's own")
+        raise UnusableMessage("it names a task of Celery's own")
     if headers.get("eta") and _moment(headers["eta"]) > now + AHEAD:
-        raise Wrong(f"eta is more than {AHEAD} s ahead")
+        raise UnusableMessage(f"eta is more than {AHEAD} s ahead")
 
 
 def _check_header(name: str, value: object) -> None:
     if name in HEADERS:
         if value is not None and not HEADERS[name](value):
-            raise Wrong(f"header {name} is wrong")
+            raise UnusableMessage(f"header {name} is wrong")
     elif name in FOLLOWING:
-        raise Wrong(f"header {name} names what follows the task")
+        raise UnusableMessage(f"header {name} names what follows the task")
     elif hasattr(task.Context, name):
         # It would replace what the node itself writes there.
-        raise Wrong(f"header {name} is the node's own")
+        raise UnusableMessage(f"header {name} is the node's own")
 
 
 def _check_size(headers: dict[str, Any]) -> None:
     if len(json.dumps(headers)) > MAX_HEADERS:
-        raise Wrong(f"headers are longer than {MAX_HEADERS} characters")
+        raise UnusableMessage(f"headers are longer than {MAX_HEADERS} characters")
 
 
 def is_shallow(value: object) -> bool:
@@ -187,20 +187,20 @@ def is_shallow(value: object) -> bool:
 
 def _check_body(body: object, encoding: object) -> None:
     if not isinstance(body, str) or len(body) > LARGEST:
-        raise Wrong("body is not text, or too long")
+        raise UnusableMessage("body is not text, or too long")
     try:
         content: Any = json.loads((base64.b64decode(body) if encoding else body.encode()).decode("utf-8"))
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Wrong("body is not JSON") from None
+        raise UnusableMessage("body is not JSON") from None
     if not is_shallow(content):
-        raise Wrong(f"body is nested more than {MAX_DEPTH} levels deep")
+        raise UnusableMessage(f"body is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(content, list) or len(content) != 3:
-        raise Wrong("body is not arguments, named arguments and what follows")
+        raise UnusableMessage("body is not arguments, named arguments and what follows")
     args, kwargs, embedded = content
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise Wrong("arguments are neither a list nor an object")
+        raise UnusableMessage("arguments are neither a list nor an object")
     if embedded is not None and not isinstance(embedded, dict):
-        raise Wrong("what follows the arguments is not an object")
+        raise UnusableMessage("what follows the arguments is not an object")
     for name, value in (embedded or {}).items():
         if name not in EMBEDDED or value is not None:
-            raise Wrong(f"{errors.printable(name)[:40]} follows the arguments")
+            raise UnusableMessage(f"{errors.printable(name)[:40]} follows the arguments")

@@ -22,8 +22,8 @@ class CeleryNodes:
         """Return the names of the nodes that answer within ``timeout`` seconds."""
         try:
             answers = self._app.control.ping(timeout=timeout)
-        except self._gone as why:
-            raise _silent(why) from None
+        except self._unavailable as error:
+            raise _silent(error) from None
         # Two nodes with the same name count as two.
         return sorted(name for answer in answers or () for name in answer)
 
@@ -32,11 +32,11 @@ class CeleryNodes:
         try:
             with self._app.connection_for_read() as connection:
                 waiting = broker.waiting(connection)
-            return waiting if "unacked" in waiting else {**waiting, "unacked": self._held(answering)}
-        except self._gone as why:
-            raise _silent(why) from None
+            return waiting if "unacked" in waiting else {**waiting, "unacked": self._unacknowledged(answering)}
+        except self._unavailable as error:
+            raise _silent(error) from None
 
-    def _held(self, answering: int) -> int:
+    def _unacknowledged(self, answering: int) -> int:
         """Ask the nodes how many messages they hold. Ends after that many answers, or after a second."""
         if not answering:
             return 0
@@ -45,23 +45,23 @@ class CeleryNodes:
         return sum(reply for reply in replies if isinstance(reply, int))
 
     @property
-    def _gone(self) -> tuple[type[BaseException], ...]:
+    def _unavailable(self) -> tuple[type[BaseException], ...]:
         """Return the exceptions of a broker that is unreachable or refuses the connection."""
         connection = self._app.connection_for_read()  # opens no connection
         return (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
 
 
-def _silent(why: BaseException) -> errors.RedisUnavailable:
-    if _is_not_trusted(why):
+def _silent(error: BaseException) -> errors.RedisUnavailable:
+    if _is_not_trusted(error):
         todo = "name its authority by ssl_ca_certs in WORKERMON_BROKER_URL, and its host as the certificate does"
         return errors.RedisUnavailable("broker", "its certificate is not trusted", todo)
     return errors.RedisUnavailable(
-        "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
+        "broker", f"it cannot be asked ({type(error).__name__})", "check that it runs and accepts the password"
     )
 
 
-def _is_not_trusted(why: BaseException | None) -> bool:
+def _is_not_trusted(error: BaseException | None) -> bool:
     """Return whether a connection failed because of the certificate; Kombu wraps the original error."""
-    while why is not None and not isinstance(why, ssl.SSLCertVerificationError):
-        why = why.__cause__ or why.__context__
-    return why is not None
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None

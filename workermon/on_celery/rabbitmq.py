@@ -42,9 +42,9 @@ class Channel(pyamqp.Channel):
             try:
                 messages.check(_raw(message), time.time())
                 callback(message)
-            except refusals.NO_MESSAGE as why:
-                wrong = isinstance(why, messages.Wrong)
-                refusals.refuse(queue, str(why) if wrong else f"{type(why).__name__}: {why}")
+            except refusals.NO_MESSAGE as error:
+                wrong = isinstance(error, messages.UnusableMessage)
+                refusals.refuse(queue, str(error) if wrong else f"{type(error).__name__}: {error}")
                 self.basic_reject(message.delivery_info["delivery_tag"], requeue=False)
 
         return take

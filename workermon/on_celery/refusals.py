@@ -30,8 +30,8 @@ def guarded(queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def take(message: Any) -> Any:
         try:
             return callback(message)
-        except NO_MESSAGE as why:
-            refuse(queue, f"{type(why).__name__}: {why}")
+        except NO_MESSAGE as error:
+            refuse(queue, f"{type(error).__name__}: {error}")
             if not message.acknowledged:
                 message.reject(requeue=False)
 

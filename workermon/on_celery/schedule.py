@@ -95,15 +95,15 @@ def reaching() -> Iterator[None]:
     """Turn redis-py's errors into ``errors.RedisUnavailable``; redis-py is imported through RedBeat."""
     try:
         yield
-    except schedulers.redis.exceptions.RedisError as why:
+    except schedulers.redis.exceptions.RedisError as error:
         raise errors.RedisUnavailable(
-            "Redis (schedule)", reason(why), "check that it runs and accepts the password"
+            "Redis (schedule)", reason(error), "check that it runs and accepts the password"
         ) from None
 
 
-def reason(why: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the meaning of a redis-py error in one line, without credentials."""
-    return "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
+    return "it refuses the password" if "auth" in type(error).__name__.lower() else type(error).__name__
 
 
 def definition(worker: models.Worker) -> str:
@@ -153,9 +153,9 @@ class RedBeatSchedule:
     @wrong_types.mending
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
         """Schedule workers, or change how they are scheduled. Keeps a valid next run, and repairs broken entries."""
-        for some in chunks(workers, CHUNK):
+        for chunk in chunks(workers, CHUNK):
             entries: list[lua.Value] = []
-            for worker in some:
+            for worker in chunk:
                 name = settings.ENTRY_PREFIX + worker.id
                 entries += [self._entry(worker.id), name, worker.id]
                 entries += [_group(worker), worker.interval, definition(worker)]
@@ -181,11 +181,11 @@ class RedBeatSchedule:
 
         A stock RedBeat that is dispatching an entry at this moment writes its ``meta`` again, hence the second check.
         """
-        left = list(worker_ids)
+        remaining = list(worker_ids)
         for _ in range(3):
-            for some in chunks(left, CHUNK):
+            for chunk in chunks(remaining, CHUNK):
                 entries: list[lua.Value] = []
-                for worker_id in some:
+                for worker_id in chunk:
                     entries += [self._entry(worker_id), settings.ENTRY_PREFIX + worker_id, worker_id]
                 delete = DeleteEntries(
                     schedule=self._schedule_key,
@@ -195,25 +195,27 @@ class RedBeatSchedule:
                     entries=entries,
                 )
                 delete.run(self._redis)
-            left = self._still_there(left)
-            if not left:
+            remaining = self._still_there(remaining)
+            if not remaining:
                 return
         raise errors.WorkermonError(
-            f"schedule of {left[0]}", "its entry comes back after it was deleted", "stop the other beat, then try again"
+            f"schedule of {remaining[0]}",
+            "its entry comes back after it was deleted",
+            "stop the other beat, then try again",
         )
 
     def _still_there(self, worker_ids: Sequence[str]) -> list[str]:
         scheduled_ids: list[str] = []
-        for some in chunks(worker_ids, CHUNK):
+        for chunk in chunks(worker_ids, CHUNK):
             pipe = self._redis.pipeline(transaction=False)
-            for worker_id in some:
+            for worker_id in chunk:
                 pipe.exists(self._entry(worker_id))
                 pipe.zscore(self._schedule_key, self._entry(worker_id))
             answers = pipe.execute()
             scheduled_ids += [
                 worker_id
-                for worker_id, there, score in zip(some, answers[::2], answers[1::2], strict=True)
-                if there or score is not None
+                for worker_id, exists, score in zip(chunk, answers[::2], answers[1::2], strict=True)
+                if exists or score is not None
             ]
         return scheduled_ids
 
@@ -222,9 +224,9 @@ class RedBeatSchedule:
     def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
         """Return when each of these workers that is scheduled is next due."""
         runs: dict[str, float] = {}
-        for some in chunks(worker_ids, CHUNK):
-            scores = self._redis.zmscore(self._schedule_key, [self._entry(worker_id) for worker_id in some])
-            runs |= {worker_id: score for worker_id, score in zip(some, scores, strict=True) if score is not None}
+        for chunk in chunks(worker_ids, CHUNK):
+            scores = self._redis.zmscore(self._schedule_key, [self._entry(worker_id) for worker_id in chunk])
+            runs |= {worker_id: score for worker_id, score in zip(chunk, scores, strict=True) if score is not None}
         return runs
 
     @reaching()
@@ -279,12 +281,12 @@ class RedBeatSchedule:
         schedulers.ensure_conf(self._app)
         redbeat = self._app.redbeat_conf
         at = self._redis.get(settings.SCHEDULE_TICK)
-        left = self._redis.pttl(redbeat.lock_key) if redbeat.lock_key else -2
-        clock = self._redis.time() if left > 0 else (0, 0)
-        looked = [] if at is None else [float(at)]
-        if left > 0:
-            looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (redbeat.lock_timeout or 0) - left / 1000))
-        return max(looked, default=None)
+        lock_milliseconds = self._redis.pttl(redbeat.lock_key) if redbeat.lock_key else -2
+        clock = self._redis.time() if lock_milliseconds > 0 else (0, 0)
+        times = [] if at is None else [float(at)]
+        if lock_milliseconds > 0:
+            times.append(clock[0] + clock[1] / 1e6 - max(0.0, (redbeat.lock_timeout or 0) - lock_milliseconds / 1000))
+        return max(times, default=None)
 
     @reaching()
     @wrong_types.mending

@@ -103,10 +103,10 @@ class Entry(schedulers.RedBeatSchedulerEntry):
         """Read it. Raises ``KeyError`` if it does not exist or cannot be read."""
         try:
             return super().from_key(key, app=app)
-        except (ValueError, TypeError, AttributeError, schedulers.redis.exceptions.ResponseError) as why:
-            log.warning("beat.entry_rewritten", entry=key, reason=str(why))
+        except (ValueError, TypeError, AttributeError, schedulers.redis.exceptions.ResponseError) as error:
+            log.warning("beat.entry_rewritten", entry=key, reason=str(error))
             schedulers.get_redis(app).delete(key)
-            raise KeyError(key) from why
+            raise KeyError(key) from error
 
 
 class Scheduler(schedulers.RedBeatScheduler):
@@ -165,20 +165,20 @@ class Scheduler(schedulers.RedBeatScheduler):
         try:
             with self._watchdog.watching("beat's tick"):
                 pause = wrong_types.mended(self.app, self._tick)
-        except schedulers.redis.exceptions.RedisError as why:
-            return self._failed(why)
+        except schedulers.redis.exceptions.RedisError as error:
+            return self._failed(error)
         self._worked_at = self.steady()
         return 0.0 if self.wait(pause) else min(pause, float(self.max_interval))
 
-    def _failed(self, why: Exception) -> float:
+    def _failed(self, error: Exception) -> float:
         """Drop the connections; end the process if it has failed for too long. Return seconds to the next try."""
         failed_for = self.steady() - self._worked_at
         if failed_for > FAILED_FOR:
-            log.error("beat.gave_up", reason=schedule.reason(why), failed_for=round(failed_for))
+            log.error("beat.gave_up", reason=schedule.reason(error), failed_for=round(failed_for))
             logging.shutdown()
             # Celery would log a traceback, and exit with code 0 on a request to stop.
             self.end(errors.RedisUnavailable.exit_code)
-        log.warning("beat.failed", reason=schedule.reason(why), failed_for=round(failed_for))
+        log.warning("beat.failed", reason=schedule.reason(error), failed_for=round(failed_for))
         self._changes.close()
         self._redis.connection_pool.disconnect()
         try:
@@ -194,10 +194,10 @@ class Scheduler(schedulers.RedBeatScheduler):
         if look.due:
             self._load_phases(now)
         runs = [score for _, score in look.next]
-        for number, some in enumerate(schedule.chunks(look.due, CHUNK)):
+        for number, chunk in enumerate(schedule.chunks(look.due, CHUNK)):
             if number:
                 self._hold()
-            runs += self._dispatch(some, now)
+            runs += self._dispatch(chunk, now)
         runs += self._mend(look, now)
         if now >= self._canary_due:
             self._send_canary(now)
@@ -232,8 +232,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._changes.close()
         try:
             super().close()
-        except schedulers.redis.exceptions.RedisError as why:
-            log.warning("beat.lock_not_released", reason=type(why).__name__, lasts=self.lock_timeout)
+        except schedulers.redis.exceptions.RedisError as error:
+            log.warning("beat.lock_not_released", reason=type(error).__name__, lasts=self.lock_timeout)
             self.lock = None
 
     def _own_lock(self) -> Any:
@@ -257,8 +257,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         for (key, score), fields in zip(members, zip(answers[::2], answers[1::2], strict=True), strict=True):
             try:
                 stored = entry.parse(key, score, fields, self._prefix)
-            except entry.MalformedEntry as why:
-                self._quarantine(key, str(why))
+            except entry.MalformedEntry as error:
+                self._quarantine(key, str(error))
                 continue
             if stored is None:
                 self._redis.zrem(self._schedule_key, key)
@@ -308,14 +308,14 @@ class Scheduler(schedulers.RedBeatScheduler):
         kwargs = {"worker_ids": message.worker_ids}
         try:
             self.app.send_task(schedule.TASK, kwargs=kwargs, producer=self.producer, **options)
-        except (ValueError, TypeError, LookupError, EncodeError) as why:
+        except (ValueError, TypeError, LookupError, EncodeError) as error:
             # It can never be sent: an unknown queue, or an unreadable 'expires'.
             for due in message.entries:
-                self._quarantine(due.key, f"its message cannot be made: {why!r}")
+                self._quarantine(due.key, f"its message cannot be made: {error!r}")
             return False
-        except Exception as why:
+        except Exception as error:
             # It is not marked as run, so the next tick tries again. The other messages must go out whatever happened.
-            log.error("beat.not_sent", workers=workers, cohort=options["headers"].get("cohort"), reason=repr(why))
+            log.error("beat.not_sent", workers=workers, cohort=options["headers"].get("cohort"), reason=repr(error))
             return False
         log.debug("beat.sent", workers=workers, cohort=options["headers"].get("cohort"))
         return True
@@ -353,8 +353,8 @@ class Scheduler(schedulers.RedBeatScheduler):
             return
         try:
             answer = self._kept.execute_command("HGETALL", settings.SCHEDULE_PHASES, NEVER_DECODE=True)
-        except schedulers.redis.exceptions.ResponseError as why:
-            log.warning("beat.phases_unreadable", reason=str(why))
+        except schedulers.redis.exceptions.ResponseError as error:
+            log.warning("beat.phases_unreadable", reason=str(error))
             answer = {}
         self._phases = {}
         for cohort, phase in answer.items():
@@ -371,9 +371,9 @@ class Scheduler(schedulers.RedBeatScheduler):
             stock.last_run_at = _past(due.meta.get("last_run_at"), self.app.now())
             stock.total_run_count = due.meta.get("total_run_count") or 0
             stock.is_due()
-        except Exception as why:
+        except Exception as error:
             # Whatever somebody's schedule raises, it must not stop the others.
-            self._quarantine(due.key, f"it cannot be scheduled: {why!r}")
+            self._quarantine(due.key, f"it cannot be scheduled: {error!r}")
             return []
         return [now + (self.maybe_due(stock, **self._maybe_due_kwargs) or 0.0)]
 
@@ -398,9 +398,9 @@ class Scheduler(schedulers.RedBeatScheduler):
                 expires=models.CANARY_EVERY,
                 producer=self.producer,
             )
-        except Exception as why:
+        except Exception as error:
             # Whatever it raises, the collections must continue.
-            log.error("beat.canary_not_sent", reason=repr(why))
+            log.error("beat.canary_not_sent", reason=repr(error))
             return
         self._note_canary(now, number + 1)
 

@@ -26,10 +26,10 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def watching(self, what: str) -> Iterator[None]:
-        """Watch the work in this block; ``what`` names it in the log."""
+    def watching(self, work: str) -> Iterator[None]:
+        """Watch the work in this block; ``work`` names it in the log."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, args=(what,), name="watchdog", daemon=True)
+            self._thread = threading.Thread(target=self._watch, args=(work,), name="watchdog", daemon=True)
             self._thread.start()
         self._begun_at = self._steady()
         try:
@@ -42,11 +42,11 @@ class Watchdog:
         begun_at = self._begun_at
         return begun_at is not None and self._steady() - begun_at > self._limit
 
-    def _watch(self, what: str) -> None:
+    def _watch(self, work: str) -> None:
         pause = threading.Event()
         while not pause.wait(self._limit / 6):
             if self.hangs():
-                log.error("watchdog.ended", what=what, limit=self._limit)
+                log.error("watchdog.ended", work=work, limit=self._limit)
                 logging.shutdown()
                 self._end()
                 return

@@ -34,18 +34,18 @@ def mended(app: Any, action: Callable[[], R]) -> R:
     """Run an action. If it fails because of a key with the wrong type, set such keys aside and run it once more."""
     try:
         return action()
-    except schedulers.redis.exceptions.ResponseError as why:
-        if not set_aside(app, why):
+    except schedulers.redis.exceptions.ResponseError as error:
+        if not set_aside(app, error):
             raise
         return action()
 
 
-def set_aside(app: Any, why: Exception) -> bool:
+def set_aside(app: Any, error: Exception) -> bool:
     """Rename keys of the schedule with the wrong type if the error reports one; return whether there were any.
 
     Raises ``redis.RedisError`` if Redis refuses.
     """
-    if "WRONGTYPE" not in str(why):
+    if "WRONGTYPE" not in str(error):
         return False
     client = schedulers.get_redis(app)
     schedulers.ensure_conf(app)
@@ -79,7 +79,7 @@ def mending(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
     """Make a method of an object with an ``_app`` run its body as ``mended`` runs an action."""
 
     @functools.wraps(method)
-    def run(self: Any, /, *arguments: P.args, **named: P.kwargs) -> R:
-        return mended(self._app, lambda: method(self, *arguments, **named))
+    def run(self: Any, /, *arguments: P.args, **options: P.kwargs) -> R:
+        return mended(self._app, lambda: method(self, *arguments, **options))
 
     return run

@@ -23,12 +23,12 @@ def current() -> Container:
     return container
 
 
-def use(opened: Container, *others: Any) -> None:
+def use(opened: Container, *other_apps: Any) -> None:
     """Make the tasks of this process get their dependencies from this container.
 
-    ``others`` are a team's applications that include our tasks.
+    ``other_apps`` are a team's applications that include our tasks.
     """
-    for celery_app in (app, *others):
+    for celery_app in (app, *other_apps):
         setup_dishka(opened, celery_app)
 
 
@@ -51,11 +51,11 @@ def _prepare(**_: Any) -> None:
     opened = runtime.open()  # not shared: a node that forks must have no client
     try:
         opened.get(ports.Schema).prepare()
-    except errors.UnfitServer as why:
-        print(f"error: {why}", file=sys.stderr)  # noqa: T201
-        sys.exit(why.exit_code)
-    except errors.WorkermonError as why:
-        log.warning("schema.unknown", reason=str(why))  # Celery waits for Redis, or reports it
+    except errors.UnfitServer as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except errors.WorkermonError as error:
+        log.warning("schema.unknown", reason=str(error))  # Celery waits for Redis, or reports it
     finally:
         opened.close()
 

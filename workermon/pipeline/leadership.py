@@ -34,5 +34,5 @@ class Leadership:
         """Release the lead at once. If Redis is unreachable the lease expires."""
         try:
             self._leases.release(NAME, self.claim.owner)
-        except errors.WorkermonError as why:
-            log.warning("listener.lease_not_released", reason=str(why))
+        except errors.WorkermonError as error:
+            log.warning("listener.lease_not_released", reason=str(error))

@@ -44,7 +44,7 @@ class Timer:
         self._last = at
         return True
 
-    def left(self, at: float, interval: float) -> float:
+    def remaining(self, at: float, interval: float) -> float:
         """Return the seconds until ``interval`` of them have passed."""
         return max(0.0, self._last + interval - at)
 
@@ -104,18 +104,18 @@ class Listener:
                     lead.run(lease.claim, stop)
                 failures, worked_at = 0, time.monotonic()
                 pause = leadership.CLAIMED_EVERY
-            except Exception as why:
+            except Exception as error:
                 # It must not die, because nobody else would enqueue evaluations. Usually Redis is unreachable for a
                 # while.
                 worked_at = max(worked_at, lead.worked_at)
                 failed_for = time.monotonic() - worked_at
                 if failed_for > FAILED_FOR:
-                    log.error("listener.gave_up", reason=str(why) or repr(why), failed_for=round(failed_for))
+                    log.error("listener.gave_up", reason=str(error) or repr(error), failed_for=round(failed_for))
                     return
                 pause = PATIENCE[min(failures, len(PATIENCE) - 1)]
                 failures += 1
-                expected = isinstance(why, errors.WorkermonError)
-                log.warning("listener.failed", reason=str(why) or repr(why), again_in=pause, exc_info=not expected)
+                expected = isinstance(error, errors.WorkermonError)
+                log.warning("listener.failed", reason=str(error) or repr(error), again_in=pause, exc_info=not expected)
             stop.wait(pause)
         lease.release()
 
@@ -123,16 +123,20 @@ class Listener:
 class _Lead:
     """The work of the active listener."""
 
-    def __init__(self, own: Listener) -> None:
-        self._own = own
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
         self._subscription = subscription.Subscription(
-            dispatcher=own.dispatcher, canary=own.canary, samples=own.samples
+            dispatcher=listener.dispatcher, canary=listener.canary, samples=listener.samples
         )
         self._sweep = sweep.Sweep(
-            samples=own.samples, outbox=own.outbox, workers=own.workers, dispatcher=own.dispatcher, now=own.now
+            samples=listener.samples,
+            outbox=listener.outbox,
+            workers=listener.workers,
+            dispatcher=listener.dispatcher,
+            now=listener.now,
         )
-        self._heartbeat = background.Background("heartbeat", own.heartbeat.beat)
-        self._polling = queue_polling.QueuePolling(own.queue_reading, own.configurations)
+        self._heartbeat = background.Background("heartbeat", listener.heartbeat.beat)
+        self._polling = queue_polling.QueuePolling(listener.queue_reading, listener.configurations)
         #: When it last swept successfully, on a monotonic clock.
         self.worked_at = 0.0
         #: Whether it has swept successfully since it became active.
@@ -146,7 +150,7 @@ class _Lead:
             self._polling.stop()
 
     def _lead(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
-        own, channel = self._own, self._subscription
+        listener, channel = self._listener, self._subscription
         channel.forget()
         self._sweep.forget()
         self._works = False
@@ -155,20 +159,20 @@ class _Lead:
         sweeping: Timer | None = None
 
         def timeout() -> float:
-            left = sweeping.left(time.monotonic(), sweep.INTERVAL) if sweeping else sweep.INTERVAL
-            return min(channel.timeout(), left)
+            remaining = sweeping.remaining(time.monotonic(), sweep.INTERVAL) if sweeping else sweep.INTERVAL
+            return min(channel.timeout(), remaining)
 
-        messages = own.feed.listen(
+        messages = listener.feed.listen(
             alerts=False,
             timeout=timeout,
-            canary=lambda message: channel.hear_canary(message, time.monotonic()),
+            canary=lambda message: channel.receive_canary(message, time.monotonic()),
         )
         for message in messages:
             at = time.monotonic()
             if message is None:
                 channel.enqueue_all()
             else:
-                channel.hear(message, at)
+                channel.receive(message, at)
                 channel.enqueue_if_due(at)
                 channel.wait_for_others(stop.wait)
             if stop.is_set():
@@ -176,34 +180,34 @@ class _Lead:
                 return
             if sweeping is None:
                 # As soon as the subscription is active: from then on nothing is missed.
-                own.pulse.beat("canary", own.now())
+                listener.pulse.beat("canary", listener.now())
                 sweeping = Timer(float("-inf"))
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
                 log.warning("listener.lost_lease")
                 return
             if reconciliation.due(at, RECONCILIATION):
-                own.dispatcher.reconcile()
+                listener.dispatcher.reconcile()
             if placing.due(at, collect.PLACED_EVERY):
-                own.placement.place()
+                listener.placement.place()
             if heartbeat.due(at, HEARTBEAT):
                 self._heartbeat.start()
 
     def _sweep_now(self, claim: ports.LeaseClaim, at: float) -> bool:
         """Keep the lead and sweep; ``False`` if another leads."""
-        own = self._own
+        listener = self._listener
         # Most sweeps find nothing, so one call checks everything first. It also renews the lease and marks the last
         # sweep.
-        waiting = own.waiting_work.look(claim, own.now(), sweep.UNANNOUNCED, works=self._works)
+        waiting = listener.waiting_work.look(claim, listener.now(), sweep.UNANNOUNCED, works=self._works)
         if waiting is None:
             return False
-        own.silence_expiry.check(waiting)
+        listener.silence_expiry.check(waiting)
         self._polling.follow(waiting.revision)
-        alert_ids = own.channel_watch.overdue() if waiting.failing_channels else ()
-        self._sweep.sweep(at, self._subscription.heard, waiting, alert_ids)
+        alert_ids = listener.channel_watch.overdue() if waiting.failing_channels else ()
+        self._sweep.sweep(at, self._subscription.received_at, waiting, alert_ids)
         for reason, number in self._subscription.take_invalid().items():
-            own.pulse.count(f"event.invalid.{reason}", number)
+            listener.pulse.count(f"event.invalid.{reason}", number)
         if not self._works:
-            own.pulse.beat(leadership.NAME, own.now())
+            listener.pulse.beat(leadership.NAME, listener.now())
             self._works = True
         self.worked_at = time.monotonic()
         return True

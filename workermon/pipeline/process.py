@@ -50,9 +50,9 @@ def run(container: Container, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             listener.Listener.of(fresh or container).run(stop)
-        except Exception as why:
+        except Exception as error:
             # Something could not be created yet, such as a connection.
-            log.error("listener.failed", reason=str(why) or repr(why))
+            log.error("listener.failed", reason=str(error) or repr(error))
             stop.wait(listener.PATIENCE[-1])
         if fresh is not None:
             fresh.close()
@@ -70,8 +70,8 @@ def main() -> None:
     container = runtime.open(app_settings)
     try:
         listener.Listener.of(container).run(stop)
-    except errors.WorkermonError as why:
-        log.error("listener.failed", reason=str(why))
+    except errors.WorkermonError as error:
+        log.error("listener.failed", reason=str(error))
     finally:
         container.close()
     if not stop.is_set():

@@ -64,11 +64,13 @@ class QueuePolling:
     def _read(self, name: str, stop: threading.Event, wait: int) -> int | None:
         try:
             return self._reading.read(name, region=runtime.default_region(), wait=wait)
-        except Exception as why:
+        except Exception as error:
             # Whatever it is, the next poll may succeed. Usually Redis is unreachable, or the process ends.
             if not stop.is_set():
-                expected = isinstance(why, errors.WorkermonError)
-                log.warning("event_queue.poll_failed", queue=name, reason=str(why) or repr(why), exc_info=not expected)
+                expected = isinstance(error, errors.WorkermonError)
+                log.warning(
+                    "event_queue.poll_failed", queue=name, reason=str(error) or repr(error), exc_info=not expected
+                )
             return None
 
     def _empty(self, name: str, stop: threading.Event) -> None:

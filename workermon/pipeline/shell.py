@@ -61,8 +61,8 @@ class Shell(DishkaTask):
         """Run it with the valid identifiers of a message. A message without any is only acknowledged."""
         try:
             bound = inspect.signature(self.run).bind(*args, **kwargs).arguments
-        except TypeError as why:
-            self._refuse(str(why))
+        except TypeError as error:
+            self._refuse(str(error))
             return None
         for parameter, value in bound.items():
             if not isinstance(value, list):
@@ -78,8 +78,8 @@ class Shell(DishkaTask):
                 return None
         try:
             return self.run(**bound)
-        except errors.WorkermonError as why:
-            log.error("task.failed", task=self.name, reason=str(why), retryable=why.retryable)
+        except errors.WorkermonError as error:
+            log.error("task.failed", task=self.name, reason=str(error), retryable=error.retryable)
             raise
 
     def _refuse(self, reason: str, number: int = 1) -> None:
@@ -90,8 +90,8 @@ class Shell(DishkaTask):
 def _count_invalid(number: int = 1, **_: Any) -> None:
     try:
         container.current().get(ports.Pulse).count("message.invalid", number)
-    except errors.WorkermonError as why:
-        log.warning("task.not_counted", reason=str(why))
+    except errors.WorkermonError as error:
+        log.warning("task.not_counted", reason=str(error))
 
 
 refusals.refused.connect(_count_invalid, weak=False)

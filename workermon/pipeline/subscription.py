@@ -68,13 +68,13 @@ class Subscription:
         self._invalid: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         #: When each worker's last event arrived.
-        self.heard: dict[str, float] = {}
+        self.received_at: dict[str, float] = {}
 
     def forget(self) -> None:
         """Drop what arrived before this process became active."""
         self._gathered.clear()
         self._has_read_all = True
-        self.heard.clear()
+        self.received_at.clear()
 
     def timeout(self) -> float:
         """Return how many seconds to wait for the next message."""
@@ -86,22 +86,22 @@ class Subscription:
             self._has_read_all = False
             wait(GATHERED)
 
-    def hear(self, message: str, at: float) -> None:
+    def receive(self, message: str, at: float) -> None:
         """Handle an event. One that cannot be used is counted."""
         try:
             worker_id = worker_of(message)
-        except InvalidEvent as why:
-            self._refuse(message, str(why), at)
+        except InvalidEvent as error:
+            self._refuse(message, str(error), at)
             return
         if not self._gathered:
             self._gathering_since = at
         self._gathered[worker_id] = None
-        self.heard[worker_id] = at
+        self.received_at[worker_id] = at
         failpoints.reach("listener.received")
 
-    def hear_canary(self, message: str, at: float) -> None:
+    def receive_canary(self, message: str, at: float) -> None:
         """Handle a message of the canary's channel."""
-        if not self._canary.hear(message):
+        if not self._canary.receive(message):
             self._refuse(message, "no_canary", at)
 
     def enqueue_if_due(self, at: float) -> None:

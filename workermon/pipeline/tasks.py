@@ -78,8 +78,8 @@ def reconcile(
 ) -> None:
     """Repair differences between repository, schedule and EC2, and find metrics that a fleet has lost."""
     report = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
-    for scope, why in report.failed.items():
-        log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
+    for scope, error in report.failed.items():
+        log.warning("reconcile.scope_failed", scope=scope, reason=str(error))
     lost_metrics.survey()
     closing.close_unused_accounts()
     # Without workers no evaluation is triggered, but AWS may refuse a region of [discover].

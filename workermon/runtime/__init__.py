@@ -389,19 +389,19 @@ def open(  # noqa: A001  (named where used: runtime.open)
     Nothing connects here. Settings are read at first need, which may raise ``errors.InvalidInput``; Celery's side
     reads the environment whatever ``app_settings`` says.
     """
-    given = {settings.Settings: app_settings, **(overrides or {})} if app_settings else dict(overrides or {})
+    overridden = {settings.Settings: app_settings, **(overrides or {})} if app_settings else dict(overrides or {})
     # The lock makes one of each even where threads ask at once.
-    return _recipes(frozenset(given))(given, threading.Lock, dishka.Scope.APP)
+    return _recipes(frozenset(overridden))(overridden, threading.Lock, dishka.Scope.APP)
 
 
 @functools.cache
-def _recipes(given: frozenset[Any]) -> dishka.Container:
+def _recipes(overridden: frozenset[Any]) -> dishka.Container:
     """Return what containers open from, compiled once (10 ms) for each set of types that their openers bring along.
 
     It makes nothing itself, and so needs no lock that a fork could copy.
     """
     brought = dishka.Provider(scope=dishka.Scope.APP)
-    for kind in given:
+    for kind in overridden:
         brought.from_context(kind)
     return dishka.make_container(Recipes(), Stages(), brought, lock_factory=None, start_scope=dishka.Scope.RUNTIME)
 

@@ -30,10 +30,10 @@ class AwsExamination:
 
     def examine(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
         """Test each permission in an account and region, on a worker if there is one, and compare AWS' clock."""
-        named = list(worker_ids[:NAMED])
+        listed_ids = list(worker_ids[:NAMED])
         until = self.now()
         entry = catalogue.CATALOGUE["cpu_utilization"]
-        instance = named[0] if named else "i-00000000000000000"
+        instance = listed_ids[0] if listed_ids else "i-00000000000000000"
         query = models.Query(
             worker_id=instance,
             metric=entry.name,
@@ -46,8 +46,8 @@ class AwsExamination:
         )
 
         def describe() -> object:
-            if named:
-                return self.ec2.describe(scope, named)
+            if listed_ids:
+                return self.ec2.describe(scope, listed_ids)
             return self.ec2.find(scope, {"workermon:doctor": "none"})
 
         def fetch() -> None:

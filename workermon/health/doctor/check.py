@@ -14,10 +14,10 @@ class Check(models.Frozen):
     todo: str | None = None
 
 
-def clock_check(name: str, whose: str, ahead: float, limit: int, same: float) -> Check:
-    """Compare a clock with ours: ``ahead`` in seconds, up to ``limit`` is ok, up to ``same`` cannot be measured."""
+def clock_check(name: str, whose: str, ahead: float, limit: int, max_difference: float) -> Check:
+    """Compare a clock with ours, in seconds: up to ``limit`` is ok, up to ``max_difference`` is not measured."""
     ok = abs(ahead) <= limit
-    if abs(ahead) <= same:
+    if abs(ahead) <= max_difference:
         reason = "agrees"
     else:
         reason = f"{whose} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"

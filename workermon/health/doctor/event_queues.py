@@ -34,8 +34,8 @@ class EventQueueExamination:
             try:
                 scope = configuration.account_region(region, queue.account, self.secrets)
                 yield self._try_event_queue(scope, name, queue.queue_url, patience)
-            except errors.WorkermonError as given:
-                aws_error = errors.of_aws(given)
+            except errors.WorkermonError as raised:
+                aws_error = errors.of_aws(raised)
                 yield Check(
                     name=label,
                     ok=False,

@@ -43,8 +43,8 @@ class LatenessExamination:
                     late.setdefault(metric, {})[record.worker.name] = seconds
         lateness = self.configurations.load().lateness
         for metric, seconds_of in late.items():
-            first, others = min(seconds_of), len(seconds_of) - 1
-            also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
+            first, more = min(seconds_of), len(seconds_of) - 1
+            also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
             reason = (
                 f"for {errors.printable(first)}{also} datapoints arrive {seconds_of[first]} s after their period,"
                 f" later than lateness, {lateness} s"
