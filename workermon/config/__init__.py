@@ -1,9 +1,9 @@
-"""The config file: how it is read, and what it makes of the configuration in force.
+"""The config file: parsing it, and its effect on the configuration in force.
 
-A file is checked as a whole before anything of it is used. What this version does not support is refused by name.
+A file is checked as a whole before any of it is used. Features that this version lacks are refused by name.
 
-``grammar`` has the keys of each section. ``rules`` and ``channels`` read theirs by kind and type. ``build`` checks what
-keys mean for one another. ``problems`` words what is wrong. ``export`` writes a set-up as a file.
+``grammar`` has the keys of each section. ``rules`` and ``channels`` parse theirs by kind and type. ``build`` checks
+keys against one another. ``problems`` describes mistakes. ``export`` writes a set-up as a file.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from workermon.config.file import File, check_intervals, check_silences, warning
 from workermon.config.grammar import WorkerSection
 from workermon.rules import KINDS, Kinds
 
-#: Characters. A config file of 100,000 workers has a tenth of this.
+#: Characters. A config file of 100,000 workers needs a tenth of this.
 MAX_LENGTH = 64_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Parser:
-    """Reads config files with the types of channel and the kinds of rule that a file may name."""
+    """Parses config files with the types of channel and the kinds of rule that a file may name."""
 
     channel_types: channels.Types
     kinds: Kinds = dataclasses.field(default_factory=lambda: KINDS)
 
     def parse(self, text: str, source: str) -> File:
-        """Read and check a config file.
+        """Parse and check a config file.
 
-        Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file, its line
-        and column, why, and what to write instead.
+        Raises ``errors.InvalidInput`` with the first mistake: the source, the path in the file, its line and column,
+        why it is wrong, and what to write instead.
         """
         document = _document(text, source)
         try:
@@ -51,9 +51,9 @@ class Parser:
     def mistakes(
         self, text: str, source: str, checks: Sequence[Callable[[File], object]] = ()
     ) -> tuple[errors.InvalidInput, ...]:
-        """Return everything that is wrong in a config file, in the order of the text; none if it is valid.
+        """Return every mistake of a config file, in the order of the text; none if it is valid.
 
-        ``checks`` are made of a file besides; each raises ``errors.InvalidInput`` with a place of the file.
+        ``checks`` are further checks of a file. Each raises ``errors.InvalidInput`` with a place in the file.
         """
         try:
             document = _document(text, source)
@@ -83,7 +83,7 @@ class Parser:
 
 
 def _document(text: str, source: str) -> dict[str, Any]:
-    """Return a text as TOML; raises ``errors.InvalidInput`` for one that is none, or too large."""
+    """Parse a text as TOML. Raises ``errors.InvalidInput`` if it is not TOML, or too large."""
     if len(text) > MAX_LENGTH:
         raise errors.InvalidInput(source, f"is longer than {MAX_LENGTH:,} characters", "split it")
     dotted.check(text, source)
@@ -94,7 +94,7 @@ def _document(text: str, source: str) -> dict[str, Any]:
     except RecursionError:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
     except ValueError:
-        # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
+        # The only content that Python itself rejects in this way is an integer of thousands of digits.
         raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
 
 

@@ -1,12 +1,12 @@
-"""Which addresses are of the public internet: the only ones that a channel reaches without ``allow_private``."""
+"""Which addresses are public: only these can be contacted by a channel without ``allow_private``."""
 
 from __future__ import annotations
 
 import ipaddress
 
-#: Networks that ``ipaddress`` (of some Python versions) takes for global, and that are not or lead elsewhere: NAT64
-#: (RFC 6052, 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890), site-local (RFC 3879), documentation
-#: (RFC 9637), segment routing (RFC 9602).
+#: Networks that some Python versions' ``ipaddress`` calls global although they are not, or lead elsewhere: NAT64 (RFC
+#: 6052, 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890), site-local (RFC 3879), documentation (RFC 9637),
+#: segment routing (RFC 9602).
 _OTHER_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -17,7 +17,7 @@ _OTHER_NETWORKS = tuple(
 
 
 def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an IP address, one of version 4 that is written within version 6 as what it is; ``None`` if it is none.
+    """Parse an IP address; an IPv4 address written as IPv6 becomes IPv4. ``None`` for anything else.
 
     >>> parse("::ffff:10.0.0.1"), parse("example.com")
     (IPv4Address('10.0.0.1'), None)
@@ -30,7 +30,7 @@ def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the public internet, neither private nor leading elsewhere.
+    """Return whether an IP address is public: neither private nor leading elsewhere.
 
     >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1"), is_public("fec0::1")
     (True, False, False, False)
@@ -44,7 +44,7 @@ def is_public(address: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Return whether a host is written as an address that is not public; a name may lead anywhere.
+    """Return whether a host is a literal address that is not public. A name may lead anywhere.
 
     >>> is_private("10.0.0.1"), is_private("example.com")
     (True, False)

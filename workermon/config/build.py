@@ -1,4 +1,4 @@
-"""From the sections of a config file to its models: what the grammar cannot check, because it takes several keys."""
+"""Builds the models from a config file's sections, and checks what takes several keys and so is not in the grammar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
 
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
-    """Return the file that the sections describe; raises ``problems.Mistake`` for the first thing that is wrong."""
+    """Return the file that the sections describe. Raises ``problems.Mistake`` for the first mistake."""
     read = [rules.read(place, raw_rule, kinds) for place, raw_rule in enumerate(sections.rules or ())]
     file = File(
         source=source,
@@ -47,7 +47,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
 
 
 def _check_names(file: File, read: Iterable[rules.ParsedRule]) -> None:
-    """Refuse names and silences that are there twice, and a worker that is named like another instance."""
+    """Reject duplicate names and silences, and a worker with the name of another instance."""
     for place, (_, sections) in enumerate(read):
         _check_unique(f"rules[{place}].cases", "name", (case.name for case in sections))
     workers = file.workers or ()
@@ -63,7 +63,7 @@ def _check_names(file: File, read: Iterable[rules.ParsedRule]) -> None:
 
 
 def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None:
-    """Refuse a name of another rule that there is not, and rules that wait for one another."""
+    """Reject the name of an unknown rule, and rules that depend on each other in a circle."""
     names = {rule.name for rule in configured_rules}
     over_groups = {rule.name for rule in configured_rules if kinds[rule.kind].group_by(rule) is not None}
     for place, rule in enumerate(configured_rules):
@@ -88,7 +88,7 @@ def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None
 def _cases(
     read: Sequence[rules.ParsedRule], configured_rules: Sequence[models.Rule], kinds: Kinds
 ) -> dict[str, tuple[cases.Case, ...]]:
-    """Return the cases of each rule that has any."""
+    """Return the cases of each rule that has some."""
     return {
         rule.name: cases.read(f"rules[{place}]", sections, rule, configured_rules, kinds)
         for place, (rule, sections) in enumerate(read)
@@ -97,7 +97,7 @@ def _cases(
 
 
 def _place_of(rule: models.Rule, name: str, kinds: Kinds) -> tuple[str, int | None]:
-    """Return the path below a rule that names another one, and the place in the text there."""
+    """Return the path below a rule that names another one, and the position in the text there."""
     if name in kinds[rule.kind].operands(rule):
         return kinds[rule.kind].operand_place(rule, name)
     return f"inhibited_by[{rule.inhibited_by.index(name)}]", None
@@ -115,7 +115,7 @@ def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:
 
 
 def _check_lateness(section: grammar.CollectSection) -> None:
-    """Refuse a lateness that leaves no room in the ledger for what rules look back at from there."""
+    """Reject a lateness that leaves too little of the ledger for how far rules look back."""
     if 2 * section.lateness > section.retention:
         reason = f"is more than half of the retention, {fields.written(section.retention)}"
         most, needed = fields.written(section.retention // 2), fields.written(2 * section.lateness)
@@ -191,10 +191,10 @@ def _limits(section: grammar.LimitsSection) -> dict[str, models.Limit]:
 
 
 def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = KINDS) -> models.Configuration:
-    """Return the configuration once the file is applied over ``previous``; its revision is one higher.
+    """Return the configuration after the file is applied over ``previous``; its revision is one higher.
 
-    A section that the file lacks is taken from ``previous``. Raises ``errors.InvalidInput`` for a reference to a
-    metric, channel, rule or account that neither has.
+    A section that the file lacks is taken from ``previous``. Raises ``errors.InvalidInput`` for a reference to an
+    unknown metric, channel, rule or account.
     """
     keys = {"rules", "accounts", "event_queues", "limits", "silences"}
     changes: dict[str, Any] = {key: value for key in keys if (value := getattr(file, key)) is not None}
@@ -225,7 +225,7 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
 
 
 def _collected(configuration: models.Configuration, kinds: Kinds) -> tuple[str, ...]:
-    """Return the metrics to collect: those that the file chose, else the defaults and what the rules need."""
+    """Return the metrics to collect: those that the file chose, otherwise the defaults and those that rules need."""
     if configuration.chosen is not None:
         return tuple(name for name in dict.fromkeys(configuration.chosen) if name not in models.CHECK_METRICS)
     needed = (
@@ -235,7 +235,7 @@ def _collected(configuration: models.Configuration, kinds: Kinds) -> tuple[str, 
 
 
 def _check_references(file: File, configuration: models.Configuration, kinds: Kinds) -> None:
-    """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
+    """Reject a metric, channel, rule or account that the configuration does not have."""
     metric_names = {*configuration.metrics, *models.CHECK_METRICS}
     for place, name in enumerate(configuration.chosen or ()):
         _check_known(f"collect.metrics[{place}]", name, metric_names, "metric")
@@ -271,7 +271,7 @@ def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.
 def _check_metrics(
     path: str, rule: models.Rule, configuration: models.Configuration, kinds: Kinds, *, ours: bool
 ) -> None:
-    """Refuse a metric that is not known; ``ours``: the rule is of the file, so its metric has to be collected."""
+    """Reject an unknown metric; ``ours``: the rule is in the file, so its metric has to be collected."""
     pseudo_metrics = [kind.pseudo_metric for kind in kinds.values() if kind.pseudo_metric is not None]
     of = expression.of(rule.metric)
     for metric in kinds[rule.kind].metrics(rule):

@@ -1,4 +1,4 @@
-"""``[[rules.cases]]``: values to try a rule on, of one worker or of several, and what they must turn."""
+"""``[[rules.cases]]``: values to test a rule with, of one worker or several, and the expected transitions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from workermon import errors, models, rules
 from workermon.config import problems
 from workermon.rules import section
 
-#: How a case names the worker of a rule that one worker decides.
+#: The worker's name in a case of a rule that one worker decides.
 ONLY = ""
 
-#: Values in slots, ``None`` where absent.
+#: Values in slots, ``None`` if absent.
 Values = tuple[float | None, ...]
 
 
 class ExpectedTransition(NamedTuple):
-    """What a case expects: from value number ``at`` on (the first is 1) the state ``to``.
+    """The expectation of a case: from value number ``at`` on (the first is 1) the state is ``to``.
 
-    ``worker`` is whose state it is of a rule that compares workers, else ``None``.
+    ``worker`` is the state's worker, for a rule that compares workers; otherwise ``None``.
     """
 
     at: int
@@ -31,10 +31,10 @@ class ExpectedTransition(NamedTuple):
 
 
 class Case(models.Frozen):
-    """A case of a rule: values by worker's name and metric in slots of ``period`` seconds, and what they turn.
+    """A case of a rule: values by worker's name and metric in slots of ``period`` seconds, and expected transitions.
 
-    A rule that one worker decides has those of the worker ``ONLY``. ``labels`` are those of every worker. ``started``
-    is the number of the value in whose slot they started running; ``None``: nobody knows.
+    If one worker decides the rule, that is the worker ``ONLY``. ``labels`` are those of every worker. ``started`` is
+    the number of the value in whose slot they started running; ``None`` if unknown.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Case(models.Frozen):
 
 
 class _CaseInputs(NamedTuple):
-    """What a rule's cases have to give: values of ``metrics``, of ``several`` workers or of one.
+    """What a rule's cases have to contain: values of ``metrics``, of ``several`` workers or of one.
 
-    ``per_worker``: its alerts are about the single workers, so that a turn has to name one.
+    ``per_worker``: its alerts are about single workers, so a turn has to name one.
     """
 
     metrics: Sequence[str]
@@ -68,9 +68,9 @@ def read(
     other_rules: Sequence[models.Rule],
     kinds: rules.Kinds,
 ) -> tuple[Case, ...]:
-    """Return the cases of a rule, the path of which is given; ``other_rules`` are all rules of the file.
+    """Return the cases of the rule at a path; ``other_rules`` are all rules of the file.
 
-    Raises ``problems.Mistake`` for a case that cannot be tried.
+    Raises ``problems.Mistake`` for a case that cannot be evaluated.
     """
     over_group = kinds[rule.kind].group_by(rule) is not None
     several = over_group or rules.compares_workers(rule, other_rules, kinds)
@@ -105,7 +105,7 @@ def _case(path: str, case_section: section.CaseSection, tried: _CaseInputs) -> C
 
 
 def _check_worker(path: str, expected: ExpectedTransition, case: Case, tried: _CaseInputs) -> None:
-    """Refuse a turn of no worker of a rule that compares workers, and one of a worker of any other rule."""
+    """Reject a turn without a worker if the rule compares workers, and one with a worker otherwise."""
     if not tried.per_worker and expected.worker is not None:
         raise problems.Mistake(f"{path}.worker", "is for rules that compare workers", "remove it")
     if tried.per_worker and expected.worker is None:
@@ -136,7 +136,7 @@ def _by_worker(path: str, raw_values: Any, tried: _CaseInputs) -> dict[str, dict
 
 
 def _by_metric(path: str, raw_values: Any, metrics: Sequence[str], key: str) -> dict[str, Values]:
-    """Return the values of one worker by metric; those of a list are of the only metric. ``key`` is the list's."""
+    """Return the values of one worker by metric. A list has those of the only metric. ``key`` is the list's."""
     if not isinstance(raw_values, dict):
         if len(metrics) != 1:
             reason = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
@@ -159,7 +159,7 @@ def _workers(values: str) -> str:
 
 
 def _check_metrics(path: str, metric_names: Collection[str], metrics: Sequence[str]) -> None:
-    """Refuse values of a case that are of another metric, or not of each."""
+    """Reject values of another metric, and missing values of a metric."""
     for name in metric_names:
         if name not in metrics:
             raise problems.Mistake(

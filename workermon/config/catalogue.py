@@ -26,8 +26,8 @@ from workermon.models import (
 )
 from workermon.rules import no_data, section, threshold
 
-#: Filesystems that hold no data of a worker, by the CloudWatch agent's ``fstype`` dimension: those of the kernel, in
-#: memory or over others, and images that can only be read and so are always full.
+#: Filesystems without a worker's data, by the CloudWatch agent's ``fstype`` dimension: those of the kernel, in memory
+#: or over others, and read-only images, which are always full.
 PSEUDO_FILESYSTEMS = frozenset(
     {
         *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devfs", "devpts", "devtmpfs"),
@@ -40,7 +40,7 @@ PSEUDO_FILESYSTEMS = frozenset(
     }
 )
 
-#: The namespace of EC2's own metrics, each of which has one series a worker.
+#: The namespace of EC2's own metrics. Each of them has one series a worker.
 EC2 = "AWS/EC2"
 _AGENT = "CWAgent"
 
@@ -101,7 +101,7 @@ DEFAULT_METRICS: tuple[str, ...] = (
 #: The channels that exist without a config file.
 DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, type="log")}
 
-#: Rules that always hold, beside those of the file: about collection and lost metrics in an account, delivery to a
+#: Rules that always apply, beside those of the file: about collection and lost metrics in an account, delivery to a
 #: channel, the budget, records that cannot be read.
 BUILTIN_RULES = ("collector", LOST_METRICS, DELIVERY, BUDGET, RECORDS)
 
@@ -132,10 +132,10 @@ DEFAULT = Configuration(
 )
 
 
-#: Series of a metric of one worker that are asked for. A node of Kubernetes has about a hundred mounts.
+#: Series of a metric of one worker that are requested. A node of Kubernetes has about a hundred mounts.
 MAX_SERIES = 200
 
-#: Dimension sets of a metric that are kept of one worker.
+#: Dimension sets of a metric that are stored for one worker.
 MAX_STORED_SERIES = 2000
 
 
@@ -154,19 +154,19 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
 
 
 def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that are asked for: those that count, ``MAX_SERIES`` at most."""
+    """Return the dimension sets to request: the relevant ones, at most ``MAX_SERIES``."""
     counted_sets = counted(metric, sets)
     return counted_sets if len(counted_sets) <= MAX_SERIES else sorted(counted_sets)[:MAX_SERIES]
 
 
 def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that count: what the metric includes and does not exclude, real filesystems only.
+    """Return the relevant dimension sets: those that the metric includes and does not exclude, and real filesystems.
 
-    An agent may publish aggregates too, under fewer dimensions. Beside single filesystems, an aggregate mixes real ones
-    with pseudo ones, and in a sum it would count twice: so no sum stands beside what it sums up.
+    An agent may also publish aggregates, with fewer dimensions. An aggregate beside single filesystems mixes real and
+    pseudo ones, and in a sum it would count twice. So aggregates beside their parts are left out.
     """
     if len(sets) == 1 and not (metric.include or metric.exclude or _is_of_filesystem(sets[0])):
-        return list(sets)  # so it is with nearly all metrics of nearly all workers
+        return list(sets)  # nearly always the case
     candidates = [dict(dimensions) for dimensions in sets]
     if "fstype" not in metric.include and any("fstype" in dimensions for dimensions in candidates):
         candidates = [
@@ -183,7 +183,7 @@ def _is_of_filesystem(dimensions: tuple[tuple[str, str], ...]) -> bool:
 
 
 def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the dimension sets that are no part of another one. There are few sets of names, and maybe many values."""
+    """Return the dimension sets that are not part of another one. There are few sets of names, but many values."""
     aggregates = set()
     for names in {frozenset(dimensions) for dimensions in candidates}:
         larger = (dimensions for dimensions in candidates if names < dimensions.keys())
@@ -192,7 +192,7 @@ def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, 
 
 
 def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that are kept of a worker, ``MAX_STORED_SERIES`` at most, those that count first."""
+    """Return the dimension sets to store for a worker, at most ``MAX_STORED_SERIES``, relevant ones first."""
     if len(sets) <= MAX_STORED_SERIES:
         return list(sets)
     count = set(counted(metric, sets))
@@ -202,7 +202,7 @@ def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[
 def crowded(
     configuration: Configuration, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
 ) -> dict[str, int]:
-    """Return the metrics of which a worker has more series than it is asked for, and how many count."""
+    """Return the metrics of which a worker has more series than are requested, and how many are relevant."""
     metrics = (configuration.metrics[name] for name in configuration.collect if name in configuration.metrics)
     many = (metric for metric in metrics if len(by_key.get(metric.key, ())) > MAX_SERIES)
     numbers = {metric.name: len(counted(metric, by_key[metric.key])) for metric in many}
@@ -224,7 +224,7 @@ def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:
 def published(
     metric: Metric, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
 ) -> list[tuple[Metric, tuple[tuple[str, str], ...]]] | None:
-    """Return the series of a worker that count: the metric under the name that it has there, and the dimension set.
+    """Return a worker's relevant series: the metric under the name used there, and the dimension set.
 
     ``by_key`` are the worker's dimension sets by ``Metric.key``. ``None`` if it was not looked up yet.
     """
@@ -237,7 +237,7 @@ def published(
 
 
 def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | None) -> int | None:
-    """Return how many series of a metric a worker has; ``None`` if it was not looked up under which dimensions.
+    """Return how many series of a metric a worker has; ``None`` if its dimensions were not looked up.
 
     ``sets`` are its dimension sets; EC2's own metrics have one series each.
     """
@@ -250,7 +250,7 @@ _MERGES: Mapping[str, Callable[[list[float]], float]] = {"max": max, "min": min,
 
 
 def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
-    """Return one series of several, slot by slot."""
+    """Combine several series into one, slot by slot."""
     if len(series) == 1:
         return series[0].points
     values: dict[int, list[float]] = {}

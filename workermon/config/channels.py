@@ -1,6 +1,6 @@
-"""``[channels.NAME]``: reads a section by the options of its type, and holds the options that several types share.
+"""``[channels.NAME]``: parses a section by the options of its type, and has the options that several types share.
 
-Which types there are, and which keys each takes, is in ``notify.channels``; the parser is handed that table.
+``notify.channels`` has the table of types and their keys; it is passed to the parser.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEMPLATE_FIELDS = (
 #: Keys that every type of channel takes, beside ``type``.
 COMMON = ("alert_after", "allow_private", "per_minute")
 
-#: Keys that several types take. A channel has a field for each; other keys are kept among its options.
+#: Keys that several types share. A channel has a field for each; other keys are stored among its options.
 SHARED = frozenset(models.Channel.model_fields) - {"name", "type", "options"}
 
 
@@ -51,30 +51,30 @@ def _wait(value: object) -> int:
     return models.seconds(value)
 
 
-#: An address in full, or a secret by name where the address itself is the secret.
+#: An address, or a secret by name if the address itself is secret.
 Url = Annotated[str | grammar.Secret, PlainValidator(_url, json_schema_input_type=str | grammar.Secret)]
-#: A secret by name; optional, because a key may have another name for it.
+#: A secret by name; optional, because a key may have an alias for it.
 Secret: TypeAlias = grammar.Secret | None
 Template = Annotated[str, Field(min_length=1, max_length=4000)]
 #: Seconds.
 Repeat = Annotated[fields.Seconds, fields.between(60, 7 * models.DAY)]
 #: Seconds.
 AlertAfter = Annotated[fields.Seconds, fields.between(10, models.DAY)]
-#: Seconds; 0 switches grouping off.
+#: Seconds; 0 means no grouping.
 GroupWait = Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), fields.between(0, 600)]
 
 
 class Options(BaseModel):
     """The keys that every type of channel takes. A type's own class adds its keys to these.
 
-    Keys of the names in ``SHARED`` become the fields of ``models.Channel``, others its ``options``.
+    Keys named in ``SHARED`` become the fields of ``models.Channel``, others its ``options``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    #: Other names of a key, for those who look for these: ``{"routing_key": "secret"}``. Each is a field of its own.
+    #: Aliases of keys, for users who look for them: ``{"routing_key": "secret"}``. Each is a field of its own.
     aliases: ClassVar[Mapping[str, str]] = {}
-    #: Keys with aliases that must be there by one of their names. Keys without aliases are required by their field.
+    #: Keys with aliases that are required by one of their names. Keys without aliases are required by their field.
     required: ClassVar[tuple[str, ...]] = ()
 
     allow_private: Annotated[bool, Strict()] = False
@@ -83,20 +83,20 @@ class Options(BaseModel):
 
     @classmethod
     def key_names(cls) -> list[str]:
-        """Return the keys that the type takes, as the file has them."""
+        """Return the keys of the type, as in the file."""
         return fields.keys(cls)
 
     @classmethod
     def of(cls, channel: models.Channel) -> Self:
-        """Return the options of a channel that a parser made."""
+        """Return the options of a parsed channel."""
         shared = channel.model_dump(mode="json", include=set(SHARED), exclude_defaults=True, exclude_none=True)
         return cls.model_validate({**shared, **channel.options})
 
     def check(self, path: str) -> None:
-        """Refuse what cannot work although each key is valid by itself; raises ``problems.Mistake``."""
+        """Reject what cannot work although each key is valid alone. Raises ``problems.Mistake``."""
 
     def by_their_names(self, path: str) -> Self:
-        """Return the options without aliases; raises ``problems.Mistake`` for a key given twice, or not at all."""
+        """Return the options without aliases. Raises ``problems.Mistake`` for a duplicate or missing key."""
         changes: dict[str, Any] = {}
         for alias, key in self.aliases.items():
             if getattr(self, alias) is None:
@@ -124,18 +124,18 @@ class Options(BaseModel):
 
 
 class ChannelType(Protocol):
-    """What the parser needs to know of a type of channel."""
+    """What the parser needs to know about a type of channel."""
 
     @property
     def options(self) -> type[Options]:
-        """Return the keys that it takes."""
+        """Return its keys."""
 
 
 Types: TypeAlias = Mapping[str, ChannelType]
 
 
 def read(name: str, section: Mapping[str, Any], types: Types) -> models.Channel:
-    """Return the channel that a section describes; raises ``problems.Mistake`` for one that cannot work."""
+    """Return the channel that a section describes. Raises ``problems.Mistake`` if it cannot work."""
     path = f"channels.{name}"
     type_name = _type(path, section, types)
     options = types[type_name].options
@@ -163,7 +163,7 @@ def schema(types: Types) -> tuple[dict[str, Any], dict[str, Any]]:
             {"anyOf": [{"required": [name]} for name in (key, *_aliases(kind.options, key))]}
             for key in kind.options.required
         ]
-        # JSON schema takes no empty list here.
+        # JSON schema allows no empty list here.
         section |= {"allOf": needed} if needed else {}
         definitions[f"channel {type_name}"] = section
     return {"oneOf": [{"$ref": f"#/$defs/channel {type_name}"} for type_name in types]}, definitions
@@ -186,7 +186,7 @@ def _type(path: str, section: Mapping[str, Any], types: Types) -> str:
 
 
 def _check_keys(path: str, keys: Mapping[str, Any], type_name: str, types: Types) -> None:
-    """Refuse a key that no type has, or that only other types have."""
+    """Reject a key that no type has, or that only other types have."""
     allowed_keys = types[type_name].options.key_names()
     other_types = {key for kind in types.values() for key in kind.options.key_names()}
     for key in sorted(set(keys) - set(allowed_keys)):
@@ -202,7 +202,7 @@ def _check_keys(path: str, keys: Mapping[str, Any], type_name: str, types: Types
 
 
 def check_template(path: str, template: str | None) -> None:
-    """Refuse a template that cannot be filled in."""
+    """Reject a template that cannot be filled in."""
     text = string.Template(template or "")
     if not text.is_valid():
         todo = "write $summary or ${summary}; a dollar sign itself is $$"
@@ -214,15 +214,15 @@ def check_template(path: str, template: str | None) -> None:
 
 
 def check_login(path: str, user: str | None, secret: Secret) -> None:
-    """Refuse a user without the secret that belongs to it."""
+    """Reject a user without the matching secret."""
     if user is not None and secret is None:
         raise problems.Mistake(f"{path}.secret", "is missing beside user", 'write secret = { env = "NAME" }')
 
 
 def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: bool) -> str:
-    """Refuse an address that cannot work as far as its text shows, and return its host; "" for a secret by name.
+    """Reject an address whose text shows that it cannot work, and return its host; "" for a secret by name.
 
-    The address that a delivery really connects to is checked again then.
+    A delivery checks the address of its actual connection again.
     """
     if not isinstance(url, str):
         return ""
@@ -245,14 +245,14 @@ def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: boo
 
 
 def check_private(path: str, host: str, subject: str, *, allow_private: bool) -> None:
-    """Refuse a private address that is written as one; a name is looked up when it is connected to."""
+    """Reject a literal private address. A name is looked up when it is connected to."""
     if not allow_private and (host == "localhost" or addresses.is_private(host)):
         todo = f"set allow_private = true if it is a {subject} of your own network"
         raise problems.Mistake(path, "is a private address", todo)
 
 
 def _is_host(host: str) -> bool:
-    """Return whether a text can name a host: letters of any script, digits, hyphens and dots, or an address."""
+    """Return whether a text can be a host: letters of any script, digits, hyphens and dots, or an address."""
     return re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host) is not None or (
         ":" in host and re.fullmatch(r"[0-9a-f:.]+(%[\w.-]+)?", host) is not None
     )

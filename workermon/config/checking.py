@@ -1,7 +1,7 @@
-"""Every mistake of a config file at once, for ``rules check``; whoever uses a file stops at the first.
+"""Finds every mistake of a config file at once, for ``rules check``. Other commands stop at the first one.
 
-What is wrong is taken out and the rest is looked at again, until nothing is wrong. What is wrong only because something
-was taken out is not reported.
+The wrong part is removed and the rest is checked again, until nothing is wrong. A mistake caused only by a removed part
+is not reported.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from workermon import errors
 from workermon.config import problems
 
-#: Mistakes that are reported, and things that are taken out. Each time the whole rest of the file is looked at again.
+#: Maximum mistakes to report, and parts to remove. Each time the whole rest of the file is checked again.
 MAX_MISTAKES, MAX_REMOVALS = 50, 200
 
-#: Checks what is left of a file. Raises ``problems.Mistake``, or ``errors.InvalidInput`` with the path as its place.
+#: Checks the rest of a file. Raises ``problems.Mistake``, or ``errors.InvalidInput`` with the path as its place.
 Check = Callable[[dict[str, Any]], object]
 
 _STEP = re.compile(r"\[(\d+)\]")
@@ -25,7 +25,7 @@ _UNCOLLECTED = "is not collected, so the rule could never fire"
 
 
 class _DocumentPart(NamedTuple):
-    """A part of the document: what contains it, under which key or place, and its path in the file."""
+    """A part of the document: its container, its key or index, and its path in the file."""
 
     container: Any
     key: Any
@@ -33,17 +33,17 @@ class _DocumentPart(NamedTuple):
 
 
 class RemainingDocument:
-    """What is left of a document, and what was taken out."""
+    """The rest of a document, and what was removed."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
         self._removed: list[str] = []
         self._names: set[str] = set()
-        #: The places in the file of the elements of each list that has lost one.
+        #: The positions in the file of the elements of each list that has lost one.
         self._places: dict[int, list[int]] = {}
 
     def find(self, path: str) -> tuple[list[_DocumentPart], str]:
-        """Return the parts on the way to a path, as far as they are there, and the rest of the path."""
+        """Return the existing parts on the way to a path, and the rest of the path."""
         places: list[_DocumentPart] = []
         container: Any = self.document
         remaining = path.strip("[]") if path.startswith("[") else path
@@ -65,7 +65,7 @@ class RemainingDocument:
         return places, remaining
 
     def original(self, path: str) -> str:
-        """Return a path as the file has it."""
+        """Return a path as in the file."""
         places, remaining = self.find(path)
         if not places or path.startswith("["):
             return path
@@ -73,7 +73,7 @@ class RemainingDocument:
         return f"{parent_path}{'' if remaining.startswith('[') else '.'}{remaining}" if remaining else parent_path
 
     def follows(self, path: str, reason: str) -> bool:
-        """Return whether something is wrong only because something else was taken out."""
+        """Return whether something is wrong only because something else was removed."""
         unknown = _UNKNOWN.match(reason)
         if unknown is not None and unknown[1] in self._names:
             return True
@@ -86,12 +86,12 @@ class RemainingDocument:
         return any(removed.startswith(within) for removed in self._removed)
 
     def suggestion(self, reason: str) -> str | None:
-        """Suggest what was probably meant by an unknown name, if that was taken out."""
+        """Suggest the nearest name for an unknown one, if that was removed."""
         unknown = _UNKNOWN.match(reason)
         return errors.did_you_mean(unknown[1], self._names) if unknown is not None else None
 
     def remove(self, path: str) -> bool:
-        """Take out what is at a path, or the part in which it is missing; tell whether there was anything."""
+        """Remove what is at a path, or the part in which it is missing; return whether there was anything."""
         places, _ = self.find(path)
         if not places:
             return False
@@ -139,7 +139,7 @@ def _position(mistake: errors.InvalidInput) -> tuple[int, int]:
 
 
 def _key(container: Any, remaining: str) -> str | None:
-    """Return the key of a table with which the rest of a path begins: the longest, for a name may have dots."""
+    """Return the table's key that the rest of a path begins with: the longest, because a name may contain dots."""
     if not isinstance(container, dict):
         return None
     matching = [key for key in container if re.match(re.escape(problems.excerpt(key)) + r"(?=$|[.\[])", remaining)]
@@ -147,7 +147,7 @@ def _key(container: Any, remaining: str) -> str | None:
 
 
 def _names(key: object, value: object) -> set[str]:
-    """Return the names by which other parts of a file may refer to one."""
+    """Return the names by which other parts of a file may refer to this one."""
     names = {str(key)}
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         names.add(value["name"])

@@ -1,4 +1,4 @@
-"""What one configuration changes of another: by name, and of what is changed key by key."""
+"""The differences between two configurations: by name, and key by key for what is changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon.config import export, toml
 from workermon.models import fields
 from workermon.rules import KINDS, Kinds
 
-#: Keys that may hold a secret themselves: some receivers put it into their address.
+#: Keys that may contain a secret themselves: some receivers have it in their address.
 _ADDRESSES = frozenset({"url", "urls"})
 
 
@@ -25,9 +25,9 @@ class Names:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChange:
-    """A key that changes, such as ``above.critical``; its values as the file has them, ``None`` where it is absent.
+    """A key that changes, such as ``above.critical``; its values as in the file, ``None`` if absent.
 
-    Of an address, which may be a secret, both are ``None``.
+    For an address, which may be a secret, both are ``None``.
     """
 
     key: str
@@ -42,7 +42,7 @@ class KeyChange:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What changes of one thing; ``what`` is ``rule``, ``channel``, ``metric`` or ``setting``."""
+    """The changes of one thing; ``what`` is ``rule``, ``channel``, ``metric`` or ``setting``."""
 
     what: str
     name: str
@@ -51,7 +51,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a configuration changes. Silences go by what they say; ``settings`` are all other values.
+    """The changes that a configuration makes. Silences are compared by contents; ``settings`` are all other values.
 
     ``differences`` are those of everything that is changed, key by key.
     """
@@ -65,7 +65,7 @@ class Changes:
 
 
 def changes(before: models.Configuration, after: models.Configuration, kinds: Kinds = KINDS) -> Changes:
-    """Return what a configuration changes of another."""
+    """Return the changes that a configuration makes to another."""
     return Changes(
         rules=_names({rule.name: rule for rule in before.rules}, {rule.name: rule for rule in after.rules}),
         channels=_names(before.channels, after.channels),
@@ -97,7 +97,7 @@ def _channels(configuration: models.Configuration) -> dict[str, object]:
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
-    """Return values with plain tables in the place of models."""
+    """Return values with plain tables instead of models."""
     return {
         name: value.model_dump(mode="json", exclude_none=True) if isinstance(value, models.Frozen) else value
         for name, value in values.items()
@@ -105,7 +105,7 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _key_changes(before: object, after: object, key: str = "") -> Iterator[KeyChange]:
-    """Yield what changes of a value, key by key."""
+    """Yield the changes of a value, key by key."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in dict.fromkeys((*before, *after)):
             path = f"{key}.{name}" if key else str(name)
@@ -140,7 +140,7 @@ def _text(value: object) -> str:
 
 
 def _durations(configuration: models.Configuration) -> dict[str, object]:
-    """Return the settings that are durations, as the file has them."""
+    """Return the settings that are durations, as in the file."""
     return {**export.durations(configuration), "alert history": fields.written(configuration.alert_history)}
 
 

@@ -1,4 +1,4 @@
-"""Refuses keys of absurdly many parts before the file is parsed: ``tomllib`` takes minutes for ``a.a.a…``."""
+"""Rejects keys of absurdly many parts before the file is parsed: ``tomllib`` takes minutes for ``a.a.a…``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONG_KEY = re.compile(rf"""(?<![A-Za-z0-9_.-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){
 def check(text: str, source: str) -> None:
     """Raise ``errors.InvalidInput`` for a line with a key of more than ``MAX_PARTS`` parts.
 
-    Words in quotes count as well, because no text of a config file has so many joined by dots.
+    Words in quotes count as well, because no text in a config file has so many joined by dots.
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") >= MAX_PARTS and _LONG_KEY.search(line):

@@ -1,4 +1,4 @@
-"""Pure: rules that are valid, and yet cannot mean what they say."""
+"""Pure: rules that are valid but probably wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workermon.config import catalogue
 from workermon.models import fields
 from workermon.rules import expression, forecast, threshold, threshold_options
 
-#: The least and the greatest value of metrics whose values have a range.
+#: The least and the greatest value of metrics with a fixed range.
 _RANGES: Mapping[str, tuple[float, float]] = {
     **{name: (0.0, 100.0) for name, metric in catalogue.CATALOGUE.items() if metric.unit == "percent"},
     **dict.fromkeys(models.CHECK_METRICS, (0.0, 1.0)),
@@ -17,7 +17,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention: int) -> Iterator[str]:
-    """Yield what is doubtful about a rule; ``retention`` is for how many seconds the ledger keeps datapoints."""
+    """Yield what is questionable about a rule; ``retention`` is for how many seconds the ledger keeps datapoints."""
     if rule.kind == forecast.KIND.name and (over := forecast.KIND.options(rule).over) > retention:
         yield (
             f"forecast over {fields.written(over)}, but the ledger keeps datapoints for {fields.written(retention)};"
@@ -36,7 +36,7 @@ def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention:
 
 
 def _shorter_than_a_slot(rule: models.Rule, metrics: Mapping[str, models.Metric]) -> Iterator[str]:
-    """Yield that ``for`` is shorter than one slot, so that one value makes the rule fire."""
+    """Yield a warning if ``for`` is shorter than one slot, so that one value makes the rule fire."""
     lasts, metrics_known = (
         threshold.KIND.options(rule).lasts,
         [metrics[name] for name in expression.operands(rule.metric) if name in metrics],

@@ -11,17 +11,17 @@ from workermon.config.toml import Table
 from workermon.models import fields
 from workermon.rules import KINDS, Kinds
 
-#: Keys of durations, which the models have in seconds.
+#: Keys of durations, which are seconds in the models.
 _DURATIONS = frozenset({"alert_after", "duration", "group_wait", "interval", "repeat"})
 
 
 def text(
     configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0, kinds: Kinds = KINDS
 ) -> str:
-    """Return the config file that makes this set-up. Every section is there, so that nothing else stays in force.
+    """Return the config file of this set-up. It has every section, so that nothing else stays in force.
 
-    Left out are workers that ``[discover]`` found, because their tags bring them again, and silences that are over by
-    ``now``. An external id that a command gave has no secret's name, so one is made up.
+    It leaves out workers that ``[discover]`` found, because their tags find them again, and silences that ended before
+    ``now``. An external id from a command has no secret's name, so a name is invented.
     """
     workers = sorted((worker for worker in fleet if worker.origin != "discover"), key=lambda worker: worker.id)
     document: Table = {
@@ -52,7 +52,7 @@ def text(
 
 
 def _accounts(configuration: models.Configuration, workers: Iterable[models.Worker]) -> Table:
-    """Return the accounts of the configuration, and those of roles that a command gave."""
+    """Return the accounts of the configuration, and those of roles from commands."""
     accounts = {
         name: _account(account.role_arn, account.external_id)
         | ({} if account.monitoring is None else {"monitoring": account.monitoring})
@@ -74,7 +74,7 @@ def _collect(configuration: models.Configuration) -> Table:
 
 
 def durations(configuration: models.Configuration) -> Table:
-    """Return the durations of ``[collect]`` as the file has them."""
+    """Return the durations of ``[collect]`` as in the file."""
     return {
         "retention": fields.written(configuration.retention),
         "lateness": fields.written(configuration.lateness),
@@ -83,7 +83,7 @@ def durations(configuration: models.Configuration) -> Table:
 
 
 def _account_name(name: str) -> str:
-    """Return an account's name as the file takes it. A role that a command gave has other characters."""
+    """Return an account's name in a form valid for the file. A role from a command has other characters."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:64]
 
 
@@ -126,12 +126,12 @@ def _metric(metric: models.Metric) -> Table:
 
 
 def channel_table(channel: models.Channel) -> Table:
-    """Return a channel as the file has it."""
+    """Return a channel as in the file."""
     return {**_changed_fields(channel, "name", "options"), **_with_durations(channel.options)}
 
 
 def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
-    """Return a rule as the file has it."""
+    """Return a rule as in the file."""
     kind = kinds[rule.kind]
     metric = rule.metric or kind.pseudo_metric
     table: Table = {"name": rule.name, **({} if metric is None else {"metric": metric}), **kind.export(rule)}

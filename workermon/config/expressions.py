@@ -1,4 +1,4 @@
-"""What an expression of a rule says about metrics, checked against those that there are."""
+"""Checks a rule's expression against the existing metrics."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workermon.rules import Kind, expression, section, units
 
 
 def check(path: str, rule: models.Rule, kind: Kind[Any], configuration: models.Configuration) -> None:
-    """Refuse units that do not go together and times that the ledger does not hold; ``path`` is the rule's.
+    """Reject incompatible units and times beyond the ledger; ``path`` is the rule's.
 
-    Raises ``problems.Mistake``, with the place in the expression if it is there.
+    Raises ``problems.Mistake``, with the position in the expression if it is there.
     """
     for key, seconds in kind.looks_back(rule):
         _check_kept(f"{path}.{key}", seconds, None, configuration)
@@ -42,7 +42,7 @@ def _check_kept(path: str, seconds: int, place: int | None, configuration: model
 
 
 def unknown(text: str | None, name: str, configuration: models.Configuration) -> str | None:
-    """Return what to do about an unknown metric whose name has signs of an expression, or is cut by one."""
+    """Return what to do about an unknown metric whose name contains an operator, or is cut by one."""
     if text == name:
         parts = [part for part in name.split("-") if part in configuration.metrics]
         if len(parts) > 1 and "-".join(parts) == name:

@@ -1,4 +1,4 @@
-"""A valid config file, and what is checked of it before it is used."""
+"""A valid config file, and the checks before it is used."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workermon.rules import KINDS, Kinds
 
 
 class File(models.Frozen):
-    """A valid config file; ``None`` is a section that it does not have, so that part is left alone.
+    """A valid config file; ``None`` is a missing section, so that part is left alone.
 
-    ``source`` names it in errors. ``cases`` are those of its rules, by the rule's name.
+    ``source`` is its name in errors. ``cases`` are those of its rules, by the rule's name.
     """
 
     source: str
@@ -35,19 +35,19 @@ class File(models.Frozen):
     text: str = Field(default="", repr=False)
 
     def location(self, path: str, place: int | None = None) -> str:
-        """Return how an error names a place of this file: source, path, and line and column if they are known.
+        """Return the name of a place of this file in errors: source, path, and line and column if known.
 
-        ``place`` is the character of the text at the path, from 0.
+        ``place`` is the position in the text at the path, in characters from 0.
         """
         return problems.location(self.source, path, self.text, place)
 
 
-#: Seconds. The periods below a minute that CloudWatch has; above, any number of minutes.
+#: Seconds. CloudWatch's periods below a minute; above, any number of minutes is allowed.
 SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
 
 
 def check_intervals(file: File, least: int) -> None:
-    """Refuse an interval below the shortest allowed, in seconds."""
+    """Reject an interval below the shortest allowed, in seconds."""
     intervals = [(f"workers[{place}].interval", worker.interval) for place, worker in enumerate(file.workers or ())]
     intervals.append(("discover.interval", file.discover.interval if file.discover else None))
     for path, interval in intervals:
@@ -57,7 +57,7 @@ def check_intervals(file: File, least: int) -> None:
 
 
 def check_silences(file: File, now: float) -> None:
-    """Refuse a silence that is over, or that ends too late."""
+    """Reject a silence that has ended, or that ends too late."""
     for place, silence in enumerate(file.silences or ()):
         if silence.ends is None:
             continue
@@ -75,10 +75,10 @@ def warnings(
     kinds: Kinds = KINDS,
     in_force: models.Configuration = catalogue.DEFAULT,
 ) -> list[str]:
-    """Return what is valid in a file but does not work here, or may not be meant.
+    """Return what is valid in a file but does not work here, or is probably wrong.
 
-    ``secrets`` looks up a secret. Another process may have one that is missing here. ``in_force`` is what sections
-    hold that the file does not have.
+    ``secrets`` looks up a secret. Another process may have one that is missing here. ``in_force`` has the contents of
+    sections that the file lacks.
     """
     texts = [warning for channel in (file.channels or {}).values() for warning in _secret_warnings(channel, secrets)]
     metrics = in_force.metrics if file.metrics is None else {**catalogue.CATALOGUE, **file.metrics}

@@ -1,7 +1,7 @@
-"""The grammar of the config file: its sections, their keys, and what each key may say by itself.
+"""The grammar of the config file: its sections, their keys, and the values allowed for each key alone.
 
-``docs/reference/config-file.md`` explains it to users. ``build`` checks what keys mean for one another. ``rules`` and
-``channels`` read their sections by the kind of the rule and the type of the channel.
+``docs/reference/config-file.md`` explains it to users. ``build`` checks keys against one another. ``rules`` and
+``channels`` parse their sections by the kind of the rule and the type of the channel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workermon.config import problems
 from workermon.models import fields
 from workermon.rules import horizon
 
-#: Sections that later versions bring.
+#: Sections of later versions.
 LATER_SECTIONS = ("windows", "groups", "templates")
 
 #: Keys that take a secret by name.
@@ -95,7 +95,7 @@ def _time(value: object) -> float:
 
 
 def _tags(value: object) -> object:
-    """Read tags that are labels of the same name: a list of them as the table that it stands for."""
+    """Parse tags that are labels of the same name: a list of them stands for a table."""
     if isinstance(value, list | tuple):
         if not all(isinstance(tag, str) for tag in value):
             raise ValueError("must be a list of tags' names")
@@ -115,7 +115,7 @@ def _tag(text: str) -> str:
     return text
 
 
-#: Characters of a tag's name that EC2 allows.
+#: Maximum characters of a tag's name in EC2.
 MAX_TAG_LENGTH = 128
 
 LabelName = Annotated[models.Text, AfterValidator(_label)]
@@ -136,9 +136,9 @@ def _rollups(value: object) -> int:
 
 Region = Annotated[str, AfterValidator(_region)]
 Retention = Annotated[fields.Seconds, fields.between(3600, 30 * models.DAY)]
-#: At least as long as a datapoint is waited for before a delay is learned.
+#: At least as long as a datapoint is awaited before a delay is learned.
 Lateness = Annotated[fields.Seconds, fields.between(horizon.DELAY, models.DAY)]
-#: What is kept for the long run: 0 or "off" keeps no roll-ups.
+#: Long-term data: 0 or "off" keeps no roll-ups.
 LongTerm = Annotated[fields.Seconds, fields.between(models.DAY, 3650 * models.DAY)]
 Rollups = Annotated[int, BeforeValidator(_rollups, json_schema_input_type=str | int)]
 Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
@@ -154,7 +154,7 @@ class Secret(fields.Section):
     file: models.Text | None = None
 
     def ref(self, path: str) -> models.SecretRef:
-        """Return what names it; one that is named in no way, or in two, is wrong at ``path``."""
+        """Return its name. None, or two, are an error at ``path``."""
         if (self.env is None) == (self.file is None):
             raise problems.Mistake(path, "names a secret by env or by file, one of the two", 'write { env = "NAME" }')
         if self.env is not None and models.is_protected_variable(self.env):

@@ -1,6 +1,6 @@
-"""Where in a TOML text each key and each element of an array stands: line and column, which ``tomllib`` does not tell.
+"""The positions of keys and array elements in a TOML text: line and column, which ``tomllib`` does not provide.
 
-The text has to be valid TOML, as ``tomllib`` evaluates it. A path is a tuple of keys and places, as in
+The text has to be valid TOML for ``tomllib``. A path is a tuple of keys and indexes, as in
 ``("rules", 0, "above", "critical")``.
 """
 
@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BLANK = re.compile(r"[ \t]*")
 _SKIPPED = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
-#: A value that is neither a text, an array nor an inline table; a date may have a space in it.
+#: A value that is neither a text, an array nor an inline table; a date may contain a space.
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\d[ tT]\d[^\s,\]}#]*|[^\s,\]}#]+")
 _STRING = re.compile(
     r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}'
@@ -25,7 +25,7 @@ _STRING = re.compile(
 )
 
 _LONG = ('"""', "'''")
-#: What stands for one character, and a line that goes on, which stands for none.
+#: An escape for one character, and a line continuation, which stands for none.
 _ESCAPE = re.compile(r"(?:\\[ \t]*\n\s*)*(?:\\U.{8}|\\u.{4}|\\[^uU]|[^\\])", re.DOTALL)
 _FOLDED = re.compile(r"(?:\\[ \t]*\n\s*)+")
 
@@ -33,7 +33,7 @@ _FOLDED = re.compile(r"(?:\\[ \t]*\n\s*)+")
 def find(text: str) -> dict[Path, int]:
     """Return the offset of each key, by its path, and of each element of an array.
 
-    A table that is opened more than once has its first place; a table of an array that of its header.
+    A table that is opened more than once has its first position; a table of an array that of its header.
     """
     scanner = _Scanner(text.replace("\r\n", " \n"))
     scanner.document()
@@ -43,8 +43,7 @@ def find(text: str) -> dict[Path, int]:
 def with_value(text: str, path: Path, value: str, before: str) -> str | None:
     """Return a text in which a key has another value, given as TOML; ``None`` if there is no place for it.
 
-    A key that is not there gets a line of its own above the one of ``before``, a key of the same table that is the
-    first on its line.
+    A new key gets a line of its own above the one of ``before``, a key of the same table that is the first on its line.
     """
     scanner = _Scanner(text.replace("\r\n", " \n"))
     scanner.document()
@@ -72,9 +71,9 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def within(text: str, offset: int, place: int) -> int:
-    """Return the offset of a character, from 0, of the text that is the value of the key at an offset.
+    """Return the offset of a character, from 0, in the text that is the value of the key at an offset.
 
-    The offset of the key comes back if its value is no text, or not as long.
+    If the value is not a text, or too short, the key's offset is returned.
 
     >>> within('k = "a\\tb"', 0, 2)
     8
@@ -98,12 +97,12 @@ def within(text: str, offset: int, place: int) -> int:
 
 
 class _Scanner:
-    """Walks a valid text once."""
+    """Walks through a valid text once."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
         self.offsets: dict[Path, int] = {}
-        #: Where the value of a key begins and ends.
+        #: Start and end of a key's value.
         self.spans: dict[Path, tuple[int, int]] = {}
         self.lengths: dict[Path, int] = {}
 
@@ -122,7 +121,7 @@ class _Scanner:
         self._blank()
 
     def string(self) -> str:
-        """Return the text at the present place as it is written, with its quotes."""
+        """Return the text at the present position as written, with its quotes."""
         begin = self.at
         self._match(_STRING)
         return self.text[begin : self.at]
@@ -155,7 +154,7 @@ class _Scanner:
         return path
 
     def _keys(self) -> list[tuple[str, int]]:
-        """Read a dotted key, up to what follows it."""
+        """Parse a dotted key, up to what follows it."""
         keys = []
         while True:
             self._blank()

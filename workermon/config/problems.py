@@ -1,6 +1,6 @@
-"""What is wrong in a config file, in one clear line: the source, line and column, the path, why, and what to do.
+"""Describes mistakes of a config file in one line: the source, line and column, the path, why, and what to do.
 
-Checks know paths only, such as ``rules[0].above.critical``. ``positions`` finds their place in the text.
+Checks know only paths, such as ``rules[0].above.critical``. ``positions`` finds their place in the text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workermon import errors
 from workermon.config import positions
 from workermon.models import fields
 
-#: The errors of pydantic in our words.
+#: Our texts for pydantic's errors.
 _TYPES = {
     "string_type": "must be a text",
     "float_type": "must be a number",
@@ -31,7 +31,7 @@ _TYPES = {
 
 
 class Mistake(Exception):
-    """Something at a path of the file is wrong; ``place`` is the character of its text, from 0, if it is known."""
+    """A mistake at a path of the file; ``place`` is its position in the text there, in characters from 0, if known."""
 
     def __init__(self, path: str, reason: str, todo: str, place: int | None = None) -> None:
         super().__init__(path, reason, todo, place)
@@ -39,7 +39,7 @@ class Mistake(Exception):
 
 
 class InvalidText(errors.InvalidInput):
-    """Something within a text of the file is wrong, at the character ``place`` from 0."""
+    """A mistake within a text of the file, at the character ``place`` from 0."""
 
     def __init__(self, subject: str, reason: str, todo: str, place: int | None = None) -> None:
         super().__init__(subject, reason, todo)
@@ -48,12 +48,12 @@ class InvalidText(errors.InvalidInput):
 
 
 def excerpt(text: object) -> str:
-    """Return text of the file, fit for a line: printable, and not longer than 64 characters."""
+    """Return text of the file for use in a line: printable, at most 64 characters."""
     return errors.printable(str(text))[:64]
 
 
 def location(source: str, path: str, text: str, place: int | None = None) -> str:
-    """Return how an error names a place of a file: source, path, and if they are found line and column.
+    """Return the name of a place of a file in errors: source, path, and line and column if found.
 
     They are those of the key, or of the character ``place`` of its text.
     """
@@ -61,7 +61,7 @@ def location(source: str, path: str, text: str, place: int | None = None) -> str
         return source
     offsets = {_path(parts): offset for parts, offset in positions.find(text).items()} if text else {}
     full_path = path.strip("[]") if path.startswith("[") else path
-    while full_path and full_path not in offsets:  # a missing key has the place of the table that lacks it
+    while full_path and full_path not in offsets:  # a missing key has the position of its table
         full_path = full_path[: max(full_path.rfind("."), full_path.rfind("["), 0)]
     if not full_path:
         return f"{source}: {path}"
@@ -71,7 +71,7 @@ def location(source: str, path: str, text: str, place: int | None = None) -> str
 
 
 def syntax(source: str, message: str) -> tuple[str, str]:
-    """Return place and reason of an error of ``tomllib``.
+    """Return place and reason of a ``tomllib`` error.
 
     >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
     ('fleet.toml: line 1, column 8', 'is not TOML: Invalid value')
@@ -86,11 +86,11 @@ def first(
     secrets: Collection[str],
     within: tuple[str | int, ...] = (),
 ) -> Mistake:
-    """Turn pydantic's first error about ``grammar`` into one of ours; what may be secret is never repeated.
+    """Turn pydantic's first error about ``grammar`` into ours. Possible secrets are never repeated.
 
     ``secrets`` are the keys that take a secret by name, ``within`` is the place of ``grammar`` in the file.
     """
-    # A misspelt key first: often another one is missing only because of it.
+    # A misspelt key first: often another key is missing only because of it.
     error = min(invalid.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
     place, kind = error["loc"], error["type"]
     path = _path((*within, *place))
@@ -120,7 +120,7 @@ def _path(location: Iterable[int | str]) -> str:
 
 
 def _fields(grammar: type[pydantic.BaseModel], location: Iterable[int | str]) -> list[str]:
-    """Return the keys that are known at a place of the grammar."""
+    """Return the known keys at a place of the grammar."""
     kind: Any = grammar
     for part in location:
         kind = _inside(kind, part)

@@ -1,6 +1,6 @@
-"""``[[rules]]``: reads a section by its kind of rule.
+"""``[[rules]]``: parses a section by its kind of rule.
 
-Which kinds there are, and which keys each takes, is in ``workermon.rules``; the parser is handed that table.
+``workermon.rules`` has the table of kinds and their keys; it is passed to the parser.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from workermon.rules import expression, section
 
 
 class ParsedRule(NamedTuple):
-    """A rule, and its cases as the file has them: which values they need is known when all rules are read."""
+    """A rule, and its unparsed cases: the values that they need are known once all rules are parsed."""
 
     rule: models.Rule
     cases: tuple[section.CaseSection, ...]
 
 
 def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> ParsedRule:
-    """Return the rule that a section describes; raises ``problems.Mistake`` for one that cannot work."""
+    """Return the rule that a section describes. Raises ``problems.Mistake`` if it cannot work."""
     path, kind = f"rules[{place}]", rules.kind_of(raw_rule, kinds)
     _check_keys(path, raw_rule, kind, kinds)
     try:
@@ -66,13 +66,13 @@ def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
         definitions |= kind_schema.get("$defs", {})
         for name, property_ in kind_schema["properties"].items():
             merged_property = merged["properties"].setdefault(name, property_)
-            if merged_property != property_:  # kinds that take the same key in different forms
+            if merged_property != property_:  # kinds with different forms of the same key
                 merged["properties"][name] = {"anyOf": [merged_property, property_]}
     return merged, definitions
 
 
 def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
-    """Refuse a key that no kind has, or that only other kinds have."""
+    """Reject a key that no kind has, or that only other kinds have."""
     allowed_keys = fields.keys(kind.section_type)
     for key in raw_rule:
         if key in allowed_keys:
@@ -93,13 +93,13 @@ def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], k
 
 
 def _check_expression(keys: section.RuleSection) -> None:
-    """Refuse an expression that cannot be read, and a unit of what has one already; raises ``rules.Mistake``."""
+    """Reject an invalid expression, and a unit if there is one already. Raises ``rules.Mistake``."""
     if expression.of(keys.metric) is None and keys.unit is not None:
         raise rules.Mistake("unit", "is for an expression; a metric has its own", "remove it, or set it in [[metrics]]")
 
 
 def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
-    """Refuse a rule without a metric, and a metric of a rule that is about none."""
+    """Reject a missing metric, and a metric of a rule that takes none."""
     if kind.needs_metric and keys.metric is None:
         alternatives = [
             f"or {other_kind.asked_by}" for other_kind in kinds.values() if other_kind.needs_metric is False
@@ -112,7 +112,7 @@ def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], k
 
 
 def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple[models.EscalationStep, ...]:
-    """Return the steps of an escalation; they come one after the other, and no channel is named twice."""
+    """Return the steps of an escalation. They must be in order of time, and name no channel twice."""
     place_by_channel: dict[str, str] = {}
     for place, step in enumerate(sections):
         if place and step.after <= sections[place - 1].after:
@@ -129,7 +129,7 @@ def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple
 
 
 def _notified(keys: section.RuleSection) -> dict[str, Any]:
-    """Return a rule's channels: all of them, and which severities each is notified of if the file says so."""
+    """Return a rule's channels: all of them, and the severities of each if the file names them."""
     routes: Any = keys.notify
     if isinstance(routes, dict):
         return {"notify": tuple(dict.fromkeys(name for names in routes.values() for name in names)), "routes": routes}

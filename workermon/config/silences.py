@@ -12,7 +12,7 @@ _SINCE = 1_767_225_600
 
 
 def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
-    """Return the window that a section describes; raises ``problems.Mistake`` for one that cannot work."""
+    """Return the window that a section describes. Raises ``problems.Mistake`` if it cannot work."""
     path = f"silences[{place}]"
     names_something = section.worker is not None or section.rule is not None or bool(section.labels)
     if not names_something and not section.all:

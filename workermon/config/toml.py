@@ -1,4 +1,4 @@
-"""Writing TOML: tables, arrays of tables, inline tables and values, as the config file has them."""
+"""Writes TOML: tables, arrays of tables, inline tables and values, as in the config file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED = frozenset({"channels", "accounts", "events"})
 
 
 def write(document: Mapping[str, Any]) -> str:
-    """Return a config file; a list is an array of tables, and an empty one comes first."""
+    """Return a config file. A list is an array of tables; empty ones are first."""
     lines = [f"{key} = []" for key, value in document.items() if value == []]
     for key, value in document.items():
         if isinstance(value, list):
@@ -39,7 +39,7 @@ def _key(key: str) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a value as the config file has it."""
+    """Return a value as in the config file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

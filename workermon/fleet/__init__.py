@@ -1,7 +1,7 @@
-"""The fleet: who is monitored, and how repository, schedule and EC2 are kept in step.
+"""The fleet: which workers are monitored, and how repository, schedule and EC2 are kept consistent.
 
-Everything is verified before the first write. What a crash leaves half done between repository and schedule is found
-and repaired by ``Reconciliation``. Every call may be repeated.
+Everything is verified before the first write. If a crash leaves repository and schedule inconsistent,
+``Reconciliation`` finds and repairs that. Every call may be repeated.
 """
 
 from workermon.fleet.apply import Application as Application

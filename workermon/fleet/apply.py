@@ -1,4 +1,4 @@
-"""A config file becomes the set-up: first a plan, then all of it in one step."""
+"""Applies a config file: first a plan, then all of it in one step."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from workermon.fleet.price import Pricing
 
 log = logs.get(__name__)
 
-#: Races that an applied file may lose against other changes of the set-up before it fails.
+#: Races against other changes of the set-up that an application may lose before it fails.
 MAX_APPLY_TRIES = 50
 
-#: Workers that are removed in the one step in which a file is applied, for each takes about 0.1 ms of Redis' time. The
-#: others are removed one by one after it.
+#: Workers removed in the same step that applies a file; each takes about 0.1 ms of Redis' time. The others are removed
+#: one by one afterwards.
 MAX_REMOVED_AT_ONCE = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeReporting:
-    """Says what a plan changes, for people and programs, with what it costs."""
+    """Describes what a plan changes and costs, for people and programs."""
 
     pricing: Pricing
     secrets: ports.Secrets
     kinds: rules.Kinds
 
     def report(self, plan: Plan, options: ApplyOptions) -> ChangeReport:
-        """Return the report of a plan; the price is asked of CloudWatch if the options say so."""
+        """Return the report of a plan. CloudWatch is asked for the price if the options say so."""
         price = self.pricing.price(plan, ask=options.verify and options.count_series)
         return plan.report(self.kinds, self.secrets, price)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """Says what a config file would change."""
+    """Shows what a config file would change."""
 
     planning: Planning
     reporting: ChangeReporting
 
     def preview(self, file: config.File, options: ApplyOptions) -> ChangeReport:
-        """Return what ``Application.apply`` would do. Raises what it would, and writes nothing."""
+        """Return what ``Application.apply`` would do. Raises the same errors, and writes nothing."""
         return self.reporting.report(self.planning.plan(file, options), options)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """The stage that makes fleet, rules and channels what a config file says."""
+    """The stage that applies a config file to fleet, rules and channels."""
 
     planning: Planning
     reporting: ChangeReporting
@@ -67,12 +67,12 @@ class Application:
     now: ports.Clock
 
     def apply(self, file: config.File, options: ApplyOptions) -> ChangeReport:
-        """Make fleet, rules and channels what a file says, in one step; all of it is checked before.
+        """Apply a file to fleet, rules and channels in one step, after all of it was checked.
 
-        If two files are applied at the same time, the second is compared again with what the first one made. The
-        schedule follows; if a crash leaves part of that undone, ``Reconciliation`` or the same file completes it.
-        Raises ``errors.InvalidInput``, ``errors.NotFound``, ``errors.RevisionChanged`` and what EC2 raises, all before
-        anything is written.
+        If two files are applied at the same time, the second is compared again with the result of the first. The
+        schedule follows; if a crash interrupts that, ``Reconciliation`` or the same file completes it. Raises
+        ``errors.InvalidInput``, ``errors.NotFound``, ``errors.RevisionChanged`` and EC2's errors, all before anything
+        is written.
         """
         plan = self._write(file, options)
         failpoints.reach("apply.written")
@@ -89,12 +89,12 @@ class Application:
         return self.reporting.report(plan, options).model_copy(update={"revision": revision})
 
     def _write(self, file: config.File, options: ApplyOptions) -> Plan:
-        """Plan and write until no other change of the set-up comes in between."""
+        """Plan and write until no other change of the set-up happens in between."""
         for _ in range(MAX_APPLY_TRIES):
             version = self.setup.version()
             plan = self.planning.plan(file, options)
             failpoints.reach("apply.planned")
-            # An empty plan is not written: files that change something would lose every race against it.
+            # An empty plan is not written. Otherwise files with changes would lose every race against it.
             if plan.is_empty:
                 return plan
             bases = self.alerts.load(plan.removed[:MAX_REMOVED_AT_ONCE])
@@ -103,7 +103,7 @@ class Application:
         raise errors.WorkermonError(file.source, f"the set-up changed {MAX_APPLY_TRIES} times meanwhile", "try again")
 
     def _update_schedule(self, plan: Plan) -> None:
-        """Make the schedule what the set-up says, also if an earlier file was not completed."""
+        """Bring the schedule in line with the set-up, also if an earlier file was not completed."""
         entries, removed = self.schedule.ids(), set(plan.removed)
         workers = {
             record.worker.id: record.worker
@@ -118,7 +118,7 @@ class Application:
             failpoints.reach("apply.unscheduled")
 
     def _dispatch(self, removed_channels: Collection[str]) -> None:
-        """Have everything evaluated by the new set-up at once; a sweep or a reconciliation finds what this misses."""
+        """Trigger evaluation by the new set-up at once. A sweep or a reconciliation finds what this misses."""
         try:
             self.dispatcher.evaluate(self.workers.ids())
             removed = map(models.delivery_alert, sorted(removed_channels))

@@ -1,4 +1,4 @@
-"""The whole installation as one document, and back."""
+"""Backups: the whole installation as one document, and its restore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logs.get(__name__)
 class Restored:
     """How many workers and open alerts were restored.
 
-    ``without_external_id`` are the ids of workers that were added with an external id, which no backup holds.
+    ``without_external_id`` are the ids of workers that had an external id, which backups do not contain.
     """
 
     workers: int
@@ -35,7 +35,7 @@ class BackingUp:
     now: ports.Clock
 
     def back_up(self) -> str:
-        """Return the backup as a JSON document of one line: no datapoint, no token, no external id."""
+        """Return the backup as a one-line JSON document, without datapoints, tokens and external ids."""
         state = self.saved_states.load()
         saved = tuple(_without_external_id(worker) for worker in state.workers)
         backup = models.Backup(
@@ -47,7 +47,7 @@ class BackingUp:
         return backup.model_dump_json(by_alias=True, exclude_defaults=True)
 
 
-#: Brings a backup's document to the next schema, by the schema that it begins with.
+#: Migrates a backup's document to the next schema, by the schema that it begins with.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda document: document,  # how Redis keeps the history of alerts is not in a backup
 }
@@ -55,7 +55,7 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Restoring:
-    """The stage that puts a backup in the place of what is stored."""
+    """The stage that restores a backup."""
 
     saved_states: ports.SavedStates
     schedule: ports.Schedule
@@ -66,8 +66,8 @@ class Restoring:
     def restore(self, text: str, source: str, *, force: bool = False) -> Restored:
         """Restore a document; ``source`` names it in errors, ``force`` replaces what is set up here.
 
-        The state is written in one step, then the schedule; if a crash leaves that undone, ``Reconciliation``
-        completes it. Raises ``errors.InvalidInput`` before anything is written.
+        The state is written in one step, then the schedule. If a crash interrupts that, ``Reconciliation`` completes
+        it. Raises ``errors.InvalidInput`` before anything is written.
         """
         state = _parse(text, source).state
         saved = tuple(self._with_external_id(saved_worker, state.configuration) for saved_worker in state.workers)
@@ -148,6 +148,6 @@ def _parse(text: str, source: str) -> models.Backup:
 
 
 def _telling_anew(saved: models.SavedAlerts) -> models.SavedAlerts:
-    """Return alerts of a worker that tells its groups anew what it holds, because no backup has what it told them."""
+    """Return alerts of a worker that will report to its groups again, because no backup has its reports."""
     alerts = {rule: alert.model_copy(update={"membership": None}) for rule, alert in saved.alerts.items()}
     return saved.model_copy(update={"alerts": alerts})

@@ -1,4 +1,4 @@
-"""What is left behind: a worker that leaves, alerts of accounts that have no worker, alerts of removed channels."""
+"""Cleans up: removed workers, alerts of accounts without workers, alerts of removed channels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from workermon.alerts import lifecycle
 
 log = logs.get(__name__)
 
-#: Races that a removal may lose against evaluations of the same worker before it fails; each takes milliseconds.
+#: Races against evaluations of the same worker that a removal may lose before it fails; each takes milliseconds.
 MAX_RETIRE_TRIES = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Retiring:
-    """Resolves the alerts of a worker that leaves, and deletes what is kept of it."""
+    """Resolves the alerts of a removed worker, and deletes its data."""
 
     schedule: ports.Schedule
     alerts: ports.Alerts
@@ -23,7 +23,7 @@ class Retiring:
     now: ports.Clock
 
     def retire(self, worker_id: str, reason: str) -> None:
-        """Resolve a worker's open alerts with a reason and delete all of it, whatever task is running meanwhile."""
+        """Resolve a worker's open alerts with a reason and delete all its data, whatever task runs meanwhile."""
         self.schedule.delete([worker_id])
         failpoints.reach("remove.unscheduled")
         for _ in range(MAX_RETIRE_TRIES):
@@ -50,10 +50,10 @@ class AccountClosing:
     now: ports.Clock
 
     def close_unused_accounts(self) -> tuple[str, ...]:
-        """Resolve the alerts about accounts and regions if no worker is collected any more; return their keys.
+        """Resolve the alerts about accounts and regions without workers; return their keys.
 
-        What is known of the errors there is forgotten. If a worker is there after all, its next collection notes it.
-        Where ``[discover]`` searches, its alerts stay, and so do those about event queues that are configured.
+        Their recorded errors are deleted. If there is a worker after all, its next collection records them again. Where
+        ``[discover]`` searches, its alerts stay, and so do those about configured event queues.
         """
         failing = [
             basis
@@ -71,7 +71,7 @@ class AccountClosing:
         return tuple(basis.record.key for basis in unused if self._close(basis))
 
     def _close(self, basis: ports.Basis[models.AccountState]) -> bool:
-        """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
+        """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation tries again."""
         key = basis.record.key
         configured = models.queue_of(key) is not None or models.searched_of(key) is not None
         reason = "it is not configured" if configured else "no worker is collected there"

@@ -15,19 +15,19 @@ from workermon import config, models, rules
 class RuleCoverage(models.Frozen):
     """How many workers a rule applies to.
 
-    ``groups`` is how many groups they make, of a rule that is over groups or compares workers with theirs.
+    ``groups`` is how many groups they form, for a rule over groups or one that compares workers.
     """
 
     name: str
     workers: int
     groups: int | None = Field(default=None, exclude_if=lambda value: value is None)
-    #: How many workers the largest of the groups has.
+    #: The number of workers in the largest group.
     largest: int = Field(default=0, exclude=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckedCoverage:
-    """How many workers each rule of a file applies to; no rules if it is not known which workers there are."""
+    """How many workers each rule of a file applies to; no rules if the workers are not known."""
 
     rules: tuple[RuleCoverage, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -39,9 +39,9 @@ def check_coverage(
     monitored: Iterable[models.Worker],
     kinds: rules.Kinds = rules.KINDS,
 ) -> CheckedCoverage:
-    """Return the coverage of a file's rules over its own workers and those that are monitored already.
+    """Return the coverage of a file's rules over its own workers and the monitored ones.
 
-    Workers that ``[discover]`` may bring are not counted, but a rule that applies to them is not warned of.
+    Workers that ``[discover]`` may add are not counted, but there is no warning about rules that apply to them.
     """
     stay = [worker for worker in monitored if file.workers is None or worker.origin != "file"]
     checked_workers = [_of_file(section) for section in file.workers or ()]
@@ -74,7 +74,7 @@ def rule_coverage(
 def _covered(
     rule: models.Rule, kind: rules.Kind[Any], configuration: models.Configuration, workers: Iterable[models.Worker]
 ) -> RuleCoverage:
-    """Return how many of these workers a rule applies to, and the groups that they make."""
+    """Return how many of these workers a rule applies to, and the groups that they form."""
     applies = [worker for worker in workers if kind.not_applied(rule, worker, configuration) is None]
     by = _label(rule, kind)
     if by is None:
@@ -84,7 +84,7 @@ def _covered(
 
 
 def _label(rule: models.Rule, kind: rules.Kind[Any]) -> str | None:
-    """Return the label whose values make groups; ``None`` if a rule is about single workers alone."""
+    """Return the label whose values form groups; ``None`` if a rule is only about single workers."""
     by = kind.group_by(rule)
     return kind.compares_by(rule) if by is None else by
 
@@ -96,9 +96,9 @@ def coverage_warnings(
     discover: models.Discover | None,
     kinds: rules.Kinds,
 ) -> Iterator[str]:
-    """Warn of each rule that applies to no worker or too few, but for those whose metric is not collected.
+    """Warn of each rule that applies to no worker or too few, unless its metric is not collected.
 
-    And of doubtful labels. ``discover`` may bring workers beside them; ``None``: none come.
+    Also warn of questionable labels. ``discover`` may add further workers; ``None``: there are none.
     """
     if covered and not workers:
         yield "no worker is monitored, so no rule applies to any"

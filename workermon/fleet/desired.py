@@ -1,4 +1,4 @@
-"""Workers as a user wants them, and what is checked before they are added."""
+"""Workers that a user wants, and the checks before they are added."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from workermon import errors, models, ports
 
-#: Characters of a name that comes from a tag (EC2 allows 256; control characters grow when they are escaped).
+#: Maximum characters of a name from a tag (EC2 allows 256; control characters grow when they are escaped).
 MAX_NAME_LENGTH = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredWorker:
-    """A worker as a user wants it, before EC2 was asked; ``interval`` in seconds, ``found`` as in ``models.Worker``."""
+    """A worker that a user wants, before EC2 is asked; ``interval`` in seconds, ``found`` as in ``models.Worker``."""
 
     id: str
     scope: models.AccountRegion
@@ -45,9 +45,9 @@ class DesiredWorker:
         )
 
     def changed(self, worker: models.Worker) -> models.Worker | None:
-        """Return a monitored worker as it is wanted; ``None`` if it is so already.
+        """Return a monitored worker as wanted; ``None`` if it is already so.
 
-        What a command added still counts as added by a command, unless ``[discover]`` takes over what it found.
+        A worker added by a command stays one, unless ``[discover]`` takes it over.
         """
         taken_over = self.origin == "discover" and worker.found
         after = worker.model_copy(
@@ -70,7 +70,7 @@ class DesiredWorker:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Described:
-    """What EC2 has of some workers, by id, and of the others why not."""
+    """EC2's answers about some workers, by id, and the reasons for those that are missing."""
 
     instances: dict[str, models.Instance]
     missing: dict[str, str]
@@ -85,7 +85,7 @@ class Described:
 
 
 def tag_name(instance: models.Instance | None) -> str:
-    """Return an instance's ``Name`` tag as a worker's name: on one line, and empty if there is none."""
+    """Return an instance's ``Name`` tag as a worker's name: on one line, empty if there is none."""
     if instance is None or not instance.name:
         return ""
     return errors.printable(instance.name).strip()[:MAX_NAME_LENGTH].strip()

@@ -1,4 +1,4 @@
-"""Instances are found by their tags, once or for as long as the config file says so."""
+"""Finds instances by their tags, once or continuously by the config file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Discovered:
-    """What carries the tags: the workers that were (or would be) added, and the ids that were monitored already.
+    """The instances with the tags: workers that were (or would be) added, and ids that were already monitored.
 
-    ``failed`` says, by the key of an account and region, why it could not be searched.
+    ``failed`` has, by the key of an account and region, why it could not be searched.
     """
 
     added: tuple[models.Worker, ...]
@@ -28,7 +28,7 @@ class Discovered:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Search:
-    """The instances that carry the tags, by account and region, and why others could not be searched, by their keys."""
+    """The instances with the tags, by account and region, and why others could not be searched, by their keys."""
 
     instances: tuple[tuple[models.AccountRegion, list[models.Instance]], ...]
     failed: dict[str, errors.AwsError]
@@ -36,9 +36,9 @@ class Search:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What ``[discover]`` means if it does not say so: the region, and the interval in seconds.
+    """Defaults for ``[discover]``: the region, and the interval in seconds.
 
-    ``keep_interval``: workers that are there already keep theirs instead.
+    ``keep_interval``: existing workers keep theirs instead.
     """
 
     region: str | None
@@ -88,7 +88,7 @@ class Discovery:
     ) -> Discovered:
         """Add every instance that carries all these tags and is not monitored yet; ``dry_run`` adds nothing.
 
-        What one account and region refuses does not keep back the others. Raises ``errors.AwsError`` if all refuse.
+        If one account and region refuses, the others are still searched. Raises ``errors.AwsError`` if all refuse.
         """
         search = self.tag_search.search(tags, scopes)
         if search.failed and not search.instances:
@@ -129,7 +129,7 @@ class DiscoverComparison:
     def compare(
         self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
     ) -> Comparison:
-        """Return what keeps the fleet in step with ``[discover]``: who comes, who goes, and whose set-up changes."""
+        """Return the changes that ``[discover]`` makes: workers to add, to remove, and to update."""
         ours = {worker_id: record.worker for worker_id, record in fleet.items() if record.worker.origin == "discover"}
         discover = configuration.discover
         comparison = Comparison()
@@ -173,7 +173,7 @@ def _labels(worker: models.Worker) -> str:
 def _compare_worker(
     desired: DesiredWorker, worker: models.Worker, comparison: Comparison, *, keep_interval: bool
 ) -> None:
-    """Add to a comparison how a worker that ``[discover]`` brings differs from what it says.
+    """Add to a comparison how a worker of ``[discover]`` differs from its section.
 
     Workers of the file, and those that a command added by their ids, keep their own set-up.
     """

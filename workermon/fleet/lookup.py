@@ -1,4 +1,4 @@
-"""Which workers a user means: by instance id or by name."""
+"""Finds the workers that a user names, by instance id or by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon import errors, models, ports
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Matches:
-    """The workers that names stand for, each once and in order, and the names that no worker has."""
+    """The workers with these names, each once and in order, and the names that no worker has."""
 
     records: list[ports.Record]
     unknown: list[str]
@@ -54,7 +54,7 @@ def match(workers: ports.Workers, names: Sequence[str]) -> Matches:
 
 
 def unknown_error(workers: ports.Workers, names: Sequence[str]) -> errors.UnknownWorker:
-    """Return the error that says that no worker has these names, and what may be meant."""
+    """Return the error for names that no worker has, with the nearest names."""
     return errors.unknown_worker(names, (record.worker.name for record in workers.every()))
 
 

@@ -1,4 +1,4 @@
-"""How a worker is added, paused, resumed and removed. Every call verifies all before its first write."""
+"""Adding, pausing, resuming and removing workers. Every call verifies everything before its first write."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ log = logs.get(__name__)
 class AddOptions:
     """How instances are added.
 
-    ``name`` is for a single one; without it, it is the instance's ``Name`` tag, else its id. ``interval`` in seconds.
-    ``verify`` asks EC2 first.
+    ``name`` is for a single one. Without it the instance's ``Name`` tag is used, otherwise its id. ``interval`` is in
+    seconds. ``verify`` asks EC2 first.
     """
 
     scope: models.AccountRegion
@@ -39,14 +39,14 @@ class Removed:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduling:
-    """Puts the entries of workers into the schedule."""
+    """Schedules workers."""
 
     workers: ports.Workers
     schedule: ports.Schedule
     now: ports.Clock
 
     def put_entries(self, scheduled: Sequence[models.Worker]) -> None:
-        """Schedule workers. Take back the entries of those that were removed or paused meanwhile."""
+        """Schedule workers. Remove the entries of those that were removed or paused meanwhile."""
         if not scheduled:
             return
         self.schedule.put(scheduled, self.now())
@@ -58,16 +58,16 @@ class Scheduling:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """Puts workers into the repository and their entries into the schedule.
+    """Adds workers to the repository and their entries to the schedule.
 
-    If a crash leaves the second undone, ``Reconciliation`` completes it.
+    If a crash prevents the second, ``Reconciliation`` completes it.
     """
 
     workers: ports.Workers
     scheduling: Scheduling
 
     def enrol(self, added: Sequence[models.Worker]) -> None:
-        """Put new workers into the repository, then into the schedule."""
+        """Add new workers to the repository, then to the schedule."""
         if not added:
             return
         self.workers.add(added)
@@ -78,7 +78,7 @@ class Enrolment:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Adding:
-    """Begins to monitor instances that a user names."""
+    """Starts to monitor instances that a user names."""
 
     enrolment: Enrolment
     workers: ports.Workers
@@ -88,8 +88,8 @@ class Adding:
     def add(self, instance_ids: Sequence[str], options: AddOptions) -> tuple[models.Worker, ...]:
         """Monitor instances: all of them or none.
 
-        Raises ``errors.InvalidInput`` for an instance that is monitored already or a name that is taken,
-        ``errors.NotFound`` naming every instance that EC2 does not have.
+        Raises ``errors.InvalidInput`` for an instance that is already monitored or a name that is taken, and
+        ``errors.NotFound`` with every instance that EC2 does not have.
         """
         _check_ids(instance_ids, options.name)
         if existing := self.workers.get(instance_ids):
@@ -131,7 +131,7 @@ class Pausing:
     now: ports.Clock
 
     def pause(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
-        """Stop collecting workers; a paused worker stays paused.
+        """Stop collecting workers. A paused worker stays paused.
 
         Datapoints stay. Open alerts resolve with the reason at the next evaluation.
         """
@@ -160,7 +160,7 @@ class Resuming:
     now: ports.Clock
 
     def resume(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
-        """Collect workers again. A worker that is not paused keeps its cadence, and gets its entry if it lacks it."""
+        """Collect workers again. A worker that is not paused keeps its rhythm, and gets an entry if it has none."""
         resumed = _with_monitoring(self.lookup.resolve(names), "active")
         for worker in resumed:
             self.workers.update(worker)
@@ -184,10 +184,10 @@ class Removing:
     silences: ports.Silences
 
     def remove(self, names: Sequence[str]) -> Removed:
-        """Forget workers with their datapoints, state and silences; open alerts resolve with the reason.
+        """Delete workers with their datapoints, state and silences. Open alerts resolve with the reason.
 
-        An instance id that is not monitored is skipped. A *name* that no worker has is ``errors.UnknownWorker``;
-        then nothing is removed.
+        An instance id that is not monitored is skipped. A *name* that no worker has raises ``errors.UnknownWorker``,
+        and then nothing is removed.
         """
         matches = match(self.workers, names)
         if unknown_names := [name for name in matches.unknown if not models.INSTANCE_ID.fullmatch(name)]:
@@ -208,7 +208,7 @@ def _with_monitoring(records: Sequence[ports.Record], monitoring: models.Monitor
 
 
 def _check_ids(instance_ids: Sequence[str], name: str | None) -> None:
-    """Raise ``errors.InvalidInput`` for what cannot be added, whatever is monitored."""
+    """Raise ``errors.InvalidInput`` for input that is invalid whatever is monitored."""
     if name is not None and len(instance_ids) > 1:
         raise errors.InvalidInput("--name", f"names one worker, not {len(instance_ids)}", "add them one by one")
     for instance_id in instance_ids:

@@ -1,4 +1,4 @@
-"""What a config file changes: the plan, and the report of it that command line and API share."""
+"""What a config file changes: the plan, and its report for command line and API."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from workermon.fleet.price import MonthlyPrice, Price, PriceByCadence
 class ChangeReport(models.Frozen):
     """What a config file changes of a set-up.
 
-    ``revision`` is the one in force: that it was compared with, or that it became. ``workers`` is how many are
-    monitored afterwards; the others are instance ids:
-    ``taken_over`` are those of ``updated`` that belong to ``[discover]`` from now on, ``skipped`` those that EC2 does
-    not have. ``changed`` are the parts of the configuration that change, ``rules`` those that apply afterwards,
-    ``differences`` what changes of each thing that is changed, ``series`` by metric how many of CloudWatch's series are
-    asked for then.
+    ``revision`` is the one in force: the compared one, or the new one. ``workers`` is how many are monitored
+    afterwards. The others are instance ids: ``taken_over`` are those of ``updated`` that belong to ``[discover]`` from
+    now on, ``skipped`` those that EC2 does not have. ``changed`` are the parts of the configuration that change,
+    ``rules`` those that apply afterwards, ``differences`` the changes of each changed thing, ``series`` by metric how
+    many of CloudWatch's series are requested afterwards.
     """
 
     file: str
@@ -54,11 +53,11 @@ class ChangeReport(models.Frozen):
 class ApplyOptions:
     """How a config file is applied.
 
-    ``interval`` (seconds) and ``region`` are for workers that name none; ``min_interval`` is the least one allowed.
-    ``verify`` asks EC2 for new workers and for what ``[discover]`` finds (otherwise a reconciliation adds that later).
-    ``missing`` says what becomes of workers that EC2 does not have, ``past_silences`` of silences that are over.
-    ``count_series`` asks CloudWatch how many series new workers have, for the price. ``revision`` is the one that has
-    to be in force, ``None`` for any.
+    ``interval`` (seconds) and ``region`` are for workers without their own; ``min_interval`` is the shortest allowed.
+    ``verify`` asks EC2 about new workers and for those of ``[discover]`` (otherwise a reconciliation adds them later).
+    ``missing`` says how to treat workers that EC2 does not have, ``past_silences`` the same for silences that have
+    ended. ``count_series`` asks CloudWatch how many series new workers have, for the price. ``revision`` must be the
+    one in force; ``None`` for any.
     """
 
     region: str | None
@@ -73,9 +72,9 @@ class ApplyOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a config file changes: the configuration ``before`` and ``after``, and what becomes of the fleet.
+    """What a config file changes: the configuration ``before`` and ``after``, and the changes of the fleet.
 
-    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have, ``taken_over`` those of
+    ``fleet`` is the present one; ``skipped`` are workers of the file that EC2 does not have, ``taken_over`` those of
     ``updated`` that belong to ``[discover]`` from now on.
     """
 
@@ -110,7 +109,7 @@ class Plan:
         return [worker for worker in workers.values() if worker.id not in self.removed]
 
     def report(self, kinds: rules.Kinds, secrets: ports.Secrets, price: Price) -> ChangeReport:
-        """Return what people and programs are shown of it."""
+        """Return the report for people and programs."""
         changes = difference.changes(self.before, self.after, kinds)
         workers = self.fleet_after()
         covered = rule_coverage(self.after, workers, kinds)
@@ -146,7 +145,7 @@ class Plan:
         )
 
     def _unknown_silenced(self) -> Iterator[str]:
-        """Warn of a silence for an unknown worker: it may be meant for later, or be misspelt."""
+        """Warn of a silence for an unknown worker: it may be for a later one, or misspelt."""
         workers = [record.worker for record in self.fleet] + [*self.added, *self.updated]
         worker_names = {name for worker in workers for name in (worker.id, worker.name)}
         for place, silence in enumerate(self.file.silences or ()):
@@ -155,7 +154,7 @@ class Plan:
                 yield f"silences[{place}].worker: there is no {silence.worker} yet{f'; {hint}' if hint else ''}"
 
     def _not_collected(self, kinds: rules.Kinds) -> Iterator[str]:
-        """Warn of a rule that stays while the file ends the collection of its metric."""
+        """Warn of a rule that stays although the file ends the collection of its metric."""
         for rule in self.after.rules:
             for metric in kinds[rule.kind].metrics(rule):
                 if metric in self.after.metrics and metric not in self.after.collect:

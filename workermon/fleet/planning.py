@@ -1,4 +1,4 @@
-"""What a config file would change of the set-up: everything is checked here, and nothing is written."""
+"""Computes what a config file would change: checks everything, and writes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Planning:
     now: ports.Clock
 
     def plan(self, file: config.File, options: ApplyOptions) -> Plan:
-        """Return what a file changes of the set-up. Raises what ``Application.apply`` says."""
+        """Return what a file changes of the set-up. Raises the same errors as ``Application.apply``."""
         before = self.configurations.load()
         if options.revision not in (None, before.revision):
             raise errors.RevisionChanged(file.source, options.revision, before.revision)
@@ -72,7 +72,7 @@ class Planning:
         records: Mapping[str, ports.Record],
         options: ApplyOptions,
     ) -> _FleetChanges:
-        """Return what the workers that a file lists change; raises for those that EC2 does not have."""
+        """Return the changes by the workers that a file lists. Raises for those that EC2 does not have."""
         desired = self._desired(file, options, after)
         check_names(desired, self.workers)
         new = [worker for worker in desired if worker.id not in records]
@@ -130,7 +130,7 @@ class Planning:
         )
 
     def _desired(self, file: config.File, options: ApplyOptions, after: models.Configuration) -> list[DesiredWorker]:
-        """Return the workers of a file. Raises ``errors.InvalidInput`` for what no worker can be."""
+        """Return the workers of a file. Raises ``errors.InvalidInput`` for invalid ones."""
         desired = []
         for place, section in enumerate(file.workers or ()):
             path = f"workers[{place}]"
@@ -167,7 +167,7 @@ class Planning:
 def _changed(
     desired: DesiredWorker, worker: models.Worker, configuration: models.Configuration
 ) -> models.Worker | None:
-    """Return a worker as the file wants it, ``None`` if it is so already."""
+    """Return a worker as the file wants it; ``None`` if it is already so."""
     after = desired.changed(worker)
     if worker.found and configuration.discover is not None:
         # The file lists it, so [discover] does not take it over.

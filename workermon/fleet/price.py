@@ -1,4 +1,4 @@
-"""What a change of the set-up costs a month, after CloudWatch was asked how many series there are."""
+"""The monthly cost of a change of the set-up. Asks CloudWatch for the number of series."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class PriceByCadence(models.Frozen):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Price:
-    """The price of a change; ``series`` is by metric how many are asked for afterwards.
+    """The price of a change; ``series`` is by metric how many are requested afterwards.
 
-    ``failed`` says by account and region why the series could not be counted there: each metric counts as one then.
-    ``crowded`` is by worker and metric how many series there are, if that is more than are asked for.
+    ``failed`` has by account and region why the series could not be counted there; each metric then counts as one.
+    ``crowded`` has by worker and metric the number of series, if that is more than are requested.
     """
 
     dollars: MonthlyPrice
@@ -44,19 +44,19 @@ class Price:
 
 
 class Change(Protocol):
-    """What is priced: a plan."""
+    """Something with a price: a plan."""
 
     @property
     def before(self) -> models.Configuration:
-        """Return the configuration as it was."""
+        """Return the configuration before."""
 
     @property
     def after(self) -> models.Configuration:
-        """Return the configuration as it will be."""
+        """Return the configuration after."""
 
     @property
     def fleet(self) -> Sequence[ports.Record]:
-        """Return the fleet as it was."""
+        """Return the fleet before."""
 
     def fleet_after(self) -> list[models.Worker]:
         """Return the workers that will be monitored."""
@@ -83,9 +83,9 @@ class Pricing:
     kinds: rules.Kinds
 
     def price(self, change: Change, *, ask: bool) -> Price:
-        """Return what a change costs; without ``ask``, each metric that was not looked up counts as one series.
+        """Return what a change costs. Without ``ask``, each metric that was not looked up counts as one series.
 
-        So does one that nobody publishes yet: an agent may begin to.
+        So does a metric that nobody publishes yet, because an agent may start to.
         """
         before, after, fleet_after = change.before, change.after, change.fleet_after()
         records = {record.worker.id: record for record in change.fleet}
@@ -140,7 +140,7 @@ class Pricing:
         workers: Sequence[models.Worker],
         dimensions: dict[str, dict[str, Sequence[tuple[tuple[str, str], ...]]]],
     ) -> dict[str, errors.AwsError]:
-        """Add the dimensions of the metrics that were not looked up for a worker yet; return where that failed."""
+        """Add the dimensions of metrics that were not looked up for a worker yet; return where that failed."""
         failed: dict[str, errors.AwsError] = {}
         by_scope: dict[models.AccountRegion, list[str]] = {}
         for worker in workers:
@@ -161,7 +161,7 @@ class Pricing:
 
 
 def _agent_metrics(*configurations: models.Configuration) -> list[models.Metric]:
-    """Return each metric that is collected and may have several series a worker."""
+    """Return each collected metric that may have several series a worker."""
     collected = (
         configuration.metrics[name]
         for configuration in configurations
@@ -172,7 +172,7 @@ def _agent_metrics(*configurations: models.Configuration) -> list[models.Metric]
 
 
 def _series(configuration: models.Configuration, dimensions: Dimensions) -> dict[str, int]:
-    """Return how many series of each metric a worker is asked for."""
+    """Return how many series of each metric are requested for a worker."""
     return {
         name: max(1, catalogue.series_count(metric, dimensions.get(metric.key)) or 0)
         for name in configuration.collect

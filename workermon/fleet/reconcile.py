@@ -1,4 +1,4 @@
-"""Repository, schedule and EC2 are kept in step."""
+"""Keeps repository, schedule and EC2 consistent."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from workermon.fleet.steps import Comparison, Step
 
 log = logs.get(__name__)
 
-#: Seconds. EC2 may not know an instance for a moment after its launch, so a worker this young does not count as gone.
+#: Seconds. For a moment after its launch EC2 may not know an instance, so a worker this young does not count as gone.
 YOUNG = 300
 
-#: Seconds. How often the listener has it done.
+#: Seconds between two reconciliations by the listener.
 RECONCILED_EVERY = 300.0
 
-#: Seconds. The interval at which searches of ``[discover]`` count as collections: the alert about an account and
-#: region, which waits for three of them, fires at the second refusal.
+#: Seconds. The interval of a search by ``[discover]`` when it counts as a collection. The alert about an account and
+#: region waits for three of them, so it fires at the second refusal.
 SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
 
-#: Ids in one line of the log, at most.
+#: Maximum ids in one line of the log.
 LOGGED_IDS = 10
 
 #: Steps after which a worker is no longer monitored.
@@ -33,7 +33,7 @@ _LEAVING = frozenset({"retire", "remove"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What was (or would be) repaired; ``failed`` says, by the key of an account and region, why EC2 had no answer."""
+    """The (possible) repairs; ``failed`` has, by the key of an account and region, why EC2 had no answer."""
 
     steps: tuple[Step, ...]
     failed: dict[str, errors.AwsError]
@@ -41,7 +41,7 @@ class Reconciled:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The stage that repairs what repository, schedule and EC2 disagree about."""
+    """The stage that repairs differences between repository, schedule and EC2."""
 
     discover_comparison: DiscoverComparison
     enrolment: Enrolment
@@ -59,8 +59,8 @@ class Reconciliation:
     def reconcile(self, *, region: str | None = None, interval: int = 60, dry_run: bool = False) -> Reconciled:
         """Repair them; ``dry_run`` changes nothing.
 
-        ``interval`` (seconds, of new workers) and ``region`` are for ``[discover]``, if it names none. If EC2 is out of
-        reach, the schedule is repaired all the same, and ``failed`` says where and why.
+        ``interval`` (seconds, of new workers) and ``region`` are for ``[discover]`` without its own. If EC2 is
+        unreachable, the schedule is still repaired, and ``failed`` has where and why.
         """
         at = self.now()
         fleet = {record.worker.id: record for record in self.workers.every()}
@@ -79,9 +79,10 @@ class Reconciliation:
         return Reconciled(tuple(steps), changed.failed | discovered.failed)
 
     def _note_search(self, comparison: Comparison, at: float) -> None:
-        """Note where ``[discover]`` could not be searched, for ``status`` and the alert about that account and region.
+        """Record where ``[discover]`` could not search, for ``status`` and the alert about that account and region.
 
-        Where workers are collected, that is kept beside how their collections go. If those fail too, they say it.
+        Where workers are collected, that is stored beside the state of their collections. If those fail too, they
+        report it.
         """
         collected = collected_scopes(self.workers)
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
@@ -132,7 +133,7 @@ class Reconciliation:
         missing = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}
         alive = [worker_id for worker_id, record in missing.items() if record.condition.status not in models.GONE]
         if not described and not confirmed and len(alive) > 1:
-            # As in a collection: rather these are another account's credentials than that all workers went at once.
+            # As in a collection: wrong credentials are more likely than the end of all workers at once.
             comparison.failed[scope.key] = errors.AwsDenied(
                 f"EC2 in {scope.region}",
                 "it knows none of the workers there, as it would with credentials of another account",
@@ -145,7 +146,7 @@ class Reconciliation:
                 _compare_instance(record.worker, described[record.worker.id], comparison)
 
     def _settled(self, steps: Sequence[Step], configuration: models.Configuration) -> list[Step]:
-        """Return each step once, without those that must wait, and without repairs of workers that leave."""
+        """Return each step once, without those that must wait, and without repairs of workers that are removed."""
         waiting = self._unnotified([step.worker_id for step in steps if step.action == "retire"], configuration)
         leaving = {step.worker_id for step in steps if step.action in _LEAVING} - waiting
         return list(
@@ -159,7 +160,7 @@ class Reconciliation:
     def _unnotified(self, worker_ids: Sequence[str], configuration: models.Configuration) -> set[str]:
         """Return which terminated workers must stay until their end was collected, evaluated and notified.
 
-        Their own collections see it within an interval. If they were retired before, nobody would be notified of it.
+        Their own collections see it within an interval. If they were deleted earlier, nobody would be notified of it.
         """
         if not worker_ids:
             return set()
@@ -181,7 +182,7 @@ class Reconciliation:
             if step.action in _LEAVING:
                 leaving.setdefault(step.worker_id, step.reason)
         current = self.workers.get([worker.id for worker in changed])
-        # What somebody changed since it was read is left to the next reconciliation.
+        # Workers changed since they were read are left to the next reconciliation.
         updated = {
             worker.id: worker
             for worker in changed
@@ -192,7 +193,7 @@ class Reconciliation:
         for worker_id, reason in leaving.items():
             self.retiring.retire(worker_id, reason)
         unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
-        # If a pause was left half done, an alert may not have been resolved yet.
+        # If a pause was interrupted, an alert may not have been resolved yet.
         self.samples.mark_pending([worker_id for worker_id in unscheduled if worker_id in fleet], self.now())
         self.schedule.delete(unscheduled)
         scheduled = {step.worker_id: fleet[step.worker_id].worker for step in steps if step.action == "schedule"}
@@ -212,7 +213,7 @@ class Reconciliation:
 
 
 def _log(steps: Sequence[Step]) -> None:
-    """Log what was repaired, in a line for each kind of step: all workers of a fleet may need the same."""
+    """Log the repairs, in one line for each kind of step: all workers of a fleet may need the same."""
     worker_ids: dict[tuple[str, str], list[str]] = {}
     for step in steps:
         worker_ids.setdefault((step.action, step.reason), []).append(step.worker_id)

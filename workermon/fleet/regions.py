@@ -1,4 +1,4 @@
-"""Which region is meant, and whether AWS has it."""
+"""Determines the region, and whether AWS has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon import config, errors
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Regions:
-    """The region that boto3 is configured for, if there is one, and the regions that AWS has."""
+    """The region that boto3 is configured for, if any, and AWS' regions."""
 
     default: str | None
     known_regions: Collection[str]

@@ -1,4 +1,4 @@
-"""From the names of a config file to accounts and regions."""
+"""Turns the names of a config file into accounts and regions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.fleet.regions import Regions
 def discover_scopes(
     configuration: models.Configuration, secrets: ports.Secrets, region: str | None
 ) -> list[models.AccountRegion]:
-    """Return where ``[discover]`` searches; ``region`` is used if it names none. Without ``[discover]`` it is nowhere.
+    """Return where ``[discover]`` searches; ``region`` is the default. Without ``[discover]`` it searches nowhere.
 
     Raises ``errors.InvalidInput`` if there is no region at all.
     """

@@ -1,4 +1,4 @@
-"""What is to be repaired, and what a comparison of the fleet with EC2 found."""
+"""Repairs, and the result of comparing the fleet with EC2."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class Step(NamedTuple):
 class Comparison:
     """How the fleet differs from EC2.
 
-    ``added`` are new workers, ``updated`` those whose set-up changed. ``failed`` says, by the key of an account
-    and region, why EC2 could not be asked there; ``searched`` are the
-    keys of those where ``[discover]`` was.
+    ``added`` are new workers, ``updated`` those whose set-up changed. ``failed`` has, by the key of an account and
+    region, why EC2 could not be asked there; ``searched`` are the keys of those where ``[discover]`` searched.
     """
 
     added: list[models.Worker] = dataclasses.field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment. All of them are validated when they are first asked for."""
+"""Settings: the only code that reads the environment. All of them are validated at first use."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from workermon.settings import amqp_address, redis_address
 
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
 
-#: Bytes. A secret is a password or a URL; a private key has some thousand.
+#: Bytes. A secret is a password or a URL; a private key has a few thousand.
 LARGEST_SECRET = 64 * 1024
 
 #: Where Docker, Kubernetes and Nomad mount secrets.
 MOUNTED_SECRETS = "/run/secrets"
 
-#: Of Redis, major and minor. ZMSCORE, and ranges by ZRANGE, are of that version.
+#: Minimum version of Redis, major and minor. ZMSCORE, and ranges by ZRANGE, need it.
 OLDEST_REDIS: Final = (6, 2)
 
-#: Why a server in cluster mode is refused, and what to do: our scripts use keys of several of its slots.
+#: Why a server in cluster mode is refused, and what to do: our scripts use keys of several slots.
 CLUSTER_MODE: Final = ("it runs in cluster mode", "use a server, or Sentinel, without cluster mode")
 
 #: The pub/sub channel of samples.
@@ -42,7 +42,7 @@ CHANNEL: Final = "workermon:metrics"
 WEB_PORT: Final = 8650
 
 # Names in Redis that Celery, Kombu and RedBeat use for us. on_celery may not import on_redis, whose keys.py lists them.
-#: Before the name of an entry in RedBeat's keys, and before a worker's id in the name of its entry.
+#: The prefix of an entry's name in RedBeat's keys, and of a worker's id in the name of its entry.
 REDBEAT_PREFIX: Final = "workermon:redbeat:"
 ENTRY_PREFIX: Final = "workermon:collect:"
 SCHEDULE_COHORTS: Final = "workermon:schedule:cohorts"
@@ -53,13 +53,13 @@ SCHEDULE_TICK: Final = "workermon:schedule:tick"
 SCHEDULE_CANARY: Final = "workermon:schedule:canary"
 #: A channel: an entry was put into the schedule.
 SCHEDULE_CHANGED: Final = "workermon:schedule:changed"
-#: Before the name of a key that was of another type.
+#: The prefix of a key that was of another type.
 SET_ASIDE: Final = "workermon:set-aside:"
-#: The messages that nodes have in their hands, the same by time, and who looks for lost ones.
+#: The messages that nodes hold, the same by time, and the lock for restoring lost ones.
 UNACKED: Final = "workermon:unacked"
 UNACKED_INDEX: Final = "workermon:unacked-index"
 UNACKED_MUTEX: Final = "workermon:unacked-mutex"
-#: Which queues an exchange has (its name stands at the end), which of them stay, and when the others are over.
+#: The queues of an exchange (its name is at the end), which of them stay, and when the others expire.
 BINDING: Final = "workermon:binding:%s"
 BINDING_PERMANENT: Final = "workermon:binding-permanent:%s"
 BINDING_DEADLINES: Final = "workermon:binding-deadlines"
@@ -83,17 +83,17 @@ def config_home() -> Path:
 
 
 def failpoint() -> str | None:
-    """Return at which crash point a test wants the process to exit (``failpoints``); ``None`` in normal runs."""
+    """Return the crash point at which a test wants the process to exit (``failpoints``); ``None`` in normal runs."""
     return os.environ.get("WORKERMON_FAILPOINT") or None
 
 
 def address_file() -> Path:
-    """Return the file that says where the embedded server of this user listens, while it runs."""
+    """Return the file with the address of this user's embedded server, while it runs."""
     return state_home() / "server.json"
 
 
 def masked(url: str) -> str:
-    """Return a URL that can be shown: its password, and every query value, as ``***``."""
+    """Return a URL for display: its password, and every query value, become ``***``."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -110,7 +110,7 @@ def masked(url: str) -> str:
 
 
 def too_old(version: str) -> bool:
-    """Return whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
+    """Return whether a version of Redis is too old. One that cannot be parsed counts as new enough."""
     match = re.match(r"(\d+)\.(\d+)", version)
     return match is not None and (int(match[1]), int(match[2])) < OLDEST_REDIS
 
@@ -123,7 +123,7 @@ _APART = f"cannot be parsed; {_ESCAPED}"
 _CERT_REQS = re.compile(r"(ssl_cert_reqs=)(?:CERT_)?(REQUIRED|OPTIONAL|NONE)\b", re.IGNORECASE)
 
 
-#: Why a transport of Kombu's that people ask for cannot be the broker.
+#: Why one of Kombu's other transports cannot be the broker.
 _NO_BROKERS: Final = {
     "sqs": "names SQS, whose client (pycurl) workermon does not install and over which no node can be asked for status",
     "memory": "names a broker in the memory of one process, but beat and nodes are several",
@@ -131,7 +131,7 @@ _NO_BROKERS: Final = {
 
 
 def _taken_apart(url: str) -> SplitResult:
-    # What the text of urllib's errors holds may be a piece of the password, so it is never passed on.
+    # The text of urllib's errors may contain a piece of the password, so it is never passed on.
     try:
         return urlsplit(url)
     except ValueError:
@@ -148,13 +148,13 @@ def _check_amqp(url: str) -> None:
 
 
 def _is_place(place: str) -> bool:
-    """Return whether that is a host, with or without a port."""
+    """Return whether a text is a host, with or without a port."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
     return match is not None and place != "" and (match[3] is None or 0 < int(match[3]) < 65536)
 
 
 def is_web_address(url: str) -> bool:
-    """Return whether that is an ``http`` or ``https`` URL with a host that can be."""
+    """Return whether a text is an ``http`` or ``https`` URL with a valid host."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -166,7 +166,7 @@ def is_web_address(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address can be reached from this machine only."""
+    """Return whether a host name or address can be reached only from this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -175,7 +175,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-#: What a header of HTTP may be named. Those that mean something by themselves name no user.
+#: Allowed names of a header. Headers with a meaning of their own cannot name a user.
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _NO_USER_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "referer", "content-length", "content-type"})
 #: A host name, or an address of IPv4 or IPv6.
@@ -185,7 +185,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def is_host(host: str) -> bool:
-    """Return whether that is a host name or an address."""
+    """Return whether a text is a host name or an address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -194,7 +194,7 @@ def is_host(host: str) -> bool:
 
 
 class _PageSettings(BaseSettings):
-    """What ``demo`` takes of the settings: it has its own of everything else."""
+    """The settings that ``demo`` reads. It has its own values for all others."""
 
     model_config = SettingsConfigDict(
         env_prefix="WORKERMON_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
@@ -315,7 +315,7 @@ class Settings(_PageSettings):
 
     @cached_property
     def web_networks(self) -> tuple[Network, ...]:
-        """Return the networks of the proxies that the page believes."""
+        """Return the networks of the proxies that the page trusts."""
         parts = (part.strip() for part in (self.web_proxies or "").split(","))
         return tuple(ipaddress.ip_network(part) for part in parts if part)
 
@@ -332,7 +332,7 @@ class Settings(_PageSettings):
 
     @cached_property
     def state_url(self) -> str:
-        """Return the URL of state and schedule, with its credentials; the embedded server's if it runs.
+        """Return the URL of state and schedule, with its credentials; that of the embedded server if it runs.
 
         Raises ``errors.RedisUnavailable`` if there is neither.
         """
@@ -366,7 +366,7 @@ class Settings(_PageSettings):
 
     @cached_property
     def secret_folders(self) -> tuple[Path, ...]:
-        """Return the folders below which a secret's file may lie."""
+        """Return the folders below which a secret's file may be."""
         if self.secrets_dir is None:
             return (Path(MOUNTED_SECRETS), config_home() / "secrets")
         return tuple(Path(folder).expanduser() for folder in self.secrets_dir.split(":") if folder)
@@ -375,8 +375,8 @@ class Settings(_PageSettings):
         """Return a secret that a config file names.
 
         Whoever edits the file chooses the name, and where the value is sent. So this process decides which names it
-        gives away: ``WORKERMON_SECRETS`` and ``WORKERMON_SECRETS_DIR``. Raises ``errors.InvalidInput``, which shows
-        the name only.
+        discloses: ``WORKERMON_SECRETS`` and ``WORKERMON_SECRETS_DIR``. Raises ``errors.InvalidInput``, which shows only
+        the name.
         """
         return self._secret_variable(ref.env) if ref.env is not None else self._secret_file(ref.file or "")
 
@@ -410,7 +410,7 @@ class Settings(_PageSettings):
         return value
 
     def _allowed_file(self, subject: str, name: str) -> Path:
-        """Return where a secret's file really lies: below one of the folders, whatever links lead there."""
+        """Return the real path of a secret's file: below one of the folders, wherever links lead."""
         folders = [folder.resolve() for folder in self.secret_folders]
         # A relative name is looked up in each folder; an absolute one stays as it is.
         places = [(folder / name).resolve() for folder in folders]
@@ -424,8 +424,8 @@ class Settings(_PageSettings):
 
 
 def _read_secret(file: Path) -> str:
-    """Read a small regular file; one without an end, or that waits for a writer, is none."""
-    # No link is followed any more: the place was resolved, and what has become a link since leads elsewhere.
+    """Read a small regular file. One without an end, or that waits for a writer, does not count."""
+    # Links are no longer followed: the path was resolved, and a link created since then leads elsewhere.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     opened = os.open(file, flags)
     with os.fdopen(opened, "rb") as source:
@@ -438,7 +438,7 @@ def _read_secret(file: Path) -> str:
 
 
 def _check_env_file() -> None:
-    """Refuse a ``.env`` of which a line would be passed over."""
+    """Reject a ``.env`` with a line that would be ignored."""
     try:
         with Path(".env").open(encoding="utf-8") as lines:
             wrong = next(
@@ -458,7 +458,7 @@ Loaded = TypeVar("Loaded", bound=_PageSettings)
 
 
 def load() -> Settings:
-    """Read and validate the settings; raises ``errors.InvalidInput`` naming the first variable that is wrong."""
+    """Read and validate the settings. Raises ``errors.InvalidInput`` with the first invalid variable."""
     return _loaded(Settings)
 
 

@@ -1,4 +1,4 @@
-"""The URL of a RabbitMQ taken apart, as Kombu wants it."""
+"""The parsed URL of a RabbitMQ, in Kombu's form."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 SCHEMES = ("amqp", "amqps")
 
-#: What the URL may say of TLS, with the names that py-amqp has for the files.
+#: TLS options of the URL, with py-amqp's names for the files.
 _FILES = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 _CERT_REQS = {"required": ssl.CERT_REQUIRED, "none": ssl.CERT_NONE}
 
 
 class AmqpAddress(NamedTuple):
-    """An ``amqp://`` or ``amqps://`` URL: as Kombu wants it, credentials included, and TLS as py-amqp has it."""
+    """A parsed ``amqp://`` or ``amqps://`` URL: for Kombu, credentials included, and TLS in py-amqp's form."""
 
     kombu_url: str
     tls: dict[str, Any]
 
     @classmethod
     def parse(cls, url: str) -> AmqpAddress:
-        """Take a URL apart; raises ``ValueError`` with the reason, which shows no part of it.
+        """Parse a URL. Raises ``ValueError`` with the reason, which shows no part of it.
 
         >>> AmqpAddress.parse("amqps://u:p@rabbit:5671/watch?ssl_ca_certs=/ca.pem").tls["server_hostname"]
         'rabbit'
@@ -44,6 +44,6 @@ class AmqpAddress(NamedTuple):
 
 
 def _verified(host: str, cert_reqs: ssl.VerifyMode, files: dict[str, str]) -> dict[str, Any]:
-    # py-amqp compares the certificate with the host only if it is named here.
+    # py-amqp compares the certificate with the host only if it is given here.
     tls_options = {"server_hostname": host} if cert_reqs is ssl.CERT_REQUIRED else {}
     return {"cert_reqs": int(cert_reqs), **tls_options, **files}

@@ -1,4 +1,4 @@
-"""A Redis URL taken apart, as redis-py, Celery and RedBeat each want it."""
+"""A parsed Redis URL, in the forms for redis-py, Celery and RedBeat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 _LOGIN = ("username", "password")
-#: What a URL of sentinels may say of TLS, as in the URL of a server (``rediss://``).
+#: TLS options in a URL of sentinels, as in the URL of a server (``rediss://``).
 _TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
 _YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -19,7 +19,7 @@ def _service(query: dict[str, str]) -> str:
 def _tls_of_sentinels(query: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take TLS out of the query of ``sentinel://``; return it for the server, and for the sentinels.
 
-    Any option of TLS asks for it. The sentinels have it too unless ``sentinel_ssl`` says no.
+    Any TLS option switches it on. The sentinels use it too unless ``sentinel_ssl`` is false.
     """
     options: dict[str, Any] = {name: query.pop(name) for name in _TLS if name in query}
     use_tls = _yes(query.pop("ssl", "true" if options else "false"))
@@ -37,11 +37,11 @@ def _yes(text: str) -> bool:
 
 
 class RedisAddress(NamedTuple):
-    """A Redis URL taken apart, so that its credentials can be handed on apart from it.
+    """A parsed Redis URL, so that its credentials can be passed on separately.
 
-    ``hosts`` are those of the sentinels if ``service`` (the master's group) is named. ``sentinel`` is what they ask for
-    themselves (``username``, ``password``, and TLS as redis-py has it); ``tls`` is the same for the server that they
-    name, empty without TLS. ``path`` is of a unix socket.
+    ``hosts`` are those of the sentinels if ``service`` (the master's group) is given. ``sentinel`` has their own
+    options (``username``, ``password``, and TLS in redis-py's form); ``tls`` is the same for the server that they name,
+    empty without TLS. ``path`` is that of a unix socket.
     """
 
     scheme: str
@@ -57,7 +57,7 @@ class RedisAddress(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
-        """Take a URL apart whose scheme is one of ``SCHEMES``; credentials and database may be in its query too.
+        """Parse a URL whose scheme is one of ``SCHEMES``. Credentials and database may be in its query too.
 
         Raises ``ValueError`` if ``ssl``, ``sentinel_ssl`` or ``ssl_check_hostname`` is neither true nor false.
         """
