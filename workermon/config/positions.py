@@ -71,7 +71,7 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def within(text: str, offset: int, place: int) -> int:
-    """Return the offset of a character, from 0, in the text that is the value of the key at an offset.
+    r"""Return the offset of a character, from 0, in the text that is the value of the key at an offset.
 
     If the value is not a text, or too short, the key's offset is returned.
 
