@@ -73,7 +73,7 @@ def world() -> World:
 def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> None:
     """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
     added = world.add([A, B, C], interval=30, labels={"team": "vfx"})
-    assert [(worker.name, worker.detailed, worker.named) for worker in added] == [
+    assert [(worker.name, worker.detailed, worker.named_by_user) for worker in added] == [
         ("render-01", False, False),
         ("two\\nlines", True, False),
         (C, False, False),

@@ -62,7 +62,7 @@ def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
     assert (alert.last.kind, alert.last.severity, alert.last.worker) == ("collector", "warning", None)
     assert alert.last.scope == {"account": "default", "region": "us-east-1"}
     assert alert.last.dedup_key == ALERT
-    explanation = monitor.get(views.ExplainAccount).why("default/us-east-1", "lost-metrics")
+    explanation = monitor.get(views.ExplainAccount).explain("default/us-east-1", "lost-metrics")
     assert (explanation.rule, explanation.state) == ("lost-metrics", "warning")
     assert explanation.now == f"memory_utilization fell silent on 6 of 8 workers, first at {since}"
     monitor.silent[MEMORY] = set()

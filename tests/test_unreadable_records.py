@@ -45,10 +45,10 @@ def test_why_says_which_records_cannot_be_read() -> None:
     monitor, records = unreadable()
     explain = monitor.get(views.ExplainInstallation)
     now = "workermon:worker:i-1 spec (it is no JSON)"
-    assert (explain.why("records").state, explain.why("records").now) == ("ok", now)
+    assert (explain.explain("records").state, explain.explain("records").now) == ("ok", now)
     monitor.evaluate(A)
-    assert (explain.why("records").state, explain.why("records").now) == ("warning", now)
+    assert (explain.explain("records").state, explain.explain("records").now) == ("warning", now)
     records.reasons.clear()
     monitor.evaluate(A)
-    explanation = explain.why("records")
+    explanation = explain.explain("records")
     assert (explanation.state, explanation.now) == ("ok", "every record can be read")

@@ -158,8 +158,8 @@ class KeptConnections:
 
         return self.exchange(exchange, lambda: self._usual(*args, **options))
 
-    def exchange(self, exchange: Callable[[Any], R], again: Callable[[], R]) -> R:
-        """Return what ``exchange`` does with a connection. If that broke, or leads to a replica, return ``again()``."""
+    def exchange(self, exchange: Callable[[Any], R], retry: Callable[[], R]) -> R:
+        """Return what ``exchange`` does with a connection. If that broke, or leads to a replica, return ``retry()``."""
         connection = self._take()
         try:
             result = exchange(connection)
@@ -174,7 +174,7 @@ class KeptConnections:
         else:
             self._free.append(connection)
             return result
-        return again()
+        return retry()
 
     def release(self) -> None:
         """Give all connections that no thread uses back to the pool."""

@@ -363,12 +363,12 @@ def _notification(
 ) -> models.Notification:
     judgement = context.judgement
     rule, alert = judgement.rule, judgement.alert
-    begun = alert if context.after.since is None else context.after
+    episode_alert = alert if context.after.since is None else context.after
     details = message.Details(
         kind=builder.kinds.get(rule.kind),
         version=builder.next_version(alert.rule),
-        since=transition.at if begun.since is None else begun.since,
-        condition_since=begun.condition_since,
+        since=transition.at if episode_alert.since is None else episode_alert.since,
+        condition_since=episode_alert.condition_since,
         created_at=builder.at,
         notified_severity=alert.notified_severity,
         unit=judgement.unit,

@@ -170,7 +170,7 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):
-            return cli_session.get(views.ExplainChannel).why(channel.removeprefix("channel:"))
+            return cli_session.get(views.ExplainChannel).explain(channel.removeprefix("channel:"))
     if models.group_of(name) is not None:
         groups = cli_session.get(views.ExplainGroups)
         about_worker = metric is not None or not subject or name in cli_session.get(ports.Alerts).group_ids()
@@ -181,11 +181,11 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
         return cli_session.get(views.Explanation).explain(records[0], metric)
     _check_subject(name, metric)
     if name in views.account_keys(workers) and metric is None:
-        return cli_session.get(views.ExplainAccount).why(name)
+        return cli_session.get(views.ExplainAccount).explain(name)
     if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
-        return cli_session.get(views.ExplainInstallation).why(rule)
+        return cli_session.get(views.ExplainInstallation).explain(rule)
     if "/" in subject and rule in views.OF_ACCOUNTS:
-        return cli_session.get(views.ExplainAccount).why(subject, rule)
+        return cli_session.get(views.ExplainAccount).explain(subject, rule)
     if metric is None and subject:
         [record] = cli_session.get(fleet.Lookup).resolve([subject])
         return cli_session.get(views.Explanation).explain(record, rule_name=rule)

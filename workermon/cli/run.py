@@ -64,8 +64,8 @@ def _reconcile(cli_session: session.Session) -> None:
     stage = cli_session.get(fleet.Reconciliation)
     try:
         report = stage.reconcile(region=_region(cli_session), interval=cli_session.settings.interval)
-    except errors.WorkermonError as why:
-        log.warning("up.not_reconciled", reason=str(why))
+    except errors.WorkermonError as error:
+        log.warning("up.not_reconciled", reason=str(error))
         return
     for scope, failure in report.failed.items():
         log.warning("up.not_reconciled", scope=scope, reason=str(failure))

@@ -105,7 +105,7 @@ def _with_durations(table: Table) -> Table:
 
 def _worker(worker: models.Worker) -> Table:
     table: Table = {"id": worker.id, "region": worker.region}
-    if worker.named:
+    if worker.named_by_user:
         table["name"] = worker.name
     if worker.account != "default":
         table["account"] = _account_name(worker.account)

@@ -14,7 +14,7 @@ MAX_NAME_LENGTH = 256
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredWorker:
-    """A worker that a user wants, before EC2 is asked; ``interval`` in seconds, ``found`` as in ``models.Worker``."""
+    """A worker that a user wants, before EC2 is asked; ``found_by_tag`` as in ``models.Worker``, times in seconds."""
 
     id: str
     scope: models.AccountRegion
@@ -22,14 +22,14 @@ class DesiredWorker:
     interval: int
     labels: Mapping[str, str]
     origin: models.Origin
-    found: bool = False
+    found_by_tag: bool = False
 
     def to_worker(self, instance: models.Instance | None, at: float) -> models.Worker:
         """Return the worker to add, named by the user, else by its instance's ``Name`` tag, else by its id."""
         return models.Worker(
             id=self.id,
             name=self.name or tag_name(instance) or self.id,
-            named=self.name is not None,
+            named_by_user=self.name is not None,
             region=self.scope.region,
             account=self.scope.account,
             role_arn=self.scope.role_arn,
@@ -38,7 +38,7 @@ class DesiredWorker:
             interval=self.interval,
             labels=dict(self.labels),
             origin=self.origin,
-            found=self.found,
+            found_by_tag=self.found_by_tag,
             added_at=at,
             incarnation=uuid.uuid4().hex,
             detailed=instance is not None and instance.detailed,
@@ -49,11 +49,11 @@ class DesiredWorker:
 
         A worker added by a command stays one, unless ``[discover]`` takes it over.
         """
-        taken_over = self.origin == "discover" and worker.found
+        taken_over = self.origin == "discover" and worker.found_by_tag
         after = worker.model_copy(
             update={
                 "name": self.name or worker.name,
-                "named": self.name is not None,
+                "named_by_user": self.name is not None,
                 "region": self.scope.region,
                 "account": self.scope.account,
                 "role_arn": self.scope.role_arn,
@@ -62,7 +62,7 @@ class DesiredWorker:
                 "interval": self.interval,
                 "labels": dict(self.labels),
                 "origin": "command" if worker.origin == "command" and not taken_over else self.origin,
-                "found": worker.found and not taken_over,
+                "found_by_tag": worker.found_by_tag and not taken_over,
             }
         )
         return None if after == worker else after

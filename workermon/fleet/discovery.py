@@ -107,7 +107,7 @@ class Discovery:
                 interval=interval,
                 labels=labels or {},
                 origin="command",
-                found=True,
+                found_by_tag=True,
             ).to_worker(instance, self.now())
             for _, (scope, instance) in sorted(instances.items())
             if instance.id not in existing
@@ -177,7 +177,7 @@ def _compare_worker(
 
     Workers of the file, and those that a command added by their ids, keep their own set-up.
     """
-    if worker.origin != "discover" and not worker.found:
+    if worker.origin != "discover" and not worker.found_by_tag:
         return
     if keep_interval:
         desired = dataclasses.replace(desired, interval=worker.interval)

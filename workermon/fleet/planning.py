@@ -112,7 +112,7 @@ class Planning:
         }
         for worker_id in listed_changes.removed:
             # The file lists it no more: if its tags bring it, it stays.
-            worker = other_records[worker_id].worker.model_copy(update={"found": True})
+            worker = other_records[worker_id].worker.model_copy(update={"found_by_tag": True})
             other_records[worker_id] = other_records[worker_id]._replace(worker=worker)
         defaults = Defaults(region=options.region, interval=options.interval)
         comparison = self.discover_comparison.compare(other_records, after, defaults)
@@ -169,9 +169,9 @@ def _changed(
 ) -> models.Worker | None:
     """Return a worker as the file wants it; ``None`` if it is already so."""
     after = desired.changed(worker)
-    if worker.found and configuration.discover is not None:
+    if worker.found_by_tag and configuration.discover is not None:
         # The file lists it, so [discover] does not take it over.
-        after = (after or worker).model_copy(update={"found": False})
+        after = (after or worker).model_copy(update={"found_by_tag": False})
     return after
 
 

@@ -225,7 +225,7 @@ def _compare_instance(worker: models.Worker, instance: models.Instance, comparis
     if instance.status in models.GONE:
         comparison.steps.append(Step("retire", worker.id, "terminated"))
         return
-    name = worker.name if worker.named else tag_name(instance) or worker.id
+    name = worker.name if worker.named_by_user else tag_name(instance) or worker.id
     if (name, instance.detailed) != (worker.name, worker.detailed):
         comparison.updated.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
         comparison.steps.append(Step("refresh", worker.id, "its name or monitoring detail changed in EC2"))

@@ -99,8 +99,8 @@ class Collectors:
         while True:
             try:
                 self._needed = collectors_for(self._fleet_size(), self._cores)
-            except errors.WorkermonError as why:
-                log.debug("up.fleet_size_unknown", reason=str(why))  # the parts report it better
+            except errors.WorkermonError as error:
+                log.debug("up.fleet_size_unknown", reason=str(error))  # the parts report it better
             if stopped(SIZED_EVERY):
                 return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from workermon.models.base import DAY, Frozen, InstanceId, Text
 from workermon.models.checks import CheckName, Checks, Impairment
@@ -74,18 +74,22 @@ class AccountRegion(Frozen):
         return f"{self.account}/{self.region}"
 
 
+#: The names of these fields, the present one and that in records and backups of older versions.
+_NAMED_BY_USER, _FOUND_BY_TAG = AliasChoices("named_by_user", "named"), AliasChoices("found_by_tag", "found")
+
+
 class Worker(Frozen):
     """A monitored EC2 instance, as its user set it up; ``interval`` in seconds.
 
     ``incarnation`` is new each time the worker is added, so that nothing left over from before matches it.
-    ``detailed``: CloudWatch has a datapoint each minute, not each five. ``named``: its user gave the name, so it does
-    not follow the instance's ``Name`` tag. ``found``: a command found it by its tags, so ``[discover]`` may take it
-    over.
+    ``detailed``: CloudWatch has a datapoint each minute, not each five. ``named_by_user``: its user gave the name, so
+    it does not follow the instance's ``Name`` tag. ``found_by_tag``: a command found it by its tags, so ``[discover]``
+    may take it over.
     """
 
     id: InstanceId
     name: Text
-    named: bool = False
+    named_by_user: bool = Field(default=False, validation_alias=_NAMED_BY_USER)
     region: str
     account: str = "default"
     role_arn: str | None = None
@@ -95,7 +99,7 @@ class Worker(Frozen):
     labels: dict[str, str] = {}
     monitoring: Monitoring = "active"
     origin: Origin = "command"
-    found: bool = False
+    found_by_tag: bool = Field(default=False, validation_alias=_FOUND_BY_TAG)
     added_at: float
     incarnation: str
     detailed: bool = False

@@ -16,20 +16,20 @@ class Client(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.kept = lua.KeptConnections(self, super().execute_command)
+        self.connections = lua.KeptConnections(self, super().execute_command)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command."""
         try:
-            return self.kept.execute_command(*args, **options)
+            return self.connections.execute_command(*args, **options)
         except ResponseError as error:
             if not _set_aside(self, error, _keys(args)):
                 raise
-            return self.kept.execute_command(*args, **options)
+            return self.connections.execute_command(*args, **options)
 
     def disconnect_idle(self) -> None:
         """Close the connections that no thread uses."""
-        self.kept.release()
+        self.connections.release()
         self.connection_pool.disconnect(inuse_connections=False)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
@@ -70,7 +70,7 @@ class _Pipeline(Pipeline):
         if owner is None or not stack or self.watching or self.explicit_transaction or vars(self)["transaction"]:
             return list(usual(raise_on_error))
         try:
-            replies = owner.kept.exchange(self._exchange, lambda: list(usual(False)))
+            replies = owner.connections.exchange(self._exchange, lambda: list(usual(False)))
             if raise_on_error:
                 self.raise_first_error(stack, replies)  # type: ignore[no-untyped-call]  # redis-py has no type for it
         finally:

@@ -20,14 +20,14 @@ class KnownTexts(Generic[T]):
 
     def __init__(self, parse: Callable[[bytes], T]) -> None:
         self._parse = parse
-        self._known: dict[str, tuple[bytes, T]] = {}
+        self._cached: dict[str, tuple[bytes, T]] = {}
         self._lock = threading.Lock()
 
     def parse(self, name: str, text: bytes) -> T:
         """Return what the text of a record says."""
-        known = self._known.get(name)
-        if known is not None and known[0] == text:
-            return known[1]
+        cached = self._cached.get(name)
+        if cached is not None and cached[0] == text:
+            return cached[1]
         value = self._parse(text)
         self.keep(name, text, value)
         return value
@@ -35,7 +35,7 @@ class KnownTexts(Generic[T]):
     def keep(self, name: str, text: bytes, value: T) -> None:
         """Keep what a text says until the record has another text, or too many others came after it."""
         with self._lock:
-            self._known.pop(name, None)
-            self._known[name] = (text, value)
-            if len(self._known) > MOST:
-                del self._known[next(iter(self._known))]
+            self._cached.pop(name, None)
+            self._cached[name] = (text, value)
+            if len(self._cached) > MOST:
+                del self._cached[next(iter(self._cached))]

@@ -209,9 +209,9 @@ class CloudWatchRequests:
                 for record, metric in pairs
                 if (record.worker.id, metric.name) not in published and number < len(metric.variants)
             ]
-            listed = _listed_series(missing, self.cloudwatch)
+            listed_series = _listed_series(missing, self.cloudwatch)
             for record, variant in missing:
-                if sets := listed.get((record.worker.id, variant.name)):
+                if sets := listed_series.get((record.worker.id, variant.name)):
                     published[record.worker.id, variant.name] = (record, variant), sets
         return [published[key] for record, metric in pairs if (key := (record.worker.id, metric.name)) in published]
 

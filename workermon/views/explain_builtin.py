@@ -82,7 +82,7 @@ class ExplainChannel:
     outbox: ports.Outbox
     now: ports.Clock
 
-    def why(self, channel: str) -> ChannelExplanation:
+    def explain(self, channel: str) -> ChannelExplanation:
         """Return whether a channel accepts notifications, what waits for it, and its alert.
 
         Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
@@ -152,7 +152,7 @@ class ExplainAccount:
     alerts: ports.Alerts
     now: ports.Clock
 
-    def why(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
+    def explain(self, key: str, rule: str = builtin_rules.COLLECTOR) -> AccountExplanation:
         """Return whether anything can be collected in an account and region, and the alert of one of its rules.
 
         ``key`` is ``account/region``, ``rule`` one of ``builtin_rules.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
@@ -193,7 +193,7 @@ class ExplainInstallation:
     costs: ports.Costs
     unreadable: ports.Unreadable
 
-    def why(self, rule: str) -> AccountExplanation:
+    def explain(self, rule: str) -> AccountExplanation:
         """Return the state and the alert of one of ``builtin_rules.OF_INSTALLATION``."""
         alert = self.alerts.load_monitor_alerts().installation.alerts.get(rule)
         explanation = self.explanation.read(subject.INSTALLATION, rule, alert)

@@ -185,10 +185,10 @@ class WorkerView:
         basis = self.alerts.load([worker.id]).get(worker.id)
         firing = [alert for alert in basis.alerts.values() if alert.open] if basis else []
         at = self.now()
-        listed = row(record, firing, self.configurations.load(), at)
-        metrics = {name: None if reading is None else aged(reading, at) for name, reading in listed.metrics.items()}
+        worker_row = row(record, firing, self.configurations.load(), at)
+        metrics = {name: None if reading is None else aged(reading, at) for name, reading in worker_row.metrics.items()}
         return WorkerDetail(
-            **dict(listed) | {"metrics": metrics},
+            **dict(worker_row) | {"metrics": metrics},
             account=worker.account,
             origin=worker.origin,
             added_at=worker.added_at,

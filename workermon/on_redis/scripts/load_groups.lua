@@ -4,13 +4,13 @@
 local configuration = KEYS[1] -- hash: document and revision
 local hashes_at = 2           -- KEYS[hashes_at], …: hashes: each group, its members, its alerts, its last versions
 
-local found = {redis.call('HGET', configuration, 'revision')}
+local reply = {redis.call('HGET', configuration, 'revision')}
 for i = hashes_at, #KEYS, 4 do
-  found[#found + 1] = {
+  reply[#reply + 1] = {
     redis.call('HMGET', KEYS[i], 'seq', 'changed_from'),
     redis.call('HGETALL', KEYS[i + 1]),
     redis.call('HMGET', KEYS[i + 2], 'version', 'alerts'),
     redis.call('HGETALL', KEYS[i + 3]),
   }
 end
-return found
+return reply

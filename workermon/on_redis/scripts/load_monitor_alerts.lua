@@ -14,9 +14,9 @@ local function alerts_of(subject)
   return {state, redis.call('HGETALL', versions_prefix .. subject)}
 end
 
-local found = {redis.call('HGET', configuration, 'revision'), alerts_of(installation)}
+local reply = {redis.call('HGET', configuration, 'revision'), alerts_of(installation)}
 for _, account in ipairs(redis.call('SMEMBERS', accounts)) do
   local fields = redis.call('HMGET', account_prefix .. account, unpack(ARGV, fields_at))
-  found[#found + 1] = {account, fields, unpack(alerts_of(account))}
+  reply[#reply + 1] = {account, fields, unpack(alerts_of(account))}
 end
-return found
+return reply
