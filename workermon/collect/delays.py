@@ -17,7 +17,6 @@ class Delays:
 
     ``learned`` holds what earlier runs learned. ``conclude`` puts what this run learned into ``updates``, which the
     caller saves.
-    saves.
     """
 
     def __init__(self, run: Run, learned: Mapping[str, Any], updates: dict[str, Any]) -> None:
