@@ -16,7 +16,7 @@ import click
 
 from workermon import __version__, errors
 
-#: Each command with its place. A command is loaded when it is asked for.
+#: Each command with its module. A command is loaded when it is used.
 COMMANDS = {
     "up": "run:up",
     "demo": "run:demo",
@@ -53,7 +53,7 @@ COMMANDS = {
     "events": "events:events",
 }
 
-#: What a shell gives for a process that Ctrl-C ended.
+#: The exit code of a process that Ctrl-C ended, as in a shell.
 INTERRUPTED = 130
 
 
@@ -113,7 +113,7 @@ def _check_encoding(args: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            # Bytes that are no UTF-8 come as lone surrogates.
+            # Invalid UTF-8 arrives as lone surrogates.
             printable = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:64]
             raise errors.InvalidInput(f"argument {printable}", "is not UTF-8 text", "write it in UTF-8") from None
 

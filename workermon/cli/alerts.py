@@ -57,7 +57,7 @@ def alerts(
 
 
 def _check_known(cli_session: session.Session, worker: str | None, rule: str | None) -> None:
-    """Refuse a worker or rule that nothing is known of, since it is probably misspelt."""
+    """Refuse an unknown worker or rule, because it is probably misspelt."""
     from workermon import config, fleet
 
     if worker is not None:
@@ -85,7 +85,7 @@ def _show(alert_rows: Sequence[views.AlertRow], now: float, *, every: bool) -> N
         ]
         for alert in alert_rows
     ]
-    # Without room, that a past alert has ended says its status, and of those that fire only the marks say more.
+    # Without room the status shows that a past alert has ended, and only the marks tell more about firing ones.
     marked = any(symbol for alert in alert_rows for symbol in _marks(alert))
     head = [
         tables.Column("SINCE"),
@@ -102,7 +102,7 @@ def _show(alert_rows: Sequence[views.AlertRow], now: float, *, every: bool) -> N
 
 
 def _summary(alert: views.AlertRow) -> str:
-    """Return what an alert says; a terminal leaves out the metric, for which the rule's name stands beside it."""
+    """Return an alert's text. A terminal leaves out the metric, because the rule's name is beside it."""
     text = output.reason(alert)
     return text.removeprefix(alert.metric).lstrip(": ") if alert.metric and sys.stdout.isatty() else text
 
@@ -164,7 +164,7 @@ Explained: TypeAlias = (
 
 
 def _explained(cli_session: session.Session, name: str, metric: str | None) -> Explained:
-    """Return the explanation of what a command line names."""
+    """Return the explanation for the arguments of the command."""
     from workermon import fleet, views
 
     subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
@@ -310,7 +310,7 @@ def _state(rule: views.RuleExplanation) -> str:
 
 
 def _since(condition_since: float | None, fired: float | None) -> str:
-    """Say when a condition began, and when its alert fired if that was later."""
+    """Describe when a condition began, and when its alert fired if that was later."""
     if fired is None:
         return ""
     began = fired if condition_since is None else condition_since

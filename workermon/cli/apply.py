@@ -122,7 +122,7 @@ def _configuration_lines(report: fleet.ChangeReport) -> Iterator[str]:
 
 
 def _changes(report: fleet.ChangeReport) -> tuple[tuple[str, difference.Names], ...]:
-    """Return what changes, by the singular of its kind."""
+    """Return the changes, by the singular of their kind."""
     return (
         ("rule", report.rule_changes),
         ("channel", report.channels),

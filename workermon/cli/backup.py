@@ -12,7 +12,7 @@ import click
 from workermon import errors
 from workermon.cli import files, output, recording, session
 
-#: Bytes of a backup. Roll-ups take 17 a series and hour in it: those of 5,000 workers over a month have half of this.
+#: Maximum bytes of a backup. Roll-ups take 17 for each series and hour: 5,000 workers over a month need half of this.
 MAX_BACKUP = 8_000_000_000
 
 
@@ -60,7 +60,7 @@ def restore(cli_session: session.Session, file: str, force: bool) -> None:
 
 
 def _write(place: Path, text: str) -> None:
-    """Write a file whole or not at all, for its owner only: ``mkstemp`` makes it with mode 0600."""
+    """Write a file completely or not at all, for its owner only: ``mkstemp`` creates it with mode 0600."""
     handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

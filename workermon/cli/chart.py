@@ -19,7 +19,7 @@ _STEPS = " ▁▂▃▄▅▆▇█"
 def draw(replay: backtest.Replay, width: int) -> list[str]:
     """Return the lines of a chart: the highest value of each column, then the columns in which something fired.
 
-    A datapoint holds for its period, so that only what is absent from the data is left empty. ``width`` in characters.
+    A datapoint fills its period, so only absent data is left empty. ``width`` is in characters.
     """
     points = replay.points
     if not points:
@@ -37,7 +37,7 @@ def draw(replay: backtest.Replay, width: int) -> list[str]:
 
 
 def _highest(replay: backtest.Replay, first: int, end: int, columns: int) -> list[float | None]:
-    """Return the highest value of each column, ``None`` where there is none."""
+    """Return the highest value of each column, ``None`` if there is none."""
     highest: list[float | None] = [None] * columns
     for segment in replay.segments:
         for at, value in segment.points:

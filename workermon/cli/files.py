@@ -1,4 +1,4 @@
-"""Reading files that a user named."""
+"""Reads files that a user named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workermon import config
 
 
-#: Bytes of a file: a config file of 100,000 workers has a tenth of this. What is read may have no end, as /dev/zero.
+#: Maximum bytes of a file: a config file of 100,000 workers needs a tenth of this. /dev/zero has no end.
 MAX_BYTES = 64_000_000
 
 
@@ -53,5 +53,5 @@ def text(place: str | Path, limit: int | None = None) -> str:
 
 
 def source(place: str | Path) -> str:
-    """Return how errors name a file."""
+    """Return a file's name for errors."""
     return "standard input" if str(place) == "-" else str(place)

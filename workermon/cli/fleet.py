@@ -22,7 +22,7 @@ def _scope(
     chosen_region = cli_session.region(region)
     if role_arn is None:
         return models.AccountRegion(region=chosen_region)
-    # The role is part of the account's name, so that two roles of one account are told apart.
+    # The role is part of the account's name, so that two roles of one account are distinguished.
     parts = role_arn.split(":")
     account = f"{parts[4]}:{parts[5].removeprefix('role/')}"
     return models.AccountRegion(region=chosen_region, account=account, role_arn=role_arn, external_id=external_id)
@@ -225,7 +225,7 @@ def listing(cli_session: session.Session, status: str | None, labels: tuple[str,
         click.echo("no worker is monitored" if status is None and not labels else "no worker matches", err=True)
 
 
-#: An id is never cut: it is what other commands take.
+#: An id is never cut, because other commands need it.
 _HEAD = (
     tables.Column("NAME", least=8),
     tables.Column("ID"),

@@ -1,4 +1,4 @@
-"""``status`` and ``doctor``: is all of it alive, and does it have what it needs."""
+"""``status`` and ``doctor``: does every part work, and does it have what it needs?"""
 
 from __future__ import annotations
 

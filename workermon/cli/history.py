@@ -1,4 +1,4 @@
-"""``history``: datapoints as they came."""
+"""``history``: datapoints, and summaries of hours."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from workermon import errors, models, ports
 from workermon.cli import output
 
-#: Frames a second: ages count on between two messages.
+#: Frames a second: ages keep counting between two messages.
 FRAMES = 4
 #: Datapoints in a sparkline, and lines of alerts.
 SPARK = 16
@@ -23,15 +23,15 @@ ALERTS = 8
 _AROUND = 4
 #: Characters of an instance id, of a value with its age ("100.0 % 59s"), and of a name before other columns go.
 _ID, _VALUE, _NAME = 19, 11, 16
-#: Characters more if a value is old: it says so.
+#: Additional characters of an old value, which is marked.
 _OLD = 4
 
-#: Columns of a terminal on which the head has room for figures.
+#: Minimum columns of a terminal for figures in the head.
 _WIDE = 90
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"warning": "yellow", "critical": "bold red", "resolved": "green"}
-#: Severities have a mark too, for those who see no colours.
+#: Severities have a mark too, for people who cannot see colours.
 _MARKS = {"warning": "!", "critical": "!!"}
 
 
@@ -54,14 +54,14 @@ def age(seconds: float) -> str:
 
 
 def show(messages: Iterable[models.Event | models.Notification], console: Console, board: Board) -> None:
-    """Draw a board over and over while messages come."""
+    """Draw a board repeatedly while messages arrive."""
     with Live(board, console=console, refresh_per_second=FRAMES, screen=False):
         for message in messages:
             board.take(message)
 
 
 class Board:
-    """Takes messages and renders the fleet; it may be rendered while it takes one."""
+    """Handles messages and renders the fleet, also at the same time."""
 
     def __init__(self, now: ports.Clock, *, title: str) -> None:
         self._now, self._title = now, title
@@ -73,7 +73,7 @@ class Board:
         self._counts = {"firing": 0, "resolved": 0}
 
     def take(self, message: models.Event | models.Notification) -> None:
-        """Take a message of the channel."""
+        """Handle a message of the channel."""
         if isinstance(message, models.Event):
             self._events[message.worker_id] = message
             cpu = message.metrics.get("cpu_utilization")
@@ -93,7 +93,7 @@ class Board:
         """Render as much as the width and height of the terminal hold."""
         height, width = options.height or console.height, console.width
         alerts = self._alerts(max(1, min(ALERTS, height // 3)))
-        # The empty line is where a terminal echoes ^C: at the end of a full one it would push everything up.
+        # A terminal echoes ^C on the empty line. At the end of a full screen it would scroll everything up.
         yield Group(
             self._head(width), *alerts, *self._fleet(width, max(height - len(alerts) - _AROUND, 3)), Text(""), fit=True
         )
@@ -109,7 +109,7 @@ class Board:
         return head
 
     def _alerts(self, most: int) -> list[RenderableType]:
-        """Return the alerts that fire, the worst first and then the newest, and those that resolved lately."""
+        """Return the firing alerts, the worst first and then the newest, and recently resolved ones."""
         firing = list(self._firing.values())
         firing.sort(key=lambda row: row.at, reverse=True)
         firing.sort(key=lambda row: models.SEVERITIES.index(row.severity), reverse=True)
@@ -163,7 +163,7 @@ class _Row(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """A column: how wide it is, and how its cell is made."""
+    """A column: its width, and the contents of its cells."""
 
     title: str
     width: int
@@ -181,7 +181,7 @@ def _table(rows: Sequence[_Row], width: int) -> Table:
 
 
 def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
-    """Return the columns that fit: what is least needed goes first, and an id is shown whole or not at all."""
+    """Return the columns that fit: the least important are left out first, and an id is never cut."""
     longest = max(len(_name(row)) for row in rows)
     status = max(len("status"), *(len(_status(row)) for row in rows))
     severity_column = _Column("", 2, _severity_symbol)
@@ -212,7 +212,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
 
 
 def _name(row: _Row) -> str:
-    """Return a worker's name, nothing if that is only its id."""
+    """Return a worker's name; empty if that is only its id."""
     return "" if row.event.worker_name == row.event.worker_id else errors.printable(row.event.worker_name)
 
 

@@ -1,4 +1,4 @@
-"""Printing: JSON documents, warnings, and how values, ages and times are written."""
+"""Prints JSON documents and warnings, and formats values, ages and times."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def warn(text: str) -> None:
 
 
 def unreadable(reasons: Mapping[str, str]) -> None:
-    """Warn of the records that cannot be read, and so are missing in what was printed."""
+    """Warn of the records that cannot be read, and so are missing in the output."""
     for name, problem in reasons.items():
         warn(f"{name} cannot be read and is left out: {problem}")
 
@@ -44,7 +44,7 @@ def rule_coverage(rule: fleet.RuleCoverage) -> str:
 
 
 def reading(value_read: models.Reading | None) -> str:
-    """Return a metric's newest value with its unit, and that it is old if it is; ``-`` if there is none."""
+    """Return a metric's newest value with its unit, marked if it is old; ``-`` if there is none."""
     return (
         "-"
         if value_read is None
@@ -68,7 +68,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def wrapped(line: str) -> list[str]:
-    """Return a line as a terminal shows it best: its continuation stands below its text; a pipe gets it whole."""
+    """Wrap a line for a terminal: its continuation is aligned with its text. A pipe gets it unchanged."""
     width = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() or len(line) <= width:
         return [line]
@@ -78,12 +78,12 @@ def wrapped(line: str) -> list[str]:
 
 
 def subject(notification: models.Notification) -> str:
-    """Name what an alert is about as commands take it: a worker's name, else its account, channel or group."""
+    """Return an alert's subject for use in commands: a worker's name, otherwise an account, channel or group."""
     return notification.worker.name if notification.worker else notification.dedup_key.rpartition("/")[0]
 
 
 def reason(notification: models.Notification) -> str:
-    """Return what a notification says, without the worker's name."""
+    """Return a notification's text, without the worker's name."""
     text = notification.summary
     if notification.worker is not None:
         text = text.removeprefix(f"{notification.worker.name}: ")
@@ -104,7 +104,7 @@ def ago(age: float) -> str:
 
 
 def time(text: str, now: float) -> str:
-    """Return a time in RFC 3339 as short as a table on a terminal can have it; a pipe gets it whole.
+    """Return a time in RFC 3339, shortened for a table on a terminal. A pipe gets it complete.
 
     >>> time("2026-11-27T03:17:22Z", models.moment("2026-11-27T09:00:00Z"))
     '2026-11-27T03:17:22Z'

@@ -1,4 +1,4 @@
-"""What commands write is in the audit trail: who, on which machine, what, and how it ended."""
+"""Records commands that change something in the audit trail: who, on which machine, what, and the result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from click.core import ParameterSource
 from workermon import errors, models, ports
 from workermon.cli import output, session
 
-#: Characters of what a command was about.
+#: Characters of a command's target.
 LONGEST_TARGET = 500
-#: Parameters that are not shown: how it prints, and what its owner may want to keep to himself.
+#: Parameters that are not recorded: output options, and values that may be private.
 _HIDDEN = frozenset({"as_json", "external_id"})
 
 
@@ -25,7 +25,7 @@ class Write(click.Command):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and record it however it ends."""
+        """Run the command, and record it whatever its result."""
         outcome = "ok"
         try:
             return super().invoke(ctx)
@@ -47,7 +47,7 @@ class Write(click.Command):
 
 
 def record(cli_session: session.Session, action: str, target: str, outcome: str) -> None:
-    """Add to the trail; if Redis is gone by now, a warning says that the trail lacks it."""
+    """Add to the trail. If Redis is unreachable by now, a warning says that the entry is missing."""
     try:
         entry = models.AuditEntry(
             id=secrets.token_hex(8),
@@ -64,7 +64,7 @@ def record(cli_session: session.Session, action: str, target: str, outcome: str)
 
 
 def _target(ctx: click.Context) -> str:
-    """Return what was said on the command line: arguments as they are, options by name."""
+    """Return the command line: arguments unchanged, options by name."""
     parts: list[str] = []
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))

@@ -79,7 +79,7 @@ def _of_trace(
     configurations = [config.to_configuration(file, config.DEFAULT) for file in configs]
     name = Path(trace_file).name
     if metric is None:
-        # A rule that only one of them has says which metric is meant, too.
+        # A rule that only one of them has also tells which metric is meant.
         every = configurations[1].model_copy(update={"rules": (*configurations[1].rules, *configurations[0].rules)})
         (metric,) = replayable.needed_metrics(replayable.rules_for(every, None, name)[0], every)
     sides = [
@@ -167,7 +167,7 @@ def _keys(rule: rule_review.RuleReview) -> Iterator[str]:
 
 
 def _episodes(rule: rule_review.RuleReview) -> Iterator[str]:
-    """Say which episodes only one of the files has, the first of many."""
+    """Describe the episodes that only one of the files has, at most a few."""
     for effect, episodes in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
         for episode in episodes[:MAX_LISTED]:
             yield f"{effect} {_span(episode)}"
@@ -229,7 +229,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
+    """Return text that Markdown shows unchanged, in one line."""
     escaped = errors.printable(text).replace("\\", "\\\\")
     for character in "|*_`<>[]":
         escaped = escaped.replace(character, f"\\{character}")

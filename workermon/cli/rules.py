@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workermon.views import backtest, cloudwatch_history, rule_cases
 
 
-#: Charts that are drawn even if nothing would have fired in them.
+#: Number of charts that are drawn even if nothing would have fired in them.
 MAX_CHARTS = 12
 
 
@@ -105,7 +105,7 @@ def _mistakes(cli_session: session.Session, text: str, source: str) -> tuple[err
 
 
 def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bool) -> None:
-    """Print every mistake but the last, which is raised as any other error is."""
+    """Print every mistake except the last, which is raised like any other error."""
     if not mistakes:
         return
     if as_json:
@@ -269,7 +269,7 @@ def _show_episodes(episode_list: backtest.EpisodeList, names: Mapping[str, str],
 
 
 def _draw(replays: Sequence[backtest.Replay]) -> None:
-    """Draw each replay below the table; of many only those in which something would have fired."""
+    """Draw each replay below the table; if there are many, only those in which something would have fired."""
     charted = replays if len(replays) <= MAX_CHARTS else [replay for replay in replays if replay.episodes]
     for replay in charted:
         number = len(replay.episodes)
@@ -346,7 +346,7 @@ def _on_cloudwatch(
 
 
 def _without_groups(configuration: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
-    """Warn of rules that several workers decide; refuse to replay nothing else."""
+    """Warn of rules that several workers decide. Refuse if there are no others to replay."""
     from workermon.views import replayable
 
     left_out = [
@@ -389,7 +389,7 @@ def _chosen_workers(
 
 
 def _is_interactive() -> bool:
-    """Return whether somebody can be asked."""
+    """Return whether a user can confirm."""
     return sys.stdin.isatty()
 
 

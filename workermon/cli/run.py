@@ -51,7 +51,7 @@ def up(cli_session: session.Session, concurrency: int | None, no_beat: bool, no_
 
 
 def _prepare(cli_session: session.Session, file: config.File | None) -> None:
-    """Apply the config file. If AWS is out of reach this goes on: it may be back in a minute."""
+    """Apply the config file. If AWS is unreachable this continues, because it may be back in a minute."""
     cli_session.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
     if file is not None:
         _apply(cli_session, file, _region(cli_session))
@@ -86,7 +86,7 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
     try:
         config.check_silences(file, cli_session.now())
     except errors.InvalidInput as error:
-        # A window that is over must not keep the monitor from starting.
+        # A past window must not keep the monitor from starting.
         log.warning("up.silence_over", reason=str(error))
     try:
         report = stage.apply(file, options)

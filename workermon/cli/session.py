@@ -1,4 +1,4 @@
-"""What every command needs: the settings, the container, and the container with its stages."""
+"""Shared by all commands: the settings, and the container with its stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Container(Protocol):
-    """Something that makes a port by its type, as dishka's containers do."""
+    """Returns a port by its type, as dishka's containers do."""
 
     def get(self, dependency_type: Any, /) -> Any:
         """Return the one of this container."""
@@ -55,7 +55,7 @@ class Session:
         return app_settings
 
     def serve(self) -> None:
-        """Log as the settings say: this command runs until it is stopped, and its log is its output."""
+        """Log at the settings' level: this command runs until it is stopped, and its log is its output."""
         logs.configure(self.settings.log_level, self.settings.log_format)
 
     @cached_property
@@ -125,7 +125,7 @@ class Session:
 
 
 def user() -> str:
-    """Return the name of whoever runs this."""
+    """Return the user's name."""
     try:
         return errors.printable(getpass.getuser()).strip()[:64] or "unknown"
     except (OSError, KeyError):

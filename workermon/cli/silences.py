@@ -141,7 +141,7 @@ def ack(cli_session: session.Session, alert: str, by: str | None, as_json: bool)
 
 
 def _when(row: views.SilenceRow) -> str:
-    """Return until when a silence is active, or from when to when it is active next."""
+    """Return the end of an active silence, or the next span in which it is active."""
     if row.ends is not None:
         return models.rfc3339(row.ends)
     return f"{models.rfc3339(row.next.begins)} to {models.rfc3339(row.next.ends)}" if row.next else "-"

@@ -61,7 +61,7 @@ def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> No
 
 
 def _line(suggestion: rule_suggest.Suggestion) -> str:
-    """Say what a change is, and what it would have changed."""
+    """Describe a change and its effect."""
     instead = f" instead of {suggestion.before}" if suggestion.before is not None else ""
     kept_alerts = [
         text

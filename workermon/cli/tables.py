@@ -1,4 +1,4 @@
-"""Tables: whole and plain in a pipe; on a terminal as wide as it is, so that each row stays readable."""
+"""Tables: complete and plain in a pipe; fitted to the width of a terminal, so that each row stays readable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GAP, _WRAPPED = 2, 24
 
 
 class Column(NamedTuple):
-    """A column, and how it gives way on a terminal that is too narrow for the whole table.
+    """A column, and how it shrinks on a terminal that is too narrow for the whole table.
 
     ``least`` is to how many characters its cells may be cut; 0: never. ``leaves``: the columns with the highest number
     are left out first; 0: never. A column that is not cut and is the last one is wrapped.
@@ -79,14 +79,14 @@ def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
 
 
 def _least_width(columns: Sequence[Column], visible: Sequence[int], place: int, natural: int) -> int:
-    """Return the characters that a column needs."""
+    """Return the width that a column needs."""
     if columns[place].least:
         return min(natural, columns[place].least)
     return min(natural, _WRAPPED) if place == visible[-1] else natural
 
 
 def _shrunk(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Return the width of each column: the one that has most to give gives first."""
+    """Return the width of each column. The one with the most spare width shrinks first."""
     widths = list(natural)
     while sum(widths) > room:
         widest = max(range(len(widths)), key=lambda number: widths[number] - least[number])
@@ -117,7 +117,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _length(text: str) -> int:
-    """Return how many characters of a terminal a text takes: some scripts are twice as wide."""
+    """Return how many columns of a terminal a text takes: some scripts are twice as wide."""
     from rich import cells
 
     return cells.cell_len(text)

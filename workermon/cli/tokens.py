@@ -1,4 +1,4 @@
-"""``token``: who may use the page and the API from elsewhere."""
+"""``token``: access to the page and the API from other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line on standard error if the monitor does not work: what a command shows is as old as that then."""
+"""Prints one line on standard error if the monitor does not work, because the output may then be old."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workermon.cli import output
 if TYPE_CHECKING:
     from workermon.cli import session
 
-#: Seconds between two looks of a command that goes on for long.
+#: Seconds between two checks of a long-running command.
 EVERY = 15
 
 
@@ -21,7 +21,7 @@ class Watchdog:
         self._cli_session, self._down, self._looked_at = cli_session, False, float("-inf")
 
     def look(self) -> None:
-        """Look again if the last look was long enough ago."""
+        """Check again if the last check was long enough ago."""
         now = self._cli_session.now()
         if 0 <= now - self._looked_at < EVERY:
             return

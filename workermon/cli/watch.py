@@ -1,4 +1,4 @@
-"""``watch``: samples and alerts as they come."""
+"""``watch``: samples and alerts as they arrive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Message = models.Event | models.Notification
 @click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
 @session.pass_session
 def watch(cli_session: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
-    """Show samples and alerts as they come, until Ctrl-C.
+    """Show samples and alerts as they arrive, until Ctrl-C.
 
     A terminal shows a live table, with the alerts on top. A pipe gets a line for each message; the newest sample of
     each worker and the alerts that fire come first.
@@ -44,7 +44,7 @@ def watch(cli_session: session.Session, names: tuple[str, ...], as_json: bool, s
 def _until(
     cli_session: session.Session, messages: Iterator[Message | None], seconds: int | None
 ) -> Iterator[Message | None]:
-    """Yield messages for that many seconds; say if the pipeline goes down meanwhile."""
+    """Yield messages for that many seconds. Warn if the pipeline goes down meanwhile."""
     watchdog = vitals.Watchdog(cli_session)
     end = None if seconds is None else cli_session.now() + seconds
     for message in messages:

@@ -1,4 +1,4 @@
-"""The page, the API and ``/metrics``: a process of its own that reads ``views`` and acts through the stages.
+"""The page, the API and ``/metrics``: a separate process that reads ``views`` and acts through the stages.
 
-It is never on an alert's way. What every request passes is in ``app``; who may is decided in ``gate`` alone.
+No alert depends on it. ``app`` has what every request passes; only ``gate`` decides who may do what.
 """

@@ -1,4 +1,4 @@
-"""What the page's forms do: each is a stage, as the command of that name; then the browser is sent back to see it."""
+"""The page's forms: each runs a stage, like the command of that name, and sends the browser back to see the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Field = Annotated[models.Text, Form()]
 
 
 def back(notice_key: str, *parts: str) -> Response:
-    """Send the browser to a page of ours that says what was done; a reload there does nothing again."""
+    """Redirect the browser to a page of ours that shows the result. Reloading it does nothing again."""
     return RedirectResponse(f"{render.path(*parts)}{render.query(did=notice_key)}", 303)
 
 
@@ -36,7 +36,7 @@ def resume(
     resuming: FromDishka[fleet.Resuming],
     collection: FromDishka[collect.Collection],
 ) -> Response:
-    """Collect a paused worker again, and at once; what fails is tried again an interval later."""
+    """Collect a paused worker again, at once. If that fails, the next interval tries again."""
     [resumed] = resuming.resume([name])
     collecting.collect_now(collection, [resumed.id])
     return back("resumed", "workers", resumed.id)
@@ -55,7 +55,7 @@ def refresh(
 
 @router.post("/alerts/ack")
 def ack(alert: Field, caller: gate.Operator, stage: FromDishka[evaluate.Acknowledging]) -> Response:
-    """Note that the caller looks after an alert."""
+    """Record that the caller looks after an alert."""
     stage.acknowledge(alert, caller.name)
     return back("acked", "alerts")
 

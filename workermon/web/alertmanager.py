@@ -21,12 +21,12 @@ from workermon import errors, evaluate, models, ports, views
 from workermon.notify.channels import alertmanager
 from workermon.web import fields, gate, matchers, problems
 
-#: The version of Alertmanager whose API this is; clients choose by it how they ask.
+#: The version of Alertmanager whose API this is. Clients choose their requests by it.
 VERSION = "0.25.0"
 #: Seconds that a silence may begin in the future, because clocks differ.
 AHEAD = 60
 
-#: A label of ours in Alertmanager's.
+#: The form of our labels in Alertmanager.
 _OWN = "label_"
 
 
@@ -58,7 +58,7 @@ router = APIRouter(prefix="/alertmanager/api/v2", route_class=_Route, include_in
 
 
 class AlertsQuery(fields.Fields):
-    """Which alerts; what is false leaves those of that state out."""
+    """Filters of alerts; false leaves out those in that state."""
 
     filter: list[str] = Field(default=[], max_length=50)
     receiver: str = Field(default="", max_length=256)
@@ -69,7 +69,7 @@ class AlertsQuery(fields.Fields):
     muted: bool = True
 
     def matches(self, alert: _FiringAlert) -> bool:
-        """Return whether an alert is meant."""
+        """Return whether an alert matches."""
         if not (self.silenced if alert.is_suppressed else self.active):
             return False
         if self.receiver and not any(map(matchers.compiled(self.receiver), alert.row.channels)):
@@ -78,7 +78,7 @@ class AlertsQuery(fields.Fields):
 
 
 class SilencesQuery(fields.Fields):
-    """Which silences: those with all of these matchers."""
+    """Filters of silences: those with all of these matchers."""
 
     filter: list[str] = Field(default=[], max_length=50)
 
@@ -93,7 +93,7 @@ class Matcher(fields.Fields):
 
 
 class PostedSilence(fields.Fields):
-    """A silence as Alertmanager's clients ask for it; with an ``id`` it replaces that one."""
+    """A silence requested by Alertmanager's clients; with an ``id`` it replaces that one."""
 
     id: str | None = None
     matchers: list[Matcher] = Field(min_length=1, max_length=50)
@@ -103,7 +103,7 @@ class PostedSilence(fields.Fields):
     comment: str = Field(max_length=4096)
 
     def request(self, label_keys: frozenset[str], now: float) -> models.SilenceRequest:
-        """Return it as the stage takes it; raises ``errors.InvalidInput`` for what our silences cannot express."""
+        """Return it for the stage. Raises ``errors.InvalidInput`` for what our silences cannot express."""
         if self.startsAt > now + AHEAD:
             reason = f"a silence begins at once, not at {models.rfc3339(self.startsAt)}"
             raise errors.InvalidInput("startsAt", reason, "plan it as [[silences]] in the config file")
@@ -136,7 +136,7 @@ def _line(text: str, field: str) -> str:
 
 
 def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[str, str]:
-    """Return what of a silence a matcher says; raises ``errors.InvalidInput`` if no silence can say it."""
+    """Return a matcher's part of a silence. Raises ``errors.InvalidInput`` if no silence can express it."""
     if not matcher.is_equal:
         raise _inexpressible(matcher, "a silence of workermon names what it mutes, not what it leaves out")
     if matcher.is_regex and not all(letter.isalnum() or letter in "-_ /:@" for letter in matcher.value):
@@ -163,18 +163,18 @@ def _inexpressible(matcher: matchers.Matcher, reason: str) -> errors.InvalidInpu
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _FiringAlert:
-    """An alert that fires, with the labels that it has at an Alertmanager."""
+    """A firing alert, with the labels that it has in an Alertmanager."""
 
     row: views.AlertRow
     labels: Mapping[str, str]
 
     @property
     def is_suppressed(self) -> bool:
-        """Return whether a silence or another alert keeps it from people."""
+        """Return whether a silence or another alert suppresses its notifications."""
         return bool(self.row.silenced_by or self.row.inhibited_by)
 
     def to_json(self, now: float, base: str) -> dict[str, Any]:
-        """Return it as Alertmanager shows it; ``base`` is the address of the page."""
+        """Return it in Alertmanager's form; ``base`` is the address of the page."""
         row = self.row
         [document] = alertmanager.alerts(row, (), now)
         place = f"workers/{row.worker.id}" if row.worker else "alerts"
@@ -198,7 +198,7 @@ _EVERYTHING = {"alertname": ".+"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Silence:
-    """A silence, or the window that is open or comes next; ``values`` are those of its matchers, by label."""
+    """A silence, or the window that is open or next; ``values`` are those of its matchers, by label."""
 
     row: views.SilenceRow
     begins: float
@@ -206,7 +206,7 @@ class _Silence:
     values: Mapping[str, str]
 
     def to_json(self, now: float) -> dict[str, Any]:
-        """Return it as Alertmanager shows it."""
+        """Return it in Alertmanager's form."""
         is_regex = self.values == _EVERYTHING
         return {
             "id": self.row.id,

@@ -1,4 +1,4 @@
-"""The page that shows the API: made on the server from the schema, so that it loads nothing from elsewhere."""
+"""The page about the API: built on the server from the schema, so that it loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from workermon.web import gate, openapi, render
 
 router = APIRouter(prefix="/api/v1", include_in_schema=False)
 
-#: Where a schema refers to another.
+#: The prefix of a schema's references to others.
 _REFERENCE = "#/components/schemas/"
 
 
 class Type(NamedTuple):
-    """A part of how a type is written; ``refers`` is the name of a schema on this page, if it is one."""
+    """A part of a written type; ``refers`` is the name of a schema on this page, if it is one."""
 
     text: str
     refers: str = ""
 
 
 class Field(NamedTuple):
-    """A parameter or field: its name, where it stands, its type, and what it is."""
+    """A parameter or field: its name, its place, its type, and its description."""
 
     name: str
     place: str
@@ -36,7 +36,7 @@ class Field(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """What may be asked: a method and a path, what is sent, and what comes."""
+    """An operation: a method and a path, its input, and its answers."""
 
     name: str
     method: str
@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A document that is sent or comes."""
+    """A document in a request or answer."""
 
     name: str
     description: str
@@ -56,7 +56,7 @@ class Model(NamedTuple):
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, list[Operation]]:
-    """Return what a schema offers, by its tag."""
+    """Return a schema's operations, by their tag."""
     by_path: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
         for method, described in methods.items():
@@ -114,7 +114,7 @@ def _fields(described: Mapping[str, Any]) -> Iterator[Field]:
 
 
 def _types(schema: Mapping[str, Any] | None) -> Iterator[Type]:
-    """Yield how a type is written, part by part."""
+    """Yield the parts of a written type."""
     if not schema:
         return
     if reference := schema.get("$ref"):

@@ -18,7 +18,7 @@ from workermon.web.idempotency import Idempotent
 
 router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
 
-#: The type of a config file in a request; it is not looked at.
+#: The type of a config file in a request. It is not checked.
 TOML: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -65,7 +65,7 @@ class SilenceBody(fields.Fields):
         return self
 
     def request(self, caller: gate.Caller, now: float) -> models.SilenceRequest:
-        """Return it as the stage takes it."""
+        """Return it for the stage."""
         return models.SilenceRequest(
             worker=self.worker,
             labels=self.labels,
@@ -301,7 +301,7 @@ def _revision(
         str | None, Header(description="The revision that must be in force, as an ETag or as a number.")
     ] = None,
 ) -> int | None:
-    """Return the revision that a change is based on; ``None`` for any."""
+    """Return the revision that a change requires; ``None`` for any."""
     if if_match is None or if_match.strip() == "*":
         return None
     match = re.fullmatch(r'\s*(?:W/)?"?([0-9]{1,15})"?\s*', if_match)
@@ -310,7 +310,7 @@ def _revision(
     return int(match[1])
 
 
-#: The text of the config file that a request carries.
+#: The text of a request's config file.
 Text = Annotated[str, Depends(_text)]
 Revision = Annotated[int | None, Depends(_revision)]
 

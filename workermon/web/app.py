@@ -1,4 +1,4 @@
-"""The application: its routers, and what every request passes on its way to them."""
+"""The application: its routers, and the layers that every request passes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from workermon.web import (
     trail,
 )
 
-#: What is served. FastAPI analyses each route at its first use, once a process (20 ms in all).
+#: The routers. FastAPI analyses each route at its first use, once a process (20 ms in all).
 ROUTES = APIRouter()
 for _router in (
     metrics.router,
@@ -48,7 +48,7 @@ for _router in (
 ):  # fmt: skip
     ROUTES.include_router(_router)
 
-#: What every answer says to a browser: nothing from elsewhere, no frame around it, nothing kept.
+#: Headers of every answer: the browser loads nothing from elsewhere, allows no frame, and stores nothing.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -60,7 +60,7 @@ HEADERS = {
 
 
 def create_app(container: dishka.Container) -> FastAPI:
-    """Return the application over a container, whose stages and views its routes take."""
+    """Return the application over a container with the stages and views of its routes."""
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app_settings, now = container.get(settings.Settings), container.get(ports.Clock)
     tries = attempts.Attempts(now)
@@ -81,9 +81,9 @@ def create_app(container: dishka.Container) -> FastAPI:
 
 
 class OuterLayer:
-    """The outermost layer: refuses a wrong ``Host``, puts ``HEADERS`` on each answer, and answers what nobody foresaw.
+    """The outermost layer: refuses a wrong ``Host``, adds ``HEADERS`` to each answer, and answers unforeseen errors.
 
-    What a route says of caching stays; an answer that says nothing is not kept.
+    A route's own caching header stays. An answer without one is not stored.
     """
 
     def __init__(self, app: ASGIApp, app_settings: settings.Settings) -> None:

@@ -1,4 +1,4 @@
-"""Failed logins are slowed: who fails too often waits before the next try is looked at."""
+"""Slows failed logins: after too many failures the next attempt has to wait."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import threading
 
 from workermon import ports
 
-#: Failures that are free, and seconds after which one more is.
+#: Failures without a wait, and seconds after which one more is allowed.
 FREE = 10
 SECONDS = 6.0
-#: What is remembered at most; the ones that failed longest ago are forgotten first.
+#: Maximum remembered failures; the oldest are dropped first.
 REMEMBERED = 10_000
 
 
 class Attempts:
-    """Counts failures by address and by the name that was tried, so that nobody locks out somebody else's name."""
+    """Counts failures by address and attempted name, so that nobody can lock out somebody else's name."""
 
     def __init__(self, now: ports.Clock) -> None:
         self._now = now
         self._lock = threading.Lock()
-        #: When the last failure of each will have been worked off.
+        #: When each one's failures have expired.
         self._due: collections.OrderedDict[tuple[str, str], float] = collections.OrderedDict()
 
     def wait(self, address: str, name: str) -> float:
-        """Return the seconds until a try is looked at again; 0 if it is now."""
+        """Return the seconds until another attempt is allowed; 0 if it is now."""
         with self._lock:
             due = self._due.get((_network(address), name), 0.0)
             return max(0.0, due - self._now() - (FREE - 1) * SECONDS)
 
     def failed(self, address: str, name: str) -> None:
-        """Note a failure."""
+        """Record a failure."""
         with self._lock:
             key = (_network(address), name)
             self._due[key] = max(self._due.pop(key, 0.0), self._now()) + SECONDS
@@ -40,7 +40,7 @@ class Attempts:
 
 
 def _network(address: str) -> str:
-    """Return what counts as one sender: an address of IPv4, or the /64 of one of IPv6, which one machine may have."""
+    """Return what counts as one sender: an IPv4 address, or the /64 of an IPv6 one, which one machine may have."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -10,7 +10,7 @@ log = logs.get(__name__)
 
 
 def collect_now(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
-    """Take a sample at once. What fails is done again an interval later, so it is no error here."""
+    """Take a sample at once. A failure is not an error here, because the next interval tries again."""
     try:
         collection.collect(worker_ids, force=True)
     except errors.WorkermonError as error:
@@ -18,7 +18,7 @@ def collect_now(collection: collect.Collection, worker_ids: Sequence[str]) -> No
 
 
 def refresh(collection: collect.Collection, lookup: fleet.Lookup, name: str) -> str:
-    """Collect a worker now, by its name or id, and return its id; raises why that failed."""
+    """Collect a worker now, by its name or id, and return its id. Raises the reason if that failed."""
     [record] = lookup.resolve([name])
     for error in collection.collect([record.worker.id], force=True).failed.values():
         raise error

@@ -1,4 +1,4 @@
-"""What another page in the same browser may not do: write in the name of whoever looks at this one."""
+"""Protects against other pages in the same browser that write in the name of this page's user."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from starlette.requests import Request
 
 from workermon.web import peers, problems
 
-#: Where a form, or a script of ours, puts the token.
+#: Where a form, or our script, puts the token.
 FIELD = "csrf"
 HEADER = "X-CSRF-Token"
 
 
 def token(key: str, subject: str) -> str:
-    """Return the token of a session, of a user whom a proxy named, or of whoever sits at this machine."""
+    """Return the token of a session, of a user named by a proxy, or of the user of this machine."""
     return hmac.new(key.encode(), subject.encode(), hashlib.sha256).hexdigest()
 
 
 def check_origin(request: Request, peer: peers.Peer) -> None:
-    """Refuse what a page from elsewhere sent; raises ``problems.Refused``."""
+    """Refuse a request from another page. Raises ``problems.Refused``."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     own_origins = {_place(f"http://{host}") for host in peer.hosts} | {_place(f"https://{host}") for host in peer.hosts}
@@ -32,19 +32,19 @@ def check_origin(request: Request, peer: peers.Peer) -> None:
 
 
 def check_token(request: Request, expected: str) -> None:
-    """Refuse a write that does not carry the token of its page; raises ``problems.Refused``."""
+    """Refuse a write without the token of its page. Raises ``problems.Refused``."""
     sent_token = request.headers.get(HEADER) or _field(request)
     if not hmac.compare_digest(sent_token.encode("utf-8", "replace"), expected.encode()):
         raise _refused("its CSRF token is missing or old", "reload the page, and do it again")
 
 
 def is_browser(request: Request) -> bool:
-    """Return whether a browser sent a request: all of today's say so with a write."""
+    """Return whether a browser sent a request: today's browsers mark their writes."""
     return any(name in request.headers for name in ("origin", "sec-fetch-site", "sec-fetch-mode", "cookie", "referer"))
 
 
 def _field(request: Request) -> str:
-    """Return the token in a form; its body was read before (limits)."""
+    """Return the token in a form, whose body was read before (limits)."""
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return ""
     body: bytes = getattr(request.state, "body", b"")
@@ -52,7 +52,7 @@ def _field(request: Request) -> str:
 
 
 def _place(url: str) -> str:
-    """Return host and port of a URL, without a port that goes without saying."""
+    """Return host and port of a URL, without a default port."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""Large bodies that are kept compressed: parts are compressed each by itself, in any order, and joined at the end."""
+"""Large bodies stored compressed: each part is compressed alone, in any order, and joined at the end."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-#: Speed counts: the bodies are repetitive, and shrink to a tenth all the same.
+#: Speed matters: the bodies are repetitive, and still shrink to a tenth.
 _LEVEL: Final = 1
-#: Bytes of the plain body that are in memory at once.
+#: Bytes of the plain body in memory at the same time.
 _PIECE: Final = 1 << 18
-#: The head of a gzip file without name or time (RFC 1952), and the block that ends the compressed data.
+#: The header of a gzip file without name and time (RFC 1952), and the block that ends the compressed data.
 _HEAD, _LAST_BLOCK = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff", b"\x03\0"
 
 
 class Part(NamedTuple):
-    """A part of a body: its compressed blocks, and checksum and size in bytes of what they hold."""
+    """A part of a body: its compressed blocks, and checksum and size in bytes of the plain text."""
 
     blocks: bytes
     checksum: int
@@ -38,7 +38,7 @@ class Compressor:
         self._blocks.append(self._stream.compress(piece))
 
     def part(self) -> Part:
-        """Return what was added; its blocks end with a whole byte, so that others may follow."""
+        """Return the added pieces. The blocks end with a whole byte, so that others may follow."""
         self._blocks.append(self._stream.flush(zlib.Z_SYNC_FLUSH))
         return Part(b"".join(self._blocks), self._checksum, self._size)
 

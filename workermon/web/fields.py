@@ -1,4 +1,4 @@
-"""The fields that requests share: what each accepts, and how it refuses the rest."""
+"""The fields that requests share: what each accepts, and how it rejects the rest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from workermon.web import paging, problems
 
 
 class Fields(BaseModel):
-    """What a request carries: unknown fields are refused."""
+    """The base of requests: unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def no_query(request: Request) -> None:
-    """Refuse a query where a route takes none; for ``dependencies``."""
+    """Reject a query if a route takes none; for ``dependencies``."""
     for name in request.query_params:
         raise problems.Refused(422, f"query.{name[:64]}", "is unknown", "leave it out")
 

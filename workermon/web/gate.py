@@ -1,4 +1,4 @@
-"""Who may do what: the ``Host``, the login, the role. They are decided here and nowhere else.
+"""Who may do what: checks the ``Host``, the login and the role. Nothing else decides that.
 
 A route names the role that it needs by its parameter: ``caller: Viewer``, ``Operator`` or ``Admin``. A form has
 ``csrf_token(request, caller)`` in its field ``csrf``.
@@ -25,7 +25,7 @@ log = logs.get(__name__)
 #: The cookie of a session, and seconds that one lasts.
 COOKIE = "workermon_session"
 SESSION_SECONDS = 12 * 3600
-#: Who uses the page on this machine, where no login is asked.
+#: The user of the page on this machine, where no login is needed.
 LOCAL = "local"
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -34,9 +34,9 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request: a name, what it may do, from which address, and how that is known.
+    """The sender of a request: a name, a role, an address, and how they are known.
 
-    ``session`` is the hash of the session's cookie, if it is known by that.
+    ``session`` is the hash of the session's cookie, if there is one.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Knows callers by token, proxy, session, or by sitting at this machine."""
+    """Identifies callers by token, proxy, session, or as a user of this machine."""
 
     app_settings: settings.Settings
     access: ports.Access
@@ -60,7 +60,7 @@ class Gate:
     attempts: attempts.Attempts
 
     def identify(self, request: Request) -> Caller:
-        """Return who sent a request; raises ``problems.Refused`` if a login is needed, or the given one is wrong."""
+        """Return the sender of a request. Raises ``problems.Refused`` if a login is needed, or it is wrong."""
         peer = peers.of(self.app_settings, request.scope)
         user = self._user(request) if peer.is_proxy else None
         authorization = request.headers.getlist("authorization")
@@ -77,7 +77,7 @@ class Gate:
         return Caller(name=LOCAL, role="admin", origin=peer.address)
 
     def verify(self, text: str, peer: peers.Peer) -> models.Token:
-        """Return the token that somebody presents; raises ``problems.Refused`` if it is none, or after many tries."""
+        """Return the presented token. Raises ``problems.Refused`` if it is invalid, or after many attempts."""
         name = models.token_name(text)
         self._may_try(peer, name or "")
         token_known = None if name is None else self.access.token(name)
@@ -86,7 +86,7 @@ class Gate:
         return token_known
 
     def open_session(self, token: models.Token) -> str:
-        """Begin a session with a token, and return the value of its cookie."""
+        """Start a session with a token, and return the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
         begins = self.now()
         session = models.WebSession(
@@ -100,7 +100,7 @@ class Gate:
         return cookie
 
     def admit(self, request: Request, role: models.Role) -> Caller:
-        """Return who sent a request, if it may do this; raises ``problems.Refused``."""
+        """Return the sender of a request, if it is allowed. Raises ``problems.Refused``."""
         caller = self.identify(request)
         if request.method not in _SAFE and caller.by != "token":
             csrf.check_origin(request, peers.of(self.app_settings, request.scope))
@@ -116,11 +116,11 @@ class Gate:
         return caller
 
     def csrf_token(self, caller: Caller) -> str:
-        """Return what a form of this caller's page carries."""
+        """Return the token for forms of this caller's page."""
         return csrf.token(self.access.key(), f"{caller.by}:{caller.session or caller.name}")
 
     def _user(self, request: Request) -> str | None:
-        """Return the user whom a believed proxy names."""
+        """Return the user named by a trusted proxy."""
         values = request.headers.getlist(self.app_settings.web_user_header) if self.app_settings.web_user_header else []
         if not values or not values[0].strip():
             return None
@@ -165,7 +165,7 @@ def login_needed(reason: str) -> problems.Refused:
 
 
 def check_host(app_settings: settings.Settings, scope: Scope) -> None:
-    """Refuse a ``Host`` by which a foreign page would reach a loopback address; raises ``problems.Refused``."""
+    """Reject a ``Host`` with which a foreign page would reach a loopback address. Raises ``problems.Refused``."""
     peer = peers.of(app_settings, scope)
     match = _HOST.fullmatch(peer.hosts[0])
     if match is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
@@ -185,12 +185,12 @@ def of(request: Request) -> Gate:
 
 
 def identify(request: Request) -> Caller:
-    """Return who sent a request; raises ``problems.Refused`` if a login is needed."""
+    """Return the sender of a request. Raises ``problems.Refused`` if a login is needed."""
     return of(request).identify(request)
 
 
 def csrf_token(request: Request, caller: Caller) -> str:
-    """Return what the forms of a page carry in their field ``csrf``, and its scripts in the header ``X-CSRF-Token``."""
+    """Return the token for the field ``csrf`` of a page's forms, and for its scripts' header ``X-CSRF-Token``."""
     return of(request).csrf_token(caller)
 
 

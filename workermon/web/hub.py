@@ -14,20 +14,20 @@ from workermon.web import problems
 
 log = logs.get(__name__)
 
-#: Messages that wait for a client, all clients share their bytes; who lags further behind is dropped.
+#: Maximum messages waiting for a client; all clients share their bytes. A client further behind is dropped.
 MAX_BACKLOG = 2000
 #: Bytes that are written to a client at once.
 MAX_CHUNK = 65_536
-#: Clients at once: half of the connections, so that the others are left for requests.
+#: Maximum clients: half of the connections, so that the others are left for requests.
 MAX_CLIENTS = 250
-#: Seconds in which the subscription has to stand.
+#: Seconds within which the subscription has to be active.
 PATIENCE = 5.0
 
 Follow = Callable[[], Generator[views.Message | None, None, None]]
 
 
 class Frame(NamedTuple):
-    """A message as the stream sends it; ``worker_id`` is empty if it is about no worker."""
+    """A message in the stream; ``worker_id`` is empty if it is not about a worker."""
 
     worker_id: str
     content: bytes
@@ -45,7 +45,7 @@ def frame(message: views.Message) -> Frame:
 
 
 class Client:
-    """One client of the stream; all of it runs on the event loop. ``is_over``: nothing comes any more."""
+    """One client of the stream, on the event loop. ``is_over``: nothing arrives any more."""
 
     def __init__(self, worker_ids: Collection[str]) -> None:
         self._worker_ids = frozenset(worker_ids)
@@ -54,7 +54,7 @@ class Client:
         self.is_over = False
 
     def offer(self, sent: Frame) -> None:
-        """Queue a message that this client wants; end a client that lags too far behind."""
+        """Queue a message that this client wants. End a client that is too far behind."""
         if self.is_over or (self._worker_ids and sent.worker_id not in self._worker_ids):
             return
         if len(self._waiting) >= MAX_BACKLOG:
@@ -65,13 +65,13 @@ class Client:
         self._wake.set()
 
     def end(self) -> None:
-        """End the stream of this client; what waits for it is dropped."""
+        """End the stream of this client, and drop its waiting messages."""
         self.is_over = True
         self._waiting.clear()
         self._wake.set()
 
     async def next(self, timeout: float) -> bytes:
-        """Return what waits, empty if nothing came in time or the stream is over."""
+        """Return the waiting messages; empty if nothing arrived in time or the stream is over."""
         try:
             await asyncio.wait_for(self._wake.wait(), timeout)
         except TimeoutError:
@@ -100,10 +100,10 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: 
 
 
 class Hub:
-    """Hands each message of the channel to every client.
+    """Passes each message of the channel to every client.
 
     A thread follows the channel while there is a client. If its connection breaks, messages are lost, so every stream
-    ends: a client connects again, and reads anew what it shows.
+    ends. The client connects again, and reads again what it shows.
     """
 
     def __init__(self, follow: Follow) -> None:
@@ -142,13 +142,13 @@ class Hub:
         return client
 
     def leave(self, client: Client) -> None:
-        """Forget a client."""
+        """Remove a client."""
         client.end()
         with self._lock:
             self._clients.discard(client)
 
     def close(self) -> None:
-        """End every stream; from the event loop, when the server stops."""
+        """End every stream when the server stops. Called on the event loop."""
         with self._lock:
             self._is_closed = True
             clients, self._clients = self._clients, set()
@@ -178,7 +178,7 @@ class Hub:
                 self._fail(loop, subscribed, error)
 
     def _retire(self, subscribed: asyncio.Event) -> bool:
-        """Return whether nobody follows the stream any more; the next client starts another thread."""
+        """Return whether the stream has no more clients. The next client starts another thread."""
         with self._lock:
             if self._clients:
                 return False

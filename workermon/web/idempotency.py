@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: a write that is repeated with the same key and body is done once, and answered the same."""
+"""``Idempotency-Key``: a write repeated with the same key and body runs once, and gets the same answer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logs.get(__name__)
 
 #: Characters of a key.
 MAX_KEY_LENGTH = 255
-#: What an answer says that was given before.
+#: The header of a repeated answer.
 REPLAYED = "Idempotency-Replayed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Once:
-    """Does a write once for each key of a caller; without a key each time."""
+    """Runs a write once for each key of a caller; without a key each time."""
 
     keys: ports.IdempotencyKeys
     key: str | None
@@ -33,8 +33,8 @@ class Once:
     def run(self, caller: gate.Caller, act: Callable[[], Response]) -> Response:
         """Return the answer of ``act``, or that of the first request with this key and body.
 
-        An error that may pass is not kept. Raises ``problems.Refused`` while the first request is at work (409), and
-        if it was another request (422).
+        A temporary error is not stored. Raises ``problems.Refused`` while the first request is being handled (409), and
+        if the key was used for another request (422).
         """
         if self.key is None:
             return act()
@@ -68,7 +68,7 @@ class Once:
 
 
 def _answered(act: Callable[[], Response]) -> Response:
-    """Return what a write answers; an error that no repetition changes is an answer too."""
+    """Return the answer of a write. An error that no repetition changes is an answer, too."""
     try:
         return act()
     except errors.WorkermonError as error:

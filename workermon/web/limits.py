@@ -1,6 +1,6 @@
-"""What a request may bring: how many headers, how long a body, how slowly, and how many requests at a time.
+"""Limits of a request: its headers, the size of its body, its speed, and the number of requests at a time.
 
-A body is read here as a whole before a route runs, so no route ever waits for a slow one.
+The whole body is read here before a route runs, so no route ever waits for a slow one.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from workermon.web import problems, protocol
 
 #: Bytes of a body.
 MAX_BODY = 1_000_000
-#: Bytes of a body that is too long which are still read and dropped, so that the sender gets to read the answer.
+#: Bytes of a too long body that are still read and dropped, so that the sender can read the answer.
 MAX_DROPPED = 32_000_000
-#: Seconds in which a body has to come.
+#: Seconds in which a body has to arrive.
 BODY_SECONDS = 15.0
 MAX_HEADERS = 100
-#: Requests in flight, beside event streams, which have a bound of their own.
+#: Requests in progress, without event streams, which have a limit of their own.
 MAX_REQUESTS = 200
 STREAM = "/api/v1/stream"
 
 
 class Limits:
-    """Refuses what passes a bound, and hands the rest on with its body."""
+    """Refuses what exceeds a limit, and passes the rest on with its body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,7 +49,7 @@ class Limits:
 
 
 def _check_head(scope: Scope) -> None:
-    """Refuse a head that is too long; a part of one that never ends is refused by the protocol."""
+    """Refuse headers that are too long. The protocol refuses a header that never ends."""
     if len(scope["headers"]) > MAX_HEADERS:
         raise _closing(431, "request", f"has more than {MAX_HEADERS} headers", "send fewer")
     length = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -94,7 +94,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return what hands on a body that was read, and then whatever else comes."""
+    """Return a receiver of the body that was read, and then of whatever else arrives."""
     handed = False
 
     async def receive_again() -> Message:

@@ -14,13 +14,13 @@ from workermon.web import csrf, gate, peers, problems, render
 
 router = APIRouter(include_in_schema=False)
 
-#: Where somebody goes who logged in without having wanted anything else.
+#: The page after a login without a target.
 HOME = "/"
 
 
 @router.get("/login")
 def form(to: Annotated[str, Query(alias="next")] = HOME) -> Response:
-    """Show where to put the token."""
+    """Show the login form."""
     return _page(200, to=_local(to), failed=None)
 
 
@@ -30,7 +30,7 @@ def log_in(
     token: Annotated[str, Form(max_length=256)] = "",
     to: Annotated[str, Form(alias="next")] = HOME,
 ) -> Response:
-    """Begin a session, and go on to where the person wanted to be."""
+    """Start a session, and continue to the requested page."""
     gatekeeper = gate.of(request)
     peer = peers.of(gatekeeper.app_settings, request.scope)
     csrf.check_origin(request, peer)
@@ -58,7 +58,7 @@ def log_out(request: Request, caller: gate.Viewer) -> Response:
 
 
 def refused(request: Request, error: Exception) -> Response:
-    """Answer a refusal; a person without a login is asked for one, and a cookie that is over is forgotten."""
+    """Answer a refusal: ask a person for a login, and delete an expired cookie."""
     assert isinstance(error, problems.Refused)
     answer = problems.answer(error)
     if error.status == 401:
@@ -72,13 +72,13 @@ def refused(request: Request, error: Exception) -> Response:
 def _ask(request: Request) -> Response:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.headers.get("sec-fetch-site") == "cross-site" and gate.COOKIE not in request.cookies:
-        # A link from elsewhere brings no cookie of ours, which the same address does that our own page asks for.
+        # A link from elsewhere sends no cookie of ours; the same address requested by our own page does.
         return HTMLResponse(render.render("again.html", path=path), 401)
     return RedirectResponse(f"/login?next={quote(path, safe='')}", 303)
 
 
 def _local(path: str) -> str:
-    """Return a path of this page, whatever somebody put into a link.
+    """Return a path of this page, whatever a link contains.
 
     >>> _local("/alerts?q=a"), _local("//evil.example"), _local("https://evil.example")
     ('/alerts?q=a', '/', '/')

@@ -1,7 +1,7 @@
-"""Alertmanager's matchers: how they are read, and which labels they match.
+"""Alertmanager's matchers: parsing them, and which labels they match.
 
-A regular expression comes from whoever may read, so only those are taken that cannot take long: Python's matcher tries
-all ways, and some expressions have more of them than there is time.
+Every reader may send a regular expression, so only those are accepted that cannot take long: Python's matcher tries all
+ways, and for some expressions there are too many.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workermon import errors
 
 #: Characters of an expression.
 MAX_LENGTH = 256
-#: Of an expression: what may repeat without a bound, and its groups of alternatives.
+#: Limits of an expression: unbounded repetitions, and groups of alternatives.
 MAX_REPEATS, MAX_GROUPS = 3, 2
 
 _MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^"]*?))\s*', re.DOTALL)
@@ -34,7 +34,7 @@ class Matcher(NamedTuple):
     is_equal: bool
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether labels fulfil it; raises ``errors.InvalidInput`` for an expression that is not taken."""
+        """Return whether labels match. Raises ``errors.InvalidInput`` for an expression that is not accepted."""
         value = labels.get(self.name, "")
         is_match = compiled(self.value)(value) if self.is_regex else value == self.value
         return is_match is self.is_equal
@@ -45,7 +45,7 @@ class Matcher(NamedTuple):
 
 
 def parse(text: str) -> Matcher:
-    """Read a matcher such as ``alertname=~"cpu-.*"``; raises ``errors.InvalidInput``."""
+    """Parse a matcher such as ``alertname=~"cpu-.*"``. Raises ``errors.InvalidInput``."""
     match = _MATCHER.fullmatch(text)
     if match is None:
         printable = errors.printable(text)[:64]
@@ -58,13 +58,13 @@ def parse(text: str) -> Matcher:
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
-    """Return whether labels fulfil every matcher."""
+    """Return whether labels match every matcher."""
     return all(matcher.matches(labels) for matcher in matchers)
 
 
 @functools.lru_cache(maxsize=256)
 def compiled(expression: str) -> Callable[[str], bool]:
-    """Return what tells whether a whole text matches; raises ``errors.InvalidInput`` for what is not taken."""
+    """Return a test for whole texts. Raises ``errors.InvalidInput`` for an expression that is not accepted."""
     try:
         if _may_take_long(expression):
             raise _refused(expression, "is more than this takes: few of * + ?, none after a group, no {n}")

@@ -17,12 +17,12 @@ from workermon.web.gate import Viewer
 
 router = APIRouter(route_class=DishkaSyncRoute)
 
-#: Seconds. However many scrape, Redis is read no more often than that.
+#: Seconds. However many clients scrape, Redis is not read more often.
 KEPT: Final = 5.0
 
 
 class Cache:
-    """The newest page. One reader at a time makes it anew; the others wait for that."""
+    """The newest page. One reader at a time builds it again; the others wait for that."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Cache:
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request, _: Viewer, exposition: FromDishka[health.Exposition]) -> Response:
-    """Give everything that is known, once for each worker, account, queue, channel and part."""
+    """Serve all metrics, once for each worker, account, queue, channel and part."""
     cache: Cache = request.app.state.metrics
     page = cache.page(exposition)
     wants_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")

@@ -1,4 +1,4 @@
-"""The API described in OpenAPI 3.1, made of the routes' own types."""
+"""The API described in OpenAPI 3.1, built from the routes' own types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from workermon import views
 from workermon.web import gate, problems
 
-# FastAPI gives bodies and models of queries the alias of their parameter, which pydantic warns of.
+# FastAPI gives bodies and query models the alias of their parameter, and pydantic warns about that.
 warnings.filterwarnings("ignore", message="The 'alias' attribute with value '(body|query)' was provided")
 
 router = APIRouter(prefix="/api/v1", include_in_schema=False)
@@ -30,7 +30,7 @@ On a loopback address no login is asked. Elsewhere send `Authorization: Bearer T
 one. A write may carry an `Idempotency-Key`: repeated with the same key and body, it is done once, and gives the first
 answer again."""
 
-#: What a login is; none is asked on loopback.
+#: The forms of a login; none is needed on loopback.
 SECURITY: dict[str, dict[str, str]] = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of `workermon token create`."},
     "session": {

@@ -1,4 +1,4 @@
-"""The page: five views of what lies in Redis, rendered here; a browser gets a page of the fleet, never all of it."""
+"""The page: five views of the data in Redis, rendered here. A browser gets a page of the fleet, never all of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from workermon.web import gate, render, snapshots
 
 router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
-#: Workers and alerts of a page.
+#: Workers and alerts on a page.
 ROWS, ALERTS = 50, 25
-#: Alerts that are read for the first pages of them.
+#: Alerts that are read for the first pages of alerts.
 FIRST_ALERTS = 1000
 
-#: Seconds that the page of the fleet waits, where nothing was read yet, before it says so.
+#: Seconds that the fleet's page waits for the first snapshot before it shows that it waits.
 PATIENCE = 0.5
 
 #: Columns of the fleet's table; a worker's own page shows every metric.
 COLUMNS = 5
 
-#: Seconds that charts show, how they are named, and what shows the same in a terminal.
+#: Seconds that charts show, their names, and the equivalent in a terminal.
 SPANS: Mapping[int, tuple[str, str]] = {
     900: ("15 min", "--since 15m"),
     3600: ("hour", "--since 1h"),
@@ -38,7 +38,7 @@ SPANS: Mapping[int, tuple[str, str]] = {
     365 * models.DAY: ("year", "--since 365d --step 1h"),
 }
 
-#: What a page says after an action, by the word in its address. A made-up word says nothing.
+#: The text that a page shows after an action, by the word in its address. An unknown word shows nothing.
 DONE: Mapping[str, str] = {
     "acked": "Acknowledged. Everybody sees it.",
     "silenced": "Silenced. It is still evaluated and recorded.",
@@ -48,7 +48,7 @@ DONE: Mapping[str, str] = {
     "refreshed": "Collected just now.",
 }
 
-#: A canary's way, with its words for people.
+#: A canary's steps, in words for people.
 STEPS = (
     ("sent", "beat sends it"),
     ("published", "a worker process publishes it"),
@@ -60,9 +60,9 @@ STEPS = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What the head of every page shows: who looks, how many alerts fire, and whether the pipeline works.
+    """The contents of every page's head: the user, the number of firing alerts, and whether the pipeline works.
 
-    ``notice`` says what an action did, ``csrf`` goes with every form.
+    ``notice`` is the result of an action, ``csrf`` is for every form.
     """
 
     now: float
@@ -93,7 +93,7 @@ def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> 
 
 
 def page(template: str, view: str, commands: Sequence[str], **values: Any) -> Response:
-    """Return a page; ``commands`` show the same in a terminal."""
+    """Return a page; ``commands`` are its equivalents in a terminal."""
     return HTMLResponse(render.render(template, view=view, commands=commands, **values))
 
 
@@ -102,7 +102,7 @@ def page(template: str, view: str, commands: Sequence[str], **values: Any) -> Re
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Makes addresses of the fleet's page that differ from the present one in some parts."""
+    """Builds addresses of the fleet's page that differ from the present one in some parts."""
 
     fleet_query: views.FleetQuery
 
@@ -167,7 +167,7 @@ def fleet_rows(
     rows_view: FromDishka[views.RowsView],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
-    """Return the table's rows of a few workers, for a page that is open already."""
+    """Return the table's rows of a few workers, for a page that is already open."""
     worker_ids = [
         worker_id for worker_id in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(worker_id)
     ][:ROWS]
@@ -180,7 +180,7 @@ def fleet_rows(
 
 
 def fleet_query(request: Request) -> views.FleetQuery:
-    """Read which workers are asked for; raises ``errors.InvalidInput`` for what cannot be meant."""
+    """Parse which workers are requested. Raises ``errors.InvalidInput`` for invalid filters."""
     parameters = request.query_params
     labels = {}
     for text in filter(None, (text.strip() for text in parameters.getlist("label"))):
@@ -207,7 +207,7 @@ def fleet_query(request: Request) -> views.FleetQuery:
 
 
 def page_number(request: Request) -> int:
-    """Return which page is asked for, from 1 on."""
+    """Return which page is requested, from 1 on."""
     text = request.query_params.get("page", "1")
     if not text.isdecimal() or len(text) > 6 or not int(text):
         raise errors.InvalidInput(f"page {errors.printable(text)[:32]!r}", "is not a page number", "begin with 1")
@@ -262,7 +262,7 @@ def worker_page(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerSilence:
-    """A silence that mutes a worker now; ``rules`` are those that it mutes, none if it mutes every rule."""
+    """A silence that mutes a worker now; ``rules`` are those that it mutes, empty if it mutes every rule."""
 
     id: str
     ends: float
@@ -272,7 +272,7 @@ class WorkerSilence:
 
 
 def active_silences(rules: Sequence[views.RuleExplanation]) -> list[WorkerSilence]:
-    """Return what mutes a worker's rules, the first to end first."""
+    """Return the silences of a worker's rules, the first to end first."""
     muted: dict[str, list[str]] = {}
     silences = {silence.id: silence for rule in rules for silence in rule.silences}
     for rule in rules:
@@ -298,7 +298,7 @@ def worker_charts(
     lookup: FromDishka[fleet.Lookup],
     charts: FromDishka[views.ChartView],
 ) -> Response:
-    """Return what a worker's charts draw."""
+    """Return the contents of a worker's charts."""
     [record] = lookup.resolve([name])
     charts_of_worker = charts.charts(record, charts.now() - span(request))
     return JSONResponse(charts_of_worker.to_json())
@@ -353,7 +353,7 @@ def alert_story(
     caller: gate.Viewer,  # noqa: ARG001
     stories: FromDishka[views.StoryView],
 ) -> Response:
-    """Return why an alert fires or fired, for a list that is open already."""
+    """Return why an alert fires or fired, for a list that is already open."""
     story = stories.get(alert_id)
     return HTMLResponse(render.render("story.html", story=story, unit=story.unit))
 
@@ -389,7 +389,7 @@ def alert_page(
 
 
 def span_since(now: float, row: views.AlertRow | None) -> int:
-    """Return the shortest span of the charts, an hour at least, that shows how an alert began."""
+    """Return the shortest span of the charts, at least an hour, that shows how an alert began."""
     began = now if row is None else models.moment(row.condition_since)
     needed = max(models.HOUR, 1.1 * (now - began))
     return next((seconds for seconds in SPANS if seconds >= needed), max(SPANS))
@@ -405,7 +405,7 @@ def rules_page(
     rules: FromDishka[views.RuleView],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
-    """Show the rules in force; each picture comes by itself, for it replays the ledger."""
+    """Show the rules in force. Each picture is loaded separately, because it replays the ledger."""
     rule_list = rules.list()
     return page(
         "rules.html",
@@ -430,7 +430,7 @@ def rule_picture(name: str, caller: gate.Viewer, pictures: FromDishka[views.Pict
 
 @router.get("/system")
 def system_page(request: Request, caller: gate.Viewer, vitals: FromDishka[health.VitalsCheck]) -> Response:
-    """Show whether every part works, and the bill; that comes by itself, for nodes take a second to answer."""
+    """Show whether every part works, and the bill. Both load separately, because nodes take a second to answer."""
     commands = ["workermon status", "workermon doctor"]
     return page("system.html", "System", commands, layout=layout(request, caller, vitals))
 
@@ -459,11 +459,11 @@ def system_status(
 
 @router.get("/vitals")
 def vitals_now(caller: gate.Viewer, check: FromDishka[health.VitalsCheck]) -> Response:  # noqa: ARG001
-    """Return what an open page asks again and again: how many alerts fire, and whether the pipeline works."""
+    """Return what an open page asks for repeatedly: how many alerts fire, and whether the pipeline works."""
     return JSONResponse(models.to_json(check.vitals()))
 
 
 @router.get("/static/{version}/{name:path}")
 def static(version: str, name: str) -> Response:
-    """Return a static file. No login: there is nothing of anybody's in it."""
+    """Return a static file. No login is needed: it contains no data."""
     return render.static(version, name)

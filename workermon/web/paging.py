@@ -1,4 +1,4 @@
-"""Cursors of the API's lists: opaque texts that name the last row that was given."""
+"""Cursors of the API's lists: opaque texts that name the last row already returned."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import json
 
 from workermon import errors, views
 
-#: Rows of a page if nothing is said, and at most.
+#: Rows of a page: the default, and the maximum.
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
-#: Characters. The longest cursor that we make has a third of this.
+#: Characters. Our longest cursor has a third of this.
 MAX_CURSOR_LENGTH = 4096
-#: Bytes of the digest that tells a cursor from a made-up one. It is no secret: a cursor grants nothing.
+#: Bytes of the digest that distinguishes our cursors from invalid ones. It is no secret: a cursor grants nothing.
 DIGEST_LENGTH = 6
 
 
 def encode(listing: str, position: views.Position | None) -> str | None:
-    """Return the cursor that goes on after a position of a list; ``None`` stays ``None``.
+    """Return the cursor that continues after a position of a list; ``None`` stays ``None``.
 
     >>> decode("workers", encode("workers", ("render-07", 1.5)))
     ('render-07', 1.5)
@@ -30,7 +30,7 @@ def encode(listing: str, position: views.Position | None) -> str | None:
 
 
 def decode(listing: str, cursor: str | None) -> views.Position | None:
-    """Return the position that a cursor of this list names; raises ``errors.InvalidInput`` for any other text."""
+    """Return the position in a cursor of this list. Raises ``errors.InvalidInput`` for any other text."""
     if cursor is None:
         return None
     try:

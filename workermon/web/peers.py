@@ -1,4 +1,4 @@
-"""Where a request came from: the address, and what a believed proxy says of it."""
+"""The origin of a request: its address, and what a trusted proxy says about it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.types import Scope
 from workermon import settings
 from workermon.config import addresses
 
-#: What a proxy adds. On a request that no believed proxy sent, it shows that a proxy is there which nobody named.
+#: Headers that a proxy adds. On a request from no trusted proxy they show that an unnamed proxy exists.
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The sender of a request. ``hosts`` are the names by which it may have asked for this page."""
+    """The sender of a request. ``hosts`` are the names under which it may have requested this page."""
 
     address: str
     is_proxy: bool
@@ -28,7 +28,7 @@ class Peer:
 
 
 def of(app_settings: settings.Settings, scope: Scope) -> Peer:
-    """Return the sender of a request; a header that says something else is believed from named proxies alone."""
+    """Return the sender of a request. Only named proxies may change it by a header."""
     headers = Headers(scope=scope)
     client = scope.get("client")
     direct = str(client[0]) if client else "unknown"
@@ -50,7 +50,7 @@ def of(app_settings: settings.Settings, scope: Scope) -> Peer:
 
 
 def _origin(values: Iterable[str], app_settings: settings.Settings, direct: str) -> str:
-    """Return the last address that no proxy of ours has; what stands before it, a client may have made up."""
+    """Return the last address that is not one of our proxies. A client may have invented those before it."""
     for text in reversed([part.strip() for value in values for part in value.split(",")]):
         try:
             ipaddress.ip_address(text)

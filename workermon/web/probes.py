@@ -1,4 +1,4 @@
-"""Whether this process serves, and whether Redis answers: for whoever starts and restarts it. No login."""
+"""Whether this process serves, and whether Redis answers, for supervisors. No login."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _waiting = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
 @router.get("/livez")
 async def livez() -> dict[str, bool]:
-    """Say that this process serves; however busy its threads are."""
+    """Answer that this process serves, however busy its threads are."""
     return {"ok": True}
 
 
 @_waiting.get("/readyz")
 def readyz(server: FromDishka[ports.Server]) -> dict[str, bool]:
-    """Say that Redis answers; else 503."""
+    """Answer that Redis answers; otherwise 503."""
     server.time()
     return {"ok": True}
 

@@ -22,7 +22,7 @@ log = logs.get(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-#: The status of each kind of error; the first that fits counts.
+#: The status for each kind of error; the first match counts.
 _STATUSES: tuple[tuple[type[errors.WorkermonError], int], ...] = (
     (errors.RevisionChanged, 412),
     (errors.SecretNotAllowed, 403),
@@ -36,23 +36,23 @@ _STATUSES: tuple[tuple[type[errors.WorkermonError], int], ...] = (
     (errors.WorkermonError, 409),
 )
 
-#: What to do about an answer that the framework itself gives.
+#: What to do about the framework's own answers.
 _ACTIONS = {404: "see /api/v1/docs for what there is", 405: "see /api/v1/docs for what may be done there"}
 
 
-#: Whoever asks here is a program, whatever it accepts.
+#: Addresses used by programs, whatever they accept.
 _PROGRAMS = ("/api/", "/alertmanager/", "/metrics", "/livez", "/readyz")
 
 
 class Problem(JSONResponse):
-    """A problem: JSON for programs, and a page for somebody whose browser asked for a page."""
+    """A problem: JSON for programs, and a page for a browser that requested a page."""
 
     def __init__(self, content: Mapping[str, object], status: int, headers: Mapping[str, str], media_type: str) -> None:
         super().__init__(content, status, headers, media_type)
         self._content, self._headers_given = content, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it as the one that is asked for."""
+        """Send it in the requested form."""
         accept = Headers(scope=scope).get("accept", "")
         program = "text/html" not in accept or scope["path"].startswith(_PROGRAMS)
         if program:
@@ -64,7 +64,7 @@ class Problem(JSONResponse):
 
 
 class Refused(errors.WorkermonError):
-    """A request is refused with a status of HTTP; ``headers`` go with the answer."""
+    """A request is refused with an HTTP status; ``headers`` are added to the answer."""
 
     def __init__(self, status: int, subject: str, reason: str, todo: str) -> None:
         super().__init__(subject, reason, todo)
@@ -74,7 +74,7 @@ class Refused(errors.WorkermonError):
 
 
 def status_of(error: errors.WorkermonError) -> int:
-    """Return the status of HTTP that stands for an error."""
+    """Return the HTTP status for an error."""
     if isinstance(error, Refused):
         return error.status
     return next(status for kind, status in _STATUSES if isinstance(error, kind))
@@ -99,7 +99,7 @@ def answer(
 
 
 def unexpected(error: Exception) -> errors.WorkermonError:
-    """Log an error that nobody foresaw, and return what may be shown of it: its text may contain anything."""
+    """Log an unforeseen error, and return what may be shown of it: its text may contain anything."""
     frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     place = f"{Path(frame.filename).name} line {frame.lineno}" if frame else "an unknown place"
     log.error("web.failed", kind=type(error).__name__, place=place)
@@ -108,7 +108,7 @@ def unexpected(error: Exception) -> errors.WorkermonError:
 
 
 def register(app: FastAPI) -> None:
-    """Answer every error of an app by a problem."""
+    """Answer every error of an app with a problem."""
     app.add_exception_handler(errors.WorkermonError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
@@ -120,7 +120,7 @@ def _ours(_request: Request, error: Exception) -> Response:
 
 
 def _invalid(_request: Request, error: Exception) -> Response:
-    """Name the first thing that is wrong; what was sent is not repeated, for it may be a secret."""
+    """Name the first mistake. The input is not repeated, because it may be a secret."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":

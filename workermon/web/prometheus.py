@@ -1,7 +1,7 @@
-"""Pure: what is known of the fleet, in Prometheus' text format.
+"""Pure: the fleet's data in Prometheus' text format.
 
-The families that have a sample for each worker are written here line by line, in a tenth of the time that the library
-takes. The tests compare the lines with the library's, which sorts labels by name. All other families are the library's.
+Families with a sample for each worker are written here line by line, in a tenth of the library's time. The tests
+compare the lines with the library's, which sorts labels by name. The library writes all other families.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workermon.web import deflated
 TEXT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
 
-#: The samples of a family: the values of its labels, and the sample's.
+#: A family's samples: the values of its labels, and the sample's value.
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 #: Workers whose lines are in memory before they are compressed.
@@ -72,7 +72,7 @@ class Families:
         self._times = _Family("workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint")
 
     def add(self, worker: ports.Glance) -> None:
-        """Add a worker's samples. What it has no value of has no sample."""
+        """Add a worker's samples. A missing value has no sample."""
         ident = f'id="{worker.id}"'
         first = f'account="{_escape_often(worker.account)}",{ident}'
         last = f'name="{escape(worker.name)}",region="{_escape_often(worker.region)}"'
@@ -104,7 +104,7 @@ class Families:
         return self._info, self._status, self._checks, self._values, self._times
 
     def parts(self) -> tuple[deflated.Part, ...]:
-        """Return what was added."""
+        """Return the added samples."""
         return tuple(family.part() for family in self._families)
 
 
@@ -115,7 +115,7 @@ def _number(value: float) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _time(at: int) -> str:
-    """Return a time as the library writes it: a whole fleet has few."""
+    """Return a time as the library writes it. A whole fleet has few different ones."""
     return str(floatToGoString(at))
 
 
@@ -139,18 +139,18 @@ def _checked(
 
 
 def escape(value: str) -> str:
-    """Return a label's value as the format wants it."""
+    """Return a label's value in the format's syntax."""
     return _TO_ESCAPE.sub(lambda match: _ESCAPES[match[0]], value) if _TO_ESCAPE.search(value) else value
 
 
-#: Of accounts and regions a fleet has few.
+#: A fleet has few accounts and regions.
 _escape_often = functools.lru_cache(maxsize=1024)(escape)
 
 
 def label_names(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return a worker's labels by Prometheus' names: ``label_`` and the name, with ``_`` for what may not be in it.
+    """Return a worker's labels with Prometheus' names: ``label_`` and the name, with ``_`` for invalid characters.
 
-    Of two names that become the same one, the later in the alphabet gets a number.
+    If two names become equal, the later one in the alphabet gets a number.
 
     >>> label_names({"team": "vfx", "cost-center": "7", "cost.center": "8"})
     {'label_cost_center': '7', 'label_cost_center_2': '8', 'label_team': 'vfx'}
@@ -167,7 +167,7 @@ def label_names(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def page(exposition_: health.Exposition) -> Page:
-    """Read everything and write it down."""
+    """Read everything and write the page."""
     families = Families(exposition_.configurations.load().collect)
     figures = exposition_.read(families.add)
     registry = CollectorRegistry(auto_describe=False)
@@ -180,7 +180,7 @@ def page(exposition_: health.Exposition) -> Page:
 
 
 class _Figures:
-    """A collector of the library."""
+    """A collector for the library."""
 
     def __init__(self, figures: health.Figures) -> None:
         self._figures = figures
@@ -262,7 +262,7 @@ def _usage(figures: health.Figures) -> Iterable[Metric]:
 
 
 def _queue_events(counts: Mapping[str, int]) -> Samples:
-    """Yield what was counted of each event queue, as ``events.<queue>.<outcome>``."""
+    """Yield the counters of each event queue, as ``events.<queue>.<outcome>``."""
     for name, number in counts.items():
         first, _, event = name.partition(".")
         if first == "events":

@@ -1,4 +1,4 @@
-"""HTTP on one connection: uvicorn's, with bounds for a peer that sends slowly, never reads, or opens too many."""
+"""HTTP on one connection: uvicorn's, with limits for a peer that sends slowly, never reads, or opens too many."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from workermon.web import problems
 
-#: Connections at a time; the usual limit of open files is 1,024.
+#: Maximum connections; the usual limit of open files is 1,024.
 MAX_CONNECTIONS = 500
 #: Bytes of a request's line and headers together.
 MAX_HEAD = 16 * 1024
-#: Seconds in which a request's line and headers have to come, and that an idle connection is kept.
+#: Seconds in which a request's line and headers have to arrive, and for which an idle connection is kept.
 HEAD_SECONDS = 10.0
-#: Seconds in which a peer has to take what was sent to it.
+#: Seconds in which a peer has to read what was sent to it.
 READ_SECONDS = 30.0
 
 HEAD_TOO_LONG = ("request", f"its headers are longer than {MAX_HEAD // 1024} KiB", "send less")
@@ -26,7 +26,7 @@ _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header 
 
 
 class BoundedProtocol(H11Protocol):
-    """A connection that is closed, with one clear answer where one can be given, when it passes a bound."""
+    """A connection that is closed, with a clear answer if possible, when it exceeds a limit."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,14 +43,14 @@ class BoundedProtocol(H11Protocol):
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         for timer in (self._head, self._unread):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; what comes after a refusal is not read any more."""
+        """Handle received data. After a refusal nothing is read any more."""
         if not self._refused:
             super().data_received(data)
             self._watch()
@@ -73,14 +73,14 @@ class BoundedProtocol(H11Protocol):
         self._unread = self._unread or self.loop.call_later(READ_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Note that it reads again."""
+        """Record that it reads again."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def _watch(self) -> None:
-        """Have the timer run while a request's head is awaited, and only then."""
+        """Run the timer only while a request's headers are awaited."""
         waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
         if waiting and self._head is None:
             self._head = self.loop.call_later(HEAD_SECONDS, self._late)

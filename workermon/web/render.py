@@ -1,4 +1,4 @@
-"""How the page's templates are filled: what they are given is text, never markup; and how values are written."""
+"""Renders the page's templates: all input is text, never markup. Formats values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workermon import errors, models, views
 HERE = Path(__file__).parent
 TEMPLATES, STATIC = HERE / "templates", HERE / "static"
 
-#: A mark for each state besides its colour, so that nobody has to tell colours apart.
+#: A mark for each state beside its colour, so that nobody has to distinguish colours.
 MARKS: Mapping[str, str] = {
     "critical": "◆",
     "warning": "▲",
@@ -29,7 +29,7 @@ MARKS: Mapping[str, str] = {
     "ok": "●",
 }
 
-#: Metrics as a table's head names them; others by their own name.
+#: Metrics' names in a table's head; others have their own name.
 SHORT: Mapping[str, str] = {
     "cpu_utilization": "CPU",
     "memory_utilization": "Memory",
@@ -48,7 +48,7 @@ SHORT: Mapping[str, str] = {
 }
 
 
-#: Of static files, by the end of their names.
+#: Types of static files, by the end of their names.
 TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -76,7 +76,7 @@ def age(seconds: float | None) -> str:
 
 
 def brief(value: float, unit: str) -> str:
-    """Write a value for a column of a table: one decimal, so that the figures stand below one another.
+    """Write a value for a column of a table: one decimal, so that figures are aligned.
 
     >>> brief(97.25, "percent"), brief(1_530_000.0, "bytes"), brief(3, "count")
     ('97.2 %', '1.5 MB', '3')
@@ -105,12 +105,12 @@ def day(at: float | str) -> str:
 
 
 def moment(at: float | str) -> float:
-    """Return a time in seconds, whichever way a view has it."""
+    """Return a time in seconds, whatever its form in a view."""
     return models.moment(at) if isinstance(at, str) else at
 
 
 def step(value: float | None, top: float = 100.0) -> int:
-    """Return a value's share of ``top`` in percent, by fives: the style sheet has a class for each.
+    """Return a value's share of ``top`` in percent, in steps of five: the style sheet has a class for each.
 
     >>> step(41.2), step(250), step(None)
     (40, 100, 0)
@@ -121,7 +121,7 @@ def step(value: float | None, top: float = 100.0) -> int:
 
 
 def query(**parts: Any) -> str:
-    """Return a query string of what is given; a mapping is repeated as ``key=value``.
+    """Return a query string of the given values; a mapping is repeated as ``key=value``.
 
     >>> query(q="a b", state=None, label={"team": "vfx"})
     '?q=a+b&label=team%3Dvfx'
@@ -146,14 +146,14 @@ def path(*parts: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spark:
-    """A line of datapoints in a box of 100 by 30: its ``points`` as SVG has them, and where the limit lies."""
+    """A line of datapoints in a box of 100 by 30: its ``points`` as SVG, and the height of the limit."""
 
     points: str
     limit: float | None
 
 
 def spark_line(transition: views.RecordedTransition) -> Spark | None:
-    """Return the datapoints that decided a transition as a line; ``None`` if they are too few to make one."""
+    """Return the deciding datapoints of a transition as a line; ``None`` if there are too few."""
     if len(transition.points) < 2:
         return None
     values = [point.value for point in transition.points]
@@ -175,7 +175,7 @@ def spark_line(transition: views.RecordedTransition) -> Spark | None:
 def static(version: str, name: str) -> Response:
     """Return a static file; raises ``errors.NotFound`` for any other name.
 
-    One of this version may be kept for ever: its address changes with its content.
+    It may be cached for ever, because its address changes with its content.
     """
     content = _files().get(name)
     if content is None:
@@ -186,7 +186,7 @@ def static(version: str, name: str) -> Response:
 
 
 def asset(name: str) -> str:
-    """Return the address of a static file; all share a version, for modules import one another by relative names."""
+    """Return the address of a static file. All share a version, because modules import each other by relative names."""
     return f"/static/{_version()}/{name}"
 
 

@@ -20,14 +20,14 @@ from workermon.web import app, hub, protocol
 
 log = logs.get(__name__)
 
-#: Seconds that running requests are given when it stops; 'up' kills after 6.
+#: Seconds for running requests when it stops; 'up' kills after 6.
 STOP_SECONDS = 2
-#: How much its processor time counts less than that of others: on the same machine alerts go first.
+#: Lower priority of its processor time: on the same machine alerts come first.
 NICE = 5
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, ended by a signal with success: it was asked to. Event streams, which never end, are ended first."""
+    """uvicorn's server. A signal ends it successfully. Event streams, which never end, are ended first."""
 
     def __init__(self, config: uvicorn.Config, streams: hub.Hub) -> None:
         super().__init__(config)
@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
-    """Serve until a signal; ``announce`` gets the URL once the port is ours.
+    """Serve until a signal; ``announce`` is called with the URL once the port is open.
 
     Raises ``errors.WorkermonError`` if the port is taken, ``errors.InvalidInput`` if nobody could log in.
     """
@@ -74,7 +74,7 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
 
 
 def _prepare(schema: ports.Schema) -> None:
-    """Bring what is stored to this version; raises ``errors.UnfitServer`` if that cannot be."""
+    """Migrate the stored data to this version. Raises ``errors.UnfitServer`` if that is impossible."""
     try:
         schema.prepare()
     except errors.UnfitServer:
@@ -84,7 +84,7 @@ def _prepare(schema: ports.Schema) -> None:
 
 
 def config(application: FastAPI) -> uvicorn.Config:
-    """Return how uvicorn serves an application."""
+    """Return uvicorn's configuration for an application."""
     return uvicorn.Config(
         application,
         http=protocol.BoundedProtocol,
@@ -102,14 +102,14 @@ def config(application: FastAPI) -> uvicorn.Config:
 
 
 def check_reach(app_settings: settings.Settings, access: ports.Access) -> None:
-    """Refuse an address that others reach while nobody could log in there."""
+    """Refuse an address that others can reach while nobody could log in there."""
     if settings.is_loopback(app_settings.web_host) or (app_settings.web_user_header and app_settings.web_networks):
         return
     try:
         if access.tokens():
             return
     except errors.RedisUnavailable as error:
-        # Without Redis nobody gets in either, and it may be back soon.
+        # Without Redis nobody can log in either, and it may be back soon.
         log.warning("web.tokens_unknown", reason=str(error))
         return
     raise errors.InvalidInput(
@@ -120,7 +120,7 @@ def check_reach(app_settings: settings.Settings, access: ports.Access) -> None:
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listen on each address of a host; raises ``errors.WorkermonError`` with what to do if that is not possible."""
+    """Listen on each address of a host. Raises ``errors.WorkermonError`` with what to do if that is not possible."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
@@ -128,7 +128,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     failed: OSError | None = None
     for family, kind, number, _, address in dict.fromkeys(addresses):
-        # With the protocol named, asyncio turns Nagle's algorithm off: else a short answer waits for 40 ms.
+        # With an explicit protocol asyncio turns Nagle's algorithm off. Otherwise a short answer waits for 40 ms.
         listening = socket.socket(family, kind, number)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -139,7 +139,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sockets.append(listening)
         except OSError as error:
             listening.close()
-            # A machine without IPv6 has a localhost of IPv6 all the same.
+            # Even a machine without IPv6 has a localhost of IPv6.
             failed = error if failed is None or error.errno == errno.EADDRINUSE else failed
     if failed is not None and (not sockets or failed.errno == errno.EADDRINUSE):
         for listening in sockets:
@@ -160,7 +160,7 @@ def _not_ours(host: str, port: int, error: OSError) -> errors.WorkermonError:
 
 
 def url(host: str, port: int) -> str:
-    """Return where the page is; a machine's own name where it listens on all addresses.
+    """Return the page's URL; with the machine's own name if it listens on all addresses.
 
     >>> url("127.0.0.1", 8650), url("::1", 8650)
     ('http://127.0.0.1:8650', 'http://[::1]:8650')

@@ -1,4 +1,4 @@
-"""What costs much and many ask for at once is made once for all of them."""
+"""Shares expensive results among all clients that request them at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """Hands out what was begun after it was asked for: never anything older, and one at a time is made.
+    """Returns results that were started after the request: never older ones, and one at a time is computed.
 
     So a flood of requests asks the nodes, Redis and AWS no more often than one client that asks without a pause.
     """
@@ -23,7 +23,7 @@ class Shared(Generic[T]):
         self._outcome: Callable[[], T] | None = None
 
     def get(self, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns or raise what it raises; whoever waits meanwhile shares the next one."""
+        """Return the result of ``make``, or raise its error. Callers that wait meanwhile share the next one."""
         now = self._clock()
         with self._lock:
             if self._outcome is None or self._started_at < now:

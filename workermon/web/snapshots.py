@@ -10,18 +10,18 @@ from workermon import errors, logs, views
 
 log = logs.get(__name__)
 
-#: Seconds that a snapshot is used at least.
+#: Minimum seconds for which a snapshot is used.
 LEAST_AGE = 1.0
 
-#: The next reading begins so many times later as one takes: a tenth of one processor at most goes into it.
+#: The pause before the next read, in multiples of a read's duration: so it takes at most a tenth of one processor.
 PAUSE = 10
 
 
 class Snapshots:
-    """Keeps the newest snapshot, and has it read anew in the background when somebody looks.
+    """Keeps the newest snapshot, and reads it again in the background when somebody looks.
 
-    The rows of a page and the alerts that fire are read for each request; only who matches a filter, the figures and
-    the squares may be as old as the snapshot. A small fleet is read for each request too.
+    The rows of a page and the firing alerts are read for each request. Only the set of matching workers, the figures
+    and the squares may be as old as the snapshot. A small fleet is read for each request too.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -32,12 +32,12 @@ class Snapshots:
         self._reading = False
 
     def get(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
-        """Return a snapshot; only the first one is waited for."""
+        """Return a snapshot. Only the first one is waited for."""
         with self._lock:
             return self._get(read)
 
     def soon(self, read: Callable[[], views.Snapshot], patience: float) -> views.Snapshot | None:
-        """Return a snapshot; ``None`` if the first one takes longer, by so many seconds, to be read by another."""
+        """Return a snapshot; ``None`` if another thread reads the first one for longer than ``patience`` seconds."""
         if not self._lock.acquire(timeout=patience):
             return self._snapshot
         try:
@@ -55,7 +55,7 @@ class Snapshots:
         return self._snapshot
 
     def warm(self, read: Callable[[], views.Snapshot]) -> None:
-        """Read the first one in the background."""
+        """Read the first snapshot in the background."""
         threading.Thread(target=self._warm, args=(read,), name="snapshot", daemon=True).start()
 
     def _warm(self, read: Callable[[], views.Snapshot]) -> None:

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from workermon import errors, models
 from workermon.web import fields, gate, hub
 
-#: Seconds. A comment comes that often if nothing else does, and the login is looked at again.
+#: Seconds. Without other messages a comment is sent that often, and the login is checked again.
 HEARTBEAT = 15.0
-#: Seconds that a client may take to read what was written; then its stream ends.
+#: Seconds in which a client has to read what was written. Otherwise its stream ends.
 PATIENCE = 30.0
 #: Milliseconds after which a browser connects again.
 RETRY = 3000
@@ -33,7 +33,7 @@ class StreamQuery(fields.Fields):
 
 
 class EventStream(Response):
-    """The stream of one client: what the hub hands it, until one of the two goes, or its login no longer counts."""
+    """The stream of one client: the hub's messages, until one of the two ends, or its login is no longer valid."""
 
     media_type = "text/event-stream"
 
@@ -78,11 +78,11 @@ class EventStream(Response):
                 beat = loop.time() + HEARTBEAT
 
     def _is_admitted(self) -> bool:
-        """Return whether the login of this client still counts: a token may have been revoked."""
+        """Return whether this client's login is still valid: a token may have been revoked."""
         try:
             gate.identify(self._request)
         except errors.RedisUnavailable:
-            return True  # nobody knows
+            return True  # unknown
         except errors.WorkermonError:
             return False
         return True

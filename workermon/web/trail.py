@@ -1,4 +1,4 @@
-"""The audit trail of the API: each write that a caller was admitted to is recorded here, however it ended."""
+"""The audit trail of the API: records each admitted write, whatever its result."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workermon.web import csrf, gate
 
 log = logs.get(__name__)
 
-#: Characters of what a write was about.
+#: Characters of a write's target.
 LONGEST_TARGET = 500
 
 
 class Trail:
-    """Records a write before its answer leaves, so that whoever has the answer finds the entry."""
+    """Records a write before its answer is sent, so that whoever has the answer finds the entry."""
 
     def __init__(self, app: ASGIApp, audit: ports.Audit, now: ports.Clock) -> None:
         self.app, self._audit, self._now = app, audit, now
@@ -56,7 +56,7 @@ class Trail:
 
 
 def _target(scope: Scope) -> str:
-    """Return what a write was about, from a body of JSON or a form.
+    """Return a write's target, from a body of JSON or a form.
 
     A config file is left out: a URL in it may be secret.
     """
