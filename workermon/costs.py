@@ -1,4 +1,4 @@
-"""Pure: what workermon's requests to AWS cost, and what it asks for less often to stay within a budget.
+"""Pure: the cost of workermon's requests to AWS, and what it requests less often to stay within a budget.
 
 The prices are those of the AWS pricing page of CloudWatch for us-east-1, section "APIs": GetMetricData $0.01 for 1,000
 metrics requested, never in the free tier, up to five statistics of one metric billed as one; ListMetrics,
@@ -25,7 +25,7 @@ FREE_REQUESTS = 1_000_000 / 30
 REQUESTS = frozenset({"ListMetrics", "GetMetricStatistics"})
 
 #: AWS' own limits for each account and region. EC2's Describe calls have a bucket of 100 that refills by 20 a second.
-#: CloudWatch documents rates only, so each of its buckets holds one second.
+# CloudWatch documents only rates, so each of its buckets holds one second.
 LIMITS: dict[str, models.Limit] = {
     "Describe": models.Limit(bucket=100, rate=20),
     "ListMetrics": models.Limit(bucket=25, rate=25),
@@ -48,23 +48,23 @@ IMPORTANCE: tuple[str | None, ...] = (
     "cpu_utilization",
 )
 
-#: Part of the budget. Periods get shorter again only if the day stays below it, so that they do not go to and fro.
+#: Share of the budget. Periods become shorter again only if the day stays below it, so that they do not oscillate.
 RELAX_BELOW = 0.9
 
-#: Seconds. A rate is that of the last hour, or of what there is of it, but of no less than five minutes.
+#: Seconds. A rate is that of the last hour, or of the counted part of it, but at least of five minutes.
 LOOK_BACK, MIN_LOOK_BACK = 3600, 300
 
-#: Seconds. Before, the first run and the wait for the second one decide what the rate seems to be.
+#: Seconds. Before that the first run and the wait for the second one dominate the rate.
 MEASURED_AFTER = 600
 
 HOUR = 3600
 
-#: Days of a month, as it is priced.
+#: Days in a month, for prices.
 MONTH_DAYS = 30
 
 
 class Usage(NamedTuple):
-    """What a day has: ``calls`` are requests, ``metrics`` those asked for."""
+    """The figures of a day: ``calls`` are requests, ``metrics`` the requested metrics."""
 
     calls: float
     metrics: float
@@ -72,11 +72,11 @@ class Usage(NamedTuple):
 
 
 class Spending(NamedTuple):
-    """What a day (UTC) has cost by now, and at which rate it goes on.
+    """The cost of a day (UTC) so far, and its present rate.
 
-    ``spent`` is in dollars, ``seconds_left`` is that of the day. ``full`` are metrics asked a second, by name, as they
-    would be with all multipliers at 1; ``other_dollars`` are dollars a second that no multiplier changes.
-    ``period_multipliers`` are those in force.
+    ``spent`` is in dollars, ``seconds_left`` is that of the day. ``full`` are metrics requested a second, by name, with
+    all multipliers at 1; ``other_dollars`` are dollars a second that no multiplier changes. ``period_multipliers`` are
+    those in force.
     """
 
     spent: float
@@ -88,10 +88,10 @@ class Spending(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PricedWorker:
-    """A worker with what decides its price.
+    """A worker with the facts that decide its price.
 
-    By metric the number of its series (1 if left out), its learned period, and how many periods probably lie between
-    two requests because of adaptive cadence (1 if left out).
+    By metric the number of its series (default 1), its learned period, and how many periods probably lie between two
+    requests because of adaptive cadence (default 1).
     """
 
     worker: models.Worker
@@ -105,9 +105,9 @@ def metrics_a_day(
     configuration: models.Configuration,
     period_multipliers: Mapping[str, int] | None = None,
 ) -> float:
-    """Return how many metrics a fleet that runs all the time asks for with GetMetricData in a day.
+    """Return how many metrics GetMetricData requests in a day for a fleet that runs all the time.
 
-    Each series is asked for once a period, or once an interval if that is longer.
+    Each series is requested once a period, or once an interval if that is longer.
     """
     multipliers = period_multipliers or {}
     per_second = 0.0
@@ -125,13 +125,13 @@ def metrics_a_day(
 
 
 def monthly_dollars(workers: Iterable[PricedWorker], configuration: models.Configuration) -> float:
-    """Return the dollars that 30 days of GetMetricData cost, never above the budget."""
+    """Return the cost of GetMetricData for 30 days in dollars, never above the budget."""
     spent = dollars(metrics_a_day(workers, configuration) * MONTH_DAYS, ())
     return spent if configuration.budget is None else min(spent, configuration.budget * MONTH_DAYS)
 
 
 def limit_of(api: str, configuration: models.Configuration) -> models.Limit:
-    """Return how fast an operation may be called: as configured, else as AWS says, for others as for Describe calls.
+    """Return the limit of an operation: as configured, else AWS' own; unknown ones have that of Describe calls.
 
     >>> bare = models.Configuration(rules=(), channels={}, metrics={}, collect=())
     >>> limit_of("DescribeInstanceStatus", bare).rate
@@ -142,7 +142,7 @@ def limit_of(api: str, configuration: models.Configuration) -> models.Limit:
 
 
 def dollars(metrics: float, requests: Iterable[float], days: float = 1.0) -> float:
-    """Return the price of metrics asked for with GetMetricData, and of the requests of each account, over some days.
+    """Return the price of metrics requested with GetMetricData, and of the requests of each account, over some days.
 
     >>> round(dollars(100 * 5 * 1440, ()), 2)  # 100 instances, 5 metrics, each minute of a day
     7.2
@@ -154,15 +154,15 @@ def dollars(metrics: float, requests: Iterable[float], days: float = 1.0) -> flo
 
 
 def used_last_day(hours: Sequence[models.Hour], now: float) -> Usage:
-    """Return what the last 24 hours had; the oldest hour counts by the part of it that is within them."""
+    """Return the figures of the last 24 hours. The oldest hour counts by the part of it that is within them."""
     return _usage(hours, now - models.DAY, now)[0]
 
 
 def daily_rate(hours: Sequence[models.Hour], now: float, expected: float | None = None) -> Usage:
-    """Return what a day has at the rate of the last hour.
+    """Return the figures of a day at the rate of the last hour.
 
-    If it was not counted for long, give as ``expected`` how many metrics a day has: they count instead, and requests
-    that are billed are left out, because the first minutes look up what later ones do not.
+    If requests have not been counted for long, ``expected`` is used for the metrics of a day. Billed requests are left
+    out then, because the first minutes look up what later ones do not.
     """
     usage, seconds = _usage(hours, now - LOOK_BACK, now)
     times = models.DAY / seconds
@@ -174,12 +174,12 @@ def daily_rate(hours: Sequence[models.Hour], now: float, expected: float | None 
 
 
 def is_measured(hours: Sequence[models.Hour], now: float) -> bool:
-    """Return whether requests were counted for long enough that their rate means something."""
+    """Return whether requests have been counted for long enough for a meaningful rate."""
     return bool(hours) and now - min(hour.counted_since for hour in hours) >= MEASURED_AFTER
 
 
 def of_account_region(hour: models.Hour, scope: str) -> models.Hour:
-    """Return the part of an hour that is of one account and region; ``scope`` is its key."""
+    """Return one account and region's part of an hour; ``scope`` is its key."""
 
     def of_region(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         return {key: number for key, number in counts.items() if key[0] == scope}
@@ -190,7 +190,7 @@ def of_account_region(hour: models.Hour, scope: str) -> models.Hour:
 
 
 def metrics_last_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
-    """Return how often each metric was asked for in the last 24 hours, by ``namespace/name``."""
+    """Return how often each metric was requested in the last 24 hours, by ``namespace/name``."""
     numbers: dict[str, float] = {}
     for hour, share in _shares(hours, now - models.DAY, now):
         for (_, metric), number in hour.metrics.items():
@@ -199,14 +199,14 @@ def metrics_last_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]
 
 
 def needed_since(at: float) -> float:
-    """Return from when on the hours are needed to tell how a day stands at a time."""
+    """Return from when on the hours are needed for the state of a day at a time."""
     return min(at // models.DAY * models.DAY, at - LOOK_BACK)
 
 
 def spending_today(
     configuration: models.Configuration, hours: Sequence[models.Hour], now: float, period_multipliers: Mapping[str, int]
 ) -> Spending:
-    """Return how the day stands at ``now``; ``hours`` are those since ``needed_since(now)``."""
+    """Return the state of the day at ``now``; ``hours`` are those since ``needed_since(now)``."""
     midnight = now // models.DAY * models.DAY
     today, _ = _usage(hours, midnight, now)
     _, seconds = _usage(hours, now - LOOK_BACK, now)
@@ -223,16 +223,16 @@ def spending_today(
 
 
 def projected_dollars(state: Spending, period_multipliers: Mapping[str, int]) -> float:
-    """Return the dollars of the whole day if these multipliers hold for the rest of it."""
+    """Return the cost of the whole day if these multipliers apply for the rest of it."""
     metrics = sum(number / period_multipliers.get(name, 1) for name, number in state.full.items())
     return state.spent + (metrics * PER_METRIC + state.other_dollars) * state.seconds_left
 
 
 def decide_multipliers(configuration: models.Configuration, state: Spending) -> dict[str, int]:
-    """Return by what the period of each metric is multiplied, so that the day stays within the budget.
+    """Return the multiplier of each metric's period, so that the day stays within the budget.
 
     The least important metric goes through all multipliers before the next one gets any. Metrics at their own period
-    are left out. If even the last step costs too much, it is returned all the same.
+    are left out. If even the last step costs too much, it is still returned.
     """
     budget = configuration.budget
     if budget is None:
@@ -272,7 +272,7 @@ def weights(configuration: models.Configuration, period_multipliers: Mapping[str
 
 
 def by_importance(configuration: models.Configuration) -> list[str]:
-    """Return the metrics that are asked for, the least important one first."""
+    """Return the requested metrics, the least important one first."""
     custom_metrics = [name for name in configuration.collect if name not in IMPORTANCE]
     ranked: list[str] = []
     for name in IMPORTANCE:
@@ -293,7 +293,7 @@ def _ladder(configuration: models.Configuration) -> Iterable[dict[str, int]]:
 
 
 def _our_names(configuration: models.Configuration) -> dict[str, str]:
-    """Return our name of each metric of CloudWatch; if several share one, that of the most important."""
+    """Return our name for each CloudWatch metric. If several share one, the most important counts."""
     catalogue = configuration.metrics
     return {catalogue[name].key: name for name in by_importance(configuration) if name in catalogue}
 
@@ -309,7 +309,7 @@ def _shares(hours: Sequence[models.Hour], since: float, until: float) -> Iterabl
 
 
 def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Usage, float]:
-    """Return what a span had, and for how many seconds of it requests were counted."""
+    """Return the figures of a span, and for how many seconds of it requests were counted."""
     calls = metrics = 0.0
     began = until
     for hour, share in _shares(hours, since, until):
@@ -322,7 +322,7 @@ def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Us
 
 
 def _requests(hours: Sequence[models.Hour], since: float, until: float) -> dict[str, float]:
-    """Return the requests that are billed, by account."""
+    """Return the billed requests, by account."""
     numbers: dict[str, float] = {}
     for hour, share in _shares(hours, since, until):
         for (scope, operation), number in hour.calls.items():

@@ -1,4 +1,4 @@
-"""One tree of errors. Each says what, why and what to do; each is retryable or final; all survive pickling."""
+"""One tree of errors. Each has what, why and what to do; each is retryable or final; all survive pickling."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-#: What nobody sees never reaches a terminal, a message or a log line as it is: control characters (newlines and the
-#: start of an escape sequence among them), what changes the direction of text, characters without width or ink, tags,
-#: and lone surrogates, which cannot be written in UTF-8.
+#: Invisible characters never reach a terminal, a message or a log line unchanged: control characters (newlines and the
+#: start of an escape sequence among them), changes of text direction, characters without width or ink, tags, and lone
+#: surrogates, which cannot be written in UTF-8.
 _INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -16,7 +16,7 @@ _INVISIBLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, what nobody sees in it shown as escapes.
+    """Return ``text`` on one line, with invisible characters as escapes.
 
     >>> print(printable("web\\u200b-1"))
     web\\u200b-1
@@ -25,19 +25,19 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(name: str, known_names: Iterable[str]) -> str | None:
-    """Ask for the known name that was probably meant, ``None`` if none is close.
+    """Suggest the nearest known name, ``None`` if none is close.
 
     >>> did_you_mean("cpu_utilisation", ["cpu_utilization", "network_in"])
     'did you mean cpu_utilization?'
     """
     close = difflib.get_close_matches(name, sorted(known_names), n=5)
-    # Letters that changed places are a likelier slip than another letter.
+    # Swapped letters are a more likely typo than a different letter.
     close.sort(key=lambda candidate: sorted(candidate) != sorted(name))
     return f"did you mean {close[0]}?" if close else None
 
 
 def nearest(name: str, known_names: Iterable[str]) -> str:
-    """Ask for the name that was probably meant; if none is close, list the known names.
+    """Suggest the nearest name; if none is close, list the known names.
 
     >>> nearest("x", ["a", "b"])
     'known: a, b'
@@ -49,9 +49,9 @@ def nearest(name: str, known_names: Iterable[str]) -> str:
 class WorkermonError(Exception):
     """Something failed."""
 
-    #: Whether the same call may succeed later without anybody's doing.
+    #: Whether the same call may succeed later without any change.
     retryable = False
-    #: What the command exits with (docs/reference/exit-codes.md).
+    #: The exit code of the command (docs/reference/exit-codes.md).
     exit_code = 1
 
     def __init__(self, subject: str, reason: str, todo: str) -> None:
@@ -63,13 +63,13 @@ class WorkermonError(Exception):
 
 
 class InvalidInput(WorkermonError):
-    """The caller gave something that cannot be meant."""
+    """The caller's input is invalid."""
 
     exit_code = 2
 
 
 class SecretNotAllowed(InvalidInput):
-    """This process does not give that secret to a config file."""
+    """This process does not disclose that secret to a config file."""
 
 
 class NotFound(WorkermonError):
@@ -79,7 +79,7 @@ class NotFound(WorkermonError):
 
 
 class RevisionChanged(WorkermonError):
-    """Another revision of the configuration is in force than the caller looked at."""
+    """Another revision of the configuration is in force than the caller expected."""
 
     def __init__(self, subject: str, expected: int, present: int) -> None:
         reason = f"revision {present} of the set-up is in force, not {expected}"
@@ -88,34 +88,34 @@ class RevisionChanged(WorkermonError):
 
 
 class UnknownWorker(NotFound):
-    """No worker is monitored under that id or name."""
+    """No worker with that id or name is monitored."""
 
 
 def unknown_worker(names: Sequence[str], known_names: Iterable[str]) -> UnknownWorker:
-    """Return the error that says that no worker has these names; ``known`` are the names that there are."""
+    """Return the error for names that no worker has; ``known`` are the existing names."""
     plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
     return UnknownWorker(plural, "not monitored", did_you_mean(names[0], known_names) or "see 'workermon list'")
 
 
 class RedisUnavailable(WorkermonError):
-    """Redis or the broker is out of reach, or refuses us."""
+    """Redis or the broker is unreachable, or refuses us."""
 
     retryable = True
     exit_code = 4
 
 
 class UnfitServer(RedisUnavailable):
-    """The server cannot be used, however long one waits: it is too old, or in cluster mode."""
+    """The server can never be used: it is too old, or in cluster mode."""
 
     retryable = False
 
 
 class SchemaMismatch(UnfitServer):
-    """What is stored is of another version: a newer one, or an older one that nobody has migrated in time."""
+    """The stored data has another version: a newer one, or an older one that nobody has migrated in time."""
 
 
 class AwsError(WorkermonError):
-    """AWS refused or is out of reach; ``kind`` names how in one word, for logs and ``status``."""
+    """AWS refused or is unreachable; ``kind`` is the reason in one word, for logs and ``status``."""
 
     kind = "failed"
     exit_code = 5
@@ -129,7 +129,7 @@ class AwsThrottled(AwsError):
 
 
 class AwsUnreachable(AwsError):
-    """No answer: the endpoint is down, or slower than the time limit, or answers nonsense or 5xx."""
+    """No answer: the endpoint is down, slower than the time limit, or answers nonsense or 5xx."""
 
     kind = "unreachable"
     retryable = True
@@ -144,12 +144,12 @@ class AwsDenied(AwsError):
 class CredentialsRejected(AwsDenied):
     """AWS does not recognise the credentials.
 
-    If the same ones serve another region, then this region is not enabled for the account.
+    If they work in another region, then this region is not enabled for the account.
     """
 
 
 def region_not_enabled(refused: AwsError, serving: str) -> AwsError:
-    """Return a refusal of credentials that serve another region (``serving``), with what that means."""
+    """Return a refusal of credentials that work in another region (``serving``), with its meaning."""
     if not isinstance(refused, CredentialsRejected):
         return refused
     reason = (
@@ -159,13 +159,13 @@ def region_not_enabled(refused: AwsError, serving: str) -> AwsError:
 
 
 class InstanceGone(AwsError):
-    """EC2 does not know the instance (any more)."""
+    """EC2 does not know the instance, or no longer."""
 
     kind = "gone"
 
 
 class DeliveryFailed(WorkermonError):
-    """A channel did not accept a notification; ``retry_after`` is what it asked for, in seconds, if it did."""
+    """A channel did not accept a notification; ``retry_after`` is the requested wait in seconds, if any."""
 
     retryable = True
 
@@ -176,7 +176,7 @@ class DeliveryFailed(WorkermonError):
 
 
 class DeliveryRefused(DeliveryFailed):
-    """A receiver's answer says that it will not take this notification; after ``tries`` of them nobody tries again."""
+    """A receiver will never accept this notification. After ``tries`` such answers there are no more retries."""
 
     retryable = False
 
@@ -187,7 +187,7 @@ class DeliveryRefused(DeliveryFailed):
 
 
 def of_aws(error: Exception) -> AwsError:
-    """Return an error as one of AWS, whatever went wrong on the way there; ``RedisUnavailable`` alone is raised."""
+    """Return any error as an AWS error. Only ``RedisUnavailable`` is raised."""
     if isinstance(error, AwsError):
         return error
     if isinstance(error, RedisUnavailable):

@@ -1,7 +1,7 @@
-"""Crash points: named places at which a test has the process exit, as if it were killed there; off in normal runs.
+"""Crash points: named places where a test makes the process exit, as if it were killed. Off in normal runs.
 
-``WORKERMON_FAILPOINT=evaluate.committed`` exits when that place is reached, ``evaluate.committed:3`` when it is for the
-third time. It is read once, when the composition root is imported. If it is unset, ``reach`` is one comparison.
+``WORKERMON_FAILPOINT=evaluate.committed`` exits when that place is reached, ``evaluate.committed:3`` when it is reached
+for the third time. It is read once, when the composition root is imported. If it is unset, ``reach`` is one comparison.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Final
 
-#: Exit code of a process that ended at such a point; no other part uses it.
+#: Exit code of a process that ended at a crash point; no other code uses it.
 EXIT: Final = 86
 
 _armed: str | None = None
@@ -27,7 +27,7 @@ def arm(spec: str | None) -> None:
 
 
 def reach(name: str) -> None:
-    """Exit at once, with nothing closed or written, where this is the point that was named."""
+    """Exit at once, without closing or writing anything, if this is the named point."""
     if _armed is not None and name == _armed:
         _count()
 

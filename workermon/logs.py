@@ -1,4 +1,4 @@
-"""structlog: one short constant name an event, with fields; console on a terminal, else JSON.
+"""structlog: one short constant name an event, with fields; console on a terminal, otherwise JSON.
 
 Logs go to standard error, or to the file that Celery's ``--logfile`` names.
 """
@@ -22,19 +22,19 @@ def _printable(_logger: Any, _name: str, event: Any) -> Any:
     return event
 
 
-#: Libraries whose debug messages show credentials: botocore prints the keys of assumed roles, urllib3 whole URLs. Which
-#: credentials boto3 found is said at "info".
+#: Libraries whose debug messages show credentials: botocore prints the keys of assumed roles, urllib3 whole URLs. At
+#: "info" boto3 only tells which credentials it found.
 TALKATIVE = ("boto3", "botocore", "s3transfer", "urllib3")
 
-#: Libraries of whose work only warnings matter, unless somebody asks for more.
+#: Libraries of which only warnings matter, unless a user sets another level.
 QUIET = ("celery", "kombu", "redbeat")
 
 
 def configure(level: str = "info", form: str | None = None, file: str | None = None) -> None:
     """Send our events and the libraries' to standard error at that level, or to ``file``.
 
-    ``form`` is ``console`` or ``json``. Left out, it is ``console`` on a terminal and ``json`` elsewhere. A file is
-    opened again when it was moved, as logrotate does. Raises ``OSError`` if it cannot be opened.
+    ``form`` is ``console`` or ``json``; by default ``console`` on a terminal and ``json`` elsewhere. A file is opened
+    again after it was moved, as logrotate does. Raises ``OSError`` if it cannot be opened.
     """
     handler: logging.Handler = (
         logging.handlers.WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
@@ -75,5 +75,5 @@ def configure(level: str = "info", form: str | None = None, file: str | None = N
 
 
 def get(name: str) -> Any:
-    """Return a logger; ``name`` is the module's."""
+    """Return a logger; ``name`` is that of the module."""
     return structlog.get_logger(name)

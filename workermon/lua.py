@@ -1,6 +1,6 @@
-"""How Lua scripts are declared and called: keys and arguments have names, the text lies in a ``.lua`` file.
+"""Declaring and calling Lua scripts: keys and arguments have names, and the text is in a ``.lua`` file.
 
-A declaration is a class. Its docstring says what the script does and returns, its annotations name what it takes::
+A declaration is a class. Its docstring says what the script does and returns, its annotations name keys and arguments::
 
     class HoldLease(lua.Script[int]):
         \"""Take a lease, or extend it; return 1 if ``owner`` holds it now.\"""
@@ -47,11 +47,11 @@ DECLARED: Final[list[type[Script[Any]]]] = []
 class Script(Generic[R_co]):
     """A call of a Lua script that replies with an ``R_co``; a subclass declares the script."""
 
-    #: The script, sent once and then named by its digest.
+    #: The script's text, sent once and then named by its digest.
     text: ClassVar[str]
     digest: ClassVar[str]
     path: ClassVar[Path]
-    #: The names of what it takes, in the order of the script; ``*_list`` is ``None`` where it takes no list.
+    #: The names of keys and arguments, in the order of the script; ``*_list`` is ``None`` if it takes no list.
     key_names: ClassVar[tuple[str, ...]]
     key_list: ClassVar[str | None]
     argument_names: ClassVar[tuple[str, ...]]
@@ -102,7 +102,7 @@ class Script(Generic[R_co]):
 
 
 def run_many(connection: Any, calls: Sequence[Script[R]]) -> list[R]:
-    """Run calls in one round trip, each a step of its own, and return the replies; raises the first error."""
+    """Run calls in one round trip, each in a step of its own, and return the replies. Raises the first error."""
     if len(calls) < 2:
         return [call.run(connection) for call in calls]
     replies = run_each(connection, calls)
@@ -113,11 +113,11 @@ def run_many(connection: Any, calls: Sequence[Script[R]]) -> list[R]:
 
 
 def run_each(connection: Any, calls: Sequence[Script[R]]) -> list[Any]:
-    """Run calls as ``run_many`` does; return the error of one that failed in the place of its reply."""
+    """Run calls as ``run_many`` does. If one fails, its error takes the place of its reply."""
     if not calls:
         return []
     replies = _send(connection, calls)
-    # A call whose script the server did not know has not run.
+    # A call has not run if the server did not know its script.
     missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
         for text in {calls[place].text for place in missing}:

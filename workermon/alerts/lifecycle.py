@@ -1,8 +1,8 @@
 """Pure: the life of an alert, whatever its subject: what an evaluation opens, changes, resolves, or only records.
 
 An evaluation has the present state of a rule; people know the state that they were last notified of. They are notified
-again if the two differ, if another subject joins the alert, if an alert begins or stops flapping, and if a silence or
-another rule no longer suppresses the notification. Everything else is only recorded.
+again if the two differ, if the alert covers more (such as another event), if it begins or stops flapping, and if a
+silence or another rule no longer suppresses the notification. Everything else is only recorded.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class VerdictBuilder:
     def inhibitor(self, rule: str) -> models.Alert | None:
         """Return the alert of a rule that may inhibit others: of this subject, or of one that it belongs to."""
         alert = self.alerts.get(rule)
-        # What a member says of a rule over its group is not the group's alert.
+        # A member's report for a rule over its group is not the group's alert.
         return alert if alert is not None and alert.membership is None else self._other_alerts.get(rule)
 
     def next_version(self, rule: str) -> int:
@@ -276,7 +276,7 @@ def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
 
 
 def _differs(judgement: Judgement) -> bool:
-    """Return whether the present differs from the last notification: another severity, or another subject joined."""
+    """Return whether the present differs from the last notification: another severity, or it covers more."""
     severity = judgement.rule_state.severity
     if severity != judgement.alert.notified_severity:
         return True

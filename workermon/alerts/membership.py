@@ -35,7 +35,7 @@ class MemberReport(NamedTuple):
 def record_report(
     builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, report: MemberReport
 ) -> None:
-    """Keep the state of a rule for a running worker, and report it to the group if it is new.
+    """Store the state of a rule for a running worker, and report it to the group if it is new.
 
     A worker that was in another group leaves that group.
     """

@@ -1,7 +1,7 @@
 """The composition root: how each port is made, how long it lives, and how it is closed.
 
-A container is cheap, and makes a thing when it is first asked for: one set of clients in each process, shared by its
-threads. ``close()`` closes what was made. A forked child opens a container of its own (pipeline/tasks.py).
+A container is cheap, and makes each object at first use: one set of clients in each process, shared by its threads.
+``close()`` closes them. A forked child opens a container of its own (pipeline/container.py).
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ from workermon.runtime.stages import Stages as Stages
 
 log = logs.get(__name__)
 
-# Once, and before any stage runs: tests alone name one.
+# Once, and before any stage runs. Only tests set one.
 failpoints.arm(settings.failpoint())
 
-#: Entry points of this group name the ``ports.Violations`` of our users.
+#: Entry points of this group name users' ``ports.Violations``.
 VIOLATIONS = "workermon.violations"
 
 
@@ -73,18 +73,18 @@ class Redis(NamedTuple):
 
 
 class Recipes(dishka.Provider):
-    """How each port is made; all live as long as the container."""
+    """One recipe for each port; all live as long as the container."""
 
     scope = dishka.Scope.APP
 
     @dishka.provide
     def make_settings(self) -> settings.Settings:
-        """Read the environment; an opener may bring its own instead."""
+        """The environment, unless an opener brings its own settings."""
         return settings.load()
 
     @dishka.provide
     def make_clock(self, container: dishka.Container) -> ports.Clock:
-        """Go by this machine's clock while that is near Redis', else by Redis'; without Redis by the first."""
+        """This machine's clock while that is close to Redis', otherwise Redis' clock. Without Redis this machine's."""
 
         def server_time() -> float:
             redis_server: ports.Server = container.get(ports.Server)
@@ -94,89 +94,89 @@ class Recipes(dishka.Provider):
 
     @dishka.provide
     def make_machine_clock(self) -> ports.MachineClock:
-        """Return this machine's clock, right or wrong."""
+        """This machine's clock, right or wrong."""
         return time.time
 
     @dishka.provide
     def make_cpu_clock(self) -> ports.CpuClock:
-        """Measure the thread that asks."""
+        """CPU time of the calling thread."""
         return time.thread_time
 
     @dishka.provide
     def make_pacer(self, stored_cohorts: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
-        """Measure this process."""
+        """The pace of this process."""
         return collect.Pacer(cohorts=stored_cohorts, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
 
     @dishka.provide
     def make_bulkhead(self) -> collect.Bulkhead:
-        """Share out the threads of this process; a node sets how many there are when it starts (pipeline/tasks.py)."""
+        """The threads of this process; a node sets their number when it starts (pipeline/container.py)."""
         return collect.Bulkhead()
 
     @dishka.provide
     def make_secrets(self, app_settings: settings.Settings) -> ports.Secrets:
-        """Look secrets up in the environment and in files."""
+        """Secrets from the environment and from files."""
         return app_settings.secret
 
     # --- AWS -----------------------------------------------------------------------------------------------------
 
     @dishka.provide
     def make_sessions(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[session.Sessions]:
-        """Keep the clients of each account and region, limited and counted together with those of all processes."""
+        """The clients of each account and region, limited and counted together with those of all processes."""
         sessions = session.Sessions(limited.Limited(limit, spent, now))
         yield sessions
         sessions.close()
 
     @dishka.provide
     def make_ec2(self, sessions: session.Sessions) -> ports.Ec2:
-        """Reach EC2."""
+        """EC2."""
         return ec2.AwsEc2(sessions)
 
     @dishka.provide
     def make_cloudwatch(self, sessions: session.Sessions) -> ports.CloudWatch:
-        """Reach CloudWatch."""
+        """CloudWatch."""
         return cloudwatch.AwsCloudWatch(sessions)
 
     @dishka.provide
     def make_event_queues(self, sessions: session.Sessions) -> ports.EventQueues:
-        """Reach SQS."""
+        """SQS."""
         return queue.AwsEventQueues(sessions)
 
     @dishka.provide
     def make_seen_events(self) -> collect.SeenEvents:
-        """Remember what this process has handled."""
+        """The events that this process has handled."""
         return collect.SeenEvents()
 
     # --- Redis ---------------------------------------------------------------------------------------------------
 
     @dishka.provide
     def make_redis(self, app_settings: settings.Settings) -> Iterator[Redis]:
-        """Keep one pool of connections."""
+        """One pool of connections."""
         connected = client.connect(app_settings.state_url)
         yield Redis(connected)
         connected.close()
 
     @dishka.provide
     def make_workers(self, redis: Redis) -> ports.Workers:
-        """Keep the fleet."""
+        """The fleet."""
         return workers.RedisWorkers(redis.client)
 
     @dishka.provide
     def make_configurations(self, redis: Redis) -> ports.Configurations:
-        """Keep the configuration in force."""
+        """The configuration in force."""
         return configurations.RedisConfigurations(redis.client, config.DEFAULT)
 
     @dishka.provide
     def make_setup(
         self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
     ) -> ports.Setup:
-        """Change the whole set-up at once."""
+        """The whole set-up, changed at once."""
         return setup.RedisSetup(redis.client, app_settings.channel, lambda: stored_configurations.load().alert_history)
 
     @dishka.provide
     def make_samples(
         self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
     ) -> ports.Samples:
-        """Keep the ledger as long as the configuration in force says."""
+        """The ledger, kept as long as the configuration in force says."""
         return samples.RedisSamples(
             redis.client,
             app_settings.channel,
@@ -186,196 +186,196 @@ class Recipes(dishka.Provider):
 
     @dishka.provide
     def make_rollups(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.RollUps:
-        """Keep hourly roll-ups as long as the configuration in force says."""
+        """Hourly roll-ups, kept as long as the configuration in force says."""
         return rollups.RedisRollUps(redis.client, lambda: stored_configurations.loaded().rollups)
 
     @dishka.provide
     def make_limiter(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Limiter:
-        """Limit what is asked of AWS as the configuration in force says."""
+        """Limits of requests to AWS, from the configuration in force."""
         return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, stored_configurations.loaded()))
 
     @dishka.provide
     def make_costs(self, redis: Redis) -> ports.Costs:
-        """Count what is asked of AWS."""
+        """Counts of requests to AWS."""
         return costs.RedisCosts(redis.client)
 
     @dishka.provide
     def make_accounts(self, redis: Redis) -> ports.Accounts:
-        """Keep how collection goes in each account and region."""
+        """The state of collection in each account and region."""
         return accounts.RedisAccounts(redis.client)
 
     @dishka.provide
     def make_learned_delays(self, redis: Redis) -> ports.LearnedDelays:
-        """Keep what is learnt of each account and region."""
+        """The learned values of each account and region."""
         return learned_delays.RedisLearnedDelays(redis.client)
 
     @dishka.provide
     def make_cohorts(self, redis: Redis) -> ports.Cohorts:
-        """Keep when cohorts are due, and what decides it."""
+        """When cohorts are due, and what decides it."""
         return cohorts.RedisCohorts(redis.client)
 
     @dishka.provide
     def make_alerts(
         self, redis: Redis, app_settings: settings.Settings, stored_configurations: ports.Configurations
     ) -> ports.Alerts:
-        """Keep the alerts, and their history as long as the configuration in force says."""
+        """The alerts, and their history as long as the configuration in force says."""
         return alerts.RedisAlerts(
             redis.client, app_settings.channel, lambda: stored_configurations.load().alert_history
         )
 
     @dishka.provide
     def make_outbox(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Outbox:
-        """Keep what is to be delivered."""
+        """The notifications to deliver."""
         return outbox.RedisOutbox(redis.client, platform.node(), lambda: stored_configurations.load().alert_history)
 
     @dishka.provide
     def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:
-        """Keep which channels accept nothing."""
+        """Which channels accept nothing."""
         return channel_failures.RedisChannelFailures(redis.client)
 
     @dishka.provide
     def make_firing_labels(self, redis: Redis) -> ports.FiringLabels:
-        """Keep under which labels alerts fire."""
+        """The labels under which alerts fire."""
         return firing_labels.RedisFiringLabels(redis.client)
 
     @dishka.provide
     def make_throttle(self, redis: Redis) -> ports.Throttle:
-        """Limit what goes out to each channel."""
+        """Limits of messages to each channel."""
         return throttle.RedisThrottle(redis.client)
 
     @dishka.provide
     def make_server(self, redis: Redis) -> ports.Server:
-        """Ask the server of itself."""
+        """What the server reports about itself."""
         return server.RedisServer(redis.client)
 
     @dishka.provide
     def make_unreadable(self, redis: Redis) -> ports.Unreadable:
-        """Name the records that cannot be read."""
+        """The records that cannot be read."""
         return unreadable.RedisUnreadable(redis.client)
 
     @dishka.provide
     def make_saved_states(self, redis: Redis) -> ports.SavedStates:
-        """Read and replace the whole state."""
+        """The whole state, for backups."""
         return saved_states.RedisSavedStates(redis.client)
 
     @dishka.provide
     def make_schema(self, redis: Redis) -> ports.Schema:
-        """Keep what is stored at this version."""
+        """The version of the stored data."""
         return schema.RedisSchema(redis.client)
 
     @dishka.provide
     def make_silences(self, redis: Redis) -> ports.Silences:
-        """Keep what is not to be told."""
+        """Silences and acknowledgements."""
         return silences.RedisSilences(redis.client)
 
     @dishka.provide
     def make_access(self, redis: Redis) -> ports.Access:
-        """Keep who may use page and API."""
+        """Access to page and API."""
         return access.RedisAccess(redis.client)
 
     @dishka.provide
     def make_audit(self, redis: Redis) -> ports.Audit:
-        """Keep the trail of writes."""
+        """The audit trail."""
         return audit.RedisAudit(redis.client)
 
     @dishka.provide
     def make_pulse(self, redis: Redis) -> ports.Pulse:
-        """Keep signs of life."""
+        """Signs of life."""
         return pulse.RedisPulse(redis.client)
 
     @dishka.provide
     def make_canary(self, redis: Redis, app_settings: settings.Settings) -> ports.Canary:
-        """Keep the trace of canaries."""
+        """The progress of canaries."""
         return canary.RedisCanary(redis.client, app_settings.channel)
 
     @dishka.provide
     def make_idempotency_keys(self, redis: Redis) -> ports.IdempotencyKeys:
-        """Keep what was answered to requests that may be repeated."""
+        """Answers to requests that may be repeated."""
         return idempotency_keys.RedisIdempotencyKeys(redis.client)
 
     @dishka.provide
     def make_leases(self, redis: Redis) -> ports.Leases:
-        """Keep who leads."""
+        """Leases."""
         return leases.RedisLeases(redis.client)
 
     @dishka.provide
     def make_waiting_work(self, redis: Redis) -> ports.WaitingWork:
-        """Count what a sweep looks for."""
+        """The work for a sweep."""
         return waiting.RedisWaitingWork(redis.client)
 
     @dishka.provide
     def make_feed(self, redis: Redis, app_settings: settings.Settings) -> ports.Feed:
-        """Subscribe to the channel."""
+        """Subscriptions to the channel."""
         return channel.RedisFeed(redis.client, app_settings.channel)
 
     # --- Celery --------------------------------------------------------------------------------------------------
 
     @dishka.provide
     def make_schedule(self) -> ports.Schedule:
-        """Keep the RedBeat entries."""
+        """The RedBeat entries."""
         return schedule.RedBeatSchedule(app)
 
     @dishka.provide
     def make_dispatcher(self) -> ports.Dispatcher:
-        """Wake the next stage by Celery messages."""
+        """Celery messages that wake the next stage."""
         return dispatcher.CeleryDispatcher(app)
 
     @dishka.provide
     def make_nodes(self) -> ports.Nodes:
-        """Ask Celery's nodes."""
+        """Celery's nodes."""
         return nodes.CeleryNodes(app)
 
     # --- delivery ------------------------------------------------------------------------------------------------
 
     @dishka.provide
     def make_publisher(self) -> ports.Publisher:
-        """Reach SNS."""
+        """SNS."""
         return sns.AwsPublisher()
 
     @dishka.provide
     def make_channel_types(self) -> Mapping[str, channel_type.ChannelType]:
-        """Return the types of channel, our users' own among them."""
+        """The types of channel, users' own among them."""
         return channels.installed()
 
     @dishka.provide
     def make_kinds(self) -> rules.Kinds:
-        """Return the kinds of rules."""
+        """The kinds of rules."""
         return rules.KINDS
 
     @dishka.provide
     def make_parser(self, types: Mapping[str, channel_type.ChannelType], kinds: rules.Kinds) -> config.Parser:
-        """Read config files that name these types and kinds."""
+        """The parser of config files with these types and kinds."""
         return config.Parser(channel_types=types, kinds=kinds)
 
     make_dependencies = dishka.provide(channel_type.Dependencies)
 
     @dishka.provide
     def make_ping(self, now: ports.Clock) -> ports.Ping:
-        """Request through the guarded client of the channels."""
+        """Requests through the channels' guarded client."""
         return http.Ping(http.Client(now))
 
     @dishka.provide
     def make_notifiers(
         self, types: Mapping[str, channel_type.ChannelType], needs: channel_type.Dependencies
     ) -> Mapping[str, ports.Notifier]:
-        """Make a notifier of each type of channel."""
+        """A notifier for each type of channel."""
         return channel_type.notifiers(types, needs)
 
     @dishka.provide
     def make_violations(self) -> Sequence[ports.Violations]:
-        """Load our users' hooks."""
+        """Users' hooks."""
         return list(_loaded(VIOLATIONS).values())
 
 
 def _loaded(group: str, *arguments: Any) -> dict[str, Any]:
-    """Load the entry points of a group, by name; one that cannot be loaded is logged, and stops nothing."""
+    """Load the entry points of a group, by name. One that cannot be loaded is logged, and stops nothing."""
     loaded: dict[str, Any] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
             hook = point.load()
             loaded[point.name] = hook(*arguments) if arguments or isinstance(hook, type) else hook
         except Exception as error:
-            # It is our users' code, so anything may come out of it.
+            # It is users' code, so it may raise anything.
             log.error(f"{group.rpartition('.')[2]}.not_loaded", name=point.name, reason=repr(error))
     return loaded
 
@@ -385,20 +385,20 @@ def open(  # noqa: A001  (named where used: runtime.open)
 ) -> dishka.Container:
     """Return a container in which every port can be resolved; ``container.close()`` closes what it made.
 
-    ``overrides`` puts things of the caller's in the place of ours, by type: ``{ports.Ec2: testing.MemoryEc2()}``.
-    Nothing connects here. Settings are read at first need, which may raise ``errors.InvalidInput``; Celery's side
-    reads the environment whatever ``app_settings`` says.
+    ``overrides`` replaces our objects by type: ``{ports.Ec2: testing.MemoryEc2()}``. Nothing connects here. Settings
+    are read at first use, which may raise ``errors.InvalidInput``. Celery's side reads the environment whatever
+    ``app_settings`` contains.
     """
     overridden = {settings.Settings: app_settings, **(overrides or {})} if app_settings else dict(overrides or {})
-    # The lock makes one of each even where threads ask at once.
+    # The lock makes one of each even if threads ask at the same time.
     return _recipes(frozenset(overridden))(overridden, threading.Lock, dishka.Scope.APP)
 
 
 @functools.cache
 def _recipes(overridden: frozenset[Any]) -> dishka.Container:
-    """Return what containers open from, compiled once (10 ms) for each set of types that their openers bring along.
+    """Return the compiled recipes of containers, once (10 ms) for each set of types that their openers replace.
 
-    It makes nothing itself, and so needs no lock that a fork could copy.
+    It creates nothing itself, and so needs no lock that a fork could copy.
     """
     brought = dishka.Provider(scope=dishka.Scope.APP)
     for kind in overridden:

@@ -17,7 +17,7 @@ class Stages(dishka.Provider):
 
     @dishka.provide
     def make_regions(self) -> fleet.Regions:
-        """Ask boto3 which region is meant, and which there are."""
+        """boto3's configured region, and all regions."""
         return fleet.Regions(default=regions.default_region(), known_regions=regions.known_regions())
 
     make_scope_lookup = dishka.provide(fleet.ScopeLookup)
@@ -113,5 +113,5 @@ class Stages(dishka.Provider):
     def make_heartbeat(
         self, check: health.PipelineCheck, ping: ports.Ping, app_settings: settings.Settings
     ) -> health.Heartbeat:
-        """Request the URL that the settings name."""
+        """The dead-man's switch at the settings' URL."""
         return health.Heartbeat(check=check, ping=ping, url=app_settings.heartbeat_url)
