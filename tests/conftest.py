@@ -31,9 +31,10 @@ pytest_plugins = ["tests.support.beat", "tests.support.commands", "tests.support
 
 # Property tests draw the same examples in each run: if one turns red, a change did it. `make explore` draws others.
 # `make quick` draws a third of them.
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.register_profile("quick", derandomize=True, max_examples=34)
-hypothesis.settings.register_profile("explore", print_blob=True)
+# None has a deadline: how long an example takes on a busy machine says nothing.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=34)
+hypothesis.settings.register_profile("explore", print_blob=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
 # A script that runs the tests in the background has SIGINT ignored, and nohup SIGHUP. Their processes inherit that.
