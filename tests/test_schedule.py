@@ -226,6 +226,17 @@ def test_a_stock_beat_shows_by_its_lock(
     assert planned.last_tick() == at[0] + 100
 
 
+@pytest.mark.parametrize("unreadable", ["x", "-inf", "nan", ""])
+def test_a_tick_that_is_no_time_is_none(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis, unreadable: str
+) -> None:
+    """Beat writes both again; until then it has not ticked, and sent no canary."""
+    redis_client.set(settings.SCHEDULE_TICK, unreadable)
+    redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": unreadable, "times": 1})
+    assert planned.last_tick() is None
+    assert planned.canaries() is None
+
+
 def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:
     """Messages of each queue, of every priority, and those in a node's hands."""
     celery_nodes = nodes.CeleryNodes(app)

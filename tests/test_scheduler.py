@@ -441,7 +441,7 @@ def test_a_canary_that_cannot_be_sent_stops_nothing(
     assert planned.canaries() == models.Sent(NOW + 121, 1)
 
 
-@pytest.mark.parametrize("broken", ["future", "text", "string"])
+@pytest.mark.parametrize("broken", ["future", "text", "string", "inf", "nan"])
 def test_a_broken_account_of_canaries_is_written_anew(
     beat: scheduler.Scheduler,
     post: MessageRecorder,
@@ -453,7 +453,8 @@ def test_a_broken_account_of_canaries_is_written_anew(
     if broken == "string":
         redis_client.set(settings.SCHEDULE_CANARY, "x")
     else:
-        redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": "x" if broken == "text" else NOW + 9e9, "times": 4})
+        sent_at = NOW + 9e9 if broken == "future" else broken
+        redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": sent_at, "times": 4})
     at(beat, NOW)
     at(beat, NOW + 60)
     assert len(canaries(post)) == 1

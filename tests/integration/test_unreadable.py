@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from workermon import collect, config, evaluate, fleet, health, models, notify, testing, views
+from workermon import collect, config, errors, evaluate, fleet, health, models, notify, testing, views
 from workermon.config import export
 from workermon.on_redis import (
     accounts,
@@ -28,6 +28,7 @@ from workermon.on_redis import (
     pulse,
     rollups,
     samples,
+    saved_states,
     setup,
     silences,
     throttle,
@@ -55,6 +56,7 @@ def monitor_on(server: Any) -> testing.Monitor:
     monitor.leases = leases.RedisLeases(server)
     monitor.accounts, monitor.costs = accounts.RedisAccounts(server), costs.RedisCosts(server)
     monitor.learned_delays = learned_delays.RedisLearnedDelays(server)
+    monitor.saved_states = saved_states.RedisSavedStates(server)
     monitor.throttle, monitor.canary = throttle.RedisThrottle(server), canary.RedisCanary(server, CHANNEL)
     monitor.setup = setup.RedisSetup(server, CHANNEL)
     monitor.failures = channel_failures.RedisChannelFailures(server)
@@ -144,6 +146,12 @@ def check(monitor: testing.Monitor) -> None:
     assert B in [row.id for row in rows]
     assert f"{B}/cpu-high" in [alert.last.dedup_key for alert in monitor.alerts.open() if alert.last]
     assert monitor.alerts.history(limit=100)
+    assert list(monitor.alerts.recorded(f"{B}/cpu-high"))
+    list(monitor.alerts.recorded(f"{A}/cpu-high"))
+    # A transaction that meets a key of another type sets it aside, and is not repeated: the second backup succeeds.
+    with contextlib.suppress(errors.RedisUnavailable):
+        monitor.saved_states.load()
+    assert B in [saved.worker.id for saved in monitor.saved_states.load().workers]
     monitor.silences.acknowledged([f"{A}/cpu-high", f"{B}/cpu-high"])
     monitor.outbox.stuck(monitor.clock())
     monitor.outbox.backlog()
@@ -224,11 +232,28 @@ def one_field_less(raw: bytes) -> bytes | None:
     return None if not fields else before + json.dumps(dict(list(fields.items())[1:])).encode()
 
 
+def number(text: bytes) -> Callable[[bytes], bytes | None]:
+    """Return what puts a number of this text in the place of any other, or of the first of several."""
+
+    def changed(raw: bytes) -> bytes | None:
+        first, space, rest = raw.partition(b" ")
+        try:
+            float(first)
+        except ValueError:
+            return None
+        return text + space + rest
+
+    return changed
+
+
 POISONS: dict[str, Callable[[redis.Redis, bytes], Iterator[str]]] = {
     "another type": of_another_type,
     "garbage": lambda server, name: with_text(server, name, garbage),
     "one field more": lambda server, name: with_text(server, name, one_field_more),
     "one field less": lambda server, name: with_text(server, name, one_field_less),
+    "an infinite number": lambda server, name: with_text(server, name, number(b"inf")),
+    "no number": lambda server, name: with_text(server, name, number(b"nan")),
+    "a huge number": lambda server, name: with_text(server, name, number(b"1e300")),
 }
 
 

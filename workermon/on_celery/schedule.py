@@ -283,7 +283,8 @@ class RedBeatSchedule:
         at = self._redis.get(settings.SCHEDULE_TICK)
         lock_milliseconds = self._redis.pttl(redbeat.lock_key) if redbeat.lock_key else -2
         clock = self._redis.time() if lock_milliseconds > 0 else (0, 0)
-        times = [] if at is None else [float(at)]
+        ticked = finite(at)
+        times = [] if ticked is None else [ticked]
         if lock_milliseconds > 0:
             times.append(clock[0] + clock[1] / 1e6 - max(0.0, (redbeat.lock_timeout or 0) - lock_milliseconds / 1000))
         return max(times, default=None)
@@ -294,9 +295,19 @@ class RedBeatSchedule:
         """Return how many canaries beat has sent. A stock RedBeat sends none."""
         try:
             at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
-            return None if at is None else models.Sent(float(at), int(times or 0))
+            sent_at = finite(at)
+            return None if sent_at is None else models.Sent(sent_at, int(times or 0))
         except ValueError:
             return None  # beat writes it again
+
+
+def finite(raw: bytes | str | None) -> float | None:
+    """Return a number; ``None`` for anything else, and for one that is not finite. Whoever wrote it writes it again."""
+    try:
+        value = math.nan if raw is None else float(raw)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def text(raw: bytes) -> str:

@@ -358,10 +358,11 @@ class Scheduler(schedulers.RedBeatScheduler):
             answer = {}
         self._phases = {}
         for cohort, phase in answer.items():
-            try:
-                self._phases[schedule.text(cohort)] = float(phase)
-            except ValueError:
+            place = schedule.finite(phase)
+            if place is None:
                 log.warning("beat.phase_unreadable", cohort=schedule.text(cohort))
+            else:
+                self._phases[schedule.text(cohort)] = place
         self._phases_at = now
 
     def _dispatch_stock(self, due: StoredEntry, now: float) -> list[float]:
@@ -408,7 +409,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         """Return when the last canary was sent and how many were sent. If that cannot be read, it is written again."""
         try:
             at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
-            return None if at is None else float(at), int(times or 0)
+            return schedule.finite(at), int(times or 0)
         except (ValueError, schedulers.redis.exceptions.ResponseError):
             self._redis.delete(settings.SCHEDULE_CANARY)
             return None, 0

@@ -55,7 +55,7 @@ def _state(key: str, fields: Sequence[Any]) -> models.AccountState:
     at, interval, succeeded_at, recovered_at, failing_since, last_error, sequence, lost_metrics = fields
     return models.AccountState(
         key=key,
-        at=float(at or 0),
+        at=unreadable.finite(at or b"0"),
         interval=int(interval),
         succeeded_at=_time(succeeded_at),
         recovered_at=_time(recovered_at),
@@ -111,4 +111,4 @@ class RedisAccounts:
 
 
 def _time(text: bytes | None) -> float | None:
-    return float(text) if text else None
+    return unreadable.finite(text) if text else None

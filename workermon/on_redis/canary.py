@@ -47,7 +47,11 @@ class RedisCanary:
         texts = {unreadable.text(name): unreadable.text(value) for name, value in stored.items()}
         try:
             return ports.Trace(
-                {step: ports.Reached(*map(float, texts[step].split())) for step in ports.CANARY_STEPS if step in texts},
+                {
+                    step: ports.Reached(*map(unreadable.finite, texts[step].split()))
+                    for step in ports.CANARY_STEPS
+                    if step in texts
+                },
                 {name.removeprefix(_LOST): int(value) for name, value in texts.items() if name.startswith(_LOST)},
                 int(texts.get("sent", 0)),
             )

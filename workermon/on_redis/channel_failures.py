@@ -48,7 +48,8 @@ class RedisChannelFailures:
     def _failing(self, channel: str, raw: bytes) -> ports.FailingChannel | None:
         try:
             since, at, retried, error = unreadable.text(raw).split(" ", 3)
-            return ports.FailingChannel(since=float(since), at=float(at), retried=retried == "1", error=error)
+            began, tried = unreadable.finite(since), unreadable.finite(at)
+            return ports.FailingChannel(since=began, at=tried, retried=retried == "1", error=error)
         except ValueError as error:
             unreadable.note(self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable.describe(error))
             return None

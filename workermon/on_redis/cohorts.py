@@ -99,6 +99,6 @@ def _object(text: bytes) -> dict[str, Any]:
 
 def _numbers(text: bytes) -> list[float]:
     try:
-        return [float(part) for part in text.split()]
+        return [unreadable.finite(part) for part in text.split()]
     except ValueError:
         return []

@@ -118,7 +118,7 @@ def _hour(start: int, fields: Mapping[bytes, bytes]) -> models.Hour:
                 counts[kind][scope, name] = int(number)
     counted_since = float(start)
     with contextlib.suppress(ValueError):
-        counted_since = float(fields.get(b"counted_since", start))
+        counted_since = unreadable.finite(fields.get(b"counted_since", b"%d" % start))
     return models.Hour(
         start=start,
         counted_since=counted_since,

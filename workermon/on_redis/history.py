@@ -54,10 +54,13 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
             numbers: Any = connection.zrange(
                 keys.numbers_of(alert_id), last, "-inf", desc=True, byscore=True, offset=0, num=size
             )
-        yield from _read(connection, [int(number) for number in numbers])
-        if len(numbers) < size:
+        known = [int(number) for number in numbers if number.isdigit()]
+        if len(known) < len(numbers):
+            unreadable.note(connection, keys.numbers_of(alert_id), "a member is not a number")
+        yield from _read(connection, known)
+        if len(numbers) < size or not known:
             return
-        last, size = f"({int(numbers[-1])}", _MANY
+        last, size = f"({known[-1]}", _MANY
 
 
 def _number(connection: redis.Redis, raw: bytes) -> int | None:

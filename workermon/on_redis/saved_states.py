@@ -77,9 +77,10 @@ class RedisSavedStates:
                 fields: Any = self._client.hmget(name, ["version", "alerts"])
             version, raw = fields
             alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else None
-            if alerts is not None:
+            number = unreadable.number(self._client, f"{name} version", version or b"0")
+            if alerts is not None and number is not None:
                 subject = name.removeprefix(keys.alerts(""))
-                yield models.SavedAlerts(subject=subject, version=int(version or 0), alerts=alerts)
+                yield models.SavedAlerts(subject=subject, version=int(number), alerts=alerts)
 
     def _histories(self) -> Iterator[models.SavedHistory]:
         for name in self._names(keys.numbers_of("*")):
@@ -93,13 +94,15 @@ class RedisSavedStates:
                 numbers, attempts, last, version = pipe.execute()
                 entries: Any = self._client.hmget(keys.HISTORY_ENTRIES, numbers) if numbers else []
             read = [self._part(name, models.HistoryEntry, fields) for fields in entries if fields is not None]
+            times = [(unreadable.number(self._client, name, at), entry) for at, entry in read if entry is not None]
+            last_version = unreadable.number(self._client, keys.versions(subject), version)
             tried = [self._part(keys.attempts(alert_id), models.Attempt, fields)[1] for fields in attempts]
             yield models.SavedHistory(
                 alert_id=alert_id,
-                entries=tuple(models.SavedEntry(at=float(at), entry=entry) for at, entry in read if entry is not None),
+                entries=tuple(models.SavedEntry(at=at, entry=entry) for at, entry in times if at is not None),
                 attempts=tuple(attempt for attempt in tried if attempt is not None),
                 last=self._part(keys.last(alert_id), models.Notification, last)[1] if last else None,
-                last_version=None if version is None else int(version),
+                last_version=None if last_version is None else int(last_version),
             )
 
     def _part(self, name: str, model: type[unreadable.Model], raw: bytes) -> tuple[bytes, unreadable.Model | None]:
@@ -113,7 +116,8 @@ class RedisSavedStates:
             with client.guard(self._client):
                 fields: Any = self._client.hgetall(name)
             series = {unreadable.text(metric): base64.b64encode(data).decode() for metric, data in fields.items()}
-            yield models.SavedWeek(worker_id=worker_id, week=int(week), series=series)
+            if week.isdecimal():
+                yield models.SavedWeek(worker_id=worker_id, week=int(week), series=series)
 
     def _queues(self) -> Iterator[models.SavedQueue]:
         with client.guard(self._client):
@@ -142,15 +146,15 @@ class RedisSavedStates:
                 if not force:
                     pipe.watch(keys.CONFIGURATION, *_SET_UP)
                 counts: Any = self._client.hmget(keys.CONFIGURATION, ["revision", "changes"])
-                revision, changes = counts
-                if not force and (revision or self._client.exists(*_SET_UP)):
+                before = [int(unreadable.number(self._client, keys.CONFIGURATION, count) or 0) for count in counts]
+                if not force and (counts[0] or self._client.exists(*_SET_UP)):
                     return False
                 pipe.multi()
                 for start in range(0, len(stale), _CHUNK):
                     pipe.delete(*stale[start : start + _CHUNK])
                 pipe.delete(*_REPLACED)
                 pipe.set(keys.SCHEMA, models.SCHEMA)
-                _restore_configuration(pipe, state, int(revision or 0), int(changes or 0))
+                _restore_configuration(pipe, state, *before)
                 _restore_workers(pipe, state.workers)
                 _restore_accounts(pipe, state.accounts)
                 _restore_alerts(pipe, state)

@@ -24,6 +24,9 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 #: Seconds for which a record is reported after it was last tried. Records in use are tried more often.
 NAMED_FOR: Final = 900
 
+#: All numbers that are stored are below: times, and counts. From here on whole ones are not exact.
+_GREATEST: Final = 2.0**53
+
 #: Keys checked by one command.
 _CHUNK: Final = 1000
 
@@ -92,10 +95,18 @@ def parsed_with(connection: redis.Redis, name: str, parse: Callable[[bytes], T],
         return None
 
 
+def finite(raw: bytes | str) -> float:
+    """Return a number; raises ``ValueError`` for any other text, and for a number that none of ours can be."""
+    value = float(raw)
+    if not abs(value) < _GREATEST:  # so neither is what is no number
+        raise ValueError("out of range")
+    return value
+
+
 def number(connection: redis.Redis, name: str, raw: bytes | None) -> float | None:
-    """Parse a number. If it is missing, return ``None``. If it is malformed, record that and return ``None``."""
+    """Return a number; ``None`` if there is none, or if it cannot be read, which is noted."""
     try:
-        return None if raw is None else float(raw)
+        return None if raw is None else finite(raw)
     except ValueError:
         note(connection, name, "it is not a number")
         return None
