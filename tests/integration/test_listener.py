@@ -157,6 +157,21 @@ def test_events_that_come_together_are_read_together(house: House) -> None:
     assert house.dispatcher.evaluated == [worker(number).id for number in range(3)]
 
 
+def test_workers_of_several_collections_are_evaluated_together(house: House) -> None:
+    """Few of a healthy fleet are to be evaluated, so one message has room for all of them."""
+    gathering = subscription.Subscription(
+        dispatcher=house.dispatcher, canary=house.get(health.CanaryReception), samples=house.samples
+    )
+    house.workers.add([worker(number) for number in range(250)])
+    house.samples.mark_pending([worker(number).id for number in (7, 107, 207)], NOW())
+    for number in range(250):
+        gathering.receive(event(number), 100.0)
+        gathering.enqueue_if_due(100.0)
+    assert house.dispatcher.evaluated == []
+    gathering.enqueue_all()
+    assert house.dispatcher.evaluated == [worker(number).id for number in (7, 107, 207)]
+
+
 def test_an_event_is_judged_within_a_second(house: House) -> None:
     """Gathering costs no more than a moment."""
     house.start()

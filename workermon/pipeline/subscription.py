@@ -17,8 +17,9 @@ log = logs.get(__name__)
 #: Seconds. Events arrive by the hundred. After the first one the process sleeps this long, and then reads all of them:
 #: waking up for each would cost far more than reading it.
 GATHERED: Final = 0.1
-#: At most so many workers are evaluated together, and the first one waits at most so many seconds.
-BATCH: Final = 100
+#: At most so many workers are looked up together, and the first one waits at most so many seconds. In a healthy fleet
+#: few of them are to be evaluated, and one message has room for those of several collections.
+BATCH: Final = 1000
 MAX_GATHERED: Final = 0.3
 #: Seconds between two wake-ups while no event arrives; each wakes the process.
 IDLE: Final = 1.0
