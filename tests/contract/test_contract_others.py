@@ -93,7 +93,7 @@ def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repositor
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
     repository.pulse.beat("collect", NOW + 3)
     repository.pulse.beat("listener", NOW + 2)
-    repository.pulse.judges(NOW - 60)  # of a node whose clock is behind
+    repository.pulse.evaluation_started(NOW - 60)  # of a node whose clock is behind
     assert repository.pulse.monitoring_since() == NOW + 3
 
 
@@ -107,13 +107,13 @@ def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository
 
 def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository: Repository) -> None:
     """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
-    repository.pulse.judges(NOW - 2000)
+    repository.pulse.evaluation_started(NOW - 2000)
     assert repository.pulse.monitoring_since() is None
     repository.pulse.beat("listener", NOW - 1000)
     repository.pulse.beat("collect", NOW - 999)
-    repository.pulse.judges(NOW - 995)
+    repository.pulse.evaluation_started(NOW - 995)
     assert repository.pulse.monitoring_since() == NOW - 999
-    repository.pulse.judges(NOW)
+    repository.pulse.evaluation_started(NOW)
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
     assert "listener" in repository.pulse.beats()
     repository.pulse.beat("listener", NOW + 1)

@@ -62,9 +62,9 @@ def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, notify
     notify("firing", channels=("ops", "log"))
     for claimed in claim(repository):
         assert repository.outbox.failed(claimed, NOW, "busy", NOW + 3600)
-    repository.outbox.hasten("ops", NOW + 1)
+    repository.outbox.make_due("ops", NOW + 1)
     assert brief(claim(repository, NOW + 1)) == [("ops", 1, 2)]
-    repository.outbox.hasten("nobody", NOW + 1)
+    repository.outbox.make_due("nobody", NOW + 1)
     assert repository.outbox.due(NOW + 1, 10) == []
 
 

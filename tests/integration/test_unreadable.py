@@ -79,7 +79,7 @@ def minutes(monitor: testing.Monitor, number: int) -> None:
         at = monitor.clock()
         monitor.costs.note(at, HERE.key, "GetMetricData", {"AWS/EC2/CPUUtilization": 2})
         monitor.pulse.beat("listener", at)
-        monitor.pulse.judges(at)
+        monitor.pulse.evaluation_started(at)
         monitor.pulse.count("message.invalid")
         monitor.limiter.take(HERE.key, "GetMetricData")
         monitor.canary.publish(at, at, 1)

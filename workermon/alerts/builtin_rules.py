@@ -17,25 +17,25 @@ COLLECTOR_INTERVALS = 3
 
 def collector(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about accounts and regions. It notifies the channels of missing data."""
-    return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration, kinds))
+    return models.Rule(name=COLLECTOR, kind="collector", notify=_used_channels(configuration, kinds))
 
 
 def lost_metrics(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about metrics that much of a fleet has lost."""
     return models.Rule(
-        name=models.LOST_METRICS, kind="collector", severity="warning", notify=_everybody(configuration, kinds)
+        name=models.LOST_METRICS, kind="collector", severity="warning", notify=_used_channels(configuration, kinds)
     )
 
 
 def budget(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about the budget."""
-    return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration, kinds))
+    return models.Rule(name=models.BUDGET, kind="collector", notify=_used_channels(configuration, kinds))
 
 
 def records(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about records that cannot be read."""
     return models.Rule(
-        name=models.RECORDS, kind="collector", severity="warning", notify=_everybody(configuration, kinds)
+        name=models.RECORDS, kind="collector", severity="warning", notify=_used_channels(configuration, kinds)
     )
 
 
@@ -46,7 +46,7 @@ def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
     return models.Rule(name=models.DELIVERY, kind="collector", notify=other_channels or ("log",))
 
 
-def _everybody(configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:
+def _used_channels(configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:
     """Return the channels of rules about missing data; without such a rule, the channels of all rules."""
     about = [rule for rule in configuration.rules if kinds[rule.kind].about_collection]
     chosen = about or list(configuration.rules)

@@ -31,12 +31,12 @@ def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | mode
     if worker is None:
         group = models.group_of(alert_id.rpartition("/")[0])
         return silence.worker is None and silence.labels.items() <= ({group} if group else set())
-    return _means(silence.worker, worker) and all(
+    return _names_worker(silence.worker, worker) and all(
         worker.labels.get(key) == value for key, value in silence.labels.items()
     )
 
 
-def _means(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
+def _names_worker(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
     """Return whether a silence's worker is this one: an id means that instance, a name any worker with that name."""
     if name is None:
         return True

@@ -67,7 +67,7 @@ def _transition(
             return None
         recovered_at = min(state.recovered_at or state.succeeded_at or now, now)
         at = max(math.floor(recovered_at), alert.since or 0)
-        return models.Transition(at=at, before=severity, after=None, reason=_works_again(state.key))
+        return models.Transition(at=at, before=severity, after=None, reason=_recovered_reason(state.key))
     # A single failure is no proof, nor is one after which nobody collects there any more.
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
@@ -88,7 +88,7 @@ def _transition(
     )
 
 
-def _works_again(key: str) -> str:
+def _recovered_reason(key: str) -> str:
     if models.queue_of(key) is not None:
         return "the event queue is read again"
     return "collected again" if models.searched_of(key) is None else "[discover] searches there again"

@@ -28,7 +28,7 @@ def over_groups(configuration: models.Configuration, kinds: rules.Kinds) -> froz
     return frozenset(rule.name for rule in configuration.rules if kinds[rule.kind].group_by(rule) is not None)
 
 
-def was(alert: models.Alert | None) -> bool:
+def was_over_groups(alert: models.Alert | None) -> bool:
     """Return whether the rule of a worker's alert was about groups when the worker was last evaluated."""
     return alert is not None and alert.membership is not None
 

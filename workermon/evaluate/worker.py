@@ -224,7 +224,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
     plans = {plan.rule.name: plan for plan in case.plans}
     for rule in context.rules:
         transitions: Sequence[models.Transition] = ()
-        if rule.name in context.over or member.was(case.basis.alerts.get(rule.name)):
+        if rule.name in context.over or member.was_over_groups(case.basis.alerts.get(rule.name)):
             member.judge(
                 builder, rule, _continuation(plans.get(rule.name)), operands.facts_for(rule), context.configuration
             )

@@ -71,7 +71,7 @@ class Restoring:
         """
         state = _parse(text, source).state
         saved = tuple(self._with_external_id(saved_worker, state.configuration) for saved_worker in state.workers)
-        state = state.model_copy(update={"workers": saved, "alerts": tuple(map(_telling_anew, state.alerts))})
+        state = state.model_copy(update={"workers": saved, "alerts": tuple(map(_to_notify_again, state.alerts))})
         if not self.saved_states.replace(state, self.now(), force=force):
             reason = "something is set up on this server already"
             raise errors.InvalidInput("restore", reason, "use an empty server, or replace what is here with --force")
@@ -147,7 +147,7 @@ def _parse(text: str, source: str) -> models.Backup:
         ) from None
 
 
-def _telling_anew(saved: models.SavedAlerts) -> models.SavedAlerts:
+def _to_notify_again(saved: models.SavedAlerts) -> models.SavedAlerts:
     """Return alerts of a worker that will report to its groups again, because no backup has its reports."""
     alerts = {rule: alert.model_copy(update={"membership": None}) for rule, alert in saved.alerts.items()}
     return saved.model_copy(update={"alerts": alerts})

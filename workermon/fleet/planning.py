@@ -46,22 +46,22 @@ class Planning:
         after = config.to_configuration(file, before, self.kinds)
         records = {record.worker.id: record for record in self.workers.every()}
         listed_changes = self._changes_of_listed(file, after, records, options)
-        brought = _FleetChanges()
+        discovered_changes = _FleetChanges()
         if file.discover is not None and options.verify:
-            brought = self._brought(records, listed_changes, after, options)
+            discovered_changes = self._changes_of_discovered(records, listed_changes, after, options)
         return Plan(
             file=file,
             before=before,
             after=after,
             fleet=tuple(records.values()),
-            added=(*listed_changes.added, *brought.added),
-            updated=(*listed_changes.updated, *brought.updated),
+            added=(*listed_changes.added, *discovered_changes.added),
+            updated=(*listed_changes.updated, *discovered_changes.updated),
             removed=tuple(
                 worker_id
-                for worker_id in (*listed_changes.removed, *brought.removed)
-                if worker_id not in brought.taken_over
+                for worker_id in (*listed_changes.removed, *discovered_changes.removed)
+                if worker_id not in discovered_changes.taken_over
             ),
-            taken_over=brought.taken_over,
+            taken_over=discovered_changes.taken_over,
             skipped=listed_changes.skipped,
         )
 
@@ -99,7 +99,7 @@ class Planning:
             kept_ids=listed_ids,
         )
 
-    def _brought(
+    def _changes_of_discovered(
         self,
         records: Mapping[str, ports.Record],
         listed_changes: _FleetChanges,

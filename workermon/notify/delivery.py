@@ -56,7 +56,7 @@ class Delivery:
         """Look at the alert about a channel; what waits for one that was removed is looked at now, not hours later."""
         self.channel_review.review(channel)
         if channel not in self.configurations.load().channels:
-            self.outbox.hasten(channel, self.now())
+            self.outbox.make_due(channel, self.now())
 
 
 class _Run:

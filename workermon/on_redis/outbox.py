@@ -283,7 +283,7 @@ class RedisOutbox:
         """Return how many notifications wait, without the canary's."""
         return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
 
-    def hasten(self, channel: str, at: float) -> None:
+    def make_due(self, channel: str, at: float) -> None:
         """Make every queue of a channel due at a time, unless it is due earlier."""
         with client.guard(self._client):
             queues = client.texts(self._client.zrange(keys.OUTBOX, 0, -1))

@@ -34,7 +34,7 @@ class RedisPulse:
         """Record that a part did its work."""
         self._beat(part, at, evaluates_only=False)
 
-    def judges(self, at: float) -> None:
+    def evaluation_started(self, at: float) -> None:
         """Record that a node evaluates, even if the listener did not enqueue it."""
         self._beat("listener", at, evaluates_only=True)
 

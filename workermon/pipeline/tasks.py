@@ -44,7 +44,7 @@ def evaluate(
     now: FromDishka[ports.Clock],
 ) -> None:
     """Evaluate these workers and groups by the rules over the ledger: the threshold-notification task."""
-    pulse.judges(now())
+    pulse.evaluation_started(now())
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.enqueued")

@@ -155,7 +155,7 @@ class Pulse(Protocol):
         clock was set back by more than ``BREAK``, because earlier times mean nothing then.
         """
 
-    def judges(self, at: float) -> None:
+    def evaluation_started(self, at: float) -> None:
         """Record that an evaluation begins. A queue may trigger evaluations before the listener is back."""
 
     def count(self, name: str, number: int = 1) -> None:

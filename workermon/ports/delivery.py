@@ -78,7 +78,7 @@ class Outbox(Protocol):
         ``False`` if the fence is stale.
         """
 
-    def hasten(self, channel: str, at: float) -> None:
+    def make_due(self, channel: str, at: float) -> None:
         """Make every queue of a channel due at a time, unless it is due earlier: the reason for waiting is gone."""
 
     def release(self, notification: Notification, at: float) -> bool:

@@ -201,9 +201,9 @@ class Forecast(kind.Kind[Options]):
         due = series.between(first // step * step, walk.horizon + step)
         for slot in sorted({point.at // step for point in due}):
             history = series.between((slot + 1) * step - options.over, (slot + 1) * step)
-            at, laid = history[-1].at, _lay(options, history, walk.unit)
-            lines[at] = laid
-            values.append(models.Datapoint(at, _until_reached(laid, options.within)))
+            at, fitted = history[-1].at, _fit(options, history, walk.unit)
+            lines[at] = fitted
+            values.append(models.Datapoint(at, _until_reached(fitted, options.within)))
         walk = dataclasses.replace(walk, points=values)
         state, transitions = slots.judge(rule, self._limits(rule), rule_state, walk)
         return state, tuple(
@@ -244,14 +244,14 @@ class Forecast(kind.Kind[Options]):
         at = transition.at
         if transition.withdrawn:
             at = max(lines, default=at)
-        laid = lines.get(at)
+        fitted = lines.get(at)
         update: dict[str, object] = {"threshold": options.reaches, "count": None, "points": (), "value": None}
-        if laid is not None:
+        if fitted is not None:
             late = ", seen late: a datapoint came late or was revised" if transition.correction else ""
             update |= {
-                "value": laid.value,
+                "value": fitted.value,
                 "points": tuple(series.between(0, at + 1)[-_NEWEST:]),
-                "reason": f"{_described(laid, options, unit)}{late}",
+                "reason": f"{_described(fitted, options, unit)}{late}",
             }
         if transition.present is not None:
             newest = series.between(0, transition.present.at + 1)
@@ -333,11 +333,11 @@ class Forecast(kind.Kind[Options]):
         if not history:
             now = f"no datapoint in the {wording.duration(options.over)} before"
             return kind.Explanation(now, details, (("evaluated", until),))
-        laid = _lay(options, history, unit)
-        lines = (*_in_words(laid, unit), ("evaluated", until))
+        fitted = _fit(options, history, unit)
+        lines = (*_in_words(fitted, unit), ("evaluated", until))
         return kind.Explanation(
-            _described(laid, options, unit),
-            details.model_copy(update={"line": _details(laid, history[-1].at)}),
+            _described(fitted, options, unit),
+            details.model_copy(update={"line": _details(fitted, history[-1].at)}),
             lines,
         )
 
@@ -365,12 +365,12 @@ class Forecast(kind.Kind[Options]):
         if not history:
             return None
         options, last = self.options(rule), history[-1].at
-        laid = _lay(options, history, facts.unit_of(rule.metric or ""))
-        if laid.state != "firm" or laid.seconds_left is None:
+        fitted = _fit(options, history, facts.unit_of(rule.metric or ""))
+        if fitted.state != "firm" or fitted.seconds_left is None:
             return None
-        reached = last + laid.seconds_left
-        ends = laid.since, last, math.ceil(last + min(laid.seconds_left, options.within))
-        values = [options.reaches - laid.slope * (reached - at) for at in ends]
+        reached = last + fitted.seconds_left
+        ends = fitted.since, last, math.ceil(last + min(fitted.seconds_left, options.within))
+        values = [options.reaches - fitted.slope * (reached - at) for at in ends]
         return kind.Curve(
             rule.severity, tuple(kind.CurvePoint(at, value, value) for at, value in zip(ends, values, strict=True))
         )
@@ -394,62 +394,62 @@ def _series(points: Sequence[models.Datapoint]) -> _Series:
     return _Series(finite, [point.at for point in finite])
 
 
-def _lay(options: Options, history: Sequence[models.Datapoint], unit: str) -> line.Line:
+def _fit(options: Options, history: Sequence[models.Datapoint], unit: str) -> line.Line:
     values = [point.value for point in history]
     return line.fit(history, options.reaches, options.direction_of(unit, values))
 
 
-def _until_reached(laid: line.Line, within: int) -> float:
+def _until_reached(fitted: line.Line, within: int) -> float:
     """Return the seconds until a line reaches the level, as the fold compares them.
 
     A line that is not firm makes no alert, but keeps one while it goes on to the level in time.
     """
-    if laid.seconds_left is None:
+    if fitted.seconds_left is None:
         return _NEVER
-    return laid.seconds_left if laid.state in ("firm", "reached") else max(laid.seconds_left, within + 1.0)
+    return fitted.seconds_left if fitted.state in ("firm", "reached") else max(fitted.seconds_left, within + 1.0)
 
 
-def _described(laid: line.Line, options: Options, unit: str) -> str:
+def _described(fitted: line.Line, options: Options, unit: str) -> str:
     """Describe a line, such as "91 %, rises 1.2 % an hour: reaches 98 % in about 5 h 40 min"."""
-    value, level = wording.quantity(laid.value, unit), wording.quantity(options.reaches, unit)
-    verb = "rises" if laid.direction == "rising" else "falls"
-    if laid.state == "reached":
+    value, level = wording.quantity(fitted.value, unit), wording.quantity(options.reaches, unit)
+    verb = "rises" if fitted.direction == "rising" else "falls"
+    if fitted.state == "reached":
         return f"{value}, has reached {level}"
-    if laid.state == "few":
-        datapoints = f"{laid.datapoints} datapoint{'' if laid.datapoints == 1 else 's'}"
-        return f"{value}, {datapoints} since {models.rfc3339(laid.since)}, {line.MIN_DATAPOINTS} are needed"
-    if laid.state == "flat" or laid.seconds_left is None:
-        return f"{value}, {'does not rise' if laid.direction == 'rising' else 'does not fall'} to {level}"
-    moves = f"{value}, {verb} {wording.rate(abs(laid.slope), unit)}"
-    if laid.state == "noisy":
+    if fitted.state == "few":
+        datapoints = f"{fitted.datapoints} datapoint{'' if fitted.datapoints == 1 else 's'}"
+        return f"{value}, {datapoints} since {models.rfc3339(fitted.since)}, {line.MIN_DATAPOINTS} are needed"
+    if fitted.state == "flat" or fitted.seconds_left is None:
+        return f"{value}, {'does not rise' if fitted.direction == 'rising' else 'does not fall'} to {level}"
+    moves = f"{value}, {verb} {wording.rate(abs(fitted.slope), unit)}"
+    if fitted.state == "noisy":
         return f"{moves}, but too unevenly to say when it reaches {level}"
-    reaches = f"{moves}: reaches {level} in about {wording.about(laid.seconds_left)}"
-    return f"{reaches}, which is too far ahead for its history" if laid.state == "far" else reaches
+    reaches = f"{moves}: reaches {level} in about {wording.about(fitted.seconds_left)}"
+    return f"{reaches}, which is too far ahead for its history" if fitted.state == "far" else reaches
 
 
-def _details(laid: line.Line, at: int) -> LineDetails:
+def _details(fitted: line.Line, at: int) -> LineDetails:
     return LineDetails(
-        state=laid.state,
-        direction=laid.direction,
-        datapoints=laid.datapoints,
-        since=models.rfc3339(laid.since),
-        value=laid.value,
-        slope=laid.slope * 3600,
-        spread=laid.spread,
-        agreement=round(laid.agreement, 3),
-        left=None if laid.seconds_left is None else round(laid.seconds_left),
-        reached_at=None if laid.seconds_left is None else models.rfc3339(at + laid.seconds_left),
+        state=fitted.state,
+        direction=fitted.direction,
+        datapoints=fitted.datapoints,
+        since=models.rfc3339(fitted.since),
+        value=fitted.value,
+        slope=fitted.slope * 3600,
+        spread=fitted.spread,
+        agreement=round(fitted.agreement, 3),
+        left=None if fitted.seconds_left is None else round(fitted.seconds_left),
+        reached_at=None if fitted.seconds_left is None else models.rfc3339(at + fitted.seconds_left),
     )
 
 
-def _in_words(laid: line.Line, unit: str) -> tuple[tuple[str, str], ...]:
+def _in_words(fitted: line.Line, unit: str) -> tuple[tuple[str, str], ...]:
     """Return the line for ``why``."""
-    history = ("history", f"{laid.datapoints} datapoints since {models.rfc3339(laid.since)}")
-    if laid.state in ("few", "reached"):
+    history = ("history", f"{fitted.datapoints} datapoints since {models.rfc3339(fitted.since)}")
+    if fitted.state in ("few", "reached"):
         return (history,)
-    slope = f"{'-' if laid.slope < 0 else ''}{wording.rate(abs(laid.slope), unit)}"
-    agreement = f"{laid.agreement:.0%} of the pairs have its direction" if laid.agreement else "no agreement"
-    return (history, ("line", f"{slope}; spread {wording.quantity(laid.spread, unit)}; {agreement}"))
+    slope = f"{'-' if fitted.slope < 0 else ''}{wording.rate(abs(fitted.slope), unit)}"
+    agreement = f"{fitted.agreement:.0%} of the pairs have its direction" if fitted.agreement else "no agreement"
+    return (history, ("line", f"{slope}; spread {wording.quantity(fitted.spread, unit)}; {agreement}"))
 
 
 KIND = Forecast()

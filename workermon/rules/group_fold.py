@@ -151,7 +151,7 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
             "trail": recent,
             "trimmed": rule_state.trimmed or len(recent) < len(trail),
             "metric": str(needed),
-            "start": _born(group.members) if cursor is None else rule_state.start,
+            "start": _last_added(group.members) if cursor is None else rule_state.start,
             "damping": flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
         }
     )
@@ -186,7 +186,7 @@ def names(members: Mapping[str, GroupMember], worker_ids: Sequence[str]) -> str:
 # --- who counts ------------------------------------------------------------------------------------------------------
 
 
-def _born(members: Mapping[str, GroupMember]) -> int:
+def _last_added(members: Mapping[str, GroupMember]) -> int:
     """Return the time up to which workers were added that have been in the group since its first evaluation."""
     return max((member.added for member in members.values()), default=0)
 

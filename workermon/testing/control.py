@@ -88,7 +88,7 @@ class MemoryPulse:
         with self._lock:
             if part == "listener":
                 self._since = at if self._since is None else self._since
-                self.judges(at)
+                self.evaluation_started(at)
                 if self._marks.get("listener", at) - at > ports.BREAK:
                     self._since, self._collects = at, None
             elif part == "collect" and self._since is not None:
@@ -97,7 +97,7 @@ class MemoryPulse:
                     self._collects = at
             self._marks[part] = at
 
-    def judges(self, at: float) -> None:
+    def evaluation_started(self, at: float) -> None:
         """Record that a node evaluates, even if the listener did not enqueue it."""
         with self._lock:
             received = self._marks.get("listener")

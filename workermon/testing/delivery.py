@@ -121,7 +121,7 @@ class MemoryOutbox:
             queue.attempts -= 1
             return True
 
-    def hasten(self, channel: str, at: float) -> None:
+    def make_due(self, channel: str, at: float) -> None:
         """Make every queue of a channel due at a time, unless it is due earlier."""
         with self._store.lock:
             for (_, name), queue in self._store.queues.items():

@@ -173,7 +173,7 @@ class ExplainAccount:
             update={
                 "account": account,
                 "region": region,
-                "now": _lost_now(state) if lost else _collection_now(state, self.now()),
+                "now": _lost_metrics_now(state) if lost else _collection_now(state, self.now()),
                 "succeeded_at": state.succeeded_at if state else None,
                 "failing_since": state.failing_since if state else None,
                 "last_error": failure(state.last_error if state else None),
@@ -220,7 +220,7 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
     return f"no successful collection for {max(0, round(at - began))} s, critical fires at {patience} s"
 
 
-def _lost_now(state: models.AccountState | None) -> str:
+def _lost_metrics_now(state: models.AccountState | None) -> str:
     """Describe which metrics fell silent on much of the fleet."""
     if state is None or not state.lost_metrics:
         return "no metric fell silent on much of the fleet"
