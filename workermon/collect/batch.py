@@ -103,10 +103,10 @@ class Batch:
 
     def _write(self, answered: Sequence[_Answered], outcome: Outcome) -> None:
         writes: list[tuple[models.Sample, models.Condition, str]] = []
-        may_wait = deferral.Deferral(self.run)
+        may_wait, conditions = deferral.Deferral(self.run), condition.Conditions(self.run)
         for record, status, fetched in answered:
             sample = condition.sample_of(self.run, record.worker, status, fetched)
-            after = condition.after(self.run, record.condition, sample, status, fetched)
+            after = conditions.after(record.condition, sample, status, fetched)
             # The first worker is always evaluated, and its account with it.
             if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
                 sample = dataclasses.replace(sample, steady_revision=revision)

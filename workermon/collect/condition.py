@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workermon import errors, models
 from workermon.collect.fetched import Fetched
@@ -32,44 +32,62 @@ def sample_of(run: Run, worker: models.Worker, status: models.InstanceStatus, fe
     )
 
 
-def after(
-    run: Run, before: models.Condition, sample: models.Sample, status: models.InstanceStatus, fetched: Fetched
-) -> models.Condition:
-    """Return the condition of a worker after a collection."""
-    names = _collected(run.configuration.collect)
-    running = sample.status == "running"
-    since = before.running_since if before.status == "running" else None
-    events, events_at = event.merge_listed(before, status.events, run.at)
-    periods = {**before.periods, **fetched.periods, models.STATUS_CHECK_FAILED: sample.worker.interval}
-    # Its parts are validated already. Validating them again would cost more than everything else.
-    return before.model_copy(
-        update={
-            "status": sample.status,
-            "checks": sample.checks,
-            "impairments": status.impairments,
-            "slot": sample.slot,
-            "collected_at": run.at,
-            "succeeded_at": before.succeeded_at if fetched.failed else run.at,
-            "running_since": (run.at if since is None else since) if running else None,
-            "latest": _latest(before, sample, names),
+class Conditions:
+    """Makes the conditions of the workers of one batch after their collection."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._names = _collected(run.configuration.collect)
+        self._by_situation: dict[tuple[int, tuple[str, ...]], dict[str, Any]] = {}
+
+    def after(
+        self, before: models.Condition, sample: models.Sample, status: models.InstanceStatus, fetched: Fetched
+    ) -> models.Condition:
+        """Return the condition of a worker after a collection. ``fetched`` has to live as long as the batch."""
+        at, names = self._run.at, self._names
+        running = sample.status == "running"
+        since = before.running_since if before.status == "running" else None
+        events, events_at = event.merge_listed(before, status.events, at)
+        # Workers in the same situation share what follows from an answer, and the dictionary itself tells which do.
+        situation = id(fetched.expected), tuple(sample.requested_at)
+        if situation not in self._by_situation:
+            self._by_situation[situation] = self._merged(before, sample, fetched)
+        # Its parts are validated already. Validating them again would cost more than everything else.
+        return before.model_copy(
+            update={
+                **self._by_situation[situation],
+                "status": sample.status,
+                "checks": sample.checks,
+                "impairments": status.impairments,
+                "slot": sample.slot,
+                "collected_at": at,
+                "succeeded_at": before.succeeded_at if fetched.failed else at,
+                "running_since": (at if since is None else since) if running else None,
+                "latest": _latest(before, sample, names),
+                "delays": _collected_only({**before.delays, **fetched.delays}, names),
+                "cadence": _known_only({**before.cadence, **fetched.cadence}, names),
+                "unseen_since": _known_only({**before.unseen_since, **fetched.unseen_since}, names),
+                "full_at": fetched.full_at,
+                "last_error": _metrics_error(fetched.failures, at, before.last_error),
+                "changes": state.append_change(before, sample.status, at, status.reason),
+                "events": events,
+                "events_at": events_at,
+            }
+        )
+
+    def _merged(self, before: models.Condition, sample: models.Sample, fetched: Fetched) -> dict[str, Any]:
+        """Return what is known by metric, as far as it depends on the situation alone (``planning.Situation``)."""
+        names = self._names
+        periods = {**before.periods, **fetched.periods, models.STATUS_CHECK_FAILED: sample.worker.interval}
+        late = {**before.late, **fetched.late}
+        return {
             "periods": _collected_only(periods, names),
             "requested_at": _collected_only({**before.requested_at, **sample.requested_at}, names),
             "expected": _known_only({**before.expected, **fetched.expected}, names),
-            "delays": _collected_only({**before.delays, **fetched.delays}, names),
-            "late": _collected_only(
-                {name: late for name, late in {**before.late, **fetched.late}.items() if late[0]}, names
-            ),
+            "late": _collected_only({name: times for name, times in late.items() if times[0]}, names),
             "spacing": _known_only({**before.spacing, **fetched.spacing}, names),
             "learned_periods": _known_only({**before.learned_periods, **fetched.learned_periods}, names),
-            "cadence": _known_only({**before.cadence, **fetched.cadence}, names),
-            "unseen_since": _known_only({**before.unseen_since, **fetched.unseen_since}, names),
-            "full_at": fetched.full_at,
-            "last_error": _metrics_error(fetched.failures, run.at, before.last_error),
-            "changes": state.append_change(before, sample.status, run.at, status.reason),
-            "events": events,
-            "events_at": events_at,
         }
-    )
 
 
 def collection_error(
