@@ -59,7 +59,6 @@ class Sweep:
         """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and waiting alerts.
 
         Skips what is absent according to ``waiting``. ``alert_ids`` are further alerts that a delivery has to review.
-        at.
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}

@@ -97,13 +97,13 @@ class Canary(Protocol):
     """The progress of canaries, and their own channel (``canary``)."""
 
     def publish(self, sent_at: float, at: float, sent: int) -> None:
-        """Publish a canary and note that, in one step; ``sent`` is how many beat has sent so far.
+        """Publish a canary and record that, in one step; ``sent`` is how many beat has sent so far.
 
         Canaries lost before a long break no longer count.
         """
 
     def reach(self, step: str, sent_at: float, at: float) -> None:
-        """Note that the canary that was sent at ``sent_at`` came to a later step."""
+        """Record that the canary sent at ``sent_at`` reached a later step."""
 
     def trace(self) -> Trace:
         """Return how far the canaries got."""
@@ -142,7 +142,7 @@ class Pulse(Protocol):
     """
 
     def beat(self, part: str, at: float) -> None:
-        """Note that a part did its work at that time."""
+        """Record that a part worked at that time."""
 
     def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
@@ -159,7 +159,7 @@ class Pulse(Protocol):
         """Record that an evaluation begins. A queue may trigger evaluations before the listener is back."""
 
     def count(self, name: str, number: int = 1) -> None:
-        """Count something by a name such as ``event.invalid``."""
+        """Add to a counter, such as ``event.invalid``."""
 
     def counts(self) -> dict[str, int]:
         """Return all counters."""
@@ -257,7 +257,6 @@ class SavedStates(Protocol):
         """Replace the present state in one step, at a time; with ``force`` even if there is any.
 
         ``False``, and nothing is written, if something is already set up here. Tokens, sessions and the audit trail
-        stay.
         stay.
         """
 
