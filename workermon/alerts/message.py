@@ -41,7 +41,7 @@ def notification(
     if details.kind is not None:
         text = details.kind.summary(rule, transition, details.unit, details.interval)
         reason = details.kind.reason(transition, details.last_error)
-    # What has a key of its own may come again at the same time, as another version.
+    # A transition with a key of its own may occur again at the same time, as another version.
     transition_id = transition.at if transition.key is None else f"{transition.key} {details.version}"
     return models.Notification(
         id=notification_id.of_transition(subject.key, rule.name, transition.after, transition_id),

@@ -106,12 +106,12 @@ class Planning:
         after: models.Configuration,
         options: ApplyOptions,
     ) -> _FleetChanges:
-        """Return what ``[discover]`` changes of the fleet, beside the workers that the file lists."""
+        """Return the changes of the fleet by ``[discover]``, beside the workers that the file lists."""
         other_records = {
             worker_id: record for worker_id, record in records.items() if worker_id not in listed_changes.kept_ids
         }
         for worker_id in listed_changes.removed:
-            # The file lists it no more: if its tags bring it, it stays.
+            # The file no longer lists it. If its tags match, it stays.
             worker = other_records[worker_id].worker.model_copy(update={"found_by_tag": True})
             other_records[worker_id] = other_records[worker_id]._replace(worker=worker)
         defaults = Defaults(region=options.region, interval=options.interval)

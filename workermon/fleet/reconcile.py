@@ -101,7 +101,7 @@ class Reconciliation:
 
     def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
         entries = self.schedule.ids()
-        # An entry is set aside under its name, which ends with the id. Entries of other programs are not touched.
+        # A quarantined entry is known by its name, which ends with the id. Entries of other programs are not touched.
         broken = {name.rpartition(":")[2]: reason for name, reason in self.schedule.quarantined().items()}
         broken = {worker_id: reason for worker_id, reason in broken.items() if worker_id in entries}
         return _schedule_steps(fleet, entries, broken)
