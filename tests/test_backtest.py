@@ -514,6 +514,8 @@ def test_a_price_is_that_of_every_query() -> None:
         (["--region", "us-east-1"], "--region: is only for CloudWatch's history; add --cloudwatch"),
         (["--cloudwatch", "--csv", "x.csv"], "--cloudwatch: a trace is given too; leave one of them out"),
         (["--cloudwatch", "--period", "5m"], "--period: is only for a trace"),
+        (["--csv", "x.csv", "--period", "99d"], "--period: 8553600 s is not between 1 s and 24 h; choose the trace's"),
+        (["--csv", "x.csv", "--period", "0s"], "--period: 0 s is not between 1 s and 24 h; choose the trace's period"),
         (["--cloudwatch", "--since", "1s"], "--since: 1 s is not within what CloudWatch keeps, 5 minutes to 454 days"),
         (["--cloudwatch", "--since", "455d"], "is not within what CloudWatch keeps"),
         (["--cloudwatch", "--since", "soon"], "is not a duration"),

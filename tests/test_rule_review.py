@@ -108,6 +108,7 @@ def test_since(files: tuple[str, str, str]) -> None:
     ("options", "error"),
     [
         (["--period", "1m"], "--period: is only for a trace"),
+        (["--csv", "x.csv", "--period", "2d"], "--period: 172800 s is not between 1 s and 24 h"),
         (["--markdown", "--json"], "--markdown: --json is given too"),
     ],
 )

@@ -115,3 +115,13 @@ def as_json(command: F) -> F:
 WORKERS = click.argument("names", metavar="WORKER...", nargs=-1, required=True, type=Text())
 INTERVAL = click.option("--interval", type=Duration(), metavar="60s", help="Seconds between collections of a worker.")
 LABELS = click.option("--label", "labels", type=Pair(), multiple=True, metavar="K=V", help="A label; may be repeated.")
+
+
+def check_trace_period(period: int | None, trace: object) -> None:
+    """Refuse ``--period`` without a trace, and one that no metric has; raises ``errors.InvalidInput``."""
+    if period is None:
+        return
+    if trace is None:
+        raise errors.InvalidInput("--period", "is only for a trace", "add --csv, or leave it out")
+    if not 1 <= period <= models.DAY:
+        raise errors.InvalidInput("--period", f"{period} s is not between 1 s and 24 h", "choose the trace's period")

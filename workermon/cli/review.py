@@ -52,8 +52,7 @@ def review(
     \b
     Example: workermon rules review old.toml new.toml --markdown
     """
-    if period is not None and (trace is None or not 1 <= period <= models.DAY):
-        raise errors.InvalidInput("--period", "is only for a trace, 1 s to 24 h", "add --csv, or leave it out")
+    options.check_trace_period(period, trace)
     if markdown and as_json:
         raise errors.InvalidInput("--markdown", "--json is given too", "leave one of them out")
     configs = files.read(old), files.read(new)

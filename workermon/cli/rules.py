@@ -225,8 +225,7 @@ def replay(
     from workermon.views import backtest
 
     config_file = files.read(file)
-    if period is not None and (trace is None or not 1 <= period <= models.DAY):
-        raise errors.InvalidInput("--period", "is only for a trace, 1 s to 24 h", "add --csv, or leave it out")
+    options.check_trace_period(period, trace)
     if from_cloudwatch and trace:
         raise errors.InvalidInput("--cloudwatch", "a trace is given too", "leave one of them out")
     for option, is_given in (("--since", since is not None), ("--region", region is not None), ("--yes", yes)):
