@@ -16,8 +16,8 @@ ID = worker().id
 
 def written(number: int = 1, **changes: Any) -> dict[str, Any]:
     """Return the definition of a worker's entry, with changes."""
-    told: dict[str, Any] = json.loads(schedule.definition(worker(number)).replace("@number@", "0"))
-    return told | changes
+    definition: dict[str, Any] = json.loads(schedule.definition(worker(number)).replace("@number@", "0"))
+    return definition | changes
 
 
 def parse(text: bytes, key: str = KEY + ID) -> entry.StoredEntry | str:
@@ -31,7 +31,7 @@ def parse(text: bytes, key: str = KEY + ID) -> entry.StoredEntry | str:
 def test_the_members_of_a_cohort_share_what_they_have_in_common() -> None:
     """Each has its own name and id; schedule and options are the same objects."""
     read = [parse(json.dumps(written(number)).encode(), KEY + worker(number).id) for number in (1, 2)]
-    definitions = [each.definition for each in read if not isinstance(each, str)]
+    definitions = [due_entry.definition for due_entry in read if not isinstance(due_entry, str)]
     common = {"schedule": definitions[0]["schedule"]}
     assert definitions == [written(number) | common for number in (1, 2)]
     assert definitions[0]["options"] is definitions[1]["options"]
@@ -71,10 +71,10 @@ def test_an_entry_is_read_as_if_it_were_the_only_one(text: Any, monkeypatch: pyt
     assert (shared if isinstance(shared, str) else shared._replace(definition={})) == (
         alone if isinstance(alone, str) else alone._replace(definition={})
     )
-    for one, other in ((shared, alone), (alone, shared)):
-        if not isinstance(one, str) and not isinstance(other, str):
-            assert {name: str(value) for name, value in one.definition.items()} == {
-                name: str(value) for name, value in other.definition.items()
+    for first, second in ((shared, alone), (alone, shared)):
+        if not isinstance(first, str) and not isinstance(second, str):
+            assert {name: str(value) for name, value in first.definition.items()} == {
+                name: str(value) for name, value in second.definition.items()
             }
 
 
@@ -85,8 +85,8 @@ def test_an_id_with_characters_of_its_own_is_compared_as_it_is(worker_id: str) -
     fitting = parse(json.dumps(written(name=name, kwargs={"worker_ids": [worker_id]})).encode(), KEY + worker_id)
     assert not isinstance(fitting, str)
     assert fitting.definition["kwargs"] == {"worker_ids": [worker_id]}
-    other = parse(json.dumps(written(name="another", kwargs={"worker_ids": [worker_id]})).encode(), KEY + worker_id)
-    assert "not that of its key" in str(other)
+    renamed = parse(json.dumps(written(name="another", kwargs={"worker_ids": [worker_id]})).encode(), KEY + worker_id)
+    assert "not that of its key" in str(renamed)
     escaped = json.dumps(worker_id)[1:-1]
     if escaped != worker_id:
         raw = json.dumps(written(name=name, kwargs={"worker_ids": [worker_id]})).encode()

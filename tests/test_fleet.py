@@ -251,8 +251,8 @@ class OneRegionRefused(testing.MemoryEc2):
     def find(self, scope: Any, tags: Any) -> Any:
         """Refuse in that region."""
         if scope.region == self.refused:
-            what = f"EC2 in {scope.region}"
-            raise errors.CredentialsRejected(what, "DescribeInstances: AuthFailure", "give boto3 valid credentials")
+            target = f"EC2 in {scope.region}"
+            raise errors.CredentialsRejected(target, "DescribeInstances: AuthFailure", "give boto3 valid credentials")
         return super().find(scope, tags)
 
 

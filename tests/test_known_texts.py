@@ -74,9 +74,9 @@ def test_a_written_condition_is_read_as_another_process_reads_it(
             last_error=last_error,
         )
         repository.samples.write_many([(sample, condition, "{}")])
-        known = repository.workers.get([A])[A]
-        assert known.condition == condition
+        record = repository.workers.get([A])[A]
+        assert record.condition == condition
         monkeypatch.setattr(workers, "_CONDITIONS", known_texts.KnownTexts(models.Condition.model_validate_json))
-        assert repository.workers.get([A])[A] == known
+        assert repository.workers.get([A])[A] == record
         redis_client.hset(keys.worker(A), "condition", '{"status": "stopped"}')
         assert repository.workers.get([A])[A].condition.status == "stopped"

@@ -97,14 +97,14 @@ def test_a_killed_child_is_started_anew(keep: Keep, tmp_path: Path) -> None:
 
 def test_a_child_that_is_added_is_looked_after_too(keep: Keep, tmp_path: Path) -> None:
     """It runs beside those that run already, and is started anew if it dies."""
-    one = keep(child("patient", PATIENT, tmp_path / "starts"))
-    one.start()
-    first = one.pids["patient"]
-    one.add(child("second", PATIENT, tmp_path / "second"))
+    supervised = keep(child("patient", PATIENT, tmp_path / "starts"))
+    supervised.start()
+    first = supervised.pids["patient"]
+    supervised.add(child("second", PATIENT, tmp_path / "second"))
     eventually(lambda: (tmp_path / "second").read_text() == "x")
-    os.kill(one.pids["second"], signal.SIGKILL)
-    polled(one, lambda: (tmp_path / "second").read_text() == "xx")
-    assert one.pids["patient"] == first
+    os.kill(supervised.pids["second"], signal.SIGKILL)
+    polled(supervised, lambda: (tmp_path / "second").read_text() == "xx")
+    assert supervised.pids["patient"] == first
 
 
 def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

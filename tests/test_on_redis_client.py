@@ -230,8 +230,8 @@ def test_a_kept_connection_that_broke_is_replaced(connected: Any) -> None:
     """The commands are repeated, so nobody notices."""
     for pipelined in (False, True):
         number = connected.execute_command("CLIENT", "ID")
-        with contextlib.closing(redis.Redis(connection_pool=connected.connection_pool)) as other:
-            other.execute_command("CLIENT", "KILL", "ID", number)
+        with contextlib.closing(redis.Redis(connection_pool=connected.connection_pool)) as second_client:
+            second_client.execute_command("CLIENT", "KILL", "ID", number)
         if pipelined:
             with connected.pipeline(transaction=False) as pipe:
                 pipe.set("a", "1", ex=60)

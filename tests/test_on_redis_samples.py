@@ -29,10 +29,10 @@ def test_a_sample_that_cannot_be_written_harms_no_other(
         repository.workers.add(members)
         redis_client.delete(key)
         redis_client.set(key, "text", ex=60)
-        made = [builders.sample(member, (0, 1.0)) for member in members if not alone or member.id == B]
-        outcomes = repository.samples.write_many([(sample, builders.condition(sample), "{}") for sample in made])
+        new_samples = [builders.sample(member, (0, 1.0)) for member in members if not alone or member.id == B]
+        outcomes = repository.samples.write_many([(sample, builders.condition(sample), "{}") for sample in new_samples])
         expected = {A: "accepted", B: outcome, C: "accepted"}
-        assert [written.outcome for written in outcomes] == [expected[sample.worker.id] for sample in made]
+        assert [written.outcome for written in outcomes] == [expected[sample.worker.id] for sample in new_samples]
         assert unreadable.RedisUnreadable(connected).load().keys() == {key}
 
 
@@ -45,13 +45,13 @@ def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis
         with redis_client.pubsub() as subscription:
             subscription.subscribe("workermon:metrics")
             assert subscription.get_message(timeout=10)
-            made = [builders.sample(member, (0, float(number))) for number, member in enumerate(members)]
+            new_samples = [builders.sample(member, (0, float(number))) for number, member in enumerate(members)]
             outcomes = repository.samples.write_many(
-                [(sample, builders.condition(sample), f"{number}") for number, sample in enumerate(made)]
+                [(sample, builders.condition(sample), f"{number}") for number, sample in enumerate(new_samples)]
             )
             assert [written.outcome for written in outcomes] == ["accepted"] * len(members)
             announced = [subscription.get_message(timeout=10) for _ in members]
         assert [message["data"] for message in announced] == [b"%d" % number for number in range(len(members))]
-        wanted = [(member.id, "cpu_utilization", 60) for member in members]
-        values = [series.points[0].value for series in repository.samples.read(wanted, NOW, NOW).values()]
+        series_keys = [(member.id, "cpu_utilization", 60) for member in members]
+        values = [series.points[0].value for series in repository.samples.read(series_keys, NOW, NOW).values()]
         assert values == [float(number) for number in range(len(members))]

@@ -21,12 +21,12 @@ LONG = 600.0
 
 
 @pytest.fixture
-def heard(app: Celery) -> Iterator[changes.ScheduleChanges]:
+def listening(app: Celery) -> Iterator[changes.ScheduleChanges]:
     """Give what hears of changes, subscribed already."""
-    made = changes.ScheduleChanges(lambda: schedulers.get_redis(app))
-    assert made.wait(LONG)  # until it is subscribed
-    yield made
-    made.close()
+    listening_changes = changes.ScheduleChanges(lambda: schedulers.get_redis(app))
+    assert listening_changes.wait(LONG)  # until it is subscribed
+    yield listening_changes
+    listening_changes.close()
 
 
 def started(action: Callable[[], object]) -> threading.Thread:
@@ -36,18 +36,20 @@ def started(action: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_a_new_entry_ends_the_wait(heard: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
+def test_a_new_entry_ends_the_wait(listening: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
     """Whoever adds or resumes a worker wakes beat, which may be due to run it at once."""
-    waiting = started(lambda: heard.wait(LONG))
+    waiting = started(lambda: listening.wait(LONG))
     planned.put([worker()], NOW)
     eventually(lambda: not waiting.is_alive(), within=30)
 
 
-def test_what_came_before_the_wait_counts(heard: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
+def test_what_came_before_the_wait_counts(
+    listening: changes.ScheduleChanges, planned: schedule.RedBeatSchedule
+) -> None:
     """A change while beat is at work is not missed."""
     for number in range(5):
         planned.put([worker(number)], NOW)
-    waiting = started(lambda: heard.wait(LONG))
+    waiting = started(lambda: listening.wait(LONG))
     eventually(lambda: not waiting.is_alive(), within=30)
 
 
@@ -71,26 +73,26 @@ def test_a_broken_connection_is_made_anew_after_a_while(
 ) -> None:
     """Until then beat checks each second, as without notices of changes."""
     elapsed = [0.0]
-    made = changes.ScheduleChanges(lambda: schedulers.get_redis(app), lambda: elapsed[0])
-    assert made.wait(LONG)
+    listening_changes = changes.ScheduleChanges(lambda: schedulers.get_redis(app), lambda: elapsed[0])
+    assert listening_changes.wait(LONG)
     redis_client.client_kill_filter(_type="pubsub")
-    assert not made.wait(LONG)
-    assert not made.wait(LONG)
+    assert not listening_changes.wait(LONG)
+    assert not listening_changes.wait(LONG)
     elapsed[0] += changes.SUBSCRIBED_AGAIN_AFTER
-    assert made.wait(LONG)
-    waiting = started(lambda: made.wait(LONG))
+    assert listening_changes.wait(LONG)
+    waiting = started(lambda: listening_changes.wait(LONG))
     planned.put([worker()], NOW)
     eventually(lambda: not waiting.is_alive(), within=30)
-    made.close()
+    listening_changes.close()
 
 
 def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
     """No server, or a user without the right to the channel, leaves beat as it is without messages."""
     assert not changes.ScheduleChanges(lambda: redis.Redis(port=free_port())).wait(LONG)
     redis_client.execute_command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
-    where = redis_client.connection_pool.connection_kwargs
+    address = redis_client.connection_pool.connection_kwargs
     try:
-        with redis.Redis(port=where["port"], username="mute", password="secret") as mute:
+        with redis.Redis(port=address["port"], username="mute", password="secret") as mute:
             assert not changes.ScheduleChanges(lambda: mute).wait(LONG)
     finally:
         redis_client.execute_command("ACL", "DELUSER", "mute")

@@ -494,13 +494,13 @@ def test_a_window_about_everything_mutes_every_alert_and_comes_back_by_export(
 
 def numbers(field: Any, low: Any, high: Any) -> Any:
     """Return the numbers that a field of a schedule names: lists, ranges and steps."""
-    named = set()
+    numbers_named = set()
     for part in field.split(","):
         part, _, step = part.partition("/")
         begin, _, end = part.partition("-")
         chosen = range(low, high + 1) if part == "*" else range(int(begin), int(end or begin) + 1)
-        named |= set(chosen[:: int(step or 1)])
-    return named
+        numbers_named |= set(chosen[:: int(step or 1)])
+    return numbers_named
 
 
 def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:

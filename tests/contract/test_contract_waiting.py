@@ -20,9 +20,9 @@ CLAIM = ports.LeaseClaim("listener", "me", 60)
 
 def look(repository: Repository, at: float = NOW) -> ports.Waiting:
     """Look as a sweep at a time does."""
-    found = repository.waiting_work.look(CLAIM, at, AGE, works=False)
-    assert found is not None
-    return found
+    waiting = repository.waiting_work.look(CLAIM, at, AGE, works=False)
+    assert waiting is not None
+    return waiting
 
 
 def test_nothing_waits_at_first(repository: Repository) -> None:

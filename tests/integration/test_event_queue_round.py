@@ -95,8 +95,8 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
 def test_an_instance_that_replaces_another_is_labelled_in_seconds(aws: endpoint.Endpoint, tmp_path: Path) -> None:
     """An Auto Scaling group ends an instance and starts another; the queue's messages bring it with the same labels."""
     machine, group = Installation(tmp_path, aws), "aws:autoscaling:groupName"
-    old, other = list(aws.simulation.machines)[:2]
-    for number, instance_id in enumerate((old, other)):
+    old, replacement = list(aws.simulation.machines)[:2]
+    for number, instance_id in enumerate((old, replacement)):
         aws.simulation.machines[instance_id].tags |= {"Fleet": "pools", group: f"pool-{number}"}
     config = tmp_path / "fleet.toml"
     config.write_text(
@@ -126,15 +126,15 @@ def test_an_instance_that_replaces_another_is_labelled_in_seconds(aws: endpoint.
     with machine.started("up", "--no-web"):
         eventually(lambda: machine.logged("up.running"), within=START)
         before = labels()
-        assert before == {old: {"team": "vfx", "pool": "pool-0"}, other: {"team": "vfx", "pool": "pool-1"}}
+        assert before == {old: {"team": "vfx", "pool": "pool-0"}, replacement: {"team": "vfx", "pool": "pool-1"}}
         aws.simulation.set_state(old, "terminated")
         change(old, "terminated")
         new = aws.simulation.launch(aws.simulation.machines[old].tags)
         change(new, "pending")
-        expected = {new: before[old], other: before[other]}
+        expected = {new: before[old], replacement: before[replacement]}
         eventually(lambda: labels() == expected, within=START, what="the new instance instead of the old one")
         # The one that starts right after it is not left to the next reconciliation, minutes later.
-        last = aws.simulation.launch(aws.simulation.machines[other].tags)
+        last = aws.simulation.launch(aws.simulation.machines[replacement].tags)
         change(last, "pending")
-        expected[last] = before[other]
+        expected[last] = before[replacement]
         eventually(lambda: labels() == expected, within=START, what="the second new instance")

@@ -100,5 +100,5 @@ def at(beat: scheduler.Scheduler, now: float) -> float:
         return True
 
     beat.wait = wait
-    left = beat.tick()
-    return pauses[0] if pauses else left
+    sleep_seconds = beat.tick()
+    return pauses[0] if pauses else sleep_seconds
