@@ -236,12 +236,12 @@ from workermon import logs
 from workermon.local import supervisor
 logs.configure()
 one = supervisor.Supervisor([supervisor.Child("a", [sys.executable, "-c", sys.argv[1], sys.argv[2]], dict(os.environ))])
-asked = supervisor.Signals()
-with asked.handled():
+signals = supervisor.Signals()
+with signals.handled():
     one.start()
     print(one.pids["a"], flush=True)
-    one.run(asked.stop_requested.is_set)
-    one.stop(lambda: asked.twice)
+    one.run(signals.stop_requested.is_set)
+    one.stop(lambda: signals.is_repeated)
 print("stopped", flush=True)
 """
 
@@ -315,10 +315,10 @@ def test_signals_are_heard_only_meanwhile() -> None:
 INTERRUPTED = """
 import sys
 from workermon.local import supervisor
-asked = supervisor.Signals()
-with asked.handled():
+signals = supervisor.Signals()
+with signals.handled():
     try:
-        with asked.interrupting():
+        with signals.interrupting():
             exec("import os, signal\\nos.kill(os.getpid(), signal.SIGINT)\\nwhile True: pass")
     except KeyboardInterrupt:
         print("stopped", flush=True)
