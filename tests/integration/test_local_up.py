@@ -45,7 +45,7 @@ def machine(tmp_path: Path, fleet: simulation.Simulation) -> Iterator[Installati
 
 def killed(machine: Installation, name: str) -> None:
     """Wait for the log line about a child's violent end."""
-    expected = {"child": name, "why": "SIGKILL"}.items()
+    expected = {"child": name, "reason": "SIGKILL"}.items()
     eventually(lambda: expected <= machine.logged("child.died")[-1].items(), what=f"a log line about {name}")
 
 
