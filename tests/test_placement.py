@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies
 
 from tests.support.present import present
-from workermon import config, models, ports, testing
+from workermon import config, errors, models, ports, testing
 from workermon.collect import CohortPlacement, lag, placement
 from workermon.on_celery import schedule
 
@@ -225,3 +225,60 @@ def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
     learned = present(monitor.cohorts.learned(GROUP))
     assert present(lag.Lag.of(learned["cpu_utilization"])).present == pytest.approx(5, abs=0.01)
     assert set(monitor.cohorts.paces()) == {"memory"}
+
+
+def detailed_worker(monitor: testing.Monitor) -> models.Worker:
+    """Return a running worker with detailed monitoring whose CPU datapoints are available 20 s after their period."""
+    worker = models.Worker(
+        id="i-00000000000000001", name="w", region="us-east-1", added_at=T, incarnation="1", detailed=True
+    )
+    monitor.workers.add([worker])
+    monitor.ec2.put(models.Instance(id=worker.id, region=worker.region, status="running", detailed=True))
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T - 60, 1.0)])
+    monitor.clock.now = T + 55.0
+    monitor.collect(worker.id)
+    return worker
+
+
+def test_a_collection_that_came_too_early_is_repeated_when_the_datapoint_is_available() -> None:
+    """While the lag is narrowed down, a request that comes before the datapoint does not cost a whole interval."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    assert lag.Lag.of(present(monitor.cohorts.learned(GROUP))["cpu_utilization"]) == lag.Lag(0, 55, 0, 0, T + 55)
+    monitor.clock.now = T + 60 + 10.0
+    monitor.collect(worker.id)
+    assert monitor.dispatcher.collected == [worker.id]
+    assert monitor.dispatcher.waits == [pytest.approx(45 + placement.MARGIN)]
+    assert present(monitor.workers.get([worker.id])[worker.id].condition.latest.get("cpu_utilization")).at == T - 60
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T, 2.0)])
+    monitor.clock.advance(monitor.dispatcher.waits[0])
+    assert monitor.collect(worker.id).collected == (worker.id,)
+    record = monitor.workers.get([worker.id])[worker.id]
+    assert present(record.condition.latest.get("cpu_utilization")).value == 2.0
+    assert not record.is_requested
+    assert monitor.dispatcher.collected == [worker.id], "it is repeated once"
+
+
+def test_a_collection_is_not_repeated_if_its_datapoint_is_later_than_ever() -> None:
+    """Its requests move instead. Neither is one repeated that found what it waited for."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T, 2.0)])
+    monitor.clock.now = T + 60 + 30.0
+    monitor.collect(worker.id)
+    monitor.clock.now = T + 120 + 31.0
+    monitor.collect(worker.id)
+    assert monitor.dispatcher.collected == []
+
+
+def test_a_collection_succeeds_if_the_broker_takes_no_request_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample is written; the next slot fetches the datapoint."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.RedisUnavailable("broker", "it takes no messages", "check that it runs")
+
+    monkeypatch.setattr(monitor.dispatcher, "collect", refuse)
+    monitor.clock.now = T + 60 + 10.0
+    assert monitor.collect(worker.id).collected == (worker.id,)

@@ -24,9 +24,9 @@ class Dispatcher:
     def __init__(self) -> None:
         self.tasks: queue.SimpleQueue[tuple[Callable[[list[str]], None], list[str]]] = queue.SimpleQueue()
 
-    def collect(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers collected."""
-        if worker_ids:
+    def collect(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Have these workers collected. What is to begin later is lost, as a message may be."""
+        if worker_ids and not after:
             self.tasks.put((tasks.collect, list(worker_ids)))
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:

@@ -77,6 +77,7 @@ class Collection:
     costs: ports.Costs
     accounts: ports.Accounts
     cohorts: ports.Cohorts
+    dispatcher: ports.Dispatcher
     bulkhead: Bulkhead
     pacer: Pacer
     kinds: rules.Kinds
@@ -151,6 +152,7 @@ class Collection:
                 cohorts=self.cohorts,
                 cadences=Cadences(run),
                 leases=self.leases,
+                dispatcher=self.dispatcher,
             ),
             retirement=Retirement(run, self.workers, self.schedule),
             samples=self.samples,

@@ -79,6 +79,16 @@ def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
     return before._replace(absent=max(before.absent, absent), present=min(before.present, lag))
 
 
+def early_by(before: Lag | None, lag: float, *, period: int) -> float | None:
+    """Return how many seconds too early a request came that found no new datapoint while the lag is narrowed down.
+
+    So long after the request the datapoint is available, as far as is known. ``None``: the request found it, or it is
+    later than ever before.
+    """
+    requested = lag - period
+    return before.present - requested if before is not None and before.absent < requested < before.present else None
+
+
 def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
     """Return the lag after a request that found nothing. Requests move later in growing steps until one succeeds."""
     misses = before.misses + 1

@@ -157,8 +157,12 @@ class Learner:
         known_since = condition.unseen_since.get(metric)
         return None if known_since is None or before.at - known_since > UNSEEN * period else known_since
 
-    def learn_lags(self, cohorts: ports.Cohorts) -> None:
-        """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval."""
+    def learn_lags(self, cohorts: ports.Cohorts) -> dict[int, float]:
+        """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval.
+
+        Returns by interval how many seconds too early this run came, if it narrowed down when datapoints arrive.
+        """
+        early: dict[int, float] = {}
         newest: dict[int, dict[str, list[int]]] = {}
         for answer, count in self._workers.items():
             conclusion = self._conclusions[answer]
@@ -169,10 +173,18 @@ class Learner:
             group = f"{self._run.scope.key}/{interval}"
             learned_lags = cohorts.learned(group)
             learned = dict(learned_lags or {})
+            lags = {name: lag.Lag.of(value) for name, value in learned.items()}
+            # Cohorts wait for this one (placement.py).
+            awaited = lag.best([known_lag for known_lag in lags.values() if known_lag is not None], interval)
             for name, times in by_metric.items():
                 measured = lag.measure(times, interval, self._run.at)
                 if measured is not None:
-                    after = lag.learn(lag.Lag.of(learned.get(name)), measured, period=interval, at=self._run.at)
+                    before = lags.get(name)
+                    after = lag.learn(before, measured, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
+                    seconds = lag.early_by(before, measured, period=interval) if before == awaited else None
+                    if seconds is not None:
+                        early[interval] = max(seconds, early.get(interval, 0.0))
             if learned != learned_lags:
                 cohorts.learn(group, learned)
+        return early

@@ -6,13 +6,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workermon import errors, models, ports
-from workermon.collect import cadence, delays, dimensions
+from workermon import errors, logs, models, ports
+from workermon.collect import cadence, delays, dimensions, placement
 from workermon.collect.fetched import Fetched
 from workermon.collect.learning import Learner
 from workermon.collect.planning import MetricRequest, Planner
 from workermon.collect.run import Run
 from workermon.config import catalogue
+
+log = logs.get(__name__)
+
+#: Seconds. If datapoints arrive longer than this after a request that was too early, the next interval fetches them.
+LONGEST_WAIT = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class SeriesFetch:
     cohorts: ports.Cohorts
     cadences: cadence.Cadences
     leases: ports.Leases
+    dispatcher: ports.Dispatcher
 
     def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
         """Return CloudWatch's datapoints for these running workers, by id. Raises only ``errors.RedisUnavailable``."""
@@ -48,9 +54,25 @@ class SeriesFetch:
             learner.conclude()
             ages.conclude()
             if not self.run.force:
-                learner.learn_lags(self.cohorts)
+                for interval, seconds in learner.learn_lags(self.cohorts).items():
+                    self._collect_again([record for record in records if record.worker.interval == interval], seconds)
         self.learned_delays.save(self.run.scope, updates)
         return fetched
+
+    def _collect_again(self, records: Sequence[ports.Record], early_by: float) -> None:
+        """Have workers collected again as soon as their datapoints are available, not an interval later.
+
+        If the broker takes no messages, they are collected with their next slot, as usual.
+        """
+        wait = early_by + placement.MARGIN
+        if wait > LONGEST_WAIT:
+            return
+        worker_ids = [record.worker.id for record in records]
+        self.workers.request_collection(worker_ids, self.run.at + wait)
+        try:
+            self.dispatcher.collect(worker_ids, after=wait)
+        except errors.WorkermonError as error:
+            log.warning("collect.not_repeated", number=len(worker_ids), reason=str(error))
 
     def _search(self, learned: Mapping[str, Any], updates: dict[str, Any]) -> dimensions.Search:
         return dimensions.Search(

@@ -23,9 +23,9 @@ class CeleryDispatcher:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    def collect(self, worker_ids: Sequence[str]) -> None:
-        """Enqueue the collection of these workers."""
-        self._enqueue("workermon.collect", "worker_ids", worker_ids)
+    def collect(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Enqueue the collection of these workers. It begins so many seconds later."""
+        self._enqueue("workermon.collect", "worker_ids", worker_ids, after)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the evaluation of these workers."""
@@ -43,13 +43,13 @@ class CeleryDispatcher:
         """Enqueue a reconciliation."""
         self._send("workermon.reconcile", "workermon.collect", {})
 
-    def _enqueue(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:
+    def _enqueue(self, task: str, parameter: str, identifiers: Sequence[str], after: float = 0.0) -> None:
         for start in range(0, len(identifiers), BATCH):
-            self._send(task, task, {parameter: list(identifiers[start : start + BATCH])})
+            self._send(task, task, {parameter: list(identifiers[start : start + BATCH])}, after)
 
-    def _send(self, task: str, queue: str, kwargs: dict[str, Any]) -> None:
+    def _send(self, task: str, queue: str, kwargs: dict[str, Any], after: float = 0.0) -> None:
         try:
-            self._app.send_task(task, kwargs=kwargs, queue=queue, expires=EXPIRES)
+            self._app.send_task(task, kwargs=kwargs, queue=queue, countdown=after or None, expires=after + EXPIRES)
         except (CeleryError, KombuError, OSError) as error:
             raise errors.RedisUnavailable(
                 "broker",

@@ -112,8 +112,8 @@ class Canary(Protocol):
 class Dispatcher(Protocol):
     """Wakes the next stage by a Celery message with identifiers. If the message is lost, a sweep finds the work."""
 
-    def collect(self, worker_ids: Sequence[str]) -> None:
-        """Enqueue the collection of these workers, beside their schedule."""
+    def collect(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Enqueue the collection of these workers, beside their schedule. It begins so many seconds later."""
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the evaluation of these workers."""

@@ -24,8 +24,9 @@ class Record(NamedTuple):
     """A worker as its user set it up, and its condition.
 
     ``dimensions`` are the dimension sets from ListMetrics, by metric name. ``changed_from`` is the earliest datapoint
-    written since the last evaluation (``None``: none). ``sequence`` counts the writes. ``requested_at`` is when the
-    event queue last named the worker; its warnings are among the condition's events.
+    written since the last evaluation (``None``: none). ``sequence`` counts the writes. ``requested_at`` is from
+    when on a collection beside the schedule was last requested, by the event queue or because the last one came too
+    early. The queue's warnings are among the condition's events.
     """
 
     worker: Worker
@@ -38,7 +39,7 @@ class Record(NamedTuple):
 
     @property
     def is_requested(self) -> bool:
-        """Return whether the event queue named the worker since it was last collected."""
+        """Return whether a collection beside the schedule was requested and did not take place yet."""
         collected_at = self.condition.collected_at
         return self.requested_at is not None and (collected_at is None or collected_at < self.requested_at)
 

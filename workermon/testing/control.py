@@ -236,14 +236,17 @@ class MemoryDispatcher:
 
     def __init__(self) -> None:
         self.collected: list[str] = []
+        self.waits: list[float] = []
         self.evaluated: list[str] = []
         self.delivered: list[str] = []
         self.canaries = 0
         self.reconciliations = 0
 
-    def collect(self, worker_ids: Sequence[str]) -> None:
-        """Record the collection of these workers."""
+    def collect(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Record the collection of these workers, and the wait for it if there is one."""
         self.collected.extend(worker_ids)
+        if after:
+            self.waits.append(after)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Record the evaluation of these workers."""
