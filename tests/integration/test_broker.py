@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import threading
 import time
 from typing import Any
 
+import celery
 import kombu
 import pytest
+import redis
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.asynchronous.timer import Timer
 
 from tests.support.waiting import eventually
+from workermon.on_celery import messages
 from workermon.on_celery.broker import Connection
+from workermon.on_celery.dispatcher import EXPIRES, CeleryDispatcher
 
 pytestmark = pytest.mark.integration
 
@@ -56,3 +62,18 @@ def test_a_channel_sends_with_one_client_until_it_connects_anew(redis_url: str) 
         with channel.conn_or_acquire() as third:
             assert third is not first
             assert third.ping()
+
+
+def test_a_collection_may_be_enqueued_for_later(redis_url: str, redis_client: redis.Redis) -> None:
+    """The message says when it is to begin. It expires later than that, and a node takes it."""
+    sender = celery.Celery(broker=redis_url, set_as_current=False)
+    before = time.time()
+    CeleryDispatcher(sender).collect(["i-0123456789abcdef0"], after=5.0)
+    sent = json.loads(redis_client.lpop("workermon.collect") or b"")  # type: ignore[arg-type]  # not a list
+    messages.check(sent, time.time())
+    eta, expires = (
+        datetime.datetime.fromisoformat(sent["headers"][name]).timestamp() - before for name in ("eta", "expires")
+    )
+    assert 4 < eta < 60
+    assert expires - eta == pytest.approx(EXPIRES, abs=1)
+    redis_client.flushall()
