@@ -597,6 +597,15 @@ def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
         regions.default_region()
 
 
+def test_a_profile_that_is_not_there_is_named_wherever_regions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where AWS_REGION says the region, so that only the list of regions needs boto3's configuration."""
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    regions.known_regions.cache_clear()
+    with pytest.raises(errors.AwsDenied, match=r"AWS configuration: .*none-such.*; check AWS_PROFILE"):
+        regions.known_regions()
+
+
 # --- sessions ----------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 
 import botocore.configprovider
 import botocore.exceptions
@@ -17,8 +19,14 @@ def known_regions() -> models.RegionNames:
     """Return every region that botocore knows, over all partitions, and the patterns of their names.
 
     botocore's EC2 endpoints lack regions that its list of partitions has. Asks no server.
+
+    Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
     """
-    session = botocore.session.Session()
+    with _reading_configuration():
+        return _regions(botocore.session.Session())
+
+
+def _regions(session: botocore.session.Session) -> models.RegionNames:
     names: set[str] = set()
     for partition in session.get_available_partitions():
         names.update(session.get_available_regions("ec2", partition_name=partition))
@@ -34,10 +42,16 @@ def default_region() -> str | None:
 
     Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
     """
-    try:
+    with _reading_configuration():
         from_environment = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
         region: str | None = from_environment or botocore.session.get_session().get_config_variable("region")
         return region
+
+
+@contextlib.contextmanager
+def _reading_configuration() -> Iterator[None]:
+    try:
+        yield
     except botocore.exceptions.BotoCoreError as error:
         raise errors.AwsDenied("AWS configuration", str(error), "check AWS_PROFILE and ~/.aws/config") from error
 
