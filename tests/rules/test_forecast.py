@@ -20,7 +20,7 @@ from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Datapoint, Rule, RuleState
 from workermon.notify import channels
-from workermon.rules import Facts, Horizon, forecast, line
+from workermon.rules import Facts, Horizon, forecast, robust_line
 from workermon.views import backtest, rule_cases
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -480,7 +480,7 @@ def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) 
 def test_the_cost_of_a_line_is_bounded() -> None:
     """However many datapoints there are, no more than the points of a line are compared."""
     points = [Datapoint(T0 + place, float(place)) for place in range(10_000)]
-    assert len(line.taken_together(points)) <= line.MAX_POINTS
+    assert len(robust_line.taken_together(points)) <= robust_line.MAX_POINTS
 
 
 def test_it_takes_an_expression() -> None:

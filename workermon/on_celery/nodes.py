@@ -9,7 +9,7 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
 from workermon import errors
-from workermon.on_celery import broker, held
+from workermon.on_celery import broker, held_messages
 
 
 class CeleryNodes:
@@ -40,7 +40,7 @@ class CeleryNodes:
         """Ask the nodes how many messages they hold. Ends after that many answers, or after a second."""
         if not answering:
             return 0
-        answers = self._app.control.broadcast(held.COMMAND, reply=True, timeout=1.0, limit=answering)
+        answers = self._app.control.broadcast(held_messages.COMMAND, reply=True, timeout=1.0, limit=answering)
         replies = [reply for answer in answers or () for reply in answer.values()]
         return sum(reply for reply in replies if isinstance(reply, int))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import kind, line, over_slots, parsing, section, slots, wording
+from workermon.rules import kind, over_slots, parsing, robust_line, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 #: Steps of a history: a line over one day is evaluated each 5 minutes.
@@ -41,7 +41,7 @@ class ForecastKeys(fields.Section):
     reaches: fields.Number
     within: Span
     over: Span = models.DAY
-    direction: line.Direction | None = None
+    direction: robust_line.Direction | None = None
 
 
 class ForecastSection(section.RuleSection):
@@ -62,9 +62,9 @@ class Options(models.Frozen):
     reaches: float
     within: int
     over: int = models.DAY
-    direction: line.Direction | None = None
+    direction: robust_line.Direction | None = None
 
-    def direction_of(self, unit: str, values: Sequence[float]) -> line.Direction:
+    def direction_of(self, unit: str, values: Sequence[float]) -> robust_line.Direction:
         """Return whether values in a unit rise or fall to the level."""
         if self.direction is not None:
             return self.direction
@@ -83,8 +83,8 @@ class LineDetails(models.Frozen):
     ``left`` and ``reached_at`` are ``None`` if the line does not reach the level.
     """
 
-    state: line.State
-    direction: line.Direction
+    state: robust_line.State
+    direction: robust_line.Direction
     datapoints: int
     since: str
     value: float
@@ -144,9 +144,9 @@ class Forecast(kind.Kind[Options]):
     def parse(self, raw_rule: ForecastSection) -> tuple[Options, models.Severity]:
         """Return level, time and history."""
         keys = raw_rule.forecast
-        if keys.within > line.MAX_EXTENSION * keys.over:
+        if keys.within > robust_line.MAX_EXTENSION * keys.over:
             reason = (
-                f"{fields.written(keys.within)} is more than {line.MAX_EXTENSION:g} times over,"
+                f"{fields.written(keys.within)} is more than {robust_line.MAX_EXTENSION:g} times over,"
                 f" {fields.written(keys.over)}; a line is not extended further"
             )
             raise section.Mistake("forecast.within", reason, "choose less, or a longer over")
@@ -196,7 +196,7 @@ class Forecast(kind.Kind[Options]):
         series, step = _series(facts.points(rule.metric)), walk.period
         begin = self._first(rule, rule_state, walk)
         first = begin if begin is not None else rule_state.start or 0
-        lines: dict[int, line.Line] = {}
+        lines: dict[int, robust_line.Line] = {}
         values: list[models.Datapoint] = []
         due = series.between(first // step * step, walk.horizon + step)
         for slot in sorted({point.at // step for point in due}):
@@ -235,7 +235,7 @@ class Forecast(kind.Kind[Options]):
         self,
         rule: models.Rule,
         transition: models.Transition,
-        lines: Mapping[int, line.Line],
+        lines: Mapping[int, robust_line.Line],
         series: _Series,
         unit: str,
     ) -> models.Transition:
@@ -267,11 +267,11 @@ class Forecast(kind.Kind[Options]):
             return None
         seconds_kept = min(options.over, configuration.retention)
         most = seconds_kept // horizon.period
-        if most >= line.MIN_DATAPOINTS:
+        if most >= robust_line.MIN_DATAPOINTS:
             return None
         history = f"{wording.duration(seconds_kept)} of {self.subject(rule)} at {wording.duration(horizon.period)}"
         return kind.Obstacle(
-            f"{history} are {most} datapoints, {line.MIN_DATAPOINTS} are needed",
+            f"{history} are {most} datapoints, {robust_line.MIN_DATAPOINTS} are needed",
             "choose a longer over" if seconds_kept == options.over else "raise [collect] retention",
         )
 
@@ -394,12 +394,12 @@ def _series(points: Sequence[models.Datapoint]) -> _Series:
     return _Series(finite, [point.at for point in finite])
 
 
-def _fit(options: Options, history: Sequence[models.Datapoint], unit: str) -> line.Line:
+def _fit(options: Options, history: Sequence[models.Datapoint], unit: str) -> robust_line.Line:
     values = [point.value for point in history]
-    return line.fit(history, options.reaches, options.direction_of(unit, values))
+    return robust_line.fit(history, options.reaches, options.direction_of(unit, values))
 
 
-def _until_reached(fitted: line.Line, within: int) -> float:
+def _until_reached(fitted: robust_line.Line, within: int) -> float:
     """Return the seconds until a line reaches the level, as the fold compares them.
 
     A line that is not firm makes no alert, but keeps one while it goes on to the level in time.
@@ -409,7 +409,7 @@ def _until_reached(fitted: line.Line, within: int) -> float:
     return fitted.seconds_left if fitted.state in ("firm", "reached") else max(fitted.seconds_left, within + 1.0)
 
 
-def _described(fitted: line.Line, options: Options, unit: str) -> str:
+def _described(fitted: robust_line.Line, options: Options, unit: str) -> str:
     """Describe a line, such as "91 %, rises 1.2 % an hour: reaches 98 % in about 5 h 40 min"."""
     value, level = wording.quantity(fitted.value, unit), wording.quantity(options.reaches, unit)
     verb = "rises" if fitted.direction == "rising" else "falls"
@@ -417,7 +417,7 @@ def _described(fitted: line.Line, options: Options, unit: str) -> str:
         return f"{value}, has reached {level}"
     if fitted.state == "few":
         datapoints = f"{fitted.datapoints} datapoint{'' if fitted.datapoints == 1 else 's'}"
-        return f"{value}, {datapoints} since {models.rfc3339(fitted.since)}, {line.MIN_DATAPOINTS} are needed"
+        return f"{value}, {datapoints} since {models.rfc3339(fitted.since)}, {robust_line.MIN_DATAPOINTS} are needed"
     if fitted.state == "flat" or fitted.seconds_left is None:
         return f"{value}, {'does not rise' if fitted.direction == 'rising' else 'does not fall'} to {level}"
     moves = f"{value}, {verb} {wording.rate(abs(fitted.slope), unit)}"
@@ -427,7 +427,7 @@ def _described(fitted: line.Line, options: Options, unit: str) -> str:
     return f"{reaches}, which is too far ahead for its history" if fitted.state == "far" else reaches
 
 
-def _details(fitted: line.Line, at: int) -> LineDetails:
+def _details(fitted: robust_line.Line, at: int) -> LineDetails:
     return LineDetails(
         state=fitted.state,
         direction=fitted.direction,
@@ -442,7 +442,7 @@ def _details(fitted: line.Line, at: int) -> LineDetails:
     )
 
 
-def _in_words(fitted: line.Line, unit: str) -> tuple[tuple[str, str], ...]:
+def _in_words(fitted: robust_line.Line, unit: str) -> tuple[tuple[str, str], ...]:
     """Return the line for ``why``."""
     history = ("history", f"{fitted.datapoints} datapoints since {models.rfc3339(fitted.since)}")
     if fitted.state in ("few", "reached"):

@@ -16,6 +16,7 @@ from workermon.web import (
     api_read,
     api_write,
     attempts,
+    audit_trail,
     gate,
     hub,
     limits,
@@ -28,7 +29,6 @@ from workermon.web import (
     shared,
     snapshots,
     stream,
-    trail,
 )
 
 #: The routers. FastAPI analyses each route at its first use, once a process (20 ms in all).
@@ -74,7 +74,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     problems.register(app)
     app.add_exception_handler(problems.Refused, login.refused)
     setup_dishka(container, app)
-    app.add_middleware(trail.Trail, audit=container.get(ports.Audit), now=now)
+    app.add_middleware(audit_trail.Trail, audit=container.get(ports.Audit), now=now)
     app.add_middleware(limits.Limits)
     app.add_middleware(OuterLayer, app_settings=app_settings)  # added last: every request passes it first
     return app

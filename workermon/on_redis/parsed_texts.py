@@ -12,7 +12,7 @@ T = TypeVar("T")
 MOST = 2_000
 
 
-class KnownTexts(Generic[T]):
+class ParsedTexts(Generic[T]):
     """Parses the texts of one field of many records. Values are shared, so nobody may change one. Safe between threads.
 
     ``parse`` raises ``ValueError`` for a text that cannot be read; that is not kept.
