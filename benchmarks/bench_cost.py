@@ -275,11 +275,18 @@ def _print_details(costs: list[Cost], names: list[str], idle: Cost) -> None:
         [
             [
                 fleet_cost.workers,
-                *("?" if fleet_cost.rss[name] is None else f"{fleet_cost.rss[name]:.0f}" for name in names),
+                *(_peak(fleet_cost, name) for name in names),
             ]
             for fleet_cost in [idle, *costs]
         ],
     )
+
+
+def _peak(cost: Cost, part: str) -> str:
+    """Return the peak memory of a part in MB, of all its processes together; "?" if the system does not say."""
+    peaks = [peak for name, peak in cost.rss.items() if name.partition("-")[0] == part]
+    known = [peak for peak in peaks if peak is not None]
+    return f"{sum(known):.0f}" if len(known) == len(peaks) else "?"
 
 
 if __name__ == "__main__":
