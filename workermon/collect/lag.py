@@ -18,8 +18,8 @@ ALIVE = 4
 MISSES = 2
 #: The lag is not narrowed down any further than this.
 RESOLUTION = 1.0
-#: Seconds. After so long datapoints may have begun to arrive earlier, so earlier requests are tried again. Each one
-#: without success delays one cohort by an interval.
+#: Seconds. After so long datapoints may have begun to arrive earlier, so earlier requests are tried again. A cohort
+#: whose request is too early is collected again (``early_by``).
 RETRIED_EVERY = 12 * 3600
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import errors, logs, settings
@@ -152,34 +152,20 @@ def children(
 
     The second node also runs the listener. All use this Python executable, so that no path has to be searched.
     """
-    env = _celery_env(env)
-    needed = without_secrets(env)
     processes: list[supervisor.Child] = []
     if worker:
         # Only this process delivers, so only this one needs the channels' secrets.
         processes.append(_node("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
         processes += [collecting(env, concurrency, number) for number in range(1, collectors + 1)]
     if beat:
-        processes.append(supervisor.Child("beat", [*_celery(), "beat"], needed))
+        processes.append(_celery("beat", ["beat"], without_secrets(env)))
     return processes
 
 
 def collecting(env: Mapping[str, str], concurrency: int, number: int = 1) -> supervisor.Child:
     """Return a node that collects, with so many threads: the first one, or another one for a large fleet."""
     name = "collect" if number == 1 else f"collect-{number}"
-    return _node(name, "workermon.collect", concurrency, without_secrets(_celery_env(env)))
-
-
-def _celery() -> list[str]:
-    # -P, and PYTHONSAFEPATH for their children: no module is imported from the working directory.
-    return [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
-
-
-def _celery_env(env: Mapping[str, str]) -> dict[str, str]:
-    # Celery warns root of messages that contain code; ours are JSON.
-    ignored = "ignore:You're running the worker with superuser"
-    warnings = [text for text in env.get("PYTHONWARNINGS", "").split(",") if text and text != ignored]
-    return {**env, "PYTHONWARNINGS": ",".join([*warnings, ignored]), "PYTHONSAFEPATH": "1"}
+    return _node(name, "workermon.collect", concurrency, without_secrets(env))
 
 
 def _node(name: str, queues: str, threads: int, env: Mapping[str, str]) -> supervisor.Child:
@@ -188,7 +174,15 @@ def _node(name: str, queues: str, threads: int, env: Mapping[str, str]) -> super
     options = ["--pool", "threads", "--without-mingle", "--without-gossip", "--heartbeat-interval", "10"]
     hostname = f"{name}-{os.getpid()}@%h"  # so that two of these on one machine have different nodes
     node_options = ["--hostname", hostname, "--queues", queues, "--concurrency", str(threads)]
-    return supervisor.Child(name, [*_celery(), "worker", *options, *node_options], env)
+    return _celery(name, ["worker", *options, *node_options], env)
+
+
+def _celery(name: str, arguments: Sequence[str], env: Mapping[str, str]) -> supervisor.Child:
+    # -P, and PYTHONSAFEPATH for their children: no module is imported from the working directory.
+    argv = [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet", *arguments]
+    # Celery warns root of messages that contain code; ours are JSON.
+    warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
+    return supervisor.Child(name, argv, {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"})
 
 
 def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:

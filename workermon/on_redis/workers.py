@@ -270,7 +270,7 @@ class RedisWorkers:
         return bool(client.run(self._client, call))
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
-        """Record that the event queue named these workers."""
+        """Request that these workers are collected beside their schedule, from a time on."""
         if worker_ids:
             client.run_many(self._client, [_request(worker_id, at) for worker_id in worker_ids])
 

@@ -166,7 +166,7 @@ class Workers(Protocol):
         """Store the dimension sets of a worker; ``False`` if its incarnation is gone."""
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
-        """Record that the event queue named workers at a time. Unknown ones are ignored."""
+        """Request that workers are collected beside their schedule, from a time on. Unknown ones are ignored."""
 
     def warn(self, worker_id: str, warning: ScheduledEvent, at: float) -> bool:
         """Store the event queue's warning about a worker, and mark it as pending, in one step.
