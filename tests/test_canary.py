@@ -283,7 +283,7 @@ def test_its_channel_is_heard_only_by_who_asks(implementation: Any) -> None:
     plain_feed = feed.listen(timeout=0.05)
     assert (next(asking), next(plain_feed)) == (None, None)
     trace.publish(NOW + 0.125, NOW + 1, 1)
-    eventually(lambda: next(asking) is None and received, what="the canary")
+    eventually(lambda: next(asking) is None and received, description="the canary")
     assert (received, next(plain_feed)) == ([repr(NOW + 0.125)], None)
 
 

@@ -160,7 +160,9 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
         )  # fmt: skip
         try:
             run("add", worker_id)
-            eventually(lambda: worker_id in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
+            eventually(
+                lambda: worker_id in (tmp_path / "seen").read_text(), within=30, description="the sample being shown"
+            )
             watching.send_signal(signal.SIGINT)
             assert watching.wait(20) == 0
             assert present(watching.stderr).read().splitlines() == [

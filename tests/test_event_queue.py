@@ -362,7 +362,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: p
     polling = queue_polling.QueuePolling(house.get(collect.QueueReading), house.configurations)
     polling.follow(house.configurations.load().revision)
     try:
-        eventually(lambda: house.message_count == 0, within=60, what="an empty queue")
+        eventually(lambda: house.message_count == 0, within=60, description="an empty queue")
     finally:
         polling.stop()
         together.abort()

@@ -204,7 +204,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
 
     call = background.Background("heartbeat", hang)
     call.start()
-    eventually(lambda: started, what="the first call")
+    eventually(lambda: started, description="the first call")
     call.start()
     let_go.set()
 
@@ -212,7 +212,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
         call.start()
         return len(started) == 2
 
-    eventually(second_request, what="a second call, once the first is over")
+    eventually(second_request, description="a second call, once the first is over")
     assert threading.get_ident() not in started
 
 

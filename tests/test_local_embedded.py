@@ -213,10 +213,10 @@ def test_a_killed_parent_leaves_no_server(tmp_path: Path, started_by: str) -> No
     ) as parent:
         try:
             pid = int(present(parent.stdout).readline())
-            eventually(lambda: alive(pid), what="the server")
+            eventually(lambda: alive(pid), description="the server")
         finally:
             parent.kill()
-    eventually(lambda: not alive(pid), what="the end of the server")
+    eventually(lambda: not alive(pid), description="the end of the server")
     heir = embedded.Server(tmp_path / "data", persistent=True)
     heir.start()
     heir.stop()

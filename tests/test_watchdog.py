@@ -22,7 +22,7 @@ def test_what_hangs_is_ended() -> None:
 
     thread = threading.Thread(target=hang)
     thread.start()
-    eventually(watchdog_ended.is_set, what="the watchdog's end")
+    eventually(watchdog_ended.is_set, description="the watchdog's end")
     let_go.set()
     thread.join()
 

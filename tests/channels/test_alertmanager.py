@@ -108,7 +108,7 @@ def real_alertmanager(tmp_path: Path) -> Iterator[str]:
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: _ready(address), within=20, what="Alertmanager")
+        eventually(lambda: _ready(address), within=20, description="Alertmanager")
         yield address
     finally:
         process.terminate()
@@ -140,15 +140,15 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
         sender.send(channel, [notification(since=since, at=models.rfc3339(int(now) - 60 * minutes), **changes)])
 
     send(5, severity="warning")
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], what="the warning")
+    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning")
     send(4)
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], what="the critical")
+    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], description="the critical")
     send(3, severity="warning")
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], what="the warning again")
+    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning again")
     send(2, status="resolved")
-    eventually(lambda: _firing(real_alertmanager) == [], what="the end")
+    eventually(lambda: _firing(real_alertmanager) == [], description="the end")
     send(1)
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], what="a new episode")
+    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], description="a new episode")
     send(1, worker=renamed("render-08", team="vfx"))
     send(0, status="resolved", worker=renamed("render-09"))
-    eventually(lambda: _firing(real_alertmanager) == [], what="the end of what was renamed while it fired")
+    eventually(lambda: _firing(real_alertmanager) == [], description="the end of what was renamed while it fired")

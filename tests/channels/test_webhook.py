@@ -307,7 +307,7 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", rebound)
     monkeypatch.setattr(socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
-    eventually(lambda: receiver.connections == 1, what="the connection")
+    eventually(lambda: receiver.connections == 1, description="the connection")
     assert receiver.requests == []
     assert connected_to == []
 
@@ -339,7 +339,8 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
     resolved.set()
     assert returned.wait(5)
     eventually(
-        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the thread's end"
+        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()),
+        description="the thread's end",
     )
     assert receiver.requests == []
 
@@ -388,7 +389,8 @@ def test_nothing_is_left(receiver: Receiver) -> None:
     for _ in range(20):
         sender.send(to, [notification()])
     eventually(
-        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the threads' end"
+        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()),
+        description="the threads' end",
     )
     assert len(receiver.requests) == 20
 

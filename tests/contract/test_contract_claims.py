@@ -41,7 +41,7 @@ def test_a_claim_is_completed_by_the_sample(repository: Repository, worker: mode
 def test_a_claim_that_nothing_came_of_runs_out(repository: Repository, worker: models.Worker) -> None:
     """Its holder may have died: a later run within the slot has it."""
     assert repository.samples.claim([worker], NOW + 601, 0.05) == ["claimed"]
-    eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], what="the lease's end")
+    eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], description="the lease's end")
     assert repository.samples.claim([worker], NOW + 603, 30) == ["taken"]
 
 

@@ -120,18 +120,18 @@ def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
 
     try:
         stage.load(10.0)
-        eventually(serves, within=60, what="the page")
+        eventually(serves, within=60, description="the page")
         calm = fires()
         with flooded(port):
             before = page_of(up.pid)
             os.kill(before, signal.SIGKILL)
             assert fires() < calm + SLACK
-        eventually(serves, within=60, what="the page after it was killed")
+        eventually(serves, within=60, description="the page after it was killed")
         after = page_of(up.pid)
         assert after != before
         with frozen(after):
             assert fires() < calm + SLACK
-        eventually(serves, within=60, what="the page that was frozen")
+        eventually(serves, within=60, description="the page that was frozen")
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(30)

@@ -158,7 +158,7 @@ class Reader:
         self._lasting.append(process)
         eventually(
             lambda: LASTING[name] in process.output if LASTING[name] else _listens(self._flower),
-            within=60, what=f"what {command} shows when it is up",
+            within=60, description=f"what {command} shows when it is up",
         )  # fmt: skip
         if name == "workermon watch":
             self._interrupt(process)
@@ -183,7 +183,7 @@ class Reader:
         if shutil.which(program) is None:
             return
         port = int(self.house.env["WORKERMON_WEB_PORT"])
-        eventually(lambda: _listens(port), within=60, what="the page of 'workermon up'")
+        eventually(lambda: _listens(port), within=60, description="the page of 'workermon up'")
         page = f"http://127.0.0.1:{port}"
         call = [program, *(word.replace(PAGE, page) for word in words)]
         if ENDLESS in words:

@@ -40,10 +40,10 @@ def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> Non
                 hub.timer.call_repeatedly(60, lambda: None)  # and without any it would wake up each second
                 for number in range(2):
                     producer.publish({"number": number}, routing_key="workermon.test", serializer="json")
-                eventually(lambda: next(loop_steps) or received, what="the first message")
+                eventually(lambda: next(loop_steps) or received, description="the first message")
                 threading.Timer(1.0, received[0].ack).start()  # the loop sleeps by then
                 started = time.monotonic()
-                eventually(lambda: next(loop_steps) or len(received) == 2, what="the second message")
+                eventually(lambda: next(loop_steps) or len(received) == 2, description="the second message")
                 assert time.monotonic() - started < 8  # the loop sleeps ten seconds if nothing wakes it
                 received[1].ack()
     finally:

@@ -67,7 +67,7 @@ def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, re
     """It takes seconds at most, is no alert, no history and no notification, and leaves nothing on its way."""
     house.celery("worker")
     house.celery("beat")
-    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
     code, document = status(house)
     assert (code, document["ok"], document["canary"]["stuck_after"]) == (0, True, None), document
     assert 0 <= document["canary"]["round_trip"] < 30
@@ -85,13 +85,13 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
     house.celery("worker", "-Q", "workermon.collect", "-n", "collect@here")
     judging = house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "alerts@here")
     house.celery("beat")
-    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
     judging.stop()
     send(house, 3)
-    eventually(lambda: lost(redis_client, "heard") == 3, what="canaries that nobody heard")
+    eventually(lambda: lost(redis_client, "heard") == 3, description="canaries that nobody heard")
     assert canary(house)[0]
     send(house, 1)
-    eventually(lambda: lost(redis_client, "heard") == 4, what="canaries that nobody heard")
+    eventually(lambda: lost(redis_client, "heard") == 4, description="canaries that nobody heard")
     ok, reason = canary(house)
     assert not ok
     assert reason.startswith("stuck after: published (the listener does not receive it); last round completed ")
@@ -104,24 +104,24 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
         send(house, 1)
         return lost(redis_client, "heard") == 0
 
-    eventually(all_received, within=START, what="a listener that hears")
-    eventually(lambda: canary(house)[0], what="a canary that goes round")
+    eventually(all_received, within=START, description="a listener that hears")
+    eventually(lambda: canary(house)[0], description="a canary that goes round")
 
 
 def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_client: redis.Redis) -> None:
     """The outbox does not move, and that is what 'status' says, until somebody delivers."""
     house.celery("worker", "-Q", "workermon.collect,workermon.evaluate", "-n", "all@here")
     house.celery("beat")
-    eventually(lambda: lost(redis_client, "accepted"), within=START, what="a canary in the outbox")
+    eventually(lambda: lost(redis_client, "accepted"), within=START, description="a canary in the outbox")
     send(house)
-    eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
+    eventually(lambda: lost(redis_client, "accepted") >= 4, description="canaries that nobody delivers")
     code, document = status(house)
     assert (code, document["canary"]["stuck_after"], document["backlog"]) == (1, "judged", 0)
     assert [row["name"] for row in document["parts"] if not row["ok"]] in (["canary"], ["queues", "canary"])
     assert "by the queue workermon.deliver" in canary(house)[1]
     assert redis_client.llen("workermon:outbox:queue:canary:workermon/canary") == 1
     house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")
-    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
     assert canary(house)[0]
 
 
@@ -145,14 +145,16 @@ def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.R
         url = f"http://127.0.0.1:{server.server_port}/alive"
         node = house.celery("worker", env={"WORKERMON_HEARTBEAT_URL": url})
         house.celery("beat")
-        eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
-        eventually(lambda: requests, within=START, what="a heartbeat")
+        eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
+        eventually(lambda: requests, within=START, description="a heartbeat")
         completed = house.run("celery", "-A", "workermon", "control", "cancel_consumer", "workermon.deliver")
         assert completed.returncode == 0, completed.stderr
         send(house)
-        eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
+        eventually(lambda: lost(redis_client, "accepted") >= 4, description="canaries that nobody delivers")
         requested = len(requests)
-        eventually(lambda: "heartbeat.withheld" in node.output, within=START, what="a heartbeat that is withheld")
+        eventually(
+            lambda: "heartbeat.withheld" in node.output, within=START, description="a heartbeat that is withheld"
+        )
         assert "canary stuck after: judged" in node.output
         assert len(requests) <= requested + 1
         assert set(requests) == {"/alive"}

@@ -52,7 +52,7 @@ def ticked(client: redis.Redis) -> float:
 def works(client: redis.Redis, *parts: str) -> bool:
     """Tell whether all these parts did their work from now on, once this was asked twice."""
     since = time.time()
-    eventually(lambda: all(pulse(client, part) > since for part in parts), within=READY, what=f"{parts} at work")
+    eventually(lambda: all(pulse(client, part) > since for part in parts), within=READY, description=f"{parts} at work")
     return True
 
 
@@ -98,7 +98,7 @@ def answers(house: House) -> bool:
     eventually(
         lambda: house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0,
         within=READY,
-        what="an answer",
+        description="an answer",
     )
     return True
 
@@ -151,11 +151,13 @@ def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_
         broker.lpush("workermon.collect", json.dumps(message))
     eventually(
         lambda: not any(broker.llen(f"workermon.{queue}") for queue in ("collect", "evaluate", "deliver")),
-        within=20, what="empty queues",
+        within=20, description="empty queues",
     )  # fmt: skip
     counts = eventually(lambda: redis_client.hgetall("workermon:counts"), within=10)
     eventually(lambda: int(redis_client.hget("workermon:counts", "message.unknown_worker") or 0) >= 2)
-    eventually(lambda: int(redis_client.hget("workermon:counts", "message.invalid") or 0) >= 12, what=f"{counts}")
+    eventually(
+        lambda: int(redis_client.hget("workermon:counts", "message.invalid") or 0) >= 12, description=f"{counts}"
+    )
     house.celery("beat")
     assert works(redis_client, "collect", "evaluate")
     assert node.alive()
@@ -208,11 +210,11 @@ def test_the_listener_beside_forks_ends_with_its_node(house: House, redis_client
 
     (first,) = listeners()
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: [pid for pid in listeners() if pid != first], within=10, what="another listener")
+    eventually(lambda: [pid for pid in listeners() if pid != first], within=10, description="another listener")
     assert works(redis_client, "listener")
     children = node.children()
     node.kill()
-    eventually(lambda: all(has_ended(pid) for pid in children), within=10, what="the end of all children")
+    eventually(lambda: all(has_ended(pid) for pid in children), within=10, description="the end of all children")
 
 
 def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client: redis.Redis) -> None:
@@ -221,7 +223,7 @@ def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client
     eventually(lambda: ticked(redis_client), within=READY)
     second = house.celery("beat")
     eventually(lambda: "beat" in second.output, within=READY)
-    eventually(lambda: len(redis_client.client_list()) >= 3, within=READY, what="the second one at the lock")
+    eventually(lambda: len(redis_client.client_list()) >= 3, within=READY, description="the second one at the lock")
     first.kill()
     killed = time.time()
     eventually(lambda: ticked(redis_client) > killed + 0.5, within=30)
@@ -240,7 +242,7 @@ def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
             assert server.pid
             os.kill(server.pid, signal.SIGKILL)
             eventually(lambda: not server.running)
-            eventually(lambda: "beat.failed" in beat.output, within=20, what="a try in vain")
+            eventually(lambda: "beat.failed" in beat.output, within=20, description="a try in vain")
             server.respawn()
             eventually(client.ping, within=20)
             house.add(house.ids[:1])

@@ -27,7 +27,7 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
 def next_event(channel: redis.client.PubSub) -> dict[str, Any]:
     """Return the next event."""
     message = eventually(
-        lambda: channel.get_message(ignore_subscribe_messages=True, timeout=0.2), within=20, what="an event"
+        lambda: channel.get_message(ignore_subscribe_messages=True, timeout=0.2), within=20, description="an event"
     )
     event: dict[str, Any] = json.loads(message["data"])
     return event

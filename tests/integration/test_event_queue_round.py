@@ -78,12 +78,12 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         aws.api.queues.put("workermon", "no event at all")
         warning = {"instance-id": warned, "instance-action": "terminate"}
         aws.api.queues.put("workermon", event("EC2 Spot Instance Interruption Warning", warning, "e1"))
-        eventually(lambda: notified_workers().get("spot") == warned, within=START, what="the Spot warning")
+        eventually(lambda: notified_workers().get("spot") == warned, within=START, description="the Spot warning")
         aws.simulation.set_state(stopped, "stopped", ("Server.ScheduledStop", "Stopped for a scheduled retirement"))
         change = {"instance-id": stopped, "state": "stopped"}
         aws.api.queues.put("workermon", event("EC2 Instance State-change Notification", change, "e2"))
-        eventually(lambda: notified_workers().get("down") == stopped, within=START, what="the state change")
-        eventually(lambda: aws.api.queues.message_count("workermon") == 0, within=START, what="an empty queue")
+        eventually(lambda: notified_workers().get("down") == stopped, within=START, description="the state change")
+        eventually(lambda: aws.api.queues.message_count("workermon") == 0, within=START, description="an empty queue")
         examined = json.loads(machine.run("doctor", "--json").stdout)
         [tried] = [check for check in examined["checks"] if check["name"] == "event queue main"]
         assert tried["ok"], tried
@@ -132,9 +132,9 @@ def test_an_instance_that_replaces_another_is_labelled_in_seconds(aws: endpoint.
         new = aws.simulation.launch(aws.simulation.machines[old].tags)
         change(new, "pending")
         expected = {new: before[old], replacement: before[replacement]}
-        eventually(lambda: labels() == expected, within=START, what="the new instance instead of the old one")
+        eventually(lambda: labels() == expected, within=START, description="the new instance instead of the old one")
         # The one that starts right after it is not left to the next reconciliation, minutes later.
         last = aws.simulation.launch(aws.simulation.machines[replacement].tags)
         change(last, "pending")
         expected[last] = before[replacement]
-        eventually(lambda: labels() == expected, within=START, what="the second new instance")
+        eventually(lambda: labels() == expected, within=START, description="the second new instance")

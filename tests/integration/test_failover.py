@@ -80,7 +80,7 @@ def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair
         )
         with consumer, kombu.Producer(connection.clone()) as producer:
             producer.publish({}, routing_key="workermon.test", serializer="json")
-            eventually(lambda: connection.drain_events(timeout=1) or deliveries, what="the message")
+            eventually(lambda: connection.drain_events(timeout=1) or deliveries, description="the message")
             assert not channel.qos.can_consume()
             pair.fail_over()
             with pytest.raises(connection.connection_errors):
@@ -103,7 +103,7 @@ def test_all_parts_go_on_at_the_new_primary(tmp_path: Path, pair: Pair, redis_ur
                 marks = pair.second.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
                 return min(float(at or 0) for at in marks)
 
-            eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
+            eventually(lambda: oldest() > since, within=60, description=last_words("work of every part", *parts))
 
         at_work(time.time())
         pair.fail_over()

@@ -51,7 +51,7 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
     def names() -> set[str]:
         return {task["name"] for task in flower.tasks().values() if task["name"]}
 
-    eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=90, what="both tasks")
+    eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=90, description="both tasks")
     tasks = flower.tasks()
     assert {
         identifier for task in tasks.values() if task["kwargs"] for identifier in identifiers(task["kwargs"])
@@ -68,7 +68,7 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
         document: dict[str, Any] = json.loads(flower.get("/api/workers?refresh=true"))
         return document if all("active_queues" in node for node in document.values()) else {}
 
-    workers = eventually(nodes, within=60, what="the node answers Flower")
+    workers = eventually(nodes, within=60, description="the node answers Flower")
     (node,) = workers.values()
     assert {queue["name"] for queue in node["active_queues"]} == {
         "workermon.collect", "workermon.evaluate", "workermon.deliver",

@@ -128,5 +128,5 @@ def test_a_node_is_ready_once_it_answers(house: House) -> None:
     words[words.index("--timeout") + 1] = "2"
     assert house.run(program, *words).returncode != 0
     node = house.start(*container["args"])
-    eventually(lambda: house.run(program, *words).returncode == 0, within=90, what="the node's answer")
+    eventually(lambda: house.run(program, *words).returncode == 0, within=90, description="the node's answer")
     assert node.stop() == 0

@@ -135,7 +135,7 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
     eventually(lambda: house.pulse.beats()["listener"] > swept_at + 3 * sweep.INTERVAL)
     assert [port.names for port in ports] == [set()] * 5
     house.workers.add([worker()])
-    eventually(lambda: "ids" in workers.names, what="a look at the fleet")
+    eventually(lambda: "ids" in workers.names, description="a look at the fleet")
 
 
 def test_events_that_come_together_are_read_together(house: House) -> None:
@@ -416,16 +416,18 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     """A canary on its channel triggers an evaluation. Other messages there, or canaries elsewhere, are counted."""
     canary = house.canary
     house.start()
-    eventually(house.led, what="a leader")
+    eventually(house.led, description="a leader")
     assert "canary" in house.pulse.beats()
     begin = NOW()
     canary.publish(begin, begin, 1)
-    eventually(lambda: house.dispatcher.canaries == 1, what="a ring for the canary")
+    eventually(lambda: house.dispatcher.canaries == 1, description="a ring for the canary")
     assert canary.trace().reached["heard"].sent_at == begin
     house.store.publish("workermon:metrics:canary", "x")
     house.publish(repr(begin))
-    eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
-    eventually(lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, what="a count of what is no event")
+    eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, description="a count of what is none")
+    eventually(
+        lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, description="a count of what is no event"
+    )
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
 
 
@@ -459,7 +461,7 @@ def test_what_fails_for_a_minute_ends(house: House, monkeypatch: pytest.MonkeyPa
 
     house.start(feed=Gone())
     (thread, _), *_ = house._running
-    eventually(lambda: not thread.is_alive(), what="its end")
+    eventually(lambda: not thread.is_alive(), description="its end")
 
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
@@ -492,12 +494,12 @@ def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
     configure(house, main=URL)
     ring(house, 1)
     first = house.start()
-    eventually(lambda: not house.event_queues.messages[URL], what="the first message's end")
+    eventually(lambda: not house.event_queues.messages[URL], description="the first message's end")
     first.set()
-    eventually(lambda: not polling(), what="the thread's end")
+    eventually(lambda: not polling(), description="the thread's end")
     ring(house, 2)
     house.start()
-    eventually(lambda: not house.event_queues.messages[URL], what="the second message's end")
+    eventually(lambda: not house.event_queues.messages[URL], description="the second message's end")
     assert house.pulse.counts()["events.main.messages"] == 2
 
 
@@ -507,9 +509,9 @@ def test_a_queue_that_is_configured_later_is_read_and_one_that_goes_is_left(hous
     eventually(house.led)
     configure(house, main=URL)
     ring(house, 1)
-    eventually(lambda: not house.event_queues.messages[URL], what="the message's end")
+    eventually(lambda: not house.event_queues.messages[URL], description="the message's end")
     configure(house)
-    eventually(lambda: not polling(), what="the thread's end")
+    eventually(lambda: not polling(), description="the thread's end")
 
 
 def test_a_queue_that_fails_harms_nobody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,5 +529,5 @@ def test_a_queue_that_fails_harms_nobody_else(house: House, monkeypatch: pytest.
     monkeypatch.setattr(house.event_queues, "receive", sometimes)
     ring(house, 1)
     house.start()
-    eventually(lambda: not house.event_queues.messages[URL], what="the message's end")
-    eventually(lambda: "events:broken" in house.pulse.beats(), what="the second try")
+    eventually(lambda: not house.event_queues.messages[URL], description="the message's end")
+    eventually(lambda: "events:broken" in house.pulse.beats(), description="the second try")

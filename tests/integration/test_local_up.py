@@ -46,13 +46,13 @@ def machine(tmp_path: Path, fleet: simulation.Simulation) -> Iterator[Installati
 def killed(machine: Installation, name: str) -> None:
     """Wait for the log line about a child's violent end."""
     expected = {"child": name, "reason": "SIGKILL"}.items()
-    eventually(lambda: expected <= machine.logged("child.died")[-1].items(), what=f"a log line about {name}")
+    eventually(lambda: expected <= machine.logged("child.died")[-1].items(), description=f"a log line about {name}")
 
 
 def collected_anew(machine: Installation, worker_id: str, condition: str) -> None:
     """Wait for another sample of a worker."""
     before = eventually(lambda: machine.collected(worker_id), within=START)
-    eventually(lambda: machine.collected(worker_id) > before, within=START, what=condition)
+    eventually(lambda: machine.collected(worker_id) > before, within=START, description=condition)
 
 
 def six(machine: Installation) -> dict[int, str]:
@@ -158,10 +158,10 @@ def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
     """kill -9 of ``up`` leaves neither node, beat nor server, and the next one starts."""
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
-        eventually(lambda: len(machine.processes()) == 6, what="six processes")
+        eventually(lambda: len(machine.processes()) == 6, description="six processes")
         up.kill()
         up.wait()
-        eventually(lambda: not machine.processes(), what="the end of all processes")
+        eventually(lambda: not machine.processes(), description="the end of all processes")
         with machine.started("up") as heir:
             eventually(lambda: machine.logged("up.running")[1:], within=START)
             heir.terminate()

@@ -58,17 +58,17 @@ def applied(house: House, place: Path, ends: int) -> None:
 def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
     """Though its worker is collected each hour only: the end itself is what has it evaluated again."""
     node = house.celery("worker", "-P", "threads")
-    eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, what="a listener")
+    eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, description="a listener")
     applied(house, tmp_path / "fleet.toml", int(time.time()) + 3600)
     house.add(house.ids, "1h")
-    eventually(lambda: alert(house), within=START, what="an alert")
+    eventually(lambda: alert(house), within=START, description="an alert")
     row = alert(house)
     assert row is not None
     assert row["silenced_by"].startswith("file-")
     assert row["deliveries"] == []
     ends = int(time.time()) + WINDOW
     applied(house, tmp_path / "fleet.toml", ends)
-    eventually(lambda: (alert(house) or {})["deliveries"], within=WINDOW + SOON + 15, what="its delivery")
+    eventually(lambda: (alert(house) or {})["deliveries"], within=WINDOW + SOON + 15, description="its delivery")
     row = alert(house)
     assert row is not None
     told_at = models.moment(row["deliveries"][0]["at"])

@@ -96,13 +96,13 @@ def start(house: House, neighbour: Neighbour, first: str) -> None:
         if application is house:
             works(house)
         else:
-            eventually(lambda: neighbour.times("tidied"), within=START, what="their task")
+            eventually(lambda: neighbour.times("tidied"), within=START, description="their task")
 
 
 def works(house: House) -> None:
     """Wait until our node answers and our beat ticks."""
-    eventually(lambda: beats(house), within=START, what="our beat")
-    eventually(lambda: status(house)["nodes"], within=START, what="our node")
+    eventually(lambda: beats(house), within=START, description="our beat")
+    eventually(lambda: status(house)["nodes"], within=START, description="our node")
 
 
 def beats(house: House) -> bool:
@@ -127,9 +127,11 @@ def test_two_applications_on_one_server_leave_each_other_alone(
     assert len(status(house)["nodes"]) == 1
     collected, tidied = float(redis_client.hget(keys.PULSE, "collect") or 0), neighbour.times("tidied")
     eventually(
-        lambda: float(redis_client.hget(keys.PULSE, "collect") or 0) > collected, within=START, what="a collection"
+        lambda: float(redis_client.hget(keys.PULSE, "collect") or 0) > collected,
+        within=START,
+        description="a collection",
     )
-    eventually(lambda: neighbour.times("tidied") >= tidied + 3, within=START, what="their entry")
+    eventually(lambda: neighbour.times("tidied") >= tidied + 3, within=START, description="their entry")
     assert redis_client.hexists("redbeat:tidy", "definition")
     assert set(redis_client.zrange("redbeat::schedule", 0, -1)) == {b"redbeat:tidy", b"redbeat:celery.backend_cleanup"}
     assert redis_client.smembers("redbeat::statics") == {b"tidy"}
@@ -140,23 +142,23 @@ def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbou
     neighbour.celery("worker")
     sent = house.start("celery", "-A", "theirs", "call", "theirs.slow", env=neighbour.env)
     assert sent.popen.wait(START) == 0
-    eventually(lambda: neighbour.times("begun"), within=START, what="their slow task")
+    eventually(lambda: neighbour.times("begun"), within=START, description="their slow task")
     for tag in broker.zrange("unacked_index", 0, -1):
         broker.zadd("unacked_index", {tag: 1})  # since 1970
     house.celery("worker")
-    eventually(lambda: status(house)["nodes"], within=START, what="our node")
+    eventually(lambda: status(house)["nodes"], within=START, description="our node")
     assert broker.zcard("unacked_index") == 1
     assert broker.llen("celery") == 0
     neighbour.let_go()
-    eventually(lambda: neighbour.times("ended"), what="its end")
+    eventually(lambda: neighbour.times("ended"), description="its end")
     assert neighbour.times("begun") == 1
 
 
 def test_their_node_does_not_restart_our_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
     """What our node has in its hands is under names that no default of Celery has."""
     house.celery("worker")
-    eventually(lambda: status(house)["nodes"], within=START, what="our node")
-    eventually(lambda: list(broker.scan_iter("*workermon*")), what="our keys")
+    eventually(lambda: status(house)["nodes"], within=START, description="our node")
+    eventually(lambda: list(broker.scan_iter("*workermon*")), description="our keys")
     assert [key for key in broker.scan_iter() if b"workermon" not in key] == []
 
 
@@ -165,10 +167,10 @@ def test_beat_leaves_their_static_entries_alone(
 ) -> None:
     """Beat removes static entries that left the configuration: of its own only."""
     theirs = neighbour.celery("beat")
-    eventually(lambda: redis_client.smembers("redbeat::statics"), within=START, what="their entry")
+    eventually(lambda: redis_client.smembers("redbeat::statics"), within=START, description="their entry")
     theirs.stop()
     house.celery("beat")
-    eventually(lambda: beats(house), within=START, what="our beat")
+    eventually(lambda: beats(house), within=START, description="our beat")
     assert redis_client.hexists("redbeat:tidy", "definition")
     assert redis_client.zcard("redbeat::schedule") == 2
     assert not broker.llen("celery")
@@ -178,4 +180,4 @@ def test_two_nodes_of_one_name_are_two(house: House, broker: Any) -> None:
     """Nodes that share a name, as two containers do, each count."""
     for _ in range(2):
         house.celery("worker", "-n", "same@host")
-    eventually(lambda: status(house)["nodes"] == ["same@host", "same@host"], within=START, what="both nodes")
+    eventually(lambda: status(house)["nodes"] == ["same@host", "same@host"], within=START, description="both nodes")

@@ -40,7 +40,7 @@ def recorded(machine: Installation, worker_id: str, metric: str) -> dict[float, 
 def recorded_since(machine: Installation, worker_id: str, metric: str, since: float) -> None:
     """Wait for a datapoint that is later."""
     condition = f"{metric} of {worker_id} after the outage"
-    eventually(lambda: max(recorded(machine, worker_id, metric)) > since, within=START, what=condition)
+    eventually(lambda: max(recorded(machine, worker_id, metric)) > since, within=START, description=condition)
 
 
 def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
@@ -68,13 +68,13 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: 
             last = list(fleet.machines)[-1]
             eventually(lambda: len(recorded(machine, last, "memory_utilization")) > 5, within=START)
             requests = aws.calls["GetMetricData"]
-            eventually(lambda: aws.calls["GetMetricData"] > requests, what="a collection under way")
+            eventually(lambda: aws.calls["GetMetricData"] > requests, description="a collection under way")
             for pid in machine.processes():
                 os.kill(pid, signal.SIGKILL)
         killed = time.time()
-        eventually(lambda: not machine.processes(), what="the end of all processes")
+        eventually(lambda: not machine.processes(), description="the end of all processes")
         # Some periods go by, and AWS has troubles of its own when the monitor is back.
-        eventually(lambda: time.time() > killed + 6 * PERIOD, within=30, what="an outage of six periods")
+        eventually(lambda: time.time() > killed + 6 * PERIOD, within=30, description="an outage of six periods")
         aws.fail("throttle", "GetMetricData", times=2)
         with machine.started("up") as up:
             back = time.time()

@@ -45,7 +45,7 @@ def demo(folder: Path) -> Iterator[str]:
     try:
         machine = Installation(folder, aws)
         with machine.started("demo", "--workers", "12"):
-            address = eventually(lambda: _announced(machine.log), within=2 * START, what="the page's address")
+            address = eventually(lambda: _announced(machine.log), within=2 * START, description="the page's address")
             assert address
             yield address
     finally:
@@ -73,7 +73,7 @@ def serving(world: Ports, **options: Any) -> Iterator[tuple[str, Callable[[], No
         thread.join(30)
 
     thread.start()
-    eventually(lambda: server.started, what="the page is served")
+    eventually(lambda: server.started, description="the page is served")
     try:
         yield f"http://127.0.0.1:{port}", stop
     finally:
@@ -149,7 +149,7 @@ def _alert_says_why(page: Page) -> None:
         expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
         return "accepted it" in story.inner_text()  # it may have fired just now
 
-    eventually(is_told, within=START, what="the story of an alert with its delivery")
+    eventually(is_told, within=START, description="the story of an alert with its delivery")
 
 
 def _worker_is_charted(page: Page) -> None:
@@ -289,7 +289,7 @@ def test_what_rules_expect_is_drawn(browser: Browser, world: Ports) -> None:
         for metric, colour in (("cpu_utilization", (45, 122, 75)), ("network_in", (179, 38, 30))):
             chart = page.locator(f"[data-metric={metric}]")
             expect(chart.locator(".notes")).to_contain_text("least")
-            eventually(lambda: _painted(page, metric, colour), within=30, what=f"{metric} has its curve")  # noqa: B023
+            eventually(lambda: _painted(page, metric, colour), within=30, description=f"{metric} has its curve")  # noqa: B023
         assert tab.faults == []
 
 

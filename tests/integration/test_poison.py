@@ -83,7 +83,7 @@ def send(broker: redis.Redis, queue: str, body: Any, headers: Mapping[str, Any],
 
 def at_work(client: redis.Redis, part: str, since: float) -> None:
     """Wait for a sign of life that is later."""
-    eventually(lambda: float(client.hget("workermon:pulse", part) or 0) > since, within=40, what=part)
+    eventually(lambda: float(client.hget("workermon:pulse", part) or 0) > since, within=40, description=part)
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
@@ -99,22 +99,22 @@ def test_no_message_stays_in_a_nodes_hands(
     eventually(
         lambda: int(redis_client.hget("workermon:counts", "message.invalid") or 0) == len(QUEUES) * len(POISON),
         within=40,
-        what="all counted",
+        description="all counted",
     )
     house.celery("beat")
     began = time.time()
     for part in ("collect", "evaluate"):
         at_work(redis_client, part, began)
-    eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, what="empty queues")
+    eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, description="empty queues")
     assert node.alive()
     assert "Traceback" not in node.output
-    eventually(lambda: not broker.exists("workermon:unacked"), what="nothing in hand")
+    eventually(lambda: not broker.exists("workermon:unacked"), description="nothing in hand")
 
 
 def test_nodes_words_among_themselves_stop_nothing(house: House, broker: redis.Redis) -> None:
     """What is no message on the channel over which nodes talk is passed over."""
     node = house.celery("worker", "-P", "threads")
-    eventually(lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, what="a node that hears it")
+    eventually(lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, description="a node that hears it")
     for raw in (b"[]", b"5", b'{"properties": {}}', b"x"):
         assert broker.publish("/0.workermon.pidbox", raw) == 1
     assert house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0

@@ -89,7 +89,7 @@ def address() -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    eventually(lambda: server.started, what="the page is served")
+    eventually(lambda: server.started, description="the page is served")
     yield f"127.0.0.1:{port}"
     server.should_exit = True
     thread.join(20)
@@ -118,7 +118,9 @@ def prometheus(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: query(url, "sum_over_time(up[1m]) > 2"), within=60, what="Prometheus scraped three times")
+        eventually(
+            lambda: query(url, "sum_over_time(up[1m]) > 2"), within=60, description="Prometheus scraped three times"
+        )
         yield url
     finally:
         process.terminate()
@@ -143,7 +145,7 @@ def test_each_panel_of_a_dashboard_shows_something(prometheus: str, path: Path) 
             expression = target["expr"]
             for name, value in CHOSEN.items():
                 expression = expression.replace(name, value)
-            eventually(functools.partial(query, prometheus, expression), what=f"{panel['title']}: {expression}")
+            eventually(functools.partial(query, prometheus, expression), description=f"{panel['title']}: {expression}")
 
 
 def test_each_alert_reads_series_that_exist(prometheus: str) -> None:
@@ -152,9 +154,9 @@ def test_each_alert_reads_series_that_exist(prometheus: str) -> None:
     for rule in (rule for group in groups for rule in group["rules"]):
         expression = re.sub(r"\s[<>]=?\s[0-9]+$", "", rule["expr"])
         assert expression != rule["expr"]
-        eventually(functools.partial(query, prometheus, expression), what=f"{rule['alert']}: {expression}")
+        eventually(functools.partial(query, prometheus, expression), description=f"{rule['alert']}: {expression}")
     firing = 'ALERTS{alertname=~"WorkermonBudget|WorkermonAccountDenied"}'
-    eventually(lambda: len(query(prometheus, firing)) == 2, what="both alerts are pending or fire")
+    eventually(lambda: len(query(prometheus, firing)) == 2, description="both alerts are pending or fire")
 
 
 def test_promtool_accepts_what_ships() -> None:

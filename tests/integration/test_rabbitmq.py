@@ -80,21 +80,21 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         assert house.run("workermon", "status").returncode == 1  # no queue is there yet
         beat = house.celery("beat")
         # The canary of the first minute need not be waited for.
-        eventually(lambda: state.exists("workermon:schedule:tick"), within=START, what=last_words("beat", beat))
+        eventually(lambda: state.exists("workermon:schedule:tick"), within=START, description=last_words("beat", beat))
         state.hset("workermon:schedule:canary", mapping={"at": f"{time.time() - 59:.3f}", "times": 0})
         node = house.celery("worker", "-c", "2")
 
         def every_part_ran() -> bool:
             return all(state.hexists("workermon:pulse", part) for part in ("collect", "evaluate", "listener", "canary"))
 
-        eventually(every_part_ran, within=START, what=last_words("the whole way", node, beat))
+        eventually(every_part_ran, within=START, description=last_words("the whole way", node, beat))
         send(broker, "no task", headers=nested(1500))
         send(broker, [1, 2, 3], headers={"task": "workermon.collect", "id": "x", "link": ["y"]})
-        eventually(lambda: node.output.count("queue.refused") == 2, what=last_words("both are refused", node))
+        eventually(lambda: node.output.count("queue.refused") == 2, description=last_words("both are refused", node))
         eventually(
             lambda: house.run("workermon", "status").returncode == 0,
             within=START,
-            what=last_words("status", node, beat),
+            description=last_words("status", node, beat),
         )
         assert house.run("workermon", "doctor").returncode == 0
         assert set(queues(house)) == {"workermon.collect", "workermon.evaluate", "workermon.deliver", "unacked"}
@@ -107,10 +107,10 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         def oldest() -> float:
             return min(float(at or 0) for at in state.hmget("workermon:pulse", ["collect", "evaluate"]))
 
-        eventually(lambda: oldest() > restarted, within=60, what=last_words("work after a restart", node, beat))
+        eventually(lambda: oldest() > restarted, within=60, description=last_words("work after a restart", node, beat))
         assert node.alive()
         node.kill()
-        eventually(lambda: queues(house)["workermon.collect"] > 0, what="messages that nobody takes are counted")
+        eventually(lambda: queues(house)["workermon.collect"] > 0, description="messages that nobody takes are counted")
         assert queues(house)["unacked"] == 0  # nobody holds any
         assert beat.alive()
 
@@ -121,19 +121,23 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
         house.env["WORKERMON_BROKER_URL"] = broker.url
         up = house.start("workermon", "up", "--no-web")
         flower = Flower(house)
-        eventually(lambda: '"up.running"' in up.output, within=START, what=last_words("up", up))
+        eventually(lambda: '"up.running"' in up.output, within=START, description=last_words("up", up))
         house.add(house.ids)
-        eventually(lambda: house.run("workermon", "status").returncode == 0, within=90, what=last_words("status", up))
+        eventually(
+            lambda: house.run("workermon", "status").returncode == 0, within=90, description=last_words("status", up)
+        )
 
         def names() -> set[str]:
             return {task["name"] for task in flower.tasks().values() if task["name"]}
 
-        eventually(lambda: flower.answers(), within=START, what=last_words("flower", flower.process))
+        eventually(lambda: flower.answers(), within=START, description=last_words("flower", flower.process))
         eventually(
-            lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=60, what=last_words("tasks", up)
+            lambda: names() >= {"workermon.collect", "workermon.evaluate"},
+            within=60,
+            description=last_words("tasks", up),
         )
         house.aws.fail("hang")
-        eventually(lambda: queues(house)["unacked"] > 0, within=60, what="messages that nodes hold are counted")
+        eventually(lambda: queues(house)["unacked"] > 0, within=60, description="messages that nodes hold are counted")
         house.aws.recover()
         pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
         assert "hush@" not in "".join([*pages, flower.process.output, up.output])
@@ -148,7 +152,9 @@ def test_a_certificate_that_is_not_trusted_is_refused_in_one_line(
         house.env["WORKERMON_BROKER_URL"] = broker.untrusted_tls_url
         completed = house.run("workermon", "status")
         node = house.celery("worker", "-c", "1")
-        eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in node.output, within=START, what=last_words("the node", node))
+        eventually(
+            lambda: "CERTIFICATE_VERIFY_FAILED" in node.output, within=START, description=last_words("the node", node)
+        )
     assert completed.returncode == 4
     assert completed.stderr.startswith("error: broker: its certificate is not trusted; name its authority")
     assert completed.stderr.count("\n") == 1

@@ -51,7 +51,9 @@ def test_the_tutorial_can_be_followed(house: House, tmp_path: Path) -> None:
         del house.env[name]
     demo = house.start("workermon", "demo")
     eventually(
-        lambda: "render-07" in house.run("workermon", "list").stdout, within=60, what="the demo's fleet in 'list'"
+        lambda: "render-07" in house.run("workermon", "list").stdout,
+        within=60,
+        description="the demo's fleet in 'list'",
     )
     with reader(house) as person:
         person.follow(TUTORIAL)

@@ -68,8 +68,10 @@ def test_everything_runs_over_tls_with_the_documented_rights(
         house.celery("beat")
         house.add(house.ids)
         parts = (b"collect", b"evaluate", b"listener")
-        eventually(lambda: all(admin.hexists(keys.PULSE, part) for part in parts), within=START, what="the whole way")
-        eventually(lambda: status(house) == 0, within=START, what="status")
+        eventually(
+            lambda: all(admin.hexists(keys.PULSE, part) for part in parts), within=START, description="the whole way"
+        )
+        eventually(lambda: status(house) == 0, within=START, description="status")
         assert house.run("workermon", "doctor").returncode == 0
         assert unlisted(admin) == []
         completed = house.run("celery", "-A", "workermon", "inspect", "ping")

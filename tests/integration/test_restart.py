@@ -27,16 +27,20 @@ def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_clie
             return float(redis_client.hget("workermon:pulse", part) or 0)
 
         started = [house.celery("worker"), house.celery("beat")]
-        eventually(lambda: at("collect") and at("evaluate") > at("listener:since"), within=40, what="all at work")
+        eventually(
+            lambda: at("collect") and at("evaluate") > at("listener:since"), within=40, description="all at work"
+        )
         for process in started:
             process.kill()
         killed_at = time.time()
-        eventually(lambda: time.time() > killed_at + 14, within=20, what="the absence")
+        eventually(lambda: time.time() > killed_at + 14, within=20, description="the absence")
         house.celery("worker")
-        eventually(lambda: at("evaluate") > killed_at + 14, within=40, what="a judgement before anything is collected")
+        eventually(
+            lambda: at("evaluate") > killed_at + 14, within=40, description="a judgement before anything is collected"
+        )
         house.celery("beat")
-        eventually(lambda: at("collect") > killed_at + 14, within=40, what="collection again")
+        eventually(lambda: at("collect") > killed_at + 14, within=40, description="collection again")
         back = time.time()
-        eventually(lambda: at("evaluate") > back + 8, within=40, what="judgements again")
+        eventually(lambda: at("evaluate") > back + 8, within=40, description="judgements again")
         no_data_histories = list(redis_client.scan_iter("workermon:alert-history:numbers-of:*/no-data"))
         assert no_data_histories == []

@@ -137,7 +137,7 @@ def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) ->
     sentinel = Sentinel(tmp_path / "sentinel", port_of(pair.servers[0].url), password)
     try:
         sentinels = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
-        eventually(lambda: sentinel.replicas() == 1, within=30, what="the sentinel knows the replica")
+        eventually(lambda: sentinel.replicas() == 1, within=30, description="the sentinel knows the replica")
         with opened(tmp_path, f"sentinel://:{password}@{sentinels}/1?service=main") as house:
             house.add(house.ids[:1])
             parts = [house.celery("worker"), house.celery("beat")]
@@ -147,11 +147,13 @@ def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) ->
                     marks = server.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
                     return min(float(at or 0) for at in marks)
 
-                eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
+                eventually(lambda: oldest() > since, within=60, description=last_words("work of every part", *parts))
 
             at_work(pair.first, time.time())
             pair.servers[0].stop()
-            eventually(lambda: sentinel.primary() == port_of(pair.servers[1].url), within=30, what="the promotion")
+            eventually(
+                lambda: sentinel.primary() == port_of(pair.servers[1].url), within=30, description="the promotion"
+            )
             at_work(pair.second, time.time() + 1)
             assert all(part.alive() for part in parts)
             completed = house.run("workermon", "list")

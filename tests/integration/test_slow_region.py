@@ -129,26 +129,30 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
         recorder = CollectionRecorder(redis_url)
         try:
             eventually(
-                lambda: all(recorder.at[worker_id] for worker_id in slow + well), within=2 * START, what="the fleet"
+                lambda: all(recorder.at[worker_id] for worker_id in slow + well),
+                within=2 * START,
+                description="the fleet",
             )
             # `up` itself collects first: the nodes have to be at work.
             eventually(
-                lambda: all(len(recorder.at[worker_id]) > 1 for worker_id in well), within=2 * START, what="nodes"
+                lambda: all(len(recorder.at[worker_id]) > 1 for worker_id in well),
+                within=2 * START,
+                description="nodes",
             )
             house.aws.fail("hang", region=SLOW)
             begin = time.time()
             eventually(
                 lambda: [scope["state"] for scope in query(house, "status")["scopes"]] == ["unreachable", "ok"],
                 within=2 * SILENT,
-                what="the trouble in status",
+                description="the trouble in status",
             )
-            eventually(lambda: time.time() > begin + SILENT, within=SILENT + 1, what="the silence")
+            eventually(lambda: time.time() > begin + SILENT, within=SILENT + 1, description="the silence")
             eventually(
                 lambda: (
                     [alert["dedup_key"] for alert in query(house, "alerts")["alerts"]] == [f"default/{SLOW}/collector"]
                 ),
                 within=2 * SILENT,
-                what="the one alert, of the account",
+                description="the one alert, of the account",
             )
             house.aws.recover()
             end = time.time()
@@ -157,9 +161,9 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             eventually(
                 lambda: all(recorder.at[worker_id][-1] > end for worker_id in slow),
                 within=60,
-                what="the slow region's recovery",
+                description="the slow region's recovery",
             )
-            eventually(lambda: not query(house, "alerts")["alerts"], within=30, what="the end of the alert")
+            eventually(lambda: not query(house, "alerts")["alerts"], within=30, description="the end of the alert")
             assert [scope["state"] for scope in query(house, "status")["scopes"]] == ["ok", "ok"]
             cpu, network = ("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")
             for worker_id, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
@@ -187,7 +191,7 @@ def test_a_region_that_does_not_answer_holds_up_no_start(tmp_path: Path, redis_u
         up = house.start("workermon", "up", "--no-web")
         recorder = CollectionRecorder(redis_url)
         try:
-            eventually(lambda: len(recorder.at[well]) > 1, within=2 * START, what=last_words("collections", up))
+            eventually(lambda: len(recorder.at[well]) > 1, within=2 * START, description=last_words("collections", up))
             assert "up.not_reconciled" not in up.output
             assert up.stop() == 0
         finally:

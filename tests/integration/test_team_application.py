@@ -54,7 +54,7 @@ def test_a_teams_node_collects(house: House, tmp_path: Path, redis_url: str, poo
         (worker,) = json.loads(completed.stdout)["workers"]
         return worker["metrics"]["cpu_utilization"] is not None and "Task workermon.collect" in node.output
 
-    eventually(collected, within=START, what="a collection by the team's node")
+    eventually(collected, within=START, description="a collection by the team's node")
     output = node.output
     assert "workermon.collect" in output
     assert not any(line.startswith("{") for line in output.splitlines()), "its log got our format"

@@ -56,7 +56,7 @@ def test_tokens_and_sessions_over_a_socket(house: House) -> None:
     """A token reads and is kept to its role; a session begins with it and ends with it; no output has the token."""
     port, worker_id = free_port(), house.ids[0]
     web = house.start("workermon", "web", "--port", str(port))
-    eventually(lambda: f"page: http://127.0.0.1:{port}\n" in web.output, within=60, what="the URL")
+    eventually(lambda: f"page: http://127.0.0.1:{port}\n" in web.output, within=60, description="the URL")
     eventually(lambda: ask(port, "GET", "/readyz").status == 200)
 
     created = house.run("workermon", "token", "create", "ci", "--role", "viewer")

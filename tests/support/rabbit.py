@@ -99,7 +99,7 @@ class Rabbit:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
-            eventually(self._listens, within=START, what="RabbitMQ listens")
+            eventually(self._listens, within=START, description="RabbitMQ listens")
         except BaseException as why:
             self.stop()
             why.add_note(output.read_text("utf-8", "replace")[-3000:])

@@ -69,7 +69,7 @@ class Pair:
         # The embedded server made a password of its own before it was given the other's.
         self.servers[1]._password = password
         self._follow(self.second, self.servers[0])
-        eventually(lambda: self.second.info("replication")["master_link_status"] == "up", what="replication")
+        eventually(lambda: self.second.info("replication")["master_link_status"] == "up", description="replication")
         self.address = Address(self.servers[0])
 
     def fail_over(self) -> None:
@@ -77,7 +77,9 @@ class Pair:
         self.second.replicaof("NO", "ONE")
         self._follow(self.first, self.servers[1])
         self.address.server = self.servers[1]
-        eventually(lambda: self.first.info("replication")["role"] == "slave", what="the old primary is a replica")
+        eventually(
+            lambda: self.first.info("replication")["role"] == "slave", description="the old primary is a replica"
+        )
 
     def stop(self) -> None:
         """End both."""

@@ -29,7 +29,7 @@ class Sentinel:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._client = redis.Redis(port=self.port, password=own_password or None)
-        eventually(lambda: self.primary() == primary, what="the sentinel answers")
+        eventually(lambda: self.primary() == primary, description="the sentinel answers")
 
     def primary(self) -> int | None:
         """Return the port of the primary; ``None`` while nothing answers."""

@@ -42,7 +42,7 @@ def served(application: FastAPI) -> Iterator[Served]:
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        eventually(lambda: running.started, what="the server")
+        eventually(lambda: running.started, description="the server")
         yield Served(running, host, port)
     finally:
         application.state.hub.close()

@@ -9,11 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], within: float = 30.0, what: str | Callable[[], str] = "the condition") -> T:
-    """Wait until ``predicate`` returns something true and return that; fails after ``within`` seconds.
+def eventually(
+    predicate: Callable[[], T], within: float = 30.0, description: str | Callable[[], str] = "the condition"
+) -> T:
+    """Wait until ``predicate`` returns something true, and return that. Fail after ``within`` seconds.
 
-    What it raises meanwhile counts as "not yet", and is shown when the time is up. ``what`` may be a function, which is
-    asked then: what a process has logged up to that moment, and not before.
+    An exception in ``predicate`` counts as "not yet". The last one is shown if the time runs out. ``description`` names
+    the condition. It may be a function: it is called only on failure, to quote what a process has logged by then.
     """
     deadline = time.monotonic() + within
     pause = 0.005
@@ -25,7 +27,7 @@ def eventually(predicate: Callable[[], T], within: float = 30.0, what: str | Cal
         except Exception as why:
             raised = why
         if time.monotonic() >= deadline:
-            condition = what if isinstance(what, str) else what()
+            condition = description if isinstance(description, str) else description()
             raise AssertionError(f"{condition} did not hold within {within:g} s") from raised
-        time.sleep(pause)  # between two looks at the condition, never instead of one
+        time.sleep(pause)  # between two evaluations of the condition, never instead of one
         pause = min(pause * 1.5, 0.1)

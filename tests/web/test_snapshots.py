@@ -51,7 +51,7 @@ def test_nobody_waits_for_a_large_fleet_twice() -> None:
     assert snapshot_cache.get(reader.read).at == 1.0
     assert snapshot_cache.get(reader.read).at == 1.0
     reader.gate.set()
-    eventually(lambda: snapshot_cache.get(reader.read).at == 2.0, what="the reading behind the requests")
+    eventually(lambda: snapshot_cache.get(reader.read).at == 2.0, description="the reading behind the requests")
     assert reader.times == 2
 
 
@@ -61,7 +61,7 @@ def test_who_does_not_want_to_wait_for_the_first_one_learns_that_it_is_being_rea
     snapshot_cache = snapshots.Snapshots(reader.clock)
     reader.gate.clear()
     snapshot_cache.warm(reader.read)
-    eventually(lambda: reader.is_reading, what="the first reading")
+    eventually(lambda: reader.is_reading, description="the first reading")
     assert snapshot_cache.soon(reader.read, 0.01) is None
     reader.gate.set()
     assert snapshot_cache.get(reader.read).at == 1.0
