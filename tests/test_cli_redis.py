@@ -161,7 +161,7 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
         try:
             run("add", worker_id)
             eventually(
-                lambda: worker_id in (tmp_path / "seen").read_text(), within=30, description="the sample being shown"
+                lambda: worker_id in (tmp_path / "seen").read_text(), within=30, description="the sample in the output"
             )
             watching.send_signal(signal.SIGINT)
             assert watching.wait(20) == 0

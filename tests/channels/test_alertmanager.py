@@ -140,15 +140,20 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
         sender.send(channel, [notification(since=since, at=models.rfc3339(int(now) - 60 * minutes), **changes)])
 
     send(5, severity="warning")
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning")
+    eventually(
+        lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning alert in Alertmanager"
+    )
     send(4)
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], description="the critical")
+    eventually(
+        lambda: _firing(real_alertmanager) == [("cpu-high", "critical")],
+        description="the critical alert in Alertmanager",
+    )
     send(3, severity="warning")
-    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning again")
+    eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], description="the warning alert again")
     send(2, status="resolved")
     eventually(lambda: _firing(real_alertmanager) == [], description="the end")
     send(1)
     eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], description="a new episode")
     send(1, worker=renamed("render-08", team="vfx"))
     send(0, status="resolved", worker=renamed("render-09"))
-    eventually(lambda: _firing(real_alertmanager) == [], description="the end of what was renamed while it fired")
+    eventually(lambda: _firing(real_alertmanager) == [], description="the end of the alert of a renamed rule")

@@ -147,7 +147,7 @@ def test_a_lease_has_one_owner(repository: Repository) -> None:
 def test_a_lease_ends_by_itself(repository: Repository) -> None:
     """An owner that died is followed by another."""
     assert repository.leases.hold("listener", "a", 0.05)
-    assert eventually(lambda: repository.leases.hold("listener", "b", 60), description="the lease being over")
+    assert eventually(lambda: repository.leases.hold("listener", "b", 60), description="the end of the lease")
     assert not repository.leases.hold("listener", "a", 60)
 
 

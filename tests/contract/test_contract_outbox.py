@@ -49,7 +49,7 @@ def claim(repository: Repository, now: float = NOW, lease: float = LONG) -> list
 
 def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
     """Claim after somebody's short lease is over."""
-    return eventually(lambda: claim(repository), description="the lease being over")
+    return eventually(lambda: claim(repository), description="the end of the lease")
 
 
 def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
@@ -207,7 +207,7 @@ def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository,
     """An expired lease that nobody has taken is no reason to send twice."""
     notify("firing")
     (claimed,) = claim(repository, lease=SHORT)
-    eventually(lambda: repository.outbox.due(NOW, 1), description="the lease being over")
+    eventually(lambda: repository.outbox.due(NOW, 1), description="the end of the lease")
     assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 

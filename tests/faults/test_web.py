@@ -126,12 +126,12 @@ def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
             before = page_of(up.pid)
             os.kill(before, signal.SIGKILL)
             assert fires() < calm + SLACK
-        eventually(serves, within=60, description="the page after it was killed")
+        eventually(serves, within=60, description="an answer of the page after its restart")
         after = page_of(up.pid)
         assert after != before
         with frozen(after):
             assert fires() < calm + SLACK
-        eventually(serves, within=60, description="the page that was frozen")
+        eventually(serves, within=60, description="an answer of the page after SIGCONT")
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(30)

@@ -88,10 +88,10 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
     eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
     judging.stop()
     send(house, 3)
-    eventually(lambda: lost(redis_client, "heard") == 3, description="canaries that nobody heard")
+    eventually(lambda: lost(redis_client, "heard") == 3, description="canaries that no listener received")
     assert canary(house)[0]
     send(house, 1)
-    eventually(lambda: lost(redis_client, "heard") == 4, description="canaries that nobody heard")
+    eventually(lambda: lost(redis_client, "heard") == 4, description="canaries that no listener received")
     ok, reason = canary(house)
     assert not ok
     assert reason.startswith("stuck after: published (the listener does not receive it); last round completed ")
@@ -104,8 +104,8 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
         send(house, 1)
         return lost(redis_client, "heard") == 0
 
-    eventually(all_received, within=START, description="a listener that hears")
-    eventually(lambda: canary(house)[0], description="a canary that goes round")
+    eventually(all_received, within=START, description="a listener that receives canaries")
+    eventually(lambda: canary(house)[0], description="a canary that is accepted")
 
 
 def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_client: redis.Redis) -> None:

@@ -223,7 +223,9 @@ def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client
     eventually(lambda: ticked(redis_client), within=READY)
     second = house.celery("beat")
     eventually(lambda: "beat" in second.output, within=READY)
-    eventually(lambda: len(redis_client.client_list()) >= 3, within=READY, description="the second one at the lock")
+    eventually(
+        lambda: len(redis_client.client_list()) >= 3, within=READY, description="the second beat waiting for the lock"
+    )
     first.kill()
     killed = time.time()
     eventually(lambda: ticked(redis_client) > killed + 0.5, within=30)
@@ -242,7 +244,7 @@ def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
             assert server.pid
             os.kill(server.pid, signal.SIGKILL)
             eventually(lambda: not server.running)
-            eventually(lambda: "beat.failed" in beat.output, within=20, description="a try in vain")
+            eventually(lambda: "beat.failed" in beat.output, within=20, description="a failed tick of beat")
             server.respawn()
             eventually(client.ping, within=20)
             house.add(house.ids[:1])

@@ -190,7 +190,7 @@ def test_each_command_runs_and_together_they_watch_a_fleet(
                     float(client.hget("workermon:pulse", part) or 0) > since
                     for part in ("collect", "evaluate", "listener")
                 ),
-                within=60, description="the whole way",
+                within=60, description="a collection, an evaluation and a listener",
             )  # fmt: skip
             assert all(process.alive() for process in [*started.values(), flower])
             probe = services["web"]["healthcheck"]["test"][-1].replace(":8650", f":{port}")

@@ -135,7 +135,7 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
     eventually(lambda: house.pulse.beats()["listener"] > swept_at + 3 * sweep.INTERVAL)
     assert [port.names for port in ports] == [set()] * 5
     house.workers.add([worker()])
-    eventually(lambda: "ids" in workers.names, description="a look at the fleet")
+    eventually(lambda: "ids" in workers.names, description="a sweep that reads the fleet")
 
 
 def test_events_that_come_together_are_read_together(house: House) -> None:
@@ -420,13 +420,17 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     assert "canary" in house.pulse.beats()
     begin = NOW()
     canary.publish(begin, begin, 1)
-    eventually(lambda: house.dispatcher.canaries == 1, description="a ring for the canary")
+    eventually(lambda: house.dispatcher.canaries == 1, description="the task that delivers the canary")
     assert canary.trace().reached["heard"].sent_at == begin
     house.store.publish("workermon:metrics:canary", "x")
     house.publish(repr(begin))
-    eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, description="a count of what is none")
     eventually(
-        lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, description="a count of what is no event"
+        lambda: house.pulse.counts().get("event.invalid.no_canary") == 1,
+        description="the count of messages that are no canary",
+    )
+    eventually(
+        lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1,
+        description="the count of messages that are no event",
     )
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
 

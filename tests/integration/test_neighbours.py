@@ -96,13 +96,13 @@ def start(house: House, neighbour: Neighbour, first: str) -> None:
         if application is house:
             works(house)
         else:
-            eventually(lambda: neighbour.times("tidied"), within=START, description="their task")
+            eventually(lambda: neighbour.times("tidied"), within=START, description="the other application's task")
 
 
 def works(house: House) -> None:
     """Wait until our node answers and our beat ticks."""
-    eventually(lambda: beats(house), within=START, description="our beat")
-    eventually(lambda: status(house)["nodes"], within=START, description="our node")
+    eventually(lambda: beats(house), within=START, description="workermon's beat")
+    eventually(lambda: status(house)["nodes"], within=START, description="workermon's node")
 
 
 def beats(house: House) -> bool:
@@ -131,7 +131,9 @@ def test_two_applications_on_one_server_leave_each_other_alone(
         within=START,
         description="a collection",
     )
-    eventually(lambda: neighbour.times("tidied") >= tidied + 3, within=START, description="their entry")
+    eventually(
+        lambda: neighbour.times("tidied") >= tidied + 3, within=START, description="the other application's entry"
+    )
     assert redis_client.hexists("redbeat:tidy", "definition")
     assert set(redis_client.zrange("redbeat::schedule", 0, -1)) == {b"redbeat:tidy", b"redbeat:celery.backend_cleanup"}
     assert redis_client.smembers("redbeat::statics") == {b"tidy"}
@@ -142,11 +144,11 @@ def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbou
     neighbour.celery("worker")
     sent = house.start("celery", "-A", "theirs", "call", "theirs.slow", env=neighbour.env)
     assert sent.popen.wait(START) == 0
-    eventually(lambda: neighbour.times("begun"), within=START, description="their slow task")
+    eventually(lambda: neighbour.times("begun"), within=START, description="the other application's slow task")
     for tag in broker.zrange("unacked_index", 0, -1):
         broker.zadd("unacked_index", {tag: 1})  # since 1970
     house.celery("worker")
-    eventually(lambda: status(house)["nodes"], within=START, description="our node")
+    eventually(lambda: status(house)["nodes"], within=START, description="workermon's node")
     assert broker.zcard("unacked_index") == 1
     assert broker.llen("celery") == 0
     neighbour.let_go()
@@ -157,8 +159,8 @@ def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbou
 def test_their_node_does_not_restart_our_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
     """What our node has in its hands is under names that no default of Celery has."""
     house.celery("worker")
-    eventually(lambda: status(house)["nodes"], within=START, description="our node")
-    eventually(lambda: list(broker.scan_iter("*workermon*")), description="our keys")
+    eventually(lambda: status(house)["nodes"], within=START, description="workermon's node")
+    eventually(lambda: list(broker.scan_iter("*workermon*")), description="workermon's keys in the broker")
     assert [key for key in broker.scan_iter() if b"workermon" not in key] == []
 
 
@@ -167,10 +169,12 @@ def test_beat_leaves_their_static_entries_alone(
 ) -> None:
     """Beat removes static entries that left the configuration: of its own only."""
     theirs = neighbour.celery("beat")
-    eventually(lambda: redis_client.smembers("redbeat::statics"), within=START, description="their entry")
+    eventually(
+        lambda: redis_client.smembers("redbeat::statics"), within=START, description="the other application's entry"
+    )
     theirs.stop()
     house.celery("beat")
-    eventually(lambda: beats(house), within=START, description="our beat")
+    eventually(lambda: beats(house), within=START, description="workermon's beat")
     assert redis_client.hexists("redbeat:tidy", "definition")
     assert redis_client.zcard("redbeat::schedule") == 2
     assert not broker.llen("celery")

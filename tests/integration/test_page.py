@@ -149,7 +149,7 @@ def _alert_says_why(page: Page) -> None:
         expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
         return "accepted it" in story.inner_text()  # it may have fired just now
 
-    eventually(is_told, within=START, description="the story of an alert with its delivery")
+    eventually(is_told, within=START, description="the history of an alert with its delivery")
 
 
 def _worker_is_charted(page: Page) -> None:

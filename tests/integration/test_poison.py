@@ -108,13 +108,15 @@ def test_no_message_stays_in_a_nodes_hands(
     eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, description="empty queues")
     assert node.alive()
     assert "Traceback" not in node.output
-    eventually(lambda: not broker.exists("workermon:unacked"), description="nothing in hand")
+    eventually(lambda: not broker.exists("workermon:unacked"), description="no message held by a node")
 
 
 def test_nodes_words_among_themselves_stop_nothing(house: House, broker: redis.Redis) -> None:
     """What is no message on the channel over which nodes talk is passed over."""
     node = house.celery("worker", "-P", "threads")
-    eventually(lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, description="a node that hears it")
+    eventually(
+        lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, description="a node that receives the message"
+    )
     for raw in (b"[]", b"5", b'{"properties": {}}', b"x"):
         assert broker.publish("/0.workermon.pidbox", raw) == 1
     assert house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0

@@ -110,7 +110,9 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         eventually(lambda: oldest() > restarted, within=60, description=last_words("work after a restart", node, beat))
         assert node.alive()
         node.kill()
-        eventually(lambda: queues(house)["workermon.collect"] > 0, description="messages that nobody takes are counted")
+        eventually(
+            lambda: queues(house)["workermon.collect"] > 0, description="the count of messages that no node takes"
+        )
         assert queues(house)["unacked"] == 0  # nobody holds any
         assert beat.alive()
 
@@ -137,7 +139,7 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
             description=last_words("tasks", up),
         )
         house.aws.fail("hang")
-        eventually(lambda: queues(house)["unacked"] > 0, within=60, description="messages that nodes hold are counted")
+        eventually(lambda: queues(house)["unacked"] > 0, within=60, description="the count of messages that nodes hold")
         house.aws.recover()
         pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
         assert "hush@" not in "".join([*pages, flower.process.output, up.output])

@@ -69,7 +69,9 @@ def test_everything_runs_over_tls_with_the_documented_rights(
         house.add(house.ids)
         parts = (b"collect", b"evaluate", b"listener")
         eventually(
-            lambda: all(admin.hexists(keys.PULSE, part) for part in parts), within=START, description="the whole way"
+            lambda: all(admin.hexists(keys.PULSE, part) for part in parts),
+            within=START,
+            description="a collection, an evaluation and a listener",
         )
         eventually(lambda: status(house) == 0, within=START, description="status")
         assert house.run("workermon", "doctor").returncode == 0

@@ -28,19 +28,21 @@ def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_clie
 
         started = [house.celery("worker"), house.celery("beat")]
         eventually(
-            lambda: at("collect") and at("evaluate") > at("listener:since"), within=40, description="all at work"
+            lambda: at("collect") and at("evaluate") > at("listener:since"),
+            within=40,
+            description="the first collection and evaluation",
         )
         for process in started:
             process.kill()
         killed_at = time.time()
-        eventually(lambda: time.time() > killed_at + 14, within=20, description="the absence")
+        eventually(lambda: time.time() > killed_at + 14, within=20, description="an outage of 14 s")
         house.celery("worker")
         eventually(
-            lambda: at("evaluate") > killed_at + 14, within=40, description="a judgement before anything is collected"
+            lambda: at("evaluate") > killed_at + 14, within=40, description="an evaluation before anything is collected"
         )
         house.celery("beat")
         eventually(lambda: at("collect") > killed_at + 14, within=40, description="collection again")
         back = time.time()
-        eventually(lambda: at("evaluate") > back + 8, within=40, description="judgements again")
+        eventually(lambda: at("evaluate") > back + 8, within=40, description="evaluations again")
         no_data_histories = list(redis_client.scan_iter("workermon:alert-history:numbers-of:*/no-data"))
         assert no_data_histories == []

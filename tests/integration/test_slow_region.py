@@ -144,7 +144,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             eventually(
                 lambda: [scope["state"] for scope in query(house, "status")["scopes"]] == ["unreachable", "ok"],
                 within=2 * SILENT,
-                description="the trouble in status",
+                description="the unreachable region in 'status'",
             )
             eventually(lambda: time.time() > begin + SILENT, within=SILENT + 1, description="the silence")
             eventually(
@@ -152,7 +152,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
                     [alert["dedup_key"] for alert in query(house, "alerts")["alerts"]] == [f"default/{SLOW}/collector"]
                 ),
                 within=2 * SILENT,
-                description="the one alert, of the account",
+                description="one alert, about the account",
             )
             house.aws.recover()
             end = time.time()

@@ -28,6 +28,6 @@ def eventually(
             raised = why
         if time.monotonic() >= deadline:
             condition = description if isinstance(description, str) else description()
-            raise AssertionError(f"{condition} did not hold within {within:g} s") from raised
+            raise AssertionError(f"waited {within:g} s without success for: {condition}") from raised
         time.sleep(pause)  # between two evaluations of the condition, never instead of one
         pause = min(pause * 1.5, 0.1)

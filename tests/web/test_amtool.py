@@ -51,7 +51,7 @@ def served(redis_url: str, tmp_path: Path, silent_log: None) -> Iterator[Served]
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: _is_ready(url), within=60, description="'workermon web' that is ready")
+        eventually(lambda: _is_ready(url), within=60, description="'workermon web' to be ready")
         yield Served(url, process, connection)
     finally:
         process.terminate()

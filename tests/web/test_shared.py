@@ -49,7 +49,7 @@ def test_who_waits_shares_the_next_one() -> None:
 
     with ThreadPoolExecutor(9) as threads:
         futures = [threads.submit(shared_value.get, make) for _ in range(9)]
-        eventually(lambda: ticks.now == 10, description="nine questions and a beginning")
+        eventually(lambda: ticks.now == 10, description="nine requests that wait and one that runs")
         going.set()
         errors = [type(request.exception(30)) for request in futures]
     assert errors.count(ValueError) == 8
@@ -69,7 +69,7 @@ def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, m
     application(web).state.status = shared.Shared[health.Status](ticks)
     with ThreadPoolExecutor(8) as threads:
         answers = [threads.submit(web.get, "/api/v1/status") for _ in range(8)]
-        eventually(lambda: ticks.now == 9, description="eight questions and a beginning")
+        eventually(lambda: ticks.now == 9, description="eight requests that wait and one that runs")
         going.set()
         assert [answer.result(30).status_code for answer in answers] == [200] * 8
     assert next(pings) == 2

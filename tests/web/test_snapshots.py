@@ -51,7 +51,7 @@ def test_nobody_waits_for_a_large_fleet_twice() -> None:
     assert snapshot_cache.get(reader.read).at == 1.0
     assert snapshot_cache.get(reader.read).at == 1.0
     reader.gate.set()
-    eventually(lambda: snapshot_cache.get(reader.read).at == 2.0, description="the reading behind the requests")
+    eventually(lambda: snapshot_cache.get(reader.read).at == 2.0, description="the reading in the background")
     assert reader.times == 2
 
 
