@@ -1,7 +1,7 @@
-"""The baseline: boto3 as it comes, in a loop, the answers thrown away: ``bare.py BATCHES WINDOW_SECONDS``.
+"""The bare loop: plain boto3 that discards the answers: ``bare.py BATCHES WINDOW_SECONDS``.
 
-One batch is what 100 workers and 5 metrics need: a DescribeInstanceStatus and a GetMetricData. It prints the CPU
-seconds and the peak memory (MB) of itself, clients' start-up not counted, as JSON.
+A batch is a DescribeInstanceStatus and a GetMetricData for 100 workers and 5 metrics. The program prints as JSON its
+own CPU seconds, without making the clients, and its peak memory in MB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def queries(start: int) -> list[MetricDataQueryTypeDef]:
-    """Return the 500 queries of the 100 workers from that number on."""
+    """Return the 500 queries for the 100 workers from number ``start`` on."""
     ids = [f"i-{start + place:017x}" for place in range(100)]
     metrics = [("AWS/EC2", "CPUUtilization", "Average"), ("CWAgent", "mem_used_percent", "Average"),
              ("CWAgent", "disk_used_percent", "Average"), ("AWS/EC2", "NetworkIn", "Sum"),
@@ -39,14 +39,14 @@ def queries(start: int) -> list[MetricDataQueryTypeDef]:
     return metric_queries
 
 
-def used() -> float:
-    """Return the CPU seconds used so far."""
+def cpu_seconds() -> float:
+    """Return the CPU seconds that this process has used so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
-    """Ask, and throw away."""
+    """Request each batch, discard the answers, and print the cost."""
     batches, window = int(sys.argv[1]), float(sys.argv[2])
     ec2, cloudwatch = boto3.client("ec2"), boto3.client("cloudwatch")
 
@@ -62,10 +62,10 @@ def main() -> None:
         )
 
     ask(0)
-    before = used()
+    before = cpu_seconds()
     for batch in range(batches):
         ask(batch)
-    spent = used() - before
+    spent = cpu_seconds() - before
     # On macOS the peak is in bytes.
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     print(json.dumps({"cpu": spent, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}))

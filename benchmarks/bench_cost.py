@@ -1,8 +1,8 @@
-"""The CPU of everything for each worker and cycle of five metrics, against a bare boto3 loop and the plain design.
+"""All CPU per worker and cycle of five metrics, against a bare boto3 loop and the plain design.
 
-Beat, the node that collects, the node that listens, evaluates and delivers, and Valkey run as with ``workermon up``,
-on real minutes. After two cycles they are measured over whole intervals. The endpoint's CPU is not counted, nor is
-that of the reader here, which receives every sample as it is published and measures how late it was.
+Beat, both nodes and Valkey run as with ``workermon up``, in real time. After two cycles they are measured over whole
+intervals. Not counted is the CPU of the simulated AWS, and of the subscriber in this process. The subscriber receives
+every sample and measures how late it is.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from workermon import models
 from workermon.local import up
 from workermon.on_redis import client
 
-#: Intervals that are measured. Each fifth is a full look, so fewer than five, or other than a multiple, says little.
+#: Intervals to measure. In each fifth all requests are full ones, so use a multiple of five.
 CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
-#: Seconds that the baselines ask for. Both keep nothing that tells them what is new, so only the whole lateness finds
-#: late datapoints as workermon does; three minutes hold the newest ones.
-WHOLE, RECENT = models.LATENESS + 4 * house.INTERVAL, 3 * house.INTERVAL
-#: Seconds after its start that a house without workers is at rest, and for which it is measured then.
+#: Seconds that the baselines request. They do not know what is new, so they find late datapoints only if they request
+#: the whole lateness, as workermon does. Three minutes hold the newest datapoints.
+FULL_WINDOW, RECENT_WINDOW = models.LATENESS + 4 * house.INTERVAL, 3 * house.INTERVAL
+#: Seconds: until workermon without workers is at rest after its start, and how long it is measured then.
 SETTLED, IDLE = 20, 30
-#: Batches of 100 workers of the bare loop, and workers of the plain design.
+#: Measured: batches of 100 workers of the bare loop, and workers of the plain design.
 BATCHES = 80
 PLAIN = 500
 
 
 class Cost(NamedTuple):
-    """What one size cost; CPU in ms for each worker and cycle, by process."""
+    """The cost of a fleet of one size. ``cpu`` is ms per worker and cycle, by process."""
 
     workers: int
     samples: int
@@ -56,7 +56,7 @@ class Cost(NamedTuple):
 
 
 class Reader(threading.Thread):
-    """Hears the samples as any subscriber would."""
+    """Receives the samples like any other subscriber."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -67,21 +67,21 @@ class Reader(threading.Thread):
         self.messages: list[tuple[float, bytes]] = []
 
     def run(self) -> None:
-        """Note when each one came."""
+        """Record when each sample arrives."""
         while not self._stopped.is_set():
             message = self._pubsub.get_message(timeout=0.2)
             if message is not None:
                 self.messages.append((time.time(), message["data"]))
 
     def stop(self) -> None:
-        """Hear no more."""
+        """Unsubscribe."""
         self._stopped.set()
         self.join(2)
         self._pubsub.close()
 
 
-def measured(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cost:
-    """Run a fleet of that size and measure it over that many intervals."""
+def measure(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cost:
+    """Run a fleet of ``number`` workers and measure it over ``cycles`` intervals."""
     folder.mkdir()
     with house.server(folder) as redis_server:
         env = house.environment(folder, redis_server.url, aws.url)
@@ -96,22 +96,22 @@ def measured(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cos
             ]
             pids = {process.name: process.pid for process in running} | {"valkey": int(redis_server.pid or 0)}
             connected: Any = client.connect(redis_server.url)
-            house.awaited(lambda: connected.hget("workermon:pulse", "listener"), 60, "listener")
+            house.wait_for(lambda: connected.hget("workermon:pulse", "listener"), 60, "listener")
             if number:
-                house.awaited(
+                house.wait_for(
                     lambda: len(reader.messages) >= number and len(_workers(reader)) >= number,
                     4 * house.INTERVAL,
                     f"all {number} collected",
                 )
-            # A new fleet was late all at once; what comes after that is measured.
+            # In the first cycle a new fleet is late as a whole, so the measurement begins after it.
             time.sleep(house.INTERVAL if number else SETTLED)
             before, stats_before = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
             began, first = time.time(), len(reader.messages)
             due = [_due(connected)]
-            time.sleep(cycles * house.INTERVAL if number else IDLE)  # what is measured is a length of time
+            time.sleep(cycles * house.INTERVAL if number else IDLE)  # the measured time
             due.append(_due(connected))
             spent: dict[str, float] = {}
-            for name, pid in pids.items():  # a large fleet has a second process that collects, collect-2
+            for name, pid in pids.items():  # a large fleet has a second collecting process, collect-2
                 part = name.partition("-")[0]
                 spent[part] = spent.get(part, 0.0) + house.cpu(pid) - before[name]
             answered, elapsed = aws.stats(), time.time() - began
@@ -142,13 +142,13 @@ def _workers(reader: Reader) -> set[str]:
 
 
 def _due(connected: Any) -> dict[bytes, float]:
-    """Return when each worker is due next."""
+    """Return by worker id when each worker is due next."""
     entries = connected.zrange("workermon:redbeat::schedule", 0, -1, withscores=True)
     return {key.rpartition(b":")[2]: score for key, score in entries}
 
 
 def _lateness(received: list[tuple[float, bytes]], due: list[dict[bytes, float]]) -> list[float]:
-    """Return how late samples were by when their workers were due: before their cohorts moved, or afterwards."""
+    """Return how late each sample was, against the time its cohort was due before or after it moved."""
     late = []
     for at, text in received:
         worker = json.loads(text)["worker_id"].encode()
@@ -158,7 +158,7 @@ def _lateness(received: list[tuple[float, bytes]], due: list[dict[bytes, float]]
 
 
 def bare(folder: Path, aws: house.Endpoint, window: float) -> float:
-    """Return the CPU of the bare loop in ms for each worker and cycle."""
+    """Return the CPU of the bare loop in ms per worker and cycle."""
     env = house.environment(folder, "redis://127.0.0.1:1/1", aws.url)
     argv = [sys.executable, str(house.ROOT / "benchmarks/bare.py"), str(BATCHES), str(window)]
     output = json.loads(subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=300).stdout)
@@ -166,7 +166,7 @@ def bare(folder: Path, aws: house.Endpoint, window: float) -> float:
 
 
 def plain(folder: Path, aws: house.Endpoint, window: float) -> float:
-    """Return the CPU of beat, node and Valkey of the plain design in ms for each worker and cycle."""
+    """Return the CPU of the plain design (beat, node and Valkey) in ms per worker and cycle."""
     folder.mkdir()
     with house.server(folder) as redis_server:
         broker = house.broker(redis_server.url).kombu_url
@@ -189,16 +189,16 @@ def plain(folder: Path, aws: house.Endpoint, window: float) -> float:
         ):
 
             def send(first: int, number: int) -> None:
-                design.due(entries[first : first + number], time.time())
+                design.set_due(entries[first : first + number], time.time())
                 written = {f"plain:i-{place + 1:017x}" for place in range(first, first + number)}
-                house.awaited(lambda: connected.exists(*written) == number, 400, "plain design")
+                house.wait_for(lambda: connected.exists(*written) == number, 400, "plain design")
 
-            house.awaited(lambda: connected.exists(design.LOCK), 60, "plain design's beat")
+            house.wait_for(lambda: connected.exists(design.LOCK), 60, "plain design's beat")
             send(0, 20)
             pids = (node.pid, beat.pid, int(redis_server.pid or 0))
             before = [house.cpu(pid) for pid in pids]
             send(20, PLAIN)
-            # The wait above looks at Redis twenty times a second, which costs next to nothing.
+            # The wait above asks Redis twenty times a second; its CPU does not matter.
             spent = sum(house.cpu(pid) for pid in pids) - sum(before)
         connected.close()
     return spent / PLAIN * 1000
@@ -206,34 +206,41 @@ def plain(folder: Path, aws: house.Endpoint, window: float) -> float:
 
 def main() -> None:
     """Measure, and print the tables."""
-    print(f"# What it costs\n\n{house.machine()}")
+    print(f"# CPU per worker and cycle\n\n{house.machine()}")
     with house.folder() as folder, house.endpoint(folder) as aws:
-        idle = measured(0, 0, folder / "0", aws)
+        idle = measure(0, 0, folder / "0", aws)
         costs = []
         for number in house.sizes():
-            costs.append(measured(number, CYCLES, folder / str(number), aws))
+            costs.append(measure(number, CYCLES, folder / str(number), aws))
             _report(costs[-1])
-        full_window, short_window = bare(folder, aws, WHOLE), bare(folder, aws, RECENT)
-        design = plain(folder / "plain", aws, WHOLE)
+        full_window, short_window = bare(folder, aws, FULL_WINDOW), bare(folder, aws, RECENT_WINDOW)
+        design = plain(folder / "plain", aws, FULL_WINDOW)
     names = list(costs[0].cpu)
     house.table(
-        f"CPU in ms for each worker and cycle of 5 metrics (the baselines ask for {WHOLE // 60} minutes each time)",
-        [
-            "workers",
-            *names,
-            "all",
-            "less idle",
-            "x bare loop (<= 0.8)",
-            "x bare loop of 3 minutes",
-            "x plain (<= 0.12)",
-            "x smallest (<= 1.2)",
-        ],
+        "CPU in ms per worker and cycle of 5 metrics",
+        ["workers", *names, "all", "all without idling"],
         [
             [
                 cost.workers,
                 *(f"{cost.cpu[name]:.3f}" for name in names),
                 f"{cost.total:.3f}",
                 f"{cost.total - sum(idle.cpu.values()) * house.INTERVAL / cost.workers:.3f}",
+            ]
+            for cost in costs
+        ],
+    )
+    house.table(
+        f"The same as ratios; the baselines request {FULL_WINDOW // 60} minutes each time",
+        [
+            "workers",
+            "x bare loop (<= 0.8)",
+            "x bare loop of 3 minutes",
+            "x plain design (<= 0.12)",
+            "x smallest fleet (<= 1.2)",
+        ],
+        [
+            [
+                cost.workers,
                 f"{cost.total / full_window:.2f}",
                 f"{cost.total / short_window:.2f}",
                 f"{cost.total / design:.3f}",
@@ -243,9 +250,9 @@ def main() -> None:
         ],
     )
     print(
-        f"\nBare boto3 loop: {full_window:.3f} ms, of 3 minutes {short_window:.3f} ms; plain design: {design:.2f} ms."
+        f"\nBare boto3 loop: {full_window:.3f} ms, for 3 minutes {short_window:.3f} ms. Plain design: {design:.2f} ms."
     )
-    print(f"With no worker at all: {sum(idle.cpu.values()):.1f} ms a second, of which: {_parts(idle)}.")
+    print(f"Idle, without workers: {sum(idle.cpu.values()):.1f} ms a second ({_parts(idle)}).")
     _print_details(costs, names, idle)
 
 
@@ -259,9 +266,9 @@ def _report(cost: Cost) -> None:
 
 def _print_details(costs: list[Cost], names: list[str], idle: Cost) -> None:
     house.table(
-        f"Collections, from due at beat until received, with AWS answering after {house.LATENCY * 1000:.0f} ms",
-        ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
-         "points a query", "pending 5 s later"],
+        f"Lateness of collections, from due until received; AWS answers after {house.LATENCY * 1000:.0f} ms",
+        ["workers", "samples", "expected", "p50 s", "p99 s", "p99 / interval (< 0.1)", "AWS calls/sample",
+         "points/query", "pending"],
         [
             [cost.workers, cost.samples, round(cost.workers * cost.elapsed / house.INTERVAL), f"{cost.late[0]:.2f}",
              f"{cost.late[1]:.2f}", f"{cost.late[1] / house.INTERVAL:.3f}", f"{cost.calls:.4f}", f"{cost.points:.1f}",
@@ -283,7 +290,7 @@ def _print_details(costs: list[Cost], names: list[str], idle: Cost) -> None:
 
 
 def _peak(cost: Cost, part: str) -> str:
-    """Return the peak memory of a part in MB, of all its processes together; "?" if the system does not say."""
+    """Return the peak memory of a part in MB, summed over its processes, or "?" if the system does not report it."""
     peaks = [peak for name, peak in cost.rss.items() if name.partition("-")[0] == part]
     known = [peak for peak in peaks if peak is not None]
     return f"{sum(known):.0f}" if len(known) == len(peaks) else "?"

@@ -1,4 +1,4 @@
-"""Entries that beat sends for a CPU-second: ours, stock RedBeat over the same entries, APScheduler with Redis."""
+"""Entries sent per CPU second: workermon's beat, stock RedBeat with the same entries, APScheduler with Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = {"ours": "workermon", "redbeat": "stock RedBeat", "apscheduler": "APSche
 
 
 def tick(kind: str, number: int, folder: Path) -> dict[str, Any]:
-    """Return what one tick cost, on a server of its own."""
+    """Return the cost of one tick, on a server of its own."""
     with house.server(folder / f"{kind}-{number}") as redis_server:
         env = house.environment(folder, redis_server.url, "http://127.0.0.1:1")
         env |= {"BENCH_SERVER": str(redis_server.pid), "WORKERMON_LOG_LEVEL": "error"}
@@ -57,8 +57,8 @@ def main() -> None:
                     ]
                 )
     house.table(
-        "One tick with every entry due, the broker's queue included; how many times less CPU workermon's beat takes",
-        ["entries", "scheduler", "messages", "s", "entries/s", "entries a CPU s", "x (>= 20)", "x with Valkey's CPU"],
+        "One tick with every entry due, the broker's queue included. x: how many times less CPU workermon's beat takes",
+        ["entries", "scheduler", "messages", "s", "entries/s", "entries/CPU s", "x (>= 20)", "x with Valkey's CPU"],
         rows,
     )
 

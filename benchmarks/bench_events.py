@@ -1,8 +1,8 @@
-"""How soon the event queue has a change seen: from its message in SQS to the channel, and to the page.
+"""Event queue latency: from a message in SQS to the channel, and to the notification.
 
-All of workermon runs as with ``workermon up``, over workers at 60 s, on an AWS that answers in 100 ms. Each second or
-so an instance stops or a Spot warning comes, ``BENCH_EVENTS`` (40) of each; at the end ``BENCH_BURST`` (200) warnings
-come at once. EventBridge, which takes about half a second before its message is in the queue, is not part of it.
+All of workermon runs as with ``workermon up``, with workers at 60 s. The simulated AWS answers after 100 ms. About once
+a second an instance stops or a Spot warning arrives, ``BENCH_EVENTS`` (40) of each. At the end ``BENCH_BURST`` (200)
+warnings arrive at once. EventBridge is not included; it takes about half a second before its message is in the queue.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from workermon.on_redis import client
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "40"))
 BURST = int(os.environ.get("BENCH_BURST", "200"))
-#: Seconds after the start before it is measured.
+#: Seconds from the start until the measurement begins.
 SETTLE = int(os.environ.get("BENCH_SETTLE", "60"))
 #: Seconds between two messages, at least and at most.
 APART = (0.3, 1.7)
-#: Seconds within which each has to arrive, or the benchmark ends.
-PATIENCE = 30
+#: Seconds in which every notification has to arrive, or the benchmark fails.
+TIMEOUT = 30
 QUEUE = "workermon"
 FILE = """
 [events.main]
@@ -57,30 +57,30 @@ notify = ["ops"]
 """
 
 
-#: The rule whose page is awaited, if it is named otherwise.
+#: The rule that notifies, if its name differs from the measurement's.
 RULES = {"burst": "spot"}
-#: What is measured, as the table has it.
-PLACES = {
+#: The rows of the table, by measurement.
+LABELS = {
     "channel": "a state change on the channel",
-    "down": "a state change's page",
-    "spot": "a Spot warning's page",
-    "burst": f"pages of {BURST} Spot warnings at once",
+    "down": "the notification of a state change",
+    "spot": "the notification of a Spot warning",
+    "burst": f"the notifications of {BURST} Spot warnings at once",
 }
 
 
 class Arrivals:
-    """When each worker first came by the channel as stopped, and by a page of each rule."""
+    """When each worker first appeared as stopped on the channel, and in a notification of each rule."""
 
     def __init__(self) -> None:
         self.at: dict[tuple[str, str], float] = {}
 
     def note(self, source: str, worker_id: str) -> None:
-        """Note that it came now, unless it came before."""
+        """Record that it arrived now, unless it arrived before."""
         self.at.setdefault((source, worker_id), time.time())
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes the pages."""
+    """Receives the notifications."""
 
     def __init__(self, arrivals: Arrivals) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -91,22 +91,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Note which worker it is about."""
-        page = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        """Record the worker of the notification."""
+        notification = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server: Any = self.server
-        if page["worker"] is not None and page["status"] == "firing":
-            server.arrivals.note(page["rule"], page["worker"]["id"])
+        if notification["worker"] is not None and notification["status"] == "firing":
+            server.arrivals.note(notification["rule"], notification["worker"]["id"])
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def listening(redis_url: str, arrivals: Arrivals) -> Iterator[None]:
-    """Note meanwhile which workers the channel has as stopped."""
+    """During the block, record which workers the channel reports as stopped."""
     connected: Any = client.connect(redis_url)
     channel = connected.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(settings.CHANNEL)
@@ -132,13 +132,13 @@ def listening(redis_url: str, arrivals: Arrivals) -> Iterator[None]:
 
 
 def event(kind: str, detail: dict[str, str]) -> str:
-    """Return an event of EC2 as EventBridge writes it."""
+    """Return an EC2 event as EventBridge writes it."""
     head = {"id": f"{kind} {detail['instance-id']}", "source": "aws.ec2", "time": models.rfc3339(int(time.time()))}
     return json.dumps({**head, "detail-type": kind, "detail": detail})
 
 
-def measured(number: int, folder: Path) -> dict[str, list[float]]:
-    """Run a fleet of that size; return the seconds from the message to each place where it arrived."""
+def measure(number: int, folder: Path) -> dict[str, list[float]]:
+    """Run a fleet of ``number`` workers. Return by measurement the seconds from each message to its arrival."""
     folder.mkdir()
     arrivals, sent = Arrivals(), dict[tuple[str, str], float]()
     fleet = simulation.Simulation(time.time, number)
@@ -160,8 +160,8 @@ def measured(number: int, folder: Path) -> dict[str, list[float]]:
         for child in up.children(env):
             stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
         stack.enter_context(listening(server.url, arrivals))
-        house.awaited(lambda: aws.calls["ReceiveMessage"], 60, "the listener reads the queue")
-        time.sleep(SETTLE)  # what is measured is what holds after the start
+        house.wait_for(lambda: aws.calls["ReceiveMessage"], 60, "the listener reads the queue")
+        time.sleep(SETTLE)  # the start is not measured
         chosen = random.Random(1).sample(list(fleet.machines), 2 * EVENTS + BURST)
         for worker_id in chosen[:EVENTS]:
             time.sleep(random.uniform(*APART))
@@ -175,10 +175,10 @@ def measured(number: int, folder: Path) -> dict[str, list[float]]:
             warned = {"instance-id": worker_id, "instance-action": "terminate"}
             aws.api.queues.put(QUEUE, event("EC2 Spot Instance Interruption Warning", warned))
         arrived = arrivals.at
-        house.awaited(
+        house.wait_for(
             lambda: all((RULES.get(event_kind, event_kind), worker_id) in arrived for event_kind, worker_id in sent),
-            PATIENCE,
-            "what the messages say arrives",
+            TIMEOUT,
+            "every message arrives",
         )
     late: dict[str, list[float]] = {}
     for (event_kind, worker_id), at in sent.items():
@@ -188,17 +188,17 @@ def measured(number: int, folder: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure, and print the table."""
-    print(f"# How soon the event queue has a change seen\n\n{house.machine()}")
+    print(f"# Event queue latency\n\n{house.machine()}")
     rows = []
     with house.folder() as folder:
         for number in house.sizes("1000"):
-            late = measured(number, folder / str(number))
-            for name, label in PLACES.items():
+            late = measure(number, folder / str(number))
+            for name, label in LABELS.items():
                 shares = [house.percentile(late[name], part) for part in (0.5, 0.99)]
                 rows.append([number, label, len(late[name]), *(f"{share:.2f}" for share in (*shares, max(late[name])))])
     house.table(
-        "Event queue: seconds after the message is in SQS",
-        ["workers", "from its message to", "messages", "p50 (<= 3)", "p99 (<= 3)", "slowest"],
+        "Seconds after the message is in SQS",
+        ["workers", "from the message to", "messages", "p50 s (<= 3)", "p99 s (<= 3)", "slowest s"],
         rows,
     )
 

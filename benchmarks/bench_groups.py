@@ -1,8 +1,8 @@
-"""The CPU of evaluating a fleet by a threshold for each worker, without and with a rule over its pools of 100.
+"""CPU of evaluating a fleet by a threshold, without and with a rule over pools of 100 workers.
 
-Minutes are as long as it takes. In each, every worker has a new datapoint; they are evaluated in batches of 100 in
-random order, as messages come, with the sweep between them. Writing the samples is not counted. The rules take turns
-minute by minute, so other work on the machine moves all of them alike.
+Time is simulated. In each minute every worker has a new datapoint. The fleet is evaluated in batches of 100 in random
+order, with the sweep between them. Writing the samples is not counted. The rules take turns minute by minute, so other
+work on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from workermon.local import embedded
 from workermon.pipeline import sweep
 from workermon.rules import group, threshold
 
-#: Workers of a pool, and of a batch.
+#: Workers in a pool, and in a batch.
 POOL, BATCH = 100, 100
-#: Minutes that are measured, after one that is not.
+#: Minutes to measure, after a first one that is not counted.
 MINUTES = int(os.environ.get("BENCH_CYCLES", "3"))
-#: Workers of a fleet in which two thresholds are measured too; larger ones take long.
+#: The largest fleet that is also measured with two thresholds. Larger ones take too long.
 FEW = 10_000
 CPU = "cpu_utilization"
 START = 1_700_000_040
@@ -44,7 +44,7 @@ OVER = group.KIND.rule(
 
 
 class Cost(NamedTuple):
-    """CPU in microseconds for each worker and minute."""
+    """CPU in microseconds per worker and minute."""
 
     evaluation: float
     valkey: float
@@ -56,7 +56,7 @@ class Cost(NamedTuple):
 
 
 class Fleet:
-    """A fleet on a server of its own, evaluated by some rules; ``spent`` is the CPU of that so far, in seconds."""
+    """A fleet with its own server and rules. ``spent`` is the CPU of its evaluation so far, in seconds."""
 
     def __init__(self, number: int, rules: tuple[models.Rule, ...], server: embedded.Server) -> None:
         self.spent, self._pid = Cost(0.0, 0.0), int(server.pid or 0)
@@ -72,7 +72,7 @@ class Fleet:
             self.container.get(ports.Workers).add(self._members[begin : begin + 1000])
 
     def minute(self, place: int) -> None:
-        """Have a datapoint of each worker come, and evaluate them; the first minute does not count."""
+        """Write a datapoint for each worker, and evaluate the fleet. The first minute (0) does not count."""
         stage, samples = self.container.get(evaluate.Evaluation), self.container.get(ports.Samples)
         minute_start = START + 60 * (place + 1)
         self._clock.now = float(minute_start)
@@ -84,8 +84,8 @@ class Fleet:
             self.spent = Cost(self.spent.evaluation + spent, self.spent.valkey + valkey)
 
 
-def measured(number: int, rules: Mapping[str, tuple[models.Rule, ...]]) -> dict[str, Cost]:
-    """Evaluate fleets of that size, each by its rules; they take turns minute by minute."""
+def measure(number: int, rules: Mapping[str, tuple[models.Rule, ...]]) -> dict[str, Cost]:
+    """Evaluate a fleet of ``number`` workers for each set of rules, in turns minute by minute."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(house.folder())
         fleets = {}
@@ -114,7 +114,7 @@ def _worker(number: int, pools: int) -> models.Worker:
 
 
 def _write(samples: ports.Samples, fleet: list[models.Worker], at: int) -> None:
-    """Write a datapoint of each worker."""
+    """Write a datapoint for each worker."""
     condition = models.Condition(
         status="running",
         collected_at=at,
@@ -149,7 +149,7 @@ def _write(samples: ports.Samples, fleet: list[models.Worker], at: int) -> None:
 def _evaluate(
     stage: evaluate.Evaluation, samples: ports.Samples, clock: testing.ManualClock, worker_ids: list[str]
 ) -> None:
-    """Evaluate the fleet in batches over a minute, and what the sweep finds."""
+    """Evaluate the fleet in batches over a minute, and the groups that the sweep finds."""
     random.shuffle(worker_ids)
     batches = [worker_ids[begin : begin + BATCH] for begin in range(0, len(worker_ids), BATCH)]
     swept = started = clock()
@@ -167,20 +167,20 @@ def _evaluate(
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and print the table."""
     print(house.machine())
     rows = []
     for number in house.sizes("2000,10000"):
-        kinds = {"a threshold": (PLAIN,), "a threshold, and over pools": (PLAIN, OVER)}
+        kinds = {"a threshold": (PLAIN,), "a threshold, and a rule over pools": (PLAIN, OVER)}
         if number <= FEW:
             kinds["two thresholds"] = (PLAIN, PLAIN.model_copy(update={"name": "cpu-higher"}))
-        spent = measured(number, kinds)
+        spent = measure(number, kinds)
         plain = spent["a threshold"]
         for name, cost in spent.items():
             ratio = f"{cost.total / plain.total:.2f}"
             rows.append((number, name, f"{cost.evaluation:.0f}", f"{cost.valkey:.0f}", ratio))
     head = ("workers", "rules", "evaluation, µs", "Valkey, µs", "ratio")
-    house.table(f"CPU for each worker and minute, over {MINUTES} minutes", head, rows)
+    house.table(f"CPU per worker and minute, over {MINUTES} minutes", head, rows)
 
 
 if __name__ == "__main__":

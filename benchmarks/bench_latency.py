@@ -1,8 +1,9 @@
-"""How long after its datapoint could be had a page leaves, over workers of every cohort.
+"""Notification latency: from the moment when a datapoint is available until its notification arrives.
 
-All of workermon runs as with ``workermon up``, on real minutes, with detailed monitoring at 60 s and one rule, "1 of
-1". Some workers of each cohort fire every second minute. A receiver of ours notes when each page came. The first
-``BENCH_SETTLE`` minutes (12) are for learning when datapoints come; ``BENCH_CYCLES`` (5) are measured.
+All of workermon runs as with ``workermon up``, in real time, with detailed monitoring at 60 s and one rule with breach
+"1 of 1". Some workers of each cohort fire every second minute. A receiver records when each notification arrives.
+In the first ``BENCH_SETTLE`` minutes (12) workermon learns when datapoints arrive. Then ``BENCH_CYCLES`` minutes (5)
+are measured.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from workermon.on_redis import client
 
 SETTLE = int(os.environ.get("BENCH_SETTLE", "12"))
 CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
-#: Seconds after the end of its period that the endpoint has a datapoint.
+#: Seconds from the end of its period until the simulated AWS has a datapoint.
 DELAY = 5
 
 
-class Page(NamedTuple):
-    """A page: seconds from when its datapoint could be had until it came."""
+class Notification(NamedTuple):
+    """A received notification. ``late`` is seconds from when its datapoint was available until it arrived."""
 
     worker_id: str
     received_at: float
@@ -39,33 +40,33 @@ class Page(NamedTuple):
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes the pages."""
+    """Receives the notifications."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.pages: list[Page] = []
+        self.notifications: list[Notification] = []
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Note when it came."""
-        page = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        """Record when the notification arrives."""
+        notification = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         now = time.time()
         server: Any = self.server
-        could = models.moment(page["at"]) + house.INTERVAL + DELAY
-        server.pages.append(Page(page["worker"]["id"], now, now - could))
+        available_at = models.moment(notification["at"]) + house.INTERVAL + DELAY
+        server.notifications.append(Notification(notification["worker"]["id"], now, now - available_at))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
-def measured(number: int, folder: Path) -> tuple[list[Page], int]:
-    """Run a fleet of that size; return the pages of the measured minutes, and how many cohorts they are from."""
+def measure(number: int, folder: Path) -> tuple[list[Notification], int]:
+    """Run a fleet of that size. Return the notifications of the measured minutes and the number of cohorts."""
     folder.mkdir()
     os.environ.update(BENCH_DELAY=str(DELAY), BENCH_TOGGLED="4")
     with house.server(folder) as server, house.endpoint(folder) as aws, ExitStack() as stack:
@@ -80,29 +81,29 @@ def measured(number: int, folder: Path) -> tuple[list[Page], int]:
         subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
         for child in up.children(env, collectors=up.collectors_for(number)):
             stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
-        time.sleep(SETTLE * house.INTERVAL)  # what is measured is what holds after that
+        time.sleep(SETTLE * house.INTERVAL)  # the learning is not measured
         began = time.time()
         time.sleep(CYCLES * house.INTERVAL)
         connected: Any = client.connect(server.url)
         cohorts = {key.decode(): cohort for key, cohort in connected.hgetall("workermon:schedule:cohorts").items()}
         connected.close()
-    pages = [page for page in receiver.pages if page.received_at >= began]
-    return pages, len({cohorts[page.worker_id] for page in pages})
+    received = [notification for notification in receiver.notifications if notification.received_at >= began]
+    return received, len({cohorts[notification.worker_id] for notification in received})
 
 
 def main() -> None:
     """Measure, and print the table."""
-    print(f"# How late a page is\n\n{house.machine()}")
+    print(f"# Notification latency\n\n{house.machine()}")
     rows = []
     with house.folder() as folder:
         for number in house.sizes("1000"):
-            pages, cohorts = measured(number, folder / str(number))
-            late = [page.late for page in pages] or [0.0]
+            received, cohorts = measure(number, folder / str(number))
+            late = [notification.late for notification in received] or [0.0]
             shares = [house.percentile(late, part) for part in (0.5, 0.99)]
-            rows.append([number, len(pages), cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])
+            rows.append([number, len(received), cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])
     house.table(
-        f"Page latency over cohorts: seconds after the datapoint can be had, 60 s, 1 of 1, after {SETTLE} minutes",
-        ["workers", "pages", "cohorts", "p50 (<= 2)", "p99 (<= 5)", "slowest"],
+        f"Seconds after the datapoint is available, at 60 s, breach 1 of 1, after {SETTLE} minutes",
+        ["workers", "notifications", "cohorts", "p50 s (<= 2)", "p99 s (<= 5)", "slowest s"],
         rows,
     )
 

@@ -1,6 +1,6 @@
-"""Redis memory of a datapoint, all in: an hour of five metrics a minute, written as collections write it.
+"""Redis memory per datapoint: an hour of five metrics a minute, written as collections write it.
 
-What is counted is what the server's memory grows by, keys, hashes and lifetimes included, divided by the datapoints.
+The figure is the growth of the server's memory, with keys, hashes and lifetimes, divided by the datapoints.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from workermon.rules import rollup
 
 #: Datapoints of a series, a minute apart: a full hour of the ledger.
 POINTS = 60
-#: Workers whose week is rolled up.
+#: Workers with a week of roll-ups.
 ROLLED = 200
 
 
 def memory(connected: Any) -> int:
-    """Return the bytes that the server holds, what it was given and not its own buffers."""
+    """Return the bytes of the server's data, without its buffers."""
     return int(connected.info("memory")["used_memory"])
 
 
-def written(number: int, url: str) -> tuple[float, float, float]:
-    """Write a fleet's hour; return the bytes before a datapoint came, those of a datapoint, and the seconds it took."""
+def write_hour(number: int, url: str) -> tuple[float, float, float]:
+    """Write an hour of a fleet. Return the bytes of a worker without datapoints and of a datapoint, and the seconds."""
     connected: Any = client.connect(url)
     ledger = samples.RedisSamples(connected, "workermon:metrics", lambda: config.DEFAULT.retention)
     hour = int(time.time()) // 3600 * 3600 - 3600
@@ -38,7 +38,7 @@ def written(number: int, url: str) -> tuple[float, float, float]:
     for start in range(0, number, 500):
         repository.add(members[start : start + 500])
     condition = models.Condition(status="running")
-    # The worker's own fields and its place among the pending ones are there first, without a datapoint.
+    # First, each worker's fields and its entry among the pending workers, without a datapoint.
     first = [_sample(worker, hour, {}) for worker in members]
     for start in range(0, number, 500):
         ledger.write_many([(sample, condition, "{}") for sample in first[start : start + 500]])
@@ -65,8 +65,8 @@ def written(number: int, url: str) -> tuple[float, float, float]:
     return (registered - empty) / number, (full - registered) / (number * len(names) * POINTS), spent
 
 
-def rolled(number: int, url: str) -> tuple[float, float]:
-    """Write a fleet's week of roll-ups; return the bytes a series and hour, and the milliseconds of an hour of one."""
+def write_week(number: int, url: str) -> tuple[float, float]:
+    """Write a week of roll-ups. Return the bytes per series and hour, and the milliseconds per hour of a worker."""
     connected: Any = client.connect(url)
     repository = rollups.RedisRollUps(connected)
     week = models.week_of(time.time()) - models.WEEK
@@ -97,22 +97,22 @@ def main() -> None:
     with house.folder() as folder:
         for number in house.sizes():
             with house.server(folder / str(number), persistent=False) as redis_server:
-                worker, point, spent = written(number, redis_server.url)
+                worker, point, spent = write_hour(number, redis_server.url)
             points = number * len(config.DEFAULT.collect) * POINTS
             day = point * points * 24 / 1e9
             rows.append([number, points, f"{point:.1f}", f"{point * points / 1e6:.0f}", f"{day:.2f}", f"{worker:.0f}",
                          f"{points / spent:.0f}"])  # fmt: skip
     house.table(
         "An hour of 5 metrics a minute",
-        ["workers", "datapoints", "bytes a datapoint (<= 16)", "MB an hour", "GB a day", "bytes a worker beside",
-         "datapoints/s written"],
+        ["workers", "datapoints", "bytes/datapoint (<= 16)", "MB an hour", "GB a day", "other bytes/worker",
+         "datapoints/s"],
         rows,
     )  # fmt: skip
     with house.folder() as folder, house.server(folder / "rollups", persistent=False) as redis_server:
-        size, spent = rolled(ROLLED, redis_server.url)
+        size, spent = write_week(ROLLED, redis_server.url)
     house.table(
-        "A week of hourly roll-ups of 5 metrics, noisy values of 60 datapoints each",
-        ["workers", "bytes a series and hour (<= 16)", "MB a day of 1,000 workers", "ms an hour of a worker"],
+        "A week of hourly roll-ups of 5 metrics, each of 60 noisy values",
+        ["workers", "bytes per series and hour (<= 16)", "MB a day for 1,000 workers", "ms per hour of a worker"],
         [[ROLLED, f"{size:.1f}", f"{size * 1000 * len(config.DEFAULT.collect) * 24 / 1e6:.1f}", f"{spent:.2f}"]],
     )
 

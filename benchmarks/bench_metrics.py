@@ -1,7 +1,7 @@
-"""What ``web`` spends on a page of ``/metrics``, and on the fleet that its pages show: processor time and memory.
+"""CPU time and memory that ``web`` takes for a page of ``/metrics``, and for reading the fleet for its other pages.
 
-Beside it a plain program that validates every record and gives it to prometheus-client. Both take their turns in
-processes of their own, which begin cold; the clock on the wall is not looked at, because others use the machine too.
+The baseline validates every record and gives it to prometheus-client. Both take turns, each in a new process. Elapsed
+time is not measured, because other programs use the machine too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from workermon.web import deflated, prometheus
 
 T = TypeVar("T")
 
-#: Turns of each; and pages that one makes after its first one.
-TURNS, AGAIN = 2, 1
-#: Those of the fleet's page.
+#: Turns of each program; pages that a turn makes after its first one.
+TURNS, REPEATS = 2, 1
+#: The filters of the fleet's page.
 FILTERS = (
     views.FleetQuery(),
     views.FleetQuery(text="render-000"),
@@ -40,7 +40,7 @@ FILTERS = (
 
 
 class Spent(NamedTuple):
-    """Processor seconds of the first page and of the best later one, megabytes plain, compressed, and at the peak."""
+    """CPU seconds of the first page and of the best later one; MB of a page, compressed, and of memory at the peak."""
 
     first: float
     later: float
@@ -49,8 +49,8 @@ class Spent(NamedTuple):
     peak: float
 
 
-class Looks(NamedTuple):
-    """Processor milliseconds: the fleet read first and again, the slowest filter; megabytes at the peak."""
+class FleetCost(NamedTuple):
+    """CPU milliseconds of the first and the next reading, and of the slowest filter; MB of memory at the peak."""
 
     cold: float
     repeated: float
@@ -59,13 +59,13 @@ class Looks(NamedTuple):
 
 
 class Plain:
-    """A collector of the library over every record."""
+    """The baseline: a collector of prometheus-client over every record."""
 
     def __init__(self, workers: ports.Workers) -> None:
         self._workers = workers
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the families that have a sample for each worker."""
+        """Yield the metric families with a sample for each worker."""
         label_names = ["id", "name", "region", "account"]
         info = GaugeMetricFamily("workermon_worker_info", "x", labels=[*label_names, "label_team"])
         status = GaugeMetricFamily("workermon_worker_status", "x", labels=["id", "status"])
@@ -86,7 +86,7 @@ class Plain:
 
 
 def fill(url: str, first: int, number: int) -> None:
-    """Add the workers from one place to another, with their entries in the schedule."""
+    """Add the workers from ``first`` to ``number``, with their entries in the schedule."""
     now = time.time()
     members = house.fleet(number, now)[first:]
     house.register(url, members, now, random.Random(first))
@@ -101,12 +101,12 @@ def _timed(make: Callable[[], T]) -> tuple[float, T]:
 
 def _spent(make: Callable[[], tuple[float, float]]) -> Spent:
     first, sizes = _timed(make)
-    later = min(_timed(make)[0] for _ in range(AGAIN))
+    later = min(_timed(make)[0] for _ in range(REPEATS))
     return Spent(first, later, *sizes, house.peak_rss(os.getpid()) or 0.0)
 
 
 def ours(_url: str) -> Spent:
-    """Make pages as ``web`` does, gzip included."""
+    """Measure pages made as ``web`` makes them, with gzip."""
     container = runtime.open(settings.Settings(_env_file=None))
     exposed = container.get(health.Exposition)
 
@@ -119,28 +119,28 @@ def ours(_url: str) -> Spent:
 
 
 def plain(_url: str) -> Spent:
-    """Make the families of the workers with the library, not compressed."""
+    """Measure the workers' families made by prometheus-client, without compression."""
     container = runtime.open(settings.Settings(_env_file=None))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Plain(container.get(ports.Workers)))
     return _spent(lambda: (len(exposition.generate_latest(registry)) / 1e6, 0.0))
 
 
-def looks(_url: str) -> Looks:
-    """Read the fleet for the page twice, and filter it."""
+def fleet_cost(_url: str) -> FleetCost:
+    """Measure reading the fleet twice, and each filter."""
     container = runtime.open(settings.Settings(_env_file=None))
     overview, reading = container.get(views.FleetOverview), container.get(views.FleetSnapshot)
     cold, snapshot = _timed(reading.snapshot)
     repeated, snapshot = _timed(reading.snapshot)
     spent = [
-        min(_timed(functools.partial(overview.look, snapshot, query, limit=50))[0] for _ in range(AGAIN))
+        min(_timed(functools.partial(overview.look, snapshot, query, limit=50))[0] for _ in range(REPEATS))
         for query in FILTERS
     ]
-    return Looks(cold * 1000, repeated * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
+    return FleetCost(cold * 1000, repeated * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
 
 
-def alone(measure: Callable[..., T], *arguments: Any) -> T:
-    """Run a function in a process of its own."""
+def in_new_process(measure: Callable[..., T], *arguments: Any) -> T:
+    """Run a function in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 
@@ -154,12 +154,12 @@ def main() -> None:
         url = redis_server.url
         os.environ["WORKERMON_REDIS_URL"] = url
         for number in house.sizes("1000,50000"):
-            alone(fill, url, filled, number)
+            in_new_process(fill, url, filled, number)
             filled = number
-            rounds = [(alone(ours, url), alone(plain, url)) for _ in range(TURNS)]
+            rounds = [(in_new_process(ours, url), in_new_process(plain, url)) for _ in range(TURNS)]
             for name, spent in (
                 ("workermon", [measured for measured, _ in rounds]),
-                ("plain", [measured for _, measured in rounds]),
+                ("prometheus-client (the baseline)", [measured for _, measured in rounds]),
             ):
                 best = Spent(*(min(column) for column in zip(*spent, strict=True)))
                 seconds, sizes = (best.first, best.later), (best.plain, best.compressed)
@@ -169,12 +169,11 @@ def main() -> None:
                     round(best.peak),
                 ]
                 pages.append([number, name, *rows])
-            look_costs = alone(looks, url)
-            fleets.append([number, *map(round, look_costs)])
-    head = ["workers", "by", "first s", "later s (< 2)", "MB", "MB gzip", "peak MB (< 300)"]
-    house.table("A page of /metrics, in seconds of the processor", head, pages)
-    head = ["workers", "read first ms", "read again ms", "slowest filter ms (< 1000)", "peak MB"]
-    house.table("The fleet for the pages, in milliseconds of the processor", head, fleets)
+            fleets.append([number, *map(round, in_new_process(fleet_cost, url))])
+    head = ["workers", "made by", "first s", "later s (< 2)", "MB", "MB as gzip", "peak MB (< 300)"]
+    house.table("A page of /metrics, in seconds of CPU", head, pages)
+    head = ["workers", "first reading", "next reading", "slowest filter (< 1000)", "peak MB"]
+    house.table("Reading the fleet for the other pages, in ms of CPU", head, fleets)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""CPU of evaluating a fleet by one rule: expressions and other kinds against a plain threshold over the same metric.
+"""CPU of evaluating a fleet by one rule: expressions and other kinds, against a plain threshold over the same metric.
 
-For each rule a real Valkey has the ledger. Each minute one datapoint of each metric is written, and the fleet is
-evaluated by the stage as nodes run it, in messages of 100 workers; what is counted is the CPU of that, reading and
-writing included. The rules take turns minute by minute, so other work on the machine moves all of them alike.
+Each rule has its own Valkey. Each minute one datapoint of each metric is written, and the stage evaluates the fleet in
+messages of 100 workers, as on a node. The CPU of the evaluation is counted, reading and writing included. The rules
+take turns minute by minute, so other work on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from workermon import config, evaluate, models, ports, runtime, settings
 from workermon.models import Count, Levels
 from workermon.rules import forecast, outlier, threshold, unusual
 
-#: Minutes that are evaluated after the first, which begins the rule.
+#: Minutes to measure, after a first one in which the rule begins.
 CYCLES = int(os.environ.get("BENCH_CYCLES", "4"))
-#: Minutes that the ledger has before, so that windows are full.
+#: Minutes of datapoints before the first evaluation, so that windows are full.
 PAST = 40
-#: Workers of a fleet in which windows are measured too, and other kinds; larger ones take long.
+#: The largest fleet that is also measured with windows and other kinds. Larger ones take too long.
 FEW = 5000
-#: Workers of a rack, among which outliers are looked for.
+#: Workers in a rack. Outliers are found within a rack.
 RACK = 20
 
 PLAIN = "network_in"
 SUM = "(network_in + network_out) * 8 / period / 1e6"
-#: What is measured beside the plain threshold; the last two look back, so they read more than a few slots.
+#: Measured besides the plain threshold. The last two have windows, so they read more than a few slots.
 EXPRESSIONS = (
     "network_in * 8 / period / 1e6",
     SUM,
@@ -43,13 +43,13 @@ EXPRESSIONS = (
 
 
 def over(metric: str) -> models.Rule:
-    """Return a threshold that nothing reaches."""
+    """Return a threshold that no value reaches."""
     levels = Levels(warning=80e9, critical=90e9)
     return threshold.KIND.rule("measured", metric=metric, above=levels, breach=Count(m=3, n=3))
 
 
 def measured_rules(number: int) -> dict[str, models.Rule]:
-    """Return the rules to measure in a fleet of a size, by how the table names them; the first is the plain one."""
+    """Return the rules to measure at ``number`` workers, by their names in the table. The first is the plain one."""
     measured = {f"`{metric}`": over(metric) for metric in (PLAIN, *(EXPRESSIONS if number <= FEW else (SUM,)))}
     if number > FEW:
         return measured
@@ -61,7 +61,7 @@ def measured_rules(number: int) -> dict[str, models.Rule]:
 
 
 class Fleet:
-    """A fleet on a server of its own, evaluated by one rule; ``spent`` are the CPU seconds of that so far."""
+    """A fleet with its own server and one rule. ``spent`` is the CPU of its evaluation so far, in seconds."""
 
     def __init__(self, number: int, rule: models.Rule, url: str, begin: int) -> None:
         self.spent, self._begin = 0.0, begin
@@ -75,7 +75,7 @@ class Fleet:
         self.container.get(ports.Workers).add(self._members)
 
     def cycle(self, minute: int) -> None:
-        """Write what comes in a minute after the first hour, and evaluate it; the first begins the rule."""
+        """Write the datapoints of a minute, and evaluate the fleet. Minute 0 begins the rule and does not count."""
         end = self._begin + (PAST + minute) * 60
         _write(self.container, self._members, range(end if minute else self._begin, end + 1, 60))
         stage = self.container.get(evaluate.Evaluation)
@@ -85,8 +85,8 @@ class Fleet:
         self.spent += time.process_time() - started if minute else 0.0
 
 
-def evaluated(number: int, rules: Mapping[str, models.Rule], folder: Path) -> dict[str, float]:
-    """Return the CPU milliseconds of this process for each worker and cycle, by rule."""
+def measure(number: int, rules: Mapping[str, models.Rule], folder: Path) -> dict[str, float]:
+    """Return the CPU of this process in ms per worker and cycle, by rule."""
     begin = int(time.time()) // 60 * 60 - (PAST + CYCLES + 2) * 60
     with contextlib.ExitStack() as stack:
         fleets = {}
@@ -101,7 +101,7 @@ def evaluated(number: int, rules: Mapping[str, models.Rule], folder: Path) -> di
 
 
 def _write(container: Any, members: Sequence[models.Worker], times: range) -> None:
-    """Write datapoints of two metrics at these times, as one collection does right after they can be had."""
+    """Write datapoints of two metrics at these times, like one collection right after they are available."""
     at, ledger = float(times[-1] + 61), container.get(ports.Samples)
     names = ("network_in", "network_out")
     condition = models.Condition(
@@ -134,12 +134,12 @@ def main() -> None:
     rows = []
     with house.folder() as folder:
         for number in house.sizes("2000"):
-            spent = evaluated(number, measured_rules(number), folder)
+            spent = measure(number, measured_rules(number), folder)
             plain = next(iter(spent.values()))
             rows += [[number, name, f"{seconds:.3f}", f"{seconds / plain:.2f}"] for name, seconds in spent.items()]
     house.table(
         f"CPU of evaluating one rule, over {CYCLES} cycles of a minute",
-        ["workers", "rule", "ms a worker and cycle", "x plain (expressions <= 2)"],
+        ["workers", "rule", "ms per worker and cycle", "x plain (expressions <= 2)"],
         rows,
     )
 

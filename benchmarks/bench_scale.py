@@ -1,7 +1,7 @@
-"""Scale-out: samples a second with 1, 2 and 4 nodes that collect, while AWS answers in 100 ms.
+"""Scale-out: samples a second with 1, 2 and 4 collecting nodes, while AWS answers after 100 ms.
 
-A fleet (``BENCH_SIZES``, 6,000 workers) is due at once, in messages of 100. Measured is the time from the first message
-until the last sample is published. All nodes run on this machine, so its cores bound what more of them bring.
+A fleet (``BENCH_SIZES``, 6,000 workers) is due at once, in messages of 100. The measured time is from the first sample
+to the last one. All nodes run on this machine, so its cores limit the gain of more nodes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import house
 
 from workermon.on_redis import client
 
-#: Threads of a node, as many as ``workermon up`` gives it.
+#: Threads of a node, as in ``workermon up``.
 THREADS = 8
-#: Sends what is due; the ids come on standard input.
+#: A program that sends the collections. It reads the ids from standard input.
 SEND = """
 import sys
 from workermon.on_celery import app, dispatcher
@@ -27,8 +27,8 @@ dispatcher.CeleryDispatcher(app.app).collect(sys.stdin.read().split())
 """
 
 
-def measured(nodes: int, number: int, folder: Path) -> float:
-    """Return the samples a second of so many nodes."""
+def measure(nodes: int, number: int, folder: Path) -> float:
+    """Return the samples a second of that many nodes."""
     folder.mkdir()
     with house.server(folder) as server, house.endpoint(folder) as aws, ExitStack() as stack:
         env = house.environment(folder, server.url, aws.url)
@@ -45,7 +45,7 @@ def measured(nodes: int, number: int, folder: Path) -> float:
             ping_result = subprocess.run(ping, env=env, cwd=house.ROOT, capture_output=True, text=True)
             return ping_result.stdout.count("pong") == nodes
 
-        house.awaited(answering, 60, "the nodes answer")
+        house.wait_for(answering, 60, "the nodes answer")
         connected: Any = client.connect(server.url)
         stack.callback(connected.close)
         subscription = stack.enter_context(connected.pubsub())
@@ -78,11 +78,11 @@ def main() -> None:
         for number in house.sizes("6000"):
             single_rate = 0.0
             for nodes in (1, 2, 4):
-                rate = measured(nodes, number, folder / f"{number}-{nodes}")
+                rate = measure(nodes, number, folder / f"{number}-{nodes}")
                 single_rate = single_rate or rate
                 rows.append([number, nodes, f"{rate:,.0f}", f"{rate / single_rate:.2f}"])
     house.table(
-        f"Samples a second by nodes of {THREADS} threads, AWS answers in {house.LATENCY * 1000:.0f} ms",
+        f"Samples a second, with nodes of {THREADS} threads; AWS answers after {house.LATENCY * 1000:.0f} ms",
         ["workers", "nodes", "samples a second", "against one node"],
         rows,
     )

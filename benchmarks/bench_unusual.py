@@ -1,7 +1,7 @@
-"""Measures the kind ``unusual`` on labelled CloudWatch series, as the Numenta Anomaly Benchmark scores detectors.
+"""Score the kind ``unusual`` on labelled CloudWatch series as the Numenta Anomaly Benchmark does, and measure its CPU.
 
-The series are not part of the project. ``NAB_DATA`` names the directories that have them, separated by colons; the
-first has ``windows.json``, the anomaly windows by file. Without it this says so and prints only what it costs.
+The series are not part of the project. Set ``NAB_DATA`` to the directories that have them, separated by colons. The
+first directory has ``windows.json``, the anomaly windows by file. Without ``NAB_DATA`` only the CPU is measured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Detector = Callable[[nab.Labelled], list[int]]
 
 
 def by_rule(used: models.Rule) -> Detector:
-    """Return the detector that flags each datapoint at which the rule fires, through the real kind."""
+    """Return a detector that flags each datapoint at which the rule fires."""
 
     def flag(labelled: nab.Labelled) -> list[int]:
         period = statistics.mode(later - earlier for earlier, later in itertools.pairwise(labelled.times))
@@ -52,14 +52,14 @@ def silent(labelled: nab.Labelled) -> list[int]:  # noqa: ARG001 - whatever the 
 
 
 def fixed(labelled: nab.Labelled) -> list[int]:
-    """Flag what lies above the 99.9th percentile of the probation."""
+    """Flag values above the 99.9th percentile of the probation."""
     trained = sorted(labelled.values[: labelled.probation])
     limit = trained[min(len(trained) - 1, math.ceil(0.999 * len(trained)) - 1)]
     return [place for place, value in enumerate(labelled.values) if value > limit]
 
 
 def gaussian(window: int, deviations: float) -> Detector:
-    """Return the detector that flags what lies further from the mean of the datapoints before it."""
+    """Return a detector that flags values more than ``deviations`` from the mean of the last ``window`` datapoints."""
 
     def flag(labelled: nab.Labelled) -> list[int]:
         flagged, total, squares = [], 0.0, 0.0
@@ -81,7 +81,7 @@ def gaussian(window: int, deviations: float) -> Detector:
 
 
 def onsets(flagged: Iterable[int]) -> list[int]:
-    """Return where a run of flagged datapoints begins: what somebody is notified of."""
+    """Return where each run of flagged datapoints begins: there somebody is notified."""
     flagged_places = set(flagged)
     return sorted(place for place in flagged_places if place - 1 not in flagged_places)
 
@@ -90,20 +90,20 @@ def onsets(flagged: Iterable[int]) -> list[int]:
 
 
 def scores(series: Sequence[nab.Labelled], detector: Detector) -> tuple[float, float]:
-    """Return the score of a detector by its alerts, and by every datapoint at which it fires."""
+    """Return two scores of a detector: by its alerts, and by every datapoint at which it fires."""
     flagged = [(labelled, detector(labelled)) for labelled in series]
     return nab.score((labelled_series, onsets(places)) for labelled_series, places in flagged), nab.score(flagged)
 
 
 def rule(**keys: object) -> models.Rule:
-    """Return a rule about unusual values with the defaults of the file, and other keys where given."""
+    """Return an ``unusual`` rule with the defaults of the config file, changed by ``keys``."""
     return unusual.KIND.rule("unusual", metric="trace", **{"beyond": 4.0, **keys})
 
 
 def detectors() -> dict[str, Detector]:
-    """Return what is compared, by its name in the table."""
+    """Return the detectors to compare, by their names in the table."""
     return {
-        "says nothing": silent,
+        "never fires": silent,
         "fixed threshold, 99.9th percentile of the probation": fixed,
         **{
             f"windowed Gaussian, {window} datapoints, {deviations} deviations": gaussian(window, deviations)
@@ -119,9 +119,9 @@ def detectors() -> dict[str, Detector]:
 
 
 def accuracy(directories: Sequence[Path]) -> None:
-    """Print the table of scores, and of the default rule each series."""
+    """Print the scores, and the result of the default rule for each series."""
     series = list(nab.load(directories))
-    print("| detector | score by alerts | by every datapoint that fires |")
+    print("| detector | score by alerts | score by datapoints that fire |")
     print("| --- | --- | --- |")
     for name, detector in detectors().items():
         by_alerts, by_datapoints = scores(series, detector)
@@ -137,7 +137,7 @@ def accuracy(directories: Sequence[Path]) -> None:
 
 
 def cost() -> None:
-    """Print what a rule costs beside a plain threshold: minute by minute over two days, after a week of history."""
+    """Print the CPU of each kind of rule, minute by minute over two days after a week of history."""
     chance = random.Random(1)
     minutes = 9 * 1440
     values = [40 + 20 * math.sin(place / 1440 * 2 * math.pi) + chance.gauss(0, 2) for place in range(minutes)]
@@ -149,7 +149,7 @@ def cost() -> None:
         "unusual of the day": unusual.KIND.rule("c", metric="trace", beyond=4.0),
         "unusual of the week": unusual.KIND.rule("d", metric="trace", beyond=4.0, season="week"),
     }
-    print("| rule | µs a slot | beside a threshold | bytes of state |")
+    print("| rule | µs per slot | x threshold | bytes of state |")
     print("| --- | --- | --- | --- |")
     plain = 0.0
     for name, used in kinds.items():
@@ -159,7 +159,7 @@ def cost() -> None:
 
 
 def _minute_by_minute(used: models.Rule, points: Sequence[models.Datapoint]) -> tuple[float, int]:
-    """Return the seconds of CPU a slot, with what each evaluation is given as it asks for it, and the state's bytes."""
+    """Return the CPU seconds per slot and the bytes of the state. Each evaluation gets the datapoints it needs."""
     kind, begin, warm = rules.KINDS[used.kind], points[0].at, 7 * 1440
     state, spent = models.RuleState(), 0.0
     for place in (warm, *range(warm + 1, len(points))):
@@ -180,4 +180,4 @@ if __name__ == "__main__":
     if data_paths := os.environ.get("NAB_DATA"):
         accuracy([Path(part) for part in data_paths.split(":")])
     else:
-        print("NAB_DATA is not set: the labelled series are not part of the project, so nothing is scored.")
+        print("NAB_DATA is not set, so nothing is scored: the labelled series are not part of the project.")

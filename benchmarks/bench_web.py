@@ -1,8 +1,7 @@
-"""What the page and the API take, and what ``workermon web`` costs while nobody asks and while many follow it.
+"""Latency of the page and the API, and CPU of ``workermon web`` while idle and while many clients follow the stream.
 
-The server runs as users run it, over a filled Redis. Each round asks for every address once, ``/livez`` among them:
-it reads nothing, so it is the baseline of the machine at that time. One worker has a day of datapoints and a year of
-hourly roll-ups.
+The server runs over a filled Redis. Each round requests every address once. ``/livez`` reads nothing, so it is the
+baseline. One worker has a day of datapoints and a year of hourly roll-ups.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from workermon.collect import event
 from workermon.local import up
 from workermon.on_redis import client, keys, samples
 
-#: Rounds of requests, and of those that come first and are not counted.
+#: Rounds of requests that count, and rounds before them that do not.
 ROUNDS, FIRST = 30, 3
-#: Times that each page is painted.
+#: How often each page is painted.
 PAINTED = 10
-#: Seconds over which the processor's time is measured, and clients of the stream.
+#: Seconds over which CPU is measured, and clients of the stream.
 SPAN, CLIENTS = 15.0, 100
-#: Workers whose samples come meanwhile, a second: those of 1,000 workers each minute.
+#: Samples a second during that time: those of 1,000 workers each minute.
 SAMPLES = 17
-#: Seconds in which the first snapshot of the fleet may be read.
+#: Seconds in which ``web`` has to read the fleet for the first time.
 START = 240
 BASELINE = "/livez"
 
 
 class Timings(NamedTuple):
-    """What requests for an address took: seconds of each, the server's processor seconds in all, bytes of an answer."""
+    """The requests for an address: seconds, the server's CPU seconds, and bytes of the answer, each by request."""
 
     walls: list[float]
     processor: list[float]
@@ -49,7 +48,7 @@ class Timings(NamedTuple):
 
 
 def addresses(worker_id: str) -> dict[str, str]:
-    """Return what is asked for, by what the table calls it."""
+    """Return the addresses by their names in the table."""
     return {
         "nothing (/livez)": BASELINE,
         "page: fleet, all": "/",
@@ -73,11 +72,11 @@ def addresses(worker_id: str) -> dict[str, str]:
     }
 
 
-# --- what lies in Redis ------------------------------------------------------------------------------------------
+# --- data in Redis -----------------------------------------------------------------------------------------------
 
 
 def sample(worker: models.Worker, at: float, series: dict[str, models.Series]) -> tuple[Any, ...]:
-    """Return a sample as a collection writes it, with its condition and its event."""
+    """Return a sample with its condition and its event, as a collection writes them."""
     checks = models.Checks(system="ok", instance="ok")
     latest = {name: points_series.points[-1] for name, points_series in series.items()}
     condition = models.Condition(
@@ -103,7 +102,7 @@ def sample(worker: models.Worker, at: float, series: dict[str, models.Series]) -
 
 
 def ledger(connected: Any) -> samples.RedisSamples:
-    """Return the ledger, whose events go out on the channel that ``web`` follows."""
+    """Return a ledger that publishes on the channel that ``web`` subscribes to."""
     return samples.RedisSamples(connected, settings.CHANNEL, lambda: config.DEFAULT.retention)
 
 
@@ -134,13 +133,13 @@ def fill(redis_url: str, worker: models.Worker, now: float) -> None:
 
 @contextmanager
 def serving(folder: Path, redis_url: str) -> Iterator[tuple[house.Process, int]]:
-    """Run ``workermon web``; gives its process and its port once it has read the fleet."""
+    """Run ``workermon web``. Give its process and its port as soon as it has read the fleet."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     child = up.page(house.environment(folder, redis_url, "http://127.0.0.1:9"), port)
     with house.started("web", child.argv, child.env, folder / "web.log") as web:
-        house.awaited(lambda: _answers(port, BASELINE), START, "web")
-        house.awaited(lambda: _answers(port, "/"), START, "the first snapshot of the fleet")
+        house.wait_for(lambda: _answers(port, BASELINE), START, "web")
+        house.wait_for(lambda: _answers(port, "/"), START, "the first snapshot of the fleet")
         yield web, port
 
 
@@ -154,7 +153,7 @@ def _answers(port: int, address: str) -> bool:
 
 
 def timings(web: house.Process, port: int, addresses_by_name: dict[str, str]) -> dict[str, Timings]:
-    """Ask for each address in turn, round after round, over one connection."""
+    """Request each address in turn, round after round, over one connection."""
     timings_by_name = {name: Timings([], [], []) for name in addresses_by_name}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for round_number in range(ROUNDS + FIRST):
@@ -175,7 +174,7 @@ def timings(web: house.Process, port: int, addresses_by_name: dict[str, str]) ->
 
 
 def requests_table(number: int, timings_by_name: dict[str, Timings]) -> None:
-    """Print what requests took, in milliseconds and as multiples of the baseline."""
+    """Print the latency of the requests in milliseconds and as multiples of the baseline."""
     rows: list[Sequence[object]] = []
     baseline = house.percentile(next(iter(timings_by_name.values())).walls, 0.5)
     for name, took in timings_by_name.items():
@@ -183,14 +182,14 @@ def requests_table(number: int, timings_by_name: dict[str, Timings]) -> None:
         processor = sum(took.processor) / len(took.processor)
         cells = (f"{1000 * seconds:.0f}" for seconds in (median, high, processor))
         rows.append([name, *cells, f"{median / baseline:.0f}", f"{max(took.sizes) / 1000:.0f}"])
-    head = ["asked for", "p50 ms", "p99 ms", "processor ms", "times /livez", "KB"]
+    head = ["address", "p50 ms", "p99 ms", "CPU ms", "times /livez", "KB"]
     house.table(f"Page and API at {number} workers, {ROUNDS} requests each, one after the other", head, rows)
 
 
 def paint_table(number: int, port: int) -> None:
-    """Print how long the fleet and each filter of it take until a real browser has painted them."""
+    """Print how long a real browser takes to paint the fleet and each filter of it."""
     if paint.CHROMIUM is None:
-        print("\nchromium is not installed: nothing is painted")
+        print("\nskipped: chromium is not installed, so painting is not measured")
         return
     pages = {name: address for name, address in addresses("").items() if "fleet" in name or "/livez" in name}
     rows: list[Sequence[object]] = []
@@ -199,15 +198,15 @@ def paint_table(number: int, port: int) -> None:
         answered = house.percentile([timing.answered for timing in took], 0.5)
         cells = (f"{timing:.0f}" for timing in (answered, house.percentile(painted, 0.5), max(painted)))
         rows.append([name, *cells, took[-1].elements, f"{took[-1].heap / 1e6:.0f}"])
-    head = ["opened", "answer ms", "painted ms (<= 1000)", "slowest ms", "elements", "heap MB"]
+    head = ["page", "answer ms", "painted ms (<= 1000)", "slowest ms", "elements", "heap MB"]
     house.table(f"In chromium at {number} workers, {PAINTED} times each", head, rows)
 
 
-# --- what it costs -----------------------------------------------------------------------------------------------
+# --- the stream --------------------------------------------------------------------------------------------------
 
 
 class Followers:
-    """Clients of the stream that read all that comes."""
+    """Clients of the stream that read every message."""
 
     def __init__(self, port: int, number: int) -> None:
         self._selector, self._over, self.messages = selectors.DefaultSelector(), threading.Event(), 0
@@ -227,7 +226,7 @@ class Followers:
                 self.messages += connection.recv(1 << 20).count(b"\ndata: ")
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect all clients."""
         self._over.set()
         self._thread.join()
         for key in list(self._selector.get_map().values()):
@@ -236,7 +235,7 @@ class Followers:
 
 
 def cost(web: house.Process, redis_url: str, members: Sequence[models.Worker], *, samples_a_second: int) -> float:
-    """Return the processor milliseconds a second that ``web`` spends while samples come."""
+    """Return the CPU of ``web`` in ms a second while that many samples a second are written."""
     connected: Any = client.connect(redis_url)
     written, place = ledger(connected), 0
     spent, started = house.cpu(web.pid), time.monotonic()
@@ -251,14 +250,14 @@ def cost(web: house.Process, redis_url: str, members: Sequence[models.Worker], *
             writes.append(sample(worker, now, series))
         if writes:
             written.write_many(writes, force=True)
-        time.sleep(max(0.0, 1 - (time.time() - now)))  # samples come second by second
+        time.sleep(max(0.0, 1 - (time.time() - now)))  # samples are written second by second
     took = time.monotonic() - started
     connected.close()
     return 1000 * (house.cpu(web.pid) - spent) / took
 
 
 def costs(web: house.Process, port: int, redis_url: str, members: Sequence[models.Worker]) -> list[Sequence[object]]:
-    """Return the rows of the table of costs."""
+    """Return the rows of the stream's table."""
     idle = cost(web, redis_url, members, samples_a_second=0)
     alone = cost(web, redis_url, members, samples_a_second=SAMPLES)
     followers = Followers(port, CLIENTS)
@@ -268,8 +267,8 @@ def costs(web: house.Process, port: int, redis_url: str, members: Sequence[model
     followers.close()
     memory = house.peak_rss(web.pid) or 0.0
     return [
-        ["nobody, no samples (the baseline)", f"{idle:.1f}", "0", ""],
-        [f"nobody, {SAMPLES} samples a second", f"{alone:.1f}", "0", ""],
+        ["none, no samples (the baseline)", f"{idle:.1f}", "0", ""],
+        [f"none, {SAMPLES} samples a second", f"{alone:.1f}", "0", ""],
         [f"{CLIENTS} streams, no samples", f"{without_samples:.1f}", "0", ""],
         [f"{CLIENTS} streams, {SAMPLES} samples a second", f"{with_samples:.1f}", f"{messages:.0f}", f"{memory:.0f}"],
     ]
@@ -290,8 +289,8 @@ def main() -> None:
             requests_table(number, timings(web, port, addresses(members[6].id)))
             paint_table(number, port)
             rows = costs(web, port, redis_server.url, members)
-            head = ["who follows it", "processor ms a second", "messages a second", "peak MB"]
-            house.table(f"What web costs at {number} workers, {SPAN:g} s each", head, rows)
+            head = ["clients", "CPU ms a second", "messages a second", "peak MB"]
+            house.table(f"The stream: CPU of web at {number} workers, {SPAN:g} s each", head, rows)
 
 
 if __name__ == "__main__":

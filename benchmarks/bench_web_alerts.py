@@ -1,8 +1,8 @@
-"""How soon a page leaves beside a web page that is killed, frozen or flooded, against without any.
+"""Notification latency while ``workermon web`` is killed, frozen or flooded, against no ``web`` at all.
 
-Beat is left out, and AWS: samples with a value above the threshold are written as a collection writes them, one
-after the other, and a receiver of ours notes when each notification comes. All else runs as with ``workermon up``.
-Each round goes through all ways, so that each has its share of whatever else this machine does.
+There is no beat and no AWS. Samples above the threshold are written one after the other, as a collection writes them.
+A receiver records when each notification arrives. Everything else runs as with ``workermon up``. The disturbances take
+turns, so other work on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from workermon import config, models
 from workermon.local import up
 from workermon.on_redis import client
 
-#: Rounds, and alerts of each way in a round.
+#: Rounds, and alerts of each disturbance in a round.
 ROUNDS, ALERTS = 2, 15
-#: Workers of the fleet; those that fire are among them.
+#: Workers in the fleet.
 WORKERS = 1000
-#: Clients that ask without a pause, and connections that only stay.
+#: Clients that send requests without a pause, and connections that stay idle.
 ASKING, IDLE = 8, 100
-#: Seconds in which a page has to come.
-PATIENCE = 60
-#: The flood comes from a process of its own, and counts what it was answered.
+#: Seconds in which a notification has to arrive.
+TIMEOUT = 60
+#: The flood runs in its own process, which counts the answers.
 SPAWN = multiprocessing.get_context("spawn")
 ANSWERS: Any = SPAWN.Value("i", 0, lock=False)
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Notes when the notification of each worker came."""
+    """Records when the first notification of each worker arrives."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -56,7 +56,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Note when it came."""
+        """Record when the notification arrives."""
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         now, server = time.monotonic(), self.server
         assert isinstance(server, Receiver)
@@ -67,11 +67,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Installation(NamedTuple):
-    """What runs: where its files are, its Redis, the receiver, and the workers that have not fired yet."""
+    """A running workermon: its folder, its Redis, the receiver, and the workers that have not fired yet."""
 
     folder: Path
     redis_url: str
@@ -79,7 +79,7 @@ class Installation(NamedTuple):
     remaining: list[models.Worker]
 
     def fire(self) -> list[float]:
-        """Have alerts fire, one after the other; return the seconds from each sample to its notification."""
+        """Make alerts fire, one after the other. Return the seconds from each sample to its notification."""
         connected: Any = client.connect(self.redis_url)
         ledger, took = bench_web.ledger(connected), []
         for _ in range(ALERTS):
@@ -89,18 +89,18 @@ class Installation(NamedTuple):
             started = time.monotonic()
             ledger.write_many([bench_web.sample(worker, now, series)], force=True)
             received_at = self.receiver.received_at
-            house.awaited(lambda: worker.id in received_at, PATIENCE, f"the page of {worker.name}")  # noqa: B023
+            house.wait_for(lambda: worker.id in received_at, TIMEOUT, f"the notification of {worker.name}")  # noqa: B023
             took.append(received_at[worker.id] - started)
         connected.close()
         return took
 
 
-# --- the ways ----------------------------------------------------------------------------------------------------
+# --- disturbances ------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def killed(installation: Installation) -> Iterator[None]:
-    """Have the page run and be killed."""
+    """Start ``web`` and kill it."""
     with bench_web.serving(installation.folder, installation.redis_url) as (web, _):
         os.kill(web.pid, signal.SIGKILL)
         yield
@@ -108,7 +108,7 @@ def killed(installation: Installation) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(installation: Installation) -> Iterator[None]:
-    """Have the page stand still with its connections open."""
+    """Run ``web`` frozen, with its connections open."""
     with bench_web.serving(installation.folder, installation.redis_url) as (web, _):
         os.kill(web.pid, signal.SIGSTOP)
         try:
@@ -119,32 +119,31 @@ def frozen(installation: Installation) -> Iterator[None]:
 
 @contextlib.contextmanager
 def idle(installation: Installation) -> Iterator[None]:
-    """Have the page run, and nobody ask."""
+    """Run ``web`` without requests."""
     with bench_web.serving(installation.folder, installation.redis_url):
         yield
 
 
 @contextlib.contextmanager
 def flooded(installation: Installation) -> Iterator[None]:
-    """Have clients ask for the fleet without a pause, beside connections that say nothing."""
+    """Run ``web`` while clients request the fleet without a pause, with idle connections besides."""
     before = ANSWERS.value
     with bench_web.serving(installation.folder, installation.redis_url) as (_, port), ExitStack() as stack:
         for _ in range(IDLE):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
-        asking = SPAWN.Process(target=ask, args=(port, ANSWERS), daemon=True)
+        asking = SPAWN.Process(target=flood, args=(port, ANSWERS), daemon=True)
         asking.start()
-        house.awaited(lambda: ANSWERS.value > before + ASKING, PATIENCE, "the flood")
+        house.wait_for(lambda: ANSWERS.value > before + ASKING, TIMEOUT, "the flood")
         stack.callback(asking.join)
         stack.callback(asking.kill)
         yield
 
 
-def ask(port: int, answers: Any) -> None:
-    """Ask without a pause, until killed, and count the answers."""
-
+def flood(port: int, answers: Any) -> None:
+    """Request the fleet without a pause until killed, and count the answers."""
     counting = threading.Lock()
 
-    def ask_once() -> None:
+    def request_repeatedly() -> None:
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -155,19 +154,19 @@ def ask(port: int, answers: Any) -> None:
                         answers.value += 1
 
     for _ in range(ASKING):
-        threading.Thread(target=ask_once, daemon=True).start()
+        threading.Thread(target=request_repeatedly, daemon=True).start()
     threading.Event().wait()
 
 
 @contextlib.contextmanager
 def without(_: Installation) -> Iterator[None]:
-    """Have no page run."""
+    """Run no ``web``."""
     yield
 
 
-WAYS = {
+DISTURBANCES = {
     "without web (the baseline)": without,
-    "web, nobody asks": idle,
+    "web, no requests": idle,
     "web killed": killed,
     "web frozen": frozen,
     f"web flooded by {ASKING} clients": flooded,
@@ -189,7 +188,7 @@ def main() -> None:
     """Measure, and print the table."""
     print(f"# Alerts beside the page\n\n{house.machine()}")
     sys.stdout.flush()
-    took: dict[str, list[float]] = {name: [] for name in WAYS}
+    took: dict[str, list[float]] = {name: [] for name in DISTURBANCES}
     with house.folder() as folder, house.server(folder / "redis") as server, ExitStack() as stack:
         receiver = Receiver()
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
@@ -204,14 +203,14 @@ def main() -> None:
         for child in up.children(env, beat=False):
             stack.enter_context(house.started(child.name, child.argv, child.env, folder / f"{child.name}.log"))
         installation = Installation(folder, server.url, receiver, list(members))
-        installation.fire()  # processes have started once these have come
+        installation.fire()  # not counted: these arrive when all processes have started
         for _ in range(ROUNDS):
-            for name, disturbance in WAYS.items():
+            for name, disturbance in DISTURBANCES.items():
                 with disturbance(installation):
                     took[name] += installation.fire()
-    head = ["beside it", "alerts", "p50 ms", "p99 ms", "slowest ms", "times the baseline"]
+    head = ["state of the page", "alerts", "p50 ms", "p99 ms", "slowest ms", "times the baseline"]
     house.table("From a sample in Redis to its notification at the receiver", head, rows(took))
-    print(f"\nWhile it was flooded the page answered {ANSWERS.value} requests for 100 workers each.")
+    print(f"\nDuring the flood the page answered {ANSWERS.value} requests for 100 workers each.")
 
 
 if __name__ == "__main__":

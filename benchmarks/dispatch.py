@@ -1,7 +1,7 @@
-"""One tick of one scheduler over a number of entries that are all due: ``dispatch.py ours|redbeat|apscheduler NUMBER``.
+"""Measure one tick of a scheduler with every entry due: ``dispatch.py ours|redbeat|apscheduler NUMBER``.
 
-The entries are those of ``workermon add``, the broker's queue is the real one. It prints the CPU seconds of this
-process, the seconds on the clock, and the worker ids and messages that arrived in the queue, as JSON.
+``workermon add`` writes the entries, and they are sent to the broker's real queue. The program prints as JSON the CPU
+seconds of this process, the elapsed seconds, and how many worker ids and messages arrived in the queue.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from workermon.on_celery.app import app
 QUEUE = "workermon.collect"
 
 
-def scheduled(number: int, connected: Any) -> None:
-    """Register the entries, and set their schedule back so that all are due."""
+def write_due_entries(number: int, connected: Any) -> None:
+    """Write the entries, and set their times back so that all are due."""
     now = time.time()
     schedule.RedBeatSchedule(app).put(house.fleet(number, now), now)
     ran = json.dumps(
@@ -48,8 +48,8 @@ def _parts(at: datetime) -> dict[str, Any]:
     return {**{name: getattr(at, name) for name in fields}, "timezone": "UTC"}
 
 
-def of_beat(kind: Any) -> Callable[[], object]:
-    """Return one tick of a scheduler of beat's that holds its lock."""
+def beat_tick(kind: Any) -> Callable[[], object]:
+    """Return a function that runs one tick of a beat scheduler. The scheduler holds its lock."""
     beat_scheduler = kind(app, lazy=True)
     lock = schedulers.get_redis(app).lock(beat_scheduler.lock_key, timeout=3600)
     lock.acquire()
@@ -59,12 +59,12 @@ def of_beat(kind: Any) -> Callable[[], object]:
 
 
 def send(worker_id: str) -> None:
-    """Send what beat would send; a job of APScheduler's."""
+    """Send the message that beat would send. APScheduler runs this as a job."""
     app.send_task("workermon.collect", kwargs={"worker_ids": [worker_id]}, queue=QUEUE, expires=house.INTERVAL)
 
 
-def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
-    """Return one look at what is due by APScheduler with its RedisJobStore, all jobs run."""
+def apscheduler_tick(number: int, connected: Any) -> Callable[[], object]:
+    """Return a function that runs all jobs that are due, by APScheduler with its RedisJobStore."""
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.jobstores.redis import RedisJobStore
     from apscheduler.schedulers import base
@@ -91,7 +91,7 @@ def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
         )
 
     def tick() -> None:
-        job_scheduler.state = base.STATE_RUNNING  # as resume() does, but the look is ours and not its thread's
+        job_scheduler.state = base.STATE_RUNNING  # like resume(), but the tick runs in this thread
         job_scheduler._process_jobs()
         executor.shutdown(wait=True)
 
@@ -99,15 +99,15 @@ def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Run one tick."""
+    """Run one tick, and print its cost."""
     kind, number = sys.argv[1], int(sys.argv[2])
     connected = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"])
     if kind == "apscheduler":
-        tick = of_apscheduler(number, connected)
+        tick = apscheduler_tick(number, connected)
     else:
-        scheduled(number, connected)
-        tick = of_beat(scheduler.Scheduler if kind == "ours" else schedulers.RedBeatScheduler)
-    send("i-00000000000000000")  # the connection to the broker stands
+        write_due_entries(number, connected)
+        tick = beat_tick(scheduler.Scheduler if kind == "ours" else schedulers.RedBeatScheduler)
+    send("i-00000000000000000")  # opens the connection to the broker
     server = int(os.environ["BENCH_SERVER"])
     began, before, theirs = time.monotonic(), time.process_time(), house.cpu(server)
     tick()

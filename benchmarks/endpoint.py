@@ -1,7 +1,8 @@
-"""A fast AWS for the benchmarks: EC2 and CloudWatch for any instance id, from bytes that are made once.
+"""A fast simulated AWS for the benchmarks: ``endpoint.py PORT_FILE LATENCY``.
 
-It answers after a given time, as AWS does, and counts what it was asked: ``endpoint.py PORT_FILE LATENCY``. It knows
-DescribeInstanceStatus and DescribeInstances (EC2, XML), GetMetricData and ListMetrics (CloudWatch, JSON or CBOR).
+It answers for any instance id, after ``LATENCY`` seconds, with bytes that it makes once, and counts its requests. It
+implements DescribeInstanceStatus and DescribeInstances (EC2, XML), GetMetricData and ListMetrics (CloudWatch, JSON or
+CBOR).
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from urllib.parse import parse_qsl
 
 from workermon.local import wire
 
-#: Different courses of values; each metric of each worker has one of them.
-COURSES = 97
-#: Seconds after the end of its period that a datapoint is there.
+#: Different series of values. Each metric of each worker has one of them.
+SERIES = 97
+#: Seconds from the end of its period until a datapoint is available.
 DELAY = int(os.environ.get("BENCH_DELAY", "5"))
-#: So many courses are above 90 each second minute, and all others at rest.
+#: How many of the series are above 90 every second minute. The others stay at rest.
 TOGGLED = int(os.environ.get("BENCH_TOGGLED", "0"))
 _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
 
 
 class Aws:
-    """What is answered, and how often it was asked."""
+    """The answers, and the counts of requests."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -39,7 +40,7 @@ class Aws:
         self._status: dict[str, bytes] = {}
 
     def answer(self, path: bytes, head: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """Return content type (with what belongs to it) and body."""
+        """Return the content type (with further headers) and the body."""
         if path == b"/stats":
             return b"application/json", json.dumps(self.counts).encode()
         target = _TARGET.search(head)
@@ -71,8 +72,8 @@ class Aws:
             stat = query["MetricStat"]
             metric, period = stat["Metric"], stat["Period"]
             owner = next(dimension["Value"] for dimension in metric["Dimensions"] if dimension["Name"] == "InstanceId")
-            courses = self._courses(start, min(end, known_until - period + 1), period)
-            text, length = courses[zlib.crc32(f"{metric['MetricName']}{owner}".encode()) % COURSES]
+            series = self._series(start, min(end, known_until - period + 1), period)
+            text, length = series[zlib.crc32(f"{metric['MetricName']}{owner}".encode()) % SERIES]
             out.append(f'{{"Id":"{query["Id"]}",{text}')
             points += length
         self.counts["queries"] += len(queries)
@@ -80,8 +81,8 @@ class Aws:
         self.counts["window"] += end - start
         return '{"MetricDataResults":[' + ",".join(out) + '],"Messages":[]}'
 
-    def _courses(self, start: int, end: int, period: int) -> list[tuple[str, int]]:
-        # By the first time that is left out: an end on a period leaves that one out, an end right after it does not.
+    def _series(self, start: int, end: int, period: int) -> list[tuple[str, int]]:
+        # The key has the first excluded period: an end on a period's start excludes that period, a later end does not.
         key = (start, -(-end // period), period)
         if key not in self._results:
             if len(self._results) > 200:
@@ -94,12 +95,12 @@ class Aws:
                             "Label": "metric",
                             "StatusCode": "Complete",
                             "Timestamps": [float(at) for at in times],
-                            "Values": [value(course, at) for at in times],
+                            "Values": [value(series_number, at) for at in times],
                         }
                     )[1:],
                     len(times),
                 )
-                for course in range(COURSES)
+                for series_number in range(SERIES)
             ]
         return self._results[key]
 
@@ -141,13 +142,13 @@ def _timed(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def value(course: int, at: int) -> float:
-    """Return a course's value at a time: it moves; one in 97 is above 90 for five minutes of twenty."""
+def value(series_number: int, at: int) -> float:
+    """Return the value of a series at a time. One series of 97 is above 90 for five minutes of twenty."""
     if TOGGLED:
-        return 95.5 if course < TOGGLED and at // 60 % 2 else 20.0 + course / 97
-    if course == 0 and at // 300 % 4 == 0:
+        return 95.5 if series_number < TOGGLED and at // 60 % 2 else 20.0 + series_number / 97
+    if series_number == 0 and at // 300 % 4 == 0:
         return 95.5
-    return 20.0 + (course * 7 + at // 60 * 13) % 50 + 0.125
+    return 20.0 + (series_number * 7 + at // 60 * 13) % 50 + 0.125
 
 
 def _status(instance_id: str) -> str:
@@ -168,17 +169,17 @@ def _instance(instance_id: str) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as far as botocore and urllib speak it."""
+    """HTTP/1.1 with keep-alive, as far as botocore and urllib use it."""
 
     def __init__(self, aws: Aws, latency: float) -> None:
         self._aws, self._latency, self._buffer = aws, latency, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way back."""
+        """Keep the transport for the answers."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer whole requests."""
+        """Answer each request that is complete."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end]
@@ -202,7 +203,7 @@ class Connection(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Listen until terminated; the port is written to the file that is named."""
+    """Write the port to the named file, and serve until terminated."""
     aws, latency = Aws(), float(sys.argv[2])
     server = await asyncio.get_running_loop().create_server(lambda: Connection(aws, latency), "127.0.0.1", 0)
     port_file = Path(sys.argv[1] + ".new")

@@ -1,7 +1,7 @@
-"""What the benchmarks share: a real Valkey, processes of their own, CPU seconds and memory by process, tables.
+"""Shared by all benchmarks: a real Valkey, child processes, CPU seconds and memory of a process, tables.
 
-Everything listens on 127.0.0.1 and ends with the benchmark. ``BENCH_SIZES`` says at how many workers is measured
-(``1000,10000`` by default; ``BENCH_FULL=1`` adds 50,000).
+Everything listens on 127.0.0.1 and ends with the benchmark. ``BENCH_SIZES`` sets the sizes of fleets to measure
+(``1000,10000`` by default). ``BENCH_FULL=1`` adds 50,000 workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 FULL = bool(os.environ.get("BENCH_FULL"))
 #: Seconds between two collections of a worker, and the period of its metrics.
 INTERVAL = 60
-#: A config file whose rule fires at the first datapoint above 90 %, and notifies a receiver at ``port``.
+#: A config file. Its rule fires at the first datapoint above 90 % and notifies a receiver at ``port``.
 NOTIFIED = """
 [[rules]]
 name = "cpu-high"
@@ -50,7 +50,7 @@ type = "webhook"
 url = "http://127.0.0.1:{port}/"
 allow_private = true
 """
-#: Seconds by which the endpoint of the benchmarks answers.
+#: Seconds after which the simulated AWS answers.
 LATENCY = 0.1
 
 
@@ -59,17 +59,17 @@ def sizes(default: str = "1000,10000") -> list[int]:
     return [int(size) for size in os.environ.get("BENCH_SIZES", default + (",50000" if FULL else "")).split(",")]
 
 
-def awaited(predicate: Callable[[], T], within: float, description: str) -> T:
-    """Wait until ``predicate`` returns something true and return it; ends the benchmark after ``within`` seconds."""
+def wait_for(predicate: Callable[[], T], within: float, description: str) -> T:
+    """Wait until ``predicate`` returns something true, and return it. End the benchmark after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not (result := predicate()):
         if time.monotonic() > deadline:
-            raise SystemExit(f"error: {description}: not within {within:g} s")
-        time.sleep(0.05)  # between two looks
+            raise SystemExit(f"error: {description}: it did not happen within {within:g} s")
+        time.sleep(0.05)  # between two calls of the predicate
     return result
 
 
-# --- what is measured --------------------------------------------------------------------------------------------
+# --- measurements ------------------------------------------------------------------------------------------------
 
 
 def cpu(pid: int) -> float:
@@ -79,7 +79,7 @@ def cpu(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except FileNotFoundError:
         if Path("/proc/self").exists():
-            raise SystemExit(f"error: process {pid}: it ended before its time") from None
+            raise SystemExit(f"error: process {pid}: it ended during the measurement") from None
     output = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
     total = 0.0
     for part in output.strip().replace("-", ":").split(":"):
@@ -88,7 +88,7 @@ def cpu(pid: int) -> float:
 
 
 def peak_rss(pid: int) -> float | None:
-    """Return the most memory that a process ever had, in MB; ``None`` where the system does not tell."""
+    """Return the peak memory of a process in MB, or ``None`` if the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
@@ -97,13 +97,13 @@ def peak_rss(pid: int) -> float | None:
 
 
 def percentile(values: Sequence[float], of: float) -> float:
-    """Return the value below which that part of the values lies."""
+    """Return the percentile of the values: ``of`` is between 0 and 1."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * of))]
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table that is one in Markdown too."""
+    """Print a Markdown table."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(head), *texts]) for column in range(len(head))]
     print(f"\n{title}\n")
@@ -114,7 +114,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
 
 def machine() -> str:
-    """Return what this is measured on, in a line."""
+    """Return a line that describes this machine and its load."""
     name = platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -127,7 +127,7 @@ def machine() -> str:
 
 
 class Process(NamedTuple):
-    """A started process, under the name that it has in tables."""
+    """A running process, with its name in the tables."""
 
     name: str
     popen: subprocess.Popen[bytes]
@@ -140,7 +140,7 @@ class Process(NamedTuple):
 
 @contextlib.contextmanager
 def started(name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[Process]:
-    """Run a process, its output in a file; it ends with the block, or with this process."""
+    """Run a process until the end of the block or of this process. Its output goes to the file ``log``."""
     with log.open("wb") as output:
         popen = subprocess.Popen(
             lifeline.bind(list(argv)), env=dict(env), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
@@ -158,14 +158,14 @@ def started(name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Give a temporary folder."""
+    """Make a temporary folder for the time of the block."""
     with tempfile.TemporaryDirectory(prefix="workermon-bench-") as path:
         yield Path(path)
 
 
 @contextlib.contextmanager
 def server(directory: Path, *, persistent: bool = True) -> Iterator[embedded.Server]:
-    """Run the embedded server as ``workermon up`` does, its append-only file included."""
+    """Run the embedded server as ``workermon up`` does, with its append-only file if ``persistent``."""
     running = embedded.Server(directory / "valkey", persistent=persistent)
     running.start()
     try:
@@ -175,33 +175,33 @@ def server(directory: Path, *, persistent: bool = True) -> Iterator[embedded.Ser
 
 
 def broker(url: str) -> redis_address.RedisAddress:
-    """Return the database beside that of a URL of the embedded server, which Celery's messages go through."""
+    """Return the address of the broker's database on the embedded server of that URL."""
     return redis_address.RedisAddress.parse(url)._replace(database=0)
 
 
 class Endpoint(NamedTuple):
-    """The benchmarks' own AWS (endpoint.py), in a process of its own."""
+    """The simulated AWS (endpoint.py), which runs in its own process."""
 
     url: str
 
     def stats(self) -> dict[str, float]:
-        """Return what it was asked so far."""
+        """Return how many requests, queries and datapoints it has counted so far."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=20) as answer:
             return dict(json.load(answer))
 
 
 @contextlib.contextmanager
 def endpoint(directory: Path, latency: float = LATENCY) -> Iterator[Endpoint]:
-    """Run the endpoint."""
+    """Run the simulated AWS."""
     port_file = directory / "endpoint.port"
     argv = [sys.executable, str(ROOT / "benchmarks" / "endpoint.py"), str(port_file), str(latency)]
     with started("endpoint", argv, {**os.environ, "PYTHONPATH": str(ROOT)}, directory / "endpoint.log"):
-        port = awaited(lambda: port_file.exists() and port_file.read_text(), 20, "endpoint")
+        port = wait_for(lambda: port_file.exists() and port_file.read_text(), 20, "endpoint")
         yield Endpoint(f"http://127.0.0.1:{port}")
 
 
 def environment(directory: Path, redis_url: str, endpoint_url: str) -> dict[str, str]:
-    """Return the environment of processes that use that Redis and that AWS, and nothing of this user's."""
+    """Return an environment for processes that use this Redis and this AWS, without the user's own settings."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKERMON_"))},
         "PYTHONPATH": str(ROOT),
@@ -224,7 +224,7 @@ def environment(directory: Path, redis_url: str, endpoint_url: str) -> dict[str,
 
 
 def fleet(number: int, now: float) -> list[models.Worker]:
-    """Return workers with detailed monitoring, each at its own place."""
+    """Return workers with detailed monitoring. Ids and names are numbered from 1."""
     return [
         models.Worker(
             id=f"i-{place:017x}",
@@ -241,7 +241,7 @@ def fleet(number: int, now: float) -> list[models.Worker]:
 
 
 def dimensions(worker_id: str) -> dict[str, list[tuple[tuple[str, str], ...]]]:
-    """Return what ListMetrics would say of a worker with CloudWatch's agent."""
+    """Return the dimensions that ListMetrics has for a worker with the CloudWatch agent."""
     return {
         "CWAgent/mem_used_percent": [(("InstanceId", worker_id),)],
         "CWAgent/disk_used_percent": [
@@ -251,9 +251,9 @@ def dimensions(worker_id: str) -> dict[str, list[tuple[tuple[str, str], ...]]]:
 
 
 def register(redis_url: str, members: Sequence[models.Worker], now: float, noise: random.Random | None = None) -> None:
-    """Add a fleet that was collected a minute ago: its dimensions are known, its watermarks stand.
+    """Add a fleet that was collected a minute ago, so that its dimensions and newest datapoints are known.
 
-    Every value is 20, or below 70 with three decimals by ``noise``, as those of a real fleet are.
+    Every value is 20. With ``noise`` values are random, below 70, with three decimals, like those of a real fleet.
     """
     connected: Any = client.connect(redis_url)
     repository = workers.RedisWorkers(connected)

@@ -1,7 +1,8 @@
-"""The scoring of the Numenta Anomaly Benchmark, standard profile, and its labelled series from a directory.
+"""Scoring of the Numenta Anomaly Benchmark (standard profile), and reading of its labelled series.
 
-Written after the benchmark's description (Lavin and Ahmad, 2015, and its published scorer): weights of the standard
-profile, sigmoid within and behind windows, probation, and the scale from a silent detector (0) to a perfect one (100).
+Implements the benchmark's description (Lavin and Ahmad, 2015, and its published scorer): the weights of the standard
+profile, the sigmoid within and after windows, the probation, and the scale from a detector that never fires (0) to a
+perfect one (100).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 #: Weights of the standard profile: a window found, a window missed, a false alarm.
 FOUND, MISSED, FALSE_ALARM = 1.0, 1.0, 0.11
 
-#: The first part of a series, and datapoints at most, in which nothing counts.
+#: The first part of a series does not count: this share of it, at most that many datapoints.
 PROBATION, MAX_PROBATION = 0.15, 750
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """A series with the windows that people labelled: times in seconds, windows as first and last place, inclusive."""
+    """A labelled series. Times are in seconds; a window is its first and last index, inclusive."""
 
     name: str
     times: tuple[int, ...]
@@ -32,12 +33,12 @@ class Labelled:
 
     @property
     def probation(self) -> int:
-        """Return how many datapoints at the beginning do not count."""
+        """Return how many datapoints at the start do not count."""
         return min(math.floor(PROBATION * len(self.times)), MAX_PROBATION)
 
 
 def load(directories: Sequence[Path]) -> Iterator[Labelled]:
-    """Yield every series that the ``windows.json`` of the first directory labels, from any of the directories."""
+    """Yield each series in ``windows.json`` of the first directory. Its file may be in any of the directories."""
     labels = json.loads((directories[0] / "windows.json").read_text("utf-8"))
     for name, windows in sorted(labels.items()):
         path = next(directory / name for directory in directories if (directory / name).exists())
@@ -53,7 +54,7 @@ def load(directories: Sequence[Path]) -> Iterator[Labelled]:
 
 
 def score(series: Iterable[tuple[Labelled, Sequence[int]]]) -> float:
-    """Return the score, at most 100, of detections: for each series the places of its datapoints that are flagged."""
+    """Return the score, at most 100, of series with the indexes of their flagged datapoints."""
     total, windows = 0.0, 0
     for labelled, flagged in series:
         total += raw(labelled, flagged)
@@ -63,7 +64,7 @@ def score(series: Iterable[tuple[Labelled, Sequence[int]]]) -> float:
 
 
 def raw(labelled: Labelled, flagged: Sequence[int]) -> float:
-    """Return the score of one series before it is scaled: from ``-MISSED`` a window to ``FOUND`` a window."""
+    """Return the unscaled score of one series: from ``-MISSED`` to ``FOUND`` for each window."""
     best = dict.fromkeys(labelled.windows, -MISSED)
     false_alarms = 0.0
     for place in flagged:
@@ -84,7 +85,7 @@ def raw(labelled: Labelled, flagged: Sequence[int]) -> float:
 
 
 def sigmoid(position: float) -> float:
-    """Return what a detection is worth: nearly 1 at the start of a window (-1), 0 at its end, -1 far behind it.
+    """Return the value of a detection: nearly 1 at the start of a window (-1), 0 at its end, -1 far after it.
 
     >>> round(sigmoid(-1.0), 3), sigmoid(0.0), sigmoid(4.0)
     (0.987, 0.0, -1.0)
@@ -93,7 +94,7 @@ def sigmoid(position: float) -> float:
 
 
 def _places(times: Sequence[int], begin: int, end: int) -> tuple[int, int]:
-    """Return the first and last place whose time lies within a window."""
+    """Return the first and last index with a time within a window."""
     within = [place for place, at in enumerate(times) if begin <= at <= end]
     return within[0], within[-1]
 

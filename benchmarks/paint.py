@@ -1,4 +1,4 @@
-"""How long the page takes in a real browser: from the click until it has painted, and what the browser holds."""
+"""Measure pages in a real browser: from the click until the page is painted, elements, and the script heap."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from playwright.sync_api import sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-#: Milliseconds that a page may take.
-PATIENCE = 60_000
-#: What the browser itself has noted of a page: milliseconds until its answer had come, and until it had painted.
-NOTED = """() => {
+#: Milliseconds in which a page has to be painted.
+TIMEOUT = 60_000
+#: A script that returns the browser's own figures: milliseconds until the answer and until painted, elements, heap.
+FIGURES = """() => {
   const [navigation] = performance.getEntriesByType("navigation");
   const [paint] = performance.getEntriesByName("first-contentful-paint");
   if (!paint || !navigation.domContentLoadedEventEnd) return null;
@@ -25,7 +25,7 @@ NOTED = """() => {
 
 
 class Painted(NamedTuple):
-    """Milliseconds until an answer had come and until it was painted; elements, and bytes of the script's heap."""
+    """Milliseconds until the answer and until painted; the number of elements; bytes of the script heap."""
 
     answered: float
     painted: float
@@ -35,9 +35,9 @@ class Painted(NamedTuple):
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Give a browser."""
+    """Run a browser."""
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=TIMEOUT)
         try:
             yield started
         finally:
@@ -45,16 +45,16 @@ def browser() -> Iterator[Any]:
 
 
 def painted(port: int, addresses: Mapping[str, str], rounds: int) -> dict[str, list[Painted]]:
-    """Open each address in turn, round after round; the first round, which fills the browser's cache, is left out."""
+    """Open each address in turn, round after round. The first round fills the browser's cache and does not count."""
     timings: dict[str, list[Painted]] = {name: [] for name in addresses}
     with browser() as started:
         page = started.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         for round_number in range(rounds + 1):
             for name, address in addresses.items():
                 page.goto(f"http://127.0.0.1:{port}{address}", wait_until="load")
-                # Not by wait_for_function: the page's policy forbids what it does.
-                noted = house.awaited(lambda: page.evaluate(NOTED), PATIENCE / 1000, f"{name} in the browser")
+                # The page's Content-Security-Policy forbids wait_for_function.
+                figures = house.wait_for(lambda: page.evaluate(FIGURES), TIMEOUT / 1000, f"{name} in the browser")
                 if round_number:
-                    timings[name].append(Painted(*noted))
+                    timings[name].append(Painted(*figures))
     return timings

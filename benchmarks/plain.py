@@ -1,7 +1,7 @@
-"""The plain design: an entry, a message and two calls a worker, the outcome as JSON into Redis and on a channel.
+"""The plain design: an entry, a message and two AWS calls for each worker; the result goes to Redis as JSON.
 
-``celery -A plain worker`` and ``celery -A plain beat``, with stock RedBeat, run it; the settings are those of
-workermon's own nodes where they matter to the cost. Nothing is evaluated.
+Run it with ``celery -A plain worker`` and ``celery -A plain beat`` (stock RedBeat). Settings that change the cost are
+those of workermon's own nodes. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ app.conf.update(
     redbeat_lock_timeout=60,
     redbeat_redis_url=os.environ["WORKERMON_REDIS_URL"],
 )
-#: What beat holds while it runs.
+#: The key of the lock that beat holds while it runs.
 LOCK = "redbeat::lock"
 _lock = threading.Lock()
 _clients: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def collect(worker_id: str) -> None:
 
 
 def schedule(numbers: range) -> list[str]:
-    """Write an entry for each of these workers, the last run a minute ago, that is due far ahead; return their keys."""
+    """Write an entry for each worker, last run a minute ago and due far ahead. Return the entries' keys."""
     entry_keys = []
     for place in numbers:
         entry = redbeat.RedBeatSchedulerEntry(
@@ -89,12 +89,12 @@ def schedule(numbers: range) -> list[str]:
         entry.last_run_at = datetime.now(UTC) - timedelta(seconds=house.INTERVAL)
         entry.save()
         entry_keys.append(str(entry.key))
-    due(entry_keys, datetime.now(UTC).timestamp() + 24 * house.INTERVAL)
+    set_due(entry_keys, datetime.now(UTC).timestamp() + 24 * house.INTERVAL)
     return entry_keys
 
 
-def due(entries: list[str], at: float) -> None:
-    """Have beat find these entries due at a time."""
+def set_due(entries: list[str], at: float) -> None:
+    """Make these entries due at a time."""
     connected = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"])
     connected.zadd("redbeat::schedule", dict.fromkeys(entries, at))
     connected.close()

@@ -1,4 +1,4 @@
-"""Registers a fleet in the Redis of the environment, and its entries in the schedule: ``seed.py NUMBER``."""
+"""Add a fleet and its schedule to the Redis of the environment: ``seed.py NUMBER``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workermon.on_celery.app import app
 
 
 def main() -> None:
-    """Register it."""
+    """Add the fleet."""
     now = time.time()
     members = house.fleet(int(sys.argv[1]), now)
     house.register(os.environ["WORKERMON_REDIS_URL"], members, now)
