@@ -22,7 +22,7 @@ from prometheus_client.core import GaugeMetricFamily
 from workermon import health, ports, runtime, settings, views
 from workermon.on_celery import schedule
 from workermon.on_celery.app import app
-from workermon.web import deflated, prometheus
+from workermon.web import compression, prometheus
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def ours(_url: str) -> Spent:
     def make() -> tuple[float, float]:
         page = prometheus.page(exposed)
         parts = (*page.workers, page.text)
-        return deflated.size(parts) / 1e6, len(deflated.gzipped(parts)) / 1e6
+        return compression.size(parts) / 1e6, len(compression.gzipped(parts)) / 1e6
 
     return _spent(make)
 

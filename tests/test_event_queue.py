@@ -16,7 +16,7 @@ from workermon.collect import queue_events
 from workermon.config import export
 from workermon.health.doctor import event_queues
 from workermon.pipeline import queue_polling
-from workermon.web import deflated, prometheus
+from workermon.web import compression, prometheus
 
 A, B, NEW = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -412,7 +412,7 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
     [part] = [part for part in status.parts if part.name == "events main"]
     assert part.ok
     page = prometheus.page(house.get(health.Exposition))
-    text = b"".join(deflated.plain([page.text]))
+    text = b"".join(compression.plain([page.text]))
     assert b'workermon_queue_events_total{outcome="requested",queue="main"} 1.0' in text
     assert b'workermon_queue_events_total{outcome="invalid",queue="main"} 1.0' in text
     house.clock.advance(90)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import collect, evaluate, fleet, models, notify, ports, testing, views
-from workermon.web import deflated, prometheus
+from workermon.web import compression, prometheus
 
 ID = "i-0abc0123456789def"
 HERE = models.AccountRegion(region="us-east-1")
@@ -173,7 +173,7 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
     ]
     families = prometheus.Families(monitor.configurations.load().collect)
     families.add(ports.Glance.of(record(monitor)))
-    page = b"".join(deflated.plain(families.parts())).decode()
+    page = b"".join(compression.plain(families.parts())).decode()
     lines = [line for line in page.splitlines() if line.startswith("workermon_status_check{")]
     assert lines == [
         f'workermon_status_check{{check="system",id="{ID}"}} 1.0',

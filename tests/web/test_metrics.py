@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.contract import builders
 from tests.support.commands import A, Ports
 from workermon import config, fleet, health, models, ports
-from workermon.web import deflated, metrics, prometheus
+from workermon.web import compression, metrics, prometheus
 
 TEXTS = st.text(max_size=12)
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=12)
@@ -85,20 +85,20 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
     families.add(ports.Glance.of(ports.Record(worker, condition, {}, 0, None, 1)))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Written(worker, condition))
-    assert b"".join(deflated.plain(families.parts())).decode() == exposition.generate_latest(registry).decode()
+    assert b"".join(compression.plain(families.parts())).decode() == exposition.generate_latest(registry).decode()
 
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
 def test_parts_are_one_gzip_file(plain: list[bytes]) -> None:
     """Parts that were compressed each by itself are, joined, a file that every reader of gzip takes; checksum too."""
-    parts = [deflated.part(text) for text in plain]
-    assert gzip.decompress(deflated.gzipped(parts)) == b"".join(plain) == b"".join(deflated.plain(parts))
+    parts = [compression.part(text) for text in plain]
+    assert gzip.decompress(compression.gzipped(parts)) == b"".join(plain) == b"".join(compression.plain(parts))
 
 
 def test_a_large_body_is_read_in_pieces() -> None:
     """However well it is compressed, no more than a piece of it is in memory at once."""
-    part = deflated.part(b"x" * 3_000_001)
-    pieces = [len(piece) for piece in deflated.plain([part])]
+    part = compression.part(b"x" * 3_000_001)
+    pieces = [len(piece) for piece in compression.plain([part])]
     assert (sum(pieces), max(pieces)) == (3_000_001, 1 << 18)
 
 
@@ -109,7 +109,7 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
     for worker_id in ids:
         record = ports.Record(builders.worker(worker_id), models.Condition(), {}, 0, None, 1)
         families.add(ports.Glance.of(record))
-    lines = b"".join(deflated.plain(families.parts())).decode().splitlines()
+    lines = b"".join(compression.plain(families.parts())).decode().splitlines()
     expected = [f'workermon_worker_status{{id="{worker_id}",status="unknown"}} 1.0' for worker_id in ids]
     begin = lines.index("# TYPE workermon_worker_status gauge") + 1
     assert lines[begin : begin + len(ids)] == expected

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from workermon import health
-from workermon.web import deflated, prometheus
+from workermon.web import compression, prometheus
 from workermon.web.gate import Viewer
 
 router = APIRouter(route_class=DishkaSyncRoute)
@@ -49,6 +49,8 @@ def metrics(request: Request, _: Viewer, exposition: FromDishka[health.Expositio
     parts = (*page.workers, page.openmetrics if wants_openmetrics else page.text)
     headers = {"Vary": "Accept, Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(deflated.gzipped(parts), headers=headers | {"Content-Encoding": "gzip"}, media_type=media_type)
-    headers["Content-Length"] = str(deflated.size(parts))
-    return StreamingResponse(deflated.plain(parts), headers=headers, media_type=media_type)
+        return Response(
+            compression.gzipped(parts), headers=headers | {"Content-Encoding": "gzip"}, media_type=media_type
+        )
+    headers["Content-Length"] = str(compression.size(parts))
+    return StreamingResponse(compression.plain(parts), headers=headers, media_type=media_type)

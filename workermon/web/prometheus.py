@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from workermon import __version__, health, models, ports
-from workermon.web import deflated
+from workermon.web import compression
 
 TEXT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
@@ -36,23 +36,23 @@ _ESCAPES = {"\\": r"\\", "\n": r"\n", '"': r"\""}
 class Page(NamedTuple):
     """A page in both formats: the parts of the workers are the same in either."""
 
-    workers: tuple[deflated.Part, ...]
-    text: deflated.Part
-    openmetrics: deflated.Part
+    workers: tuple[compression.Part, ...]
+    text: compression.Part
+    openmetrics: compression.Part
 
 
 class _Family:
     """A family's lines, of which only the newest are not compressed yet."""
 
     def __init__(self, name: str, about: str) -> None:
-        self._compressor = deflated.Compressor()
+        self._compressor = compression.Compressor()
         self.lines = [f"# HELP {name} {about}\n# TYPE {name} gauge\n"]
 
     def compress(self) -> None:
         self._compressor.add("".join(self.lines).encode())
         self.lines.clear()
 
-    def part(self) -> deflated.Part:
+    def part(self) -> compression.Part:
         self.compress()
         return self._compressor.part()
 
@@ -103,7 +103,7 @@ class Families:
     def _families(self) -> tuple[_Family, ...]:
         return self._info, self._status, self._checks, self._values, self._times
 
-    def parts(self) -> tuple[deflated.Part, ...]:
+    def parts(self) -> tuple[compression.Part, ...]:
         """Return the added samples."""
         return tuple(family.part() for family in self._families)
 
@@ -174,8 +174,8 @@ def page(exposition_: health.Exposition) -> Page:
     registry.register(_Figures(figures))
     return Page(
         families.parts(),
-        deflated.part(exposition.generate_latest(registry)),
-        deflated.part(openmetrics.generate_latest(registry)),
+        compression.part(exposition.generate_latest(registry)),
+        compression.part(openmetrics.generate_latest(registry)),
     )
 
 
