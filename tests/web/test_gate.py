@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from tests.support.commands import A, Ports
 from tests.support.serving import Serve
 from workermon import models, settings
-from workermon.web import app, attempts, gate, login, peers
+from workermon.web import app, attempts, client_address, gate, login
 
 #: Settings of a page that others reach.
 OPEN: dict[str, Any] = {"web_host": "0.0.0.0", "base_url": "http://monitor.example:8650", "client": "192.0.2.7"}
@@ -383,4 +383,4 @@ def test_mapped_addresses_are_those_of_ipv4() -> None:
     """A proxy that connects to a socket of both families is known by its address of IPv4."""
     app_settings = settings.Settings(_env_file=None, web_proxies="10.0.0.0/24")
     scope = {"type": "http", "headers": [(b"host", b"x")], "client": ("::ffff:10.0.0.9", 1), "scheme": "http"}
-    assert peers.of(app_settings, scope).is_proxy
+    assert client_address.of(app_settings, scope).is_proxy

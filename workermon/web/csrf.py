@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 
-from workermon.web import peers, problems
+from workermon.web import client_address, problems
 
 #: Where a form, or our script, puts the token.
 FIELD = "csrf"
@@ -20,7 +20,7 @@ def token(key: str, subject: str) -> str:
     return hmac.new(key.encode(), subject.encode(), hashlib.sha256).hexdigest()
 
 
-def check_origin(request: Request, peer: peers.Peer) -> None:
+def check_origin(request: Request, peer: client_address.Peer) -> None:
     """Refuse a request from another page. Raises ``problems.Refused``."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")

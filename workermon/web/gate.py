@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from workermon import errors, logs, models, ports, settings
-from workermon.web import attempts, csrf, peers, problems
+from workermon.web import attempts, client_address, csrf, problems
 
 log = logs.get(__name__)
 
@@ -61,7 +61,7 @@ class Gate:
 
     def identify(self, request: Request) -> Caller:
         """Return the sender of a request. Raises ``problems.Refused`` if a login is needed, or it is wrong."""
-        peer = peers.of(self.app_settings, request.scope)
+        peer = client_address.of(self.app_settings, request.scope)
         user = self._user(request) if peer.is_proxy else None
         authorization = request.headers.getlist("authorization")
         if authorization and (user is None or authorization[0].lower().startswith("bearer ")):
@@ -76,7 +76,7 @@ class Gate:
             raise login_needed("it came through a proxy that WORKERMON_WEB_PROXIES does not name")
         return Caller(name=LOCAL, role="admin", origin=peer.address)
 
-    def verify(self, text: str, peer: peers.Peer) -> models.Token:
+    def verify(self, text: str, peer: client_address.Peer) -> models.Token:
         """Return the presented token. Raises ``problems.Refused`` if it is invalid, or after many attempts."""
         name = models.token_name(text)
         self._may_try(peer, name or "")
@@ -103,7 +103,7 @@ class Gate:
         """Return the sender of a request, if it is allowed. Raises ``problems.Refused``."""
         caller = self.identify(request)
         if request.method not in _SAFE and caller.by != "token":
-            csrf.check_origin(request, peers.of(self.app_settings, request.scope))
+            csrf.check_origin(request, client_address.of(self.app_settings, request.scope))
             if caller.by == "session" or csrf.is_browser(request):
                 csrf.check_token(request, self.csrf_token(caller))
         if not caller.may(role):
@@ -128,14 +128,14 @@ class Gate:
             raise problems.Refused(400, f"header {self.app_settings.web_user_header}", "names no user", "send one name")
         return values[0].strip()
 
-    def _by_token(self, authorization: list[str], peer: peers.Peer) -> Caller:
+    def _by_token(self, authorization: list[str], peer: client_address.Peer) -> Caller:
         scheme, _, text = authorization[0].partition(" ")
         if len(authorization) > 1 or scheme.lower() != "bearer":
             raise login_needed("its Authorization header is not a bearer token")
         token = self.verify(text.strip(), peer)
         return Caller(name=token.name, role=token.role, origin=peer.address, by="token")
 
-    def _by_session(self, cookie: str, peer: peers.Peer) -> Caller:
+    def _by_session(self, cookie: str, peer: client_address.Peer) -> Caller:
         session = self.access.session(models.secret_digest(cookie))
         token = None if session is None or session.ends <= self.now() else self.access.token(session.token)
         if session is None or token is None or not hmac.compare_digest(token.digest, session.token_digest):
@@ -144,14 +144,14 @@ class Gate:
             name=token.name, role=token.role, origin=peer.address, by="session", session=session.digest
         )  # fmt: skip
 
-    def _may_try(self, peer: peers.Peer, name: str) -> None:
+    def _may_try(self, peer: client_address.Peer, name: str) -> None:
         wait = self.attempts.wait(peer.address, name)
         if wait > 0:
             refused = problems.Refused(429, "login", "it failed too often", f"try again in {wait:.0f} s")
             refused.headers["Retry-After"] = str(int(wait) + 1)
             raise refused
 
-    def _failed(self, peer: peers.Peer, name: str, reason: str) -> problems.Refused:
+    def _failed(self, peer: client_address.Peer, name: str, reason: str) -> problems.Refused:
         self.attempts.failed(peer.address, name)
         log.warning("web.login_refused", origin=peer.address, reason=reason)
         return login_needed(reason)
@@ -166,7 +166,7 @@ def login_needed(reason: str) -> problems.Refused:
 
 def check_host(app_settings: settings.Settings, scope: Scope) -> None:
     """Reject a ``Host`` with which a foreign page would reach a loopback address. Raises ``problems.Refused``."""
-    peer = peers.of(app_settings, scope)
+    peer = client_address.of(app_settings, scope)
     match = _HOST.fullmatch(peer.hosts[0])
     if match is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
         raise problems.Refused(400, "Host", "is not a host", "send one Host header")

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.requests import Request
 
 from workermon import errors
-from workermon.web import csrf, gate, peers, problems, render
+from workermon.web import client_address, csrf, gate, problems, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,7 +32,7 @@ def log_in(
 ) -> Response:
     """Start a session, and continue to the requested page."""
     gatekeeper = gate.of(request)
-    peer = peers.of(gatekeeper.app_settings, request.scope)
+    peer = client_address.of(gatekeeper.app_settings, request.scope)
     csrf.check_origin(request, peer)
     try:
         cookie = gatekeeper.open_session(gatekeeper.verify(token.strip(), peer))
