@@ -15,7 +15,7 @@ from starlette.types import Message
 from tests.support.commands import A, B, Ports, fires
 from tests.support.serving import application
 from workermon import errors, models, views
-from workermon.web import gate, hub, problems, stream
+from workermon.web import gate, hub, problem_details, stream
 
 Ok = Callable[..., str]
 Serve = Callable[..., TestClient]
@@ -216,7 +216,7 @@ def test_a_heartbeat_comes_and_looks_at_the_login_again(
 
     def identify(_request: Request) -> None:
         if refused:
-            raise problems.Refused(401, "login", "the token was revoked", "log in again")
+            raise problem_details.Refused(401, "login", "the token was revoked", "log in again")
 
     monkeypatch.setattr(gate, "identify", identify)
 
@@ -276,12 +276,12 @@ def test_too_many_clients_are_refused(world: Ports, monkeypatch: pytest.MonkeyPa
     async def steps() -> None:
         shared = source(world)
         clients = [await shared.join(), await shared.join()]
-        with pytest.raises(problems.Refused) as refused:
+        with pytest.raises(problem_details.Refused) as refused:
             await shared.join()
         assert refused.value.status == 503
         shared.close()
         assert all(client.is_over for client in clients)
-        with pytest.raises(problems.Refused):
+        with pytest.raises(problem_details.Refused):
             await shared.join()
 
     run(steps())

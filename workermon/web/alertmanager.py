@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from workermon import errors, evaluate, models, ports, views
 from workermon.notify.channels import alertmanager
-from workermon.web import fields, gate, matchers, problems
+from workermon.web import fields, gate, matchers, problem_details
 
 #: The version of Alertmanager whose API this is. Clients choose their requests by it.
 VERSION = "0.25.0"
@@ -40,7 +40,7 @@ class _Route(DishkaSyncRoute):
             try:
                 return await handle(request)
             except errors.WorkermonError as error:
-                return _error(problems.status_of(error), str(error), dict(getattr(error, "headers", {})))
+                return _error(problem_details.status_of(error), str(error), dict(getattr(error, "headers", {})))
             except RequestValidationError as error:
                 first = error.errors()[0]
                 location = ".".join(str(part)[:64] for part in first["loc"])

@@ -25,7 +25,7 @@ from workermon.web import (
     openapi,
     pages,
     probes,
-    problems,
+    problem_details,
     shared,
     snapshots,
     stream,
@@ -71,8 +71,8 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.metrics = metrics.Cache()
     app.state.began = now()
     app.router.routes.extend(ROUTES.routes)
-    problems.register(app)
-    app.add_exception_handler(problems.Refused, login.refused)
+    problem_details.register(app)
+    app.add_exception_handler(problem_details.Refused, login.refused)
     setup_dishka(container, app)
     app.add_middleware(audit_trail.Trail, audit=container.get(ports.Audit), now=now)
     app.add_middleware(limits.Limits)
@@ -109,9 +109,9 @@ class OuterLayer:
             gate.check_host(self.app_settings, scope)
             await self.app(scope, receive, framed)
         except errors.WorkermonError as error:
-            await problems.answer(error)(scope, receive, framed)
+            await problem_details.answer(error)(scope, receive, framed)
         except Exception as error:
-            problem = problems.unexpected(error)
+            problem = problem_details.unexpected(error)
             if started:
                 raise problem from None  # the connection ends: half an answer must not look whole
-            await problems.answer(problem, 500)(scope, receive, framed)
+            await problem_details.answer(problem, 500)(scope, receive, framed)

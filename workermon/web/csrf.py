@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 
-from workermon.web import client_address, problems
+from workermon.web import client_address, problem_details
 
 #: Where a form, or our script, puts the token.
 FIELD = "csrf"
@@ -61,5 +61,5 @@ def _place(url: str) -> str:
     return f"{parts.hostname}:{port}" if parts.hostname else url
 
 
-def _refused(reason: str, todo: str) -> problems.Refused:
-    return problems.Refused(403, "write", reason, todo)
+def _refused(reason: str, todo: str) -> problem_details.Refused:
+    return problem_details.Refused(403, "write", reason, todo)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from starlette.requests import Request
 
 from workermon import models
-from workermon.web import paging, problems
+from workermon.web import paging, problem_details
 
 
 class Fields(BaseModel):
@@ -21,7 +21,7 @@ class Fields(BaseModel):
 def no_query(request: Request) -> None:
     """Reject a query if a route takes none; for ``dependencies``."""
     for name in request.query_params:
-        raise problems.Refused(422, f"query.{name[:64]}", "is unknown", "leave it out")
+        raise problem_details.Refused(422, f"query.{name[:64]}", "is unknown", "leave it out")
 
 
 def _pair(text: str) -> str:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from workermon import errors, logs, models, ports, settings
-from workermon.web import attempts, client_address, csrf, problems
+from workermon.web import attempts, client_address, csrf, problem_details
 
 log = logs.get(__name__)
 
@@ -108,7 +108,7 @@ class Gate:
                 csrf.check_token(request, self.csrf_token(caller))
         if not caller.may(role):
             reason = f"a {caller.role} may not do this"
-            raise problems.Refused(
+            raise problem_details.Refused(
                 403, f"{request.method} {request.url.path[:128]}", reason, f"ask for the role {role}"
             )
         if request.method not in _SAFE and role != "viewer":
@@ -125,7 +125,9 @@ class Gate:
         if not values or not values[0].strip():
             return None
         if len(values) > 1 or len(values[0]) > 256 or errors.printable(values[0]) != values[0]:
-            raise problems.Refused(400, f"header {self.app_settings.web_user_header}", "names no user", "send one name")
+            raise problem_details.Refused(
+                400, f"header {self.app_settings.web_user_header}", "names no user", "send one name"
+            )
         return values[0].strip()
 
     def _by_token(self, authorization: list[str], peer: client_address.Peer) -> Caller:
@@ -147,19 +149,19 @@ class Gate:
     def _may_try(self, peer: client_address.Peer, name: str) -> None:
         wait = self.attempts.wait(peer.address, name)
         if wait > 0:
-            refused = problems.Refused(429, "login", "it failed too often", f"try again in {wait:.0f} s")
+            refused = problem_details.Refused(429, "login", "it failed too often", f"try again in {wait:.0f} s")
             refused.headers["Retry-After"] = str(int(wait) + 1)
             raise refused
 
-    def _failed(self, peer: client_address.Peer, name: str, reason: str) -> problems.Refused:
+    def _failed(self, peer: client_address.Peer, name: str, reason: str) -> problem_details.Refused:
         self.attempts.failed(peer.address, name)
         log.warning("web.login_refused", origin=peer.address, reason=reason)
         return login_needed(reason)
 
 
-def login_needed(reason: str) -> problems.Refused:
+def login_needed(reason: str) -> problem_details.Refused:
     """Return the refusal that asks for a login."""
-    refused = problems.Refused(401, "login", reason, "send Authorization: Bearer TOKEN, or log in at /login")
+    refused = problem_details.Refused(401, "login", reason, "send Authorization: Bearer TOKEN, or log in at /login")
     refused.headers["WWW-Authenticate"] = 'Bearer realm="workermon"'
     return refused
 
@@ -169,13 +171,13 @@ def check_host(app_settings: settings.Settings, scope: Scope) -> None:
     peer = client_address.of(app_settings, scope)
     match = _HOST.fullmatch(peer.hosts[0])
     if match is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
-        raise problems.Refused(400, "Host", "is not a host", "send one Host header")
+        raise problem_details.Refused(400, "Host", "is not a host", "send one Host header")
     name = match[1].lower().strip("[]")
     own_names = {"localhost", "127.0.0.1", "::1", app_settings.web_host.lower()}
     if settings.is_loopback(app_settings.web_host) and not peer.is_proxy and name not in own_names:
         reason = "is not a name of this machine's loopback address"
         todo = "use http://localhost, or name your proxy in WORKERMON_WEB_PROXIES"
-        raise problems.Refused(403, f"Host {match[1][:64]}", reason, todo)
+        raise problem_details.Refused(403, f"Host {match[1][:64]}", reason, todo)
 
 
 def of(request: Request) -> Gate:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Generator
 from typing import NamedTuple
 
 from workermon import errors, logs, models, views
-from workermon.web import problems
+from workermon.web import problem_details
 
 log = logs.get(__name__)
 
@@ -123,7 +123,9 @@ class Hub:
         client = Client(worker_ids)
         with self._lock:
             if self._is_closed or len(self._clients) >= MAX_CLIENTS:
-                raise problems.Refused(503, "stream", f"{MAX_CLIENTS} clients follow it already", "try again later")
+                raise problem_details.Refused(
+                    503, "stream", f"{MAX_CLIENTS} clients follow it already", "try again later"
+                )
             self._clients.add(client)
             if self._subscribed is None:
                 self._subscribed = asyncio.Event()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workermon import errors, logs, ports
-from workermon.web import gate, problems
+from workermon.web import gate, problem_details
 
 log = logs.get(__name__)
 
@@ -57,10 +57,12 @@ class Once:
     def _replay(self, first: ports.FirstRequest) -> Response:
         header = "Idempotency-Key"
         if first.digest != self.digest:
-            raise problems.Refused(422, header, "was used for another request", "use a new key for each request")
+            raise problem_details.Refused(422, header, "was used for another request", "use a new key for each request")
         if first.status is None:
-            raise problems.Refused(409, header, "belongs to a request that is still running", "try again in a moment")
-        media_type = "application/json" if first.status < 400 else problems.MEDIA_TYPE
+            raise problem_details.Refused(
+                409, header, "belongs to a request that is still running", "try again in a moment"
+            )
+        media_type = "application/json" if first.status < 400 else problem_details.MEDIA_TYPE
         headers = {REPLAYED: "true"}
         if not first.body:
             return Response(None, first.status, headers)
@@ -72,9 +74,9 @@ def _answered(act: Callable[[], Response]) -> Response:
     try:
         return act()
     except errors.WorkermonError as error:
-        if error.retryable or problems.status_of(error) >= 500:
+        if error.retryable or problem_details.status_of(error) >= 500:
             raise
-        return problems.answer(error)
+        return problem_details.answer(error)
 
 
 async def _once(

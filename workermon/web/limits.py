@@ -10,7 +10,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workermon.web import problems, protocol
+from workermon.web import problem_details, protocol
 
 #: Bytes of a body.
 MAX_BODY = 1_000_000
@@ -37,7 +37,9 @@ class Limits:
             await self.app(scope, receive, send)
             return
         if self._in_flight >= MAX_REQUESTS:
-            raise problems.Refused(503, "workermon", f"{MAX_REQUESTS} requests are running already", "try again later")
+            raise problem_details.Refused(
+                503, "workermon", f"{MAX_REQUESTS} requests are running already", "try again later"
+            )
         self._in_flight += 1
         try:
             _check_head(scope)
@@ -57,9 +59,9 @@ def _check_head(scope: Scope) -> None:
         raise _closing(431, *protocol.HEAD_TOO_LONG)
 
 
-def _closing(status: int, subject: str, reason: str, todo: str) -> problems.Refused:
+def _closing(status: int, subject: str, reason: str, todo: str) -> problem_details.Refused:
     """Return a refusal after which the connection ends."""
-    refused = problems.Refused(status, subject, reason, todo)
+    refused = problem_details.Refused(status, subject, reason, todo)
     refused.headers["Connection"] = "close"
     return refused
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.requests import Request
 
 from workermon import errors
-from workermon.web import client_address, csrf, gate, problems, render
+from workermon.web import client_address, csrf, gate, problem_details, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,7 +36,7 @@ def log_in(
     csrf.check_origin(request, peer)
     try:
         cookie = gatekeeper.open_session(gatekeeper.verify(token.strip(), peer))
-    except problems.Refused as error:
+    except problem_details.Refused as error:
         return _page(
             error.status, to=_local(to), failed=f"{error.reason}; {error.todo}" if error.status == 429 else error.reason
         )
@@ -59,8 +59,8 @@ def log_out(request: Request, caller: gate.Viewer) -> Response:
 
 def refused(request: Request, error: Exception) -> Response:
     """Answer a refusal: ask a person for a login, and delete an expired cookie."""
-    assert isinstance(error, problems.Refused)
-    answer = problems.answer(error)
+    assert isinstance(error, problem_details.Refused)
+    answer = problem_details.answer(error)
     if error.status == 401:
         person = request.method == "GET" and "text/html" in request.headers.get("accept", "")
         answer = _ask(request) if person else answer

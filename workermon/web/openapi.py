@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from workermon import views
-from workermon.web import gate, problems
+from workermon.web import gate, problem_details
 
 # FastAPI gives bodies and query models the alias of their parameter, and pydantic warns about that.
 warnings.filterwarnings("ignore", message="The 'alias' attribute with value '(body|query)' was provided")
@@ -62,7 +62,7 @@ def schema(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):  # the framework's own errors, which ours replace
         schemas.pop(name, None)
     schemas["Problem"] = Problem.model_json_schema()
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {problem_details.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     components["responses"] = {"Problem": {"description": "A problem, in three parts.", "content": content}}
     components["securitySchemes"] = SECURITY
     for operation in operations(document):

@@ -9,7 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from workermon.web import problems
+from workermon.web import problem_details
 
 #: Maximum connections; the usual limit of open files is 1,024.
 MAX_CONNECTIONS = 500
@@ -100,8 +100,10 @@ class BoundedProtocol(H11Protocol):
             content = {"type": "about:blank", "title": subject, "status": status, "detail": reason, "action": todo}
             body = json.dumps(content).encode()
             headers = [
-                ("Content-Type", problems.MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close"),
-            ]  # fmt: skip
+                ("Content-Type", problem_details.MEDIA_TYPE),
+                ("Content-Length", str(len(body))),
+                ("Connection", "close"),
+            ]
             events = (
                 h11.Response(status_code=status, headers=headers, reason=_REASONS[status]),
                 h11.Data(data=body),
