@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from workermon import cli, config, errors, models, rules, testing, views
 from workermon.notify import channels
-from workermon.views import ledger_backtest, recorded, rule_cases
+from workermon.views import ledger_backtest, recorded_values, rule_cases
 
 ID = "i-0abc0123456789def"
 MINUTE = 60
@@ -222,7 +222,7 @@ def test_sums_of_a_coarse_history() -> None:
     rules = PARSER.parse(NETWORK, "f.toml").rules
     assert rules is not None
     series = [models.Series(300, (models.Datapoint(0, BYTES), models.Datapoint(300, BYTES)))]
-    compared = recorded.compared(
+    compared = recorded_values.compared(
         rules[0], {"network_in": series, "network_out": series}, config.DEFAULT.statistic_of, 60
     )
     assert compared == [models.Series(300, (models.Datapoint(0, 2.0), models.Datapoint(300, 2.0)))]
@@ -239,7 +239,7 @@ def test_segments_of_different_periods() -> None:
         ],
         "network_out": [models.Series(300, tuple(models.Datapoint(at, 2.0) for at in range(300, 1500, 300)))],
     }
-    compared = recorded.compared(rule[0], recorded_as, config.DEFAULT.statistic_of)
+    compared = recorded_values.compared(rule[0], recorded_as, config.DEFAULT.statistic_of)
     assert [(series.period, series.points) for series in compared] == [
         (300, ((300, 7.0), (600, 7.0))), (300, ((900, 7.0), (1200, 7.0))),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from workermon import models, ports, rules
-from workermon.views import recorded
+from workermon.views import recorded_values
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
 from workermon.views.replayable import metrics_of, needed_metrics, over_metrics
@@ -238,7 +238,7 @@ def over_trace(
         if not metrics_of(rule):
             return replay_over_others(rule, configuration, replay_of, worker=worker)
         worker_rule = for_labels(rule, {})
-        segments = recorded.compared(worker_rule, {metric: [series]}, configuration.statistic_of)
+        segments = recorded_values.compared(worker_rule, {metric: [series]}, configuration.statistic_of)
         return replay(worker_rule, segments, configuration, worker=worker)
 
     return tuple(replayed for rule in rules_of_metric if (replayed := replay_of(rule)) is not None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from workermon import costs, models, ports, rules
 from workermon.config import catalogue
 from workermon.rules import spacing
-from workermon.views import recorded
+from workermon.views import recorded_values
 from workermon.views.backtest import (
     Recording,
     Replay,
@@ -303,7 +303,7 @@ class CloudWatchHistory:
             return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
         return replay(
             for_labels(rule, record.worker.labels),
-            recorded.compared(
+            recorded_values.compared(
                 rule,
                 {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
                 configuration.statistic_of,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from workermon import models, ports, rules
 from workermon.alerts import peer_groups
 from workermon.rules import group_replay
-from workermon.views import recorded
+from workermon.views import recorded_values
 from workermon.views.backtest import (
     Recording,
     Replay,
@@ -111,11 +111,11 @@ class LedgerBacktest:
     ) -> tuple[Sequence[models.Series], int | None]:
         """Return the values of a worker that a rule compares, and the newest slot that can have arrived."""
         read = {
-            metric: recorded.of_ledger(record, metric, configuration.retention, self.samples, self.now())
+            metric: recorded_values.of_ledger(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
         }
         by_metric = {metric: segments for metric, (segments, _) in read.items()}
-        segments = recorded.compared(rule, by_metric, configuration.statistic_of)
+        segments = recorded_values.compared(rule, by_metric, configuration.statistic_of)
         return segments, _newest([(part[-1].period, newest) for part, newest in read.values() if part], segments)
 
     def _replay_group(
