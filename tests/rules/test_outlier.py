@@ -15,7 +15,7 @@ from workermon import config, errors, models, views
 from workermon.config import export
 from workermon.models import Count
 from workermon.rules import outlier, peers, when
-from workermon.views import explain, ledger_backtest, replayable
+from workermon.views import explain, ledger_backtest, replayable_rules
 
 
 def at(slot: int) -> int:
@@ -177,7 +177,7 @@ def test_backtest_replays_it_from_the_ledger() -> None:
         assert [(episode.worker, episode.begin, episode.end, episode.peak) for episode in episodes] == [
             (worker_id(0), at(3), at(5), 99.0)
         ]
-    assert replayable.over_metrics(pools.configurations.load()) == []
+    assert replayable_rules.over_metrics(pools.configurations.load()) == []
 
 
 def test_a_rule_over_it_is_replayed_beside_the_group() -> None:

@@ -72,7 +72,7 @@ def _of_trace(
     configs: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config
-    from workermon.views import backtest, replayable, rule_review, trace
+    from workermon.views import backtest, replayable_rules, rule_review, trace
 
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     configurations = [config.to_configuration(file, config.DEFAULT) for file in configs]
@@ -80,7 +80,7 @@ def _of_trace(
     if metric is None:
         # A rule that only one of them has also tells which metric is meant.
         every = configurations[1].model_copy(update={"rules": (*configurations[1].rules, *configurations[0].rules)})
-        (metric,) = replayable.needed_metrics(replayable.rules_for(every, None, name)[0], every)
+        (metric,) = replayable_rules.needed_metrics(replayable_rules.rules_for(every, None, name)[0], every)
     sides = [
         rule_review.Side(
             source=file.source, configuration=configuration, replays=backtest.over_trace(configuration, metric, series)
@@ -91,8 +91,8 @@ def _of_trace(
         metric_names = [
             metric_name
             for loaded in configurations
-            for rule in replayable.over_metrics(loaded)
-            for metric_name in replayable.metrics_of(rule)
+            for rule in replayable_rules.over_metrics(loaded)
+            for metric_name in replayable_rules.metrics_of(rule)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, metric_names)
@@ -105,7 +105,7 @@ def _of_ledger(
     cli_session: session.Session, configs: tuple[config.File, config.File], metric: str | None, since: int | None
 ) -> rule_review.Review:
     from workermon import config, fleet
-    from workermon.views import ledger_backtest, replayable, rule_review
+    from workermon.views import ledger_backtest, replayable_rules, rule_review
 
     in_force = cli_session.container.get(ports.Configurations).load()
     records = list(cli_session.container.get(ports.Workers).every())
@@ -118,7 +118,7 @@ def _of_ledger(
             configuration=configuration,
             replays=[
                 replay
-                for rule in replayable.over_metrics(configuration, metric, groups=True)
+                for rule in replayable_rules.over_metrics(configuration, metric, groups=True)
                 for replay in ledger.replay(
                     records, rule, configuration.model_copy(update={"retention": in_force.retention})
                 )

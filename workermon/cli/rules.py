@@ -285,14 +285,14 @@ def _on_trace(
     file: config.File, trace_file: str, worker: str | None, metric: str | None, period: int | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, views
-    from workermon.views import backtest, replayable, trace
+    from workermon.views import backtest, replayable_rules, trace
 
     configuration = config.to_configuration(file, config.DEFAULT)
-    rules = replayable.rules_for(configuration, metric, Path(trace_file).name)
+    rules = replayable_rules.rules_for(configuration, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    (read,) = replayable.needed_metrics(rules[0], configuration)
-    for text in replayable.over_several(configuration, read):
+    (read,) = replayable_rules.needed_metrics(rules[0], configuration)
+    for text in replayable_rules.over_several(configuration, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
     return backtest.over_trace(configuration, read, series, worker=name)
 
@@ -308,19 +308,19 @@ def _on_cloudwatch(
     yes: bool,
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config
-    from workermon.views import cloudwatch_history, replayable
+    from workermon.views import cloudwatch_history, replayable_rules
 
     least, most = cloudwatch_history.SINCE
     if not least <= since <= most:
         reason = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", reason, "write one such as 14d")
     configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
-    rules = replayable.over_metrics(configuration, metric)
+    rules = replayable_rules.over_metrics(configuration, metric)
     if metric is not None and not rules:
         metric_names = [
             metric_name
-            for rule in replayable.over_metrics(configuration)
-            for metric_name in replayable.needed_metrics(rule, configuration)
+            for rule in replayable_rules.over_metrics(configuration)
+            for metric_name in replayable_rules.needed_metrics(rule, configuration)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metric_names)
@@ -346,10 +346,10 @@ def _on_cloudwatch(
 
 def _without_groups(configuration: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
     """Warn of rules that several workers decide. Refuse if there are no others to replay."""
-    from workermon.views import replayable
+    from workermon.views import replayable_rules
 
     left_out = [
-        rule.name for rule in replayable.over_metrics(configuration, metric, groups=True) if rule not in replayed
+        rule.name for rule in replayable_rules.over_metrics(configuration, metric, groups=True) if rule not in replayed
     ]
     if left_out and not replayed:
         reason = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
@@ -424,7 +424,7 @@ def _on_ledger(
     cli_session: session.Session, file: config.File, worker: str | None, metric: str | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, fleet
-    from workermon.views import ledger_backtest, replayable
+    from workermon.views import ledger_backtest, replayable_rules
 
     if worker is not None:
         records = cli_session.get(fleet.Lookup).resolve([worker])
@@ -434,6 +434,6 @@ def _on_ledger(
     ledger = cli_session.get(ledger_backtest.LedgerBacktest)
     return tuple(
         replay
-        for rule in replayable.over_metrics(configuration, metric, groups=True)
+        for rule in replayable_rules.over_metrics(configuration, metric, groups=True)
         for replay in ledger.replay(records, rule, configuration)
     )

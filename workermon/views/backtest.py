@@ -16,7 +16,7 @@ from workermon import models, ports, rules
 from workermon.views import recorded_values
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
-from workermon.views.replayable import metrics_of, needed_metrics, over_metrics
+from workermon.views.replayable_rules import metrics_of, needed_metrics, over_metrics
 
 
 class Episode(Document):

@@ -20,7 +20,7 @@ from workermon.views.backtest import (
     started,
     worker_name,
 )
-from workermon.views.replayable import metrics_of, needed_metrics
+from workermon.views.replayable_rules import metrics_of, needed_metrics
 
 #: Series by worker id and metric: one part for each period, in order of time.
 _Fetched = dict[tuple[str, str], list[models.Series]]

@@ -23,7 +23,7 @@ from workermon.views.backtest import (
     worker_name,
 )
 from workermon.views.history import WorkerName
-from workermon.views.replayable import metrics_of, needed_metrics
+from workermon.views.replayable_rules import metrics_of, needed_metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

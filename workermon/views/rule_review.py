@@ -11,7 +11,7 @@ from workermon import models, rules
 from workermon.config import difference
 from workermon.views.backtest import Episode, Replay
 from workermon.views.document import Document, Time
-from workermon.views.replayable import over_metrics
+from workermon.views.replayable_rules import over_metrics
 
 Change = Literal["added", "changed", "removed", "unchanged"]
 
