@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from workermon import cli, evaluate, fleet, health, models, settings, testing, views
 from workermon.cli.session import Session
-from workermon.rules import spacing
+from workermon.rules import learned_period
 
 ID = "i-0abc0123456789def"
 REGION = models.AccountRegion(region="us-east-1")
@@ -112,8 +112,8 @@ def taught(times: Iterable[int], period: int = 60) -> int:
     spaces: tuple[int, ...] = ()
     learned = period
     for at in times:
-        spaces = spacing.newest(spaces, [at], period)
-        learned = spacing.learned(spaces, period, learned)
+        spaces = learned_period.newest(spaces, [at], period)
+        learned = learned_period.learned(spaces, period, learned)
     return learned
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.grouping import CPU, MINUTE, T0, Pools, rule, worker_id
 from workermon import models, views
-from workermon.rules import spacing
+from workermon.rules import learned_period
 
 SLOTS = 6
 SIZE = 4
@@ -176,7 +176,7 @@ def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]]
         arrived = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
         points = tuple(models.Datapoint(*point) for point in ({at(0): 20.0} | arrived).items())
         # Of a recording, datapoints that come each second minute are those of a metric with that period.
-        assume(spacing.of_recorded(models.Series(MINUTE, points)).period == MINUTE)
+        assume(learned_period.of_recorded(models.Series(MINUTE, points)).period == MINUTE)
         pools.collected(number, at(SLOTS + 1), dict(points))
     configuration = pools.configurations.load()
     records = list(pools.workers.every())

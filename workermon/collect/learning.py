@@ -15,7 +15,7 @@ from workermon.collect import cadence, delays, lag, polling
 from workermon.collect.fetched import Fetched
 from workermon.collect.run import Run
 from workermon.config import catalogue
-from workermon.rules import spacing
+from workermon.rules import learned_period
 
 #: Periods for which the end of a series before a deliberately late request is remembered.
 UNSEEN = 3 * models.RELAXED
@@ -128,8 +128,8 @@ class Learner:
         self, condition: models.Condition, name: str, period: int, times: Sequence[int], conclusion: _Conclusion
     ) -> int:
         """Learn how often the datapoints of an agent's metric arrive, in seconds."""
-        newest_times = spacing.newest(condition.spacing.get(name, ()), times, period)
-        learned = spacing.learned(newest_times, period, condition.learned_periods.get(name, period))
+        newest_times = learned_period.newest(condition.spacing.get(name, ()), times, period)
+        learned = learned_period.learned(newest_times, period, condition.learned_periods.get(name, period))
         conclusion.spacing[name] = newest_times
         conclusion.learned_periods[name] = learned if learned > period else 0
         return learned

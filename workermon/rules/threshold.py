@@ -17,11 +17,11 @@ from workermon.rules import (
     computed,
     kind,
     label_levels,
+    learned_period,
     over_slots,
     parsing,
     section,
     slots,
-    spacing,
     wording,
 )
 from workermon.rules.horizon import Horizon
@@ -247,7 +247,7 @@ class Threshold(over_slots.OverSlots[Options]):
         limits = self._limits(rule)(horizon.period)
         reach = limits.reach(limits.n)
         for metric in self.metrics(rule):
-            gap = spacing.shortest_gap(condition.spacing.get(metric, ()))
+            gap = learned_period.shortest_gap(condition.spacing.get(metric, ()))
             most = limits.m if gap is None else math.ceil(reach * horizon.period / gap)
             if gap is not None and most < limits.m:
                 return kind.Obstacle(

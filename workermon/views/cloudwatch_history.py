@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from workermon import costs, models, ports, rules
 from workermon.config import catalogue
-from workermon.rules import spacing
+from workermon.rules import learned_period
 from workermon.views import recorded_values
 from workermon.views.backtest import (
     Recording,
@@ -260,7 +260,7 @@ class CloudWatchFetch:
                 if request.metric.statistic in ("Sum", "SampleCount") and span.period != native:
                     points = [models.Datapoint(at, value * native / span.period) for at, value in points]
                 if points:
-                    series = spacing.of_recorded(models.Series(span.period, tuple(points)))
+                    series = learned_period.of_recorded(models.Series(span.period, tuple(points)))
                     segments.setdefault((request.worker.id, request.metric.name), []).append(series)
         return segments
 

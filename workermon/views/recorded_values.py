@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models, ports, rules
-from workermon.rules import expression, spacing, values
+from workermon.rules import expression, learned_period, values
 
 #: Recorded metrics: consecutive segments, each with a period of its own.
 Segments = Mapping[str, Sequence[models.Series]]
@@ -46,7 +46,9 @@ def of_ledger(
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)
     read = (samples.read([(worker.id, metric, metric_period)], since, end) for metric_period in periods)
-    segments = [spacing.of_recorded(series) for read_series in read for series in read_series.values() if series.points]
+    segments = [
+        learned_period.of_recorded(series) for read_series in read for series in read_series.values() if series.points
+    ]
     segments.sort(key=lambda series: series.points[0].at)
     if not segments or requested_at is None:
         return segments, None
