@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from workermon import errors, models
-from workermon.config import catalogue, doubtful, grammar, problems
+from workermon.config import catalogue, grammar, problems, rule_warnings
 from workermon.config.cases import Case
 from workermon.rules import KINDS, Kinds
 
@@ -84,8 +84,8 @@ def warnings(
     metrics = in_force.metrics if file.metrics is None else {**catalogue.CATALOGUE, **file.metrics}
     retention = in_force.retention if file.collect is None else file.collect.retention
     for rule in file.rules or ():
-        rule_warnings = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics, retention))
-        texts += [f"rule {rule.name}: {warning}" for warning in rule_warnings]
+        texts_of_rule = (*kinds[rule.kind].warnings(rule), *rule_warnings.warnings(rule, metrics, retention))
+        texts += [f"rule {rule.name}: {warning}" for warning in texts_of_rule]
     for name, metric in (file.metrics or {}).items():
         period = metric.period
         if period is not None and period not in SHORT_PERIODS and period % 60:
