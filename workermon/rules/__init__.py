@@ -12,7 +12,7 @@ from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, check
 from workermon.rules.kind import DrawnThreshold, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.label_warnings import doubtful
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
-from workermon.rules.peering import peer
+from workermon.rules.peer_horizon import peer
 from workermon.rules.peers import Peer, PeerGroup
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
