@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from workermon import models
-from workermon.rules import distance, parsing
+from workermon.rules import distance_options, parsing
 
 
-class OutlierKeys(distance.Keys):
+class OutlierKeys(distance_options.Keys):
     """``outlier = { by = "pool", beyond = 4 }``."""
 
     by: models.Text
@@ -21,14 +21,14 @@ class OutlierKeys(distance.Keys):
         return by
 
 
-class OutlierSection(distance.Section):
+class OutlierSection(distance_options.Section):
     """The keys of a rule about outliers. ``clear`` is in scaled MADs, as ``beyond`` is."""
 
     outlier: OutlierKeys
     breach: parsing.Count = models.Count(m=3, n=3)
 
 
-class Options(distance.Options):
+class Options(distance_options.Options):
     """Distances are in scaled MADs, from the median of the workers whose label ``by`` has the same value."""
 
     by: str

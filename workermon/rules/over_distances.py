@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import distance, kind, over_slots, section, slots, wording
+from workermon.rules import distance_options, kind, over_slots, section, slots, wording
 
 #: Datapoints of the window that ``why`` lists.
 _SHOWN = 12
@@ -23,7 +23,7 @@ class Reference(Protocol):
 
 
 R = TypeVar("R", bound=Reference)
-Options = TypeVar("Options", bound=distance.Options)
+Options = TypeVar("Options", bound=distance_options.Options)
 
 
 #: A datapoint, and what it is compared with; ``None`` if too little is known about its time.
@@ -37,7 +37,7 @@ class Distances(Generic[R]):
     points: list[models.Datapoint] = dataclasses.field(default_factory=list)
     by_time: dict[int, Compared[R]] = dataclasses.field(default_factory=dict)
 
-    def add(self, options: distance.Options, point: models.Datapoint, reference: R | None) -> None:
+    def add(self, options: distance_options.Options, point: models.Datapoint, reference: R | None) -> None:
         """Add a datapoint. Without a reference its distance is 0."""
         self.by_time[point.at] = point, reference
         away = 0.0 if reference is None else options.compared(reference.distance(point.value))
@@ -68,7 +68,9 @@ class OverDistances(over_slots.OverSlots[Options]):
         """Return how the file asks for it."""
         return f"{self.name} = …"
 
-    def _parsed(self, raw_rule: distance.Section, keys: distance.Keys) -> tuple[Options, models.Severity]:
+    def _parsed(
+        self, raw_rule: distance_options.Section, keys: distance_options.Keys
+    ) -> tuple[Options, models.Severity]:
         """Return the options of a section; ``keys`` are those of the kind."""
         if raw_rule.clear is not None and raw_rule.clear > keys.beyond:
             reason = f"{raw_rule.clear:g} is more than beyond, {keys.beyond:g}, so the alert would flap"
