@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
 from workermon.collect import condition, deferral, event, monitoring, series, statuses
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.collect.retirement import Retirement
-from workermon.collect.run import Run
 
 log = logs.get(__name__)
 

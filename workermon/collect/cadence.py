@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workermon import models, rules
-from workermon.collect.run import Run
+from workermon.collect.account_run import Run
 from workermon.rules import cadence
 
 #: Rules, each with its kind.

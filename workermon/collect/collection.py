@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import Generator, Iterable, Mapping, Sequence
 
 from workermon import costs, errors, failpoints, logs, models, ports, rules
+from workermon.collect.account_run import Run
 from workermon.collect.batch import Batch
 from workermon.collect.bulkhead import Bulkhead
 from workermon.collect.cadence import Cadences
 from workermon.collect.monitoring import MonitoringCheck
 from workermon.collect.pacer import Pacer
 from workermon.collect.retirement import Retirement
-from workermon.collect.run import Run
 from workermon.collect.series import SeriesFetch
 from workermon.collect.statuses import StatusLookup
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from workermon import errors, models
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
-from workermon.collect.run import Run
 from workermon.rules import event, state
 
 Value = TypeVar("Value")

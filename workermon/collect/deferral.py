@@ -12,8 +12,8 @@ import math
 import zlib
 
 from workermon import models
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
-from workermon.collect.run import Run
 
 #: One of so many slots is always evaluated. Each worker has its own, so that evaluations spread.
 SLOTS = 5

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workermon.collect import polling
-from workermon.collect.run import Run
+from workermon.collect.account_run import Run
 
 #: Delays are learned for each metric, period and interval (seconds).
 _Key = tuple[str, int, int]

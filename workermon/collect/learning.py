@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from workermon import models, ports
 from workermon.collect import cadence, delays, lag, polling
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
-from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import learned_period
 

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, ports
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
-from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import horizon
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from workermon import models, ports
 from workermon.collect import cadence, delays, dimensions, polling
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
-from workermon.collect.run import Run
 from workermon.config import catalogue
 
 

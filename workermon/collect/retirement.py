@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from workermon import logs, models, ports
-from workermon.collect.run import Run
+from workermon.collect.account_run import Run
 
 log = logs.get(__name__)
 

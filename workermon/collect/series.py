@@ -8,10 +8,10 @@ from typing import Any
 
 from workermon import errors, logs, models, ports
 from workermon.collect import cadence, delays, dimensions, placement
+from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.collect.learning import Learner
 from workermon.collect.planning import MetricRequest, Planner
-from workermon.collect.run import Run
 from workermon.config import catalogue
 
 log = logs.get(__name__)

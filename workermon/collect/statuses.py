@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from workermon import errors, logs, models, ports
-from workermon.collect.run import Run
+from workermon.collect.account_run import Run
 from workermon.rules import state
 
 log = logs.get(__name__)
