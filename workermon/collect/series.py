@@ -11,7 +11,7 @@ from workermon.collect import cadence, delays, dimensions, placement
 from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.collect.learning import Learner
-from workermon.collect.planning import MetricRequest, Planner
+from workermon.collect.metric_requests import MetricRequest, Planner
 from workermon.config import catalogue
 
 log = logs.get(__name__)
