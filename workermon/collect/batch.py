@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.collect import condition, deferral, event, monitoring, series, statuses
+from workermon.collect import deferral, event, monitoring, series, statuses, worker_condition
 from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.collect.retirement import Retirement
@@ -103,9 +103,9 @@ class Batch:
 
     def _write(self, answered: Sequence[_Answered], outcome: Outcome) -> None:
         writes: list[tuple[models.Sample, models.Condition, str]] = []
-        may_wait, conditions = deferral.Deferral(self.run), condition.Conditions(self.run)
+        may_wait, conditions = deferral.Deferral(self.run), worker_condition.Conditions(self.run)
         for record, status, fetched in answered:
-            sample = condition.sample_of(self.run, record.worker, status, fetched)
+            sample = worker_condition.sample_of(self.run, record.worker, status, fetched)
             after = conditions.after(record.condition, sample, status, fetched)
             # The first worker is always evaluated, and its account with it.
             if writes and (revision := may_wait.revision(record.condition, after, sample, fetched)) is not None:
@@ -132,7 +132,10 @@ class Batch:
             return
         self.samples.failed_many(
             [
-                (record.worker, condition.collection_error(error, str(error), self.run.at, record.condition.last_error))
+                (
+                    record.worker,
+                    worker_condition.collection_error(error, str(error), self.run.at, record.condition.last_error),
+                )
                 for record in records
                 if (error := failed.get(record.worker.id)) is not None
             ]
