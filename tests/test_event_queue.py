@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.support import cloudformation
 from tests.support.waiting import eventually
 from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, ports, rules, testing
-from workermon.collect import queue_events
+from workermon.collect import eventbridge
 from workermon.config import export
 from workermon.health.doctor import event_queues
 from workermon.pipeline import queue_polling
@@ -38,7 +38,7 @@ NOW = 1_700_000_040.0
 
 def message(kind: str, event_detail: dict[str, Any], **more: Any) -> str:
     """Return an event as EventBridge puts it into the queue."""
-    source = "aws.health" if kind == queue_events.HEALTH else "aws.ec2"
+    source = "aws.health" if kind == eventbridge.HEALTH else "aws.ec2"
     event = {
         "version": "0", "id": f"event-{kind}-{sorted(event_detail.items())}", "detail-type": kind, "source": source,
         "account": "123456789012", "time": models.rfc3339(NOW), "region": REGION, "resources": [],
@@ -49,12 +49,12 @@ def message(kind: str, event_detail: dict[str, Any], **more: Any) -> str:
 
 def changed(instance_id: str, state: str, **more: Any) -> str:
     """Return the event of a change of state."""
-    return message(queue_events.STATE_CHANGE, {"instance-id": instance_id, "state": state}, **more)
+    return message(eventbridge.STATE_CHANGE, {"instance-id": instance_id, "state": state}, **more)
 
 
 def interrupted(instance_id: str, **more: Any) -> str:
     """Return the warning that a Spot instance is interrupted."""
-    return message(queue_events.INTERRUPTION, {"instance-id": instance_id, "instance-action": "terminate"}, **more)
+    return message(eventbridge.INTERRUPTION, {"instance-id": instance_id, "instance-action": "terminate"}, **more)
 
 
 class House(testing.Monitor):
@@ -167,14 +167,14 @@ def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
     codes = [event.code for event in house.workers.get([A])[A].condition.events]
     assert codes == ["spot-interruption", "system-reboot"]
     house.ec2.events[A] = ()
-    house.clock.advance(queue_events.OVER_AFTER["spot-interruption"])
+    house.clock.advance(eventbridge.OVER_AFTER["spot-interruption"])
     house.work()
     assert [notification.status for notification in house.received] == ["firing", "firing", "resolved"]
 
 
 def test_a_rebalance_recommendation_warns(house: House) -> None:
     """It is a warning, and said as what it is."""
-    house.put(message(queue_events.REBALANCE, {"instance-id": A}))
+    house.put(message(eventbridge.REBALANCE, {"instance-id": A}))
     house.read()
     house.work()
     [notification] = house.received
@@ -233,7 +233,7 @@ def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
     "body",
     [
         message("EC2 Instance-launch Lifecycle Action", {"EC2InstanceId": A}, source="aws.autoscaling"),
-        message(queue_events.HEALTH, {"service": "RDS", "affectedEntities": [{"entityValue": A}]}),
+        message(eventbridge.HEALTH, {"service": "RDS", "affectedEntities": [{"entityValue": A}]}),
         changed(A, "stopped", source="my.app"),
     ],
 )
@@ -250,7 +250,7 @@ def test_health_events_ring_for_every_instance_that_they_name(house: House) -> N
         "service": "EC2", "eventTypeCode": "AWS_EC2_INSTANCE_STORE_DRIVE_PERFORMANCE_DEGRADED",
         "affectedEntities": [{"entityValue": A}, {"entityValue": "vol-1"}, "odd"],
     }  # fmt: skip
-    house.put(message(queue_events.HEALTH, detail, resources=[f"arn:aws-us-gov:ec2:r:123456789012:instance/{B}", 7]))
+    house.put(message(eventbridge.HEALTH, detail, resources=[f"arn:aws-us-gov:ec2:r:123456789012:instance/{B}", 7]))
     house.read()
     assert house.dispatcher.collected == [A, B]
 
@@ -565,4 +565,4 @@ def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
         if resource["Type"] == "AWS::Events::Rule" and resource is not resources["Doctor"]
     ]
     read = {kind for pattern in patterns for kind in pattern["detail-type"]}
-    assert read == {queue_events.STATE_CHANGE, queue_events.INTERRUPTION, queue_events.REBALANCE, queue_events.HEALTH}
+    assert read == {eventbridge.STATE_CHANGE, eventbridge.INTERRUPTION, eventbridge.REBALANCE, eventbridge.HEALTH}

@@ -18,7 +18,7 @@ from moto import mock_aws
 from tests.support import cloudformation
 from tests.support.aws import use_aws
 from workermon import collect, errors, models, ports, testing
-from workermon.collect import queue_events
+from workermon.collect import eventbridge
 from workermon.local import endpoint, simulation
 from workermon.on_aws import limited, queue, session
 
@@ -128,7 +128,7 @@ def test_our_event_comes_through_eventbridge_by_the_rule_of_the_template(
         queues.publish(SCOPE, models.OWN_SOURCE, "another type", {"sent": 1.0})
         queues.publish(SCOPE, models.OWN_SOURCE, models.OWN_TYPE, {"sent": 1_700_000_000.5})
         [message] = queues.receive(SCOPE, url, 0)
-    event = queue_events.parse(message.body)
+    event = eventbridge.parse(message.body)
     assert event is not None
     assert event.test == 1_700_000_000.5
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.collect import queue_events
+from workermon.collect import eventbridge
 
 log = logs.get(__name__)
 
@@ -156,8 +156,8 @@ class QueueReading:
         for message in messages:
             read.counts["messages"] += 1
             try:
-                event = queue_events.parse(message.body)
-            except queue_events.Invalid as error:
+                event = eventbridge.parse(message.body)
+            except eventbridge.Invalid as error:
                 # SQS would deliver it again and again.
                 log.warning("event_queue.invalid", queue=name, reason=errors.printable(str(error)))
                 read.counts["invalid"] += 1
