@@ -17,7 +17,7 @@ from tests.support.free_ports import free_port
 from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon import errors, ports
-from workermon.on_redis import channel, client, costs, keys, waiting
+from workermon.on_redis import channel, client, costs, keys, sweep_backlog
 
 
 def _refusal(url: str) -> errors.RedisUnavailable:
@@ -300,5 +300,5 @@ def test_a_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
     """The key is set aside."""
     connected.set(keys.PENDING, "text")
     claim = ports.LeaseClaim("listener", "me", 60)
-    assert present(waiting.RedisWaitingWork(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
+    assert present(sweep_backlog.RedisWaitingWork(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
     assert not connected.exists(keys.PENDING)

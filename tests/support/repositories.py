@@ -23,7 +23,7 @@ from workermon.on_redis import (
     schema,
     setup,
     silences,
-    waiting,
+    sweep_backlog,
     workers,
 )
 from workermon.rules import threshold
@@ -104,5 +104,5 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         schema.RedisSchema(connection),
         rollups.RedisRollUps(connection),
         channel_failures.RedisChannelFailures(connection),
-        waiting.RedisWaitingWork(connection),
+        sweep_backlog.RedisWaitingWork(connection),
     )

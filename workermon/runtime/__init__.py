@@ -50,9 +50,9 @@ from workermon.on_redis import (
     server,
     setup,
     silences,
+    sweep_backlog,
     throttle,
     unreadable,
-    waiting,
     workers,
 )
 from workermon.runtime.stages import Stages as Stages
@@ -301,7 +301,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_waiting_work(self, redis: Redis) -> ports.WaitingWork:
         """The work for a sweep."""
-        return waiting.RedisWaitingWork(redis.client)
+        return sweep_backlog.RedisWaitingWork(redis.client)
 
     @dishka.provide
     def make_feed(self, redis: Redis, app_settings: settings.Settings) -> ports.Feed:
