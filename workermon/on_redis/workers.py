@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, glances, keys, parsed_texts, schema, unreadable
+from workermon.on_redis import client, keys, parsed_texts, schema, unreadable, worker_summaries
 
 T = TypeVar("T")
 
@@ -251,7 +251,7 @@ class RedisWorkers:
 
     def glances(self) -> Iterator[ports.Glance]:
         """Yield a glance of each worker of the fleet."""
-        return glances.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
+        return worker_summaries.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
 
     def with_series(self, least: int) -> list[str]:
         """Return the workers whose stored dimension sets are long. Their length is known without reading them."""
