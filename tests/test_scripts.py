@@ -22,8 +22,8 @@ from workermon.on_redis import (
     keys,
     leases,
     limiter,
+    liveness,
     outbox,
-    pulse,
     setup,
     throttle,
     workers,
@@ -38,7 +38,21 @@ LISTED = re.compile(r"^local (\w+)_at\s*= (\d+)\s+-- (KEYS|ARGV)\[\1_at\]")
 
 def declared() -> list[type[lua.Script[Any]]]:
     """Return every script that a module of ours declares."""
-    assert [app, schedule, scheduler, alerts, canary, costs, leases, limiter, outbox, pulse, setup, throttle, workers]
+    assert [
+        app,
+        schedule,
+        scheduler,
+        alerts,
+        canary,
+        costs,
+        leases,
+        limiter,
+        outbox,
+        liveness,
+        setup,
+        throttle,
+        workers,
+    ]
     return [script for script in lua.DECLARED if script.__module__.startswith("workermon.")]
 
 

@@ -17,7 +17,7 @@ from tests.support.replicas import Pair
 from tests.support.waiting import eventually
 from workermon import errors, models
 from workermon.on_celery.broker import Connection
-from workermon.on_redis import client, keys, leases, pulse, samples, workers
+from workermon.on_redis import client, keys, leases, liveness, samples, workers
 
 pytestmark = [
     pytest.mark.integration,
@@ -39,7 +39,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
     """The command that meets the replica is repeated on a new connection, to where the name leads by now."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
-        counted = pulse.RedisPulse(connected)
+        counted = liveness.RedisPulse(connected)
         counted.count("x")
         pair.fail_over()
         counted.count("x")

@@ -24,8 +24,8 @@ from workermon.on_redis import (
     learned_delays,
     leases,
     limiter,
+    liveness,
     outbox,
-    pulse,
     rollups,
     samples,
     saved_states,
@@ -52,7 +52,7 @@ def monitor_on(server: Any) -> testing.Monitor:
     monitor.samples = samples.RedisSamples(server, CHANNEL, lambda: models.DAY)
     monitor.rollups = rollups.RedisRollUps(server)
     monitor.alerts, monitor.outbox = alerts.RedisAlerts(server, CHANNEL), outbox.RedisOutbox(server)
-    monitor.silences, monitor.pulse = silences.RedisSilences(server), pulse.RedisPulse(server)
+    monitor.silences, monitor.pulse = silences.RedisSilences(server), liveness.RedisPulse(server)
     monitor.leases = leases.RedisLeases(server)
     monitor.accounts, monitor.costs = accounts.RedisAccounts(server), costs.RedisCosts(server)
     monitor.learned_delays = learned_delays.RedisLearnedDelays(server)

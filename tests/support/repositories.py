@@ -15,8 +15,8 @@ from workermon.on_redis import (
     channel_failures,
     configurations,
     leases,
+    liveness,
     outbox,
-    pulse,
     rollups,
     samples,
     saved_states,
@@ -37,7 +37,7 @@ class Repository(NamedTuple):
     alerts: ports.Alerts
     outbox: ports.Outbox
     configurations: ports.Configurations
-    pulse: ports.Pulse
+    liveness: ports.Pulse
     leases: ports.Leases
     feed: ports.Feed
     silences: ports.Silences
@@ -63,14 +63,14 @@ DEFAULT = models.Configuration(
 def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
     store, silenced, failures = testing.MemoryStore(), testing.MemorySilences(), testing.MemoryChannelFailures()
-    pulse, leases = testing.MemoryPulse(store), testing.MemoryLeases(store)
+    liveness, leases = testing.MemoryPulse(store), testing.MemoryLeases(store)
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
         testing.MemoryAlerts(store),
         testing.MemoryOutbox(store),
         testing.MemoryConfigurations(store, DEFAULT),
-        pulse,
+        liveness,
         leases,
         testing.MemoryFeed(store),
         silenced,
@@ -81,7 +81,7 @@ def repository_in_memory() -> Repository:
         testing.MemorySchema(),
         testing.MemoryRollUps(store),
         failures,
-        testing.MemoryWaitingWork(store, leases=leases, pulse=pulse, silences=silenced, failures=failures),
+        testing.MemoryWaitingWork(store, leases=leases, pulse=liveness, silences=silenced, failures=failures),
     )
 
 
@@ -93,7 +93,7 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         alerts.RedisAlerts(connection, "workermon:metrics"),
         outbox.RedisOutbox(connection),
         configurations.RedisConfigurations(connection, DEFAULT),
-        pulse.RedisPulse(connection),
+        liveness.RedisPulse(connection),
         leases.RedisLeases(connection),
         channel.RedisFeed(connection, "workermon:metrics"),
         silences.RedisSilences(connection),

@@ -41,8 +41,8 @@ from workermon.on_redis import (
     learned_delays,
     leases,
     limiter,
+    liveness,
     outbox,
-    pulse,
     rollups,
     samples,
     saved_states,
@@ -281,7 +281,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_pulse(self, redis: Redis) -> ports.Pulse:
         """Signs of life."""
-        return pulse.RedisPulse(redis.client)
+        return liveness.RedisPulse(redis.client)
 
     @dishka.provide
     def make_canary(self, redis: Redis, app_settings: settings.Settings) -> ports.Canary:
