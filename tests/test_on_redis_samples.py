@@ -10,7 +10,7 @@ import redis
 from tests.contract import builders
 from tests.contract.builders import NOW, A, B, C
 from tests.support.repositories import repository_on_redis
-from workermon.on_redis import client, keys, samples, unreadable
+from workermon.on_redis import client, keys, samples, unreadable_records
 
 LEDGER = keys.ledger(B, int(NOW // 3600) * 3600)
 
@@ -33,7 +33,7 @@ def test_a_sample_that_cannot_be_written_harms_no_other(
         outcomes = repository.samples.write_many([(sample, builders.condition(sample), "{}") for sample in new_samples])
         expected = {A: "accepted", B: outcome, C: "accepted"}
         assert [written.outcome for written in outcomes] == [expected[sample.worker.id] for sample in new_samples]
-        assert unreadable.RedisUnreadable(connected).load().keys() == {key}
+        assert unreadable_records.RedisUnreadable(connected).load().keys() == {key}
 
 
 def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis) -> None:

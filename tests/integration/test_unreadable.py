@@ -32,7 +32,7 @@ from workermon.on_redis import (
     setup,
     silences,
     throttle,
-    unreadable,
+    unreadable_records,
     workers,
 )
 
@@ -61,7 +61,7 @@ def monitor_on(server: Any) -> testing.Monitor:
     monitor.setup = setup.RedisSetup(server, CHANNEL)
     monitor.failures = channel_failures.RedisChannelFailures(server)
     vars(monitor)["limiter"] = limiter.RedisLimiter(server, lambda _: models.Limit(bucket=10, rate=10))
-    monitor.unreadable = unreadable.RedisUnreadable(server)
+    monitor.unreadable = unreadable_records.RedisUnreadable(server)
     for worker_id in (A, B):
         monitor.ec2.put(
             models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id, detailed=True)

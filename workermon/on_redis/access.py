@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 
 class RedisAccess:
@@ -26,14 +26,18 @@ class RedisAccess:
         """Return a token."""
         with client.guard(self._client):
             document: Any = self._client.hget(keys.TOKENS, name)
-        return unreadable.parsed(self._client, f"{keys.TOKENS} {name}", models.Token, document) if document else None
+        return (
+            unreadable_records.parsed(self._client, f"{keys.TOKENS} {name}", models.Token, document)
+            if document
+            else None
+        )
 
     def tokens(self) -> list[models.Token]:
         """Return all tokens."""
         with client.guard(self._client):
             documents: Any = self._client.hgetall(keys.TOKENS)
         read = [
-            unreadable.parsed(self._client, f"{keys.TOKENS} {unreadable.text(name)}", models.Token, raw)
+            unreadable_records.parsed(self._client, f"{keys.TOKENS} {unreadable_records.text(name)}", models.Token, raw)
             for name, raw in documents.items()
         ]
         return sorted((token for token in read if token is not None), key=lambda token: token.name)
@@ -62,7 +66,7 @@ class RedisAccess:
         """Return a session."""
         with client.guard(self._client):
             document: Any = self._client.hget(keys.SESSIONS, digest)
-        return unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, document) if document else None
+        return unreadable_records.parsed(self._client, keys.SESSIONS, models.WebSession, document) if document else None
 
     def close_session(self, digest: str) -> None:
         """Delete a session."""
@@ -78,7 +82,7 @@ class RedisAccess:
     def _sessions(self) -> list[models.WebSession]:
         with client.guard(self._client):
             documents: Any = self._client.hvals(keys.SESSIONS)
-        read = [unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, raw) for raw in documents]
+        read = [unreadable_records.parsed(self._client, keys.SESSIONS, models.WebSession, raw) for raw in documents]
         return [session for session in read if session is not None]
 
     def _forget(self, digests: list[str]) -> None:

@@ -9,7 +9,7 @@ import pydantic
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 #: The fields of a state, in this order.
 FIELDS = ("at", "interval", "succeeded_at", "recovered_at", "failing_since", "last_error", "seq", "lost_metrics")
@@ -46,8 +46,8 @@ def state(redis_client: redis.Redis, key: str, fields: Sequence[Any]) -> models.
     try:
         return _state(key, fields)
     except (ValueError, TypeError) as error:
-        reason = unreadable.describe(error) if isinstance(error, ValueError) else "a field is missing"
-        unreadable.note(redis_client, keys.account(key), reason)
+        reason = unreadable_records.describe(error) if isinstance(error, ValueError) else "a field is missing"
+        unreadable_records.note(redis_client, keys.account(key), reason)
         return None
 
 
@@ -55,7 +55,7 @@ def _state(key: str, fields: Sequence[Any]) -> models.AccountState:
     at, interval, succeeded_at, recovered_at, failing_since, last_error, sequence, lost_metrics = fields
     return models.AccountState(
         key=key,
-        at=unreadable.finite(at or b"0"),
+        at=unreadable_records.finite(at or b"0"),
         interval=int(interval),
         succeeded_at=_time(succeeded_at),
         recovered_at=_time(recovered_at),
@@ -111,4 +111,4 @@ class RedisAccounts:
 
 
 def _time(text: bytes | None) -> float | None:
-    return unreadable.finite(text) if text else None
+    return unreadable_records.finite(text) if text else None

@@ -12,7 +12,7 @@ import redis
 from pydantic import TypeAdapter
 
 from workermon import lua, models, ports
-from workermon.on_redis import accounts, client, group_packing, history, keys, unreadable, workers
+from workermon.on_redis import accounts, client, group_packing, history, keys, unreadable_records, workers
 
 #: The version of alerts that cannot be read. No stored alert has it.
 _UNREADABLE = -1
@@ -146,7 +146,7 @@ class RedisAlerts:
         revision, installation, *rows = client.run(self._client, loading)
         bases = {}
         for name, fields, *alerts in rows:
-            key = unreadable.text(name)
+            key = unreadable_records.text(name)
             state = accounts.state(self._client, key, fields)
             if state is None:
                 continue
@@ -193,9 +193,11 @@ class RedisAlerts:
             try:
                 members_by_rule.setdefault(rule, {})[worker_id] = group_packing.unpacked(raw.decode())
             except ValueError:
-                unreadable.note(self._client, keys.group_members(subject), f"{worker_id} says nothing that is known")
+                unreadable_records.note(
+                    self._client, keys.group_members(subject), f"{worker_id} says nothing that is known"
+                )
         sequence, changed_from = (
-            None if raw is None else unreadable.number(self._client, keys.group(subject), raw) for raw in fields
+            None if raw is None else unreadable_records.number(self._client, keys.group(subject), raw) for raw in fields
         )
         return ports.GroupRecord(
             by, value, members_by_rule, None if changed_from is None else int(changed_from), int(sequence or 0)
@@ -208,7 +210,7 @@ class RedisAlerts:
         return sorted(client.texts(names))
 
     def _state(self, subject: str, raw: bytes) -> dict[str, models.Alert]:
-        return unreadable.parsed_by(self._client, keys.alerts(subject), _STATE, raw) or {}
+        return unreadable_records.parsed_by(self._client, keys.alerts(subject), _STATE, raw) or {}
 
     def _basis(
         self,
@@ -221,10 +223,10 @@ class RedisAlerts:
         """Return a basis. If the alerts cannot be read, no verdict over it is ever written, so they stay unchanged."""
         version, raw = state
         name = keys.alerts(subject.id)
-        alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else {}
-        number = unreadable.number(self._client, f"{name} version", version or b"0")
+        alerts = unreadable_records.parsed_by(self._client, name, _STATE, raw) if raw else {}
+        number = unreadable_records.number(self._client, f"{name} version", version or b"0")
         last_versions = {
-            unreadable.text(rule): unreadable.number(self._client, keys.versions(subject.id), last)
+            unreadable_records.text(rule): unreadable_records.number(self._client, keys.versions(subject.id), last)
             for rule, last in zip(versions[::2], versions[1::2], strict=True)
         }
         return ports.Basis(
@@ -232,7 +234,7 @@ class RedisAlerts:
             record=record,
             alerts=alerts or {},
             version=_UNREADABLE if alerts is None or number is None else int(number),
-            revision=int(unreadable.number(self._client, keys.CONFIGURATION, revision) or 0),
+            revision=int(unreadable_records.number(self._client, keys.CONFIGURATION, revision) or 0),
             last_versions={rule: int(last) for rule, last in last_versions.items() if last is not None},
         )
 
@@ -247,7 +249,9 @@ class RedisAlerts:
         replies = client.run_each(self._client, calls)
         for verdict, reply in zip(verdicts, replies, strict=True):
             if isinstance(reply, Exception):
-                unreadable.note(self._client, keys.alerts(verdict.basis.subject.id), f"no verdict is written: {reply}")
+                unreadable_records.note(
+                    self._client, keys.alerts(verdict.basis.subject.id), f"no verdict is written: {reply}"
+                )
         return [not isinstance(reply, Exception) and bool(reply) for reply in replies]
 
     def retire(self, verdict: ports.Verdict) -> bool:

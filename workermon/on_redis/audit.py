@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 
 class RecordAudit(lua.Script[int]):
@@ -49,7 +49,7 @@ class RedisAudit:
             ids: Any = self._client.zrevrangebyscore(keys.AUDIT, "+inf", since, 0, limit)
             documents: Any = self._client.hmget(keys.AUDIT_ENTRIES, ids) if ids else []
         read = [
-            unreadable.parsed(self._client, keys.AUDIT_ENTRIES, models.AuditEntry, raw)
+            unreadable_records.parsed(self._client, keys.AUDIT_ENTRIES, models.AuditEntry, raw)
             for raw in documents
             if raw is not None
         ]

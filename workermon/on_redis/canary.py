@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 #: The prefix of a step's name in the field that counts the canaries that did not reach it.
 _LOST = "lost:"
@@ -44,11 +44,11 @@ class RedisCanary:
         """Return how far the canaries got."""
         with client.guard(self._client):
             stored: Any = self._client.hgetall(keys.CANARY)
-        texts = {unreadable.text(name): unreadable.text(value) for name, value in stored.items()}
+        texts = {unreadable_records.text(name): unreadable_records.text(value) for name, value in stored.items()}
         try:
             return ports.Trace(
                 {
-                    step: ports.Reached(*map(unreadable.finite, texts[step].split()))
+                    step: ports.Reached(*map(unreadable_records.finite, texts[step].split()))
                     for step in ports.CANARY_STEPS
                     if step in texts
                 },
@@ -57,7 +57,7 @@ class RedisCanary:
             )
         except (ValueError, TypeError):
             # The next canaries write it again.
-            unreadable.note(self._client, keys.CANARY, "a field is not what belongs there")
+            unreadable_records.note(self._client, keys.CANARY, "a field is not what belongs there")
             with client.guard(self._client):
                 self._client.delete(keys.CANARY)
             return ports.Trace({}, {}, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 
 class NoteChannelFailure(lua.Script[int]):
@@ -42,14 +42,19 @@ class RedisChannelFailures:
         """Return the channels whose last attempt failed, by name."""
         with client.guard(self._client):
             noted: Any = self._client.hgetall(keys.FAILING_CHANNELS)
-        read = {unreadable.text(name): self._failing(unreadable.text(name), raw) for name, raw in noted.items()}
+        read = {
+            unreadable_records.text(name): self._failing(unreadable_records.text(name), raw)
+            for name, raw in noted.items()
+        }
         return {name: failing for name, failing in read.items() if failing is not None}
 
     def _failing(self, channel: str, raw: bytes) -> ports.FailingChannel | None:
         try:
-            since, at, retried, error = unreadable.text(raw).split(" ", 3)
-            began, tried = unreadable.finite(since), unreadable.finite(at)
+            since, at, retried, error = unreadable_records.text(raw).split(" ", 3)
+            began, tried = unreadable_records.finite(since), unreadable_records.finite(at)
             return ports.FailingChannel(since=began, at=tried, retried=retried == "1", error=error)
         except ValueError as error:
-            unreadable.note(self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable.describe(error))
+            unreadable_records.note(
+                self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable_records.describe(error)
+            )
             return None

@@ -9,7 +9,7 @@ from typing import Any, cast
 import redis
 
 from workermon import ports, settings
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 
 class RedisCohorts:
@@ -38,7 +38,9 @@ class RedisCohorts:
 
     def all_learned(self) -> dict[str, dict[str, Any]]:
         """Return the learned times of every group."""
-        return {unreadable.text(group): _object(text) for group, text in self._fields(keys.COHORTS_LEARNED).items()}
+        return {
+            unreadable_records.text(group): _object(text) for group, text in self._fields(keys.COHORTS_LEARNED).items()
+        }
 
     def learn(self, group: str, values: Mapping[str, Any]) -> None:
         """Store the learned times of a group."""
@@ -56,7 +58,7 @@ class RedisCohorts:
         for node, text in self._fields(keys.COHORTS_PACES).items():
             numbers = _numbers(text)
             if len(numbers) == 2:
-                paces[unreadable.text(node)] = ports.Pace(*numbers)
+                paces[unreadable_records.text(node)] = ports.Pace(*numbers)
         return paces
 
     def phases(self) -> dict[str, float]:
@@ -64,7 +66,7 @@ class RedisCohorts:
         phases = {}
         for cohort, text in self._fields(settings.SCHEDULE_PHASES).items():
             if numbers := _numbers(text):
-                phases[unreadable.text(cohort)] = numbers[0]
+                phases[unreadable_records.text(cohort)] = numbers[0]
         return phases
 
     def place(self, phases: Mapping[str, float]) -> None:
@@ -99,6 +101,6 @@ def _object(text: bytes) -> dict[str, Any]:
 
 def _numbers(text: bytes) -> list[float]:
     try:
-        return [unreadable.finite(part) for part in text.split()]
+        return [unreadable_records.finite(part) for part in text.split()]
     except ValueError:
         return []

@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import lua, models
-from workermon.on_redis import client, keys, schema, unreadable
+from workermon.on_redis import client, keys, schema, unreadable_records
 
 
 class SaveConfiguration(lua.Script[int]):
@@ -69,11 +69,15 @@ class RedisConfigurations:
 
     def _revision(self, raw: bytes | None) -> int:
         """Return the revision. If it is not a number it is written again, because verdicts have to name it."""
-        number = unreadable.number(self._client, f"{keys.CONFIGURATION} revision", raw or b"0")
+        number = unreadable_records.number(self._client, f"{keys.CONFIGURATION} revision", raw or b"0")
         if number is not None:
             return int(number)
         document: Any = self._client.hget(keys.CONFIGURATION, "document")
-        read = unreadable.parsed(self._client, keys.CONFIGURATION, models.Configuration, document) if document else None
+        read = (
+            unreadable_records.parsed(self._client, keys.CONFIGURATION, models.Configuration, document)
+            if document
+            else None
+        )
         revision = self._cached.revision if read is None else read.revision
         self._client.hset(keys.CONFIGURATION, "revision", revision)
         return revision
@@ -86,7 +90,7 @@ class RedisConfigurations:
         except ValueError as error:
             sound = self._without_unreadable(document)
             if sound is None:
-                unreadable.note(self._client, keys.CONFIGURATION, unreadable.describe(error))
+                unreadable_records.note(self._client, keys.CONFIGURATION, unreadable_records.describe(error))
                 sound = self._cached
             return sound.model_copy(update={"revision": revision, "complete": False})
 
@@ -109,7 +113,7 @@ class RedisConfigurations:
 
     def _is_sound(self, model: type[models.Frozen], field: str, place: object, value: object) -> bool:
         name = f"{keys.CONFIGURATION} {field}.{place}"
-        return unreadable.parsed(self._client, name, model, json.dumps(value).encode()) is not None
+        return unreadable_records.parsed(self._client, name, model, json.dumps(value).encode()) is not None
 
     def save(self, configuration: models.Configuration) -> bool:
         """Put a configuration in force if its revision is one above the present one."""

@@ -96,9 +96,9 @@ class _Pipeline(Pipeline):
 
 
 def _set_aside(client: Client, error: ResponseError, names: list[str]) -> bool:
-    from workermon.on_redis import unreadable  # it runs scripts over a client
+    from workermon.on_redis import unreadable_records  # it runs scripts over a client
 
-    return unreadable.set_aside(client, error, names)
+    return unreadable_records.set_aside(client, error, names)
 
 
 def _keys(args: Any) -> list[str]:

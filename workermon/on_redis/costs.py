@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 HOUR = 3600
 
@@ -88,7 +88,7 @@ class RedisCosts:
         return self._decided
 
     def _decision(self, text: bytes) -> models.BudgetDecision:
-        read = unreadable.parsed(self._client, keys.BUDGET_DECISION, models.BudgetDecision, text)
+        read = unreadable_records.parsed(self._client, keys.BUDGET_DECISION, models.BudgetDecision, text)
         if read is None:
             # A new decision is only written over one that can be read.
             with client.guard(self._client):
@@ -111,14 +111,14 @@ class RedisCosts:
 def _hour(start: int, fields: Mapping[bytes, bytes]) -> models.Hour:
     counts: dict[str, dict[tuple[str, str], int]] = {"call": {}, "metric": {}, "full": {}}
     for field, number in fields.items():
-        kind, _, scope_and_name = unreadable.text(field).partition(" ")
+        kind, _, scope_and_name = unreadable_records.text(field).partition(" ")
         if kind in counts:
             scope, _, name = scope_and_name.partition(" ")
             with contextlib.suppress(ValueError):  # a count that is not a number is ignored
                 counts[kind][scope, name] = int(number)
     counted_since = float(start)
     with contextlib.suppress(ValueError):
-        counted_since = unreadable.finite(fields.get(b"counted_since", b"%d" % start))
+        counted_since = unreadable_records.finite(fields.get(b"counted_since", b"%d" % start))
     return models.Hour(
         start=start,
         counted_since=counted_since,

@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 import redis
 
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 _LABEL_SETS: pydantic.TypeAdapter[list[dict[str, str]]] = pydantic.TypeAdapter(list[dict[str, str]])
 
@@ -25,7 +25,7 @@ class RedisFiringLabels:
         key = keys.firing_labels(alert_id, channel)
         with client.guard(self._client):
             text: Any = self._client.get(key)
-        read = None if text is None else unreadable.parsed_by(self._client, key, _LABEL_SETS, text)
+        read = None if text is None else unreadable_records.parsed_by(self._client, key, _LABEL_SETS, text)
         return read or []
 
     def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:

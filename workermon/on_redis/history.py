@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from workermon import models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 #: Transitions in the first read, and in each further one.
 _FEW, _MANY = 20, 200
@@ -56,7 +56,7 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
             )
         known = [int(number) for number in numbers if number.isdigit()]
         if len(known) < len(numbers):
-            unreadable.note(connection, keys.numbers_of(alert_id), "a member is not a number")
+            unreadable_records.note(connection, keys.numbers_of(alert_id), "a member is not a number")
         yield from _read(connection, known)
         if len(numbers) < size or not known:
             return
@@ -67,7 +67,7 @@ def _number(connection: redis.Redis, raw: bytes) -> int | None:
     """Return the number in a member of the timeline. If there is none, record that and return ``None``."""
     if raw[:15].isdigit():
         return int(raw[:15])
-    unreadable.note(connection, keys.TIMELINE, "a member has no number")
+    unreadable_records.note(connection, keys.TIMELINE, "a member has no number")
     return None
 
 
@@ -82,7 +82,7 @@ def _read(connection: redis.Redis, numbers: Sequence[int]) -> Iterator[ports.Rec
         if raw is None:
             continue
         name = f"{keys.HISTORY_ENTRIES} {number}"
-        entry = unreadable.parsed(connection, name, models.HistoryEntry, raw.partition(b" ")[2])
+        entry = unreadable_records.parsed(connection, name, models.HistoryEntry, raw.partition(b" ")[2])
         if entry is not None:
             numbered.append((number, entry))
     joined = _joined(connection, [entry for _, entry in numbered])
@@ -101,7 +101,7 @@ def _joined(connection: redis.Redis, entries: Sequence[models.HistoryEntry]) -> 
     for alert_id, members in zip(alert_ids, replies, strict=True):
         for member in members:
             name, raw = keys.attempts(alert_id), member.partition(b" ")[2]
-            attempt = unreadable.parsed(connection, name, models.Attempt, raw)
+            attempt = unreadable_records.parsed(connection, name, models.Attempt, raw)
             if attempt is not None:
                 tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
     return [

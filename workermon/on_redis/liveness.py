@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, refusals, unreadable
+from workermon.on_redis import client, keys, refusals, unreadable_records
 
 #: Fields beside the marks.
 _BESIDE = {b"listener:since", b"collect:since"}
@@ -54,7 +54,9 @@ class RedisPulse:
         with client.guard(self._client):
             times: Any = self._client.hgetall(keys.PULSE)
         read = {
-            unreadable.text(part): unreadable.number(self._client, f"{keys.PULSE} {unreadable.text(part)}", at)
+            unreadable_records.text(part): unreadable_records.number(
+                self._client, f"{keys.PULSE} {unreadable_records.text(part)}", at
+            )
             for part, at in times.items()
             if part not in _BESIDE
         }
@@ -64,7 +66,7 @@ class RedisPulse:
         """Return since when listener and collection have worked without a break."""
         with client.guard(self._client):
             times: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
-        began, first = (unreadable.number(self._client, keys.PULSE, at) for at in times)
+        began, first = (unreadable_records.number(self._client, keys.PULSE, at) for at in times)
         if began is None:
             return None
         return first if first is not None and first >= began else began + ports.START_UP
@@ -77,7 +79,9 @@ class RedisPulse:
             except redis.ResponseError as error:
                 if not refusals.is_of_one_record(error):
                     raise
-                unreadable.note(self._client, f"{keys.COUNTS} {name}", "it is not a number; counting starts again")
+                unreadable_records.note(
+                    self._client, f"{keys.COUNTS} {name}", "it is not a number; counting starts again"
+                )
                 self._client.hset(keys.COUNTS, name, number)
 
     def counts(self) -> dict[str, int]:
@@ -85,7 +89,9 @@ class RedisPulse:
         with client.guard(self._client):
             fields: Any = self._client.hgetall(keys.COUNTS)
         read = {
-            unreadable.text(name): unreadable.number(self._client, f"{keys.COUNTS} {unreadable.text(name)}", number)
+            unreadable_records.text(name): unreadable_records.number(
+                self._client, f"{keys.COUNTS} {unreadable_records.text(name)}", number
+            )
             for name, number in fields.items()
         }
         return {name: int(number) for name, number in read.items() if number is not None}

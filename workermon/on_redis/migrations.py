@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models
-from workermon.on_redis import client, history, keys, unreadable
+from workermon.on_redis import client, history, keys, unreadable_records
 
 #: Histories moved between two extensions of the lease.
 _CHUNK = 100
@@ -25,8 +25,8 @@ def to_2(connection: redis.Redis, renew: Callable[[], None]) -> None:
         entries = []
         for raw in reversed(texts):
             at, _, entry = raw.partition(b" ")
-            recorded = unreadable.number(connection, name, at)
-            read = unreadable.parsed(connection, name, models.HistoryEntry, entry)
+            recorded = unreadable_records.number(connection, name, at)
+            read = unreadable_records.parsed(connection, name, models.HistoryEntry, entry)
             if recorded is not None and read is not None:
                 entries.append((alert_id, recorded, read))
         after = int(connection.incrby(keys.HISTORY_NUMBERS, len(entries))) - len(entries)

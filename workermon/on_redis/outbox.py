@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 #: Queues checked for ones that are stuck.
 LOOKED_AT = 1000
@@ -170,8 +170,8 @@ class RedisOutbox:
         )
         claims = []
         for name, head, fence, attempts in client.run(self._client, claiming):
-            queue = unreadable.text(name)
-            notification = unreadable.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
+            queue = unreadable_records.text(name)
+            notification = unreadable_records.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
             if notification is None:
                 self._set_aside(queue)
                 continue
@@ -209,7 +209,7 @@ class RedisOutbox:
         if len(reply) == 1:
             return None
         _, raw, fence = reply
-        notification = unreadable.parsed(self._client, keys.last(claimed.alert_id), models.Notification, raw)
+        notification = unreadable_records.parsed(self._client, keys.last(claimed.alert_id), models.Notification, raw)
         if notification is None:
             return None
         return claimed.model_copy(
@@ -320,7 +320,7 @@ class RedisOutbox:
             alert_id, channel = keys.of_queue(queue)
             if head is None:
                 continue
-            first = unreadable.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
+            first = unreadable_records.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
             tried = [
                 attempt
                 for attempt in self._read_attempts(alert_id, entries)
@@ -332,7 +332,9 @@ class RedisOutbox:
 
     def _read_attempts(self, alert_id: str, entries: Sequence[bytes]) -> list[models.Attempt]:
         name = keys.attempts(alert_id)
-        read = [unreadable.parsed(self._client, name, models.Attempt, raw.partition(b" ")[2]) for raw in entries]
+        read = [
+            unreadable_records.parsed(self._client, name, models.Attempt, raw.partition(b" ")[2]) for raw in entries
+        ]
         return [attempt for attempt in read if attempt is not None]
 
     def _settle(

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, datapoint_packing, keys, unreadable
+from workermon.on_redis import client, datapoint_packing, keys, unreadable_records
 
 
 class ClaimRollups(lua.Script[list[bytes]]):
@@ -62,12 +62,14 @@ class RedisRollUps:
             hours, replies[::3], replies[1::3], replies[2::3], strict=True
         ):
             points = self._points(worker_id, hour, fields)
-            claims.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, lease_ends_at, points))
+            claims.append(
+                ports.LedgerHour(worker_id, unreadable_records.text(incarnation or b""), hour, lease_ends_at, points)
+            )
         return claims
 
     def _hour(self, member: bytes) -> tuple[str, int] | None:
         """Parse a mark into worker and hour. A malformed mark is removed."""
-        worker_id, _, hour = unreadable.text(member).rpartition(" ")
+        worker_id, _, hour = unreadable_records.text(member).rpartition(" ")
         if worker_id and hour.isdecimal():
             return worker_id, int(hour)
         with client.guard(self._client):
@@ -88,7 +90,7 @@ class RedisRollUps:
                             (at, -period, value) for at, value in points if hour <= at < hour + models.HOUR
                         )
             except ValueError:
-                unreadable.note(self._client, keys.ledger(worker_id, start), "a field is not a series")
+                unreadable_records.note(self._client, keys.ledger(worker_id, start), "a field is not a series")
         return {
             metric: tuple(map(models.datapoint, sorted({at: value for at, _, value in sorted(points)}.items())))
             for metric, points in points_by_metric.items()
@@ -140,7 +142,7 @@ class RedisRollUps:
         try:
             return models.unpack(week, packed) if packed else {}
         except ValueError:
-            unreadable.note(self._client, keys.rollups(worker_id, week), "a field is not a week of roll-ups")
+            unreadable_records.note(self._client, keys.rollups(worker_id, week), "a field is not a week of roll-ups")
             return {}
 
     def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, datapoint_packing, keys, unreadable, workers
+from workermon.on_redis import client, datapoint_packing, keys, unreadable_records, workers
 
 #: Hours. For a longer span the ledger's first and last hour are read first.
 _MANY = 30
@@ -178,7 +178,7 @@ class RedisSamples:
         if reply == _FAILED:
             return self.write_many([write], force=force)[0]  # alone it is written, or says why it is not
         if isinstance(reply, Exception):
-            unreadable.note(self._client, keys.worker(write[0].worker.id), f"no sample is written: {reply}")
+            unreadable_records.note(self._client, keys.worker(write[0].worker.id), f"no sample is written: {reply}")
             return ports.Written("gone")
         return ports.Written(reply.decode())
 
@@ -287,7 +287,7 @@ class RedisSamples:
                     first, last = spans[worker_id]
                     # Nothing was ever written, so the span is empty.
                     name = keys.worker(worker_id)
-                    began, end_at = (unreadable.number(self._client, name, raw) for raw in (begin, end))
+                    began, end_at = (unreadable_records.number(self._client, name, raw) for raw in (begin, end))
                     if began is None or end_at is None:
                         spans[worker_id] = (1, 0)
                     else:
@@ -306,7 +306,7 @@ class RedisSamples:
                 if fields:
                     hours.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
             except ValueError:
-                unreadable.note(self._client, keys.ledger(worker_id, hour), "a field is not a series")
+                unreadable_records.note(self._client, keys.ledger(worker_id, hour), "a field is not a series")
         return hours
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:

@@ -11,7 +11,7 @@ import pydantic
 import redis
 
 from workermon import models
-from workermon.on_redis import accounts, client, history, keys, silences, unreadable, workers
+from workermon.on_redis import accounts, client, history, keys, silences, unreadable_records, workers
 
 _STATE = pydantic.TypeAdapter(dict[str, models.Alert])
 _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
@@ -51,7 +51,7 @@ class RedisSavedStates:
         stored = silences.RedisSilences(self._client)
         alert_ids = [saved_history.alert_id for saved_history in histories]
         return models.SavedState(
-            configuration=unreadable.parsed(self._client, keys.CONFIGURATION, models.Configuration, raw)
+            configuration=unreadable_records.parsed(self._client, keys.CONFIGURATION, models.Configuration, raw)
             if raw
             else None,
             workers=tuple(
@@ -76,8 +76,8 @@ class RedisSavedStates:
             with client.guard(self._client):
                 fields: Any = self._client.hmget(name, ["version", "alerts"])
             version, raw = fields
-            alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else None
-            number = unreadable.number(self._client, f"{name} version", version or b"0")
+            alerts = unreadable_records.parsed_by(self._client, name, _STATE, raw) if raw else None
+            number = unreadable_records.number(self._client, f"{name} version", version or b"0")
             if alerts is not None and number is not None:
                 subject = name.removeprefix(keys.alerts(""))
                 yield models.SavedAlerts(subject=subject, version=int(number), alerts=alerts)
@@ -94,8 +94,10 @@ class RedisSavedStates:
                 numbers, attempts, last, version = pipe.execute()
                 entries: Any = self._client.hmget(keys.HISTORY_ENTRIES, numbers) if numbers else []
             read = [self._part(name, models.HistoryEntry, fields) for fields in entries if fields is not None]
-            times = [(unreadable.number(self._client, name, at), entry) for at, entry in read if entry is not None]
-            last_version = unreadable.number(self._client, keys.versions(subject), version)
+            times = [
+                (unreadable_records.number(self._client, name, at), entry) for at, entry in read if entry is not None
+            ]
+            last_version = unreadable_records.number(self._client, keys.versions(subject), version)
             tried = [self._part(keys.attempts(alert_id), models.Attempt, fields)[1] for fields in attempts]
             yield models.SavedHistory(
                 alert_id=alert_id,
@@ -105,17 +107,21 @@ class RedisSavedStates:
                 last_version=None if last_version is None else int(last_version),
             )
 
-    def _part(self, name: str, model: type[unreadable.Model], raw: bytes) -> tuple[bytes, unreadable.Model | None]:
+    def _part(
+        self, name: str, model: type[unreadable_records.Model], raw: bytes
+    ) -> tuple[bytes, unreadable_records.Model | None]:
         """Split a record into the text before its first space and the model after it."""
         before, _, text = raw.partition(b" ")
-        return before, unreadable.parsed(self._client, name, model, text)
+        return before, unreadable_records.parsed(self._client, name, model, text)
 
     def _rollups(self) -> Iterator[models.SavedWeek]:
         for name in self._names(keys.ROLLUPS + "*"):
             worker_id, _, week = name.removeprefix(keys.ROLLUPS).rpartition(":")
             with client.guard(self._client):
                 fields: Any = self._client.hgetall(name)
-            series = {unreadable.text(metric): base64.b64encode(data).decode() for metric, data in fields.items()}
+            series = {
+                unreadable_records.text(metric): base64.b64encode(data).decode() for metric, data in fields.items()
+            }
             if week.isdecimal():
                 yield models.SavedWeek(worker_id=worker_id, week=int(week), series=series)
 
@@ -123,14 +129,16 @@ class RedisSavedStates:
         with client.guard(self._client):
             waiting: Any = self._client.zrange(keys.OUTBOX, 0, -1)
             reminders: Any = self._client.zrange(keys.REMINDERS, 0, -1, withscores=True)
-        remind_at = {unreadable.text(member): at for member, at in reminders}
+        remind_at = {unreadable_records.text(member): at for member, at in reminders}
         for member in sorted({*client.texts(waiting), *remind_at}):
             alert_id, channel = keys.of_queue(member)
             if alert_id == models.CANARY or models.is_test(alert_id):
                 continue
             with client.guard(self._client):
                 raws: Any = self._client.lrange(keys.QUEUE + member, 0, -1)
-            read = [unreadable.parsed(self._client, keys.QUEUE + member, models.Notification, raw) for raw in raws]
+            read = [
+                unreadable_records.parsed(self._client, keys.QUEUE + member, models.Notification, raw) for raw in raws
+            ]
             yield models.SavedQueue(
                 alert_id=alert_id,
                 channel=channel,
@@ -146,7 +154,9 @@ class RedisSavedStates:
                 if not force:
                     pipe.watch(keys.CONFIGURATION, *_SET_UP)
                 counts: Any = self._client.hmget(keys.CONFIGURATION, ["revision", "changes"])
-                before = [int(unreadable.number(self._client, keys.CONFIGURATION, count) or 0) for count in counts]
+                before = [
+                    int(unreadable_records.number(self._client, keys.CONFIGURATION, count) or 0) for count in counts
+                ]
                 if not force and (counts[0] or self._client.exists(*_SET_UP)):
                     return False
                 pipe.multi()

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models
-from workermon.on_redis import client, keys, schema, unreadable
+from workermon.on_redis import client, keys, schema, unreadable_records
 
 
 class RedisSilences:
@@ -22,7 +22,9 @@ class RedisSilences:
         with client.guard(self._client):
             documents: Any = self._client.hgetall(keys.SILENCES)
         read = [
-            unreadable.parsed(self._client, f"{keys.SILENCES} {unreadable.text(name)}", models.Silence, raw)
+            unreadable_records.parsed(
+                self._client, f"{keys.SILENCES} {unreadable_records.text(name)}", models.Silence, raw
+            )
             for name, raw in documents.items()
         ]
         sound = [silence for silence in read if silence is not None]
@@ -58,7 +60,7 @@ class RedisSilences:
         with client.guard(self._client):
             documents: Any = self._client.mget([keys.acknowledged(alert_id) for alert_id in alert_ids])
         read = {
-            alert_id: unreadable.parsed(self._client, keys.acknowledged(alert_id), models.Acknowledgement, raw)
+            alert_id: unreadable_records.parsed(self._client, keys.acknowledged(alert_id), models.Acknowledgement, raw)
             for alert_id, raw in zip(alert_ids, documents, strict=True)
             if raw
         }

@@ -10,7 +10,7 @@ import redis
 from pydantic_core import SchemaValidator, core_schema
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 #: Workers that one command reads.
 CHUNK = 500
@@ -57,7 +57,7 @@ def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Re
     for member, text in chunk:
         if (glance := _glance(connection, member, text)) is not None:
             yield glance
-        elif (record := read(unreadable.text(member))) is not None:
+        elif (record := read(unreadable_records.text(member))) is not None:
             yield ports.Glance.of(record)
 
 
@@ -122,7 +122,9 @@ def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance
         None if checks is None else tuple([(name, outcome) for name, outcome in checks.items() if outcome is not None]),
         document.get("collected_at"),
         document.get("latest") or _NONE,
-        unreadable.parsed(connection, keys.worker(unreadable.text(member)), models.CollectionError, last_error)
+        unreadable_records.parsed(
+            connection, keys.worker(unreadable_records.text(member)), models.CollectionError, last_error
+        )
         if last_error
         else None,
     )

@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, keys, parse_cache, schema, unreadable, worker_summaries
+from workermon.on_redis import client, keys, parse_cache, schema, unreadable_records, worker_summaries
 
 T = TypeVar("T")
 
@@ -100,17 +100,19 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
         return None
 
     def read(field: str, texts: parse_cache.ParsedTexts[T], raw: bytes) -> T | None:
-        return unreadable.parsed_with(redis_client, f"{name} {field}", lambda text: texts.parse(worker_id, text), raw)
+        return unreadable_records.parsed_with(
+            redis_client, f"{name} {field}", lambda text: texts.parse(worker_id, text), raw
+        )
 
     def number(field: str, raw: bytes | None) -> float | None:
-        return unreadable.number(redis_client, f"{name} {field}", raw)
+        return unreadable_records.number(redis_client, f"{name} {field}", raw)
 
     worker = read("spec", _SPECS, spec)
     if worker is None:
         return None
     parsed_condition = read("condition", _CONDITIONS, condition) if condition else None
     error = (
-        unreadable.parsed(redis_client, f"{name} last_error", models.CollectionError, last_error)
+        unreadable_records.parsed(redis_client, f"{name} last_error", models.CollectionError, last_error)
         if last_error
         else None
     )
@@ -143,7 +145,7 @@ def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[m
         return []
     texts = [line.split(b" ", 2)[-1] for line in raw.split(b"\n") if line]
     parsed_warnings = (
-        unreadable.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts
+        unreadable_records.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts
     )
     return [warning for warning in parsed_warnings if warning is not None]
 

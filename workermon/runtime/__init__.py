@@ -52,7 +52,7 @@ from workermon.on_redis import (
     silences,
     sweep_backlog,
     throttle,
-    unreadable,
+    unreadable_records,
     workers,
 )
 from workermon.runtime.stages import Stages as Stages
@@ -251,7 +251,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_unreadable(self, redis: Redis) -> ports.Unreadable:
         """The records that cannot be read."""
-        return unreadable.RedisUnreadable(redis.client)
+        return unreadable_records.RedisUnreadable(redis.client)
 
     @dishka.provide
     def make_saved_states(self, redis: Redis) -> ports.SavedStates:
