@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workermon.rules.wording import one_decimal, quantity
+from workermon.views.alert_detail import AlertStory, StoryView
 from workermon.views.alerts import (
     AcknowledgementRow,
     AlertFilter,
@@ -74,7 +75,6 @@ from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, PictureView, RuleList, RuleView
 from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
-from workermon.views.story import AlertStory, StoryView
 from workermon.views.transitions import ActiveSilence, RecordedTransition
 from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import LiveMessages, Message, Watch
