@@ -8,7 +8,7 @@ import pytest
 
 from workermon import config, errors, health, models, ports, testing
 from workermon.alerts import message, subject
-from workermon.health import canary, fleet_signs, parts
+from workermon.health import canary, fleet_statistics, parts
 from workermon.testing import memory
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -98,12 +98,12 @@ def test_collection_that_is_not_even_tried_is_late(world: World) -> None:
     world.add(B, monitoring="paused")
     world.add("i-0cccccccccccccccc", status="terminated")
     world.schedule.delete(["i-0cccccccccccccccc"])
-    world.now.advance(3 * worker.interval + fleet_signs.GRACE)
+    world.now.advance(3 * worker.interval + fleet_statistics.GRACE)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
     assert down(world.status()) == ["collection"]
-    assert world.status().lateness == 2 * worker.interval + fleet_signs.GRACE + 1
+    assert world.status().lateness == 2 * worker.interval + fleet_statistics.GRACE + 1
 
 
 def test_collection_is_down_where_it_fails_for_all(world: World) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from workermon import costs, models, ports
-from workermon.health import fleet_signs, parts
+from workermon.health import fleet_statistics, parts
 
 #: Called with each worker as it is read, so that a large fleet is never in memory as a whole.
 Visit = Callable[[ports.Glance], None]
@@ -46,7 +46,7 @@ class Exposition:
 
     def read(self, visit: Visit, patience: float = 1.0) -> Figures:
         """Pass each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
-        fleet = fleet_signs.FleetSigns(self.now())
+        fleet = fleet_statistics.FleetSigns(self.now())
         # Nodes always have this whole time to answer, so the fleet can be read meanwhile.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
             answering = aside.submit(self.nodes.ping, patience)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 from workermon import models, ports
-from workermon.health import canary, fleet_signs, vitals
+from workermon.health import canary, fleet_statistics, vitals
 
 #: Seconds. Work for evaluation or delivery that is due at once but waits this long waits for a dead part.
 STUCK = 60
@@ -86,7 +86,7 @@ class PartsCheck:
     unreadable: ports.Unreadable
     now: ports.Clock
 
-    def check(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
+    def check(self, fleet: fleet_statistics.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
         """Check every part. The caller has read the fleet, and has asked for so long which nodes answer."""
         queues, beats = self.nodes.queues(len(answering)), self.pulse.beats()
         at = self.now()
@@ -247,7 +247,7 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
     return Part(name="queues", ok=True, reason=reason)
 
 
-def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.CollectionError]) -> Part:
+def _collection(fleet: fleet_statistics.FleetSigns, unsearched: Mapping[str, models.CollectionError]) -> Part:
     """Check collection; ``unsearched`` has by account and region why ``[discover]`` cannot search there.
 
     Event queues have parts of their own.
@@ -272,7 +272,7 @@ def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.C
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 
-def _schedule(fleet: fleet_signs.FleetSigns, entries: Set[str], quarantined: Mapping[str, str]) -> Part:
+def _schedule(fleet: fleet_statistics.FleetSigns, entries: Set[str], quarantined: Mapping[str, str]) -> Part:
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
     missing, ghosts = fleet.watched - entries, entries - fleet.ids
     wrong = [

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from workermon import costs, models, ports
 from workermon.config import catalogue
-from workermon.health import fleet_signs
+from workermon.health import fleet_statistics
 from workermon.health.parts import AccountStatus, CanaryStatus, Part, PartsCheck
 
 
@@ -96,7 +96,7 @@ class StatusCheck:
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
         at, configuration = self.now(), self.configurations.load()
-        fleet, hours = fleet_signs.FleetSigns(at), self.costs.hours(at - models.DAY)
+        fleet, hours = fleet_statistics.FleetSigns(at), self.costs.hours(at - models.DAY)
         for worker in self.workers.glances():
             fleet.add(worker)
         suspects = self.workers.get(self.workers.with_series(catalogue.MAX_SERIES + 1)).values()
