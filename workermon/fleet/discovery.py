@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from workermon import errors, logs, models, ports
 from workermon.fleet.desired import DesiredWorker
 from workermon.fleet.members import Enrolment
+from workermon.fleet.repairs import Comparison, Step
 from workermon.fleet.scopes import discover_scopes
-from workermon.fleet.steps import Comparison, Step
 
 log = logs.get(__name__)
 

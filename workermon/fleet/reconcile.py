@@ -10,7 +10,7 @@ from workermon.fleet.cleanup import Retiring, collected_scopes
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Defaults, DiscoverComparison
 from workermon.fleet.members import Enrolment, Scheduling
-from workermon.fleet.steps import Comparison, Step
+from workermon.fleet.repairs import Comparison, Step
 
 log = logs.get(__name__)
 
