@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, session, tables, vitals
+from workermon.cli import down_warning, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -46,7 +46,7 @@ def alerts(
     rows = cli_session.get(views.AlertView).list(alert_filter)
     if not rows.alerts:
         _check_known(cli_session, worker, rule)
-    vitals.warn_if_down(cli_session)
+    down_warning.warn_if_down(cli_session)
     if as_json:
         output.document(rows)
     elif rows.alerts:
@@ -139,7 +139,7 @@ def why(cli_session: session.Session, name: str, metric: str | None, as_json: bo
     Example: workermon why render-07 cpu_utilization
     """
     explanation = _explained(cli_session, name, metric)
-    vitals.warn_if_down(cli_session)
+    down_warning.warn_if_down(cli_session)
     if as_json:
         output.document(explanation)
         return

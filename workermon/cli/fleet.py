@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, recording, session, tables, vitals
+from workermon.cli import down_warning, options, output, recording, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -213,7 +213,7 @@ def listing(cli_session: session.Session, status: str | None, labels: tuple[str,
 
     fleet_list = cli_session.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
     if fleet_list.workers:
-        vitals.warn_if_down(cli_session)
+        down_warning.warn_if_down(cli_session)
     output.unreadable(cli_session.container.get(ports.Unreadable).load())
     if as_json:
         output.document(fleet_list)
@@ -279,7 +279,7 @@ def show(cli_session: session.Session, name: str, as_json: bool) -> None:
 
     record = cli_session.get(fleet.Lookup).resolve([name])[0]
     worker = cli_session.get(views.WorkerView).show(record)
-    vitals.warn_if_down(cli_session)
+    down_warning.warn_if_down(cli_session)
     if as_json:
         output.document(worker)
         return

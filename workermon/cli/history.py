@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import models
-from workermon.cli import options, output, session, tables, vitals
+from workermon.cli import down_warning, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -50,7 +50,7 @@ def history(
         recorded = cli_session.get(views.HistoryView).history(record, metric, begin)
     else:
         recorded = cli_session.get(views.HourlyHistoryView).hourly(record, metric, begin, step)
-    vitals.warn_if_down(cli_session)
+    down_warning.warn_if_down(cli_session)
     if as_json:
         output.document(recorded)
     elif isinstance(recorded, views.HourlyHistory):

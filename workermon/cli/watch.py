@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session, vitals
+from workermon.cli import down_warning, options, output, session
 
 Message = models.Event | models.Notification
 
@@ -45,7 +45,7 @@ def _until(
     cli_session: session.Session, messages: Iterator[Message | None], seconds: int | None
 ) -> Iterator[Message | None]:
     """Yield messages for that many seconds. Warn if the pipeline goes down meanwhile."""
-    watchdog = vitals.Watchdog(cli_session)
+    watchdog = down_warning.Watchdog(cli_session)
     end = None if seconds is None else cli_session.now() + seconds
     for message in messages:
         watchdog.look()
