@@ -5,10 +5,10 @@ from __future__ import annotations
 from workermon.health.canary import CanaryCheck, CanaryReception, CanaryRelay, is_canary_stage
 from workermon.health.doctor import Doctor, Examination
 from workermon.health.exposition import Exposition, Figures
+from workermon.health.health_summary import Vitals, VitalsCheck
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
 from workermon.health.parts import PartsCheck
 from workermon.health.status import Bill, Status, StatusCheck
-from workermon.health.vitals import Vitals, VitalsCheck
 
 __all__ = [
     "Bill",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 from workermon import models, ports
-from workermon.health import canary, fleet_statistics, vitals
+from workermon.health import canary, fleet_statistics, health_summary
 
 #: Seconds. Work for evaluation or delivery that is due at once but waits this long waits for a dead part.
 STUCK = 60
@@ -106,7 +106,7 @@ class PartsCheck:
             Part(name="redis", ok=True, reason="answers"),
             _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
             _nodes(answering, patience),
-            _signed("listener", beats.get("listener"), vitals.MAX_LISTENER_AGE, at),
+            _signed("listener", beats.get("listener"), health_summary.MAX_LISTENER_AGE, at),
             _schedule(fleet, self.schedule.ids(), quarantined),
             _collection(fleet, unsearched),
             _evaluation(pending),
