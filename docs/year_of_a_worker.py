@@ -65,7 +65,7 @@ def monitor(now: float) -> testing.Monitor:
     made.collect()
     made.store.rollups.update(rollups(now))
     made.schedule.ticked = now
-    made.pulse.beat("listener", now)
+    made.liveness.beat("listener", now)
     return made
 
 

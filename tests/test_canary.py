@@ -30,7 +30,7 @@ class House(testing.Monitor):
         super().__init__(now=NOW)
         self.now = self.clock
         self.broken = broken
-        self.pulse.beat("canary", NOW)
+        self.liveness.beat("canary", NOW)
 
     def minute(self, broken: Any = None, *, beats: bool = True) -> None:
         """Let a minute go by, with a canary at its end if beat runs."""
@@ -143,13 +143,13 @@ def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come() -> Non
 def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     """A listener that never was, or is of an older version, has not to hear; nor have such nodes to publish."""
     house = House(step)
-    house.pulse = testing.MemoryPulse(house.store)
-    house.pulse.beat("listener", NOW)
+    house.liveness = testing.MemoryLiveness(house.store)
+    house.liveness.beat("listener", NOW)
     for _ in range(9):
         house.minute()
     assert house.look() == canary.Finding(True, "no round completed yet")
     house.minute("accepted")
-    house.pulse.beat("canary", house.now())
+    house.liveness.beat("canary", house.now())
     for _ in range(4):
         house.minute()
     assert not house.look().ok

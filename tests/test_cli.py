@@ -392,7 +392,7 @@ def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.M
 def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
     """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
     world.schedule.ticked = world.clock()
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
     result = run("status", "--json")
     assert result.exit_code == 0, result.stdout
     assert json.loads(result.stdout)["ok"] is True
@@ -406,7 +406,7 @@ def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) ->
     """Calls and dollars a day, what the budget makes longer, and the account and region that AWS refuses."""
     ok("add", A)
     world.schedule.ticked = world.clock()
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
     last_error = models.CollectionError(
         kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.clock()
     )
@@ -469,10 +469,10 @@ def test_what_is_shown_says_that_the_pipeline_is_down(ok: Any, run: Any, world: 
     """While beat and listener live there is no warning; when beat has died there is one line on standard error."""
     ok("add", A)
     world.schedule.ticked = world.clock()
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
     assert "pipeline" not in run(*command).stderr
     world.clock.advance(60)
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
     result = run(*command)
     assert (result.exit_code, [line for line in result.stderr.splitlines() if "pipeline" in line]) == (0, [DOWN])
     assert "pipeline" not in result.stdout
@@ -491,10 +491,10 @@ def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: A
                 passed = world.clock() - started
                 if passed < 20 or 100 < passed < 120:
                     world.schedule.ticked = world.clock()
-                world.pulse.beat("listener", world.clock())
+                world.liveness.beat("listener", world.clock())
 
     world.schedule.ticked = world.clock()
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
     world.feed = Living(world.store)
     result = run("watch", "--json", "--seconds", "200")
     warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: the pipeline is down")]

@@ -179,7 +179,7 @@ def discovering() -> Any:
             return super().find(scope, tags)
 
     monitor.ec2 = Ec2()
-    monitor.pulse.beat("listener", monitor.clock())
+    monitor.liveness.beat("listener", monitor.clock())
     return monitor
 
 
@@ -191,7 +191,7 @@ def reconciled(monitor: Any, times: int = 1) -> None:
         monitor.get(evaluate.Evaluation).evaluate([])
         for _ in range(30):
             monitor.clock.advance(10)
-            monitor.pulse.beat("listener", monitor.clock())
+            monitor.liveness.beat("listener", monitor.clock())
 
 
 def test_a_region_of_discover_that_is_refused_is_one_alert(discovering: Any) -> None:

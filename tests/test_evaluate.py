@@ -481,8 +481,8 @@ def test_on_every_store(repository: Repository) -> None:
     )
     assert repository.configurations.save(configuration)
     repository.workers.add([site.worker])
-    repository.pulse.beat("listener", T0)
-    site.samples, site.alerts, site.pulse = repository.samples, repository.alerts, repository.pulse
+    repository.liveness.beat("listener", T0)
+    site.samples, site.alerts, site.liveness = repository.samples, repository.alerts, repository.liveness
     site.configurations = repository.configurations
     site.minutes([85, 95, 95, 95, 95, None, 20, 20])
     site.collected(T0 + 12 * MINUTE, {T0 + 5 * MINUTE: 20})

@@ -95,7 +95,7 @@ class House(testing.Monitor):
     @property
     def counts(self) -> dict[str, int]:
         """Return what was counted of the queue."""
-        return {name.removeprefix("events.main."): number for name, number in self.pulse.counts().items()}
+        return {name.removeprefix("events.main."): number for name, number in self.liveness.counts().items()}
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     for _ in range(20):
         assert house.read() is None
         house.clock.advance(8)
-        house.pulse.beat("listener", house.clock())
+        house.liveness.beat("listener", house.clock())
         house.work()
     [collector_notification] = [notification for notification in house.received if notification.rule == "collector"]
     assert (collector_notification.kind, collector_notification.worker, collector_notification.scope) == (
@@ -432,7 +432,7 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     house.clock.advance(1)
     [second_check] = examination.examine(REGION, patience=0.0)
     assert not second_check.ok
-    house.pulse.beat("events:main:test", house.clock())
+    house.liveness.beat("events:main:test", house.clock())
     [read] = examination.examine(REGION, patience=0.0)
     assert read.ok
     assert read.reason.endswith("; EventBridge was not tried: denied: AccessDenied; allow events:PutEvents")

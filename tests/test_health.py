@@ -26,8 +26,8 @@ class World(testing.Monitor):
     def beat(self) -> None:
         """Give a sign of life of beat and listener."""
         self.schedule.ticked = self.now()
-        self.pulse.beat("listener", self.now())
-        self.pulse.beat("canary", self.now())
+        self.liveness.beat("listener", self.now())
+        self.liveness.beat("canary", self.now())
 
     def status(self) -> Any:
         """Look at every part."""
@@ -82,7 +82,7 @@ def test_beat_and_listener_are_down_without_a_sign_of_life(world: World, age: fl
     world.now.advance(age or 0)
     if age is None:
         world.schedule.ticked = None
-        world.pulse = testing.MemoryPulse(world.store)
+        world.liveness = testing.MemoryLiveness(world.store)
     assert down(world.status()) == ["beat", "listener"]
 
 
@@ -245,7 +245,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert down(state) == ["queues"]
     assert "2 messages for collect, which last worked never" in part(state, "queues").reason
     assert state.queues == world.nodes.waiting
-    world.pulse.beat("collect", world.now())
+    world.liveness.beat("collect", world.now())
     world.now.advance(parts.UNTOUCHED)
     world.beat()
     assert down(world.status()) == []

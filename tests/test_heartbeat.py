@@ -31,8 +31,8 @@ class House(testing.Monitor):
             id="i-0aaaaaaaaaaaaaaaa", name="a", region="us-east-1", added_at=0, incarnation="1", interval=60
         )
         self.workers.add([self.worker])
-        self.pulse.beat("collect", NOW - 60)
-        self.pulse.beat("evaluate", NOW - 60)
+        self.liveness.beat("collect", NOW - 60)
+        self.liveness.beat("evaluate", NOW - 60)
 
     def withheld(self) -> Any:
         """Return why nothing is requested."""
@@ -57,7 +57,7 @@ def test_beat_that_does_not_tick_is_told() -> None:
 def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
     """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
     house = House()
-    house.pulse.beat(part, NOW - 211)
+    house.liveness.beat(part, NOW - 211)
     assert house.withheld() == f"{expected} for 210 s"
     house.workers.update(house.worker.model_copy(update={"monitoring": "paused"}))
     assert house.withheld() is None
@@ -84,7 +84,7 @@ def test_a_channel_that_accepts_nothing_is_told() -> None:
     house.clock.advance(301)
     house.schedule.ticked = house.clock()
     for part in ("collect", "evaluate"):
-        house.pulse.beat(part, house.clock())
+        house.liveness.beat(part, house.clock())
     house.deliver(*house.get(notify.ChannelWatch).overdue())
     assert house.withheld() == "channel ops accepts nothing: it answered 500"
     house.get(channel_health.ChannelRecovery).resolve("ops")
@@ -219,7 +219,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
 def test_a_canary_that_gets_stuck_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
     house = House()
-    house.pulse.beat("canary", NOW)
+    house.liveness.beat("canary", NOW)
     for number in range(1, 5):
         assert house.withheld() is None
         house.schedule.sent = models.Sent(NOW - 1, number)

@@ -37,8 +37,8 @@ class Fleet(testing.Monitor):
             if now % 300 == 0:
                 self.get(collect.LostMetrics).survey()
             for moment in range(now - 50, now + 1, 10):  # it was there all the time
-                self.pulse.beat("listener", moment)
-                self.pulse.beat("collect", moment)
+                self.liveness.beat("listener", moment)
+                self.liveness.beat("collect", moment)
             self.evaluate(self.ids[0])
 
     @property

@@ -54,7 +54,11 @@ class House(testing.Monitor):
         super().__init__(configuration, NOW)
         self.cloudwatch: CloudWatch = CloudWatch()
         self.workers, self.samples, self.alerts = repository.workers, repository.samples, repository.alerts
-        self.configurations, self.leases, self.pulse = repository.configurations, repository.leases, repository.pulse
+        self.configurations, self.leases, self.liveness = (
+            repository.configurations,
+            repository.leases,
+            repository.liveness,
+        )
         self.requests, self.values = self.cloudwatch.requests, self.cloudwatch.values
 
     def add(self, account: str, incarnation: str) -> models.Worker:

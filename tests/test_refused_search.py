@@ -47,8 +47,8 @@ class Site(testing.Monitor):
             for moment in range(
                 int(self.clock()) - 50, int(self.clock()) + 1, 10
             ):  # the monitor was there all the time
-                self.pulse.beat("listener", moment)
-                self.pulse.beat("collect", moment)
+                self.liveness.beat("listener", moment)
+                self.liveness.beat("collect", moment)
             if minute % every == 0:
                 self.get(fleet.Reconciliation).reconcile(region=REGION, interval=60)
             self.evaluate(A)

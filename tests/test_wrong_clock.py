@@ -30,7 +30,11 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
         on_real = repository_on_redis(server)
         new_monitor.workers, new_monitor.samples, new_monitor.alerts, new_monitor.outbox = on_real[:4]
         new_monitor.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
-        new_monitor.pulse, new_monitor.leases, new_monitor.silences = on_real.pulse, on_real.leases, on_real.silences
+        new_monitor.liveness, new_monitor.leases, new_monitor.silences = (
+            on_real.liveness,
+            on_real.leases,
+            on_real.silences,
+        )
         new_monitor.throttle = throttle.RedisThrottle(server)
         new_monitor.accounts = accounts.RedisAccounts(server)
         new_monitor.failures, new_monitor.waiting_work = on_real.failures, on_real.waiting_work
@@ -133,12 +137,12 @@ def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monit
 
 def test_silence_of_a_worker_is_seen_after_a_wrong_clock(monitor: testing.Monitor) -> None:
     """If no collection succeeds after the clock was ahead, ``no-data`` fires as always."""
-    monitor.pulse.beat("listener", monitor.clock())
+    monitor.liveness.beat("listener", monitor.clock())
     jump(monitor, 7200)
-    monitor.pulse.beat("listener", monitor.clock())
+    monitor.liveness.beat("listener", monitor.clock())
     monitor.received.clear()
     for _ in range(60):
-        monitor.pulse.beat("listener", monitor.clock())
+        monitor.liveness.beat("listener", monitor.clock())
         monitor.clock.advance(5)
         monitor.get(notify.Delivery).deliver(monitor.get(evaluate.Evaluation).evaluate([ID]))
     assert ("no-data", "firing") in notified(monitor)

@@ -1,4 +1,4 @@
-"""What every configuration store, pulse, lease and feed promises."""
+"""What every configuration store, signs of life, lease and feed promises."""
 
 from __future__ import annotations
 
@@ -54,80 +54,80 @@ def test_a_configuration_follows_exactly_one_revision(repository: Repository) ->
 
 def test_parts_are_seen_alive_at_their_last_mark(repository: Repository) -> None:
     """Each part has its own mark."""
-    assert repository.pulse.beats() == {}
-    repository.pulse.beat("collect", NOW + 0.25)
-    repository.pulse.beat("listener", NOW)
-    repository.pulse.beat("collect", NOW + 1.5)
-    assert repository.pulse.beats() == {"collect": NOW + 1.5, "listener": NOW}
+    assert repository.liveness.beats() == {}
+    repository.liveness.beat("collect", NOW + 0.25)
+    repository.liveness.beat("listener", NOW)
+    repository.liveness.beat("collect", NOW + 1.5)
+    assert repository.liveness.beats() == {"collect": NOW + 1.5, "listener": NOW}
 
 
 def test_monitoring_began_after_the_last_break(repository: Repository) -> None:
     """A listener that was away for more than 10 s begins anew; a shorter pause, or another part, is nothing."""
-    assert repository.pulse.monitoring_since() is None
-    repository.pulse.beat("evaluate", NOW - 10)
-    assert repository.pulse.monitoring_since() is None
+    assert repository.liveness.monitoring_since() is None
+    repository.liveness.beat("evaluate", NOW - 10)
+    assert repository.liveness.monitoring_since() is None
     for after, since in ((0, 0), (5, 0), (15, 0), (25.5, 25.5), (30, 25.5)):
-        repository.pulse.beat("listener", NOW + after)
-        repository.pulse.beat("evaluate", NOW + after)
-        repository.pulse.beat("collect", NOW + after)
-        assert repository.pulse.monitoring_since() == NOW + since
+        repository.liveness.beat("listener", NOW + after)
+        repository.liveness.beat("evaluate", NOW + after)
+        repository.liveness.beat("collect", NOW + after)
+        assert repository.liveness.monitoring_since() == NOW + since
 
 
 def test_monitoring_begins_with_the_first_collection(repository: Repository) -> None:
     """Silence counts from the first collection after the listener's return; later ones change nothing."""
-    repository.pulse.beat("collect", NOW - 1)
-    repository.pulse.beat("listener", NOW)
-    repository.pulse.beat("collect", NOW + 12)
-    repository.pulse.beat("listener", NOW + 9)
-    assert repository.pulse.monitoring_since() == NOW + 12
-    repository.pulse.beat("collect", NOW + 400)
-    assert repository.pulse.monitoring_since() == NOW + 12
-    assert repository.pulse.beats() == {"collect": NOW + 400, "listener": NOW + 9}
+    repository.liveness.beat("collect", NOW - 1)
+    repository.liveness.beat("listener", NOW)
+    repository.liveness.beat("collect", NOW + 12)
+    repository.liveness.beat("listener", NOW + 9)
+    assert repository.liveness.monitoring_since() == NOW + 12
+    repository.liveness.beat("collect", NOW + 400)
+    assert repository.liveness.monitoring_since() == NOW + 12
+    assert repository.liveness.beats() == {"collect": NOW + 400, "listener": NOW + 9}
 
 
 def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repository) -> None:
     """Else it would have begun in the future, and nobody's silence would be reported until then."""
-    repository.pulse.beat("listener", NOW + 7200)
-    repository.pulse.beat("collect", NOW + 7201)
-    repository.pulse.beat("listener", NOW)
-    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
-    repository.pulse.beat("collect", NOW + 3)
-    repository.pulse.beat("listener", NOW + 2)
-    repository.pulse.evaluation_started(NOW - 60)  # of a node whose clock is behind
-    assert repository.pulse.monitoring_since() == NOW + 3
+    repository.liveness.beat("listener", NOW + 7200)
+    repository.liveness.beat("collect", NOW + 7201)
+    repository.liveness.beat("listener", NOW)
+    assert repository.liveness.monitoring_since() == NOW + ports.START_UP
+    repository.liveness.beat("collect", NOW + 3)
+    repository.liveness.beat("listener", NOW + 2)
+    repository.liveness.evaluation_started(NOW - 60)  # of a node whose clock is behind
+    assert repository.liveness.monitoring_since() == NOW + 3
 
 
 def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository) -> None:
     """Without any collection the silence counts half a minute after the listener's return."""
-    repository.pulse.beat("listener", NOW - 1000)
-    repository.pulse.beat("collect", NOW - 999)
-    repository.pulse.beat("listener", NOW)
-    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
+    repository.liveness.beat("listener", NOW - 1000)
+    repository.liveness.beat("collect", NOW - 999)
+    repository.liveness.beat("listener", NOW)
+    assert repository.liveness.monitoring_since() == NOW + ports.START_UP
 
 
 def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository: Repository) -> None:
     """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
-    repository.pulse.evaluation_started(NOW - 2000)
-    assert repository.pulse.monitoring_since() is None
-    repository.pulse.beat("listener", NOW - 1000)
-    repository.pulse.beat("collect", NOW - 999)
-    repository.pulse.evaluation_started(NOW - 995)
-    assert repository.pulse.monitoring_since() == NOW - 999
-    repository.pulse.evaluation_started(NOW)
-    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
-    assert "listener" in repository.pulse.beats()
-    repository.pulse.beat("listener", NOW + 1)
-    repository.pulse.beat("collect", NOW + 2)
-    assert repository.pulse.monitoring_since() == NOW + 2
+    repository.liveness.evaluation_started(NOW - 2000)
+    assert repository.liveness.monitoring_since() is None
+    repository.liveness.beat("listener", NOW - 1000)
+    repository.liveness.beat("collect", NOW - 999)
+    repository.liveness.evaluation_started(NOW - 995)
+    assert repository.liveness.monitoring_since() == NOW - 999
+    repository.liveness.evaluation_started(NOW)
+    assert repository.liveness.monitoring_since() == NOW + ports.START_UP
+    assert "listener" in repository.liveness.beats()
+    repository.liveness.beat("listener", NOW + 1)
+    repository.liveness.beat("collect", NOW + 2)
+    assert repository.liveness.monitoring_since() == NOW + 2
 
 
 def test_counts_add_up(repository: Repository) -> None:
     """Each name has its own count."""
-    assert repository.pulse.counts() == {}
-    repository.pulse.count("event.invalid")
-    repository.pulse.count("event.invalid", 4)
-    repository.pulse.count("event.other")
-    assert repository.pulse.counts() == {"event.invalid": 5, "event.other": 1}
+    assert repository.liveness.counts() == {}
+    repository.liveness.count("event.invalid")
+    repository.liveness.count("event.invalid", 4)
+    repository.liveness.count("event.other")
+    assert repository.liveness.counts() == {"event.invalid": 5, "event.other": 1}
 
 
 def test_a_lease_has_one_owner(repository: Repository) -> None:

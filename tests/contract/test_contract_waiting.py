@@ -86,7 +86,7 @@ def test_who_looks_holds_the_lease(repository: Repository) -> None:
     repository.leases.release("listener", "me")
     assert repository.leases.hold("listener", "another", 60)
     assert repository.waiting_work.look(CLAIM, NOW, AGE, works=True) is None
-    assert repository.pulse.beats() == {}
+    assert repository.liveness.beats() == {}
     repository.leases.release("listener", "another")
     assert look(repository) == (0,) * 7
 
@@ -100,10 +100,10 @@ def test_a_look_extends_the_lease(repository: Repository) -> None:
 
 
 def test_a_look_marks_who_swept(repository: Repository) -> None:
-    """As ``Pulse.mark`` does, and only if the last sweep was done; a long break begins the unbroken work anew."""
+    """As ``Liveness.beat`` does, and only if the last sweep was done; a long break begins the unbroken work anew."""
     look(repository)
-    assert repository.pulse.beats() == {}
+    assert repository.liveness.beats() == {}
     for at, since in ((NOW, NOW), (NOW + 9, NOW), (NOW + 20, NOW + 20)):
         assert repository.waiting_work.look(CLAIM, at, AGE, works=True) is not None
-        assert repository.pulse.beats() == {"listener": at}
-        assert repository.pulse.monitoring_since() == since + ports.START_UP
+        assert repository.liveness.beats() == {"listener": at}
+        assert repository.liveness.monitoring_since() == since + ports.START_UP

@@ -58,11 +58,11 @@ class House:
         """Let a minute go by, with a collection and the judgements of it."""
         self.clock.advance(60)
         self.collect()
-        pulse = self.get(ports.Pulse)
+        liveness = self.get(ports.Liveness)
         while self.marked < self.clock():
             self.marked = min(self.marked + 10, self.clock())
-            pulse.beat("listener", self.marked)
-            pulse.beat("collect", self.marked)
+            liveness.beat("listener", self.marked)
+            liveness.beat("collect", self.marked)
         for _ in range(2):
             self.notified += self.get(evaluate.Evaluation).evaluate(self.ids)
             self.clock.advance(1)

@@ -39,7 +39,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
     """The command that meets the replica is repeated on a new connection, to where the name leads by now."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
-        counted = liveness.RedisPulse(connected)
+        counted = liveness.RedisLiveness(connected)
         counted.count("x")
         pair.fail_over()
         counted.count("x")

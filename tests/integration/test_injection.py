@@ -156,7 +156,7 @@ def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory: testing.Mon
     tasks.collect([worker().id])
     assert memory.workers.get([worker().id])[worker().id].condition.status == "running"
     assert [json.loads(text)["worker_id"] for _, text in memory.store.published] == [worker().id]
-    assert memory.pulse.beats() == {"collect": NOW}
+    assert memory.liveness.beats() == {"collect": NOW}
 
 
 def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> None:
@@ -188,8 +188,8 @@ def test_what_holds_no_identifiers_is_counted_and_goes_no_further(
 ) -> None:
     """No stage gets it; the counter shows that it arrived."""
     tasks.collect(*arguments[0], **arguments[1])
-    assert memory.pulse.counts() == ({"message.invalid": counted} if counted else {})
-    assert memory.pulse.beats() == {}
+    assert memory.liveness.counts() == ({"message.invalid": counted} if counted else {})
+    assert memory.liveness.beats() == {}
 
 
 def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Monitor) -> None:
@@ -198,14 +198,14 @@ def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Moni
     memory.workers.add([worker()])
     tasks.collect(["broken", worker().id, worker().id])
     assert memory.workers.get([worker().id])[worker().id].condition.status == "running"
-    assert memory.pulse.counts() == {"message.invalid": 1}
+    assert memory.liveness.counts() == {"message.invalid": 1}
 
 
 def test_unknown_workers_are_counted(memory: testing.Monitor) -> None:
     """A message about workers that nobody monitors (any more) changes nothing but a count."""
     tasks.collect([worker(5).id])
     tasks.evaluate([worker(5).id, worker(6).id])
-    assert memory.pulse.counts() == {"message.unknown_worker": 3}
+    assert memory.liveness.counts() == {"message.unknown_worker": 3}
 
 
 def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monitor) -> None:

@@ -49,7 +49,7 @@ class House(testing.Monitor):
         """Start a listener; the event stops it."""
         new_listener = listener.Listener(
             feed=options.pop("feed", self.feed), samples=options.pop("samples", self.samples), outbox=self.outbox,
-            workers=self.workers, dispatcher=self.dispatcher, pulse=self.pulse, leases=self.leases,
+            workers=self.workers, dispatcher=self.dispatcher, liveness=self.liveness, leases=self.leases,
             now=options.pop("now", NOW), canary=dataclasses.replace(self.get(health.CanaryReception), now=NOW),
             heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
@@ -86,7 +86,7 @@ class House(testing.Monitor):
 
     def led(self) -> bool:
         """Tell whether one leads and has swept."""
-        return "listener" in self.pulse.beats()
+        return "listener" in self.liveness.beats()
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
     ports = (samples, outbox, workers, silences, failures)
     for port in ports:
         port.names.clear()
-    swept_at = house.pulse.beats()["listener"]
-    eventually(lambda: house.pulse.beats()["listener"] > swept_at + 3 * sweep.INTERVAL)
+    swept_at = house.liveness.beats()["listener"]
+    eventually(lambda: house.liveness.beats()["listener"] > swept_at + 3 * sweep.INTERVAL)
     assert [port.names for port in ports] == [set()] * 5
     house.workers.add([worker()])
     eventually(lambda: "ids" in workers.names, description="a sweep that reads the fleet")
@@ -220,7 +220,7 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, mes
     house.publish(message)
     house.announce(2)
     eventually(lambda: house.dispatcher.evaluated == [worker(2).id])
-    eventually(lambda: house.pulse.counts().get(f"event.invalid.{reason}") == 1)
+    eventually(lambda: house.liveness.counts().get(f"event.invalid.{reason}") == 1)
 
 
 def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
@@ -244,7 +244,7 @@ def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pyte
     eventually(house.led)
     for _ in range(1000):
         house.publish("no json")
-    eventually(lambda: house.pulse.counts().get("event.invalid.not_json") == 1000)
+    eventually(lambda: house.liveness.counts().get("event.invalid.not_json") == 1000)
     assert capsys.readouterr().out.count("event.invalid") <= 2
 
 
@@ -417,7 +417,7 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     canary = house.canary
     house.start()
     eventually(house.led, description="a leader")
-    assert "canary" in house.pulse.beats()
+    assert "canary" in house.liveness.beats()
     begin = NOW()
     canary.publish(begin, begin, 1)
     eventually(lambda: house.dispatcher.canaries == 1, description="the task that delivers the canary")
@@ -425,11 +425,11 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     house.store.publish("workermon:metrics:canary", "x")
     house.publish(repr(begin))
     eventually(
-        lambda: house.pulse.counts().get("event.invalid.no_canary") == 1,
+        lambda: house.liveness.counts().get("event.invalid.no_canary") == 1,
         description="the count of messages that are no canary",
     )
     eventually(
-        lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1,
+        lambda: house.liveness.counts().get("event.invalid.not_an_object") == 1,
         description="the count of messages that are no event",
     )
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
@@ -504,7 +504,7 @@ def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
     ring(house, 2)
     house.start()
     eventually(lambda: not house.event_queues.messages[URL], description="the second message's end")
-    assert house.pulse.counts()["events.main.messages"] == 2
+    assert house.liveness.counts()["events.main.messages"] == 2
 
 
 def test_a_queue_that_is_configured_later_is_read_and_one_that_goes_is_left(house: House) -> None:
@@ -534,4 +534,4 @@ def test_a_queue_that_fails_harms_nobody_else(house: House, monkeypatch: pytest.
     ring(house, 1)
     house.start()
     eventually(lambda: not house.event_queues.messages[URL], description="the message's end")
-    eventually(lambda: "events:broken" in house.pulse.beats(), description="the second try")
+    eventually(lambda: "events:broken" in house.liveness.beats(), description="the second try")

@@ -84,7 +84,7 @@ def serving(world: Ports, **options: Any) -> Iterator[tuple[str, Callable[[], No
 def alive(world: Ports) -> None:
     """Let beat and listener have been there just now."""
     world.schedule.ticked = world.clock()
-    world.pulse.beat("listener", world.clock())
+    world.liveness.beat("listener", world.clock())
 
 
 # --- over a demo -------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def step(world: Ports) -> None:
     """Let a minute pass, with all parts at work."""
     for _ in range(12):
         world.clock.advance(5)
-        world.pulse.beat("listener", world.clock())
+        world.liveness.beat("listener", world.clock())
     world.collect(A, B)
     world.evaluate(A, B)
 

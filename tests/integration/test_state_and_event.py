@@ -104,7 +104,7 @@ class House:
 
     def judge(self) -> list[str]:
         """Judge whoever is marked, and deliver."""
-        self.get(ports.Pulse).beat("listener", self.clock())
+        self.get(ports.Liveness).beat("listener", self.clock())
         before = len(self.notifier.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
         self.deliver(self.get(evaluate.Evaluation).evaluate(marked))

@@ -33,7 +33,7 @@ class Site(testing.Monitor):
             T0,
         )
         self.violations: list[ports.Violations] = []
-        self.pulse.beat("listener", T0 - 10_000)
+        self.liveness.beat("listener", T0 - 10_000)
         self.condition = models.Condition()
         self.worker = self.add(ID)
 

@@ -39,7 +39,7 @@ class Pools(testing.Monitor):
             ),
             now,
         )
-        self.pulse.beat("listener", now - 10_000)
+        self.liveness.beat("listener", now - 10_000)
 
     def add(self, number: int, pool: str | None = "a", **changes: object) -> models.Worker:
         """Monitor a worker."""

@@ -44,9 +44,9 @@ class Fleet(testing.Monitor):
                 redis_repository.samples,
                 redis_repository.alerts,
             )
-            self.outbox, self.pulse, self.configurations = (
+            self.outbox, self.liveness, self.configurations = (
                 redis_repository.outbox,
-                redis_repository.pulse,
+                redis_repository.liveness,
                 redis_repository.configurations,
             )
             self.accounts = accounts.RedisAccounts(connection)
@@ -85,12 +85,12 @@ class Fleet(testing.Monitor):
         """Evaluate everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
         self.clock.now = T0 + after
         while not away and self.marked < self.clock.now:
-            self.pulse.beat("listener", self.marked)
-            self.pulse.beat("collect", self.marked)
+            self.liveness.beat("listener", self.marked)
+            self.liveness.beat("collect", self.marked)
             self.marked += 10
         self.marked = self.clock.now
-        self.pulse.beat("listener", self.marked)
-        self.pulse.beat("collect", self.marked)
+        self.liveness.beat("listener", self.marked)
+        self.liveness.beat("collect", self.marked)
         alert_ids = self.evaluate(*(worker.id for worker in (self.elsewhere, *self.ours)))
         self.notified += alert_ids
         return alert_ids

@@ -37,7 +37,7 @@ class Repository(NamedTuple):
     alerts: ports.Alerts
     outbox: ports.Outbox
     configurations: ports.Configurations
-    liveness: ports.Pulse
+    liveness: ports.Liveness
     leases: ports.Leases
     feed: ports.Feed
     silences: ports.Silences
@@ -63,7 +63,7 @@ DEFAULT = models.Configuration(
 def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
     store, silenced, failures = testing.MemoryStore(), testing.MemorySilences(), testing.MemoryChannelFailures()
-    liveness, leases = testing.MemoryPulse(store), testing.MemoryLeases(store)
+    liveness, leases = testing.MemoryLiveness(store), testing.MemoryLeases(store)
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
@@ -81,7 +81,7 @@ def repository_in_memory() -> Repository:
         testing.MemorySchema(),
         testing.MemoryRollUps(store),
         failures,
-        testing.MemoryWaitingWork(store, leases=leases, pulse=liveness, silences=silenced, failures=failures),
+        testing.MemoryWaitingWork(store, leases=leases, liveness=liveness, silences=silenced, failures=failures),
     )
 
 
@@ -93,7 +93,7 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         alerts.RedisAlerts(connection, "workermon:metrics"),
         outbox.RedisOutbox(connection),
         configurations.RedisConfigurations(connection, DEFAULT),
-        liveness.RedisPulse(connection),
+        liveness.RedisLiveness(connection),
         leases.RedisLeases(connection),
         channel.RedisFeed(connection, "workermon:metrics"),
         silences.RedisSilences(connection),

@@ -90,7 +90,7 @@ class QueueReading:
     dispatcher: ports.Dispatcher
     configurations: ports.Configurations
     accounts: ports.Accounts
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     secrets: ports.Secrets
     seen_events: SeenEvents
     now: ports.Clock
@@ -125,7 +125,7 @@ class QueueReading:
             )
             return None
         self.accounts.note(key, self.now(), INTERVAL, None)
-        self.pulse.beat(f"events:{name}", self.now())
+        self.liveness.beat(f"events:{name}", self.now())
         return len(messages)
 
     def _handle(self, name: str, messages: Sequence[ports.QueueMessage]) -> None:
@@ -142,13 +142,13 @@ class QueueReading:
         self._reconcile(read.events.values(), monitored)
         for event in read.events.values():
             if event.test is not None:
-                self.pulse.beat(f"events:{name}:test", event.test)
+                self.liveness.beat(f"events:{name}:test", event.test)
         read.counts["requested"] += len(requested)
         read.counts["warned"] += len(warned)
         read.counts["unknown"] += len(named_ids) - len(requested)
         for outcome, number in read.counts.items():
             if number:
-                self.pulse.count(f"events.{name}.{outcome}", number)
+                self.liveness.count(f"events.{name}.{outcome}", number)
         self.seen_events.add(read.events)
 
     def _parsed(self, name: str, messages: Sequence[ports.QueueMessage]) -> _Read:

@@ -53,7 +53,7 @@ class Evaluation:
     configurations: ports.Configurations
     silences: ports.Silences
     costs: ports.Costs
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     unreadable: ports.Unreadable
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
@@ -165,7 +165,7 @@ class _Run:
             installation.judge(builder, decision, configuration)
             unreadable_records.judge(builder, unreadable, configuration)
             builders.append(builder)
-        monitoring_since = self._stage.pulse.monitoring_since() if accounts else None
+        monitoring_since = self._stage.liveness.monitoring_since() if accounts else None
         for basis in accounts:
             builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
             builder.alerts.update(basis.alerts)
@@ -202,7 +202,7 @@ class _Run:
             over=over,
             active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
-            monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
+            monitoring_since=stage.liveness.monitoring_since() if bases and by_clock else None,
             groups=self._firing_groups(configuration, over),
             peers=stage._peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
@@ -298,7 +298,7 @@ class _Run:
         except Exception:
             # One group with an unforeseen state must not keep the others from being evaluated.
             log.exception("evaluate.failed", subject_id=builder.basis.subject.id)
-            self._stage.pulse.count("evaluate.failed")
+            self._stage.liveness.count("evaluate.failed")
             return False
         return True
 
@@ -341,7 +341,7 @@ class _Run:
         except Exception:
             # One worker with an unforeseen state must not keep the others from being evaluated.
             log.exception("evaluate.failed", worker_id=case.worker_id)
-            self._stage.pulse.count("evaluate.failed")
+            self._stage.liveness.count("evaluate.failed")
             return None
         return builder
 

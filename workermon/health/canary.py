@@ -90,12 +90,12 @@ class CanaryCheck:
 
     trace: ports.Canary
     schedule: ports.Schedule
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     now: ports.Clock
 
     def check(self) -> Finding:
         """Return whether canaries complete their round."""
-        ticked, listens = self.schedule.last_tick(), "canary" in self.pulse.beats()
+        ticked, listens = self.schedule.last_tick(), "canary" in self.liveness.beats()
         return judge(self.schedule.canaries(), self.trace.trace(), ticked=ticked, listens=listens, at=self.now())
 
 

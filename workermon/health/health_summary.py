@@ -25,7 +25,7 @@ class VitalsCheck:
 
     alerts: ports.Alerts
     schedule: ports.Schedule
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     canary_check: canary.CanaryCheck
     now: ports.Clock
 
@@ -34,7 +34,7 @@ class VitalsCheck:
         return Vitals(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
 
     def _fault(self) -> str | None:
-        at, tick, listener_at = self.now(), self.schedule.last_tick(), self.pulse.beats().get("listener")
+        at, tick, listener_at = self.now(), self.schedule.last_tick(), self.liveness.beats().get("listener")
         if tick is None or at - tick > canary.MAX_BEAT_AGE:
             return "beat never ticked" if tick is None else f"beat last ticked {round(at - tick)} s ago"
         if listener_at is None or at - listener_at > MAX_LISTENER_AGE:

@@ -26,7 +26,7 @@ class PipelineCheck:
     samples: ports.Samples
     outbox: ports.Outbox
     schedule: ports.Schedule
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     canary_check: canary.CanaryCheck
     failures: ports.ChannelFailures
     alerts: ports.Alerts
@@ -65,7 +65,7 @@ class PipelineCheck:
         ]
         if not intervals:
             return None
-        patience, beats = INTERVALS * min(intervals) + GRACE, self.pulse.beats()
+        patience, beats = INTERVALS * min(intervals) + GRACE, self.liveness.beats()
         for stage, fault in (("collect", "no collection ended"), ("evaluate", "no evaluation ran")):
             last_beat = beats.get(stage, 0.0)
             if at - last_beat > patience or models.leads(last_beat, at):

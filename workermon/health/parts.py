@@ -77,7 +77,7 @@ class PartsCheck:
     samples: ports.Samples
     outbox: ports.Outbox
     schedule: ports.Schedule
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     nodes: ports.Nodes
     limiter: ports.Limiter
     accounts: ports.Accounts
@@ -88,7 +88,7 @@ class PartsCheck:
 
     def check(self, fleet: fleet_statistics.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
         """Check every part. The caller has read the fleet, and has asked for so long which nodes answer."""
-        queues, beats = self.nodes.queues(len(answering)), self.pulse.beats()
+        queues, beats = self.nodes.queues(len(answering)), self.liveness.beats()
         at = self.now()
         quarantined = self.schedule.quarantined()
         pending = self.samples.pending(at, 10_000, STUCK)
@@ -124,7 +124,7 @@ class PartsCheck:
             pending=len(pending),
             quarantined=quarantined,
             unreadable=unreadable,
-            counts=self.pulse.counts(),
+            counts=self.liveness.counts(),
             scopes=_scopes({*fleet.scopes, *_without_parts(unsearched)}, states, self.limiter.slowed()),
             canary=CanaryStatus(
                 ok=finding.ok,

@@ -24,8 +24,8 @@ class MarkPulse(lua.Script[int], shared="pulse"):
     max_lead: lua.Argument
 
 
-class RedisPulse:
-    """``ports.Pulse`` on Redis."""
+class RedisLiveness:
+    """``ports.Liveness`` on Redis."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client

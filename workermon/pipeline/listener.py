@@ -58,7 +58,7 @@ class Listener:
     outbox: ports.Outbox
     workers: ports.Workers
     dispatcher: ports.Dispatcher
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     leases: ports.Leases
     canary: health.CanaryReception
     heartbeat: health.Heartbeat
@@ -80,7 +80,7 @@ class Listener:
             outbox=get(ports.Outbox),
             workers=get(ports.Workers),
             dispatcher=get(ports.Dispatcher),
-            pulse=get(ports.Pulse),
+            liveness=get(ports.Liveness),
             leases=get(ports.Leases),
             canary=get(health.CanaryReception),
             heartbeat=get(health.Heartbeat),
@@ -180,7 +180,7 @@ class _Lead:
                 return
             if sweeping is None:
                 # As soon as the subscription is active: from then on nothing is missed.
-                listener.pulse.beat("canary", listener.now())
+                listener.liveness.beat("canary", listener.now())
                 sweeping = Timer(float("-inf"))
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
                 log.warning("listener.lost_lease")
@@ -205,9 +205,9 @@ class _Lead:
         alert_ids = listener.channel_watch.overdue() if waiting.failing_channels else ()
         self._sweep.sweep(at, self._subscription.received_at, waiting, alert_ids)
         for reason, number in self._subscription.take_invalid().items():
-            listener.pulse.count(f"event.invalid.{reason}", number)
+            listener.liveness.count(f"event.invalid.{reason}", number)
         if not self._works:
-            listener.pulse.beat(leadership.NAME, listener.now())
+            listener.liveness.beat(leadership.NAME, listener.now())
             self._works = True
         self.worked_at = time.monotonic()
         return True

@@ -89,7 +89,7 @@ class Shell(DishkaTask):
 
 def _count_invalid(number: int = 1, **_: Any) -> None:
     try:
-        container.current().get(ports.Pulse).count("message.invalid", number)
+        container.current().get(ports.Liveness).count("message.invalid", number)
     except errors.WorkermonError as error:
         log.warning("task.not_counted", reason=str(error))
 

@@ -24,14 +24,14 @@ def collect(
     worker_ids: list[str],
     stage: FromDishka[collection.Collection],
     rolling_up: FromDishka[RollingUp],
-    pulse: FromDishka[ports.Pulse],
+    liveness: FromDishka[ports.Liveness],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Collect these workers' state and metrics from AWS into the ledger, and roll up hours that are over."""
     report = stage.collect(worker_ids)
     rolling_up.roll_up(len(worker_ids) + 1)
-    _unknown("workermon.collect", report.unknown, pulse)
-    pulse.beat("collect", now())
+    _unknown("workermon.collect", report.unknown, liveness)
+    liveness.beat("collect", now())
 
 
 @app.task(name="workermon.evaluate", base=shell.Shell, is_valid=staticmethod(shell.is_evaluated))
@@ -40,30 +40,30 @@ def evaluate(
     stage: FromDishka[evaluation.Evaluation],
     workers: FromDishka[ports.Workers],
     dispatcher: FromDishka[ports.Dispatcher],
-    pulse: FromDishka[ports.Pulse],
+    liveness: FromDishka[ports.Liveness],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Evaluate these workers and groups by the rules over the ledger: the threshold-notification task."""
-    pulse.evaluation_started(now())
+    liveness.evaluation_started(now())
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.enqueued")
     unique_ids = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
     known_ids = workers.monitored(unique_ids)
-    _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], pulse)
-    pulse.beat("evaluate", now())
+    _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], liveness)
+    liveness.beat("evaluate", now())
 
 
 @app.task(name="workermon.deliver", base=shell.Shell, is_valid=staticmethod(shell.is_alert_id))
 def deliver(
     alert_ids: list[str],
     stage: FromDishka[notify.Delivery],
-    pulse: FromDishka[ports.Pulse],
+    liveness: FromDishka[ports.Liveness],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Send the waiting notifications of these alerts to their channels."""
     stage.deliver(alert_ids)
-    pulse.beat("deliver", now())
+    liveness.beat("deliver", now())
 
 
 @app.task(name="workermon.reconcile", base=shell.Shell)
@@ -93,7 +93,7 @@ def canary(stages: list[str], stage: FromDishka[health.CanaryRelay]) -> None:
         stage.pass_on(name)
 
 
-def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
+def _unknown(task: str, worker_ids: Sequence[str], liveness: ports.Liveness) -> None:
     if worker_ids:
         log.warning("task.unknown_workers", task=task, worker_ids=list(worker_ids)[:10], number=len(worker_ids))
-        pulse.count("message.unknown_worker", len(worker_ids))
+        liveness.count("message.unknown_worker", len(worker_ids))

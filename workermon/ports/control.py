@@ -135,7 +135,7 @@ BREAK = 10
 START_UP = 30
 
 
-class Pulse(Protocol):
+class Liveness(Protocol):
     """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of events.
 
     The part ``canary`` is when a listener that receives canaries took the lead.
@@ -198,7 +198,7 @@ class WaitingWork(Protocol):
         """Extend the lease and count the work; ``None`` if another owner holds the lease.
 
         Pending workers count once their sample is ``age`` seconds old. ``works``: the last sweep succeeded. That marks
-        the listener, as ``Pulse.mark`` does.
+        the listener, as ``Liveness.mark`` does.
         """
 
 

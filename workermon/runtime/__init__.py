@@ -279,9 +279,9 @@ class Recipes(dishka.Provider):
         return audit.RedisAudit(redis.client)
 
     @dishka.provide
-    def make_pulse(self, redis: Redis) -> ports.Pulse:
+    def make_liveness(self, redis: Redis) -> ports.Liveness:
         """Signs of life."""
-        return liveness.RedisPulse(redis.client)
+        return liveness.RedisLiveness(redis.client)
 
     @dishka.provide
     def make_canary(self, redis: Redis, app_settings: settings.Settings) -> ports.Canary:

@@ -73,8 +73,8 @@ class MemorySetup:
             return True
 
 
-class MemoryPulse:
-    """``ports.Pulse`` in memory."""
+class MemoryLiveness:
+    """``ports.Liveness`` in memory."""
 
     def __init__(self, store: memory.MemoryStore | None = None) -> None:
         self._lock = store.lock if store else threading.RLock()
@@ -160,11 +160,11 @@ class MemoryWaitingWork:
         store: memory.MemoryStore,
         *,
         leases: ports.Leases,
-        pulse: ports.Pulse,
+        liveness: ports.Liveness,
         silences: ports.Silences,
         failures: ports.ChannelFailures,
     ) -> None:
-        self._store, self._leases, self._pulse = store, leases, pulse
+        self._store, self._leases, self._liveness = store, leases, liveness
         self._silences, self._failures = silences, failures
 
     def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.Waiting | None:
@@ -174,7 +174,7 @@ class MemoryWaitingWork:
             if not self._leases.hold(claim.lease, claim.owner, claim.seconds):
                 return None
             if works:
-                self._pulse.beat("listener", now)
+                self._liveness.beat("listener", now)
             latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
             reminders = sum(at <= now for at in store.reminders.values())
             return ports.Waiting(

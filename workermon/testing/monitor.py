@@ -26,8 +26,8 @@ from workermon.testing.control import (
     MemoryConfigurations,
     MemoryDispatcher,
     MemoryLeases,
+    MemoryLiveness,
     MemoryNodes,
-    MemoryPulse,
     MemorySchema,
     MemoryServer,
     MemorySetup,
@@ -76,7 +76,7 @@ PORTS: Mapping[Any, str] = {
     ports.Nodes: "nodes",
     ports.Outbox: "outbox",
     ports.Publisher: "publisher",
-    ports.Pulse: "pulse",
+    ports.Liveness: "liveness",
     ports.RollUps: "rollups",
     ports.Samples: "samples",
     ports.SavedStates: "saved_states",
@@ -156,12 +156,12 @@ class Monitor:
         self.firing_labels: ports.FiringLabels = MemoryFiringLabels()
         self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
         self.setup: ports.Setup = MemorySetup(self.store)
-        self.pulse: ports.Pulse = MemoryPulse(self.store)
+        self.liveness: ports.Liveness = MemoryLiveness(self.store)
         self.canary: ports.Canary = MemoryCanary(self.store)
         self.idempotency_keys: ports.IdempotencyKeys = MemoryIdempotencyKeys(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
         self.waiting_work: ports.WaitingWork = MemoryWaitingWork(
-            self.store, leases=self.leases, pulse=self.pulse, silences=silences, failures=self.failures
+            self.store, leases=self.leases, liveness=self.liveness, silences=silences, failures=self.failures
         )
         self.schema: ports.Schema = MemorySchema()
         self.feed: ports.Feed = MemoryFeed(self.store)

@@ -166,7 +166,7 @@ class Explanation:
     samples: ports.Samples
     workers: ports.Workers
     configurations: ports.Configurations
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     silences: ports.Silences
     learned_delays: ports.LearnedDelays
     kinds: rules.Kinds
@@ -337,7 +337,7 @@ class Explanation:
             at=self.now(),
             unit_of=configuration.unit_of,
             statistic_of=configuration.statistic_of,
-            monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
+            monitoring_since=self.liveness.monitoring_since() if kind.by_clock else None,
         )
         if span is not None and (by := kind.compares_by(rule)) in record.worker.labels:
             value = record.worker.labels[by or ""]

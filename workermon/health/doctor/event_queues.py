@@ -20,7 +20,7 @@ class EventQueueExamination:
     configurations: ports.Configurations
     secrets: ports.Secrets
     queues: ports.EventQueues
-    pulse: ports.Pulse
+    liveness: ports.Liveness
     now: ports.Clock
 
     def examine(self, default_region: str | None, patience: float = QUEUE_PATIENCE) -> Iterator[Check]:
@@ -72,7 +72,7 @@ class EventQueueExamination:
         started = time.monotonic()
         while True:
             waited = time.monotonic() - started
-            if self.pulse.beats().get(f"events:{name}:test", 0.0) >= sent:
+            if self.liveness.beats().get(f"events:{name}:test", 0.0) >= sent:
                 return waited
             if waited >= patience:
                 return None
