@@ -172,7 +172,7 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
         ("performance", SINCE, WORDS)
     ]
     families = prometheus.Families(monitor.configurations.load().collect)
-    families.add(ports.Glance.of(record(monitor)))
+    families.add(ports.WorkerSummary.of(record(monitor)))
     page = b"".join(compression.plain(families.parts())).decode()
     lines = [line for line in page.splitlines() if line.startswith("workermon_status_check{")]
     assert lines == [

@@ -167,11 +167,11 @@ def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository
     sample = builders.sample(builders.worker(), (0, 97.5), after=4000.0)
     builders.write(repository.samples, sample)
     repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=NOW + 900.0))
-    glances = [glance.clamped(NOW) for glance in repository.workers.glances()]
-    assert glances == [ports.Glance.of(record.clamped(NOW)) for record in repository.workers.every()]
-    assert (glances[0].collected_at, glances[1].added_at) == (None, NOW)
-    assert glances[2].last_error is not None
-    assert glances[2].last_error.at == NOW
+    summaries = [summary.clamped(NOW) for summary in repository.workers.summaries()]
+    assert summaries == [ports.WorkerSummary.of(record.clamped(NOW)) for record in repository.workers.every()]
+    assert (summaries[0].collected_at, summaries[1].added_at) == (None, NOW)
+    assert summaries[2].last_error is not None
+    assert summaries[2].last_error.at == NOW
 
 
 def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
@@ -187,10 +187,10 @@ def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
     condition = builders.condition(sample, latest={"cpu_utilization": models.Datapoint(NOW, 97.5)})
     repository.samples.write(sample, condition, "{}")
     repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=1.5))
-    glances = list(repository.workers.glances())
-    assert glances == [ports.Glance.of(record) for record in repository.workers.every()]
-    assert [glance.id for glance in glances] == [A, B, C]
-    assert glances[0].checks == (("system", "ok"), ("instance", "impaired"))
-    assert glances[0].latest == {"cpu_utilization": (NOW, 97.5)}
-    assert (glances[1].labels, glances[1].account) == ({"team": "vfx"}, "lab")
-    assert glances[2].last_error is not None
+    summaries = list(repository.workers.summaries())
+    assert summaries == [ports.WorkerSummary.of(record) for record in repository.workers.every()]
+    assert [summary.id for summary in summaries] == [A, B, C]
+    assert summaries[0].checks == (("system", "ok"), ("instance", "impaired"))
+    assert summaries[0].latest == {"cpu_utilization": (NOW, 97.5)}
+    assert (summaries[1].labels, summaries[1].account) == ({"team": "vfx"}, "lab")
+    assert summaries[2].last_error is not None

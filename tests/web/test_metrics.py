@@ -82,7 +82,7 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
         latest={"cpu_utilization": models.Datapoint(builders.NOW, value)},
     )
     families = prometheus.Families(config.DEFAULT.collect)
-    families.add(ports.Glance.of(ports.Record(worker, condition, {}, 0, None, 1)))
+    families.add(ports.WorkerSummary.of(ports.Record(worker, condition, {}, 0, None, 1)))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Written(worker, condition))
     assert b"".join(compression.plain(families.parts())).decode() == exposition.generate_latest(registry).decode()
@@ -108,7 +108,7 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
     ids = [f"i-{number:017x}" for number in range(prometheus.CHUNK + 1)]
     for worker_id in ids:
         record = ports.Record(builders.worker(worker_id), models.Condition(), {}, 0, None, 1)
-        families.add(ports.Glance.of(record))
+        families.add(ports.WorkerSummary.of(record))
     lines = b"".join(compression.plain(families.parts())).decode().splitlines()
     expected = [f'workermon_worker_status{{id="{worker_id}",status="unknown"}} 1.0' for worker_id in ids]
     begin = lines.index("# TYPE workermon_worker_status gauge") + 1
@@ -194,8 +194,8 @@ def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> N
 def test_the_fleet_is_read_once_and_only_at_a_glance(monitor: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the bill either, which is estimated from every record while requests were not counted for long."""
     monitor.costs.note(monitor.clock(), "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
-    readings = [list(monitor.workers.glances())]
-    monkeypatch.setattr(monitor.workers, "glances", lambda: readings.pop())
+    readings = [list(monitor.workers.summaries())]
+    monkeypatch.setattr(monitor.workers, "summaries", lambda: readings.pop())
     monkeypatch.setattr(monitor.workers, "every", lambda: pytest.fail("every record is read in full"))
     prometheus.page(monitor.get(health.Exposition))
     assert readings == []

@@ -83,11 +83,11 @@ class Fleet:
     def _look(self, workers: ports.Workers, now: float, is_current: Callable[[_Look], bool]) -> _Look:
         last = self._last
         if last is None or not 0 <= now - last.at < FRESH or not is_current(last):
-            glances = list(workers.glances())
+            summaries = list(workers.summaries())
             idle = frozenset(
-                glance.id for glance in glances if glance.monitoring == "paused" or glance.status in _ENDED
+                summary.id for summary in summaries if summary.monitoring == "paused" or summary.status in _ENDED
             )
-            last = self._last = _Look(now, {glance.id: dict(glance.labels) for glance in glances}, idle, {})
+            last = self._last = _Look(now, {summary.id: dict(summary.labels) for summary in summaries}, idle, {})
         return last
 
 

@@ -10,7 +10,7 @@ from workermon import costs, models, ports
 from workermon.health import fleet_statistics, parts
 
 #: Called with each worker as it is read, so that a large fleet is never in memory as a whole.
-Visit = Callable[[ports.Glance], None]
+Visit = Callable[[ports.WorkerSummary], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Exposition:
         # Nodes always have this whole time to answer, so the fleet can be read meanwhile.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
             answering = aside.submit(self.nodes.ping, patience)
-            for worker in self.workers.glances():
+            for worker in self.workers.summaries():
                 visit(worker)
                 fleet.add(worker)
         totals = self.costs.totals()

@@ -41,7 +41,7 @@ class FleetSigns:
     oldest: dict[str, float] = dataclasses.field(default_factory=dict)
     first_due: float = math.inf
 
-    def add(self, worker: ports.Glance) -> None:
+    def add(self, worker: ports.WorkerSummary) -> None:
         """Add a worker. A time of it in the future counts as unknown."""
         worker = worker.clamped(self.at)
         scope, error = _scope_key(worker.account, worker.region), worker.last_error

@@ -97,7 +97,7 @@ class StatusCheck:
         """
         at, configuration = self.now(), self.configurations.load()
         fleet, hours = fleet_statistics.FleetSigns(at), self.costs.hours(at - models.DAY)
-        for worker in self.workers.glances():
+        for worker in self.workers.summaries():
             fleet.add(worker)
         suspects = self.workers.get(self.workers.with_series(catalogue.MAX_SERIES + 1)).values()
         pipeline = self.parts_check.check(fleet, self.nodes.ping(patience), patience)

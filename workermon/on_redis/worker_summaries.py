@@ -18,7 +18,7 @@ CHUNK = 500
 _FIELD, _END = b"\x1f", b"\x1e"
 
 
-class ReadGlances(lua.Script[bytes]):
+class ReadSummaries(lua.Script[bytes]):
     """Return set-up, condition and last error of workers as one text."""
 
     worker_hashes: lua.Keys
@@ -28,17 +28,17 @@ class ReadGlances(lua.Script[bytes]):
 Reader = Callable[[str], ports.Record | None]
 
 
-def every(connection: redis.Redis, read: Reader) -> Iterator[ports.Glance]:
+def every(connection: redis.Redis, read: Reader) -> Iterator[ports.WorkerSummary]:
     """Yield the whole fleet in order of the ids; ``read`` is called for records with an unexpected form."""
     chunk = _chunk(connection, "-")
     if len(chunk) < CHUNK:
-        yield from _glances(connection, chunk, read)
+        yield from _summaries(connection, chunk, read)
         return
     # The server looks up the next chunk while this process parses the last one.
-    with ThreadPoolExecutor(1, thread_name_prefix="glances") as ahead:
+    with ThreadPoolExecutor(1, thread_name_prefix="summaries") as ahead:
         while chunk:
             reading = ahead.submit(_chunk, connection, b"(" + chunk[-1][0])
-            yield from _glances(connection, chunk, read)
+            yield from _summaries(connection, chunk, read)
             chunk = reading.result()
 
 
@@ -48,17 +48,19 @@ def _chunk(connection: redis.Redis, after: bytes | str) -> list[tuple[bytes, byt
         members: Any = connection.zrangebylex(keys.WORKERS, after, "+", start=0, num=CHUNK)
     if not members:
         return []
-    reading = ReadGlances(worker_hashes=[keys.worker(name) for name in client.texts(members)])
+    reading = ReadSummaries(worker_hashes=[keys.worker(name) for name in client.texts(members)])
     texts = client.run(connection, reading).split(_END)[:-1]
     return list(zip(members, texts if len(texts) == len(members) else [b""] * len(members), strict=True))
 
 
-def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Reader) -> Iterator[ports.Glance]:
+def _summaries(
+    connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Reader
+) -> Iterator[ports.WorkerSummary]:
     for member, text in chunk:
-        if (glance := _glance(connection, member, text)) is not None:
-            yield glance
+        if (summary := _summary(connection, member, text)) is not None:
+            yield summary
         elif (record := read(unreadable_records.text(member))) is not None:
-            yield ports.Glance.of(record)
+            yield ports.WorkerSummary.of(record)
 
 
 def _schema(required: Mapping[str, core_schema.CoreSchema], **optional: core_schema.CoreSchema) -> SchemaValidator:
@@ -100,8 +102,8 @@ _CONDITION = _schema(
 _NONE: Mapping[str, Any] = {}
 
 
-def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance | None:
-    """Return the glance from a worker's stored texts; ``None`` if they are not a worker's."""
+def _summary(connection: redis.Redis, member: bytes, text: bytes) -> ports.WorkerSummary | None:
+    """Return the summary from a worker's stored texts; ``None`` if they are not a worker's."""
     try:
         spec, condition, last_error = text.split(_FIELD)
         worker: dict[str, Any] = _WORKER.validate_json(spec)
@@ -109,7 +111,7 @@ def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance
     except ValueError:
         return None
     checks: Mapping[models.CheckName, models.Check | None] | None = document.get("checks")
-    return ports.Glance(
+    return ports.WorkerSummary(
         worker["id"],
         worker["name"],
         worker["region"],

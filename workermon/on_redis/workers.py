@@ -251,8 +251,8 @@ class RedisWorkers:
             yield from self.get(client.texts(members)).values()
             after = b"(" + members[-1]
 
-    def glances(self) -> Iterator[ports.Glance]:
-        """Yield a glance of each worker of the fleet."""
+    def summaries(self) -> Iterator[ports.WorkerSummary]:
+        """Yield a summary of each worker of the fleet."""
         return worker_summaries.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
 
     def with_series(self, least: int) -> list[str]:

@@ -71,7 +71,7 @@ from workermon.ports.delivery import (
     Throttle,
     Violations,
 )
-from workermon.ports.fleet import Glance, Record, Schedule, Workers
+from workermon.ports.fleet import Record, Schedule, Workers, WorkerSummary
 from workermon.ports.requests import ANSWER_AGE, REQUEST_AGE, FirstRequest, IdempotencyKeys
 from workermon.ports.samples import (
     ROLLUP_DELAY,
@@ -122,7 +122,6 @@ __all__ = [
     "Feed",
     "FiringLabels",
     "FirstRequest",
-    "Glance",
     "GroupRecord",
     "IdempotencyKeys",
     "LearnedDelays",
@@ -162,6 +161,7 @@ __all__ = [
     "Violations",
     "Waiting",
     "WaitingWork",
+    "WorkerSummary",
     "Workers",
     "Written",
 ]

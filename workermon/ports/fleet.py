@@ -77,7 +77,7 @@ class Record(NamedTuple):
         )
 
 
-class Glance(NamedTuple):
+class WorkerSummary(NamedTuple):
     """What an overview of a whole fleet needs of each worker, in a tenth of the time of a ``Record``.
 
     ``checks`` are the status checks that EC2 returned, ``latest`` is the newest datapoint of each metric.
@@ -98,8 +98,8 @@ class Glance(NamedTuple):
     last_error: CollectionError | None
 
     @classmethod
-    def of(cls, record: Record) -> Glance:
-        """Return the glance of a record."""
+    def of(cls, record: Record) -> WorkerSummary:
+        """Return the summary of a record."""
         worker, condition = record.worker, record.condition
         return cls(
             id=worker.id,
@@ -117,8 +117,8 @@ class Glance(NamedTuple):
             last_error=condition.last_error,
         )
 
-    def clamped(self, now: float) -> Glance:
-        """Return the glance without times from a clock that was ahead, as ``Record.clamped`` does."""
+    def clamped(self, now: float) -> WorkerSummary:
+        """Return the summary without times from a clock that was ahead, as ``Record.clamped`` does."""
         if self.last_error is None and not leads(max(self.added_at, self.collected_at or 0.0), now):
             return self
         newest = max((at for name, (at, _) in self.latest.items() if name not in CHECK_METRICS), default=0)
@@ -154,8 +154,8 @@ class Workers(Protocol):
     def every(self, chunk: int = 500) -> Iterator[Record]:
         """Yield the whole fleet, read in chunks."""
 
-    def glances(self) -> Iterator[Glance]:
-        """Yield a glance of each worker, in the order of ``every``."""
+    def summaries(self) -> Iterator[WorkerSummary]:
+        """Yield a summary of each worker, in the order of ``every``."""
 
     def with_series(self, least: int) -> list[str]:
         """Return the workers that may have so many series of a metric: all that do, and perhaps others."""

@@ -73,9 +73,9 @@ class MemoryWorkers:
         for start in range(0, len(ids), chunk):
             yield from self.get(ids[start : start + chunk]).values()
 
-    def glances(self) -> Iterator[ports.Glance]:
-        """Yield a glance of each worker of the fleet."""
-        return map(ports.Glance.of, self.every())
+    def summaries(self) -> Iterator[ports.WorkerSummary]:
+        """Yield a summary of each worker of the fleet."""
+        return map(ports.WorkerSummary.of, self.every())
 
     def with_series(self, least: int) -> list[str]:
         """Return the workers whose stored dimension sets are long."""

@@ -65,7 +65,7 @@ class WorkerQuery(Document):
     labels: Mapping[str, str] = {}
     text: str = ""
 
-    def matches(self, worker: ports.Glance) -> bool:
+    def matches(self, worker: ports.WorkerSummary) -> bool:
         """Return whether a worker matches."""
         text = self.text.casefold()
         if self.status not in (None, worker.status) or not self.labels.items() <= worker.labels.items():
@@ -73,7 +73,7 @@ class WorkerQuery(Document):
         return not text or any(text in word.casefold() for word in searched(worker))
 
 
-def searched(worker: models.Worker | ports.Glance) -> tuple[str, ...]:
+def searched(worker: models.Worker | ports.WorkerSummary) -> tuple[str, ...]:
     """Return the texts that a search for a worker covers."""
     return worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items())
 
@@ -163,7 +163,7 @@ class FleetView:
 
     def _matching(self, query: WorkerQuery) -> Iterator[ports.Record]:
         """Yield them by name, read in chunks. The whole fleet is only scanned."""
-        matching = sorted((worker.name, worker.id) for worker in self.workers.glances() if query.matches(worker))
+        matching = sorted((worker.name, worker.id) for worker in self.workers.summaries() if query.matches(worker))
         for start in range(0, len(matching), CHUNK):
             chunk = self.workers.get([worker_id for _, worker_id in matching[start : start + CHUNK]])
             # Its status may have changed since.
@@ -203,7 +203,7 @@ class WorkerView:
 
 def label_keys(workers: ports.Workers) -> frozenset[str]:
     """Return the keys of all workers' labels."""
-    return frozenset(key for worker in workers.glances() for key in worker.labels)
+    return frozenset(key for worker in workers.summaries() for key in worker.labels)
 
 
 def row(

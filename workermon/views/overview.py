@@ -154,7 +154,7 @@ class FleetSnapshot:
     def snapshot(self) -> Snapshot:
         """Read every worker."""
         at = self.now()
-        return Snapshot.of(at, (_entry(worker, at) for worker in self.workers.glances()))
+        return Snapshot.of(at, (_entry(worker, at) for worker in self.workers.summaries()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ class RowsView:
             ),
             worker_states={
                 worker_id: worker_state(
-                    ports.Glance.of(record), {alert.notified_severity for alert in firing.get(worker_id, ())}, at
+                    ports.WorkerSummary.of(record), {alert.notified_severity for alert in firing.get(worker_id, ())}, at
                 )
                 for worker_id, record in records.items()
             },
@@ -256,7 +256,7 @@ class FleetPages:
         return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
 
 
-def _entry(worker: ports.Glance, at: float) -> Entry:
+def _entry(worker: ports.WorkerSummary, at: float) -> Entry:
     latest = worker.latest if worker.status == "running" else {}
     return Entry(
         id=worker.id,
@@ -271,7 +271,7 @@ def _entry(worker: ports.Glance, at: float) -> Entry:
     )
 
 
-def worker_state(worker: ports.Glance, severities: Collection[models.Severity | None], at: float) -> State:
+def worker_state(worker: ports.WorkerSummary, severities: Collection[models.Severity | None], at: float) -> State:
     """Return a worker's state at a time; ``severities`` are those of its firing alerts, which take precedence."""
     if severities:
         return "critical" if "critical" in severities else "warning"

@@ -250,7 +250,9 @@ def worker_page(
         [f"workermon show {worker.id}", f"workermon history {worker.id} {SPANS[since][1]}"],
         layout=head,
         worker=worker,
-        worker_state=views.worker_state(ports.Glance.of(record), {alert.severity for alert in worker.alerts}, head.now),
+        worker_state=views.worker_state(
+            ports.WorkerSummary.of(record), {alert.severity for alert in worker.alerts}, head.now
+        ),
         metrics=tuple(dict.fromkeys((*worker.metrics, *charted))),
         rules=rules,
         silences=active_silences(rules),

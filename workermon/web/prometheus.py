@@ -71,7 +71,7 @@ class Families:
         )
         self._times = _Family("workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint")
 
-    def add(self, worker: ports.Glance) -> None:
+    def add(self, worker: ports.WorkerSummary) -> None:
         """Add a worker's samples. A missing value has no sample."""
         ident = f'id="{worker.id}"'
         first = f'account="{_escape_often(worker.account)}",{ident}'

@@ -34,9 +34,9 @@ def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, remaini
         repository = workers.RedisWorkers(connection)
         repository.add([builders.worker(), builders.worker(B)])
         connection.hset(keys.worker(A), field, text)
-        glances = list(repository.glances())
-        assert [glance.id for glance in glances] == remaining
-        assert glances == [ports.Glance.of(record) for record in repository.every()]
+        summaries = list(repository.summaries())
+        assert [summary.id for summary in summaries] == remaining
+        assert summaries == [ports.WorkerSummary.of(record) for record in repository.every()]
         assert list(connection.hkeys(keys.UNREADABLE)) != []
 
 
@@ -46,4 +46,4 @@ def test_a_fleet_is_read_in_order(redis_url: str) -> None:
     with contextlib.closing(client.connect(redis_url)) as connection:
         repository = workers.RedisWorkers(connection)
         repository.add([builders.worker(worker_id) for worker_id in ids])
-        assert [glance.id for glance in repository.glances()] == ids
+        assert [summary.id for summary in repository.summaries()] == ids
