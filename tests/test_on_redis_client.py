@@ -300,5 +300,5 @@ def test_a_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
     """The key is set aside."""
     connected.set(keys.PENDING, "text")
     claim = ports.LeaseClaim("listener", "me", 60)
-    assert present(sweep_backlog.RedisWaitingWork(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
+    assert present(sweep_backlog.RedisSweepBacklog(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
     assert not connected.exists(keys.PENDING)

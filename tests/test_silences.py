@@ -759,7 +759,7 @@ def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
     site = Site()
 
     def check(stage: evaluate.SilenceExpiry) -> None:
-        pending_work = ports.Waiting(site.store.revision, 1, len(site.silences.every()), 0, 0, 0, 0)
+        pending_work = ports.BacklogCounts(site.store.revision, 1, len(site.silences.every()), 0, 0, 0, 0)
         stage.check(pending_work if looks else None)
 
     if by == "file":

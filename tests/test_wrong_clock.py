@@ -37,7 +37,7 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
         )
         new_monitor.throttle = throttle.RedisThrottle(server)
         new_monitor.accounts = accounts.RedisAccounts(server)
-        new_monitor.failures, new_monitor.waiting_work = on_real.failures, on_real.waiting_work
+        new_monitor.failures, new_monitor.sweep_backlog = on_real.failures, on_real.sweep_backlog
     new_monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     new_monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(new_monitor, *[40.0] * 15)
@@ -131,7 +131,7 @@ def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monit
         now=monitor.clock,
     )
     claim = ports.LeaseClaim("listener", "me", 60)
-    finder.sweep(0.0, {ID: 0.0}, present(monitor.waiting_work.look(claim, monitor.clock(), 3.0, works=True)))
+    finder.sweep(0.0, {ID: 0.0}, present(monitor.sweep_backlog.look(claim, monitor.clock(), 3.0, works=True)))
     assert monitor.dispatcher.evaluated == [ID]
 
 

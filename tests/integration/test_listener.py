@@ -56,7 +56,7 @@ class House(testing.Monitor):
             placement=self.get(collect.CohortPlacement),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
             queue_reading=self.get(collect.QueueReading), configurations=self.configurations,
-            waiting_work=self.waiting_work,
+            sweep_backlog=self.sweep_backlog,
         )  # fmt: skip
         assert not options
         stop = threading.Event()

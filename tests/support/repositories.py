@@ -48,7 +48,7 @@ class Repository(NamedTuple):
     schema: ports.Schema
     rollups: ports.RollUps
     failures: ports.ChannelFailures
-    waiting_work: ports.WaitingWork
+    sweep_backlog: ports.SweepBacklog
 
 
 #: What is in force if nothing was saved.
@@ -81,7 +81,7 @@ def repository_in_memory() -> Repository:
         testing.MemorySchema(),
         testing.MemoryRollUps(store),
         failures,
-        testing.MemoryWaitingWork(store, leases=leases, liveness=liveness, silences=silenced, failures=failures),
+        testing.MemorySweepBacklog(store, leases=leases, liveness=liveness, silences=silenced, failures=failures),
     )
 
 
@@ -104,5 +104,5 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         schema.RedisSchema(connection),
         rollups.RedisRollUps(connection),
         channel_failures.RedisChannelFailures(connection),
-        sweep_backlog.RedisWaitingWork(connection),
+        sweep_backlog.RedisSweepBacklog(connection),
     )

@@ -35,12 +35,12 @@ class SilenceExpiry:
     now: ports.Clock
     _last: _LastCheck = dataclasses.field(default_factory=_LastCheck, init=False, repr=False)
 
-    def check(self, waiting: ports.Waiting | None = None) -> None:
-        """Wake the subjects concerned by the end of a silence. Skips reads that ``waiting`` shows to be empty."""
+    def check(self, backlog: ports.BacklogCounts | None = None) -> None:
+        """Wake the subjects concerned by the end of a silence. Skips reads that ``backlog`` shows to be empty."""
         at, configuration = self.now(), self._last.configuration
-        if waiting is None or configuration is None or configuration.revision != waiting.revision:
+        if backlog is None or configuration is None or configuration.revision != backlog.revision:
             configuration = self._last.configuration = self.configurations.load()
-        stored = self.silences.every() if waiting is None or waiting.silences else []
+        stored = self.silences.every() if backlog is None or backlog.silences else []
         active = silences.in_force(stored, configuration.silences, at)
         active_silences = [silence for silence in active if silence.begins <= at < silence.ends]
         in_force = frozenset(silence.id for silence in active_silences)

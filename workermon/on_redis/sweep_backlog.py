@@ -9,7 +9,7 @@ from workermon.on_redis import client, keys, leases
 
 
 class LeadAndCount(lua.Script[list[int]], shared="leases pulse"):
-    """Extend the leader's lease and count the work for a sweep; return the numbers in the order of ``ports.Waiting``.
+    """Extend the leader's lease and count the work for a sweep; return the numbers in the order of ``ports.BacklogCounts``.
 
     Return nothing if another owner holds the lease.
     """
@@ -34,13 +34,13 @@ class LeadAndCount(lua.Script[list[int]], shared="leases pulse"):
     latest_escalation: lua.Argument
 
 
-class RedisWaitingWork:
-    """``ports.WaitingWork`` on Redis."""
+class RedisSweepBacklog:
+    """``ports.SweepBacklog`` on Redis."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
-    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.Waiting | None:
+    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.BacklogCounts | None:
         """Extend the lease and count the work that waits."""
         looking = LeadAndCount(
             lease=keys.lease(claim.lease),
@@ -63,4 +63,4 @@ class RedisWaitingWork:
             latest_escalation=repr(now + models.MAX_ESCALATION + models.MAX_LEAD),
         )
         numbers = client.run(self._client, looking)
-        return ports.Waiting(*numbers) if numbers else None
+        return ports.BacklogCounts(*numbers) if numbers else None

@@ -67,7 +67,7 @@ class Listener:
     placement: collect.CohortPlacement
     queue_reading: collect.QueueReading
     configurations: ports.Configurations
-    waiting_work: ports.WaitingWork
+    sweep_backlog: ports.SweepBacklog
     now: ports.Clock
 
     @classmethod
@@ -89,7 +89,7 @@ class Listener:
             placement=get(collect.CohortPlacement),
             queue_reading=get(collect.QueueReading),
             configurations=get(ports.Configurations),
-            waiting_work=get(ports.WaitingWork),
+            sweep_backlog=get(ports.SweepBacklog),
             now=get(ports.Clock),
         )
 
@@ -197,13 +197,13 @@ class _Lead:
         listener = self._listener
         # Most sweeps find nothing, so one call checks everything first. It also renews the lease and marks the last
         # sweep.
-        waiting = listener.waiting_work.look(claim, listener.now(), sweep.UNANNOUNCED, works=self._works)
-        if waiting is None:
+        backlog = listener.sweep_backlog.look(claim, listener.now(), sweep.UNANNOUNCED, works=self._works)
+        if backlog is None:
             return False
-        listener.silence_expiry.check(waiting)
-        self._polling.follow(waiting.revision)
-        alert_ids = listener.channel_watch.overdue() if waiting.failing_channels else ()
-        self._sweep.sweep(at, self._subscription.received_at, waiting, alert_ids)
+        listener.silence_expiry.check(backlog)
+        self._polling.follow(backlog.revision)
+        alert_ids = listener.channel_watch.overdue() if backlog.failing_channels else ()
+        self._sweep.sweep(at, self._subscription.received_at, backlog, alert_ids)
         for reason, number in self._subscription.take_invalid().items():
             listener.liveness.count(f"event.invalid.{reason}", number)
         if not self._works:

@@ -54,24 +54,24 @@ class Sweep:
         self._enqueued.clear()
 
     def sweep(
-        self, at: float, received: dict[str, float], waiting: ports.Waiting, alert_ids: Sequence[str] = ()
+        self, at: float, received: dict[str, float], backlog: ports.BacklogCounts, alert_ids: Sequence[str] = ()
     ) -> None:
         """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and waiting alerts.
 
-        Skips what is absent according to ``waiting``. ``alert_ids`` are further alerts that a delivery has to review.
+        Skips what is absent according to ``backlog``. ``alert_ids`` are further alerts that a delivery has to review.
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
-        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED) if waiting.pending else [])
+        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED) if backlog.pending else [])
         overdue = self._not_enqueued(
             [
-                *(self._overdue(now, at, received) if waiting.workers else []),
-                *(self._unacknowledged(now) if waiting.escalations else []),
+                *(self._overdue(now, at, received) if backlog.workers else []),
+                *(self._unacknowledged(now) if backlog.escalations else []),
             ]
         )
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
         undelivered = self._not_enqueued(
-            [*(self._outbox.due(now, MAX_FOUND) if waiting.undelivered else []), *alert_ids]
+            [*(self._outbox.due(now, MAX_FOUND) if backlog.undelivered else []), *alert_ids]
         )
         if undelivered:
             failpoints.reach("listener.swept")

@@ -165,7 +165,7 @@ class Liveness(Protocol):
         """Return all counters."""
 
 
-class Waiting(NamedTuple):
+class BacklogCounts(NamedTuple):
     """How much there is of each kind of work for a sweep, and the fleet's size.
 
     ``revision`` is that of the configuration in force, or -1 if the stored one cannot be read. A number above 0 means
@@ -191,14 +191,14 @@ class LeaseClaim(NamedTuple):
     seconds: float
 
 
-class WaitingWork(Protocol):
+class SweepBacklog(Protocol):
     """Tells the active listener in one call what a sweep has to do; usually that is nothing."""
 
-    def look(self, claim: LeaseClaim, now: float, age: float, *, works: bool) -> Waiting | None:
+    def look(self, claim: LeaseClaim, now: float, age: float, *, works: bool) -> BacklogCounts | None:
         """Extend the lease and count the work; ``None`` if another owner holds the lease.
 
         Pending workers count once their sample is ``age`` seconds old. ``works``: the last sweep succeeded. That marks
-        the listener, as ``Liveness.mark`` does.
+        the listener, as ``Liveness.beat`` does.
         """
 
 

@@ -299,9 +299,9 @@ class Recipes(dishka.Provider):
         return leases.RedisLeases(redis.client)
 
     @dishka.provide
-    def make_waiting_work(self, redis: Redis) -> ports.WaitingWork:
+    def make_sweep_backlog(self, redis: Redis) -> ports.SweepBacklog:
         """The work for a sweep."""
-        return sweep_backlog.RedisWaitingWork(redis.client)
+        return sweep_backlog.RedisSweepBacklog(redis.client)
 
     @dishka.provide
     def make_feed(self, redis: Redis, app_settings: settings.Settings) -> ports.Feed:

@@ -28,8 +28,8 @@ from workermon.testing.control import (
     MemorySchema,
     MemoryServer,
     MemorySetup,
+    MemorySweepBacklog,
     MemoryUnreadable,
-    MemoryWaitingWork,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -84,9 +84,9 @@ __all__ = [
     "MemorySetup",
     "MemorySilences",
     "MemoryStore",
+    "MemorySweepBacklog",
     "MemoryThrottle",
     "MemoryUnreadable",
-    "MemoryWaitingWork",
     "MemoryWorkers",
     "Monitor",
     "notifiers",

@@ -152,8 +152,8 @@ class MemoryLeases:
                 del self._owners[name]
 
 
-class MemoryWaitingWork:
-    """``ports.WaitingWork`` in memory."""
+class MemorySweepBacklog:
+    """``ports.SweepBacklog`` in memory."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class MemoryWaitingWork:
         self._store, self._leases, self._liveness = store, leases, liveness
         self._silences, self._failures = silences, failures
 
-    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.Waiting | None:
+    def look(self, claim: ports.LeaseClaim, now: float, age: float, *, works: bool) -> ports.BacklogCounts | None:
         """Extend the lease and count the work that waits."""
         store = self._store
         with store.lock:
@@ -177,7 +177,7 @@ class MemoryWaitingWork:
                 self._liveness.beat("listener", now)
             latest_escalation = now + models.MAX_ESCALATION + models.MAX_LEAD
             reminders = sum(at <= now for at in store.reminders.values())
-            return ports.Waiting(
+            return ports.BacklogCounts(
                 revision=store.revision,
                 workers=len(store.workers),
                 silences=len(self._silences.every()),

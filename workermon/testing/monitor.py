@@ -31,8 +31,8 @@ from workermon.testing.control import (
     MemorySchema,
     MemoryServer,
     MemorySetup,
+    MemorySweepBacklog,
     MemoryUnreadable,
-    MemoryWaitingWork,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -90,7 +90,7 @@ PORTS: Mapping[Any, str] = {
     ports.Unreadable: "unreadable",
     ports.ChannelFailures: "failures",
     ports.FiringLabels: "firing_labels",
-    ports.WaitingWork: "waiting_work",
+    ports.SweepBacklog: "sweep_backlog",
     ports.Workers: "workers",
     Mapping[str, channel_type.ChannelType]: "channel_types",
     Mapping[str, ports.Notifier]: "notifiers",
@@ -160,7 +160,7 @@ class Monitor:
         self.canary: ports.Canary = MemoryCanary(self.store)
         self.idempotency_keys: ports.IdempotencyKeys = MemoryIdempotencyKeys(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
-        self.waiting_work: ports.WaitingWork = MemoryWaitingWork(
+        self.sweep_backlog: ports.SweepBacklog = MemorySweepBacklog(
             self.store, leases=self.leases, liveness=self.liveness, silences=silences, failures=self.failures
         )
         self.schema: ports.Schema = MemorySchema()

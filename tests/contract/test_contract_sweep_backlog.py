@@ -1,4 +1,4 @@
-"""What every look at waiting work promises: it misses nothing that a sweep would find."""
+"""What every count of the backlog promises: it misses nothing that a sweep would find."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ AGE = 3.0
 CLAIM = ports.LeaseClaim("listener", "me", 60)
 
 
-def look(repository: Repository, at: float = NOW) -> ports.Waiting:
+def look(repository: Repository, at: float = NOW) -> ports.BacklogCounts:
     """Look as a sweep at a time does."""
-    waiting = repository.waiting_work.look(CLAIM, at, AGE, works=False)
-    assert waiting is not None
-    return waiting
+    backlog = repository.sweep_backlog.look(CLAIM, at, AGE, works=False)
+    assert backlog is not None
+    return backlog
 
 
 def test_nothing_waits_at_first(repository: Repository) -> None:
@@ -36,9 +36,9 @@ def test_the_set_up_is_counted(repository: Repository) -> None:
     repository.workers.add([builders.worker()])
     repository.silences.add(models.Silence(id="s1", begins=NOW, ends=NOW + 60, reason="why", by="me", worker=A))
     repository.failures.note("ops", NOW, "it is full", retried=True)
-    waiting = look(repository)
-    assert (waiting.revision, waiting.workers, waiting.silences, waiting.failing_channels) == (1, 1, 1, 1)
-    assert (waiting.undelivered, waiting.escalations) == (0, 0)
+    backlog = look(repository)
+    assert (backlog.revision, backlog.workers, backlog.silences, backlog.failing_channels) == (1, 1, 1, 1)
+    assert (backlog.undelivered, backlog.escalations) == (0, 0)
 
 
 def test_a_sample_is_pending_once_it_is_old_enough(repository: Repository) -> None:
@@ -85,7 +85,7 @@ def test_who_looks_holds_the_lease(repository: Repository) -> None:
     assert not repository.leases.hold("listener", "another", 60)
     repository.leases.release("listener", "me")
     assert repository.leases.hold("listener", "another", 60)
-    assert repository.waiting_work.look(CLAIM, NOW, AGE, works=True) is None
+    assert repository.sweep_backlog.look(CLAIM, NOW, AGE, works=True) is None
     assert repository.liveness.beats() == {}
     repository.leases.release("listener", "another")
     assert look(repository) == (0,) * 7
@@ -104,6 +104,6 @@ def test_a_look_marks_who_swept(repository: Repository) -> None:
     look(repository)
     assert repository.liveness.beats() == {}
     for at, since in ((NOW, NOW), (NOW + 9, NOW), (NOW + 20, NOW + 20)):
-        assert repository.waiting_work.look(CLAIM, at, AGE, works=True) is not None
+        assert repository.sweep_backlog.look(CLAIM, at, AGE, works=True) is not None
         assert repository.liveness.beats() == {"listener": at}
         assert repository.liveness.monitoring_since() == since + ports.START_UP
