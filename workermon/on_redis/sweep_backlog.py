@@ -9,9 +9,9 @@ from workermon.on_redis import client, keys, leases
 
 
 class LeadAndCount(lua.Script[list[int]], shared="leases pulse"):
-    """Extend the leader's lease and count the work for a sweep; return the numbers in the order of ``ports.BacklogCounts``.
+    """Extend the leader's lease and count the work for a sweep.
 
-    Return nothing if another owner holds the lease.
+    Return the numbers in the order of ``ports.BacklogCounts``; return nothing if another owner holds the lease.
     """
 
     lease: lua.Key

@@ -78,7 +78,7 @@ class Stages(dishka.Provider):
     make_chart_view = dishka.provide(views.ChartView)
     make_rule_view = dishka.provide(views.RuleView)
     make_picture_view = dishka.provide(views.PictureView)
-    make_story_view = dishka.provide(views.StoryView)
+    make_alert_detail_view = dishka.provide(views.AlertDetailView)
     make_alert_pages = dishka.provide(views.AlertPages)
     make_alert_view = dishka.provide(views.AlertView)
     make_audit_view = dishka.provide(views.AuditView)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workermon.rules.wording import one_decimal, quantity
-from workermon.views.alert_detail import AlertStory, StoryView
+from workermon.views.alert_detail import AlertDetail, AlertDetailView
 from workermon.views.alerts import (
     AcknowledgementRow,
     AlertFilter,
@@ -87,11 +87,12 @@ __all__ = [
     "AccountExplanation",
     "AcknowledgementRow",
     "ActiveSilence",
+    "AlertDetail",
+    "AlertDetailView",
     "AlertFilter",
     "AlertList",
     "AlertPages",
     "AlertRow",
-    "AlertStory",
     "AlertView",
     "AuditList",
     "AuditRow",
@@ -143,7 +144,6 @@ __all__ = [
     "SilenceRow",
     "SilenceView",
     "Snapshot",
-    "StoryView",
     "Watch",
     "WorkerCharts",
     "WorkerDetail",

@@ -1,4 +1,4 @@
-"""The story of one alert: what it is, what decided it, who was notified, and its present state."""
+"""One alert in detail: what it is, what decided it, who was notified, and its present state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workermon.views.document import Document
 from workermon.views.explain import Explanation, RuleExplanation, metric_of
 from workermon.views.transitions import RecordedTransition, recorded_transitions
 
-#: Entries of an alert's history in its story.
+#: Entries of an alert's history in its detail.
 HISTORY = 100
 
 
-class AlertStory(Document):
+class AlertDetail(Document):
     """An alert, its rule's present state, and every recorded transition with its reason, newest first.
 
     ``row`` is its newest notification, ``None`` if there never was one. ``explanation`` is ``None`` if its worker is no
@@ -33,8 +33,8 @@ class AlertStory(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoryView:
-    """Reads the story of an alert."""
+class AlertDetailView:
+    """Reads one alert in detail."""
 
     alerts: ports.Alerts
     workers: ports.Workers
@@ -42,8 +42,8 @@ class StoryView:
     list_view: AlertView
     explanation: Explanation
 
-    def get(self, alert_id: str) -> AlertStory:
-        """Return the story of an alert by its ``dedup_key``. Raises ``errors.NotFound`` if there never was one."""
+    def get(self, alert_id: str) -> AlertDetail:
+        """Return an alert by its ``dedup_key``. Raises ``errors.NotFound`` if there never was one."""
         entries = self.alerts.history(alert_id, HISTORY)
         open_rows = {row.dedup_key: row for row in self.list_view.list().alerts}
         row = open_rows.get(alert_id) or _last(entries)
@@ -56,7 +56,7 @@ class StoryView:
             raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "no such alert is recorded", suggestion)
         metric = None if rule is None else metric_of(rule, self.explanation.kinds)
         unit = "count" if rule is None else self.explanation.kinds[rule.kind].unit(rule, configuration)
-        return AlertStory(
+        return AlertDetail(
             alert_id=alert_id,
             row=row,
             worker_id=None if record is None else record.worker.id,

@@ -353,11 +353,11 @@ def alerts_page(
 def alert_story(
     alert_id: str,
     caller: gate.Viewer,  # noqa: ARG001
-    stories: FromDishka[views.StoryView],
+    details: FromDishka[views.AlertDetailView],
 ) -> Response:
     """Return why an alert fires or fired, for a list that is already open."""
-    story = stories.get(alert_id)
-    return HTMLResponse(render.render("story.html", story=story, unit=story.unit))
+    detail = details.get(alert_id)
+    return HTMLResponse(render.render("alert_detail.html", detail=detail, unit=detail.unit))
 
 
 @router.get("/alerts/{alert_id:path}")
@@ -365,26 +365,26 @@ def alert_page(
     alert_id: str,
     request: Request,
     caller: gate.Viewer,
-    stories: FromDishka[views.StoryView],
+    details: FromDishka[views.AlertDetailView],
     configurations: FromDishka[ports.Configurations],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
-    story = stories.get(alert_id)
+    detail = details.get(alert_id)
     command = [
         "workermon",
         "why",
-        story.worker_id or alert_id.rpartition("/")[0],
-        story.metric or alert_id.rpartition("/")[2],
+        detail.worker_id or alert_id.rpartition("/")[0],
+        detail.metric or alert_id.rpartition("/")[2],
     ]
-    since = span_since(vitals.now(), story.row)
+    since = span_since(vitals.now(), detail.row)
     return page(
         "alert.html",
         "Alerts",
         [shlex.join(command)],
         layout=layout(request, caller, vitals),
-        story=story,
-        unit=story.unit,
+        detail=detail,
+        unit=detail.unit,
         since=since,
         by_hours=views.point_step(since, configurations.load()) is not None,
     )
