@@ -46,7 +46,7 @@ class Exposition:
 
     def read(self, visit: Visit, patience: float = 1.0) -> Figures:
         """Pass each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
-        fleet = fleet_statistics.FleetSigns(self.now())
+        fleet = fleet_statistics.FleetStatistics(self.now())
         # Nodes always have this whole time to answer, so the fleet can be read meanwhile.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
             answering = aside.submit(self.nodes.ping, patience)

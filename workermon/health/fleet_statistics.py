@@ -19,7 +19,7 @@ def _scope_key(account: str, region: str) -> str:
 
 
 @dataclasses.dataclass(slots=True)
-class FleetSigns:
+class FleetStatistics:
     """The signs of the added workers, as of ``at``; all times are in seconds.
 
     A worker is watched if it has to be collected: it is neither paused nor terminated. ``late`` counts the watched ones

@@ -86,7 +86,7 @@ class PartsCheck:
     unreadable: ports.Unreadable
     now: ports.Clock
 
-    def check(self, fleet: fleet_statistics.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
+    def check(self, fleet: fleet_statistics.FleetStatistics, answering: Sequence[str], patience: float) -> Pipeline:
         """Check every part. The caller has read the fleet, and has asked for so long which nodes answer."""
         queues, beats = self.nodes.queues(len(answering)), self.liveness.beats()
         at = self.now()
@@ -247,7 +247,7 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
     return Part(name="queues", ok=True, reason=reason)
 
 
-def _collection(fleet: fleet_statistics.FleetSigns, unsearched: Mapping[str, models.CollectionError]) -> Part:
+def _collection(fleet: fleet_statistics.FleetStatistics, unsearched: Mapping[str, models.CollectionError]) -> Part:
     """Check collection; ``unsearched`` has by account and region why ``[discover]`` cannot search there.
 
     Event queues have parts of their own.
@@ -272,7 +272,7 @@ def _collection(fleet: fleet_statistics.FleetSigns, unsearched: Mapping[str, mod
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 
-def _schedule(fleet: fleet_statistics.FleetSigns, entries: Set[str], quarantined: Mapping[str, str]) -> Part:
+def _schedule(fleet: fleet_statistics.FleetStatistics, entries: Set[str], quarantined: Mapping[str, str]) -> Part:
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
     missing, ghosts = fleet.watched - entries, entries - fleet.ids
     wrong = [

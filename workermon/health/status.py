@@ -96,7 +96,7 @@ class StatusCheck:
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
         at, configuration = self.now(), self.configurations.load()
-        fleet, hours = fleet_statistics.FleetSigns(at), self.costs.hours(at - models.DAY)
+        fleet, hours = fleet_statistics.FleetStatistics(at), self.costs.hours(at - models.DAY)
         for worker in self.workers.summaries():
             fleet.add(worker)
         suspects = self.workers.get(self.workers.with_series(catalogue.MAX_SERIES + 1)).values()
