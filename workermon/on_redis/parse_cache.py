@@ -1,4 +1,4 @@
-"""What stored texts were parsed as: most are read again as they were last read or written."""
+"""A cache of what stored texts were parsed as: most are read again as they were last read or written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 MOST = 2_000
 
 
-class ParsedTexts(Generic[T]):
+class ParseCache(Generic[T]):
     """Parses the texts of one field of many records. Values are shared, so nobody may change one. Safe between threads.
 
     ``parse`` raises ``ValueError`` for a text that cannot be read; that is not kept.

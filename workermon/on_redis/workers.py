@@ -40,9 +40,9 @@ Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 _DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
 
 # Set-up and dimensions hardly ever change. A condition is read again by the process that wrote it, in small fleets.
-_SPECS = parse_cache.ParsedTexts(lambda text: models.Worker.model_validate_json(text, extra="ignore"))
-_CONDITIONS = parse_cache.ParsedTexts(lambda text: models.Condition.model_validate_json(text, extra="ignore"))
-_SETS = parse_cache.ParsedTexts(lambda text: _DIMENSIONS.validate_json(text, extra="ignore"))
+_SPECS = parse_cache.ParseCache(lambda text: models.Worker.model_validate_json(text, extra="ignore"))
+_CONDITIONS = parse_cache.ParseCache(lambda text: models.Condition.model_validate_json(text, extra="ignore"))
+_SETS = parse_cache.ParseCache(lambda text: _DIMENSIONS.validate_json(text, extra="ignore"))
 
 
 class AddWorkers(lua.Script[list[bytes]]):
@@ -99,7 +99,7 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
     if spec is None:
         return None
 
-    def read(field: str, texts: parse_cache.ParsedTexts[T], raw: bytes) -> T | None:
+    def read(field: str, texts: parse_cache.ParseCache[T], raw: bytes) -> T | None:
         return unreadable_records.parsed_with(
             redis_client, f"{name} {field}", lambda text: texts.parse(worker_id, text), raw
         )

@@ -23,7 +23,7 @@ def test_a_text_is_parsed_once_until_it_changes() -> None:
         parsed.append(text)
         return int(text)
 
-    texts = parse_cache.ParsedTexts(parse)
+    texts = parse_cache.ParseCache(parse)
     assert [texts.parse("a", b"1"), texts.parse("b", b"1"), texts.parse("a", b"1"), texts.parse("a", b"2")] == [
         1,
         1,
@@ -42,7 +42,7 @@ def test_no_more_texts_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatc
     """The record whose text was kept longest ago goes first."""
     monkeypatch.setattr(parse_cache, "MOST", 2)
     numbers = itertools.count(1)
-    texts = parse_cache.ParsedTexts(lambda _: next(numbers))
+    texts = parse_cache.ParseCache(lambda _: next(numbers))
     for name in ("a", "b"):
         texts.parse(name, b"")
     texts.keep("a", b"new", 0)
@@ -76,7 +76,7 @@ def test_a_written_condition_is_read_as_another_process_reads_it(
         repository.samples.write_many([(sample, condition, "{}")])
         record = repository.workers.get([A])[A]
         assert record.condition == condition
-        monkeypatch.setattr(workers, "_CONDITIONS", parse_cache.ParsedTexts(models.Condition.model_validate_json))
+        monkeypatch.setattr(workers, "_CONDITIONS", parse_cache.ParseCache(models.Condition.model_validate_json))
         assert repository.workers.get([A])[A] == record
         redis_client.hset(keys.worker(A), "condition", '{"status": "stopped"}')
         assert repository.workers.get([A])[A].condition.status == "stopped"
