@@ -67,7 +67,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.gate = gate.Gate(app_settings=app_settings, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.LiveMessages).follow())
     app.state.snapshots = snapshots.Snapshots()
-    app.state.status = single_flight.Shared[health.Status]()
+    app.state.status = single_flight.SingleFlight[health.Status]()
     app.state.metrics = metrics.Cache()
     app.state.began = now()
     app.router.routes.extend(ROUTES.routes)

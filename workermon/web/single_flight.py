@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class SingleFlight(Generic[T]):
     """Returns results that were started after the request: never older ones, and one at a time is computed.
 
     So a flood of requests asks the nodes, Redis and AWS no more often than one client that asks without a pause.

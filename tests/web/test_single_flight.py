@@ -31,14 +31,14 @@ class Ticks:
 def test_who_asks_alone_gets_the_present_state() -> None:
     """Nothing is kept for the next one who asks."""
     numbers = itertools.count()
-    shared_value = single_flight.Shared[int]()
-    assert [shared_value.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
+    single = single_flight.SingleFlight[int]()
+    assert [single.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
 
 
 def test_who_waits_shares_the_next_one() -> None:
     """All who ask while one is made get the same next one, also if that is an error."""
     ticks, going, numbers = Ticks(), threading.Event(), itertools.count()
-    shared_value = single_flight.Shared[int](ticks)
+    single = single_flight.SingleFlight[int](ticks)
 
     def make() -> int:
         number = next(numbers)
@@ -48,7 +48,7 @@ def test_who_waits_shares_the_next_one() -> None:
         return number
 
     with ThreadPoolExecutor(9) as threads:
-        futures = [threads.submit(shared_value.get, make) for _ in range(9)]
+        futures = [threads.submit(single.get, make) for _ in range(9)]
         eventually(lambda: ticks.now == 10, description="nine requests that wait and one that runs")
         going.set()
         errors = [type(request.exception(30)) for request in futures]
@@ -66,7 +66,7 @@ def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, m
         return ["collect@here"]
 
     monkeypatch.setattr(world.nodes, "ping", ping)
-    application(web).state.status = single_flight.Shared[health.Status](ticks)
+    application(web).state.status = single_flight.SingleFlight[health.Status](ticks)
     with ThreadPoolExecutor(8) as threads:
         answers = [threads.submit(web.get, "/api/v1/status") for _ in range(8)]
         eventually(lambda: ticks.now == 9, description="eight requests that wait and one that runs")
