@@ -114,8 +114,8 @@ def coverage_warnings(
             yield from _too_small(coverage, kind.least_members(rule))
         elif all(name in configuration.collect or name not in configuration.metrics for name in kind.metrics(rule)):
             yield f"rule {rule.name}: applies to no worker{_nobody_has(rule, by, workers)}"
-    for doubt in rules.doubtful(configuration, workers, kinds):
-        yield f"rule {doubt.rule}: {doubt.reason}"
+    for warning in rules.warnings_of_labels(configuration, workers, kinds):
+        yield f"rule {warning.rule}: {warning.reason}"
 
 
 def _too_small(covered: RuleCoverage, least: int) -> Iterator[str]:

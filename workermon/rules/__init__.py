@@ -10,7 +10,7 @@ from workermon.rules import event, forecast, group, no_data, outlier, state, thr
 from workermon.rules.computed import with_values
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric, reach_back
 from workermon.rules.kind import DrawnThreshold, Explanation, Facts, Judgement, Kind, Obstacle
-from workermon.rules.label_warnings import doubtful
+from workermon.rules.label_warnings import warnings_of_labels
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
 from workermon.rules.peer_horizon import peer
 from workermon.rules.peers import Peer, PeerGroup
@@ -112,7 +112,6 @@ __all__ = [
     "compares_workers",
     "cycle",
     "delay_of",
-    "doubtful",
     "group_member_rule",
     "in_order",
     "kind_of",
@@ -123,5 +122,6 @@ __all__ = [
     "peer",
     "reach_back",
     "unfirable",
+    "warnings_of_labels",
     "with_values",
 ]

@@ -11,24 +11,24 @@ from workermon.rules.kind import Kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DoubtfulRule:
-    """A rule that is questionable for some workers, and the reason for the first of them (by name)."""
+class LabelWarning:
+    """A warning that a rule is questionable for some workers: what is wrong with the first of them (by name)."""
 
     rule: str
     workers: tuple[str, ...]
-    doubt: str
+    warning: str
 
     @property
     def reason(self) -> str:
         """Return for whom it is questionable, and why."""
         more = len(self.workers) - 1
         also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
-        return f"for {self.workers[0]}{also}: {self.doubt}"
+        return f"for {self.workers[0]}{also}: {self.warning}"
 
 
-def doubtful(
+def warnings_of_labels(
     configuration: models.Configuration, workers: Iterable[models.Worker], kinds: Mapping[str, Kind[Any]]
-) -> list[DoubtfulRule]:
+) -> list[LabelWarning]:
     """Return the rules of a configuration that are questionable for some of the workers with their labels."""
     doubts: dict[str, dict[str, str]] = {}
     for worker in workers:
@@ -36,6 +36,6 @@ def doubtful(
             if rule.applies_to(worker) and (rule_doubts := kinds[rule.kind].doubts(rule, worker.labels)):
                 doubts.setdefault(rule.name, {})[worker.name] = "; ".join(rule_doubts)
     return [
-        DoubtfulRule(rule=rule, workers=tuple(sorted(of_workers)), doubt=of_workers[min(of_workers)])
+        LabelWarning(rule=rule, workers=tuple(sorted(of_workers)), warning=of_workers[min(of_workers)])
         for rule, of_workers in doubts.items()
     ]

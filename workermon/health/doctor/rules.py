@@ -23,9 +23,9 @@ class RuleExamination:
             reason = errors.printable(unfirable.reason)
             yield Check(name=f"rule {unfirable.rule}", ok=False, reason=reason, todo=unfirable.obstacle.todo)
         workers = [record.worker for record in records if record.condition.status not in models.GONE]
-        for doubt in rules.doubtful(self.configurations.load(), workers, self.kinds):
-            reason = errors.printable(doubt.reason)
-            yield Check(name=f"rule {doubt.rule}", ok=False, reason=reason, todo="correct the label of the worker")
+        for warning in rules.warnings_of_labels(self.configurations.load(), workers, self.kinds):
+            reason = errors.printable(warning.reason)
+            yield Check(name=f"rule {warning.rule}", ok=False, reason=reason, todo="correct the label of the worker")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
