@@ -279,17 +279,17 @@ def test_reconcile_repairs_the_schedule(world: World) -> None:
     ghost = "i-0ffffffffffffffff"
     world.schedule.entries[ghost] = (60, 0)
     dry = world.reconcile(dry_run=True)
-    assert {(step.action, step.worker_id) for step in dry.steps} == {
+    assert {(repair.action, repair.worker_id) for repair in dry.repairs} == {
         ("schedule", A),
         ("schedule", B),
         ("unschedule", C),
         ("unschedule", ghost),
     }
     assert world.schedule.ids() == {B, C, ghost}
-    assert world.reconcile().steps == dry.steps
+    assert world.reconcile().repairs == dry.repairs
     assert set(world.schedule.entries) == {A, B}
     world.schedule.broken.clear()
-    assert world.reconcile().steps == ()
+    assert world.reconcile().repairs == ()
 
 
 def test_reconcile_follows_ec2(world: World) -> None:
@@ -307,7 +307,7 @@ def test_reconcile_follows_ec2(world: World) -> None:
     assert world.workers.ids() == [A, B]
     assert present(world.alerts.history(f"{C}/cpu-high")[0].notification).reason == "terminated"
     world.ec2.forget(B)
-    assert world.reconcile().steps == ()  # young: EC2 may not know it yet
+    assert world.reconcile().repairs == ()  # young: EC2 may not know it yet
     world.clock.advance(3600)
     world.reconcile()
     assert world.workers.ids() == [A]
@@ -422,14 +422,14 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world: World, by
         discover = present(configuration.discover).model_copy(update={"interval": 120, "labels": {"team": "sim"}})
         revised = configuration.model_copy(update={"revision": configuration.revision + 1, "discover": discover})
         assert world.configurations.save(revised)
-        steps = world.reconcile(dry_run=True).steps
-        assert [(step.action, step.worker_id, step.reason) for step in steps] == [
+        repairs = world.reconcile(dry_run=True).repairs
+        assert [(repair.action, repair.worker_id, repair.reason) for repair in repairs] == [
             ("update", worker_id, "[discover] has another interval, labels") for worker_id in (A, C)
         ]
-        assert world.reconcile().steps == steps
+        assert world.reconcile().repairs == repairs
     assert brought(world, A) == brought(world, C) == ("discover", 120, {"team": "sim"}, "default")
     assert world.schedule.entries[A][0] == 120
-    assert world.reconcile().steps == ()
+    assert world.reconcile().repairs == ()
     assert apply(world, changed).is_empty
 
 
@@ -447,7 +447,7 @@ def test_the_account_of_discover_reaches_its_workers(world: World) -> None:
 def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world: World) -> None:
     """Nodes may have another default than the machine from which the file was applied."""
     apply(world, DISCOVER.replace('interval = "30s"\n', ""), interval=90)
-    assert world.reconcile(interval=60).steps == ()
+    assert world.reconcile(interval=60).repairs == ()
     assert world.worker(A).interval == 90
 
 
@@ -458,8 +458,8 @@ def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None
     if by == "reconcile":
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"}, interval=30, labels={"team": "vfx"})
         assert world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "discover": discover}))
-        steps = world.reconcile().steps
-        assert [(step.action, step.worker_id) for step in steps] == [("take over", A), ("take over", C)]
+        repairs = world.reconcile().repairs
+        assert [(repair.action, repair.worker_id) for repair in repairs] == [("take over", A), ("take over", C)]
     else:
         report = apply(world, DISCOVER)
         assert (report.added, report.updated, report.taken_over) == ((), (A, C), (A, C))
@@ -475,7 +475,7 @@ def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) ->
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
     listed_file = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
     assert apply(world, listed_file).taken_over == ()
-    assert world.reconcile().steps == ()
+    assert world.reconcile().repairs == ()
     assert brought(world, A) == ("command", 15, {"own": "1"}, "default")
     assert brought(world, C) == ("command", 45, {}, "default")
 

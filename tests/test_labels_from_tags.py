@@ -60,14 +60,14 @@ def test_labels_follow_tags_that_change_and_go(monitor: testing.Monitor) -> None
     put(monitor, group="a", Tier="1")
     apply(monitor, FILE)
     put(monitor, group="b")
-    planned = reconcile(monitor, dry_run=True).steps
-    assert [(step.action, step.reason) for step in planned] == [
+    planned = reconcile(monitor, dry_run=True).repairs
+    assert [(repair.action, repair.reason) for repair in planned] == [
         ("update", "its tags or [discover] say other labels: pool=a, team=vfx, tier=1 → pool=b, team=vfx")
     ]
     assert labels(monitor)["pool"] == "a"
-    assert reconcile(monitor).steps == planned
+    assert reconcile(monitor).repairs == planned
     assert labels(monitor) == {"team": "vfx", "pool": "b"}
-    assert reconcile(monitor).steps == ()
+    assert reconcile(monitor).repairs == ()
     put(monitor)
     reconcile(monitor)
     assert labels(monitor) == {"team": "vfx"}
@@ -80,7 +80,7 @@ def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: tes
     before = labels(monitor)
     put(monitor, status="terminated", group="a", Tier="1")
     put(monitor, B, group="a", Tier="1")
-    assert {("retire", A), ("add", B)} <= {(step.action, step.worker_id) for step in reconcile(monitor).steps}
+    assert {("retire", A), ("add", B)} <= {(repair.action, repair.worker_id) for repair in reconcile(monitor).repairs}
     assert labels(monitor, B) == before
     assert monitor.workers.get([A]) == {}
 

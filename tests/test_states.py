@@ -324,13 +324,13 @@ def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: Ho
     """The worker is not retired before its collection has seen that it is terminated, nor before that is judged."""
     house.clock.now = T0 + 30
     house.ec2.become(ID, "terminated", BY_SPOT)
-    assert reconcile(house).steps == ()
+    assert reconcile(house).repairs == ()
     house.look(1)
-    assert reconcile(house).steps == ()
+    assert reconcile(house).repairs == ()
     assert house.workers.ids() == [ID]
     house.evaluate()
     assert house.notified_of() == [("firing", 1)]
-    assert [step.action for step in reconcile(house).steps] == ["retire"]
+    assert [repair.action for repair in reconcile(house).repairs] == ["retire"]
     assert house.notified_of() == [("firing", 1), ("resolved", 1)]
 
 
@@ -340,7 +340,7 @@ def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
     house.change(discover=models.Discover(regions=("us-east-1",), tags={"Role": "render"}))
     house.ec2.become(ID, "terminated", BY_SPOT)
-    assert reconcile(house).steps == ()
+    assert reconcile(house).repairs == ()
     house.step(1)
     reconcile(house)
     assert house.workers.ids() == []
@@ -372,7 +372,7 @@ def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
     if case == "expected":
         new_house.step(1, "terminated", BY_SPOT)
     new_house.ec2.become(ID, "terminated", BY_SPOT)
-    assert [step.action for step in reconcile(new_house).steps] == ["retire"]
+    assert [repair.action for repair in reconcile(new_house).repairs] == ["retire"]
 
 
 # --- that it does not matter who looks when ----------------------------------------------------------------------

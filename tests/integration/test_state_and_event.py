@@ -124,7 +124,7 @@ class House:
 
     def reconcile(self) -> Any:
         """Repair what can be repaired."""
-        return self.get(fleet.Reconciliation).reconcile(region="us-east-1").steps
+        return self.get(fleet.Reconciliation).reconcile(region="us-east-1").repairs
 
     def close(self) -> None:
         """End it."""
@@ -186,7 +186,7 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     notification = house.notifier.sent[-1]
     assert notification.at == notification.since
     assert models.moment(notification.at) == house.clock() - 3600
-    assert [(step.action, step.worker_id) for step in house.reconcile()] == [("retire", first)]
+    assert [(repair.action, repair.worker_id) for repair in house.reconcile()] == [("retire", first)]
     house.deliver([notification.dedup_key])
     resolved = house.notifier.sent[-1]
     assert (resolved.status, resolved.reason, resolved.dedup_key) == ("resolved", "terminated", notification.dedup_key)

@@ -379,15 +379,18 @@ def reconcile(cli_session: session.Session, dry_run: bool, as_json: bool) -> Non
         output.document(
             {
                 "steps": [
-                    {"action": step.action, "worker": step.worker_id, "reason": step.reason} for step in report.steps
+                    {"action": repair.action, "worker": repair.worker_id, "reason": repair.reason}
+                    for repair in report.repairs
                 ],
                 "failed": {scope: str(error) for scope, error in report.failed.items()},
                 "dry_run": dry_run,
             }
         )
     else:
-        for step in report.steps:
-            click.echo(f"{'would ' if dry_run else ''}{step.action} {step.worker_id}: {errors.printable(step.reason)}")
-        if not report.steps and not report.failed:
+        for repair in report.repairs:
+            click.echo(
+                f"{'would ' if dry_run else ''}{repair.action} {repair.worker_id}: {errors.printable(repair.reason)}"
+            )
+        if not report.repairs and not report.failed:
             click.echo("nothing to repair", err=True)
     _fail(report.failed)

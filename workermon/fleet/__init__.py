@@ -42,5 +42,5 @@ from workermon.fleet.reconcile import RECONCILED_EVERY as RECONCILED_EVERY
 from workermon.fleet.reconcile import Reconciled as Reconciled
 from workermon.fleet.reconcile import Reconciliation as Reconciliation
 from workermon.fleet.regions import Regions as Regions
-from workermon.fleet.repairs import Step as Step
+from workermon.fleet.repairs import Repair as Repair
 from workermon.fleet.scopes import ScopeLookup as ScopeLookup

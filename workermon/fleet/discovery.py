@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from workermon import errors, logs, models, ports
 from workermon.fleet.desired import DesiredWorker
 from workermon.fleet.members import Enrolment
-from workermon.fleet.repairs import Comparison, Step
+from workermon.fleet.repairs import FleetDifference, Repair
 from workermon.fleet.scopes import discover_scopes
 
 log = logs.get(__name__)
@@ -128,13 +128,13 @@ class DiscoverComparison:
 
     def compare(
         self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
-    ) -> Comparison:
+    ) -> FleetDifference:
         """Return the changes that ``[discover]`` makes: workers to add, to remove, and to update."""
         ours = {worker_id: record.worker for worker_id, record in fleet.items() if record.worker.origin == "discover"}
         discover = configuration.discover
-        comparison = Comparison()
+        comparison = FleetDifference()
         if discover is None:
-            comparison.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
+            comparison.repairs.extend(Repair("remove", worker_id, "no [discover] any more") for worker_id in ours)
             return comparison
         search = self.tag_search.search(discover.tags, discover_scopes(configuration, self.secrets, defaults.region))
         comparison.failed.update(search.failed)
@@ -152,14 +152,14 @@ class DiscoverComparison:
                 record = fleet.get(instance.id)
                 if record is None:
                     comparison.added.append(desired.to_worker(instance, self.now()))
-                    comparison.steps.append(Step("add", instance.id, "it carries the tags of [discover]"))
+                    comparison.repairs.append(Repair("add", instance.id, "it carries the tags of [discover]"))
                 else:
                     keep_interval = defaults.keep_interval and discover.interval is None
                     _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
         seen_ids = {instance.id for _, instances in search.instances for instance in instances}
         unknown_regions = {models.account_and_region(key)[1] for key in search.failed}
-        comparison.steps.extend(
-            Step("remove", worker_id, "no longer carries the tags of [discover]")
+        comparison.repairs.extend(
+            Repair("remove", worker_id, "no longer carries the tags of [discover]")
             for worker_id, worker in ours.items()
             if worker_id not in seen_ids and worker.region not in unknown_regions
         )
@@ -171,7 +171,7 @@ def _labels(worker: models.Worker) -> str:
 
 
 def _compare_worker(
-    desired: DesiredWorker, worker: models.Worker, comparison: Comparison, *, keep_interval: bool
+    desired: DesiredWorker, worker: models.Worker, comparison: FleetDifference, *, keep_interval: bool
 ) -> None:
     """Add to a comparison how a worker of ``[discover]`` differs from its section.
 
@@ -191,7 +191,7 @@ def _compare_worker(
         reason = f"[discover] has another {', '.join(changed)}"
         if changed == ["labels"]:
             reason = f"its tags or [discover] say other labels: {_labels(worker)} → {_labels(after)}"
-        comparison.steps.append(Step("update", worker.id, reason))
+        comparison.repairs.append(Repair("update", worker.id, reason))
     else:
         reason = "a command found it, and [discover] brings it too"
-        comparison.steps.append(Step("take over", worker.id, reason))
+        comparison.repairs.append(Repair("take over", worker.id, reason))

@@ -118,7 +118,7 @@ class Planning:
         comparison = self.discover_comparison.compare(other_records, after, defaults)
         for error in comparison.failed.values():
             raise error
-        removed_ids = [step.worker_id for step in comparison.steps if step.action == "remove"]
+        removed_ids = [repair.worker_id for repair in comparison.repairs if repair.action == "remove"]
         # A terminated worker is left to a reconciliation, which waits until its end was notified.
         doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(other_records[worker_id], after)]
         alive = self._alive([other_records[worker_id].worker for worker_id in doubtful])
@@ -126,7 +126,7 @@ class Planning:
             added=tuple(worker for worker in comparison.added if worker.id not in listed_changes.kept_ids),
             updated=tuple(comparison.updated),
             removed=tuple(worker_id for worker_id in removed_ids if worker_id not in doubtful or worker_id in alive),
-            taken_over=tuple(step.worker_id for step in comparison.steps if step.action == "take over"),
+            taken_over=tuple(repair.worker_id for repair in comparison.repairs if repair.action == "take over"),
         )
 
     def _desired(self, file: config.File, options: ApplyOptions, after: models.Configuration) -> list[DesiredWorker]:

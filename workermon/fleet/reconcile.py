@@ -10,7 +10,7 @@ from workermon.fleet.cleanup import Retiring, collected_scopes
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Defaults, DiscoverComparison
 from workermon.fleet.members import Enrolment, Scheduling
-from workermon.fleet.repairs import Comparison, Step
+from workermon.fleet.repairs import FleetDifference, Repair
 
 log = logs.get(__name__)
 
@@ -27,7 +27,7 @@ SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
 #: Maximum ids in one line of the log.
 LOGGED_IDS = 10
 
-#: Steps after which a worker is no longer monitored.
+#: Repairs after which a worker is no longer monitored.
 _LEAVING = frozenset({"retire", "remove"})
 
 
@@ -35,7 +35,7 @@ _LEAVING = frozenset({"retire", "remove"})
 class Reconciled:
     """The (possible) repairs; ``failed`` has, by the key of an account and region, why EC2 had no answer."""
 
-    steps: tuple[Step, ...]
+    repairs: tuple[Repair, ...]
     failed: dict[str, errors.AwsError]
 
 
@@ -64,7 +64,7 @@ class Reconciliation:
         """
         at = self.now()
         fleet = {record.worker.id: record for record in self.workers.every()}
-        steps = self._compare_schedule(fleet)
+        repairs = self._compare_schedule(fleet)
         changed = self._compare_ec2(fleet)
         configuration = self.configurations.load()
         current = dict(fleet)
@@ -72,13 +72,13 @@ class Reconciliation:
             current[worker.id] = current[worker.id]._replace(worker=worker)
         defaults = Defaults(region=region, interval=interval, keep_interval=True)
         discovered = self.discover_comparison.compare(current, configuration, defaults)
-        steps = self._settled([*steps, *changed.steps, *discovered.steps], configuration)
+        repairs = self._settled([*repairs, *changed.repairs, *discovered.repairs], configuration)
         if not dry_run:
-            self._repair(fleet, steps, [*changed.updated, *discovered.updated], discovered.added)
+            self._repair(fleet, repairs, [*changed.updated, *discovered.updated], discovered.added)
             self._note_search(discovered, at)
-        return Reconciled(tuple(steps), changed.failed | discovered.failed)
+        return Reconciled(tuple(repairs), changed.failed | discovered.failed)
 
-    def _note_search(self, comparison: Comparison, at: float) -> None:
+    def _note_search(self, comparison: FleetDifference, at: float) -> None:
         """Record where ``[discover]`` could not search, for ``status`` and the alert about that account and region.
 
         Where workers are collected, that is stored beside the state of their collections. If those fail too, they
@@ -99,18 +99,18 @@ class Reconciliation:
         for key in sorted(over & failing - refused):
             self.accounts.note(key, at, SEARCH_INTERVAL, None)
 
-    def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
+    def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Repair]:
         entries = self.schedule.ids()
         # A quarantined entry is known by its name, which ends with the id. Entries of other programs are not touched.
         broken = {name.rpartition(":")[2]: reason for name, reason in self.schedule.quarantined().items()}
         broken = {worker_id: reason for worker_id, reason in broken.items() if worker_id in entries}
-        return _schedule_steps(fleet, entries, broken)
+        return _schedule_repairs(fleet, entries, broken)
 
-    def _compare_ec2(self, fleet: Mapping[str, ports.Record]) -> Comparison:
+    def _compare_ec2(self, fleet: Mapping[str, ports.Record]) -> FleetDifference:
         by_scope: dict[models.AccountRegion, list[ports.Record]] = {}
         for record in fleet.values():
             by_scope.setdefault(record.worker.scope, []).append(record)
-        comparison = Comparison()
+        comparison = FleetDifference()
         for scope, records in by_scope.items():
             try:
                 self._compare_scope(scope, records, comparison)
@@ -119,7 +119,7 @@ class Reconciliation:
         return comparison
 
     def _compare_scope(
-        self, scope: models.AccountRegion, records: Sequence[ports.Record], comparison: Comparison
+        self, scope: models.AccountRegion, records: Sequence[ports.Record], comparison: FleetDifference
     ) -> None:
         """Add to a comparison how the workers of one account and region differ from EC2."""
         at = self.now()
@@ -140,20 +140,20 @@ class Reconciliation:
                 "check credentials, role and region; they count as terminated when their own collections find that",
             )
             missing = {worker_id: record for worker_id, record in missing.items() if worker_id not in alive}
-        comparison.steps.extend(Step("retire", worker_id, "unknown to EC2") for worker_id in missing)
+        comparison.repairs.extend(Repair("retire", worker_id, "unknown to EC2") for worker_id in missing)
         for record in records:
             if record.worker.id in described:
                 _compare_instance(record.worker, described[record.worker.id], comparison)
 
-    def _settled(self, steps: Sequence[Step], configuration: models.Configuration) -> list[Step]:
-        """Return each step once, without those that must wait, and without repairs of workers that are removed."""
-        waiting = self._unnotified([step.worker_id for step in steps if step.action == "retire"], configuration)
-        leaving = {step.worker_id for step in steps if step.action in _LEAVING} - waiting
+    def _settled(self, repairs: Sequence[Repair], configuration: models.Configuration) -> list[Repair]:
+        """Return each repair once, without those that must wait, and without repairs of workers that are removed."""
+        waiting = self._unnotified([repair.worker_id for repair in repairs if repair.action == "retire"], configuration)
+        leaving = {repair.worker_id for repair in repairs if repair.action in _LEAVING} - waiting
         return list(
             dict.fromkeys(
-                step
-                for step in steps
-                if (step.worker_id in leaving if step.action in _LEAVING else step.worker_id not in leaving)
+                repair
+                for repair in repairs
+                if (repair.worker_id in leaving if repair.action in _LEAVING else repair.worker_id not in leaving)
             )
         )
 
@@ -173,14 +173,14 @@ class Reconciliation:
     def _repair(
         self,
         fleet: Mapping[str, ports.Record],
-        steps: Sequence[Step],
+        repairs: Sequence[Repair],
         changed: Sequence[models.Worker],
         added: Sequence[models.Worker],
     ) -> None:
         leaving: dict[str, str] = {}
-        for step in steps:
-            if step.action in _LEAVING:
-                leaving.setdefault(step.worker_id, step.reason)
+        for repair in repairs:
+            if repair.action in _LEAVING:
+                leaving.setdefault(repair.worker_id, repair.reason)
         current = self.workers.get([worker.id for worker in changed])
         # Workers changed since they were read are left to the next reconciliation.
         updated = {
@@ -192,11 +192,13 @@ class Reconciliation:
         }
         for worker_id, reason in leaving.items():
             self.retiring.retire(worker_id, reason)
-        unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
+        unscheduled = [repair.worker_id for repair in repairs if repair.action == "unschedule"]
         # If a pause was interrupted, an alert may not have been resolved yet.
         self.samples.mark_pending([worker_id for worker_id in unscheduled if worker_id in fleet], self.now())
         self.schedule.delete(unscheduled)
-        scheduled = {step.worker_id: fleet[step.worker_id].worker for step in steps if step.action == "schedule"}
+        scheduled = {
+            repair.worker_id: fleet[repair.worker_id].worker for repair in repairs if repair.action == "schedule"
+        }
         scheduled |= {
             worker_id: worker
             for worker_id, worker in updated.items()
@@ -209,41 +211,41 @@ class Reconciliation:
         for worker in updated.values():
             self.workers.update(worker)
         self.enrolment.enrol(added)
-        _log(steps)
+        _log(repairs)
 
 
-def _log(steps: Sequence[Step]) -> None:
-    """Log the repairs, in one line for each kind of step: all workers of a fleet may need the same."""
+def _log(repairs: Sequence[Repair]) -> None:
+    """Log the repairs, in one line for each kind of repair: all workers of a fleet may need the same."""
     worker_ids: dict[tuple[str, str], list[str]] = {}
-    for step in steps:
-        worker_ids.setdefault((step.action, step.reason), []).append(step.worker_id)
+    for repair in repairs:
+        worker_ids.setdefault((repair.action, repair.reason), []).append(repair.worker_id)
     for (action, reason), ids in worker_ids.items():
         log.info("fleet.reconciled", action=action, reason=reason, number=len(ids), worker_ids=ids[:LOGGED_IDS])
 
 
-def _compare_instance(worker: models.Worker, instance: models.Instance, comparison: Comparison) -> None:
+def _compare_instance(worker: models.Worker, instance: models.Instance, comparison: FleetDifference) -> None:
     if instance.status in models.GONE:
-        comparison.steps.append(Step("retire", worker.id, "terminated"))
+        comparison.repairs.append(Repair("retire", worker.id, "terminated"))
         return
     name = worker.name if worker.named_by_user else tag_name(instance) or worker.id
     if (name, instance.detailed) != (worker.name, worker.detailed):
         comparison.updated.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
-        comparison.steps.append(Step("refresh", worker.id, "its name or monitoring detail changed in EC2"))
+        comparison.repairs.append(Repair("refresh", worker.id, "its name or monitoring detail changed in EC2"))
 
 
-def _schedule_steps(
+def _schedule_repairs(
     fleet: Mapping[str, ports.Record], entries: Collection[str], broken: Mapping[str, str]
-) -> list[Step]:
-    steps = []
+) -> list[Repair]:
+    repairs = []
     for worker_id, record in fleet.items():
         if record.condition.status in models.GONE:
             continue  # its collection has deleted the entry, or will
         if record.worker.monitoring == "paused":
             if worker_id in entries:
-                steps.append(Step("unschedule", worker_id, "paused, but it had an entry"))
+                repairs.append(Repair("unschedule", worker_id, "paused, but it had an entry"))
         elif worker_id in broken:
-            steps.append(Step("schedule", worker_id, f"its entry could not be read: {broken[worker_id]}"))
+            repairs.append(Repair("schedule", worker_id, f"its entry could not be read: {broken[worker_id]}"))
         elif worker_id not in entries:
-            steps.append(Step("schedule", worker_id, "it had no entry"))
+            repairs.append(Repair("schedule", worker_id, "it had no entry"))
     ghosts = sorted({*entries, *broken} - set(fleet))
-    return steps + [Step("unschedule", ghost, "an entry without a worker") for ghost in ghosts]
+    return repairs + [Repair("unschedule", ghost, "an entry without a worker") for ghost in ghosts]

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from workermon import errors, models
 
 
-class Step(NamedTuple):
+class Repair(NamedTuple):
     """One repair, and why it is needed."""
 
     action: Literal["schedule", "unschedule", "refresh", "retire", "add", "update", "take over", "remove"]
@@ -17,7 +17,7 @@ class Step(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
+class FleetDifference:
     """How the fleet differs from EC2.
 
     ``added`` are new workers, ``updated`` those whose set-up changed. ``failed`` has, by the key of an account and
@@ -26,6 +26,6 @@ class Comparison:
 
     added: list[models.Worker] = dataclasses.field(default_factory=list)
     updated: list[models.Worker] = dataclasses.field(default_factory=list)
-    steps: list[Step] = dataclasses.field(default_factory=list)
+    repairs: list[Repair] = dataclasses.field(default_factory=list)
     failed: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
     searched: set[str] = dataclasses.field(default_factory=set)
