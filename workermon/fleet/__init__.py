@@ -4,6 +4,9 @@ Everything is verified before the first write. If a crash leaves repository and 
 ``Reconciliation`` finds and repairs that. Every call may be repeated.
 """
 
+from workermon.fleet.adding import Adding as Adding
+from workermon.fleet.adding import AddOptions as AddOptions
+from workermon.fleet.adding import Enrolment as Enrolment
 from workermon.fleet.apply import Application as Application
 from workermon.fleet.apply import ChangeReporting as ChangeReporting
 from workermon.fleet.apply import Preview as Preview
@@ -23,14 +26,8 @@ from workermon.fleet.discovery import TagSearch as TagSearch
 from workermon.fleet.lookup import Lookup as Lookup
 from workermon.fleet.lookup import match as match
 from workermon.fleet.lookup import unknown_error as unknown_error
-from workermon.fleet.members import Adding as Adding
-from workermon.fleet.members import AddOptions as AddOptions
-from workermon.fleet.members import Enrolment as Enrolment
-from workermon.fleet.members import Pausing as Pausing
-from workermon.fleet.members import Removed as Removed
-from workermon.fleet.members import Removing as Removing
-from workermon.fleet.members import Resuming as Resuming
-from workermon.fleet.members import Scheduling as Scheduling
+from workermon.fleet.pausing import Pausing as Pausing
+from workermon.fleet.pausing import Resuming as Resuming
 from workermon.fleet.plan import ApplyOptions as ApplyOptions
 from workermon.fleet.plan import ChangeReport as ChangeReport
 from workermon.fleet.planning import Planning as Planning
@@ -42,5 +39,8 @@ from workermon.fleet.reconcile import RECONCILED_EVERY as RECONCILED_EVERY
 from workermon.fleet.reconcile import Reconciled as Reconciled
 from workermon.fleet.reconcile import Reconciliation as Reconciliation
 from workermon.fleet.regions import Regions as Regions
+from workermon.fleet.removing import Removed as Removed
+from workermon.fleet.removing import Removing as Removing
 from workermon.fleet.repairs import Repair as Repair
+from workermon.fleet.scheduling import Scheduling as Scheduling
 from workermon.fleet.scopes import ScopeLookup as ScopeLookup

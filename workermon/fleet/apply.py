@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 from workermon import config, errors, failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle
 from workermon.fleet.cleanup import AccountClosing, OrphanedChannelAlerts, Retiring
-from workermon.fleet.members import Scheduling
 from workermon.fleet.plan import ApplyOptions, ChangeReport, Plan
 from workermon.fleet.planning import Planning
 from workermon.fleet.price import Pricing
+from workermon.fleet.scheduling import Scheduling
 
 log = logs.get(__name__)
 

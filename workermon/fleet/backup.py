@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from workermon import errors, logs, models, ports
-from workermon.fleet.members import Scheduling
+from workermon.fleet.scheduling import Scheduling
 
 log = logs.get(__name__)
 

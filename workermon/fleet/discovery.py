@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, models, ports
+from workermon.fleet.adding import Enrolment
 from workermon.fleet.desired import DesiredWorker
-from workermon.fleet.members import Enrolment
 from workermon.fleet.repairs import FleetDifference, Repair
 from workermon.fleet.scopes import discover_scopes
 

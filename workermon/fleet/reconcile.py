@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from workermon import errors, logs, models, ports, rules
+from workermon.fleet.adding import Enrolment
 from workermon.fleet.cleanup import Retiring, collected_scopes
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Defaults, DiscoverComparison
-from workermon.fleet.members import Enrolment, Scheduling
 from workermon.fleet.repairs import FleetDifference, Repair
+from workermon.fleet.scheduling import Scheduling
 
 log = logs.get(__name__)
 
