@@ -6,7 +6,7 @@ Everything is verified before the first write. If a crash leaves repository and 
 
 from workermon.fleet.adding import Adding as Adding
 from workermon.fleet.adding import AddOptions as AddOptions
-from workermon.fleet.adding import Enrolment as Enrolment
+from workermon.fleet.adding import Registration as Registration
 from workermon.fleet.apply import Application as Application
 from workermon.fleet.apply import ChangeReporting as ChangeReporting
 from workermon.fleet.apply import Preview as Preview

@@ -29,7 +29,7 @@ class AddOptions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
+class Registration:
     """Adds workers to the repository and their entries to the schedule.
 
     If a crash prevents the second, ``Reconciliation`` completes it.
@@ -38,7 +38,7 @@ class Enrolment:
     workers: ports.Workers
     scheduling: Scheduling
 
-    def enrol(self, added: Sequence[models.Worker]) -> None:
+    def register(self, added: Sequence[models.Worker]) -> None:
         """Add new workers to the repository, then to the schedule."""
         if not added:
             return
@@ -52,7 +52,7 @@ class Enrolment:
 class Adding:
     """Starts to monitor instances that a user names."""
 
-    enrolment: Enrolment
+    registration: Registration
     workers: ports.Workers
     ec2: ports.Ec2
     now: ports.Clock
@@ -85,7 +85,7 @@ class Adding:
                 raise described.not_found()
             instances = described.instances
         added = tuple(worker.to_worker(instances.get(worker.id), self.now()) for worker in desired)
-        self.enrolment.enrol(added)
+        self.registration.register(added)
         for worker in added:
             log.info("worker.added", worker_id=worker.id, region=worker.region, origin=worker.origin)
         return added

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, models, ports
-from workermon.fleet.adding import Enrolment
+from workermon.fleet.adding import Registration
 from workermon.fleet.desired import DesiredWorker
 from workermon.fleet.repairs import FleetDifference, Repair
 from workermon.fleet.scopes import discover_scopes
@@ -72,7 +72,7 @@ class TagSearch:
 class Discovery:
     """Adds instances by tag, once: for a command."""
 
-    enrolment: Enrolment
+    registration: Registration
     tag_search: TagSearch
     workers: ports.Workers
     now: ports.Clock
@@ -113,7 +113,7 @@ class Discovery:
             if instance.id not in existing
         )
         if added and not dry_run:
-            self.enrolment.enrol(added)
+            self.registration.register(added)
             log.info("workers.discovered", number=len(added), origin="command")
         return Discovered(added, tuple(sorted(existing)), search.failed)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from workermon import errors, logs, models, ports, rules
-from workermon.fleet.adding import Enrolment
+from workermon.fleet.adding import Registration
 from workermon.fleet.cleanup import Retiring, collected_scopes
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Defaults, DiscoverComparison
@@ -45,7 +45,7 @@ class Reconciliation:
     """The stage that repairs differences between repository, schedule and EC2."""
 
     discover_comparison: DiscoverComparison
-    enrolment: Enrolment
+    registration: Registration
     scheduling: Scheduling
     retiring: Retiring
     workers: ports.Workers
@@ -211,7 +211,7 @@ class Reconciliation:
         # After their entries: what a crash leaves undone between the two is found again.
         for worker in updated.values():
             self.workers.update(worker)
-        self.enrolment.enrol(added)
+        self.registration.register(added)
         _log(repairs)
 
 

@@ -23,7 +23,7 @@ class Stages(dishka.Provider):
     make_scope_lookup = dishka.provide(fleet.ScopeLookup)
     make_lookup = dishka.provide(fleet.Lookup)
     make_scheduling = dishka.provide(fleet.Scheduling)
-    make_enrolment = dishka.provide(fleet.Enrolment)
+    make_registration = dishka.provide(fleet.Registration)
     make_retiring = dishka.provide(fleet.Retiring)
     make_account_closing = dishka.provide(fleet.AccountClosing)
     make_orphaned_channel_alerts = dishka.provide(fleet.OrphanedChannelAlerts)
