@@ -8,11 +8,12 @@ from workermon.fleet.adding import Adding as Adding
 from workermon.fleet.adding import AddOptions as AddOptions
 from workermon.fleet.adding import Registration as Registration
 from workermon.fleet.apply import Application as Application
-from workermon.fleet.apply import ChangeReporting as ChangeReporting
 from workermon.fleet.apply import Preview as Preview
 from workermon.fleet.backup import BackingUp as BackingUp
 from workermon.fleet.backup import Restored as Restored
 from workermon.fleet.backup import Restoring as Restoring
+from workermon.fleet.change_report import ChangeReport as ChangeReport
+from workermon.fleet.change_report import ChangeReporting as ChangeReporting
 from workermon.fleet.cleanup import AccountClosing as AccountClosing
 from workermon.fleet.cleanup import OrphanedChannelAlerts as OrphanedChannelAlerts
 from workermon.fleet.cleanup import Retiring as Retiring
@@ -29,8 +30,7 @@ from workermon.fleet.lookup import unknown_error as unknown_error
 from workermon.fleet.pausing import Pausing as Pausing
 from workermon.fleet.pausing import Resuming as Resuming
 from workermon.fleet.plan import ApplyOptions as ApplyOptions
-from workermon.fleet.plan import ChangeReport as ChangeReport
-from workermon.fleet.planning import Planning as Planning
+from workermon.fleet.plan import Planning as Planning
 from workermon.fleet.price import Comparison as Comparison
 from workermon.fleet.price import MonthlyPrice as MonthlyPrice
 from workermon.fleet.price import Price as Price

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from workermon import config, errors, failpoints, logs, models, ports, rules
+from workermon import config, errors, failpoints, logs, models, ports
 from workermon.alerts import lifecycle
+from workermon.fleet.change_report import ChangeReport, ChangeReporting
 from workermon.fleet.cleanup import AccountClosing, OrphanedChannelAlerts, Retiring
-from workermon.fleet.plan import ApplyOptions, ChangeReport, Plan
-from workermon.fleet.planning import Planning
-from workermon.fleet.price import Pricing
+from workermon.fleet.plan import ApplyOptions, Plan, Planning
 from workermon.fleet.scheduling import Scheduling
 
 log = logs.get(__name__)
@@ -21,20 +20,6 @@ MAX_APPLY_TRIES = 50
 #: Workers removed in the same step that applies a file; each takes about 0.1 ms of Redis' time. The others are removed
 #: one by one afterwards.
 MAX_REMOVED_AT_ONCE = 1000
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeReporting:
-    """Describes what a plan changes and costs, for people and programs."""
-
-    pricing: Pricing
-    secrets: ports.Secrets
-    kinds: rules.Kinds
-
-    def report(self, plan: Plan, options: ApplyOptions) -> ChangeReport:
-        """Return the report of a plan. CloudWatch is asked for the price if the options say so."""
-        price = self.pricing.price(plan, ask=options.verify and options.count_series)
-        return plan.report(self.kinds, self.secrets, price)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
