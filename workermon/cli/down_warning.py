@@ -49,6 +49,6 @@ def _problem(cli_session: session.Session) -> str | None:
     from workermon import health
 
     try:
-        return cli_session.get(health.VitalsCheck).vitals().fault
+        return cli_session.get(health.HealthSummaryCheck).summary().fault
     except errors.WorkermonError:  # what the command itself reads says it better, or does not need it
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from workermon.health.canary import CanaryCheck, CanaryReception, CanaryRelay, is_canary_stage
 from workermon.health.doctor import Doctor, Examination
 from workermon.health.exposition import Exposition, Figures
-from workermon.health.health_summary import Vitals, VitalsCheck
+from workermon.health.health_summary import HealthSummary, HealthSummaryCheck
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
 from workermon.health.parts import PartsCheck
 from workermon.health.status import Bill, Status, StatusCheck
@@ -19,12 +19,12 @@ __all__ = [
     "Examination",
     "Exposition",
     "Figures",
+    "HealthSummary",
+    "HealthSummaryCheck",
     "Heartbeat",
     "PartsCheck",
     "PipelineCheck",
     "Status",
     "StatusCheck",
-    "Vitals",
-    "VitalsCheck",
     "is_canary_stage",
 ]

@@ -11,7 +11,7 @@ from workermon.health import canary
 MAX_LISTENER_AGE = 15
 
 
-class Vitals(models.Frozen):
+class HealthSummary(models.Frozen):
     """``at`` is the time now, ``alerts`` how many fire, ``fault`` what does not work; ``None`` if unknown."""
 
     at: float
@@ -20,7 +20,7 @@ class Vitals(models.Frozen):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class VitalsCheck:
+class HealthSummaryCheck:
     """Reads the signs of life that do not depend on how many workers there are."""
 
     alerts: ports.Alerts
@@ -29,9 +29,9 @@ class VitalsCheck:
     canary_check: canary.CanaryCheck
     now: ports.Clock
 
-    def vitals(self) -> Vitals:
+    def summary(self) -> HealthSummary:
         """Return them. ``StatusCheck`` checks every part and every worker instead."""
-        return Vitals(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
+        return HealthSummary(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
 
     def _fault(self) -> str | None:
         at, tick, listener_at = self.now(), self.schedule.last_tick(), self.liveness.beats().get("listener")

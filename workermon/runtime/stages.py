@@ -95,7 +95,7 @@ class Stages(dishka.Provider):
     make_cloudwatch_history = dishka.provide(views.CloudWatchHistory)
     make_parts_check = dishka.provide(health.PartsCheck)
     make_status_check = dishka.provide(health.StatusCheck)
-    make_vitals_check = dishka.provide(health.VitalsCheck)
+    make_health_summary_check = dishka.provide(health.HealthSummaryCheck)
     make_rule_examination = dishka.provide(doctor.rules.RuleExamination)
     make_lateness_examination = dishka.provide(doctor.rules.LatenessExamination)
     make_discovery_examination = dishka.provide(doctor.discovery.DiscoveryExamination)

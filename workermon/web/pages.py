@@ -76,13 +76,13 @@ class Layout:
     notice: str | None
 
 
-def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> Layout:
+def layout(request: Request, caller: gate.Caller, check: health.HealthSummaryCheck) -> Layout:
     """Return what the head of a page shows."""
-    vitals = check.vitals()
+    summary = check.summary()
     return Layout(
-        now=vitals.at,
-        alerts=vitals.alerts,
-        fault=vitals.fault,
+        now=summary.at,
+        alerts=summary.alerts,
+        fault=summary.fault,
         name=caller.name,
         may_act=models.ROLES.index(caller.role) >= models.ROLES.index("operator"),
         login=caller.by == "session",
@@ -127,14 +127,16 @@ def fleet_page(
     caller: gate.Viewer,
     reading: FromDishka[views.FleetSnapshot],
     overview: FromDishka[views.FleetOverview],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
     query, number = fleet_query(request), page_number(request)
     cached_snapshots: snapshots.Snapshots = request.app.state.snapshots
     snapshot = cached_snapshots.soon(reading.snapshot, PATIENCE)
     if snapshot is None:
-        asks_again = page("fleet_reading.html", "Fleet", [list_command(query)], layout=layout(request, caller, vitals))
+        asks_again = page(
+            "fleet_reading.html", "Fleet", [list_command(query)], layout=layout(request, caller, summary_check)
+        )
         asks_again.headers["Refresh"] = "1"
         return asks_again
     rows = overview.look(snapshot, query, offset=(number - 1) * ROWS, limit=ROWS)
@@ -145,7 +147,7 @@ def fleet_page(
         "fleet.html",
         "Fleet",
         [list_command(query), "workermon watch"],
-        layout=layout(request, caller, vitals),
+        layout=layout(request, caller, summary_check),
         fleet=rows,
         snapshot_at=snapshot.at,
         fleet_query=query,
@@ -165,7 +167,7 @@ def fleet_rows(
     request: Request,
     caller: gate.Viewer,  # noqa: ARG001
     rows_view: FromDishka[views.RowsView],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Return the table's rows of a few workers, for a page that is already open."""
     worker_ids = [
@@ -173,7 +175,7 @@ def fleet_rows(
     ][:ROWS]
     rows = rows_view.rows_of(worker_ids)
     metrics = tuple(rows.units)[:COLUMNS]
-    now = vitals.now()
+    now = summary_check.now()
     return HTMLResponse(
         render.render("fleet_rows.html", fleet=rows, metrics=metrics, about=rows.about, layout={"now": now})
     )
@@ -236,11 +238,11 @@ def worker_page(
     detail: FromDishka[views.WorkerView],
     explanation: FromDishka[views.Explanation],
     configurations: FromDishka[ports.Configurations],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
     [record] = lookup.resolve([name])
-    head, worker = layout(request, caller, vitals), detail.show(record)
+    head, worker = layout(request, caller, summary_check), detail.show(record)
     rules, since = views.for_worker(explanation.explain(record), record.worker), span(request)
     configuration = configurations.load()
     charted = views.charted_metrics(record, configuration, explanation.kinds)
@@ -324,7 +326,7 @@ def alerts_page(
     caller: gate.Viewer,
     alerts: FromDishka[views.AlertView],
     silences: FromDishka[views.SilenceView],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show the alerts that fire, or all; and the silences."""
     every, number = request.query_params.get("state") == "all", page_number(request)
@@ -338,7 +340,7 @@ def alerts_page(
         "alerts.html",
         "Alerts",
         ["workermon alerts --all" if every else "workermon alerts", "workermon silences"],
-        layout=layout(request, caller, vitals),
+        layout=layout(request, caller, summary_check),
         every=every,
         rows=rows[first : first + ALERTS],
         first=first,
@@ -367,7 +369,7 @@ def alert_page(
     caller: gate.Viewer,
     details: FromDishka[views.AlertDetailView],
     configurations: FromDishka[ports.Configurations],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
     detail = details.get(alert_id)
@@ -377,12 +379,12 @@ def alert_page(
         detail.worker_id or alert_id.rpartition("/")[0],
         detail.metric or alert_id.rpartition("/")[2],
     ]
-    since = span_since(vitals.now(), detail.row)
+    since = span_since(summary_check.now(), detail.row)
     return page(
         "alert.html",
         "Alerts",
         [shlex.join(command)],
-        layout=layout(request, caller, vitals),
+        layout=layout(request, caller, summary_check),
         detail=detail,
         unit=detail.unit,
         since=since,
@@ -405,7 +407,7 @@ def rules_page(
     request: Request,
     caller: gate.Viewer,
     rules: FromDishka[views.RuleView],
-    vitals: FromDishka[health.VitalsCheck],
+    summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show the rules in force. Each picture is loaded separately, because it replays the ledger."""
     rule_list = rules.list()
@@ -413,7 +415,7 @@ def rules_page(
         "rules.html",
         "Rules",
         ["workermon export > fleet.toml && workermon rules backtest fleet.toml"],
-        layout=layout(request, caller, vitals),
+        layout=layout(request, caller, summary_check),
         revision=rule_list.revision,
         rules=rule_list.rules,
     )
@@ -431,10 +433,12 @@ def rule_picture(name: str, caller: gate.Viewer, pictures: FromDishka[views.Pict
 
 
 @router.get("/system")
-def system_page(request: Request, caller: gate.Viewer, vitals: FromDishka[health.VitalsCheck]) -> Response:
+def system_page(
+    request: Request, caller: gate.Viewer, summary_check: FromDishka[health.HealthSummaryCheck]
+) -> Response:
     """Show whether every part works, and the bill. Both load separately, because nodes take a second to answer."""
     commands = ["workermon status", "workermon doctor"]
-    return page("system.html", "System", commands, layout=layout(request, caller, vitals))
+    return page("system.html", "System", commands, layout=layout(request, caller, summary_check))
 
 
 @router.get("/system/status")
@@ -460,9 +464,9 @@ def system_status(
 
 
 @router.get("/vitals")
-def vitals_now(caller: gate.Viewer, check: FromDishka[health.VitalsCheck]) -> Response:  # noqa: ARG001
+def vitals_now(caller: gate.Viewer, check: FromDishka[health.HealthSummaryCheck]) -> Response:  # noqa: ARG001
     """Return what an open page asks for repeatedly: how many alerts fire, and whether the pipeline works."""
-    return JSONResponse(models.to_json(check.vitals()))
+    return JSONResponse(models.to_json(check.summary()))
 
 
 @router.get("/static/{version}/{name:path}")
