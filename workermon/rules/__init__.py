@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from workermon import models
 from workermon.rules import event, forecast, group, no_data, outlier, state, threshold, unusual, when
-from workermon.rules.computed import with_values
+from workermon.rules.expression_facts import with_values
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric, reach_back
 from workermon.rules.kind import DrawnThreshold, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.label_warnings import warnings_of_labels

@@ -14,7 +14,7 @@ from workermon.models import fields
 from workermon.rules import (
     cadence,
     check_words,
-    computed,
+    expression_facts,
     kind,
     label_levels,
     learned_period,
@@ -338,7 +338,7 @@ class Threshold(over_slots.OverSlots[Options]):
         view = slots.view(rule, self._limits(rule)(horizon.period), rule_state, _walk(rule, facts, horizon))
         assert view is not None
         times = sorted({*(point.at for point in view.points), *view.absent})
-        terms = computed.terms(rule, facts, horizon, times)
+        terms = expression_facts.terms(rule, facts, horizon, times)
         operands = {at: {term.text: term.values[place] for term in terms} for place, at in enumerate(times) if terms}
         described = details.model_copy(
             update={
@@ -452,7 +452,7 @@ def _levels_now(options: Options, view: slots.View, unit: str, period: int) -> l
     ]
 
 
-def _operand_lines(terms: Sequence[computed.Term], times: Sequence[int]) -> list[tuple[str, str]]:
+def _operand_lines(terms: Sequence[expression_facts.Term], times: Sequence[int]) -> list[tuple[str, str]]:
     """Describe each operand of an expression in each slot."""
     return [
         (
