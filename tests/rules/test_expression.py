@@ -16,7 +16,7 @@ from workermon import config, errors, models
 from workermon.config import export
 from workermon.models import Datapoint
 from workermon.notify import channels
-from workermon.rules import expression, section, units, values
+from workermon.rules import expression, expression_values, section, units
 
 PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
 
@@ -182,18 +182,20 @@ def test_a_unit_that_cannot_be_is_refused(text: str, unit: str, error: str) -> N
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
-Recorded = Mapping[str, values.Operand]
+Recorded = Mapping[str, expression_values.Operand]
 
 
-def recorded(series: Sequence[float | None], period: int = 60, statistic: str = "Average") -> values.Operand:
+def recorded(series: Sequence[float | None], period: int = 60, statistic: str = "Average") -> expression_values.Operand:
     """Return values, a slot each from 0 on, as an operand."""
     points = tuple(Datapoint(slot * period, value) for slot, value in enumerate(series) if value is not None)
-    return values.Operand(points, period, statistic)
+    return expression_values.Operand(points, period, statistic)
 
 
-def computed(text: str, period: int = 60, **operands: values.Operand) -> list[float | None]:
+def computed(text: str, period: int = 60, **operands: expression_values.Operand) -> list[float | None]:
     """Return the values of an expression by slot."""
-    slot_values = {at // period: value for at, value in values.series(expression.parse(text), operands, period)}
+    slot_values = {
+        at // period: value for at, value in expression_values.series(expression.parse(text), operands, period)
+    }
     return [slot_values.get(slot) for slot in range(max(slot_values, default=-1) + 1)]
 
 
@@ -250,7 +252,7 @@ def test_equals_a_plain_model(
     by_place = [dict(enumerate(pair)) for pair in (first, second)]
     a, b = ({slot: value for slot, value in slot_values.items() if value is not None} for slot_values in by_place)
     expected = {slot * period: plain(text, slot, a, b, period) for slot in range(since, 31)}
-    computed_values = dict(values.series(of, operands, period, since * period))
+    computed_values = dict(expression_values.series(of, operands, period, since * period))
     assert computed_values == {at: value for at, value in expected.items() if value is not None}
 
 

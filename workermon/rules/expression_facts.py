@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models
-from workermon.rules import expression, units, values
+from workermon.rules import expression, expression_values, units
 from workermon.rules.horizon import Horizon
 from workermon.rules.kind import Facts
 
@@ -20,7 +20,7 @@ def with_values(rule: models.Rule, facts: Facts, horizon: Horizon | None, since:
     of = expression.of(rule.metric)
     if of is None or horizon is None or rule.metric is None:
         return facts
-    computed = values.series(of, _operands(of, facts, horizon), horizon.period, since)
+    computed = expression_values.series(of, _operands(of, facts, horizon), horizon.period, since)
     series = {**facts.series, rule.metric: models.Series(horizon.period, computed)}
 
     def unit_of(metric: str) -> str:
@@ -42,15 +42,15 @@ def terms(rule: models.Rule, facts: Facts, horizon: Horizon, times: Sequence[int
     of = expression.of(rule.metric)
     if of is None:
         return ()
-    values_by_term = values.terms(of, _operands(of, facts, horizon), horizon.period, times)
+    values_by_term = expression_values.terms(of, _operands(of, facts, horizon), horizon.period, times)
     described = {
         str(term): Term(str(term), units.of_term(term, facts.unit_of), value) for term, value in values_by_term.items()
     }
     return tuple(described.values())
 
 
-def _operands(of: expression.Expression, facts: Facts, horizon: Horizon) -> Mapping[str, values.Operand]:
+def _operands(of: expression.Expression, facts: Facts, horizon: Horizon) -> Mapping[str, expression_values.Operand]:
     return {
-        name: values.Operand(facts.points(name), horizon.period_of(name), facts.statistic_of(name))
+        name: expression_values.Operand(facts.points(name), horizon.period_of(name), facts.statistic_of(name))
         for name in of.operands
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon.models import NO_MEMBER, Datapoint, GroupMember
-from workermon.rules import group_fold, values
+from workermon.rules import expression_values, group_fold
 
 
 def total(numbers: Sequence[float]) -> float:
@@ -23,7 +23,7 @@ AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "avg": lambda numbers: total(numbers) / len(numbers),
     "sum": total,
     "max": max,
-    "p95": lambda numbers: values.percentile(numbers, 95),
+    "p95": lambda numbers: expression_values.percentile(numbers, 95),
 }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from workermon import models
-from workermon.rules import values
+from workermon.rules import expression_values
 
 
 def of_hour(at: int, points: Sequence[float]) -> models.RollUp:
@@ -14,7 +14,9 @@ def of_hour(at: int, points: Sequence[float]) -> models.RollUp:
     mean = math.fsum(points) / len(points)
     least, most = min(points), max(points)
     # A mean of equal numbers may differ in the last digit.
-    return models.RollUp(at, least, min(max(mean, least), most), most, values.percentile(points, 95), len(points))
+    return models.RollUp(
+        at, least, min(max(mean, least), most), most, expression_values.percentile(points, 95), len(points)
+    )
 
 
 def by_hour(points: Iterable[models.Datapoint]) -> dict[int, models.RollUp]:

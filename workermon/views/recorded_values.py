@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models, ports, rules
-from workermon.rules import expression, learned_period, values
+from workermon.rules import expression, expression_values, learned_period
 
 #: Recorded metrics: consecutive segments, each with a period of its own.
 Segments = Mapping[str, Sequence[models.Series]]
@@ -25,11 +25,11 @@ def compared(
     segments = []
     for span in _spans({name: recorded.get(name, ()) for name in of.operands}):
         operands = {
-            name: values.Operand(series.until(span.end - 1).points, series.period, statistic_of(name))
+            name: expression_values.Operand(series.until(span.end - 1).points, series.period, statistic_of(name))
             for name, series in span.series.items()
         }
         period = max(series.period for series in span.series.values())
-        points = values.series(of, operands, period, span.begin, seconds)
+        points = expression_values.series(of, operands, period, span.begin, seconds)
         if points:
             segments.append(models.Series(period, points))
     return segments
