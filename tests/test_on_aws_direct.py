@@ -10,7 +10,7 @@ import pytest
 
 from workermon import errors, models
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, direct, ec2, session
+from workermon.on_aws import cloudwatch, direct_parsing, ec2, session
 
 SCOPE = models.AccountRegion(region="us-east-1")
 
@@ -47,16 +47,16 @@ def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monke
     """Queries and datapoints are the same with and without it."""
     until = time.time() - 300
     requests: list[object] = []
-    read = direct._read
+    read = direct_parsing._read
 
     def noting(**parameters: Any) -> Any:
         requests.append(parameters)
         return read(**parameters)
 
-    monkeypatch.setattr(direct, "_read", noting)
+    monkeypatch.setattr(direct_parsing, "_read", noting)
     short = fetched(aws, until)
     assert requests
-    monkeypatch.setattr(direct, "shorten", lambda client: None)
+    monkeypatch.setattr(direct_parsing, "shorten", lambda client: None)
     usual = fetched(aws, until)
     assert short == usual
     assert all(len(series.points) > 50 for series in short.values())
@@ -101,7 +101,7 @@ def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
     """Return what is left to botocore of an answer, and what is parsed without it."""
     response: dict[str, Any] = {"status_code": status, "body": body}
     read: dict[str, object] = {}
-    direct._read_statuses(response, read)
+    direct_parsing._read_statuses(response, read)
     return response["body"], read
 
 
@@ -167,6 +167,6 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
     with pytest.raises(errors.AwsDenied):
         statuses()
     aws.recover()
-    monkeypatch.setattr(direct, "shorten", lambda client: None)
+    monkeypatch.setattr(direct_parsing, "shorten", lambda client: None)
     assert short == statuses()
     assert short

@@ -24,7 +24,7 @@ import botocore.session
 import botocore.utils
 
 from workermon import errors, logs, models
-from workermon.on_aws import direct, error_kinds, regions
+from workermon.on_aws import direct_parsing, error_kinds, regions
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -159,7 +159,7 @@ class Sessions:
                 session: Any = self._session(scope)  # its stubs know services by literal names alone
                 config = _POLLING if service == "sqs" else _CONFIG
                 client = session.client(service, region_name=scope.region, config=config)
-                direct.shorten(client)
+                direct_parsing.shorten(client)
                 if self._watch is not None:
                     self._watch(client, scope)
                 self._clients[service, scope] = client
