@@ -14,7 +14,7 @@ from tests.support.aws import made_up_credentials
 from workermon import errors, fleet, models, testing
 from workermon.config import export
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, ec2, limited, session
+from workermon.on_aws import cloudwatch, ec2, rate_limits, session
 
 A = "i-0aaaaaaaaaaaaaaaa"
 REGION = "us-east-1"
@@ -203,7 +203,7 @@ def test_the_account_id_goes_over_the_wire(
 
     monkeypatch.setattr(served.server.api, "call", call)
     spent = testing.MemoryCosts()
-    counted = session.Sessions(limited.Limited(testing.MemoryLimiter(), spent, time.time))
+    counted = session.Sessions(rate_limits.Limited(testing.MemoryLimiter(), spent, time.time))
     scope = models.AccountRegion(
         region=REGION, account="lab", role_arn=f"arn:aws:iam::{SOURCE}:role/workermon",
         monitored_by=models.MonitoringAccount(source=SOURCE),

@@ -1,4 +1,4 @@
-"""Tests of ``workermon.on_aws.limited``: every request takes a token and is counted, as AWS counts it."""
+"""Tests of ``workermon.on_aws.rate_limits``: every request takes a token and is counted, as AWS counts it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import botocore.exceptions
 import pytest
 
 from workermon import errors, models, testing
-from workermon.on_aws import cloudwatch, ec2, limited, session
+from workermon.on_aws import cloudwatch, ec2, rate_limits, session
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricTypeDef
@@ -62,7 +62,7 @@ class House(testing.Monitor):
     def __init__(self, *answers: Answer) -> None:
         super().__init__(now=NOW)
         self.wire = Wire(*answers)
-        watch = limited.Limited(self.limiter, self.costs, self.clock)
+        watch = rate_limits.Limited(self.limiter, self.costs, self.clock)
 
         def route(client: Any, scope: models.AccountRegion) -> None:
             watch(client, scope)
@@ -201,4 +201,4 @@ def test_up_to_five_statistics_of_one_metric_are_billed_as_one(
     requested: list[MetricDataQueryTypeDef], billed: dict[str, int]
 ) -> None:
     """As the pricing page has it."""
-    assert limited.billed(requested) == billed
+    assert rate_limits.billed(requested) == billed

@@ -20,7 +20,7 @@ from tests.support.aws import use_aws
 from workermon import collect, errors, models, ports, testing
 from workermon.collect import eventbridge
 from workermon.local import endpoint, simulation
-from workermon.on_aws import limited, queue, session
+from workermon.on_aws import queue, rate_limits, session
 
 SCOPE = models.AccountRegion(region="us-east-1")
 A = "i-0aaaaaaaaaaaaaaaa"
@@ -29,7 +29,7 @@ A = "i-0aaaaaaaaaaaaaaaa"
 @pytest.fixture
 def queues() -> Iterator[queue.AwsEventQueues]:
     """Give the queues over boto3, limited and counted as in a node."""
-    sessions = session.Sessions(limited.Limited(testing.MemoryLimiter(), testing.MemoryCosts(), time.time))
+    sessions = session.Sessions(rate_limits.Limited(testing.MemoryLimiter(), testing.MemoryCosts(), time.time))
     yield queue.AwsEventQueues(sessions)
     sessions.close()
 

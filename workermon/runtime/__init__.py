@@ -20,7 +20,7 @@ import dishka
 from workermon import collect, config, failpoints, logs, ports, rules, settings
 from workermon.costs import limit_of
 from workermon.notify import channel_type, channels, http
-from workermon.on_aws import cloudwatch, ec2, limited, queue, regions, session, sns
+from workermon.on_aws import cloudwatch, ec2, queue, rate_limits, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
@@ -122,7 +122,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_sessions(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[session.Sessions]:
         """The clients of each account and region, limited and counted together with those of all processes."""
-        sessions = session.Sessions(limited.Limited(limit, spent, now))
+        sessions = session.Sessions(rate_limits.Limited(limit, spent, now))
         yield sessions
         sessions.close()
 
