@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors
-from workermon.config import build, channels, checking, dotted, grammar, problems, rules
+from workermon.config import build, channels, checking, dotted_keys, grammar, problems, rules
 from workermon.config.build import to_configuration
 from workermon.config.cases import Case
 from workermon.config.catalogue import BUILTIN_RULES, DEFAULT
@@ -86,7 +86,7 @@ def _document(text: str, source: str) -> dict[str, Any]:
     """Parse a text as TOML. Raises ``errors.InvalidInput`` if it is not TOML, or too large."""
     if len(text) > MAX_LENGTH:
         raise errors.InvalidInput(source, f"is longer than {MAX_LENGTH:,} characters", "split it")
-    dotted.check(text, source)
+    dotted_keys.check(text, source)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
