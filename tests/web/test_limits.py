@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from workermon.web import limits
+from workermon.web import request_limits
 
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.mark.parametrize("size", [limits.MAX_BODY + 1, 10_000_000])
+@pytest.mark.parametrize("size", [request_limits.MAX_BODY + 1, 10_000_000])
 def test_a_large_body_is_refused(web: TestClient, size: int) -> None:
     """A body beyond a megabyte is 413, whatever the route; the connection ends."""
     answer = web.post("/livez", content=b"x" * size)
@@ -33,13 +33,13 @@ def test_a_body_that_is_said_to_be_endless_is_not_read(web: TestClient) -> None:
 
 def test_many_headers_are_refused(web: TestClient) -> None:
     """More than a hundred headers are 431."""
-    answer = web.get("/livez", headers={f"X-{number}": "x" for number in range(limits.MAX_HEADERS)})
+    answer = web.get("/livez", headers={f"X-{number}": "x" for number in range(request_limits.MAX_HEADERS)})
     assert answer.status_code == 431
 
 
 def test_too_many_requests_at_a_time_are_refused(web: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the answer is 503, with the time to try again."""
-    monkeypatch.setattr(limits, "MAX_REQUESTS", 0)
+    monkeypatch.setattr(request_limits, "MAX_REQUESTS", 0)
     answer = web.get("/livez")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]

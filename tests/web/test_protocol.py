@@ -16,7 +16,7 @@ from tests.support.commands import Ports
 from tests.support.serving import Served, served
 from tests.support.waiting import eventually
 from workermon import errors, runtime, settings
-from workermon.web import app, limits, protocol, server
+from workermon.web import app, protocol, request_limits, server
 
 pytestmark = pytest.mark.integration
 
@@ -115,7 +115,7 @@ def test_hundreds_of_connections_leave_room(serving: Served, connect: Connect, m
 
 def test_a_body_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come in time gets 408, and holds no thread meanwhile."""
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.3)
     slow = [connect() for _ in range(60)]  # more than there are threads
     for connection in slow:
         connection.sendall(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")

@@ -19,13 +19,13 @@ from workermon.web import (
     audit_trail,
     gate,
     hub,
-    limits,
     login,
     metrics,
     openapi,
     pages,
     probes,
     problem_details,
+    request_limits,
     single_flight,
     snapshots,
     stream,
@@ -75,7 +75,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.add_exception_handler(problem_details.Refused, login.refused)
     setup_dishka(container, app)
     app.add_middleware(audit_trail.Trail, audit=container.get(ports.Audit), now=now)
-    app.add_middleware(limits.Limits)
+    app.add_middleware(request_limits.Limits)
     app.add_middleware(OuterLayer, app_settings=app_settings)  # added last: every request passes it first
     return app
 
