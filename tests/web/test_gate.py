@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from tests.support.commands import A, Ports
 from tests.support.serving import Serve
 from workermon import models, settings
-from workermon.web import app, attempts, client_address, gate, login
+from workermon.web import app, client_address, gate, login, login_attempts
 
 #: Settings of a page that others reach.
 OPEN: dict[str, Any] = {"web_host": "0.0.0.0", "base_url": "http://monitor.example:8650", "client": "192.0.2.7"}
@@ -182,17 +182,17 @@ def test_guessing_is_slowed(serve: Serve, world: Ports, token: Callable[..., str
     assert 0 < int(late.headers["Retry-After"]) < 60
     assert client.get("/test/who", headers=bearer(viewer)).status_code == 200
     assert serve(**OPEN | {"client": "192.0.2.8"}).get("/test/who", headers=bearer(good)).status_code == 200
-    world.clock.advance(attempts.SECONDS + 1)
+    world.clock.advance(login_attempts.SECONDS + 1)
     assert client.get("/test/who", headers=bearer(good)).status_code == 200
 
 
 def test_failures_are_remembered_in_bounded_memory() -> None:
     """However many addresses fail, only the latest are remembered; one network of IPv6 is one sender."""
-    tries = attempts.Attempts(lambda: 0.0)
-    for number in range(attempts.REMEMBERED + 50):
+    tries = login_attempts.Attempts(lambda: 0.0)
+    for number in range(login_attempts.REMEMBERED + 50):
         tries.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x")
-    assert len(tries._due) == attempts.REMEMBERED
-    for number in range(attempts.FREE):
+    assert len(tries._due) == login_attempts.REMEMBERED
+    for number in range(login_attempts.FREE):
         tries.failed(f"2001:db8::{number}", "x")
     assert tries.wait("2001:db8::ffff", "x") > 0
     assert tries.wait("2001:db8:1::1", "x") == 0

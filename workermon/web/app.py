@@ -15,11 +15,11 @@ from workermon.web import (
     api_docs,
     api_read,
     api_write,
-    attempts,
     audit_trail,
     gate,
     hub,
     login,
+    login_attempts,
     metrics,
     openapi,
     pages,
@@ -63,7 +63,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     """Return the application over a container with the stages and views of its routes."""
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app_settings, now = container.get(settings.Settings), container.get(ports.Clock)
-    tries = attempts.Attempts(now)
+    tries = login_attempts.Attempts(now)
     app.state.gate = gate.Gate(app_settings=app_settings, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.LiveMessages).follow())
     app.state.snapshots = snapshots.Snapshots()

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from workermon import errors, logs, models, ports, settings
-from workermon.web import attempts, client_address, csrf, problem_details
+from workermon.web import client_address, csrf, login_attempts, problem_details
 
 log = logs.get(__name__)
 
@@ -57,7 +57,7 @@ class Gate:
     app_settings: settings.Settings
     access: ports.Access
     now: ports.Clock
-    attempts: attempts.Attempts
+    attempts: login_attempts.Attempts
 
     def identify(self, request: Request) -> Caller:
         """Return the sender of a request. Raises ``problems.Refused`` if a login is needed, or it is wrong."""
