@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
 from workermon import collect, evaluate, fleet, models
-from workermon.web import collecting, gate, render
+from workermon.web import gate, immediate_collection, render
 
 router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
@@ -38,7 +38,7 @@ def resume(
 ) -> Response:
     """Collect a paused worker again, at once. If that fails, the next interval tries again."""
     [resumed] = resuming.resume([name])
-    collecting.collect_now(collection, [resumed.id])
+    immediate_collection.collect_now(collection, [resumed.id])
     return back("resumed", "workers", resumed.id)
 
 
@@ -50,7 +50,7 @@ def refresh(
     collection: FromDishka[collect.Collection],
 ) -> Response:
     """Collect a worker now."""
-    return back("refreshed", "workers", collecting.refresh(collection, lookup, name))
+    return back("refreshed", "workers", immediate_collection.refresh(collection, lookup, name))
 
 
 @router.post("/alerts/ack")

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workermon import collect, config, errors, evaluate, fleet, models, settings, views
-from workermon.web import collecting, documents, fields, gate
+from workermon.web import documents, fields, gate, immediate_collection
 from workermon.web.idempotency import Idempotent
 
 router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
@@ -122,7 +122,7 @@ def add(
             labels=body.labels,
         )
         added = tuple(worker.id for worker in adding.add(body.ids, options))
-        collecting.collect_now(collection, added)
+        immediate_collection.collect_now(collection, added)
         return documents.answer(AddedList(added=added, workers=worker_rows.rows(lookup.resolve(added))), 201)
 
     return idempotent.run(caller, act)
@@ -192,7 +192,7 @@ def resume(
 
     def act() -> Response:
         [resumed] = resuming.resume([worker_id])
-        collecting.collect_now(collection, [resumed.id])
+        immediate_collection.collect_now(collection, [resumed.id])
         return documents.answer(worker_view.show(lookup.resolve([resumed.id])[0]))
 
     return idempotent.run(caller, act)
@@ -216,7 +216,7 @@ def refresh(
     """Collect a worker now, as ``refresh``. One that is paused or terminated is not collected."""
 
     def act() -> Response:
-        refreshed = collecting.refresh(collection, lookup, worker_id)
+        refreshed = immediate_collection.refresh(collection, lookup, worker_id)
         return documents.answer(worker_view.show(lookup.resolve([refreshed])[0]))
 
     return idempotent.run(caller, act)
@@ -378,7 +378,7 @@ def apply(
         options = dataclasses.replace(_options(app_settings, regions, query), revision=revision)
         report = application.apply(_file(parser, regions, text), options)
         if report.added:
-            collecting.collect_now(collection, report.added)
+            immediate_collection.collect_now(collection, report.added)
         return _report(report)
 
     return idempotent.run(caller, act)
