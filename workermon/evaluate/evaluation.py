@@ -18,12 +18,12 @@ from workermon.evaluate import (
     escalations,
     group,
     installation,
-    joining,
     lost_metrics,
     member,
     peers,
     stepping,
     unreadable_records,
+    unreported_members,
     worker,
 )
 
@@ -99,7 +99,7 @@ class Evaluation:
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> frozenset[tuple[str, str]]:
         """Return the groups and new rules with members that were not evaluated yet."""
-        look = joining.Joining(
+        look = unreported_members.Joining(
             workers=self.workers, fleet=self._fleet, configuration=configuration, kinds=self.kinds, at=self.now()
         )
         return look.incomplete(bases)
