@@ -15,13 +15,13 @@ from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import escalation, lifecycle, silences
 from workermon.evaluate import (
     account,
+    deferred_changes,
     escalations,
     group,
     installation,
     lost_metrics,
     member,
     peers,
-    stepping,
     unreadable_records,
     unreported_members,
     worker,
@@ -211,7 +211,7 @@ class _Run:
         builders, unfinished = list[lifecycle.VerdictBuilder](), list[str]()
         for case in cases:
             builder = self._judge(case, series, context)
-            if builder is not None and (step := stepping.first_step(builder, case, series)) is not None:
+            if builder is not None and (step := deferred_changes.first_step(builder, case, series)) is not None:
                 builder = self._judge(*step, context)
                 unfinished.append(case.worker_id)
             if builder is not None:
