@@ -77,6 +77,7 @@ from workermon.models.configuration import (
     SecretRef,
     is_protected_variable,
 )
+from workermon.models.discovery_key import search_key, searched_of
 from workermon.models.event import Event, Reading, readings
 from workermon.models.event_queue import OWN_SOURCE, OWN_TYPE, EventQueue, QueueEvent, own_event, queue_key, queue_of
 from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
@@ -145,7 +146,6 @@ from workermon.models.sample import (
     StatusChange,
     datapoint,
 )
-from workermon.models.search import search_key, searched_of
 from workermon.models.subject import (
     INSTALLATION,
     SubjectKey,

@@ -10,10 +10,10 @@ from pydantic import Field, JsonValue
 from workermon import errors
 from workermon.models.base import DAY, Frozen, Text
 from workermon.models.checks import CHECK_METRICS
+from workermon.models.discovery_key import searched_of
 from workermon.models.event_queue import EventQueue, queue_of
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
-from workermon.models.search import searched_of
 from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, MonitoringAccount, account_and_region
 
 #: Seconds. The default for how late a datapoint may arrive or be revised and still count.
