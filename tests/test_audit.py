@@ -14,7 +14,7 @@ from click.testing import Result
 
 from tests.support.commands import A, B, Ports
 from workermon import cli, errors
-from workermon.cli import recording
+from workermon.cli import audit_recording
 
 Run = Callable[..., Result]
 
@@ -47,7 +47,7 @@ def trail(world: Ports) -> list[tuple[str, str, str]]:
 
 def test_every_command_either_reads_or_is_recorded() -> None:
     """A new command has to say which of the two it is."""
-    recorded = {name for name, command in commands(cli.cli) if isinstance(command, recording.Write)}
+    recorded = {name for name, command in commands(cli.cli) if isinstance(command, audit_recording.Write)}
     assert {name for name, _ in commands(cli.cli)} - recorded == READING
 
 

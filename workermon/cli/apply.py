@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, ports
-from workermon.cli import files, options, output, recording, session
+from workermon.cli import audit_recording, files, options, output, session
 
 if TYPE_CHECKING:
     from workermon import fleet
@@ -43,7 +43,7 @@ def plan(cli_session: session.Session, file: str, skip_missing: bool, as_json: b
         _show(planned)
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @FILE
 @SKIP
 @options.as_json

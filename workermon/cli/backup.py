@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from workermon import errors
-from workermon.cli import files, output, recording, session
+from workermon.cli import audit_recording, files, output, session
 
 #: Maximum bytes of a backup. Roll-ups take 17 for each series and hour: 5,000 workers over a month need half of this.
 MAX_BACKUP = 8_000_000_000
@@ -37,7 +37,7 @@ def backup(cli_session: session.Session, file: str) -> None:
     click.echo(f"backed up to {errors.printable(file)}", err=True)
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.argument("file")
 @click.option("--force", is_flag=True, help="Replace what is set up on this server.")
 @session.pass_session

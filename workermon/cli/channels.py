@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from workermon.cli import options, output, recording, session
+from workermon.cli import audit_recording, options, output, session
 
 
-@click.command("notify-test", cls=recording.Write)
+@click.command("notify-test", cls=audit_recording.Write)
 @click.argument("channel", metavar="CHANNEL")
 @options.as_json
 @session.pass_session

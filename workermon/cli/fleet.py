@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import down_warning, options, output, recording, session, tables
+from workermon.cli import audit_recording, down_warning, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -39,7 +39,7 @@ def _collect(cli_session: session.Session, workers: Iterable[models.Worker]) -> 
         output.warn(f"{name}: {failure}")
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.argument("instance_ids", metavar="INSTANCE_ID...", nargs=-1, required=True, type=options.InstanceId())
 @click.option("--region", type=options.Text(), help="Their region; by default the one that boto3 is configured for.")
 @click.option("--role-arn", type=options.Role(), help="The role to assume for them.")
@@ -81,7 +81,7 @@ def add(
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.option("--tag", "tags", type=options.Pair(), multiple=True, metavar="K=V", help="A tag; may be repeated.")
 @click.option("--region", "regions", type=options.Text(), multiple=True, help="A region to search; may be repeated.")
 @options.INTERVAL
@@ -134,7 +134,7 @@ def discover(
     _fail(discovered.failed)
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @options.WORKERS
 @session.pass_session
 def remove(cli_session: session.Session, names: tuple[str, ...]) -> None:
@@ -154,7 +154,7 @@ def remove(cli_session: session.Session, names: tuple[str, ...]) -> None:
         click.echo(f"{name} was not monitored", err=True)
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @options.WORKERS
 @session.pass_session
 def pause(cli_session: session.Session, names: tuple[str, ...]) -> None:
@@ -171,7 +171,7 @@ def pause(cli_session: session.Session, names: tuple[str, ...]) -> None:
         click.echo(f"paused {_label(worker)}")
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @options.WORKERS
 @session.pass_session
 def resume(cli_session: session.Session, names: tuple[str, ...]) -> None:
@@ -326,7 +326,7 @@ def _when(moment: float, at: float) -> str:
     return f"{models.rfc3339(moment)}, {output.ago(at - moment)}"
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @options.WORKERS
 @session.pass_session
 def refresh(cli_session: session.Session, names: tuple[str, ...]) -> None:
@@ -361,7 +361,7 @@ def _fail(failed: Mapping[str, errors.AwsError]) -> None:
         raise error
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.option("--dry-run", is_flag=True, help="Only show what would be repaired.")
 @options.as_json
 @session.pass_session

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, logs, models, ports, settings
-from workermon.cli import files, recording, session
+from workermon.cli import audit_recording, files, session
 
 if TYPE_CHECKING:
     from workermon import config
@@ -94,7 +94,7 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
     except errors.AwsError as error:
         log.warning("up.not_verified", reason=str(error))
         report, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
-    recording.record(cli_session, "up", f"apply {file.source}", "ok")
+    audit_recording.record(cli_session, "up", f"apply {file.source}", "ok")
     for worker_id in report.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, last_error in failed.items():

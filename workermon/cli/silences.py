@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, recording, session, tables
+from workermon.cli import audit_recording, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BY = click.option("--by", type=options.Text(), help="Your name; by default the user of this machine.")
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.argument("alert", metavar="[ALERT]", required=False, type=options.Text())
 @click.option("--worker", "name", type=options.Text(), metavar="WORKER", help="Alerts of this worker.")
 @options.LABELS
@@ -98,7 +98,7 @@ def silences(cli_session: session.Session, as_json: bool) -> None:
         click.echo("no silence", err=True)
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.argument("silence_id", metavar="ID", type=options.Text())
 @session.pass_session
 def unsilence(cli_session: session.Session, silence_id: str) -> None:
@@ -115,7 +115,7 @@ def unsilence(cli_session: session.Session, silence_id: str) -> None:
     click.echo(f"silence {silence_id} ended")
 
 
-@click.command(cls=recording.Write)
+@click.command(cls=audit_recording.Write)
 @click.argument("alert", metavar="ALERT", type=options.Text())
 @BY
 @options.as_json

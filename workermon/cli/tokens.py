@@ -8,7 +8,7 @@ from typing import cast
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, recording, session, tables
+from workermon.cli import audit_recording, options, output, session, tables
 
 
 class _Name(options.Text):
@@ -29,7 +29,7 @@ def token() -> None:
     """Create, list and revoke tokens for the page and the API."""
 
 
-@token.command(cls=recording.Write)
+@token.command(cls=audit_recording.Write)
 @click.argument("name", type=_Name())
 @click.option("--role", type=click.Choice(models.ROLES), required=True, help="What the token allows.")
 @options.as_json
@@ -75,7 +75,7 @@ def listing(cli_session: session.Session, as_json: bool) -> None:
         click.echo("no token", err=True)
 
 
-@token.command(cls=recording.Write)
+@token.command(cls=audit_recording.Write)
 @click.argument("name", type=_Name())
 @session.pass_session
 def revoke(cli_session: session.Session, name: str) -> None:
