@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
-from workermon.local import wire
+from workermon.local import wire_formats
 
 #: Different series of values. Each metric of each worker has one of them.
 SERIES = 97
@@ -46,12 +46,12 @@ class Aws:
         target = _TARGET.search(head)
         if target or path.startswith(b"/service/"):
             action = (target[1] if target else path.rpartition(b"/")[2]).decode()
-            request = json.loads(body) if target else wire.from_cbor(body)
+            request = json.loads(body) if target else wire_formats.from_cbor(body)
             out = self._data(request) if action == "GetMetricData" else self._list(request)
             self._count(action)
             if target:
                 return b"application/x-amz-json-1.0", out.encode()
-            return b"application/cbor\r\nsmithy-protocol: rpc-v2-cbor", wire.to_cbor(_timed(json.loads(out)))
+            return b"application/cbor\r\nsmithy-protocol: rpc-v2-cbor", wire_formats.to_cbor(_timed(json.loads(out)))
         form = dict(parse_qsl(body.decode()))
         action = form.get("Action", "unknown")
         self._count(action)
@@ -138,7 +138,7 @@ def _moment(at: float | str) -> int:
 
 def _timed(answer: dict[str, Any]) -> dict[str, Any]:
     for item in answer.get("MetricDataResults", ()):
-        item["Timestamps"] = [wire.Moment(at) for at in item["Timestamps"]]
+        item["Timestamps"] = [wire_formats.Moment(at) for at in item["Timestamps"]]
     return answer
 
 

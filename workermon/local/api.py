@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workermon import models
-from workermon.local import queues, wire
+from workermon.local import queues, wire_formats
 from workermon.local.simulation import STATES, Check, Machine, Scheduled, Simulation, Stream
 
 #: Instance ids in one DescribeInstanceStatus.
@@ -147,7 +147,7 @@ class Api:
 
     def _get_metric_data(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         queries = _members(params, "MetricDataQueries")
-        start, end = wire.moment(params["StartTime"]), wire.moment(params["EndTime"])
+        start, end = wire_formats.moment(params["StartTime"]), wire_formats.moment(params["EndTime"])
         _validate(queries, start, end)
         descending = params.get("ScanBy", "TimestampDescending") == "TimestampDescending"
         most = min(int(params.get("MaxDatapoints") or DATAPOINTS), self.datapoints)
@@ -231,7 +231,7 @@ class Api:
                 "AccessKeyId": "ASIASIMULATED" + match[1][-7:],
                 "SecretAccessKey": "simulated",
                 "SessionToken": "simulated",
-                "Expiration": wire.Moment(expires),
+                "Expiration": wire_formats.Moment(expires),
             },
             "AssumedRoleUser": {
                 "AssumedRoleId": f"AROASIMULATED:{session}",
@@ -372,7 +372,7 @@ def _result(query: dict[str, Any], points: list[tuple[int, float]], *, complete:
     return {
         "Id": query["Id"],
         "Label": query.get("Label") or query["MetricStat"]["Metric"]["MetricName"],
-        "Timestamps": [wire.Moment(at) for at, _ in points],
+        "Timestamps": [wire_formats.Moment(at) for at, _ in points],
         "Values": [float(value) for _, value in points],
         "StatusCode": "Complete" if complete else "PartialData",
     }

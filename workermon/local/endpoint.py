@@ -22,7 +22,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from workermon import logs
-from workermon.local import wire
+from workermon.local import wire_formats
 from workermon.local.api import Api, Refused
 from workermon.local.simulation import Simulation
 
@@ -271,13 +271,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = _CBOR_PATH.fullmatch(urlsplit(self.path).path)
         target = self.headers.get("X-Amz-Target")
         if path:
-            params = wire.from_cbor(body) if body else {}
+            params = wire_formats.from_cbor(body) if body else {}
             protocol, action = "cbor", path[1]
         elif target:
             params = json.loads(body or b"{}")
             protocol, action = "json", target.rpartition(".")[2]
         else:
-            params = wire.from_form(parse_qsl(body.decode(), keep_blank_values=True))
+            params = wire_formats.from_form(parse_qsl(body.decode(), keep_blank_values=True))
             protocol, action = "query", str(params.pop("Action", ""))
         if not isinstance(params, dict):
             raise ValueError("the request is not a structure")
@@ -285,17 +285,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self, service: str, protocol: str, action: str, answer: dict[str, Any]) -> None:
         if protocol == "cbor":
-            self._send(200, "application/cbor", wire.to_cbor(answer), {"smithy-protocol": "rpc-v2-cbor"})
+            self._send(200, "application/cbor", wire_formats.to_cbor(answer), {"smithy-protocol": "rpc-v2-cbor"})
         elif protocol == "json":
             self._send(200, "application/x-amz-json-1.0", json.dumps(answer).encode())
         elif service == "ec2":
-            inside = "".join(wire.to_xml(key, value, item="item") for key, value in answer.items())
+            inside = "".join(wire_formats.to_xml(key, value, item="item") for key, value in answer.items())
             self._send_xml(
                 200,
                 f'<{action}Response xmlns="{_EC2_NAMESPACE}"><requestId>{_ID}</requestId>{inside}</{action}Response>',
             )
         else:
-            inside = wire.to_xml(f"{action}Result", answer, item="member")
+            inside = wire_formats.to_xml(f"{action}Result", answer, item="member")
             self._send_xml(
                 200,
                 f'<{action}Response xmlns="{_QUERY_NAMESPACES.get(service, "")}">{inside}'
@@ -313,16 +313,16 @@ class _Handler(BaseHTTPRequestHandler):
             }
             if protocol == "cbor":
                 headers["smithy-protocol"] = "rpc-v2-cbor"
-                self._send(refusal.status, "application/cbor", wire.to_cbor(answer), headers)
+                self._send(refusal.status, "application/cbor", wire_formats.to_cbor(answer), headers)
             else:
                 self._send(refusal.status, "application/x-amz-json-1.0", json.dumps(answer).encode(), headers)
         elif service == "ec2":
             self._send_xml(
                 refusal.status,
-                wire.to_xml("Response", {"Errors": [error_body], "RequestID": _ID}, item="Error"),
+                wire_formats.to_xml("Response", {"Errors": [error_body], "RequestID": _ID}, item="Error"),
             )
         else:
-            inside = wire.to_xml("Error", {"Type": "Sender", **error_body}, item="member")
+            inside = wire_formats.to_xml("Error", {"Type": "Sender", **error_body}, item="member")
             self._send_xml(
                 refusal.status,
                 f'<ErrorResponse xmlns="{_QUERY_NAMESPACES.get(service, "")}">{inside}'
