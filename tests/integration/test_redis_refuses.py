@@ -21,7 +21,7 @@ from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon import errors, models
 from workermon.local import embedded
-from workermon.on_redis import client, leases, refusals, server, workers
+from workermon.on_redis import client, leases, server, server_errors, workers
 
 pytestmark = pytest.mark.integration
 
@@ -94,7 +94,7 @@ def test_access_rules_name_what_they_refuse(admin: redis.Redis, rights: str, ref
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "resetkeys", "&*", *rights.split())
     reason = refusal_of(url(admin, "narrow:secret"))
     assert reason.startswith(f"its access rules refuse {refused}"), reason
-    assert reason.endswith(f"; {refusals.RIGHTS}")
+    assert reason.endswith(f"; {server_errors.RIGHTS}")
 
 
 def test_a_database_that_is_not_there_is_named_as_that(admin: redis.Redis) -> None:
@@ -166,7 +166,7 @@ def test_an_answer_is_said_as_what_it_is(answer: str, expected: str) -> None:
 
     raised = BaseParser.parse_error(answer)
     assert isinstance(raised, RedisError)
-    reason, todo = refusals.explain(raised)
+    reason, todo = server_errors.explain(raised)
     assert reason.startswith(expected)
     assert todo
     assert "\x1b" not in reason
@@ -242,4 +242,4 @@ def test_a_server_that_does_not_tell_its_settings_tells_nothing(admin: redis.Red
 
 def test_other_errors_keep_their_text() -> None:
     """What is not known is shown as the server says it."""
-    assert refusals.explain(ResponseError("something new"))[0] == "it refuses a command (something new)"
+    assert server_errors.explain(ResponseError("something new"))[0] == "it refuses a command (something new)"

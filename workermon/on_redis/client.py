@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from workermon import errors, lua
-from workermon.on_redis import connection, keys, refusals
+from workermon.on_redis import connection, keys, server_errors
 from workermon.settings import redis_address
 
 #: Seconds. A command for which a person waits fails within three if nothing answers.
@@ -86,14 +86,14 @@ def _greet(connection: Any) -> None:
     try:
         connection.on_connect_check_health(check_health=False)
     finally:  # such a server may also refuse the database, with a less clear error
-        refusals.check_greeting(connection.handshake_metadata)
+        server_errors.check_greeting(connection.handshake_metadata)
 
 
 def _enter(connection: Any) -> None:
     """Greet a server, and refuse one whose data a newer workermon has written."""
     _greet(connection)
     connection.send_command("GET", keys.SCHEMA)
-    refusals.check_schema(connection.read_response())
+    server_errors.check_schema(connection.read_response())
 
 
 def _through_sentinels(url: str) -> redis.Redis:
@@ -140,7 +140,7 @@ def guard(client: redis.Redis) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        if refusals.asks_for_another(error):
+        if server_errors.asks_for_another(error):
             # The address may lead to another server by now. Connections in use by other threads will find out
             # themselves.
             _disconnect_idle(client)
@@ -156,7 +156,7 @@ def _disconnect_idle(client: redis.Redis) -> None:
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
     """Return our error for a redis-py error."""
-    return refusals.kind(error)(place(client), *refusals.explain(error))
+    return server_errors.kind(error)(place(client), *server_errors.explain(error))
 
 
 def texts(members: Any) -> list[str]:
@@ -181,6 +181,6 @@ def run_each(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[
     with guard(redis_client):
         replies = lua.run_each(redis_client, calls)
         for reply in replies:
-            if isinstance(reply, RedisError) and not refusals.is_of_one_record(reply):
+            if isinstance(reply, RedisError) and not server_errors.is_of_one_record(reply):
                 raise reply
         return replies

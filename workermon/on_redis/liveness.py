@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, refusals, unreadable_records
+from workermon.on_redis import client, keys, server_errors, unreadable_records
 
 #: Fields beside the marks.
 _BESIDE = {b"listener:since", b"collect:since"}
@@ -77,7 +77,7 @@ class RedisLiveness:
             try:
                 self._client.hincrby(keys.COUNTS, name, number)
             except redis.ResponseError as error:
-                if not refusals.is_of_one_record(error):
+                if not server_errors.is_of_one_record(error):
                     raise
                 unreadable_records.note(
                     self._client, f"{keys.COUNTS} {name}", "it is not a number; counting starts again"

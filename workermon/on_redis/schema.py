@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 
 from workermon import errors, logs, lua, models
-from workermon.on_redis import client, keys, leases, migrations, refusals
+from workermon.on_redis import client, keys, leases, migrations, server_errors
 
 log = logs.get(__name__)
 
@@ -93,7 +93,7 @@ class RedisSchema:
         """Return the stored version; an empty server gets this one."""
         with client.guard(self._client):
             raw: Any = self._client.get(keys.SCHEMA)
-            refusals.check_schema(raw)
+            server_errors.check_schema(raw)
             if raw is not None and raw.isdigit():
                 return int(raw)
         if begin(self._client):

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import errors
-from workermon.on_redis import client, refusals
+from workermon.on_redis import client, server_errors
 
 
 class RedisServer:
@@ -22,7 +22,7 @@ class RedisServer:
             with client.guard(self._client):
                 server_info: Any = self._client.info()
         except errors.RedisUnavailable as error:
-            if error.todo == refusals.RIGHTS:
+            if error.todo == server_errors.RIGHTS:
                 return {}
             raise
         return {str(name): str(value) for name, value in server_info.items() if not isinstance(value, dict)}
