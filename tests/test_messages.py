@@ -11,7 +11,7 @@ from typing import Any
 import celery
 import pytest
 
-from workermon.on_celery import app, broker, messages, refusals
+from workermon.on_celery import app, broker, messages, refused_messages
 
 #: 2026-01-01T00:00:00Z.
 NOW = 1767225600.0
@@ -212,12 +212,12 @@ def test_a_message_that_the_consumer_chokes_on_all_the_same_is_rejected() -> Non
     def hear(reason: str, **_: Any) -> None:
         logged.append(reason)
 
-    refusals.refused.connect(hear)
+    refused_messages.refused.connect(hear)
     try:
         batch, nothing = Taken(), dict[str, str]()
-        refusals.guarded("workermon.collect", lambda _: nothing["gone"])(batch)
+        refused_messages.guarded("workermon.collect", lambda _: nothing["gone"])(batch)
     finally:
-        refusals.refused.disconnect(hear)
+        refused_messages.refused.disconnect(hear)
     assert batch.acknowledged
     assert logged == ["KeyError: 'gone'"]
 
@@ -226,7 +226,7 @@ def test_an_error_of_the_connection_is_not_the_messages() -> None:
     """Where the broker goes away the message stays whose it is, and Celery connects again."""
     batch = Taken()
     with pytest.raises(ConnectionError):
-        refusals.guarded("workermon.collect", _break)(batch)
+        refused_messages.guarded("workermon.collect", _break)(batch)
     assert not batch.acknowledged
 
 

@@ -21,7 +21,7 @@ from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
-from workermon.on_celery import messages, rabbitmq, refusals
+from workermon.on_celery import messages, rabbitmq, refused_messages
 
 if TYPE_CHECKING:
     from kombu import Connection as _KombuConnection
@@ -118,15 +118,15 @@ class _CheckedChannel(_KombuChannel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except refusals.NO_MESSAGE as error:
+        except refused_messages.NO_MESSAGE as error:
             log.error("queue.malformed", reason=f"{type(error).__name__}: {error}"[:200])
-            refusals.refused.send(sender=None, reason="no message")
+            refused_messages.refused.send(sender=None, reason="no message")
             return True
 
     def _receive(self) -> Any:
         try:
             return super()._receive()
-        except refusals.NO_MESSAGE as error:
+        except refused_messages.NO_MESSAGE as error:
             log.error("queue.malformed", reason=f"{type(error).__name__}: {error}"[:200])
             return True
 
@@ -134,7 +134,9 @@ class _CheckedChannel(_KombuChannel):
         """Consume a queue. A valid task message goes to ``callback``; an invalid one is removed from the queue."""
         if queue not in messages.QUEUES:
             return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
-        answer = super().basic_consume(queue, no_ack, refusals.guarded(queue, callback), consumer_tag, **options)
+        answer = super().basic_consume(
+            queue, no_ack, refused_messages.guarded(queue, callback), consumer_tag, **options
+        )
         callbacks: dict[str, Callable[[Any], Any]] = self.connection._callbacks
         receive = callbacks[queue]
 
@@ -143,7 +145,7 @@ class _CheckedChannel(_KombuChannel):
             try:
                 messages.check(raw, time.time())
             except messages.UnusableMessage as error:
-                return refusals.refuse(queue, str(error))
+                return refused_messages.refuse(queue, str(error))
             return receive(raw)
 
         callbacks[queue] = checked

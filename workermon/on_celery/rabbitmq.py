@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kombu.transport import pyamqp
 
-from workermon.on_celery import messages, refusals
+from workermon.on_celery import messages, refused_messages
 
 #: Seconds to wait until RabbitMQ has taken a message. A server short of memory or disk takes none.
 CONFIRMED_WITHIN: Final = 4.0
@@ -42,9 +42,9 @@ class Channel(pyamqp.Channel):
             try:
                 messages.check(_raw(message), time.time())
                 callback(message)
-            except refusals.NO_MESSAGE as error:
+            except refused_messages.NO_MESSAGE as error:
                 wrong = isinstance(error, messages.UnusableMessage)
-                refusals.refuse(queue, str(error) if wrong else f"{type(error).__name__}: {error}")
+                refused_messages.refuse(queue, str(error) if wrong else f"{type(error).__name__}: {error}")
                 self.basic_reject(message.delivery_info["delivery_tag"], requeue=False)
 
         return take
@@ -73,7 +73,7 @@ def _careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
     def on_frame(frame: Any) -> Any:
         try:
             return handle(frame)
-        except refusals.NO_MESSAGE:
+        except refused_messages.NO_MESSAGE:
             kind, channel, content = frame
             if kind != _HEADER_FRAME:
                 raise

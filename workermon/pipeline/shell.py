@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dishka.integrations.celery import DishkaTask
 
 from workermon import errors, logs, models, ports
-from workermon.on_celery import refusals
+from workermon.on_celery import refused_messages
 from workermon.pipeline import container
 
 log = logs.get(__name__)
@@ -94,4 +94,4 @@ def _count_invalid(number: int = 1, **_: Any) -> None:
         log.warning("task.not_counted", reason=str(error))
 
 
-refusals.refused.connect(_count_invalid, weak=False)
+refused_messages.refused.connect(_count_invalid, weak=False)
