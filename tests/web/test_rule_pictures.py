@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from tests.support import commands
 from tests.support.commands import A, B, Ports
 from workermon import fleet, models, views
-from workermon.views import pictures
+from workermon.views import rule_pictures
 
 HTML = {"Accept": "text/html"}
 
@@ -116,6 +116,6 @@ def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
 
 def test_only_whole_groups_are_replayed(web: TestClient, recorded: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that is too large for a page is left out, and the page says how it is replayed."""
-    monkeypatch.setattr(pictures, "MAX_WORKERS", 1)
+    monkeypatch.setattr(rule_pictures, "MAX_WORKERS", 1)
     assert "too many workers" in web.get("/rules/pool/picture", headers=HTML).text
     assert "only these were replayed" in web.get("/rules/cpu/picture", headers=HTML).text

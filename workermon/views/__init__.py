@@ -72,7 +72,7 @@ from workermon.views.overview import (
     worker_state,
 )
 from workermon.views.paging import Page, Position, page
-from workermon.views.pictures import Picture, PictureView, RuleList, RuleView
+from workermon.views.rule_pictures import Picture, PictureView, RuleList, RuleView
 from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.transitions import ActiveSilence, RecordedTransition
