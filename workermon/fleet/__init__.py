@@ -4,6 +4,7 @@ Everything is verified before the first write. If a crash leaves repository and 
 ``Reconciliation`` finds and repairs that. Every call may be repeated.
 """
 
+from workermon.fleet.account_regions import ScopeLookup as ScopeLookup
 from workermon.fleet.adding import Adding as Adding
 from workermon.fleet.adding import AddOptions as AddOptions
 from workermon.fleet.adding import Registration as Registration
@@ -43,4 +44,3 @@ from workermon.fleet.removing import Removed as Removed
 from workermon.fleet.removing import Removing as Removing
 from workermon.fleet.repairs import Repair as Repair
 from workermon.fleet.scheduling import Scheduling as Scheduling
-from workermon.fleet.scopes import ScopeLookup as ScopeLookup

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, models, ports
+from workermon.fleet.account_regions import discover_scopes
 from workermon.fleet.adding import Registration
 from workermon.fleet.desired import DesiredWorker
 from workermon.fleet.repairs import FleetDifference, Repair
-from workermon.fleet.scopes import discover_scopes
 
 log = logs.get(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from workermon import config, errors, models, ports, rules
+from workermon.fleet.account_regions import discover_scopes
 from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
 from workermon.fleet.discovery import Defaults, DiscoverComparison
-from workermon.fleet.scopes import discover_scopes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
