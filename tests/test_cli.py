@@ -1,4 +1,4 @@
-"""The command line over in-memory ports: what is printed where, in which form, and with which exit code."""
+"""The command line over in-memory ports: output, formats and exit codes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_add_collects_at_once(ok: Any, world: Any) -> None:
 
 
 def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
-    """A worker stays added when CloudWatch fails; standard error says so, and the next interval tries again."""
+    """If CloudWatch fails, the worker stays added. Standard error says that the next interval tries again."""
     world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     result = run("add", A)
     assert result.exit_code == 0
@@ -98,13 +98,13 @@ def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
     ],
 )
 def test_bad_input_gives_one_line_and_its_exit_code(run: Any, world: Any, args: Any, code: int, error: str) -> None:
-    """Each kind of wrong input is one line on standard error with the right exit code, and changes nothing."""
+    """Each kind of invalid input gives one line on standard error and its exit code, and changes nothing."""
     assert error in one_line(run(*args), code)
     assert world.workers.ids() == []
 
 
 def test_a_duplicate_is_refused(run: Any, ok: Any) -> None:
-    """Adding what is monitored already is invalid input."""
+    """Adding a monitored worker is invalid input."""
     ok("add", A)
     assert "is monitored already" in one_line(run("add", A), 2)
 
@@ -122,13 +122,13 @@ def test_a_duplicate_is_refused(run: Any, ok: Any) -> None:
     ],
 )
 def test_whatever_fails_is_one_line_without_secrets(run: Any, world: Any, last_error: Any, code: int) -> None:
-    """Failures of AWS, of Redis and of our own have their exit codes; an unexpected one's text is not shown."""
+    """Failures of AWS, Redis and workermon have their exit codes. The text of an unexpected error is not shown."""
     world.ec2.last_error = last_error
     assert "hunter2" not in one_line(run("add", A), code)
 
 
 def test_remove_may_be_repeated(run: Any, ok: Any, world: Any) -> None:
-    """Removing by id twice is done twice; the second time says that there was nothing to remove."""
+    """Removing by id twice succeeds. The second time it says that there was nothing to remove."""
     ok("add", A)
     assert ok("remove", "render-01") == f"removed {A}, render-01\n"
     result = run("remove", A)
@@ -136,7 +136,7 @@ def test_remove_may_be_repeated(run: Any, ok: Any, world: Any) -> None:
 
 
 def test_pause_and_resume(ok: Any, world: Any) -> None:
-    """A paused worker says so in the list, and a resumed one is collected at once."""
+    """The list shows that a worker is paused. A resumed worker is collected at once."""
     ok("add", A)
     ok("pause", A)
     ok("pause", A)
@@ -166,7 +166,7 @@ def test_an_empty_list_is_well(run: Any) -> None:
 
 
 def test_show_tells_everything(ok: Any, world: Any) -> None:
-    """One worker's page has checks, values with their age, what fires, and when it is collected next."""
+    """``show`` prints checks, values with their age, alerts, and the time of the next collection."""
     ok("add", A)
     fires(world, A)
     world.clock.advance(30)
@@ -191,7 +191,7 @@ def test_trouble_is_shown(ok: Any, run: Any, world: Any) -> None:
 
 
 def test_refresh_collects_now(ok: Any, world: Any) -> None:
-    """A refresh within the same interval brings what CloudWatch has by now."""
+    """A refresh collects within the same interval."""
     ok("add", A)
     at = int(world.clock()) // 300 * 300
     world.cloudwatch.put(A, "CPUUtilization", [(at - 300, 77.0)])
@@ -224,7 +224,7 @@ def test_history_is_by_cloudwatch_s_timestamps(ok: Any, run: Any, world: Any) ->
 
 
 def test_alerts_lists_what_fires_and_what_is_over(ok: Any, world: Any) -> None:
-    """Open alerts have the notification's fields; with --all those that are over come too, each episode once."""
+    """Open alerts have the notification's fields. With --all past episodes are listed too, each once."""
     ok("add", A)
     fires(world, A)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
@@ -238,7 +238,7 @@ def test_alerts_lists_what_fires_and_what_is_over(ok: Any, world: Any) -> None:
 
 
 def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok: Any, run: Any, world: Any) -> None:
-    """--worker, --rule and --since choose; a worker or rule that is not known is 3, --since without --all is 2."""
+    """--worker, --rule and --since select. An unknown worker or rule exits with 3, --since without --all with 2."""
     ok("add", A)
     fires(world, A)
     fires(world, A, status="resolved", version=2)
@@ -251,7 +251,7 @@ def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok: Any, run
 
 
 def test_discover(ok: Any, world: Any) -> None:
-    """Instances are found by tag; a dry run only tells."""
+    """Instances are discovered by tag. A dry run only lists them."""
     assert f"would add {A}" in ok("discover", "--tag", "Role=render", "--dry-run")
     assert world.workers.ids() == []
     document = json.loads(ok("discover", "--tag", "Role=render", "--region", REGION, "--json"))
@@ -260,7 +260,7 @@ def test_discover(ok: Any, world: Any) -> None:
 
 
 def test_discover_over_two_regions_does_what_it_can(run: Any, world: Any) -> None:
-    """What one region has is added; the other one is exit code 5 with the reason, in JSON too."""
+    """If one region fails, instances of the other are added. The exit code is 5, with the reason, in JSON too."""
     usual = world.ec2.find
 
     def find(scope: Any, tags: Any) -> Any:
@@ -280,7 +280,10 @@ def test_discover_over_two_regions_does_what_it_can(run: Any, world: Any) -> Non
 
 
 def test_reconcile(ok: Any, run: Any, world: Any) -> None:
-    """What is missing is repaired, a dry run only tells, and AWS out of reach is exit code 5 after the repair."""
+    """Differences are repaired; a dry run only lists them.
+
+    If AWS is unreachable, the exit code is 5 after the repair.
+    """
     ok("add", A)
     world.schedule.delete([A])
     assert ok("reconcile", "--dry-run") == f"would schedule {A}: it had no entry\n"
@@ -304,7 +307,7 @@ above = {{ critical = 50 }}
 
 
 def test_apply_makes_it_so(ok: Any, world: Any, tmp_path: Path) -> None:
-    """A file is applied, its workers collected at once; applied again it changes nothing."""
+    """A file is applied, and its workers are collected at once. Applying it again changes nothing."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
     plan = json.loads(ok("apply", str(place), "--json"))
@@ -324,7 +327,7 @@ def test_apply_refuses_a_region_that_aws_does_not_have(run: Any, world: Any, tmp
 
 
 def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
-    """A file is validated offline: a valid one exits with 0 and a summary, a wrong one with 2 and the place."""
+    """A file is validated offline. A valid one exits with 0 and a summary, an invalid one with 2 and the position."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
     cli_session = Session(settings.Settings(_env_file=None), None)
@@ -368,12 +371,12 @@ def test_periods_in_force_count_where_a_file_says_none(ok: Any, run: Any, tmp_pa
 
 @pytest.mark.parametrize("group", ["rules", "config"])
 def test_a_group_has_an_example_too(group: str) -> None:
-    """What has commands of its own shows one of them."""
+    """The help of a command with subcommands has an example of one."""
     assert "Example: workermon" in CliRunner().invoke(cli.cli, [group, "--help"]).stdout
 
 
 def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interval below the least is refused, a secret that is not there is a warning beside a valid file."""
+    """An interval below the minimum is refused. A missing secret is a warning, and the file is valid."""
     place = tmp_path / "fleet.toml"
     cli_session = Session(settings.Settings(_env_file=None), None)
     place.write_text('[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\ninterval = "5s"\n')
@@ -390,7 +393,10 @@ def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
-    """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
+    """If all parts run and there is no worker, status is healthy.
+
+    A part that is down is named, and the exit code is 1.
+    """
     world.schedule.ticked = world.clock()
     world.liveness.beat("listener", world.clock())
     result = run("status", "--json")
@@ -403,7 +409,7 @@ def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
 
 
 def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) -> None:
-    """Calls and dollars a day, what the budget makes longer, and the account and region that AWS refuses."""
+    """It shows calls and dollars a day, longer intervals by the budget, and the account and region that AWS refuses."""
     ok("add", A)
     world.schedule.ticked = world.clock()
     world.liveness.beat("listener", world.clock())
@@ -438,7 +444,7 @@ def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) ->
 
 
 def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
-    """Watch begins with the last sample of each worker and the open alerts, one JSON object a line."""
+    """``watch`` begins with the last sample of each worker and the open alerts, one JSON object a line."""
     ok("add", A)
     fires(world, A)
 
@@ -466,7 +472,7 @@ DOWN = "warning: the pipeline is down, so this may be old: beat last ticked 60 s
     ids=" ".join,
 )
 def test_what_is_shown_says_that_the_pipeline_is_down(ok: Any, run: Any, world: Any, command: Any) -> None:
-    """While beat and listener live there is no warning; when beat has died there is one line on standard error."""
+    """While beat and listener run there is no warning. If beat is down, standard error has one line."""
     ok("add", A)
     world.schedule.ticked = world.clock()
     world.liveness.beat("listener", world.clock())
@@ -479,7 +485,7 @@ def test_what_is_shown_says_that_the_pipeline_is_down(ok: Any, run: Any, world: 
 
 
 def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: Any) -> None:
-    """What dies while somebody watches is said when it dies, once, and again after it was back."""
+    """``watch`` warns once when a part stops, and again if it stops after it was back."""
     ok("add", A)
 
     class Living(testing.MemoryFeed):
@@ -533,7 +539,10 @@ def test_up_applies_its_file_and_reconciles(up: Any, world: Any) -> None:
 
 
 def test_up_starts_although_aws_is_out_of_reach(up: Any, world: Any) -> None:
-    """With AWS down the workers and rules of the file are in force all the same; with one unknown the others are."""
+    """If AWS is down, ``up`` applies the workers and rules of the file.
+
+    If one worker is unknown, it applies the others.
+    """
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     result, _ = up(FILE)
     assert result.exit_code == 0, result.output
@@ -546,7 +555,7 @@ def test_up_starts_although_aws_is_out_of_reach(up: Any, world: Any) -> None:
 
 
 def test_up_refuses_a_wrong_file_before_anything_runs(up: Any, world: Any) -> None:
-    """A file that is wrong ends up at once, with its line and exit code 2."""
+    """An invalid file ends ``up`` at once, with its line and exit code 2."""
     result, ran = up(FILE.replace("50", '"much"'))
     assert "rules[0].above.critical: must be a number" in one_line(result, 2)
     result, ran = up(FILE.replace(REGION, "mars-central-1"))
@@ -571,7 +580,7 @@ def commands() -> Any:
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
 def test_the_page_says_what_help_says(name: Any, command: Any) -> None:
-    """docs/reference/commands.md lists each command with every option of its --help, whose text has an example."""
+    """docs/reference/commands.md lists each command with every option of its --help. Each help has an example."""
     page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}") and "`" in line]
     assert rows, f"no row for {name}"
@@ -628,7 +637,7 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
     ],
 )
 def test_a_wrong_redis_is_one_line_without_its_password(url: str, code: int, tmp_path: Path) -> None:
-    """A URL that cannot be meant is invalid input, a server that is not there exit code 4; no password is shown."""
+    """An invalid URL is invalid input, a missing server is exit code 4. No password is shown."""
     began = time.monotonic()
     completed = subprocess.run(
         [sys.executable, "-m", "workermon", "list"],
@@ -644,7 +653,7 @@ def test_a_wrong_redis_is_one_line_without_its_password(url: str, code: int, tmp
 
 @pytest.mark.integration
 def test_up_without_its_redis_says_what_every_command_says(tmp_path: Path) -> None:
-    """The server is named by its place, with what to do."""
+    """The error names the server's address and what to do."""
     completed = subprocess.run(
         [sys.executable, "-m", "workermon", "up", "--no-web"],
         capture_output=True, text=True, timeout=60, cwd=tmp_path,
@@ -657,7 +666,7 @@ def test_up_without_its_redis_says_what_every_command_says(tmp_path: Path) -> No
 
 
 def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -> None:
-    """why shows rule, points and what was recorded; a metric or worker that is not there is exit code 3."""
+    """why shows rule, datapoints and recorded changes. A metric or worker that does not exist exits with 3."""
     ok("add", A)
     fires(world, A)
     text = ok("why", "render-01", "cpu_utilization")
@@ -672,7 +681,7 @@ def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -
 
 
 def test_why_of_a_worker_explains_every_rule(ok: Any, run: Any, world: Any) -> None:
-    """Without a metric every rule has its lines. A rule for other workers has only that one."""
+    """Without a metric every rule has its lines. A rule for other workers has only one line."""
     ok("add", A)
     configurations = world.get(ports.Configurations)
     configuration = configurations.load()
@@ -692,7 +701,7 @@ def test_why_of_a_worker_explains_every_rule(ok: Any, run: Any, world: Any) -> N
 
 
 def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
-    """ACCOUNT/REGION collector says how collection goes there, in AWS's words, and how far it is from firing."""
+    """ACCOUNT/REGION collector shows how collection goes there, AWS's reason, and how far the alert is from firing."""
     ok("add", A)
     assert ok("why", f"default/{REGION}", "collector").splitlines()[:2] == [
         f"account default in {REGION}, collector: not firing",
@@ -737,12 +746,12 @@ def test_why_of_a_group_that_nobody_belongs_to(run: Any, world: Any) -> None:
     ],
 )
 def test_why_says_what_is_wrong_about_a_subject(run: Any, arguments: list[str], code: int, expected: str) -> None:
-    """It takes none of them for a worker that is not monitored."""
+    """A mistyped subject is not mistaken for a worker that is not monitored."""
     assert one_line(run("why", *arguments), code) == expected
 
 
 def test_why_of_a_group() -> None:
-    """Its lines say who holds the condition, up to when it was evaluated, and to whom it escalates when."""
+    """Its lines name the members that are beyond the condition, the last evaluated time, and the next escalation."""
     pools = grouping.Pools(grouping.rule(escalate=(models.EscalationStep(after=900, notify=("pager",)),)))
     for number in range(3):
         pools.add(number)
@@ -787,7 +796,7 @@ def test_why_of_lost_metrics(ok: Any) -> None:
 
 
 def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:
-    """alerts --all has each attempt to deliver; an alert that only fires is listed without."""
+    """alerts --all has each attempt to deliver. An open alert is listed without attempts."""
     ok("add", A)
     fires(world, A)
     [alert] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
@@ -795,7 +804,7 @@ def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:
 
 
 def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
-    """notify-test sends through the channel. An unknown one exits with 3, one that accepts nothing with 1."""
+    """notify-test sends through the channel. An unknown one exits with 3, a failing one with 1."""
     node_name, world.nodes.names = platform.node(), []
     assert ok("notify-test", "log") == f"log: accepted, sent by this command on {node_name}, because no node runs\n"
     assert json.loads(ok("notify-test", "log", "--json")) == {
@@ -816,7 +825,7 @@ def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
 
 
 def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: Any) -> None:
-    """What a channel did not take is an alert as any other: listed with its scope, seen by whom, and in the history."""
+    """A channel alert is like any other: listed with its scope, acknowledged, and kept in the history."""
     delivering.give_up(world, "ops")
     (alert,) = json.loads(ok("alerts", "--json"))["alerts"]
     assert (alert["worker"], alert["scope"]["channel"], alert["open"]) == (None, "ops", True)

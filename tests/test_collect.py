@@ -1,4 +1,4 @@
-"""Collection over the ports in memory: what is requested, what is written, and that a failure is never an absence."""
+"""Collection over in-memory ports: its requests, what it writes, and that a failure is never an absence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def at(minutes: float) -> int:
 
 
 def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> None:
-    """One collection writes the datapoints, publishes one event and remembers what it saw."""
+    """A collection writes the datapoints, publishes one event and stores the condition."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(15), 40.0), (at(10), 41.5)])
     report = world.collect()
@@ -94,7 +94,7 @@ def test_absent_is_null_and_never_zero(world: World) -> None:
 def test_status_checks_are_a_metric_only_where_ec2_can_tell(
     world: World, checks: models.Checks | None, written: list[tuple[int, float]]
 ) -> None:
-    """Impaired is 1; what is neither ok nor impaired writes nothing and is null in the event."""
+    """Impaired is 1. A check that is neither ok nor impaired writes nothing and is null in the event."""
     world.add()
     world.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"), checks)
     world.collect()
@@ -103,7 +103,7 @@ def test_status_checks_are_a_metric_only_where_ec2_can_tell(
 
 
 def test_a_complete_slot_costs_no_call(world: World) -> None:
-    """The second message of one slot asks nothing; a refresh does."""
+    """A second message for a slot makes no request. A refresh does."""
     world.add()
     world.collect()
     calls = len(world.ec2.calls)
@@ -123,7 +123,7 @@ def test_paused_workers_are_left_alone_unless_asked_for(world: World) -> None:
 
 
 def test_an_unknown_worker_loses_its_schedule(world: World) -> None:
-    """Who is not monitored is reported and unscheduled, and the others are collected."""
+    """A worker that is not monitored is reported and unscheduled. The others are collected."""
     world.add()
     world.schedule.entries[TWO] = (60, NOW)
     report = world.collect(TWO, ONE)
@@ -145,7 +145,7 @@ def test_a_worker_added_meanwhile_keeps_its_entry(world: World, monkeypatch: pyt
 
 
 def test_a_worker_removed_meanwhile_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample of an incarnation that is gone is dropped."""
+    """A sample of a removed incarnation is dropped."""
     worker = world.add()
     inner = world.ec2.statuses
 
@@ -159,7 +159,7 @@ def test_a_worker_removed_meanwhile_writes_nothing(world: World, monkeypatch: py
 
 
 def test_a_stopped_worker_costs_no_cloudwatch_call(world: World) -> None:
-    """Stopped: checks only; its CloudWatch metrics are null in the event, and it no longer runs."""
+    """A stopped worker has checks only: its CloudWatch metrics are null in the event."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
@@ -204,7 +204,7 @@ def test_a_terminated_worker_is_retired(world: World, status: models.Status) -> 
 
 
 def test_a_vanished_worker_is_retired_only_when_confirmed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that only DescribeInstanceStatus left out continues; one that EC2 does not know at all is terminated."""
+    """A worker that only DescribeInstanceStatus lacks stays. One that EC2 does not know at all is terminated."""
     world.add()
     monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
     assert world.collect().retired == ()
@@ -216,7 +216,7 @@ def test_a_vanished_worker_is_retired_only_when_confirmed(world: World, monkeypa
 
 
 def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
-    """While EC2 never told of it, it is trouble of kind gone for five minutes after its addition, not the end."""
+    """A new worker that EC2 has never listed is an error of kind gone for five minutes. It is not terminated."""
     world.add(added_at=NOW - 200)
     world.ec2.forget(ONE)
     report = world.collect()
@@ -230,7 +230,7 @@ def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
 
 
 def test_a_worker_that_ec2_knew_is_retired_however_new(world: World) -> None:
-    """What two answers of EC2 lack, and it told of before, has vanished; there is nothing to wait for."""
+    """A worker that EC2 has listed before, and that two answers lack, is retired at once."""
     world.add(added_at=NOW - 5)
     world.collect()
     world.ec2.forget(ONE)
@@ -239,7 +239,7 @@ def test_a_worker_that_ec2_knew_is_retired_however_new(world: World) -> None:
 
 
 def test_a_failure_to_confirm_retires_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the second look fails, it is trouble."""
+    """If the confirming request fails, it is an error and no worker is retired."""
     world.add()
     monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
@@ -250,7 +250,7 @@ def test_a_failure_to_confirm_retires_nobody(world: World, monkeypatch: pytest.M
 
 
 def test_ec2_failing_is_trouble_of_its_scope_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of other regions go on; those of this one keep their condition and gain the reason."""
+    """Workers of other regions are collected. Those of the failing region keep their condition and get the error."""
     world.add()
     world.add(TWO, region="eu-west-1")
     inner = world.ec2.statuses
@@ -276,7 +276,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World, monkeypatch: pyt
 
 
 def test_an_unusable_scope_is_a_failure_and_not_the_end(world: World) -> None:
-    """What is wrong with a region or role is reported for its workers, whatever class it has."""
+    """An invalid region or role is reported for its workers, whatever class of error it is."""
     world.add()
     world.ec2.last_error = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
     assert world.collect().failed[ONE].kind == "failed"
@@ -295,7 +295,7 @@ def test_redis_out_of_reach_is_raised(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(world: World) -> None:
-    """The sample is written without metrics, the trouble noted, nothing counts as asked; later no datapoint lacks."""
+    """If CloudWatch fails, the sample has no metrics and has the error. Later no datapoint is missing."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
@@ -319,7 +319,7 @@ def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(wo
 
 
 def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
-    """The datapoints of the others are written; the trouble names the metric."""
+    """Datapoints of the other metrics are written. The error names the failed metric."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.cloudwatch.failing["NetworkIn"] = errors.AwsDenied("CloudWatch", "Forbidden", "allow it")
@@ -371,7 +371,7 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
 
 
 def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_lateness(world: World) -> None:
-    """A new worker is asked for its last hour; later from its newest datapoint, so that late ones find their place."""
+    """A new worker's request covers its last hour. Later ones begin before its newest datapoint, for late ones."""
     world.add(added_at=NOW)
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(70), 1.0), (at(60), 2.0), (at(10), 3.0)])
     world.collect()
@@ -385,7 +385,7 @@ def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_laten
 
 
 def test_the_window_ends_at_the_retention(world: World) -> None:
-    """After a long absence no more is asked for than is kept, aligned to the period."""
+    """After a long outage a request covers no more than the retention, aligned to the period."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 3.0)])
     world.collect()
@@ -424,7 +424,7 @@ def disk(world: World, path: str, fstype: str, *values: float) -> None:
 
 
 def test_disk_utilization_is_that_of_the_fullest_real_filesystem(world: World) -> None:
-    """Slot by slot the fullest counts; pseudo filesystems do not, nor does an aggregate over all."""
+    """The fullest filesystem counts, slot by slot. Pseudo filesystems and aggregates do not count."""
     world.add()
     disk(world, "/", "xfs", 40.0, 41.0)
     disk(world, "/data", "ext4", 80.0, 39.0)
@@ -436,7 +436,7 @@ def test_disk_utilization_is_that_of_the_fullest_real_filesystem(world: World) -
 
 
 def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one filesystem's query failed, the metric failed."""
+    """If the query of one filesystem fails, the metric fails."""
     world.add()
     disk(world, "/", "xfs", 40.0)
     disk(world, "/data", "ext4", 80.0)
@@ -456,7 +456,7 @@ def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World, monkey
 
 
 def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_were_none(world: World) -> None:
-    """ListMetrics is asked for whole batches, and what it said is remembered."""
+    """ListMetrics is requested for whole batches, and its answers are kept."""
     world.add()
     world.add(TWO)
     disk(world, "/", "xfs", 40.0)
@@ -487,7 +487,7 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
 def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without dimensions the metric failed; with those of an hour ago it goes on."""
+    """Without dimensions the metric fails. With those of an hour ago it continues."""
     world.add()
     disk(world, "/", "xfs", 40.0)
     world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 1.0)], namespace="CWAgent")
@@ -548,7 +548,7 @@ def test_two_metrics_of_one_name_are_told_apart(world: World) -> None:
 
 
 def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
-    """Forty workers of one region: one statuses call and one fetch."""
+    """Forty workers of a region take one DescribeInstanceStatus and one fetch."""
     ids = [f"i-{n:017x}" for n in range(40)]
     for worker_id in ids:
         world.add(worker_id)
@@ -588,7 +588,7 @@ def only(world: World, *names: str) -> None:
 
 
 def test_a_slot_dispatched_twice_is_collected_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one collects the other asks nothing, and there is one event."""
+    """While one node collects a slot, another makes no request. There is one event."""
     world.add()
     inner = world.ec2.statuses
     reports: list[collect.Report] = []
@@ -646,7 +646,7 @@ def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World, monkeyp
 
 
 def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> None:
-    """It looks like somebody else's credentials: trouble of kind denied, until it lasted for an hour."""
+    """If EC2 knows no worker, the credentials may be another account's: an error of kind denied, for an hour."""
     ids = many(world)
     world.collect(*ids)
     for worker_id in ids:
@@ -667,7 +667,7 @@ def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> Non
 
 
 def test_an_hour_of_strangeness_is_without_a_break(world: World) -> None:
-    """A success, or another failure, in between begins the hour anew; one known worker ends all doubt."""
+    """A success or another failure in between restarts the hour. One known worker ends it."""
     ids = many(world, 3)
     unknown = [models.Instance(id=worker_id, region="us-east-1", status="running") for worker_id in ids]
 
@@ -686,7 +686,7 @@ def test_an_hour_of_strangeness_is_without_a_break(world: World) -> None:
 
 
 def test_one_listing_serves_every_batch_for_an_hour(world: World) -> None:
-    """Who lists does so for the whole region; the others take it from the repository."""
+    """One ListMetrics covers the whole region. Other batches read it from the repository."""
     ids = many(world, 24)
     for _ in range(60):
         for start in range(0, 24, 8):
@@ -709,7 +709,7 @@ def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> N
 
 
 def test_who_joins_after_the_listing_is_looked_up(world: World) -> None:
-    """Not an hour later, and nobody else with it."""
+    """A new worker is looked up at once and alone, not an hour later."""
     ids = many(world)
     world.collect(*ids)
     world.clock.advance(60)
@@ -745,7 +745,7 @@ def rolled_out(world: World, ids: list[str], minute: int) -> None:
 
 
 def test_a_new_configuration_of_all_agents_is_found_by_one_listing(world: World) -> None:
-    """40 workers whose series have one dimension more: two intervals after they fell silent all are seen again."""
+    """40 workers get one more dimension. Two intervals after their old series ended, all are collected again."""
     ids = many(world, 40)
     for minute in range(20):
         if minute == 10:
@@ -817,7 +817,7 @@ def test_dimensions_that_change_are_found(world: World) -> None:
 
 
 def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other metrics make the collection a success; ListMetrics is not asked for at each look."""
+    """With the other metrics the collection succeeds. ListMetrics is not requested in each collection."""
     ids = many(world)
     only(world, CPU, MEMORY)
     tried = []
@@ -855,7 +855,7 @@ def test_where_no_metric_came_the_collection_failed(world: World, monkeypatch: p
 
 
 def test_a_metric_of_ones_own_is_like_any_other(world: World) -> None:
-    """Its dimensions are found, it is asked for by its period, and shown in the event."""
+    """A custom metric's dimensions are found, it is requested by its period, and the event has it."""
     world.add()
     own_metric = models.Metric(name="gpu", namespace="Render", metric_name="utilization_gpu", period=120)
     before = world.configurations.load()
@@ -874,7 +874,7 @@ def test_a_metric_of_ones_own_is_like_any_other(world: World) -> None:
 
 
 def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its metrics are asked for all the same; the next look retires it."""
+    """Its metrics are still requested. The next collection retires it."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     inner = world.ec2.statuses
@@ -893,7 +893,7 @@ def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World, m
 
 @pytest.mark.parametrize("status", ["running", "stopped"])
 def test_event_watch_list_and_show_agree(world: World, status: models.Status) -> None:
-    """They show the same readings: a worker that does not run has no values of CloudWatch, but keeps its datapoints."""
+    """They show the same values. A worker that does not run has no CloudWatch values, but keeps its datapoints."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
@@ -949,7 +949,7 @@ def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: Wo
 
 @pytest.mark.parametrize(("period", "interval"), [(60, 60), (60, 600), (300, 60), (300, 300)])
 def test_a_value_that_comes_as_it_should_is_never_old(world: World, period: int, interval: int) -> None:
-    """Neither a basic metric nor a long interval makes a healthy value look old, nor does a usual delay."""
+    """A healthy value is never marked as old: not with basic metrics, a long interval or the usual delay."""
     world.add(interval=interval, detailed=period == 60)
     only(world, CPU)
     for _ in range(2 * 3600 // interval):
@@ -968,7 +968,7 @@ def test_a_value_that_comes_as_it_should_is_never_old(world: World, period: int,
 
 
 def test_the_values_of_a_fleet_that_nobody_collects_are_old(world: World) -> None:
-    """What was true when it was collected is old an hour later."""
+    """Without collections, values are marked as old an hour later."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
@@ -979,7 +979,7 @@ def test_the_values_of_a_fleet_that_nobody_collects_are_old(world: World) -> Non
 
 @pytest.mark.integration
 def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Condition, datapoints and dimensions come back from Redis as they were written."""
+    """Condition, datapoints and dimensions come back from Redis as written."""
     from workermon.on_redis import samples, workers
 
     monkeypatch.setattr(world, "workers", workers.RedisWorkers(redis_client))

@@ -1,4 +1,4 @@
-"""From samples in the ledger to alerts, their history and the outbox, on ports in memory."""
+"""Evaluation over in-memory ports: from samples in the ledger to alerts, their history and the outbox."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Hook:
 
 
 def test_fires_and_resolves() -> None:
-    """An alert fires at its third datapoint and resolves at its second good one; its channels hear of each once."""
+    """An alert fires at its third bad datapoint and resolves at its second good one. Its channels get each once."""
     site = Site()
     site.minutes([95, 96, 97.5, 98, 40, 30, 20])
     assert site.notified() == [("firing", "critical", 2), ("resolved", "critical", 5)]
@@ -71,7 +71,7 @@ def test_returns_whom_to_deliver() -> None:
 
 
 def test_episode_over_before_seen() -> None:
-    """An episode that was over before it was seen is recorded with its times, and nobody is woken."""
+    """An episode that ended before its evaluation is recorded with its times, and notifies nobody."""
     site = Site()
     site.collected(T0 + 900, points([95, 95, 95, 20, 20, 20]))
     assert site.evaluate() == []
@@ -79,7 +79,7 @@ def test_episode_over_before_seen() -> None:
 
 
 def test_any_grouping_records_the_same() -> None:
-    """One evaluation of an hour records what sixty over its minutes do, with the same times and the same end."""
+    """One evaluation of an hour records the same as sixty, one a minute: same times, same final state."""
     values = [95.0 if slot % 17 in (3, 4, 5, 6, 9) else 20.0 for slot in range(60)]
     sixty, single = Site(), Site()
     sixty.minutes(values)
@@ -93,7 +93,7 @@ def test_any_grouping_records_the_same() -> None:
 
 
 def test_late_datapoint_corrects() -> None:
-    """A late datapoint that undoes an alert is recorded as a correction, and the present, well, is told."""
+    """A late datapoint that undoes an alert is recorded as a correction. The present state notifies."""
     site = Site(changed(CPU, missing="breach"))
     site.collected(T0, {})
     site.collected(T0 + 5 * MINUTE, points([95, 95]))
@@ -114,7 +114,7 @@ def test_late_datapoint_corrects() -> None:
 
 
 def test_a_correction_says_what_is_true_now() -> None:
-    """Whoever is woken because an end did not happen hears the present value and threshold."""
+    """The notification of a withdrawn end has the present value and threshold."""
     site = Site(changed(CPU, missing="ok"))
     site.minutes([95, 95, 95])
     assert site.notified() == [("firing", "critical", 2)]
@@ -142,7 +142,7 @@ def test_failure_is_not_absence() -> None:
 
 
 def test_future_datapoint() -> None:
-    """A datapoint from the future does not carry the judgement beyond those that are still to come."""
+    """A datapoint from the future does not move the evaluation past slots that are still to come."""
     site = Site()
     site.collected(T0 + 3 * MINUTE, {T0: 95, T0 + 7200: 20})
     site.evaluate()
@@ -168,7 +168,7 @@ def test_not_running_resolves(status: models.Status) -> None:
 
 
 def test_restarted_worker_begins_anew() -> None:
-    """What was measured before a stop does not count after it."""
+    """Datapoints from before a stop do not count after it."""
     site = Site(changed(CPU, missing="breach"))
     site.minutes([20, 95, 95])
     site.collected(T0 + 400, status="stopped")
@@ -194,7 +194,7 @@ def test_not_known_is_not_well(status: models.Status) -> None:
 
 
 def test_pause_resolves() -> None:
-    """Pausing resolves with the reason; after resuming it fires again from what comes then."""
+    """Pausing resolves an alert with the reason. After resuming, only new datapoints count."""
     site = Site()
     site.minutes([95, 95, 95])
     site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
@@ -211,7 +211,7 @@ def test_pause_resolves() -> None:
 
 
 def test_rule_removed() -> None:
-    """An alert whose rule is gone resolves with the reason, to those who were told that it fires."""
+    """If a rule is removed, its alert resolves with the reason, and its channels are notified."""
     site = Site()
     site.minutes([95, 95, 95])
     site.change(rules=(QUIET,))
@@ -235,7 +235,7 @@ def test_rule_removed() -> None:
     ],
 )
 def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None:
-    """An alert whose rule no longer applies resolves with the reason."""
+    """An alert resolves with the reason if its rule no longer applies."""
     site = Site()
     site.minutes([95, 95, 95])
     site.change(**changes)
@@ -247,7 +247,7 @@ def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None
 
 
 def test_channels_told_hear_the_end() -> None:
-    """Whoever was notified that an alert fires is notified of its end, even if the rule has changed by then."""
+    """The channels that were notified of an alert are notified of its end, even if the rule has changed."""
     site = Site()
     site.minutes([95, 95, 95])
     site.change(rules=(CPU.model_copy(update={"notify": ("other",)}),))
@@ -260,7 +260,7 @@ def test_channels_told_hear_the_end() -> None:
 
 
 def test_status_check() -> None:
-    """A status check's slots are the worker's interval; two impaired ones fire."""
+    """Slots of a status check follow the worker's interval. Two impaired ones fire."""
     site = Site(CHECK)
     for minute, failed in enumerate([False, True, True, None, False, False]):
         site.collected(T0 + MINUTE * minute + 5, failed=failed)
@@ -290,7 +290,7 @@ def test_no_data() -> None:
 
 
 def test_no_data_of_a_stopped_worker() -> None:
-    """A stopped worker is still collected, so silence tells of it too; of a terminated one it does not."""
+    """``no-data`` fires for a stopped worker, because it is still collected, but not for a terminated one."""
     cases: list[tuple[models.Status, int]] = [("stopped", 1), ("terminated", 0)]
     for status, times in cases:
         site = Site(QUIET)
@@ -327,7 +327,7 @@ def test_period_change_keeps_the_alert() -> None:
 
 
 def test_new_rule_on_an_old_worker() -> None:
-    """A new rule finds what goes on, no more than an hour back."""
+    """A new rule evaluates at most the last hour."""
     site = Site(CHECK)
     at = T0 + 40 * 3600
     site.collected(at, {T0 + 38 * 3600 + MINUTE * slot: 95 for slot in range(118)})
@@ -340,7 +340,7 @@ def test_new_rule_on_an_old_worker() -> None:
 
 
 def test_mark_is_cleared() -> None:
-    """A judgement clears the mark of its worker even when nothing turned, and not when a sample came meanwhile."""
+    """An evaluation clears the pending mark, also without a transition, unless a new sample was written."""
     site = Site()
     site.collected(T0 + 180, points([20]))
     assert site.samples.pending(T0 + 1000, 10) == [ID]
@@ -374,7 +374,7 @@ class Racing:
 
 @pytest.mark.parametrize("times", [1, 2, 4])
 def test_lost_race(times: int) -> None:
-    """Who loses a race looks again, and each transition is told once."""
+    """After a lost race the evaluation runs again, and each transition notifies once."""
     site = Site()
     site.collected(T0 + 360, points([95, 95, 95]))
     site.alerts = Racing(site.alerts, times)
@@ -383,7 +383,7 @@ def test_lost_race(times: int) -> None:
 
 
 def test_lost_every_race() -> None:
-    """An evaluation that loses every race gives up, and the mark of what is not evaluated stays."""
+    """An evaluation that loses every race gives up, and its workers stay pending."""
     site = Site()
     site.collected(T0 + 360, points([95, 95, 95]))
 
@@ -397,7 +397,7 @@ def test_lost_every_race() -> None:
 
 
 def test_configuration_read_must_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules of another revision than the basis are never judged by."""
+    """Workers are never evaluated by rules of another revision than the basis."""
     site = Site()
     site.collected(T0 + 360, points([95, 95, 95]))
     old = site.configurations.load()
@@ -423,7 +423,7 @@ def test_hook() -> None:
 
 
 def test_one_broken_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker whose evaluation fails does not keep others from being evaluated, and its mark stays."""
+    """If the evaluation of one worker fails, the others are evaluated. The failed one stays pending."""
     site = Site()
     other_id = "i-0abc0123456789dee"
     site.add(other_id)
@@ -440,7 +440,7 @@ def test_unknown_worker() -> None:
 
 
 def test_reads_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All series of all workers are read in one call, and no more of them than the judgement needs."""
+    """All series of all workers are read in one call, and only as far back as the evaluation needs."""
     site = Site()
     site.minutes([20] * 100)
     reads: list[tuple[int, float]] = []

@@ -245,7 +245,7 @@ def test_anything_else_is_deleted_and_counted(house: House, body: str) -> None:
 
 
 def test_health_events_ring_for_every_instance_that_they_name(house: House) -> None:
-    """Affected entities and resources, ids and ARNs, in any partition; what is no instance is passed over."""
+    """Each instance in affected entities and resources is collected, as id or ARN, in any partition."""
     detail = {
         "service": "EC2", "eventTypeCode": "AWS_EC2_INSTANCE_STORE_DRIVE_PERFORMANCE_DEGRADED",
         "affectedEntities": [{"entityValue": A}, {"entityValue": "vol-1"}, "odd"],

@@ -1,4 +1,4 @@
-"""The fleet over in-memory ports: repository, schedule and EC2 are kept in step, and nothing is done by halves."""
+"""The fleet over in-memory ports: repository, schedule and EC2 stay consistent, and no step is done by halves."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def world() -> World:
 
 
 def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> None:
-    """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
+    """A worker is named by its tag, cleaned to fit a line, otherwise by its id. It is scheduled at once."""
     added = world.add([A, B, C], interval=30, labels={"team": "vfx"})
     assert [(worker.name, worker.detailed, worker.named_by_user) for worker in added] == [
         ("render-01", False, False),
@@ -85,7 +85,7 @@ def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> No
 
 
 def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world: World) -> None:
-    """One unknown and one terminated instance stop the whole call, both are named, nothing is written."""
+    """One unknown and one terminated instance refuse the whole call. Both are named, and nothing is written."""
     world.ec2.become(B, "terminated")
     unknown = "i-0ffffffffffffffff"
     with pytest.raises(errors.NotFound) as caught:
@@ -116,14 +116,14 @@ def test_aws_out_of_reach_adds_nothing(world: World) -> None:
     ],
 )
 def test_bad_input_is_refused(world: World, ids: Any, options: Any, error: str) -> None:
-    """What cannot be meant is refused before EC2 is asked."""
+    """Invalid input is refused before EC2 is called."""
     with pytest.raises(errors.InvalidInput, match=error):
         world.add(ids, **options)
     assert world.ec2.calls == []
 
 
 def test_a_duplicate_or_a_taken_name_is_refused(world: World) -> None:
-    """A worker is added once, and a given name belongs to one worker."""
+    """A worker can be added once, and a given name belongs to one worker."""
     world.add([A], name="one")
     with pytest.raises(errors.InvalidInput, match="is monitored already"):
         world.add([A, B])
@@ -133,7 +133,10 @@ def test_a_duplicate_or_a_taken_name_is_refused(world: World) -> None:
 
 
 def test_workers_are_meant_by_id_or_name(world: World) -> None:
-    """Ids and names are resolved, each worker once; unknown ones are all named, shared names refused with the ids."""
+    """Ids and names are resolved, each worker once. Unknown ones are all named.
+
+    Shared names are refused with their ids.
+    """
     world.add([A, B])
     assert [record.worker.id for record in world.get(fleet.Lookup).resolve(["render-01", B, A])] == [A, B]
     with pytest.raises(errors.UnknownWorker, match=r"render-02, nobody: not monitored; did you mean render-01\?"):
@@ -145,7 +148,7 @@ def test_workers_are_meant_by_id_or_name(world: World) -> None:
 
 
 def test_pause_and_resume_may_be_repeated(world: World) -> None:
-    """A paused worker has no entry, a resumed one has; doing it twice changes nothing."""
+    """A paused worker has no entry, a resumed one has. Repeating changes nothing."""
     world.add([A])
     for _ in range(2):
         world.get(fleet.Pausing).pause(["render-01"])
@@ -161,7 +164,7 @@ def test_pause_and_resume_may_be_repeated(world: World) -> None:
 
 @pytest.mark.parametrize(("kind", "verb"), [(fleet.Pausing, "pause"), (fleet.Resuming, "resume")])
 def test_pause_and_resume_have_the_alerts_judged(world: World, kind: type[Any], verb: str) -> None:
-    """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
+    """Pausing and resuming mark a worker as pending, so its alerts resolve or fire again promptly."""
     world.add([A])
     assert world.samples.pending(world.clock(), 10) == []
     getattr(world.get(kind), verb)([A])
@@ -169,7 +172,7 @@ def test_pause_and_resume_have_the_alerts_judged(world: World, kind: type[Any], 
 
 
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None:
-    """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is not an error."""
+    """Removing resolves its alerts with the reason, and deletes worker and entry. Repeating is not an error."""
     world.add([A, B])
     world.fires(A)
     removed = world.get(fleet.Removing).remove(["render-01", C])
@@ -186,7 +189,7 @@ def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None
 
 
 def test_remove_wins_over_evaluations_that_race_it(world: World) -> None:
-    """A removal that loses to evaluations tries again until it holds."""
+    """A removal that loses a race to an evaluation is tried again until it succeeds."""
     world.add([A])
     plain, losses = world.alerts, [3]
 
@@ -205,7 +208,7 @@ def test_remove_wins_over_evaluations_that_race_it(world: World) -> None:
 
 
 def test_a_removal_that_never_holds_says_so(world: World) -> None:
-    """A removal gives up after many lost races, with one clear line, instead of running for ever."""
+    """A removal gives up after many lost races with a one-line error. It does not loop for ever."""
     world.add([A])
 
     class Never(testing.MemoryAlerts):
@@ -232,7 +235,7 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: W
 
 
 def test_discover_adds_what_carries_the_tags(world: World) -> None:
-    """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
+    """Instances with all the tags are added, monitored ones reported. A dry run changes nothing."""
     world.add([A])
     dry = world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], dry_run=True)
     assert ([worker.id for worker in dry.added], dry.already_monitored) == ([C], (A,))
@@ -257,7 +260,7 @@ class OneRegionRefused(testing.MemoryEc2):
 
 
 def test_discover_does_what_it_can(world: World) -> None:
-    """A region that refuses does not keep back another one; the reason says that it may not be enabled."""
+    """A failing region does not stop another. The reason says that the region may not be enabled."""
     world.ec2 = OneRegionRefused(*world.ec2.describe(HERE, [A, B, C]).values())
     refused_scope = models.AccountRegion(region="me-south-1")
     discovered = world.get(fleet.Discovery).discover({"Role": "render"}, [refused_scope, HERE])
@@ -270,7 +273,7 @@ def test_discover_does_what_it_can(world: World) -> None:
 
 
 def test_reconcile_repairs_the_schedule(world: World) -> None:
-    """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
+    """Missing and broken entries are written; stray ones and those of paused workers deleted. A dry run only lists."""
     world.add([A, B, C])
     world.get(fleet.Pausing).pause([C])
     world.schedule.delete([A])
@@ -293,7 +296,7 @@ def test_reconcile_repairs_the_schedule(world: World) -> None:
 
 
 def test_reconcile_follows_ec2(world: World) -> None:
-    """Names and monitoring detail are refreshed, given names kept; terminated and vanished workers are retired."""
+    """Names and monitoring detail are updated, given names kept. Terminated and vanished workers are retired."""
     world.add([A])
     world.add([B], name="mine")
     world.add([C])
@@ -315,7 +318,7 @@ def test_reconcile_follows_ec2(world: World) -> None:
 
 
 def test_reconcile_logs_a_line_for_each_kind_of_repair(world: World) -> None:
-    """A change of the whole fleet, such as detailed monitoring, is one line with its number and the first ids."""
+    """A change of the whole fleet is logged as one line with the number and the first ids."""
     world.add([A, B])
     for worker_id in (A, B):
         world.ec2.put(models.Instance(id=worker_id, region=REGION, status="running", detailed=True))
@@ -326,7 +329,7 @@ def test_reconcile_logs_a_line_for_each_kind_of_repair(world: World) -> None:
 
 
 def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world: World) -> None:
-    """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
+    """If EC2 knows none of several workers, only those are retired that a collection saw terminated."""
     world.add([A, B])
     world.clock.advance(3600)
     for worker_id in (A, B):
@@ -344,7 +347,7 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
 
 
 def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
-    """If EC2 is unreachable that is reported for its scope, retires nobody, and the schedule is still repaired."""
+    """If EC2 is unreachable, its account and region are named, no worker is retired, and the schedule is repaired."""
     world.add([A])
     world.schedule.delete([A])
     world.clock.advance(3600)
@@ -434,7 +437,7 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world: World, by
 
 
 def test_the_account_of_discover_reaches_its_workers(world: World) -> None:
-    """Workers that are found through another role from now on are collected through it."""
+    """If discovery uses another role, its workers are collected through that role from then on."""
     apply(world, DISCOVER)
     for instance in world.ec2.describe(HERE, [A, C]).values():
         world.ec2.put(instance, account="lab")
@@ -445,7 +448,7 @@ def test_the_account_of_discover_reaches_its_workers(world: World) -> None:
 
 
 def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world: World) -> None:
-    """Nodes may have another default than the machine from which the file was applied."""
+    """Without an interval in [discover], workers keep theirs: defaults differ between machines."""
     apply(world, DISCOVER.replace('interval = "30s"\n', ""), interval=90)
     assert world.reconcile(interval=60).repairs == ()
     assert world.worker(A).interval == 90
@@ -453,7 +456,7 @@ def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world: W
 
 @pytest.mark.parametrize("by", ["apply", "reconcile"])
 def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None:
-    """It gets the labels and interval of [discover], belongs to it from then on, and that is said."""
+    """A discovered worker gets the labels and interval of [discover] and belongs to it. The output says so."""
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
     if by == "reconcile":
         discover = models.Discover(regions=(REGION,), tags={"Role": "render"}, interval=30, labels={"team": "vfx"})
@@ -470,7 +473,7 @@ def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None
 
 
 def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) -> None:
-    """What a command added, or the file lists, keeps its own labels and stays if its tags go."""
+    """Workers that a command added or the file lists keep their labels, and stay if their tags go."""
     world.add([A], interval=15, labels={"own": "1"})
     world.get(fleet.Discovery).discover({"Role": "render"}, [HERE], interval=600)
     listed_file = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
@@ -493,7 +496,7 @@ def test_who_leaves_the_file_and_carries_the_tags_stays(world: World) -> None:
 
 
 def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(world: World) -> None:
-    """Nobody leaves whose region could not be searched with the new role."""
+    """Workers stay if their region could not be searched with the new role."""
     apply(world, DISCOVER)
     configuration = world.configurations.load()
     lab = models.Account(role_arn="arn:aws:iam::123456789012:role/lab")
@@ -513,7 +516,7 @@ def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(w
 
 
 def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world: World) -> None:
-    """Who is paused while EC2 is asked stays paused."""
+    """A worker that is paused during the reconciliation stays paused."""
     apply(world, DISCOVER)
     world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="new", tags={"Role": "render"}))
     plain = world.ec2
@@ -563,7 +566,7 @@ def test_apply_can_leave_out_what_is_gone(world: World) -> None:
 
 
 def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None:
-    """What was changed in between is not lost: the file is compared with it anew, and applied over it."""
+    """After a concurrent change the file is compared again and applied. The change is not lost."""
 
     def concurrent_changes() -> Iterator[Any]:
         configuration = world.configurations.load()
@@ -594,7 +597,7 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None
 
 
 def test_a_race_that_is_never_won_says_so(world: World) -> None:
-    """Where the set-up changes all the time the file is not applied by halves, but refused in one line."""
+    """If the set-up changes all the time, the file is refused in one line. It is not applied by halves."""
 
     class Never(testing.MemorySetup):
         def put(self, change: Any) -> bool:
@@ -608,7 +611,7 @@ def test_a_race_that_is_never_won_says_so(world: World) -> None:
 
 
 def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(world: World) -> None:
-    """Who was written and not scheduled gets an entry though nothing of the file is new."""
+    """A worker without an entry gets one, although the file has no change."""
     apply(world, FILE)
     world.schedule.delete([A])
     reapplied = apply(world, FILE)
@@ -632,7 +635,7 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
 
 
 def test_what_a_file_means_is_judged_at_once(world: World) -> None:
-    """Everybody is woken for new rules, nobody for a file that changes none; a deaf broker stops nothing."""
+    """New rules mark all workers as pending; an unchanged file marks none. A broker that is down stops nothing."""
     apply(world, FILE)
     assert world.dispatcher.evaluated == [A, B]
     world.dispatcher.evaluated.clear()
@@ -648,7 +651,7 @@ def test_what_a_file_means_is_judged_at_once(world: World) -> None:
 
 
 def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world: World) -> None:
-    """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
+    """Applying enqueues a delivery for it at once, and each reconciliation does, until the alert is over."""
     apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
     delivering.give_up(world, "ops")
     assert world.get(fleet.OrphanedChannelAlerts).find() == []
@@ -660,7 +663,7 @@ def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world: World) 
 
 
 def test_more_than_leave_in_one_step_leave_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that many leave by is in force at once; those beyond what one step takes go after it."""
+    """A file that removes many workers is in force at once. The rest is removed in further steps."""
     apply(world, FILE)
     monkeypatch.setattr("workermon.fleet.apply.MAX_REMOVED_AT_ONCE", 1)
     assert apply(world, "workers = []\n").removed == (A, B)
@@ -669,7 +672,7 @@ def test_more_than_leave_in_one_step_leave_all_the_same(world: World, monkeypatc
 
 
 def test_reconcile_completes_a_pause(world: World) -> None:
-    """Who was paused by halves loses its entry and is judged, so that its alerts resolve."""
+    """A half-paused worker loses its entry and is marked as pending, so its alerts resolve."""
     world.add([A])
     world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
     world.reconcile()
@@ -690,7 +693,7 @@ def test_accounts_are_resolved_by_name(world: World) -> None:
 
 
 def test_discovery_keeps_the_fleet_in_step(world: World) -> None:
-    """[discover] brings what carries the tags, and removes what it brought once the tags are gone; nobody else."""
+    """[discover] adds instances with the tags and removes its own workers without them. It removes no other worker."""
     world.add([B])
     text = f'[discover]\nregions = ["{REGION}"]\ntags = {{ Role = "render" }}\ninterval = "120s"\n'
     assert apply(world, text).added == (A, C)

@@ -1,4 +1,4 @@
-"""Delivery: each alert in order, until it is accepted, and the last word is the true one."""
+"""Delivery: in order for each alert, until accepted, and the last notification is the true state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workermon.rules import threshold
 
 
 def test_all_of_a_queue_in_order() -> None:
-    """What waits of an alert goes out in one delivery, in order, each once."""
+    """One delivery sends all notifications of a queue, in order, each once."""
     site, receiver = Site(), Receiver()
     for _ in range(5):
         site.enqueue()
@@ -44,7 +44,7 @@ def test_failure_keeps_the_order() -> None:
 
 
 def test_a_failure_waits() -> None:
-    """What failed is not tried again before its time."""
+    """A failed notification is not tried again before its time."""
     site, receiver = Site(), Receiver(refusal(60))
     site.enqueue()
     site.deliver_to(receiver)
@@ -70,7 +70,7 @@ def test_waits_are_bounded(attempt: int, requested: float | None) -> None:
 
 
 def test_given_up_after_a_day() -> None:
-    """After a day a notification is given up, which is recorded and logged, and the next one has its turn."""
+    """A notification is given up after a day, which is recorded and logged. Then the next one is sent."""
     site, receiver = Site(), Receiver(refusal(), refusal())
     site.enqueue()
     site.deliver_to(receiver)
@@ -85,7 +85,7 @@ def test_given_up_after_a_day() -> None:
 
 
 def test_channels_do_not_wait_for_each_other() -> None:
-    """A channel that hangs holds no other channel up, nor another alert."""
+    """A channel that hangs delays neither another channel nor another alert."""
     site = Site("ops", "chat")
     for _ in range(3):
         site.enqueue("cpu-high", "disk-high", channels=("ops", "chat"))
@@ -109,7 +109,7 @@ def test_channels_do_not_wait_for_each_other() -> None:
 
 
 def test_many_alerts() -> None:
-    """However many alerts are asked for, each goes out once, and what is asked for twice too."""
+    """Any number of alerts is delivered, each once, even if requested twice."""
     site, receiver = Site(), Receiver()
     rules = [f"rule-{number}" for number in range(100)]
     site.enqueue(*rules)
@@ -125,7 +125,7 @@ def test_unknown_alert() -> None:
 
 
 def test_stale_fence_sends_the_present_again() -> None:
-    """Who finds its lease over after sending sends the present state again, so that the last word is the true one."""
+    """If the lease ended before the request did, the present state is sent again and arrives last."""
     site, late = Site(), Receiver()
     site.enqueue()
     other_receiver = Receiver()
@@ -143,7 +143,7 @@ def test_stale_fence_sends_the_present_again() -> None:
 
 
 def test_stale_fence_is_bounded() -> None:
-    """However often the present changes meanwhile, it is sent again a bounded number of times."""
+    """The present state is sent again a bounded number of times, however often it changes."""
     site, late = Site(), Receiver()
     site.enqueue()
 
@@ -189,7 +189,7 @@ def test_a_removed_channel_is_given_up_within_a_minute(attempt: int, seconds: fl
 
 
 def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
-    """A receiver had asked for an hour; when its channel is removed nothing waits for that hour any more."""
+    """A removed channel's notifications leave the outbox at once, even if the receiver asked for an hour's wait."""
     site = Site()
     site.enqueue()
     site.deliver_to(Receiver(refusal(3600)))
@@ -204,7 +204,7 @@ def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
 
 
 def test_channel_comes_back() -> None:
-    """A channel that is back in the configuration gets what waited for it."""
+    """A channel that is configured again gets its waiting notifications."""
     site, receiver = Site("chat"), Receiver()
     site.enqueue()
     site.deliver_to(receiver)
@@ -230,7 +230,7 @@ def test_secret_missing() -> None:
 
 
 def test_broken_notifier() -> None:
-    """What nobody foresaw counts as a failure, and its text, which may hold a secret, is recorded nowhere."""
+    """An unexpected exception counts as a failure. Its text may hold a secret, so it is recorded nowhere."""
     site = Site()
     site.enqueue()
     site.deliver_to(Receiver(RuntimeError("https://example.com/T0KEN")))
@@ -242,7 +242,7 @@ def test_broken_notifier() -> None:
 
 
 def test_outbox_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When Redis goes away the error comes out, for the task to be tried again."""
+    """If Redis is unreachable, the error is raised, so that the task is tried again."""
     site = Site()
     site.enqueue("cpu-high", "disk-high")
 
@@ -282,7 +282,7 @@ def limited(site: Site, **rates: float | None) -> None:
 
 
 def test_no_channel_gets_more_than_it_takes() -> None:
-    """In no minute more goes out than the channel takes, all of it in time, each once and as no failed attempt."""
+    """A channel's rate limit is kept. Everything is sent in time, each once, without failed attempts."""
     site = Site()
     limited(site, ops=30)
     rules = [f"rule-{number}" for number in range(60)]
@@ -304,7 +304,7 @@ def test_no_channel_gets_more_than_it_takes() -> None:
 
 
 def test_who_asks_for_a_wait_gets_nothing_else() -> None:
-    """After a Retry-After the whole channel pauses, not one alert only."""
+    """After a Retry-After the whole channel pauses, not only one alert."""
     site = Site()
     site.enqueue("cpu-high")
     receiver = Receiver(refusal(60))
@@ -368,7 +368,7 @@ def final(tries: int = 1) -> errors.DeliveryRefused:
 
 
 def test_what_is_refused_does_not_block_what_follows() -> None:
-    """A notification that will never be taken is given up at once and told elsewhere; the next goes in its place."""
+    """A final refusal is given up at once and notifies another channel. The next notification is sent."""
     site, receiver = Site("ops", "log"), Receiver(final())
     for _ in range(3):
         site.enqueue()
@@ -383,7 +383,7 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
 
 
 def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
-    """A receiver whose deployment went wrong has its tries, an hour in all, and no day."""
+    """A refusal that may be temporary is retried for about an hour, not for a day."""
     site, receiver = Site("ops", "log"), Receiver(*[final(policy.PATIENT_ATTEMPTS)] * 50)
     site.enqueue()
     while (ALERT, "ops") in site.store.queues and site.clock() < NOW + 3 * 3600:
@@ -396,7 +396,7 @@ def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
 
 
 def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
-    """Once it is removed nobody waits for it: whoever was notified of the failure is notified of the removal."""
+    """If the channel is removed, its alert resolves, and its end notifies those who were notified of the failure."""
     site, receiver = Site("ops", "log"), Receiver(final())
     site.enqueue()
     site.deliver_to(receiver)
@@ -417,7 +417,7 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
 
 
 def test_given_up_where_no_other_channel_is() -> None:
-    """If rules use no other channel the log is notified. Nobody is notified that the alert itself was given up."""
+    """If rules use no other channel, the log is notified. There is no channel alert about giving up a channel alert."""
     site = Site()
     site.enqueue()
     site.deliver_due(Receiver(refusal()))
@@ -452,7 +452,7 @@ def repeating(repeat: int | None) -> Site:
 
 
 def test_reminders_until_it_is_over() -> None:
-    """What still fires is told again each so often, and no more once it is over."""
+    """A firing alert is repeated at its interval until it resolves."""
     site, receiver = repeating(3600), Reader()
     site.enqueue()
     for _ in range(3 * 60 + 1):
@@ -468,7 +468,7 @@ def test_reminders_until_it_is_over() -> None:
 
 
 def test_no_reminder_without_being_asked() -> None:
-    """A channel without repeat is told once."""
+    """A channel without ``repeat`` is notified once."""
     site, receiver = repeating(None), Reader()
     site.enqueue()
     site.deliver_due(receiver)
@@ -478,7 +478,7 @@ def test_no_reminder_without_being_asked() -> None:
 
 
 def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
-    """A reminder of an old alert that fails is recorded, told nowhere else, and followed by the next one."""
+    """A failed reminder is recorded and notifies no other channel. The next one follows."""
     site, receiver = repeating(models.DAY), Reader()
     site.enqueue()
     site.deliver_due(receiver)
@@ -492,7 +492,7 @@ def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
 
 
 def test_seen_or_silenced_is_not_repeated() -> None:
-    """What somebody acknowledged or silenced is not repeated while that holds."""
+    """Acknowledged or silenced alerts are not repeated during that time."""
     site, receiver = repeating(3600), Reader()
     silences = site.silences
     site.enqueue()

@@ -1,4 +1,4 @@
-"""EC2 and CloudWatch through boto3: whole calls, pages, partial answers and what each error becomes."""
+"""EC2 and CloudWatch through boto3: whole calls, pages, partial answers, and the kind of each error."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_statuses_ask_for_stopped_ones_too_and_follow_pages(sessions: session.Se
 
 
 def test_a_hundred_ids_a_call(sessions: session.Sessions, on_ec2: Stubber) -> None:
-    """The limit of DescribeInstanceStatus is kept."""
+    """DescribeInstanceStatus gets at most a hundred ids a call."""
     ids = [f"i-{n:017x}" for n in range(250)]
     for start in (0, 100, 200):
         chunk = ids[start : start + 100]
@@ -135,7 +135,7 @@ def test_a_hundred_ids_a_call(sessions: session.Sessions, on_ec2: Stubber) -> No
 def test_ids_that_ec2_minds_are_left_out(
     sessions: session.Sessions, on_ec2: Stubber, code: str, message: str, without: list[str]
 ) -> None:
-    """The error names one or several ids: the others are asked for again."""
+    """Ids that the error names are left out, one or several. The others are requested again."""
     for operation in ("describe_instance_status", "describe_instances"):
         on_ec2.add_client_error(operation, code, message, 400)
         answer: Any = {"InstanceStatuses": [status_of(instance_id) for instance_id in without]}
@@ -148,7 +148,7 @@ def test_ids_that_ec2_minds_are_left_out(
 
 
 def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Sessions, on_ec2: Stubber) -> None:
-    """Whatever the message says, the sound ids are answered."""
+    """Whatever the message says, valid ids are answered."""
     for _ in range(2):  # both, then the first half
         on_ec2.add_client_error("describe_instances", "InvalidInstanceID.NotFound", "one of them does not exist", 400)
     on_ec2.add_response("describe_instances", instances(B), {"InstanceIds": [B]})
@@ -156,7 +156,7 @@ def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Se
 
 
 def test_what_ec2_does_not_say_is_not_made_up(sessions: session.Sessions, on_ec2: Stubber) -> None:
-    """No checks where it gave none; a state or check that we do not know is neither good nor bad."""
+    """If EC2 gives no checks, there are none. An unknown state or check is neither ok nor impaired."""
     statuses = [
         status_of(A, "running", None, None),
         status_of(B, "hibernating", "ok", "on-fire"),
@@ -173,14 +173,14 @@ def test_what_ec2_does_not_say_is_not_made_up(sessions: session.Sessions, on_ec2
 
 
 def test_an_answer_without_its_list_is_no_empty_fleet(sessions: session.Sessions, on_ec2: Stubber) -> None:
-    """Nonsense with status 200 fails; as "none of them exists" it would retire a fleet."""
+    """An invalid answer with status 200 fails. As an empty list it would retire a fleet."""
     on_ec2.add_response("describe_instances", {})
     with pytest.raises(errors.AwsUnreachable, match="cannot be read"):
         ec2.AwsEc2(sessions).describe(SCOPE, [A])
 
 
 def test_find_asks_by_tag_and_takes_it_as_written(sessions: session.Sessions, on_ec2: Stubber) -> None:
-    """Filters leave out what is terminated; pages are followed; a star in a tag is a star."""
+    """Filters exclude terminated instances, pages are followed, and a star in a tag is escaped."""
     filters = [
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
         {"Name": "tag:Role", "Values": ["render*"]},
@@ -231,7 +231,7 @@ def fetch(sessions: session.Sessions, *queries: models.Query, until: float = NOW
 
 
 def test_one_call_asks_for_all_on_the_grid_of_their_periods(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """The start is the earliest since, aligned; the end is after until; the oldest datapoint is first."""
+    """The start is the earliest one, aligned; the end is after the last one; the oldest datapoint is first."""
     on_cloudwatch.add_response(
         "get_metric_data",
         {"MetricDataResults": [result(0, (NOW - 60, 1.5)), result(1)]},
@@ -259,7 +259,7 @@ def test_no_query_is_no_call(sessions: session.Sessions, on_cloudwatch: Stubber)
 def test_what_comes_out_is_sorted_finite_single_and_within_the_window(
     sessions: session.Sessions, on_cloudwatch: Stubber
 ) -> None:
-    """NaN and infinity are dropped, of repeated timestamps the last holds, the future and the past are cut off."""
+    """NaN, infinity, and datapoints outside the window are dropped. Of equal timestamps the last counts."""
     inf, nan = float("inf"), float("nan")
     points = [(NOW - 60, 1.0), (NOW - 180, 2.0), (NOW - 120, nan), (NOW - 60, 3.0), (NOW - 240, inf)]
     odd = [(NOW + 3600, 4.0), (NOW - 960, 5.0)]
@@ -268,7 +268,7 @@ def test_what_comes_out_is_sorted_finite_single_and_within_the_window(
 
 
 def test_pages_are_joined_by_id(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """Partial on one page and complete on the next is complete."""
+    """A result that is partial on one page and complete on the next is complete."""
     on_cloudwatch.add_response(
         "get_metric_data",
         {"MetricDataResults": [result(0, (NOW - 120, 1.0), status="PartialData")], "NextToken": "more"},
@@ -280,7 +280,7 @@ def test_pages_are_joined_by_id(sessions: session.Sessions, on_cloudwatch: Stubb
 
 
 def test_partial_results_alone_are_asked_for_again(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """Only the partial query goes out again, and its second answer counts."""
+    """Only the partial query is sent again, and its second answer counts."""
     on_cloudwatch.add_response(
         "get_metric_data", {"MetricDataResults": [result(0), result(1, (NOW - 60, 1.0), status="PartialData")]}
     )
@@ -371,7 +371,7 @@ def test_calls_stay_within_the_datapoints_of_one_answer(sessions: session.Sessio
 
 
 def test_one_who_was_away_does_not_widen_everybodys_window(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """A query that looks a day back goes into a call of its own."""
+    """A query that reaches back a day goes into a call of its own."""
     on_cloudwatch.add_response(
         "get_metric_data",
         {"MetricDataResults": [result(0), result(2)]},
@@ -405,7 +405,7 @@ def test_few_instances_are_looked_up_one_by_one(sessions: session.Sessions, on_c
 
 
 def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """One listing by metric, of which those asked for are kept."""
+    """One ListMetrics covers the metric. Only the requested instances are kept."""
     ids = [f"i-{n:017x}" for n in range(20)]
     on_cloudwatch.add_response(
         "list_metrics",
@@ -419,7 +419,7 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
 
 
 def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """Every instance is listed, whoever watches it; series without an instance are not."""
+    """All instances are listed, monitored or not. Series without an instance are left out."""
     parameters = {"Namespace": "CWAgent", "MetricName": "disk_used_percent", "Dimensions": [{"Name": "InstanceId"}]}
     parameters["RecentlyActive"] = "PT3H"
     on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}, {"path": "/"}, NextToken="more"), parameters)
@@ -433,7 +433,7 @@ def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cl
 
 
 def test_series_that_name_no_instance_are_found(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
-    """The metric is listed without a filter; what names an instance is left out."""
+    """The metric is listed without a filter. Series with an instance are left out."""
     parameters = {"Namespace": "CWAgent", "MetricName": "mem_used_percent", "RecentlyActive": "PT3H"}
     on_cloudwatch.add_response("list_metrics", listing({"InstanceId": A}, {"host": "a"}, NextToken="more"), parameters)
     sets = listing({"InstanceId": "${aws:InstanceId}"}, {"host": "a"})
@@ -506,7 +506,7 @@ def refusal(code: str, message: str = "", status: int = 400, operation: str = "D
     ],
 )  # fmt: skip
 def test_each_error_has_its_kind(reason: Exception, kind: str) -> None:
-    """Throttled, denied and unreachable are told apart; all survive pickling."""
+    """Throttled, denied and unreachable are different errors. All survive pickling."""
     error = error_kinds.translate(reason, "EC2", SCOPE)
     assert error.kind == kind
     assert error.subject == "EC2 in us-east-1"
@@ -516,7 +516,7 @@ def test_each_error_has_its_kind(reason: Exception, kind: str) -> None:
 
 
 def test_no_secret_is_in_an_error() -> None:
-    """Key ids, passwords in an address, external ids and encoded messages do not come out; it is one line."""
+    """Key ids, passwords in a URL, external ids and encoded messages are not shown. The error is one line."""
     scope = SCOPE.model_copy(update={"role_arn": "arn:aws:iam::123456789012:role/lab", "external_id": "s3cr3t"})
     for error in (
         refusal("AccessDenied", "User AKIAIOSFODNN7EXAMPLE may not\n pass s3cr3t", 403, "AssumeRole"),
@@ -532,7 +532,7 @@ def test_no_secret_is_in_an_error() -> None:
 
 
 def test_a_refused_role_is_told_apart_from_a_missing_permission() -> None:
-    """AssumeRole that is denied points at the trust policy, an operation at the IAM policy."""
+    """A denied AssumeRole points at the trust policy, a denied operation at the IAM policy."""
     role = error_kinds.translate(refusal("AccessDenied", "", 403, "AssumeRole"), "EC2", SCOPE)
     assert "trust policy" in role.todo
     denied = error_kinds.translate(refusal("AccessDenied", "", 403, "GetMetricData"), "CloudWatch", SCOPE)
@@ -540,7 +540,7 @@ def test_a_refused_role_is_told_apart_from_a_missing_permission() -> None:
 
 
 def test_a_time_limit_is_no_aws_error(sessions: session.Sessions) -> None:
-    """An exception that a signal raises goes through as it is."""
+    """An exception that a signal raises is not converted."""
 
     class TimeLimit(Exception):
         """As Celery's."""
@@ -579,12 +579,12 @@ def test_regions_are_those_of_every_partition() -> None:
     ],
 )
 def test_a_region_that_aws_may_open_is_taken(region: str, accepted: bool) -> None:
-    """A name that a partition knows, or that fits its pattern and is made of words that AWS uses."""
+    """A region is accepted if a partition lists it, or if it fits the pattern and consists of AWS's words."""
     assert (region in regions.known_regions()) is accepted
 
 
 def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a configured region there is none."""
+    """Without a configured region there is no default."""
     assert regions.default_region() is None
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     assert regions.default_region() == "eu-west-1"
@@ -598,7 +598,7 @@ def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_profile_that_is_not_there_is_named_wherever_regions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where AWS_REGION says the region, so that only the list of regions needs boto3's configuration."""
+    """A missing profile is named even if AWS_REGION sets the region and only the list of regions needs it."""
     monkeypatch.setenv("AWS_REGION", "eu-west-2")
     monkeypatch.setenv("AWS_PROFILE", "none-such")
     regions.known_regions.cache_clear()
@@ -610,7 +610,7 @@ def test_a_profile_that_is_not_there_is_named_wherever_regions_are_read(monkeypa
 
 
 def test_clients_are_made_once_a_scope(sessions: session.Sessions) -> None:
-    """The same scope has the same client, another region another one."""
+    """An account and region has one client. Another region has another."""
     assert sessions.ec2(SCOPE) is sessions.ec2(SCOPE.model_copy())
     assert sessions.ec2(models.AccountRegion(region="eu-west-1")).meta.region_name == "eu-west-1"
 
@@ -648,7 +648,7 @@ def test_credentials_that_were_put_right_count(
 def test_a_role_is_assumed_with_its_external_id_once(
     sessions: session.Sessions, served: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two services of an account share one AssumeRole; the external id goes along."""
+    """Two services of an account share one AssumeRole, with the external id."""
     scope = models.AccountRegion(
         region="us-east-1", account="lab", role_arn="arn:aws:iam::123456789012:role/workermon", external_id="s3cr3t"
     )
@@ -695,7 +695,7 @@ def test_over_the_wire_each_failure_has_its_kind(
 
 
 def test_an_endpoint_that_is_down_is_unreachable(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
-    """All calls of a fetch fail, and only the first one waits for it."""
+    """All calls of a fetch fail, and only the first one waits for the timeout."""
     members = ec2.AwsEc2(sessions).find(SCOPE, {})
     served.stop()
     queries = [query(members[0].id, since=NOW - 86_400 * n, period=60) for n in range(1, 4)]
@@ -778,14 +778,14 @@ def test_moto_agrees(sessions: session.Sessions) -> None:
     "text", [NOW, float(NOW), "2023-11-14T22:15:00Z", "2023-11-14T22:15:00.000+00:00", "Tue, 14 Nov 2023 22:15:00 GMT"]
 )
 def test_timestamps_of_every_protocol_mean_the_same(text: Any) -> None:
-    """Numbers, ISO 8601 and what is left to botocore."""
+    """Numbers, ISO 8601 and datetimes of botocore give the same time."""
     assert session.parse_timestamp(text).timestamp() == NOW
 
 
 def test_threads_that_begin_at_once_read_the_regions_once(
     sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of AWS' regions take tens of megabytes to read, which a node has but once."""
+    """AWS's list of regions takes tens of megabytes, so a node reads it once."""
     read = []
     usual = botocore.session.Session.get_available_partitions
 

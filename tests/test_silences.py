@@ -1,4 +1,4 @@
-"""Silences: what they mute, what notifies when they end, and the commands around them."""
+"""Silences: what they match, what notifies at their end, and their commands."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def muted(*known_silences: Any, worker_id: Any = ID, labels: Any = None, rule: s
     ],
 )
 def test_a_silence_mutes_what_all_of_it_is_true_of(changes: Any, alert: Any, is_muted: bool) -> None:
-    """Worker, labels and rule all have to fit, within its time; its end is no longer part of it."""
+    """Worker, labels and rule all have to match within its time. The end is excluded."""
     assert muted(silence_of(**changes), **alert) == ("s1" if is_muted else None)
 
 
 def test_of_several_the_last_to_end_is_named() -> None:
-    """An alert under two silences is said to be under the longer one."""
+    """An alert under two silences names the one that ends later."""
     assert (
         muted(silence_of(rule="r"), silence_of(rule="r", id="s2", ends=T0 + 7200), silence_of(rule="q", id="s3"))
         == "s2"
@@ -81,7 +81,7 @@ def test_of_several_the_last_to_end_is_named() -> None:
     ],
 )
 def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, reason: str) -> None:
-    """One in the past, without end, for too long or for everything is refused."""
+    """A silence in the past, without end, too long, or for everything is refused."""
     request = models.SilenceRequest(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
     with pytest.raises(errors.InvalidInput, match=reason):
         silences.create("s1", request, T0)
@@ -97,7 +97,7 @@ def waiting(site: Any, channel: str = "ops") -> Any:
 
 
 def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
-    """During the silence nothing is sent; after it what still fires is told once, with the time that it began."""
+    """A silence notifies nobody. If an alert still fires at its end, it notifies once, with its beginning."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97, 98])
@@ -120,7 +120,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
 
 
 def test_what_resolved_unheard_says_nothing() -> None:
-    """An alert that fired and resolved during a silence, or resolved later without a notification, reaches nobody."""
+    """If nobody was notified that an alert fires, nobody is notified that it resolves."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high"))
     site.minutes([95, 96, 97, 20, 20, 20])
@@ -133,7 +133,7 @@ def test_what_resolved_unheard_says_nothing() -> None:
 
 
 def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
-    """If the end of the alert is seen only after the silence, nobody is notified of an end without a beginning."""
+    """If an evaluation after the silence finds the end, it notifies nobody: nobody was notified of the beginning."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
     site.minutes([95, 96, 97])
@@ -145,7 +145,7 @@ def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
 
 
 def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
-    """An alert that was told before the silence is resolved to the same people, lest their incident stay open."""
+    """An alert that notified before the silence notifies its end during it. Otherwise incidents would stay open."""
     site = Site()
     site.minutes([95, 96, 97])
     site.silences.add(silence_of(rule="cpu-high", begins=T0))
@@ -154,7 +154,7 @@ def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
 
 
 def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
-    """Whoever was notified of a warning is notified of critical after the silence, and once of the end."""
+    """After the silence those notified of a warning are notified of critical, and once of the end."""
     single_slot = Count(m=1, n=1)
     site = Site(changed(CPU, breach=single_slot, recover=single_slot))
     site.minutes([85])
@@ -166,7 +166,7 @@ def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
 
 
 def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
-    """Pausing or removing a worker whose alert notified nobody notifies nobody."""
+    """Pausing or removing a worker notifies nobody if its alert had notified nobody."""
     site = Site()
     site.silences.add(silence_of(worker=ID))
     site.minutes([95, 96, 97])
@@ -180,7 +180,7 @@ def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
 
 
 def test_a_silence_of_another_rule_mutes_nothing() -> None:
-    """Only what the silence names is muted."""
+    """A silence mutes only alerts that it matches."""
     site = Site()
     site.silences.add(silence_of(rule="other"))
     site.silences.add(silence_of(id="s2", labels={"team": "vfx"}))
@@ -192,7 +192,7 @@ def test_a_silence_of_another_rule_mutes_nothing() -> None:
 
 
 def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> None:
-    """silence, silences and unsilence agree on one document; alerts and why name the silence."""
+    """silence, silences and unsilence print the same document. alerts and why name the silence."""
     ok("add", A)
     fires(world, A)
     created = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "new disk", "--json"))
@@ -210,7 +210,7 @@ def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> No
 
 
 def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> None:
-    """It stays for a replacement of the same name; one by id is of that instance alone, and goes with it."""
+    """A silence by name also covers a replacement with that name. One by id covers that instance only."""
     ok("add", A)
     by_name = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "x", "--json"))
     by_id = json.loads(ok("silence", "--worker", A, "--for", "3h", "--reason", "x", "--json"))
@@ -226,7 +226,7 @@ def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> N
 
 
 def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -> None:
-    """Of a worker it is the worker and the rule, by id or name; of an account it is that account's alone."""
+    """A worker's key means worker and rule, by id or name. An account's key means that account only."""
     ok("add", A)
     fires(world, A)
     created = json.loads(ok("silence", f"{A}/cpu-high", "--for", "2h", "--reason", "x", "--json"))
@@ -242,7 +242,7 @@ def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -
 
 
 def test_one_account_is_silenced_by_the_key_of_its_alert(fleet: Any) -> None:
-    """The alert of another account and region goes on, though the rule is the same."""
+    """The same rule's alert of another account and region still notifies."""
     fleet.minutes(1, 6)
     key = f"{refused.SCOPE}/collector"
     stage = fleet.get(evaluate.Silencing)
@@ -257,7 +257,7 @@ def test_one_account_is_silenced_by_the_key_of_its_alert(fleet: Any) -> None:
 
 
 def test_a_silence_by_label_names_its_labels(ok: Any) -> None:
-    """Several labels all have to be true; the list shows them."""
+    """Several labels all have to match. The list shows them."""
     options = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
     created = json.loads(ok("silence", *options, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
     assert (created["labels"], created["by"]) == ({"team": "vfx", "tier": "1"}, "kim")
@@ -289,12 +289,15 @@ def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
     ],
 )
 def test_a_silence_that_is_refused_says_so_in_one_line(run: Any, arguments: Any, code: int) -> None:
-    """In the past, endless, for everything, without a reason, or of what is not there."""
+    """It is refused in the past, without end, for everything, without a reason, or for an unknown subject."""
     one_line(run("silence", *arguments), code)
 
 
 def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any) -> None:
-    """acked_by names the person; a later episode is not acknowledged; a past alert exits 1, an unknown one 3."""
+    """acked_by names the person. A later episode is not acknowledged.
+
+    A past alert exits with 1, an unknown one with 3.
+    """
     ok("add", A)
     assert "did you mean" not in one_line(run("ack", f"{A}/cpu-high"), 3)
     fires(world, A)
@@ -315,7 +318,7 @@ def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any
 
 
 def test_an_acknowledgement_is_of_one_episode(ok: Any, world: Any) -> None:
-    """One that was given to an earlier episode does not count for the present one."""
+    """An acknowledgement of an earlier episode does not count for the present one."""
     ok("add", A)
     fires(world, A)
     from workermon import ports
@@ -357,7 +360,7 @@ def open_at(text: Any, maintenance_window: Any) -> Any:
 
 
 def test_a_window_opens_and_ends_by_the_clock() -> None:
-    """It begins with the minute, its end is no longer part of it, and the next one is that of the next day."""
+    """A window begins with its minute and excludes its end. The next one is on the next day."""
     maintenance_window = window()
     assert open_at("2026-11-23T01:59:59Z", maintenance_window) is None
     night = ("2026-11-23T02:00:00Z", "2026-11-23T04:00:00Z")
@@ -373,7 +376,7 @@ def test_a_window_opens_and_ends_by_the_clock() -> None:
 
 
 def test_windows_that_meet_are_one() -> None:
-    """What overlaps or meets ends with the last of them, and the next window comes after that."""
+    """Windows that overlap or touch end with the last of them. The next window begins after that."""
     maintenance_window = window("0 0 * * sat,sun", 30 * 3600)
     assert open_at("2026-11-21T12:00:00Z", maintenance_window)[1] == "2026-11-23T06:00:00Z"
     assert (
@@ -396,7 +399,7 @@ def test_windows_that_meet_are_one() -> None:
     ],
 )
 def test_when_the_clocks_change(schedule: str, day: str, windows: Any) -> None:
-    """A window is there once on each day, by the clocks of its zone, and lasts as long as it says."""
+    """A window opens once on each day by its time zone's clock, and keeps its length."""
     maintenance_window, spans = window(schedule, 3600, BERLIN), []
     begin = models.moment(f"{day}T00:00:00Z") - 2 * 3600
     for at in range(int(begin), int(begin) + 26 * 3600, 300):
@@ -456,7 +459,7 @@ schedule = "0 22 * * *"
     ],
 )
 def test_a_window_until_a_time_of_day_or_about_everything_is_read(lines: str, wrong: str | None) -> None:
-    """One of two ends, and everything only if it says so."""
+    """A window takes one of two ends. It covers everything only if it says so."""
     if wrong is None:
         [read_window] = parsed(WINDOW + lines).silences
         assert (read_window.all, read_window.until, read_window.duration) == (True, "04:00", None)
@@ -466,7 +469,7 @@ def test_a_window_until_a_time_of_day_or_about_everything_is_read(lines: str, wr
 
 
 def test_until_goes_with_a_schedule_only() -> None:
-    """One that is there once has an end of its own."""
+    """``until`` is refused without a schedule, because a single window has its own end."""
     with pytest.raises(errors.InvalidInput, match="until: is only for a schedule"):
         parsed('[[silences]]\nrule = "r"\nreason = "x"\nends = 2040-01-01T00:00:00Z\nuntil = "04:00"\n')
 
@@ -474,7 +477,7 @@ def test_until_goes_with_a_schedule_only() -> None:
 def test_a_window_about_everything_mutes_every_alert_and_comes_back_by_export(
     ok: Any, world: Any, tmp_path: Path
 ) -> None:
-    """Alerts of workers and accounts alike; silences, plan and export say it as it is."""
+    """It mutes alerts of workers and accounts. silences, plan and export show it as written."""
     file = tmp_path / "night.toml"
     file.write_text(WINDOW.replace("0 22 * * *", "0 0 * * *") + 'all = true\nuntil = "23:59"\n')
     assert "added silence everything, 0 0 * * * UTC until 23:59" in ok("apply", str(file))
@@ -551,7 +554,7 @@ def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
 def test_windows_are_those_of_a_minute_by_minute_model(
     minute: Any, hour: Any, day: Any, weekday: Any, duration: Any, night: Any, offset: Any, second: Any
 ) -> None:
-    """Open or not, its end and the next one: as a loop over all minutes finds them, about the change of clocks."""
+    """Open or not, end and next begin equal those of a loop over all minutes, around clock changes too."""
     timezone, middle = night
     schedule = f"{minute} {hour} {day} * {weekday}"
     now = int(models.moment(middle)) + 60 * offset + second
@@ -576,7 +579,7 @@ def test_windows_are_those_of_a_minute_by_minute_model(
 
 
 def test_a_silence_without_a_schedule_is_one_window() -> None:
-    """From its begin until its end; without a begin it is open at once."""
+    """It is open from its begin until its end. Without a begin it is open at once."""
     maintenance_window = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
     assert maintenance.current(maintenance_window, T0 - 1) is None
     assert (
@@ -646,7 +649,7 @@ def parsed(text: Any) -> Any:
     ],
 )  # fmt: skip
 def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, expected: str) -> None:
-    """Line, column, field, why, and what to write instead."""
+    """An error names line, column, field, the reason, and what to write."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
         parsed(FILE.replace(old, new))
@@ -654,7 +657,7 @@ def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, expe
 
 
 def test_a_window_that_is_over_is_refused() -> None:
-    """For what is asked for now has to be of some use; an end that is too far away is none."""
+    """A new window must not be over already, and its end must not be too far away."""
     file = testing.parse(FILE, "f.toml")
     config.check_silences(file, models.moment("2029-12-31T00:00:00Z"))
     with pytest.raises(errors.InvalidInput, match=r"line 14, column 1: silences\[1\].ends: was over at 2030-01-01T03"):
@@ -674,7 +677,7 @@ def test_what_was_applied_is_exported() -> None:
 
 
 def test_a_file_without_the_section_leaves_windows_alone() -> None:
-    """And an empty section ends them; plan names them by what they say."""
+    """A file without the section changes no window, an empty section ends them. plan describes each."""
     configuration = parsed(FILE)
     unchanged = config.to_configuration(testing.parse("[collect]", "g.toml"), configuration)
     assert unchanged.silences == configuration.silences
@@ -690,7 +693,7 @@ def test_a_file_without_the_section_leaves_windows_alone() -> None:
 
 
 def test_a_rule_that_a_window_names_cannot_go_alone() -> None:
-    """Rules without the one that a window in force is about are refused; the alert of accounts is always there."""
+    """Rules are refused if a window in force names a missing one. The alert of accounts always exists."""
     configuration = parsed(FILE)
     with pytest.raises(
         errors.InvalidInput, match=r"silence file-\w{8} \(in force\)\.rule: cpu-high is not a known rule"
@@ -710,7 +713,7 @@ def maintained(site: Any, **changes: Any) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
 def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) -> None:
-    """By rule, by id or by name: recorded with the window's id, told once when it has ended."""
+    """By rule, id or name: alerts are recorded with the window's id and notify once after it."""
     site = Site()
     maintained(site, **changes)
     site.minutes([95, 96, 97, 98])
@@ -724,7 +727,7 @@ def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) ->
 
 
 def test_a_recurring_window_mutes_each_time() -> None:
-    """What fires within the next window is muted again."""
+    """Alerts in the next window are muted too."""
     site = Site()
     hour = models.Maintenance(id="file-1", rule="cpu-high", reason="x", schedule="0 * * * *", duration=600)
     site.change(silences=(hour,))
@@ -740,7 +743,7 @@ def test_a_recurring_window_mutes_each_time() -> None:
 
 
 def test_taking_a_window_out_of_the_file_tells_what_fires() -> None:
-    """With the window its effect goes."""
+    """If a window is removed from the file, firing alerts notify."""
     site = Site()
     maintained(site, ends=T0 + 1e6)
     site.minutes([95, 96, 97])
@@ -752,9 +755,9 @@ def test_taking_a_window_out_of_the_file_tells_what_fires() -> None:
 @pytest.mark.parametrize("by", ["command", "file", "command, taken back"])
 @pytest.mark.parametrize("looks", [False, True])
 def test_the_sweep_finds_what_the_end_sets_free(by: str, looks: bool) -> None:
-    """Without any collection, the worker is marked as to be judged within a sweep of the end; once.
+    """A sweep marks the worker as pending once after the end, without a collection.
 
-    So it is if a look at all told that there is no silence, or no new configuration.
+    It does so even if a read in between showed no silence and no new configuration.
     """
     site = Site()
 
@@ -801,7 +804,7 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes() -> None:
 
 
 def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
-    """One that names a worker or a label beside it does not, nor does one that names these alone."""
+    """A silence that names a worker or a label does not match an alert without a worker."""
 
     def by(**changes: Any) -> Any:
         new_silence = silence_of(**changes)
@@ -827,7 +830,7 @@ def received(fleet: Any) -> Any:
 
 @pytest.mark.parametrize("by", ["command", "file"])
 def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: str) -> None:
-    """Recorded with the silence; notifies at its end. Its own end notifies those who were notified."""
+    """It is recorded with the silence and notifies at its end. Its resolution notifies the same people."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
     if by == "command":
@@ -847,7 +850,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: 
 
 
 def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
-    """Whoever was not notified of the alert is not notified of its end."""
+    """If the alert notified nobody, its resolution notifies nobody."""
     fleet.silences = testing.MemorySilences()
     fleet.silences.add(silence_of(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
     fleet.minutes(1, 6)
@@ -877,7 +880,7 @@ class Half:
 
 @pytest.mark.parametrize("recovers", [False, True])
 def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -> None:
-    """The alert that a channel takes nothing is recorded, and told by the sweep if it still holds then."""
+    """A channel alert under a silence is recorded. If it still fires at the end, the sweep notifies."""
     site, receiver = delivering.Site("ops", "log"), Half()
     mute = models.Silence(
         id="s1", rule="delivery", begins=0.0, ends=delivering.NOW + models.DAY + 1000, reason="x", by="me"
@@ -943,7 +946,7 @@ timezone = "Europe/Berlin"
 
 
 def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any, applied: Any) -> None:
-    """Those that are open first, then when each is next; one of the file is taken back by its file only."""
+    """Open windows come first, then the next ones. A window of the file can only be ended by the file."""
     ok("add", A)
     ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "x")
     rows = json.loads(ok("silences", "--json"))["silences"]
@@ -966,7 +969,7 @@ def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any,
 
 
 def test_plan_apply_and_export_agree_on_windows(ok: Any, run: Any, world: Any, applied: Any, tmp_path: Path) -> None:
-    """plan names what would change; what export gives changes nothing; what is over is refused."""
+    """plan names the changes, an export applied again changes nothing, and past windows are refused."""
     out = tmp_path / "again.toml"
     out.write_text(ok("export"))
     assert "silence" not in ok("plan", str(out))
@@ -982,7 +985,7 @@ def test_plan_apply_and_export_agree_on_windows(ok: Any, run: Any, world: Any, a
 
 
 def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok: Any, run: Any, applied: Any) -> None:
-    """It may be meant for later, so it is not an error; a misspelt name gets a hint."""
+    """An unknown worker is a warning, because it may be added later. A misspelt name gets a hint."""
     ok("add", A)
     windows = (
         f'\n[[silences]]\nworker = "{name}"\nreason = "x"\nschedule = "0 0 * * *"\nduration = "1h"\n'
@@ -996,7 +999,7 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok: Any, run: Any, 
 
 
 def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
-    """A restart after a maintenance must not be refused for it; it is logged."""
+    """A past window does not stop ``up`` after maintenance. It is logged."""
     file = testing.parse(applied.read_text(), str(applied))
     world.clock.advance(7200)
     cli_session = Session(settings_of.Settings(_env_file=None), world)
@@ -1007,7 +1010,7 @@ def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
 
 
 def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok: Any, run: Any) -> None:
-    """collector, budget and delivery are rules that are always there; they are of no worker."""
+    """The rules collector, budget and delivery always exist, and belong to no worker."""
     for rule in ("collector", "budget", "delivery"):
         created = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
         assert created["rule"] == rule
@@ -1015,7 +1018,7 @@ def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok: Any, run: Any) 
 
 
 def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok: Any, world: Any) -> None:
-    """It has workers, whatever the other one of its name has."""
+    """A rule in the file with such a name has workers, and is silenced like any other."""
     configurations = world.get(ports.Configurations)
     configuration = configurations.load()
     rule = configuration.rules[0].model_copy(update={"name": "budget"})
@@ -1026,7 +1029,7 @@ def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok: Any,
 
 
 def test_the_page_has_an_example_that_is_valid() -> None:
-    """What docs/how-to/silences-and-maintenance-windows.md shows of windows is a file that can be applied."""
+    """The windows in docs/how-to/silences-and-maintenance-windows.md can be applied."""
     page = (Path(__file__).parent.parent / "docs" / "how-to" / "silences-and-maintenance-windows.md").read_text("utf-8")
     [example] = [block.partition("```")[0] for block in page.split("```toml\n") if block.startswith("[[silences]]")]
     first, second = parsed(example).silences

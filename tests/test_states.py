@@ -1,4 +1,4 @@
-"""A worker that stopped: what is remembered, when it notifies, and that nothing is lost or notified twice."""
+"""A stopped worker: what is stored, when it notifies, and that nothing is lost or notified twice."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_worker_that_ran_and_does_not_any_more_is_told(house: House, status: m
 
 
 def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
-    """On the way there (pending, unknown) nothing turns; it ends when a collection first sees it run."""
+    """Pending and unknown change nothing. The alert resolves when a collection first sees the worker running."""
     house.step(1, "stopping", BY_USER)
     house.step(2, "stopped", BY_USER)
     house.step(3, "unknown")
@@ -88,7 +88,7 @@ def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
 
 
 def test_what_is_expected_is_not_told() -> None:
-    """A code that the rule names is no alert, another one is; so is a termination after a stop that was none."""
+    """A reason that the rule expects does not fire, others do. A termination after an expected stop fires."""
     new_house = House(changed(RULE, expected=(BY_USER,)))
     new_house.step(0)
     new_house.step(1, "stopped", BY_USER)
@@ -118,7 +118,7 @@ def test_a_rule_may_be_about_one_of_them() -> None:
 
 
 def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> None:
-    """Who does not carry the labels is not told of; a silence is heeded, and a rule that goes ends its alert."""
+    """Workers without the labels do not fire, silences apply, and a removed rule resolves its alert."""
     house.change(rules=(RULE.model_copy(update={"labels": {"team": "vfx"}}),))
     house.step(1, "stopped", BY_USER)
     assert house.notified_of() == []
@@ -140,7 +140,7 @@ def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> No
 
 
 def test_the_reason_is_asked_for_once_and_only_of_what_changed(house: House) -> None:
-    """A batch with changes costs one call more; who was asked about before, and who runs, is not asked about again."""
+    """A batch with changes takes one more call, for changed workers only. No reason is requested twice."""
     other_id = "i-0000000000000002b"
     house.ec2.put(models.Instance(id=other_id, region="us-east-1", status="running"))
     house.add(other_id)
@@ -154,7 +154,7 @@ def test_the_reason_is_asked_for_once_and_only_of_what_changed(house: House) -> 
 
 
 def test_a_reason_that_nobody_gives_stops_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where DescribeInstances fails the collection succeeds and the alert fires; it is asked for again for a while."""
+    """If DescribeInstances fails, the collection succeeds and the alert fires. It is requested again for a while."""
     inner = house.ec2.describe
     refused: list[Any] = []
 
@@ -192,7 +192,7 @@ def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
 
 
 def test_the_reason_of_another_state_is_not_taken(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What DescribeInstances says of an instance that runs by its answer is not why the other call saw it stopped."""
+    """A reason is ignored if DescribeInstances reports another state than the status call."""
     inner = house.ec2.describe
 
     def describe(scope: models.AccountRegion, ids: Any) -> dict[str, models.Instance]:
@@ -216,7 +216,7 @@ def test_the_reason_of_another_state_is_not_taken(house: House, monkeypatch: pyt
     ],
 )  # fmt: skip
 def test_what_people_read_is_in_words(reason: models.StateReason | None, words: str) -> None:
-    """A documented code has its meaning, another one EC2's own words; nothing of it can steer a terminal."""
+    """A documented code has its meaning, another one EC2's text. Neither can control a terminal."""
     assert state.describe_status("stopped", reason) == words
 
 
@@ -232,7 +232,7 @@ def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) ->
 
 
 def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House) -> None:
-    """A stop while monitoring was paused does not fire, whenever it is evaluated; a later stop does."""
+    """A stop during a pause does not fire, whenever it is evaluated. A later stop does."""
     house.step(1)
     house.pause()
     house.evaluate()
@@ -248,7 +248,7 @@ def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House
 
 
 def test_a_pause_ends_the_alert_and_the_end_of_the_pause_does_not_bring_it_back(house: House) -> None:
-    """It resolves with the reason; that the worker still is stopped afterwards is known by then."""
+    """Pausing resolves it with the reason. After resuming, the same stop does not fire again."""
     house.step(1, "stopped", BY_USER)
     house.pause()
     house.evaluate()
@@ -259,7 +259,7 @@ def test_a_pause_ends_the_alert_and_the_end_of_the_pause_does_not_bring_it_back(
 
 
 def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothing(house: House) -> None:
-    """One collection after the pause that saw it run is enough for the stop after it to be told."""
+    """If one collection after the pause saw the worker run, the next stop fires."""
     house.pause()
     house.evaluate()
     house.pause(paused=False)
@@ -269,7 +269,7 @@ def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothi
 
 
 def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None:
-    """In one judgement; it stays open while the worker is there, and its entry in the schedule is gone."""
+    """One evaluation resolves its other alerts and fires this one, which stays open. Its entry is deleted."""
     new_house = House(RULE, CPU, models.Rule(name="no-data", kind="no-data"))
     new_house.worker = new_house.workers.get([ID])[ID].worker
     for minute in range(6):
@@ -288,7 +288,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
 
 
 def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
-    """The sweep finds a terminated worker that nobody evaluated, however late, and notifies with the first time."""
+    """The sweep finds a terminated worker that was not evaluated, however late, and notifies with the first time."""
     house.look(1, "terminated", BY_SPOT)
     house.clock.advance(7 * 3600)
     assert house.samples.pending(house.clock(), 10) == [ID]
@@ -311,7 +311,7 @@ def reconcile(house: House) -> fleet.Reconciled:
 
 @pytest.mark.parametrize(("how", "reason"), [("remove", "removed"), ("reconcile", "terminated")])
 def test_the_alert_of_a_terminated_worker_ends_when_the_worker_leaves(house: House, how: str, reason: str) -> None:
-    """Both by command and by the reconciliation, and its end says which."""
+    """Removal by command and by reconciliation both resolve it, and the reason names which."""
     house.step(1, "terminated", BY_SPOT)
     removal(house, how)
     assert house.workers.ids() == []
@@ -321,7 +321,7 @@ def test_the_alert_of_a_terminated_worker_ends_when_the_worker_leaves(house: Hou
 
 
 def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: House) -> None:
-    """The worker is not retired before its collection has seen that it is terminated, nor before that is judged."""
+    """A terminated worker is not retired before a collection has seen the end and it is evaluated."""
     house.clock.now = T0 + 30
     house.ec2.become(ID, "terminated", BY_SPOT)
     assert reconcile(house).repairs == ()
@@ -335,7 +335,7 @@ def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: Ho
 
 
 def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
-    """A worker that the tags no longer bring because it is terminated is removed when that was told."""
+    """A terminated worker that lost its tags is removed after its alert was recorded."""
     worker = house.workers.get([ID])[ID].worker
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
     house.change(discover=models.Discover(regions=("us-east-1",), tags={"Role": "render"}))
@@ -352,7 +352,7 @@ DISCOVER = '[discover]\nregions = ["us-east-1"]\ntags = { Role = "render" }\n'
 
 @pytest.mark.parametrize("status", ["terminated", "running"])
 def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, status: models.Status) -> None:
-    """Who is terminated waits for it; who only lost its tags leaves at once."""
+    """A terminated worker is removed after its evaluation. One that only lost its tags is removed at once."""
     worker = house.workers.get([ID])[ID].worker
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
     house.ec2.become(ID, status, BY_SPOT)
@@ -364,7 +364,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
 
 @pytest.mark.parametrize("case", ["paused", "no rule", "expected", "never ran"])
 def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
-    """Where no alert is to come the reconciliation does not wait for one."""
+    """If no alert can follow, the reconciliation retires a terminated worker at once."""
     new_house = House(*{"no rule": (CPU,), "expected": (changed(RULE, expected=(BY_SPOT,)),)}.get(case, ()))
     new_house.step(0, "stopped" if case == "never ran" else None)
     if case == "paused":
@@ -379,7 +379,7 @@ def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
 
 
 def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_not_told(house: House) -> None:
-    """Nobody is woken, and the history has both turns with their times."""
+    """It notifies nobody, and the history has both transitions with their times."""
     house.look(1, "stopped", BY_USER)
     house.look(2, "running")
     assert house.evaluate() == []
@@ -400,7 +400,7 @@ STATUSES: list[models.Status] = ["running", "stopping", "stopped", "shutting-dow
     looks=st.lists(st.booleans(), min_size=9, max_size=9),
 )
 def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[models.Status], looks: list[bool]) -> None:
-    """Any grouping of judgements records the turns of a plain loop over the statuses, with the same times."""
+    """Any grouping of evaluations records the transitions and times of a plain loop over the statuses."""
     condition, rule_state, state_changes = models.Condition(), models.RuleState(), []
     for minute, status in enumerate(course):
         at = T0 + minute * MINUTE
@@ -428,7 +428,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
 
 
 def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> None:
-    """A running worker keeps no changes; a stopped one keeps them for late evaluations."""
+    """A running worker's changes are dropped. A stopped worker's changes are kept for late evaluations."""
     remembered = [len(house.condition.changes)]
     house.step(1, "stopped", BY_USER)
     house.step(2, "running")
@@ -440,7 +440,7 @@ def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> Non
 
 
 def test_what_is_remembered_is_bounded(house: House) -> None:
-    """A worker that goes up and down all the time keeps a dozen changes, and its last run among them."""
+    """A worker that starts and stops all the time keeps a dozen changes, its last run among them."""
     for minute in range(1, 30):
         house.look(minute, "stopped" if minute % 2 else "running", BY_USER)
     assert len(house.condition.changes) <= state.MAX_CHANGES
@@ -449,7 +449,7 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
 
 
 def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert(house: House) -> None:
-    """An overtaken collection is no sign of life; the next one that sees it run is."""
+    """A collection older than the stop resolves nothing. The next one that sees it running does."""
     before = house.condition
     house.step(1, "stopped", BY_USER)
     sample = models.Sample(worker=house.worker, collected_at=T0 + 50, status="running")
@@ -464,7 +464,7 @@ def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert
 
 
 def test_a_name_that_was_another_kind_of_rule_begins_anew() -> None:
-    """An alert that a threshold rule of this name left open is over; this rule's own come after that."""
+    """An alert of an earlier threshold rule of this name resolves. Then this rule's alerts fire."""
     new_house = House(CPU.model_copy(update={"name": "down"}))
     for minute in range(6):
         new_house.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
@@ -504,7 +504,7 @@ def explain(house: House) -> Any:
 
 
 def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
-    """Running, stopped as told, stopped as expected, paused: each has its reason."""
+    """why gives the reason for each case: running, stopped, stopped as expected, paused."""
     assert explain(house)["now"] == "the instance runs"
     house.step(1, "stopped", BY_USER)
     explanation = explain(house)
@@ -526,7 +526,7 @@ def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
 
 
 def test_show_has_ec2s_reason(house: House) -> None:
-    """A stopped worker shows why and since when; a running one has none."""
+    """A stopped worker shows reason and time; a running one has none."""
 
     def status_reason() -> Any:
         record = house.workers.get([ID])[ID]
@@ -571,7 +571,7 @@ def test_the_file_says_all_of_it() -> None:
     ],
 )
 def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: str) -> None:
-    """Source, line, column, field, and what was meant."""
+    """An error names source, line, column, field and the nearest valid word."""
     with pytest.raises(errors.InvalidInput) as wrong:
         testing.parse(FILE + line + "\n", "f")
     assert expected in str(wrong.value)
@@ -589,7 +589,7 @@ def test_a_metric_that_is_nearly_one_of_these_is_pointed_to_it() -> None:
 
 
 def test_a_code_that_ec2_does_not_document_is_taken_with_a_warning() -> None:
-    """EC2 may have more of them than its reference says; a slip of the pen is pointed out."""
+    """An undocumented code is accepted with a warning, because EC2 may have more. A typing error gets a hint."""
     file = testing.parse(FILE + 'expected = ["Client.UserInitiatedShutdwon", "Server.Brandnew"]\n', "f")
     first, second = config.warnings(file, lambda ref: "")
     assert f"did you mean {BY_USER}?" in first
@@ -597,7 +597,7 @@ def test_a_code_that_ec2_does_not_document_is_taken_with_a_warning() -> None:
 
 
 def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
-    """What closes the alert without a judgement is of the same kind and names the worker."""
+    """An end without an evaluation keeps the alert's kind and names the worker."""
     house.step(1, "stopped", BY_USER)
     basis: ports.Basis[ports.Record] = house.alerts.load([ID])[ID]
     verdict = lifecycle.closing(basis, house.configurations.load(), "removed", T0 + 600)

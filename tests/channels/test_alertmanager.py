@@ -33,7 +33,7 @@ def posted(receiver: Receiver) -> list[tuple[str, str, bool]]:
 
 
 def test_alertmanager_posts_an_alert(receiver: Receiver) -> None:
-    """What fires is posted with an end far ahead, by its labels, and with the channel's login."""
+    """A firing alert is posted by its labels, with an end far ahead and the channel's login."""
     channel = of(
         "alertmanager", url=f"http://127.0.0.1:{receiver.port}/am/", user="u", secret=SecretRef(env="PASSWORD")
     )
@@ -56,7 +56,7 @@ def renamed(name: str, **labels: str) -> dict[str, Any]:
 
 
 def test_alertmanager_ends_what_was_sent(receiver: Receiver) -> None:
-    """An end is posted for each set of labels under which an alert fires there, and for nothing else."""
+    """An end is posted for each set of labels under which the alert fires there, and for no other."""
     channel, notifier = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}"), notifiers()["alertmanager"]
 
     def send(**changes: Any) -> list[tuple[str, str, bool]]:
@@ -94,7 +94,7 @@ def test_alertmanager_bearer(receiver: Receiver) -> None:
 
 @pytest.fixture
 def real_alertmanager(tmp_path: Path) -> Iterator[str]:
-    """Run Debian's Alertmanager; give its address."""
+    """A real Alertmanager shows an alert, its change of severity as the same alert, and its end."""
     program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if program is None:
         pytest.skip("prometheus-alertmanager is not installed (apt install prometheus-alertmanager)")
@@ -130,7 +130,7 @@ def _firing(address: str) -> list[tuple[str, str]]:
 
 @pytest.mark.integration
 def test_real_alertmanager(real_alertmanager: str) -> None:
-    """A real Alertmanager shows an alert, its change of severity as one alert, and its end."""
+    """A real Alertmanager shows an alert, its change of severity as the same alert, and its end."""
     now = time.time()
     since = models.rfc3339(int(now) - 300)
     sender = alertmanager.Alertmanager(SECRETS, testing.MemoryFiringLabels(), http.Client(time.time))

@@ -1,4 +1,4 @@
-"""Description, runbook and owner of a rule, in the natural place of each type of channel."""
+"""Description, runbook and owner of a rule, in the usual place of each type of channel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LINES = [
 
 
 def test_a_text_says_them_a_line_each() -> None:
-    """The text of a notification has a line for each; only the runbook stays a link."""
+    """The text of a notification has a line for each. Only the runbook is a link."""
     lines = text.plain(notification(**SAID)).splitlines()
     at = lines.index(LINES[1])
     assert lines[at - 1].startswith("description: Render nodes stall. <!channel> see [this] (https[:]//")
@@ -36,7 +36,7 @@ def test_a_text_says_them_a_line_each() -> None:
 
 
 def test_what_a_rule_does_not_say_is_left_out() -> None:
-    """Without annotations no channel says anything of them."""
+    """Without annotations no channel has a line for them."""
     bare = notification()
     assert not any(name in text.plain(bare) for name in models.ANNOTATIONS)
     assert "links" not in pagerduty.event(KEY, bare)
@@ -56,7 +56,7 @@ def test_a_group_says_what_all_share_once() -> None:
 
 
 def test_a_template_may_name_them() -> None:
-    """``$description``, ``$runbook`` and ``$owner`` are filled in, "" if there is none."""
+    """``$description``, ``$runbook`` and ``$owner`` are replaced, or by "" if missing."""
     channel = of("slack", template="$owner: $runbook")
     assert (
         text.rendered(channel, notification(**SAID)) == "team [@]vfx: https://wiki.example.com/a?page=cpu&view=1#steps"
@@ -65,7 +65,7 @@ def test_a_template_may_name_them() -> None:
 
 
 def test_slack_links_the_runbook_and_nothing_else() -> None:
-    """The runbook is a link in Slack's markup, escaped; no other text becomes one."""
+    """The runbook is a link in Slack's markup, escaped. No other text becomes one."""
     message = json.dumps(slack.message(of("slack"), [notification(**SAID)]))
     assert "*runbook:* <https://wiki.example.com/a?page=cpu&amp;view=1#steps>" in message
     assert message.count("<") == 1

@@ -1,4 +1,4 @@
-"""The channel ``apprise``: what can be promised over a client of others."""
+"""The channel ``apprise``: what can be promised about a library with its own clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_apprise(receiver: Receiver) -> None:
 
 
 def test_apprise_is_guarded(receiver: Receiver) -> None:
-    """Without allow_private apprise reaches neither an unencrypted nor a private service of one's own."""
+    """Without allow_private apprise reaches neither an unencrypted nor a private service."""
     pytest.importorskip("apprise")
     channel = of("apprise", url=SecretRef(env="URL"), allow_private=False)
     for scheme, reason in (("json", "not encrypted"), ("jsons", "private")):
@@ -110,14 +110,14 @@ def endless(peer: socket.socket) -> None:
 
 @pytest.mark.parametrize("url", ["mailto://user:pass@example.com", "syslog://", "rsyslog://example.com"])
 def test_apprise_by_other_means_is_refused(url: str) -> None:
-    """What apprise does not reach by HTTPS cannot be guarded, so it is for a private network only."""
+    """Services that apprise does not reach by HTTPS need allow_private, because they cannot be checked."""
     pytest.importorskip("apprise")
     with pytest.raises(errors.InvalidInput, match="by HTTPS"):
         notifiers(URL=url)["apprise"].send(of("apprise", url=SecretRef(env="URL"), allow_private=False), many(1))
 
 
 def test_apprise_unknown_service() -> None:
-    """An address that apprise does not know is refused without being shown."""
+    """An address that apprise does not support is refused without being shown."""
     pytest.importorskip("apprise")
     with pytest.raises(errors.InvalidInput, match="does not know the service") as caught:
         notifiers(URL="nonsense://T0KEN")["apprise"].send(of("apprise", url=SecretRef(env="URL")), [notification()])
@@ -125,7 +125,7 @@ def test_apprise_unknown_service() -> None:
 
 
 def test_apprise_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the library is not installed one line says how to install it."""
+    """If the library is not installed, one line says how to install it."""
 
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(errors.InvalidInput, match=r"pip install 'workermon\[apprise\]'"):
@@ -133,7 +133,7 @@ def test_apprise_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_apprise_list(receiver: Receiver) -> None:
-    """A group is one message of apprise's."""
+    """A group is one message."""
     pytest.importorskip("apprise")
     sender: Any = notifiers(URL=f"json://127.0.0.1:{receiver.port}/")["apprise"]
     receiver.plan = [answer(200)]

@@ -1,4 +1,4 @@
-"""The channel ``email``: mail over TLS, with nothing of others in its headers."""
+"""The channel ``email``: mail over TLS, without foreign text in its headers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_email(mail: Callable[..., tuple[Mailbox, int]], security: str) -> None:
 
 
 def test_email_logs_in(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """User and password are used over TLS only, and a wrong one is refused without being shown."""
+    """User and password are sent over TLS only. A wrong one is refused without being shown."""
     box, port = mail(auth=True)
     channel = post(port, user="monitor", secret=SecretRef(env="PASSWORD"))
     notifiers()["email"].send(channel, [notification()])
@@ -86,7 +86,7 @@ def test_email_endless_reply(line: bytes) -> None:
 
 
 def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """A mail that the server does not take is a failure that says its code."""
+    """If the server does not accept a mail, the failure has its code."""
     box, port = mail()
     box.refuse = "451 later, hunter2hunter2"
     with pytest.raises(errors.DeliveryFailed, match="answered 451") as caught:
@@ -102,7 +102,7 @@ def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
 
 
 def test_email_without_starttls(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """A server that offers no TLS gets nothing, unless the channel says so."""
+    """A server without TLS gets nothing, unless the channel allows it."""
     box, port = mail("none")
     with pytest.raises(errors.DeliveryFailed, match="no STARTTLS"):
         notifiers()["email"].send(post(port), [notification()])
@@ -127,7 +127,7 @@ def test_email_private_address(mail: Callable[..., tuple[Mailbox, int]]) -> None
 
 
 def test_email_deadline() -> None:
-    """A server that says nothing is left at the deadline."""
+    """A server that does not answer is left at the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         sender = mail_channel.Email(SECRETS, lambda: NOW, deadline=0.4)
         began = time.monotonic()
@@ -137,7 +137,7 @@ def test_email_deadline() -> None:
 
 
 def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """What others wrote adds no header and no recipient."""
+    """Text of others adds no header and no recipient."""
     box, port = mail()
     bad = notification(summary="x\r\nBcc: thief@example.com\r\n\r\nbody")
     notifiers()["email"].send(post(port), [bad])
@@ -148,7 +148,7 @@ def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> 
 
 
 def test_mail_list(mail: Any) -> None:
-    """A group is one mail, whose Message-ID is the same when it is sent again."""
+    """A group is one mail. Its Message-ID is the same when it is sent again."""
     box, port = mail()
     sender: Any = notifiers()["email"]
     sender.send(post(port), many(50))

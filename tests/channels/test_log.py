@@ -18,7 +18,7 @@ ALERT = f"{WORKER_ID}/cpu-high"
     [("firing", "critical", "error"), ("firing", "warning", "warning"), ("resolved", "critical", "info")],
 )
 def test_log(status: str, severity: str, level: str) -> None:
-    """The channel log writes one event with what a reader needs."""
+    """The channel log writes one event with all fields a reader needs."""
     notification = models.Notification.model_validate(
         {
             "id": "n",

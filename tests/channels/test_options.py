@@ -1,4 +1,4 @@
-"""The keys of ``[channels.NAME]``: what each type takes, and what is refused."""
+"""The keys of ``[channels.NAME]``: what each type accepts and refuses."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_bad_channel(text_: str, error: str) -> None:
 
 
 def test_every_example_survives_an_export() -> None:
-    """What an example makes of the channels is the same after it was exported and read again."""
+    """The channels of each example are the same after an export."""
     from workermon.config import export
 
     for example in _examples():
@@ -124,6 +124,6 @@ def test_never_grouped(line: str) -> None:
 
 @pytest.mark.parametrize("written", ['"11m"', '"-1s"', "true", '"soon"', "[]"])
 def test_bad_group_wait(written: str) -> None:
-    """What is not a duration, or too long a one, is refused by its path."""
+    """An invalid or too long duration is refused by its path."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
         testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")

@@ -1,4 +1,4 @@
-"""The channel ``pagerduty``: incidents under our own key."""
+"""The channel ``pagerduty``: incidents under workermon's dedup_key."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_pagerduty_triggers_and_resolves(receiver: Receiver) -> None:
 
 
 def test_pagerduty_long_summary() -> None:
-    """A summary is cut to what PagerDuty takes."""
+    """A summary is cut to PagerDuty's limit."""
     assert len(pagerduty.event("k", notification(summary="x" * 5000))["payload"]["summary"]) == 1024
 
 
 def test_pagerduty_slows_down(receiver: Receiver) -> None:
-    """What PagerDuty refuses as too much carries the wait that it asks for, and no key."""
+    """A refusal because of the rate has PagerDuty's wait, and not the key."""
     receiver.plan = [answer(429, Retry_After="17")]
     with pytest.raises(errors.DeliveryFailed) as caught:
         notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), [notification()])
@@ -56,7 +56,7 @@ def test_pagerduty_bad_key(receiver: Receiver) -> None:
 
 
 def test_pagerduty_is_reminded(receiver: Receiver) -> None:
-    """``repeat`` is a key of this type; a reminder triggers the same incident again."""
+    """``repeat`` is a key of this type. A reminder triggers the same incident again."""
     file = testing.parse('[channels.c]\ntype = "pagerduty"\nsecret = { env = "KEY" }\nrepeat = "4h"\n', "file")
     assert file.channels is not None
     assert file.channels["c"].repeat == 14_400

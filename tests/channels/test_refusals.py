@@ -1,4 +1,4 @@
-"""What channels over HTTP make of an answer, and whom they reach."""
+"""How channels over HTTP treat an answer, and which addresses they reach."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_http_channels_are_guarded(receiver: Receiver, kind: str) -> None:
     ],
 )
 def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int], patiently: set[int]) -> None:
-    """A service's own refusal is final at once, one that may be a proxy's or a deployment's after some minutes."""
+    """A service's own refusal is final at once. One of a proxy or a deployment is final after some minutes."""
     later = {408, 409, 425, 429, 500, 503}
     for status in sorted(at_once | patiently | later):
         receiver.plan = [answer(status)]
@@ -51,7 +51,7 @@ def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int
 
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 def test_a_wait_that_is_asked_for_is_read(receiver: Receiver, status: int) -> None:
-    """Whatever says 'later' may say how much later, in seconds or as a date."""
+    """A temporary refusal may name its wait, in seconds or as a date."""
     date = mail_utils.formatdate(NOW + 40, usegmt=True)
     for written, seconds in (("25", 25), (date, 40)):
         receiver.plan = [answer(status, Retry_After=written, Date=mail_utils.formatdate(NOW, usegmt=True))]

@@ -1,4 +1,4 @@
-"""The channel ``slack``: one message, with nothing of others as markup."""
+"""The channel ``slack``: one message, without foreign text as markup."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_slack_message(receiver: Receiver) -> None:
 
 
 def test_slack_escapes() -> None:
-    """Nothing that others wrote becomes a mention or a link; what the template's author wrote does."""
+    """Text of others becomes neither a mention nor a link. The template's own markup works."""
     bad = notification(summary="<!channel> & <https://evil|here>")
     assert "<!" not in json.dumps(slack.message(of("slack"), [bad]))
     assert "<https" not in json.dumps(slack.message(of("slack"), [bad]))
@@ -39,7 +39,7 @@ def test_slack_escapes() -> None:
 
 
 def test_receivers_that_speak_the_same_make_nothing_of_names() -> None:
-    """Mattermost and Discord know mentions and Markdown: neither they nor Slack find any in what tags say."""
+    """Mattermost and Discord support mentions and Markdown. Tags cause none there or in Slack."""
     worker = {"id": "i-1", "name": "@channel", "region": "us-east-1", "labels": {"a": "[x](https://evil.example)"}}
     for notifications in ([notification(worker=worker, summary="@here: www.evil.example")], many(2, reason="@all")):
         document = slack.message(of("slack"), notifications)
@@ -58,7 +58,7 @@ def test_slack_address_stays_secret(receiver: Receiver) -> None:
 
 
 def test_slack_list(receiver: Receiver) -> None:
-    """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
+    """Slack gets one message in blocks within its limits, without foreign text as markup."""
     notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), many(150))
     (request,) = receiver.requests
     document = json.loads(request.body)

@@ -15,7 +15,7 @@ TOPIC = "arn:aws:sns:eu-west-1:123456789012:alerts"
 
 
 def test_sns_message() -> None:
-    """People get the text, programs the notification, and the subject is what SNS takes."""
+    """People get the text, programs the notification, and the subject fits SNS's limit."""
     publisher = testing.MemoryPublisher()
     sns.Sns(publisher).send(of("sns", topic_arn=TOPIC), [notification(summary="ü" * 300)])
     ((topic, message),) = publisher.published
@@ -29,7 +29,7 @@ def test_sns_message() -> None:
 
 @pytest.mark.integration
 def test_sns_on_moto(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A topic of a foreign SNS gets the message, and one that is not there is AWS' refusal."""
+    """A topic of another SNS implementation gets the message. A missing topic is AWS's refusal."""
     from moto.server import ThreadedMotoServer
 
     from workermon.on_aws import sns as on_sns
@@ -59,7 +59,7 @@ def test_sns_on_moto(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sns_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint that nobody serves is an error of AWS' within the lease, for the outbox to try again."""
+    """An unreachable endpoint is an error within the lease, so the outbox tries again."""
     from workermon.on_aws import sns as on_sns
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

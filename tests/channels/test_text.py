@@ -1,4 +1,4 @@
-"""Messages for people: what they say, and what a template makes of them."""
+"""Messages for people: their text, and templates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scoped() -> models.Notification:
 
 
 def test_text_says_what_people_ask() -> None:
-    """The text says what, where, since when, the value with its course, the threshold, and how to silence it."""
+    """The text has metric, worker, start, value with its history, threshold, and how to silence it."""
     points = [models.Datapoint(1_700_000_000 + 60 * at, value) for at, value in enumerate((85.0, 91.0, 97.5))]
     body = text.plain(notification(points=points))
     assert body.splitlines() == [
@@ -40,7 +40,7 @@ def test_text_says_what_people_ask() -> None:
 
 
 def test_text_says_when_it_began_beside_when_it_fired() -> None:
-    """Since when the condition holds is what people ask; when the alert fired stands beside it."""
+    """The text has the time since which the condition is true, and the time when the alert fired."""
     late = notification(condition_since="2023-11-14T22:11:20Z", at="2023-11-14T22:20:00Z")
     lines = text.plain(late).splitlines()
     assert "since: 2023-11-14T22:11:20Z, fired at 2023-11-14T22:13:20Z, decided at 2023-11-14T22:20:00Z" in lines
@@ -63,7 +63,7 @@ def test_a_metric_of_ones_own_has_its_unit_everywhere() -> None:
     ],
 )
 def test_the_title_of_a_group_counts_each_severity(states: tuple[str | None, ...], title: str) -> None:
-    """A warning among critical alerts is counted as one, and what is over as over."""
+    """A warning among critical alerts is counted as a warning, a resolved one as resolved."""
     group = [
         notification(place, status="firing" if severity else "resolved", severity=severity or "critical")
         for place, severity in enumerate(states)
@@ -72,7 +72,7 @@ def test_the_title_of_a_group_counts_each_severity(states: tuple[str | None, ...
 
 
 def test_text_of_what_is_over() -> None:
-    """What is over is not silenced any more, and says its reason."""
+    """A resolved alert has its reason, and no hint to silence it."""
     body = text.plain(notification(status="resolved", reason="the worker was removed"))
     assert body.startswith("[RESOLVED] ")
     assert "reason: the worker was removed" in body
@@ -87,7 +87,7 @@ def test_text_of_an_account() -> None:
 
 
 def test_text_cannot_be_forged() -> None:
-    """Control characters of what others wrote begin no line of their own."""
+    """Control characters in text of others begin no line."""
     body = text.plain(notification(summary="x\nwhere: elsewhere\x1b[31m"))
     assert "\x1b" not in body
     assert len([line for line in body.splitlines() if line.startswith("where:")]) == 1
@@ -101,7 +101,7 @@ def test_template_fields_are_those_that_are_checked() -> None:
 
 
 def test_template_replaces_the_text() -> None:
-    """A template's names become the message's, and a dollar sign stays one."""
+    """A template's names are replaced by the message's values. A dollar sign stays."""
     channel = of("email", template="$$5 says ${worker}: $value of $threshold in $region")
     assert text.body(channel, [notification()]) == "$5 says rénder-07: 97.5 % of 90 % in us-east-1"
 
@@ -136,7 +136,7 @@ def test_template_that_does_not_render_is_refused(template: str) -> None:
     ],
 )
 def test_what_comes_from_outside_is_shown_and_does_nothing(raw: str, expected: str) -> None:
-    """Names and labels of AWS make no link and no mention in a message, and hide nothing; the rest stays readable."""
+    """Names and labels of AWS make no link or mention and hide nothing. The rest stays readable."""
     worker = {"id": "i-1", "name": raw, "region": "us-east-1", "labels": {"a": raw}}
     hostile = notification(worker=worker, summary=f"{raw}: it is hot", reason=raw)
     lines = text.plain(hostile).splitlines()

@@ -1,4 +1,4 @@
-"""The webhook against a real receiver on this machine that misbehaves on plan."""
+"""The webhook against a real receiver on this machine that misbehaves as planned."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_accepted(receiver: Receiver, status: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 410, 413, 422, 425, 429, 500, 502, 503, 599, 999])
 def test_not_accepted(receiver: Receiver, status: int) -> None:
-    """Anything else is a failure that says which."""
+    """Any other answer is a failure that names it."""
     receiver.plan = [answer(status)]
     reason = refused(channel(receiver.url))
     assert f"{status}" in str(reason)
@@ -148,7 +148,7 @@ NOW = datetime.datetime(2026, 11, 23, 16, 0, tzinfo=datetime.UTC)
     ],
 )
 def test_retry_after(receiver: Receiver, headers: dict[str, str], expected: float | None) -> None:
-    """Retry-After is read as seconds or as a date, and nonsense is none."""
+    """Retry-After is read as seconds or as a date. An invalid one is ignored."""
     receiver.plan = [answer(429, **headers)]
     assert refused(channel(receiver.url), now=NOW.timestamp()).retry_after == expected
 
@@ -171,7 +171,7 @@ def test_drips_its_status(receiver: Receiver) -> None:
 
 
 def test_drips_its_body(receiver: Receiver) -> None:
-    """Once its status is known the rest of a reply is not waited for."""
+    """As soon as the status is known, the rest of a reply is not awaited."""
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)]
     began = time.monotonic()
     hook().send(channel(receiver.url), [notification()])
@@ -206,19 +206,19 @@ def test_endless_provisional_answers(receiver: Receiver) -> None:
 
 
 def test_cut_reply(receiver: Receiver) -> None:
-    """A reply that is cut before its status is whole is a failure."""
+    """A reply that is cut within its status line is a failure."""
     receiver.plan = [receiver.cut]
     refused(channel(receiver.url))
 
 
 def test_closes_at_once(receiver: Receiver) -> None:
-    """A receiver that closes without an answer is a failure that says so."""
+    """If a receiver closes without an answer, the failure says so."""
     receiver.plan = [lambda peer: None]
     assert "ended the connection without an answer" in str(refused(channel(receiver.url)))
 
 
 def test_not_http(receiver: Receiver) -> None:
-    """What is no HTTP is a failure."""
+    """An answer that is not HTTP is a failure."""
     receiver.plan = [lambda peer: peer.sendall(b"220 mail.example.com ESMTP\r\n")]
     refused(channel(receiver.url))
 
@@ -268,7 +268,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
-    """A public address is one."""
+    """A public address is recognized."""
     assert addresses.is_public(address)
 
 
@@ -293,7 +293,7 @@ def test_private_address_is_not_connected_to(receiver: Receiver, host: str) -> N
 
 
 def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that looks public and leads elsewhere when it is connected to gets not a byte."""
+    """A name that resolves to a public address first and to a private one at the connection gets no byte."""
 
     def rebound(*_: object, **__: object) -> list[object]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", receiver.port))]
@@ -323,7 +323,7 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
 
 
 def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is looked up for ever is left at the deadline, and nothing is sent when it is found after all."""
+    """A slow lookup ends at the deadline. If it succeeds later, nothing is sent."""
     resolved, returned = threading.Event(), threading.Event()
     real = socket.getaddrinfo
 
@@ -352,7 +352,7 @@ def test_unknown_name() -> None:
 
 @pytest.mark.parametrize("url", [None, "", "ftp://example.com/", "https:///x", "https://exa mple:99999/", "nonsense"])
 def test_no_address(url: str | None) -> None:
-    """What is not an address of HTTP is a failure that says so."""
+    """A URL that is not HTTP is a failure that says so."""
     assert "is not an address" in str(refused(channel(url)))
 
 
@@ -363,7 +363,7 @@ def test_tls_is_verified(receiver: Receiver) -> None:
 
 
 def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receiver whose certificate is trusted gets the notification; one that hangs then is left at the deadline."""
+    """A receiver with a trusted certificate gets the notification. One that then hangs is left at the deadline."""
     receiver, certificate = secure
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     to = channel(f"https://localhost:{receiver.port}/{TOKEN}", secret="OPS_SECRET")

@@ -1,4 +1,4 @@
-"""What every keeper of tokens, sessions and the audit trail promises."""
+"""What every store of tokens, sessions and the audit trail promises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def entry(number: int, at: float) -> models.AuditEntry:
 
 
 def test_a_token_is_kept_once_until_removed(repository: Repository) -> None:
-    """A name is unique; tokens are sorted by name; removing an unknown name returns false."""
+    """A name is unique. Tokens are sorted by name. Removing an unknown name returns false."""
     assert repository.access.tokens() == []
     assert repository.access.add(token("ops", "operator"))
     assert repository.access.add(token("ci"))
@@ -39,7 +39,7 @@ def test_a_token_is_kept_once_until_removed(repository: Repository) -> None:
 
 
 def test_sessions_end_with_their_token(repository: Repository) -> None:
-    """Closing ends one session; removing a token ends its own and no other."""
+    """Closing ends one session. Removing a token ends its sessions and no others."""
     repository.access.add(token("ci"))
     for opened in (session("a"), session("b"), session("c", of="ops")):
         repository.access.open_session(opened)
@@ -78,7 +78,7 @@ def test_the_trail_is_kept_by_time(repository: Repository) -> None:
 
 
 def test_the_trail_is_bounded_by_age_and_number(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too old or too much goes with the next entry."""
+    """Entries that are too old or too many are dropped with the next entry."""
     monkeypatch.setattr(ports, "AUDIT_ENTRIES", 3)
     for number in range(5):
         repository.audit.record(entry(number, NOW + number))

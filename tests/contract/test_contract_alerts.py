@@ -1,4 +1,4 @@
-"""What every keeper of alerts promises."""
+"""What every store of alerts promises."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def silent(repository: Repository, times: Sequence[int]) -> None:
 
 
 def test_a_basis_of_known_workers_only(repository: Repository, worker: models.Worker) -> None:
-    """A worker without alerts has an empty basis, an unknown one none."""
+    """A worker without alerts has an empty basis, an unknown one has none."""
     bases = repository.alerts.load([A, B])
     assert set(bases) == {A}
     assert bases[A].record == repository.workers.get([A])[A]
@@ -67,7 +67,7 @@ def test_of_two_commits_on_one_basis_one_wins(repository: Repository, worker: mo
 
 
 def test_many_commits_are_steps_of_their_own(repository: Repository, worker: models.Worker) -> None:
-    """The one whose basis moved on is refused, the others stand."""
+    """A verdict whose basis has changed is refused. The others are committed."""
     repository.workers.add([builders.worker(B)])
     stale, fresh = load(repository), load(repository, B)
     assert judge(repository, AlertChange())
@@ -82,7 +82,7 @@ def test_many_commits_are_steps_of_their_own(repository: Repository, worker: mod
 
 
 def test_a_commit_on_changed_rules_is_refused(repository: Repository, worker: models.Worker) -> None:
-    """The rules that were judged by must still be those in force."""
+    """The rules of the evaluation must still be in force."""
     basis = load(repository)
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
@@ -103,7 +103,7 @@ def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, work
 
 
 def test_a_sample_written_meanwhile_is_judged_next(repository: Repository, worker: models.Worker) -> None:
-    """A commit takes back only the marks of what it has seen."""
+    """A commit clears only the pending marks that it has read."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     basis = load(repository)
     builders.write(repository.samples, builders.sample(worker, (60, 1.0), after=660))
@@ -116,7 +116,7 @@ def test_a_sample_written_meanwhile_is_judged_next(repository: Repository, worke
 
 
 def test_open_alerts_come_oldest_first(repository: Repository, worker: models.Worker) -> None:
-    """An alert is open from the notification that it fires to the one that it is resolved."""
+    """An alert is open from the notification that it fires to the one that it resolves."""
     repository.workers.add([builders.worker(B)])
     assert repository.alerts.open() == []
     judge(repository, AlertChange(at=NOW + 60), AlertChange(rule="disk-high", at=NOW - 60))
@@ -187,7 +187,7 @@ def test_history_of_all_comes_by_time(repository: Repository, worker: models.Wor
 
 
 def test_the_timeline_can_be_entered_at_any_time(repository: Repository, worker: models.Worker) -> None:
-    """Both ends are included, and of those that share a time none is left out or given twice."""
+    """Both ends are included. Of transitions at one time none is skipped or repeated."""
     silent(repository, [NOW + number // 50 for number in range(300)])
     numbers = [record.number for record in repository.alerts.timeline()]
     assert numbers == sorted(numbers, reverse=True)
@@ -197,7 +197,7 @@ def test_the_timeline_can_be_entered_at_any_time(repository: Repository, worker:
 
 
 def test_an_alert_can_be_read_from_any_transition_on(repository: Repository, worker: models.Worker) -> None:
-    """In the order in which they were recorded, whatever they are about."""
+    """Transitions are read in the order of recording, whatever the subject."""
     silent(repository, [NOW + (number * 7) % 250 for number in range(250)])
     judge(repository, AlertChange(rule="disk-high", notified=False))
     records = list(repository.alerts.recorded(f"{A}/cpu-high"))
@@ -209,7 +209,7 @@ def test_an_alert_can_be_read_from_any_transition_on(repository: Repository, wor
 
 
 def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -> None:
-    """Any number of transitions is kept for as long as the setting says, and no longer."""
+    """Any number of transitions is kept as long as the setting says, and no longer."""
     judge(repository, AlertChange(rule="disk-high", notified=False))
     silent(repository, [NOW + number for number in range(1100)])
     assert len(repository.alerts.history(limit=5000)) == 1101
@@ -224,7 +224,7 @@ def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -
 
 
 def test_attempts_are_joined_to_what_they_delivered(repository: Repository, worker: models.Worker) -> None:
-    """History shows each try of each notification, and nobody else's."""
+    """History has each attempt of each notification, and no others."""
     judge(repository, AlertChange(channels=("ops",)))
     judge(repository, AlertChange("resolved", version=2, channels=("ops",)))
     outbox, alert_id = repository.outbox, f"{A}/cpu-high"
@@ -245,7 +245,7 @@ def test_attempts_are_joined_to_what_they_delivered(repository: Repository, work
 
 
 def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, worker: models.Worker) -> None:
-    """What is undelivered and what happened outlive the worker."""
+    """Undelivered notifications and the history outlive the worker."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     judge(repository, AlertChange())
     verdict = builders.verdict(load(repository), AlertChange("resolved", version=2))
@@ -262,7 +262,7 @@ def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, w
 
 
 def test_retiring_needs_the_present_alerts(repository: Repository, worker: models.Worker) -> None:
-    """A last word on an old basis is refused; one under changed rules is not."""
+    """A last verdict on an old basis is refused. One under changed rules is not."""
     basis = load(repository)
     judge(repository, AlertChange())
     assert not repository.alerts.retire(builders.verdict(basis))
@@ -289,7 +289,7 @@ def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: mo
 
 
 def test_versions_grow_over_removal_and_adding(repository: Repository, worker: models.Worker) -> None:
-    """A receiver that orders by version is never told an older one."""
+    """Versions never decrease, so that receivers can order by them."""
     judge(repository, AlertChange(version=7))
     repository.alerts.retire(builders.verdict(load(repository), AlertChange("resolved", version=8)))
     repository.workers.add([builders.worker(incarnation="second")])
@@ -344,7 +344,7 @@ OTHERS = pytest.mark.parametrize(
 def test_every_subject_is_committed_as_a_worker_is(
     repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
 ) -> None:
-    """State, version, history, outbox and open alerts; of two commits on one basis one wins."""
+    """State, version, history, outbox and open alerts are committed. Of two commits on one basis one succeeds."""
     basis = basis_of(repository)
     assert basis == ports.Basis(subject, None)
     firing = builders.verdict(basis, AlertChange(channels=("chat", "log", "chat")))
@@ -393,7 +393,7 @@ def test_a_retired_subject_leaves_its_story(
 
 
 def test_what_a_silence_keeps_from_people_is_no_news(repository: Repository) -> None:
-    """It is recorded with the silence, goes to nobody, and is not seen live."""
+    """A silenced transition is recorded with the silence. It is neither notified nor published."""
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
     muted = builders.verdict(of_channel(repository), AlertChange(channels=(), silenced_by="s1"))

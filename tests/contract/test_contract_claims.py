@@ -1,4 +1,4 @@
-"""What every implementation promises of claims of a slot, and of what is learned of an account and region."""
+"""What every implementation promises about claims of slots, and about learned delays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def worker(repository: Repository) -> models.Worker:
 
 
 def test_a_slot_is_claimed_once(repository: Repository, worker: models.Worker) -> None:
-    """The second claim of a slot finds it taken; the next slot is another."""
+    """A second claim of a slot is refused. The next slot can be claimed."""
     assert repository.samples.claim([worker], NOW + 601, 30) == ["claimed"]
     assert repository.samples.claim([worker], NOW + 655, 30) == ["taken"]
     assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
@@ -46,14 +46,14 @@ def test_a_claim_that_nothing_came_of_runs_out(repository: Repository, worker: m
 
 
 def test_a_failure_gives_the_claim_back(repository: Repository, worker: models.Worker) -> None:
-    """Whoever comes next within the slot may try."""
+    """After a failure another node may claim the same slot."""
     repository.samples.claim([worker], NOW + 601, 30)
     repository.samples.failed(worker, models.CollectionError(kind="throttled", message="slow down", at=NOW + 602))
     assert repository.samples.claim([worker], NOW + 610, 30) == ["claimed"]
 
 
 def test_each_of_many_claims_has_its_own_outcome(repository: Repository, worker: models.Worker) -> None:
-    """Complete, taken, new and gone in one step."""
+    """One step gives complete, taken, new and gone."""
     further = [builders.worker(B), builders.worker(C)]
     repository.workers.add(further)
     builders.write(repository.samples, builders.sample(worker, after=601))
@@ -64,7 +64,7 @@ def test_each_of_many_claims_has_its_own_outcome(repository: Repository, worker:
 
 
 def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository: Repository, worker: models.Worker) -> None:
-    """Somebody was slow, or the clock was set back a little: what went by is not collected again."""
+    """A slot that is older than the last complete one is not collected again, for example after a clock change."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=660))
     assert repository.samples.claim([worker], NOW + 600, 30) == ["complete"]
     assert builders.write(repository.samples, builders.sample(worker, (-60, 2.0), after=600)) == "repeated"
@@ -75,14 +75,14 @@ def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository: Rep
 
 
 def test_a_new_interval_is_claimed_anew(repository: Repository, worker: models.Worker) -> None:
-    """A complete slot of another interval says nothing."""
+    """A complete slot of another interval does not count."""
     builders.write(repository.samples, builders.sample(worker, after=601))
     rescheduled = worker.model_copy(update={"interval": 120})
     assert repository.samples.claim([rescheduled], NOW + 602, 30) == ["claimed"]
 
 
 def test_many_failures_are_noted_in_one_go(repository: Repository, worker: models.Worker) -> None:
-    """Each worker keeps its own trouble; who is gone keeps none."""
+    """Each worker keeps its own error. A removed worker keeps none."""
     second = builders.worker(B)
     repository.workers.add([second])
     troubles = [models.CollectionError(kind="denied", message=f"no {number}", at=NOW, since=NOW) for number in range(3)]
@@ -113,7 +113,7 @@ def test_what_is_learnt_is_kept_by_name(updates: ports.LearnedDelays) -> None:
 
 
 def test_each_account_and_region_learns_for_itself(updates: ports.LearnedDelays) -> None:
-    """So does who becomes another role, whatever the account is called."""
+    """Each account and region learns separately. A changed role begins anew, whatever the account's name."""
     accounts = [
         SCOPE,
         models.AccountRegion(region="eu-west-1"),

@@ -1,4 +1,4 @@
-"""What every keeper of cohorts promises."""
+"""What every store of cohorts promises."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 
 
 def test_a_group_is_known_from_what_is_learned_of_it(implementation: Implementation) -> None:
-    """A group's cohorts are in the order of their numbers. A group that was never collected has none."""
+    """A group's cohorts are ordered by number. A group that was never collected has none."""
     implementation.schedule_cohorts(GROUP, (10, 2, 0))
     assert implementation.cohorts.learned(GROUP) is None
     assert implementation.cohorts.sizes() == {}
@@ -58,7 +58,7 @@ def test_a_group_is_known_from_what_is_learned_of_it(implementation: Implementat
 
 
 def test_places_and_paces_stay_until_they_are_forgotten(implementation: Implementation) -> None:
-    """A later place of a cohort replaces the earlier one, and only what is named is forgotten."""
+    """A later place of a cohort replaces the earlier one. Only named ones are forgotten."""
     implementation.cohorts.place({})
     implementation.cohorts.place({f"{GROUP}#0": 5.25, f"{GROUP}#1": 6.0})
     implementation.cohorts.place({f"{GROUP}#1": 7.0})
@@ -75,7 +75,7 @@ def test_places_and_paces_stay_until_they_are_forgotten(implementation: Implemen
 
 
 def test_what_cannot_be_read_is_learned_again(redis_client: redis.Redis) -> None:
-    """Malformed data makes nobody fail."""
+    """Malformed data causes no failure."""
     spoilt = cohorts.RedisCohorts(redis_client)
     redis_client.hset(keys.COHORTS_LEARNED, mapping={GROUP: "{nonsense", "other": "[1]"})
     redis_client.hset(keys.COHORTS_PACES, mapping={"one": "fast", "two": "1"})

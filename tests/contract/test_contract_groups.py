@@ -1,4 +1,4 @@
-"""What every keeper of alerts promises of groups of workers: their members, their wake-ups and their alerts."""
+"""What every store of alerts promises about groups: members, wake-ups and alerts."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def load(repository: Repository) -> ports.Basis[ports.GroupRecord]:
 
 
 def test_an_unknown_group_has_no_basis(repository: Repository) -> None:
-    """Nor has what is not the id of a group."""
+    """Neither has an id that is not a group's."""
     assert repository.alerts.load_groups([GROUP, "i-0abc", "group:x"]) == {}
     assert repository.alerts.load_groups([]) == {}
     assert repository.alerts.group_ids() == []
 
 
 def test_members_are_written_with_the_verdict_of_a_worker(repository: Repository) -> None:
-    """What they say comes back as it was written, by rule and worker, and the group is pending."""
+    """Members' states are read as written, by rule and worker, and the group is pending."""
     assert repository.alerts.commit(membership_verdict(repository))
     assert repository.alerts.commit(membership_verdict(repository, LEFT, worker_id=B, changed_from=90))
     basis = load(repository)
@@ -56,7 +56,7 @@ def test_members_are_written_with_the_verdict_of_a_worker(repository: Repository
 
 
 def test_a_refused_verdict_says_nothing(repository: Repository) -> None:
-    """The group reads only what was written of its member."""
+    """A refused verdict writes no member state."""
     stale = membership_verdict(repository)
     assert repository.alerts.commit(builders.verdict(stale.basis, AlertChange()))
     assert not repository.alerts.commit(stale)
@@ -65,7 +65,10 @@ def test_a_refused_verdict_says_nothing(repository: Repository) -> None:
 
 
 def test_a_group_is_committed_as_every_subject_is(repository: Repository) -> None:
-    """State, version, history and outbox; of two commits on one basis one wins, and it is pending no more."""
+    """State, version, history and outbox are committed. Of two commits on one basis one succeeds.
+
+    The group is not pending then.
+    """
     assert repository.alerts.commit(membership_verdict(repository, changed_from=90))
     basis = load(repository)
     firing = builders.verdict(basis, AlertChange())
@@ -92,7 +95,7 @@ def test_a_member_that_speaks_meanwhile_keeps_the_mark(repository: Repository) -
 
 
 def test_a_group_forgets_members(repository: Repository) -> None:
-    """Without members it is no group any more, until one speaks again."""
+    """A group without members does not exist until one is written again."""
     assert repository.alerts.commit(membership_verdict(repository, LEFT))
     forgetting = dataclasses.replace(
         builders.verdict(load(repository)), memberships=(ports.MembershipChange(GROUP, "pool-hot", A, None),)
@@ -108,7 +111,7 @@ def test_a_group_forgets_members(repository: Repository) -> None:
 
 
 def test_a_removed_worker_speaks_with_its_last_verdict(repository: Repository) -> None:
-    """In the step that removes it, so that the group cannot miss it."""
+    """The last verdict of a removed worker writes its member state in the same step."""
     assert repository.alerts.commit(membership_verdict(repository))
     assert repository.alerts.retire(membership_verdict(repository, LEFT))
     assert load(repository).record.members == {"pool-hot": {A: LEFT}}
@@ -116,7 +119,7 @@ def test_a_removed_worker_speaks_with_its_last_verdict(repository: Repository) -
 
 
 def test_a_group_is_marked_as_a_worker_is(repository: Repository) -> None:
-    """A mark made while it is evaluated stays; nothing is marked of which nothing is known."""
+    """A mark that is set during an evaluation stays. Unknown groups are not marked."""
     repository.samples.mark_pending([GROUP], NOW)
     assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.alerts.commit(membership_verdict(repository))

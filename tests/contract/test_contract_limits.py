@@ -1,4 +1,4 @@
-"""What every limiter, ledger of costs and record of accounts and regions promises."""
+"""What every limiter, cost ledger and record of accounts and regions promises."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_refusal_halves_the_rate_of_that_api_alone(implementation: Implementat
 
 
 def test_requests_and_metrics_are_counted_by_the_hour(implementation: Implementation) -> None:
-    """Each account, region, operation and metric has a count of its own; names may have spaces."""
+    """Each account, region, operation and metric has its own count. Names may have spaces."""
     assert implementation.costs.hours(NOW) == []
     implementation.costs.note(NOW + 5, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3, "My App/a b": 1})
     implementation.costs.note(NOW + 65, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3})
@@ -127,7 +127,7 @@ def test_requests_and_metrics_are_counted_by_the_hour(implementation: Implementa
 
 
 def test_totals_only_grow(implementation: Implementation) -> None:
-    """What was counted in any hour is in the totals, and stays there."""
+    """Totals include every hour and never decrease."""
     assert implementation.costs.totals() == models.UsageTotals()
     implementation.costs.note(NOW, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3, "My App/a b": 1})
     implementation.costs.note(NOW + 90 * models.DAY, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 2})
@@ -137,7 +137,7 @@ def test_totals_only_grow(implementation: Implementation) -> None:
 
 
 def test_a_decision_replaces_only_the_one_it_was_made_from(implementation: Implementation) -> None:
-    """Of two that decide at once one wins; what is asked meanwhile counts in full too."""
+    """Of two concurrent decisions one succeeds. Requests in between are counted."""
     before = implementation.costs.budget_decision()
     assert before == models.BudgetDecision()
     first = models.BudgetDecision(
@@ -156,7 +156,7 @@ def test_a_decision_replaces_only_the_one_it_was_made_from(implementation: Imple
 
 
 def test_lost_metrics_are_noted_where_something_was_collected(implementation: Implementation) -> None:
-    """They stand beside how collection goes, are read with it for a verdict, and make no account of their own."""
+    """They are stored with the account's state and read with it. They create no account."""
     lost = (models.LostMetric(metric="memory_utilization", workers=36, of=40, since=int(NOW)),)
     implementation.accounts.note_lost(SCOPE, lost)
     assert implementation.accounts.load() == {}
@@ -170,7 +170,7 @@ def test_lost_metrics_are_noted_where_something_was_collected(implementation: Im
 
 
 def test_a_failure_lasts_until_the_next_success(implementation: Implementation) -> None:
-    """Since when it fails is the first failure after the last success; what came late changes nothing."""
+    """A failure lasts since the first one after the last success. Late reports change nothing."""
     implementation.accounts.note(SCOPE, NOW, 60, None)
     implementation.accounts.note(SCOPE, NOW + 60, 60, DENIED)
     implementation.accounts.note(SCOPE, NOW + 120, 60, DENIED.model_copy(update={"kind": "throttled"}))
@@ -187,7 +187,7 @@ def test_a_failure_lasts_until_the_next_success(implementation: Implementation) 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_clock_that_was_set_back_ends_no_record(implementation: Implementation, failing: bool) -> None:
-    """What is noted two hours before what stands there counts, whether that was a success or a failure."""
+    """A report two hours before the stored one counts, a success as well as a failure."""
     implementation.accounts.note(SCOPE, NOW + 7200, 60, None)
     implementation.accounts.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
@@ -207,7 +207,7 @@ def test_a_clock_that_was_set_back_ends_no_record(implementation: Implementation
 
 
 def test_the_shortest_interval_counts_while_it_is_used(implementation: Implementation) -> None:
-    """A longer one takes its place when the shorter one was not seen for long."""
+    """A longer interval replaces it if the shorter one has not been used for long."""
     for at, interval in ((0, 300), (10, 60), (20, 300)):
         implementation.accounts.note(SCOPE, NOW + at, interval, None)
     assert implementation.accounts.load()[SCOPE].interval == 60
@@ -216,7 +216,7 @@ def test_the_shortest_interval_counts_while_it_is_used(implementation: Implement
 
 
 def test_an_alert_of_an_account_is_written_like_a_workers(implementation: Implementation) -> None:
-    """State, version, history and outbox in one step; it is among the open alerts until it resolves."""
+    """State, version, history and outbox are written in one step. It is among the open alerts until it resolves."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     basis = basis_of(implementation)
     assert implementation.alerts.commit(verdict(basis, "firing", 1))
@@ -239,7 +239,7 @@ def test_an_alert_of_an_account_is_written_like_a_workers(implementation: Implem
 
 
 def test_an_account_that_was_left_is_forgotten(implementation: Implementation) -> None:
-    """Unless its alert has turned meanwhile; its history stays, and its versions go on."""
+    """It is forgotten unless its alert has changed. Its history and versions stay."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     assert implementation.alerts.commit(verdict(basis_of(implementation), "firing", 1))
     early = basis_of(implementation)
@@ -254,7 +254,7 @@ def test_an_account_that_was_left_is_forgotten(implementation: Implementation) -
 
 
 def test_a_last_verdict_forgets_in_the_same_step(implementation: Implementation) -> None:
-    """It notifies of the end and leaves nothing to evaluate, unless the alert has changed meanwhile."""
+    """It notifies of the end and leaves nothing to evaluate, unless the alert has changed."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     early = basis_of(implementation)
     assert implementation.alerts.commit(verdict(early, "firing", 1))

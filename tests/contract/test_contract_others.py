@@ -1,4 +1,4 @@
-"""What every configuration store, signs of life, lease and feed promises."""
+"""What every configuration store, pulse, lease and feed promises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_default_holds_until_something_is_saved(repository: Repository) -> N
 
 
 def test_what_was_loaded_is_known_without_loading_it_again(repository: Repository) -> None:
-    """The first time it is loaded; later it is the one that was loaded last, or a newer one."""
+    """The first call loads it. Later calls return the last loaded configuration or a newer one."""
     first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})
     assert repository.configurations.save(first)
     assert repository.configurations.loaded() == first
@@ -27,7 +27,7 @@ def test_what_was_loaded_is_known_without_loading_it_again(repository: Repositor
 
 
 def test_a_configuration_follows_exactly_one_revision(repository: Repository) -> None:
-    """Two that save at once: one wins; nothing is saved twice or out of order."""
+    """Of two concurrent saves one succeeds. Nothing is saved twice or out of order."""
     first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})
     assert not repository.configurations.save(DEFAULT)
     assert not repository.configurations.save(DEFAULT.model_copy(update={"revision": 2}))
@@ -62,7 +62,7 @@ def test_parts_are_seen_alive_at_their_last_mark(repository: Repository) -> None
 
 
 def test_monitoring_began_after_the_last_break(repository: Repository) -> None:
-    """A listener that was away for more than 10 s begins anew; a shorter pause, or another part, is nothing."""
+    """After a break of the listener above 10 s monitoring begins anew. Shorter breaks and other parts do not count."""
     assert repository.liveness.monitoring_since() is None
     repository.liveness.beat("evaluate", NOW - 10)
     assert repository.liveness.monitoring_since() is None
@@ -74,7 +74,7 @@ def test_monitoring_began_after_the_last_break(repository: Repository) -> None:
 
 
 def test_monitoring_begins_with_the_first_collection(repository: Repository) -> None:
-    """Silence counts from the first collection after the listener's return; later ones change nothing."""
+    """Silence counts from the first collection after the listener's return. Later ones change nothing."""
     repository.liveness.beat("collect", NOW - 1)
     repository.liveness.beat("listener", NOW)
     repository.liveness.beat("collect", NOW + 12)
@@ -86,7 +86,7 @@ def test_monitoring_begins_with_the_first_collection(repository: Repository) -> 
 
 
 def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repository) -> None:
-    """Else it would have begun in the future, and nobody's silence would be reported until then."""
+    """Otherwise monitoring would begin in the future, and no silence would be reported until then."""
     repository.liveness.beat("listener", NOW + 7200)
     repository.liveness.beat("collect", NOW + 7201)
     repository.liveness.beat("listener", NOW)
@@ -131,7 +131,7 @@ def test_counts_add_up(repository: Repository) -> None:
 
 
 def test_a_lease_has_one_owner(repository: Repository) -> None:
-    """The owner extends it, another waits until it is given back; names do not touch one another."""
+    """The owner extends a lease. Another waits until it is released. Names are independent."""
     leases = repository.leases
     assert leases.hold("listener", "a", 60)
     assert leases.hold("listener", "a", 60)
@@ -152,7 +152,7 @@ def test_a_lease_ends_by_itself(repository: Repository) -> None:
 
 
 def test_the_feed_stands_when_it_yields_first(repository: Repository) -> None:
-    """What is published after the first ``None`` is heard, in order, by everybody that listens."""
+    """Every subscriber receives, in order, all messages published after the first ``None``."""
     worker = builders.worker()
     repository.workers.add([worker])
     first, second = (repository.feed.listen(timeout=0.05) for _ in range(2))

@@ -58,7 +58,7 @@ def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, 
 
 
 def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, notify: Notify) -> None:
-    """Every queue of the channel is due, those of others wait on, and one that is empty stays away."""
+    """Hastening a channel makes all its queues due. It leaves other channels and empty queues alone."""
     notify("firing", channels=("ops", "log"))
     for claimed in claim(repository):
         assert repository.outbox.failed(claimed, NOW, "busy", NOW + 3600)
@@ -76,7 +76,7 @@ def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
 
 
 def test_a_notification_waits_for_each_channel(repository: Repository, notify: Notify) -> None:
-    """A channel named twice is reported once; a claim gives the notification whole."""
+    """A channel that is named twice is notified once. A claim returns the whole notification."""
     assert repository.outbox.pending() == {}
     notify("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
@@ -105,7 +105,7 @@ def test_a_channel_s_name_may_hold_anything(repository: Repository, notify: Noti
 
 
 def test_of_two_claims_one_wins(repository: Repository, notify: Notify) -> None:
-    """What is under a lease is neither due nor claimed again."""
+    """A notification under a lease is neither due nor claimed again."""
     notify("firing")
     assert len(claim(repository)) == 1
     assert claim(repository) == []
@@ -114,7 +114,7 @@ def test_of_two_claims_one_wins(repository: Repository, notify: Notify) -> None:
 
 
 def test_an_alert_keeps_its_order(repository: Repository, notify: Notify) -> None:
-    """The next one comes when the one before is accepted."""
+    """The next notification is due when the previous one is accepted."""
     notify("firing", "resolved", "firing")
     for version in (1, 2, 3):
         claims = claim(repository)
@@ -146,7 +146,7 @@ def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, no
 
 
 def test_a_failure_waits_for_its_time(repository: Repository, notify: Notify) -> None:
-    """The same notification is tried again, and what comes behind it waits too."""
+    """A failed notification is tried again after its wait. Later ones of the alert wait too."""
     notify("firing")
     (claimed,) = claim(repository)
     assert repository.outbox.failed(claimed, NOW, "HTTP 503", NOW + 30)
@@ -158,7 +158,7 @@ def test_a_failure_waits_for_its_time(repository: Repository, notify: Notify) ->
 
 
 def test_no_channel_blocks_another(repository: Repository, notify: Notify) -> None:
-    """A channel that fails holds up its own queue only."""
+    """A failing channel delays its own queue only."""
     notify("firing", channels=("ops", "log"))
     log, ops = claim(repository)
     repository.outbox.failed(ops, NOW, "HTTP 503", NOW + 3600)
@@ -181,7 +181,7 @@ def test_no_alert_blocks_another(repository: Repository, notify: Notify) -> None
 
 
 def test_giving_up_makes_room_for_the_next(repository: Repository, notify: Notify) -> None:
-    """What a channel will never accept does not hold up what it may."""
+    """Giving up a notification makes the next one of the queue due."""
     notify("firing", "resolved")
     (claimed,) = claim(repository)
     assert repository.outbox.give_up(claimed, NOW, "HTTP 400")
@@ -189,7 +189,7 @@ def test_giving_up_makes_room_for_the_next(repository: Repository, notify: Notif
 
 
 def test_a_lease_that_is_over_is_free(repository: Repository, notify: Notify) -> None:
-    """A sender that died is replaced; its attempt counts and its fence is no longer good."""
+    """If a sender dies, another can claim. The attempt counts, and the old fence is no longer valid."""
     notify("firing")
     (dead,) = claim(repository, lease=SHORT)
     (alive,) = reclaim(repository)
@@ -204,7 +204,7 @@ def test_a_lease_that_is_over_is_free(repository: Repository, notify: Notify) ->
 
 
 def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, notify: Notify) -> None:
-    """An expired lease that nobody has taken is no reason to send twice."""
+    """An outcome after the lease's end counts if nobody else has claimed since. Nothing is sent twice."""
     notify("firing")
     (claimed,) = claim(repository, lease=SHORT)
     eventually(lambda: repository.outbox.due(NOW, 1), description="the end of the lease")
@@ -213,7 +213,7 @@ def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository,
 
 
 def test_who_was_overtaken_says_the_last_word_again(repository: Repository, notify: Notify) -> None:
-    """A stale 'firing' after somebody's 'resolved' is followed by 'resolved'."""
+    """If a stale 'firing' was sent after 'resolved', the 'resolved' is sent again."""
     notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -229,7 +229,7 @@ def test_who_was_overtaken_says_the_last_word_again(repository: Repository, noti
 def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(
     repository: Repository, notify: Notify
 ) -> None:
-    """Nobody can tell which of the two arrives first."""
+    """If two notifications are sent at once, the latest state is sent again: their order is unknown."""
     notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -240,7 +240,7 @@ def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(
 
 
 def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, notify: Notify) -> None:
-    """The last word waits for somebody to claim it: nothing to add."""
+    """If the latest notification still waits to be claimed, it is not enqueued again."""
     notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -270,7 +270,7 @@ def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Reposito
 def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(
     repository: Repository, notify: Notify
 ) -> None:
-    """A request that timed out may still have arrived, after what came later."""
+    """A request that timed out may have arrived late, so the latest state is sent again."""
     notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -282,7 +282,7 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(
 
 
 def test_settling_twice_is_settling_once(repository: Repository, notify: Notify) -> None:
-    """An outcome whose answer was lost may be reported again."""
+    """Reporting an outcome again changes nothing, for example if the first answer was lost."""
     notify("firing", "resolved", "firing")
     (claimed,) = claim(repository)
     assert repository.outbox.delivered(claimed, NOW) is None
@@ -314,7 +314,7 @@ def deliver(repository: Repository, now: float = NOW, remind_at: float | None = 
 
 
 def test_what_still_fires_is_told_again(repository: Repository, notify: Notify) -> None:
-    """A notification that is to be repeated is due again at its time, as a reminder, as often as that is asked for."""
+    """A notification to be repeated is due again at its time, as a reminder, as often as requested."""
     notify("firing")
     assert deliver(repository, NOW, NOW + 100) == [(1, False)]
     assert repository.outbox.due(NOW + 99, 10) == []
@@ -348,7 +348,7 @@ def test_no_reminder_before_the_end_is_delivered(repository: Repository, notify:
 
 
 def test_a_reminder_may_be_skipped(repository: Repository, notify: Notify) -> None:
-    """What is skipped leaves no attempt, and may be due again later."""
+    """A skipped reminder leaves no attempt, and may be due again later."""
     notify("firing")
     deliver(repository, NOW, NOW + 100)
     repository.outbox.due(NOW + 100, 10)
@@ -362,7 +362,7 @@ def test_a_reminder_may_be_skipped(repository: Repository, notify: Notify) -> No
 
 
 def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, notify: Notify) -> None:
-    """A queue shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
+    """A stuck queue shows its attempts, first error and last error. New and accepted ones are not stuck."""
     notify("firing", channels=("ops", "log"))
     assert repository.outbox.stuck(NOW + 999) == []
     for after, error in ((0, "refused"), (40, "timeout")):
@@ -379,7 +379,7 @@ def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, notify
 
 
 def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
-    """Test messages are sent in order and leave attempts, but no history; posting them again changes nothing."""
+    """Test messages are sent in order. They leave attempts but no history, and posting one twice changes nothing."""
     messages = [builders.notification("test-1/notify-test", version) for version in (1, 2)]
     for _ in range(2):
         repository.outbox.post("ops", messages, NOW)
@@ -398,7 +398,7 @@ def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
 
 
 def test_escalations_are_found_when_they_are_due(repository: Repository) -> None:
-    """A verdict sets when an alert escalates next. It is found from then on, until a verdict changes that."""
+    """A verdict sets when an alert escalates next. It is found from then on, until a verdict changes it."""
     repository.workers.add([builders.worker()])
 
     def commit(*, retire: bool = False, **times: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What every keeper of idempotency keys promises."""
+"""What every store of idempotency keys promises."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 
 
 def test_the_first_request_is_kept_with_its_answer(implementation: Implementation) -> None:
-    """Whoever comes second finds the first one at work, then its answer; another key is free."""
+    """A second request gets "in progress", then the first one's answer. Another key is free."""
     assert implementation.keys.claim(KEY, "one") is None
     assert implementation.keys.claim(KEY, "two") == ports.FirstRequest("one", None, "")
     implementation.keys.answer(KEY, ports.FirstRequest("one", 201, '{"name": "größe"}'))
@@ -69,7 +69,7 @@ def test_a_released_key_is_free(implementation: Implementation) -> None:
 
 
 def test_keys_are_kept_for_a_bounded_time(implementation: Implementation) -> None:
-    """A request whose process died frees its key soon, an answer is forgotten after an hour."""
+    """If a request's process dies, its key is soon free. An answer is kept for an hour."""
     assert implementation.keys.claim(KEY, "one") is None
     implementation.pass_by(ports.REQUEST_AGE - 5)
     assert implementation.keys.claim(KEY, "one") is not None
@@ -83,7 +83,7 @@ def test_keys_are_kept_for_a_bounded_time(implementation: Implementation) -> Non
 
 
 def test_one_of_many_gets_a_key(implementation: Implementation) -> None:
-    """Of requests that come at once, one is worked on."""
+    """Of concurrent requests one is handled."""
     start, claimed = threading.Barrier(8), list[bool]()
 
     def claim(number: int) -> None:

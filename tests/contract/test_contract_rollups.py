@@ -1,4 +1,4 @@
-"""What every store promises of hourly roll-ups: an hour is rolled up once it is over, and again after a change."""
+"""What every store of hourly roll-ups promises: an hour is rolled up when it is over, and after each change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def single(value: float) -> Any:
 
 
 def test_an_hour_is_rolled_up_when_it_is_over(repository: Repository) -> None:
-    """Least, mean, greatest, 95th percentile and count; not before late datapoints had their time, and once."""
+    """It has least, mean, greatest, 95th percentile and count. It is made once, after the time for late datapoints."""
     values = random.Random(7).sample(range(10_000), 60)
     for minute, value in enumerate(values):
         write(repository, (60 * minute, value / 7), after=60 * minute + 61)
@@ -59,7 +59,7 @@ def test_an_hour_is_rolled_up_when_it_is_over(repository: Repository) -> None:
 
 
 def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) -> None:
-    """The hour is rolled up again, from all that the ledger has; the same datapoint again changes nothing."""
+    """The hour is rolled up again from the whole ledger. A repeated datapoint changes nothing."""
     write(repository, (0, 1.0), (60, 2.0), after=200)
     assert roll_up(repository, DUE + 200) == 1
     write(repository, (120, 6.0), after=9000)
@@ -75,7 +75,7 @@ def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) ->
 
 
 def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
-    """Of several workers, metrics and weeks; hours without a datapoint are absent, not zero."""
+    """Workers, metrics and weeks are separate. Hours without a datapoint are absent, not zero."""
     write(repository, (3540, 1.0), (3600, 2.0), (7200, -3.0), after=7500)
     write(repository, (0, 7.0), after=7500, worker_id=B)
     write(repository, (9 * 86_400, 8.5), after=9 * 86_400 + 60)
@@ -90,7 +90,7 @@ def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
 
 
 def test_at_the_same_time_the_shorter_period_counts(repository: Repository) -> None:
-    """As in the history of datapoints; an odd period's datapoint belongs to the hour of its time."""
+    """Of two series at one time the shorter period counts. A datapoint belongs to the hour of its timestamp."""
     write(repository, (0, 10.0), (300, 20.0), after=700, period=300)
     write(repository, (300, 2.0), (360, 3.0), after=701)
     write(repository, (3780, 5.0), after=4000, period=420)
@@ -101,7 +101,7 @@ def test_at_the_same_time_the_shorter_period_counts(repository: Repository) -> N
 
 
 def test_a_claimed_hour_is_left_alone_until_its_lease_is_over(repository: Repository) -> None:
-    """Who died over it is followed by another; who saves what changed meanwhile leaves it due."""
+    """After a lease's end another node continues. Saving an hour that has changed leaves it due."""
     write(repository, (0, 1.0), after=100)
     (claimed,) = repository.rollups.claim(NOW + DUE, 10, 120)
     assert repository.rollups.claim(NOW + DUE + 119, 10, 120) == []
@@ -113,7 +113,7 @@ def test_a_claimed_hour_is_left_alone_until_its_lease_is_over(repository: Reposi
 
 
 def test_no_more_is_claimed_than_asked_for(repository: Repository) -> None:
-    """What is left is due still."""
+    """The remaining hours stay due."""
     write(repository, *((3600 * hour, 1.0) for hour in range(5)), after=5 * 3600)
     assert roll_up(repository, 10 * DUE, limit=2) == 2
     assert len(stored(repository)) == 2
@@ -122,7 +122,7 @@ def test_no_more_is_claimed_than_asked_for(repository: Repository) -> None:
 
 
 def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
-    """Whatever was claimed before; the next one of that id begins with none."""
+    """Removal deletes them, whatever was claimed. A worker added with that id begins with none."""
     write(repository, (0, 1.0), (3600, 1.0), after=4000)
     assert roll_up(repository, DUE + 500) == 1
     (claimed,) = repository.rollups.claim(NOW + 3 * DUE, 10, 120)
@@ -137,7 +137,7 @@ def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
 
 
 def test_a_fuller_roll_up_stays(repository: Repository) -> None:
-    """What is made of a ledger that has lost a part of the hour does not replace what was made of all of it."""
+    """A roll-up of an hour that has lost datapoints does not replace one of the whole hour."""
     write(repository, (0, 1.0), after=100)
     (claimed,) = repository.rollups.claim(NOW + DUE, 10, 120)
     full = models.RollUp(NOW, 1.0, 2.0, 4.0, 4.0, 60)
@@ -147,7 +147,7 @@ def test_a_fuller_roll_up_stays(repository: Repository) -> None:
 
 
 def test_roll_ups_are_in_a_backup(repository: Repository) -> None:
-    """They come back as they were; a removal afterwards finds them."""
+    """A restore brings them back, and a removal afterwards deletes them."""
     write(repository, (0, 1.25), (9 * 86_400, 3.5), after=9 * 86_400 + 100)
     assert roll_up(repository, 10 * 86_400) >= 1
     before = repository.rollups.read(A, CPU, NOW - models.WEEK, NOW + 20 * 86_400)

@@ -38,7 +38,7 @@ def read(
 
 
 def test_written_datapoints_are_read_at_their_times(repository: Repository, worker: models.Worker) -> None:
-    """Values come back exactly, zero and negative ones too, and gaps stay gaps."""
+    """Values are read exactly, with zero and negative ones. Gaps stay gaps."""
     pairs = [(-120, 0.0), (0, -1.5), (60, 0.1), (300, 1e300)]
     assert builders.write(repository.samples, builders.sample(worker, *pairs)) == "accepted"
     assert read(repository) == pairs
@@ -59,7 +59,7 @@ def test_a_reading_without_a_beginning_finds_everything(repository: Repository, 
 
 
 def test_a_series_without_a_datapoint_is_empty(repository: Repository, worker: models.Worker) -> None:
-    """What was asked for is answered, also for a worker that nobody knows."""
+    """A requested series is answered, even for an unknown worker."""
     series = [(A, "cpu_utilization", 60), (builders.B, "cpu_utilization", 300)]
     assert repository.samples.read(series, 0, NOW) == {
         (A, "cpu_utilization"): models.Series(60, ()),
@@ -76,14 +76,14 @@ def test_a_revised_datapoint_replaces_the_former(repository: Repository, worker:
 
 
 def test_times_off_the_period_are_kept_exactly(repository: Repository, worker: models.Worker) -> None:
-    """A datapoint keeps its timestamp; of two in one slot the later counts."""
+    """A datapoint keeps its timestamp. Of two in one slot the later counts."""
     builders.write(repository.samples, builders.sample(worker, (7, 1.0), (67, 2.0), (60, 9.0)))
     assert read(repository) == [(7, 1.0), (67, 2.0)]
 
 
 @pytest.mark.parametrize("period", [1, 7, 60, 420, 3600, 5400, 86_400])
 def test_every_period_finds_its_place(repository: Repository, worker: models.Worker, period: int) -> None:
-    """Also periods that do not divide an hour, or are longer than one."""
+    """This includes periods that do not divide an hour or are longer than one."""
     first = NOW // period * period - NOW
     pairs = [(first - number * period, float(number)) for number in range(3600 // period + 3, -1, -1)]
     pairs = [pair for pair in pairs if pair[0] > -86_400 + 600]
@@ -93,14 +93,14 @@ def test_every_period_finds_its_place(repository: Repository, worker: models.Wor
 
 
 def test_what_is_no_value_is_absent(repository: Repository, worker: models.Worker) -> None:
-    """NaN and infinity are not kept, nor what is older than the retention or far ahead."""
+    """NaN, infinity, and times before the retention or far ahead are not stored."""
     pairs = [(0, float("nan")), (60, float("inf")), (-90_000, 1.0), (90_000, 1.0), (120, 5.0)]
     builders.write(repository.samples, builders.sample(worker, *pairs))
     assert read(repository, since=0, until=NOW * 2) == [(120, 5.0)]
 
 
 def test_each_period_of_a_metric_is_a_series_of_its_own(repository: Repository, worker: models.Worker) -> None:
-    """A change from five minutes to one loses nothing and mixes nothing."""
+    """A change from five minutes to one loses and mixes no datapoints."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), period=300))
     builders.write(repository.samples, builders.sample(worker, (300, 2.0), after=700))
     assert read(repository, period=300) == [(0, 1.0)]
@@ -121,7 +121,7 @@ def test_a_metric_s_name_may_hold_anything(repository: Repository, worker: model
 
 
 def test_status_checks_are_a_series_whose_first_write_wins(repository: Repository, worker: models.Worker) -> None:
-    """They have the slot of their collection, and a second look within it changes nothing."""
+    """They have the slot of their collection. A second collection in that slot changes nothing."""
     name, ok = models.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
     impaired = models.Checks(system="impaired", instance="ok")
     builders.write(repository.samples, builders.sample(worker, checks=ok, after=605))
@@ -133,7 +133,7 @@ def test_status_checks_are_a_series_whose_first_write_wins(repository: Repositor
 
 
 def test_a_complete_slot_is_repeated(repository: Repository, worker: models.Worker) -> None:
-    """A second collection of one slot keeps its datapoints, but neither condition nor event change."""
+    """A second collection of a slot keeps its datapoints. Condition and event do not change."""
     first, second = builders.sample(worker, (0, 1.0), after=601), builders.sample(worker, (60, 2.0), after=655)
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
@@ -146,7 +146,7 @@ def test_a_complete_slot_is_repeated(repository: Repository, worker: models.Work
 
 
 def test_again_writes_although_the_slot_is_complete(repository: Repository, worker: models.Worker) -> None:
-    """A collection that somebody asked for is shown."""
+    """A requested collection is written and published."""
     builders.write(repository.samples, builders.sample(worker, after=601))
     assert builders.write(repository.samples, builders.sample(worker, after=602), force=True) == "accepted"
     assert repository.workers.get([A])[A].condition.collected_at == NOW + 602
@@ -169,7 +169,7 @@ def test_a_new_interval_starts_new_slots(repository: Repository, worker: models.
 
 
 def test_the_condition_is_what_the_last_sample_said(repository: Repository, worker: models.Worker) -> None:
-    """It comes back whole, and a trouble with it."""
+    """The condition is read as written, with its error."""
     sample = builders.sample(worker, (0, 41.25), checks=models.Checks(system="ok", instance="initializing"))
     condition = builders.condition(
         sample,
@@ -185,7 +185,7 @@ def test_the_condition_is_what_the_last_sample_said(repository: Repository, work
 
 
 def test_a_failure_changes_nothing_but_the_trouble(repository: Repository, worker: models.Worker) -> None:
-    """Failure is not absence; the next success ends it."""
+    """A failure is not an absence. The next success clears the error."""
     sample = builders.sample(worker, (0, 1.0))
     builders.write(repository.samples, sample)
     before = repository.workers.get([A])[A]
@@ -218,7 +218,7 @@ def test_nothing_is_written_for_a_gone_incarnation(repository: Repository, worke
 
 
 def test_what_changed_is_known_by_its_earliest_time(repository: Repository, worker: models.Worker) -> None:
-    """Evaluation has to go back to the first datapoint that is new or revised, no further."""
+    """Evaluation has to go back to the first new or revised datapoint, and no further."""
 
     def changed_from() -> float | None:
         changed = repository.workers.get([A])[A].changed_from
@@ -259,7 +259,7 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None
 
 
 def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, worker: models.Worker) -> None:
-    """Only a datapoint that is new or revised makes a complete slot worth evaluating again."""
+    """A complete slot makes a worker pending only if a datapoint is new or revised."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
     before = repository.workers.get([A])[A].sequence
@@ -272,7 +272,7 @@ def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, wor
 
 
 def test_workers_can_be_marked_for_another_judgement(repository: Repository, worker: models.Worker) -> None:
-    """Changed rules make every worker worth evaluating, those that are known."""
+    """Changed rules make every known worker pending."""
     repository.samples.mark_pending(iter([A, builders.B]), NOW + 0.5)
     assert repository.samples.pending(NOW + 1, 10) == [A]
     assert repository.samples.pending(NOW, 10) == []
@@ -280,7 +280,7 @@ def test_workers_can_be_marked_for_another_judgement(repository: Repository, wor
 
 
 def test_many_samples_are_written_in_one_go(repository: Repository, worker: models.Worker) -> None:
-    """Each keeps its own outcome."""
+    """Each sample has its own outcome."""
     second = builders.worker(builders.B)
     repository.workers.add([second])
     written = [builders.sample(owner, (0, 1.0)) for owner in (worker, builders.worker(builders.C), second, worker)]
@@ -337,7 +337,7 @@ def written(repository: Repository, worker: models.Worker, number: int, steady_r
 
 
 def test_the_sample_of_a_steady_worker_may_wait(repository: Repository, worker: models.Worker) -> None:
-    """It leaves no mark, is announced and read as ever, and counts for the next evaluation."""
+    """It sets no pending mark, is published and readable, and counts in the next evaluation."""
     assert written(repository, worker, 1)
     evaluated(repository, is_steady=True)
     assert not written(repository, worker, 2)
@@ -352,7 +352,7 @@ def test_the_sample_of_a_steady_worker_may_wait(repository: Repository, worker: 
 def test_only_the_sample_of_a_worker_that_is_steady_by_the_same_revision_waits(
     repository: Repository, worker: models.Worker
 ) -> None:
-    """Not that of one never evaluated, evaluated by other rules, set up anew, or no longer steady."""
+    """A worker that is not evaluated yet, evaluated by other rules, set up again, or not steady is pending."""
     assert written(repository, worker, 1)
     evaluated(repository, is_steady=True)
     assert written(repository, worker, 2, steady_revision=1)

@@ -1,4 +1,4 @@
-"""What every store promises of its whole state: what is read can be put back, in one step."""
+"""What every store promises of backup and restore: the whole state is restored in one step."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_is_read_can_be_put_back(repository: Repository) -> None:
 
 
 def test_a_state_that_is_not_empty_stays(repository: Repository) -> None:
-    """Without force nothing is written; into an empty store it is."""
+    """Without force a restore into a store with data writes nothing. An empty store is restored."""
     assert repository.saved_states.replace(models.SavedState(), NOW)
     state = fill(repository)
     assert not repository.saved_states.replace(models.SavedState(), NOW)
@@ -79,7 +79,7 @@ def test_what_is_of_this_version_stays_as_it_is(repository: Repository) -> None:
 
 
 def test_what_was_to_escalate_escalates(repository: Repository) -> None:
-    """Pending escalations come back with the alerts, and with nothing else."""
+    """Pending escalations are restored with their alerts, and with nothing else."""
     fill(repository)
     basis = repository.alerts.load([A])[A]
     alerts = {"cpu-high": basis.alerts["cpu-high"].model_copy(update={"escalates_at": NOW + 900.0})}

@@ -1,4 +1,4 @@
-"""What every set-up promises: it changes as a whole, or not at all."""
+"""What every set-up promises: it is applied as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def prepared(repository: Repository) -> Repository:
 
 
 def test_everything_at_once(prepared: Repository) -> None:
-    """Who comes, who changes, who leaves with a last word, and the rules: all of it, and all are to be evaluated."""
+    """Added, changed and removed workers and the rules are written in one step, and all workers are pending."""
     assert set_up(prepared) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
     assert prepared.setup.put(change(prepared))
     assert set_up(prepared) == ({A: 30, C: 60}, 7200, [], 2)
@@ -61,7 +61,7 @@ def test_everything_at_once(prepared: Repository) -> None:
 
 
 def test_a_configuration_that_stays_has_nobody_judged(prepared: Repository) -> None:
-    """Without a new configuration the revision stays and nobody is evaluated, but the mark changes."""
+    """Without a new configuration the revision stays and no worker is pending, but the set-up's version changes."""
     before = prepared.setup.version()
     assert prepared.setup.put(change(prepared, configuration=None))
     assert (prepared.configurations.load().revision, prepared.samples.pending(NOW, 10)) == (0, [])
@@ -98,7 +98,7 @@ def _anew(repository: Repository) -> None:
 
 @pytest.mark.parametrize("meanwhile", [_pause, _fire, _save, _put, _remove, _anew])
 def test_what_changed_meanwhile_stands(prepared: Repository, meanwhile: Callable[[Repository], None]) -> None:
-    """Whatever of its basis has changed, nothing of it is written, and it can be done over what is there then."""
+    """If any part of its basis has changed, nothing is written. It can be tried again on the new basis."""
     late = change(prepared)
     meanwhile(prepared)
     before = set_up(prepared)
@@ -113,14 +113,14 @@ def test_what_changed_meanwhile_stands(prepared: Repository, meanwhile: Callable
 
 
 def test_a_collection_does_not_stand_in_the_way(prepared: Repository) -> None:
-    """What a worker's collection writes has nothing to do with how it is set up."""
+    """A collection's writes do not conflict with the worker's set-up."""
     late = change(prepared)
     prepared.samples.mark_pending([A], NOW)
     assert prepared.setup.put(late)
 
 
 def test_of_two_at_once_one_is_written(prepared: Repository) -> None:
-    """Two changes over the same basis: one of them is written, the other one not at all."""
+    """Of two changes over the same basis one is written, and the other one not at all."""
     changes = [
         change(
             prepared,

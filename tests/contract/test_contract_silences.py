@@ -14,7 +14,7 @@ def silence(silence_id: str, ends: float, **changes: object) -> models.Silence:
 
 
 def test_silences_are_kept_until_taken_back(repository: Repository) -> None:
-    """They are complete and in the order of their ends. Removing an unknown one is not an error."""
+    """They are complete and ordered by their ends. Removing an unknown one is not an error."""
     late, soon = silence("b", NOW + 20, labels={"team": "vfx"}), silence("a", NOW + 10.5, worker="i-0abc1234")
     assert repository.silences.every() == []
     repository.silences.add(late)
@@ -35,7 +35,7 @@ def test_what_is_over_is_forgotten_with_the_next(repository: Repository) -> None
 
 
 def test_the_last_to_acknowledge_is_known(repository: Repository) -> None:
-    """Each alert has its own; those that nobody has seen are left out."""
+    """Each alert has its own acknowledgement. Alerts without one are left out."""
     first = models.Acknowledgement(alert_id="i-0abc1234/r", since=5, by="me", at=NOW)
     second = first.model_copy(update={"by": "you", "since": None})
     assert repository.silences.acknowledged([first.alert_id]) == {}

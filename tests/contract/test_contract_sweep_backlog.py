@@ -1,4 +1,4 @@
-"""What every count of the backlog promises: it misses nothing that a sweep would find."""
+"""What every sweep backlog promises: it contains everything a sweep would find."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_reminder_counts_when_it_is_due(repository: Repository) -> None:
 
 
 def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
-    """Also one that is due later than any can be."""
+    """An escalation with the largest possible time counts too."""
     repository.workers.add([builders.worker()])
     escalating = verdict(repository.alerts.load([A])[A], AlertChange())
     alerts = {rule: alert.model_copy(update={"escalates_at": NOW + 600}) for rule, alert in escalating.alerts.items()}
@@ -80,7 +80,7 @@ def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
 
 
 def test_who_looks_holds_the_lease(repository: Repository) -> None:
-    """Each look takes or extends it; another owner is told nothing and changes nothing."""
+    """Each request takes or extends the lease. Another owner gets nothing and changes nothing."""
     look(repository)
     assert not repository.leases.hold("listener", "another", 60)
     repository.leases.release("listener", "me")
@@ -100,7 +100,7 @@ def test_a_look_extends_the_lease(repository: Repository) -> None:
 
 
 def test_a_look_marks_who_swept(repository: Repository) -> None:
-    """As ``Liveness.beat`` does, and only if the last sweep was done; a long break begins the unbroken work anew."""
+    """It marks the listener like ``Liveness.beat``, but only after a finished sweep. A long break begins anew."""
     look(repository)
     assert repository.liveness.beats() == {}
     for at, since in ((NOW, NOW), (NOW + 9, NOW), (NOW + 20, NOW + 20)):

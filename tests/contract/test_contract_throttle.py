@@ -1,4 +1,4 @@
-"""The contract of every throttle, and of every outbox about the delivery itself."""
+"""What every throttle promises, and every outbox about rate limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def take(bucket: ports.Throttle, now: float, *, critical: bool = True, channel: 
 
 
 def test_a_bucket_and_a_rate(bucket: ports.Throttle) -> None:
-    """What the bucket holds goes out at once, the rest at its rate."""
+    """The bucket's content is sent at once, the rest at the rate."""
     assert [take(bucket, NOW) for _ in range(10)] == [0] * 10
     assert take(bucket, NOW) > 0
     assert take(bucket, NOW + 1.01) == 0
@@ -44,7 +44,7 @@ def test_a_bucket_and_a_rate(bucket: ports.Throttle) -> None:
 
 
 def test_never_more_than_its_limit(bucket: ports.Throttle) -> None:
-    """Over any minute no more goes out than the bucket and its rate allow."""
+    """In any minute no more is sent than the bucket and its rate allow."""
     granted = sum(take(bucket, NOW + second / 4) == 0 for second in range(240))
     assert granted <= 10 + 60
 
@@ -67,7 +67,7 @@ def test_channels_do_not_share(bucket: ports.Throttle) -> None:
 
 
 def test_a_pause(bucket: ports.Throttle) -> None:
-    """A pause lets nothing out until it is over, and a shorter one does not end it."""
+    """During a pause nothing is sent. A shorter pause does not end it."""
     bucket.pause("ops", 60, NOW)
     bucket.pause("ops", 5, NOW)
     assert 49 < take(bucket, NOW + 10) <= 50
@@ -84,7 +84,7 @@ def test_a_clock_set_back(bucket: ports.Throttle) -> None:
 
 @pytest.mark.parametrize("ahead", [600, 7200, 3 * models.DAY])
 def test_a_clock_that_was_ahead_stops_no_channel(bucket: ports.Throttle, ahead: int) -> None:
-    """What it paused or opened is over: a message goes out, and a window closes, as if it had not been."""
+    """Pauses and windows that a clock set in the future are over."""
     bucket.pause("ops", 60, NOW + ahead)
     assert take(bucket, NOW) == 0
     bucket.pause("ops", 60, NOW + ahead)
@@ -95,7 +95,7 @@ def test_a_clock_that_was_ahead_stops_no_channel(bucket: ports.Throttle, ahead: 
 
 
 def test_a_window(bucket: ports.Throttle) -> None:
-    """A group closes some time after its first; what was created after that opens the next one."""
+    """A group closes some time after its first notification. A later one opens the next group."""
     assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW + 1) == NOW + 11
     assert bucket.window("chat/cpu-high", created=NOW + 5, wait=10, now=NOW + 6) == NOW + 11
     assert bucket.window("chat/cpu-high", created=NOW + 10.9, wait=10, now=NOW + 15) == NOW + 11
@@ -105,7 +105,7 @@ def test_a_window(bucket: ports.Throttle) -> None:
 
 
 def test_it_survives_a_restart(redis_url: str) -> None:
-    """Another process finds the bucket as the first one left it, and it does not stay for ever."""
+    """Another process finds the same bucket. It has a lifetime."""
     with contextlib.closing(client.connect(redis_url)) as first:
         for _ in range(10):
             take(throttle.RedisThrottle(first), NOW)
@@ -115,7 +115,7 @@ def test_it_survives_a_restart(redis_url: str) -> None:
 
 
 def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
-    """The more are refused the longer each is told to wait, up to a bound, so that they do not ask all at once."""
+    """The more are refused, the longer each has to wait, up to a limit, so that retries are spread."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         bucket = throttle.RedisThrottle(connection)
         waits = [take(bucket, NOW) for _ in range(10 + 60)][10:]
@@ -128,7 +128,7 @@ def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
 
 
 def test_postponed(repository: Repository) -> None:
-    """A claim that is given back waits for its time, counts as no try, and leaves no attempt."""
+    """A returned claim waits for its time. It counts as no attempt and leaves none."""
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([worker.id])[worker.id]
@@ -161,7 +161,7 @@ def failures(request: pytest.FixtureRequest) -> Iterator[ports.ChannelFailures]:
 
 
 def test_failures_of_a_channel_begin_with_the_first(failures: ports.ChannelFailures) -> None:
-    """The beginning is that of the first attempt, all else of the last; a channel that accepts again begins anew."""
+    """The beginning is that of the first attempt, the rest of the last. A success begins anew."""
     assert failures.load() == {}
     failures.note("ops", NOW, "it answered 500", retried=True)
     failures.note("chät room", NOW + 1, "two words", retried=False)
@@ -178,7 +178,7 @@ def test_failures_of_a_channel_begin_with_the_first(failures: ports.ChannelFailu
 
 
 def test_failures_do_not_begin_in_the_future(failures: ports.ChannelFailures) -> None:
-    """What a clock noted that was ahead is moved back by the next attempt."""
+    """A beginning in the future, by a wrong clock, is corrected by the next attempt."""
     failures.note("ops", NOW + 86_400, "x", retried=True)
     failures.note("ops", NOW, "x", retried=True)
     assert failures.load()["ops"].since == NOW
@@ -200,7 +200,7 @@ def labels(request: pytest.FixtureRequest) -> Iterator[ports.FiringLabels]:
 
 
 def test_labels_are_of_an_alert_and_a_channel(labels: ports.FiringLabels) -> None:
-    """Each alert has its own at each channel, in order, until there are none."""
+    """Each alert has its own labels at each channel, in order, until removed."""
     label_sets = [{"severity": "warning", "worker": "rénder"}, {"severity": "critical"}]
     assert labels.load("ops", ALERT) == []
     labels.save("ops", ALERT, label_sets)

@@ -11,7 +11,7 @@ from workermon import errors, models, ports
 
 
 def test_an_added_worker_is_found_as_it_was_set_up(repository: Repository) -> None:
-    """What add was given, get gives back."""
+    """get returns the worker as it was added."""
     worker = builders.worker(labels={"team": "vfx"}, external_id="x", role_arn="arn:aws:iam::123456789012:role/r")
     repository.workers.add([worker])
     record = repository.workers.get([worker.id, builders.B])[worker.id]
@@ -29,7 +29,7 @@ def test_unknown_workers_are_left_out(repository: Repository) -> None:
 
 
 def test_adding_is_all_or_nothing(repository: Repository) -> None:
-    """One worker that is monitored already keeps the others out."""
+    """If one worker is monitored already, no other is added."""
     repository.workers.add([builders.worker(builders.B)])
     with pytest.raises(errors.InvalidInput, match=rf"{builders.B}.*monitored already"):
         repository.workers.add([builders.worker(builders.A), builders.worker(builders.B, "second")])
@@ -45,14 +45,14 @@ def test_who_is_monitored_is_known_without_reading_them(repository: Repository) 
 
 
 def test_a_worker_named_twice_is_refused(repository: Repository) -> None:
-    """Two set-ups of one worker cannot both be meant."""
+    """Two set-ups of one worker in one call are refused."""
     with pytest.raises(errors.InvalidInput, match="named twice"):
         repository.workers.add([builders.worker(), builders.worker(name="other")])
     assert repository.workers.ids() == []
 
 
 def test_adding_the_same_incarnation_again_changes_nothing(repository: Repository) -> None:
-    """An add whose answer was lost may be sent again."""
+    """An add may be repeated if its answer was lost."""
     worker = builders.worker()
     repository.workers.add([worker])
     repository.workers.add([worker])
@@ -60,7 +60,7 @@ def test_adding_the_same_incarnation_again_changes_nothing(repository: Repositor
 
 
 def test_adding_nobody_is_well(repository: Repository) -> None:
-    """An empty list adds nobody."""
+    """An empty list succeeds and adds nothing."""
     repository.workers.add([])
     assert repository.workers.ids() == []
 
@@ -75,7 +75,7 @@ def test_the_fleet_comes_in_order_and_in_chunks(repository: Repository) -> None:
 
 
 def test_an_update_replaces_the_set_up_only(repository: Repository) -> None:
-    """What was found of the worker stays."""
+    """The worker's condition stays."""
     worker = builders.worker()
     repository.workers.add([worker])
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
@@ -87,7 +87,7 @@ def test_an_update_replaces_the_set_up_only(repository: Repository) -> None:
 
 
 def test_an_update_of_another_incarnation_is_refused(repository: Repository) -> None:
-    """Who holds an earlier life's set-up cannot write it over the present one."""
+    """The set-up of an earlier incarnation cannot replace the present one."""
     repository.workers.add([builders.worker()])
     assert not repository.workers.update(builders.worker(incarnation="earlier", name="old"))
     assert not repository.workers.update(builders.worker(builders.B))
@@ -129,7 +129,7 @@ def test_a_ring_is_remembered_until_a_later_one(repository: Repository) -> None:
 
 
 def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> None:
-    """It is among the condition's events, whatever a collection writes; known ones and strangers change nothing."""
+    """It stays among the condition's events after collections. Known warnings and unknown workers change nothing."""
     worker = builders.worker()
     repository.workers.add([worker])
     warning = models.ScheduledEvent(
@@ -152,7 +152,7 @@ def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> 
 
 
 def test_workers_with_many_series_are_known(repository: Repository) -> None:
-    """All that have so many of one metric are listed, and a usual worker is not, nor one that has none."""
+    """Workers with many series of a metric are listed. Usual workers and those without series are not."""
     repository.workers.add([builders.worker(), builders.worker(B), builders.worker(C)])
     bare: dict[str, list[tuple[tuple[str, str], ...]]] = {"mem": [()] * 30}
     assert repository.workers.found_dimensions(builders.worker(B), bare, builders.NOW)
@@ -162,7 +162,7 @@ def test_workers_with_many_series_are_known(repository: Repository) -> None:
 
 
 def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository) -> None:
-    """Those that a clock wrote which was ahead."""
+    """Times in the future, by a wrong clock, are left out."""
     repository.workers.add([builders.worker(), builders.worker(B, added_at=NOW + 5000.0), builders.worker(C)])
     sample = builders.sample(builders.worker(), (0, 97.5), after=4000.0)
     builders.write(repository.samples, sample)
@@ -175,7 +175,7 @@ def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository
 
 
 def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
-    """Of every worker of the fleet, in order: those with checks, datapoints and errors, and those with none."""
+    """Every worker is listed in order, with and without checks, datapoints and errors."""
     repository.workers.add(
         [
             builders.worker(),

@@ -1,4 +1,4 @@
-"""What only a real server shows: which keys there are, how long they live, and who wins a race."""
+"""What only a real server shows: its keys, their lifetimes, and races."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_no_write_brings_a_removed_worker_back(repository: Repository, redis_cli
 
 
 def test_a_removal_finds_hours_far_apart(repository: Repository, redis_client: redis.Redis) -> None:
-    """Every hour that was ever written goes, also after a long pause and when the clock stepped back."""
+    """Every written hour is deleted, also after a long pause or if the clock was set back."""
     worker = builders.worker()
     repository.workers.add([worker])
     for after in (600, -40 * 3600, 90 * 86_400, 89 * 86_400, 0):
@@ -144,7 +144,7 @@ def test_a_removal_finds_hours_far_apart(repository: Repository, redis_client: r
 
 
 def test_hours_that_are_over_are_not_looked_for_again(repository: Repository, redis_client: redis.Redis) -> None:
-    """The ledger's beginning moves on with what is really there."""
+    """The recorded start of the ledger moves on with its oldest hour."""
     worker = builders.worker()
     repository.workers.add([worker])
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
@@ -156,7 +156,7 @@ def test_hours_that_are_over_are_not_looked_for_again(repository: Repository, re
 
 
 def test_an_hour_lives_until_its_end_and_the_retention(connection: redis.Redis, redis_client: redis.Redis) -> None:
-    """A later, or shorter, retention never takes from what is there already."""
+    """A shorter retention, set later, does not shorten the lifetime of existing hours."""
     repository = repository_on_redis(connection)
     worker = builders.worker()
     repository.workers.add([worker])
@@ -173,7 +173,7 @@ def test_an_hour_lives_until_its_end_and_the_retention(connection: redis.Redis, 
 
 
 def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_client: redis.Redis) -> None:
-    """History goes when its age is reached; the outbox leaves nothing when all is delivered."""
+    """History is deleted at its age. An outbox with everything delivered leaves no key."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
     repository.alerts.commit(builders.verdict(basis, AlertChange(channels=("ops", "log"))))
@@ -193,7 +193,7 @@ def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_c
 
 
 def test_adding_at_once_lets_one_in(redis_url: str) -> None:
-    """Of many that add the same worker with different set-ups, one succeeds and the others are notified."""
+    """Of many concurrent adds of one worker with different set-ups, one succeeds and the others are refused."""
     connections = [client.connect(redis_url) for _ in range(6)]
 
     def add(number: int) -> str | int:
@@ -214,7 +214,7 @@ def test_adding_at_once_lets_one_in(redis_url: str) -> None:
 
 
 def test_of_many_commits_on_one_basis_one_is_written(repository: Repository, connection: redis.Redis) -> None:
-    """The transition is recorded and told once."""
+    """The transition is recorded and notified once."""
     repository.workers.add([builders.worker()])
     for number in range(10):
         basis = repository.alerts.load([A])[A]
@@ -245,7 +245,7 @@ def test_of_many_claims_one_wins_and_order_stands(repository: Repository) -> Non
 
 
 def test_what_redis_py_sends_twice_counts_once(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commit, claim, delivery, configuration and add know themselves when their answer was lost."""
+    """Commit, claim, delivery, configuration and add recognize their own repetition after a lost answer."""
     monkeypatch.setattr(secrets, "token_hex", lambda size: "the same call")
     worker = builders.worker()
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_what_redis_py_sends_twice_counts_once(repository: Repository, monkeypat
 
 
 def test_each_step_is_one_script(repository: Repository, connection: redis.Redis, redis_client: redis.Redis) -> None:
-    """A sample is one call of the server, and so are an evaluation's reading and its writing."""
+    """A sample is one call of the server. So are the reading and the writing of an evaluation."""
     worker = builders.worker()
     repository.workers.add([worker])
 
@@ -303,7 +303,7 @@ def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, red
 
 
 def test_a_reader_never_sees_half_a_commit(repository: Repository, redis_url: str) -> None:
-    """State and version belong together in every basis that is loaded meanwhile."""
+    """In every basis that is read during commits, state and version match."""
     repository.workers.add([builders.worker()])
     finished = threading.Event()
 

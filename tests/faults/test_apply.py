@@ -1,4 +1,4 @@
-"""Files that are applied while others look, apply and work: all of a file or nothing, and in force at once."""
+"""Files are applied while other processes read and work: a file is in force as a whole, at once, or not at all."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], l
 
 
 def test_two_files_at_once_never_mix(stage: Stage) -> None:
-    """Two processes apply different files over and over: at each moment it is one of them, whole."""
+    """While two processes apply different files over and over, each read gives one of them completely."""
     first_revision = stage.configuration().revision
     set_ups, looks, completed = race(stage, stage.env)
     assert [process.returncode for process in completed] == [0, 0], completed
@@ -133,7 +133,7 @@ def test_two_files_at_once_never_mix(stage: Stage) -> None:
 
 
 def test_a_build_that_applies_in_parts_is_found_out(stage: Stage) -> None:
-    """Who comes being written before the rest, others see a mix."""
+    """The test fails for a build that writes added workers before the rest."""
     path = f"{HERE / 'mutants' / 'halves'}:{stage.env['PYTHONPATH']}"
     set_ups, looks, _ = race(stage, stage.env | {"PYTHONPATH": path})
     assert [look for look in looks if look not in set_ups]

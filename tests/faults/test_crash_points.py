@@ -1,4 +1,4 @@
-"""A process that dies right after any write or send on an alert's way loses nothing and pages nobody twice."""
+"""If a process dies right after any write or send on an alert's way, nothing is lost or notified twice."""
 
 from __future__ import annotations
 
@@ -655,7 +655,7 @@ def test_every_point_of_the_source_is_played() -> None:
 
 
 def test_every_write_on_an_alert_s_way_has_a_point() -> None:
-    """Right behind each write and send of the stages stands a crash point, or it is listed why not."""
+    """Each write and send of the stages has a crash point right after it, or a listed reason why not."""
     writes = on_an_alert_s_way()
     assert len(writes) > 40
     bare = {name for name, behind in writes.items() if behind is None or behind > NEAR}
@@ -666,7 +666,7 @@ def test_every_write_on_an_alert_s_way_has_a_point() -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("act", ACTS, ids="-".join)
 def test_a_crash_there_loses_nothing_and_pages_nobody_twice(act: Sequence[str], play: Play) -> None:
-    """A process that dies right there is started again: one page, one resolution, in order, and nothing left."""
+    """After a crash and a restart: one firing, one resolution, in order, and nothing left."""
     played = [(name, point) for name in act for point in SCENES[name].points]
     with concurrent.futures.ThreadPoolExecutor(len(played)) as pool:
         outcomes = [pool.submit(play, name, point, None) for name, point in played]

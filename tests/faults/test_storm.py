@@ -1,4 +1,4 @@
-"""A minute of everything going wrong at once: what has to be notified is notified, once, and nothing stays open."""
+"""A minute of all faults at once: everything notifies once, and no alert stays open."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:
 
 
 def test_the_truth_is_read_off_the_trace() -> None:
-    """Three in a row above fire at the third; two in a row not above clear at the second; two above are nothing."""
+    """Three in a row above fire at the third, two in a row below clear at the second, two above do nothing."""
     values = [10, 95, 95, 10, 91, 92, 93, 90, 94, 90, 80, 95, 10]
     (episode,) = plain.truth("key", [(2 * place, value) for place, value in enumerate(values)])
     assert episode == plain.Episode("key", 12, 20)
 
 
 def test_the_truth_of_groups_and_of_rules_about_rules() -> None:
-    """Members count while they fire, two rules hold while both do, and an inhibited alert begins when that is over."""
+    """Members count while they fire, ``when`` needs both rules, and an inhibited alert begins after the other."""
     first, second, third = (plain.Episode("m", *span) for span in ((0, 20), (10, 30), (12, 14)))
     assert plain.counted("g", ([first], [second], [third]), 2) == [plain.Episode("g", 10, 20)]
     assert plain.overlap("w", [first], [second]) == [plain.Episode("w", 10, 20)]

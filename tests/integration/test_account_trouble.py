@@ -1,4 +1,4 @@
-"""What AWS is asked, and what becomes of an account that it refuses: the composition root over real HTTP and Redis."""
+"""Counts of AWS requests, and alerts about an account that AWS refuses, over real HTTP and Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
-    """Every call and every metric, of pages, retries and refusals too; a refused call is no metric asked."""
+    """Every call and metric is counted, with pages, retries and refusals. A refused call requests no metric."""
     house.endpoint.fail("error", "GetMetricData", times=1)
     house.endpoint.fail("throttle", "DescribeInstanceStatus", times=2)
     for _ in range(3):
@@ -48,7 +48,7 @@ def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
 
 @pytest.mark.parametrize(("fault", "kind"), [("deny", "denied"), ("throttle", "throttled"), ("error", "unreachable")])
 def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind: str) -> None:
-    """One alert for each region, none for its workers. It resolves when AWS answers again, without ``no-data``."""
+    """Each region has one alert, and workers have none. It resolves when AWS answers again, without ``no-data``."""
     house.minute()
     house.endpoint.fail(fault)
     for _ in range(5):
@@ -71,7 +71,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
 
 
 def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is retired because STS says no; and a session is renewed before its credentials expire."""
+    """If STS refuses a role, no worker is retired. A session is renewed before its credentials expire."""
     role = "arn:aws:iam::123456789012:role/workermon"
     scope = models.AccountRegion(region="us-east-1", account="lab", role_arn=role, external_id="hush")
     fleet = house.get(ports.Workers)

@@ -1,4 +1,4 @@
-"""``rules backtest --cloudwatch`` over HTTP and boto3: it says what the same datapoints in a trace say."""
+"""``rules backtest --cloudwatch`` over HTTP and boto3 gives the result of a trace with the same datapoints."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
 
 
 def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal it takes --yes; on one it is asked, and a no asks CloudWatch nothing."""
+    """Without a terminal it needs --yes. On a terminal it asks, and after a no it requests nothing."""
     house.add()
     house.serve(1)
     result = house.run("--worker", "one", "--cloudwatch")
@@ -177,7 +177,7 @@ def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> Non
 
 
 def test_dimensions_are_those_that_are_really_published(house: House) -> None:
-    """A disk has several series: each real one is asked for and billed, and the fullest one is evaluated."""
+    """Each published series of a disk is requested and billed, and the fullest one is evaluated."""
     house.add()
     disks = [
         stream for key, stream in house.simulation.streams.items()
@@ -199,7 +199,7 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
 
 
 def test_an_instance_that_is_not_monitored_is_judged_by_every_rule(house: House) -> None:
-    """Its region is --region or the configured one, and labels that nobody could give it are not asked for."""
+    """Its region is --region or the configured one. Rules apply to it whatever labels they need."""
     points = house.serve(3)
     result = house.run(
         "--worker", house.id, "--metric", "cpu_utilization", "--cloudwatch", "--since", "4d", "--yes", "--json"

@@ -1,4 +1,4 @@
-"""What a node takes from the broker, and when."""
+"""How a node reads messages from the broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> None:
-    """A node that holds all messages it may takes the next one when one is acknowledged, not when a timer is due."""
+    """A node at its prefetch limit reads the next message at an acknowledgement, not at the next timer."""
     received: list[Any] = []
     before, hub = get_event_loop(), Hub(Timer(max_interval=10))  # as in Celery's nodes
     set_event_loop(hub)
@@ -52,7 +52,7 @@ def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> Non
 
 
 def test_a_channel_sends_with_one_client_until_it_connects_anew(redis_url: str) -> None:
-    """Kombu makes a client for each command; after its pool was closed, the next one belongs to the new pool."""
+    """A channel reuses one Redis client. After its pool was closed, it makes a new one from the new pool."""
     with Connection(redis_url) as connection:
         channel = connection.channel()
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
@@ -65,7 +65,7 @@ def test_a_channel_sends_with_one_client_until_it_connects_anew(redis_url: str) 
 
 
 def test_a_collection_may_be_enqueued_for_later(redis_url: str, redis_client: redis.Redis) -> None:
-    """The message says when it is to begin. It expires later than that, and a node takes it."""
+    """A message with a start time expires after that time, and a node takes it."""
     sender = celery.Celery(broker=redis_url, set_as_current=False)
     before = time.time()
     CeleryDispatcher(sender).collect(["i-0123456789abcdef0"], after=5.0)

@@ -1,4 +1,4 @@
-"""The canary over real processes: it goes round, and where a part is missing 'status' names that one."""
+"""The canary over real processes: it passes through all parts, and 'status' names a missing part."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, re
 
 
 def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redis) -> None:
-    """Fewer than four say nothing; then 'status' exits 1 with the listener's name, until one is back."""
+    """Up to three lost canaries are normal.
+
+    With four, 'status' exits with 1 and names the listener until one is back.
+    """
     house.celery("worker", "-Q", "workermon.collect", "-n", "collect@here")
     judging = house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "alerts@here")
     house.celery("beat")
@@ -109,7 +112,7 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
 
 
 def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_client: redis.Redis) -> None:
-    """The outbox does not move, and that is what 'status' says, until somebody delivers."""
+    """If no node delivers, 'status' says so until one does."""
     house.celery("worker", "-Q", "workermon.collect,workermon.evaluate", "-n", "all@here")
     house.celery("beat")
     eventually(lambda: lost(redis_client, "accepted"), within=START, description="a canary in the outbox")
@@ -126,7 +129,7 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
 
 
 def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.Redis) -> None:
-    """It is requested while canaries go round, with an empty fleet too, and no longer when delivery takes none."""
+    """Heartbeats are sent while canaries are accepted, with an empty fleet too. They stop if nothing is delivered."""
     requests: list[str] = []
 
     class Receiver(http.server.BaseHTTPRequestHandler):

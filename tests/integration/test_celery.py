@@ -1,4 +1,4 @@
-"""Celery's own commands on a real server: nodes of every pool, beat, takeovers, and what may come in a message."""
+"""Celery's own commands on a real server: nodes of every pool, beat, takeovers, and invalid messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def works(client: redis.Redis, *parts: str) -> bool:
 
 @pytest.mark.parametrize("pool", [["-P", "threads"], ["-P", "prefork", "-c", "2"], ["-P", "solo"]], ids=lambda p: p[1])
 def test_a_node_of_any_pool_does_the_whole_way(house: House, redis_client: redis.Redis, pool: list[str]) -> None:
-    """Beat, a node and its listener collect and judge; a warm shutdown ends them in seconds, with exit code 0."""
+    """Beat, node and listener collect and evaluate. A warm shutdown takes seconds and exits with 0."""
     node, beat = house.celery("worker", *pool), house.celery("beat")
     house.add(house.ids)
     assert works(redis_client, "collect", "evaluate", "listener")
@@ -81,7 +81,7 @@ def test_one_process_with_worker_b_runs_our_beat_too(house: House, redis_client:
 
 
 def test_a_node_that_only_collects_does_not_listen(house: House, redis_client: redis.Redis) -> None:
-    """With -Q workermon.collect alone there is no listener; another node has it."""
+    """A node with -Q workermon.collect runs no listener. Another node does."""
     collector = house.celery("worker", "-Q", "workermon.collect", "-n", "collect@%h")
     house.celery("beat")
     house.add(house.ids[:1])
@@ -120,7 +120,7 @@ def send(client: redis.Redis, task: str, args: Any = (), kwargs: Any = None, **h
 
 
 def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_server: embedded.Server) -> None:
-    """Unknown identifiers, wrong types and what is no message are counted or logged, and the next one is worked on."""
+    """Unknown identifiers, wrong types and invalid messages are counted or logged. The next message is handled."""
     node = house.celery("worker")
     house.add(house.ids[:1])
     assert works(redis_client, "listener")
@@ -166,7 +166,7 @@ def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_
 
 
 def test_events_that_are_none_stop_nothing(house: House, redis_client: redis.Redis) -> None:
-    """What anybody publishes on the channel is counted by its reason, bytes that are no text included."""
+    """Invalid messages on the channel are counted by reason, even bytes that are not text."""
     node = house.celery("worker")
     assert works(redis_client, "listener")
     for message in (b"no json", b"\xff\xfe\x00", b"x" * 70_000, b'{"schema": 2}', b"[" * 60_000):
@@ -185,7 +185,7 @@ def test_events_that_are_none_stop_nothing(house: House, redis_client: redis.Red
 
 
 def test_another_listener_takes_over_within_five_seconds(house: House, redis_client: redis.Redis) -> None:
-    """The leading node is killed; the other leads before five seconds are over."""
+    """If the node with the active listener is killed, another takes over within five seconds."""
     first = house.celery("worker", "-n", "first@%h")
     assert works(redis_client, "listener")
     second = house.celery("worker", "-n", "second@%h")
@@ -201,7 +201,7 @@ def test_another_listener_takes_over_within_five_seconds(house: House, redis_cli
 
 
 def test_the_listener_beside_forks_ends_with_its_node(house: House, redis_client: redis.Redis) -> None:
-    """A prefork node that is killed leaves no listener behind; one whose listener is killed gets another."""
+    """A killed prefork node leaves no listener process. If the listener is killed, the node starts another."""
     node = house.celery("worker", "-P", "prefork", "-c", "1")
     assert works(redis_client, "listener")
 
@@ -218,7 +218,7 @@ def test_the_listener_beside_forks_ends_with_its_node(house: House, redis_client
 
 
 def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client: redis.Redis) -> None:
-    """The beat that holds the lock is killed; the other one ticks before six seconds are over."""
+    """If the beat with the lock is killed, another ticks within six seconds."""
     first = house.celery("beat")
     eventually(lambda: ticked(redis_client), within=READY)
     second = house.celery("beat")
@@ -261,7 +261,7 @@ def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["worker"], ["beat"], ["inspect", "ping"], ["flower"], ["report"]])
 def test_without_redis_a_command_says_so_in_one_line(house: House, command: list[str]) -> None:
-    """No traceback, but what is missing and what to do, and an exit code."""
+    """The error is one line without a traceback: what is missing, what to do, and an exit code."""
     del house.env["WORKERMON_REDIS_URL"]
     completed = house.run("celery", "-A", "workermon", *command)
     assert completed.returncode == 4

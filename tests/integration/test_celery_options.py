@@ -1,4 +1,4 @@
-"""Options of Celery's own commands do what its manual says, or are refused in one line."""
+"""Options of Celery's commands work as its manual says, or are refused in one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_placeholders_of_a_log_file_are_filled(house: House, tmp_path: Path)
 
 
 def test_a_log_file_that_cannot_be_written_is_refused(house: House, tmp_path: Path) -> None:
-    """One clear line and exit code 2, not a node without logs."""
+    """The node exits with one line and exit code 2, instead of running without logs."""
     completed = house.run("celery", "-A", "workermon", "beat", "--logfile", str(tmp_path / "missing" / "beat.log"))
     assert completed.returncode == 2
     assert [line for line in completed.stderr.splitlines() if line.startswith("error: ")] == [
@@ -68,7 +68,7 @@ def test_a_detached_node_logs_to_its_file(house: House, tmp_path: Path) -> None:
 
 
 def test_a_foreign_configuration_is_refused(house: House) -> None:
-    """--config would be ignored, so it is refused with what to do."""
+    """--config would be ignored, so it is refused with a line that says what to do."""
     completed = house.run("celery", "-A", "workermon", "--config", "other", "report")
     assert completed.returncode == 2
     assert completed.stderr.splitlines()[-1].startswith("error: --config: workermon has its own Celery configuration; ")
@@ -76,7 +76,7 @@ def test_a_foreign_configuration_is_refused(house: House) -> None:
 
 @pytest.mark.parametrize("variable", ["BROKER_URL", "CELERY_BROKER_URL"])
 def test_a_stray_variable_of_another_application_does_not_win(house: House, variable: str) -> None:
-    """A BROKER_URL that is around for somebody else does not move our messages to their broker."""
+    """A BROKER_URL of another application does not send workermon's messages to that broker."""
     house.env[variable] = "redis://127.0.0.1:1/9"
     program = "from workermon.on_celery.app import app; import sys; app.start(['report'])"
     completed = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a subscriber hears that knows nothing of workermon but the schema of its event."""
+"""The channel as seen by a subscriber that has only the event's schema."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def next_event(channel: redis.client.PubSub) -> dict[str, Any]:
 
 @pytest.mark.integration
 def test_each_event_keeps_to_the_schema(house: House, redis_client: redis.Redis) -> None:
-    """Running, stopped and impaired workers each give one event a collection that the schema takes."""
+    """Running, stopped and impaired workers each publish one valid event per collection."""
     running, stopped, impaired = house.ids
     house.simulation.set_state(stopped, "stopped")
     house.simulation.set_checks(impaired, "ok", "impaired")

@@ -1,4 +1,4 @@
-"""Shell completion, as the page about installation shows it: by click, with nothing of our own."""
+"""Shell completion as the page about installation shows it: by click, without code of workermon."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ask(order: str, **words: str) -> str:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_line_of_the_page_sets_a_shell_up(shell: str) -> None:
-    """The page has a line for each shell, and what workermon answers to it completes 'workermon'."""
+    """The page has a line for each shell, and its output completes 'workermon'."""
     assert re.search(rf"_WORKERMON_COMPLETE={shell}_source workermon", PAGE.read_text("utf-8"))
     script = ask(f"{shell}_source")
     assert f"_WORKERMON_COMPLETE={shell}_complete" in script

@@ -1,4 +1,4 @@
-"""docker-compose.yml: what it says is sound, and each of its commands runs for real, outside a container."""
+"""docker-compose.yml is valid, and each of its commands runs for real, outside a container."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def services() -> dict[str, Any]:
 
 
 def test_it_passes_the_schema_of_the_compose_specification() -> None:
-    """check-jsonschema, which carries that schema, finds no fault."""
+    """check-jsonschema, which includes that schema, reports no error."""
     checked = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)],
         capture_output=True, text=True, check=False,
@@ -49,7 +49,7 @@ OURS = ("beat", "worker", "listener", "web", "flower", "config")
 
 
 def test_everything_is_restarted(services: dict[str, Any]) -> None:
-    """Each service restarts by itself; the one that applies the file only if it failed."""
+    """Each service restarts by itself. The one that applies the file restarts only if it failed."""
     policies = {name: service["restart"] for name, service in services.items()}
     assert policies.pop("config") == "on-failure"
     assert set(policies) == {*OURS, "redis", "prometheus", "grafana"} - {"config"}
@@ -57,7 +57,7 @@ def test_everything_is_restarted(services: dict[str, Any]) -> None:
 
 
 def test_everything_waits_for_redis_and_nothing_for_aws(services: dict[str, Any]) -> None:
-    """Redis has a check of its health. No part waits for the file to be applied, which AWS may refuse."""
+    """Redis has a health check. No part waits until the file is applied, because AWS may refuse that."""
     assert services["redis"]["healthcheck"]["test"]
     for name in OURS:
         assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
@@ -74,7 +74,7 @@ def test_a_service_can_do_no_more_than_it_needs(services: dict[str, Any]) -> Non
 
 
 def test_a_service_has_only_the_secrets_that_it_needs(services: dict[str, Any]) -> None:
-    """AWS's credentials go to those that call AWS, the channels' secrets to the one that notifies."""
+    """Services that call AWS have its credentials. The service that delivers has the channels' secrets."""
     files = {
         name: [entry["path"] for entry in service.get("env_file", ())]
         for name, service in services.items()
@@ -95,7 +95,7 @@ def test_what_is_not_workermons_is_asked_for(services: dict[str, Any]) -> None:
 
 
 def test_no_secret_is_in_the_file() -> None:
-    """Every password is a variable that must be set, and there is no default for one."""
+    """Every password is a required variable without a default."""
     text = COMPOSE.read_text()
     assert len(re.findall(r"\$\{(?:REDIS_PASSWORD|FLOWER_BASIC_AUTH):\?", text)) == 3
     assert not re.search(r"\$\{[A-Z_]*(PASSWORD|AUTH|SECRET|KEY|TOKEN)[A-Z_]*:-", text)
@@ -109,7 +109,7 @@ def test_only_pages_are_reachable_and_only_from_this_machine(services: dict[str,
 
 
 def test_what_the_image_is_made_of_is_there_and_no_secret_is_copied() -> None:
-    """Each file that the Dockerfile copies exists, and its list of what may enter the image has no .env."""
+    """Each file that the Dockerfile copies exists, and no .env can enter the image."""
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     allowed = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY ([^-].+)$", dockerfile, re.MULTILINE):
@@ -164,7 +164,7 @@ def command(service: dict[str, Any]) -> list[str]:
 def test_each_command_runs_and_together_they_watch_a_fleet(
     services: dict[str, Any], server: int, password: str, tmp_path: Path
 ) -> None:
-    """Redis keeps its promises, the config is applied, and beat, worker, listener and Flower do their work."""
+    """Redis persists, the file is applied, and beat, worker, listener and Flower work."""
     with redis.Redis(port=server, password=password, db=1) as client:
         server_settings = client.config_get("*")
         assert (server_settings["appendonly"], server_settings["maxmemory-policy"], server_settings["requirepass"]) == (

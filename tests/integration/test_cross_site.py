@@ -1,4 +1,4 @@
-"""What another site may do in the browser of somebody who has the page open: nothing. Tried in a real browser."""
+"""Another site cannot use the page of somebody who has it open. Tried in a real browser."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def attacked(page: Page, site: str, home: Home) -> None:
 
 
 def test_another_site_does_nothing_at_this_machine(browser: Browser, home: Home, world: Ports, tmp_path: Path) -> None:
-    """Where no login is asked, a foreign page can neither write nor read, in no way that browsers know."""
+    """Without a login a foreign page can neither write nor read, by any means of a browser."""
     with elsewhere(tmp_path, home.address) as site:
         attacked(browser.new_page(), site, home)
     assert monitoring(world) == "active"
@@ -141,7 +141,7 @@ def test_another_site_does_nothing_at_this_machine(browser: Browser, home: Home,
 
 
 def test_another_site_does_nothing_with_a_session(browser: Browser, home: Home, world: Ports, tmp_path: Path) -> None:
-    """The session of an admin in the same browser does not help it; the page itself may write, so the test can fail."""
+    """An admin's session in the same browser does not help it. The page itself can write, so the test can fail."""
     text, stored_token = models.make_token("sam", "admin", world.clock())
     world.access.add(stored_token)
     page = browser.new_page()

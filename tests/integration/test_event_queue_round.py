@@ -1,4 +1,4 @@
-"""``up`` with an event queue, as real processes: its messages reach a channel long before the schedule would."""
+"""``up`` with an event queue as real processes: messages take effect long before the schedule would."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
 
 
 def test_an_instance_that_replaces_another_is_labelled_in_seconds(aws: endpoint.Endpoint, tmp_path: Path) -> None:
-    """An Auto Scaling group ends an instance and starts another; the queue's messages bring it with the same labels."""
+    """An Auto Scaling group replaces an instance. The queue's messages add the new one with the same labels."""
     machine, group = Installation(tmp_path, aws), "aws:autoscaling:groupName"
     old, replacement = list(aws.simulation.machines)[:2]
     for number, instance_id in enumerate((old, replacement)):

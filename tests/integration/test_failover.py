@@ -1,4 +1,4 @@
-"""A managed failover: the address stands for another server, while the connections to the old one stay open."""
+"""A managed failover: the name resolves to another server, while connections to the old one stay open."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
 
 
 def test_many_commands_reach_the_new_primary(pair: Pair) -> None:
-    """Those that meet the replica together fail in one line; the next ones go to where the name leads by now."""
+    """Commands at the replica fail in one line. The next ones connect to the new primary."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
         marked = samples.RedisSamples(connected, "workermon:metrics", lambda: models.DAY)
         workers.RedisWorkers(connected).add([builders.worker(), builders.worker(builders.B)])
@@ -70,7 +70,7 @@ def test_what_is_asked_each_second_reaches_the_new_primary_at_once(pair: Pair) -
 
 
 def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair) -> None:
-    """No acknowledgement is taken by a replica; the node may read on all the same, and so sees that it has to move."""
+    """A replica refuses acknowledgements. A node at its limit still reads, and so notices that it has to move."""
     with Connection(pair.address.url(0)) as connection:
         channel = connection.channel()
         channel.basic_qos(0, 1, False)
@@ -90,7 +90,7 @@ def test_a_node_that_holds_all_it_may_still_learns_of_the_new_primary(pair: Pair
 
 @pytest.mark.parametrize(("pool", "broker"), [("threads", "elsewhere"), ("prefork", "the same")])
 def test_all_parts_go_on_at_the_new_primary(tmp_path: Path, pair: Pair, redis_url: str, pool: str, broker: str) -> None:
-    """Beat, node and listener work on the new primary soon after, without a supervisor; nobody's process has ended."""
+    """Beat, node and listener soon work on the new primary, without a supervisor. No process ends."""
     with opened(tmp_path, pair.address.url(1)) as house:
         house.env["WORKERMON_BROKER_URL"] = (
             redis_url.removesuffix("/1") + "/0" if broker == "elsewhere" else pair.address.url(0)

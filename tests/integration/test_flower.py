@@ -1,4 +1,4 @@
-"""Flower, started for real: the tasks by name with identifiers only, nothing without a password, and none shown."""
+"""Flower, started for real: tasks with identifiers only, no access without a password, and no password shown."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def identifiers(text: str) -> list[str]:
 def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
     house: House, redis_server: embedded.Server
 ) -> None:
-    """Its API needs the login; it names tasks, queues and nodes, and neither page nor API shows Redis' password."""
+    """Its API needs the login. It names tasks, queues and nodes, and never shows Redis's password."""
     house.celery("worker")
     flower = Flower(house)
     eventually(lambda: flower.get("/healthcheck", login=None), within=40)

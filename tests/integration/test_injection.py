@@ -1,4 +1,4 @@
-"""Dependencies are made where a task runs: once a process, none in a parent that forks, and others in a test."""
+"""Dependencies are made where a task runs: once a process, none in a forking parent, and others in a test."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def collected(client: redis.Redis, count: int) -> bool:
 def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
     house: House, redis_client: redis.Redis
 ) -> None:
-    """Over many tasks a child makes one set of clients and closes it at its end; the parent of the pool has none.
+    """Each child makes one set of clients and closes it at its end. The parent of the pool has none.
 
-    The one client with which it looks at what is stored is closed before the pool starts.
+    The parent's only client checks the stored state, and is closed before the pool starts.
     """
     node = house.celery("worker", "-P", "prefork", "-c", "2", "-I", "spy")
     house.celery("beat")
@@ -105,9 +105,9 @@ def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
 def test_one_process_makes_one_set_of_clients_for_all_its_threads(
     house: House, redis_client: redis.Redis, pool: str
 ) -> None:
-    """Threads share the clients of their process, and they are closed at its end.
+    """Threads share the clients of their process, which are closed at its end.
 
-    Another client of Redis looked at what is stored, and was closed before.
+    Another client checks the stored state at the start, and is closed.
     """
     node = house.celery("worker", "-P", pool, "-I", "spy")
     house.celery("beat")
@@ -186,14 +186,14 @@ def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> No
 def test_what_holds_no_identifiers_is_counted_and_goes_no_further(
     memory: testing.Monitor, arguments: tuple[tuple[Any, ...], dict[str, Any]], counted: int
 ) -> None:
-    """No stage gets it; the counter shows that it arrived."""
+    """A message without identifiers reaches no stage. It is counted."""
     tasks.collect(*arguments[0], **arguments[1])
     assert memory.liveness.counts() == ({"message.invalid": counted} if counted else {})
     assert memory.liveness.beats() == {}
 
 
 def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Monitor) -> None:
-    """One broken identifier in a batch costs the others nothing."""
+    """Valid identifiers in a batch are handled, whatever the others are."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
     tasks.collect(["broken", worker().id, worker().id])
@@ -202,14 +202,14 @@ def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Moni
 
 
 def test_unknown_workers_are_counted(memory: testing.Monitor) -> None:
-    """A message about workers that nobody monitors (any more) changes nothing but a count."""
+    """A message about workers that are not monitored is counted and changes nothing."""
     tasks.collect([worker(5).id])
     tasks.evaluate([worker(5).id, worker(6).id])
     assert memory.liveness.counts() == {"message.unknown_worker": 3}
 
 
 def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monitor) -> None:
-    """What was judged to be in trouble is handed on by the alert's id."""
+    """An evaluation enqueues a delivery for each alert with a transition."""
     memory.workers.add([worker()])
     points = tuple(models.Datapoint(int(NOW) - 3600 + 300 * number, 97.0) for number in range(12))
     sample = models.Sample(
@@ -227,7 +227,7 @@ def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monit
 
 
 def test_a_reconciliation_puts_back_what_is_missing(memory: testing.Monitor) -> None:
-    """The task without identifiers gives a worker that lost its entry another one."""
+    """The task without identifiers writes a missing entry of a worker."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
     tasks.reconcile()
@@ -237,7 +237,7 @@ def test_a_reconciliation_puts_back_what_is_missing(memory: testing.Monitor) -> 
 def test_a_lost_redis_fails_the_task_in_one_line(
     memory: testing.Monitor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason is logged; nobody repeats the task, for the next interval or the sweep does."""
+    """The reason is logged. The task is not retried, because the next interval or the sweep repeats it."""
     container.close()
     lost = runtime.open(settings.Settings(redis_url=NOWHERE))
     container.use(lost)
@@ -255,7 +255,7 @@ class Hook:
 
 
 def test_hooks_for_violations_come_from_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A class or an object that a user's package names is loaded; one that breaks stops nothing."""
+    """A class or an object that an installed package names is loaded. A failing one stops nothing."""
 
     class Point:
         def __init__(self, name: str, target: Any) -> None:

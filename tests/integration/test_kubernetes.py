@@ -1,4 +1,4 @@
-"""deploy/kubernetes: kustomize builds it, each pod is hardened, and pods run what docker-compose.yml runs."""
+"""deploy/kubernetes: kustomize builds it, each pod is hardened, and pods run the commands of docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_pod_can_do_no_more_than_it_needs(built: str) -> None:
 
 @pytest.mark.integration
 def test_everything_is_in_the_namespace_and_no_secret_is_in_the_files(built: str) -> None:
-    """Secrets are named, never made; each pod has only those that it needs."""
+    """Secrets are referenced, never contained. Each pod has only those that it needs."""
     documents = list(yaml.safe_load_all(built))
     assert "Secret" not in {document["kind"] for document in documents}
     assert {document["metadata"].get("namespace") for document in documents if document["kind"] != "Namespace"} == {
@@ -96,7 +96,10 @@ def test_every_file_is_used() -> None:
 
 
 def test_only_the_page_can_be_reached() -> None:
-    """By default no pod can be reached, and pods reach names and Redis; each exception names pods that exist."""
+    """By default no pod accepts connections, and pods may connect to DNS and Redis only.
+
+    Exceptions name existing pods.
+    """
     policies = {
         document["metadata"]["name"]: document["spec"]
         for document in yaml.safe_load_all((FOLDER / "network.yaml").read_text("utf-8"))
@@ -121,7 +124,7 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
 @pytest.mark.integration
 @pytest.mark.timeout(180)
 def test_a_node_is_ready_once_it_answers(house: House) -> None:
-    """The probe of a node, run as it is written, fails without a node and succeeds beside one."""
+    """A node's probe, run as written, fails without a node and succeeds beside one."""
     [container] = written()["collect"]["containers"]
     probe = container["readinessProbe"]["exec"]["command"][-1].removeprefix("exec ")
     program, *words = probe.replace('"', "").replace("$HOSTNAME", socket.gethostname()).split()

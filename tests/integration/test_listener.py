@@ -1,4 +1,4 @@
-"""The listener hears, sweeps, leads alone, and stops at nothing."""
+"""The listener receives events, sweeps, is active alone, and survives every failure."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None:
-    """Each event rings once, and what comes together rings together."""
+    """Each event enqueues one evaluation. Events that arrive together share one."""
     house.start()
     eventually(house.led)
     for number in range(30):
@@ -139,7 +139,7 @@ def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
 
 
 def test_events_that_come_together_are_read_together(house: House) -> None:
-    """The process sleeps after the first, and then wakes up once for all that came meanwhile."""
+    """The process sleeps after the first event, then wakes up once for all that arrived."""
     gathering = subscription.Subscription(dispatcher=house.dispatcher, canary=house.get(health.CanaryReception),
                                           samples=house.samples)  # fmt: skip
     waits: list[float] = []
@@ -158,7 +158,7 @@ def test_events_that_come_together_are_read_together(house: House) -> None:
 
 
 def test_workers_of_several_collections_are_evaluated_together(house: House) -> None:
-    """Few of a healthy fleet are to be evaluated, so one message has room for all of them."""
+    """Few workers of a healthy fleet are pending, so one message has room for all of them."""
     gathering = subscription.Subscription(
         dispatcher=house.dispatcher, canary=house.get(health.CanaryReception), samples=house.samples
     )
@@ -183,7 +183,7 @@ def test_an_event_is_judged_within_a_second(house: House) -> None:
 
 
 def test_an_event_of_a_worker_that_need_not_be_evaluated_enqueues_nothing(house: House) -> None:
-    """It waits, or somebody else has evaluated it already: what is marked in Redis counts, not the message."""
+    """The pending mark in Redis decides, not the message: the worker may be deferred or evaluated already."""
     house.start()
     eventually(house.led)
     house.workers.add([worker(1)])
@@ -214,7 +214,7 @@ def test_an_event_of_a_worker_that_need_not_be_evaluated_enqueues_nothing(house:
     ],
 )
 def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, message: Any, reason: str) -> None:
-    """It triggers nothing, and the next one is handled."""
+    """An invalid event triggers nothing, and the next one is handled."""
     house.start()
     eventually(house.led)
     house.publish(message)
@@ -224,7 +224,7 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, mes
 
 
 def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
-    """An event of schema 1 may have fields that we do not know."""
+    """An event of schema 1 may have unknown fields."""
     assert subscription.worker_of(event(colour="red")) == worker().id
 
 
@@ -239,7 +239,7 @@ def test_our_own_events_begin_as_the_listener_knows_them(house: House) -> None:
 
 
 def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    """A thousand of them are a thousand in the count, and one line or two in the log."""
+    """A thousand invalid events are counted as a thousand, and logged in one line or two."""
     house.start()
     eventually(house.led)
     for _ in range(1000):
@@ -254,7 +254,7 @@ def sample(owner: models.Worker, at: float) -> models.Sample:
 
 
 def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
-    """A sample whose event was lost is judged within seconds."""
+    """A sample whose event was lost is evaluated within seconds."""
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "an event that nobody hears")
     house.start()
@@ -262,7 +262,7 @@ def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
 
 
 def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies unjudged is rung for as soon as it leads, not a sweep later."""
+    """A new active listener enqueues pending workers at once, not a sweep later."""
     monkeypatch.setattr(sweep, "INTERVAL", 60.0)
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "lost")
@@ -271,7 +271,7 @@ def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch
 
 
 def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a worker stays unjudged the sweep rings again only each few seconds."""
+    """While a worker stays pending, the sweep enqueues it only every few seconds."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     monkeypatch.setattr(sweep, "PATIENCE", 0.5)
     house.workers.add([worker()])
@@ -292,7 +292,7 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
 
 
 def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep reads those whose events are missing. The others were evaluated when their events arrived."""
+    """A sweep reads workers whose events are missing. The others were evaluated when their events arrived."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     announced, silent = worker(1, interval=86_400), worker(2, interval=86_400)
     house.workers.add([announced, silent])
@@ -314,7 +314,7 @@ def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytes
 
 
 def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that leads rings for a reconciliation each few minutes, not at once."""
+    """The active listener enqueues a reconciliation every few minutes, not at its start."""
     monkeypatch.setattr(listener, "RECONCILIATION", 0.5)
     began = time.monotonic()
     house.start()
@@ -349,7 +349,7 @@ def test_a_lost_redis_is_tried_again(house: House, times: int) -> None:
 
 
 def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
-    """Whatever a sweep raises is logged, and it goes on."""
+    """An unexpected exception of a sweep is logged, and the listener continues."""
 
     class Faulty:
         def __init__(self, samples: ports.Samples) -> None:
@@ -366,7 +366,7 @@ def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
 
 
 def test_one_of_several_leads(house: House) -> None:
-    """With three listeners each event rings once."""
+    """With three listeners each event enqueues one evaluation."""
     for _ in range(3):
         house.start()
     eventually(house.led)
@@ -395,7 +395,7 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
 
 
 def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
-    """Who was asleep too long does not ring beside the new leader."""
+    """A listener whose lease ran out enqueues nothing beside the new active one."""
     house.start()
     eventually(house.led)
     assert isinstance(house.leases, testing.MemoryLeases)
@@ -436,7 +436,7 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
 
 
 def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
-    """Nothing is collected, nothing announced: who fires still is rung for soon after the window has ended."""
+    """Soon after a window's end its firing alerts are enqueued, without a collection or an event."""
     house.workers.add([worker()])
     alerts, fields = testing.MemoryAlerts(house.store), {"id": "1", "version": 1, "dedup_key": f"{worker().id}/r"}
     fields |= {"kind": "threshold", "status": "firing", "severity": "critical", "rule": "r", "summary": "it is hot"}
@@ -456,7 +456,7 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
 
 
 def test_what_fails_for_a_minute_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever started it starts it anew, with connections of its own."""
+    """A listener that fails for a minute ends, so that it is restarted with new connections."""
     monkeypatch.setattr(listener, "FAILED_FOR", 0.5)
 
     class Gone:
@@ -494,7 +494,7 @@ def polling() -> list[threading.Thread]:
 
 
 def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
-    """The active listener handles its messages, and another one continues after it. Without one nobody reads them."""
+    """The active listener reads the event queue, and the next one continues. Without one it is not read."""
     configure(house, main=URL)
     ring(house, 1)
     first = house.start()
@@ -519,7 +519,7 @@ def test_a_queue_that_is_configured_later_is_read_and_one_that_goes_is_left(hous
 
 
 def test_a_queue_that_fails_harms_nobody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listener leads on, the other queue is read, and the failing one is tried again."""
+    """The listener stays active, the other queue is read, and the failing one is tried again."""
     configure(house, main=URL, broken="https://sqs.us-east-1.amazonaws.com/123456789012/broken")
     receive = house.event_queues.receive
     failed = threading.Event()

@@ -1,4 +1,4 @@
-"""``up`` and ``demo`` as their users run them: real processes, a real server, an AWS endpoint over HTTP."""
+"""``up`` and ``demo`` as users run them: real processes, a real server, and a simulated AWS over HTTP."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def six(machine: Installation) -> dict[int, str]:
 
 
 def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet: simulation.Simulation) -> None:
-    """``up`` starts with an empty fleet, collects what is added, survives each part's death, and stops clean."""
+    """``up`` starts with an empty fleet, collects an added worker, restarts each killed part, and stops cleanly."""
     worker_id = next(iter(fleet.machines))
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
@@ -103,9 +103,9 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet
 
 
 def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> None:
-    """Beat, the collecting node and the server do not inherit the variables that hold secrets of channels.
+    """Beat, the collecting node and the server do not inherit the channels' secrets.
 
-    A test message is sent by that node, so a secret that only the command has does not help.
+    The delivering node sends a test message, so a secret that only the command has does not help.
     """
     file = machine.home / "fleet.toml"
     hook = 'type = "webhook"\nurl = "http://127.0.0.1:1/"\nallow_private = true\nsecret = { env = "ROOM_SECRET" }\n'
@@ -134,7 +134,7 @@ def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> N
 def test_nothing_is_imported_from_the_working_directory(
     machine: Installation, fleet: simulation.Simulation, tmp_path: Path
 ) -> None:
-    """Modules that somebody left in the working directory are not ours to run, whatever they are called."""
+    """Modules in the working directory are never imported, whatever their names are."""
     trap = tmp_path / "trap"
     trap.mkdir()
     for name in ("redis", "kombu", "redbeat", "workermon", "celeryconfig", "structlog", "gevent"):
@@ -155,7 +155,7 @@ def test_nothing_is_imported_from_the_working_directory(
 
 
 def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
-    """kill -9 of ``up`` leaves neither node, beat nor server, and the next one starts."""
+    """After kill -9 of ``up`` no node, beat or server runs, and the next one starts."""
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
         eventually(lambda: len(machine.processes()) == 6, description="six processes")
@@ -200,7 +200,7 @@ def test_the_demo_fires_and_resolves_within_a_minute(machine: Installation) -> N
 
 
 def test_ctrl_c_ends_the_demo_on_a_terminal(machine: Installation) -> None:
-    """On a narrow terminal it shows its table and its address; Ctrl-C ends it with 0 and leaves nothing behind."""
+    """On a narrow terminal the demo shows its table and address. Ctrl-C exits with 0 and leaves no process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
     machine.env |= {"TERM": "xterm"}
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_the_demo_on_a_terminal(machine: Installation) -> None:
 
 
 def test_a_closed_pipe_ends_the_demo(machine: Installation) -> None:
-    """``workermon demo | head -1`` ends once nobody reads any more."""
+    """``workermon demo | head -1`` ends when its output is closed."""
     with machine.started("demo") as demo:
         assert demo.stdout is not None
         assert demo.stdout.readline()

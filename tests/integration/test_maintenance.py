@@ -1,4 +1,4 @@
-"""A maintenance window of the config file over real processes: what fires within it is reported when it has ended."""
+"""A maintenance window over real processes: alerts that fire within it notify at its end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def applied(house: House, place: Path, ends: int) -> None:
 
 
 def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
-    """Though its worker is collected each hour only: the end itself is what has it evaluated again."""
+    """An alert notifies soon after the window, although its worker is collected only every hour."""
     node = house.celery("worker", "-P", "threads")
     eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, description="a listener")
     applied(house, tmp_path / "fleet.toml", int(time.time()) + 3600)

@@ -1,4 +1,4 @@
-"""Another Celery application on the same server, the same database and the same broker: neither touches the other."""
+"""Two Celery applications share a server, a database and a broker. Neither affects the other."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def status(house: House) -> dict[str, Any]:
 def test_two_applications_on_one_server_leave_each_other_alone(
     house: House, neighbour: Neighbour, broker: Any, redis_client: redis.Redis, first: str
 ) -> None:
-    """Each runs its own tasks and entries, whoever starts first, and status counts our node only."""
+    """Each runs its own tasks and entries, in either order of start. status counts workermon's node only."""
     house.add(house.ids[:1])
     start(house, neighbour, first)
     assert len(status(house)["nodes"]) == 1
@@ -140,7 +140,7 @@ def test_two_applications_on_one_server_leave_each_other_alone(
 
 
 def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
-    """A task that their node has in its hands for hours stays there when our node starts and looks for lost ones."""
+    """A task that the other node has held for hours stays there when workermon's node restores lost messages."""
     neighbour.celery("worker")
     sent = house.start("celery", "-A", "theirs", "call", "theirs.slow", env=neighbour.env)
     assert sent.popen.wait(START) == 0
@@ -157,7 +157,7 @@ def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbou
 
 
 def test_their_node_does_not_restart_our_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
-    """What our node has in its hands is under names that no default of Celery has."""
+    """workermon's unacknowledged messages are under keys that are not Celery's defaults."""
     house.celery("worker")
     eventually(lambda: status(house)["nodes"], within=START, description="workermon's node")
     eventually(lambda: list(broker.scan_iter("*workermon*")), description="workermon's keys in the broker")

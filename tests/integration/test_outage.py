@@ -1,4 +1,4 @@
-"""An outage of everything: real processes killed amid collection, and nothing that CloudWatch has is missing after."""
+"""An outage of everything: processes are killed during a collection, and no datapoint is missing afterwards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float
 
 
 def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: Path) -> None:
-    """Beat, nodes, listener and Redis are killed while AWS is being asked; later ones take up where they were."""
+    """Beat, nodes, listener and Redis are killed during AWS requests. After a restart they continue."""
     fleet = simulation.Simulation(time.time, 2, period=PERIOD, history=60)
     aws = endpoint.Endpoint(fleet)
     aws.latency = 0.3

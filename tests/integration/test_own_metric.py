@@ -1,4 +1,4 @@
-"""A metric of a user's own, from the config file to the alert, over real HTTP and Redis."""
+"""A custom metric, from the config file to the alert, over real HTTP and Redis."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> None:
-    """Its dimensions are found, its datapoints recorded and evaluated, and it is counted in the bill under its name."""
+    """Its dimensions are found, its datapoints recorded and evaluated, and the costs list it by name."""
     for _ in range(3):
         house.minute()
     worker_id = house.ids[0]

@@ -1,4 +1,4 @@
-"""The page in a real browser: over a demo as users see it, and over a monitor in memory in any state."""
+"""The page in a real browser: over a demo as users see it, and over an in-memory monitor in any state."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def alive(world: Ports) -> None:
 
 
 def test_the_demo_is_seen_live_on_every_view(browser: Browser, tmp_path: Path) -> None:
-    """A stranger follows an alert from the fleet to its reason, live, by keyboard, and on a telephone.
+    """A user follows an alert from the fleet to its reason, live, by keyboard, and on a phone.
 
-    No view has an error on the console, violates the policy, loads from elsewhere, or keeps somebody out (axe-core).
+    No view has a console error, violates the policy, loads from elsewhere, or fails axe-core.
     """
     with demo(tmp_path) as address:
         tab = Tab(browser, address)
@@ -280,7 +280,7 @@ def test_a_year_is_drawn_by_its_hours(browser: Browser, world: Ports) -> None:
 
 
 def test_what_rules_expect_is_drawn(browser: Browser, world: Ports) -> None:
-    """The band of what is usual and the line of a forecast are on the canvas, in their colours."""
+    """The chart has the band of ``unusual`` and the line of ``forecast`` in their colours."""
     expecting(world)
     with serving(world) as (address, _):
         tab = Tab(browser, address, color_scheme="light")
@@ -334,7 +334,7 @@ def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports)
 
 
 def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:
-    """If the pipeline stops the page names the part; if its server is gone, since when. The contents stay."""
+    """If the pipeline stops, the page names the part. If its server is gone, it says since when. The contents stay."""
     alive(world)
     with serving(world) as (address, stop):
         tab = Tab(browser, address)
@@ -350,7 +350,7 @@ def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:
 
 
 def test_without_redis_the_page_says_so(browser: Browser, world: Ports) -> None:
-    """Without Redis a page is an error in words, that says that alerts do not depend on it."""
+    """Without Redis the page shows an error in words, which says that alerts do not depend on it."""
 
     class Gone(testing.MemoryWorkers):
         def every(self, chunk: int = 500) -> Iterator[ports.Record]:

@@ -90,7 +90,10 @@ def at_work(client: redis.Redis, part: str, since: float) -> None:
 def test_no_message_stays_in_a_nodes_hands(
     house: House, broker: redis.Redis, redis_client: redis.Redis, pool: str
 ) -> None:
-    """Of each kind one in each queue, many more than the node works on at once: collection goes on, all is empty."""
+    """Invalid messages of each kind fill each queue beyond the node's limit.
+
+    Collection continues, and no message is left.
+    """
     house.add(house.ids[:1])
     for queue in QUEUES:
         for body, headers, properties in POISON:
@@ -112,7 +115,7 @@ def test_no_message_stays_in_a_nodes_hands(
 
 
 def test_nodes_words_among_themselves_stop_nothing(house: House, broker: redis.Redis) -> None:
-    """What is no message on the channel over which nodes talk is passed over."""
+    """Invalid messages on the channel for remote control are ignored."""
     node = house.celery("worker", "-P", "threads")
     eventually(
         lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, description="a node that receives the message"

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a monitor in memory: each dashboard and each alert that ships finds its series."""
+"""A real Prometheus scrapes an in-memory monitor: every shipped dashboard and alert finds its series."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_each_panel_of_a_dashboard_shows_something(prometheus: str, path: Path) 
 
 
 def test_each_alert_reads_series_that_exist(prometheus: str) -> None:
-    """An alert without its condition has data, so it can fire; two of them do, for what is wrong here."""
+    """Each alert has data without its condition, so it can fire. Two fire for errors of this monitor."""
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
     for rule in (rule for group in groups for rule in group["rules"]):
         expression = re.sub(r"\s[<>]=?\s[0-9]+$", "", rule["expr"])

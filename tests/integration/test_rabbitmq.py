@@ -1,4 +1,4 @@
-"""RabbitMQ as Celery's broker, for real: tasks, remote control, backlog and canary; the state stays in Redis."""
+"""RabbitMQ as Celery's broker, for real: tasks, remote control, backlog and canary. The state stays in Redis."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
-    """A fleet is collected and evaluated over TLS, status counts nodes and messages, broken messages harm nobody."""
+    """Over TLS a fleet is collected and evaluated, and status counts nodes and messages.
+
+    Broken messages stop nothing.
+    """
     state = redis.Redis.from_url(redis_url)
     with opened(tmp_path, redis_url) as house:
         house.env["WORKERMON_BROKER_URL"] = broker.tls_url
@@ -118,7 +121,7 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
 
 
 def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
-    """Every part of ``up`` is alive, ``status`` counts what nodes hold, Flower shows the tasks and no password."""
+    """All parts of ``up`` run, ``status`` counts the messages of nodes, and Flower shows the tasks and no password."""
     with opened(tmp_path, redis_url) as house:
         house.env["WORKERMON_BROKER_URL"] = broker.url
         up = house.start("workermon", "up", "--no-web")
@@ -149,7 +152,7 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
 def test_a_certificate_that_is_not_trusted_is_refused_in_one_line(
     tmp_path: Path, broker: rabbit.Rabbit, redis_url: str
 ) -> None:
-    """Nothing is said to a RabbitMQ whose certificate is not known; the command names no password."""
+    """Nothing is sent to a RabbitMQ with an unknown certificate. The error shows no password."""
     with opened(tmp_path, redis_url, workers=1) as house:
         house.env["WORKERMON_BROKER_URL"] = broker.untrusted_tls_url
         completed = house.run("workermon", "status")

@@ -1,4 +1,4 @@
-"""Every command of README and docs is run as it stands there, against a simulated AWS."""
+"""Every command of README and docs is run as written, against a simulated AWS."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
 
 
 def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
-    """Each command ends with 0, in the README's order; what lasts comes up, and Ctrl-C ends it with 0."""
+    """Each command exits with 0, in the README's order. Lasting ones start, and Ctrl-C ends them with 0."""
     with reader(house) as person:
         person.follow(README)
     for name in LASTING:
@@ -74,7 +74,7 @@ def test_every_command_of_the_how_to_pages_works_as_it_stands(house: House, thir
 
 
 def test_no_page_has_commands_that_nobody_runs() -> None:
-    """Commands stand on pages that a test follows; elsewhere only those of make, which are checked here."""
+    """Commands are on pages that a test runs. Other pages have only make commands, which are checked here."""
     followed_pages = {README, TUTORIAL, *HOW_TO}
     unfollowed = {
         command.split()[0]
@@ -91,7 +91,7 @@ def policy() -> Block:
 
 
 def test_the_policy_of_the_readme_allows_nothing_needless() -> None:
-    """The IAM policy is JSON, and each action that it allows is one that the code calls."""
+    """The IAM policy is JSON, and the code calls each action that it allows."""
     [statement] = json.loads(policy().text)["Statement"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "workermon" / "on_aws").glob("*.py"))
     requested = {

@@ -1,4 +1,4 @@
-"""What a server refuses, said as what it is: on a real server in that state where it can be had."""
+"""Errors of a Redis server are reported with their cause, on a real server in that state if possible."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refusal_of(address: str, call: Callable[[redis.Redis], object] | None = None
 
 
 def test_a_replica_is_named_as_that(admin: redis.Redis, redis_url: str) -> None:
-    """A client that still talks to a server that became a replica learns what to change."""
+    """A client that still uses a server that became a replica is shown what to change."""
     parts = urlsplit(redis_url)
     admin.config_set("masterauth", str(parts.password))
     admin.replicaof(str(parts.hostname), str(parts.port))
@@ -69,13 +69,13 @@ def test_a_replica_is_named_as_that(admin: redis.Redis, redis_url: str) -> None:
 
 
 def test_a_full_server_is_named_as_that(admin: redis.Redis) -> None:
-    """A server at its limit of memory says what to raise."""
+    """If a server is at its memory limit, the error says what to raise."""
     admin.config_set("maxmemory", 1)
     assert refusal_of(url(admin)) == "it is out of memory; raise its maxmemory, with the policy noeviction"
 
 
 def test_too_few_replicas_are_named_as_that(admin: redis.Redis) -> None:
-    """A server that waits for its replicas says so."""
+    """If a server waits for its replicas, the error says so."""
     admin.config_set("min-replicas-to-write", 1)
     assert refusal_of(url(admin)).startswith("it has too few replicas to take writes; ")
 
@@ -123,14 +123,14 @@ def cluster(tmp_path: Path) -> Iterator[int]:
 
 
 def test_cluster_mode_is_named_as_that(cluster: int) -> None:
-    """A node of a cluster is refused with what to use instead."""
+    """A node of a cluster is refused, and the error says what to use instead."""
     for database in (0, 1):
         reason = refusal_of(f"redis://127.0.0.1:{cluster}/{database}")
         assert reason == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
 
 
 def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster: int, redis_url: str) -> None:
-    """Commands, node, beat and page end with one line, wherever the state is in cluster mode or the broker is."""
+    """Commands, node, beat and page end with one line if the state or the broker is in cluster mode."""
     refused = "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
     with opened(tmp_path, f"redis://127.0.0.1:{cluster}/0") as house:
         house.env["WORKERMON_BROKER_URL"] = redis_url.removesuffix("/1") + "/0"
@@ -161,7 +161,7 @@ def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster:
     ],
 )
 def test_an_answer_is_said_as_what_it_is(answer: str, expected: str) -> None:
-    """What a server says in such a state becomes one line without a control character."""
+    """The server's error becomes one line without control characters."""
     from redis._parsers.base import BaseParser
 
     raised = BaseParser.parse_error(answer)
@@ -206,7 +206,7 @@ class OldServer:
 
 
 def test_a_server_that_is_too_old_is_refused_by_everything(redis_url: str) -> None:
-    """The first command, whichever it is, names the version and what is needed. Nothing was written."""
+    """Any first command names the version and the required one. Nothing is written."""
     with contextlib.closing(OldServer(redis_url, b"6.0.16")) as old:
         calls: list[Callable[[Any], object]] = [
             lambda connection: workers.RedisWorkers(connection).add([WORKER]),
@@ -220,7 +220,7 @@ def test_a_server_that_is_too_old_is_refused_by_everything(redis_url: str) -> No
 
 @pytest.mark.parametrize("version", [b"6.2.0", b"8.4.1", b"unknown"])
 def test_a_server_that_is_new_enough_is_taken(redis_url: str, version: bytes) -> None:
-    """6.2 is new enough, and so is what gives no version that can be read."""
+    """6.2 is accepted, and so is a server without a readable version."""
     with (
         contextlib.closing(OldServer(redis_url, version)) as old_server,
         contextlib.closing(client.connect(old_server.url)) as connection,
@@ -229,7 +229,7 @@ def test_a_server_that_is_new_enough_is_taken(redis_url: str, version: bytes) ->
 
 
 def test_a_server_that_does_not_tell_its_settings_tells_nothing(admin: redis.Redis) -> None:
-    """Without the right to INFO the settings are empty, which is no error."""
+    """Without the right to INFO the settings are empty, which is not an error."""
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "~workermon*", "+@all", "-info")
     with contextlib.closing(client.connect(url(admin, "narrow:secret"))) as narrow:
         assert server.RedisServer(narrow).settings() == {}
@@ -241,5 +241,5 @@ def test_a_server_that_does_not_tell_its_settings_tells_nothing(admin: redis.Red
 
 
 def test_other_errors_keep_their_text() -> None:
-    """What is not known is shown as the server says it."""
+    """An unknown error is shown as the server wrote it."""
     assert server_errors.explain(ResponseError("something new"))[0] == "it refuses a command (something new)"

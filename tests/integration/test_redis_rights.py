@@ -1,4 +1,4 @@
-"""The rights that the documentation lists are enough for everything, and no key or channel lies outside them."""
+"""The documented Redis rights are sufficient, and every key and channel is within them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def over_tls(admin: redis.Redis, certificate: Path) -> Iterator[str]:
 def test_everything_runs_over_tls_with_the_documented_rights(
     tmp_path: Path, admin: redis.Redis, over_tls: str, withheld: list[str]
 ) -> None:
-    """A fleet is added, collected, evaluated and removed; commands of Celery's work; the server refused nothing."""
+    """A fleet is added, collected, evaluated and removed, and Celery's commands work. The server refuses nothing."""
     admin.execute_command("ACL", "SETUSER", "workermon", *withheld)
     (tmp_path / "house").mkdir()
     with opened(tmp_path / "house", over_tls) as house:

@@ -1,4 +1,4 @@
-"""All of the monitor is killed and comes back later, with intervals shorter than its absence."""
+"""The whole monitor is killed and restarted, with intervals shorter than its outage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
-    """Node and beat are killed for more than three intervals; once they are back no worker is reported to be silent."""
+    """Node and beat are down for more than three intervals. After their return no worker is reported as silent."""
     with opened(tmp_path, redis_url) as house:
         house.add(house.ids, interval="2s")
 

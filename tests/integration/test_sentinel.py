@@ -98,7 +98,7 @@ class AwaySentinel:
 def test_a_sentinel_that_is_away_is_asked_once_by_each_client(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """State, broker and schedule go on to the next one at once, not after the ten retries of redis-py."""
+    """State, broker and schedule use the next sentinel at once, without the ten retries of redis-py."""
     sentinel = Sentinel(tmp_path / "sentinel", port_of(redis_url), password_of(redis_url))
     away = AwaySentinel()
     address = f"sentinel://:{password_of(redis_url)}@127.0.0.1:{away.port},127.0.0.1:{sentinel.port}/1?service=main"
@@ -120,7 +120,7 @@ def test_a_sentinel_that_is_away_is_asked_once_by_each_client(
 
 
 def test_a_certificate_that_is_not_trusted_is_refused(over_tls: str) -> None:
-    """Without the authority's certificate nothing is said over the connection; the error names no password."""
+    """Without the authority's certificate nothing is sent. The error shows no password."""
     untrusting = over_tls.partition("&ssl_ca_certs")[0] + "&ssl=true"
     with pytest.raises(errors.RedisUnavailable) as caught, client.guard(connected := client.connect(untrusting)):
         connected.ping()
@@ -128,9 +128,9 @@ def test_a_certificate_that_is_not_trusted_is_refused(over_tls: str) -> None:
 
 
 def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) -> None:
-    """The primary and a sentinel are away: beat, node and listener go on at the promoted replica by themselves.
+    """Primary and one sentinel are down: beat, node and listener continue on the promoted replica by themselves.
 
-    A sentinel that does not answer is not asked again and again, before the next one is.
+    A sentinel that does not answer is not retried before the next one is used.
     """
     pair = Pair(tmp_path)
     password = password_of(pair.servers[0].url)

@@ -1,4 +1,4 @@
-"""A region that does not answer: real processes as ``up`` runs them, and the other region goes on all along."""
+"""One region does not answer: with real processes as in ``up``, the other region is still collected."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def served(house: House, worker_id: str, name: str, until: float) -> dict[float,
 
 
 def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_url: str) -> None:
-    """With more of its batches due than there are threads; it is one alert, and afterwards nothing of it is missing."""
+    """More of its batches are due than there are threads. It is one alert, and later no datapoint of it is missing."""
     with opened(tmp_path, redis_url, workers=48, period=2, regions=(SLOW, WELL)) as house:
         slow, well = of(house, SLOW), of(house, WELL)[:4]
         workers = [worker(worker_id, SLOW, INTERVALS[place % len(INTERVALS)]) for place, worker_id in enumerate(slow)]

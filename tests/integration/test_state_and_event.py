@@ -1,4 +1,4 @@
-"""A worker that stops and one that EC2 has plans for: over real HTTP, boto3 and Redis to what waits to be delivered."""
+"""A stopped worker and one with a scheduled event: over real HTTP, boto3 and Redis, up to the outbox."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_not(house: House) -> None:
-    """One call more for both of them; the alert resolves with the next start, and all of it is explained."""
+    """Both take one call more. The alert resolves at the next start, and why explains each step."""
     first, second = house.ids[:2]
     requests = house.endpoint.calls["DescribeInstances"]
     reason = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")

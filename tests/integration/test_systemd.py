@@ -1,4 +1,4 @@
-"""deploy/systemd: systemd itself finds no fault in the units, and they run what docker-compose.yml runs."""
+"""deploy/systemd: systemd itself accepts the units, and they run the commands of docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def installed(tmp_path: Path) -> Path:
 @pytest.mark.integration
 @pytest.mark.usefixtures("needs_systemd")
 def test_systemd_finds_no_fault(installed: Path) -> None:
-    """``systemd-analyze verify`` accepts every unit: no unknown line, no program that is missing."""
+    """``systemd-analyze verify`` accepts every unit: no unknown line and no missing program."""
     names = [f"./{unit.name}" for unit in sorted(installed.iterdir()) if unit.is_file()]
     assert len(names) == 6
     analyze("verify", *names, folder=installed)
@@ -99,7 +99,7 @@ def test_units_run_what_compose_runs() -> None:
 
 
 def test_everything_comes_back_and_starts_with_the_target() -> None:
-    """Whatever ends is started again, for ever; the target has a unit for each part."""
+    """A part that ends is always restarted. The target has a unit for each part."""
     units = " ".join(values(UNITS / "workermon.target", "Wants")).replace("@1.", "@.").split()
     assert sorted(units) == [unit.name for unit in SERVICES]
     for unit in SERVICES:
@@ -111,7 +111,7 @@ def test_everything_comes_back_and_starts_with_the_target() -> None:
 
 
 def test_a_service_has_only_the_secrets_that_it_needs() -> None:
-    """AWS's credentials go to those that ask AWS, the channels' secrets to the one that notifies."""
+    """Units that call AWS have its credentials. The unit that delivers has the channels' secrets."""
     files = {unit.stem.removeprefix("workermon-"): values(unit, "EnvironmentFile") for unit in SERVICES}
     aws = ["-/etc/workermon/aws.env"]
     assert files == {

@@ -1,4 +1,4 @@
-"""Every kind of record, poisoned in every way, on a real server: nobody but the record itself is stopped."""
+"""Every kind of record, broken in every way, on a real server: only the broken record is affected."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def is_of_b(name: bytes) -> bool:
 
 @pytest.mark.parametrize("poison", POISONS)
 def test_one_unreadable_record_stops_nobody_else(server: Any, records: dict[bytes, bytes], poison: str) -> None:
-    """Whatever lies under one key, the other worker is collected, evaluated and notified, and every view answers."""
+    """Whatever a key contains, the other worker is collected, evaluated and notified, and every view answers."""
     wrong, cases = [], 0
     for name in sorted(records):
         if is_of_b(name):
@@ -283,7 +283,7 @@ def test_one_unreadable_record_stops_nobody_else(server: Any, records: dict[byte
 
 
 def test_what_cannot_be_read_is_named_and_reported(server: Any, records: dict[bytes, bytes]) -> None:
-    """Status and an alert name the key; the record stays; both are over when it can be read again."""
+    """Status and an alert name the key, and the record stays. Both end when it can be read again."""
     put_back(server, records)
     sound = server.hget(keys.worker(A), "spec") or b""
     server.hset(keys.worker(A), "spec", b"{")
@@ -310,7 +310,7 @@ def test_what_cannot_be_read_is_named_and_reported(server: Any, records: dict[by
 
 
 def test_a_key_of_another_type_is_kept(server: Any, records: dict[bytes, bytes]) -> None:
-    """It is renamed, kept for a month, and named; the fleet is listed anew by what there is of each worker."""
+    """It is renamed, kept for a month, and named. The list of the fleet is rebuilt from the workers' records."""
     put_back(server, records)
     server.delete(keys.WORKERS)
     server.set(keys.WORKERS, "poison")

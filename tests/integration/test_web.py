@@ -1,4 +1,4 @@
-"""``workermon web`` as its users run it: a process, a real server, and requests over a socket."""
+"""``workermon web`` as users run it: a process, a real server, and requests over a socket."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ask(port: int, method: str, path: str, body: str | None = None, **headers: s
 
 
 def test_tokens_and_sessions_over_a_socket(house: House) -> None:
-    """A token reads and is kept to its role; a session begins with it and ends with it; no output has the token."""
+    """A token reads and is limited to its role. A session begins and ends with it. No output has the token."""
     port, worker_id = free_port(), house.ids[0]
     web = house.start("workermon", "web", "--port", str(port))
     eventually(lambda: f"page: http://127.0.0.1:{port}\n" in web.output, within=60, description="the URL")

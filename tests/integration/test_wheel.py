@@ -1,4 +1,4 @@
-"""The wheel: our configuration travels inside the package, and Celery's commands find it there."""
+"""The wheel contains workermon's configuration, and Celery's commands find it there."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_celery_finds_application_and_configuration_in_the_wheel(installed: Path
 
 
 def test_a_celeryconfig_of_our_users_stays_theirs(installed: Path, tmp_path: Path) -> None:
-    """Neither a module of that name beside them nor Celery's own variable changes what our application reads."""
+    """workermon's configuration changes neither by a user's celeryconfig module nor by Celery's own variable."""
     (tmp_path / "celeryconfig.py").write_text("broker_url = 'redis://theirs:7/7'\nraise SystemExit('not yours')\n")
     completed = celery(
         installed, tmp_path, "-A", "workermon", "report",

@@ -1,4 +1,4 @@
-"""Test cases of rules that several workers decide: over groups, and about outliers; values by the worker's name."""
+"""Test cases of rules over several workers: over groups, and about outliers. Values are given by worker name."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def tried(text: str) -> rule_cases.CaseResults:
     ids=["count", "aggregate", "when", "outlier", "when over an outlier", "labels"],
 )
 def test_cases_by_worker_pass(text: str) -> None:
-    """Each kind that several workers decide turns at the values that a case names."""
+    """A rule of each kind over several workers changes its state at the values that a case names."""
     results = tried(text)
     assert [case for case in results.cases if not case.passed] == []
     assert results.passed
@@ -163,28 +163,28 @@ def test_cases_by_worker_pass(text: str) -> None:
     ],
 )
 def test_a_wrong_case_fails(text: str, old: str, new: str) -> None:
-    """What does not turn as the case says is found."""
+    """A case fails if the rule does not change its state as the case says."""
     assert old in text
     assert not tried(text.replace(old, new, 1)).passed
 
 
 @pytest.mark.parametrize("aggregate", ["avg", "sum"])
 def test_what_is_too_large_to_add_is_absent(aggregate: str) -> None:
-    """Values whose sum no number can hold make an absent slot, as in an expression."""
+    """A sum beyond the range of numbers makes an absent slot, as in an expression."""
     text = AGGREGATE.replace('"avg"', f'"{aggregate}"').replace("[90, 90, nan, 10]", "[1e308, 1e308, 1e308, 1e308]")
     results = tried(text.replace("[10, 50, 70, 10]", "[1e308, 1e308, 1e308, 1e308]"))
     assert results.cases[0].got == ()
 
 
 def test_the_result_names_the_worker() -> None:
-    """A turn of a rule about single workers of a group names its worker; that of a group has none."""
+    """A transition of a rule about single workers names its worker. One about a group has none."""
     first = tried(OUTLIER).cases[0]
     assert [(change.at, change.to, change.worker) for change in first.got] == [(3, "critical", "a"), (4, "ok", "a")]
     assert [change.worker for change in tried(THREE).cases[0].got] == [None, None]
 
 
 def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
-    """What turned and what should have is printed with the worker whose turn it is."""
+    """Actual and expected transitions are printed with their worker."""
     path = tmp_path / "f.toml"
     path.write_text(OUTLIER.replace('critical", worker = "a"', 'critical", worker = "b"'))
     result = CliRunner().invoke(cli.cli, ["rules", "test", str(path)])
@@ -223,7 +223,7 @@ def test_a_case_that_fails_names_the_worker(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_place(text: str, old: str, new: str, error: str) -> None:
-    """A case that cannot be tried is refused with line, column and what to write."""
+    """An invalid case is refused with line, column and what to write."""
     assert old in text
     changed = text.replace(old, new, 1).lstrip("\n")
     if not error:
@@ -236,7 +236,7 @@ def test_what_is_wrong_is_named_by_its_place(text: str, old: str, new: str, erro
 
 @pytest.mark.parametrize("values", ["{ a = { cpu_utilization = [95] } }"])
 def test_a_rule_over_single_workers_takes_no_workers(values: str) -> None:
-    """Values by worker are refused where one worker decides."""
+    """Values by worker are refused for a rule over one worker."""
     text = f"""[[rules]]
 name = "cpu-high"
 metric = "cpu_utilization"

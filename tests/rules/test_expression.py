@@ -1,4 +1,4 @@
-"""Expressions in the place of a metric: what is refused and where, their units, and their values."""
+"""Expressions as metrics: errors and their positions, units, and values."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def put_in_force(text: str) -> models.Configuration:
 
 @pytest.mark.parametrize(("wrong", "column", "error"), WRONG, ids=[wrong[:30] for wrong, _, _ in WRONG])
 def test_what_is_wrong_is_named_by_line_and_column(wrong: str, column: int, error: str) -> None:
-    """Each mistake is refused with the place within the text, and with what was probably meant."""
+    """Each error has the position within the text, and the nearest valid word."""
     text = FILE.format(wrong)
     with pytest.raises(errors.InvalidInput) as refused:
         put_in_force(text)
@@ -119,13 +119,13 @@ def test_what_is_wrong_is_named_by_line_and_column(wrong: str, column: int, erro
     ],
 )
 def test_the_column_is_that_of_the_file(written: str, line: int, column: int) -> None:
-    """However TOML has the text written, the place is the one in the file."""
+    """The position is that in the file, however TOML writes the text."""
     with pytest.raises(errors.InvalidInput, match=f"line {line}, column {column}: "):
         put_in_force(FILE.replace("'{}'", written).format())
 
 
 def test_a_name_with_a_minus_stands_in_quotes() -> None:
-    """A metric whose name reads as a difference is written in quotes; without them the error says so."""
+    """A metric name that looks like a difference needs quotes. Without them the error says so."""
     (rule,) = put_in_force(FILE.format('"gpu-load" * 2')).rules
     assert expression.operands(rule.metric) == ("gpu-load",)
     with pytest.raises(errors.InvalidInput, match="write 'gpu-load' in quotes"):
@@ -135,7 +135,7 @@ def test_a_name_with_a_minus_stands_in_quotes() -> None:
 
 
 def test_operands_are_collected_and_the_rule_is_exported() -> None:
-    """What an expression needs is asked for without being listed, and the exported file says the same."""
+    """Operands are collected without being listed. The exported file has the same expression."""
     text = FILE.format("disk_read_bytes / period").replace("above", 'unit = "B/s"\nabove')
     configuration = put_in_force(text)
     assert "disk_read_bytes" in configuration.collect
@@ -161,7 +161,10 @@ def test_operands_are_collected_and_the_rule_is_exported() -> None:
     ],
 )
 def test_units_are_derived(text: str, unit: str) -> None:
-    """A result has the unit that follows from its operands; what a number changed has none unless the rule gives it."""
+    """A result has the unit that follows from its operands.
+
+    After arithmetic with a number it needs one from the rule.
+    """
     rule = models.Rule(name="r", metric=text)
     assert units.of_rule(rule, config.DEFAULT.unit_of) == unit
     assert units.of_rule(rule.model_copy(update={"unit": "Mbit/s"}), config.DEFAULT.unit_of) == "Mbit/s"
@@ -200,7 +203,7 @@ def computed(text: str, period: int = 60, **operands: expression_values.Operand)
 
 
 def test_absent_where_an_operand_is() -> None:
-    """A value needs all its operands, a divisor other than zero, and a result that is a number."""
+    """A value needs all its operands, a divisor other than zero, and a finite result."""
     assert computed("a + b", a=recorded([1, None, 3, 4]), b=recorded([1, 1, 1, None])) == [2, None, 4]
     assert computed("a / b", a=recorded([1, 1, 1]), b=recorded([0, 2, 4])) == [None, 0.5, 0.25]
     assert computed("1 / (a * 1e308)", a=recorded([1e3, 1])) == [None, 1e-308]
@@ -223,7 +226,7 @@ def test_functions_over_time() -> None:
 
 
 def test_operands_of_several_periods() -> None:
-    """What comes more often is combined within the slot by its statistic, if it is complete."""
+    """Shorter periods are aggregated within the slot by the metric's statistic, if the slot is complete."""
     five = recorded([10, 20], period=300)
     minutes = [1.0, 2, 3, 4, 5, 6, None, 8, 9, 10]
     assert computed("a + 0 * b", 300, a=recorded(minutes), b=five) == [3]

@@ -1,4 +1,4 @@
-"""An expression is folded like a metric: the result does not depend on when datapoints arrive or who evaluates."""
+"""Evaluation of an expression does not depend on when datapoints arrive or how evaluations are grouped."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_any_order_grouping_and_lateness(
 @given(threshold_model.rules(), st.data())
 @examples(100)
 def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> None:
-    """One operand each minute and one each five: a slot has both, or is absent, whichever of them comes late."""
+    """One operand has a period of one minute, one of five. A slot has both or is absent, whichever is late."""
     statistic = data.draw(st.sampled_from(["Average", "Sum", "Maximum"]))
     rule = drawn.model_copy(update={"metric": "a + b"})
     number = st.sampled_from([5.0, 10.0, 30.0, 50.0])
@@ -181,7 +181,7 @@ def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> Non
 
 
 def test_slot_by_slot_a_window_is_whole() -> None:
-    """Evaluated each minute, a window has what lies further back than the slots that decide."""
+    """Evaluated each minute, a window still contains slots from before the deciding ones."""
     rule = threshold.KIND.rule(
         name="r",
         metric='max(a, "12m") - b',
@@ -202,7 +202,7 @@ def test_slot_by_slot_a_window_is_whole() -> None:
 
 @pytest.mark.parametrize(("late", "slots"), [("a", 1), ("b", 4)])
 def test_a_late_datapoint_reaches_as_far_as_its_window(late: str, slots: int) -> None:
-    """A late operand corrects its slot, and those of the window that it is part of; no earlier or later one."""
+    """A late operand corrects its slot and those whose window contains it, and no other."""
     rule = threshold.KIND.rule(
         name="r",
         metric='a + max(b, "4m")',

@@ -1,4 +1,4 @@
-"""A line over the recent history reaches a level: what it says of disks, however it is fed."""
+"""A line over the recent history reaches a level: results for disks, however the rule is evaluated."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_does_not_fill_is_silent(name: str, value: Callable[[float], float]
 
 
 def test_a_daily_breath_is_silent_once_a_day_is_known() -> None:
-    """By the evening of its first day it may look like filling; afterwards the same slope is known to turn."""
+    """A daily cycle may look like filling on its first day. From the second day on it does not fire."""
     changes = hours(rule(), trace(lambda hour: 70 + 20 * math.sin(hour / 24 * 2 * math.pi), 6))
     assert [at for at, _ in changes if at > 12] == []
 
@@ -115,13 +115,13 @@ def test_it_resolves_when_the_disk_is_cleaned() -> None:
 
 
 def test_it_resolves_when_the_disk_stops_filling() -> None:
-    """A rise that ended is outvoted by the flat part once that is long enough, and it does not flap on the way."""
+    """After the rise ends, the flat part outweighs it when it is long enough. The alert does not flap."""
     changes = hours(rule(over=6 * HOUR), trace(lambda hour: min(94.0, 60 + 1.5 * hour), 3))
     assert [after for _, after in changes] == ["critical", None]
 
 
 def test_a_little_slower_does_not_end_it() -> None:
-    """It fires at six hours, goes on while the line needs no more than nine, and is over when it needs more."""
+    """It fires if the line reaches the level within six hours, and resolves if that takes more than nine."""
     for slower, after in ((0.65, ["critical"]), (0.5, ["critical", None])):
 
         def slowing(hour: float, slower: float = slower) -> float:
@@ -132,7 +132,7 @@ def test_a_little_slower_does_not_end_it() -> None:
 
 
 def test_at_the_level_it_goes_on_firing() -> None:
-    """A disk that is full by now has reached the level: it fires although nothing rises any more."""
+    """A full disk has reached the level. It still fires, although nothing rises any more."""
     changes = hours(rule(), trace(lambda hour: min(99.0, 70 + 1 * hour), 4, noise=0.1))
     assert [after for _, after in changes] == ["critical"]
 
@@ -151,7 +151,7 @@ def test_it_may_fall_to_a_level(unit: str) -> None:
 
 
 def test_a_direction_is_taken_as_it_is_given() -> None:
-    """A file that says which way the level is reached is not second-guessed."""
+    """A direction that the file gives is used."""
     assert forecast.Options(reaches=98, within=60, direction="falling").direction_of("percent", [50]) == "falling"
     assert forecast.Options(reaches=98, within=60).direction_of("bytes", [500, 400, 20]) == "falling"
     assert forecast.Options(reaches=98, within=60).direction_of("bytes", [50, 400, 20]) == "rising"
@@ -256,7 +256,7 @@ def series(draw: st.DrawFn) -> list[float | None]:
 def test_late_lost_and_grouped(
     values: list[float | None], shape: tuple[int, int], period: int, data: st.DataObject
 ) -> None:
-    """Wake-ups lost or grouped, datapoints late or revised: the state is that of one call, the turns a plain loop's."""
+    """Lost, grouped or late evaluations and revised datapoints give the results of a plain loop."""
     used, lateness = rule(over=shape[0], within=shape[1]), data.draw(st.sampled_from([300, 900, 3600]))
     reach = lateness // period
     arrivals = sorted(
@@ -316,7 +316,7 @@ def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
 
 
 def test_a_long_history_is_read_only_when_a_step_is_due() -> None:
-    """Between two steps it asks for no history, at the end of one for all of it."""
+    """Between two steps it reads no history. At the end of a step it reads all of it."""
     used = rule()
     points = trace(lambda _: 50.0, 1.2, period=60)
     cut = points[-1].at // 300 * 300 - 60
@@ -337,7 +337,7 @@ def configuration(text: str = FILE) -> models.Configuration:
 
 
 def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
-    """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
+    """The parser reads its keys, JSON keeps them, and an exported file gives the same rule."""
     parsed = configuration()
     [used] = parsed.rules
     assert (used.kind, used.severity) == ("forecast", "warning")
@@ -364,14 +364,14 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
-    """A mistake has its line and column, what is wrong and the nearest right word."""
+    """An error has line, column, the reason and the nearest valid word."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(FILE.replace(old, new, 1))
     assert error in str(refused.value)
 
 
 def test_a_history_longer_than_the_ledger_keeps_is_warned_of() -> None:
-    """The file is valid, and a warning says how much the ledger has to keep."""
+    """The file is valid, and a warning names the retention that the rule needs."""
     text = FILE.replace('"1d"', '"3d"')
 
     def warned(text: str) -> list[str]:
@@ -396,7 +396,7 @@ turns = [{ at = 12, to = "warning" }]
 
 
 def test_too_few_datapoints_by_its_own_history() -> None:
-    """A rule whose history cannot hold twelve datapoints of the worker's metric says that it cannot fire."""
+    """If the history holds fewer than twelve datapoints of the metric, why says that the rule cannot fire."""
     used = rule(metric="cpu_utilization", over=HOUR // 2, within=HOUR)
     worker = models.Worker(id="i-0abc0123456789def", name="a", region="us-east-1", added_at=T0, incarnation="x")
     obstacle = forecast.KIND.cannot_fire(used, worker, models.Condition(), config.DEFAULT)
@@ -409,7 +409,7 @@ def test_too_few_datapoints_by_its_own_history() -> None:
 
 
 def test_it_is_evaluated_notified_and_explained() -> None:
-    """A disk that fills notifies in the words of the line; why shows the line; a clean-up resolves it."""
+    """A filling disk notifies with the forecast, why shows the line, and a clean-up resolves it."""
     monitor = testing.Monitor(configuration(FILE.replace("disk_utilization", "cpu_utilization")), T0)
     worker = models.Worker(
         id="i-0abc0123456789def",
@@ -448,7 +448,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 
 
 def test_the_level_is_drawn() -> None:
-    """A chart of the metric draws the level on the side from which it is reached."""
+    """A chart of the metric draws the level and the side from which it is reached."""
     assert [(drawn_line.side, drawn_line.threshold) for drawn_line in forecast.KIND.drawn(rule())] == [("above", 98)]
     assert [(drawn_line.side, drawn_line.threshold) for drawn_line in forecast.KIND.drawn(rule(reaches=2.0))] == [
         ("below", 2)
@@ -457,7 +457,7 @@ def test_the_level_is_drawn() -> None:
 
 @pytest.mark.parametrize(("level", "ahead"), [(98.0, 4 * HOUR), (88.0, 5100)])
 def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) -> None:
-    """A worker's chart draws the line over its history, and on to the level, no further than the rule looks ahead."""
+    """The chart draws the line over the history and on to the level, at most as far as the rule looks ahead."""
     drawn_rule = rule(reaches=level, within=4 * HOUR)
     points = trace(lambda hour: 50 + 1.5 * hour, 1, noise=0.0)
     state, _ = judge(drawn_rule, RuleState(), points, points[-1].at, period=300)

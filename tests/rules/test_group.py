@@ -1,4 +1,4 @@
-"""The kind ``group``: how many of a group's workers hold a condition at once."""
+"""The kind ``group``: how many of a group's workers are beyond a condition at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def at(slot: int) -> int:
 
 
 def test_group_fires_and_resolves() -> None:
-    """One alert is about the group: it names the members that hold the condition, and is over with them."""
+    """One alert is about the group. It names the members beyond the condition, and resolves with them."""
     pools = Pools()
     for number in range(3):
         pools.add(number)
@@ -39,7 +39,7 @@ def test_group_fires_and_resolves() -> None:
 
 
 def test_members_are_not_notified() -> None:
-    """What a member holds is nobody's alert: no history, no notification."""
+    """The condition of a single member has no history and notifies nobody."""
     pools = Pools()
     for number in range(3):
         pools.add(number)
@@ -79,7 +79,7 @@ above = {{ warning = 80, critical = 90 }}
     ],
 )
 def test_mistakes_in_the_file(over: str, line: int, error: str) -> None:
-    """A rule over groups that cannot be meant is refused with its place in the file and what to do."""
+    """An invalid rule over groups is refused with its position and what to do."""
     with pytest.raises(errors.WorkermonError) as wrong:
         Pools().parser.parse(FILE.format(over=over), "fleet.toml")
     assert f"line {line}, column" in str(wrong.value)
@@ -111,7 +111,7 @@ def test_a_slot_waits_for_every_member() -> None:
 
 
 def test_a_silent_member_does_not_hold_the_group_for_ever() -> None:
-    """After two periods and three minutes it counts as it was last known; what comes later corrects."""
+    """After two periods and three minutes a silent member counts by its last state. Later datapoints correct that."""
     pools = pools_of(3)
     pools.slot(at(1), dict.fromkeys(range(3), 20.0))
     for slot in range(2, 7):
@@ -125,7 +125,7 @@ def test_a_silent_member_does_not_hold_the_group_for_ever() -> None:
 
 
 def test_a_late_datapoint_corrects() -> None:
-    """What a member says of the past is recorded as a correction, and the present notifies."""
+    """A member's late datapoint is recorded as a correction, and the present notifies."""
     pools = pools_of(3)
     pools.slot(at(1), dict.fromkeys(range(3), 20.0))
     pools.slot(at(2), {0: 95, 1: 95, 2: 20})
@@ -139,7 +139,7 @@ def test_a_late_datapoint_corrects() -> None:
 
 
 def test_members_that_join_change_nothing() -> None:
-    """A worker that is added counts from then on; that a share grows smaller by it ends no alert."""
+    """A new worker counts from its addition on. A smaller share because of it resolves no alert."""
     pools = pools_of(4, rule(count=None, share=0.5))
     pools.slot(at(1), {0: 95, 1: 95, 2: 20, 3: 20})
     assert statuses(pools) == ["firing"]
@@ -156,7 +156,7 @@ def test_members_that_join_change_nothing() -> None:
 
 
 def test_members_that_stop_no_longer_count() -> None:
-    """Nobody waits for them; the alert is over if too few are left that hold the condition."""
+    """The group does not wait for stopped members. Its alert resolves if too few others are beyond the condition."""
     pools = pools_of(4)
     pools.slot(at(1), {0: 95, 1: 95, 2: 95, 3: 20})
     pools.collected(3, at(3), status="stopped")
@@ -173,7 +173,7 @@ def test_members_that_stop_no_longer_count() -> None:
 
 
 def test_a_member_that_starts_again_counts_by_what_came_since() -> None:
-    """What it held before it stopped says nothing then."""
+    """Datapoints from before its stop do not count."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 95, 2: 20})
     pools.collected(0, at(3), status="stopped")
@@ -226,7 +226,7 @@ def test_the_alert_is_over_when_its_rule_is_removed() -> None:
     [{"labels": {"pool": "a"}}, {"rule": "pool-hot"}, {"alert": "group:pool=a/pool-hot"}],
 )
 def test_a_group_is_silenced_as_any_alert(silence: dict[str, object]) -> None:
-    """By its label, by its rule, by its dedup_key; when the silence is taken back, people are notified."""
+    """A silence by label, rule or dedup_key applies. When it is removed, the alert notifies."""
     pools = pools_of(3)
     pools.slot(at(1), dict.fromkeys(range(3), 20.0))
     pools.slot(at(2), {0: 95, 1: 95, 2: 20})
@@ -269,7 +269,10 @@ def test_an_alert_about_a_group_is_acknowledged() -> None:
 
 
 def test_why_explains_a_group() -> None:
-    """How many hold the condition, who, and up to when that is known; a group or rule that is not there is named."""
+    """why gives the number and names of members beyond the condition and the evaluated time.
+
+    Unknown groups are named.
+    """
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 20, 2: 20})
     explanation = pools.get(views.ExplainGroups).explain("group:pool=a", "pool-hot").model_dump(mode="json")
@@ -316,7 +319,7 @@ def test_a_rule_that_becomes_one_over_groups_ends_its_alerts_about_workers() -> 
 
 
 def test_another_number_counts_from_then_on() -> None:
-    """What was decided before is neither corrected nor withdrawn."""
+    """A changed number corrects or withdraws no earlier transition."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 95, 2: 20})
     pools.configure(rules=(rule(count=models.Members(m=3, n=3)),))
@@ -357,7 +360,7 @@ def in_force(pools: Pools, text: str) -> None:
 
 
 def test_members_may_hold_a_condition_over_other_rules() -> None:
-    """What each of them holds is an expression over its own rules, and the severity is that of the rule."""
+    """A member's condition can be an expression over its rules. The severity is that of the group's rule."""
     pools = pools_of(3)
     in_force(pools, WHEN)
     pools.slot(at(1), {0: 95, 1: 20, 2: 20})
@@ -392,14 +395,14 @@ def test_members_may_hold_a_condition_over_other_rules() -> None:
     ],
 )
 def test_mistakes_about_what_a_member_holds(keys: str, error: str) -> None:
-    """A rule says either a metric with thresholds, or when with a severity."""
+    """A rule has either a metric with thresholds, or ``when`` with a severity."""
     with pytest.raises(errors.WorkermonError, match=r"line \d+, column \d+") as wrong:
         Pools().parser.parse(f'[[rules]]\nname = "x"\n{keys}\n', "fleet.toml")
     assert error in str(wrong.value)
 
 
 def test_the_file_comes_back_from_an_export() -> None:
-    """What is exported makes the same rules again."""
+    """An exported file gives the same rules."""
     pools = Pools()
     every = (
         WHEN
@@ -421,7 +424,10 @@ labels = { team = "vfx" }
 
 
 def test_an_alert_about_a_group_inhibits_those_of_its_members() -> None:
-    """They are recorded, and notify when the group's alert is over and they still fire; other pools are not touched."""
+    """Members' alerts are recorded, and notify if they still fire when the group's alert is over.
+
+    Other pools are not affected.
+    """
     pools = Pools()
     in_force(
         pools,
@@ -467,7 +473,7 @@ def aggregate(name: str, above: float) -> models.Rule:
 
 @pytest.mark.parametrize(("name", "value"), [("avg", 50.0), ("sum", 200.0), ("max", 90.0), ("p95", 90.0)])
 def test_the_values_of_a_group_are_aggregated(name: str, value: float) -> None:
-    """Slot by slot, and compared as the values of one worker are; every running worker counts."""
+    """Values are aggregated slot by slot over every running worker, and compared like one worker's values."""
     pools = pools_of(4, aggregate(name, value - 0.5))
     values = {0: 20.0, 1: 30.0, 2: 60.0, 3: 90.0}
     pools.slot(at(1), values)
@@ -516,7 +522,7 @@ def test_a_late_datapoint_corrects_an_aggregate() -> None:
 
 
 def test_members_tell_their_groups_anew_after_a_restore() -> None:
-    """No backup has the members' reports. The group's alert continues, and nobody is notified twice."""
+    """A backup has no members' states. After a restore the group's alert continues, and nobody is notified twice."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 95, 2: 20})
     text = pools.get(fleet.BackingUp).back_up()
@@ -532,7 +538,10 @@ def test_members_tell_their_groups_anew_after_a_restore() -> None:
 def test_a_new_rule_waits_for_a_member_that_never_says_anything_no_longer_than_for_one_that_falls_silent(
     rule_keys: dict[str, Any],
 ) -> None:
-    """One of two members is hot, the other is never collected: after two periods and three minutes the one counts."""
+    """One of two members is hot, the other is never collected.
+
+    After two periods and three minutes the hot one counts.
+    """
     pools = Pools(rule(count=None, **rule_keys))
     pools.add(1)
     pools.add(2)
@@ -546,7 +555,7 @@ def test_a_new_rule_waits_for_a_member_that_never_says_anything_no_longer_than_f
 
 @pytest.mark.parametrize("idle", ["paused", "stopped", "in another pool"])
 def test_a_new_rule_waits_for_nobody_who_does_not_count(idle: str) -> None:
-    """Members that are paused or stopped, and workers of other pools, hold a new rule back for no moment."""
+    """A new rule does not wait for members that are paused or stopped, or for workers of other pools."""
     pools = Pools(rule(count=None, share=0.5))
     pools.add(1)
     pools.add(2, "b" if idle == "in another pool" else "a", monitoring="paused" if idle == "paused" else "active")

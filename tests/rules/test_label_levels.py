@@ -56,13 +56,13 @@ def levels(above: str, labels: dict[str, str], clear: str = "") -> tuple[Levels 
     ],
 )
 def test_a_label_that_is_a_number_counts(text: str | None, expected: float) -> None:
-    """Any other text, and a label that is missing, leave the number after ``or``."""
+    """A numeric label is the threshold. Other text or a missing label gives the number after ``or``."""
     labels = {} if text is None else {"cpu_critical": text}
     assert levels('{ critical = "label:cpu_critical or 90" }', labels)[0] == Levels(critical=expected)
 
 
 def test_without_a_default_the_level_does_not_apply() -> None:
-    """A worker without the label has no such level; without any level the rule does not apply to it."""
+    """A worker without the label has no such level. If it has no level, the rule does not apply."""
     assert levels('{ warning = 50, critical = "label:c" }', {})[0] == Levels(warning=50)
     assert levels('{ warning = 50, critical = "label:c" }', {"c": "60"})[0] == Levels(warning=50, critical=60)
     (rule,) = configured(FILE.replace("warning = 50, ", "").replace(" or 90", "")).rules
@@ -74,7 +74,7 @@ def test_without_a_default_the_level_does_not_apply() -> None:
 
 
 def test_a_clear_level_that_would_make_it_flap_is_left_out() -> None:
-    """Hysteresis may come from a label too; on the wrong side of a worker's threshold it counts as the threshold."""
+    """``clear`` may come from a label. On the wrong side of the worker's threshold the threshold is used."""
     above = '{ critical = "label:c or 90" }'
     assert levels(above, {"c": "95"}, "{ critical = 85 }") == (Levels(critical=95), Levels(critical=85))
     assert levels(above, {"c": "80"}, "{ critical = 85 }") == (Levels(critical=80), None)
@@ -107,7 +107,7 @@ def test_each_worker_is_notified_with_its_own() -> None:
 
 
 def test_why_shows_the_own_threshold_and_what_is_wrong() -> None:
-    """``why`` has the rule as it is written, the number that holds, and a label that is none."""
+    """``why`` shows the rule as written, the worker's number, and an invalid label."""
     site = Site(*configured().rules)
     second_worker = site.add(OTHER, name="render-08", labels={"cpu_critical": "much"})
     site.collected(T0 + 180, {T0: 70.0}, worker=second_worker)
@@ -131,7 +131,7 @@ def test_why_shows_the_own_threshold_and_what_is_wrong() -> None:
     ],
 )
 def test_rules_check_and_doctor_say_what_is_doubtful(label: str, error: str | None) -> None:
-    """What one worker's label makes of the rule is a warning that names the worker; nothing fails."""
+    """An invalid label of a worker is a warning that names the worker. Nothing fails."""
     site = Site(*configured().rules)
     workers = [site.add(OTHER, name="render-08", labels={"cpu_critical": label})]
     warnings = fleet.check_coverage(PARSER.parse(FILE, "f.toml"), configured(), workers).warnings
@@ -164,7 +164,7 @@ def test_it_is_exported_and_stored() -> None:
     ],
 )
 def test_mistakes(written: str, error: str) -> None:
-    """What is neither a number nor names a label is refused where it stands."""
+    """A value that is neither a number nor a label is refused at its position."""
     with pytest.raises(errors.InvalidInput) as refused:
         configured(FILE.replace('"label:cpu_critical or 90"', written))
     assert "line 4, column 25: rules[0].above.critical: " in str(refused.value)
@@ -172,7 +172,7 @@ def test_mistakes(written: str, error: str) -> None:
 
 
 def test_backtest_and_cases() -> None:
-    """A replay has each worker's own threshold; a case may give the worker's labels."""
+    """A replay uses each worker's own threshold. A case may set the worker's labels."""
     site = Site(*configured(FILE.replace("warning = 50, ", "")).rules)
     second_worker = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
     for worker in (site.worker, second_worker):

@@ -1,4 +1,4 @@
-"""``for``: all slots of a time, in words of time and of slots."""
+"""``for``: all slots of a time, in texts about time and about slots."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_it_is_all_slots_of_the_time(period: int, slots: int) -> None:
 
 
 def test_words() -> None:
-    """The notification and ``why`` say for how long, and in how many slots of which length."""
+    """The notification and ``why`` give the time, the number of slots and their length."""
     site = Site(read())
     site.minutes([50.0, *[95.0] * 4])
     explanation = (
@@ -81,7 +81,7 @@ def test_words() -> None:
 
 
 def test_it_is_exported() -> None:
-    """The exported file says ``for``, and makes the same rule; the schema knows the key."""
+    """The exported file has ``for`` and gives the same rule. The schema has the key."""
     configuration = config.to_configuration(PARSER.parse(FILE, "f.toml"), config.DEFAULT)
     text = export.text(configuration, ())
     assert 'for = "5m"' in text
@@ -107,7 +107,7 @@ def test_it_is_exported() -> None:
     ],
 )
 def test_mistakes(old: str, new: str, error: str) -> None:
-    """What cannot be meant is refused where it stands."""
+    """Invalid values are refused at their position."""
     with pytest.raises(errors.InvalidInput) as refused:
         config.to_configuration(PARSER.parse(FILE.replace(old, new), "f.toml"), config.DEFAULT)
     assert error in str(refused.value)
@@ -122,7 +122,7 @@ def test_mistakes(old: str, new: str, error: str) -> None:
     ],
 )
 def test_shorter_than_a_slot(lasts: str, metric: str, error: str | None) -> None:
-    """A time shorter than one slot is allowed, and ``rules check`` warns of it."""
+    """A time shorter than one slot is allowed. ``rules check`` warns of it."""
     file = PARSER.parse(FILE.replace("5m", lasts).replace("cpu_utilization", metric), "f.toml")
     warnings = config.warnings(file, lambda _: "")
     assert [text for text in warnings if "shorter" in text] == (

@@ -1,4 +1,4 @@
-"""The scoring of labelled series by ``benchmarks/bench_unusual.py``, and the kind on them if they are there."""
+"""The scoring of labelled series in ``benchmarks/bench_unusual.py``, and the kind ``unusual`` on them if available."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def labelled(nab: Any, windows: tuple[tuple[int, int], ...], number: int = 1000)
 
 
 def test_the_scale(bench: ModuleType) -> None:
-    """Silence is 0, each window at its start without a false alarm is 100, and what is flagged in probation is free."""
+    """No detection scores 0, each window at its start without a false alarm 100. The probation does not count."""
     series = labelled(bench.nab, ((300, 399), (600, 699)))
     assert bench.nab.score([(series, [])]) == 0
     assert bench.nab.score([(series, [300, 600])]) == pytest.approx(100)
@@ -39,7 +39,7 @@ def test_the_scale(bench: ModuleType) -> None:
 
 
 def test_earlier_is_better_and_false_alarms_cost(bench: ModuleType) -> None:
-    """The last datapoint of a window is worth little; a false alarm costs up to 0.11, less right behind a window."""
+    """The end of a window is worth little. A false alarm costs up to 0.11, less right after a window."""
     nab = bench.nab
     series = labelled(nab, ((300, 399),))
     assert nab.raw(series, [399]) == pytest.approx(nab.sigmoid(-0.01) / nab.sigmoid(-1.0))

@@ -1,4 +1,4 @@
-"""The kind ``outlier``: a worker that is not as the others of its group are."""
+"""The kind ``outlier``: a worker that differs from the others of its group."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ALERT = f"{worker_id(0)}/odd-one-out"
 
 
 def test_the_one_that_differs_is_notified() -> None:
-    """One worker far from the median fires, with median, distance and size of its group; nobody else does."""
+    """One worker far from the median fires, with median, distance and size of its group. No other worker does."""
     pools = pools_of(8)
     pools.slot(at(1), values(8))
     assert pools.notified() == []
@@ -67,7 +67,7 @@ def test_the_one_that_differs_is_notified() -> None:
 
 
 def test_a_group_that_moves_together_is_nobodys_outlier() -> None:
-    """A whole pool at 95 % has no outlier, nor does a pool of four, which is too small."""
+    """A pool that is at 95 % as a whole has no outlier. A pool of four is too small for one."""
     pools = pools_of(8)
     pools.slot(at(1), values(8))
     pools.slot(at(2), {number: value + 65 for number, value in values(8).items()})
@@ -97,7 +97,7 @@ def test_a_side_can_be_left_out() -> None:
 
 
 def test_a_slot_waits_for_the_others() -> None:
-    """A worker is compared once the slot of all is there; one that stays silent is waited for a while only."""
+    """A worker is compared when all have the slot. A silent worker delays that only for a while."""
     pools = pools_of(6)
     pools.slot(at(1), values(6))
     pools.slot(at(2), {number: value for number, value in values(6, w0=99.0).items() if number != 5})
@@ -113,7 +113,7 @@ def test_a_slot_waits_for_the_others() -> None:
 
 
 def test_late_datapoints_of_others_correct() -> None:
-    """If the others turn out to have moved too, the alert is taken back."""
+    """If late datapoints show that the others changed too, the alert is corrected."""
     pools = pools_of(6)
     pools.slot(at(1), values(6))
     pools.slot(at(2), values(6, w0=95.0))
@@ -145,7 +145,7 @@ def explanation_of(pools: Pools, number: int) -> explain.RuleExplanation:
 
 
 def test_why_shows_the_group() -> None:
-    """Median, MAD, distance and size are shown; so is a group that is too small, and that a label is missing."""
+    """why shows median, MAD, distance and size, a group that is too small, and a missing label."""
     pools = pools_of(6)
     pools.add(9, pool=None)
     pools.slot(at(1), values(6, w0=99.0))
@@ -163,7 +163,7 @@ def test_why_shows_the_group() -> None:
 
 
 def test_backtest_replays_it_from_the_ledger() -> None:
-    """The episodes of the ledger are those that were notified; one worker is replayed beside its whole group."""
+    """The episodes from the ledger equal the notified ones. One worker is replayed with its whole group."""
     pools = pools_of(6)
     for slot in range(1, 8):
         pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
@@ -195,7 +195,7 @@ def test_a_rule_over_it_is_replayed_beside_the_group() -> None:
 
 
 def test_a_worker_that_joins_is_compared_at_once() -> None:
-    """A group that was too small has its outlier with the next workers, although the clock stands still."""
+    """New workers make a group large enough for an outlier, at the same clock time."""
     pools = pools_of(4)
     pools.slot(at(1), values(4, w0=99.0))
     assert pools.notified() == []
@@ -206,7 +206,7 @@ def test_a_worker_that_joins_is_compared_at_once() -> None:
 
 
 def test_one_with_longer_slots_counts_with_the_one_around() -> None:
-    """A slot of five minutes stands for each of its minutes, and shorter ones count with their mean."""
+    """A slot of five minutes counts for each of its minutes. Shorter slots count by their mean."""
     long = peers.Peer(T0 + 299, 300, 300, T0, (models.Datapoint(T0, 10.0),))
     short = tuple(
         peers.Peer(T0 + 299, 60, 60, T0, tuple(models.Datapoint(at(n), 10.0 + n) for n in range(5))) for _ in "1234"
@@ -233,7 +233,7 @@ clear = 3
 
 
 def test_a_file_and_its_export() -> None:
-    """A rule is the same once it was exported and read again; by default three slots of three make it fire."""
+    """A rule is the same after an export. By default it fires after three slots of three."""
     pools = Pools()
     configuration = config.to_configuration(pools.parser.parse(FILE, "fleet.toml"), config.DEFAULT)
     [read] = configuration.rules
@@ -270,7 +270,7 @@ def test_a_file_and_its_export() -> None:
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
-    """A mistake has its line and column, what is wrong and the nearest right word."""
+    """An error has line, column, the reason and the nearest valid word."""
     with pytest.raises(errors.InvalidInput) as refused:
         Pools().parser.parse(FILE.replace(old, new, 1), "fleet.toml")
     assert error in str(refused.value)

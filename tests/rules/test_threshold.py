@@ -1,4 +1,4 @@
-"""The results of the fold, and that they do not depend on how it is fed."""
+"""Results of evaluating a threshold, and that they do not depend on how evaluations are grouped."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ CASES: list[tuple[str, Mapping[str, object], list[float | None], list[tuple[int,
 
 @pytest.mark.parametrize(("used", "values", "changes"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_cases(used: dict[str, object], values: list[float | None], changes: list[tuple[int, str | None]]) -> None:
-    """Each sentence of the table holds."""
+    """The rule fires and resolves as each row of the table says."""
     assert outcome(rule(**used), values) == changes
 
 
 def test_before_expected() -> None:
-    """A slot before the expected time counts if it has a datapoint, and is not missed if it has none."""
+    """A slot before the expected time counts if it has a datapoint. Without one it is not missing."""
     used = rule(**{**THREE, "missing": "breach"})
     assert outcome(used, [95, None, None, 95, None], expected_from=T0 + 3 * MINUTE) == [(4, "critical")]
     assert outcome(used, [None] * 5, expected_from=T0 + 3 * MINUTE) == []
@@ -142,7 +142,7 @@ def test_absent_decides() -> None:
 
 
 def test_horizon() -> None:
-    """What nobody asked for yet is unknown: only slots up to the horizon are absent."""
+    """Slots after the horizon are unknown. Only slots up to the horizon are absent."""
     used = rule(**{**THREE, "missing": "breach"})
     state, transitions = judge(
         used, RuleState(), series([95, 95]), T0 + 60, period=MINUTE, expected_from=T0, changed_from=None
@@ -152,7 +152,7 @@ def test_horizon() -> None:
 
 
 def test_nothing_new() -> None:
-    """A second look at the same changes nothing at all."""
+    """A second evaluation of the same datapoints changes nothing."""
     used, points = rule(), series([95, 50, 95])
     state, first = judge(used, RuleState(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
     repeated, second = judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
@@ -183,7 +183,7 @@ def test_revised_past_is_a_correction() -> None:
 
 
 def test_reach() -> None:
-    """A datapoint older than one lateness changes nothing that was evaluated."""
+    """A datapoint older than the lateness changes nothing that was evaluated."""
     used = rule(**CRITICAL)
     slots = models.LATENESS // MINUTE
     values: list[float | None] = [50.0] * (slots + 3)
@@ -198,7 +198,7 @@ def test_reach() -> None:
 
 
 def test_period_changes() -> None:
-    """Another period begins a new fold after the old one's last slot, and an open alert stays open until it clears."""
+    """A changed period begins a new evaluation after the last slot. An open alert stays open until it clears."""
     used = rule(**THREE)
     state, _ = judge(
         used, RuleState(), [Datapoint(T0 + 300 * slot, 95) for slot in range(3)], T0 + 600, period=300,
@@ -263,7 +263,7 @@ def test_equals_a_plain_loop(
 def test_sixty_calls_equal_one(
     used: Rule, values: list[float | None], period: int, expected: int, data: st.DataObject
 ) -> None:
-    """In any grouping, with repetitions, datapoints in order give the transitions and final state of one call."""
+    """Datapoints in order give the transitions and final state of one call, in any grouping, with repetitions."""
     points = [Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
     expected_from = T0 + period * expected
     horizon = T0 + period * (len(values) - 1)
@@ -291,9 +291,9 @@ LATE = st.sampled_from([120, 600, 900, 1800, 7200])
 def test_late_and_revised(
     used: Rule, values: list[float | None], period: int, lateness: int, data: st.DataObject
 ) -> None:
-    """Datapoints that come late, out of order or revised within the lateness leave the state that one call gives.
+    """Late, reordered or revised datapoints within the lateness leave the state of one call.
 
-    What was recorded on the way, corrections included, adds up to the transitions of a plain loop over them all.
+    The recorded transitions with their corrections add up to those of a plain loop over all of them.
     """
     reach = min(lateness // period, 60)
     arrivals = sorted(
@@ -353,7 +353,7 @@ def test_late_and_revised(
 
 
 def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
-    """What an alert was before forgotten transitions is not guessed: it stays open, and its past as it was."""
+    """If earlier transitions are forgotten, an alert stays open and its past unchanged."""
     used = rule(clear=Levels(warning=75, critical=85))
     values: list[float | None] = [82.0, 78.0, 95.0, *[78.0] * 60]  # since the fourth value a warning, within its band
     short, long = {"lateness": 600}, {"lateness": 7200}
@@ -374,7 +374,7 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
 @given(rules(), st.lists(VALUES, min_size=20, max_size=120), st.data())
 @examples(300)
 def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
-    """However it is changed between evaluations, told of changes or not, data that did not change turn nothing."""
+    """A changed lateness causes no transition if the datapoints have not changed."""
     points = series(values)
     state, changes = RuleState(), []
     for cut in [*sorted(data.draw(st.sets(st.integers(0, len(values) - 1), max_size=12))), len(values) - 1]:
@@ -392,14 +392,14 @@ def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None],
 
 
 def test_state_survives_json() -> None:
-    """The state comes back from JSON as it went."""
+    """The state is the same after JSON."""
     state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
     assert RuleState.model_validate_json(state.model_dump_json()) == state
     assert isinstance(RuleState.model_validate_json(state.model_dump_json()).trail[0], models.SeverityChange)
 
 
 def test_the_example_of_the_docs() -> None:
-    """The worked example of docs/explanation/evaluation.md turns as its table says."""
+    """The worked example of docs/explanation/evaluation.md changes its state as its table says."""
     used = rule(clear=Levels(warning=75, critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2), missing="keep")
     rows = [
         [cell.strip() for cell in line.strip("|\n ").split("|")][1:]

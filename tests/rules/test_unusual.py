@@ -1,4 +1,4 @@
-"""What is unusual at a time of the day or week: what the band learns and forgets, however it is fed."""
+"""The kind ``unusual``: what its band learns and forgets, however the rule is evaluated."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_load_of_the_day_is_unusual_by_night() -> None:
 
 
 def test_a_quiet_night_at_noon_is_unusual_too_and_each_side_can_be_left_out() -> None:
-    """A load of 20 % at noon lies below; a rule about values above leaves it alone."""
+    """A load of 20 % at noon is unusually low. A rule about high values ignores it."""
     points = trace(lambda hour: 20.0 if 132 <= hour < 133 else daily(hour), 7)
     assert [after for _, after in hours(rule(), points)] == ["critical", None]
     assert [after for _, after in hours(rule(side="below"), points)] == ["critical", None]
@@ -107,7 +107,7 @@ def test_a_rule_may_say_for_how_long() -> None:
 
 
 def test_two_days_are_learned_before_it_says_anything() -> None:
-    """On the second day nothing is known for sure; from the third on the same value is an alert."""
+    """On the second day nothing fires. From the third on the same value does."""
     for day, fires in ((1, False), (2, True)):
         begin = day * 24 + 3
         points = trace(functools.partial(between, begin, begin + 1, 90.0), 4)
@@ -141,7 +141,7 @@ def test_a_new_normal_is_learned_within_days() -> None:
 
 
 def test_a_job_at_the_same_time_each_day_is_usual() -> None:
-    """A short peak each day at four belongs to that time; the same peak at nine does not."""
+    """A short daily peak at four is usual. The same peak at nine is not."""
     points = trace(lambda hour: 95.0 if 4.2 <= hour % 24 < 4.3 or 153.2 <= hour < 153.3 else 10.0, 8, noise=0.3)
     fired = [at for at, after in hours(rule(), points) if after]
     assert [at for at in fired if at > 48] == pytest.approx([153.25], abs=0.1)
@@ -168,7 +168,7 @@ def test_the_state_is_bounded() -> None:
 
 
 def test_a_band_survives_a_pause_and_a_stop() -> None:
-    """What was learned is kept when monitoring is paused: the alert closes, the band stays."""
+    """A pause resolves the alert and keeps the band."""
     points = trace(daily, 4)
     state, _ = judge(rule(), RuleState(), points, points[-1].at, period=300)
     paused = RuleState(start=T0 + 4 * DAY + HOUR, band=state.band)
@@ -324,7 +324,7 @@ VALUES = st.sampled_from([None, 10.0, 10.0, 10.0, 10.5, 11.0, 12.0, 30.0, 2.0])
 @given(rules(), st.sampled_from([900, 1800]), st.data())
 @examples(40)
 def test_late_lost_and_grouped(used: Rule, period: int, data: st.DataObject) -> None:
-    """Wake-ups lost or grouped, datapoints late or revised: the state is that of one call, the turns a plain loop's."""
+    """Lost, grouped or late evaluations and revised datapoints give the results of a plain loop."""
     chance = random.Random(data.draw(st.integers(0, 10**6)))
     pattern = data.draw(st.lists(VALUES, min_size=8, max_size=30))
     days = data.draw(st.sampled_from([4, 15]) if period == 1800 else st.just(3))
@@ -393,7 +393,7 @@ def configuration(text: str = FILE) -> models.Configuration:
 
 
 def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
-    """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
+    """The parser reads its keys, JSON keeps them, and an exported file gives the same rule."""
     parsed = configuration()
     [used] = parsed.rules
     assert (used.kind, used.severity) == ("unusual", "warning")
@@ -420,14 +420,14 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
-    """A mistake has its line and column, what is wrong and the nearest right word."""
+    """An error has line, column, the reason and the nearest valid word."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(FILE.replace(old, new, 1))
     assert error in str(refused.value)
 
 
 def test_its_cases_are_tried() -> None:
-    """A case of the file learns from its own values: three days of hours, and an odd one."""
+    """A case of the file learns from its own values: three days of hours, and an unusual one."""
     values = ", ".join(["20", "21", "20", "22"] * 18 + ["20", "90"])
     case = f'\n[[rules.cases]]\nname = "odd"\nperiod = 3600\nvalues = [{values}]\n'
     text = FILE.replace("2 of 3", "1 of 1") + case + 'turns = [{ at = 74, to = "warning" }]\n'
@@ -438,7 +438,7 @@ def test_its_cases_are_tried() -> None:
 
 
 def test_it_is_evaluated_notified_and_explained() -> None:
-    """Days through the monitor: silent while it learns and why says how much; then an odd hour notifies and ends."""
+    """While it learns, it does not fire and why shows the progress. Then an unusual hour fires and resolves."""
     text = FILE.replace('season = "week", side = "above"', 'season = "day"') + '\n[collect]\nretention = "7d"\n'
     monitor = testing.Monitor(configuration(text), T0)
     worker = models.Worker(
@@ -484,7 +484,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 
 
 def test_the_band_is_drawn_over_the_whole_span() -> None:
-    """A worker's chart draws what is usual at each time, on the sides that the rule is about; none before."""
+    """The chart draws the band at each time, on the rule's sides. Before it has learned there is none."""
     points, facts = trace(daily, 4.5), Facts()
     times = [point.at for point in points]
     assert unusual.KIND.curve(rule(), RuleState(), facts, times) is None
@@ -503,7 +503,7 @@ def test_the_band_is_drawn_over_the_whole_span() -> None:
 
 
 def test_a_clock_that_was_ahead_stops_no_learning() -> None:
-    """What was learned up to a time to come is learned on from the present."""
+    """If the band was learned up to a future time, learning continues from the present."""
     points = trace(daily, 4)
     ahead = [point._replace(at=point.at + 30 * DAY) for point in points[-12:]]
     state, _ = judge(rule(), RuleState(), [*points, *ahead], ahead[-1].at, period=300)
@@ -519,7 +519,7 @@ def test_a_clock_that_was_ahead_stops_no_learning() -> None:
 
 
 def test_nothing_is_said_of_what_is_not_a_number() -> None:
-    """A value that is not finite is absent, and teaches nothing."""
+    """A value that is not finite is absent, and is not learned."""
     points = [
         observed._replace(value=math.nan) if place % 5 == 0 else observed
         for place, observed in enumerate(trace(daily, 4))

@@ -1,4 +1,4 @@
-"""The warm-up of a rule: what a worker does shortly after it started running counts as nothing."""
+"""The warm-up of a rule: datapoints shortly after a worker's start do not count."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_status_checks_warm_up_too() -> None:
 
 
 def test_an_alert_from_before_a_restart_goes_on() -> None:
-    """Nothing of the warm-up ends or worsens an alert that fires; the slots after it do."""
+    """Slots of the warm-up neither resolve nor worsen an alert. The slots after it do."""
     site = Site(WARM)
     site.minutes([50] * 13 + [95] * 3)
     assert site.notified() == [("firing", "critical", 15)]
@@ -86,7 +86,7 @@ def test_an_alert_from_before_a_restart_goes_on() -> None:
 
 
 def test_a_stopped_worker_warms_up_when_it_runs_again() -> None:
-    """A stop resolves the alert; after the start the rule is evaluated when the warm-up is over."""
+    """A stop resolves the alert. After the start the rule is evaluated when the warm-up is over."""
     site = Site(WARM)
     site.minutes([50] * 13 + [95] * 3)
     site.collected(T0 + 19 * MINUTE, {}, status="stopped")
@@ -113,7 +113,7 @@ def test_a_late_datapoint_from_before_the_warm_up_corrects_nothing() -> None:
 
 
 def test_why_says_until_when_it_warms_up() -> None:
-    """``why`` says so in words and JSON, as long as no slot after the warm-up was evaluated."""
+    """``why`` names the end in text and JSON until a slot after the warm-up is evaluated."""
     site = Site(WARM)
     site.minutes([95] * 5)
     rule = explain(site)
@@ -169,7 +169,7 @@ FILE = '[[rules]]\nname = "cpu-high"\nmetric = "cpu_utilization"\nabove = { crit
 
 
 def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
-    """Export writes the warm-up as the file has it, and a changed one is a change of the rule."""
+    """Export writes the warm-up as in the file. plan shows a changed one as a change of the rule."""
     file = testing.parse(FILE)
     assert file.rules is not None
     [rule] = file.rules
@@ -191,7 +191,7 @@ def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
     ],
 )
 def test_a_wrong_warm_up_is_refused(duration: str, reason: str) -> None:
-    """A warm-up that is none, or out of bounds, is refused at its place."""
+    """An invalid or too long warm-up is refused at its position."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(FILE.replace('"15m"', duration), "f.toml")
     assert (caught.value.subject, caught.value.reason) == ("f.toml: line 5, column 1: rules[0].warmup", reason)
@@ -215,7 +215,7 @@ def test_rules_and_why_say_it_in_words(world: Ports, ok: Callable[..., str], tmp
 
 
 def test_a_case_may_say_when_the_worker_started() -> None:
-    """A case without ``started`` has no warm-up; with it the warm-up begins in the slot of that value."""
+    """A case without ``started`` has no warm-up. Otherwise the warm-up begins in the slot of that value."""
     case = (
         '[[rules.cases]]\nname = "{}"\nvalues = [95, 95, 95, 95, 95, 95]\n{}turns = [{{ at = {}, to = "critical" }}]\n'
     )
@@ -241,7 +241,7 @@ def episodes(
 
 
 def test_a_backtest_knows_each_start() -> None:
-    """Each known start begins a warm-up, and what happens between two starts is evaluated as it was then."""
+    """Each recorded start begins a warm-up. Slots between two starts are evaluated as they were then."""
     hot = [95.0] * 60
     assert episodes(hot) == [(2, None)], "of a trace nobody knows when the worker started"
     assert episodes(hot, 0) == [(12, None)]
@@ -254,7 +254,7 @@ def test_a_backtest_knows_each_start() -> None:
 
 
 def test_the_ledger_says_when_a_worker_started() -> None:
-    """A backtest over the ledger takes the start from what was collected."""
+    """A backtest over the ledger uses the recorded start."""
     condition = models.Condition(
         status="running",
         running_since=500.5,

@@ -1,4 +1,4 @@
-"""The kind ``when``: its expressions, what is refused, and that it goes by the times of other rules' changes."""
+"""The kind ``when``: its expressions, its errors, and that it uses the times at which other rules changed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def plain(text: str, states: dict[str, bool]) -> bool:
 
 @given(EXPRESSIONS, st.lists(st.sampled_from([True, False, None]), min_size=3, max_size=3))
 def test_holds(text: str, values: list[bool | None]) -> None:
-    """It holds as in Python; if a state is unknown, it is known only if every state of it would say the same."""
+    """An expression is evaluated as in Python.
+
+    With an unknown state it is known only if every state gives the same result.
+    """
     unknown = [name for name, value in zip(NAMES, values, strict=True) if value is None]
     outcomes = set()
     for bits in range(2 ** len(unknown)):
@@ -97,14 +100,14 @@ def configuration(text: str = BOTH) -> models.Configuration:
 
 
 def test_a_file_asks_for_it() -> None:
-    """The key ``when`` makes the kind; it needs no metric and is critical unless said otherwise."""
+    """The key ``when`` selects the kind. It needs no metric, and its default severity is critical."""
     *_, combined = configuration().rules
     assert (combined.kind, combined.metric, combined.severity) == ("when", None, "warning")
     assert configuration(BOTH.replace('severity = "warning"', "")).rules[-1].severity == "critical"
 
 
 def test_it_is_exported() -> None:
-    """What was applied is exported as a file that makes the same."""
+    """A rule is the same after an export and another apply."""
     parsed = configuration()
     assert configuration(export.text(parsed, ())).rules == parsed.rules
 
@@ -131,7 +134,7 @@ def test_it_is_exported() -> None:
     ],
 )
 def test_what_is_wrong_is_named(text: str, error: str) -> None:
-    """A mistake has its line and column within the text, and the nearest rule; so has each in the list of all."""
+    """An error names line, column and the nearest rule. Each error in the list of all has its own position."""
     file_text = BOTH.replace("cpu-high and memory-high", text)
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(file_text)
@@ -159,7 +162,7 @@ def test_place_within_any_text(written: str, place: str) -> None:
 
 
 def test_circle_has_its_path() -> None:
-    """Rules that wait for one another are refused with the way round."""
+    """Rules that depend on each other in a circle are refused. The error shows the circle."""
     text = HIGH + "".join(
         f'[[rules]]\nname = "{name}"\nwhen = "cpu-high or {of}"\n' for name, of in [("a", "b"), ("b", "c"), ("c", "a")]
     )
@@ -185,7 +188,7 @@ def test_keys(old: str, new: str, error: str) -> None:
 
 
 def test_order() -> None:
-    """Rules follow those that they depend on, whatever their order in the file; the others keep theirs."""
+    """Rules are ordered after the rules that they depend on. Other rules keep their order."""
     names = {"x": ("y", "c"), "y": ("a",), "a": (), "b": (), "c": ()}
     given_rules = [Rule(name=name) for name in names]
     ordered = rules.in_order(given_rules, lambda rule: names[rule.name])
@@ -301,7 +304,7 @@ def test_however_it_is_fed_it_says_the_same(text: str, steps: list[tuple[Any, ..
 
 
 def test_it_waits_for_what_decides() -> None:
-    """While a deciding rule is not evaluated there is no result. If the others decide alone, there is one at once."""
+    """There is no result while a deciding rule is not evaluated. If the others decide alone, there is one at once."""
     waits, decided = Fold("a and c"), Fold("a or c")
     for fold in (waits, decided):
         for slot in range(3):
@@ -344,7 +347,7 @@ def notified(site: Site, rule: str = "together") -> list[tuple[str, str, int]]:
 
 
 def test_it_notifies_by_the_times_of_the_others() -> None:
-    """It fires and resolves at the times at which its rules changed, with their states in the words."""
+    """It fires and resolves at the times at which its rules changed. The text names their states."""
     site = Site(TOGETHER, CPU, FAILED)  # it stands before those that it looks at
     minutes(site, [(95, True)] * 5 + [(10, True)] * 3)
     (_, _, fired), (_, _, resolved) = notified(site, "cpu-high")
@@ -358,7 +361,7 @@ def test_it_notifies_by_the_times_of_the_others() -> None:
 
 
 def test_a_silenced_rule_counts() -> None:
-    """A rule that is silenced counts by its state all the same."""
+    """A silenced rule counts by its state."""
     site = Site(CPU, FAILED, TOGETHER)
     site.silences.add(
         models.Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 10_000, reason="known", by="somebody")
@@ -391,7 +394,7 @@ def test_a_rule_that_does_not_apply_counts_as_not_firing() -> None:
 
 
 def test_labels_that_change_end_it() -> None:
-    """If a rule no longer applies, what fired because of it is over; the past is not taken back."""
+    """If a rule no longer applies, an alert that fired because of it resolves. The past stays."""
     labelled = threshold.KIND.rule(
         name="check", metric="status_check_failed", above=Levels(critical=0), labels={"team": "vfx"},
         breach=Count(m=1, n=1),
@@ -410,7 +413,7 @@ def test_labels_that_change_end_it() -> None:
 
 
 def test_a_worker_that_stops() -> None:
-    """Rules that end with the instance count as not firing from then on; others go on, and so does the expression."""
+    """Rules that end with the instance then count as not firing. Other rules and the expression continue."""
     down = state.KIND.rule(name="down")
     without = when.KIND.rule(name="together", when="cpu-high and not down")
     stopped = when.KIND.rule(name="gone", when="down")
@@ -433,7 +436,7 @@ def test_a_worker_that_stops() -> None:
 
 
 def test_no_data_decides_while_nothing_comes() -> None:
-    """Where no collection succeeds the other rule is not known, and is not needed: missing data decides alone."""
+    """While no collection succeeds, the other rule is unknown, but ``no-data`` decides alone."""
     silent = no_data.KIND.rule(name="silent")
     either = when.KIND.rule(name="together", when="cpu-high or silent")
     site = Site(CPU, silent, either)
@@ -444,7 +447,7 @@ def test_no_data_decides_while_nothing_comes() -> None:
 
 
 def test_a_late_datapoint_corrects_it() -> None:
-    """If a late datapoint corrects one of its rules, it is corrected at the same time; the present is notified."""
+    """If a late datapoint corrects one of its rules, it is corrected at the same time. The present notifies."""
     site = Site(CPU, FAILED, TOGETHER)
     minutes(site, [(95, True)] * 5)
     assert [row[0] for row in notified(site)] == ["firing"]
@@ -455,7 +458,7 @@ def test_a_late_datapoint_corrects_it() -> None:
 
 
 def test_another_expression_begins_anew() -> None:
-    """If the expression is changed, the present is judged by the new one and the past stays."""
+    """A changed expression is evaluated from the present on. The past stays."""
     site = Site(CPU, FAILED, TOGETHER)
     minutes(site, [(95, True)] * 5)
     site.change(rules=(CPU, FAILED, when.KIND.rule(name="together", when="cpu-high and not check", notify=("ops",))))
@@ -475,7 +478,7 @@ turns = [{{ at = 4, to = "warning" }}, {{ at = 8, to = "ok" }}]
 
 
 def test_a_case_gives_values_for_each_metric() -> None:
-    """A case has the values of the metrics that the rules look at, and is tried through them."""
+    """A case has values for each metric of the rules, and is evaluated through those rules."""
     file = testing.parser().parse(CASE, "f.toml")
     results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
     assert results.passed, results
@@ -490,14 +493,14 @@ def test_a_case_gives_values_for_each_metric() -> None:
     ],
 )  # fmt: skip
 def test_cases_without_a_metric(old: str, new: str, error: str) -> None:
-    """Values of another metric, and none of one, are refused."""
+    """A case is refused if it has values of another metric, or lacks those of one."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(CASE.replace(old, new, 1))
     assert error in str(refused.value)
 
 
 def test_a_list_of_values() -> None:
-    """One list does not say of which metric it is."""
+    """A single list of values is refused, because it does not name its metric."""
     with pytest.raises(
         errors.InvalidInput, match="is one list, and the rule is over cpu_utilization and memory_utilization"
     ):
@@ -507,7 +510,7 @@ def test_a_list_of_values() -> None:
 @examples(40)
 @given(EXPRESSIONS, st.lists(st.tuples(*[st.sampled_from([50.0, 95.0])] * 3), min_size=1, max_size=25))
 def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]) -> None:
-    """What a backtest finds over the replays of the others is what a loop over all seconds finds."""
+    """A backtest over the replays of the other rules equals a loop over all seconds."""
     used = when.KIND.rule(name="together", when=text)
     configuration_of_all = config.DEFAULT.model_copy(
         update={
@@ -541,7 +544,7 @@ def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]
 
 
 def test_ledger() -> None:
-    """A backtest of the ledger finds what was notified. A rule without recorded data counts as not firing."""
+    """A backtest of the ledger gives the notified episodes. A rule without recorded data counts as not firing."""
     down = state.KIND.rule(name="down")
     rule = when.KIND.rule(name="together", when="cpu-high and check and not down", notify=("ops",))
     site = Site(CPU, FAILED, down, rule)

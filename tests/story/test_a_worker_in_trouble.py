@@ -1,4 +1,4 @@
-"""One worker, from ``add`` to an alert that fires and clears: the way of the data, a step a test."""
+"""One worker, from ``add`` to an alert that fires and resolves: the way of the data, a step a test."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_3_three_of_three_datapoints_above_90_fire(monitor: testing.Monitor) -> 
 
 
 def test_4_it_clears_when_two_of_two_are_well_again(monitor: testing.Monitor) -> None:
-    """It resolves once, at the time of the deciding datapoint, and nobody is notified of anything else."""
+    """It resolves once, at the time of the deciding datapoint, and sends no other notification."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0, 97.0, 50.0, 50.0, 50.0)
     assert [(notification.status, notification.at) for notification in monitor.received] == [
@@ -83,7 +83,7 @@ def test_4_it_clears_when_two_of_two_are_well_again(monitor: testing.Monitor) ->
 
 
 def test_5_an_outage_of_the_monitor_is_made_up_for(monitor: testing.Monitor) -> None:
-    """What happened during the outage is in the ledger afterwards, and nobody is paged for what has already ended."""
+    """After an outage of the monitor the ledger is complete, and alerts that have already ended notify nobody."""
     add(monitor)
     minutes(monitor, 50.0)
     at = int(monitor.clock())

@@ -1,4 +1,4 @@
-"""A type of channel is one file and a row of a table: nothing else has to know of it."""
+"""A type of channel is one file and a row of a table. No other part has to change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Office(Site):
 
 
 def test_a_file_names_it() -> None:
-    """The parser takes its keys, checks them as the type says, and export gives back what it read."""
+    """The parser reads its keys and checks them as the type says. Export gives them back."""
     parsed = configuration()
     channel = parsed.channels["ops"]
     assert (channel.type, channel.secret) == ("rooms", models.SecretRef(env="ROOMS_TOKEN"))
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, error: str) -
 
 
 def test_the_schema_knows_it() -> None:
-    """An editor that has the schema knows its keys; without the row it is no type."""
+    """An editor with the schema knows its keys. Without the row the type does not exist."""
     section = {"type": "rooms", "url": "https://example.com", "room": "#ops", "token": {"env": "A"}}
     for types, valid in ((TYPES, True), (CHANNEL_TYPES, False)):
         schema = config.Parser(channel_types=types).schema()
@@ -119,7 +119,7 @@ def test_it_is_delivered_to_a_server(receiver: Receiver) -> None:
 
 
 def test_it_is_grouped(receiver: Receiver) -> None:
-    """What happens to several workers is one message with a list."""
+    """Transitions of several workers are one message with a list."""
     office = Office(receiver)
     workers = [WORKER.model_copy(update={"id": f"i-0abc{number:04x}", "incarnation": "1"}) for number in range(3)]
     office.workers.add(workers)
@@ -132,7 +132,7 @@ def test_it_is_grouped(receiver: Receiver) -> None:
 
 
 def test_it_is_retried(receiver: Receiver) -> None:
-    """What the server does not accept is sent again after the wait that it asks for, and says so."""
+    """A message that the server does not accept is sent again after the requested wait."""
     office = Office(receiver)
     receiver.plan = [answer(503, Retry_After="60")]
     office.enqueue()
@@ -147,7 +147,7 @@ def test_it_is_retried(receiver: Receiver) -> None:
 
 
 def test_it_is_refused(receiver: Receiver) -> None:
-    """What the server refuses for good is given up at once, and another channel says so."""
+    """A final refusal is given up at once, and another channel is notified."""
     office = Office(receiver)
     receiver.plan = [answer(404)]
     office.enqueue()
@@ -158,7 +158,7 @@ def test_it_is_refused(receiver: Receiver) -> None:
 
 
 def test_it_is_repeated(receiver: Receiver) -> None:
-    """An alert that still fires is sent again as often as the type says."""
+    """A firing alert is sent again as often as the type says."""
     office = Office(receiver)
     office.enqueue()
     office.pass_time(30)
