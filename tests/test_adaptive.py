@@ -1,4 +1,4 @@
-"""Adaptive cadence: asked less often, and nothing is lost, judged otherwise, or notified with other times."""
+"""Adaptive cadence: fewer requests, and nothing is lost, evaluated differently, or notified with other times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def agree(adaptive: Replayed, fixed: Replayed) -> bool:
 
 @pytest.mark.parametrize(("seed", "breach"), [(0, "1 of 1"), (1, "2 of 3"), (2, "3 of 3"), (3, "1 of 1")])
 def test_whatever_fixed_notifies_adaptive_notifies_too(seed: int, breach: str) -> None:
-    """Spikes of one datapoint between two requests too: the same ids, times and words, some periods later at most."""
+    """Even for single spikes between two requests: the same ids, times and texts, at most some periods later."""
     load, rule = cadence_replay.settled(cadence_replay.generated(seed)), cadence_replay.rule(breach)
     fixed, adaptive = (cadence_replay.replayed(load, mode, rule) for mode in ("fixed", "adaptive"))
     assert list(adaptive.notified) == list(fixed.notified)
@@ -35,7 +35,7 @@ def test_whatever_fixed_notifies_adaptive_notifies_too(seed: int, breach: str) -
 
 @pytest.mark.parametrize("name", sorted(cadence_replay.traces()) or [""])
 def test_recorded_traces_notify_the_same(name: str) -> None:
-    """Over weeks of real instances, where somebody says where the traces are."""
+    """Weeks of recorded instances notify the same, if a folder of traces is set."""
     if not name:
         pytest.skip(f"{cadence_replay.TRACES} is not set: recorded traces are not part of the project")
     load = cadence_replay.settled(cadence_replay.traces()[name][:1500])
@@ -47,7 +47,7 @@ def test_recorded_traces_notify_the_same(name: str) -> None:
 
 
 def test_a_quiet_series_is_asked_each_fifth_period() -> None:
-    """After its first datapoints, which tell how it moves."""
+    """After its first datapoints a series at rest is requested every fifth period."""
     load = [20.0 + place % 3 for place in range(200)]
     replay = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
     assert 200 / models.RELAXED <= replay.requests <= 200 / models.RELAXED + cadence.MIN_HISTORY + 2
@@ -74,14 +74,14 @@ def reason(values: Sequence[float], rule: models.Rule) -> str:
     ],
 )
 def test_near_means_that_something_may_come_of_it(values: list[float], expected: str) -> None:
-    """A tenth of the threshold, or as much as the series lately moved; and what moves there is watched."""
+    """Near is within a tenth of the threshold, or within the series' recent movement. It is requested each period."""
     assert reason(values, cadence_replay.rule()) == expected
     below = rules.KINDS["threshold"].rule(name="low", metric=METRIC, below=models.Levels(critical=-80.0))
     assert reason([-value for value in values], below) == expected
 
 
 def test_what_can_fire_without_a_value_is_watched() -> None:
-    """An absent slot that counts as a breach does; without a rule nothing is near."""
+    """A series is near if an absent slot counts as a breach. Without a rule no series is near."""
     absent = rules.KINDS["threshold"].rule(
         name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach"
     )
@@ -115,7 +115,7 @@ def condition_of(monitor: testing.Monitor) -> models.Condition:
 
 
 def test_what_was_not_asked_for_is_unknown_and_not_absent_or_old() -> None:
-    """Between two requests the horizon stands still, and a reading is old only if a request brought nothing."""
+    """Between two requests the horizon does not move. A value is old only if a request returned nothing."""
     monitor = monitor_of_quiet_worker()
     for _ in range(models.RELAXED):
         condition = condition_of(monitor)
@@ -130,7 +130,7 @@ def test_what_was_not_asked_for_is_unknown_and_not_absent_or_old() -> None:
 
 
 def test_the_budget_and_what_a_series_does_are_one_mechanism() -> None:
-    """The longer of the two counts, and a budget that asks for less holds at once."""
+    """The longer of the two periods counts, and a tighter budget takes effect at once."""
     assert cadence.decide(None, 1) is None
     assert cadence.decide(None, 4) == (4, "budget")
     assert cadence.decide("far", 4) == (models.RELAXED, "far")
@@ -140,7 +140,7 @@ def test_the_budget_and_what_a_series_does_are_one_mechanism() -> None:
 
 
 def test_fixed_asks_each_period_again() -> None:
-    """As soon as the configuration says so."""
+    """With a fixed cadence each period is requested again at once."""
     monitor = monitor_of_quiet_worker()
     monitor.configure(cadence="fixed")
     monitor.collect(WORKER)
@@ -162,7 +162,7 @@ def test_what_other_rules_look_at_is_asked_each_period(looking: str) -> None:
 
 
 def test_a_rule_for_other_workers_does_not_count() -> None:
-    """It says nothing of this one."""
+    """A rule for other workers does not make a series near."""
     near_rule = rules.KINDS["threshold"].rule(name="near", metric=METRIC, above=models.Levels(critical=21.0))
     assert condition_of(monitor_of_quiet_worker(rules=(near_rule,))).cadence[METRIC].reason == "near"
     labelled = near_rule.model_copy(update={"labels": {"team": "web"}})
@@ -170,7 +170,7 @@ def test_a_rule_for_other_workers_does_not_count() -> None:
 
 
 def test_why_and_show_say_how_often_and_why() -> None:
-    """In JSON and in words; nothing where cadence is fixed."""
+    """They show the cadence in JSON and text. With a fixed cadence they show nothing."""
     monitor = monitor_of_quiet_worker()
     record = monitor.workers.get([WORKER])[WORKER]
     cadences = monitor.get(views.Explanation).explain(record, METRIC).cadences
@@ -196,7 +196,7 @@ class Unchanged(NamedTuple):
 
 
 def test_plan_prices_both_cadences_by_what_the_series_show() -> None:
-    """A quiet one costs a fifth, one near a threshold all; of those that nobody has seen a tenth are taken for near."""
+    """A series at rest costs a fifth, a near one all. A tenth of unknown series is assumed to be near."""
     monitor = monitor_of_quiet_worker(cadence="fixed")
     was = monitor.configurations.load()
     will_be = was.model_copy(update={"cadence": "adaptive"})

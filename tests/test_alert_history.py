@@ -1,4 +1,4 @@
-"""The history of alerts: bounded by age and bytes, read a page at a time, and migrated from how it was kept before."""
+"""The history of alerts: limited by age and bytes, read in pages, and migrated from its earlier form."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_page_reads_no_more_than_it_needs() -> None:
 
 
 def test_an_episode_goes_on_where_a_page_ends(repository: Repository) -> None:
-    """A change of severity is no row of its own, though its end was on the page before; a long one has all attempts."""
+    """A change of severity is never a row of its own, even across pages. A long episode has all its attempts."""
     repository.workers.add([builders.worker(), builders.worker(B)])
     judge(repository, AlertChange(version=1, at=NOW, since=NOW), at=NOW)
     repository.outbox.delivered(repository.outbox.claim(ALERT, NOW, 15)[0], NOW + 1.0)
@@ -169,7 +169,7 @@ def test_the_history_is_bounded_in_bytes(connection: redis.Redis, monkeypatch: p
 
 
 def test_a_shorter_setting_takes_effect_with_the_next_transition(connection: redis.Redis) -> None:
-    """What is older goes; the keys live as long as the setting says."""
+    """Older transitions are deleted, and the keys live as long as the setting says."""
     from workermon.on_redis import alerts
 
     repository = repository_on_redis(connection)
@@ -219,7 +219,7 @@ def _place(entry: models.HistoryEntry) -> tuple[float, str]:
 
 
 def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
-    """Nothing of it is lost, nothing is left of how it was kept, and once more changes nothing."""
+    """Nothing is lost, no old key is left, and a second migration changes nothing."""
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker(), builders.worker(B)])
     fire(repository, 70)
@@ -248,7 +248,7 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
 
 
 def test_what_a_transition_takes(connection: redis.Redis) -> None:
-    """All in, at most one and a half times its text, which is what docs/reference/redis-keys.md says."""
+    """A transition takes at most one and a half times its text, as docs/reference/redis-keys.md says."""
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker()])
 

@@ -1,4 +1,4 @@
-"""The alerts as people read them: since when, until when, and which of them are meant."""
+"""Alerts as people read them: beginning, end, and selection."""
 
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ def test_an_alert_says_when_its_condition_began_when_it_fired_and_when_it_was_ov
 
 
 def test_a_value_between_those_that_count_does_not_begin_the_condition() -> None:
-    """Of 3 of 5 the first datapoint that is beyond the threshold counts, not the first of the window."""
+    """With 3 of 5 the condition begins at the first datapoint beyond the threshold, not at the window's start."""
     site = Site(changed(CPU, breach=models.Count(m=3, n=5)))
     site.minutes([50, 50, 95, 50, 95, 95])
     [row] = site.get(views.AlertView).list().alerts
@@ -40,7 +40,7 @@ def test_a_value_between_those_that_count_does_not_begin_the_condition() -> None
 
 
 def test_a_change_of_severity_goes_on_with_the_condition_that_began_it() -> None:
-    """What was a warning and is critical now began with the warning."""
+    """A critical alert that was a warning before began with the warning."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95])
     [row] = site.get(views.AlertView).list().alerts
@@ -59,7 +59,7 @@ def test_silence_begins_with_the_last_success() -> None:
 
 
 def test_alerts_are_chosen_by_worker_rule_and_time() -> None:
-    """A worker is meant by id or name; what was over before the time is left out, what fires never is."""
+    """A worker is selected by id or name. Alerts that ended before the time are left out, firing ones never."""
     site = Site()
     site.minutes([95, 95, 95, 50, 50])
     everything = views.AlertFilter(state="all")
@@ -79,7 +79,7 @@ def test_alerts_are_chosen_by_worker_rule_and_time() -> None:
 
 
 def test_each_episode_is_one_row() -> None:
-    """Two episodes of one alert are two rows, and one that changed its severity is one."""
+    """Two episodes of one alert are two rows. An episode with a change of severity is one."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95, 50, 50, 85, 85, 85])
     rows = site.get(views.AlertView).list(views.AlertFilter(state="all")).alerts
@@ -87,7 +87,7 @@ def test_each_episode_is_one_row() -> None:
 
 
 def test_an_alert_written_by_an_older_version_began_when_it_fired() -> None:
-    """Where no beginning was recorded it is the time at which the alert fired, never nothing."""
+    """If no beginning was recorded, it is the time at which the alert fired."""
     site = Site()
     site.minutes([95, 95, 95])
     basis = site.alerts.load([ID])[ID]

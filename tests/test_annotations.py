@@ -1,4 +1,4 @@
-"""Description, runbook and owner: from the config file to whoever is notified, or asks why."""
+"""Description, runbook and owner: from the config file to notifications and ``why``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_kind_of_rule_takes_them() -> None:
     ],
 )
 def test_what_no_receiver_can_use_is_refused(line: str, reason: str) -> None:
-    """A wrong annotation is refused at its line and column, and what may be a secret is not repeated."""
+    """An invalid annotation is refused at its line and column. A possible secret is not repeated."""
     text = f'[[rules]]\nname = "down"\nmetric = "state"\n{line}\n'
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "fleet.toml")
@@ -84,7 +84,7 @@ def test_a_plan_shows_what_changes_of_them() -> None:
 
 
 def test_a_notification_carries_them_to_its_end() -> None:
-    """Firing and resolved notifications carry them, also an end for which no datapoint is needed."""
+    """Firing and resolved notifications have them, even if the alert resolves without a datapoint."""
     site = Site(CPU.model_copy(update=SAID))
     site.minutes([95, 95, 95, 50, 50])
     fired, resolved = (entry.notification for entry in reversed(site.alerts.history()))

@@ -1,4 +1,4 @@
-"""The audit trail of commands: which entries it has, and which not."""
+"""The audit trail of commands: which commands it records."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def trail(world: Ports) -> list[tuple[str, str, str]]:
 
 
 def test_every_command_either_reads_or_is_recorded() -> None:
-    """A new command has to say which of the two it is."""
+    """Each command is listed as one that reads or as one that is recorded."""
     recorded = {name for name, command in commands(cli.cli) if isinstance(command, audit_recording.Write)}
     assert {name for name, _ in commands(cli.cli)} - recorded == READING
 
 
 def test_a_command_that_writes_is_recorded(ok: Callable[..., str], world: Ports) -> None:
-    """The entry says who, on which machine, what and when; the list shows it, the newest first."""
+    """The entry has user, machine, action and time. The list begins with the newest."""
     ok("add", A, "--label", "team=vfx", "--name", "x")
     world.clock.advance(60)
     ok("pause", A)
@@ -81,7 +81,7 @@ def test_what_changes_nothing_is_not_recorded(run: Run, world: Ports) -> None:
 
 
 def test_a_command_that_fails_on_its_way_is_recorded(run: Run, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What AWS refuses stands there with the reason, and without the external id."""
+    """A refusal by AWS is recorded with the reason, and without the external id."""
     world.ec2.last_error = errors.AwsDenied("EC2", "not allowed", "ask for it")
     role = "arn:aws:iam::123456789012:role/w"
     assert run("add", A, "--role-arn", role, "--external-id", "hunter2").exit_code == 5
@@ -89,7 +89,7 @@ def test_a_command_that_fails_on_its_way_is_recorded(run: Run, world: Ports, mon
 
 
 def test_a_trail_out_of_reach_is_a_warning(run: Run, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was done is done: the command ends well, and says that the trail lacks it."""
+    """The command succeeds and warns that its entry is missing."""
 
     def down(_: object) -> None:
         raise errors.RedisUnavailable("Redis", "down", "start it")
@@ -101,7 +101,7 @@ def test_a_trail_out_of_reach_is_a_warning(run: Run, world: Ports, monkeypatch: 
 
 
 def test_tokens_are_made_listed_and_revoked(ok: Callable[..., str], run: Run, world: Ports) -> None:
-    """A token is shown once; neither the list nor the trail nor what is kept has it."""
+    """A token is shown once. List, trail and storage do not contain it."""
     text = ok("token", "create", "ci", "--role", "operator").strip()
     assert text.startswith("wmt_ci_")
     assert text not in repr(world.access.tokens())
@@ -117,7 +117,7 @@ def test_tokens_are_made_listed_and_revoked(ok: Callable[..., str], run: Run, wo
 
 
 def test_the_api_lists_the_trail(world: Ports, ok: Callable[..., str]) -> None:
-    """What the view gives is what the command prints."""
+    """The view returns what the command prints."""
     from workermon import views
 
     ok("add", A)

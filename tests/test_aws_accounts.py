@@ -98,7 +98,7 @@ def scope_of(applied: testing.Monitor) -> models.AccountRegion:
 
 
 def test_cloudwatch_is_read_through_the_monitoring_account() -> None:
-    """EC2 is asked as the source account; CloudWatch with own credentials, if no role is in the monitoring one."""
+    """EC2 is called in the source account, CloudWatch with the own credentials unless a role is configured there."""
     scope = scope_of(monitor(FILE))
     assert (scope.key, scope.role_arn) == (f"lab/{REGION}", f"arn:aws:iam::{SOURCE}:role/workermon")
     assert scope.monitored_by == models.MonitoringAccount(source=SOURCE)
@@ -106,7 +106,7 @@ def test_cloudwatch_is_read_through_the_monitoring_account() -> None:
 
 
 def test_a_role_in_the_monitoring_account_is_taken() -> None:
-    """The account of the file whose role is there, with its external id, whatever the order."""
+    """The account of the file whose role is in it is used, with its external id, in any order."""
     for text in (FILE + VIA, VIA + FILE):
         through = scope_of(monitor(text)).of_cloudwatch
         assert (through.account, through.role_arn, through.external_id) == (
@@ -121,7 +121,7 @@ def test_without_monitoring_nothing_changes() -> None:
 
 
 def test_a_change_of_the_monitoring_account_reaches_the_workers() -> None:
-    """plan and apply see it, export writes it, and what export wrote changes nothing."""
+    """plan and apply show it, export writes it, and applying the export changes nothing."""
     applied = monitor(FILE)
     application = applied.get(fleet.Application)
     changed = application.apply(applied.parser.parse(FILE + VIA, "x.toml"), fleet.ApplyOptions(region=REGION))
@@ -134,7 +134,7 @@ def test_a_change_of_the_monitoring_account_reaches_the_workers() -> None:
 
 
 def test_a_backup_has_no_external_id_of_either_account() -> None:
-    """Both come back from the configuration when it is restored."""
+    """After a restore both come back from the configuration."""
     applied = monitor(FILE + VIA)
     document = applied.get(fleet.BackingUp).back_up()
     assert "x-lab" not in document
@@ -246,7 +246,7 @@ def hosts(sessions: session.Sessions, region: str) -> list[str]:
     ],
 )
 def test_each_partition_has_its_own_endpoints(sessions: session.Sessions, region: str, domain: str) -> None:
-    """The commercial one, GovCloud, China, and a region that an account has to opt into."""
+    """The commercial partition, GovCloud, China, and an opt-in region each have their endpoints."""
     assert hosts(sessions, region) == [f"{service}.{region}.{domain}" for service in SERVICES]
 
 
@@ -260,7 +260,7 @@ def test_each_partition_has_its_own_endpoints(sessions: session.Sessions, region
 def test_fips_and_dual_stack_are_boto3s_own_settings(
     sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
-    """The environment or profile says it, as for every program with boto3."""
+    """The environment or profile sets them, as for every program with boto3."""
     monkeypatch.setenv(variable, "true")
     assert hosts(sessions, "us-east-1") == [host.format(service) for service in SERVICES]
 
@@ -276,7 +276,7 @@ def test_roles_of_every_partition_are_taken(partition: str) -> None:
 def test_a_role_is_assumed_by_way_of_another(
     sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """If the profile itself assumes a role, the account's role is assumed with that one's credentials."""
+    """If the profile itself assumes a role, the account's role is assumed with that role's credentials."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_PROFILE", "hop")
@@ -291,7 +291,7 @@ def test_a_role_is_assumed_by_way_of_another(
 
 
 def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served: Served) -> None:
-    """A role that lasts long is assumed once; one with less than ten minutes left is assumed anew for the next call."""
+    """A long session is reused. One with less than ten minutes left is renewed at the next call."""
     role = f"arn:aws:iam::{SOURCE}:role/workermon"
     scope = models.AccountRegion(region=REGION, account="lab", role_arn=role)
     served.lasts = 300.0

@@ -1,4 +1,4 @@
-"""deploy/aws: the role allows what the code calls and nothing more, by CloudFormation and by Terraform."""
+"""deploy/aws: the role allows what the code calls and nothing more, in CloudFormation and in Terraform."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_role_allows_what_the_code_calls_and_nothing_more() -> None:
 
 
 def test_the_readme_shows_the_same_policy() -> None:
-    """What always has to be allowed is the README's policy; roles and topics are allowed by name only."""
+    """The always allowed actions equal the README's policy. Roles and topics are allowed by name only."""
     [policy_text] = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     statements = policies()
     assert allowed(statements["read"]) == allowed(json.loads(policy_text)["Statement"])
@@ -101,7 +101,7 @@ def test_terraform_allows_the_same() -> None:
 
 @pytest.mark.parametrize("path", [TEMPLATE, TERRAFORM / "main.tf"], ids=lambda path: path.name)
 def test_another_account_needs_an_external_id(path: Path) -> None:
-    """A role that another account may assume asks for the external id, so that nobody is confused into using it."""
+    """A role that another account may assume requires the external id (confused deputy)."""
     text = path.read_text("utf-8")
     assert "sts:ExternalId" in text
     assert re.search(r"Set (ExternalId|external_id) too", text)
@@ -118,7 +118,7 @@ def test_the_template_passes_cfn_lint(path: Path) -> None:
 
 @pytest.mark.integration
 def test_terraform_can_read_its_file() -> None:
-    """The file is valid HCL in Terraform's own format; its provider, which had to be downloaded, is not asked."""
+    """The file is valid HCL in Terraform's format. The provider is not used, because it would be downloaded."""
     needs("terraform", "version")
     command = ["terraform", "fmt", "-check", "-diff", str(TERRAFORM)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What rules would have fired on a trace, compared with a loop that knows nothing of the evaluation's code."""
+"""Backtests of a trace, compared with a loop that shares no code with the evaluation."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path: Path, shuffle
 
 
 def test_the_last_of_rows_with_the_same_time_counts() -> None:
-    """A repeated timestamp takes its last value, and an absent last one makes it absent."""
+    """A repeated timestamp has its last value. If that is absent, the slot is absent."""
     points = trace.read(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
     assert points == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
 
@@ -206,14 +206,14 @@ def test_times_are_read_in_every_form_that_is_promised() -> None:
     ],
 )
 def test_a_bad_row_is_refused_by_its_line(lines: Any, place: str) -> None:
-    """What cannot be read is one line that names the place, not a guess."""
+    """An unreadable row is one line of error with its position. It is not guessed."""
     with pytest.raises(errors.InvalidInput) as caught:
         trace.read(lines, "t")
     assert str(caught.value).startswith(place)
 
 
 def test_an_open_episode_has_no_end(tmp_path: Path) -> None:
-    """What still fires at the end of a trace has to null, and its worker is the one that was given."""
+    """An episode that fires at the end of a trace has a null end, and the given worker."""
     trace = tmp_path / "t.csv"
     trace.write_text("timestamp,value\n" + "".join(f"{at},95\n" for at in range(0, 3000, 300)), "utf-8")
     [busy, hot] = json.loads(run(tmp_path, trace, "--json", "--worker", "render-07").stdout)["episodes"]
@@ -236,7 +236,7 @@ def test_people_get_a_table_and_a_chart(tmp_path: Path) -> None:
 
 
 def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path: Path) -> None:
-    """Rules over two metrics need --metric, or a trace that is named for one; a stranger is exit code 3."""
+    """Rules over two metrics need --metric, or a trace named after one. An unknown metric exits with 3."""
     two = FILE + '\n[[rules]]\nname = "net"\nmetric = "network_in"\nabove = { warning = 5 }\n'
     trace = tmp_path / "t.csv"
     trace.write_text("timestamp,value\n0,1\n", "utf-8")
@@ -262,7 +262,7 @@ def charted(points: Any, period: Any, width: int = 90) -> Any:
 
 
 def test_a_chart_has_no_holes_that_the_data_has_not() -> None:
-    """Fewer datapoints than columns fill them all; where a datapoint is absent the chart is empty."""
+    """Fewer datapoints than columns fill all columns. Only absent datapoints leave gaps."""
     points = [models.Datapoint(300 * place, 50.0) for place in range(12)]
     bottom = charted(points, 300)[7]
     assert " " not in bottom.partition("┤")[2]
@@ -279,7 +279,7 @@ def test_a_chart_has_units() -> None:
 def test_many_charts_come_after_the_table_and_only_where_something_fired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a fleet the table comes first; workers on which nothing would have fired are counted, not drawn."""
+    """For a fleet the table comes first. Workers without an episode are counted, not drawn."""
     from workermon.cli import rules as command
 
     high = models.Series(300, tuple(models.Datapoint(300 * place, 95.0) for place in range(6)))
@@ -308,7 +308,7 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(
 
 
 def test_the_ledger_is_judged_by_worker_and_rule() -> None:
-    """Each worker with the rule's labels has its episodes; a period that changed midway is evaluated on."""
+    """Each worker with the rule's labels has its episodes, also if its period changed midway."""
     monitor = testing.Monitor(now=1_700_000_000)
     workers, samples = monitor.workers, monitor.samples
     ids = ["i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"]
@@ -375,7 +375,7 @@ def try_cases(tmp_path: Any, text: Any, *more: Any) -> Any:
 
 
 def test_cases_of_a_file_are_run(tmp_path: Path) -> None:
-    """Cases that hold exit 0 and are reported one by one."""
+    """Passing cases exit with 0 and are reported one by one."""
     result = try_cases(tmp_path, CASES)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
@@ -385,7 +385,7 @@ def test_cases_of_a_file_are_run(tmp_path: Path) -> None:
 
 
 def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
-    """A case that turns otherwise exits 1 and says what it did instead."""
+    """A failing case exits with 1 and prints the actual result."""
     result = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
     assert result.exit_code == 1
     assert "expected critical at value 4, ok at value 7; got critical at value 5, ok at value 7" in result.stdout
@@ -406,13 +406,13 @@ def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
     ],
 )
 def test_a_case_that_cannot_be_meant_is_refused(tmp_path: Path, text: Any, expected: str) -> None:
-    """What is wrong in a case is reported by its place, with exit code 2."""
+    """An invalid case is reported with its position and exit code 2."""
     result = try_cases(tmp_path, text)
     assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr
 
 
 def test_the_peak_is_the_furthest_value() -> None:
-    """Of a rule that fires below it is the lowest; of absent slots alone there is none."""
+    """For a rule that fires below, the peak is the lowest value. Absent slots alone have none."""
     low = threshold.KIND.rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
     points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
     assert [episode.peak for episode in backtest.episodes(low, [models.Series(60, points)])] == [3]
@@ -446,7 +446,7 @@ def test_spans_follow_one_another_within_what_is_kept(period: Any, back: Any, un
 
 
 def test_a_minute_is_kept_for_fifteen_days() -> None:
-    """Then five of them for 63 days, then an hour; what is published each five minutes has nothing finer."""
+    """CloudWatch keeps minutes for 15 days, five minutes for 63, then hours. Five-minute metrics have nothing finer."""
     until = 1_700_002_800
     days = [
         (span.period, (until - span.begin) / models.DAY)
@@ -475,7 +475,7 @@ W = "i-0aaaaaaaaaaaaaaaa"
 
 
 def test_the_status_checks_are_asked_of_cloudwatch() -> None:
-    """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
+    """EC2 keeps no history, so CloudWatch's metric of the checks is requested, by the minute."""
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
     metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
     requests, series = history(metric, points, 1_699_999_000)
@@ -485,7 +485,7 @@ def test_the_status_checks_are_asked_of_cloudwatch() -> None:
 
 
 def test_each_check_that_cloudwatch_has_is_asked_under_its_own_name() -> None:
-    """System, instance and attached EBS have a metric of their own there; application and performance have none."""
+    """System, instance and attached EBS have their own metrics in CloudWatch. Application and performance have none."""
     names = {name: metric.metric_name for name, metric in cloudwatch_history.CHECKS.items()}
     assert names == {
         "status_check_failed": "StatusCheckFailed",
@@ -524,7 +524,7 @@ def test_a_price_is_that_of_every_query() -> None:
 def test_options_that_cannot_be_meant_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, expected: str
 ) -> None:
-    """Each with one line and exit code 2, before anything is asked or connected to."""
+    """Each invalid option gives one line and exit code 2, before any request or connection."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     rules = tmp_path / "rules.toml"
     rules.write_text(FILE, "utf-8")

@@ -46,7 +46,7 @@ def _moved(monitor: testing.Monitor) -> testing.Monitor:
 
 
 def test_after_a_restore_nobody_is_notified_twice() -> None:
-    """An alert that fires keeps version, beginning, severity and cursor; only its end is news."""
+    """A firing alert keeps version, beginning, severity and cursor. Only its end notifies."""
     monitor = _firing()
     restored = _moved(monitor)
     assert restored.alerts.open() == monitor.alerts.open()
@@ -60,7 +60,7 @@ def test_after_a_restore_nobody_is_notified_twice() -> None:
 
 
 def test_what_was_not_delivered_is_sent_once() -> None:
-    """A notification that waited in the outbox goes out after the restore, with its id."""
+    """A notification in the outbox is sent after the restore, with its id."""
     monitor = _firing()
     monitor.clock.advance(1)
     saved = monitor.saved_states.load()
@@ -90,7 +90,7 @@ def test_no_secret_is_in_a_backup_and_an_external_id_comes_back_by_name() -> Non
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', "[" * 100_000])
 def test_what_is_no_backup_is_refused(text: str) -> None:
-    """In one line, and nothing is written."""
+    """It is refused in one line, and nothing is written."""
     monitor = testing.Monitor()
     with pytest.raises(errors.InvalidInput):
         monitor.get(fleet.Restoring).restore(text, "x")
@@ -98,7 +98,7 @@ def test_what_is_no_backup_is_refused(text: str) -> None:
 
 
 def test_by_the_commands(run: Callable[..., Result], ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
-    """The file is its owner's only; a server that is not empty is refused without --force."""
+    """Only the owner can read the file. A server with data is refused without --force."""
     ok("add", A, B)
     fires(world, A)
     ok("silence", "--worker", B, "--for", "2h", "--reason", "new disk")
@@ -119,7 +119,7 @@ def test_by_the_commands(run: Callable[..., Result], ok: Callable[..., str], wor
 
 
 def test_fields_are_read_by_their_earlier_names() -> None:
-    """Records and backups that a version before wrote lose nothing, though some fields have another name now."""
+    """Records and backups of an earlier version are read completely, although some fields were renamed."""
     change = models.StatusChange.model_validate_json('{"at": 1.0, "status": "stopped", "seen": 2.0}')
     condition = models.Condition.model_validate_json('{"asked": {"cpu_utilization": 3.0}}')
     worker = models.Worker.model_validate_json(

@@ -1,4 +1,4 @@
-"""Tests of ``workermon.bill``: prices, a day's use, and what a budget gives up first."""
+"""``workermon.bill``: prices, the requests of a day, and what a budget reduces first."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_day_is_priced_as_aws_prices_it(metrics: int, requests: list[int], dol
 
 
 def test_the_last_24_hours_reach_into_25() -> None:
-    """The oldest hour counts by the part of it that is within them."""
+    """The oldest hour counts by its share within the last 24 hours."""
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: 1000}, {"GetMetricData": 10}) for n in range(25)]
     usage = costs.used_last_day(hours, MIDNIGHT + 24.5 * 3600)
     assert usage.metrics == pytest.approx(24_500)
@@ -75,7 +75,7 @@ def test_nothing_asked_costs_nothing() -> None:
 
 
 def test_where_a_day_stands_is_told_from_its_hours() -> None:
-    """What was spent since midnight, what is left, and the full rate by our names; yesterday is not today's."""
+    """It gives today's spending, the rest, and the full rate by workermon's names. Yesterday is not included."""
     hours = [
         hour(MIDNIGHT - 3600, {CPU: 3_600_000}),
         hour(MIDNIGHT, {CPU: 3600, OUT: 900, "Gone/x": 3600}).model_copy(
@@ -116,7 +116,7 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
 def test_a_budget_gives_up_the_least_important_first(
     full: dict[str, float], spent: float, period_multipliers: dict[str, int], expected: dict[str, int]
 ) -> None:
-    """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
+    """network_out, network_in, disk, memory, then cpu: each at 2, 4, 8 and 15 times the period."""
     decision = costs.decide_multipliers(CONFIGURATION, state(full, spent, **period_multipliers))
     assert decision == expected
     assert list(decision) == [name for name in costs.by_importance(CONFIGURATION) if name in decision]
@@ -138,7 +138,7 @@ def test_metrics_of_a_users_own_stand_before_memory_and_cpu() -> None:
 
 
 def test_a_weight_is_by_the_name_of_cloudwatch() -> None:
-    """So that what is counted by that name can be reported in full."""
+    """Weights use CloudWatch's names, so that counts by those names can be converted to the full rate."""
     assert costs.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
 
 
@@ -160,7 +160,7 @@ def test_a_decision_is_within_the_budget_or_the_last_step(
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
 def test_a_decision_stands_while_nothing_changes(full: dict[str, float], spent: float, budget: float) -> None:
-    """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
+    """Repeated with its own result in force, the decision is the same: periods do not oscillate."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     first = costs.decide_multipliers(configuration, state(full, spent))
     assert costs.decide_multipliers(configuration, state(full, spent, **first)) == first

@@ -1,4 +1,4 @@
-"""The budget notifies when metrics are requested less often, when it is exceeded, and when that is over."""
+"""The budget alert: longer periods, a projection above the budget, and its end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Spent:
 
 
 def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> None:
-    """When it begins, not at each step; and that it is over. Its times are those of the decisions."""
+    """It notifies at the beginning, not at each step, and at the end. Its times are those of the decisions."""
     spent = Spent(fleet)
     spent.decide(0)
     assert fleet.alerts.history(BUDGET) == []
@@ -78,7 +78,7 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> 
 
 
 def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
-    """Once, however its projection goes to and fro; and it resolves as a warning does."""
+    """It notifies once, although the projection oscillates, and resolves like a warning."""
     spent = Spent(fleet)
     for after, projected in ((60, 4.9), (120, 5.1), (180, 4.9), (240, 5.2)):
         spent.decide(after, projected, network_out=15)
@@ -105,7 +105,7 @@ def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
 
 
 def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet: Any) -> None:
-    """By its rule alone. Nobody is notified of what has ended by then."""
+    """It is silenced by its rule. If it has ended when the silence ends, nobody is notified."""
     spent = Spent(fleet)
     spent.silences.add(models.Silence(id="quiet", rule="budget", begins=T0, ends=T0 + 600, reason="known", by="me"))
     spent.decide(60, network_out=2)

@@ -1,4 +1,4 @@
-"""Who may collect now and who waits: one slow account and region leaves threads to the others, and loses nobody."""
+"""The bulkhead: one slow account and region leaves threads to the others, and every collection runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_where_there_is_one_account_and_region_nobody_waits() -> None:
 
 
 def test_threads_are_left_to_the_others_and_to_a_reconciliation() -> None:
-    """Also while nothing is slow yet; and who waits comes next, by the thread that is free first."""
+    """This is so before anything is slow. A waiting collection gets the first free thread."""
     assert SHARE == THREADS - 2
     world = Places()
     for _ in range(SHARE):
@@ -81,7 +81,7 @@ def test_threads_are_left_to_the_others_and_to_a_reconciliation() -> None:
 
 
 def test_who_is_slow_has_half_of_the_threads() -> None:
-    """All that are slow together; and for a minute after the last slow one."""
+    """All slow ones together have half, until a minute after the last slow collection."""
     world = Places()
     first = [world.enter(SLOW) for _ in range(6)]
     world.clock.advance(bulkhead.SLOW_AFTER + 1)
@@ -117,7 +117,7 @@ def test_a_thread_does_not_go_on_for_ever() -> None:
 
 
 def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
-    """Who waits is left to a thread that is well."""
+    """A failed collection frees its place. A healthy thread takes the waiting ones."""
     world = Places()
     places = [world.enter(SLOW) for _ in range(SHARE)]
     assert world.enter(SLOW) is None
@@ -147,7 +147,7 @@ def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> N
     ),
 )
 def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple[str, str, int]]) -> None:
-    """Whoever comes, is slow and leaves in any order: each runs once, and no one account and region has it all."""
+    """In any order of arrivals, slow ones and ends, each runs once and no account and region has all threads."""
     world = Places(threads)
     for operation, scope, number in steps:
         if operation == "enter":
@@ -172,7 +172,7 @@ def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple
 
 
 def test_threads_at_once_keep_to_it() -> None:
-    """Many threads that come and go at once: never more than the share, and everybody had a turn."""
+    """With many concurrent threads the share is never exceeded, and each runs."""
     gate = bulkhead.Bulkhead(4)
     gate.leave(present(gate.enter(WELL, ["first"])))
     lock, inside, most = threading.Lock(), [0], [0]
@@ -200,7 +200,7 @@ def test_threads_at_once_keep_to_it() -> None:
 
 
 def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
-    """It asks nobody and claims nothing meanwhile; workers that were removed while they waited are passed over."""
+    """While it waits it makes no request and no claim. Workers that are removed in the meantime are skipped."""
     gate = bulkhead.Bulkhead(2)
     fleet = collecting.World()
     fleet.bulkhead = gate

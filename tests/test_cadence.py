@@ -1,4 +1,4 @@
-"""Beat and collection together over many intervals: as often as it should be, with late ticks and wrong clocks."""
+"""Beat and collection over many intervals: the right number of collections with late ticks and wrong clocks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Collecting(testing.Monitor):
 def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, interval: int
 ) -> None:
-    """Give or take one: with ticks that come late by up to two seconds, and messages that wait for a while."""
+    """The number is right by one, with ticks up to two seconds late and delayed messages."""
     regions = ("us-east-1", "eu-west-1", "eu-north-1")
     fleet = [worker(number, interval=interval, region=region) for number, region in enumerate(regions)]
     planned.put(fleet, NOW)
@@ -75,7 +75,7 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     monkeypatch: pytest.MonkeyPatch,
     asleep: str,
 ) -> None:
-    """Another beat has taken over meanwhile; nobody is collected twice, and no next run is put back."""
+    """If another beat took over, no worker is collected twice, and no next run is set back."""
     monkeypatch.setattr(scheduler, "CHUNK", 100)
     fleet = [worker(number) for number in range(350)]
     planned.put(fleet, NOW)
@@ -172,7 +172,7 @@ def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    """Wherever in the interval it is put, and however often: one message each interval, at its place from then on."""
+    """However often it moves within the interval, there is one message each interval, at the new place from then on."""
     placed, chance = cohorts.RedisCohorts(redis_client), random.Random(seed)
     planned.put([worker()], NOW)
     monkeypatch.setattr(scheduler, "IDLE", 5.0)
@@ -221,7 +221,7 @@ def test_places_that_cannot_be_read_stop_nobody(
     redis_client: redis.Redis,
     spoil: Callable[[redis.Redis], object],
 ) -> None:
-    """The cohort goes on where it was."""
+    """A cohort with unreadable places stays where it was."""
     planned.put([worker()], NOW)
     spoil(redis_client)
     at(beat, NOW + 61)

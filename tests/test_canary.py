@@ -1,4 +1,4 @@
-"""The canary: what its trace shows, and that it never blames a part that works."""
+"""The canary: what its trace shows, and that it never blames a working part."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class House(testing.Monitor):
 
 
 def test_it_goes_round_and_leaves_nothing() -> None:
-    """All of its way takes what it took, and nothing of it is in outbox, history, attempts or among open alerts."""
+    """It records the time of its way. It leaves nothing in outbox, history, attempts and open alerts."""
     house = House()
     assert house.look() == canary.Finding(True, "beat has not sent one yet")
     house.minute()
@@ -97,7 +97,7 @@ def test_it_goes_round_and_leaves_nothing() -> None:
 def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
     step: str, after: str, reason: str, before: int
 ) -> None:
-    """Three that are lost say nothing yet; with the fourth the part is named, and the first that comes on ends it."""
+    """Three lost canaries are normal. The fourth names the part, and the next one that passes ends it."""
     house = House()
     for _ in range(before):
         house.minute()
@@ -141,7 +141,7 @@ def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come() -> Non
 
 @pytest.mark.parametrize("step", ["published", "heard"])
 def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
-    """A listener that never was, or is of an older version, has not to hear; nor have such nodes to publish."""
+    """Without a listener, or with one of an older version, no canary is missing. The same is true of such nodes."""
     house = House(step)
     house.liveness = testing.MemoryLiveness(house.store)
     house.liveness.beat("listener", NOW)
@@ -171,7 +171,7 @@ def test_a_night_without_anybody_is_no_loss(step: Any) -> None:
 
 
 def test_a_message_that_is_no_canary_passes_nothing_on() -> None:
-    """What is not a time of about now is refused, whatever it is."""
+    """Anything but a time near the present is refused."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
         assert not house.get(health.CanaryReception).receive(text)
@@ -186,7 +186,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on() -> None:
 
 
 def test_one_that_waits_in_the_outbox_is_joined_by_no_other() -> None:
-    """While delivery takes none there is one notification, however many set out."""
+    """If nothing is delivered, the outbox has one canary, however many were sent."""
     house = House("accepted")
     for _ in range(9):
         house.minute()
@@ -196,7 +196,7 @@ def test_one_that_waits_in_the_outbox_is_joined_by_no_other() -> None:
 
 @given(st.lists(st.sampled_from([None, *STEPS, "away"]), max_size=40))
 def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
-    """Whatever is lost where: the alarm needs four in a row that are not round, and never stays after one that is."""
+    """Whatever is lost anywhere, the alarm needs four in a row, and ends with one that is accepted."""
     house, lost = House(), 0
     for fate in fates:
         house.minute(None if fate == "away" else fate, beats=fate != "away")
@@ -214,7 +214,7 @@ def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
 
 
 def test_its_time_is_told_though_clocks_differ() -> None:
-    """A clock of another machine that is behind makes no negative time."""
+    """A clock of another machine that is behind gives no negative time."""
     trace = ports.Trace({"accepted": ports.Reached(NOW, NOW - 3)}, {}, 1)
     status = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
     assert (status.ok, status.round_trip, status.age) == (True, 0.0, 0.0)
@@ -242,7 +242,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_the_trace_says_how_far_they_came(implementation: Any) -> None:
-    """Each step has the last canary that reached it, and how many reached the one before since. A break resets them."""
+    """Each step has its last canary, and how many reached the step before since. A break resets them."""
     trace, _, _ = implementation
     assert trace.trace() == ports.Trace({}, {}, 0)
     for number in range(3):
@@ -263,7 +263,7 @@ def test_the_trace_says_how_far_they_came(implementation: Any) -> None:
 
 
 def test_its_notification_goes_through_the_outbox_and_is_never_counted(implementation: Any) -> None:
-    """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
+    """It is due, claimed and removed like any other, and is not counted. A second one is not added."""
     _, box, _ = implementation
     notification = canary.notification(NOW)
     assert (box.release(notification, NOW), box.release(notification, NOW)) == (True, False)
@@ -276,7 +276,7 @@ def test_its_notification_goes_through_the_outbox_and_is_never_counted(implement
 
 
 def test_its_channel_is_heard_only_by_who_asks(implementation: Any) -> None:
-    """Who asks is called with it; who listens to samples and alerts never sees it."""
+    """Only its own subscribers receive it. Subscribers of samples and alerts do not."""
     trace, _, feed = implementation
     received: list[Any] = []
     asking = feed.listen(alerts=False, timeout=0.05, canary=received.append)
@@ -288,7 +288,7 @@ def test_its_channel_is_heard_only_by_who_asks(implementation: Any) -> None:
 
 
 def test_nothing_of_it_is_named_but_where_keys_are(redis_client: redis.Redis, redis_url: str) -> None:
-    """All its way round leaves one small hash, and the fence's count."""
+    """The whole way leaves one small hash, and the fence's count."""
     with contextlib.closing(client.connect(redis_url)) as server:
         trace, box = on_redis.RedisCanary(server, "c"), outbox.RedisOutbox(server)
         trace.publish(NOW, NOW, 1)

@@ -1,4 +1,4 @@
-"""Celery's settings from ours: every kind of server, JSON only, and no credential where settings are shown."""
+"""Celery's settings from workermon's: every kind of server, JSON only, and no credentials in shown settings."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_broker_verifies_certificates(configured: Callable[..., Celery]) -> 
 
 
 def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
-    """Kombu gets every sentinel and the service's name; RedBeat too, and both what the sentinels ask for."""
+    """Kombu and RedBeat get every sentinel, the service's name, and the sentinels' credentials."""
     app = configured("sentinel://:hush@one:1,two/1?service=ops&sentinel_password=more")
     assert app.conf.broker_url == "sentinel://:hush@one:1/0;sentinel://:hush@two/0"
     assert app.conf.broker_transport_options["master_name"] == "ops"
@@ -112,7 +112,7 @@ def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
 
 
 def test_rabbitmq_is_used_as_it_is(configured: Callable[..., Celery]) -> None:
-    """Kombu gets its URL and TLS; no option of Redis' transport, and no password where settings are shown."""
+    """Kombu gets URL and TLS, no options of Redis's transport, and shown settings have no password."""
     app = configured("redis://localhost:6379/1", WORKERMON_BROKER_URL="amqps://ops:hush@rabbit/watch")
     assert app.conf.broker_url == "amqps://ops:hush@rabbit/watch"
     assert app.conf.broker_use_ssl == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit"}
@@ -146,7 +146,7 @@ def test_a_task_is_given_again_only_when_it_cannot_run_any_more(configured: Call
 
 @pytest.mark.parametrize(("least", "loop"), [("10s", 1.0), ("60s", 1.0), ("5s", 0.2), ("1s", 0.2)])
 def test_beat_looks_often_enough_and_holds_its_lock(configured: Callable[..., Celery], least: str, loop: float) -> None:
-    """Its loop is short where intervals are; the lock lasts at least five loops."""
+    """Beat's loop is short if intervals are. The lock lasts at least five loops."""
     conf = configured("redis://localhost/1", WORKERMON_MIN_INTERVAL=least).conf
     assert conf.beat_max_loop_interval == loop
     assert conf.redbeat_lock_timeout >= max(5, 5 * loop)
@@ -163,7 +163,7 @@ def test_each_queue_gets_its_own_messages(configured: Callable[..., Celery]) -> 
 
 
 def test_every_setting_is_one_that_celery_or_redbeat_knows(configured: Callable[..., Celery]) -> None:
-    """None is misspelt."""
+    """No setting is misspelt."""
     configured("redis://localhost/1")
     ours_only = {name for name in vars(ours.configuration()) if not name.startswith("_")}
     unknown = {name for name in ours_only if name not in DEFAULTS}
@@ -175,7 +175,7 @@ def test_every_setting_is_one_that_celery_or_redbeat_knows(configured: Callable[
 def test_a_missing_server_is_an_error_only_when_settings_are_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Creating the application needs none; the first access to its settings reports what is missing."""
+    """Creating the application needs no server. The first access to its settings reports it missing."""
     monkeypatch.delenv("WORKERMON_REDIS_URL", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     app = Celery("test", loader=ours.Loader, set_as_current=False)

@@ -1,4 +1,4 @@
-"""``notify-test``: a test message goes the way of notifications, and says what sent it."""
+"""``notify-test``: a test message takes the way of notifications, and the output says which process sent it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trial(site: Site, notifiers: Mapping[str, ports.Notifier], *nodes: testing.M
     ("kind", "statuses"), [("webhook", ["firing"]), ("slack", ["firing"]), ("pagerduty", ["firing", "resolved"])]
 )
 def test_a_channel_is_tried(kind: str, statuses: list[str], by_node: bool) -> None:
-    """A test goes through the channel at once, by a node if one runs, and closes what it opens."""
+    """A test message is sent at once, by a node if one runs, and closes the incident that it opens."""
     site = Site()
     configuration = site.configurations.load()
     site.configurations.save(
@@ -64,7 +64,7 @@ def test_a_channel_is_tried(kind: str, statuses: list[str], by_node: bool) -> No
 
 
 def test_a_node_that_cannot_send_says_why() -> None:
-    """What the node lacks is reported, although this process could send; it is not tried again."""
+    """A node's missing secret is reported, although this process has it. It is not retried."""
     site = Site()
     site.outbox = testing.MemoryOutbox(site.store, host="build-7")
     unset = errors.InvalidInput("secret OPS_SECRET", "it is not set", "set it")
@@ -86,7 +86,7 @@ def test_a_node_that_cannot_send_says_why() -> None:
 
 
 def test_no_node_takes_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for ever for a node, and a node that comes late does not send it any more."""
+    """If no node answers, the command ends, and a late node does not send."""
     monkeypatch.setattr(channel_test, "DELIVERY_PATIENCE", 0.2)
     site, receiver = Site(), Receiver()
     with pytest.raises(errors.DeliveryFailed, match="no node has sent"):
@@ -110,6 +110,6 @@ def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
 
 
 def test_a_channel_that_is_not_there() -> None:
-    """A channel that is not configured is not found, and the nearest name is given."""
+    """An unknown channel is an error with the nearest name."""
     with pytest.raises(errors.NotFound, match="did you mean ops"):
         trial(Site(), {}).send("opps")

@@ -1,4 +1,4 @@
-"""``rules check`` shows every mistake of a file at once, and nothing that is wrong only because of another."""
+"""``rules check`` shows every error of a file at once, and none that follows from another one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def places(text: str) -> list[str]:
 
 
 def test_every_mistake_is_shown_in_the_order_of_the_file() -> None:
-    """Mistakes of different sections, rules and keys are all there, each once, and none that follows from another."""
+    """Errors of sections, rules and keys are all shown, each once."""
     assert places(MANY) == PLACES
 
 
@@ -98,7 +98,7 @@ def test_every_mistake_is_shown_in_the_order_of_the_file() -> None:
     ],
 )  # fmt: skip
 def test_what_follows_from_another_mistake_is_not_one(text: str, expected: list[str]) -> None:
-    """Neither is a key that is missing because it is misspelt, nor a name that is unknown because its section is."""
+    """A misspelt key is not also missing, and a misspelt section does not make its names unknown."""
     if expected == ["is not TOML"]:
         [wrong] = testing.parser().mistakes(text, "f.toml")
         assert wrong.reason.startswith("is not TOML")
@@ -133,7 +133,7 @@ _KEYS = [
     )
 )
 def test_a_file_has_no_mistake_exactly_if_it_can_be_read(sections: list[tuple[str, bool, dict[str, object]]]) -> None:
-    """Whatever a file says: there is a mistake if and only if reading it raises one, which is among them."""
+    """For any file the list has an error if and only if reading it raises one, and contains that one."""
     lines = []
     for section, is_list, keys in sections:
         lines.append(f"[[{section}]]" if is_list else f"[{section}]")

@@ -1,4 +1,4 @@
-"""The clock of a process: its machine's, as long as that is near Redis'."""
+"""The clock of a process: the machine's clock while it is near Redis's."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_clock_that_is_near_is_gone_by(machine: Machine, fake: FakeServer, now
 def test_a_clock_that_is_set_wrong_is_not_gone_by(
     machine: Machine, fake: FakeServer, now: clock.RedisClock, step: float
 ) -> None:
-    """The time goes on as if nothing was, from the first moment on, and so when the clock is right again."""
+    """With a wrong machine clock time continues normally, from the first moment, and when it is corrected."""
     now()
     for wrong in (step, -step):
         machine.wall += wrong
@@ -81,7 +81,7 @@ def test_a_clock_that_is_set_wrong_is_not_gone_by(
 
 
 def test_it_goes_on_while_redis_is_away(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
-    """A clock that is set while Redis cannot be asked is found out all the same."""
+    """A clock change is noticed even if Redis was unreachable at that time."""
     now()
     fake.is_away = True
     machine.wall += 7200
@@ -99,7 +99,7 @@ def test_without_redis_it_is_the_machines(machine: Machine, fake: FakeServer, no
 
 
 def test_a_real_server_tells_its_time(redis_url: str) -> None:
-    """A machine two hours ahead goes by the real server's time."""
+    """On a machine two hours ahead, the real server's time counts."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         ahead = clock.RedisClock(server.RedisServer(connected).time, lambda: time.time() + 7200)
         assert ahead() == pytest.approx(time.time(), abs=5)

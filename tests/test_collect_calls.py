@@ -1,4 +1,4 @@
-"""What collection costs in calls of AWS, counted at a real HTTP endpoint."""
+"""AWS calls of a collection, counted at a real HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def test_a_thousand_workers_take_two_calls_a_hundred(fleets: Any) -> None:
 
 
 def test_only_more_than_five_hundred_series_take_a_second_call(fleets: Any) -> None:
-    """A hundred workers of which every other one has a second filesystem: one call more."""
+    """If every other of a hundred workers has a second filesystem, one more call is made."""
     fleet = fleets(100, ("cpu_utilization", "memory_utilization", "network_in", "network_out", "disk_utilization"))
     fleet.cycle()
     assert fleet.cycle() == Counter(DescribeInstanceStatus=1, GetMetricData=2)
 
 
 def test_basic_monitoring_takes_no_call_where_nothing_can_be_new(fleets: Any) -> None:
-    """Until the next datapoint may exist EC2's checks are all that is asked for."""
+    """Until the next datapoint can exist, only EC2's checks are requested."""
     fleet = fleets(20, ("cpu_utilization", "network_in"), detailed=False)
     fleet.simulation.period, fleet.simulation.delay = 300, 45
     for _ in range(45):
@@ -135,7 +135,7 @@ def test_a_day_is_caught_up_within_the_limits_of_a_call(fleets: Any) -> None:
 
 
 def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
-    """Where one of two calls fails, its own series alone are asked for again at the next look."""
+    """If one of two calls fails, only its series are requested again in the next collection."""
     fleet = fleets(15, history=models.DAY + 3600)
     fleet.endpoint.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
     assert fleet.cycle()["GetMetricData"] == 4

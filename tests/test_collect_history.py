@@ -1,4 +1,4 @@
-"""Whatever fails, comes late or is revised: in the end the ledger holds what CloudWatch held, and holds it in time."""
+"""Through failures, late and revised datapoints the ledger ends with what CloudWatch has, in time."""
 
 from __future__ import annotations
 
@@ -203,9 +203,9 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     seed: int,
     lateness: int,
 ) -> None:
-    """However much was learned not to ask too early: also where ages differ a little, and where one comes late.
+    """This is so although workermon learns delays, also with varying and late ones.
 
-    Later than usual, if that is allowed, it may take until the next full look.
+    A datapoint later than usual may take until the next full request.
     """
     # As the schedule has it: no look is so near the end of its slot that a late start takes it into the next.
     phase *= interval
@@ -230,7 +230,7 @@ _REVISED_LATE = [(50, 60), (60, 900), (70, 1800)]
 
 @pytest.mark.parametrize("phase", range(0, 300, 60))
 def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
-    """However old it is, up to the lateness; and a late one that no look waits for any more is found like that, too."""
+    """A revised datapoint within the lateness is found, and so is a late one that is no longer expected."""
     world = World(period=60, phase=phase, lateness=1800)
     for number in range(120):
         if number != 40:
@@ -246,7 +246,7 @@ def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
 
 
 def test_four_of_five_looks_ask_for_what_is_new_only() -> None:
-    """Each fifth one asks for the whole lateness, and so does the one after a look that saw a revised value."""
+    """Every fifth request covers the whole lateness, and so does the one after a revised value."""
     world = World(period=60)
     for number in range(80):
         world.publish(number)
@@ -264,7 +264,7 @@ def test_four_of_five_looks_ask_for_what_is_new_only() -> None:
 
 
 def test_what_fails_at_a_full_look_is_asked_for_in_full_at_the_next() -> None:
-    """The worker's other metrics may have had theirs, so each goes by when it was asked for itself."""
+    """Each metric has its own full requests, because others of the worker may have succeeded."""
     world = World(period=60)
     for number in range(80):
         world.publish(number)
@@ -279,7 +279,7 @@ def test_what_fails_at_a_full_look_is_asked_for_in_full_at_the_next() -> None:
 
 
 def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:
-    """After some periods of watching, nothing is asked for before it can be there; and now and then it is tried."""
+    """After some periods nothing is requested before it can exist, except for occasional tries."""
     world = World()
     for number in range(48):
         world.publish(number)
@@ -292,7 +292,7 @@ def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:
 
 
 def test_what_is_learnt_serves_others_of_the_same_place() -> None:
-    """A second worker, added when the delay is known, is not watched anew."""
+    """A second worker in the account and region uses the learned delay."""
     world = World()
     for number in range(48):
         world.publish(number)
@@ -310,7 +310,7 @@ def test_what_is_learnt_serves_others_of_the_same_place() -> None:
 
 
 def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() -> None:
-    """What was learned is tried now and then, and overturned by what is seen."""
+    """Occasional early tries correct a learned delay."""
     world = World(phase=10)
     for number in range(72):
         world.publish(number, lag=250 if number < 24 else 20)
@@ -323,7 +323,7 @@ def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() 
 
 
 def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None:
-    """Its last hour is asked for; when it speaks, all that may have been missed is."""
+    """Its last hour is requested. When it returns, everything missed is requested."""
     world = World(period=60)
     for number in range(10):
         world.publish(number)
@@ -341,7 +341,7 @@ def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None
 
 @pytest.mark.parametrize("step", [-7200, -100, -30, 100, 7200])
 def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
-    """Back or forth, by little or much: what CloudWatch holds is in the ledger soon after."""
+    """After any clock change the ledger soon has what CloudWatch has."""
     world = World()
     for number in range(-30, 80):
         world.publish(number)

@@ -1,4 +1,4 @@
-"""Tests of what a collection does for the bill and about a whole account: the budget's periods, and its trouble."""
+"""Collection under a budget, and errors of a whole account."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
 
 @pytest.mark.parametrize("last_error", [DENIED, THROTTLED, errors.AwsUnreachable("EC2", "no answer", "wait")])
 def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: errors.AwsError) -> None:
-    """By the error's kind; the record keeps no worker's id."""
+    """The error has its kind. The record contains no worker's id."""
     world.add()
     world.ec2.last_error = last_error
     world.collect()
@@ -64,7 +64,7 @@ def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: e
 
 
 def test_an_account_where_cloudwatch_refuses_everything_is_in_trouble(world: Billed) -> None:
-    """Though EC2 answers; a stopped instance, that CloudWatch is not asked about, is no success."""
+    """It fails although EC2 answers. A stopped instance needs no CloudWatch and is not a success."""
     world.add()
     world.add(TWO, status="stopped")
     world.cloudwatch.last_error = THROTTLED
@@ -81,7 +81,7 @@ def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
 
 
 def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -> None:
-    """EC2 answered: it does not know it."""
+    """EC2 answered that it does not know the id, so the account works."""
     world.add(added_at=NOW - 10)
     world.ec2.forget(ONE)
     report = world.collect()
@@ -130,7 +130,7 @@ def test_without_a_budget_nothing_is_looked_at(world: Billed) -> None:
 
 
 def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> None:
-    """network_out is asked each so many periods; cpu and the status checks as always, and no datapoint is lost."""
+    """network_out is requested less often, cpu and status checks as before. No datapoint is lost."""
     world.add()
     spend(world, 9)
     world.budget(5)
@@ -167,7 +167,7 @@ def test_it_is_told_in_the_log_once(world: Billed) -> None:
 
 
 def test_it_recovers_when_the_projection_falls(world: Billed) -> None:
-    """A minute after the budget was raised or the fleet made smaller; at once where the budget is taken away."""
+    """Periods are shortened a minute after a larger budget or smaller fleet, and at once without a budget."""
     world.add()
     spend(world, 9)
     world.budget(5)

@@ -1,4 +1,4 @@
-"""Tests of the alert about a whole account and region, and of what it holds back, through ``evaluate``."""
+"""The alert about a whole account and region, and the alerts that it inhibits, through ``evaluate``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workermon.rules import threshold
 
 @pytest.mark.parametrize("kind", ["denied", "throttled", "unreachable"])
 def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: str) -> None:
-    """It fires after three intervals without a success, and resolves with the first; nobody else is notified."""
+    """It fires after three intervals without a success and resolves with the first. No other alert notifies."""
     fleet.minutes(1, 6, kind)
     (alert,) = fleet.alerts.open()
     notification = alert.last
@@ -39,7 +39,7 @@ def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: st
 
 
 def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
-    """Who asks why a worker's silence was not told finds it in its history."""
+    """A worker's history shows why its silence was not notified."""
     fleet.minutes(1, 5)
     (recorded,) = fleet.alerts.history(f"{IDS[0]}/silence")
     assert recorded.notification is None
@@ -48,7 +48,7 @@ def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
 
 
 def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
-    """After an interval and a half, so that it could be collected itself first; who was collected is not."""
+    """A worker that is silent an interval and a half later notifies; one that was collected does not."""
     fleet.minutes(1, 6)
     fleet.notified.clear()
     for second in (420, 480, 540):
@@ -64,7 +64,7 @@ def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
 
 
 def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet: Any) -> None:
-    """Its account and region fares well."""
+    """A silent worker notifies if its account and region works."""
     for minute in range(1, 5):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
             fleet.collected(worker, 60 * minute)
@@ -73,7 +73,7 @@ def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet: Any) -> None:
 
 
 def test_two_refusals_in_a_row_are_nothing_yet(fleet: Any) -> None:
-    """Throttling comes and goes."""
+    """Two refusals in a row do not fire, because throttling is temporary."""
     fleet.minutes(1, 2, "throttled")
     fleet.minutes(3, 4, None)
     assert fleet.notified == []
@@ -110,7 +110,7 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
 
 
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
-    """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
+    """It resolves when the last worker is removed or paused. Otherwise the next collection decides."""
     fleet.minutes(1, 4)
     closing = fleet.get(AccountClosing)
     for worker in fleet.ours[:2]:
@@ -132,7 +132,7 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
 
 
 def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) -> None:
-    """Beat died right after AWS refused once: that is silence, and has to be told as such."""
+    """If beat dies right after a refusal, workers' silence notifies."""
     fleet.refused(60)
     for after in range(61, 700, 30):
         fleet.collected(fleet.elsewhere, after)
@@ -141,7 +141,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) ->
 
 
 def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
-    """It notifies the channels that rules use, and the log if there are none."""
+    """It notifies all channels of rules, or the log if there are none."""
     state = models.AccountState(
         key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)
     )
@@ -195,7 +195,7 @@ def reconciled(monitor: Any, times: int = 1) -> None:
 
 
 def test_a_region_of_discover_that_is_refused_is_one_alert(discovering: Any) -> None:
-    """Nobody is monitored there, so no collection would tell; it resolves when the region answers."""
+    """It fires although no worker is collected there, and resolves when the region answers."""
     reconciled(discovering, times=3)
     (alert,) = discovering.alerts.open()
     assert (alert.rule, alert.last.scope) == ("collector", {"account": "default", "region": "me-south-1"})
@@ -206,7 +206,7 @@ def test_a_region_of_discover_that_is_refused_is_one_alert(discovering: Any) -> 
 
 
 def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discovering: Any) -> None:
-    """Both name it, with what it may be; that it is not searched any more ends it."""
+    """Both name it with the likely reason. It ends if the region is no longer searched."""
     reconciled(discovering)
     status = discovering.get(health.StatusCheck).status()
     (scope,) = status.scopes

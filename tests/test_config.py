@@ -1,4 +1,4 @@
-"""The config file: what is accepted, what is rejected with which line, and its effect on the configuration."""
+"""The config file: what is valid, errors with their lines, and the configuration that it gives."""
 
 from __future__ import annotations
 
@@ -152,14 +152,14 @@ def test_a_rule_left_alone_keeps_its_channel_or_the_file_is_refused() -> None:
 
 
 def test_a_metric_that_a_rule_needs_is_collected_where_nothing_is_chosen() -> None:
-    """Without [collect] a rule's metric is asked for beside the defaults; with it, the rule is refused."""
+    """Without [collect] a rule's metric is collected beside the defaults. With it the rule is refused."""
     text = '[[rules]]\nname="r"\nmetric="disk_read_bytes"\nabove={critical=1}\n'
     assert configured(text).collect == (*config.DEFAULT.collect, "disk_read_bytes")
     assert "disk_read_bytes is not collected" in refusal(text + '[collect]\nmetrics=["cpu_utilization"]\n')
 
 
 def test_a_known_metric_takes_another_period() -> None:
-    """A [[metrics]] entry of a known name changes what it gives and keeps the rest of the catalogue's."""
+    """A [[metrics]] entry of a known name changes its keys and keeps the rest of the catalogue's."""
     changed = configured('[[metrics]]\nname = "cpu_utilization"\nperiod = "2s"\n')
     assert changed.metrics["cpu_utilization"] == config.DEFAULT.metrics["cpu_utilization"].model_copy(
         update={"period": 2}
@@ -167,7 +167,7 @@ def test_a_known_metric_takes_another_period() -> None:
 
 
 def test_no_data_is_a_rule_by_its_metric() -> None:
-    """A rule with metric no-data says after how many intervals, and how severe."""
+    """A rule with metric no-data has a number of intervals and a severity."""
     rule = configured('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
     assert (rule.name, rule.kind, rule.options, rule.severity) == ("silent", "no-data", {"intervals": 5}, "warning")
 
@@ -280,7 +280,7 @@ def test_bad_input_gives_one_line_that_says_where_and_why(text: str, error: str)
 
 
 def test_the_lateness_is_in_force_until_a_file_says_otherwise() -> None:
-    """A quarter of an hour if nothing is said; a file without [collect] leaves it alone."""
+    """The default is a quarter of an hour. A file without [collect] does not change it."""
     assert config.DEFAULT.lateness == models.LATENESS == 900
     longer = configured('[collect]\nlateness = "30m"\n')
     assert longer.lateness == 1800
@@ -290,7 +290,7 @@ def test_the_lateness_is_in_force_until_a_file_says_otherwise() -> None:
 
 
 def test_the_schema_names_every_section() -> None:
-    """The JSON schema has every section that the parser knows and allows no other."""
+    """The JSON schema has every section of the parser and allows no other."""
     schema = testing.parser().schema()
     assert set(schema["properties"]) == set(grammar.Grammar.model_fields)
     assert schema["additionalProperties"] is False
@@ -315,7 +315,7 @@ def test_the_schema_knows_the_keys_of_each_type_of_channel(section: dict[str, ob
 
 
 def test_the_schema_takes_durations_as_the_parser_does() -> None:
-    """A duration is a text or a whole number of seconds, for both; the schema has no words that JSON schema lacks."""
+    """A duration is a text or whole seconds in both. The schema uses only keywords of JSON schema."""
     validator = jsonschema.Draft202012Validator(testing.parser().schema())
     for duration in ("60s", "1m", 60):
         section = {"id": "i-0abc0123456789def", "region": "us-east-1", "interval": duration}
@@ -342,14 +342,14 @@ def test_the_schema_takes_durations_as_the_parser_does() -> None:
     ],
 )
 def test_the_bounds_of_a_duration_are_told_in_its_own_units(text: str, error: str) -> None:
-    """33d is refused with the limit, 32d; a number that Python itself refuses is wrong input too."""
+    """33d is refused with the limit 32d. A number that Python refuses is invalid input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")
     assert error in str(caught.value)
 
 
 def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise() -> None:
-    """A file without them leaves them alone; an empty section ends them."""
+    """A file without these sections does not change them. An empty section ends them."""
     text = "[budget]\ndollars_per_day = 5\n[limits]\ndescribe = { bucket = 10, per_second = 2.5 }\n"
     first = config.to_configuration(testing.parse(text, "a.toml"), config.DEFAULT)
     assert (config.DEFAULT.budget, config.DEFAULT.limits) == (None, {})
@@ -376,7 +376,7 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise() -> None:
     ],
 )
 def test_an_error_names_line_and_column(text: str, place: str) -> None:
-    """What is wrong is reported by the line and column of its key, of what lacks a key, or of the element."""
+    """An error names line and column of its key, of the table that lacks a key, or of the element."""
     with pytest.raises(errors.InvalidInput) as caught:
         config.to_configuration(testing.parse(text, "fleet.toml"), config.DEFAULT)
     assert str(caught.value).startswith(f"fleet.toml: {place}: ")
@@ -410,7 +410,7 @@ def test_a_file_cannot_name_the_credentials_of_the_node(key: str) -> None:
 
 
 def test_a_secret_that_is_not_allowed_here_is_warned_of() -> None:
-    """A check says that this process would not give the secret away, and why."""
+    """A check warns that this process may not use the secret, and why."""
     file = testing.parse(
         '[channels.w]\ntype = "webhook"\nurl = "https://example.com"\nsecret = { env = "DATABASE_URL" }\n', "f.toml"
     )
@@ -424,7 +424,7 @@ def test_a_secret_that_is_not_allowed_here_is_warned_of() -> None:
 
 
 def test_what_is_valid_and_will_not_work_is_warned_of() -> None:
-    """A secret that is not here, and a period that CloudWatch does not have; nothing where all is there."""
+    """A missing secret and a period that CloudWatch lacks are warnings. Otherwise there is none."""
     file = testing.parse(
         '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/"\nsecret = { env = "OPS_SECRET" }\n'
         '[channels.chat]\ntype = "slack"\nurl = { file = "/run/hook" }\n'
@@ -452,7 +452,7 @@ def test_what_is_valid_and_will_not_work_is_warned_of() -> None:
     ],
 )
 def test_an_interval_below_the_least_is_refused_by_its_place(text: str, path: str) -> None:
-    """What apply would refuse the check refuses."""
+    """The check refuses what apply would refuse."""
     file = testing.parse(text, "f.toml")
     config.check_intervals(file, 9)
     with pytest.raises(errors.InvalidInput, match=f"{path}.*9 s is below the shortest allowed, 10 s"):

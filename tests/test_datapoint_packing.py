@@ -55,7 +55,7 @@ def _unpack(runs: Sequence[_Packed], period: int, low: int = 0, high: int = 2**4
 
 
 def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
-    """The first slot of an hour is the string's beginning, and slots that follow one another are one run."""
+    """The first slot of an hour begins the string. Consecutive slots are one run."""
     points = [Datapoint(_HOUR + at, float(at)) for at in (0, 60, 120, 300)]
     runs = _packed("cpu", Series(60, tuple(points)))
     assert [(run.hour, run.field, run.offset, run.at, len(run.data)) for run in runs] == [
@@ -65,7 +65,7 @@ def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
 
 
 def test_no_value_that_can_be_written_reads_as_absent() -> None:
-    """Only the one NaN that stands for it has eight zero bytes; zero itself has not."""
+    """Only the NaN that means absent has eight zero bytes. Zero itself has others."""
     (run,) = _packed("cpu", Series(60, (Datapoint(_HOUR, 0.0),)))
     assert run.data != bytes(8)
     (absent,) = _packed("cpu", Series(60, (Datapoint(_HOUR, math.nan),)))
@@ -81,7 +81,7 @@ def test_no_value_that_can_be_written_reads_as_absent() -> None:
     period=strategies.integers(1, 86_400),
 )
 def test_whatever_is_packed_is_unpacked(truth: dict[int, float], period: int) -> None:
-    """Every time, period and value comes back exactly, the bits of a negative zero too."""
+    """Every time, period and value is read exactly, even the bits of a negative zero."""
     points = [Datapoint(at, value) for at, value in sorted(truth.items())]
     unpacked = _unpack(_packed("cpu", Series(period, tuple(points))), period)
     assert unpacked == points
@@ -102,7 +102,7 @@ def test_a_part_is_what_lies_between_its_slots(times: set[int], period: int, end
 
 
 def test_a_string_cut_within_a_datapoint_gives_the_whole_ones() -> None:
-    """Half a datapoint is none."""
+    """An incomplete datapoint is ignored."""
     (run,) = _packed("cpu", Series(60, (Datapoint(_HOUR, 1.0), Datapoint(_HOUR + 60, 2.0))))
     assert list(datapoint_packing.datapoints(run.data[:-3], _HOUR, 60, 0, 0, 2**40)) == [Datapoint(_HOUR, 1.0)]
 
@@ -114,7 +114,7 @@ def test_a_queue_is_read_back_as_its_alert_and_channel(channel: str) -> None:
 
 
 def test_permanent_keys_are_the_listed_ones() -> None:
-    """What has a lifetime in the list of keys may not stay without one."""
+    """Only keys that the list names as permanent may lack a lifetime."""
     assert all(map(keys.permanent, [b"workermon:workers", b"workermon:worker:i-0aaaaaaa", b"workermon:outbox:fence"]))
     for key in (keys.ledger("i-0aaaaaaa", 0), keys.numbers_of("i/r"), keys.attempts("i/r"), keys.last("i/r"), "other"):
         assert not keys.permanent(key.encode())

@@ -82,7 +82,7 @@ def test_other_channels_are_notified_within_five_minutes(refused_with: errors.Wo
 
 
 def test_alert_after_is_the_channels_own() -> None:
-    """Another time for a channel holds for that channel."""
+    """A channel's own time applies to that channel only."""
     monitor, desk = site(alert_after=30), Desk(refusal())
     monitor.enqueue()
     monitor.deliver_due(desk)
@@ -91,7 +91,7 @@ def test_alert_after_is_the_channels_own() -> None:
 
 
 def test_a_channel_that_accepts_something_is_alive() -> None:
-    """One notification that it refuses does not make it dead while it accepts others."""
+    """One refused notification does not make a channel dead while it accepts others."""
     monitor, desk = site(), Desk(refusal())
     monitor.enqueue()
     monitor.deliver_due(desk)
@@ -105,7 +105,7 @@ def test_a_channel_that_accepts_something_is_alive() -> None:
 
 
 def test_one_reminder_that_fails_is_not_enough() -> None:
-    """It is not tried again, so only the next one can say that the channel accepts nothing."""
+    """A reminder is not retried, so only the next failure shows that the channel accepts nothing."""
     monitor, desk = site(repeat=3600), Desk(None)
     monitor.enqueue()
     monitor.deliver_due(desk)
@@ -117,7 +117,7 @@ def test_one_reminder_that_fails_is_not_enough() -> None:
 
 
 def test_a_channel_that_is_removed_is_forgotten() -> None:
-    """A channel that is added again under that name starts afresh."""
+    """A channel that is added again under the same name starts afresh."""
     monitor, desk = site(), Desk(refusal())
     monitor.enqueue()
     monitor.deliver_due(desk)
@@ -147,7 +147,7 @@ class Overtaken(testing.MemoryAlerts):
 
 
 def test_what_it_accepts_while_the_alert_fires_ends_it() -> None:
-    """A channel that accepts something between the look at it and the alert leaves no alert behind."""
+    """If the channel accepts something just before the alert fires, no alert stays open."""
     monitor, desk = site(), Desk(refusal())
     monitor.enqueue()
     monitor.deliver_due(desk)

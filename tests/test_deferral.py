@@ -1,4 +1,4 @@
-"""A steady worker is evaluated only at each fifth slot, and its notifications do not show that."""
+"""A steady worker is evaluated only at each fifth slot. Its notifications do not show that."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def monitor() -> Pair:
 
 
 def test_a_steady_worker_is_evaluated_at_each_fifth_slot(monitor: Pair) -> None:
-    """And the first of its batch at each, so that its account is."""
+    """The first worker of its batch is evaluated at each slot, so that its account is."""
     assert sum(stay_quiet(monitor, 20)) == 4
     cursors = [
         present(monitor.alerts.load([worker_id])[worker_id].alerts["cpu-high"].rule_state.cursor)
@@ -160,7 +160,7 @@ def is_evaluated(monitor: Pair, value: float = 20.0) -> bool:
 
 
 def test_what_is_not_evaluated_yet_is_seen_by_why(monitor: Pair) -> None:
-    """It shows the newest slot, as if the rule had been evaluated just now."""
+    """why shows the newest slot, like after an evaluation."""
     go_to_a_deferred_slot(monitor)
     assert not is_evaluated(monitor)
     explanations = [
@@ -192,7 +192,7 @@ def test_news_of_ec2_is_evaluated_at_once(monitor: Pair) -> None:
 
 
 def test_a_rule_that_has_to_see_each_sample_does() -> None:
-    """A rule that an absent slot can fire, one that flaps, and one that depends on other rules."""
+    """Workers are not deferred with rules that fire on absent slots, flap, or depend on other rules."""
     threshold = rules.KINDS["threshold"]
     high = cadence_replay.rule("2 of 2")
     absent_breaches = threshold.rule(name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach")
@@ -221,7 +221,7 @@ def test_a_long_interval_is_evaluated_each_time() -> None:
 
 
 def test_other_labels_and_other_rules_are_evaluated_at_once(monitor: Pair) -> None:
-    """What a worker is steady by is a revision and its own labels."""
+    """A worker is steady for one revision and its own labels."""
     go_to_a_deferred_slot(monitor)
     worker = monitor.workers.get([OTHER])[OTHER].worker
     monitor.workers.update(worker.model_copy(update={"labels": {"team": "vfx"}}))
@@ -247,7 +247,7 @@ VALUES = strategies.one_of(strategies.none(), strategies.sampled_from([20.0, 79.
 def test_values_within_the_range_lead_a_steady_rule_nowhere(
     before: list[float | None], after: list[float | None], breach: str, missing: str
 ) -> None:
-    """Whatever arrived before, and however they arrive: late, absent, or in one step."""
+    """Late, absent or grouped datapoints within the range never change a steady rule."""
     rule = cadence_replay.rule(breach)
     rule = rule.model_copy(update={"options": {**rule.options, "missing": missing}})
     kind = rules.KINDS["threshold"]

@@ -1,4 +1,4 @@
-"""The dimensions under which metrics are published: found, absent, or not looked up."""
+"""The dimensions of metrics: found, absent, or not needed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def of(worker_id: str, *more: tuple[str, str]) -> dimensions.Dimensions:
 
 
 def test_metrics_of_ec2_need_no_look() -> None:
-    """A metric of EC2 itself has the instance's id, and nobody is asked."""
+    """A metric of EC2 itself has the instance's id and needs no ListMetrics."""
     fleet = Fleet(2)
     published = fleet.find(metrics=[CPU])
     assert published.sets == {worker_id: {CPU.key: [of(worker_id)]} for worker_id in fleet.ids}
@@ -81,7 +81,7 @@ def test_metrics_of_ec2_need_no_look() -> None:
 
 @pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH, dimensions.SMALL_BATCH + 1])
 def test_what_is_published_is_found_and_kept(number: int) -> None:
-    """Few are looked up by themselves, more are listed together; either way it is asked once and kept with each."""
+    """A few workers are looked up singly, more are listed together. Each result is kept with its worker."""
     fleet = Fleet(number)
     first, *rest_of_fleet = fleet.ids
     fleet.publish(first, host="a")
@@ -109,7 +109,7 @@ def test_a_refusal_is_no_absence(number: int) -> None:
 
 
 def test_what_was_known_outlives_a_refusal() -> None:
-    """A refusal later takes nothing from who was found before."""
+    """A later refusal removes no known dimensions."""
     fleet = Fleet(dimensions.SMALL_BATCH + 1)
     for worker_id in fleet.ids:
         fleet.publish(worker_id)
@@ -124,7 +124,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
 
 
 def test_redis_out_of_reach_is_raised() -> None:
-    """That Redis is out of reach is not trouble of AWS, and not swallowed."""
+    """An unreachable Redis is raised. It is not an error of AWS."""
     fleet = Fleet(1)
     fleet.cloudwatch.last_error = errors.RedisUnavailable("Redis", "is out of reach", "start it")
     with pytest.raises(errors.RedisUnavailable):
@@ -132,7 +132,7 @@ def test_redis_out_of_reach_is_raised() -> None:
 
 
 def test_the_name_of_another_agent_is_looked_for_only_where_the_first_is_absent() -> None:
-    """Windows' counter of memory is found for those without Linux' one, and nobody else is asked about it."""
+    """Windows's memory counter is looked up only for workers without the one of Linux."""
     fleet = Fleet(3)
     linux, windows, _ = fleet.ids
     fleet.publish(linux)

@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, their config files are valid, and they can be read on a narrow screen."""
+"""The pages: links lead to existing targets, config files are valid, and lines fit a narrow screen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each link to a file names one that exists, and each anchor a heading of that page."""
+    """Each link to a file names an existing one, and each anchor a heading of that page."""
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page.read_text("utf-8"))):
         if "://" in target:
             continue
@@ -70,7 +70,7 @@ def test_no_line_is_too_long(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_config_files_are_valid(page: Path) -> None:
-    """Each config file that a page shows is valid, together with what its rules need."""
+    """Each config file on a page is valid, together with what its rules need."""
     for _, kind, text in FENCED.findall(page.read_text("utf-8")):
         if kind != "toml" or text.lstrip().startswith("# pyproject.toml"):
             continue
@@ -89,7 +89,7 @@ def test_every_metric_is_on_its_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_files_that_pages_name_exist(page: Path) -> None:
-    """A path in backticks below a folder of this project names a file or folder that is there."""
+    """A path in backticks below a folder of this project exists."""
     paths = re.findall(
         r"`((?:workermon|tests|docs|deploy|benchmarks|requirements)/(?:[\w/-]*\.\w+|[\w/-]*/))`",
         page.read_text("utf-8"),
@@ -120,7 +120,7 @@ AVOIDED = {
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_the_english_is_plain(page: Path) -> None:
-    """No page uses a turn of phrase that its readers had to read twice."""
+    """No page uses a phrase that has to be read twice."""
     text = prose(page)
     problems = [
         f"{match[0]!r}: write {instead!r}"

@@ -1,4 +1,4 @@
-"""Doctor: each thing that it tries is shown to fail."""
+"""Doctor: each of its checks can fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checks(**changes: Any) -> Any:
 
 
 def test_a_server_that_forgets_is_told() -> None:
-    """Eviction and a lack of persistence are named with what to do; a sound server has neither."""
+    """Eviction and missing persistence are named with what to do. A sound server has neither."""
     assert all(check.ok for check in checks().values())
     evicts = checks(maxmemory_policy="allkeys-lru")["redis eviction"]
     assert (evicts.ok, "noeviction" in evicts.todo) == (False, True)
@@ -60,7 +60,7 @@ class Denied(testing.MemoryCloudWatch):
 
 
 def test_a_missing_permission_is_named() -> None:
-    """Each permission is tested alone, so the missing one is named."""
+    """Each permission is checked alone, so the missing one is named."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
     monitor.cloudwatch = Denied()
@@ -86,7 +86,7 @@ def test_a_missing_permission_is_named() -> None:
     ],
 )
 def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, expected: str) -> None:
-    """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
+    """A difference of half a minute to AWS is too much, because datapoints are evaluated by their time."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.clock = lambda: None if ahead is None else 9000 + ahead
     *_, clock_check = monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), [])
@@ -99,7 +99,7 @@ def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, expected: s
 
 
 def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
-    """An id that nobody has is asked for, for a call without ids would be none."""
+    """Without workers the checks use an unknown id, because a call without ids would make no request."""
     monitor = testing.Monitor(now=9000)
     list(monitor.get(doctor.aws.AwsExamination).examine(models.AccountRegion(region=REGION), []))
     assert [(call, bool(ids)) for call, _, ids in monitor.ec2.calls] == [
@@ -110,7 +110,7 @@ def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
 
 
 def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) -> None:
-    """Nothing runs here, so that it exits 1; its document has every part and every try."""
+    """Nothing runs in this test, so it exits with 1. The document has every part and every check."""
     ok("add", A)
     result = run("doctor", "--json")
     assert result.exit_code == 1
@@ -121,7 +121,7 @@ def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) 
 
 
 def test_a_real_server_tells_of_itself(redis_client: redis.Redis) -> None:
-    """What is looked at is what a server says."""
+    """The checks read the settings that a real server reports."""
     real = server.RedisServer(redis_client)
     app_settings = real.settings()
     assert app_settings["maxmemory_policy"] == "noeviction"
@@ -162,7 +162,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ["ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "cloudwatch:ListMetrics", "cloudwatch:GetMetricData"],
 )
 def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: str, members: int) -> None:
-    """With workers and without, the denied permission fails its check, which says what to allow."""
+    """With or without workers, the check of a denied permission fails and says what to allow."""
     served, look = aws
     assert all(check.ok for check in look(members).values())
     served.fail("deny", permission.partition(":")[2])
@@ -173,7 +173,7 @@ def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: st
 
 @pytest.mark.parametrize("ahead", [45, -50])
 def test_the_date_of_an_answer_tells_the_clock_of_aws(aws: Any, ahead: int) -> None:
-    """A skew that AWS bears is told in seconds, before it makes a datapoint late or early."""
+    """A clock difference that AWS accepts is shown in seconds, before it makes datapoints late or early."""
     served, look = aws
     assert look(1)["clock of AWS"].ok
     served.ahead = ahead
@@ -223,7 +223,7 @@ def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws: Any) -> 
     ],
 )
 def test_what_names_the_clock_without_a_date(code: str, message: str, clock: bool) -> None:
-    """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
+    """Codes and messages about time alone name the clock. Others leave both causes open."""
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
     error = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())

@@ -1,4 +1,4 @@
-"""Entries of one cohort are parsed once, and yet each as if it were alone."""
+"""Entries of a cohort are parsed once, with the result of parsing each alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse(text: bytes, key: str = KEY + ID) -> entry.StoredEntry | str:
 
 
 def test_the_members_of_a_cohort_share_what_they_have_in_common() -> None:
-    """Each has its own name and id; schedule and options are the same objects."""
+    """Each has its own name and id. Schedule and options are shared objects."""
     read = [parse(json.dumps(written(number)).encode(), KEY + worker(number).id) for number in (1, 2)]
     definitions = [due_entry.definition for due_entry in read if not isinstance(due_entry, str)]
     common = {"schedule": definitions[0]["schedule"]}
@@ -94,7 +94,7 @@ def test_an_id_with_characters_of_its_own_is_compared_as_it_is(worker_id: str) -
 
 
 def test_bytes_that_are_no_text_are_no_entry() -> None:
-    """In key or definition, they are refused in one line."""
+    """Bytes in a key or definition that are not text are refused in one line."""
     raw = json.dumps(written()).encode().replace(ID.encode(), b"\xff\xfe")
     with pytest.raises(entry.MalformedEntry):
         entry.parse(KEY.encode() + b"\xff\xfe", 60.0, (raw, b""), settings.REDBEAT_PREFIX)

@@ -1,4 +1,4 @@
-"""Escalation: an alert that keeps firing and that nobody acknowledges notifies others."""
+"""Escalation: an alert that keeps firing without an acknowledgement notifies further channels."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Escalating(Site):
 
 
 def test_nobody_acknowledges() -> None:
-    """Each step notifies its channels once, in order, with growing versions; the end reaches everybody."""
+    """Each step notifies its channels once, in order, with growing versions. The end notifies all of them."""
     site = Escalating()
     assert site.waiting() == [("ops", 1, "firing")]
     site.after(899)
@@ -86,7 +86,7 @@ def test_nobody_acknowledges() -> None:
 
 
 def test_the_notification_says_so() -> None:
-    """It is the same alert with another id, and its text says for how long nobody acknowledged it."""
+    """It is the same alert with another id. Its text says for how long it was not acknowledged."""
     site = Escalating()
     site.after(901)
     site.after(3601)
@@ -111,7 +111,7 @@ def test_the_notification_says_so() -> None:
 
 
 def test_an_acknowledgement_cancels_it() -> None:
-    """Whoever acknowledges before a step is due keeps it from happening; the steps before it happened."""
+    """An acknowledgement cancels later steps. Earlier steps stay."""
     site = Escalating()
     site.waiting()
     site.acknowledge()
@@ -143,7 +143,7 @@ def test_the_acknowledgement_of_an_earlier_episode_cancels_nothing() -> None:
 
 
 def test_the_end_cancels_it() -> None:
-    """A resolved alert escalates to nobody. Only those who were notified of it are notified of its end."""
+    """A resolved alert does not escalate. Its end notifies only those who were notified of it."""
     site = Escalating()
     site.after(300)
     site.cool()
@@ -152,7 +152,7 @@ def test_the_end_cancels_it() -> None:
 
 
 def test_a_change_of_severity_keeps_the_clock() -> None:
-    """What was a warning and is critical now escalates at the warning's time; those that it notified follow it."""
+    """A warning that gets critical escalates at the warning's time, and its channels are notified."""
     site = Site(changed(RULE, notify=("ops",)))
     site.minutes([85, 85, 85])
     since = site.clock()
@@ -180,7 +180,7 @@ def silence(site: Site, seconds: float) -> str:
 
 
 def test_a_silence_holds_it_up() -> None:
-    """While it is silenced nothing escalates; the time begins anew when the silence is over."""
+    """A silenced alert does not escalate. The time begins anew at the silence's end."""
     site = Escalating()
     site.waiting()
     site.after(600)
@@ -220,7 +220,7 @@ def test_an_inhibited_alert_does_not_escalate() -> None:
 
 
 def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
-    """A time that leads the present counts as now: the alert escalates after its time all the same."""
+    """A beginning in the future counts as now, so the alert escalates after its time."""
     site = Site(RULE)
     site.clock.now = T0 + 7200
     site.minutes([95, 95, 95])
@@ -242,7 +242,7 @@ def test_a_due_time_beyond_all_is_found() -> None:
 
 
 def test_rule_changes_count() -> None:
-    """Without the steps nothing escalates; a rule that gets them escalates what fires so long after that."""
+    """Without steps nothing escalates. New steps count from the change of the rule."""
     site = Escalating()
     site.configure(rules=(CPU,))
     testing.Monitor.evaluate(site, ID)
@@ -257,7 +257,7 @@ def test_rule_changes_count() -> None:
 
 
 def test_pausing_ends_it() -> None:
-    """A worker that is paused has nothing to escalate."""
+    """A paused worker's alert does not escalate."""
     site = Escalating()
     assert site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
     testing.Monitor.evaluate(site, ID)
@@ -265,7 +265,7 @@ def test_pausing_ends_it() -> None:
 
 
 def test_an_escalation_that_somebody_acknowledged_meanwhile_is_not_sent() -> None:
-    """What waits for a channel while somebody acknowledges is taken off."""
+    """An acknowledgement removes the escalation from the outbox."""
     site = Escalating()
     site.waiting()
     site.after(901)
@@ -300,7 +300,7 @@ def test_why_and_alerts_say_what_comes_and_what_came() -> None:
 
 
 def test_the_alert_of_a_group_escalates() -> None:
-    """It is found by the sweep like any other, is evaluated as a group, and keeps its members."""
+    """The sweep finds it, it is evaluated as a group, and keeps its members."""
     pools = grouping.Pools(grouping.rule(escalate=(STEPS[0],)))
     for number in range(3):
         pools.add(number)
@@ -343,7 +343,7 @@ escalate = [{ after = "15m", notify = ["pager"] }, { after = "1h", notify = ["lo
 
 
 def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
-    """Export writes the steps as the file has them, the schema takes them, and a change is one of the rule."""
+    """Export writes the steps as in the file, the schema accepts them, and a change is one of the rule."""
     file = testing.parse(FILE)
     assert file.rules is not None
     [rule] = file.rules
@@ -384,7 +384,7 @@ def test_the_file_round_trips_and_a_plan_shows_the_change() -> None:
 def test_a_wrong_escalation_is_refused(
     run: Callable[..., object], tmp_path: Path, steps: str, place: str, reason: str
 ) -> None:
-    """What cannot escalate is refused by ``rules check``, at its line and column."""
+    """``rules check`` refuses invalid steps at their line and column."""
     text = FILE.partition("escalate = ")[0] + f"escalate = {steps}\n"
     (tmp_path / "f.toml").write_text(text)
     result: Any = run("rules", "check", str(tmp_path / "f.toml"))

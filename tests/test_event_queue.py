@@ -1,4 +1,4 @@
-"""The event queue: a doorbell from EventBridge, of which nothing but time may be lost."""
+"""The event queue from EventBridge: if one of its messages is lost, only time is lost."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def house() -> House:
 
 
 def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> None:
-    """The slot was collected already; the worker is collected again at once, and its stop pages."""
+    """A worker is collected again at once within a complete slot, and its stop notifies."""
     house.ec2.become(A, "stopped", "Server.SpotInstanceTermination")
     house.put(changed(A, "stopped"))
     assert house.read() == 1
@@ -120,7 +120,7 @@ def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> N
 
 
 def test_a_ring_counts_once(house: House) -> None:
-    """After the collection that it asked for, the worker keeps to its schedule again."""
+    """After the requested collection, the worker is collected by its schedule again."""
     house.put(changed(A, "running"))
     house.read()
     collection = house.get(collect.Collection)
@@ -138,7 +138,7 @@ def test_a_paused_worker_is_not_collected(house: House) -> None:
 
 
 def test_a_spot_warning_pages_before_any_collection(house: House) -> None:
-    """It is a fact of its own: kept with the worker in one step, and told with what EC2 will do and when."""
+    """A Spot warning is stored with the worker in one step. It notifies with EC2's action and its time."""
     house.put(interrupted(A))
     house.read()
     assert house.dispatcher.evaluated == [A]
@@ -155,7 +155,7 @@ def test_a_spot_warning_pages_before_any_collection(house: House) -> None:
 
 
 def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
-    """EC2 does not list it, and it still fires; beside what EC2 lists; and it resolves when it is over."""
+    """A warning fires beside the events that EC2 lists, although EC2 does not list it. It resolves when it is over."""
     house.put(interrupted(A))
     house.read()
     house.work()
@@ -173,7 +173,7 @@ def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
 
 
 def test_a_rebalance_recommendation_warns(house: House) -> None:
-    """It is a warning, and said as what it is."""
+    """A rebalance recommendation is a warning, and the text names it."""
     house.put(message(eventbridge.REBALANCE, {"instance-id": A}))
     house.read()
     house.work()
@@ -192,7 +192,7 @@ def test_a_rule_may_name_the_two_codes(house: House) -> None:
 
 
 def test_what_comes_twice_is_done_once(house: House) -> None:
-    """In one answer, in the next one, and to another process that knows nothing of the first."""
+    """A repeated message is handled once: in one answer, in the next one, and in another process."""
     house.put(interrupted(A), interrupted(A))
     house.read()
     house.work()
@@ -264,7 +264,10 @@ def test_instances_that_nobody_monitors_are_counted(house: House) -> None:
 
 
 def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House) -> None:
-    """One that starts asks for a reconciliation; many within seconds ask for one, and one that ends for none."""
+    """A starting instance requests a reconciliation.
+
+    Many within seconds request one, and an ending one requests none.
+    """
     with_discovery(house)
     house.put(changed(NEW, "terminated"))
     house.read()
@@ -319,7 +322,7 @@ def test_an_instance_that_starts_right_after_another_is_looked_for_too(
 
 
 def test_a_reconciliation_that_waits_ends_with_discovery(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without [discover] leaves nothing to look for, and requests wait as long as ever."""
+    """Without [discover] a waiting reconciliation is dropped, and requests wait as long as usual."""
     with_discovery(house)
     for number in range(2):
         house.put(changed(NEW, "pending", id=f"e{number}"))
@@ -332,7 +335,7 @@ def test_a_reconciliation_that_waits_ends_with_discovery(house: House, monkeypat
 
 
 def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If Redis fails in between, the message comes again; nothing is deleted unread."""
+    """If Redis fails, the message is delivered again. Nothing is deleted unread."""
 
     def fail(worker_ids: Any) -> None:
         raise errors.RedisUnavailable("Redis", "is away", "wait")
@@ -348,7 +351,7 @@ def test_a_message_stays_until_all_of_it_is_done(house: House, monkeypatch: pyte
 
 
 def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where more lies than one answer holds, each answer is waited for beside others."""
+    """If an answer is full, several threads read the queue."""
     together = threading.Barrier(queue_polling.READERS)
     receive = house.event_queues.receive
 
@@ -370,7 +373,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: p
 
 
 def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
-    """It fires a minute after the first refusal with AWS' reason, as a collector alert; workers are not held back."""
+    """A collector alert fires a minute after the first refusal, with AWS's reason. Workers are still collected."""
     house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:ReceiveMessage")
     for _ in range(20):
         assert house.read() is None
@@ -421,7 +424,7 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
 
 
 def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
-    """It is ok only if the listener reads that very event; a queue that refuses says why and what to do."""
+    """doctor is ok only if the listener reads its event. If a queue refuses, doctor says why and what to do."""
     house.event_queues.publish_error = errors.AwsDenied("EventBridge", "AccessDenied", "allow events:PutEvents")
     examination = house.get(event_queues.EventQueueExamination)
     [check] = examination.examine(REGION, patience=0.0)
@@ -442,7 +445,10 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
 
 
 def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our event takes the way of all others; if no rule brings it, doctor says so, and whether the queue is read."""
+    """doctor sends an event through EventBridge.
+
+    If no rule delivers it, doctor says so, and whether the queue is read.
+    """
     examination, queues = house.get(event_queues.EventQueueExamination), house.event_queues
     read_by_listener = queues.send
 
@@ -465,7 +471,7 @@ def test_doctor_tries_eventbridge_and_the_rule(house: House, monkeypatch: pytest
 
 
 def test_the_credentials_are_those_of_the_account() -> None:
-    """``account`` names whose credentials read the queue, and has to be known."""
+    """``account`` names the credentials that read the queue. It must be a known account."""
     account = '[accounts.lab]\nrole_arn = "arn:aws:iam::123456789012:role/workermon"\n'
     house = House(f'{account}[events.main]\nqueue_url = "{URL}"\naccount = "lab"\n')
     house.read()
@@ -487,7 +493,7 @@ def test_the_credentials_are_those_of_the_account() -> None:
     ],
 )
 def test_the_address_names_the_region(address: str, region: str | None) -> None:
-    """In every partition and by every kind of endpoint; without one, boto3's own region counts."""
+    """The region is read from the URL, in every partition and kind of endpoint. Otherwise boto3's region counts."""
     assert models.EventQueue(queue_url=address).region == region
 
 
@@ -508,7 +514,7 @@ def test_what_is_no_queue_is_refused(house: House, text: str, expected: str) -> 
 
 
 def test_export_writes_what_apply_takes(house: House) -> None:
-    """The section comes back as it was, and a second apply changes nothing."""
+    """The section is the same after an export, and a second apply changes nothing."""
     text = export.text(house.configurations.load(), [])
     assert f'[events.main]\nqueue_url = "{URL}"' in text
     reapplied = house.get(fleet.Application).apply(
@@ -518,7 +524,7 @@ def test_export_writes_what_apply_takes(house: House) -> None:
 
 
 def test_events_setup_prints_the_template() -> None:
-    """CloudFormation on standard output, the steps beside it; ``--print`` gives the template alone."""
+    """CloudFormation goes to standard output, the steps to standard error. ``--print`` gives the template alone."""
     runner = CliRunner()
     full = runner.invoke(cli.cli, ["events", "setup", "--region", "us-east-1", "--region", "eu-west-1"])
     alone = runner.invoke(cli.cli, ["events", "setup", "--print"])
@@ -531,7 +537,7 @@ def test_events_setup_prints_the_template() -> None:
 
 @pytest.mark.parametrize("region", ["us-esat-1", "us-east-1; true", "$(true)"])
 def test_events_setup_takes_regions_of_aws_alone(region: str) -> None:
-    """What is no region is refused before anything is printed: the steps are pasted into a shell."""
+    """An invalid region is refused before any output, because the steps are pasted into a shell."""
     refused = CliRunner().invoke(cli.cli, ["events", "setup", "--region", region])
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: region")
@@ -544,7 +550,7 @@ def test_the_queue_of_a_region_in_china_has_its_own_domain() -> None:
 
 
 def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
-    """Nobody but its rules may send, the reader may do what the code does on this queue alone."""
+    """Only EventBridge's rules may send. The reader may do what the code does, on this queue only."""
     printed = CliRunner().invoke(cli.cli, ["events", "setup", "--print"]).stdout
     resources = cloudformation.resources(printed)
     sending = resources["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]

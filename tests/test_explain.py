@@ -1,4 +1,4 @@
-"""Why an alert fires, or does not: the recorded decision, and how it stands since."""
+"""``why``: the recorded decision, and the state since."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_firing_alert_is_explained_by_what_was_recorded() -> None:
 
 
 def test_the_recorded_reason_outlives_a_change_of_the_rule() -> None:
-    """What was decided under another threshold is reported as it was recorded, not reckoned anew."""
+    """A decision under an earlier threshold is shown as recorded, not computed anew."""
     site = Site()
     site.minutes([95, 96, 97])
     site.change(rules=(changed(CPU, above=models.Levels(warning=98, critical=99)),))
@@ -54,7 +54,7 @@ def test_the_recorded_reason_outlives_a_change_of_the_rule() -> None:
 
 
 def test_what_does_not_fire_is_explained_too() -> None:
-    """Without a decision there is what the rule looks at, what is missing, and what it would take."""
+    """Without a decision it shows the rule's datapoints, what is missing, and what would make it fire."""
     site = Site()
     site.minutes([50, 95, None, 96])
     [rule] = explanation_json(site)["rules"]
@@ -83,7 +83,7 @@ def test_what_does_not_fire_is_explained_too() -> None:
     ],
 )
 def test_why_nothing_is_judged_is_told(prepare: Any, expected: str) -> None:
-    """A rule that cannot fire at present says why not."""
+    """A rule that cannot fire at present has the reason."""
     site = Site()
     if expected != "the instance is unknown":
         site.minutes([50])
@@ -107,7 +107,7 @@ def test_every_rule_of_a_worker_is_explained_at_once() -> None:
 
 
 def test_a_rule_may_be_named_in_the_place_of_a_metric() -> None:
-    """The name of a rule means that rule alone, and one that is misspelt is still refused."""
+    """A rule's name selects that rule alone. A misspelt one is refused."""
     site = Site(CPU, CPU.model_copy(update={"name": "other"}))
     site.minutes([50])
     document = explanation_json(site, "other")
@@ -139,7 +139,7 @@ def active_silences(site: Any, begins: float = 0.0) -> None:
 
 
 def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None:
-    """What a silence holds back is not shown as notified; what notifies at its end is shown there alone."""
+    """A silenced transition is not shown as notified. A notification at the silence's end is shown there alone."""
     site = Site()
     active_silences(site)
     site.minutes([95, 96, 97])
@@ -159,7 +159,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None
 
 
 def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest() -> None:
-    """People were notified that it fires, and a silence keeps from them that it became critical."""
+    """The warning is shown as notified; the silenced change to critical is not."""
     site = Site()
     site.minutes([85, 85, 85])
     active_silences(site, T0)
@@ -177,7 +177,7 @@ def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent() -> No
 
 
 def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused() -> None:
-    """A metric that is known but that no rule is about is explained by an empty list; another one is exit code 3."""
+    """A known metric without a rule gives an empty list. An unknown one exits with 3."""
     site = Site()
     assert explanation_json(site, "network_in")["rules"] == []
     with pytest.raises(errors.NotFound, match="did you mean cpu_utilization"):

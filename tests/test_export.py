@@ -1,4 +1,4 @@
-"""The set-up as a config file, what a file changes, and what that costs."""
+"""Export of the set-up as a config file, the changes of a file, and their price."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ OWN = '[[metrics]]\nname = "gpu"\nnamespace = "CWAgent"\nmetric_name = "utilizat
 
 @pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n", OWN])
 def test_what_is_exported_makes_the_same_configuration(text: Any) -> None:
-    """A file that was exported gives over any other configuration what it was exported from."""
+    """An exported file, applied over any other configuration, gives the exported one."""
     configuration = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     exported = export.text(configuration, ())
     assert equal(config.to_configuration(testing.parse(exported, "two"), config.DEFAULT), configuration)
@@ -128,7 +128,7 @@ def test_what_is_exported_makes_the_same_configuration(text: Any) -> None:
 
 @pytest.mark.parametrize("text", [FILE, "", CHANNELS])
 def test_what_is_exported_is_valid_by_the_schema(text: Any) -> None:
-    """An editor or a pipeline that checks files by the schema takes what export printed."""
+    """Exported files are valid by the JSON schema."""
     configuration = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     document = tomllib.loads(export.text(configuration, ()))
     jsonschema.Draft202012Validator(testing.parser().schema()).validate(document)
@@ -193,7 +193,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, worl
 
 
 def test_a_plan_says_what_changes_of_a_rule(ok: Any, tmp_path: Path) -> None:
-    """Each key that changes has its value before and after, as the file has them; an address is never shown."""
+    """Each changed key has its value before and after, as in the file. An address is never shown."""
     file = tmp_path / "fleet.toml"
     channel = '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/T0KEN"\nrepeat = "1h"\n'
     rule = '[[rules]]\nname = "hot"\nmetric = "cpu_utilization"\nabove = { critical = 90 }\nnotify = ["ops"]\n'
@@ -243,7 +243,7 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(
 
 
 def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok: Any, run: Any, tmp_path: Path) -> None:
-    """A file without rules may end the collection of what rules in force are about; plan and apply say which."""
+    """If a file ends the collection of a metric that rules use, plan and apply warn and name them."""
     ok("add", A)
     file = tmp_path / "fleet.toml"
     file.write_text('[collect]\nmetrics = ["cpu_utilization", "disk_utilization"]\n', "utf-8")
@@ -282,7 +282,7 @@ labels = {{ team = "vfxx" }}
 
 @pytest.mark.parametrize("command", ["plan", "apply"])
 def test_how_many_workers_each_rule_applies_to_is_said(ok: Any, run: Any, tmp_path: Path, command: str) -> None:
-    """A rule whose labels no worker has is warned of: it is mostly a misspelt label."""
+    """A rule with labels that no worker has is a warning: the label is often misspelt."""
     file = tmp_path / "fleet.toml"
     file.write_text(COVERED, "utf-8")
     result = run(command, str(file))
@@ -298,7 +298,7 @@ def test_how_many_workers_each_rule_applies_to_is_said(ok: Any, run: Any, tmp_pa
 def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored(
     ok: Any, run: Any, tmp_path: Path
 ) -> None:
-    """Without Redis the file's own workers count; a rule for those that [discover] may bring is not warned of."""
+    """Without Redis the file's workers count. A rule for workers of [discover] is not warned of."""
     file = tmp_path / "fleet.toml"
     file.write_text(COVERED, "utf-8")
     alone = CliRunner().invoke(cli.cli, ["rules", "check", str(file), "--json"], obj=Session())
@@ -342,7 +342,7 @@ outlier = {{ by = "pool", beyond = 4 }}
 
 @pytest.mark.parametrize("command", ["plan", "apply"])
 def test_how_many_groups_each_rule_applies_to_is_said(run: Any, tmp_path: Path, command: str) -> None:
-    """A label that no worker has is named; so is a rule for which each group is too small."""
+    """A label that no worker has is named, and so is a rule whose groups are all too small."""
     file = tmp_path / "fleet.toml"
     file.write_text(GROUPS, "utf-8")
     report = json.loads(run(command, str(file), "--json").stdout)
@@ -364,7 +364,7 @@ def test_how_many_groups_each_rule_applies_to_is_said(run: Any, tmp_path: Path, 
 
 
 def test_groups_that_discover_may_bring_are_not_warned_of(tmp_path: Path) -> None:
-    """Tags may give the label; another label that nothing gives is warned of all the same."""
+    """Tags may set the label. Another label that nothing sets is still a warning."""
     file = tmp_path / "fleet.toml"
     discover = '[discover]\ntags = { Role = "render" }\nlabels_from_tags = ["pool"]\n'
     file.write_text(discover + GROUPS, "utf-8")
@@ -375,14 +375,14 @@ def test_groups_that_discover_may_bring_are_not_warned_of(tmp_path: Path) -> Non
 
 
 def test_a_fleet_without_workers_is_warned_of_once(run: Any, tmp_path: Path) -> None:
-    """A file of rules alone that is applied first is no list of warnings."""
+    """A first file with rules only gives one warning, not a list."""
     file = tmp_path / "fleet.toml"
     file.write_text("[collect]\n", "utf-8")
     assert run("plan", str(file)).stderr == "warning: no worker is monitored, so no rule applies to any\n"
 
 
 def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world: Any) -> None:
-    """Who names the revision that they looked at is refused if another one is in force; nothing is written."""
+    """With an expected revision a file is refused if another one is in force. Nothing is written."""
     stage = world.get(fleet.Application)
     file = testing.parse("[budget]\ndollars_per_day = 5\n")
     options = fleet.ApplyOptions(region="us-east-1", revision=0)
@@ -413,7 +413,7 @@ above = {{ critical = 90 }}
 
 
 def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
-    """A node of 120 mounts is asked for 120 series, not for one; pseudo filesystems do not count."""
+    """A worker with 120 mounts is priced for 120 series. Pseudo filesystems do not count."""
     for mount in range(120):
         dimensions = {"path": f"/mnt/{mount}", "fstype": "ext4"}
         world.cloudwatch.put(A, "disk_used_percent", [(60, 1.0)], namespace="CWAgent", dimensions=dimensions)
@@ -433,7 +433,7 @@ def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path
 
 
 def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
-    """Where ListMetrics is refused each metric is priced as one series, with a warning; the file is applied."""
+    """If ListMetrics is refused, each metric is priced as one series, with a warning. The file is applied."""
     world.cloudwatch.last_error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
     file = tmp_path / "fleet.toml"
     file.write_text(NODE, "utf-8")
@@ -454,7 +454,7 @@ def test_a_price_counts_what_comes_less_often_than_its_period_as_often_as_it_is_
 
 
 def test_a_budget_bounds_the_price() -> None:
-    """A month costs no more than thirty days of the budget; paused workers cost nothing."""
+    """A month costs at most thirty days of the budget. Paused workers cost nothing."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
     plain = costs.monthly_dollars([costs.PricedWorker(worker)], config.DEFAULT)
     assert plain == pytest.approx(5 * 30 * 1440 / 1000 * 0.01)
@@ -467,13 +467,13 @@ def test_a_budget_bounds_the_price() -> None:
 
 
 def test_quotes_are_written_as_people_write_them() -> None:
-    """A text with quotes and backslashes stays readable; a control character is a number."""
+    """A text with quotes and backslashes stays readable. A control character is written as a number."""
     assert toml.value_text('avg(m, "30m") \\ \x1b') == r'"avg(m, \"30m\") \\ \u001B"'
     assert tomllib.loads(toml.write({"budget": {"a": 'x "y" \\ \n'}})) == {"budget": {"a": 'x "y" \\ \n'}}
 
 
 def test_durations_are_written_in_the_largest_whole_unit() -> None:
-    """One way for all of them, wherever they are in the file."""
+    """All durations of the file are written alike."""
     text = """
         [[workers]]
         id = "i-0abc0123456789def"

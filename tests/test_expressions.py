@@ -75,7 +75,7 @@ BYTES = 60e6 / 8  # one Mbit/s over a minute
 
 
 def test_it_fires_and_resolves() -> None:
-    """A rule over two metrics fires at the slot in which both make it so, with the value in its own unit."""
+    """A rule over two metrics fires at the slot in which its value breaches, with the value in the rule's unit."""
     site = Site(NETWORK)
     site.put("NetworkIn", {0: 10 * BYTES, 1: 60 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
     site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
@@ -88,7 +88,7 @@ def test_it_fires_and_resolves() -> None:
 
 
 def test_a_slot_without_one_operand_is_absent() -> None:
-    """As long as one metric has no datapoint there is no value, however high the other is."""
+    """If one metric has no datapoint there is no value, however high the other is."""
     site = Site(NETWORK)
     site.put("NetworkIn", dict.fromkeys(range(8), 500 * BYTES))
     site.put("NetworkOut", {0: BYTES, 4: BYTES})
@@ -97,7 +97,7 @@ def test_a_slot_without_one_operand_is_absent() -> None:
 
 
 def test_a_late_operand_corrects() -> None:
-    """An operand that is minutes late makes its slots evaluated again, also those of a window."""
+    """Slots of a late operand are evaluated again, also those whose window contains it."""
     site = Site(
         '[[rules]]\nname = "r"\nmetric = \'max(network_in, "5m") - network_out\'\n'
         'above = { critical = 50 }\nbreach = "1 of 1"\nrecover = "1 of 1"\n'
@@ -130,7 +130,7 @@ def test_why_shows_the_operands() -> None:
 
 
 def test_the_ledger_is_replayed() -> None:
-    """A backtest over the ledger makes of both metrics what the evaluation made, with the peak in the rule's unit."""
+    """A backtest over the ledger gives the evaluation's episodes, with the peak in the rule's unit."""
     site = Site(NETWORK)
     site.put("NetworkIn", {0: 10 * BYTES, 1: 60 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
     site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
@@ -167,7 +167,7 @@ turns = [{ at = 3, to = "critical" }, { at = 5, to = "ok" }]
 
 
 def test_cases() -> None:
-    """Values of several metrics are a table of lists; of one metric a list."""
+    """Values of several metrics are a table of lists. Values of one metric are a list."""
     text = NETWORK.replace(" * 8 / period / 1e6", "").replace("breach", 'missing = "keep"\nbreach')
     file = PARSER.parse(text + CASE + ONE, "f.toml")
     results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
@@ -189,7 +189,7 @@ def test_cases() -> None:
     ],
 )
 def test_wrong_cases(old: str, new: str, error: str) -> None:
-    """What the values of a case lack is named where it is."""
+    """A missing value of a case is named at its position."""
     with pytest.raises(errors.InvalidInput, match=r"line \d+, column \d+: rules\[0\].cases\[0\]") as refused:
         PARSER.parse(NETWORK + CASE.replace(old, new), "f.toml")
     assert error in str(refused.value)
@@ -204,7 +204,7 @@ def backtested(tmp_path: Path, text: str, *more: str) -> Result:
 
 
 def test_a_trace_serves_a_rule_over_one_metric(tmp_path: Path) -> None:
-    """A trace of one metric is replayed by an expression over it; a rule over two is left out, and says so."""
+    """A trace is replayed by an expression over its metric. A rule over two metrics is skipped with a note."""
     result = backtested(tmp_path, ONE + NETWORK, "--metric", "cpu_utilization", "--json")
     [episode] = json.loads(result.stdout)["episodes"]
     assert (episode["rule"], episode["from"], episode["peak"]) == ("climbs", "1970-01-01T00:02:00Z", 30)
@@ -218,7 +218,7 @@ def test_a_trace_serves_a_rule_over_one_metric(tmp_path: Path) -> None:
 
 
 def test_sums_of_a_coarse_history() -> None:
-    """Sums of longer slots of CloudWatch's history are brought to the metric's own period, which `period` is then."""
+    """Sums of longer slots in CloudWatch's history are scaled to the metric's period, and `period` is that period."""
     rules = PARSER.parse(NETWORK, "f.toml").rules
     assert rules is not None
     series = [models.Series(300, (models.Datapoint(0, BYTES), models.Datapoint(300, BYTES)))]
@@ -229,7 +229,7 @@ def test_sums_of_a_coarse_history() -> None:
 
 
 def test_segments_of_different_periods() -> None:
-    """Where a metric changed its period, what was recorded before and after is made of slots as they were then."""
+    """If a metric's period changed, slots before and after the change have their own periods."""
     rule = PARSER.parse(NETWORK.replace(" * 8 / period / 1e6", ""), "f.toml").rules
     assert rule is not None
     recorded_as = {

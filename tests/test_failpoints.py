@@ -25,7 +25,7 @@ for _ in range(3):
     [("", 3, 0), ("b", 3, 0), ("a", 0, failpoints.EXIT), ("a:3", 2, failpoints.EXIT), ("a:4", 3, 0)],
 )
 def test_a_process_exits_where_it_was_told_to(point: str, lines: int, code: int) -> None:
-    """The variable names a point and how many times it has to be reached; unset or empty, nothing happens."""
+    """The variable names a crash point and a count. Unset or empty, nothing happens."""
     completed = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={**os.environ, "WORKERMON_FAILPOINT": point},
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60, check=False,

@@ -1,4 +1,4 @@
-"""Alerts that flap: when they count as flapping, what notifies meanwhile and at the end, whoever evaluates when."""
+"""Flapping alerts: when they flap, and what notifies during and after it, however evaluations are grouped."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def plain(changes: Sequence[tuple[int, bool]], option: Flapping, until: int) -> 
 def test_it_flaps_when_a_plain_loop_says_so(
     steps: list[int], number: int, within: int, beyond: int, data: st.DataObject
 ) -> None:
-    """However the transitions are divided between what is settled and the trail, the state is that of a plain loop."""
+    """However transitions are divided into settled ones and the trail, the state is that of a plain loop."""
     option = Flapping(turns=number, within=within)
     times = [sum(steps[: place + 1]) for place in range(len(steps))]
     changes = [
@@ -97,7 +97,7 @@ def test_a_change_of_severity_is_no_turn() -> None:
 
 
 def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
-    """Six turns are reported; with the seventh, which fires, that it flaps; then nothing until it has held still."""
+    """Six transitions notify. The seventh notifies that it flaps. Then nothing until it is stable."""
     site = Site(MILD)
     site.minutes(waves(20))
     assert [row[2] for row in notified(site)] == [0, 1, 2, 3, 4, 5, 6]
@@ -140,7 +140,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
 
 
 def test_critical_is_told_all_the_same() -> None:
-    """A warning that flaps and gets critical is reported so, once until it has held still."""
+    """If a flapping warning gets critical, that notifies once until it is stable."""
     site = Site(RULE)
     site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
     assert notified(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
@@ -150,7 +150,7 @@ def test_critical_is_told_all_the_same() -> None:
 
 
 def test_slow_turns_are_all_told() -> None:
-    """Turns that are further apart than the option says are reported one by one."""
+    """Transitions further apart than the option says each notify."""
     site = Site(MILD)
     values = [85.0 if slot % 26 < 13 else 20.0 for slot in range(26 * 5)]
     site.minutes(values)
@@ -167,7 +167,7 @@ def test_without_the_option_nothing_is_damped() -> None:
 
 
 def test_a_late_evaluation_tells_the_present_alone() -> None:
-    """An hour of transitions that is seen at once is reported as one thing: it fires, and flaps."""
+    """An hour of transitions in one evaluation is one notification: it fires and flaps."""
     site = Site(MILD)
     for slot, value in enumerate(waves(41)):
         site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
@@ -179,7 +179,7 @@ def test_a_late_evaluation_tells_the_present_alone() -> None:
 
 
 def test_what_flapped_unseen_says_nothing() -> None:
-    """Nobody hears of an alert that flapped and held still before anybody looked."""
+    """An alert that flapped and became stable before its evaluation notifies nobody."""
     site = Site(MILD)
     for slot, value in enumerate([*waves(20), *[20.0] * 60]):
         site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
@@ -189,7 +189,7 @@ def test_what_flapped_unseen_says_nothing() -> None:
 
 
 def test_the_option_taken_away_tells_the_present() -> None:
-    """With the option the damping goes: how it stands is reported with the next evaluation."""
+    """If the option is removed, the next evaluation notifies the present state."""
     site = Site(MILD)
     site.minutes(waves(10))
     assert len(notified(site)) == 7
@@ -203,7 +203,7 @@ def test_the_option_taken_away_tells_the_present() -> None:
 
 @pytest.mark.parametrize("end", ["rule", "pause", "stop"])
 def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
-    """A removed rule, a pause and a stopped instance resolve it with their reason; it begins anew."""
+    """A removed rule, a pause or a stop resolves it with the reason. Flapping begins anew."""
     site = Site(MILD, QUIET)
     site.minutes(waves(10))
     if end == "rule":
@@ -220,7 +220,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
 
 
 def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
-    """During a silence nobody is notified that it flaps; at its end they are, if it still fires."""
+    """Under a silence flapping notifies nobody. At its end it notifies if the alert still fires."""
     site = Site(MILD)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 20 * MINUTE, reason="x", by="me"))
     site.minutes([*waves(15), 85, 85])
@@ -307,7 +307,7 @@ values_of = st.lists(
 def test_minute_by_minute_people_hear_what_a_plain_loop_says(
     values: list[float | None], count: int, minutes: int
 ) -> None:
-    """Each transition until it flaps, that it flaps, nothing meanwhile, and how it stands when it has held still."""
+    """Each transition notifies until it flaps, then that it flaps, then the state when it is stable."""
     option = Flapping(turns=count, within=minutes * 60)
     site = Site(MILD.model_copy(update={"flapping": option}))
     site.minutes([20.0, *values])
@@ -363,7 +363,7 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
 
 
 def test_the_state_is_kept_as_json() -> None:
-    """What is written of an alert and of the rules is what is read."""
+    """The states of alerts and rules are read as written."""
     site = Site(MILD)
     site.minutes(waves(40))
     alert, configuration = site.alert(), site.configurations.load()
@@ -380,7 +380,7 @@ def test_the_state_is_kept_as_json() -> None:
 
 
 def test_why_and_alerts_say_that_it_flaps() -> None:
-    """``why`` tells until when it has to hold still, and which turns were damped; ``alerts`` marks it."""
+    """``why`` names the end of the damping and the damped transitions. ``alerts`` marks it."""
     site = Site(MILD)
     site.minutes(waves(9))
     [rule] = explanation_json(site)["rules"]

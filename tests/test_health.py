@@ -1,4 +1,4 @@
-"""Health: every part that is down shows, with the reason, and an empty fleet is well."""
+"""Health: every part that is down is named with the reason, and an empty fleet is healthy."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_empty_fleet_is_well(world: World) -> None:
 
 @pytest.mark.parametrize("age", [15.1, None])
 def test_beat_and_listener_are_down_without_a_sign_of_life(world: World, age: float | None) -> None:
-    """A part whose last sign of life is over 15 s old, or that never gave one, is down."""
+    """A part is down if its last sign of life is over 15 s old, or if it never gave one."""
     world.now.advance(age or 0)
     if age is None:
         world.schedule.ticked = None
@@ -93,7 +93,7 @@ def test_no_node_is_down(world: World) -> None:
 
 
 def test_collection_that_is_not_even_tried_is_late(world: World) -> None:
-    """A worker that nobody collects is late after three intervals and 30 s; a paused or terminated one never."""
+    """A worker without a collection is late after three intervals and 30 s. A paused or terminated one never is."""
     worker = world.add(A)
     world.add(B, monitoring="paused")
     world.add("i-0cccccccccccccccc", status="terminated")
@@ -107,7 +107,7 @@ def test_collection_that_is_not_even_tried_is_late(world: World) -> None:
 
 
 def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
-    """Trouble of one worker is a figure, trouble of all is a part that is down, with the reason."""
+    """An error of one worker is counted. Errors of all workers mean that collection is down, with the reason."""
     first, second = world.add(A), world.add(B)
     last_error = models.CollectionError(kind="denied", message="not authorized", at=world.now())
     world.samples.failed(first, last_error)
@@ -140,7 +140,7 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
 
 
 def test_a_schedule_that_differs_from_the_fleet_shows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing, ghost and broken entries are named with what repairs them; others' broken entries are not ours."""
+    """Missing, stray and broken entries are named with their repair. Other applications' entries are ignored."""
     world.add(A)
     world.schedule.broken["backup"] = "no JSON"
     schedule = world.schedule
@@ -158,7 +158,7 @@ def test_a_schedule_that_differs_from_the_fleet_shows(world: World, monkeypatch:
 
 
 def test_redis_out_of_reach_is_an_error(world: World) -> None:
-    """Where Redis does not answer nothing else can be known, and the error says so."""
+    """If Redis does not answer, nothing else can be known, and the error says so."""
 
     class Gone(testing.MemoryWorkers):
         def every(self, chunk: int = 500) -> NoReturn:
@@ -170,7 +170,7 @@ def test_redis_out_of_reach_is_an_error(world: World) -> None:
 
 
 def test_an_account_in_trouble_shows_as_that(world: World) -> None:
-    """By the kind of trouble, since when and why; where no worker is any more, nothing is said."""
+    """It shows kind, time and reason of the error. An account without workers is not shown."""
     world.add(A)
     world.add(B, account="lab")
     last_error = models.CollectionError(kind="throttled", message="EC2: slow down", at=world.now())
@@ -207,7 +207,7 @@ def test_the_bill_shows_the_day_and_the_present_rate(world: World) -> None:
 
 @pytest.mark.parametrize("seconds", [10, 70, 590])
 def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: int) -> None:
-    """One run and the wait for the next prove little: in the first ten minutes the rate comes from the set-up."""
+    """In the first ten minutes the rate is computed from the set-up, because few runs say little."""
     worker = world.add(A)
     kind = ("fstype", "ext4")
     sets: list[memory.Dimensions] = [(("InstanceId", A), ("path", f"/{mount}"), kind) for mount in range(3)]
@@ -227,7 +227,7 @@ def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: 
 
 
 def test_what_a_budget_gives_up_shows(world: World) -> None:
-    """As long as that budget is the one in force."""
+    """Longer periods are shown while their budget is in force."""
     budget_decision = models.BudgetDecision(
         at=world.now(), period_multipliers={"network_out": 4}, projected=4.9, budget=5.0
     )
@@ -239,7 +239,7 @@ def test_what_a_budget_gives_up_shows(world: World) -> None:
 
 
 def test_messages_that_nobody_takes_show(world: World) -> None:
-    """A stage with messages in its queue that did nothing for a minute and a half is down; others are not."""
+    """A stage with queued messages and no activity for a minute and a half is down. Others are not."""
     world.nodes.waiting = {"workermon.collect": 2, "workermon.evaluate": 0, "workermon.deliver": 0, "unacked": 1}
     state = world.status()
     assert down(state) == ["queues"]
@@ -285,13 +285,13 @@ def test_a_channel_that_takes_nothing_shows(world: World) -> None:
 
 
 def test_one_is_not_many(world: World) -> None:
-    """A single entry is one entry."""
+    """One entry is written in the singular."""
     world.add(A)
     assert next(part for part in world.status().parts if part.name == "schedule").reason == "1 entry"
 
 
 def test_a_canary_that_goes_round_is_told(world: World) -> None:
-    """What the last one took and when it was shows; before the first one nothing is wrong, and nothing is claimed."""
+    """The last canary's duration and time are shown. Before the first one nothing is wrong."""
     assert part(world.status(), "canary").reason == "beat has not sent one yet"
     assert world.status().canary == parts.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
     world.schedule.sent = models.Sent(world.now(), 1)
@@ -321,7 +321,7 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
 
 
 def test_the_canarys_notification_is_none_that_waits(world: World) -> None:
-    """It is in no figure, and the delivery of others is not judged by it."""
+    """The canary's notification is not counted and does not affect the state of delivery."""
     assert world.outbox.release(canary.notification(world.now()), world.now())
     world.now.advance(600)
     world.beat()

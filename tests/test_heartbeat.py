@@ -45,7 +45,7 @@ def test_a_pipeline_that_works_beats() -> None:
 
 
 def test_beat_that_does_not_tick_is_told() -> None:
-    """Neither a beat that never ticked nor one that stopped will do."""
+    """A beat that never ticked or that stopped withholds the heartbeat."""
     house = House()
     house.schedule.ticked = NOW - 16
     assert house.withheld() == "beat does not tick"
@@ -64,7 +64,7 @@ def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
 
 
 def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample that is not evaluated, and a notification that is not sent, withhold it."""
+    """A pending sample and an undelivered notification withhold the heartbeat."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be evaluated" in house.withheld()
@@ -74,7 +74,7 @@ def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_channel_that_accepts_nothing_is_told() -> None:
-    """While its alert fires nothing is requested; a failure that may pass does not withhold it."""
+    """A channel alert that fires withholds the heartbeat. A temporary failure does not."""
     house = House()
     house.configure(
         channels={"ops": models.Channel(name="ops", type="webhook"), **house.configurations.load().channels}
@@ -161,14 +161,14 @@ def test_a_redirect_is_not_followed(receiver: Any) -> None:
 
 
 def test_no_proxy_of_the_environment_is_used(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sets http_proxy does not get to see the address."""
+    """A proxy in http_proxy does not get the address."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     beat(House(), f"http://127.0.0.1:{receiver.server_port}/ping")
     assert receiver.requests == ["/ping"]
 
 
 def test_without_an_address_nothing_is_looked_at() -> None:
-    """Where no dead-man's switch is configured, nobody reads the state for one."""
+    """Without a configured address the state is not read."""
     nothing: Any = None
     health.Heartbeat(check=nothing, ping=nothing, url=None).beat()
 
@@ -195,7 +195,7 @@ def test_what_fails_is_logged_without_the_address(
 
 
 def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
-    """A call that hangs holds nobody up, and is not started a second time beside itself."""
+    """A call that hangs delays nothing and is not started a second time."""
     started, let_go = [], threading.Event()
 
     def hang() -> None:
@@ -217,7 +217,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
 
 
 def test_a_canary_that_gets_stuck_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
+    """Several lost canaries in a row withhold the heartbeat. A single one does not."""
     house = House()
     house.liveness.beat("canary", NOW)
     for number in range(1, 5):

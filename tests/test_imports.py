@@ -1,4 +1,4 @@
-"""The import rules of ``docs/architecture.md``, executed over the source: who may import whom."""
+"""The import rules of ``docs/architecture.md``, executed over the source."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def edges() -> set[tuple[str, str, str]]:
 
 
 def test_a_room_imports_only_what_its_rule_allows() -> None:
-    """A module imports only what the rule of its room allows; what is left to do is listed."""
+    """A module imports only what the rule of its package allows. Exceptions are listed."""
     forbidden = {
         (name, first) for room, first, name in edges() if ALLOWED[room] != {"__all__"} and first not in ALLOWED[room]
     }
@@ -171,7 +171,7 @@ def test_a_room_imports_only_what_its_rule_allows() -> None:
 
 
 def test_no_permission_is_unused() -> None:
-    """A permission that nobody uses is taken away: a stage that needs no ``costs`` may not import it."""
+    """An unused permission is an error: a stage that does not need ``costs`` may not import it."""
     used = {(room, first) for room, first, _ in edges()}
     permitted = {(room, first) for room, rooms in ALLOWED.items() for first in rooms if first != "__all__"}
     assert permitted - used == set()
@@ -199,17 +199,17 @@ RULES: dict[str, set[str]] = {
 
 
 def test_what_is_allowed_keeps_to_the_rules_of_the_house() -> None:
-    """No room has a permission that its rule forbids: stages never import one another, views and health no stage."""
+    """No permission breaks a rule: stages never import one another, views and health no stage."""
     assert {room: ALLOWED[room] - rule for room, rule in RULES.items() if ALLOWED[room] - rule} == {}
 
 
 def test_the_composition_root_imports_no_shell() -> None:
-    """The composition root knows neither tasks nor commands."""
+    """The composition root imports neither tasks nor commands."""
     assert not {first for room, first, _ in edges() if room == "runtime"} & {"pipeline", "cli", "web"}
 
 
 def test_no_test_module_imports_another() -> None:
-    """What test modules share stands in ``tests/support`` or ``workermon.testing``, so that none is loaded twice."""
+    """Shared test code is in ``tests/support`` or ``workermon.testing``, so that no module is loaded twice."""
     imports = set()
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for target in imported(path):

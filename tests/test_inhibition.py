@@ -1,4 +1,4 @@
-"""A rule that fires inhibits others: they are evaluated and recorded, and notify when it is over if they still fire."""
+"""Inhibition: alerts are evaluated and recorded while another rule fires, and notify afterwards if they still fire."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def notified(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]
 
 
 def test_it_is_recorded_and_notifies_nobody() -> None:
-    """While the other fires it is open, recorded, marked in the list and in ``why``, and nobody is notified."""
+    """While the other rule fires it is open, recorded, and marked in the list and in ``why``. Nobody is notified."""
     site = site_with(INHIBITED, DOWN)  # it stands before the rule that inhibits it
     step(site, 0, 10, down=True)
     step(site, 1, 95, down=True)
@@ -80,7 +80,7 @@ def test_it_notifies_when_the_other_is_over() -> None:
 
 
 def test_nobody_hears_of_what_is_over_by_then() -> None:
-    """If it resolves while it is inhibited, nobody is notified of either."""
+    """If it resolves while inhibited, neither its beginning nor its end notifies."""
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
         step(site, minute, cpu, down=down)
@@ -89,7 +89,7 @@ def test_nobody_hears_of_what_is_over_by_then() -> None:
 
 
 def test_what_was_notified_goes_on() -> None:
-    """An alert that people know of is not called back, and its end is notified while the other fires."""
+    """An alert that notified before is not withdrawn. Its end notifies while the other rule fires."""
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, False), (95, True), (10, True)]):
         step(site, minute, cpu, down=down)
@@ -97,7 +97,7 @@ def test_what_was_notified_goes_on() -> None:
 
 
 def test_a_rule_that_is_removed_inhibits_no_more() -> None:
-    """If the other rule is taken out of the file, what it kept from people notifies."""
+    """If the other rule is removed from the file, inhibited alerts notify."""
     site = site_with(INHIBITED, DOWN)
     step(site, 0, 95, down=True)
     site.change(rules=(HIGH,))
@@ -120,7 +120,7 @@ def test_collection_of_the_account_inhibits() -> None:
 
 
 def test_the_alert_of_the_group_inhibits_its_members() -> None:
-    """While the alert of a worker's group fires, rules of its members are recorded only; another group is another."""
+    """While a group's alert fires, its members' alerts are only recorded. Other groups are not affected."""
     high = changed(HIGH, above=Levels(critical=98), inhibited_by=("pool-hot",))
     pools = grouping.Pools(grouping.rule(), high)
     for number in range(3):

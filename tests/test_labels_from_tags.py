@@ -1,4 +1,4 @@
-"""Labels that follow the tags of instances which ``[discover]`` finds."""
+"""Labels from tags of instances that ``[discover]`` finds."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def labels(monitor: testing.Monitor, worker_id: str = A) -> dict[str, str]:
 
 
 def test_labels_come_from_tags_and_those_of_the_file_win(monitor: testing.Monitor) -> None:
-    """A tag gives its label, also under another name; one that is missing or empty gives none."""
+    """A tag sets its label, also under another name. A missing or empty tag sets none. The file's labels win."""
     put(monitor, group="a", Team="sim", Tier="")
     assert apply(monitor, FILE).added == (A,)
     assert labels(monitor) == {"team": "vfx", "pool": "a"}
 
 
 def test_labels_follow_tags_that_change_and_go(monitor: testing.Monitor) -> None:
-    """Each reconciliation takes the tags as they are then, says what changed, and then has nothing to do."""
+    """A reconciliation applies the current tags and reports the changes. The next one finds none."""
     put(monitor, group="a", Tier="1")
     apply(monitor, FILE)
     put(monitor, group="b")
@@ -74,7 +74,7 @@ def test_labels_follow_tags_that_change_and_go(monitor: testing.Monitor) -> None
 
 
 def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: testing.Monitor) -> None:
-    """One reconciliation brings the new instance of an Auto Scaling group, labelled as the one that is gone was."""
+    """One reconciliation adds an Auto Scaling group's new instance with the labels of the old one."""
     put(monitor, group="a", Tier="1")
     apply(monitor, FILE)
     before = labels(monitor)
@@ -86,7 +86,7 @@ def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: tes
 
 
 def test_a_list_names_labels_like_tags(monitor: testing.Monitor) -> None:
-    """A list is the table of each tag to itself; export writes what apply takes, and a second apply changes nothing."""
+    """A list means labels named like their tags. An export applied again changes nothing."""
     put(monitor, Team="sim", pool="a", group="c")
     file_with_list = FILE.replace(
         f'{{ pool = "{GROUP}", team = "Team", tier = "Tier" }}', f'["Team", "pool", "{GROUP}"]'
@@ -125,7 +125,7 @@ def test_listed_workers_keep_their_own_labels(monitor: testing.Monitor) -> None:
 
 
 def test_what_a_tag_says_is_one_line_of_text(monitor: testing.Monitor) -> None:
-    """Control characters become harmless; a value of nothing but spaces is none."""
+    """Control characters are replaced. A value of only spaces counts as empty."""
     put(monitor, group="a\nb\x1b[31m", Tier="  ")
     apply(monitor, FILE)
     assert labels(monitor)["pool"] == errors.printable("a\nb\x1b[31m")
@@ -144,14 +144,14 @@ def test_what_a_tag_says_is_one_line_of_text(monitor: testing.Monitor) -> None:
     ],
 )
 def test_what_can_be_no_label_is_refused(monitor: testing.Monitor, value: str, expected: str) -> None:
-    """A name that no --label could mean, and what is no tag, is refused with line and column."""
+    """An invalid label name or tag is refused with line and column."""
     with pytest.raises(errors.InvalidInput, match="line 4, column") as caught:
         monitor.parser.parse(f"\n[discover]\ntags = {{ a = 'b' }}\nlabels_from_tags = {value}\n", "x.toml")
     assert expected in str(caught.value)
 
 
 def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: testing.Monitor) -> None:
-    """``plan`` counts the workers whose tags give the label."""
+    """``plan`` counts the workers whose tags set the label."""
     put(monitor, group="a")
     rule = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = { critical = 9 }\nlabels = { pool = "a" }\n'
     planned = monitor.get(fleet.Preview).preview(
@@ -164,7 +164,7 @@ def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: tes
 def test_a_rule_for_what_a_tag_may_say_is_not_warned_of(
     monitor: testing.Monitor, value: dict[str, str], warned: bool
 ) -> None:
-    """``rules check`` cannot know the tags, so any value counts; a label that the file itself says has one value."""
+    """``rules check`` accepts any value of a tag's label. A label of the file has one value."""
     label_text = ", ".join(f'{key} = "{label_value}"' for key, label_value in value.items())
     rule = (
         f'[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = {{ critical = 9 }}\nlabels = {{ {label_text} }}\n'

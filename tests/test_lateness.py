@@ -1,4 +1,4 @@
-"""The lateness of the file if it is evaluated: how far back the past is seen, and what a change of it leaves be."""
+"""The lateness in an evaluation: how far back a revised past is seen, and what a changed lateness keeps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
-    """It resolves by what comes, as always."""
+    """It resolves by later datapoints, as always."""
     site = Site(BAND)
     site.change(lateness=7200)
     site.minutes([50, 85, *[78.0] * 60])
@@ -55,7 +55,10 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
     [(900, 10, []), (900, 22, [("warning", 22), (None, 24)]), (3600, 10, [("warning", 10), (None, 12)])],
 )
 def test_how_far_back_a_revised_past_is_seen(lateness: int, begin: int, recorded: list[tuple[str | None, int]]) -> None:
-    """By five intervals more than the lateness, because it may be found that late. It is only recorded."""
+    """Revisions are seen five intervals beyond the lateness, because a full request may be that late.
+
+    They are only recorded.
+    """
     site = Site(BAND)
     site.change(lateness=lateness)
     site.minutes([50.0] * 40)

@@ -1,4 +1,4 @@
-"""Tests of ``workermon.on_aws.rate_limits``: every request takes a token and is counted, as AWS counts it."""
+"""``workermon.on_aws.limited``: every request takes a token and is counted as AWS counts it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_each_page_takes_a_token_and_counts_as_a_request() -> None:
 
 
 def test_each_retry_takes_a_token_and_a_refusal_slows_all() -> None:
-    """What AWS refuses three times is three requests; the limiter hears of each."""
+    """Three refusals are three requests. The limiter gets each refusal."""
     house = House((503, THROTTLE))
     with pytest.raises(errors.AwsThrottled):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
@@ -138,7 +138,7 @@ def test_redis_out_of_reach_is_told_as_that() -> None:
 
 
 def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not() -> None:
-    """Only silence keeps threads waiting."""
+    """Only an endpoint that does not answer keeps threads waiting, so only that is recorded."""
     silent = House(botocore.exceptions.ReadTimeoutError(endpoint_url="https://x"))
     with pytest.raises(errors.AwsUnreachable):
         ec2.AwsEc2(silent.sessions).statuses(SCOPE, [A])
@@ -151,7 +151,7 @@ def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not() -> None:
 
 
 def test_a_connection_that_is_refused_ends_a_silence() -> None:
-    """Who tried finds that it keeps nobody waiting any more: the others need not wait for the next trial."""
+    """A refused connection costs no time, so the other threads need not wait for the next trial."""
     house = House(botocore.exceptions.ConnectionClosedError(endpoint_url="https://x"))
     key = (SCOPE.key, "DescribeInstanceStatus")
     house.limiter.silent(*key)

@@ -1,4 +1,4 @@
-"""Tests of ``workermon.on_redis.limiter`` on a real server: nobody asks more than all may together."""
+"""``workermon.on_redis.limiter`` on a real server: all processes together keep to the limit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make(
 
 
 def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection: redis.Redis) -> None:
-    """The eleventh of ten waits for the next token, the twelfth for the one after."""
+    """With ten tokens the eleventh request waits for the next token, the twelfth for the one after."""
     bucket_limiter, waits = make(connection, bucket=10, rate=1)
     for _ in range(12):
         bucket_limiter.take(SCOPE, API)
@@ -58,7 +58,7 @@ def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection: redi
 
 
 def test_what_would_take_too_long_is_refused_and_takes_nothing(connection: redis.Redis) -> None:
-    """It is reported as throttled, in one line; who asks later is not later for it."""
+    """It is an error of kind throttled in one line, and does not delay later requests."""
     bucket_limiter, waits = make(connection, bucket=1, rate=1, patience=2.0)
     for _ in range(3):
         bucket_limiter.take(SCOPE, API)
@@ -117,7 +117,7 @@ def test_together_processes_never_exceed_the_bucket_and_the_rate(connection: red
 
 
 def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection: redis.Redis) -> None:
-    """Half the rate, once for those that were under way together; never below one request each four seconds."""
+    """A refusal halves the rate, once for concurrent requests, to no less than one request in four seconds."""
     bucket_limiter, waits = make(connection, bucket=10, rate=20)
     bucket_limiter.take(SCOPE, API)
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection: r
 
 
 def test_a_slowed_rate_is_shared(connection: redis.Redis) -> None:
-    """A refusal that one process met slows all, and takes back what was lent to itself."""
+    """A refusal in one process slows all, and returns the tokens that they borrowed."""
     first, _ = make(connection, bucket=100, rate=20)
     second, waits = make(connection, bucket=100, rate=20)
     first.take(SCOPE, API)
@@ -150,7 +150,7 @@ def test_a_slowed_rate_is_shared(connection: redis.Redis) -> None:
 
 
 def test_two_silences_shut_an_api_and_one_tries_it(connection: redis.Redis) -> None:
-    """The others are notified at once, so that a silent region keeps no thread; the first answer opens it to all."""
+    """Other requests fail at once, so that a silent region holds no thread. The first answer opens the API to all."""
     first, _ = make(connection)
     second, _ = make(connection)
     first.take(SCOPE, API)
@@ -184,7 +184,7 @@ def test_a_bucket_is_not_kept_for_ever(connection: redis.Redis) -> None:
 
 
 def test_a_server_whose_clock_was_set_back_stops_nobody(connection: redis.Redis) -> None:
-    """What it wrote while its clock was hours ahead holds for no longer than what it writes now."""
+    """State from a clock hours ahead lasts no longer than present state."""
     later = f"{time.time() + 7200:.6f}"
     for field in ("at", "silent_until", "silent_at", "slowed", "lent_until"):
         connection.hset(BUCKET, field, later)

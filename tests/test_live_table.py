@@ -1,4 +1,4 @@
-"""The live table of ``watch`` and ``demo``: what it shows, at any size, and that a terminal gets it."""
+"""The live table of ``watch`` and ``demo``: its content at any size, and its use on a terminal."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_worker_is_shown_with_its_load(table: live_table.Board) -> None:
 
 
 def test_an_open_alert_is_shown_until_it_resolves(table: live_table.Board) -> None:
-    """A firing alert stands at its worker and in the list; resolved, only in the list."""
+    """A firing alert is shown at its worker and in the list. A resolved one is in the list only."""
     table.take(event())
     table.take(notification())
     assert rendered(table).count("cpu-high") == 2
@@ -104,7 +104,7 @@ def test_an_open_alert_is_shown_until_it_resolves(table: live_table.Board) -> No
 
 
 def test_absent_values_are_shown_as_absent(table: live_table.Board) -> None:
-    """What has no datapoint is a dash, never a zero."""
+    """An absent value is a dash, never zero."""
     table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
     (row,) = [line for line in rendered(table).splitlines() if "render-01" in line]
     assert "stopped" in row
@@ -114,7 +114,7 @@ def test_absent_values_are_shown_as_absent(table: live_table.Board) -> None:
 
 @pytest.mark.parametrize("width", [10, 20, 39, 40, 60, 80, 100, 200])
 def test_it_fits_any_width(table: live_table.Board, width: int) -> None:
-    """No line is wider than the terminal, however narrow that is."""
+    """No line is wider than the terminal, however narrow it is."""
     for number in range(1, 26):
         table.take(event(number))
     table.take(notification())
@@ -123,7 +123,7 @@ def test_it_fits_any_width(table: live_table.Board, width: int) -> None:
 
 
 def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> None:
-    """Where not all rows fit, workers with an alert are among those shown, and it says how many are left out."""
+    """If not all rows fit, workers with an alert are shown, with the number of hidden ones."""
     for number in range(1, 26):
         table.take(event(number))
     table.take(notification(25))
@@ -134,14 +134,14 @@ def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> Non
 
 
 def test_a_line_has_time_state_rule_worker_and_reason() -> None:
-    """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
+    """In a pipe an alert is one line: TIME firing|resolved RULE WORKER reason."""
     assert live_table.line(notification()) == ("2025-11-24T16:00:00Z firing cpu-high render-01 it is hot")
     stopped = notification(status="resolved", reason="the instance was stopped", summary="cpu-high is over")
     assert live_table.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
 
 
 def test_alerts_stand_on_top_the_worst_first(table: live_table.Board) -> None:
-    """A critical alert stands above a warning that is newer, and both above every worker."""
+    """A critical alert is above a newer warning, and both are above every worker."""
     table.take(event())
     table.take(notification(1))
     table.take(notification(2, severity="warning", at=models.rfc3339(NOW + 1)))
@@ -153,7 +153,7 @@ def test_alerts_stand_on_top_the_worst_first(table: live_table.Board) -> None:
 
 
 def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: live_table.Board) -> None:
-    """Nothing that somebody would copy or compare is cut on the terminal that everybody has."""
+    """On 80 columns ids are complete, and values have unit and age."""
     reading = {"value": 100.0, "unit": "percent", "at": models.rfc3339(NOW - 598)}
     metrics = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization"), reading)
     for number in range(1, 4):

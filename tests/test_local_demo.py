@@ -1,4 +1,4 @@
-"""What the demo is made of: its environment, its config file, its script of incidents."""
+"""The demo: its environment, its config file, its script of incidents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fleet() -> simulation.Simulation:
 
 
 def test_its_config_file_is_one_that_apply_takes(fleet: simulation.Simulation) -> None:
-    """The config file holds 25 workers at the demo's interval, and a period for each metric collected."""
+    """The config file is valid. It has 25 workers at the demo's interval, and a period for each collected metric."""
     file = testing.parse(demo.configuration(fleet), "demo.toml")
     workers = present(file.workers)
     assert len(workers) == 25
@@ -38,7 +38,7 @@ def test_its_config_file_is_one_that_apply_takes(fleet: simulation.Simulation) -
 
 
 def test_nothing_of_the_users_environment_is_in_force(tmp_path: Path) -> None:
-    """Neither AWS credentials nor settings nor proxies of the user reach the demo; the path does."""
+    """The demo has none of the user's AWS credentials, settings or proxies. It has the user's PATH."""
     outer = {
         "PATH": "/bin",
         "AWS_PROFILE": "production",
@@ -60,7 +60,7 @@ def test_nothing_of_the_users_environment_is_in_force(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_said(tmp_path: Path) -> None:
-    """Each setting has a value of the demo's, so that a ``.env`` file changes none."""
+    """The demo sets every setting, so that a ``.env`` file changes none."""
 
     env = demo.environment({}, tmp_path, "redis://here", "http://127.0.0.1:1")
     assert {f"WORKERMON_{name.upper()}" for name in settings.Settings.model_fields} <= set(env)
@@ -128,14 +128,14 @@ def test_incidents_go_on_after_the_script(fleet: simulation.Simulation) -> None:
 
 
 def test_a_fleet_of_one_has_all_the_incidents() -> None:
-    """With one worker the same incidents happen, to that one."""
+    """With one worker all incidents happen to that one."""
     alone = simulation.Simulation(testing.ManualClock(NOW), 1, period=demo.PERIOD)
     alone.begin()
     assert breaches(alone, "CPUUtilization", 90, 40)
 
 
 def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders whose process is gone are removed; one in use, somebody's link and what nobody owned yet are not."""
+    """Folders of dead processes are removed. Folders in use, links, and folders without an owner stay."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, alive, unowned = (tmp_path / f"workermon-demo-{name}" for name in ("dead", "alive", "unowned"))
     for folder in (dead, alive, unowned):
@@ -155,7 +155,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
 
 
 def test_celerys_words_to_root_are_not_in_the_log() -> None:
-    """Each child knows that its messages are JSON; what the user says of warnings stays."""
+    """Each child logs JSON. The user's settings for Python warnings stay."""
     for filters, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
         env = {} if filters is None else {"PYTHONWARNINGS": filters}
         children = up.children(env, concurrency=1)

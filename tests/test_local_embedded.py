@@ -1,4 +1,4 @@
-"""The embedded server: starts, answers to its password only, stops, and is found by other commands."""
+"""The embedded server: it starts, requires its password, stops, and other commands find it."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_it_listens_on_no_port(server: embedded.Server) -> None:
 
 
 def test_a_long_path_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data folder whose path is too long for a socket has it in a folder that only this user can enter.
+    """If the data folder's path is too long for a socket, the socket is in a private temporary folder.
 
-    The user's own temporary folder may be as long.
+    The user's own temporary folder may be too long as well.
     """
     long = tmp_path / ("temporary" * 12)
     long.mkdir()
@@ -95,7 +95,7 @@ def test_a_port_is_there_for_who_asks(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_it_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's process gets a handful of variables and none of anybody's secrets."""
+    """The server's process gets a few variables and no secret."""
     monkeypatch.setenv("OPS_SECRET", "hunter2")
     server = embedded.Server(tmp_path, persistent=False)
     server.start()
@@ -122,7 +122,7 @@ def test_the_password_is_in_no_command_line_or_file(server: embedded.Server) -> 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 def test_its_folder_is_the_users_alone(tmp_path: Path, umask: int) -> None:
-    """Nobody else can enter the data folder, whatever the umask and whoever created it."""
+    """No other user can enter the data folder, whatever the umask and whoever created it."""
     (tmp_path / "old").mkdir(mode=0o777)
     before = os.umask(umask)
     try:
@@ -136,7 +136,7 @@ def test_its_folder_is_the_users_alone(tmp_path: Path, umask: int) -> None:
 
 
 def test_data_outlives_a_kill(server: embedded.Server) -> None:
-    """What was written is there after the process was killed and started again, at the same URL."""
+    """Written data survives a kill and a restart, at the same URL."""
     url = server.url
     with redis.Redis.from_url(url) as client:
         client.set("a", "1")
@@ -160,7 +160,7 @@ def test_a_stopped_server_is_gone(server: embedded.Server) -> None:
 
 
 def test_two_on_one_folder_are_refused(server: embedded.Server, tmp_path: Path) -> None:
-    """A second server on the same data folder is refused with the reason; the first is untouched."""
+    """A second server on the same data folder is refused with the reason. The first one is not affected."""
     second = embedded.Server(tmp_path / "a folder", persistent=True)
     with pytest.raises(errors.RedisUnavailable, match="another 'workermon up' uses it"):
         second.start()
@@ -244,7 +244,7 @@ def test_a_server_of_a_passing_thread_stays(tmp_path: Path) -> None:
 
 
 def test_other_commands_find_what_is_advertised(state: Path, server: embedded.Server) -> None:
-    """The advertised URL is the one that settings give, in a file that only this user can read."""
+    """Settings give the advertised URL, from a file that only this user can read."""
     assert embedded.advertise(server.url)
     assert settings.Settings(redis_url=None, _env_file=None).state_url == server.url
     file = settings.address_file()
@@ -262,7 +262,7 @@ def test_withdrawing_leaves_nothing(state: Path, server: embedded.Server) -> Non
 
 
 def test_a_live_one_of_another_process_is_not_replaced(state: Path, server: embedded.Server) -> None:
-    """An advertised server that lives keeps its place, and is not withdrawn by others."""
+    """The advertisement of a running server is neither replaced nor withdrawn by another process."""
     file = settings.address_file()
     file.parent.mkdir(parents=True)
     theirs = json.dumps({"redis_url": server.url, "pid": os.getppid()})
@@ -284,7 +284,7 @@ def test_a_live_one_of_another_process_is_not_replaced(state: Path, server: embe
     ],
 )
 def test_a_stale_one_is_replaced(state: Path, leftover: str) -> None:
-    """What a dead process, or nobody, left behind is replaced."""
+    """An advertisement of a dead or unknown process is replaced."""
     file = settings.address_file()
     file.parent.mkdir(parents=True)
     file.write_text(leftover)

@@ -1,4 +1,4 @@
-"""The simulated AWS: boto3 and other SDKs get from it what they would get from AWS."""
+"""The simulated AWS answers boto3 and other SDKs as AWS would."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_an_instance_is_described(fleet: simulation.Simulation, ec2: EC2Client) 
 
 
 def test_unknown_ids_are_named(fleet: simulation.Simulation, ec2: EC2Client) -> None:
-    """One unknown id fails the call and is named; several are named together."""
+    """One unknown id fails the call and is named. Several are named together."""
     unknown = "i-00000000000000001"
     error = refused(ec2.describe_instance_status, InstanceIds=[ids(fleet)[0], unknown])
     assert error["Code"] == "InvalidInstanceID.NotFound"
@@ -223,7 +223,7 @@ def test_page_size_and_ids_exclude_one_another(fleet: simulation.Simulation, ec2
 
 
 def test_filters_choose(fleet: simulation.Simulation, ec2: EC2Client) -> None:
-    """Tags and states filter; a wildcard matches; an unknown filter is refused."""
+    """Tags and states filter. A wildcard matches. An unknown filter is refused."""
 
     def names(*filters: tuple[str, list[str]]) -> list[str]:
         answer = ec2.describe_instances(Filters=[{"Name": name, "Values": values} for name, values in filters])
@@ -238,7 +238,7 @@ def test_filters_choose(fleet: simulation.Simulation, ec2: EC2Client) -> None:
 
 
 def test_another_region_is_empty(fleet: simulation.Simulation, aws: endpoint.Endpoint) -> None:
-    """An instance is only known in its region."""
+    """An instance exists only in its region."""
     other_client = boto3.client(
         "ec2", endpoint_url=aws.url, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
@@ -247,7 +247,7 @@ def test_another_region_is_empty(fleet: simulation.Simulation, aws: endpoint.End
 
 
 def test_a_forgotten_instance_is_not_found(fleet: simulation.Simulation, ec2: EC2Client) -> None:
-    """An instance that EC2 forgot is not found any more."""
+    """An instance that EC2 has dropped does not exist any more."""
     terminated = ids(fleet)[0]
     fleet.forget(terminated)
     assert refused(ec2.describe_instances, InstanceIds=[terminated])["Code"] == "InvalidInstanceID.NotFound"
@@ -290,7 +290,7 @@ def test_a_served_datapoint_never_changes(
 
 
 def test_publication_can_be_delayed(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
-    """A delayed metric's newest datapoints are not there yet; others are."""
+    """A delayed metric's newest datapoints are missing. Other metrics have theirs."""
     instance_id = ids(fleet)[0]
     fleet.delays["CPUUtilization"] = 180
     late, soon = ask(cloudwatch, [query(instance_id), query(instance_id, "NetworkIn", number=1)])["MetricDataResults"]
@@ -323,7 +323,7 @@ def test_a_longer_period_is_averaged(fleet: simulation.Simulation, cloudwatch: C
 
 
 def test_dimensions_must_match_exactly(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
-    """A query whose dimension set differs by one returns nothing and no error."""
+    """A query with one wrong dimension returns nothing and no error."""
     machine = fleet.machines[ids(fleet)[0]]
     full: list[DimensionTypeDef] = [
         {"Name": "InstanceId", "Value": machine.id},
@@ -410,7 +410,7 @@ def test_a_trace_is_replayed(
 
 
 def test_the_load_depends_on_seed_and_time_only(clock: testing.ManualClock) -> None:
-    """Two fleets of one seed are alike; another seed is another fleet."""
+    """Two fleets with one seed are equal. Another seed gives another fleet."""
 
     def load(seed: int) -> dict[tuple[str, str], list[tuple[int, float]]]:
         fleet = simulation.Simulation(clock, 3, period=PERIOD, seed=seed)
@@ -486,7 +486,7 @@ def test_bad_cbor_is_refused(aws: endpoint.Endpoint, body: bytes | str) -> None:
 
 
 def test_roles_are_assumed(aws: endpoint.Endpoint) -> None:
-    """A role gives temporary credentials; a wrong external id is refused."""
+    """A role gives temporary credentials. A wrong external id is refused."""
     sts = client(aws, "sts")
     arn = "arn:aws:iam::123456789012:role/workermon"
     credentials = sts.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
@@ -518,7 +518,7 @@ def test_it_fails_as_aws_does(
     of_ec2: str,
     of_cloudwatch: str,
 ) -> None:
-    """Each service's own code comes for a fault, as often as asked for; then calls succeed again."""
+    """A fault gives each service's own error code, as often as requested. Then calls succeed again."""
     aws.fail(kind, times=2)
     assert refused(ec2.describe_instances)["Code"] == of_ec2
     assert refused(cloudwatch.list_metrics)["Code"] == of_cloudwatch
@@ -528,7 +528,7 @@ def test_it_fails_as_aws_does(
 
 
 def test_one_action_can_fail_alone(aws: endpoint.Endpoint, ec2: EC2Client, cloudwatch: CloudWatchClient) -> None:
-    """A fault of one action leaves the others alone, until it recovers."""
+    """A fault of one action does not affect others."""
     aws.fail("deny", "ListMetrics")
     assert refused(cloudwatch.list_metrics)["Code"] == "AccessDenied"
     assert ec2.describe_instances()["Reservations"]
@@ -537,7 +537,7 @@ def test_one_action_can_fail_alone(aws: endpoint.Endpoint, ec2: EC2Client, cloud
 
 
 def test_it_can_hang(aws: endpoint.Endpoint) -> None:
-    """A hanging call is never answered; the client's time limit ends it, and stopping does not wait for it."""
+    """A hanging call is never answered. The client's time limit ends it, and stopping does not wait for it."""
     hanging = client(aws, "ec2", read_timeout=0.3)
     aws.fail("hang")
     with pytest.raises(botocore.exceptions.ReadTimeoutError):
@@ -548,7 +548,7 @@ def test_it_can_hang(aws: endpoint.Endpoint) -> None:
 
 
 def test_it_can_drop_the_connection_or_talk_nonsense(aws: endpoint.Endpoint, ec2: EC2Client) -> None:
-    """A dropped connection and a page of HTML come out as what botocore makes of them."""
+    """A dropped connection and a page of HTML give botocore's errors."""
     aws.fail("drop", times=1)
     with pytest.raises(botocore.exceptions.ConnectionClosedError):
         ec2.describe_instances()
@@ -569,7 +569,7 @@ def test_latency_slows_each_answer(aws: endpoint.Endpoint, ec2: EC2Client) -> No
 def test_what_is_billed_is_counted(
     fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
 ) -> None:
-    """Metrics asked for are counted, because that is what AWS bills."""
+    """Requested metrics are counted, because AWS bills them."""
     ask(cloudwatch, [query(instance_id, number=n) for n, instance_id in enumerate(ids(fleet)[:5])])
     assert aws.metrics_asked == 5
 

@@ -1,4 +1,4 @@
-"""The supervisor: what dies is started anew, and all of it stops together."""
+"""The supervisor restarts processes that end, and stops all of them together."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_child_that_is_added_is_looked_after_too(keep: Keep, tmp_path: Path) -
 
 
 def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
+    """A process that ends at once is restarted after 1, 2, 4 and then every 5 pauses."""
     moment = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: moment[0])
     kept_child = supervisor._SupervisedChild("hasty", lambda: 1, lambda: 3)
@@ -124,7 +124,7 @@ def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypa
 
 
 def test_a_death_is_logged_with_its_reason(keep: Keep, tmp_path: Path) -> None:
-    """The log says which child died and why: its exit code, or the signal's name."""
+    """The log has the child's name and its exit code or signal."""
     supervised = keep(child("hasty", HASTY, tmp_path / "starts"))
     with structlog.testing.capture_logs() as logged:
         supervised.start()
@@ -146,7 +146,7 @@ def test_other_children_are_left_alone(keep: Keep, tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there_stops_nobody(keep: Keep, tmp_path: Path) -> None:
-    """A child that cannot even be started counts as one that dies."""
+    """A child that cannot be started counts as one that ends."""
     missing = supervisor.Child("missing", [str(tmp_path / "nothing here")], {})
     supervised = keep(missing, child("patient", PATIENT, tmp_path / "b"))
     supervised.start()
@@ -155,7 +155,7 @@ def test_a_program_that_is_not_there_stops_nobody(keep: Keep, tmp_path: Path) ->
 
 
 def test_a_stop_is_quick_and_leaves_nothing(keep: Keep, tmp_path: Path) -> None:
-    """Children that follow SIGTERM are gone at once; a second stop changes nothing."""
+    """Children that obey SIGTERM end at once. A second stop changes nothing."""
     supervised = keep(child("a", PATIENT, tmp_path / "a"), child("b", PATIENT, tmp_path / "b"))
     supervised.start()
     pids = list(supervised.pids.values())
@@ -169,7 +169,7 @@ def test_a_stop_is_quick_and_leaves_nothing(keep: Keep, tmp_path: Path) -> None:
 def test_a_stubborn_child_is_asked_pressed_and_killed(
     keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A child that ignores SIGTERM gets SIGQUIT, then is killed together with what it started."""
+    """A child that ignores SIGTERM gets SIGQUIT, then is killed with its own children."""
     monkeypatch.setattr(supervisor, "COLD", 0.5)
     monkeypatch.setattr(supervisor, "KILL", 1.0)
     output = tmp_path / "said"
@@ -199,7 +199,7 @@ def test_in_a_hurry_nobody_is_asked_twice(keep: Keep, tmp_path: Path) -> None:
 
 
 def test_a_dead_server_comes_back_under_its_address(keep: Keep, tmp_path: Path) -> None:
-    """The embedded server is started anew on the same port with the same data; children are left alone."""
+    """The embedded server restarts on the same port with the same data. Children continue."""
     server = embedded.Server(tmp_path / "data", persistent=True)
     server.start()
     supervised = keep(child("patient", PATIENT, tmp_path / "starts"), server=server)
@@ -216,7 +216,7 @@ def test_a_dead_server_comes_back_under_its_address(keep: Keep, tmp_path: Path) 
 
 
 def test_children_print_to_standard_error(tmp_path: Path) -> None:
-    """What children print on standard output goes to standard error, for standard output is data."""
+    """Children's standard output goes to standard error, because standard output is for data."""
     program = """
 import sys
 from workermon.local import supervisor
@@ -270,7 +270,7 @@ def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all(tmp_path: Path, order: signal.Signals) -> None:
-    """SIGINT to the terminal's whole group, SIGTERM and SIGHUP stop children and supervisor, which ends well."""
+    """SIGINT to the terminal's group, SIGTERM and SIGHUP stop children and supervisor, which exits with 0."""
     with parent(PATIENT, tmp_path / "starts") as supervised:
         try:
             pid = int(present(supervised.stdout).readline())
@@ -300,7 +300,7 @@ def test_a_second_ctrl_c_is_a_harder_stop(tmp_path: Path) -> None:
 
 
 def test_signals_are_heard_only_meanwhile() -> None:
-    """Before and after, signals do what they did before."""
+    """Before and after the run, signals have their previous handlers."""
     before = signal.getsignal(signal.SIGTERM)
     signals = supervisor.Signals()
     with signals.handled():
@@ -327,7 +327,7 @@ sys.exit(0)
 
 
 def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path: Path) -> None:
-    """What CPython notes of an interruption that passes through the text of a dataclass does not end the process."""
+    """An interruption that CPython reports from within a dataclass's generated code does not crash the process."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
     completed = subprocess.run(

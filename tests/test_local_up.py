@@ -1,4 +1,4 @@
-"""What ``workermon up`` decides before it starts a process."""
+"""Decisions of ``workermon up`` before it starts a process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from workermon.local import supervisor, up
 
 
 def test_a_large_fleet_has_more_processes_that_collect() -> None:
-    """Each is for so many workers, no machine gets more than it has cores, and an empty fleet has one."""
+    """Each process has its number of workers. There are at most as many as cores, and at least one."""
     assert [up.collectors_for(workers, 2) for workers in (0, 20_000, 20_001, 50_000, 200_000)] == [1, 1, 2, 2, 2]
     assert [up.collectors_for(workers, 8) for workers in (0, 20_000, 20_001, 50_000, 200_000)] == [1, 1, 2, 3, 8]
     assert up.collectors_for(200_000, 1) == 1
 
 
 def test_processes_that_collect_are_added_while_the_fleet_grows() -> None:
-    """Each is started once; none is ended when the fleet shrinks, and an unknown size changes nothing."""
+    """Each is started once. None ends when the fleet shrinks, and an unknown size changes nothing."""
     sizes: list[int | Exception] = [10, 50_000, errors.RedisUnavailable("Redis", "away", "wait"), 10, 70_000]
     added: list[list[str]] = []
 

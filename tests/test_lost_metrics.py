@@ -1,4 +1,4 @@
-"""A metric that fell silent on much of a fleet is one alert about the account and region."""
+"""A metric that is missing on much of a fleet is one alert about the account and region."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Fleet(testing.Monitor):
 
 
 def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
-    """It names the metric, how many lost it and since when; it fires once, and resolves when the metric is back."""
+    """It names the metric, the number of workers and the time, fires once, and resolves when the metric returns."""
     monitor = Fleet()
     monitor.minutes(20)
     assert monitor.notified == []
@@ -93,7 +93,7 @@ def test_a_few_are_no_matter_of_the_fleet(number: int, silent: int) -> None:
 
 
 def test_machines_that_start_have_time_for_their_agents() -> None:
-    """A fleet that is stopped at night and started in the morning has lost nothing."""
+    """A fleet that is stopped at night and started in the morning has lost no metric."""
     monitor = Fleet()
     monitor.minutes(20)
     for worker_id in monitor.ids:

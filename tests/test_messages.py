@@ -1,4 +1,4 @@
-"""What is wrong with a task message is found before Celery has it."""
+"""Invalid task messages are found before Celery handles them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_celery_itself_sends_is_sound() -> None:
     ],
 )  # fmt: skip
 def test_sound_messages_pass(sound: dict[str, Any]) -> None:
-    """What other senders of the same protocol write passes, an ending soon and a trace's headers included."""
+    """Valid messages of other senders pass, with an early expiry and trace headers too."""
     messages.check(sound, NOW)
 
 
@@ -77,7 +77,7 @@ def test_a_body_of_another_shape_is_refused(content: Any) -> None:
     "embedded", [5, [], {"callbacks": 5}, {"chain": 9}, {"chain": []}, {"errbacks": []}, {"chord": {}}, {"get": None}]
 )
 def test_nothing_follows_the_arguments(embedded: Any) -> None:
-    """Our tasks have no callbacks, so a message has none."""
+    """A message with callbacks is refused, because workermon's tasks have none."""
     with pytest.raises(messages.UnusableMessage):
         messages.check(message([[], {}, embedded]), NOW)
 
@@ -90,7 +90,7 @@ def test_a_body_that_is_no_json_is_refused(body: Any) -> None:
 
 
 def test_a_deep_body_is_refused() -> None:
-    """A body nested deeper than a parser goes is refused."""
+    """A body nested deeper than a parser's limit is refused."""
     with pytest.raises(messages.UnusableMessage):
         messages.check(message(body=base64.b64encode(b"[" * 200_000).decode()), NOW)
 
@@ -119,7 +119,7 @@ def test_what_is_nested_deeply_is_refused(levels: int) -> None:
 
 
 def test_long_headers_are_refused() -> None:
-    """Headers are held and logged by every part: their size is bounded, whatever they are called."""
+    """Header sizes are limited, whatever their names are, because every part holds and logs them."""
     with pytest.raises(messages.UnusableMessage, match="headers are longer"):
         messages.check(message(headers={"x-anything": "y" * messages.MAX_HEADERS}), NOW)
 
@@ -146,7 +146,7 @@ def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
     ids=str,
 )  # fmt: skip
 def test_headers_that_celery_would_choke_on_are_refused(header: dict[str, Any]) -> None:
-    """Each header that Celery uses has the type that it uses it as, and none takes the place of the node's own."""
+    """Each header of Celery must have its type, and none may replace the node's own values."""
     with pytest.raises(
         messages.UnusableMessage, match=next(iter(header)) if "celery." not in str(header) else "Celery"
     ):
@@ -176,7 +176,7 @@ def test_properties_that_kombu_would_choke_on_are_refused(properties: dict[str, 
     ids=str,
 )  # fmt: skip
 def test_an_envelope_of_another_kind_is_refused(over: dict[str, Any]) -> None:
-    """Content is JSON in UTF-8; headers and properties are objects."""
+    """Content is JSON in UTF-8. Headers and properties are objects."""
     with pytest.raises(messages.UnusableMessage):
         messages.check(message() | over, NOW)
 
@@ -223,7 +223,7 @@ def test_a_message_that_the_consumer_chokes_on_all_the_same_is_rejected() -> Non
 
 
 def test_an_error_of_the_connection_is_not_the_messages() -> None:
-    """Where the broker goes away the message stays whose it is, and Celery connects again."""
+    """If the connection breaks, the message is not rejected, and Celery reconnects."""
     batch = Taken()
     with pytest.raises(ConnectionError):
         refused_messages.guarded("workermon.collect", _break)(batch)

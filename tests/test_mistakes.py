@@ -1,4 +1,4 @@
-"""What is wrong in a config file: the line that says so."""
+"""Errors in a config file: the line that reports them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[cha
     ],
 )
 def test_a_place_is_named_by_line_and_column(path: str, error: str) -> None:
-    """A place is named by its line and column; what is missing by those of what lacks it, if there is any."""
+    """An error has line and column. A missing key has those of its table, if there is one."""
     assert problems.location("f.toml", path, TEXT) == f"f.toml: {error}"
 
 
@@ -47,13 +47,13 @@ def test_without_a_text_there_is_the_path_alone() -> None:
     ("names", "expected"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")]
 )
 def test_letters_that_changed_places_are_the_likelier_slip(names: list[str], expected: str) -> None:
-    """Of two names as near as each other the one with the same letters is what was meant."""
+    """Of two equally near names the one with the same letters is suggested."""
     assert errors.nearest("us-esat-1", names) == f"did you mean {expected}?"
 
 
 @given(st.text(max_size=200))
 def test_what_is_shown_fits_a_line(text: str) -> None:
-    """Whatever a file says is shown on one line, at most 64 characters of it."""
+    """Any text of a file is shown on one line, at most 64 characters of it."""
     assert len(problems.excerpt(text)) <= 64
     assert problems.excerpt(text) == errors.printable(problems.excerpt(text))
 
@@ -68,7 +68,7 @@ SECTIONS = {
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40), st.sampled_from(sorted(SECTIONS)))
 def test_a_secret_is_never_repeated(secret: str, key: str) -> None:
-    """What stands where a secret's name belongs is not repeated by the error."""
+    """A text in place of a secret's name is not repeated by the error."""
     section = f"{SECTIONS[key]}{key} = {json.dumps(f'hunter2{secret}', ensure_ascii=False)}\n"
     with pytest.raises(errors.InvalidInput, match="must be a secret by name") as caught:
         testing.parse(section)
@@ -86,7 +86,7 @@ def test_a_secret_is_never_repeated(secret: str, key: str) -> None:
     ids=["key", "section", "inline", "many"],
 )
 def test_keys_of_very_many_parts_are_refused_at_once(text: str) -> None:
-    """Such a file would keep the parser busy for minutes; it is refused by its line before that."""
+    """Such a file would take the parser minutes. It is refused by its line before parsing."""
     with pytest.raises(errors.InvalidInput, match=r"line 1: has a key of more than 100 parts"):
         testing.parse(text, "file")
     assert testing.parse("# a.b\n[budget]\ndollars_per_day = 5 # " + "... " * 100, "file").budget is not None
@@ -105,7 +105,7 @@ def test_a_file_without_an_end_is_refused_at_once(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("arguments", [("list", "--label", "\udcff=a"), ("\udcff",), ("rules", "check", "/tmp/\udce9")])
 def test_an_argument_that_is_no_utf8_is_a_usage_error(arguments: tuple[str, ...]) -> None:
-    """It is refused in one line before anything is done, and shown as it was given."""
+    """It is refused in one line before any action, and shown as given."""
     result = CliRunner().invoke(cli.cli, list(arguments))
     assert result.exit_code == 2
     assert re.fullmatch(r"error: argument .*\\x(ff|e9).*: is not UTF-8 text; write it in UTF-8\n", result.stderr)

@@ -1,4 +1,4 @@
-"""Switching off detailed monitoring is not an absence; datapoints that always arrive too late are reported."""
+"""Switching off detailed monitoring causes no absence. Datapoints that always arrive too late are reported."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_detailed_monitoring_that_is_switched_off_pages_nobody() -> None:
 
 
 def test_an_absence_under_detailed_monitoring_still_breaches() -> None:
-    """If EC2 says that monitoring is detailed, missing datapoints are missing; it is asked once for each absence."""
+    """If EC2 confirms detailed monitoring, absent datapoints count. EC2 is asked once for each absence."""
     monitor = One()
     assert monitor.minutes(20) == []
     described = sum(operation == "describe" for operation, _, _ in monitor.ec2.calls)
@@ -96,7 +96,7 @@ def test_what_a_user_changed_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_datapoints_that_always_come_later_than_lateness_are_said() -> None:
-    """why and doctor say how late they are and what to set; a setting that is long enough ends it."""
+    """why and doctor show how late they are and what to set. A long enough setting ends it."""
     monitor = One('[collect]\nlateness = "5m"\n')
     monitor.minutes(15, lag=900)
     record = monitor.workers.get([ID])[ID]
@@ -112,7 +112,7 @@ def test_datapoints_that_always_come_later_than_lateness_are_said() -> None:
 
 
 def test_an_outage_of_the_monitor_is_not_lateness() -> None:
-    """What is backfilled was in time; a single late datapoint says nothing either."""
+    """Backfilled datapoints were on time. A single late datapoint is not reported either."""
     monitor = One('[collect]\nlateness = "5m"\n')
     monitor.minutes(15)
     monitor.clock.advance(3600)

@@ -1,4 +1,4 @@
-"""What people and machines are told."""
+"""Notifications for people and programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def notified(transition: Transition, rule: Rule = CPU, **options: Any) -> models
 
 
 def test_as_the_contract_shows() -> None:
-    """A firing alert is told with every field of the documented message, and its summary to the letter."""
+    """A firing alert has every field of the documented message, and exactly its summary."""
     document = models.to_json(notified(FIRED))
     identity = document.pop("id")
     assert re.fullmatch(r"[0-9a-f]{32,}", identity)
@@ -93,7 +93,7 @@ def name_of(**changes: object) -> str:
 
 
 def test_id_names_the_transition() -> None:
-    """A replay has the same id; another time, state, rule, worker or incarnation has another."""
+    """A replay has the same id. Another time, state, rule, worker or incarnation has another."""
     repeated = notified(FIRED).id
     assert repeated == name_of()
     assert notified(FIRED.model_copy(update={"value": 91.0, "correction": True})).id == repeated
@@ -129,7 +129,7 @@ def test_id_names_the_transition() -> None:
     ],
 )
 def test_summaries(transition: dict[str, object], summary: str) -> None:
-    """The summary reads as a sentence for each way that an alert turns."""
+    """The summary is a sentence for each kind of transition."""
     assert notified(FIRED.model_copy(update=transition)).summary == f"render-07: {summary}"
 
 
@@ -145,7 +145,7 @@ def test_below() -> None:
 
 
 def test_status_checks() -> None:
-    """A status check is told in words, not as 1 > 0."""
+    """A status check has words, not 1 > 0."""
     rule = threshold.KIND.rule(name="status", metric="status_check_failed", above=Levels(critical=0))
     fired = FIRED.model_copy(update={"value": 1.0, "threshold": 0.0, "count": "2 of 2"})
     assert notified(fired, rule, unit="count").summary == (
@@ -154,7 +154,7 @@ def test_status_checks() -> None:
 
 
 def test_what_a_kind_says_of_the_present() -> None:
-    """A kind describes its own state and reason; an error of AWS is one line."""
+    """A kind describes its own state and reason. An error of AWS is one line."""
     rule = Rule(name="no-data", kind="no-data")
     transition = Transition(at=T0, before=None, after="critical", reason="…")
     last_error = models.CollectionError(kind="denied", message="not\nallowed", at=T0)
@@ -217,7 +217,7 @@ def next_version(*alerts: Alert, last_versions: dict[str, int] | None = None) ->
 
 
 def test_version_outlives_removal() -> None:
-    """A worker that is added again goes on with the versions of its earlier life."""
+    """A worker that is added again continues the versions of its earlier incarnation."""
     assert next_version(last_versions={"cpu-high": 9}) == 10
     assert next_version(Alert(rule="cpu-high", version=12), last_versions={"cpu-high": 9}) == 13
     assert next_version() == 1

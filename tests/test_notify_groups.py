@@ -1,4 +1,4 @@
-"""Not a flood: what happens to many workers at once is one message for those who read, and each for those who act."""
+"""Grouping: transitions of many workers at once are one message for people, and one each for the pager."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Site(testing.Monitor):
 
 
 def test_fifty_at_once_are_one_message() -> None:
-    """Fifty workers that fail within some seconds are one message with a list; the pager gets each at once."""
+    """Fifty workers that fail within seconds are one message with a list. The pager gets each at once."""
     site = Site()
     for start in range(0, 50, 10):
         site.enqueue(*site.ids[start : start + 10])
@@ -150,7 +150,7 @@ def test_rules_do_not_mix() -> None:
 
 
 def test_accounts_and_regions_do_not_mix() -> None:
-    """One rule's alerts of two accounts and two regions become three messages, each with its place."""
+    """One rule's alerts of two accounts and two regions are three messages, each with its place."""
     site = Site(6)
     site.enqueue(*site.ids[:2])
     site.enqueue(*site.ids[2:4], account="lab")
@@ -188,7 +188,7 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
 
 
 def test_a_group_that_is_refused_is_given_up_together() -> None:
-    """A group that is refused for good blocks nobody, and one alert about the channel reports it."""
+    """A group with a final refusal delays nothing, and one channel alert reports it."""
     site = Site()
     site.chat.plan = [
         errors.DeliveryRefused("channel chat", "it refuses the notification (404 Not Found)", "see its log")
@@ -204,7 +204,7 @@ def test_a_group_that_is_refused_is_given_up_together() -> None:
 
 
 def test_who_comes_later_is_in_the_next_group() -> None:
-    """What happens after a group has closed is gathered anew, and each alert keeps its order."""
+    """Later transitions form the next group, and each alert keeps its order."""
     site = Site(10)
     site.enqueue(*site.ids[:5])
     site.deliver()
@@ -217,7 +217,7 @@ def test_who_comes_later_is_in_the_next_group() -> None:
 
 
 def test_a_turn_within_the_window_keeps_its_order() -> None:
-    """An alert that fires and resolves within one window is reported twice, in order."""
+    """An alert that fires and resolves within one window is in the message twice, in order."""
     site = Site(3)
     site.enqueue(*site.ids)
     site.enqueue(*site.ids)
@@ -229,7 +229,7 @@ def test_a_turn_within_the_window_keeps_its_order() -> None:
 
 
 def test_a_group_that_is_not_taken_stays_together() -> None:
-    """A group that is refused is tried again as a whole, each of its alerts having the attempt recorded."""
+    """A failed group is tried again as a whole. Each of its alerts has the attempt recorded."""
     site = Site()
     site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "workermon tries again")] * 3
     site.enqueue(*site.ids)
@@ -242,7 +242,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
 
 
 def test_nothing_waits_where_nothing_is_grouped() -> None:
-    """With group_wait 0 each goes out at once, by itself."""
+    """With group_wait 0 each notification is sent at once and alone."""
     site = Site(4, group_wait=0)
     site.enqueue(*site.ids)
     site.deliver()
@@ -250,7 +250,7 @@ def test_nothing_waits_where_nothing_is_grouped() -> None:
 
 
 def test_a_wave_is_told_in_time() -> None:
-    """Alerts that come one after the other for minutes are reported within two windows each, in few messages."""
+    """Alerts that fire over minutes are sent within two windows each, in few messages."""
     site = Site(120)
     for worker_id in site.ids:
         site.enqueue(worker_id)
@@ -261,7 +261,7 @@ def test_a_wave_is_told_in_time() -> None:
 
 
 def test_a_group_takes_one_token() -> None:
-    """A group counts once towards what a channel takes in a minute."""
+    """A group counts once towards the channel's rate."""
     site = Site(per_minute=2)
     site.enqueue(*site.ids)
     site.deliver()
@@ -273,7 +273,7 @@ def test_a_group_takes_one_token() -> None:
 
 
 def test_a_list_says_how_many_and_which() -> None:
-    """The message counts and lists the alerts, the worst first, and says how to silence them all."""
+    """The message counts and lists the alerts, the worst first, with how to silence them all."""
     group = [*many(2, severity="warning"), *many(1), *many(1, status="resolved")]
     lines = text.body(of("email"), group).splitlines()
     assert lines[0] == "[FIRING 1 critical, 2 warning; RESOLVED 1] cpu-high: 4 alerts in us-east-1"
@@ -290,7 +290,7 @@ def test_a_long_list_is_cut() -> None:
 
 
 def test_fifty_at_once_on_redis(redis_url: str) -> None:
-    """On a real server too fifty at once are one message, each with its attempt, and nothing stays behind."""
+    """On a real server fifty at once are one message, each with its attempt, and no key is left."""
     from workermon.on_redis import alerts, client, outbox, throttle, workers
 
     with contextlib.closing(client.connect(redis_url)) as connection:
@@ -310,7 +310,7 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
 
 
 def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
-    """A burst that several processes deliver at the same time is one message, gathered by one of them."""
+    """If several processes deliver a burst at once, one of them sends one message."""
     from workermon.on_redis import alerts, client, leases, outbox, throttle, workers
 
     with contextlib.closing(client.connect(redis_url)) as connection:

@@ -1,4 +1,4 @@
-"""Channels by severity: who is notified of what, and that later changes notify the same channels."""
+"""Channels by severity: who is notified of what, and that later transitions notify the same channels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def routed(**routes: tuple[str, ...]) -> models.Rule:
 
 
 def test_a_warning_stays_in_the_chat() -> None:
-    """The pager hears neither of it nor of its end."""
+    """The pager gets neither a warning nor its end."""
     site = Site(ROUTED)
     site.minutes([85, 20])
     assert notified(site, "chat") == [("firing", "warning"), ("resolved", "warning")]
@@ -53,7 +53,7 @@ def test_it_escalates_to_who_is_for_critical() -> None:
 
 
 def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
-    """Even where critical goes to others alone."""
+    """Channels notified of a warning are notified of critical, even if critical goes to others only."""
     site = Site(routed(warning=("chat",), critical=("pager",)))
     site.minutes([85, 95, 20])
     assert notified(site, "chat") == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
@@ -61,7 +61,7 @@ def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
 
 
 def test_a_severity_without_channels_is_told_nobody() -> None:
-    """Nor is its end; what is critical later is reported."""
+    """Neither its beginning nor its end notifies. If it gets critical later, that does."""
     site = Site(routed(critical=("pager",)))
     site.minutes([85, 20, 85, 95, 20])
     assert notified(site, "chat") == []
@@ -69,7 +69,7 @@ def test_a_severity_without_channels_is_told_nobody() -> None:
 
 
 def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
-    """A removed rule, and routes that changed meanwhile."""
+    """The end notifies all notified channels, even if the rule was removed or its routes changed."""
     for rules in ((), (routed(warning=("other",), critical=("other",)),)):
         site = Site(ROUTED)
         site.minutes([95])
@@ -80,7 +80,7 @@ def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
 
 
 def test_after_a_silence_the_severity_decides() -> None:
-    """What was muted is reported to those whom its severity is for."""
+    """A muted alert notifies the channels of its severity at the silence's end."""
     site = Site(ROUTED)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 5 * MINUTE, reason="x", by="me"))
     site.minutes([85, 85, 85])
@@ -112,7 +112,7 @@ def parsed(text: str) -> models.Configuration:
 
 
 def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
-    """By severity or for all alike; flapping too."""
+    """Channels are set by severity or for all, for flapping too. Export writes them back."""
     configuration = parsed(FILE)
     assert configuration.rules[0].routes == {"warning": ("chat",), "critical": ("chat", "pager")}
     assert configuration.rules[0].notify == ("chat", "pager")
@@ -146,7 +146,7 @@ def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
     ],
 )
 def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, expected: str) -> None:
-    """Line, column, field, and what to write."""
+    """The error has line, column, field, and what to write."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
         parsed(FILE.replace(old, new, 1))

@@ -1,4 +1,4 @@
-"""The long lists in AWS' answers bypass botocore: the result is the same either way."""
+"""Long lists in AWS's answers bypass botocore's parser, with the same result."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monke
 
 
 def test_a_refusal_stays_botocores(aws: endpoint.Endpoint) -> None:
-    """What CloudWatch refuses or garbles is reported in botocore's words."""
+    """Errors and malformed answers of CloudWatch raise botocore's errors."""
     sessions = session.Sessions()
     faults: list[tuple[endpoint.Fault, str]] = [("deny", "AccessDenied"), ("garbage", "CloudWatch")]
     for kind, message in faults:
@@ -106,7 +106,7 @@ def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
 
 
 def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
-    """Ids, states, checks and events are as botocore reads them; its part keeps the token of the next page."""
+    """Ids, states, checks and events equal botocore's. Botocore reads the token of the next page."""
     remainder, read = parsed(STATUSES)
     assert b"more" in remainder
     assert b"i-0000" not in remainder

@@ -1,4 +1,4 @@
-"""SQS through boto3: another implementation of AWS, our own endpoint, and the text of a refusal."""
+"""SQS through boto3: another implementation, the simulated AWS, and the text of a refusal."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def queue_and_url(
 
 
 def test_what_is_sent_is_received_until_it_is_deleted(queue_and_url: tuple[ports.EventQueues, str]) -> None:
-    """Bodies arrive as they were sent, at most ten at a time; deleted ones never arrive again."""
+    """Bodies arrive as sent, at most ten at a time. Deleted ones never arrive again."""
     queues, url = queue_and_url
     sent = {f'{{"n": {number}, "text": "\u00e4\u20ac<&"}}' for number in range(12)}
     for body in sent:
@@ -79,7 +79,7 @@ def test_what_is_sent_is_received_until_it_is_deleted(queue_and_url: tuple[ports
 
 @mock_aws
 def test_the_stage_reads_motos_queue(queues: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the message in SQS to the ring: a Spot warning of a worker is kept, and its message is gone."""
+    """A Spot warning in SQS is stored with its worker, and its message is deleted."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     client = boto3.client("sqs", region_name="us-east-1")
     url = client.create_queue(QueueName="workermon")["QueueUrl"]
@@ -134,7 +134,7 @@ def test_our_event_comes_through_eventbridge_by_the_rule_of_the_template(
 
 
 def test_a_refused_event_names_the_right_that_is_missing(queues: queue.AwsEventQueues, aws: endpoint.Endpoint) -> None:
-    """As every refusal of AWS does; otherwise our endpoint brings it to the queue."""
+    """A refused event names the missing right. Otherwise the simulated AWS delivers it to the queue."""
     url = f"{aws.url}/123456789012/workermon"
     queues.publish(SCOPE, models.OWN_SOURCE, models.OWN_TYPE, {"sent": 5.0})
     assert len(queues.receive(SCOPE, url, 0)) == 1
@@ -157,7 +157,7 @@ def test_a_refusal_names_the_right_that_is_missing(queues: queue.AwsEventQueues,
 
 
 def test_a_poll_outlasts_the_wait_of_sqs() -> None:
-    """A request that is held open for 20 s is no time-out, and is not sent again by itself."""
+    """A request that SQS holds open for 20 s does not time out and is not sent again."""
     polling: Any = session._POLLING  # botocore's stubs leave out what a Config has
     assert polling.read_timeout > collect.event_queue.WAIT
     assert polling.retries["total_max_attempts"] == 1

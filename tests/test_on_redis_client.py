@@ -1,4 +1,4 @@
-"""What a user learns of Redis, and what becomes of the connection."""
+"""The Redis client: its errors, and its connections."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _exhaust(listening: Iterator[str | None]) -> None:
 
 
 def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:
-    """The line says which server and why, and what to do; never the password."""
+    """The line names the server, the reason and what to do, never the password."""
     port = free_port()
     began = time.monotonic()
     refusal = _refusal(f"redis://user:s3cret@127.0.0.1:{port}/1")
@@ -48,7 +48,7 @@ def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something listens but never answers: one time limit, no more tries."""
+    """If a server accepts but never answers, the command ends after one time limit, without retries."""
     monkeypatch.setattr(client, "TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         began = time.monotonic()
@@ -74,7 +74,7 @@ def test_what_answers_but_is_no_redis_is_said_so() -> None:
 
 
 def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
-    """Whoever reads it corrects the URL, and sees neither the wrong nor the right one."""
+    """The error says to correct the URL, and shows neither the wrong nor the right password."""
     address = redis_url.rpartition("@")[2]
     began = time.monotonic()
     for url in (f"redis://:s3cret@{address}", f"redis://{address}"):
@@ -104,7 +104,7 @@ def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
     ],
 )
 def test_a_url_that_means_nothing_is_refused_without_showing_it(url: str) -> None:
-    """It may hold a password anywhere."""
+    """An invalid URL is not shown, because any part of it may be a password."""
     with pytest.raises(errors.InvalidInput) as caught:
         client.connect(url)
     assert "s3cret" not in str(caught.value)
@@ -190,7 +190,7 @@ def test_a_feed_that_may_not_wait_reads_whole_messages(redis_url: str, redis_cli
 
 
 def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is not there any more answers no ping; a quiet one does."""
+    """A feed without messages pings the server, and fails if that is gone."""
     monkeypatch.setattr(channel, "SILENCE", 1.0)
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
@@ -227,7 +227,7 @@ def test_a_connection_is_kept(connected: Any) -> None:
 
 
 def test_a_kept_connection_that_broke_is_replaced(connected: Any) -> None:
-    """The commands are repeated, so nobody notices."""
+    """If the kept connection breaks, the commands are repeated on a new one."""
     for pipelined in (False, True):
         number = connected.execute_command("CLIENT", "ID")
         with contextlib.closing(redis.Redis(connection_pool=connected.connection_pool)) as second_client:
@@ -243,7 +243,7 @@ def test_a_kept_connection_that_broke_is_replaced(connected: Any) -> None:
 
 
 def test_an_answer_that_comes_too_late_is_nobodys(connected: Any) -> None:
-    """A command that takes too long fails once, and its answer is not taken for that of the next one."""
+    """A command that takes too long fails once. Its answer is not taken for that of the next one."""
     began = time.monotonic()
     with pytest.raises(redis.TimeoutError):
         connected.execute_command("BLPOP", "empty", "2")
@@ -254,7 +254,7 @@ def test_an_answer_that_comes_too_late_is_nobodys(connected: Any) -> None:
 
 
 def test_an_error_of_a_command_leaves_the_others_of_a_pipeline(connected: Any) -> None:
-    """All were run; the first error is raised after their replies were read, or stands in its place."""
+    """All commands run. The first error is raised after all replies, or returned in its place."""
     connected.set("text", "a", ex=60)
     for raises in (True, False):
         with connected.pipeline(transaction=False) as pipe:
@@ -282,14 +282,14 @@ def test_threads_do_not_wait_for_one_another(redis_url: str, monkeypatch: pytest
 
 
 def test_a_forked_process_has_connections_of_its_own(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes on one connection would take each other's answers."""
+    """Two processes on one connection would read each other's answers."""
     number = connected.execute_command("CLIENT", "ID")
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert connected.execute_command("CLIENT", "ID") != number
 
 
 def test_after_a_failover_no_idle_connection_is_used_again(connected: Any) -> None:
-    """An error about the server's own state closes all idle connections, so that its address is resolved again."""
+    """An error about the server's state closes all idle connections, so the address is resolved again."""
     number = connected.execute_command("CLIENT", "ID")
     with pytest.raises(errors.RedisUnavailable), client.guard(connected):
         raise redis.exceptions.ReadOnlyError("it is a replica")

@@ -1,4 +1,4 @@
-"""The ledger on Redis: what stands in the way of one worker's sample harms no other."""
+"""The ledger on Redis: a sample that cannot be written affects no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEDGER = keys.ledger(B, int(NOW // 3600) * 3600)
 def test_a_sample_that_cannot_be_written_harms_no_other(
     redis_url: str, redis_client: redis.Redis, key: str, outcome: str, *, alone: bool
 ) -> None:
-    """A key of another type is set aside; if it was the worker, it is gone, and the others are written."""
+    """A key of another type is set aside. If it is the worker's record, the worker is gone. Others are written."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         repository = repository_on_redis(connected)
         members = [builders.worker(worker_id) for worker_id in (A, B, C)]
@@ -37,7 +37,7 @@ def test_a_sample_that_cannot_be_written_harms_no_other(
 
 
 def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis) -> None:
-    """More samples than one step takes are all written, in their order, and each is announced."""
+    """More samples than one step takes are all written, in order, and each is published."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         repository = repository_on_redis(connected)
         members = [builders.worker(f"i-{number:017x}") for number in range(2 * samples.STEP + 1)]

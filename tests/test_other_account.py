@@ -1,4 +1,4 @@
-"""An id that another account has by now: nothing of its former life is taken for its own, by any implementation."""
+"""An id that moved to another account: nothing of its former account is used, in every implementation."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_the_other_account_has_is_all_that_there_is(house: House) -> None:
 def test_an_answer_of_the_former_account_that_comes_late_is_dropped(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A collection that was under way writes neither datapoints nor trouble, and retires nobody."""
+    """A collection under way writes neither datapoints nor errors, and retires no worker."""
     house.clock.advance(60)
     inner = house.ec2.statuses
 
@@ -145,7 +145,7 @@ def test_an_answer_of_the_former_account_that_comes_late_is_dropped(
 def test_who_is_added_while_its_former_self_is_retired_keeps_its_entry(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The former one was terminated; the new one is collected from its next run on."""
+    """The former incarnation is terminated. The new one is collected from its next run on."""
     house.clock.advance(60)
     house.ec2.put(models.Instance(id=ONE, region="us-east-1", status="terminated"))
     inner = house.schedule.delete
@@ -162,7 +162,7 @@ def test_who_is_added_while_its_former_self_is_retired_keeps_its_entry(
 
 
 def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repository) -> None:
-    """Of an id that is monitored in one account the dimensions that another account publishes are not taken."""
+    """Dimensions that another account publishes for a monitored id are not used."""
     house = House(repository)
     configuration = config.DEFAULT.model_copy(update={"revision": 2, "collect": ("memory_utilization",), "rules": ()})
     assert repository.configurations.save(configuration)

@@ -1,4 +1,4 @@
-"""Texts that are known are not parsed again: what is read is what was written, whoever reads it."""
+"""Unchanged texts are not parsed again. Every reader gets what was written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workermon.on_redis import client, keys, parse_cache, workers
 
 
 def test_a_text_is_parsed_once_until_it_changes() -> None:
-    """Each record has its own text; a text that cannot be read is tried each time."""
+    """Each record has its own text. An unreadable one is tried each time."""
     parsed: list[bytes] = []
 
     def parse(text: bytes) -> int:
@@ -39,7 +39,7 @@ def test_a_text_is_parsed_once_until_it_changes() -> None:
 
 
 def test_no_more_texts_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record whose text was kept longest ago goes first."""
+    """The oldest record is dropped first."""
     monkeypatch.setattr(parse_cache, "MOST", 2)
     numbers = itertools.count(1)
     texts = parse_cache.ParseCache(lambda _: next(numbers))

@@ -1,4 +1,4 @@
-"""Cohorts follow the data: what is learned of its lag, where that puts each cohort, and who moves when."""
+"""Placement: cohorts follow the lag of their datapoints. Where each is placed, and which move when."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Region:
 @pytest.mark.parametrize("cohorts", [1, 10, 40])
 @pytest.mark.parametrize("late", [0.0, 5.0, 17.3, 52.0, 95.0])
 def test_within_minutes_cohorts_look_right_after_their_datapoints(cohorts: int, late: float) -> None:
-    """From then on the first cohort waits two seconds at most, and each later one only for those before it."""
+    """Then the first cohort waits at most two seconds, and later ones only for those before."""
     region = Region(cohorts, late)
     region.minutes(15)
     apart = placement.seconds_apart([ports.Pace(0.1, 0)])
@@ -93,7 +93,7 @@ def test_one_slow_minute_moves_nobody_for_long() -> None:
 
 
 def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
-    """One straggler of ten says nothing, two do; workers without datapoints for long are left out."""
+    """One straggler of ten is ignored, two are not. Workers without datapoints for long are left out."""
     assert lag.measure([T] * 19 + [T - 60], 60, T + 65) == 5
     assert lag.measure([T] * 8 + [T - 60] * 2, 60, T + 65) == 65
     assert lag.measure([T] * 5 + [T - 3600] * 5, 60, T + 65) == 5
@@ -103,7 +103,7 @@ def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
 
 
 def test_of_metrics_that_come_at_different_times_none_waits_for_a_whole_interval() -> None:
-    """The look comes after the largest gap between them, round the interval."""
+    """The collection is after the largest gap between their arrivals, around the interval."""
     assert present(lag.best([lag_of(5), lag_of(7), lag_of(50)], 60)).present == 7
     assert present(lag.best([lag_of(58), lag_of(63)], 60)).present == 63
     assert lag.best([], 60) is None
@@ -127,7 +127,7 @@ def group(name: str, cohorts: int, arrives: lag.Lag | None, interval: int = 60) 
     strategies.floats(0.01, 1.0),
 )
 def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | None, int]], apart: float) -> None:
-    """Within the usable part of its interval, whatever was learned. Groups without learned values have none."""
+    """It is within the usable part of its interval, whatever was learned. Groups without learned values have none."""
     groups = [
         group(f"a{place}/r", cohorts, None if late is None else lag_of(late), interval)
         for place, (cohorts, late, interval) in enumerate(fleet)
@@ -144,7 +144,7 @@ def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | No
 
 
 def test_cohorts_follow_one_another_at_the_pace_of_the_nodes() -> None:
-    """A small fleet closely, no closer than AWS' limits; one that fills the interval evenly over it."""
+    """A small fleet's are close together, within AWS's limits. A fleet that fills the interval is spread evenly."""
     small = sorted(placement.places([group("a/r", 10, lag_of(5))], 0.2).values())
     assert small == pytest.approx([5.3 + 0.2 * place for place in range(10)])
     limited = sorted(placement.places([group("a/r", 10, lag_of(5))], 0.01).values())
@@ -154,14 +154,14 @@ def test_cohorts_follow_one_another_at_the_pace_of_the_nodes() -> None:
 
 
 def test_groups_share_the_nodes() -> None:
-    """Two regions whose datapoints come at the same time are collected one after the other, not at once."""
+    """Two regions with datapoints at the same time are collected one after the other."""
     places = placement.places([group("a/r", 10, lag_of(5)), group("b/r", 10, lag_of(5))], 0.2)
     starts = sorted(places.values())
     assert min(later - sooner for sooner, later in itertools.pairwise(starts)) == pytest.approx(0.2)
 
 
 def test_more_nodes_are_faster() -> None:
-    """Their paces add up, and a change of a few percent moves nobody."""
+    """The nodes' paces add up. A change of a few percent moves no cohort."""
     distance = placement.seconds_apart([ports.Pace(0.1, 0)])
     assert placement.seconds_apart([ports.Pace(0.1, 0)] * 4) <= distance / 2
     assert placement.seconds_apart([]) >= placement.PACE
@@ -170,7 +170,7 @@ def test_more_nodes_are_faster() -> None:
 
 
 def test_a_placing_moves_some_cohorts_and_not_all_at_once() -> None:
-    """Those furthest from their place first, and nobody for a fraction of a second."""
+    """Cohorts furthest from their place move first, and none for a fraction of a second."""
     phases = {f"{GROUP}#{number}": 10.0 + number / 10 for number in range(500)}
     placed: dict[str, float] = {}
     for _ in range(10):
@@ -199,7 +199,7 @@ def test_what_is_gone_is_forgotten() -> None:
 
 
 def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
-    """Of detailed metrics at 60 s; of those at 300 s, and of what a user asked for, nothing."""
+    """It learns from detailed metrics at 60 s, not from those at 300 s or from requested collections."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T + 65)
     fleet = [
         models.Worker(
@@ -260,7 +260,7 @@ def test_a_collection_that_came_too_early_is_repeated_when_the_datapoint_is_avai
 
 
 def test_a_collection_is_not_repeated_if_its_datapoint_is_later_than_ever() -> None:
-    """Its requests move instead. Neither is one repeated that found what it waited for."""
+    """Its requests move instead. A collection that found its datapoints is not repeated either."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
     worker = detailed_worker(monitor)
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T, 2.0)])
@@ -272,7 +272,7 @@ def test_a_collection_is_not_repeated_if_its_datapoint_is_later_than_ever() -> N
 
 
 def test_a_collection_succeeds_if_the_broker_takes_no_request_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample is written; the next slot fetches the datapoint."""
+    """The sample is written, and the next slot fetches the datapoint."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
     worker = detailed_worker(monitor)
 

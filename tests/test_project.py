@@ -1,4 +1,4 @@
-"""The project's own files agree with one another: lock files, version, checks, continuous integration."""
+"""The project's files agree: lock files, version, checks, continuous integration."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def requirements() -> list[tuple[Path, Requirement]]:
     ("path", "requirement"), requirements(), ids=[str(requirement) for _, requirement in requirements()]
 )
 def test_the_lock_file_has_what_the_project_asks_for(path: Path, requirement: Requirement) -> None:
-    """Each requirement is locked, at a version that it allows; otherwise 'make lock' is due."""
+    """Each requirement is locked at an allowed version. Otherwise run 'make lock'."""
     version = locked(path).get(canonicalize_name(requirement.name))
     assert version is not None, "run make lock"
     assert requirement.specifier.contains(version, prereleases=True), "run make lock"
@@ -74,7 +74,7 @@ def test_every_locked_version_has_hashes_and_no_index(path: Path) -> None:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    """pyproject.toml reads the version from the package; there is a part of the change log for what comes next."""
+    """pyproject.toml reads the version from the package. The change log has a section for the next release."""
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert Version(workermon.__version__)
     assert f'"{workermon.__version__}"' not in (ROOT / "pyproject.toml").read_text("utf-8")
@@ -118,6 +118,6 @@ def test_ci_calls_the_script_on_every_python_that_is_promised() -> None:
     ids=["subprocess", "os", "multiprocessing"],
 )
 def test_without_the_mark_no_process_starts(start: Callable[[], object]) -> None:
-    """A test that is not marked as integration cannot start a process, so make quick needs none."""
+    """A test without the mark ``integration`` cannot start a process, so make quick needs none."""
     with pytest.raises(RuntimeError, match="mark the test integration"):
         start()

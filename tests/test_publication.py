@@ -1,4 +1,4 @@
-"""``why`` says why a metric has no datapoints: nobody publishes it for this worker, or AWS was never asked."""
+"""``why`` explains missing datapoints: the metric is not published for this worker, or AWS was not asked."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_variable_that_the_agent_did_not_replace_is_named() -> None:
 
 
 def test_nobody_publishes_it_anywhere() -> None:
-    """Without any series there is nothing more to say; all of the worker's metrics are named if none is asked for."""
+    """Without any series that is the reason. Without a metric argument all missing metrics are named."""
     monitor = monitored()
     monitor.collect()
     assert present(reason(monitor)).endswith(f"under InstanceId={ID}")
@@ -75,7 +75,7 @@ def test_nobody_publishes_it_anywhere() -> None:
 
 
 def test_that_aws_was_never_asked_is_said_with_the_reason() -> None:
-    """A worker that was never collected, that is stopped, or that AWS refuses, was not asked about."""
+    """A worker that was never collected, is stopped, or that AWS refuses has that reason."""
     monitor = monitored()
     assert reason(monitor) == "no request to AWS for it has succeeded yet: the worker was never collected"
     monitor.cloudwatch.last_error = errors.AwsDenied("ListMetrics", "is not allowed", "grant it")
@@ -88,7 +88,7 @@ def test_that_aws_was_never_asked_is_said_with_the_reason() -> None:
 
 
 def test_a_metric_that_comes_is_not_named_until_it_falls_silent() -> None:
-    """Once a datapoint is absent, why says since when."""
+    """As soon as a datapoint is absent, why says since when."""
     monitor = monitored()
     monitor.cloudwatch.put(ID, NAME, [(T0 - 120, 40.0), (T0 - 60, 40.0)], namespace="CWAgent")
     monitor.collect()
@@ -102,7 +102,7 @@ def test_a_metric_that_comes_is_not_named_until_it_falls_silent() -> None:
 def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lacks_a_metric(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where every worker has the metric nobody looks; else one call an hour does."""
+    """If a worker lacks the metric, one call an hour is made. Otherwise none."""
     monitor = monitored()
     requests: list[str] = []
     inner = monitor.cloudwatch.foreign_dimensions
@@ -120,7 +120,7 @@ def test_series_for_no_instance_are_looked_for_once_an_hour_and_only_if_one_lack
 
 
 def test_the_command_says_it() -> None:
-    """Below the worker, before its rules; in JSON as a list."""
+    """It is shown below the worker, before its rules, and as a list in JSON."""
     monitor = monitored()
     monitor.cloudwatch.put_foreign(NAME, {"host": "ip-10-0-0-7"})
     monitor.collect()

@@ -1,4 +1,4 @@
-"""Sizes that only shrink: ``ratchet.toml`` lists each exception with its reason, and none that is not needed."""
+"""Sizes that only shrink: ``ratchet.toml`` lists each exception with its reason, and no unneeded one."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def is_stage(kind: type) -> bool:
 
 
 def test_a_stage_is_frozen_and_has_one_public_method() -> None:
-    """What holds ports is a frozen dataclass with one public method, or is listed with its reason."""
+    """A class with ports is a frozen dataclass with one public method, or is listed with its reason."""
     unlike_stages = {f"{kind.__module__}:{kind.__name__}" for kind in stages() if not is_stage(kind)}
     assert unlike_stages == set(ratchet()["stages"])
 
 
 def test_no_port_of_a_stage_is_optional() -> None:
-    """Where a port has nothing to do, an implementation that does nothing stands in for it, never ``None``."""
+    """A port without work is an implementation that does nothing, never ``None``."""
     optional = {
         f"{kind.__module__}:{kind.__name__}.{field.name}"
         for kind in stages()
@@ -146,7 +146,7 @@ def test_no_port_of_a_stage_is_optional() -> None:
 
 
 def test_every_type_error_that_is_ignored_has_a_reason() -> None:
-    """Where a checker's finding is ignored stand its code and, behind it, why."""
+    """Each ignored finding of a checker has its code and, after it, the reason."""
     ignored = re.compile(r"# type: " + r"ignore(?!\[[a-z-]+(, [a-z-]+)*\]  # \S+ \S)")
     without = [
         f"{path.relative_to(ROOT)}:{number}"
@@ -159,6 +159,6 @@ def test_every_type_error_that_is_ignored_has_a_reason() -> None:
 
 
 def test_every_exception_has_a_reason() -> None:
-    """Each entry says why in a sentence."""
+    """Each entry gives its reason in a sentence."""
     entries = ratchet()["modules"] | ratchet()["functions"] | ratchet()["stages"]
     assert all(len(reason.split()) >= 4 for reason in entries.values())

@@ -1,4 +1,4 @@
-"""The page of recipes: every rule on it is valid, and does what its test cases say."""
+"""The page of recipes: every rule is valid and does what its test cases say."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_there_are_twenty() -> None:
 
 @pytest.mark.parametrize(("title", "text"), RECIPES, ids=[title for title, _ in RECIPES])
 def test_each_recipe_does_what_its_cases_say(title: str, text: str) -> None:
-    """A recipe is valid by itself, and ``rules test`` passes every case; only some can have none."""
+    """A recipe is valid by itself and ``rules test`` passes its cases. Only some kinds can have none."""
     file, configuration = configured(text)
     results = rule_cases.test(file, configuration, rules.KINDS)
     assert [case for case in results.cases if not case.passed] == []
@@ -61,7 +61,7 @@ def day() -> models.Series:
 
 
 def test_the_idle_worker_is_found_where_the_page_says() -> None:
-    """The backtest over the ledger of the day finds what the page shows; a label exempts the worker."""
+    """The backtest over the ledger finds the page's result. A label excludes the worker."""
     _, configuration = configured(dict(RECIPES)["Idle workers"])
     end = DAY + 24 * HOUR
     monitor = testing.Monitor(configuration.model_copy(update={"retention": 48 * HOUR}), end)

@@ -1,4 +1,4 @@
-"""``[discover]`` is refused in a region where workers are collected all the same."""
+"""``[discover]`` is refused in a region where workers are still collected."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Site(testing.Monitor):
 
 
 def test_it_is_told_once_and_resolves() -> None:
-    """status and an alert about the account and region say it; the worker is collected on, and not held back."""
+    """status and an alert about the account and region name it. The worker is collected and notifies."""
     site = Site()
     site.minutes(6)
     assert site.notified == []
@@ -82,7 +82,7 @@ def test_it_is_told_once_and_resolves() -> None:
 
 
 def test_it_ends_when_discover_is_configured_no_more() -> None:
-    """Nobody waits for a search that is not wanted."""
+    """Without [discover] the alert resolves."""
     site = Site()
     site.search.refuses = True
     site.minutes(31)

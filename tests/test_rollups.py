@@ -1,4 +1,4 @@
-"""Hourly roll-ups on a real server and from end to end: exact, bounded, small, and gone with their worker."""
+"""Hourly roll-ups on a real server, end to end: exact, bounded, small, and deleted with their worker."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _WRITES = some.lists(
 @examples(180)
 @given(_WRITES, some.integers(1, 7))
 def test_hours_are_exact_whatever_comes_late_or_is_revised(writes: list[tuple[int, float, int]], every: int) -> None:
-    """At any time, in any order of writes and roll-ups: what the ledger has; and once it is gone, in six digits."""
+    """In any order of writes and roll-ups they equal the ledger. Later they have six digits."""
     monitor = testing.Monitor(now=float(NOW + 3600 * HOURS))
     monitor.configure(retention=7 * models.DAY)
     monitor.workers.add([builders.worker()])
@@ -102,7 +102,7 @@ def test_packed_weeks_come_back(seed: int) -> None:
 
 
 def test_what_no_float_can_be_is_the_greatest() -> None:
-    """And what is no week of roll-ups is refused."""
+    """A value too large for a float becomes the greatest one. An invalid week of roll-ups is refused."""
     big = models.unpack(0, models.pack(0, {0: models.RollUp(0, -1e300, 0.0, 1e300, 1e300, 70_000)}))[0]
     assert [big.least, big.most] == pytest.approx([-3.4e38, 3.4e38], rel=0.01)
     assert big.number == 65_535
@@ -133,7 +133,7 @@ def test_a_removal_leaves_no_roll_up(connection: redis.Redis) -> None:
 
 
 def test_roll_ups_live_as_long_as_the_setting_says(connection: redis.Redis) -> None:
-    """A week ends so long after its last hour; without the setting none is made, and no mark is left."""
+    """A week's lifetime counts from its last hour. Without the setting none is made, and no mark is left."""
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker()])
 
@@ -176,7 +176,7 @@ def test_a_roll_up_takes_about_fifteen_bytes(connection: redis.Redis) -> None:
 
 
 def test_the_command_shows_hours(run: Callable[..., Result], ok: Callable[..., str], world: Ports) -> None:
-    """``--step 1h`` as table, CSV and JSON; another step is refused."""
+    """``--step 1h`` prints a table, CSV and JSON. Another step is refused."""
     at = _hour(ok, world)
     document = json.loads(ok("history", MONITORED, CPU, "--since", "30d", "--step", "1h", "--json"))
     assert (document["metric"], document["unit"], document["step"]) == (CPU, "percent", 3600)

@@ -1,4 +1,4 @@
-"""What a change of a file would have fired: counted, routed, priced, and printed as text, JSON and Markdown."""
+"""What a changed file would have fired: counted, routed, priced, and printed as text, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def reviewed(*arguments: str) -> str:
 
 
 def test_counts(files: tuple[str, str, str]) -> None:
-    """Episodes, notified alerts, channels and what is gone are those of both files over the same trace."""
+    """Episodes, notified alerts, channels and removed rules equal those of both files over the same trace."""
     old, new, trace = files
     review: dict[str, Any] = json.loads(reviewed(old, new, "--csv", trace, "--json"))
     high, idle = review["rules"]
@@ -84,7 +84,7 @@ def test_counts(files: tuple[str, str, str]) -> None:
 
 
 def test_text_and_markdown(files: tuple[str, str, str]) -> None:
-    """A terminal gets a table and what is different; a comment gets Markdown in which no name becomes markup."""
+    """A terminal gets a table and the differences. A comment gets Markdown in which names are escaped."""
     old, new, trace = files
     text = reviewed(old, new, "--csv", trace)
     assert "cpu-high  changed  3 → 2" in text
@@ -133,7 +133,7 @@ def test_ledger_and_price(ok: Callable[..., str], world: Ports, tmp_path: Path) 
 
 
 def test_inhibited_episodes_notify_nobody() -> None:
-    """An episode that another rule inhibits to its end notifies nobody; one that lasts longer does."""
+    """An episode that is inhibited to its end notifies nobody. One that lasts longer does."""
     single_slot = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
     cause = threshold.KIND.rule(name="cause", metric="cpu_utilization", above=Levels(critical=70), **single_slot)
     follows = threshold.KIND.rule(name="follows", metric="cpu_utilization", above=Levels(critical=80), **single_slot)
@@ -169,7 +169,7 @@ recover = "1 of 1"
 
 
 def test_groups_and_outliers_are_compared_over_the_ledger(silent_log: None, tmp_path: Path) -> None:
-    """What a stricter rule over a group, and about outliers, would no longer fire is counted and named."""
+    """Episodes that stricter group and outlier rules would no longer fire are counted and named."""
     pools = Pools()
     for number in range(5):
         pools.add(number)

@@ -1,4 +1,4 @@
-"""Changes that ``rules suggest`` proposes: they pay, keep what mattered, and are a diff that means just that."""
+"""Changes that ``rules suggest`` proposes: they save notifications, keep important ones, and are an exact diff."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_short_peaks_are_left_out_and_acknowledged_alerts_stay() -> None:
 
 
 def test_an_acknowledged_peak_stays() -> None:
-    """If somebody acknowledged one of the short peaks, no change may lose it."""
+    """If one of the short peaks was acknowledged, no change loses it."""
     monitored = site(VALUES)
     ack(monitored, 4)
     for suggestion in suggested(monitored):
@@ -83,7 +83,7 @@ def test_an_acknowledged_peak_stays() -> None:
 
 
 def test_silenced_alerts_count_for_nothing() -> None:
-    """What a silence kept from people was no notification, so that leaving it out saves nothing."""
+    """Silenced alerts notified nobody, so losing them saves nothing."""
     monitored = site(VALUES)
     end = monitored.clock.now
     monitored.silences.add(models.Silence(id="s", rule="cpu-high", begins=T0, ends=end, reason="known", by="me"))
@@ -97,7 +97,7 @@ def test_nothing_is_proposed_that_does_not_pay(values: list[float]) -> None:
 
 
 def test_what_lasted_stays() -> None:
-    """An episode of half an hour stays whether somebody acknowledged it or not."""
+    """An episode of half an hour is kept, acknowledged or not."""
     monitored = site([50.0, *PEAKS * 10, *[95.0] * 40, *[50.0] * 5])
     [suggestion] = suggested(monitored)
     assert (suggestion.lasting, suggestion.acknowledged) == (1, 0)
@@ -113,7 +113,7 @@ def rules_of(text: str) -> tuple[models.Rule, ...]:
 
 
 def test_the_diff_means_just_that() -> None:
-    """A key that is not there gets a line; comments and all else stay, and the text says the changed rule."""
+    """A missing key gets a line. Comments and the rest stay, and the text gives the changed rule."""
     monitored = site(VALUES)
     ack(monitored, SECOND + 5)
     suggestions = suggested(monitored)
@@ -158,7 +158,7 @@ def test_command(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
 
 
 def test_command_prints_a_diff(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
-    """A line says what changes and what that would have changed, and the diff below it changes the file."""
+    """A line gives the change and its effect, and the diff below it changes the file."""
     ok("add", A)
     now = int(world.clock()) // MINUTE * MINUTE
     begin = now - MINUTE * len(VALUES)

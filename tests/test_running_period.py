@@ -1,4 +1,4 @@
-"""CloudWatch answers with the period that is still running: no part of it is ever taken for the whole."""
+"""CloudWatch also returns the running period. An incomplete period never counts as a complete one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ metrics = ["network_in"]
 
 @pytest.mark.parametrize("offset", [0, 7, 59])
 def test_a_part_of_a_sum_is_not_the_sum(offset: int) -> None:
-    """Five million bytes in five minutes are never below three, however early in the period somebody asks."""
+    """Five million bytes in five minutes are never below three million, however early in the period it is collected."""
     rule = "below = { critical = 3000000 }\nbreach = '1 of 1'\nrecover = '1 of 1'"
     monitor = monitored(SUM.format(period="300s", rule=rule), lambda _: 1_000_000 / 60, 1, 60)
     monitor.clock.advance(offset)
@@ -91,7 +91,7 @@ def test_a_part_of_a_sum_is_not_the_sum(offset: int) -> None:
 
 
 def test_an_alert_stays_though_the_running_period_is_small() -> None:
-    """Three minutes of 600 and one of 240, again and again: above 500 it fires once, and two in a row never end it."""
+    """Three minutes of 600 and one of 240 in turn: above 500 it fires once, and never resolves."""
     rule = "above = { critical = 500 }\nbreach = '3 of 3'\nrecover = '2 of 2'"
 
     def value(at: int) -> float:
@@ -102,7 +102,7 @@ def test_an_alert_stays_though_the_running_period_is_small() -> None:
 
 
 def test_the_ledger_holds_whole_periods_only() -> None:
-    """What is kept, shown and published as the newest value is of a period that was over when it was asked for."""
+    """Stored, shown and published values are of periods that had ended at the request."""
     rule = "above = { critical = 9e9 }"
     monitor = monitored(SUM.format(period="300s", rule=rule), lambda _: 1.0, 1, 60)
     watched(monitor, 60, 1800)

@@ -35,7 +35,7 @@ def names(client: redis.Redis) -> str:
 def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """The raw hash names task, queue, interval and the worker's id; no name, region's role, label or credential."""
+    """The hash has task, queue, interval and the worker's id; no name, role, label or credential."""
     secret = worker(7, name="render-07", role_arn="arn:aws:iam::1:role/x", external_id="hush", labels={"team": "vfx"})
     planned.put([secret], NOW)
 
@@ -54,7 +54,7 @@ def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
 def test_a_collection_of_a_short_interval_may_wait_longer_than_that(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """A node that is two seconds late does not drop every message of a worker that is collected each second."""
+    """At an interval of a second, a node that is two seconds late does not drop every message."""
     planned.put([worker(interval=1)], NOW)
     definition = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
     assert definition["options"]["expires"] == 10
@@ -77,7 +77,7 @@ def test_the_first_run_is_within_an_interval(planned: schedule.RedBeatSchedule) 
 
 
 def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(planned: schedule.RedBeatSchedule) -> None:
-    """250 workers make three cohorts, the largest of a hundred, each with one time."""
+    """250 workers make three cohorts of at most a hundred, each with one time."""
     fleet = [worker(number) for number in range(250)]
     planned.put(fleet, NOW)
     times = Counter(planned.next_runs([monitored.id for monitored in fleet]).values())
@@ -95,7 +95,7 @@ def test_cohorts_spread_and_leave_the_last_tenth_free(planned: schedule.RedBeatS
 def test_other_regions_accounts_and_intervals_are_other_cohorts(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """Only what one AWS call can ask travels together."""
+    """A cohort has only workers that one AWS call can cover."""
     fleet = [worker(1), worker(2, region="eu-west-1"), worker(3, account="lab"), worker(4, interval=300)]
     planned.put(fleet, NOW)
     assert len(set(redis_client.hvals(settings.SCHEDULE_COHORTS))) == 4
@@ -112,7 +112,7 @@ def test_putting_again_keeps_the_cadence(planned: schedule.RedBeatSchedule) -> N
 def test_another_interval_moves_the_worker_to_another_cohort(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """Its old cohort loses the member, and the entry says the new interval."""
+    """Its old cohort loses the member, and the entry has the new interval."""
     planned.put([worker()], NOW)
     planned.put([worker(interval=300)], NOW)
     definition = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
@@ -123,7 +123,7 @@ def test_another_interval_moves_the_worker_to_another_cohort(
 
 
 def test_a_gap_in_a_cohort_is_filled_again(planned: schedule.RedBeatSchedule, redis_client: redis.Redis) -> None:
-    """A new worker takes the place of a removed one instead of founding another cohort."""
+    """A new worker takes the place of a removed one instead of starting another cohort."""
     fleet = [worker(number) for number in range(200)]
     planned.put(fleet, NOW)
     planned.delete([fleet[3].id])
@@ -136,7 +136,7 @@ def test_a_gap_in_a_cohort_is_filled_again(planned: schedule.RedBeatSchedule, re
 def test_nothing_of_a_deleted_worker_is_left(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis, times: int
 ) -> None:
-    """After a deletion, or two, no key, member, field or value names the worker; the others stand."""
+    """After a deletion, or two, no key, member, field or value names the worker. Others stay."""
     fleet = [worker(number) for number in range(3)]
     planned.put(fleet, NOW)
     for _ in range(times):
@@ -150,7 +150,7 @@ def test_nothing_of_a_deleted_worker_is_left(
 def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """A hash with only its meta, in no schedule, counts as a broken entry and goes with a deletion."""
+    """A hash with only its meta and without a schedule is a broken entry. A deletion removes it."""
     redis_client.hset(f"{KEY}{worker().id}", "meta", "{}")
     assert planned.ids() == {worker().id}
     assert worker().id in planned.quarantined()
@@ -161,7 +161,7 @@ def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(
 def test_a_deletion_that_does_not_last_is_an_error(
     planned: schedule.RedBeatSchedule, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where another beat keeps writing the entry, the caller learns that it is still there."""
+    """If another beat keeps writing the entry, the caller gets an error."""
     monkeypatch.setattr(schedule.RedBeatSchedule, "_still_there", lambda self, ids: list(ids))
     with pytest.raises(errors.WorkermonError, match="comes back"):
         planned.delete([worker().id])
@@ -215,7 +215,7 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
 def test_a_stock_beat_shows_by_its_lock(
     planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
 ) -> None:
-    """RedBeat's own scheduler writes no time, but extends its lock; one without an end is nobody's sign of life."""
+    """RedBeat's own scheduler is alive if it extends its lock. A lock without an end does not count."""
     assert planned.last_tick() is None
     redis_client.set("workermon:redbeat::lock", "x")
     assert planned.last_tick() is None
@@ -230,7 +230,7 @@ def test_a_stock_beat_shows_by_its_lock(
 def test_a_tick_that_is_no_time_is_none(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis, unreadable: str
 ) -> None:
-    """Beat writes both again; until then it has not ticked, and sent no canary."""
+    """With invalid times beat has not ticked and sent no canary, until it writes both again."""
     redis_client.set(settings.SCHEDULE_TICK, unreadable)
     redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": unreadable, "times": 1})
     assert planned.last_tick() is None

@@ -1,4 +1,4 @@
-"""Beat sleeps until an entry is due or put into the schedule, on a real server."""
+"""Beat sleeps until an entry is due or the schedule changes, on a real server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def started(action: Callable[[], object]) -> threading.Thread:
 
 
 def test_a_new_entry_ends_the_wait(listening: changes.ScheduleChanges, planned: schedule.RedBeatSchedule) -> None:
-    """Whoever adds or resumes a worker wakes beat, which may be due to run it at once."""
+    """Adding or resuming a worker wakes up beat, because its entry may be due at once."""
     waiting = started(lambda: listening.wait(LONG))
     planned.put([worker()], NOW)
     eventually(lambda: not waiting.is_alive(), within=30)
@@ -101,7 +101,7 @@ def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
 def test_a_beat_with_nothing_to_do_looks_seldom(
     beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for two seconds if it hears of changes, and at most for Celery's loop otherwise."""
+    """It sleeps two seconds if it can be woken up, and otherwise at most Celery's loop."""
     planned.put([worker()], NOW)
     assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE
     monkeypatch.setattr(beat, "wait", lambda seconds: False)

@@ -1,4 +1,4 @@
-"""What EC2 has scheduled: what is remembered, and when it notifies, notifies again and resolves."""
+"""Events that EC2 has scheduled: what is stored, and when they notify, repeat and resolve."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def site() -> Site:
 
 
 def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
-    """Once, with what, when, in how long, EC2's description and until when it may be put off."""
+    """It notifies once, with code, time, remaining time, EC2's description and deadline."""
     assert site.plan(1, REBOOT) == [f"{ID}/scheduled"]
     for minute in (2, 3):
         site.plan(minute, REBOOT)
@@ -129,7 +129,7 @@ def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
     ],
 )  # fmt: skip
 def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], expected: str) -> None:
-    """Completed, cancelled or gone, each with its word, at the collection that first saw it; and it may come again."""
+    """Completed, cancelled and gone each have their word, at the first collection that sees it. It may fire again."""
     site.plan(1, REBOOT)
     site.plan(5, *last)
     site.plan(6, *last)
@@ -142,7 +142,7 @@ def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ..
 
 
 def test_an_event_whose_end_is_past_is_over_though_ec2_lists_it(site: Site) -> None:
-    """At its end, also where somebody looks much later; while it goes on it is not over."""
+    """It resolves at its end, even if evaluated much later, and not before."""
     site.plan(1, REBOOT)
     site.plan(7 * 1440 + 60, REBOOT)
     assert len(site.scheduled_notifications()) == 1
@@ -152,14 +152,14 @@ def test_an_event_whose_end_is_past_is_over_though_ec2_lists_it(site: Site) -> N
 
 
 def test_completed_events_alone_are_nothing(site: Site) -> None:
-    """EC2 lists them for a week; they were never ahead for us."""
+    """Completed events, which EC2 lists for a week, do not fire."""
     site.plan(1, REBOOT.model_copy(update={"description": "[Completed] done"}))
     assert site.scheduled_notifications() == []
     assert site.alerts.load([ID])[ID].alerts == {}
 
 
 def test_a_rule_may_wait_until_it_is_near() -> None:
-    """``ahead`` has it told that long before it begins, at exactly that time."""
+    """With ``ahead`` it notifies exactly that long before the event begins."""
     far_ahead = Site(changed(RULE, ahead=2 * DAY))
     far_ahead.plan(1, REBOOT)
     assert far_ahead.scheduled_notifications() == []
@@ -170,7 +170,7 @@ def test_a_rule_may_wait_until_it_is_near() -> None:
 
 
 def test_codes_and_severity_are_the_rules(site: Site) -> None:
-    """Only the events named, and as bad as the rule says; by default retirement and stop are critical."""
+    """Only the rule's codes fire, with its severity. By default retirement and stop are critical."""
     stops_only = Site(changed(RULE, codes=("instance-stop",), severity="warning", by_code=False))
     stop = ScheduledEvent(id="3", code="instance-stop", not_before=T0 + DAY)
     stops_only.plan(1, REBOOT, RETIRED)
@@ -197,7 +197,7 @@ def test_an_event_without_times_is_told_too(site: Site) -> None:
 
 
 def test_a_failed_call_is_no_absence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While EC2 does not answer nothing is over; neither where only DescribeInstances knows the worker."""
+    """If EC2 does not answer, nothing resolves, nor if only DescribeInstances knows the worker."""
     site.plan(1, REBOOT)
     site.ec2.last_error = errors.AwsThrottled("EC2", "too much", "wait")
     site.ec2.events[ID] = ()
@@ -213,7 +213,7 @@ def test_a_failed_call_is_no_absence(site: Site, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_stopped_worker_still_has_its_events_and_a_terminated_one_none(site: Site) -> None:
-    """What is scheduled for a stopped instance is told; a termination ends it with the reason."""
+    """Events of a stopped instance notify. A termination resolves them with the reason."""
     site.step(1, "stopped", "Client.UserInitiatedShutdown")
     site.plan(2, RETIRED)
     assert site.scheduled_notifications() == [("firing", "critical", 2)]
@@ -223,7 +223,7 @@ def test_a_stopped_worker_still_has_its_events_and_a_terminated_one_none(site: S
 
 
 def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
-    """A pause ends the alert and its end brings it back; a silence mutes it; removal resolves it."""
+    """A pause resolves the alert, resuming fires it again, a silence mutes it, removal resolves it."""
     site.plan(1, REBOOT)
     site.pause()
     site.evaluate()
@@ -271,7 +271,7 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
 
 @given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
-    """However often it is evaluated, it ends with the result of a plain look at the last answer, in order of time."""
+    """However evaluations are grouped, the result is that of the last answer alone, in order of time."""
     condition, rule_state = models.Condition(), models.RuleState()
     times: list[int] = []
     for minute, events_of_ec2 in enumerate(course):
@@ -326,7 +326,7 @@ def detail(site: Site) -> views.WorkerDetail:
 
 
 def test_show_lists_what_is_scheduled(site: Site) -> None:
-    """Each event with its times and what became of it."""
+    """Each event has its times and its state."""
     site.plan(1, REBOOT)
     assert detail(site).to_json()["events"] == [
         {"id": "instance-event-1", "code": "system-reboot", "description": "The host is updated",
@@ -349,7 +349,7 @@ FILE = '[[rules]]\nname = "plans"\nmetric = "event"\n'
     ],
 )  # fmt: skip
 def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: dict[str, Any]) -> None:
-    """What was applied is exported as it was; a state rule too; and the difference of two is seen."""
+    """Event and state rules are the same after an export, and differences are shown."""
     configuration = config.to_configuration(testing.parse(FILE + lines, "f"), config.DEFAULT)
     assert configuration.rules == (event.KIND.rule("plans", **changes),)
     state = f'{FILE}{lines}[[rules]]\nname = "down"\nmetric = "state"\nexpected = ["Server.ScheduledStop"]\n'
@@ -377,7 +377,7 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: str) -> None:
-    """Source, line, column, field, and what was meant."""
+    """The error has source, line, column, field and the nearest valid word."""
     with pytest.raises(errors.InvalidInput) as wrong:
         testing.parse(FILE + line + "\n", "f")
     assert expected in str(wrong.value)
@@ -391,7 +391,7 @@ def test_the_schema_knows_the_keys() -> None:
 
 
 def test_the_defaults_are_without_these_rules() -> None:
-    """Nobody gets alerts that he did not ask for."""
+    """The default rules have none of these kinds."""
     assert {rule.kind for rule in config.DEFAULT.rules} == {"threshold", "no-data"}
 
 
@@ -409,7 +409,7 @@ def test_what_is_repeated_does_not_say_how_long_it_was_until_then(site: Site) ->
 
 
 def test_the_commands_print_it(site: Site) -> None:
-    """``why`` and ``show`` have lines for people about what is scheduled and why a worker stopped."""
+    """``why`` and ``show`` have lines about scheduled events and the reason of a stop."""
     site.change(rules=(RULE, DOWN))
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     site.step(2, "stopped", "Client.UserInitiatedShutdown")
@@ -443,7 +443,7 @@ def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path
 
 
 def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:
-    """By command: ``plan`` names both rules as new, and the export equals what is in force."""
+    """``plan`` names both rules as new, and the export equals the rules in force."""
     file = tmp_path / "f.toml"
     file.write_text(FILE + 'ahead = "14d"\n[[rules]]\nname = "down"\nmetric = "state"\nstates = ["stopped"]\n', "utf-8")
     planned = ok("plan", str(file))

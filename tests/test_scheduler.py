@@ -22,7 +22,7 @@ from workermon.on_celery import schedule, scheduler
 def test_a_cohort_travels_in_one_message(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
-    """A hundred workers that are due together are one message with their identifiers only, which expires."""
+    """A hundred workers due together are one message with identifiers only, and an expiry."""
     fleet = [worker(number) for number in range(100)]
     planned.put(fleet, NOW)
     at(beat, NOW + 61)
@@ -36,7 +36,7 @@ def test_a_cohort_travels_in_one_message(
 def test_another_cohort_is_another_message(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
-    """Workers of two regions do not travel together though they are due at once."""
+    """Workers of two regions due at once are two messages."""
     planned.put([worker(1), worker(2, region="eu-west-1")], NOW)
     at(beat, NOW + 61)
     assert sorted(post.worker_ids) == [[worker(1).id], [worker(2).id]]
@@ -80,7 +80,7 @@ def test_overdue_runs_become_one(
 def test_what_could_not_be_sent_is_sent_at_the_next_tick(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
-    """A broker that is away loses no run, nor does it stop beat."""
+    """If the broker is unreachable, no run is lost and beat continues."""
     planned.put([worker()], NOW)
     post.down = True
     at(beat, NOW + 61)
@@ -92,7 +92,7 @@ def test_what_could_not_be_sent_is_sent_at_the_next_tick(
 def test_the_lock_is_extended_between_chunks(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long tick does not lose the lock, and stops within one chunk where it did."""
+    """A long tick keeps the lock. If it lost the lock, it stops within one chunk."""
     monkeypatch.setattr(scheduler, "CHUNK", 100)
     planned.put([worker(number) for number in range(350)], NOW)
     at(beat, NOW + 61)
@@ -110,7 +110,7 @@ def test_the_lock_is_extended_between_chunks(
 
 
 def test_each_look_extends_the_lock(beat: scheduler.Scheduler, app: Celery, redis_client: redis.Redis) -> None:
-    """By its whole time, so that another beat takes over that long after the last look."""
+    """Each tick extends the lock by its whole time, so another beat takes over that long after the last one."""
     redis_client.expire(app.redbeat_conf.lock_key, 1)
     at(beat, NOW)
     assert 4000 < redis_client.pttl(app.redbeat_conf.lock_key) <= 5000
@@ -125,7 +125,7 @@ def test_a_beat_without_its_lock_sends_nothing(
     redis_client: redis.Redis,
     lock: str,
 ) -> None:
-    """Nor does it say that it looked; with the lock taken again it goes on."""
+    """It does not report a tick either. When it has the lock again, it continues."""
     planned.put([worker()], NOW)
     key, beat_lock = app.redbeat_conf.lock_key, beat.lock
     beat_lock.acquire = lambda blocking: redis_client.set(key, beat_lock.local.token, ex=3600)
@@ -152,7 +152,7 @@ def test_a_beat_that_uses_no_lock_works(
 def test_an_entry_deleted_while_it_is_sent_stays_deleted(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """Marking a run writes nothing of an entry that is gone."""
+    """Marking a run writes nothing of a deleted entry."""
     planned.put([worker()], NOW)
     send = post.send_task
 
@@ -206,7 +206,7 @@ def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
 ) -> None:
-    """What we leave in an entry's meta has stock RedBeat wait for the same next run."""
+    """With the meta that workermon writes, stock RedBeat has the same next run."""
     planned.put([worker()], time.time() - 100)
     at(beat, time.time())
     entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
@@ -306,7 +306,7 @@ def test_a_broken_meta_is_written_anew(
     redis_client: redis.Redis,
     meta: str | bytes,
 ) -> None:
-    """What RedBeat remembers of an entry is no reason not to run it."""
+    """An entry with a broken meta still runs."""
     planned.put([worker()], NOW)
     redis_client.hset(f"{KEY}{worker().id}", "meta", meta)
     at(beat, NOW + 61)
@@ -321,7 +321,7 @@ def test_a_last_run_in_the_future_starves_no_entry(
     redis_client: redis.Redis,
     app: Celery,
 ) -> None:
-    """Neither a meta nor a score that a wrong clock wrote keeps a worker from its next run."""
+    """A meta or score from a wrong clock does not delay a worker's next run."""
     planned.put([worker()], NOW)
     entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
     entry.reschedule(datetime.fromtimestamp(NOW, UTC) + timedelta(days=30))
@@ -355,7 +355,7 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(
 def test_a_broken_entry_of_the_configuration_is_written_anew(
     app: Celery, post: MessageRecorder, redis_client: redis.Redis
 ) -> None:
-    """A static entry that somebody spoilt does not keep beat from starting."""
+    """Beat starts in spite of a broken static entry."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0}}
     redis_client.lpush("workermon:redbeat:tidy", "no hash")
     scheduler.Scheduler(app)
@@ -398,7 +398,7 @@ def test_a_canary_is_sent_each_minute(
     app: Celery,
     redis_client: redis.Redis,
 ) -> None:
-    """The first a minute after the first start, then one a minute; it is counted, and is no entry."""
+    """The first is sent a minute after the first start, then one a minute. It is counted, and is not an entry."""
     assert planned.canaries() is None
     at(beat, NOW)
     assert (canaries(post), planned.canaries()) == ([], models.Sent(NOW, 0))
@@ -414,7 +414,7 @@ def test_a_canary_is_sent_each_minute(
 
 
 def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: MessageRecorder, app: Celery) -> None:
-    """Another beat continues where the first one was, and sends overdue entries at once."""
+    """Another beat continues the canary's schedule and sends overdue entries at once."""
     at(beat, NOW)
     second_beat = scheduler.Scheduler(app)
     second_beat.lock, second_beat.producer = BeatLock(app), None
@@ -449,7 +449,7 @@ def test_a_broken_account_of_canaries_is_written_anew(
     redis_client: redis.Redis,
     broken: str,
 ) -> None:
-    """Nonsense, another type of key and a time that is yet to come end beat no more than anything else does."""
+    """Invalid text, another type of key and a future time do not stop beat."""
     if broken == "string":
         redis_client.set(settings.SCHEDULE_CANARY, "x")
     else:
@@ -464,7 +464,7 @@ def test_a_broken_account_of_canaries_is_written_anew(
 def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks again with new connections and its lock; one failure after another ends it, with the code of Redis."""
+    """It reconnects and keeps its lock. Continuous failures end it with the exit code of Redis."""
     planned.put([worker()], NOW)
     exits: list[int] = []
     elapsed = [0.0]

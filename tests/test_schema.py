@@ -73,7 +73,7 @@ def _apply(migrated_client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("write", [_add, _silence, _configure, _apply])
 def test_the_first_write_brings_the_version(connected: redis.Redis, write: Callable[[redis.Redis], None]) -> None:
-    """What a command writes on an empty server is of this version: the next process has nothing to migrate."""
+    """The first write to an empty server stores the version, so nothing has to be migrated."""
     write(connected)
     assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
     schema.RedisSchema(connected, {}).prepare()
@@ -81,7 +81,7 @@ def test_the_first_write_brings_the_version(connected: redis.Redis, write: Calla
 
 @pytest.mark.parametrize("write", [_add, _silence, _configure, _apply])
 def test_a_later_write_brings_none(connected: redis.Redis, write: Callable[[redis.Redis], None]) -> None:
-    """What a workermon wrote that knew no version stays without one until it is migrated."""
+    """Data from before versions has none until it is migrated."""
     connected.zadd(keys.OPEN, {"i-0aaaaaaa/r": 1})
     write(connected)
     assert connected.get(keys.SCHEMA) is None
@@ -158,7 +158,7 @@ def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypat
 
 
 def test_a_migration_that_takes_too_long_is_named(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits in vain says what it waited for."""
+    """A process that waits too long for a migration says so."""
     monkeypatch.setattr(schema, "PATIENCE", 0.3)
     _at(monkeypatch, 2)
     connected.set(keys.SCHEMA, 1)
@@ -168,7 +168,7 @@ def test_a_migration_that_takes_too_long_is_named(connected: redis.Redis, monkey
 
 
 def test_an_older_process_refuses_what_is_newer(redis_url: str, redis_client: redis.Redis) -> None:
-    """With the first command, whatever it is, and in one line."""
+    """Its first command, whichever it is, fails in one line."""
     redis_client.set(keys.SCHEMA, models.SCHEMA + 1)
     with contextlib.closing(client.connect(redis_url)) as migrated_client:
         with pytest.raises(errors.SchemaMismatch) as refused:
@@ -182,7 +182,7 @@ def test_an_older_process_refuses_what_is_newer(redis_url: str, redis_client: re
 
 @pytest.mark.timeout(180)
 def test_no_part_starts_on_what_is_newer(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
-    """Command, beat and node end with exit code 4 and one line; a present one writes its version at the start."""
+    """Command, beat and node exit with code 4 and one line. On an empty server they store the version."""
 
     def refused(house: House, *arguments: str) -> None:
         completed = house.run(*arguments, within=60)
@@ -202,7 +202,7 @@ def test_no_part_starts_on_what_is_newer(tmp_path: Path, redis_url: str, redis_c
 
 
 def test_a_backup_carries_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer one is refused before anything is written, an older one is migrated."""
+    """A newer backup is refused before anything is written. An older one is migrated."""
     monitor = testing.Monitor()
     monitor.configure()
     text = monitor.get(fleet.BackingUp).back_up()
@@ -225,7 +225,7 @@ def test_a_backup_carries_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_restore_writes_the_version(connected: redis.Redis) -> None:
-    """What is restored is at once of this version."""
+    """Restored data has this version at once."""
     from workermon.on_redis import saved_states
 
     assert saved_states.RedisSavedStates(connected).replace(models.SavedState(), 0)

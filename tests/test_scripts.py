@@ -1,4 +1,4 @@
-"""The Lua scripts: what Python declares and what lies in the files are the same, and no script has a fault."""
+"""The Lua scripts: Python's declarations match the files, and the linter finds no error."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_script_begins_with_the_names_of_its_declaration(script: type[lua.Scri
 
 @pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
 def test_a_script_reads_keys_and_arguments_by_name_only(script: type[lua.Script[Any]]) -> None:
-    """Below its first locals no number stands for a key or an argument."""
+    """After its first locals no script uses a key or an argument by number."""
     for line in script.path.read_text("utf-8").splitlines():
         if re.search(r"(KEYS|ARGV)\[\d", line):
             assert NAMED.match(line), line
@@ -159,7 +159,7 @@ def test_no_other_module_names_a_key() -> None:
 
 
 def test_no_script_names_a_key() -> None:
-    """A script gets its keys, and the prefixes of keys, from who calls it."""
+    """A script gets its keys and their prefixes from the caller."""
     for path in PACKAGE.rglob("*.lua"):
         assert "workermon:" not in path.read_text("utf-8"), path
 
@@ -176,7 +176,7 @@ def test_no_script_names_a_key() -> None:
     ],
 )
 def test_a_key_is_found_in_the_list(key: str, kinds: set[str]) -> None:
-    """What keys.py names it lists, with its type."""
+    """Each key in keys.py is listed with its type."""
     assert {row.type for row in keys.rows_of(key.encode())} == kinds
 
 
@@ -214,14 +214,14 @@ def test_the_linter_finds_faults(text: str, faults: list[tuple[int, str]]) -> No
 
 
 def test_the_linter_finds_a_wrong_syntax() -> None:
-    """What the parser does not take is a fault, not an error."""
+    """A syntax error is a finding, not an exception."""
     ((_, fault),) = lua_lint.lint("if then\n")
     assert fault.startswith("it cannot be read")
 
 
 @pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
 def test_the_server_takes_a_script(script: type[lua.Script[Any]], redis_client: redis.Redis) -> None:
-    """The real server compiles it, to the digest by which it is called."""
+    """The real server compiles it to the digest of its call."""
     assert redis_client.script_load(script.text) == script.digest
 
 
@@ -231,7 +231,7 @@ def a_lease(owner: str) -> leases.HoldLease:
 
 
 def test_a_call_takes_exactly_what_is_declared() -> None:
-    """What is missing or unknown is an error before anything is sent."""
+    """A missing or unknown argument is an error before anything is sent."""
     call: Any = leases.HoldLease  # mypy finds these mistakes too
     with pytest.raises(KeyError):
         call(lease="a", owner="b")
@@ -240,7 +240,7 @@ def test_a_call_takes_exactly_what_is_declared() -> None:
 
 
 def test_a_declaration_names_known_kinds_only() -> None:
-    """An annotation that is neither a key nor an argument is an error where the script is declared."""
+    """An annotation that is neither a key nor an argument is an error at the declaration."""
     with pytest.raises(AssertionError, match="unknown kind"):
 
         class HoldLease(lua.Script[int]):
@@ -269,7 +269,7 @@ def test_a_server_that_forgot_the_script_gets_it_again(server: str, request: pyt
 
 
 def test_many_calls_are_one_round_trip(redis_client: redis.Redis) -> None:
-    """They go out together, and the first one that fails is raised after all were read."""
+    """They are sent together. The first error is raised after all replies."""
     calls = [a_lease(str(number)) for number in range(50)]
     client.run_many(redis_client, calls)
     before = redis_client.info("stats")["total_reads_processed"]

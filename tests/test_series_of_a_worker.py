@@ -1,4 +1,4 @@
-"""Which of a worker's series count, and how several become one: filesystems, drives, and what a file says of them."""
+"""Which of a worker's series count, and how several become one: filesystems, drives, and the file's filters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class One(testing.Monitor):
     ["iso9660", "squashfs", "fuse.snapfuse", "erofs", "devfs", "aufs", "udf", "fuse.squashfuse", "overlay", "SquashFS"],
 )
 def test_a_filesystem_that_is_always_full_does_not_count(fstype: str) -> None:
-    """What can only be read, or lies over another, is 100 % full by design."""
+    """Read-only and overlay filesystems are excluded, because they are always 100 % full."""
     monitor = One()
     monitor.publish("disk_used_percent", 100.0, path="/media", fstype=fstype)
     monitor.publish("disk_used_percent", 41.0, path="/", fstype="xfs")
@@ -51,7 +51,7 @@ def test_a_filesystem_that_is_always_full_does_not_count(fstype: str) -> None:
 
 @pytest.mark.parametrize("fstype", ["xfs", "ext4", "btrfs", "zfs", "nfs4", "fuse.s3fs", "ntfs", "vfat", "ufs"])
 def test_a_filesystem_that_holds_data_counts(fstype: str) -> None:
-    """What a worker can write to may fill up."""
+    """A filesystem that can be written counts."""
     monitor = One()
     monitor.publish("disk_used_percent", 97.0, path="/data", fstype=fstype)
     monitor.publish("disk_used_percent", 41.0, path="/", fstype="xfs")
@@ -72,7 +72,7 @@ def test_a_filesystem_that_holds_data_counts(fstype: str) -> None:
     ],
 )
 def test_a_user_chooses_which_series_count(keys: str, value: float | None) -> None:
-    """``include`` asks for a match in each of its dimensions, ``exclude`` wins, ``merge`` makes one of the rest."""
+    """``include`` has to match in each dimension, ``exclude`` wins, ``merge`` combines the rest."""
     monitor = One(f'[[metrics]]\nname = "disk_utilization"\n{keys}\n')
     monitor.publish("disk_used_percent", 50.0, path="/", fstype="xfs", device="nvme0n1p1")
     monitor.publish("disk_used_percent", 55.0, path="/data1", fstype="xfs", device="nvme1n1")
@@ -82,7 +82,7 @@ def test_a_user_chooses_which_series_count(keys: str, value: float | None) -> No
 
 
 def test_the_least_drive_of_windows_counts() -> None:
-    """C: with 3 % free is not hidden by D: with 85 %, nor by the total, nor is it one of the volumes for recovery."""
+    """C: with 3 % free counts, whatever D: or the total have. Recovery volumes do not count."""
     monitor = One('[collect]\nmetrics = ["disk_free_percent", "memory_utilization"]\n')
     name = "LogicalDisk % Free Space"
     for drive, free in (("C:", 3.0), ("D:", 85.0), ("_Total", 2.0), ("HarddiskVolume1", 1.0)):
@@ -93,7 +93,7 @@ def test_the_least_drive_of_windows_counts() -> None:
 
 
 def test_what_a_file_says_of_series_is_exported_and_read_again() -> None:
-    """The set-up comes back from its own export, also where nothing is excluded that is by default."""
+    """The set-up is the same after an export, also without the default exclusions."""
     text = """
 [[metrics]]
 name = "disk_utilization"
@@ -124,7 +124,7 @@ metric_name = "swap_used_percent"
 
 
 def test_a_metric_of_another_name_has_no_second_one() -> None:
-    """Who says what CloudWatch calls a metric means that alone."""
+    """A custom name in CloudWatch replaces the second default name too."""
     file = testing.Monitor().parser.parse(
         '[[metrics]]\nname = "memory_utilization"\nmetric_name = "mem_mine"\n', "f.toml"
     )
@@ -146,7 +146,7 @@ def warned(rule: str, metrics: str = "") -> list[str]:
 
 
 def test_below_over_the_greatest_of_several_series_is_warned_of() -> None:
-    """A rule about too little looks at the greatest series unless its metric is merged by the least."""
+    """A ``below`` rule uses the greatest series unless the metric is merged by the least."""
     mine = '[[metrics]]\nname = "free"\nnamespace = "CWAgent"\nmetric_name = "free"\n'
     [text] = warned('metric = "free"\nbelow = { critical = 5 }', mine)
     assert text.startswith("rule r: free below a threshold, but of several series of a worker the greatest counts")
@@ -172,7 +172,7 @@ def test_a_threshold_that_no_value_can_pass_is_warned_of(rule: str) -> None:
 
 @pytest.mark.parametrize("merge", ["max", "sum"])
 def test_thousands_of_series_are_bounded_priced_and_named(merge: str) -> None:
-    """Of a worker with 10,000 mounts a bounded number is asked for and paid; plan and status name it."""
+    """Of 10,000 mounts a limited number is requested and billed. plan and status name the worker."""
     text = f'[[metrics]]\nname = "disk_utilization"\nmerge = "{merge}"\n[collect]\nmetrics = ["disk_utilization"]\n'
     monitor = One(text)
     for number in range(10_000):

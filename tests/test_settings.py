@@ -1,4 +1,4 @@
-"""Settings: everything that the environment says is validated at the start, and no secret is shown."""
+"""Settings: every variable is validated at the start, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_piece_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, variab
 
 
 def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text says how those characters are written."""
+    """The error shows how to escape those characters."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://u:hunter2/secret@127.0.0.1:6379/1")
     assert "%2F" in refused()
 
@@ -91,7 +91,7 @@ def test_a_url_that_is_shown_hides_what_could_be_secret() -> None:
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://a b/", "https://h:x/", "h\n"])
 def test_the_heartbeat_is_a_web_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """What nobody could ask for is refused at the start, and not shown, because it is a secret."""
+    """An invalid address is refused at the start. It is not shown, because it is a secret."""
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
     assert refused() == (
         "WORKERMON_HEARTBEAT_URL: is not a URL such as https://example.com/ping; see docs/reference/settings.md"
@@ -102,13 +102,13 @@ def test_the_heartbeat_is_a_web_address(monkeypatch: pytest.MonkeyPatch, url: st
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m"])
 def test_the_channel_is_printable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The channel's name goes into logs and onto terminals."""
+    """The channel's name has to be printable, because logs and terminals show it."""
     monkeypatch.setenv("WORKERMON_CHANNEL", name)
     assert refused().startswith("WORKERMON_CHANNEL: ")
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each variable that is there but empty counts as not there, also above a line of the file ``.env``."""
+    """An empty variable counts as unset, even over a line of ``.env``."""
     Path(".env").write_text("WORKERMON_HEARTBEAT_URL=https://example.com/\n")
     for name in settings.Settings.model_fields:
         monkeypatch.setenv(f"WORKERMON_{name.upper()}", "")
@@ -160,7 +160,7 @@ def test_credentials_of_the_node_are_never_given_away(name: str, monkeypatch: py
 
 
 def test_the_node_decides_which_variables_it_gives_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """WORKERMON_SECRETS lists names and globs; what it does not list is refused in one line without the value."""
+    """WORKERMON_SECRETS lists names and globs. Others are refused in one line without the value."""
     monkeypatch.setenv("OPS_SECRET", "hunter2")
     monkeypatch.setenv("DATABASE_URL", "postgres://hunter2")
     app_settings = settings.Settings(secrets="PAGER, OPS_*")
@@ -204,7 +204,7 @@ def test_a_secret_file_is_read(elsewhere: Path) -> None:
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "large", "bytes", "missing", "empty"])
 def test_a_secret_file_that_is_none_is_refused_at_once(elsewhere: Path, kind: str) -> None:
-    """A folder, a pipe without a writer, a device without an end and a large file hold nobody up."""
+    """A folder, a pipe without a writer, an endless device or a large file causes no wait."""
     file = elsewhere / "token"
     if kind == "folder":
         file.mkdir()
@@ -252,7 +252,7 @@ def test_a_secret_file_that_is_none_is_refused_at_once(elsewhere: Path, kind: st
     ],
 )
 def test_settings_of_the_page_are_validated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """What cannot be meant is refused by the name of its variable."""
+    """An invalid value is refused with the name of its variable."""
     if value == "Cookie":
         monkeypatch.setenv("WORKERMON_WEB_PROXIES", "10.0.0.0/8")
     monkeypatch.setenv(f"WORKERMON_WEB_{name}", value)
@@ -260,7 +260,7 @@ def test_settings_of_the_page_are_validated(monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unset, and empty, the page listens on loopback and believes no proxy; networks of both families are taken."""
+    """Unset or empty, the page listens on loopback and trusts no proxy. Networks of both families are valid."""
     monkeypatch.setenv("WORKERMON_WEB_HOST", "")
     app_settings = settings.load()
     assert (app_settings.web_host, app_settings.web_port, app_settings.web_networks, app_settings.web_user_role) == (
@@ -282,7 +282,7 @@ def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch
      ("10.0.0.1", False), ("localhost.example", False), ("::", False), ("", False)],
 )  # fmt: skip
 def test_loopback_is_known(host: str, is_local: bool) -> None:
-    """Only what this machine alone reaches is loopback."""
+    """Only addresses that this machine alone reaches are loopback."""
     assert settings.is_loopback(host) is is_local
 
 
@@ -296,7 +296,7 @@ def test_certificates_are_asked_for_as_celery_spells_it(monkeypatch: pytest.Monk
 
 
 def test_tls_of_sentinels_goes_to_both_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any option of TLS asks for it, for the server and the sentinels; sentinel_ssl=false leaves the sentinels out."""
+    """Any TLS option enables TLS for server and sentinels. sentinel_ssl=false excludes the sentinels."""
     url = "sentinel://:p@one:26379,two:26379/1?service=main"
     parse = redis_address.RedisAddress.parse
     assert (parse(url).tls, parse(url).sentinel) == ({}, {})
@@ -312,7 +312,7 @@ def test_tls_of_sentinels_goes_to_both_clients(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("version", "is_refused"), [("6.0.16", True), ("6.2.0", False), ("", False)])
 def test_the_brokers_version_is_checked(version: str, is_refused: bool) -> None:
-    """A node or beat on a server that is too old ends with which it is, and what is needed."""
+    """On a broker that is too old, node and beat end with its version and the required one."""
 
     class Server:
         def info(self, section: str) -> dict[str, str]:
@@ -328,7 +328,7 @@ def test_the_brokers_version_is_checked(version: str, is_refused: bool) -> None:
 
 
 def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host of the certificate is compared too, unless the URL says that nothing is to be verified."""
+    """The host name is verified too, unless the URL disables verification."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
     monkeypatch.setenv("WORKERMON_BROKER_URL", "amqps://u:p@rabbit:5671/watch?ssl_ca_certs=/ca.pem")
     app_settings = settings.load()
@@ -356,7 +356,7 @@ def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch:
     ],
 )
 def test_what_cannot_be_the_broker_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
-    """One line says why, and shows nothing of the password; its exit code is that of wrong usage."""
+    """One line gives the reason without the password. Its exit code is that of wrong usage."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
     monkeypatch.setenv("WORKERMON_BROKER_URL", url)
     with pytest.raises(errors.InvalidInput, match=f"WORKERMON_BROKER_URL: .*{re.escape(reason)}") as caught:

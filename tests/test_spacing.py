@@ -1,4 +1,4 @@
-"""A metric published less often than its period: the real period is learned, and its rules fire."""
+"""A metric that is published less often than its period: the real period is learned, and its rules fire."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_worker_with_a_past_fires_at_once() -> None:
 
 @pytest.mark.parametrize("missing", ["breach", "ok", "keep"])
 def test_no_slot_between_two_datapoints_counts_as_absent(missing: str) -> None:
-    """Whatever an absent slot counts as, datapoints each 300 s leave none, so a healthy worker does not alert."""
+    """With datapoints every 300 s a healthy worker has no absent slot and does not alert."""
     monitor = monitored(RULE + f'missing = "{missing}"\n')
     published(monitor, range(T0 - 3600 + 240, T0, 300), 10.0)
     assert lived(monitor, 60, range(T0 + 240, T0 + 3600, 300), value=10.0) == []
@@ -87,7 +87,7 @@ def test_no_slot_between_two_datapoints_counts_as_absent(missing: str) -> None:
 
 
 def test_a_denser_series_is_learned_at_once() -> None:
-    """Two datapoints a minute apart are enough to go back to slots of a minute, and the alert goes on as it was."""
+    """Two datapoints a minute apart restore slots of a minute, and the alert continues."""
     monitor = monitored()
     published(monitor, range(T0 - 3600, T0, 300))
     assert lived(monitor, 5, range(T0, T0 + 300, 300)) == ["critical"]
@@ -136,7 +136,7 @@ def taught(times: Iterable[int], period: int = 60) -> int:
     ],
 )
 def test_three_gaps_alike_teach_and_one_short_gap_unteaches(gaps: list[int], learned: int) -> None:
-    """A longer period takes three gaps that are alike, up to an hour; a shorter one takes a single gap."""
+    """A longer period, up to an hour, takes three equal gaps. A shorter one takes a single gap."""
     times = [T0]
     for gap in gaps:
         times.append(times[-1] + gap)
@@ -144,7 +144,7 @@ def test_three_gaps_alike_teach_and_one_short_gap_unteaches(gaps: list[int], lea
 
 
 def test_the_slots_are_evaluated_alike_when_replayed() -> None:
-    """The learned period belongs to the worker: one evaluation at the end gives the same as many on the way."""
+    """The learned period is stored with the worker, so one evaluation equals many."""
     step_by_step, at_once = monitored(), monitored()
     lived(step_by_step, 60, range(T0, T0 + 3600, 300))
     for _ in range(60):
@@ -158,7 +158,7 @@ def test_the_slots_are_evaluated_alike_when_replayed() -> None:
 
 @pytest.mark.parametrize("missing", ["keep", "ok"])
 def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
-    """A metric that comes each two hours is not learned; why, doctor and rules check say that its rule cannot fire."""
+    """A period of two hours is not learned. why, doctor and rules check say that the rule cannot fire."""
     config = RULE + f'missing = "{missing}"\n'
     monitor = monitored(config, interval=600)
     for at in range(T0, T0 + 4 * 7200, 7200):
@@ -185,7 +185,7 @@ def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", ['breach = "1 of 1"', 'missing = "breach"'])
 def test_a_rule_that_can_fire_is_not_named(changed: str) -> None:
-    """One datapoint, or absent slots that breach, are enough for such rules: nothing is said of them."""
+    """A rule that one datapoint or absent slots can fire is not reported."""
     monitor = monitored(RULE.replace('breach = "3 of 3"', changed), interval=600)
     for at in range(T0, T0 + 4 * 7200, 7200):
         published(monitor, [at])

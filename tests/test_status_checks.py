@@ -1,4 +1,4 @@
-"""The five status checks of EC2: read, stored, evaluated and described."""
+"""EC2's five status checks: read, stored, evaluated and described."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_check_is_a_metric_where_ec2_answers_it(
 
 
 def test_a_failed_performance_check_warns_after_three_with_what_ec2_recommends(monitor: testing.Monitor) -> None:
-    """The default rule fires at the third, says since when and what to do, and resolves after two that are ok."""
+    """The default rule fires at the third, with time and recommendation, and resolves after two that are ok."""
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 2, performance="impaired")
     assert monitor.received == []
@@ -111,7 +111,7 @@ def test_a_failed_performance_check_warns_after_three_with_what_ec2_recommends(m
 
 
 def test_a_failed_application_check_is_critical_after_two(monitor: testing.Monitor) -> None:
-    """The default rule fires at the second; that the performance check is not answered fires nothing."""
+    """The default rule fires at the second. An unanswered performance check fires nothing."""
     minutes(monitor, 3, application="impaired")
     assert [(notification.rule, notification.severity, notification.reason) for notification in monitor.received] == [
         ("application-check-failed", "critical", None)
@@ -130,14 +130,14 @@ def test_an_unreachable_volume_fires_the_status_check(monitor: testing.Monitor) 
 
 
 def test_what_came_later_is_not_said_of_what_came_before(monitor: testing.Monitor) -> None:
-    """An impairment that began after the deciding datapoint is another one."""
+    """An impairment that began after the deciding datapoint is a separate one."""
     monitor.ec2.impairments[ID] = {"application": models.Impairment(since=int(monitor.clock()) + 3600)}
     minutes(monitor, 2, application="impaired")
     assert [notification.reason for notification in monitor.received] == [None]
 
 
 def test_why_shows_the_impaired_check_and_says_where_ec2_answers_none(monitor: testing.Monitor) -> None:
-    """``why`` has since when, what EC2 recommends, and that a check is not there to be evaluated."""
+    """``why`` has time, EC2's recommendation, and that a check is not answered."""
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 1, performance="impaired")
     explanation = monitor.get(views.Explanation)
@@ -154,7 +154,7 @@ def test_why_shows_the_impaired_check_and_says_where_ec2_answers_none(monitor: t
 
 
 def test_a_check_that_ec2_answers_late_is_evaluated_from_then_on(monitor: testing.Monitor) -> None:
-    """Nothing is kept of the rule before; a single answer between others is not lost."""
+    """Before, nothing is stored for the rule. A single answer between others is not lost."""
     minutes(monitor, 3)
     assert "application-check-failed" not in monitor.alerts.load([ID])[ID].alerts
     minutes(monitor, 1, application="impaired")
@@ -164,7 +164,7 @@ def test_a_check_that_ec2_answers_late_is_evaluated_from_then_on(monitor: testin
 
 
 def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
-    """``show`` lists what EC2 answers and its words; /metrics has a sample for each check that is ok or impaired."""
+    """``show`` lists EC2's answers and texts. /metrics has a sample for each check that is ok or impaired."""
     monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
     minutes(monitor, 1, attached_ebs="ok", application="initializing", performance="impaired")
     detail = monitor.get(views.WorkerView).show(record(monitor))
@@ -184,7 +184,7 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
 
 
 def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
-    """History knows each metric; a chart is drawn of a check that a rule is about and EC2 answers."""
+    """History has each metric. A chart is drawn of a check that has a rule and is answered."""
     minutes(monitor, 2, application="ok")
     history = monitor.get(views.HistoryView).history(record(monitor), "application_check_failed", 0)
     assert ([point.value for point in history.datapoints], history.unit) == ([0.0, 0.0], "count")
@@ -197,7 +197,7 @@ def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
 
 @pytest.mark.parametrize("metric", models.CHECK_METRICS)
 def test_a_rule_may_be_over_each_of_them(metric: str, monitor: testing.Monitor) -> None:
-    """A file may name each in a rule and in [collect]; none may be described as one of CloudWatch's."""
+    """Each may be in a rule and in [collect]. None may be defined as a CloudWatch metric."""
     text = f'[collect]\nmetrics = ["cpu_utilization", "{metric}"]\n[[rules]]\nname = "r"\nmetric = "{metric}"\n'
     file = monitor.parser.parse(text + "above = { critical = 0 }\n", "x.toml")
     assert file.rules is not None

@@ -1,4 +1,4 @@
-"""Tables of the command line: what a narrow terminal leaves out, and what it never cuts."""
+"""Tables of the command line: what a narrow terminal leaves out, and what is never cut."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def test_a_wide_terminal_shows_everything() -> None:
 
 
 def test_an_id_is_whole_on_every_terminal() -> None:
-    """What other commands take is never cut, however narrow it is; the other cells give way."""
+    """Arguments of other commands are never cut, however narrow the terminal is. Other cells are."""
     for width in range(10, 130):
         drawn = lines(width)
         assert ROW[1] in drawn[1]
@@ -35,14 +35,14 @@ def test_an_id_is_whole_on_every_terminal() -> None:
 
 
 def test_a_column_that_may_leave_does_before_others_are_cut_too_far() -> None:
-    """The region goes first, then names and alerts are cut with an ellipsis."""
+    """The region is left out first, then names and alerts are cut with an ellipsis."""
     head, row = lines(45)
     assert "REGION" not in head
     assert row.count("…") == 2
 
 
 def test_a_long_last_cell_is_wrapped_below_itself() -> None:
-    """A reason is read whole: its lines stand below one another."""
+    """A reason is complete: its lines are below each other."""
     head = (tables.Column("STATE"), tables.Column("PART"), tables.Column("WHY"))
     drawn = lines(40, head, ["DOWN", "listener", "last listened 400 s ago: start 'celery -A workermon worker'"])
     assert drawn == [
@@ -54,7 +54,7 @@ def test_a_long_last_cell_is_wrapped_below_itself() -> None:
 
 
 def test_wide_letters_are_counted_as_a_terminal_shows_them() -> None:
-    """Columns stay below one another if a name is in a script of double width."""
+    """Columns stay aligned with names in double-width characters."""
     head = (tables.Column("NAME"), tables.Column("ID"))
     [[_], [wide], [narrow]] = tables.draw(head, [["東京", "i-1"], ["abcd", "i-2"]], 80)
     assert wide == "東京  i-1"

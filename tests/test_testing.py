@@ -1,4 +1,4 @@
-"""The monitor in memory that we ship for tests."""
+"""The in-memory monitor that workermon ships for tests."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def recipes() -> list[type]:
 
 @pytest.mark.parametrize("kind", recipes())
 def test_every_stage_and_view_can_be_made_in_memory(kind: type) -> None:
-    """What the composition root makes of ports, a monitor in memory makes of its own."""
+    """The in-memory monitor makes every stage and view that the composition root makes."""
     assert isinstance(testing.Monitor().get(kind), kind)
 
 
 def test_what_is_no_stage_is_refused() -> None:
-    """Whoever asks for something that is not made of ports learns so."""
+    """Asking for another type is an error that says so."""
     with pytest.raises(LookupError, match="neither a port nor made of ports"):
         testing.Monitor().get(int)
 
@@ -58,14 +58,14 @@ def test_the_way_from_a_worker_to_its_event_takes_no_server() -> None:
 
 
 def test_a_container_over_its_ports_runs_in_memory() -> None:
-    """Tasks and commands take a container, and one over a monitor's ports has the stages over those ports."""
+    """A container over a monitor's ports gives tasks and commands the stages over those ports."""
     monitor = testing.Monitor()
     with runtime.open(overrides=monitor.overrides()) as container:
         assert container.get(collect.Collection).workers is monitor.workers
 
 
 def test_a_configuration_is_changed_in_place() -> None:
-    """A test changes a part of the configuration in force, which has the next revision then."""
+    """A test can change a part of the configuration, which then has the next revision."""
     monitor = testing.Monitor()
     monitor.configure(retention=7200)
     assert (monitor.configurations.load().retention, monitor.configurations.load().revision) == (7200, 1)

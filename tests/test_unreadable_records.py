@@ -1,4 +1,4 @@
-"""The alert about records that cannot be read: who is notified of it, and how ``why`` explains it."""
+"""The alert about unreadable records: whom it notifies, and how ``why`` explains it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def notified(monitor: testing.Monitor) -> list[str]:
 
 
 def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
-    """Nobody is notified before. What still holds then notifies; what never notified does not resolve."""
+    """If it still fires at the silence's end, it notifies. If it never notified, its end does not."""
     monitor, records = unreadable()
     begins = monitor.clock()
     silence = models.Silence(id="s", rule="records", begins=begins, ends=begins + 600, reason="known", by="me")

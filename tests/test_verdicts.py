@@ -1,4 +1,4 @@
-"""The effect of an evaluation, without a store: who is notified of what, and what is only recorded."""
+"""The result of an evaluation, without a store: what notifies, and what is only recorded."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FIRING = verdict_of(WELL, state_since("critical"), fired()).alerts["cpu-high"]
 
 
 def test_where_nothing_turned_the_alert_stays_itself() -> None:
-    """A judgement that found nothing new leaves the very same alert, and nothing is recorded or told."""
+    """Without a transition the alert is the same object, and nothing is recorded or notified."""
     for alert in (WELL, FIRING):
         verdict = verdict_of(alert, alert.rule_state)
         assert verdict.alerts["cpu-high"] is alert
@@ -72,7 +72,7 @@ def test_where_nothing_turned_the_alert_stays_itself() -> None:
 
 
 def test_a_judgement_that_went_on_is_kept() -> None:
-    """If nothing changes people are not notified, and the next evaluation begins where this one ended."""
+    """Without a transition nobody is notified, and the next evaluation continues from there."""
     verdict = verdict_of(FIRING, FIRING.rule_state.model_copy(update={"cursor": T0 + 120}))
     assert verdict.alerts["cpu-high"].rule_state.cursor == T0 + 120
     assert verdict.alerts["cpu-high"].last is FIRING.last
@@ -80,7 +80,7 @@ def test_a_judgement_that_went_on_is_kept() -> None:
 
 
 def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
-    """All turns are recorded in their order, and the last one to the present severity carries the notification."""
+    """All transitions are recorded in order. The last one to the present severity has the notification."""
     transitions = fired(), fired(T0 + 120, "critical", None), fired(T0 + 180)
     verdict = verdict_of(WELL, state_since("critical", T0 + 180), *transitions)
     assert [(rule, transition, bool(notification)) for rule, transition, notification in verdict.transitions] == [
@@ -89,14 +89,14 @@ def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
 
 
 def test_of_a_turn_withdrawn_and_one_in_its_place_the_latter_is_told() -> None:
-    """A turn that a revised past put in the place of another, at the same time, is told; the withdrawal is not."""
+    """If a revision replaces a transition by another at the same time, the new one notifies, not the withdrawal."""
     withdrawn = Transition(at=T0 + 60, before="critical", after="warning", correction=True, reason="revised")
     verdict = verdict_of(FIRING, state_since("warning"), withdrawn, fired(after="warning"))
     assert [notification is not None for _, _, notification in verdict.transitions] == [False, True]
 
 
 def test_a_difference_without_a_turn_says_why() -> None:
-    """Where the present differs from what people know though nothing turned, one more transition is recorded."""
+    """If the present differs from the notified state without a transition, one more is recorded."""
     ((_, transition, notification),) = verdict_of(FIRING, state_since("warning", T0 + 300)).transitions
     assert (transition.at, transition.before, transition.after) == (T0 + 300, "critical", "warning")
     assert transition.reason == "the rule was changed"
@@ -105,7 +105,7 @@ def test_a_difference_without_a_turn_says_why() -> None:
 
 
 def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
-    """During a silence it is recorded and notifies nobody; afterwards the transition notifies as a newer version."""
+    """A silenced transition is recorded. After the silence it notifies with a newer version."""
     silenced_verdict = verdict_of(WELL, state_since("critical"), fired(), active_silences=[SILENCE])
     ((_, transition, unheard),) = silenced_verdict.transitions
     assert (transition.silenced_by, silenced_verdict.channels) == ("s", {"cpu-high": ()})
@@ -120,7 +120,7 @@ def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
 
 
 def test_what_is_held_back_is_recorded_with_the_reason() -> None:
-    """What is held back is recorded, says so, and people know of it as little as before."""
+    """It is recorded with the reason, and the notified state does not change."""
     builder = builder_for(WELL)
     judgement = judgement_of(WELL, state_since("critical"), fired())
     lifecycle.record_only(builder, judgement, "held back: the account is in trouble")
@@ -130,7 +130,7 @@ def test_what_is_held_back_is_recorded_with_the_reason() -> None:
 
 
 def test_an_end_is_told_once() -> None:
-    """Whoever was notified that it fires is notified of the end. Ending it again changes nothing."""
+    """The end notifies whoever was notified that it fires. Ending it again changes nothing."""
     builder = builder_for(FIRING)
     lifecycle.resolve(builder, FIRING, CPU, "the instance is stopped", T0 + 600)
     ((_, transition, notification),) = builder.transitions
@@ -146,7 +146,7 @@ def test_an_end_is_told_once() -> None:
 
 
 def test_closing_resolves_what_was_told() -> None:
-    """Closing resolves every open alert with the reason, to those who were told, and forgets the state."""
+    """Closing resolves every notified alert with the reason, and deletes the state."""
     alert = FIRING.model_copy(update={"version": 7, "since": T0 - 60, "channels": ("pager",)})
     well = Alert(rule="other", rule_state=RuleState(cursor=T0), version=2)
     configuration = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
@@ -167,7 +167,7 @@ def test_closing_resolves_what_was_told() -> None:
 def test_people_know_the_present_after_each_judgement(
     steps: list[tuple[Severity | None, bool]],
 ) -> None:
-    """After any judgements, whatever was silenced, people know the present, and of each version there was one."""
+    """After any evaluations and silences the notified state is the present one, each version once."""
     alert, notified, versions = WELL, None, []
     for step, (severity, silent) in enumerate(steps, 1):
         at = T0 + 60 * step

@@ -1,4 +1,4 @@
-"""The live feed: nothing that comes while the snapshot is taken is missed, nothing is shown twice."""
+"""The live feed: nothing published during the snapshot is missed, nothing is shown twice."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
 
 
 def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
-    """New samples and alerts are shown, repeated and late ones dropped; milliseconds are compared as time."""
+    """New samples and alerts are shown, repeated and older ones dropped. Milliseconds are compared as time."""
     live = world.watch()
     coming(live)
     world.publish(event(A, 1060))
@@ -157,7 +157,7 @@ def test_what_is_none_of_ours_is_dropped(world: World, text: Any) -> None:
 
 
 def test_fields_of_a_later_version_do_not_disturb(world: World) -> None:
-    """A message of schema 1 with fields that we do not know is shown."""
+    """A message of schema 1 with unknown fields is shown."""
     read_event = watch.read(event(A, 1060, colour="red"))
     assert isinstance(read_event, models.Event)
     assert read_event.worker_id == A

@@ -1,4 +1,4 @@
-"""Work that hangs ends its process, and nothing else does."""
+"""The watchdog ends a process whose work hangs, and no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workermon.on_celery.watchdog import Watchdog
 
 
 def test_what_hangs_is_ended() -> None:
-    """Work that takes longer than the limit ends the process, though it never returns."""
+    """Work beyond the limit ends the process, although it never returns."""
     watchdog_ended, let_go = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -44,7 +44,7 @@ def test_only_work_that_lasts_too_long_hangs() -> None:
 
 @pytest.mark.integration
 def test_a_beat_that_hangs_leaves() -> None:
-    """A process whose tick never returns ends with the exit code of a lost Redis."""
+    """A process whose tick never returns exits with the code of a lost Redis."""
     program = (
         "import os, threading\n"
         "from workermon.on_celery.watchdog import Watchdog\n"

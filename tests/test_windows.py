@@ -1,4 +1,4 @@
-"""When a metric is asked for, from when on, and what is learned of delays: each rule by itself."""
+"""When a metric is requested, from which time on, and what is learned of delays."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def due(
     ],
 )
 def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], asks: bool) -> None:
-    """Before its time, within it and beyond it; learned, not learned, and with longer periods."""
+    """Requests are made only if something new may exist: before, within and after the learned time."""
     assert due(age, **more) is asks
 
 
@@ -76,7 +76,7 @@ def learn(
 
 
 def test_nothing_is_made_of_a_few_arrivals() -> None:
-    """Only from the fifth datapoint on that was watched coming; those that were not do not count."""
+    """A delay is learned from five observed arrivals. Arrivals that were not observed do not count."""
     delay: polling.Delay | None = None
     for number in range(4):
         delay = learn(delay, number)
@@ -92,7 +92,7 @@ def test_nothing_is_made_of_a_few_arrivals() -> None:
 
 
 def test_the_least_age_counts_for_two_windows() -> None:
-    """What is seen later than the least does not raise it before both windows went by."""
+    """The least age counts until two windows have passed without a smaller one."""
     delay = learn(None, 0, age=360, absent=300)
     for number in range(1, 3 * polling.WINDOW):
         delay = learn(delay, number, age=440, absent=380)
@@ -110,7 +110,7 @@ def test_what_comes_earlier_than_learnt_overturns_it() -> None:
 
 
 def test_a_window_without_news_makes_it_unknown() -> None:
-    """After a long outage of the monitor each look asks again."""
+    """After a long outage of the monitor every collection requests it again."""
     delay = None
     for number in range(8):
         delay = learn(delay, number)
@@ -130,7 +130,7 @@ def test_one_straggler_says_little_of_the_usual() -> None:
 
 
 def test_what_is_learnt_survives_its_being_kept() -> None:
-    """It is plain JSON, and what is none of ours is nothing."""
+    """It is plain JSON. Unknown content is ignored."""
     delay = learn(learn(None, 0), 1)
     assert polling.Delay.of(json.loads(json.dumps(list(delay)))) == delay
     for broken in (None, 7, [], ["x"] * 6, {"a": 1}, [1, None, None, 1, 1, 1]):
@@ -138,7 +138,7 @@ def test_what_is_learnt_survives_its_being_kept() -> None:
 
 
 def test_no_place_believes_more_than_the_others_saw() -> None:
-    """Where one place knew late datapoints only, the others' arrivals hold it back."""
+    """If one account and region saw only late datapoints, arrivals of the others limit its delay."""
     late, usual = None, None
     for number in range(8):
         late, usual = learn(late, number, age=700, absent=640), learn(usual, number)
@@ -147,7 +147,7 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
 
 
 def test_an_arrival_teaches_only_where_we_waited() -> None:
-    """Not after our own outage, not for what has not arrived, not for what is later than the lateness."""
+    """Nothing is learned after an outage, from absent datapoints, or from those beyond the lateness."""
     assert polling.arrival(look(T, T + 320, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, True)
     assert polling.arrival(look(T, T + 80, T + 380), [T], lateness=LATE) == polling.Arrival(T, 380, 320, False)
     assert polling.arrival(look(T, T - 300, T + 380), [T], lateness=LATE) is None
@@ -169,12 +169,12 @@ def since(latest: int | None, requested: int | None, at: int, **options: int) ->
 
 
 def test_a_window_begins_at_the_watermark_less_the_lateness() -> None:
-    """One period more is free, and makes up for what differs between datapoints."""
+    """One more period costs nothing, and covers differences between datapoints."""
     assert since(HOUR, HOUR + 380, HOUR + 440) == (HOUR - 1200, HOUR - 1200)
 
 
 def test_a_new_worker_is_asked_for_its_last_hour() -> None:
-    """From before it was added; and later from before it was last asked for."""
+    """A first request begins before the addition, a later one before the last request."""
     assert since(None, None, 0) == (-HOUR, -HOUR)
     assert since(None, 7200, 7260) == (HOUR, HOUR)
 
@@ -185,7 +185,10 @@ def test_a_failure_after_some_datapoints_came_does_not_move_the_watermark() -> N
 
 
 def test_who_fell_silent_is_asked_for_little_until_it_speaks() -> None:
-    """An hour and the lateness before it was last asked for; all of it in case something is there."""
+    """A silent metric is requested from an hour and the lateness before its last request.
+
+    When it returns, all of it is.
+    """
     recent, full = since(0, 6 * HOUR, 6 * HOUR + 60)
     assert (recent, full) == (6 * HOUR - 4500, -1200)
     assert since(0, 600, 6 * HOUR) == (-1200, -1200)  # it was us who were away
@@ -213,7 +216,7 @@ def short(latest: int = 600, **changes: float | None) -> bool:
 
 
 def test_a_short_look_suffices_between_two_full_ones() -> None:
-    """Unless there is a gap to fill, something was revised, or the metric was not part of the last full look."""
+    """A request is full if there is a gap or a revision, or if the last full one lacked the metric."""
     assert short()
     assert not short(at=T + 900)  # the next full look
     assert not short(at=T + 590)  # the clock was set back
@@ -226,7 +229,7 @@ def test_a_short_look_suffices_between_two_full_ones() -> None:
 
 
 def test_a_short_look_begins_at_the_newest_datapoint() -> None:
-    """On the grid and within the retention; of a silent metric as long before as ever."""
+    """It begins on a period and within the retention. A silent metric's begins as usual."""
     assert polling.shortened(polling.Begin(T, T), T + 607, 60) == polling.Begin(T + 600, T + 600)
     assert polling.shortened(polling.Begin(T + 900, T + 900), T + 600, 60) == polling.Begin(T + 900, T + 900)
     assert polling.shortened(polling.Begin(T + 900, T), T, 60) == polling.Begin(T + 900, T)
@@ -239,7 +242,7 @@ def waited_for(latest: models.Datapoint | None, arrived: list[models.Datapoint],
 
 
 def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
-    """A gap counts as long as datapoints may come late, and off the grid the phase is kept."""
+    """A gap counts while datapoints may still be late. Timestamps off the period keep their offset."""
     grid = [point(at) for at in range(0, 3600, 300)]
     assert waited_for(grid[-1], grid) == T + 3600
     assert waited_for(grid[-1], [datapoint for datapoint in grid if datapoint.at != T + 2700]) == T + 2700
@@ -250,7 +253,7 @@ def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
 
 
 def test_a_gap_is_waited_for_no_longer_than_the_lateness_and_a_quarter_of_an_hour() -> None:
-    """A short lateness gives it up sooner; a long one does not ask more often for what may never come."""
+    """A short lateness ends the wait sooner. A long one does not extend it."""
     grid = [point(at) for at in range(0, 3600, 300)]
     with_gap = [datapoint for datapoint in grid if datapoint.at != T + 2700]
     assert waited_for(grid[-1], with_gap, 600) == T + 2700
@@ -260,14 +263,14 @@ def test_a_gap_is_waited_for_no_longer_than_the_lateness_and_a_quarter_of_an_hou
 
 
 def test_the_lateness_says_how_far_back_is_asked() -> None:
-    """By a period more; a silent metric for its last hour and the lateness."""
+    """A request reaches a period beyond the lateness, for a silent metric an hour and the lateness."""
     assert since(HOUR, HOUR + 380, HOUR + 440, lateness=120)[1] == HOUR - 600  # on the grid
     assert since(HOUR, HOUR + 380, HOUR + 440, lateness=7200)[1] == HOUR - 7500
     assert since(0, 6 * HOUR, 6 * HOUR + 60, lateness=7200) == (3 * HOUR, -7500)
 
 
 def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
-    """Who gives up late datapoints soon neither takes the usual ones for absent nor asks for them in vain."""
+    """A short lateness causes neither absences on time nor useless requests."""
     delay = None
     for number in range(8):
         delay = learn(delay, number, age=800, absent=740)
@@ -295,7 +298,7 @@ _TIMES = strategies.integers(0, 3 * models.DAY)
 def test_a_window_holds_all_that_may_still_come(
     latest: int | None, requested: int | None, at: int, period: int, retention: int, lateness: int
 ) -> None:
-    """One lateness before the watermark, but for what is older than the retention; and it begins on a period."""
+    """It begins one lateness before the newest datapoint, on a period and within the retention."""
     recent, full = since(latest, requested, at, period=period, retention=retention, lateness=lateness)
     assert recent >= full
     assert (recent + T) % period == (full + T) % period == 0
@@ -312,7 +315,7 @@ def test_a_window_holds_all_that_may_still_come(
     lateness=strategies.integers(120, models.DAY),
 )
 def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness: int) -> None:
-    """It is the one after the newest, or a gap that may still be filled, and the earliest of those."""
+    """It is the earliest of the next datapoint and the gaps that may still be filled."""
     arrived = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
     expected = polling.expected(
         arrived[-1].at, [datapoint.at for datapoint in arrived], period=period, lateness=lateness

@@ -1,4 +1,4 @@
-"""A look over the fleet on a real server: what cannot be read is left out, by itself."""
+"""A summary of the fleet on a real server: unreadable records are left out alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workermon.on_redis import client, keys, workers
     ],
 )
 def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, remaining: list[str]) -> None:
-    """A worker whose set-up cannot be read is left out; of one whose condition cannot, nothing is known."""
+    """A worker with an unreadable set-up is left out. One with an unreadable condition has no condition."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         repository = workers.RedisWorkers(connection)
         repository.add([builders.worker(), builders.worker(B)])
@@ -41,7 +41,7 @@ def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, remaini
 
 
 def test_a_fleet_is_read_in_order(redis_url: str) -> None:
-    """Whole, over more chunks than one."""
+    """A fleet of more than one chunk is read completely and in order."""
     ids = [f"i-{number:017x}" for number in range(1201)]
     with contextlib.closing(client.connect(redis_url)) as connection:
         repository = workers.RedisWorkers(connection)

@@ -1,4 +1,4 @@
-"""A clock that was wrong for a moment: what it wrote is pulled back, and nothing goes unseen afterwards."""
+"""A clock that was wrong for a moment: future times are corrected, and nothing is missed afterwards."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
 
 @pytest.mark.parametrize("seconds", JUMPS)
 def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, seconds: int) -> None:
-    """An alert that fired before keeps firing, notifies of nothing new, and resolves at its end."""
+    """An alert from before keeps firing, notifies nothing new, and resolves at its end."""
     minutes(monitor, *[97.5] * 6)
     assert notified(monitor) == [("cpu-high", "firing")]
     jump(monitor, seconds)
@@ -105,7 +105,7 @@ def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, s
 
 @pytest.mark.parametrize("seconds", JUMPS)
 def test_nothing_stored_leads_the_present_afterwards(monitor: testing.Monitor, seconds: int) -> None:
-    """After one round with the right clock no time of worker, alert or mark leads by more than the bound."""
+    """After one round with the right clock no time of worker, alert or mark is further ahead than the limit."""
     jump(monitor, seconds)
     minutes(monitor, 40.0)
     record, latest = monitor.workers.get([ID])[ID], monitor.clock() + models.MAX_LEAD
@@ -120,7 +120,7 @@ def test_nothing_stored_leads_the_present_afterwards(monitor: testing.Monitor, s
 
 @pytest.mark.parametrize("seconds", [1800, 7200, models.DAY])
 def test_the_sweep_finds_what_was_marked_by_a_clock_ahead(monitor: testing.Monitor, seconds: int) -> None:
-    """A mark or a notification that was written ahead of time waits for nobody."""
+    """A mark or notification with a future time is found at once."""
     monitor.samples.mark_pending([ID], monitor.clock() + seconds)
     assert monitor.samples.pending(monitor.clock() - 3, 10) == [ID]
     finder = sweep.Sweep(
@@ -149,7 +149,7 @@ def test_silence_of_a_worker_is_seen_after_a_wrong_clock(monitor: testing.Monito
 
 
 def test_leases_of_a_server_whose_clock_was_set_back_are_free(redis_client: redis.Redis) -> None:
-    """A lease that would last for hours is nobody's: neither the listener's, nor a queue's, nor a slot's."""
+    """Leases that would last for hours are free: of the listener, of queues and of slots."""
     two_hours = 7_200_000
     redis_leases = leases.RedisLeases(redis_client)
     redis_client.set(keys.lease("listener"), "dead", px=two_hours)
@@ -174,7 +174,7 @@ def test_leases_of_a_server_whose_clock_was_set_back_are_free(redis_client: redi
 
 
 def test_a_check_that_was_written_ahead_of_time_does_not_count_when_its_time_has_come(monitor: testing.Monitor) -> None:
-    """The first write of a slot stands, but not if a clock was ahead that wrote it."""
+    """The first write of a slot stays, unless a clock ahead wrote it."""
     monitor.ec2.put(
         models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True), FAILING
     )

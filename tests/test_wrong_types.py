@@ -1,4 +1,4 @@
-"""A key of the schedule that is of another Redis type stops neither beat nor a command: it is set aside and kept."""
+"""A schedule key of another Redis type stops neither beat nor a command. It is set aside and kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_workers_are_scheduled_and_sent_all_the_same(
     planned: schedule.RedBeatSchedule,
     redis_client: redis.Redis,
 ) -> None:
-    """Whatever is poisoned before: who is added then is sent when due; what was there is kept under another name."""
+    """Whatever the key was, an added worker is sent when due. The old key is kept under another name."""
     planned.put([worker(1)], NOW)
     poison(redis_client, key)
     planned.put([worker(1), worker(2)], NOW)
@@ -69,7 +69,7 @@ def test_beat_goes_on_at_the_same_tick(
     app: Celery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Beat itself sets aside what it meets, with an entry that it has to quarantine, and does not fail."""
+    """Beat itself sets such keys aside, with an entry to quarantine, and does not fail."""
     planned.put([worker(1)], NOW)
     poison(redis_client, key)
     redis_client.hset("workermon:redbeat:workermon:collect:broken", "definition", "{")
