@@ -1,8 +1,7 @@
 """The fold over the slots of a metric: at most one datapoint a slot, walked in order of time.
 
-A slot is one period of a metric, ``floor(at / period)``. Each level of a rule (warning, critical) latches when at least
-``m`` of the last ``n`` counted slots breach it. It unlatches when it does not fire and enough slots are clear of it.
-The severity is the highest latched level. ``docs/explanation/evaluation.md`` explains it to users.
+A slot is one period of a metric, ``floor(at / period)``. ``slot_limits`` decides which levels of a rule a slot latches
+or unlatches. The severity is the highest latched level. ``docs/explanation/evaluation.md`` explains it to users.
 
 Nothing here does I/O or reads a clock.
 """
@@ -11,70 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from workermon.models import (
     LATENESS,
-    SEVERITIES,
     Datapoint,
-    Levels,
     Rule,
     RuleState,
     Severity,
     SeverityChange,
     Transition,
 )
-from workermon.rules import flapping, warmup, wording
-
-#: The bit by which each severity is latched.
-BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
-_SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
-
-
-class Level(NamedTuple):
-    """One level of a rule: its threshold, and the value at which it clears."""
-
-    severity: Severity
-    bit: int
-    threshold: float
-    clear: float
-
-
-class Limits(NamedTuple):
-    """The limits of slots, as plain numbers for the loop.
-
-    ``m`` of ``n`` slots latch a level, ``recover_m`` of ``recover_n`` unlatch it. ``rising``: values above the
-    threshold breach it, otherwise values below. ``missing`` is how an absent slot counts.
-    """
-
-    levels: tuple[Level, ...]
-    rising: bool
-    m: int
-    n: int
-    recover_m: int
-    recover_n: int
-    missing: Literal["breach", "ok", "keep"]
-
-    @property
-    def lookback(self) -> int:
-        """Return how many slots the fold may need to decide one slot, itself included."""
-        return 2 * max(self.n, self.recover_n)
-
-    def reach(self, size: int) -> int:
-        """Return how many slots a window of ``size`` counted ones may span: absent ones may be skipped."""
-        return 2 * size if self.missing == "keep" else size
-
-
-def levels(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
-    """Return the levels of thresholds, the least severe first; a level clears at its threshold by default."""
-    chosen = []
-    for severity in SEVERITIES:
-        threshold = thresholds.of(severity)
-        if threshold is not None:
-            cleared = clear.of(severity) if clear else None
-            chosen.append(Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared))
-    return tuple(chosen)
+from workermon.rules import flapping, slot_limits, warmup, wording
+from workermon.rules.slot_limits import SEVERITY_OF, Level, Limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +123,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     unchanged = [change for change in rule_state.trail if change.at // period < first]
     grid = _Grid(values, period, expected_from, limits)
     changes = _fold(limits, grid, first, last, unchanged[-1].latched if unchanged else 0)
-    trail = unchanged + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    trail = unchanged + [SeverityChange(change.at, SEVERITY_OF[change.after], change.after) for change in changes]
     recent = trimmed(trail, last, period, walk.lateness)
     state = RuleState(
         cursor=last * period,
@@ -192,7 +141,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     transitions: list[Transition] = []
     kept_steps = set()
     for change in changes:
-        before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+        before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
         if before == after:
             continue
         step = (change.at, before, after)
@@ -228,8 +177,8 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
             level.threshold,
             level.clear,
             bool(latched & level.bit),
-            _breaching(limits, level, window),
-            _clear(limits, level, recover),
+            slot_limits.breaching(limits, level, window),
+            slot_limits.cleared(limits, level, recover),
         )
         for level in limits.levels
     )
@@ -316,7 +265,7 @@ def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int
 def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> list[_Change]:
     """Walk the slots from ``first`` to ``last``; only numbers and tuples, because this is the hot path."""
     values, period, expected, keep = grid.values, grid.period, grid.expected, grid.keep
-    if not latched and limits.missing != "breach" and not _any_breaches(limits, values):
+    if not latched and limits.missing != "breach" and not slot_limits.any_breaches(limits, values):
         return []
     changes, absent, slot = [], 0, first
     present = iter(sorted(slot for slot in values if slot >= first))
@@ -338,54 +287,12 @@ def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> l
             absent = 0
         window = grid.window(slot, limits.n)
         recover = grid.window(slot, limits.recover_n) if latched else []
-        after = _latched(limits, latched, window, recover)
+        after = slot_limits.latched_after(limits, latched, window, recover)
         if after != latched:
             changes.append(_Change(slot, slot * period if point is None else point.at, latched, after, window, recover))
             latched = after
         slot += 1
     return changes
-
-
-def _any_breaches(limits: Limits, values: Mapping[int, Datapoint]) -> bool:
-    points = tuple(values.values())
-    return any(_breaching(limits, level, points) for level in limits.levels)
-
-
-def _latched(
-    limits: Limits, latched: int, window: Sequence[Datapoint | None], recover: Sequence[Datapoint | None]
-) -> int:
-    """Return which levels are latched after a slot, as bits."""
-    after = 0
-    for level in limits.levels:
-        if _breaching(limits, level, window) >= limits.m or (
-            latched & level.bit and _clear(limits, level, recover) < limits.recover_m
-        ):
-            after |= level.bit
-    return after
-
-
-def _breaching(limits: Limits, level: Level, window: Sequence[Datapoint | None]) -> int:
-    number, threshold = 0, level.threshold
-    for point in window:
-        if point is None:
-            number += limits.missing == "breach"
-        elif limits.rising:
-            number += point.value > threshold
-        else:
-            number += point.value < threshold
-    return number
-
-
-def _clear(limits: Limits, level: Level, window: Sequence[Datapoint | None]) -> int:
-    number, clear = 0, level.clear
-    for point in window:
-        if point is None:
-            number += limits.missing != "breach"
-        elif limits.rising:
-            number += point.value <= clear
-        else:
-            number += point.value >= clear
-    return number
 
 
 _Step = tuple[int, Severity | None, Severity | None]
@@ -404,7 +311,7 @@ def steps(trail: Sequence[SeverityChange], begin: int) -> list[_Step]:
 
 def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool) -> Transition:
     """Return the transition of a slot at which the severity changed, with the level and window that decided it."""
-    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
     worse = change.after > change.before
     level = _deciding_level(limits, change)
     window = change.window if worse else change.recover
@@ -414,7 +321,7 @@ def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool)
     if level is None:
         threshold, count, reason = None, None, "the rule no longer has this level"
     else:
-        number = _breaching(limits, level, window) if worse else _clear(limits, level, window)
+        number = slot_limits.breaching(limits, level, window) if worse else slot_limits.cleared(limits, level, window)
         count = f"{number} of {len(window)}"
         threshold = level.threshold if worse else level.clear
         reason = f"{count} values {'' if worse else 'not '}{side} {wording.quantity(threshold, unit)}"
@@ -439,13 +346,15 @@ def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool)
 
 def _began(limits: Limits, level: Level, change: _Change) -> int:
     """Return the time of the first datapoint beyond the threshold in the window that latched a level."""
-    beyond = [point.at for point in change.window if point is not None and _breaching(limits, level, [point])]
+    beyond = [
+        point.at for point in change.window if point is not None and slot_limits.breaching(limits, level, [point])
+    ]
     return min(beyond, default=change.at)
 
 
 def _deciding_level(limits: Limits, change: _Change) -> Level | None:
     """Return the level that decided a change; ``None`` if the rule no longer has it."""
-    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
     if after is None:  # the level that cleared last decided: the least severe latched one
         return next((level for level in limits.levels if change.before & level.bit), None)
     decided = after if change.after > change.before else before
@@ -476,7 +385,7 @@ def _withdrawn(limits: Limits, step: _Step, window: Sequence[Datapoint | None]) 
         value=None if present is None else present.value,
         threshold=None if level is None else level.threshold,
         points=tuple(point for point in reversed(window) if point is not None),
-        count=None if level is None else f"{_breaching(limits, level, window)} of {len(window)}",
+        count=None if level is None else f"{slot_limits.breaching(limits, level, window)} of {len(window)}",
         correction=True,
         withdrawn=True,
         present=present,

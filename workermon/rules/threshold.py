@@ -21,6 +21,7 @@ from workermon.rules import (
     over_slots,
     parsing,
     section,
+    slot_limits,
     slots,
     wording,
 )
@@ -96,7 +97,7 @@ class Threshold(over_slots.OverSlots[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[Callable[[int], slots.Limits]] = kind.ByRule(
+        self._limits: kind.ByRule[Callable[[int], slot_limits.Limits]] = kind.ByRule(
             lambda rule: functools.cache(self.options(rule).limits)
         )
         self._of_labels: kind.ByRule[dict[tuple[str | None, ...], models.Rule]] = kind.ByRule(lambda _: {})
@@ -209,7 +210,7 @@ class Threshold(over_slots.OverSlots[Options]):
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return "watched"
-        levels = slots.levels(options.thresholds, options.clear)
+        levels = slot_limits.levels_of(options.thresholds, options.clear)
         edges = [edge for level in levels for edge in (level.threshold, level.clear)]
         return cadence.beside(values, edges, rising=options.above is not None, recover=options.recover.n)
 
@@ -218,7 +219,7 @@ class Threshold(over_slots.OverSlots[Options]):
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return None
-        edges = [level.threshold for level in slots.levels(options.thresholds, options.clear)]
+        edges = [level.threshold for level in slot_limits.levels_of(options.thresholds, options.clear)]
         return (-math.inf, min(edges)) if options.above is not None else (max(edges), math.inf)
 
     def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:

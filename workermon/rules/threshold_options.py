@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from workermon import models
-from workermon.rules import label_levels, section, slots
+from workermon.rules import label_levels, section, slot_limits
 
 #: The keys that have a number for each severity.
 LevelKey = Literal["above", "below", "clear"]
@@ -56,11 +56,11 @@ class Options(models.Frozen):
         number = -(-self.lasts // period)
         return models.Count.model_construct(m=number, n=number)  # short periods need more than a file may contain
 
-    def limits(self, period: int) -> slots.Limits:
+    def limits(self, period: int) -> slot_limits.Limits:
         """Return the limits for the fold over slots of ``period`` seconds."""
         breach = self.count(period)
-        return slots.Limits(
-            slots.levels(self.thresholds, self.clear),
+        return slot_limits.Limits(
+            slot_limits.levels_of(self.thresholds, self.clear),
             self.above is not None,
             breach.m,
             breach.n,
