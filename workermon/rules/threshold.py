@@ -23,6 +23,7 @@ from workermon.rules import (
     section,
     slot_limits,
     slots,
+    threshold_details,
     wording,
 )
 from workermon.rules.horizon import Horizon
@@ -44,48 +45,6 @@ class ThresholdSection(section.RuleSection):
     missing: Literal["breach", "ok", "keep"] = "keep"
     flapping: parsing.Flapping | None = None
     cases: tuple[section.CaseSection, ...] = ()
-
-
-class PointDetails(models.Frozen):
-    """A datapoint in its JSON form."""
-
-    at: str
-    value: float
-    operands: dict[str, float | None] | None = Field(default=None, exclude_if=lambda operands: operands is None)
-
-
-class MissingDetails(models.Frozen):
-    """An absent slot of an expression, and its absent operands; none: it cannot be computed from them."""
-
-    at: str
-    operands: tuple[str, ...]
-
-
-class LevelDetails(models.Frozen):
-    """The state of a level: ``breaching`` of ``of`` counted slots, ``clear_of`` of ``recovering`` ones are clear."""
-
-    severity: models.Severity
-    threshold: float
-    clear: float
-    latched: bool
-    breaching: int
-    of: int
-    clear_of: int
-    recovering: int
-
-
-class Details(models.Frozen):
-    """The rule's input; durations in seconds, times in RFC 3339."""
-
-    period: int
-    delay: int
-    asked: str | None
-    horizon: str | None
-    points: tuple[PointDetails, ...] = ()
-    missing: tuple[str, ...] = ()
-    missing_operands: tuple[MissingDetails, ...] = Field(default=(), exclude_if=lambda missing: not missing)
-    levels: tuple[LevelDetails, ...] = ()
-    impaired: tuple[check_words.ImpairmentDetails, ...] = Field(default=(), exclude_if=lambda checks: not checks)
 
 
 class Threshold(over_slots.OverSlots[Options]):
@@ -319,7 +278,7 @@ class Threshold(over_slots.OverSlots[Options]):
     ) -> kind.Explanation:
         """Explain the slots at the cursor."""
         assert horizon is not None
-        details = Details(
+        details = threshold_details.Details(
             period=horizon.period,
             delay=horizon.delay,
             asked=wording.time(horizon.requested_at),
@@ -328,52 +287,26 @@ class Threshold(over_slots.OverSlots[Options]):
         )
         if self.waits(rule, facts.condition):
             about = check_words.ABOUT[rule.metric or ""]
-            return _explanation(f"EC2 has not answered its {about} check for this instance", details, rule_state)
+            return threshold_details.explanation(
+                f"EC2 has not answered its {about} check for this instance", details, rule_state
+            )
         if horizon.requested_at is None:
-            return _explanation(wording.NEVER_REQUESTED, details, rule_state)
+            return threshold_details.explanation(wording.NEVER_REQUESTED, details, rule_state)
         if rule_state.cursor is None:
-            return _explanation(wording.NEVER_EVALUATED, details, rule_state)
+            return threshold_details.explanation(wording.NEVER_EVALUATED, details, rule_state)
         if rule_state.period != horizon.period:
             now = f"the period became {horizon.period} s and no slot of it was evaluated yet"
-            return _explanation(now, details, rule_state)
+            return threshold_details.explanation(now, details, rule_state)
         view = slots.view(rule, self._limits(rule)(horizon.period), rule_state, _walk(rule, facts, horizon))
         assert view is not None
         times = sorted({*(point.at for point in view.points), *view.absent})
         terms = expression_facts.terms(rule, facts, horizon, times)
-        operands = {at: {term.text: term.values[place] for term in terms} for place, at in enumerate(times) if terms}
-        described = details.model_copy(
-            update={
-                "points": tuple(
-                    PointDetails(at=models.rfc3339(at), value=value, operands=operands.get(at))
-                    for at, value in view.points
-                ),
-                "missing": tuple(models.rfc3339(at) for at in view.absent),
-                "missing_operands": tuple(
-                    MissingDetails(
-                        at=models.rfc3339(at),
-                        operands=tuple(text for text, value in operands[at].items() if value is None),
-                    )
-                    for at in view.absent
-                    if terms
-                ),
-                "levels": tuple(
-                    LevelDetails(
-                        severity=level.severity,
-                        threshold=level.threshold,
-                        clear=level.clear,
-                        latched=level.latched,
-                        breaching=level.breaching,
-                        of=view.counted,
-                        clear_of=level.cleared,
-                        recovering=view.recovering,
-                    )
-                    for level in view.levels
-                ),
-            }
-        )
         unit = facts.unit_of(rule.metric or "")
-        now = "; ".join(_levels_now(self.options(rule), view, unit, horizon.period))
-        return _explanation(now, described, rule_state, unit, _operand_lines(terms, times))
+        now = "; ".join(threshold_details.levels_now(self.options(rule), view, unit, horizon.period))
+        described = threshold_details.with_slots(details, view, terms, times)
+        return threshold_details.explanation(
+            now, described, rule_state, unit, threshold_details.operand_lines(terms, times)
+        )
 
     def drawn(self, rule: models.Rule) -> tuple[kind.DrawnThreshold, ...]:
         """Return a line for each threshold, and where it clears."""
@@ -439,59 +372,6 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
         lateness=facts.lateness,
         unit=facts.unit_of(rule.metric or ""),
     )
-
-
-def _levels_now(options: Options, view: slots.View, unit: str, period: int) -> list[str]:
-    clear = f"at or {'below' if options.side == 'above' else 'above'}"
-    return [
-        f"{level.cleared} of {view.recovering} values {clear} {wording.quantity(level.clear, unit)},"
-        f" {level.severity} ends at {options.recover}"
-        if level.latched
-        else f"{level.breaching} of {view.counted} values {options.side} {wording.quantity(level.threshold, unit)},"
-        f" {wording.fires_at(level.severity, options.breach, options.lasts, period)}"
-        for level in view.levels
-    ]
-
-
-def _operand_lines(terms: Sequence[expression_facts.Term], times: Sequence[int]) -> list[tuple[str, str]]:
-    """Describe each operand of an expression in each slot."""
-    return [
-        (
-            "operands",
-            f"{wording.time_of_day(at)} "
-            + "  ".join(
-                f"{term.text} {'absent' if value is None else wording.quantity(value, term.unit)}"
-                for term in terms
-                for value in term.values[place : place + 1]
-            ),
-        )
-        for place, at in enumerate(times)
-        if terms
-    ]
-
-
-def _explanation(
-    now: str,
-    details: Details,
-    rule_state: models.RuleState,
-    unit: str = "count",
-    operands: Sequence[tuple[str, str]] = (),
-) -> kind.Explanation:
-    points = "  ".join(f"{point.at[11:]} {wording.quantity(point.value, unit)}" for point in details.points)
-    until = "nothing yet" if rule_state.cursor is None else f"up to {models.rfc3339(rule_state.cursor)}"
-    evaluated = (
-        f"{until}; period {details.period} s, delay {details.delay} s,"
-        f" slots count as absent up to {details.horizon or '-'}"
-    )
-    lines: tuple[tuple[str, str], ...] = (
-        ("points", points or "none"),
-        *operands,
-        ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
-        ("evaluated", evaluated),
-    )
-    if (check_text := check_words.words(details.impaired)) is not None:
-        lines = (*lines, ("EC2", check_text.removeprefix("EC2: ")))
-    return kind.Explanation(now, details, lines)
 
 
 KIND = Threshold()
