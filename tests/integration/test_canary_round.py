@@ -128,6 +128,7 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     assert canary(house)[0]
 
 
+@pytest.mark.long
 def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.Redis) -> None:
     """Heartbeats are sent while canaries are accepted, with an empty fleet too. They stop if nothing is delivered."""
     requests: list[str] = []

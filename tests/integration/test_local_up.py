@@ -61,6 +61,7 @@ def six(machine: Installation) -> dict[int, str]:
     return processes if len(processes) == 6 else {}
 
 
+@pytest.mark.long
 def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet: simulation.Simulation) -> None:
     """``up`` starts with an empty fleet, collects an added worker, restarts each killed part, and stops cleanly."""
     worker_id = next(iter(fleet.machines))
@@ -178,6 +179,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
     assert not (machine.state / "workermon" / "server.json").exists()
 
 
+@pytest.mark.long
 def test_the_demo_fires_and_resolves_within_a_minute(machine: Installation) -> None:
     """Piped, the demo prints alerts that fire and resolve, ends by itself with 0, and leaves nothing behind."""
     with machine.started("demo", "--seconds", "60") as demo:

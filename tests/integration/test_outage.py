@@ -49,6 +49,7 @@ def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float
     return dict(fleet.points(stream, 0, until))
 
 
+@pytest.mark.long
 def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: Path) -> None:
     """Beat, nodes, listener and Redis are killed during AWS requests. After a restart they continue."""
     fleet = simulation.Simulation(time.time, 2, period=PERIOD, history=60)

@@ -71,6 +71,7 @@ def nested(depth: int) -> dict[str, Any]:
     return table
 
 
+@pytest.mark.long
 def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, redis_url: str) -> None:
     """Over TLS a fleet is collected and evaluated, and status counts nodes and messages.
 

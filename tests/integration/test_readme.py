@@ -37,6 +37,7 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
         yield opened_house
 
 
+@pytest.mark.long
 def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
     """Each command exits with 0, in the README's order. Lasting ones start, and Ctrl-C ends them with 0."""
     with reader(house) as person:
@@ -45,6 +46,7 @@ def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
         assert any(command.startswith(name) for command in person.ran), name
 
 
+@pytest.mark.long
 def test_the_tutorial_can_be_followed(house: House, tmp_path: Path) -> None:
     """Beside a running demo, as 'make run' starts it, each command of the tutorial ends with 0."""
     for name in [name for name in house.env if name.startswith(("WORKERMON_", "AWS_"))]:
@@ -61,6 +63,7 @@ def test_the_tutorial_can_be_followed(house: House, tmp_path: Path) -> None:
     demo.stop()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("third", [0, 1, 2])
 def test_every_command_of_the_how_to_pages_works_as_it_stands(house: House, third: int) -> None:
     """Beside a running 'up', each command of each page ends with 0, with the file that the page shows before it."""

@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long
 def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
     """Node and beat are down for more than three intervals. After their return no worker is reported as silent."""
     with opened(tmp_path, redis_url) as house:

@@ -115,6 +115,7 @@ def served(house: House, worker_id: str, name: str, until: float) -> dict[float,
     return dict(house.simulation.points(stream, 0, until))
 
 
+@pytest.mark.long
 def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_url: str) -> None:
     """More of its batches are due than there are threads. It is one alert, and later no datapoint of it is missing."""
     with opened(tmp_path, redis_url, workers=48, period=2, regions=(SLOW, WELL)) as house:
