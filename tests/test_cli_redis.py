@@ -16,6 +16,7 @@ import pytest
 import redis
 from moto.server import ThreadedMotoServer
 
+from tests.support import fork_server
 from tests.support.present import present
 from tests.support.waiting import eventually
 
@@ -65,10 +66,7 @@ def run(env: Any, tmp_path: Path) -> Any:
     """Give a function that runs a command to its end."""
 
     def call(*args: Any, code: int = 0) -> Any:
-        completed = subprocess.run(
-            [sys.executable, "-m", "workermon", *args],
-            capture_output=True, text=True, timeout=90, cwd=tmp_path, env=env,
-        )  # fmt: skip
+        completed = fork_server.shared().run(args, env, tmp_path, 90)
         assert completed.returncode == code, completed.stderr
         return completed
 

@@ -146,7 +146,7 @@ class House:
 
         A command of ours is forked from a process that has imported everything, unless a test changes what it imports.
         """
-        if module == "workermon" and self.env.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+        if module == "workermon" and self.env.get("PYTHONPATH") in {os.environ.get("PYTHONPATH"), str(ROOT)}:
             return fork_server.shared().run(arguments, self.env, self.cwd, within)
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],

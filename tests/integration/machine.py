@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support import fork_server
 from tests.support.free_ports import free_port
 from workermon.local import endpoint
 
@@ -78,9 +79,8 @@ class Installation:
                     os.kill(pid, signal.SIGKILL)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        command = [sys.executable, "-m", "workermon", *arguments]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        """Run a command to its end, forked from a process that has imported everything."""
+        return fork_server.shared().run(arguments, self.env, self.home, START)
 
     def processes(self) -> dict[int, str]:
         """Return the processes that carry the mark or work in a folder of ours, each with its command line."""
