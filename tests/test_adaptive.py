@@ -97,11 +97,7 @@ def monitor_of_quiet_worker(**changes: object) -> testing.Monitor:
         "rules": (cadence_replay.rule(),), **changes,
     }  # fmt: skip
     monitor = testing.Monitor(config.DEFAULT.model_copy(update=fields), T + 65)
-    worker = models.Worker(
-        id=WORKER, name="one", region="us-east-1", added_at=T, incarnation="one", detailed=True, labels={"team": "vfx"}
-    )
-    monitor.workers.add([worker])
-    monitor.ec2.put(models.Instance(id=WORKER, region="us-east-1", status="running", detailed=True))
+    monitor.add_worker(WORKER, added_at=T, detailed=True, labels={"team": "vfx"})
     monitor.cloudwatch.put(WORKER, "CPUUtilization", [(T + place * 60, 20.0) for place in range(90)])
     for _ in range(30):
         monitor.collect(WORKER)

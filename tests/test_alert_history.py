@@ -11,7 +11,7 @@ import redis
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, AlertChange, B
-from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
+from tests.support.repositories import Repository, install, repository_in_memory, repository_on_redis
 from workermon import models, ports, testing, views
 from workermon.on_redis import client, history, keys, schema
 
@@ -44,8 +44,7 @@ def fire(repository: Repository, number: int, worker_id: str = A, step: int = 60
 def view(repository: Repository) -> views.AlertView:
     """Return the view over a repository."""
     monitor = testing.Monitor(now=NOW + models.DAY)
-    monitor.alerts, monitor.silences = repository.alerts, repository.silences
-    monitor.configurations = repository.configurations
+    install(monitor, repository)
     return monitor.get(views.AlertView)
 
 

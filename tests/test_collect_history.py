@@ -82,10 +82,7 @@ class World(testing.Monitor):
         #: Seconds that our clock is ahead of the true one.
         self.skew = 0.0
         self.served = Served(self.clock)
-        self.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"))
-        self.workers.add(
-            [models.Worker(id=ONE, name="one", region="us-east-1", added_at=NOW, incarnation="1", interval=interval)]
-        )
+        self.add_worker(ONE, added_at=NOW, interval=interval)
         self.stage = dataclasses.replace(
             self.get(collect.Collection), cloudwatch=self.served, now=lambda: self.clock() + self.skew
         )

@@ -70,7 +70,7 @@ def test_other_channels_are_notified_within_five_minutes(refused_with: errors.Wo
     live(monitor, desk, 20)
     [(status, reason)] = desk.chat()
     assert (status, refused_with.reason in reason) == ("firing", True)
-    [alert] = monitor.alerts.open()
+    [alert] = monitor.channel_alerts()
     assert alert.last is not None
     assert alert.last.summary == f"channel ops: it has accepted nothing since {models.rfc3339(NOW)}"
     live(monitor, desk, 3600)
@@ -78,7 +78,7 @@ def test_other_channels_are_notified_within_five_minutes(refused_with: errors.Wo
     desk.refusal = None
     live(monitor, desk, 3600)
     assert [status for status, _ in desk.chat()] == ["firing", "resolved"]
-    assert monitor.alerts.open() == []
+    assert monitor.channel_alerts() == []
 
 
 def test_alert_after_is_the_channels_own() -> None:
@@ -154,4 +154,4 @@ def test_what_it_accepts_while_the_alert_fires_ends_it() -> None:
     monitor.clock.advance(301)
     monitor.alerts = Overtaken(monitor)
     monitor.get(channel_health.ChannelReview).review("ops")
-    assert monitor.alerts.open() == []
+    assert monitor.channel_alerts() == []

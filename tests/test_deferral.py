@@ -33,13 +33,8 @@ class Pair(testing.Monitor):
 
     def __init__(self, *own_rules: models.Rule, **options: Any) -> None:
         super().__init__(configuration(*own_rules), T + PERIOD + cadence_replay.LATE)
-        fields = {"region": "us-east-1", "interval": PERIOD, "added_at": T, "detailed": True, **options}
-        self.workers.add(
-            [
-                models.Worker(id=worker_id, name=worker_id, incarnation=worker_id, **fields)
-                for worker_id in (FIRST, OTHER)
-            ]
-        )
+        for worker_id in (FIRST, OTHER):
+            self.add_worker(worker_id, **{"interval": PERIOD, "added_at": T, "detailed": True, **options})
         self.evaluations = 0
         self.show()
 

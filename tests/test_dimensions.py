@@ -26,14 +26,8 @@ class Fleet(testing.Monitor):
     def __init__(self, number: int) -> None:
         super().__init__(now=NOW)
         self.ids = [f"i-{place:017x}" for place in range(number)]
-        self.workers.add(
-            [
-                models.Worker(
-                    id=worker_id, name=worker_id, region=HERE.region, added_at=NOW - 7200, incarnation=worker_id
-                )
-                for worker_id in self.ids
-            ]
-        )
+        for worker_id in self.ids:
+            self.add_worker(worker_id, added_at=NOW - 7200)
 
     def publish(self, worker_id: str, **more: str) -> None:
         """Have an instance's memory be published, under these dimensions beside its id."""

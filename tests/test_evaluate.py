@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.present import present
-from tests.support.repositories import Repository
+from tests.support.repositories import Repository, install
 from tests.support.rules import changed
 from workermon import models, ports
 from workermon.alerts import lifecycle
@@ -482,8 +482,7 @@ def test_on_every_store(repository: Repository) -> None:
     assert repository.configurations.save(configuration)
     repository.workers.add([site.worker])
     repository.liveness.beat("listener", T0)
-    site.samples, site.alerts, site.liveness = repository.samples, repository.alerts, repository.liveness
-    site.configurations = repository.configurations
+    install(site, repository)
     site.minutes([85, 95, 95, 95, 95, None, 20, 20])
     site.collected(T0 + 12 * MINUTE, {T0 + 5 * MINUTE: 20})
     site.evaluate()
@@ -500,7 +499,7 @@ def test_on_every_store(repository: Repository) -> None:
         def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
             notified.extend((notification.status, notification.version) for notification in notifications)
 
-    site.outbox, site.notifiers = repository.outbox, {"webhook": Receiver()}
+    site.notifiers = {"webhook": Receiver()}
     site.deliver(f"{ID}/cpu-high")
     assert notified == [("firing", 1), ("firing", 2), ("resolved", 3)]
     assert repository.outbox.backlog() == 0

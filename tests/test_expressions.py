@@ -26,12 +26,7 @@ class Site(testing.Monitor):
 
     def __init__(self, text: str) -> None:
         super().__init__(config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT), T0)
-        self.worker = models.Worker(
-            id=ID, name="render-07", region="us-east-1", added_at=T0 - 3600, incarnation="x", detailed=True
-        )
-        self.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", detailed=True))
-        self.workers.add([self.worker])
-        self.schedule.put([self.worker], T0)
+        self.worker = self.add_worker(ID, name="render-07", added_at=T0 - 3600, detailed=True)
 
     def put(self, metric: str, by_minute: Mapping[int, float]) -> None:
         """Put datapoints into CloudWatch."""

@@ -43,25 +43,13 @@ class World(testing.Monitor):
 
     def fires(self, worker_id: Any, rule: str = "cpu-high") -> None:
         """Let an alert of a worker fire, as an evaluation would."""
-        basis = self.alerts.load([worker_id])[worker_id]
         notification = models.Notification(
             id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
             severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
             since=models.rfc3339(self.clock()), at=models.rfc3339(self.clock()),
             worker=models.WorkerSummary(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
-        alert = models.Alert(
-            rule=rule,
-            version=1,
-            since=int(self.clock()),
-            notified_severity="critical",
-            last=notification,
-            channels=("log",),
-        )
-        transition = models.Transition(at=int(self.clock()), before=None, after="critical")
-        recorded = ports.RecordedTransition(rule, transition, notification)
-        verdict = ports.Verdict(basis, {rule: alert}, (recorded,), {rule: ("log",)}, self.clock())
-        assert self.alerts.commit(verdict)
+        self.record(notification, "log")
 
 
 @pytest.fixture

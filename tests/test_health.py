@@ -35,12 +35,7 @@ class World(testing.Monitor):
 
     def add(self, worker_id: Any, status: models.Status = "running", **fields: Any) -> Any:
         """Monitor a worker whose collection has just brought that status."""
-        worker = models.Worker(
-            id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **fields
-        )
-        self.workers.add([worker])
-        if worker.monitoring == "active":
-            self.schedule.put([worker], self.now())
+        worker = self.add_worker(worker_id, status, **fields)
         self.collected(worker, status)
         return worker
 
@@ -122,15 +117,12 @@ def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
 def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     """Samples not evaluated and notifications not sent for a minute mean that a part is down."""
     worker = world.add(A)
-    basis, at = world.alerts.load([A])[A], models.rfc3339(world.now())
+    at = models.rfc3339(world.now())
     notification = models.Notification(
         id="n", version=1, dedup_key=f"{A}/r", kind="threshold", status="firing", severity="critical", rule="r",
         metric=None, value=None, threshold=None, since=at, at=at, worker=None, summary="x",
     )  # fmt: skip
-    transition = models.Transition(at=1, before=None, after="critical")
-    alert = models.Alert(rule="r", notified_severity="critical", last=notification)
-    recorded = ports.RecordedTransition("r", transition, notification)
-    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ("log",)}, world.now()))
+    world.record(notification, "log")
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
@@ -264,13 +256,10 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
 def test_a_channel_that_takes_nothing_shows(world: World) -> None:
     """A notification that was tried in vain for a minute shows with its channel, attempts and last error."""
     worker = world.add(A)
-    basis = world.alerts.load([A])[A]
     transition = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
     details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
     notification = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], transition, details)
-    recorded = ports.RecordedTransition("cpu-high", transition, notification)
-    verdict = ports.Verdict(basis, {}, (recorded,), {"cpu-high": ("ops",)}, world.now())
-    assert world.alerts.commit(verdict)
+    world.record(notification, "ops")
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
     for _ in range(2):
         (claimed,) = world.outbox.claim(f"{A}/cpu-high", world.now(), 15)

@@ -27,10 +27,7 @@ class House(testing.Monitor):
     def __init__(self) -> None:
         super().__init__(now=NOW)
         self.schedule.ticked = NOW - 1
-        self.worker = models.Worker(
-            id="i-0aaaaaaaaaaaaaaaa", name="a", region="us-east-1", added_at=0, incarnation="1", interval=60
-        )
-        self.workers.add([self.worker])
+        self.worker = self.add_worker("i-0aaaaaaaaaaaaaaaa", name="a", added_at=0)
         self.liveness.beat("collect", NOW - 60)
         self.liveness.beat("evaluate", NOW - 60)
 

@@ -345,7 +345,7 @@ def test_given_up_is_told_elsewhere() -> None:
     assert (channel, notification.status, notification.severity) == ("chat", "firing", "critical")
     assert (notification.kind, notification.worker) == ("collector", None)
     assert notification.scope == {"account": "*", "region": "*", "channel": "ops"}
-    assert [alert.last for alert in site.alerts.open()] == [notification], "it is listed"
+    assert [alert.last for alert in site.channel_alerts()] == [notification], "it is listed"
     assert "channel ops: given up" in notification.summary
     assert "503" in (notification.reason or "")
     broken = False
@@ -359,7 +359,7 @@ def test_given_up_is_told_elsewhere() -> None:
     ]
     assert sent[-1][1].dedup_key == notification.dedup_key
     assert sent[-1][1].version == 2
-    assert site.alerts.open() == []
+    assert site.channel_alerts() == []
 
 
 def final(tries: int = 1) -> errors.DeliveryRefused:
@@ -400,9 +400,9 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
     site, receiver = Site("ops", "log"), Receiver(final())
     site.enqueue()
     site.deliver_to(receiver)
-    assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
+    assert [alert.rule for alert in site.channel_alerts()] == ["delivery"]
     site.deliver_to(receiver, "channel:ops/delivery")
-    assert [alert.rule for alert in site.alerts.open()] == ["delivery"], "it is still there"
+    assert [alert.rule for alert in site.channel_alerts()] == ["delivery"], "it is still there"
     configuration = site.configurations.load()
     channels = {name: channel for name, channel in configuration.channels.items() if name != "ops"}
     assert site.configurations.save(
@@ -410,7 +410,7 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
     )
     for _ in range(2):
         site.deliver_to(receiver, "channel:ops/delivery")
-    assert site.alerts.open() == []
+    assert site.channel_alerts() == []
     over, _ = site.alerts.history("channel:ops/delivery")
     assert over.notification is not None
     assert (over.notification.status, over.notification.reason) == ("resolved", "the channel was removed")

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import redis
 
 from tests.support.notifications import many, notification, of
-from workermon import errors, models, ports, testing
+from tests.support.repositories import install, repository_on_redis
+from workermon import errors, models, testing
 from workermon.models import Channel
 from workermon.notify import groups, text
 from workermon.notify.channels import slack
+from workermon.on_redis import client
 
 NOW = 1_700_000_000.0
 
@@ -62,18 +65,8 @@ class Site(testing.Monitor):
         }
         super().__init__(models.Configuration(rules=(), channels=channels, metrics={}, collect=()), NOW)
         self.ids = [f"i-0abc{number:04x}" for number in range(workers)]
-        self.workers.add(
-            [
-                models.Worker(
-                    id=worker_id,
-                    name=f"render-{worker_id[-4:]}",
-                    region="us-east-1",
-                    added_at=NOW,
-                    incarnation=worker_id,
-                )
-                for worker_id in self.ids
-            ]
-        )
+        for worker_id in self.ids:
+            self.add_worker(worker_id, name=f"render-{worker_id[-4:]}")
         self.chat, self.pager = Chat(), Pager()
         self.versions = dict.fromkeys(self.ids, 0)
 
@@ -88,17 +81,7 @@ class Site(testing.Monitor):
                 status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
                 worker={"id": worker_id, "name": f"render-{worker_id[-4:]}", "region": region, "account": account},
             )  # fmt: skip
-            basis = self.alerts.load([worker_id])[worker_id]
-            transition = models.Transition(at=int(NOW), before=None, after="critical")
-            channels: dict[str, tuple[str, ...]] = {rule: ("chat", "pager")}
-            verdict = ports.Verdict(
-                basis,
-                basis.alerts,
-                (ports.RecordedTransition(rule, transition, new_notification),),
-                channels,
-                self.clock(),
-            )
-            assert self.alerts.commit(verdict)
+            self.record(new_notification, "chat", "pager")
 
     def deliver(self, *alert_ids: str) -> None:
         """Deliver these, or what is due."""
@@ -289,16 +272,18 @@ def test_a_long_list_is_cut() -> None:
     assert "and 440 more: see 'workermon alerts'" in lines
 
 
+def _move_to(site: Site, connection: redis.Redis) -> None:
+    """Have the site's records lie on a server."""
+    fleet = [record.worker for record in site.workers.every()]
+    install(site, repository_on_redis(connection, site.configurations.load()))
+    site.workers.add(fleet)
+
+
 def test_fifty_at_once_on_redis(redis_url: str) -> None:
     """On a real server fifty at once are one message, each with its attempt, and no key is left."""
-    from workermon.on_redis import alerts, client, outbox, throttle, workers
-
     with contextlib.closing(client.connect(redis_url)) as connection:
         site = Site()
-        workers.RedisWorkers(connection).add([record.worker for record in site.workers.every()])
-        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
-        site.outbox = outbox.RedisOutbox(connection)
-        site.throttle = throttle.RedisThrottle(connection)
+        _move_to(site, connection)
         site.enqueue(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.accepted)) == ([], 50)
@@ -311,15 +296,9 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
 
 def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
     """If several processes deliver a burst at once, one of them sends one message."""
-    from workermon.on_redis import alerts, client, leases, outbox, throttle, workers
-
     with contextlib.closing(client.connect(redis_url)) as connection:
         site = Site(150)
-        workers.RedisWorkers(connection).add([record.worker for record in site.workers.every()])
-        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")
-        site.outbox = outbox.RedisOutbox(connection)
-        site.throttle = throttle.RedisThrottle(connection)
-        site.leases = leases.RedisLeases(connection)
+        _move_to(site, connection)
         site.enqueue(*site.ids)
         site.deliver()
         site.clock.advance(slack.TYPE.group_wait)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.repositories import Repository
+from tests.support.repositories import Repository, install
 from workermon import collect, config, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.rules import threshold
@@ -53,24 +53,13 @@ class House(testing.Monitor):
         assert repository.configurations.save(configuration)
         super().__init__(configuration, NOW)
         self.cloudwatch: CloudWatch = CloudWatch()
-        self.workers, self.samples, self.alerts = repository.workers, repository.samples, repository.alerts
-        self.configurations, self.leases, self.liveness = (
-            repository.configurations,
-            repository.leases,
-            repository.liveness,
-        )
+        install(self, repository)
         self.requests, self.values = self.cloudwatch.requests, self.cloudwatch.values
 
     def add(self, account: str, incarnation: str) -> models.Worker:
         """Monitor the instance of an account."""
-        worker = models.Worker(
-            id=ONE, name="one", region="us-east-1", added_at=self.clock(), incarnation=incarnation, account=account,
-            role_arn=None if account == "default" else ROLE,
-        )  # fmt: skip
-        self.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"), account=account)
-        self.workers.add([worker])
-        self.schedule.put([worker], self.clock())
-        return worker
+        role_arn = None if account == "default" else ROLE
+        return self.add_worker(ONE, incarnation=incarnation, account=account, role_arn=role_arn)
 
     def remove(self) -> None:
         """Stop monitoring it, as ``remove`` does."""

@@ -201,20 +201,8 @@ def test_what_is_gone_is_forgotten() -> None:
 def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
     """It learns from detailed metrics at 60 s, not from those at 300 s or from requested collections."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T + 65)
-    fleet = [
-        models.Worker(
-            id=f"i-{number:017x}",
-            name=f"w{number}",
-            region="us-east-1",
-            added_at=T,
-            incarnation="1",
-            detailed=number < 3,
-        )
-        for number in range(1, 5)
-    ]
-    monitor.workers.add(fleet)
+    fleet = [monitor.add_worker(f"i-{number:017x}", added_at=T, detailed=number < 3) for number in range(1, 5)]
     for worker in fleet:
-        monitor.ec2.put(models.Instance(id=worker.id, region=worker.region, status="running", detailed=worker.detailed))
         monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T - 60, 1.0), (T, 1.0)])
     monitor.collect(*(worker.id for worker in fleet), force=True)
     assert monitor.cohorts.learned(GROUP) is None
@@ -229,11 +217,7 @@ def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
 
 def detailed_worker(monitor: testing.Monitor) -> models.Worker:
     """Return a running worker with detailed monitoring whose CPU datapoints are available 20 s after their period."""
-    worker = models.Worker(
-        id="i-00000000000000001", name="w", region="us-east-1", added_at=T, incarnation="1", detailed=True
-    )
-    monitor.workers.add([worker])
-    monitor.ec2.put(models.Instance(id=worker.id, region=worker.region, status="running", detailed=True))
+    worker = monitor.add_worker("i-00000000000000001", added_at=T, detailed=True)
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T - 60, 1.0)])
     monitor.clock.now = T + 55.0
     monitor.collect(worker.id)

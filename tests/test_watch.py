@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workermon import models, ports, testing, views
+from workermon import models, testing, views
 from workermon.views import watch
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -38,8 +38,7 @@ class World(testing.Monitor):
     def __init__(self) -> None:
         super().__init__(now=1000.0)
         for worker_id in (A, B):
-            worker = models.Worker(id=worker_id, name="x", region="us-east-1", added_at=0, incarnation="1")
-            self.workers.add([worker])
+            worker = self.add_worker(worker_id)
             sample = models.Sample(worker=worker, collected_at=1000, status="running")
             self.samples.write(sample, models.Condition(status="running", collected_at=1000), "{}")
 
@@ -50,15 +49,6 @@ class World(testing.Monitor):
     def publish(self, text: str) -> None:
         """Publish a text on the channel of events."""
         self.store.publish("workermon:metrics", text)
-
-    def commit(self, notification: Any) -> None:
-        """Have an alert fire, as an evaluation would."""
-        basis = self.alerts.load([notification.worker.id])[notification.worker.id]
-        alert = models.Alert(rule="r", version=notification.version, notified_severity="critical", last=notification)
-        transition = models.Transition(at=1, before=None, after="critical")
-        recorded = ports.RecordedTransition("r", transition, notification)
-        verdict = ports.Verdict(basis, {"r": alert}, (recorded,), {"r": ()}, 0)
-        assert self.alerts.commit(verdict)
 
 
 @pytest.fixture
@@ -79,7 +69,7 @@ def coming(watched: Any) -> Any:
 
 def test_how_it_stands_comes_first(world: World) -> None:
     """The snapshot has the last sample of each worker and the alerts that fire."""
-    world.commit(notification_of(A, 1))
+    world.record(notification_of(A, 1))
     items = coming(world.watch())
     assert [item.worker_id for item in items[:2]] == [A, B]
     assert items[0].id == f"{A}:16"
@@ -94,7 +84,7 @@ def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
         def every(self, chunk: int = 500) -> Any:
             world.publish(event(A, 1000))  # in the snapshot already
             world.publish(event(B, 1060))  # newer than the snapshot
-            world.commit(notification_of(A, 1))  # published, and in the snapshot of the alerts
+            world.record(notification_of(A, 1))  # published, and in the snapshot of the alerts
             return super().every(chunk)
 
     world.workers = Busy(world.store)
@@ -123,11 +113,11 @@ def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
 
 def test_only_the_workers_that_were_asked_for(world: World) -> None:
     """Samples and alerts of other workers are not shown, neither in the snapshot nor later."""
-    world.commit(notification_of(B, 1))
+    world.record(notification_of(B, 1))
     live = world.watch({A})
     assert [item.worker_id for item in coming(live)] == [A]
     world.publish(event(B, 1060))
-    world.commit(notification_of(B, 2))
+    world.record(notification_of(B, 2))
     world.publish(event(A, 1060))
     assert [item.id for item in coming(live)] == [f"{A}:17"]
 

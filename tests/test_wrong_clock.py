@@ -9,9 +9,9 @@ import redis
 
 from tests.contract import builders
 from tests.support.present import present
-from tests.support.repositories import repository_on_redis
+from tests.support.repositories import install, repository_on_redis
 from workermon import collect, config, evaluate, fleet, models, notify, ports, rules, testing
-from workermon.on_redis import accounts, configurations, keys, leases, throttle
+from workermon.on_redis import keys, leases
 from workermon.pipeline import sweep
 
 ID = "i-0abc0123456789def"
@@ -27,17 +27,7 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
     new_monitor = testing.Monitor(now=1_700_000_040.0)
     if request.param == "redis":
         server: redis.Redis = request.getfixturevalue("redis_client")
-        on_real = repository_on_redis(server)
-        new_monitor.workers, new_monitor.samples, new_monitor.alerts, new_monitor.outbox = on_real[:4]
-        new_monitor.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
-        new_monitor.liveness, new_monitor.leases, new_monitor.silences = (
-            on_real.liveness,
-            on_real.leases,
-            on_real.silences,
-        )
-        new_monitor.throttle = throttle.RedisThrottle(server)
-        new_monitor.accounts = accounts.RedisAccounts(server)
-        new_monitor.failures, new_monitor.sweep_backlog = on_real.failures, on_real.sweep_backlog
+        install(new_monitor, repository_on_redis(server, config.DEFAULT))
     new_monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     new_monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(new_monitor, *[40.0] * 15)

@@ -10,58 +10,23 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.repositories import install, repository_on_redis
 from workermon import collect, config, errors, evaluate, fleet, health, models, notify, testing, views
 from workermon.config import export
-from workermon.on_redis import (
-    accounts,
-    alerts,
-    canary,
-    channel_failures,
-    client,
-    configurations,
-    costs,
-    keys,
-    learned_delays,
-    leases,
-    limiter,
-    liveness,
-    outbox,
-    rollups,
-    samples,
-    saved_states,
-    setup,
-    silences,
-    throttle,
-    unreadable_records,
-    workers,
-)
+from workermon.on_redis import client, keys, limiter
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 HERE = models.AccountRegion(region="us-east-1")
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 NOW = 1_700_000_040.0
-CHANNEL = "workermon:metrics"
 
 
 def monitor_on(server: Any) -> testing.Monitor:
     """Return a monitor of two instances whose every record is on a server: one that is well, one in trouble."""
     monitor = testing.Monitor(now=NOW)
-    monitor.workers = workers.RedisWorkers(server)
-    monitor.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
-    monitor.samples = samples.RedisSamples(server, CHANNEL, lambda: models.DAY)
-    monitor.rollups = rollups.RedisRollUps(server)
-    monitor.alerts, monitor.outbox = alerts.RedisAlerts(server, CHANNEL), outbox.RedisOutbox(server)
-    monitor.silences, monitor.liveness = silences.RedisSilences(server), liveness.RedisLiveness(server)
-    monitor.leases = leases.RedisLeases(server)
-    monitor.accounts, monitor.costs = accounts.RedisAccounts(server), costs.RedisCosts(server)
-    monitor.learned_delays = learned_delays.RedisLearnedDelays(server)
-    monitor.saved_states = saved_states.RedisSavedStates(server)
-    monitor.throttle, monitor.canary = throttle.RedisThrottle(server), canary.RedisCanary(server, CHANNEL)
-    monitor.setup = setup.RedisSetup(server, CHANNEL)
-    monitor.failures = channel_failures.RedisChannelFailures(server)
+    install(monitor, repository_on_redis(server, config.DEFAULT))
     vars(monitor)["limiter"] = limiter.RedisLimiter(server, lambda _: models.Limit(bucket=10, rate=10))
-    monitor.unreadable = unreadable_records.RedisUnreadable(server)
     for worker_id in (A, B):
         monitor.ec2.put(
             models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id, detailed=True)

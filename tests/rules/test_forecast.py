@@ -411,17 +411,7 @@ def test_too_few_datapoints_by_its_own_history() -> None:
 def test_it_is_evaluated_notified_and_explained() -> None:
     """A filling disk notifies with the forecast, why shows the line, and a clean-up resolves it."""
     monitor = testing.Monitor(configuration(FILE.replace("disk_utilization", "cpu_utilization")), T0)
-    worker = models.Worker(
-        id="i-0abc0123456789def",
-        name="render-07",
-        region="us-east-1",
-        added_at=T0,
-        incarnation="x",
-        interval=300,
-    )
-    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
-    monitor.workers.add([worker])
-    monitor.schedule.put([worker], T0)
+    worker = monitor.add_worker("i-0abc0123456789def", name="render-07", interval=300)
     values = [85 + 0.1 * place for place in range(70)] + [20.0] * 6
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + 300 * n, value) for n, value in enumerate(values)])
     explained: list[dict[str, Any]] = []
@@ -487,12 +477,7 @@ def test_it_takes_an_expression() -> None:
     """A line over an expression: free space computed from used space falls to 2 %, and is called by the rule's name."""
     text = FILE.replace('"disk_utilization"', '"100 - cpu_utilization"').replace("98,", "2,")
     monitor = testing.Monitor(configuration(text), T0)
-    worker = models.Worker(
-        id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0, incarnation="x", interval=300
-    )
-    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
-    monitor.workers.add([worker])
-    monitor.schedule.put([worker], T0)
+    worker = monitor.add_worker("i-0abc0123456789def", name="render-07", interval=300)
     values = [(T0 + 300 * n, 80 + 0.1 * n) for n in range(180)]
     monitor.cloudwatch.put(worker.id, "CPUUtilization", values)
     for _ in range(140):

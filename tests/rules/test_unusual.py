@@ -441,12 +441,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
     """While it learns, it does not fire and why shows the progress. Then an unusual hour fires and resolves."""
     text = FILE.replace('season = "week", side = "above"', 'season = "day"') + '\n[collect]\nretention = "7d"\n'
     monitor = testing.Monitor(configuration(text), T0)
-    worker = models.Worker(
-        id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0, incarnation="x", interval=300
-    )
-    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
-    monitor.workers.add([worker])
-    monitor.schedule.put([worker], T0)
+    worker = monitor.add_worker("i-0abc0123456789def", name="render-07", interval=300)
     odd = range(3 * 288, 3 * 288 + 12)
     values = [90.0 if place in odd else 20.0 + place % 3 for place in range(3 * 288 + 30)]
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + 300 * n, value) for n, value in enumerate(values)])

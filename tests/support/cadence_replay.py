@@ -57,11 +57,7 @@ def replayed(
         "collect": (METRIC,), "rules": (rule,), "cadence": cadence,
     }  # fmt: skip
     monitor = testing.Monitor(config.DEFAULT.model_copy(update=changes), T + period + LATE)
-    worker = models.Worker(
-        id=WORKER, name="one", region="us-east-1", interval=period, added_at=T, incarnation="one", detailed=True
-    )
-    monitor.workers.add([worker])
-    monitor.ec2.put(models.Instance(id=WORKER, region="us-east-1", status="running", detailed=True))
+    monitor.add_worker(WORKER, interval=period, added_at=T, incarnation="one", detailed=True)
     notified: dict[Notified, float] = {}
     requests = 0
     for place, value in enumerate(values):

@@ -13,8 +13,6 @@ class House(Site):
 
     def __init__(self, *rules: models.Rule) -> None:
         super().__init__(*(rules or (RULE,)))
-        self.ec2.put(models.Instance(id=ID, region="us-east-1", status="running"))
-        self.schedule.put([self.worker], T0)
 
     def look(self, minute: float, status: models.Status | None = None, code: str | None = None) -> collect.Report:
         """Collect at a minute, after the instance has become this."""

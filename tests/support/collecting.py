@@ -24,12 +24,8 @@ class World(testing.Monitor):
 
     def add(self, worker_id: str = ONE, status: models.Status = "running", **fields: Any) -> models.Worker:
         """Monitor an instance that EC2 has."""
-        fields = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **fields}
-        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **fields)
-        self.workers.add([worker])
-        self.schedule.put([worker], self.clock())
-        self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
-        return worker
+        fields = {"name": f"w-{worker_id[-1]}", "added_at": NOW - 7200, **fields}
+        return self.add_worker(worker_id, status, **fields)
 
     def collect(self, *worker_ids: str, force: bool = False) -> collect.Report:
         """Collect these workers."""

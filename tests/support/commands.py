@@ -10,7 +10,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from workermon import cli, models, ports, runtime, settings, testing
+from workermon import cli, models, runtime, settings, testing
 from workermon.cli import session
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
@@ -108,23 +108,10 @@ def fires(
     version: int = 1,
 ) -> None:
     """Have an alert of a worker fire or resolve, as an evaluation would."""
-    basis = world.alerts.load([worker_id])[worker_id]
     notification = models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
         severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
         since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
         worker=models.WorkerSummary(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
     )  # fmt: skip
-    firing = status == "firing"
-    alert = models.Alert(
-        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None,
-        last=notification, channels=("log",) if firing else (),
-    )  # fmt: skip
-    transition = models.Transition(
-        at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
-    )
-    assert world.alerts.commit(
-        ports.Verdict(
-            basis, {rule: alert}, (ports.RecordedTransition(rule, transition, notification),), {rule: ()}, world.clock()
-        )
-    )
+    world.record(notification, "log")

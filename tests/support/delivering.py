@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from workermon import errors, models, ports, testing
-from workermon.models import Channel, Transition
+from workermon.models import Channel
 from workermon.notify import channel_health
 
 NOW = 1_700_000_000.0
@@ -81,16 +81,7 @@ class Site(testing.Monitor):
                 worker=models.WorkerSummary(id=worker.id, name=worker.name, region=worker.region),
                 summary="render-07: cpu_utilization 97.5 % > 90 %",
             )
-            basis = self.alerts.load([worker.id])[worker.id]
-            transition = Transition(at=int(NOW), before=None, after="critical")
-            verdict = ports.Verdict(
-                basis,
-                basis.alerts,
-                (ports.RecordedTransition(rule, transition, notification),),
-                {rule: channels},
-                self.clock(),
-            )
-            assert self.alerts.commit(verdict)
+            self.record(notification, *channels)
 
     def deliver_to(self, receiver: ports.Notifier, *alert_ids: str) -> None:
         """Deliver these alerts, whatever the type of their channels, to this notifier."""
@@ -100,6 +91,10 @@ class Site(testing.Monitor):
     def deliver_due(self, receiver: ports.Notifier) -> None:
         """Deliver whatever is due."""
         self.deliver_to(receiver, *self.outbox.due(self.clock(), 1000))
+
+    def channel_alerts(self) -> list[models.Alert]:
+        """Return the alerts about channels that fire."""
+        return [alert for alert in self.alerts.open() if alert.last and alert.last.dedup_key.startswith("channel:")]
 
     def attempts(self, alert_id: str = ALERT) -> list[str | None]:
         """Return how each attempt went, oldest first."""

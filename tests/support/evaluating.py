@@ -37,14 +37,9 @@ class Site(testing.Monitor):
         self.condition = models.Condition()
         self.worker = self.add(ID)
 
-    def add(self, worker_id: str, **changes: object) -> models.Worker:
+    def add(self, worker_id: str, **changes: Any) -> models.Worker:
         """Monitor a worker."""
-        worker = models.Worker.model_validate(
-            {"id": worker_id, "name": "render-07", "region": "us-east-1", "added_at": T0, "detailed": True,
-             "incarnation": f"of {worker_id}"} | changes
-        )  # fmt: skip
-        self.workers.add([worker])
-        return worker
+        return self.add_worker(worker_id, **{"name": "render-07", "added_at": T0, "detailed": True, **changes})
 
     def collected(
         self,

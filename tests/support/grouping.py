@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from workermon import models, testing
 from workermon.config import catalogue
@@ -41,23 +42,11 @@ class Pools(testing.Monitor):
         )
         self.liveness.beat("listener", now - 10_000)
 
-    def add(self, number: int, pool: str | None = "a", **changes: object) -> models.Worker:
+    def add(self, number: int, pool: str | None = "a", **changes: Any) -> models.Worker:
         """Monitor a worker."""
         labels = {} if pool is None else {"pool": pool}
-        worker = models.Worker.model_validate(
-            {
-                "id": worker_id(number),
-                "name": f"web-{number}",
-                "region": "us-east-1",
-                "added_at": T0,
-                "detailed": True,
-                "incarnation": f"of {number}",
-                "labels": labels,
-            }
-            | changes
-        )
-        self.workers.add([worker])
-        return worker
+        fields = {"name": f"web-{number}", "added_at": T0, "detailed": True, "labels": labels, **changes}
+        return self.add_worker(worker_id(number), **fields)
 
     def collected(
         self,

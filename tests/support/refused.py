@@ -10,10 +10,10 @@ import fakeredis
 import pytest
 import redis
 
-from tests.support.repositories import repository_on_redis
+from tests.support.repositories import install, repository_on_redis
 from workermon import models, testing
 from workermon.config import catalogue
-from workermon.on_redis import accounts, client
+from workermon.on_redis import client
 
 T0 = 1_699_999_200
 SCOPE = "lab/eu-west-1"
@@ -38,18 +38,7 @@ class Fleet(testing.Monitor):
     def __init__(self, connection: redis.Redis | None = None) -> None:
         super().__init__(now=T0)
         if connection is not None:
-            redis_repository = repository_on_redis(connection)
-            self.workers, self.samples, self.alerts = (
-                redis_repository.workers,
-                redis_repository.samples,
-                redis_repository.alerts,
-            )
-            self.outbox, self.liveness, self.configurations = (
-                redis_repository.outbox,
-                redis_repository.liveness,
-                redis_repository.configurations,
-            )
-            self.accounts = accounts.RedisAccounts(connection)
+            install(self, repository_on_redis(connection))
         self.configurations.save(CONFIGURATION)
         self.notified: list[str] = []
         self.marked = T0 - 100.0
@@ -60,12 +49,7 @@ class Fleet(testing.Monitor):
 
     def add(self, worker_id: str, **changes: Any) -> models.Worker:
         """Monitor one."""
-        worker = models.Worker(
-            **{"region": "eu-west-1", "account": "lab", **changes}, id=worker_id, name=worker_id, added_at=T0,
-            incarnation=worker_id,
-        )  # fmt: skip
-        self.workers.add([worker])
-        return worker
+        return self.add_worker(worker_id, **{"region": "eu-west-1", "account": "lab", **changes})
 
     def collected(self, worker: models.Worker, after: float) -> None:
         """Write a collection that succeeded."""

@@ -9,11 +9,15 @@ import redis
 from workermon import models, ports, testing
 from workermon.on_redis import (
     access,
+    accounts,
     alerts,
     audit,
+    canary,
     channel,
     channel_failures,
     configurations,
+    costs,
+    learned_delays,
     leases,
     liveness,
     outbox,
@@ -24,6 +28,8 @@ from workermon.on_redis import (
     setup,
     silences,
     sweep_backlog,
+    throttle,
+    unreadable_records,
     workers,
 )
 from workermon.rules import threshold
@@ -49,8 +55,16 @@ class Repository(NamedTuple):
     rollups: ports.RollUps
     failures: ports.ChannelFailures
     sweep_backlog: ports.SweepBacklog
+    accounts: ports.Accounts
+    costs: ports.Costs
+    throttle: ports.Throttle
+    learned_delays: ports.LearnedDelays
+    canary: ports.Canary
+    unreadable: ports.Unreadable
 
 
+#: The Redis channel of events.
+CHANNEL = "workermon:metrics"
 #: What is in force if nothing was saved.
 DEFAULT = models.Configuration(
     rules=(threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
@@ -82,22 +96,28 @@ def repository_in_memory() -> Repository:
         testing.MemoryRollUps(store),
         failures,
         testing.MemorySweepBacklog(store, leases=leases, liveness=liveness, silences=silenced, failures=failures),
+        testing.MemoryAccounts(store),
+        testing.MemoryCosts(),
+        testing.MemoryThrottle(),
+        testing.MemoryLearnedDelays(store),
+        testing.MemoryCanary(store),
+        testing.MemoryUnreadable(),
     )
 
 
-def repository_on_redis(connection: redis.Redis) -> Repository:
-    """Build the ports over a Redis client."""
+def repository_on_redis(connection: redis.Redis, default: models.Configuration = DEFAULT) -> Repository:
+    """Build the ports over a Redis client; ``default`` is the configuration if none was saved."""
     return Repository(
         workers.RedisWorkers(connection),
-        samples.RedisSamples(connection, "workermon:metrics", lambda: models.DAY),
-        alerts.RedisAlerts(connection, "workermon:metrics"),
+        samples.RedisSamples(connection, CHANNEL, lambda: models.DAY),
+        alerts.RedisAlerts(connection, CHANNEL),
         outbox.RedisOutbox(connection),
-        configurations.RedisConfigurations(connection, DEFAULT),
+        configurations.RedisConfigurations(connection, default),
         liveness.RedisLiveness(connection),
         leases.RedisLeases(connection),
-        channel.RedisFeed(connection, "workermon:metrics"),
+        channel.RedisFeed(connection, CHANNEL),
         silences.RedisSilences(connection),
-        setup.RedisSetup(connection, "workermon:metrics"),
+        setup.RedisSetup(connection, CHANNEL),
         access.RedisAccess(connection),
         audit.RedisAudit(connection),
         saved_states.RedisSavedStates(connection),
@@ -105,4 +125,16 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         rollups.RedisRollUps(connection),
         channel_failures.RedisChannelFailures(connection),
         sweep_backlog.RedisSweepBacklog(connection),
+        accounts.RedisAccounts(connection),
+        costs.RedisCosts(connection),
+        throttle.RedisThrottle(connection),
+        learned_delays.RedisLearnedDelays(connection),
+        canary.RedisCanary(connection, CHANNEL),
+        unreadable_records.RedisUnreadable(connection),
     )
+
+
+def install(monitor: testing.Monitor, repository: Repository) -> None:
+    """Have the stages of a monitor read and write a repository."""
+    for name, port in repository._asdict().items():
+        setattr(monitor, name, port)

@@ -18,7 +18,7 @@ import redis
 
 from tests.support.commands import REGION, A, Ports, fires
 from tests.support.free_ports import free_port
-from tests.support.repositories import repository_on_redis
+from tests.support.repositories import install, repository_on_redis
 from tests.support.waiting import eventually
 from workermon import fleet, models
 from workermon.on_redis import client
@@ -39,8 +39,7 @@ def served(redis_url: str, tmp_path: Path, silent_log: None) -> Iterator[Served]
     """Run 'workermon web' over a server with a worker in trouble."""
     connection = client.connect(redis_url)
     world = Ports()
-    for name, port in repository_on_redis(connection)._asdict().items():
-        setattr(world, name, port)
+    install(world, repository_on_redis(connection))
     world.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region=REGION)))
     fires(world, A)
     port = free_port()

@@ -111,8 +111,7 @@ class Monitor:
     replace it at any time; a stage that you get afterwards uses the new one::
 
         monitor = testing.Monitor()
-        monitor.ec2.put(models.Instance(id="i-0abc1234", region="us-east-1", status="running"))
-        monitor.get(fleet.Adding).add(["i-0abc1234"], fleet.AddOptions(scope=scope))
+        monitor.add_worker("i-0abc1234", interval=60)
         monitor.cloudwatch.put("i-0abc1234", "CPUUtilization", [(int(monitor.clock()), 97.0)])
         monitor.clock.advance(300)
         monitor.collect()
@@ -192,6 +191,56 @@ class Monitor:
     def overrides(self) -> dict[Any, Any]:
         """Return the ports by type, for ``runtime.open``. Code that uses such a container runs in memory."""
         return {kind: self._provide(kind) for kind in PORTS}
+
+    def add_worker(self, worker_id: str, status: models.Status = "running", **fields: Any) -> models.Worker:
+        """Put an instance of that status into EC2, and monitor it from now on; return the worker.
+
+        ``fields`` are those of ``models.Worker``. If they do not say otherwise, it is named by its id and is in the
+        default region.
+        """
+        defaults = {
+            "name": worker_id,
+            "region": self.regions.default,
+            "added_at": self.clock(),
+            "incarnation": f"first of {worker_id}",
+        }
+        worker = models.Worker.model_validate({**defaults, **fields, "id": worker_id})
+        instance = models.Instance(
+            id=worker_id, region=worker.region, status=status, name=worker.name, detailed=worker.detailed
+        )
+        self.ec2.put(instance, account=worker.account)
+        self.workers.add([worker])
+        if worker.monitoring == "active":
+            self.schedule.put([worker], self.clock())
+        return worker
+
+    def record(self, notification: models.Notification, *channels: str) -> None:
+        """Record a notification about a worker and enqueue it for these channels, as an evaluation does."""
+        worker_id, _, rule = notification.dedup_key.partition("/")
+        severity, at = notification.severity, int(models.moment(notification.at))
+        basis = self.alerts.load([worker_id])[worker_id]
+        alert = basis.alerts.get(rule, models.Alert(rule=rule)).model_copy(
+            update={"version": notification.version, "last": notification}
+        )
+        if notification.status == "firing":
+            transition = models.Transition(at=at, before=None, after=severity)
+            since = int(models.moment(notification.since))
+            changes: dict[str, object] = {"since": since, "notified_severity": severity, "channels": channels}
+        else:
+            transition = models.Transition(at=at, before=severity, after=None)
+            changes = {"since": None, "notified_severity": None, "channels": ()}
+        alerts = {**basis.alerts, rule: alert.model_copy(update=changes)}
+        recorded = ports.RecordedTransition(rule, transition, notification)
+        verdict = ports.Verdict(basis, alerts, (recorded,), {rule: channels}, self.clock())
+        assert self.alerts.commit(verdict), f"{notification.dedup_key}: its basis changed meanwhile"
+
+    def beat_for(self, seconds: float) -> None:
+        """Advance the clock, while listener and collection beat each ten seconds as they do if nothing is wrong."""
+        end = self.clock() + seconds
+        while self.clock() < end:
+            self.clock.now = min(self.clock() + 10, end)
+            self.liveness.beat("listener", self.clock())
+            self.liveness.beat("collect", self.clock())
 
     def collect(self, *worker_ids: str, force: bool = False) -> collect.Report:
         """Collect these workers, or all that are scheduled."""

@@ -112,17 +112,7 @@ def test_it_is_evaluated_and_notified() -> None:
     """The stages evaluate a worker by it, record the transitions and notify with its words."""
     monitor = testing.Monitor(configuration(), T0)
     monitor.kinds = KINDS
-    worker = models.Worker(
-        id="i-0abc0123456789def",
-        name="render-07",
-        region="us-east-1",
-        added_at=T0 - 3600,
-        incarnation="x",
-        detailed=True,
-    )
-    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running", detailed=True))
-    monitor.workers.add([worker])
-    monitor.schedule.put([worker], T0)
+    worker = monitor.add_worker("i-0abc0123456789def", name="render-07", added_at=T0 - 3600, detailed=True)
     values = [40.0, 97.0, 97.0, 97.0, 50.0]
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + MINUTE * n, value) for n, value in enumerate(values)])
     for _ in range(7):
