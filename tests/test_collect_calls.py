@@ -35,19 +35,8 @@ class Fleet(testing.Monitor):
             cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
         )
         self.ids = sorted(self.simulation.machines)
-        self.workers.add(
-            [
-                models.Worker(
-                    id=worker_id,
-                    name=worker_id,
-                    region="us-east-1",
-                    added_at=NOW - history,
-                    incarnation="1",
-                    detailed=detailed,
-                )
-                for worker_id in self.ids
-            ]
-        )
+        for worker_id in self.ids:
+            self.add_worker(worker_id, added_at=NOW - history, detailed=detailed)
 
     def cycle(self) -> Counter[str]:
         """Collect everybody once, in batches; return the calls that it took."""
@@ -79,14 +68,14 @@ def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         fleet.endpoint.stop()
 
 
-def test_a_thousand_workers_take_two_calls_a_hundred(fleets: Any) -> None:
+def test_hundreds_of_workers_take_two_calls_a_hundred(fleets: Any) -> None:
     """With five metrics at most 0.022 calls for each worker and cycle, the listing of dimensions included."""
-    fleet = fleets(1000)
+    fleet = fleets(600)
     total: Counter[str] = sum((fleet.cycle() for _ in range(2)), Counter())
-    assert total["DescribeInstanceStatus"] == total["GetMetricData"] == 20
-    # Two pages of 500, once.
+    assert total["DescribeInstanceStatus"] == total["GetMetricData"] == 12
+    # Two pages of up to 500, once.
     assert total["ListMetrics"] == 2
-    assert total.total() / 2000 <= 0.022
+    assert total.total() / 1200 <= 0.022
     written = fleet.samples.read([(worker_id, "memory_utilization", 60) for worker_id in fleet.ids], 0, NOW * 2)
     assert all(series.points for series in written.values())
 
@@ -100,7 +89,7 @@ def test_only_more_than_five_hundred_series_take_a_second_call(fleets: Any) -> N
 
 def test_basic_monitoring_takes_no_call_where_nothing_can_be_new(fleets: Any) -> None:
     """Until the next datapoint can exist, only EC2's checks are requested."""
-    fleet = fleets(20, ("cpu_utilization", "network_in"), detailed=False)
+    fleet = fleets(4, ("cpu_utilization", "network_in"), detailed=False)
     fleet.simulation.period, fleet.simulation.delay = 300, 45
     for _ in range(45):
         fleet.cycle()
@@ -117,7 +106,7 @@ def test_a_bad_id_is_found_within_its_batch(fleets: Any) -> None:
     fleet.clock.advance(300)
     calls = fleet.cycle()
     assert calls == Counter(DescribeInstanceStatus=2, DescribeInstances=1, GetMetricData=1)
-    assert fleet.schedule.ids() == set()
+    assert fleet.schedule.ids() == set(fleet.ids) - {fleet.ids[7]}
     assert fleet.workers.get([fleet.ids[7]])[fleet.ids[7]].condition.status == "terminated"
 
 
