@@ -21,10 +21,14 @@ RESOLUTION = 1.0
 #: Seconds. After so long datapoints may have begun to arrive earlier, so earlier requests are tried again. A cohort
 #: whose request is too early is collected again (``early_by``).
 RETRIED_EVERY = 12 * 3600
+#: Seconds. The same after datapoints began to arrive later: perhaps CloudWatch was slow for a minute only.
+RETRIED_AFTER_MISSES = 300
 
 
 class Lag(NamedTuple):
     """The datapoint was available at a lag of ``present`` and not yet at ``absent``; learned since ``at``.
+
+    Earlier requests are tried again ``RETRIED_EVERY`` after ``at``.
 
     ``misses`` is how many requests in a row found no datapoint although one was expected; ``missed`` is the lag of the
     last of them.
@@ -94,7 +98,8 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
     misses = before.misses + 1
     if misses < MISSES:
         return before._replace(misses=misses, missed=absent)
-    return Lag(before.present, min(absent + 2.0 ** (misses - 1), lag), misses, absent, at)
+    present = min(absent + 2.0 ** (misses - 1), lag)
+    return Lag(before.present, present, misses, absent, at - RETRIED_EVERY + RETRIED_AFTER_MISSES)
 
 
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:

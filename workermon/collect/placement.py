@@ -2,12 +2,17 @@
 
 A group (account, region and interval) starts when its datapoints can be available. Its cohorts follow one another as
 closely as AWS' limits and the nodes' measured pace allow. So a large fleet spreads over the interval.
+
+Any number of cohorts may move at once. Each moves with its next run, so every interval still has one run of each, and
+no second has more than it has at the old places and at the new ones together. If CloudWatch was slow for a minute only,
+the runs before the move notice that.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,8 +21,8 @@ from workermon.collect import lag
 
 log = logs.get(__name__)
 
-#: Seconds between two placements.
-PLACED_EVERY = 60.0
+#: Seconds between two placements. A new fleet waits this long, and then for its next run.
+PLACED_EVERY = 15.0
 #: Share of the interval, or seconds if that is less, left free at its end: a late run stays in its slot.
 FREE, FREE_AT_MOST = 0.1, 3.0
 #: Seconds after the lag at which a group starts. Clocks differ, and so do single datapoints.
@@ -28,23 +33,35 @@ COHORT_SIZE, MAX_QUERIES = 100, 500
 PACE, PACE_COUNTS = 0.25, 300.0
 #: Usable share of the nodes' pace, because evaluation, delivery and Redis share the machine.
 USED = 2 / 3
+#: Share of a full bucket of AWS' limits used at once. The rest is left to other programs of the same account.
+USED_OF_BUCKET = 0.75
 #: Seconds. Smaller moves are not worth it.
 LEAST_MOVE = 0.25
-#: Cohorts moved by one placement: this many, or this share of all if that is more.
-MOST_MOVES, MOST_MOVED = 20, 0.1
+
+
+class Allowance(NamedTuple):
+    """How many cohorts AWS' limit of an API allows at once, and a second after that."""
+
+    at_once: float
+    rate: float
+
+    def wait(self, place: int) -> float:
+        """Return the seconds after which the limit allows a cohort, counted from 0."""
+        return max(0.0, (place + 1 - max(1.0, self.at_once)) / self.rate)
 
 
 class Group(NamedTuple):
-    """The cohorts of an account, region and interval (seconds), by number, and how late datapoints arrive there.
-
-    ``calls_apart`` is how many seconds AWS' limits put between two cohorts.
-    """
+    """The cohorts of an account, region and interval (seconds), by number, and how late datapoints arrive there."""
 
     name: str
     interval: int
     numbers: Sequence[int]
     arrives: lag.Lag | None
-    calls_apart: float
+    allowances: Sequence[Allowance]
+
+    def cohort(self, number: int) -> str:
+        """Return the name of a cohort."""
+        return f"{self.name}#{number}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +74,17 @@ class CohortPlacement:
 
     def place(self) -> int:
         """Move some cohorts closer to the arrival of their data; return how many moved."""
-        learned, sizes = self.cohorts.all_learned(), self.cohorts.sizes()
+        learned = self.cohorts.all_learned()
+        if not learned:
+            return 0
+        sizes = self.cohorts.sizes()
         configuration, placed = self.configurations.load(), self.cohorts.phases()
         paces = self.cohorts.paces()
-        groups = [
-            group
-            for name, values in learned.items()
-            if (group := _group(name, values, sizes, configuration)) is not None
-        ]
+        groups = groups_of(learned, sizes, configuration)
         counting = {node: pace for node, pace in paces.items() if abs(self.now() - pace.at) <= PACE_COUNTS}
-        planned = places(groups, seconds_apart(counting.values()))
-        moves = moved(placed, planned)
+        moves = moved(placed, places(groups, seconds_apart(counting.values())))
         self.cohorts.place(moves)
-        names = {f"{group.name}#{number}" for group in groups for number in group.numbers}
+        names = {group.cohort(number) for group in groups for number in group.numbers}
         self.cohorts.forget(
             [name for name in learned if not sizes.get(name)],
             [cohort for cohort in placed if cohort not in names],
@@ -80,19 +95,43 @@ class CohortPlacement:
         return len(moves)
 
 
-def _group(
-    name: str, learned: Mapping[str, object], sizes: Mapping[str, Sequence[int]], configuration: models.Configuration
-) -> Group | None:
+def groups_of(
+    learned: Mapping[str, Mapping[str, object]],
+    sizes: Mapping[str, Sequence[int]],
+    configuration: models.Configuration,
+) -> list[Group]:
+    """Return the groups that have cohorts. ``learned`` and ``sizes`` (numbers of cohorts) are by the group's name."""
+    intervals = {name: interval for name in learned if sizes.get(name) and (interval := _interval(name))}
+    # Groups of one account and region use the same buckets.
+    of_scope: Counter[str] = Counter()
+    for name in intervals:
+        of_scope[_scope(name)] += len(sizes[name])
+    groups = []
+    for name, interval in intervals.items():
+        lags = [known_lag for value in learned[name].values() if (known_lag := lag.Lag.of(value)) is not None]
+        allowances = _allowances(configuration, len(sizes[name]) / of_scope[_scope(name)])
+        groups.append(Group(name, interval, sizes[name], lag.best(lags, interval), allowances))
+    return groups
+
+
+def _scope(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _interval(name: str) -> int:
+    """Return the interval in a group's name, 0 if there is none."""
     interval = name.rpartition("/")[2]
-    if not (interval.isdecimal() and int(interval)) or not sizes.get(name):
-        return None
-    lags = [known_lag for value in learned.values() if (known_lag := lag.Lag.of(value)) is not None]
-    calls = math.ceil(COHORT_SIZE * max(1, len(configuration.collect)) / MAX_QUERIES)
-    apart = max(
-        1 / costs.limit_of("DescribeInstanceStatus", configuration).rate,
-        calls / costs.limit_of("GetMetricData", configuration).rate,
-    )
-    return Group(name, int(interval), sizes[name], lag.best(lags, int(interval)), apart)
+    return int(interval) if interval.isdecimal() else 0
+
+
+def _allowances(configuration: models.Configuration, share: float) -> list[Allowance]:
+    """Return what AWS' limits allow the cohorts of a group with this share of its account and region."""
+    metric_calls = math.ceil(COHORT_SIZE * max(1, len(configuration.collect)) / MAX_QUERIES)
+    allowances = []
+    for api, calls in (("DescribeInstanceStatus", 1), ("GetMetricData", metric_calls)):
+        limit = costs.limit_of(api, configuration)
+        allowances.append(Allowance(USED_OF_BUCKET * limit.bucket * share / calls, limit.rate / calls))
+    return allowances
 
 
 def seconds_apart(paces: Iterable[ports.Pace]) -> float:
@@ -129,19 +168,19 @@ def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
     free = 0.0
     learned = [(group, group.arrives) for group in groups if group.arrives is not None]
     for group, arrives in sorted(learned, key=lambda pair: (pair[1].present % pair[0].interval, pair[0].name)):
-        interval = group.interval
-        at = begin = _usable(max(arrives.present % interval + MARGIN, free), interval)
-        step = min(max(apart, group.calls_apart), _usable_part(interval) / len(group.numbers))
-        for number in group.numbers:
-            phases[f"{group.name}#{number}"] = at % interval
-            at = _usable(at + step, interval)
+        interval, number = group.interval, len(group.numbers)
+        begin = _usable(max(arrives.present % interval + MARGIN, free), interval)
+        for place in range(number):
+            wait = max(place * apart, *(allowance.wait(place) for allowance in group.allowances))
+            at = _skipping(begin, min(wait, place * _usable_part(interval) / number), interval)
+            phases[group.cohort(group.numbers[place])] = at % interval
         # Groups share the nodes, but not AWS' limits. When a round is full, a new one begins.
         free = begin + len(group.numbers) * apart
         if free - arrives.present % interval >= interval:
             free = 0.0
         if arrives.probe is not None:
             tried = arrives.probe % interval
-            phases[f"{group.name}#{group.numbers[0]}"] = min(tried, _usable_part(interval) - MARGIN)
+            phases[group.cohort(group.numbers[0])] = min(tried, _usable_part(interval) - MARGIN)
     return phases
 
 
@@ -155,9 +194,14 @@ def _usable(at: float, interval: int) -> float:
     return at if at % interval < _usable_part(interval) else (at // interval + 1) * interval
 
 
+def _skipping(begin: float, wait: float, interval: int) -> float:
+    """Return the time ``wait`` seconds after ``begin``, without counting the last part of an interval."""
+    end = begin // interval * interval + _usable_part(interval)
+    return begin + wait + (interval - _usable_part(interval) if begin + wait >= end else 0.0)
+
+
 def moved(placed: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, float]:
-    """Return the cohorts to move now: those furthest from their place first."""
-    distances = {cohort: abs(phase - placed.get(cohort, math.inf)) for cohort, phase in planned.items()}
-    far = [cohort for cohort, distance in distances.items() if distance >= LEAST_MOVE]
-    far.sort(key=lambda cohort: (-distances[cohort], cohort))
-    return {cohort: planned[cohort] for cohort in far[: max(MOST_MOVES, int(MOST_MOVED * len(planned)))]}
+    """Return the cohorts to move, and where to."""
+    return {
+        cohort: phase for cohort, phase in planned.items() if abs(phase - placed.get(cohort, math.inf)) >= LEAST_MOVE
+    }
