@@ -1,4 +1,4 @@
-"""What the page's forms do, who may, and that nobody else's page does it."""
+"""The page's forms: what they do, who may use them, and that no other page can."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def page_after(web: TestClient, answer: Response) -> str:
 
 
 def test_pause_and_resume(web: TestClient, firing: Ports) -> None:
-    """A worker's buttons pause and resume it; the page confirms it."""
+    """A worker's buttons pause and resume it, and the page confirms it."""
     assert "Paused. It is not collected" in page_after(web, post(web, f"/workers/{A}/pause"))
     assert firing.workers.get([A])[A].worker.monitoring == "paused"
     assert "Resumed." in page_after(web, post(web, f"/workers/{A}/resume"))
@@ -62,7 +62,7 @@ def test_refresh_collects_now(web: TestClient, firing: Ports) -> None:
 
 
 def test_acknowledge(web: TestClient, firing: Ports) -> None:
-    """Whoever acknowledges an alert is named in the list, and the button is gone."""
+    """The list names who acknowledged an alert, and the button is gone."""
     text = page_after(web, post(web, "/alerts/ack", alert=f"{A}/cpu-high"))
     assert "acknowledged by local" in text
     assert "Acknowledge cpu-high?" not in text
@@ -82,7 +82,7 @@ def test_silence_and_end_it(web: TestClient, firing: Ports) -> None:
 
 @pytest.mark.parametrize("address", ["pause", "resume", "refresh"])
 def test_without_the_page_s_token_nothing_is_done(web: TestClient, firing: Ports, address: str) -> None:
-    """A form without the token of our page is refused in words, and so is one from another site."""
+    """A form without this page's token is refused in words, and so is one from another site."""
     refused = post(web, f"/workers/{A}/{address}", csrf="0" * 64)
     assert refused.status_code == 403
     assert "Reload the page" in refused.text
@@ -107,7 +107,7 @@ def test_without_the_page_s_token_nothing_is_done(web: TestClient, firing: Ports
 def test_what_cannot_be_done_says_why(
     web: TestClient, firing: Ports, address: str, fields: dict[str, str], status: int
 ) -> None:
-    """A form that cannot be meant is a page that says why, and changes nothing."""
+    """An invalid form gives a page with the reason, and changes nothing."""
     answer = post(web, address, **fields)
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -115,5 +115,5 @@ def test_what_cannot_be_done_says_why(
 
 
 def test_a_made_up_word_in_the_address_says_nothing(web: TestClient, firing: Ports) -> None:
-    """What an action did is named by a word that we know; no text of a link is shown."""
+    """Only known words in the address give a confirmation. No text of a link is shown."""
     assert "hello" not in web.get("/alerts?did=hello", headers=BROWSER).text

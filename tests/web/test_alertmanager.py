@@ -1,4 +1,4 @@
-"""Alertmanager's API v2 over our alerts and silences."""
+"""Alertmanager's API v2 over workermon's alerts and silences."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_silence_is_made_shown_replaced_and_ended(web: TestClient, ok: Ok, wor
 
 
 def test_a_label_goes_there_and_back(web: TestClient, world: Ports) -> None:
-    """A label whose name Prometheus does not take is found by the workers that have it; an unknown one stays."""
+    """A label with a name that Prometheus does not allow matches its workers. An unknown one stays."""
     conditions = [matcher("label_team_name", "vfx"), matcher("label_pool", "a")]
     silence_id = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
     assert [silence.labels for silence in world.silences.every()] == [{"team.name": "vfx", "pool": "a"}]
@@ -121,7 +121,7 @@ def test_a_label_goes_there_and_back(web: TestClient, world: Ports) -> None:
 def test_a_matcher_that_no_silence_can_express_is_refused(
     web: TestClient, world: Ports, conditions: list[dict[str, Any]], error: str
 ) -> None:
-    """The answer is 400 with the reason, as a string; nothing is silenced."""
+    """The answer is 400 with the reason as a string. Nothing is silenced."""
     answer = web.post(f"{API}/silences", json=body(world, *conditions))
     assert answer.status_code == 400
     assert error in answer.json()
@@ -129,7 +129,7 @@ def test_a_matcher_that_no_silence_can_express_is_refused(
 
 
 def test_an_expression_without_a_special_letter_is_a_name(web: TestClient, world: Ports) -> None:
-    """Clients send ``=~`` also for one value."""
+    """``=~`` with a plain value is accepted, because clients send that."""
     answer = web.post(f"{API}/silences", json=body(world, matcher("alertname", "cpu-high", isRegex=True)))
     assert answer.status_code == 200
     assert [silence.rule for silence in world.silences.every()] == ["cpu-high"]
@@ -159,7 +159,7 @@ def test_a_silence_that_cannot_be_made_is_refused(
 
 
 def test_windows_of_the_config_file_are_shown_and_stay(web: TestClient, ok: Ok, world: Ports) -> None:
-    """A window that opens later is pending; only the file ends it."""
+    """A future window is pending. Only the file can end it."""
     world.configure(
         silences=(
             models.Maintenance(id="nightly", worker="render-01", schedule="0 3 * * *", duration=3600, reason="backup"),

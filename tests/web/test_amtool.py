@@ -84,7 +84,7 @@ class Amtool:
 
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed (Debian: prometheus-alertmanager)")
 def test_amtool_asks_and_silences(served: Served, tmp_path: Path) -> None:
-    """Alerts are queried; a silence is added, queried and expired; what cannot be expressed is refused with why."""
+    """Alerts are queried; a silence is added, queried and expired; unsupported matchers are refused with the reason."""
     amtool = Amtool(served.url, tmp_path)
     [alert] = json.loads(amtool.run("alert", "query", "alertname=cpu-high", "-o", "json"))
     assert (alert["labels"]["instance"], alert["status"]["state"]) == (A, "active")
@@ -106,7 +106,7 @@ def test_amtool_asks_and_silences(served: Served, tmp_path: Path) -> None:
 
 
 def test_the_api_of_a_real_process(served: Served) -> None:
-    """'workermon web' serves the fleet, streams what is published, and stops well although a client follows."""
+    """'workermon web' serves the fleet, streams messages, and stops cleanly while a client follows."""
     with httpx.Client(base_url=served.url, timeout=60) as web:
         assert [worker["id"] for worker in web.get("/api/v1/workers").json()["workers"]] == [A]
         with web.stream("GET", "/api/v1/stream", params={"worker": A}) as answer:

@@ -16,7 +16,7 @@ SAID = {"description": "<b>Nodes</b> stall.", "runbook": "https://wiki.example.c
 
 @pytest.mark.parametrize("address", ["/rules", f"/alerts/{A}/cpu-high"])
 def test_the_page_links_the_runbook(web: TestClient, world: Ports, address: str) -> None:
-    """Rules and the story of an alert show them as text; the runbook is a link without a referrer."""
+    """Rules and an alert's history show them as text. The runbook is a link without a referrer."""
     world.get(fleet.Adding).add([A], fleet.AddOptions(scope=models.AccountRegion(region=commands.REGION)))
     rules = world.configurations.load().rules
     world.configure(rules=tuple(rule.model_copy(update=SAID) for rule in rules if rule.name == "cpu-high"))

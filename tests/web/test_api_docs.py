@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 
 def test_the_page_shows_every_request_and_document(web: TestClient) -> None:
-    """Nothing of the schema is missing, each link within the page leads somewhere, and no name stands there twice."""
+    """It has everything of the schema, each link within the page works, and no name is there twice."""
     answer = web.get("/api/v1/docs")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     schema = web.get("/api/v1/openapi.json").json()

@@ -1,4 +1,4 @@
-"""The API's reading routes: what the commands print as JSON, in pages, with problems for what cannot be meant."""
+"""The API's reading routes: the commands' JSON, in pages, with problems for invalid requests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fleet(ok: Ok, world: Ports) -> None:
     ],
 )
 def test_the_api_says_what_the_command_says(web: TestClient, ok: Ok, fleet: None, path: str, command: Any) -> None:
-    """A route's document is that of its command, field by field; lists have the next page's cursor beside."""
+    """A route's document equals its command's, field by field. Lists also have the next page's cursor."""
     ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "new disk")
     answer = web.get(f"/api/v1/{path}")
     assert answer.status_code == 200, answer.text
@@ -70,7 +70,7 @@ def test_the_api_says_what_the_command_says(web: TestClient, ok: Ok, fleet: None
 
 
 def test_status_is_200_also_if_a_part_is_down(web: TestClient, run: Callable[..., Any], world: Ports) -> None:
-    """Nothing runs here, so the command exits with 1; the API answers the same document with 200."""
+    """Nothing runs in this test, so the command exits with 1. The API answers the same document with 200."""
     result = run("status", "--json")
     assert result.exit_code == 1
     answer = web.get("/api/v1/status")
@@ -78,7 +78,7 @@ def test_status_is_200_also_if_a_part_is_down(web: TestClient, run: Callable[...
 
 
 def test_the_fleet_is_walked_in_pages(web: TestClient, ok: Ok, fleet: None) -> None:
-    """Pages follow one another by name; one that was removed meanwhile breaks nothing."""
+    """Pages follow by name. A worker that is removed between them breaks nothing."""
     first = web.get("/api/v1/workers?limit=1").json()
     assert [worker["name"] for worker in first["workers"]] == ["render-01"]
     ok("remove", A)
@@ -87,7 +87,7 @@ def test_the_fleet_is_walked_in_pages(web: TestClient, ok: Ok, fleet: None) -> N
 
 
 def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet: None) -> None:
-    """Those that fire come first; an alert that ends between two pages is not skipped."""
+    """Firing alerts come first. An alert that ends between two pages is not skipped."""
     fires(world, A, status="resolved", version=2)
     fires(world, B)
     first = web.get("/api/v1/alerts?state=all&limit=1").json()
@@ -109,7 +109,7 @@ def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet
     ],
 )
 def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: list[str]) -> None:
-    """Text is looked for in names, ids and labels whatever its case; all filters have to match."""
+    """Text matches names, ids and labels in any case. All filters have to match."""
     workers = web.get(f"/api/v1/workers?{query}").json()["workers"]
     assert [worker["name"] for worker in workers] == names
 
@@ -141,7 +141,7 @@ def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: 
     ],
 )
 def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: str, status: int, error: str) -> None:
-    """Each has a status, and describes in three parts what is wrong."""
+    """Each invalid request has a status, and three parts that describe the error."""
     assert problem(web, f"/api/v1/{path}", status)["title"] == error
 
 
@@ -152,7 +152,7 @@ def test_a_cursor_of_another_list_is_refused(web: TestClient, fleet: None) -> No
 
 
 def test_redis_out_of_reach_is_503(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer says so and when to try again; the process continues."""
+    """The answer says so and when to retry. The process continues."""
 
     def down() -> Any:
         raise errors.RedisUnavailable("Redis", "it is out of reach", "start it")
@@ -163,7 +163,7 @@ def test_redis_out_of_reach_is_503(web: TestClient, world: Ports, monkeypatch: p
 
 
 def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
-    """A name with quotes and angle brackets comes back as it is, in JSON that a browser does not take for a page."""
+    """A name with quotes and angle brackets is unchanged, in JSON that a browser does not treat as a page."""
     name = "<script>alert('\"')</script>"
     ok("add", A, "--name", name)
     answer = web.get("/api/v1/workers", params={"q": "<SCRIPT>"})
@@ -173,12 +173,15 @@ def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
 
 @pytest.mark.parametrize("path", ["status", "silences", f"workers/{A}"])
 def test_a_query_where_none_is_taken_is_refused(web: TestClient, fleet: None, path: str) -> None:
-    """A misspelt filter must not look as if it had filtered."""
+    """A misspelt filter is refused, because its result would look filtered."""
     assert problem(web, f"/api/v1/{path}?colour=red", 422)["title"] == "query.colour"
 
 
 def test_a_page_of_an_older_snapshot_shows_the_present(ok: Ok, world: Ports, fleet: None) -> None:
-    """Of a large fleet, who matches was read before; rows are of now, and who is gone or matches no longer is not."""
+    """A large fleet is filtered by a snapshot.
+
+    Rows are current, and workers that are gone or no longer match are left out.
+    """
     fleet_pages, snapshot = world.get(views.FleetPages), world.get(views.FleetSnapshot).snapshot()
     first = fleet_pages.page(snapshot, views.WorkerQuery(), limit=1, after=None)
     assert ([row.name for row in first.rows], first.next) == (["render-01"], ("render-01", A))

@@ -52,7 +52,7 @@ def fleet(ok: Ok) -> None:
 
 
 def test_workers_are_added_and_collected_at_once(web: TestClient, ok: Ok, world: Ports) -> None:
-    """The answer is 201 with what 'list' shows, the first sample among it."""
+    """The answer is 201 with the rows of 'list', and the first sample."""
     body = {"ids": [A, B], "region": REGION, "interval": "5m", "labels": {"team": "vfx"}}
     answer = web.post("/api/v1/workers", json=body)
     assert answer.status_code == 201, answer.text
@@ -64,7 +64,7 @@ def test_workers_are_added_and_collected_at_once(web: TestClient, ok: Ok, world:
 
 
 def test_workers_are_added_all_or_none(web: TestClient, world: Ports) -> None:
-    """One instance that EC2 does not have, and nobody is added."""
+    """One instance that EC2 does not have refuses the whole request."""
     refusal = problem(web.post("/api/v1/workers", json={"ids": [A, C], "region": REGION}), 404)
     assert C in refusal["title"]
     assert world.workers.ids() == []
@@ -91,20 +91,20 @@ def test_workers_are_added_all_or_none(web: TestClient, world: Ports) -> None:
     ],
 )
 def test_what_cannot_be_added_is_refused(web: TestClient, world: Ports, body: Any, status: int, error: str) -> None:
-    """Wrong types, unknown fields and values that cannot be meant each have a clear answer; nothing is added."""
+    """Wrong types, unknown fields and invalid values each have a clear answer. Nothing is added."""
     assert problem(web.post("/api/v1/workers", json=body), status)["title"] == error
     assert world.workers.ids() == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"ids": NaN'])
 def test_malformed_json_is_refused(web: TestClient, body: bytes) -> None:
-    """What is no JSON is 400, however deep it is nested."""
+    """A body that is not JSON gets 400, however deeply it is nested."""
     answer = web.post("/api/v1/workers", content=body, headers={"Content-Type": "application/json"})
     assert problem(answer, 400)
 
 
 def test_a_worker_is_paused_resumed_refreshed_and_removed(web: TestClient, world: Ports, fleet: None) -> None:
-    """Each does what the command does, by name too, and may be repeated."""
+    """Each does what its command does, by name too, and may be repeated."""
     for _ in range(2):
         assert web.post("/api/v1/workers/render-01/pause").json()["monitoring"] == "paused"
     assert world.schedule.ids() == set()
@@ -133,7 +133,7 @@ def test_a_refresh_that_fails_says_why(web: TestClient, world: Ports, fleet: Non
 
 
 def test_an_alert_is_acknowledged(web: TestClient, world: Ports, fleet: None) -> None:
-    """As 'ack': by its key, or with the worker's name in it; a second one says who had it."""
+    """As with 'ack', the key may contain the worker's name. A second one names the first person."""
     fires(world, A)
     first = web.post("/api/v1/alerts/ack", json={"alert": f"{A}/cpu-high", "by": "kim"})
     assert first.json() == {
@@ -191,7 +191,7 @@ def test_a_silence_that_cannot_be_meant_is_refused(
 
 
 def test_a_file_is_planned_and_applied(web: TestClient, ok: Ok, world: Ports) -> None:
-    """Both answer the command's document; ``ETag`` is the revision that it is based on, or that it became."""
+    """Both answer the command's document. ``ETag`` is the revision before plan and after apply."""
     planned = web.post("/api/v1/plan", content=toml())
     assert (planned.status_code, planned.headers["ETag"]) == (200, '"0"')
     assert (planned.json()["added"], world.workers.ids()) == ([A], [])
@@ -225,14 +225,14 @@ def test_who_comes_second_is_refused(web: TestClient, world: Ports) -> None:
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(web: TestClient, world: Ports, content: bytes, error: str) -> None:
-    """What the command refuses in one line the API refuses as a problem, by plan and apply alike."""
+    """plan and apply refuse an invalid file with a problem that has the command's line."""
     for path in ("/api/v1/plan", "/api/v1/apply"):
         assert problem(web.post(path, content=content), 400)["title"].startswith(error)
     assert world.configurations.load().revision == 0
 
 
 def test_a_repeated_write_is_done_once(web: TestClient, world: Ports, fleet: None) -> None:
-    """The same key and body give the first answer, byte for byte; without a key it is done again."""
+    """The same key and body give the first answer, byte for byte. Without a key the write is repeated."""
     body = {"rule": "cpu-high", "for": "2h", "reason": "new disk"}
     first = web.post("/api/v1/silences", json=body, headers={"Idempotency-Key": "k1"})
     world.clock.advance(30)
@@ -257,7 +257,7 @@ def test_a_key_of_another_request_is_refused(web: TestClient, world: Ports, flee
 
 
 def test_an_error_is_replayed_unless_it_may_pass(web: TestClient, world: Ports, fleet: None) -> None:
-    """A worker that is not there stays not there for that key; AWS that throttled is asked again."""
+    """For one key an unknown worker stays unknown. After throttling by AWS the request is repeated."""
     headers = {"Idempotency-Key": "k1"}
     first = problem(web.post(f"/api/v1/workers/{B}/pause", headers=headers), 404)
     repeated = web.post(f"/api/v1/workers/{B}/pause", headers=headers)
@@ -273,7 +273,7 @@ def test_an_error_is_replayed_unless_it_may_pass(web: TestClient, world: Ports, 
 def test_a_request_at_work_is_not_started_twice(
     web: TestClient, world: Ports, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first one is at work a second one with its key is told to wait (409)."""
+    """While a request runs, a second one with its key gets 409."""
     headers = {"Idempotency-Key": "k1"}
     statuses = []
     pause = world.workers.update

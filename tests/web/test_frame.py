@@ -1,4 +1,4 @@
-"""What every request passes: the host, the headers, and errors as problems."""
+"""What applies to every request: the host, the headers, and errors as problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_foreign_host_is_refused_on_loopback(web: TestClient, host: str) -> No
 
 @pytest.mark.parametrize("host", ["", "a b", "localhost/x", "localhost@evil", "<script>"])
 def test_a_host_that_is_none_is_refused(web: TestClient, host: str) -> None:
-    """What is no host gets 400."""
+    """An invalid host gets 400."""
     assert web.get("/livez", headers={"Host": host}).status_code == 400
 
 
@@ -64,7 +64,7 @@ def test_every_answer_keeps_a_browser_at_home(web: TestClient) -> None:
 def test_what_nobody_foresaw_is_a_problem_that_shows_no_text(
     web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unexpected error names its kind and place; its text, which may hold a secret, stays out."""
+    """An unexpected error has its kind and place. Its text may hold a secret and is not shown."""
 
     def broken() -> float:
         raise KeyError("hunter2")

@@ -1,4 +1,4 @@
-"""Who may do what: logins by token, session and proxy, roles, and what another page may not do."""
+"""Access: logins by token, session and proxy, roles, and what another site's page cannot do."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def csrf(client: TestClient) -> dict[str, str]:
 
 
 def test_on_loopback_nobody_logs_in(web: TestClient) -> None:
-    """Whoever sits at this machine may do everything."""
+    """On loopback every request is allowed without a login."""
     assert web.get("/test/who").json() | {"csrf": ""} == {
         "name": "local", "role": "admin", "by": "local", "origin": "127.0.0.1", "csrf": "",
     }  # fmt: skip
@@ -95,14 +95,14 @@ def test_on_loopback_nobody_logs_in(web: TestClient) -> None:
 
 
 def test_a_token_counts_on_loopback_too(web: TestClient, token: Callable[..., str]) -> None:
-    """A viewer's token stays a viewer's, and a wrong one is refused although none was needed."""
+    """A viewer's token keeps its role on loopback. A wrong token is refused, although none is needed."""
     assert web.post("/test/operate", headers=bearer(token("viewer"))).status_code == 403
     assert web.get("/test/who", headers=bearer("wmt_x_" + 64 * "0")).status_code == 401
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_a_proxy_that_nobody_named_does_not_open_the_page(web: TestClient, header: str) -> None:
-    """A proxy on this machine that forwards strangers makes none of them local."""
+    """Requests that an unknown proxy on this machine forwards do not count as local."""
     answer = web.get("/test/who", headers={header: "203.0.113.5"})
     assert answer.status_code == 401
     assert "WORKERMON_WEB_PROXIES" in answer.json()["detail"]
@@ -119,7 +119,7 @@ def test_a_named_proxy_on_loopback_makes_nobody_local(serve: Serve) -> None:
 
 
 def test_elsewhere_a_login_is_needed(serve: Serve) -> None:
-    """Without one the answer is 401 and says what to send; the probes still answer."""
+    """Without a login the answer is 401 and says what to send. The probes answer."""
     client = serve(**OPEN)
     answer = client.get(READ)
     assert answer.status_code == 401
@@ -135,7 +135,7 @@ def test_elsewhere_a_login_is_needed(serve: Serve) -> None:
 def test_a_role_may_what_the_ones_before_it_may(
     serve: Serve, token: Callable[..., str], role: models.Role, allowed: list[str]
 ) -> None:
-    """Each role may do what is its own and below it; the rest is 403 and names the role that is needed."""
+    """Each role includes the lower ones. Anything else gets 403 with the required role."""
     client, text = serve(**OPEN), token(role)
     for name in ("view", "operate", "administer"):
         answer = client.post(f"/test/{name}", headers=bearer(text))
@@ -156,7 +156,7 @@ def test_what_is_no_token_is_refused(serve: Serve, token: Callable[..., str], va
 
 
 def test_two_authorization_headers_are_none(serve: Serve, token: Callable[..., str]) -> None:
-    """Two headers, of which a proxy might have checked the other one, are refused."""
+    """Two headers are refused, because a proxy may have checked the other one."""
     headers = [("Authorization", f"Bearer {token('admin')}"), ("Authorization", "Bearer x")]
     assert serve(**OPEN).get("/test/who", headers=headers).status_code == 401
 
@@ -172,7 +172,7 @@ def test_a_revoked_token_ends_at_once(serve: Serve, world: Ports, token: Callabl
 
 
 def test_guessing_is_slowed(serve: Serve, world: Ports, token: Callable[..., str]) -> None:
-    """After ten wrong tries the next is not looked at for some seconds; other addresses and names go on."""
+    """After ten wrong attempts the sender has to wait some seconds. Other addresses and names do not."""
     client, good, viewer = serve(**OPEN), token("admin", "ci"), token("viewer", "other")
     wrong = bearer(f"wmt_ci_{'0' * 64}")
     answers = [client.get("/test/who", headers=wrong).status_code for _ in range(12)]
@@ -187,7 +187,7 @@ def test_guessing_is_slowed(serve: Serve, world: Ports, token: Callable[..., str
 
 
 def test_failures_are_remembered_in_bounded_memory() -> None:
-    """However many addresses fail, only the latest are remembered; one network of IPv6 is one sender."""
+    """Of any number of failing addresses only the latest are kept. An IPv6 network is one sender."""
     tries = login_attempts.Attempts(lambda: 0.0)
     for number in range(login_attempts.REMEMBERED + 50):
         tries.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x")
@@ -202,7 +202,7 @@ def test_failures_are_remembered_in_bounded_memory() -> None:
 
 
 def test_a_browser_logs_in_and_out(serve: Serve, token: Callable[..., str]) -> None:
-    """The cookie is for this page alone and for no script; after the log-out it is worth nothing."""
+    """Only this page gets the cookie, and no script does. After the log-out it is invalid."""
     client = serve(**OPEN)
     answer = client.post("/login", data={"token": token("operator"), "next": "/alerts?q=a"}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/alerts?q=a")
@@ -228,7 +228,7 @@ def test_the_cookie_is_secure_over_tls(serve: Serve, token: Callable[..., str]) 
 
 
 def test_a_wrong_token_is_not_logged_in(serve: Serve) -> None:
-    """The page says so, without the token, and slows down further attempts."""
+    """The page says so without the token, and delays further attempts."""
     client = serve(**OPEN)
     for status in [401] * 10 + [429]:
         answer = client.post("/login", data={"token": "hunter2<script>"})
@@ -263,7 +263,7 @@ def test_a_session_ends_by_itself(serve: Serve, world: Ports, token: Callable[..
 
 
 def test_a_person_is_asked_to_log_in(serve: Serve) -> None:
-    """A page without a login leads to the form and back; what a script asks gets the problem."""
+    """A page without a login leads to the form and back. A script's request gets a problem."""
     client = serve(**OPEN)
     html = {"Accept": "text/html,*/*"}
     answer = client.get("/test/who?a=b", headers=html, follow_redirects=False)
@@ -309,7 +309,7 @@ def test_another_site_writes_nothing(serve: Serve, token: Callable[..., str], he
 
 
 def test_a_browser_carries_the_token_of_its_page(serve: Serve, token: Callable[..., str]) -> None:
-    """A write by a session needs it, in the header or in a form; that of another session does not do."""
+    """A session's write needs its page's token, in the header or a form. Another session's token is refused."""
     client = logged_in(serve(**OPEN), token("admin", "sam"))
     stranger = logged_in(serve(**OPEN), token("admin", "eve"))
     home = {"Origin": "http://monitor.example:8650", "Sec-Fetch-Site": "same-origin"}
@@ -322,7 +322,7 @@ def test_a_browser_carries_the_token_of_its_page(serve: Serve, token: Callable[.
 
 
 def test_a_browser_on_loopback_carries_it_too(web: TestClient) -> None:
-    """A program at this machine needs none; a browser at this machine does."""
+    """On loopback a browser needs that token, a program does not."""
     home = {"Origin": "http://localhost:8650"}
     assert web.post("/test/administer").status_code == 200
     assert web.post("/test/administer", headers=home).status_code == 403
@@ -347,7 +347,7 @@ def test_a_proxy_names_the_user(serve: Serve) -> None:
 
 
 def test_the_header_is_believed_from_nobody_else(serve: Serve) -> None:
-    """Who sends it from another address is a stranger, on loopback as well as elsewhere."""
+    """The proxy's header is ignored from other addresses, on loopback as well."""
     headers = {"X-Forwarded-User": "sam", "X-Forwarded-For": "10.0.0.9"}
     assert serve(**BEHIND | {"client": "192.0.2.7"}).get("/test/who", headers=headers).status_code == 401
     answer = serve(web_proxies="10.0.0.0/24", web_user_header="X-Forwarded-User").get("/test/who", headers=headers)
@@ -362,7 +362,7 @@ def test_a_header_that_names_no_user_is_refused(serve: Serve, names: list[str]) 
 
 
 def test_a_program_behind_a_proxy_uses_its_token(serve: Serve, token: Callable[..., str]) -> None:
-    """A bearer token comes before the proxy's user; what else the proxy puts into Authorization does not matter."""
+    """A bearer token takes precedence over the proxy's user. Other kinds of Authorization are ignored."""
     client = serve(**BEHIND)
     assert client.get("/test/who", headers=bearer(token("admin")) | {"X-Forwarded-User": "sam"}).json()["by"] == "token"
     basic = {"Authorization": "Basic c2FtOg==", "X-Forwarded-User": "sam"}
@@ -380,7 +380,7 @@ def test_a_proxy_that_renames_the_host_says_what_it_was(serve: Serve) -> None:
 
 
 def test_mapped_addresses_are_those_of_ipv4() -> None:
-    """A proxy that connects to a socket of both families is known by its address of IPv4."""
+    """A proxy is recognized by its IPv4 address on a socket of both families."""
     app_settings = settings.Settings(_env_file=None, web_proxies="10.0.0.0/24")
     scope = {"type": "http", "headers": [(b"host", b"x")], "client": ("::ffff:10.0.0.9", 1), "scheme": "http"}
     assert client_address.of(app_settings, scope).is_proxy

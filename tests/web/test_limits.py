@@ -1,4 +1,4 @@
-"""What a request may bring: one clear answer for each that brings too much."""
+"""Limits of a request: one clear answer for each that exceeds one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.mark.parametrize("size", [request_limits.MAX_BODY + 1, 10_000_000])
 def test_a_large_body_is_refused(web: TestClient, size: int) -> None:
-    """A body beyond a megabyte is 413, whatever the route; the connection ends."""
+    """A body beyond a megabyte gets 413 on every route, and the connection ends."""
     answer = web.post("/livez", content=b"x" * size)
     assert answer.status_code == 413
     assert "1,000,000 bytes" in answer.json()["detail"]
@@ -26,7 +26,7 @@ def test_a_large_body_without_a_length_is_refused(web: TestClient) -> None:
 
 
 def test_a_body_that_is_said_to_be_endless_is_not_read(web: TestClient) -> None:
-    """What says that it has a gigabyte is refused at once."""
+    """A request that announces a gigabyte is refused at once."""
     answer = web.post("/livez", content=b"x", headers={"Content-Length": "1000000000"})
     assert answer.status_code == 413
 

@@ -37,7 +37,7 @@ def test_a_matcher_matches_as_alertmanagers_does(text: str, expected: bool) -> N
 
 @pytest.mark.parametrize("text", ["", "alertname", "=x", "alert name=x", 'a="x" b="y"', '{a="b"}', 'a="x'])
 def test_what_is_no_matcher_is_refused(text: str) -> None:
-    """The error shows how one is written."""
+    """The error shows how to write one."""
     with pytest.raises(errors.InvalidInput, match="is not label, operator and value"):
         matchers.parse(text)
 
@@ -47,14 +47,14 @@ def test_what_is_no_matcher_is_refused(text: str) -> None:
     ["(a+)+", "(a|a)*", "(a|aa)+$", "a**", "a{1000}", ".*.*.*.*x", "(a|a)(a|a)(a|a)", "a*b*c*d*e*", "(?i)a", "a" * 257],
 )
 def test_an_expression_that_may_take_long_is_refused(expression: str) -> None:
-    """Nobody stops a thread for ever by a query."""
+    """A query with a slow expression is refused, because it would block a thread."""
     with pytest.raises(errors.InvalidInput, match="is more than this takes"):
         matchers.compiled(expression)
 
 
 @pytest.mark.parametrize("expression", ["(", "[", "a)", "*", "|*", "\\"])
 def test_a_broken_expression_is_refused(expression: str) -> None:
-    """What is no expression is an error of the caller's."""
+    """An invalid expression is the client's error."""
     with pytest.raises(errors.InvalidInput):
         matchers.compiled(expression)
 

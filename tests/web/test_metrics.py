@@ -1,4 +1,4 @@
-"""What Prometheus reads: every line as its own library would write it, and what the contract names."""
+"""/metrics: each line as Prometheus's own library writes it, and all that the contract names."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Written:
 
 @given(NAMES, st.dictionaries(NAMES, TEXTS, max_size=3), st.floats(allow_nan=False, allow_infinity=False))
 def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, str], value: float) -> None:
-    """Whatever name, labels and value a worker has, each line equals what prometheus-client writes."""
+    """For any name, labels and value each line equals that of prometheus-client."""
     worker = builders.worker().model_copy(update={"name": name, "labels": labels})
     condition = models.Condition(
         status="running",
@@ -90,7 +90,7 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
 def test_parts_are_one_gzip_file(plain: list[bytes]) -> None:
-    """Parts that were compressed each by itself are, joined, a file that every reader of gzip takes; checksum too."""
+    """Parts that are compressed separately and joined are one valid gzip file with the right checksum."""
     parts = [compression.part(text) for text in plain]
     assert gzip.decompress(compression.gzipped(parts)) == b"".join(plain) == b"".join(compression.plain(parts))
 
@@ -103,7 +103,7 @@ def test_a_large_body_is_read_in_pieces() -> None:
 
 
 def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
-    """The lines of a family stand together, those of the first worker first."""
+    """The lines of a family are together, the first worker's first."""
     families = prometheus.Families(())
     ids = [f"i-{number:017x}" for number in range(prometheus.CHUNK + 1)]
     for worker_id in ids:
@@ -152,7 +152,7 @@ def test_the_page_has_what_the_contract_names(monitor: Ports, web: TestClient) -
 
 
 def test_requests_are_counted_by_account_operation_and_metric(monitor: Ports, web: TestClient) -> None:
-    """The three counters of AWS hold what was counted, and the dollars follow from the metrics."""
+    """The three counters of AWS have the counts, and the dollars follow from the metrics."""
     monitor.costs.note(monitor.clock(), "lab/eu-west-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
     page = families(web.get("/metrics").text)
     scope_labels = {"account": "lab", "region": "eu-west-1"}
@@ -165,7 +165,7 @@ def test_requests_are_counted_by_account_operation_and_metric(monitor: Ports, we
 
 
 def test_an_alert_is_there_while_it_fires(monitor: Ports, web: TestClient) -> None:
-    """workermon_alert names the alert, its worker, rule and severity; it goes with the alert."""
+    """workermon_alert has alert, worker, rule and severity. It is absent when the alert is resolved."""
     impaired = models.Checks(system="ok", instance="impaired")
     monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="render-01"), checks=impaired)
     for _ in range(3):
@@ -192,7 +192,7 @@ def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> N
 
 
 def test_the_fleet_is_read_once_and_only_at_a_glance(monitor: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for the bill either, which is estimated from every record while requests were not counted for long."""
+    """This includes the bill, which is estimated from the records while there are few counts."""
     monitor.costs.note(monitor.clock(), "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
     readings = [list(monitor.workers.summaries())]
     monkeypatch.setattr(monitor.workers, "summaries", lambda: readings.pop())
@@ -236,6 +236,6 @@ def test_promtool_has_nothing_to_say(monitor: Ports, web: TestClient) -> None:
 
 
 def test_a_login_is_needed_where_the_api_needs_one(monitor: Ports, serve: Callable[..., TestClient]) -> None:
-    """On another address than loopback nobody reads it without a token."""
+    """On an address other than loopback /metrics needs a token."""
     client = serve(web_host="0.0.0.0", base_url="http://monitor.example")
     assert client.get("/metrics").status_code == 401

@@ -1,4 +1,4 @@
-"""The page: what each view shows, that text stays text, and what empty views say."""
+"""The page: the content of each view, escaped text, and empty views."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_empty_installation_shows_every_view(web: TestClient, address: str) -
 
 
 def test_what_is_empty_says_what_to_do(web: TestClient) -> None:
-    """An empty fleet names the command that fills it; no alerts and no silences are said in words."""
+    """An empty fleet names the command that fills it. A lack of alerts and silences is stated in words."""
     assert "workermon add INSTANCE_ID" in page(web, "/").text
     alerts = page(web, "/alerts").text
     assert "Nothing fires." in alerts
@@ -89,7 +89,7 @@ def test_an_empty_page_of_alerts_does_not_reassure_while_the_pipeline_is_down(we
 
 @pytest.mark.parametrize("address", VIEWS)
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere(web: TestClient, fleet_of_two: Ports, address: str) -> None:
-    """No view has an inline script or style or a foreign address, so that the policy needs no exception."""
+    """No view has an inline script or style or a foreign address, so the policy needs no exception."""
     for tag, attributes in page(web, address).tags:
         assert tag != "style"
         assert "style" not in attributes
@@ -101,7 +101,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(web: TestClient, fle
 
 
 def test_the_fleet_shows_those_in_trouble_first(web: TestClient, fleet_of_two: Ports) -> None:
-    """A row has state, checks, values with unit and age, and the alert; the worker that fires comes first."""
+    """A row has state, checks, values with unit and age, and the alert. Firing workers come first."""
     text = page(web, "/")
     rows = [attributes["data-worker"] for tag, attributes in text.tags if tag == "tr" and "data-worker" in attributes]
     assert rows == [A, B]
@@ -137,7 +137,7 @@ def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
     ],
 )
 def test_the_server_filters_the_fleet(web: TestClient, fleet_of_two: Ports, address: str, rows: list[str]) -> None:
-    """Name, id, label, status and state select workers; what matches nothing says so."""
+    """Name, id, label, status and state select workers. If none match, the page says so."""
     text = page(web, address)
     assert [tag["data-worker"] for _, tag in text.tags if "data-worker" in tag] == rows
     if not rows:
@@ -146,14 +146,14 @@ def test_the_server_filters_the_fleet(web: TestClient, fleet_of_two: Ports, addr
 
 @pytest.mark.parametrize("address", ["/?status=broken", "/?state=%3Cb%3E", "/?label=vfx", "/?page=0", "/?page=x"])
 def test_what_cannot_be_meant_is_refused_in_words(web: TestClient, fleet_of_two: Ports, address: str) -> None:
-    """A filter that cannot be meant is an answer 400 with what, why and what to do."""
+    """An invalid filter gets 400 with what, why and what to do."""
     answer = web.get(address)
     assert answer.status_code == 400
     assert {"title", "detail", "action"} <= answer.json().keys()
 
 
 def test_an_error_is_a_page_for_a_browser_only(web: TestClient) -> None:
-    """A browser gets what, why and what to do as a page, escaped; a program gets a problem from the same address."""
+    """A browser gets what, why and what to do as an escaped page. A program gets a problem."""
     text = page(web, "/workers/%3Cscript%3E", 404)
     assert "worker <script>" in text.text
     assert "script" not in [tag for tag, _ in text.tags]
@@ -244,7 +244,7 @@ def test_more_than_a_day_is_shown_by_roll_ups(
 
 
 def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_of_two: Ports) -> None:
-    """The band of ``unusual`` covers the whole chart; the line of ``forecast`` continues after the present."""
+    """The band of ``unusual`` covers the whole chart. The line of ``forecast`` continues beyond the present."""
     expecting(fleet_of_two)
     for since in (models.DAY, 7 * models.DAY):
         charts = {chart["metric"]: chart for chart in web.get(f"/workers/{A}/charts?since={since}").json()["charts"]}
@@ -267,7 +267,7 @@ def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_o
 
 
 def test_a_day_is_shown_by_datapoints(web: TestClient, fleet_of_two: Ports) -> None:
-    """What the ledger keeps is shown as it is, with the command that prints it."""
+    """The ledger's datapoints are shown exactly, with the command that prints them."""
     hours_of(fleet_of_two, 5)
     document = web.get(f"/workers/{A}/charts?since={models.DAY}").json()
     assert document["step"] is None
@@ -277,14 +277,14 @@ def test_a_day_is_shown_by_datapoints(web: TestClient, fleet_of_two: Ports) -> N
 
 
 def test_a_short_memory_is_shown_by_roll_ups_sooner(web: TestClient, fleet_of_two: Ports) -> None:
-    """Where the ledger keeps less than a span, roll-ups are shown."""
+    """If the ledger is shorter than the span, roll-ups are shown."""
     fleet_of_two.configure(retention=2 * models.HOUR)
     assert web.get(f"/workers/{A}/charts?since=3600").json()["step"] is None
     assert web.get(f"/workers/{A}/charts?since=21600").json()["step"] == models.HOUR
 
 
 def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
-    """An alert's own page shows what decided it, who was notified, and the equivalent command."""
+    """An alert's page shows what decided it, who was notified, and the equivalent command."""
     text = page(web, f"/alerts/{A}/cpu-high")
     assert "It fired as critical" in text.text
     assert "97 % > 90 %" in text.text
@@ -302,7 +302,7 @@ def test_an_alert_is_charted_from_its_beginning(web: TestClient, fleet_of_two: P
 
 
 def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports) -> None:
-    """Each rule over datapoints has a picture; one without says that there is nothing to replay."""
+    """Each rule over datapoints has a picture. Others say that there is nothing to replay."""
     text = page(web, "/rules")
     assert "/rules/cpu-high/picture" in [tag.get("data-part") for _, tag in text.tags]
     assert "cannot be replayed" in text.text
@@ -319,7 +319,10 @@ def test_what_there_is_not_is_not_found(web: TestClient, address: str) -> None:
 
 
 def test_static_files_are_kept_by_the_browser(web: TestClient) -> None:
-    """A static file may be cached for ever by the address on the page, which changes with its content; by no other."""
+    """A static file is cached for ever by its address on the page, which changes with its content.
+
+    Other addresses are not.
+    """
     address = next(str(tag["href"]) for _, tag in page(web, "/").tags if str(tag.get("href")).endswith("page.css"))
     answer = web.get(address)
     assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
@@ -328,7 +331,7 @@ def test_static_files_are_kept_by_the_browser(web: TestClient) -> None:
 
 
 def test_every_module_is_loaded_once(web: TestClient) -> None:
-    """Modules import one another by relative names, below the one address that the page has for all of them."""
+    """Modules import each other by relative names, below the one address that the page has for all of them."""
     for script in (STATIC / "page.js", STATIC / "charts.js"):
         assert re.findall(r'from "(.*?)"', script.read_text("utf-8")), script
         assert all(name.startswith("./") for name in re.findall(r'from "(.*?)"', script.read_text("utf-8")))
@@ -339,7 +342,7 @@ def test_every_module_is_loaded_once(web: TestClient) -> None:
 def test_a_fleet_that_is_still_being_read_is_said_to_be(
     fleet_of_two: Ports, web: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Right after the start a large fleet takes its time: the page says so at once, and asks again by itself."""
+    """While a large fleet is read after the start, the page says so at once and reloads by itself."""
     monkeypatch.setattr(pages, "PATIENCE", 0.01)
     snapshot_cache: snapshots.Snapshots = application(web).state.snapshots
     reading, go_on = threading.Event(), threading.Event()

@@ -22,7 +22,7 @@ def after(rows: list[tuple[str, int]], cursor: str | None, limit: int = 2) -> tu
 
 
 def test_a_list_is_walked_by_its_cursors() -> None:
-    """Each row comes once and in order; the last page has no cursor, also where it is full."""
+    """Each row is returned once, in order. The last page has no cursor, even if it is full."""
     first, cursor = after(ROWS, None)
     second, following = after(ROWS, cursor)
     third, last = after(ROWS, following)
@@ -40,21 +40,21 @@ def test_a_cursor_survives_additions_and_removals() -> None:
 
 @given(st.text(max_size=200))
 def test_a_made_up_cursor_is_refused(cursor: str) -> None:
-    """Any text but one that the list gave is refused in three parts, not with a traceback."""
+    """A text that is not a cursor of the list is refused in three parts, without a traceback."""
     with pytest.raises(errors.InvalidInput, match="cursor: is not a cursor of this list"):
         paging.decode("rows", cursor)
 
 
 @pytest.mark.parametrize("content", [b"[[1]]", b"[null]", b"{}", b'"a"', b"[" * 2900, b"[1", b"\xff", b""])
 def test_a_forged_cursor_is_refused(content: bytes) -> None:
-    """Who knows how cursors are made cannot put anything into one but texts and numbers."""
+    """A forged cursor is refused if it contains anything but texts and numbers."""
     forged = base64.urlsafe_b64encode(paging._digest("rows", content) + content).decode()
     with pytest.raises(errors.InvalidInput):
         paging.decode("rows", forged)
 
 
 def test_a_cursor_is_of_one_list() -> None:
-    """A cursor of another list is refused; so is a position that is not of this list's kind, and an endless one."""
+    """A cursor of another list, a wrong position or an endless one is refused."""
     cursor = paging.encode("alerts", ("a", 1))
     with pytest.raises(errors.InvalidInput):
         paging.decode("rows", cursor)

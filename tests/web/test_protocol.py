@@ -1,4 +1,4 @@
-"""Connections that send slowly, never read, or come by the hundred: each gets one clear answer, and nothing stops."""
+"""Slow, silent and very many connections: each gets one clear answer, and the page continues."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_head_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a request gets 408 in time, also as the second one; an idle connection is closed without a word."""
+    """An incomplete request gets 408 in time, also as the second one. An idle connection is closed silently."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.5)
     slow, idle, second = connect(), connect(), connect()
     slow.sendall(GET[:20])
@@ -95,7 +95,7 @@ def test_what_is_no_request_is_refused(connect: Connect, sent: bytes, expected: 
 
 
 def test_hundreds_of_connections_leave_room(serving: Served, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two hundred that say nothing those beyond the bound get 503; who was there is served, and who comes after."""
+    """Of two hundred idle connections those beyond the limit get 503. Earlier and later clients are served."""
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 150)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 100.0)
     connections = [connect() for _ in range(150)]
@@ -114,7 +114,7 @@ def test_hundreds_of_connections_leave_room(serving: Served, connect: Connect, m
 
 
 def test_a_body_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that does not come in time gets 408, and holds no thread meanwhile."""
+    """A body that does not arrive in time gets 408, and blocks no thread."""
     monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.3)
     slow = [connect() for _ in range(60)]  # more than there are threads
     for connection in slow:
@@ -128,7 +128,7 @@ def test_a_body_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pyte
 
 
 def test_who_sends_too_much_reads_the_answer(serving: Served, connect: Connect) -> None:
-    """Ten megabytes are taken and dropped, so that their sender gets to read 413; who asks first sends none of it."""
+    """Ten megabytes are read and dropped, so that the client gets 413. With Expect it sends none of it."""
     client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
     client.request("POST", "/livez", b"x" * 10_000_000, {"Host": "localhost"})
     assert client.getresponse().status == 413
@@ -140,7 +140,7 @@ def test_who_sends_too_much_reads_the_answer(serving: Served, connect: Connect) 
 
 
 def test_who_never_reads_is_dropped(serving: Served, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that nobody takes is held for a while and then given up with its connection."""
+    """If a client does not read its answer, the connection is closed after a while."""
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
     connection = connect()
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -154,7 +154,7 @@ def test_who_never_reads_is_dropped(serving: Served, connect: Connect, monkeypat
 
 
 def test_a_taken_port_is_one_clear_line(serving: Served) -> None:
-    """The error names the port, and what to do; an address of somebody else's says so too."""
+    """The error names the port and what to do. So does the error for an address of another machine."""
     port = serving.port
     with pytest.raises(errors.WorkermonError, match=f"port {port} of 127.0.0.1: another program listens there"):
         server.bind("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""The pictures of the rules page: what rules of every kind over datapoints would have fired."""
+"""The pictures of the rules page: what each rule over datapoints would have fired."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_no_datapoint_decides_is_not_replayed(web: TestClient, recorded: Po
 
 
 def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
-    """A rule over another fires in its picture exactly when that one does; the lane shows when it was evaluated."""
+    """A rule over another fires in its picture at the same time. The row shows when it was evaluated."""
     view = recorded.get(views.PictureView)
     [over_metric], [over_rule], [of_group] = (view.picture(rule).lanes for rule in ("cpu", "either", "pool"))
     assert [(episode.begin, episode.end) for episode in over_rule.marks] == [
@@ -115,7 +115,7 @@ def test_times_of_a_lane_are_those_of_its_rule(recorded: Ports) -> None:
 
 
 def test_only_whole_groups_are_replayed(web: TestClient, recorded: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group that is too large for a page is left out, and the page says how it is replayed."""
+    """A group that is too large for a page is left out, and the page says how to replay it."""
     monkeypatch.setattr(rule_pictures, "MAX_WORKERS", 1)
     assert "too many workers" in web.get("/rules/pool/picture", headers=HTML).text
     assert "only these were replayed" in web.get("/rules/cpu/picture", headers=HTML).text

@@ -1,4 +1,4 @@
-"""Where the page may listen, and what it says if it may not."""
+"""Where the page may listen, and its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings_with(**fields: Any) -> settings.Settings:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "monitor.example"])
 def test_others_are_not_let_near_without_a_login(world: Ports, host: str) -> None:
-    """Another address than loopback needs a token, or a proxy that names users; a proxy alone logs nobody in."""
+    """An address other than loopback needs a token, or a proxy that names users. A proxy alone is no login."""
     with pytest.raises(errors.InvalidInput, match="neither a token nor a proxy"):
         server.check_reach(settings_with(web_host=host), world.access)
     with pytest.raises(errors.InvalidInput, match="neither a token nor a proxy"):
@@ -38,7 +38,7 @@ def test_loopback_needs_none(world: Ports) -> None:
 
 
 def test_without_redis_the_page_starts(world: Ports, monkeypatch: pytest.MonkeyPatch, silent_log: None) -> None:
-    """Nobody gets in without Redis either, so the page starts and serves once it is back."""
+    """Without Redis the page starts, refuses every login, and serves when Redis is back."""
 
     def down() -> list[models.Token]:
         raise errors.RedisUnavailable("Redis", "down", "start it")
@@ -48,7 +48,7 @@ def test_without_redis_the_page_starts(world: Ports, monkeypatch: pytest.MonkeyP
 
 
 def test_a_url_can_be_opened() -> None:
-    """An address of IPv6 has its brackets, and what listens everywhere names the machine."""
+    """An IPv6 address has brackets, and a page that listens everywhere names the machine."""
     assert server.url("::1", 1) == "http://[::1]:1"
     assert server.url("0.0.0.0", 1).startswith("http://")
     assert "0.0.0.0" not in server.url("0.0.0.0", 1)

@@ -1,4 +1,4 @@
-"""What many ask for at once is made once for all of them, and never older than the question."""
+"""A value that many request at once is made once for all of them, and is never older than the request."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Ticks:
 
 
 def test_who_asks_alone_gets_the_present_state() -> None:
-    """Nothing is kept for the next one who asks."""
+    """A single request gets a new value. It is not kept for the next one."""
     numbers = itertools.count()
     single = single_flight.SingleFlight[int]()
     assert [single.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
 
 
 def test_who_waits_shares_the_next_one() -> None:
-    """All who ask while one is made get the same next one, also if that is an error."""
+    """All requests during a run share the next value, or its error."""
     ticks, going, numbers = Ticks(), threading.Event(), itertools.count()
     single = single_flight.SingleFlight[int](ticks)
 
@@ -57,7 +57,7 @@ def test_who_waits_shares_the_next_one() -> None:
 
 
 def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask for the status while it is made, the nodes answer one more ping."""
+    """Any number of requests for the status causes one more ping of the nodes."""
     ticks, going, pings = Ticks(), threading.Event(), itertools.count()
 
     def ping(timeout: float = 1.0) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the page keeps of the fleet between two requests."""
+"""The page's snapshot of the fleet between two requests."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Reader:
 
 
 def test_a_small_fleet_is_read_each_time() -> None:
-    """What takes no time is never old."""
+    """If reading is fast, each request reads the fleet."""
     reader = Reader(0.01)
     snapshot_cache = snapshots.Snapshots(reader.clock)
     assert [snapshot_cache.get(reader.read).at for _ in range(3)] == [1.0, 2.0, 3.0]
 
 
 def test_nobody_waits_for_a_large_fleet_twice() -> None:
-    """The second reading is done behind the requests, which get the first one meanwhile, and is paced."""
+    """The second reading runs in the background, while requests get the first one, and is limited."""
     reader = Reader(6.0)
     snapshot_cache = snapshots.Snapshots(reader.clock)
     assert snapshot_cache.get(reader.read).at == 1.0
@@ -56,7 +56,7 @@ def test_nobody_waits_for_a_large_fleet_twice() -> None:
 
 
 def test_who_does_not_want_to_wait_for_the_first_one_learns_that_it_is_being_read() -> None:
-    """Until it is read; a later reading keeps nobody waiting."""
+    """This is so until the first reading is done. Later readings delay no request."""
     reader = Reader(6.0)
     snapshot_cache = snapshots.Snapshots(reader.clock)
     reader.gate.clear()

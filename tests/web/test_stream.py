@@ -1,4 +1,4 @@
-"""The stream of samples and alerts: one subscription for all clients, and a bound on what waits for each."""
+"""The stream of samples and alerts: one subscription for all clients, and a limit on what waits for each."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_client_may_ask_for_some_workers(serve: Serve, world: Ports, fleet: No
 
 
 def test_all_clients_share_one_subscription(world: Ports) -> None:
-    """However many follow the stream, the channel has one listener; with the last client it ends."""
+    """Any number of clients has one subscription, which ends with the last client."""
 
     async def steps() -> None:
         shared = source(world)
@@ -169,7 +169,7 @@ def test_all_clients_share_one_subscription(world: Ports) -> None:
 
 
 def test_a_client_that_never_reads_is_dropped(world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for it is bounded and then given up; another client misses nothing."""
+    """Its messages are limited, then it is disconnected. Other clients miss nothing."""
     monkeypatch.setattr(hub, "MAX_BACKLOG", 50)
 
     async def steps() -> None:
@@ -210,7 +210,7 @@ def test_a_client_whose_connection_is_stuck_is_let_go(
 def test_a_heartbeat_comes_and_looks_at_the_login_again(
     serve: Serve, world: Ports, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A comment comes while nothing else does; once the login no longer counts, the stream ends."""
+    """Without messages a comment is sent. If the login is no longer valid, the stream ends."""
     monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
     refused = False
 
@@ -245,7 +245,7 @@ def test_a_heartbeat_comes_and_looks_at_the_login_again(
 
 
 def test_a_broken_connection_ends_every_stream(world: Ports) -> None:
-    """Messages were lost, so each client has to connect again; it can as soon as Redis is back."""
+    """Messages were lost, so each client has to reconnect, as soon as Redis is back."""
     breaks = False
 
     def follow() -> Generator[views.Message | None, None, None]:
@@ -270,7 +270,7 @@ def test_a_broken_connection_ends_every_stream(world: Ports) -> None:
 
 
 def test_too_many_clients_are_refused(world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit a client gets 503 and the time to try again; nobody else notices."""
+    """Beyond the limit a client gets 503 and the time to retry. Others are not affected."""
     monkeypatch.setattr(hub, "MAX_CLIENTS", 2)
 
     async def steps() -> None:
@@ -288,7 +288,7 @@ def test_too_many_clients_are_refused(world: Ports, monkeypatch: pytest.MonkeyPa
 
 
 def test_fires_reaches_the_stream(serve: Serve, world: Ports, fleet: None) -> None:
-    """What an evaluation commits comes on the stream."""
+    """A committed evaluation appears on the stream."""
 
     async def steps() -> None:
         browser = Browser(serve)

@@ -1,4 +1,4 @@
-"""The audit trail of the API: who wrote what, from where, and how it ended."""
+"""The API's audit trail: who wrote what, from where, and the result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trail(world: Ports) -> list[tuple[str, str, str, str, str]]:
 
 
 def test_a_write_is_in_the_trail(web: TestClient, world: Ports) -> None:
-    """A write stands there with its body, a failed one too; what only reads does not."""
+    """A write is recorded with its body, a failed one too. Reads are not."""
     web.post("/test/write/x", json={"reason": "new <disk>"})
     world.clock.advance(1)
     web.post("/test/fail")
@@ -52,7 +52,7 @@ def test_a_write_is_in_the_trail(web: TestClient, world: Ports) -> None:
 
 
 def test_the_trail_holds_no_secret(web: TestClient, world: Ports) -> None:
-    """Neither a config file nor the token of a form is kept, and a line break stays on its line."""
+    """Neither a config file nor a form's token is recorded, and line breaks are escaped."""
     web.post("/test/write/x", content=b'url = "https://hooks.example/secret"', headers={"Content-Type": "text/plain"})
     home = {"Origin": "http://localhost:8650", "X-CSRF-Token": "x"}
     web.post("/test/write/x", data={"csrf": "x", "reason": "a\nb"}, headers=home | {"Origin": "null"})
@@ -73,7 +73,7 @@ def test_a_caller_who_may_not_is_not_in_it(serve: Serve, world: Ports) -> None:
 def test_a_trail_out_of_reach_takes_nothing_back(
     web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was done is answered, and the log says that the trail lacks it."""
+    """The write is answered, and the log says that its entry is missing."""
 
     def down(_: object) -> None:
         raise errors.RedisUnavailable("Redis", "down", "start it")
@@ -83,7 +83,7 @@ def test_a_trail_out_of_reach_takes_nothing_back(
 
 
 def test_the_trail_is_read_in_pages(web: TestClient, world: Ports) -> None:
-    """The newest entries are first, a page at a time; ``since`` drops earlier ones, an invalid cursor gives 400."""
+    """The newest entries are first, a page at a time. ``since`` drops earlier ones, an invalid cursor gives 400."""
     for number in range(5):
         web.post(f"/test/write/{number}", json={})
         world.clock.advance(60)
