@@ -104,9 +104,9 @@ def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
     )
     site.enqueue()
     site.deliver_to(receiver)
-    assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
+    assert [alert.rule for alert in site.channel_alerts()] == ["delivery"]
     trial(site, {}, Node(site, {"webhook": receiver})).send("ops")
-    assert site.alerts.open() == []
+    assert site.channel_alerts() == []
 
 
 def test_a_channel_that_is_not_there() -> None:
