@@ -239,16 +239,73 @@ def test_a_collection_that_came_too_early_is_repeated_when_the_datapoint_is_avai
     assert monitor.dispatcher.collected == [worker.id], "it is repeated once"
 
 
-def test_a_collection_is_not_repeated_if_its_datapoint_is_later_than_ever() -> None:
-    """Its requests move instead. A collection that found its datapoints is not repeated either."""
+def test_a_collection_is_repeated_soon_if_its_datapoint_is_later_than_ever() -> None:
+    """Its notification is late by seconds then, not by an interval. A repeated collection is not repeated itself."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
     worker = detailed_worker(monitor)
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T, 2.0)])
     monitor.clock.now = T + 60 + 30.0
     monitor.collect(worker.id)
+    assert monitor.dispatcher.collected == [], "this one found its datapoint"
     monitor.clock.now = T + 120 + 31.0
     monitor.collect(worker.id)
-    assert monitor.dispatcher.collected == []
+    assert monitor.dispatcher.waits == [pytest.approx(lag.REPEATED_AFTER + placement.MARGIN)]
+    monitor.clock.advance(monitor.dispatcher.waits[0])
+    monitor.collect(worker.id)
+    assert len(monitor.dispatcher.waits) == 1
+
+
+def test_a_collection_is_repeated_if_its_cohort_was_due_before_the_lag() -> None:
+    """A cohort may be due once more at its old place, earlier than any datapoint can be available."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [0.5, 5.0, 0, 0.0, T]})
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T, 2.0)])
+    monitor.clock.now = T + 60 + 21.0
+    monitor.collect(worker.id)
+    monitor.clock.now = T + 120 + 0.1
+    monitor.collect(worker.id)
+    assert monitor.dispatcher.waits == [pytest.approx(4.9 + placement.MARGIN)]
+
+
+def test_a_cohort_that_is_always_due_before_the_lag_is_not_collected_twice_each_time() -> None:
+    """A large fleet spreads over its interval, so some cohorts always find the datapoint of the period before."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [4.5, 5.0, 0, 0.0, T]})
+    for minute in (1, 2, 3):
+        monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T + 60 * (minute - 1), 2.0)])
+        monitor.clock.now = T + 60 * (minute + 1) + 1.0
+        monitor.collect(worker.id)
+    assert monitor.dispatcher.waits == []
+
+
+@pytest.mark.parametrize("requested", [0.0, 3.0, 4.999])
+def test_a_request_is_repeated_when_the_datapoint_becomes_available(requested: float) -> None:
+    """A request that found nothing new before the lag is sent again at the lag."""
+    before = lag.Lag(0.5, 5.0, 0, 0.0, T)
+    after = lag.learn(before, requested + 60, period=60, at=T)
+    seconds = lag.again_in(before, after, requested + 60, period=60, found_new=False)
+    assert requested + present(seconds) == pytest.approx(5.0)
+
+
+def test_cohorts_that_find_nothing_are_repeated_where_the_next_minute_will_ask() -> None:
+    """The second one in a row moves the lag, and later ones wait for that place."""
+    after, again_at = lag.Lag(4.5, 5.0, 0, 0.0, T), []
+    for requested in (5.3, 5.4, 5.5, 5.6):
+        before, after = after, lag.learn(after, requested + 60, period=60, at=T)
+        seconds = present(lag.again_in(before, after, requested + 60, period=60, found_new=False))
+        again_at.append(round(requested + seconds, 3))
+    assert again_at == [5.3 + lag.REPEATED_AFTER, 7.4, 7.4, 7.4]
+    assert after.present == pytest.approx(7.4)
+
+
+def test_a_request_that_found_its_datapoint_is_not_repeated() -> None:
+    """Neither is one between two datapoints, if a user asked a moment before."""
+    before = lag.Lag(4.5, 5.0, 0, 0.0, T)
+    assert lag.again_in(before, before, 5.3, period=60, found_new=True) is None
+    assert lag.again_in(before, before, 20.0, period=60, found_new=False) is None
+    assert lag.again_in(None, before, 65.3, period=60, found_new=False) is None
 
 
 def test_a_collection_succeeds_if_the_broker_takes_no_request_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,12 @@ MISSES = 2
 #: The lag is not narrowed down any further than this.
 RESOLUTION = 1.0
 #: Seconds. After so long datapoints may have begun to arrive earlier, so earlier requests are tried again. A cohort
-#: whose request is too early is collected again (``early_by``).
+#: whose request is too early is collected again (``again_in``).
 RETRIED_EVERY = 12 * 3600
 #: Seconds. The same after datapoints began to arrive later: perhaps CloudWatch was slow for a minute only.
 RETRIED_AFTER_MISSES = 300
+#: Seconds after which a request that found no new datapoint is sent again, at the earliest.
+REPEATED_AFTER = 2.0
 
 
 class Lag(NamedTuple):
@@ -83,14 +85,19 @@ def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
     return before._replace(absent=max(before.absent, absent), present=min(before.present, lag))
 
 
-def early_by(before: Lag | None, lag: float, *, period: int) -> float | None:
-    """Return how many seconds too early a request came that found no new datapoint while the lag is narrowed down.
+def again_in(before: Lag | None, after: Lag, lag: float, *, period: int, found_new: bool) -> float | None:
+    """Return in how many seconds to request again, because a request came before its datapoints; ``None`` if not.
 
-    So long after the request the datapoint is available, as far as is known. ``None``: the request found it, or it is
-    later than ever before.
+    ``before`` and ``after`` are what was known before and after that request. ``found_new``: most workers had a
+    datapoint that was not known yet. A cohort that is due right before the lag finds the datapoint of the period
+    before each time, so it is repeated only while the lag is narrowed down.
     """
     requested = lag - period
-    return before.present - requested if before is not None and before.absent < requested < before.present else None
+    if before is None or requested < 0 or (found_new and requested <= before.absent):
+        return None
+    if requested < before.present:
+        return before.present - requested
+    return None if found_new else max(REPEATED_AFTER, after.present - requested)
 
 
 def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:

@@ -34,6 +34,13 @@ class _Answer(NamedTuple):
     answered_times: tuple[tuple[str, tuple[int, ...]], ...]
 
 
+class _Newest(NamedTuple):
+    """The newest datapoint of a metric, and the one that was known before; ``None`` if none was."""
+
+    at: int
+    known: int | None
+
+
 class _Conclusion(NamedTuple):
     """The conclusions for each metric of a worker with this ``interval``, the next four as in ``Fetched``.
 
@@ -46,7 +53,7 @@ class _Conclusion(NamedTuple):
     spacing: dict[str, tuple[int, ...]]
     learned_periods: dict[str, int]
     late: dict[str, tuple[int, int]]
-    newest: dict[str, int]
+    newest: dict[str, _Newest]
     arrivals: list[tuple[str, polling.Look, polling.Arrival]]
     slots: dict[str, int]
 
@@ -111,7 +118,7 @@ class Learner:
             # one must reach the ledger as soon as it is available.
             conclusion.expected[name] = polling.expected(newest, times, period=asked_period, lateness=lateness)
             if newest is not None and asked_period == interval:
-                conclusion.newest[name] = newest
+                conclusion.newest[name] = _Newest(newest, before)
             waited = None if before is None else before + period
             look = polling.Look(waited, condition.requested_at.get(name), self._run.at, period, interval)
             if newest is not None and (before is None or newest > before):
@@ -160,15 +167,15 @@ class Learner:
     def learn_lags(self, cohorts: ports.Cohorts) -> dict[int, float]:
         """Record how long after its period's end a datapoint is available, for metrics that arrive once an interval.
 
-        Returns by interval how many seconds too early this run came, if it narrowed down when datapoints arrive.
+        Returns by interval in how many seconds this run is to be repeated, if it came before its datapoints.
         """
-        early: dict[int, float] = {}
-        newest: dict[int, dict[str, list[int]]] = {}
+        again: dict[int, float] = {}
+        newest: dict[int, dict[str, list[_Newest]]] = {}
         for answer, count in self._workers.items():
             conclusion = self._conclusions[answer]
             of_interval = newest.setdefault(conclusion.interval, {})
-            for name, at in conclusion.newest.items():
-                of_interval.setdefault(name, []).extend([at] * count)
+            for name, of_metric in conclusion.newest.items():
+                of_interval.setdefault(name, []).extend([of_metric] * count)
         for interval, by_metric in newest.items():
             group = f"{self._run.scope.key}/{interval}"
             learned_lags = cohorts.learned(group)
@@ -176,15 +183,17 @@ class Learner:
             lags = {name: lag.Lag.of(value) for name, value in learned.items()}
             # Cohorts wait for this one (placement.py).
             awaited = lag.best([known_lag for known_lag in lags.values() if known_lag is not None], interval)
-            for name, times in by_metric.items():
-                measured = lag.measure(times, interval, self._run.at)
+            for name, of_workers in by_metric.items():
+                measured = lag.measure([of_worker.at for of_worker in of_workers], interval, self._run.at)
                 if measured is not None:
                     before = lags.get(name)
                     after = lag.learn(before, measured, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
-                    seconds = lag.early_by(before, measured, period=interval) if before == awaited else None
-                    if seconds is not None:
-                        early[interval] = max(seconds, early.get(interval, 0.0))
+                    known = [of_worker.known for of_worker in of_workers if of_worker.known is not None]
+                    found_new = lag.measure(known, interval, self._run.at) != measured
+                    seconds = lag.again_in(before, after, measured, period=interval, found_new=found_new)
+                    if seconds is not None and before == awaited:
+                        again[interval] = max(seconds, again.get(interval, 0.0))
             if learned != learned_lags:
                 cohorts.learn(group, learned)
-        return early
+        return again

@@ -16,7 +16,7 @@ from workermon.config import catalogue
 
 log = logs.get(__name__)
 
-#: Seconds. If datapoints arrive longer than this after a request that was too early, the next interval fetches them.
+#: Seconds. If datapoints arrive longer than this after a request that came before them, the next interval fetches them.
 LONGEST_WAIT = 60.0
 
 
@@ -59,12 +59,12 @@ class SeriesFetch:
         self.learned_delays.save(self.run.scope, updates)
         return fetched
 
-    def _collect_again(self, records: Sequence[ports.Record], early_by: float) -> None:
+    def _collect_again(self, records: Sequence[ports.Record], after: float) -> None:
         """Have workers collected again as soon as their datapoints are available, not an interval later.
 
         If the broker takes no messages, they are collected with their next slot, as usual.
         """
-        wait = early_by + placement.MARGIN
+        wait = after + placement.MARGIN
         if wait > LONGEST_WAIT:
             return
         worker_ids = [record.worker.id for record in records]
