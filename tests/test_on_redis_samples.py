@@ -55,3 +55,21 @@ def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis
         series_keys = [(member.id, "cpu_utilization", 60) for member in members]
         values = [series.points[0].value for series in repository.samples.read(series_keys, NOW, NOW).values()]
         assert values == [float(number) for number in range(len(members))]
+
+
+@pytest.mark.parametrize("damaged", [None, "of nobody"])
+def test_a_worker_whose_incarnation_was_damaged_is_collected_again(
+    redis_url: str, redis_client: redis.Redis, damaged: str | None
+) -> None:
+    """The set-up's incarnation is restored by the next claim; a claim of an earlier worker of that id stays gone."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        repository = repository_on_redis(connected)
+        worker = builders.worker(A)
+        repository.workers.add([worker])
+        if damaged is None:
+            redis_client.hdel(keys.worker(A), "incarnation")
+        else:
+            redis_client.hset(keys.worker(A), "incarnation", damaged)
+        assert repository.samples.claim([builders.worker(A, "earlier")], NOW, 30) == ["gone"]
+        assert repository.samples.claim([worker], NOW, 30) == ["claimed"]
+        assert builders.write(repository.samples, builders.sample(worker, (0, 1.0))) == "accepted"
