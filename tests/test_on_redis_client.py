@@ -302,3 +302,19 @@ def test_a_command_on_a_key_of_another_type_mends_it(connected: Any) -> None:
     claim = ports.LeaseClaim("listener", "me", 60)
     assert present(sweep_backlog.RedisSweepBacklog(connected).look(claim, 0.0, 3.0, works=True)).pending == 0
     assert not connected.exists(keys.PENDING)
+
+
+def test_a_transaction_that_only_reads_mends_it_too(connected: Any) -> None:
+    """It is repeated without the key. One that writes has written by then, and is not repeated."""
+    connected.set(keys.PENDING, "text")
+    with connected.pipeline(transaction=True) as pipe:
+        pipe.zrange(keys.PENDING, 0, -1)
+        pipe.get(keys.SCHEMA)
+        assert pipe.execute() == [[], None]
+    connected.set(keys.PENDING, "text")
+    with connected.pipeline(transaction=True) as pipe:
+        pipe.incr("workermon:outbox:fence")
+        pipe.zrange(keys.PENDING, 0, -1)
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            pipe.execute()
+    assert connected.get("workermon:outbox:fence") == b"1"

@@ -10,6 +10,9 @@ from redis.exceptions import ResponseError
 
 from workermon import lua
 
+#: Commands that only read. A transaction of these can be repeated.
+_READING = frozenset({"GET", "HGET", "HGETALL", "HMGET", "LRANGE", "TYPE", "ZRANGE", "ZREVRANGE"})
+
 
 class Client(redis.Redis):
     """redis-py's client. If a command fails because of a key's type, it is repeated without that key."""
@@ -33,7 +36,7 @@ class Client(redis.Redis):
         self.connection_pool.disconnect(inuse_connections=False)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Return a pipeline that does the same, unless it is a transaction."""
+        """Return a pipeline that does the same, unless it is a transaction that writes."""
         return _Pipeline(
             self.connection_pool, self.response_callbacks, transaction=transaction, shard_hint=shard_hint
         ).of(self)
@@ -48,9 +51,10 @@ class _Pipeline(Pipeline):
         return self
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Run the commands. The commands of a transaction are not repeated."""
+        """Run the commands. The commands of a transaction are not repeated, unless they only read."""
         stack, transaction = list(self.command_stack), bool(vars(self)["transaction"])
-        repeats = not self.explicit_transaction and not transaction
+        only_reads = all(args[0] in _READING for args, _ in stack)
+        repeats = not self.explicit_transaction and (not transaction or only_reads)
         try:
             replies = self._run(raise_on_error)
         except ResponseError as error:
