@@ -19,9 +19,9 @@ from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
 from tests.support.aws import made_up_credentials
-from workermon import errors, models
+from workermon import errors, models, testing
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, ec2, error_kinds, metric_data, regions, session
+from workermon.on_aws import cloudwatch, ec2, error_kinds, metric_data, queue, regions, session
 
 SCOPE = models.AccountRegion(region="us-east-1")
 A, B, C = (f"i-{n:017x}" for n in (10, 11, 12))
@@ -643,6 +643,25 @@ def test_credentials_that_were_put_right_count(
     with pytest.raises(errors.AwsDenied, match="expired"):
         reader.find(SCOPE, {})
     assert len(reader.find(SCOPE, {})) == 12
+
+
+def test_a_right_that_is_missing_costs_no_connections(served: endpoint.Endpoint) -> None:
+    """A queue that may not be read leaves the clients of its account as they are, but for once in half a minute."""
+    clock = testing.ManualClock(1000.0)
+    sessions = session.Sessions(clock=clock)
+    queues, url = queue.AwsEventQueues(sessions), f"{served.url}/123456789012/workermon"
+    made = []
+    served.fail("deny", "ReceiveMessage")
+    for _ in range(5):
+        with pytest.raises(errors.AwsDenied):
+            queues.receive(SCOPE, url, 0)
+        made.append(sessions.ec2(SCOPE))
+    assert len({id(client) for client in made}) == 1
+    clock.advance(session.RENEWED_EVERY)
+    with pytest.raises(errors.AwsDenied):
+        queues.receive(SCOPE, url, 0)
+    assert sessions.ec2(SCOPE) is not made[0]
+    sessions.close()
 
 
 def test_a_role_is_assumed_with_its_external_id_once(

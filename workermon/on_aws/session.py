@@ -38,6 +38,10 @@ CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 15
 ATTEMPTS = 3
 
+#: Seconds between two renewals of the clients that AWS refuses. A right that is missing refuses every request, and each
+#: renewal costs the whole account and region its connections and an AssumeRole.
+RENEWED_EVERY = 30.0
+
 #: Threads of one process that can use a client at the same time without opening new connections.
 CONNECTIONS = 32
 
@@ -83,12 +87,18 @@ class Sessions:
     _lock: threading.RLock
     _clients: dict[tuple[str, models.AccountRegion], Any]
     _roles: dict[models.AccountRegion, boto3.Session]
+    #: When the clients of each account and region were last renewed because of a refusal, by the clock.
+    _renewed_at: dict[models.AccountRegion, float]
     #: The session with boto3's own credentials, which also assumes the roles.
     _base_session: botocore.session.Session | None
 
-    def __init__(self, watch: Callable[[Any, models.AccountRegion], None] | None = None) -> None:
-        """``watch`` is called with each client when it is made (``limited.Limited``)."""
-        self._watch = watch
+    def __init__(
+        self,
+        watch: Callable[[Any, models.AccountRegion], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``watch`` is called with each client when it is made (``limited.Limited``); ``clock`` is in seconds."""
+        self._watch, self._clock = watch, clock
         self._forget_all()
         _LIVING.add(self)
 
@@ -115,15 +125,25 @@ class Sessions:
         """Translate what botocore raises inside; ``service`` names the service that is asked.
 
         After a refusal the clients of the account and region are created again, so that corrected credentials take
-        effect.
+        effect: at once if there were none, otherwise within ``RENEWED_EVERY`` seconds.
         """
         try:
             yield
         except error_kinds.FOREIGN as error:
             translated = error_kinds.translate(error, service, scope, time.time())
-            if isinstance(translated, errors.AwsDenied):
+            if isinstance(translated, errors.AwsDenied) and self._may_renew(scope, error):
                 self.forget(scope)
             raise translated from error
+
+    def _may_renew(self, scope: models.AccountRegion, refusal: Exception) -> bool:
+        if not isinstance(refusal, botocore.exceptions.ClientError):
+            return True  # without credentials nothing was sent, so there is nothing to lose
+        now = self._clock()
+        with self._lock:
+            if now - self._renewed_at.get(scope, float("-inf")) < RENEWED_EVERY:
+                return False
+            self._renewed_at[scope] = now
+            return True
 
     def forget(self, scope: models.AccountRegion) -> None:
         """Drop the clients and credentials of an account and region. Calls in progress keep theirs."""
@@ -145,6 +165,7 @@ class Sessions:
         self._lock = threading.RLock()
         self._clients = {}
         self._roles = {}
+        self._renewed_at = {}
         self._base_session = None
 
     def _client(self, service: str, scope: models.AccountRegion) -> Any:
