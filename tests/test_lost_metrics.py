@@ -10,18 +10,18 @@ REGION = models.AccountRegion(region="us-east-1")
 ALERT = "default/us-east-1/lost-metrics"
 #: On a whole hour.
 T0 = 1_700_002_800
-MEMORY, DISK = "mem_used_percent", "disk_used_percent"
+MEMORY, DISK, CPU = "mem_used_percent", "disk_used_percent", "CPUUtilization"
 
 
 class Fleet(testing.Monitor):
-    """Instances whose agents publish memory and disk each minute, until they do not."""
+    """Instances with CPU, memory and disk each minute, until they have none."""
 
     def __init__(self, number: int = 8) -> None:
         super().__init__(now=float(T0))
         self.ids = [f"i-{place:017x}" for place in range(number)]
         for worker_id in self.ids:
             self.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", name=worker_id))
-        self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set()}
+        self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set(), CPU: set()}
         self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
 
     def minutes(self, number: int) -> None:
@@ -32,7 +32,8 @@ class Fleet(testing.Monitor):
             for metric, silent in self.silent.items():
                 for worker_id in self.ids:
                     if worker_id not in silent:
-                        self.cloudwatch.put(worker_id, metric, [(now - 120, 40.0)], namespace="CWAgent")
+                        namespace = "AWS/EC2" if metric == CPU else "CWAgent"
+                        self.cloudwatch.put(worker_id, metric, [(now - 120, 40.0)], namespace=namespace)
             self.collect(*self.ids)
             if now % 300 == 0:
                 self.get(collect.LostMetrics).survey()
@@ -89,18 +90,35 @@ def test_a_few_are_no_matter_of_the_fleet(number: int, silent: int) -> None:
     assert monitor.notified == []
 
 
+def test_an_account_that_cloudwatch_no_longer_shows_is_told_however_small() -> None:
+    """As when the link to a monitoring account is removed: every answer is empty, and none is refused."""
+    monitor = Fleet(1)
+    monitor.minutes(20)
+    monitor.silent = {MEMORY: set(monitor.ids), DISK: set(monitor.ids), CPU: set()}
+    monitor.minutes(20)
+    assert monitor.notified == []
+    monitor.silent[CPU] = set(monitor.ids)
+    monitor.minutes(20)
+    monitor.silent[CPU] = set()
+    monitor.minutes(10)
+    [(firing, reason), (resolved, _)] = monitor.notified
+    assert (firing, resolved) == ("firing", "resolved")
+    assert "cpu_utilization" in str(reason)
+    assert "memory_utilization" not in str(reason)
+
+
 def test_machines_that_start_have_time_for_their_agents() -> None:
     """A fleet that is stopped at night and started in the morning has lost no metric."""
     monitor = Fleet()
     monitor.minutes(20)
     for worker_id in monitor.ids:
         monitor.ec2.become(worker_id, "stopped")
-    monitor.silent = {MEMORY: set(monitor.ids), DISK: set(monitor.ids)}
+    monitor.silent = dict.fromkeys((MEMORY, DISK, CPU), set(monitor.ids))
     monitor.minutes(30)
     for worker_id in monitor.ids:
         monitor.ec2.become(worker_id, "running")
     monitor.minutes(10)
-    monitor.silent = {MEMORY: set(), DISK: set()}
+    monitor.silent = dict.fromkeys((MEMORY, DISK, CPU), set())
     monitor.minutes(20)
     assert monitor.notified == []
 

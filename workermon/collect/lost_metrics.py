@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from workermon import models, ports
+from workermon.config import catalogue
 from workermon.rules import horizon
 
 #: Seconds after the first absent slot of a worker's metric until it counts as lost. By then a new configuration of its
@@ -16,7 +17,8 @@ LOST_AFTER = 600
 STARTING = 900
 
 #: A metric is lost in a region if at least so many workers, and at least this share of those that published it, have
-#: fallen silent. Fewer do not concern the fleet.
+#: fallen silent. Fewer do not concern the fleet. An exception is a metric of EC2 itself that all workers have lost,
+#: however few: EC2 publishes it of every instance that runs, so CloudWatch no longer shows this account.
 MIN_WORKERS, MIN_SHARE = 3, 0.25
 
 
@@ -68,4 +70,10 @@ def lost_among(
         models.LostMetric(metric=metric, workers=len(since), of=published[metric], since=round(min(since)))
         for metric, since in sorted(silent_since.items())
         if len(since) >= max(MIN_WORKERS, MIN_SHARE * published[metric])
+        or (len(since) == published[metric] and _is_of_ec2(metric, configuration))
     )
+
+
+def _is_of_ec2(name: str, configuration: models.Configuration) -> bool:
+    metric = configuration.metrics.get(name)
+    return metric is not None and metric.namespace == catalogue.EC2
