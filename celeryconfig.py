@@ -141,7 +141,7 @@ beat_scheduler = "workermon.on_celery.scheduler:Scheduler"
 beat_max_loop_interval = 1.0 if _own.min_interval >= 10 else 0.2
 # Seconds. A standby takes over that long after beat died, at most a loop later. At least five loops, or a slow tick
 # loses the lock; while nothing is due our scheduler extends it each 2 s.
-redbeat_lock_timeout = 5
+redbeat_lock_timeout = _settings.BEAT_LOCK_SECONDS
 # Without credentials, because Celery and Flower show this URL as it is. They hide the password of the options.
 redbeat_redis_url = _state.redbeat_url
 # Without a word of its own it would take the broker's.

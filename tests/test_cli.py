@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ from tests.support import delivering, grouping
 from tests.support.commands import REGION, A, B, C, Session, fires, one_line
 from workermon import cli, errors, models, ports, settings, testing
 from workermon.local import up as local_up
+from workermon.on_redis import client, workers
 
 ROOT = Path(__file__).parent.parent
 
@@ -602,15 +604,40 @@ def test_the_page_names_no_option_that_is_not_there() -> None:
         assert set(re.findall(r"--[a-z-]+", row.split("|")[1])) <= options, name
 
 
+def loaded_by(*command: str, redis_url: str = "redis://127.0.0.1:1/1") -> list[str]:
+    """Return which of the large libraries a command loads."""
+    program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+    program += "names = ('boto3', 'botocore', 'celery', 'dishka', 'kombu', 'redbeat', 'redis')\n"
+    program += "print(*[name for name in names if name in sys.modules])"
+    completed = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        env={**os.environ, "WORKERMON_REDIS_URL": redis_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=True,
+    )
+    return completed.stdout.splitlines()[-1].split()
+
+
 @pytest.mark.integration
 def test_help_is_quick() -> None:
     """--help loads neither boto3 nor Celery nor a client of Redis."""
-    program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
-    program += "print([name for name in ('boto3', 'celery', 'redis', 'dishka') if name in sys.modules])"
-    completed = subprocess.run(
-        [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
-    )
-    assert completed.stdout.splitlines()[-1] == "[]"
+    assert loaded_by("--help") == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "command", [["list"], ["alerts"], ["silences"], ["history", A], ["why", A], ["watch", A, "--seconds", "1"]]
+)
+def test_commands_that_read_are_quick(command: list[str], redis_url: str) -> None:
+    """They load neither boto3 nor Celery, which take half of the time that such a command needs."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        workers.RedisWorkers(connected).add(
+            [models.Worker(id=A, name="a", region=REGION, added_at=0, incarnation="first")]
+        )
+    assert loaded_by(*command, redis_url=redis_url) == ["dishka", "redis"]
 
 
 @pytest.mark.integration

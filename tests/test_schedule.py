@@ -17,6 +17,7 @@ from tests.support.beat import KEY, NOW, worker
 from workermon import errors, settings
 from workermon.on_celery import app as ours
 from workermon.on_celery import nodes, schedule
+from workermon.on_redis import beat_status
 
 
 def names(client: redis.Redis) -> str:
@@ -212,29 +213,27 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
     assert worker().id in scheduled_ids
 
 
-def test_a_stock_beat_shows_by_its_lock(
-    planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
-) -> None:
+def test_a_stock_beat_shows_by_its_lock(signs_of_beat: beat_status.RedisBeatStatus, redis_client: redis.Redis) -> None:
     """RedBeat's own scheduler is alive if it extends its lock. A lock without an end does not count."""
-    assert planned.last_tick() is None
+    assert signs_of_beat.last_tick() is None
     redis_client.set("workermon:redbeat::lock", "x")
-    assert planned.last_tick() is None
+    assert signs_of_beat.last_tick() is None
     redis_client.set("workermon:redbeat::lock", "x", px=4000)
     at = redis_client.time()
-    assert planned.last_tick() == pytest.approx(at[0] + at[1] / 1e6 - 1, abs=0.5)
+    assert signs_of_beat.last_tick() == pytest.approx(at[0] + at[1] / 1e6 - 1, abs=0.5)
     redis_client.set(settings.SCHEDULE_TICK, at[0] + 100)
-    assert planned.last_tick() == at[0] + 100
+    assert signs_of_beat.last_tick() == at[0] + 100
 
 
 @pytest.mark.parametrize("unreadable", ["x", "-inf", "nan", ""])
 def test_a_tick_that_is_no_time_is_none(
-    planned: schedule.RedBeatSchedule, redis_client: redis.Redis, unreadable: str
+    signs_of_beat: beat_status.RedisBeatStatus, redis_client: redis.Redis, unreadable: str
 ) -> None:
     """With invalid times beat has not ticked and sent no canary, until it writes both again."""
     redis_client.set(settings.SCHEDULE_TICK, unreadable)
     redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": unreadable, "times": 1})
-    assert planned.last_tick() is None
-    assert planned.canaries() is None
+    assert signs_of_beat.last_tick() is None
+    assert signs_of_beat.canaries() is None
 
 
 def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:

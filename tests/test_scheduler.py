@@ -17,6 +17,7 @@ from tests.support.beat import KEY, NOW, SCHEDULE, BeatLock, MessageRecorder, at
 from tests.support.present import present
 from workermon import errors, models, settings
 from workermon.on_celery import schedule, scheduler
+from workermon.on_redis import beat_status
 
 
 def test_a_cohort_travels_in_one_message(
@@ -363,14 +364,14 @@ def test_a_broken_entry_of_the_configuration_is_written_anew(
 
 
 def test_the_time_of_the_last_look_is_told(
-    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
+    beat: scheduler.Scheduler, signs_of_beat: beat_status.RedisBeatStatus, app: Celery, redis_client: redis.Redis
 ) -> None:
     """Whether beat lives can be seen from outside, by more than its lock."""
     at(beat, NOW)
     redis_client.delete(app.redbeat_conf.lock_key)
-    assert planned.last_tick() == NOW
+    assert signs_of_beat.last_tick() == NOW
     redis_client.delete(settings.SCHEDULE_TICK)
-    assert planned.last_tick() is None
+    assert signs_of_beat.last_tick() is None
 
 
 def test_a_disabled_entry_does_not_run(
@@ -394,14 +395,14 @@ def canaries(post: MessageRecorder) -> list[tuple[dict[str, Any], dict[str, Any]
 def test_a_canary_is_sent_each_minute(
     beat: scheduler.Scheduler,
     post: MessageRecorder,
-    planned: schedule.RedBeatSchedule,
+    signs_of_beat: beat_status.RedisBeatStatus,
     app: Celery,
     redis_client: redis.Redis,
 ) -> None:
     """The first is sent a minute after the first start, then one a minute. It is counted, and is not an entry."""
-    assert planned.canaries() is None
+    assert signs_of_beat.canaries() is None
     at(beat, NOW)
-    assert (canaries(post), planned.canaries()) == ([], models.Sent(NOW, 0))
+    assert (canaries(post), signs_of_beat.canaries()) == ([], models.Sent(NOW, 0))
     at(beat, NOW + 59)
     assert canaries(post) == []
     at(beat, NOW + 60.5)
@@ -409,7 +410,7 @@ def test_a_canary_is_sent_each_minute(
     assert (kwargs, options["queue"], options["expires"]) == ({"stages": ["collect"]}, "workermon.collect", 60)
     for after in (70, 119, 121, 122, 200):
         at(beat, NOW + after)
-    assert (len(canaries(post)), planned.canaries()) == (3, models.Sent(NOW + 200, 3))
+    assert (len(canaries(post)), signs_of_beat.canaries()) == (3, models.Sent(NOW + 200, 3))
     assert redis_client.zcard(SCHEDULE) == 0
 
 
@@ -429,23 +430,23 @@ def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: Messa
 
 
 def test_a_canary_that_cannot_be_sent_stops_nothing(
-    beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
+    beat: scheduler.Scheduler, post: MessageRecorder, signs_of_beat: beat_status.RedisBeatStatus
 ) -> None:
     """Collections of that tick are marked as they are, and it is not counted as sent."""
     at(beat, NOW)
     post.down = True
     at(beat, NOW + 60)
-    assert planned.canaries() == models.Sent(NOW, 0)
+    assert signs_of_beat.canaries() == models.Sent(NOW, 0)
     post.down = False
     at(beat, NOW + 121)
-    assert planned.canaries() == models.Sent(NOW + 121, 1)
+    assert signs_of_beat.canaries() == models.Sent(NOW + 121, 1)
 
 
 @pytest.mark.parametrize("broken", ["future", "text", "string", "inf", "nan"])
 def test_a_broken_account_of_canaries_is_written_anew(
     beat: scheduler.Scheduler,
     post: MessageRecorder,
-    planned: schedule.RedBeatSchedule,
+    signs_of_beat: beat_status.RedisBeatStatus,
     redis_client: redis.Redis,
     broken: str,
 ) -> None:
@@ -458,7 +459,7 @@ def test_a_broken_account_of_canaries_is_written_anew(
     at(beat, NOW)
     at(beat, NOW + 60)
     assert len(canaries(post)) == 1
-    assert present(planned.canaries()).at == NOW + 60
+    assert present(signs_of_beat.canaries()).at == NOW + 60
 
 
 def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(

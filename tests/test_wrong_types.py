@@ -11,6 +11,7 @@ from celery import Celery
 from tests.support.beat import NOW, SCHEDULE, MessageRecorder, at, worker
 from workermon import errors, settings
 from workermon.on_celery import schedule, scheduler
+from workermon.on_redis import beat_status
 
 KEYS = [
     settings.SCHEDULE_COHORTS,
@@ -35,6 +36,7 @@ def test_workers_are_scheduled_and_sent_all_the_same(
     beat: scheduler.Scheduler,
     post: MessageRecorder,
     planned: schedule.RedBeatSchedule,
+    signs_of_beat: beat_status.RedisBeatStatus,
     redis_client: redis.Redis,
 ) -> None:
     """Whatever the key was, an added worker is sent when due. The old key is kept under another name."""
@@ -50,8 +52,8 @@ def test_workers_are_scheduled_and_sent_all_the_same(
     ]
     assert planned.ids() >= {worker(1).id, worker(2).id}
     planned.quarantined()
-    planned.last_tick()
-    planned.canaries()
+    signs_of_beat.last_tick()
+    signs_of_beat.canaries()
     planned.delete([worker(1).id, worker(2).id])
     set_aside = f"{settings.SET_ASIDE}{key}"
     if redis_client.exists(set_aside):
@@ -65,6 +67,7 @@ def test_beat_goes_on_at_the_same_tick(
     key: str,
     beat: scheduler.Scheduler,
     planned: schedule.RedBeatSchedule,
+    signs_of_beat: beat_status.RedisBeatStatus,
     redis_client: redis.Redis,
     app: Celery,
     monkeypatch: pytest.MonkeyPatch,

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.aws_house import REGIONS, House
-from workermon import models, ports
-from workermon.on_aws import session
+from workermon import models, ports, runtime
 
 pytestmark = pytest.mark.integration
 
@@ -93,7 +92,7 @@ def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, mo
     assert house.endpoint.calls["AssumeRole"] == before, "one session serves many collections"
     later = datetime.fromtimestamp(house.clock(), UTC) + timedelta(minutes=50)
     monkeypatch.setattr("botocore.credentials._local_now", lambda: later)
-    credentials = house.get(session.Sessions).ec2(scope)._request_signer._credentials
+    credentials = house.get(runtime.Aws).sessions.ec2(scope)._request_signer._credentials
     credentials._time_fetcher = lambda: later
     assert house.collect().failed == {}
     assert house.endpoint.calls["AssumeRole"] > before, "ten minutes before its hour is over it is renewed"

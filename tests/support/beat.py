@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from redbeat import schedulers
 from workermon import models
 from workermon.on_celery import app as ours
 from workermon.on_celery import schedule, scheduler
+from workermon.on_redis import beat_status, client
 
 NOW = 1_800_000_000.0
 KEY = "workermon:redbeat:workermon:collect:"
@@ -79,6 +82,13 @@ def post(app: Celery) -> MessageRecorder:
 def planned(app: Celery) -> schedule.RedBeatSchedule:
     """Give the schedule."""
     return schedule.RedBeatSchedule(app)
+
+
+@pytest.fixture
+def signs_of_beat(redis_url: str) -> Iterator[beat_status.RedisBeatStatus]:
+    """Give beat's signs of life, as commands read them."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        yield beat_status.RedisBeatStatus(connected)
 
 
 @pytest.fixture

@@ -89,14 +89,14 @@ class CanaryCheck:
     """Reads how far canaries got."""
 
     trace: ports.Canary
-    schedule: ports.Schedule
+    beat_status: ports.BeatStatus
     liveness: ports.Liveness
     now: ports.Clock
 
     def check(self) -> Finding:
         """Return whether canaries complete their round."""
-        ticked, listens = self.schedule.last_tick(), "canary" in self.liveness.beats()
-        return judge(self.schedule.canaries(), self.trace.trace(), ticked=ticked, listens=listens, at=self.now())
+        ticked, listens = self.beat_status.last_tick(), "canary" in self.liveness.beats()
+        return judge(self.beat_status.canaries(), self.trace.trace(), ticked=ticked, listens=listens, at=self.now())
 
 
 # --- passing it on -----------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class CanaryRelay:
     """Passes a canary on from one queue to the next."""
 
     trace: ports.Canary
-    schedule: ports.Schedule
+    beat_status: ports.BeatStatus
     outbox: ports.Outbox
     dispatcher: ports.Dispatcher
     now: ports.Clock
@@ -125,7 +125,7 @@ class CanaryRelay:
             self._release()
 
     def _publish(self) -> None:
-        at, sent = self.now(), self.schedule.canaries()
+        at, sent = self.now(), self.beat_status.canaries()
         # It began when beat sent it, unless something else sent it.
         sent_at = sent.at if sent is not None and sent.times and 0 <= at - sent.at <= models.CANARY_EVERY else at
         self.trace.publish(sent_at, at, sent.times if sent is not None else 0)

@@ -24,7 +24,7 @@ class HealthSummaryCheck:
     """Reads the signs of life that do not depend on how many workers there are."""
 
     alerts: ports.Alerts
-    schedule: ports.Schedule
+    beat_status: ports.BeatStatus
     liveness: ports.Liveness
     canary_check: canary.CanaryCheck
     now: ports.Clock
@@ -34,7 +34,7 @@ class HealthSummaryCheck:
         return HealthSummary(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
 
     def _fault(self) -> str | None:
-        at, tick, listener_at = self.now(), self.schedule.last_tick(), self.liveness.beats().get("listener")
+        at, tick, listener_at = self.now(), self.beat_status.last_tick(), self.liveness.beats().get("listener")
         if tick is None or at - tick > canary.MAX_BEAT_AGE:
             return "beat never ticked" if tick is None else f"beat last ticked {round(at - tick)} s ago"
         if listener_at is None or at - listener_at > MAX_LISTENER_AGE:

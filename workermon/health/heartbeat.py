@@ -25,7 +25,7 @@ class PipelineCheck:
     workers: ports.Workers
     samples: ports.Samples
     outbox: ports.Outbox
-    schedule: ports.Schedule
+    beat_status: ports.BeatStatus
     liveness: ports.Liveness
     canary_check: canary.CanaryCheck
     failures: ports.ChannelFailures
@@ -38,7 +38,7 @@ class PipelineCheck:
         All work if beat ticks, the outbox moves, every channel accepts its notifications, canaries complete their round
         and, if any worker is active, a collection and an evaluation ended recently.
         """
-        at, tick = self.now(), self.schedule.last_tick()
+        at, tick = self.now(), self.beat_status.last_tick()
         if tick is None or at - tick > canary.MAX_BEAT_AGE or models.leads(tick, at):
             return "beat does not tick"
         if any(alert_id != models.CANARY for alert_id in self.outbox.due(at, 2, STUCK)):

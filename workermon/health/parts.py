@@ -77,6 +77,7 @@ class PartsCheck:
     samples: ports.Samples
     outbox: ports.Outbox
     schedule: ports.Schedule
+    beat_status: ports.BeatStatus
     liveness: ports.Liveness
     nodes: ports.Nodes
     limiter: ports.Limiter
@@ -93,8 +94,8 @@ class PartsCheck:
         quarantined = self.schedule.quarantined()
         pending = self.samples.pending(at, 10_000, STUCK)
         backlog = self.outbox.backlog()
-        ticked, trace = self.schedule.last_tick(), self.trace.trace()
-        finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in beats, at=at)
+        ticked, trace = self.beat_status.last_tick(), self.trace.trace()
+        finding = canary.judge(self.beat_status.canaries(), trace, ticked=ticked, listens="canary" in beats, at=at)
         states, configuration = self.accounts.load(), self.configurations.load()
         unsearched = {
             key: state.last_error

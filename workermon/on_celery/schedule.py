@@ -274,32 +274,6 @@ class RedBeatSchedule:
             if name.startswith(settings.ENTRY_PREFIX)
         }
 
-    @reaching()
-    @wrong_types.mending
-    def last_tick(self) -> float | None:
-        """Return when beat last looked for due entries. A stock RedBeat shows it by extending its lock each time."""
-        schedulers.ensure_conf(self._app)
-        redbeat = self._app.redbeat_conf
-        at = self._redis.get(settings.SCHEDULE_TICK)
-        lock_milliseconds = self._redis.pttl(redbeat.lock_key) if redbeat.lock_key else -2
-        clock = self._redis.time() if lock_milliseconds > 0 else (0, 0)
-        ticked = finite(at)
-        times = [] if ticked is None else [ticked]
-        if lock_milliseconds > 0:
-            times.append(clock[0] + clock[1] / 1e6 - max(0.0, (redbeat.lock_timeout or 0) - lock_milliseconds / 1000))
-        return max(times, default=None)
-
-    @reaching()
-    @wrong_types.mending
-    def canaries(self) -> models.Sent | None:
-        """Return how many canaries beat has sent. A stock RedBeat sends none."""
-        try:
-            at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
-            sent_at = finite(at)
-            return None if sent_at is None else models.Sent(sent_at, int(times or 0))
-        except ValueError:
-            return None  # beat writes it again
-
 
 def finite(raw: bytes | str | None) -> float | None:
     """Return a number; ``None`` for anything else, and for one that is not finite. Whoever wrote it writes it again."""

@@ -19,6 +19,8 @@ from workermon import models, settings
 HISTORY_BYTES = 256_000_000
 #: Attempts to deliver that are kept for each alert.
 ATTEMPTS = 500
+#: The lock of the beat that runs.
+BEAT_LOCK = f"{settings.REDBEAT_PREFIX}:lock"
 
 
 class Listed(NamedTuple):
@@ -238,7 +240,7 @@ LISTED = (
         f"{settings.REDBEAT_PREFIX}:schedule", "zset", "RedBeat", "entries by the time of the next run", "permanent"
     ),
     Listed(f"{settings.REDBEAT_PREFIX}:statics", "set", "RedBeat", "entries of the configuration", "permanent"),
-    Listed(f"{settings.REDBEAT_PREFIX}:lock", "string", "RedBeat", "which beat runs", "5 s", expires=True),
+    Listed(BEAT_LOCK, "string", "RedBeat", "which beat runs", "5 s", expires=True),
     Listed(settings.SCHEDULE_COHORTS, "hash", "schedule", "worker id → <scope>/<interval>#<number>", "permanent"),
     Listed(f"{settings.SCHEDULE_COHORT}<scope>/<interval>", "zset", "schedule", "cohort number → members", "permanent"),
     Listed(

@@ -33,6 +33,7 @@ def use(opened: Container, *other_apps: Any) -> None:
 
 
 def _open(sender: Any = None, **_: Any) -> None:
+    runtime.import_aws()
     # Before the pool starts, and again in each forked child, which must not share its parent's. Nothing is created
     # before a task needs it, so a parent that only forks has no client.
     use(opened := runtime.open(), running(sender))

@@ -71,7 +71,7 @@ from workermon.ports.delivery import (
     Throttle,
     Violations,
 )
-from workermon.ports.fleet import Record, Schedule, Workers, WorkerSummary
+from workermon.ports.fleet import BeatStatus, Record, Schedule, Workers, WorkerSummary
 from workermon.ports.requests import ANSWER_AGE, REQUEST_AGE, FirstRequest, IdempotencyKeys
 from workermon.ports.samples import (
     ROLLUP_DELAY,
@@ -106,6 +106,7 @@ __all__ = [
     "Audit",
     "BacklogCounts",
     "Basis",
+    "BeatStatus",
     "Canary",
     "Change",
     "ChannelFailures",

@@ -193,6 +193,10 @@ class Schedule(Protocol):
     def quarantined(self) -> dict[str, str]:
         """Return the quarantined entries, with the reasons."""
 
+
+class BeatStatus(Protocol):
+    """Beat's signs of life."""
+
     def last_tick(self) -> float | None:
         """Return when beat last looked for due entries."""
 

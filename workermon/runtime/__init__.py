@@ -1,12 +1,14 @@
 """The composition root: how each port is made, how long it lives, and how it is closed.
 
 A container is cheap, and makes each object at first use: one set of clients in each process, shared by its threads.
+boto3 and Celery are imported by the recipes that need them, because commands that only read need neither.
 ``close()`` closes them. A forked child opens a container of its own (pipeline/container.py).
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import platform
 import threading
@@ -20,14 +22,12 @@ import dishka
 from workermon import collect, config, failpoints, logs, ports, rules, settings
 from workermon.costs import limit_of
 from workermon.notify import channel_type, channels, http
-from workermon.on_aws import cloudwatch, ec2, queue, rate_limits, regions, session, sns
-from workermon.on_celery import dispatcher, nodes, schedule
-from workermon.on_celery.app import app
 from workermon.on_redis import (
     access,
     accounts,
     alerts,
     audit,
+    beat_status,
     canary,
     channel,
     channel_failures,
@@ -70,6 +70,12 @@ class Redis(NamedTuple):
     """The client of state and schedule, shared by the repository's ports."""
 
     client: Any
+
+
+class Aws(NamedTuple):
+    """The clients of AWS, shared by its ports (``on_aws.session.Sessions``)."""
+
+    sessions: Any
 
 
 class Recipes(dishka.Provider):
@@ -120,26 +126,34 @@ class Recipes(dishka.Provider):
     # --- AWS -----------------------------------------------------------------------------------------------------
 
     @dishka.provide
-    def make_sessions(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[session.Sessions]:
+    def make_aws(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[Aws]:
         """The clients of each account and region, limited and counted together with those of all processes."""
+        from workermon.on_aws import rate_limits, session
+
         sessions = session.Sessions(rate_limits.Limited(limit, spent, now))
-        yield sessions
+        yield Aws(sessions)
         sessions.close()
 
     @dishka.provide
-    def make_ec2(self, sessions: session.Sessions) -> ports.Ec2:
+    def make_ec2(self, aws: Aws) -> ports.Ec2:
         """EC2."""
-        return ec2.AwsEc2(sessions)
+        from workermon.on_aws import ec2
+
+        return ec2.AwsEc2(aws.sessions)
 
     @dishka.provide
-    def make_cloudwatch(self, sessions: session.Sessions) -> ports.CloudWatch:
+    def make_cloudwatch(self, aws: Aws) -> ports.CloudWatch:
         """CloudWatch."""
-        return cloudwatch.AwsCloudWatch(sessions)
+        from workermon.on_aws import cloudwatch
+
+        return cloudwatch.AwsCloudWatch(aws.sessions)
 
     @dishka.provide
-    def make_event_queues(self, sessions: session.Sessions) -> ports.EventQueues:
+    def make_event_queues(self, aws: Aws) -> ports.EventQueues:
         """SQS."""
-        return queue.AwsEventQueues(sessions)
+        from workermon.on_aws import queue
+
+        return queue.AwsEventQueues(aws.sessions)
 
     @dishka.provide
     def make_seen_events(self) -> collect.SeenEvents:
@@ -284,6 +298,11 @@ class Recipes(dishka.Provider):
         return liveness.RedisLiveness(redis.client)
 
     @dishka.provide
+    def make_beat_status(self, redis: Redis) -> ports.BeatStatus:
+        """Beat's signs of life."""
+        return beat_status.RedisBeatStatus(redis.client)
+
+    @dishka.provide
     def make_canary(self, redis: Redis, app_settings: settings.Settings) -> ports.Canary:
         """The progress of canaries."""
         return canary.RedisCanary(redis.client, app_settings.channel)
@@ -313,16 +332,25 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_schedule(self) -> ports.Schedule:
         """The RedBeat entries."""
+        from workermon.on_celery import schedule
+        from workermon.on_celery.app import app
+
         return schedule.RedBeatSchedule(app)
 
     @dishka.provide
     def make_dispatcher(self) -> ports.Dispatcher:
         """Celery messages that wake the next stage."""
+        from workermon.on_celery import dispatcher
+        from workermon.on_celery.app import app
+
         return dispatcher.CeleryDispatcher(app)
 
     @dishka.provide
     def make_nodes(self) -> ports.Nodes:
         """Celery's nodes."""
+        from workermon.on_celery import nodes
+        from workermon.on_celery.app import app
+
         return nodes.CeleryNodes(app)
 
     # --- delivery ------------------------------------------------------------------------------------------------
@@ -330,6 +358,8 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_publisher(self) -> ports.Publisher:
         """SNS."""
+        from workermon.on_aws import sns
+
         return sns.AwsPublisher()
 
     @dishka.provide
@@ -406,11 +436,24 @@ def _recipes(overridden: frozenset[Any]) -> dishka.Container:
     return dishka.make_container(Recipes(), Stages(), brought, lock_factory=None, start_scope=dishka.Scope.RUNTIME)
 
 
+def import_aws() -> None:
+    """Import what the recipes for AWS import at first use.
+
+    A node does that when it starts: so its forked children share it, and its first collection does not wait for it.
+    """
+    for name in ("cloudwatch", "ec2", "queue", "rate_limits", "session", "sns"):
+        importlib.import_module(f"workermon.on_aws.{name}")
+
+
 def default_region() -> str | None:
     """Return the region that boto3 is configured for."""
+    from workermon.on_aws import regions
+
     return regions.default_region()
 
 
 def known_regions() -> Collection[str]:
     """Return the regions that AWS has."""
+    from workermon.on_aws import regions
+
     return regions.known_regions()

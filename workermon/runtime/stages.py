@@ -7,7 +7,6 @@ import dishka
 from workermon import collect, evaluate, fleet, health, notify, ports, settings, views
 from workermon.health import doctor
 from workermon.notify import channel_health, groups, sender
-from workermon.on_aws import regions
 
 
 class Stages(dishka.Provider):
@@ -18,6 +17,8 @@ class Stages(dishka.Provider):
     @dishka.provide
     def make_regions(self) -> fleet.Regions:
         """boto3's configured region, and all regions."""
+        from workermon.on_aws import regions
+
         return fleet.Regions(default=regions.default_region(), known_regions=regions.known_regions())
 
     make_scope_lookup = dishka.provide(fleet.ScopeLookup)

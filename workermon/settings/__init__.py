@@ -51,6 +51,8 @@ SCHEDULE_PHASES: Final = "workermon:schedule:phases"
 SCHEDULE_QUARANTINE: Final = "workermon:schedule:quarantine"
 SCHEDULE_TICK: Final = "workermon:schedule:tick"
 SCHEDULE_CANARY: Final = "workermon:schedule:canary"
+#: Seconds for which the beat that runs holds its lock.
+BEAT_LOCK_SECONDS: Final = 5
 #: A channel: an entry was put into the schedule.
 SCHEDULE_CHANGED: Final = "workermon:schedule:changed"
 #: The prefix of a key that was of another type.

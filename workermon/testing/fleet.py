@@ -117,7 +117,7 @@ class MemoryWorkers:
 
 
 class MemorySchedule:
-    """``ports.Schedule`` in memory. Tests set ``broken``, ``ticked`` and ``sent``."""
+    """``ports.Schedule`` and ``ports.BeatStatus`` in memory. Tests set ``broken``, ``ticked`` and ``sent``."""
 
     def __init__(self) -> None:
         self.entries: dict[str, tuple[int, float]] = {}

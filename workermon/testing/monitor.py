@@ -80,6 +80,7 @@ PORTS: Mapping[Any, str] = {
     ports.RollUps: "rollups",
     ports.Samples: "samples",
     ports.SavedStates: "saved_states",
+    ports.BeatStatus: "schedule",
     ports.Schedule: "schedule",
     ports.Schema: "schema",
     ports.Secrets: "secrets",
