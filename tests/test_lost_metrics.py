@@ -98,7 +98,7 @@ def test_an_account_that_cloudwatch_no_longer_shows_is_told_however_small() -> N
     monitor.minutes(20)
     assert monitor.notified == []
     monitor.silent[CPU] = set(monitor.ids)
-    monitor.minutes(20)
+    monitor.minutes(30)
     monitor.silent[CPU] = set()
     monitor.minutes(10)
     [(firing, reason), (resolved, _)] = monitor.notified
