@@ -113,12 +113,12 @@ def test_machines_that_start_have_time_for_their_agents() -> None:
     monitor.minutes(20)
     for worker_id in monitor.ids:
         monitor.ec2.become(worker_id, "stopped")
-    monitor.silent = dict.fromkeys((MEMORY, DISK, CPU), set(monitor.ids))
+    monitor.silent = {metric: set(monitor.ids) for metric in (MEMORY, DISK, CPU)}
     monitor.minutes(30)
     for worker_id in monitor.ids:
         monitor.ec2.become(worker_id, "running")
     monitor.minutes(10)
-    monitor.silent = dict.fromkeys((MEMORY, DISK, CPU), set())
+    monitor.silent = {metric: set() for metric in (MEMORY, DISK, CPU)}
     monitor.minutes(20)
     assert monitor.notified == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import models, settings
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, unreadable_records
 
 
 class RedisBeatStatus:
@@ -41,6 +41,6 @@ class RedisBeatStatus:
 
 def _number(raw: bytes | None) -> float | None:
     try:
-        return None if raw is None else unreadable.finite(raw)
+        return None if raw is None else unreadable_records.finite(raw)
     except ValueError:
         return None
