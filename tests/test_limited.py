@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import botocore.awsrequest
 import botocore.exceptions
@@ -11,9 +11,6 @@ import pytest
 
 from workermon import errors, models, testing
 from workermon.on_aws import cloudwatch, ec2, rate_limits, session
-
-if TYPE_CHECKING:
-    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricTypeDef
 
 SCOPE = models.AccountRegion(region="us-east-1")
 NOW = 1_700_000_000.0
@@ -174,31 +171,3 @@ def test_metrics_are_counted_by_name_once_aws_took_the_request() -> None:
     assert isinstance(answer.failed[0], errors.AwsError)
     assert denied.calls == {"GetMetricData": 1}
     assert denied.metrics == {}
-
-
-def stat(name: str, statistic: str, instance: str = A) -> MetricDataQueryTypeDef:
-    """Write one query as boto3 has it."""
-    metric: MetricTypeDef = {
-        "Namespace": "N",
-        "MetricName": name,
-        "Dimensions": [{"Name": "InstanceId", "Value": instance}],
-    }
-    return {"Id": "q", "MetricStat": {"Metric": metric, "Period": 60, "Stat": statistic}}
-
-
-@pytest.mark.parametrize(
-    ("requested", "billed"),
-    [
-        pytest.param([stat("a", "Average")], {"N/a": 1}, id="one"),
-        pytest.param([stat("a", "Average"), stat("a", "Average", B)], {"N/a": 2}, id="of each instance"),
-        pytest.param([stat("a", s) for s in ("Average", "Sum", "p99", "p90", "p50")], {"N/a": 1}, id="5 statistics"),
-        pytest.param([stat("a", f"p{n}") for n in range(6)], {"N/a": 2}, id="a sixth is one more"),
-        pytest.param([stat("a", "Sum"), stat("b", "Sum")], {"N/a": 1, "N/b": 1}, id="two metrics"),
-        pytest.param([], {}, id="none"),
-    ],
-)
-def test_up_to_five_statistics_of_one_metric_are_billed_as_one(
-    requested: list[MetricDataQueryTypeDef], billed: dict[str, int]
-) -> None:
-    """As the pricing page has it."""
-    assert rate_limits.billed(requested) == billed

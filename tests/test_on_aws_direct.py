@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from workermon import errors, models
 from workermon.local import endpoint, simulation
@@ -97,10 +100,10 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
 </DescribeInstanceStatusResponse>"""
 
 
-def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
+def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, Any]]:
     """Return what is left to botocore of an answer, and what is parsed without it."""
     response: dict[str, Any] = {"status_code": status, "body": body}
-    read: dict[str, object] = {}
+    read: dict[str, Any] = {}
     direct_parsing._read_statuses(response, read)
     return response["body"], read
 
@@ -170,3 +173,58 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
     monkeypatch.setattr(direct_parsing, "shorten", lambda client: None)
     assert short == statuses()
     assert short
+
+
+#: What may stand in an instance's element after its id. Beside well-formed ones some that are none.
+PARTS = [
+    b"<instanceState><name>running</name></instanceState>",
+    b"<instanceState><code>80</code><name>stopped</name></instanceState>",
+    b"<systemStatus><status>ok</status></systemStatus>\n ",
+    b"<systemStatus><status>impaired</status><details><item><status>failed</status></item></details></systemStatus>",
+    b"<instanceStatus><status>ok</status></instanceStatus>",
+    b"<eventsSet><item><code>system-reboot</code><description>a &amp; b</description></item></eventsSet>",
+    b"<eventsSet><item><instanceId>i-00000000000000009</instanceId></item></eventsSet>",
+    b"<eventsSet><item>\n<instanceId>i-00000000000000009</instanceId><code>c</code></item></eventsSet>",
+    b"<!-- <item><instanceId>i-00000000000000008</instanceId></item> -->",
+    b"<note><![CDATA[<item><instanceId>i-00000000000000008</instanceId></item>]]></note>",
+    b"<note>",
+    b"<note>&unknown;</note>",
+    "<note>ü</note>".encode(),
+]
+
+
+@hypothesis.given(
+    instances=strategies.lists(
+        strategies.tuples(strategies.booleans(), strategies.lists(strategies.sampled_from(PARTS), max_size=4)),
+        max_size=4,
+    ),
+    frame=strategies.sampled_from([b"<R>%s</R>", b'<R xmlns="http://x/"><requestId>r</requestId>%s<nextToken/></R>']),
+)
+def test_parsing_alike_instances_once_changes_nothing(instances: list[tuple[bool, list[bytes]]], frame: bytes) -> None:
+    """Whatever is in the elements, and wherever the id stands, the statuses are those of the whole answer's parser."""
+    items = []
+    for number, (is_id_first, parts) in enumerate(instances):
+        name = b"<instanceId>i-%017x</instanceId>" % number
+        content = [name, *parts] if is_id_first else [*parts, name]
+        items.append(b"<item>\n" + b"".join(content) + b"</item>")
+    body = frame % (b"<instanceStatusSet>" + b"\n".join(items) + b"</instanceStatusSet>")
+    try:
+        statuses, remainder = direct_parsing._whole(body) or ([], b"")
+    except ElementTree.ParseError:
+        assert parsed(body) == (body, {})
+        return
+    rest, read = parsed(body)
+    assert read["InstanceStatuses"] == statuses
+    assert [(e.tag, e.text) for e in ElementTree.fromstring(rest)] == [
+        (e.tag, e.text) for e in ElementTree.fromstring(remainder)
+    ]
+
+
+def test_instances_that_are_well_are_parsed_once() -> None:
+    """A hundred instances that differ in their ids only take one look at one of them."""
+    item = b"<item><instanceId>i-%017x</instanceId><instanceState><name>running</name></instanceState></item>"
+    body = b"<R><instanceStatusSet>%s</instanceStatusSet></R>" % b"".join(item % number for number in range(100))
+    direct_parsing._status_of.cache_clear()
+    _, read = parsed(body)
+    assert [status["InstanceId"] for status in read["InstanceStatuses"]] == [f"i-{n:017x}" for n in range(100)]
+    assert direct_parsing._status_of.cache_info().misses == 1

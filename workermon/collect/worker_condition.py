@@ -64,9 +64,9 @@ class Conditions:
                 "succeeded_at": before.succeeded_at if fetched.failed else at,
                 "running_since": (at if since is None else since) if running else None,
                 "latest": _latest(before, sample, names),
-                "delays": _collected_only({**before.delays, **fetched.delays}, names),
-                "cadence": _known_only({**before.cadence, **fetched.cadence}, names),
-                "unseen_since": _known_only({**before.unseen_since, **fetched.unseen_since}, names),
+                "delays": _collected_only(_updated(before.delays, fetched.delays), names),
+                "cadence": _known_only(_updated(before.cadence, fetched.cadence), names),
+                "unseen_since": _known_only(_updated(before.unseen_since, fetched.unseen_since), names),
                 "full_at": fetched.full_at,
                 "last_error": _metrics_error(fetched.failures, at, before.last_error),
                 "changes": state.append_change(before, sample.status, at, status.reason),
@@ -99,7 +99,12 @@ def collection_error(
     return models.CollectionError(kind=error.kind, message=message, at=at, since=since)
 
 
-def _collected_only(by_metric: dict[str, Value], names: frozenset[str]) -> dict[str, Value]:
+def _updated(before: Mapping[str, Value], new: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return what is known by metric. Usually all of it is new, and the workers of a batch share it."""
+    return new if before.keys() <= new.keys() else {**before, **new}
+
+
+def _collected_only(by_metric: Mapping[str, Value], names: frozenset[str]) -> Mapping[str, Value]:
     """Return what is known of metrics that are still collected (nearly always all of them)."""
     if by_metric.keys() <= names:
         return by_metric

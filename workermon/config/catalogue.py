@@ -141,15 +141,9 @@ MAX_STORED_SERIES = 2000
 
 def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:
     """Return the query for a metric of a worker under one dimension set, from a time on."""
+    # By position, which takes half the time: there are five for each worker and cycle.
     return Query(
-        worker_id=worker_id,
-        metric=metric.name,
-        namespace=metric.namespace,
-        metric_name=metric.metric_name,
-        dimensions=dimensions,
-        statistic=metric.statistic,
-        period=period,
-        since=since,
+        worker_id, metric.name, metric.namespace, metric.metric_name, dimensions, metric.statistic, period, since
     )
 
 
@@ -165,7 +159,7 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
     An agent may also publish aggregates, with fewer dimensions. An aggregate beside single filesystems mixes real and
     pseudo ones, and in a sum it would count twice. So aggregates beside their parts are left out.
     """
-    if len(sets) == 1 and not (metric.include or metric.exclude or _is_of_filesystem(sets[0])):
+    if len(sets) == 1 and not (metric.include or metric.exclude or _is_pseudo(sets[0])):
         return list(sets)  # nearly always the case
     candidates = [dict(dimensions) for dimensions in sets]
     if "fstype" not in metric.include and any("fstype" in dimensions for dimensions in candidates):
@@ -178,8 +172,8 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
     return [tuple(dimensions.items()) for dimensions in candidates]
 
 
-def _is_of_filesystem(dimensions: tuple[tuple[str, str], ...]) -> bool:
-    return "fstype" in [name for name, _ in dimensions]
+def _is_pseudo(dimensions: tuple[tuple[str, str], ...]) -> bool:
+    return any(name == "fstype" and value.lower() in PSEUDO_FILESYSTEMS for name, value in dimensions)
 
 
 def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:

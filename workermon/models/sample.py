@@ -29,6 +29,7 @@ datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__
 
 
 _at = operator.itemgetter(0)
+_value = operator.itemgetter(1)
 
 
 class Series(NamedTuple):
@@ -285,10 +286,9 @@ def _check_series(outcomes: tuple[Check | None, ...], period: int, at: int) -> M
 
 
 def _valid(series: Series, first: float, last: float) -> Series:
-    for at, value in series.points:
-        if not (first <= at <= last and math.isfinite(value)):
-            break
-    else:
+    points = series.points
+    # Points are in order of time. One sum instead of a look at each value.
+    if not points or (first <= points[0].at and points[-1].at <= last and math.isfinite(sum(map(_value, points)))):
         return series  # nearly always
     valid = (point for point in series.points if first <= point.at <= last and math.isfinite(point.value))
     return series._replace(points=tuple(valid))

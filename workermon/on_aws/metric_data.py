@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
-from workermon.on_aws import error_kinds, session
+from workermon.on_aws import error_kinds, metric_queries, session
 
 log = logs.get(__name__)
 
@@ -34,9 +35,10 @@ MAX_PAGES = 1000
 
 
 class _Result(NamedTuple):
-    """What came of a query so far: its datapoints as they came, and its newest status."""
+    """What came of a query so far: times in seconds and values as they came, and its newest status."""
 
-    points: tuple[models.Datapoint, ...]
+    times: tuple[int, ...]
+    values: list[float]
     status: str
 
 
@@ -58,6 +60,9 @@ class Fetch:
         self._answer = ports.Answer({}, {})
         self._searches = MAX_SEARCHES
         self._silence: errors.AwsError | None = None
+        #: Nearly all answers have the same few lists of times: their seconds, and whether a query takes them as is.
+        self._seconds: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self._in_order: dict[tuple[tuple[int, ...], int, int], bool] = {}
 
     def run(self) -> ports.Answer:
         """Return the datapoints of each query by its place; ``failed`` has the reason if some are missing."""
@@ -67,23 +72,30 @@ class Fetch:
 
     def _calls(self) -> Iterator[list[int]]:
         """Divide the queries into calls within CloudWatch's limits, and group those with similar windows."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place, query in enumerate(self._queries):
+            alike.setdefault((query.since, query.period), []).append(place)
         call: list[int] = []
         periods: set[int] = set()
         rate = 0.0  # datapoints a second, over all queries of the call
-        start, end, since = 0, 0, None
-        for place in sorted(range(len(self._queries)), key=lambda place: -self._queries[place].since):
-            query = self._queries[place]
-            if query.since != since or query.period not in periods:
-                since = query.since
-                start, end = self._window(since, periods | {query.period})
-            points = (end - start) * (rate + 1 / query.period)
-            apart = bool(call) and self._queries[call[0]].since - query.since > MAX_SPREAD
-            if call and (apart or len(call) >= MAX_QUERIES or points > MAX_DATAPOINTS):
-                yield call
-                call, periods, rate = [], set(), 0.0
-            call.append(place)
-            periods.add(query.period)
-            rate += 1 / query.period
+        newest = 0  # where the first query of the call begins
+        for (since, period), places in sorted(alike.items(), key=lambda item: -item[0][0]):
+            taken = 0
+            while taken < len(places):
+                start, end = self._window(since, periods | {period})
+                most = int((MAX_DATAPOINTS / max(end - start, 1) - rate) * period)
+                room = min(MAX_QUERIES - len(call), most)
+                if call and (newest - since > MAX_SPREAD or room < 1):
+                    yield call
+                    call, periods, rate = [], set(), 0.0
+                    continue
+                if not call:
+                    newest = since
+                added = places[taken : taken + max(room, 1)]
+                call += added
+                periods.add(period)
+                rate += len(added) / period
+                taken += len(added)
         if call:
             yield call
 
@@ -136,7 +148,7 @@ class Fetch:
         for place in call:
             query, result = self._queries[place], results.get(place)
             if result is not None:
-                self._answer.series[place] = models.Series(query.period, self._valid(query, result.points))
+                self._answer.series[place] = models.Series(query.period, self._points(query, result))
                 if result.status == "Complete":
                     self._answer.failed.pop(place, None)
                     continue
@@ -161,28 +173,35 @@ class Fetch:
             reason = "came only in part" if partial else "was not answered"
         return errors.AwsUnreachable(subject, f"{request} {reason}", "workermon asks again at the next collection")
 
-    def _valid(self, query: models.Query, points: tuple[models.Datapoint, ...]) -> tuple[models.Datapoint, ...]:
+    def _points(self, query: models.Query, result: _Result) -> tuple[models.Datapoint, ...]:
         """Return the datapoints that were asked for, in order; of two at the same time the last one that came."""
-        before, last = query.since - 1, self._until + query.period
-        for at, value in points:
-            if not (before < at <= last and math.isfinite(value)):
-                break
-            before = at
-        else:
+        times, values = result.times, result.values
+        points = tuple(map(models.datapoint, zip(times, values, strict=False)))
+        # One sum instead of a look at each value.
+        if self._are_in_order(query, times) and math.isfinite(sum(values)):
             return points  # as nearly always
         return tuple(
             models.Datapoint(at, value)
             for at, value in sorted(dict(points).items())
-            if query.since <= at <= last and math.isfinite(value)
+            if query.since <= at <= self._until + query.period and math.isfinite(value)
         )
+
+    def _are_in_order(self, query: models.Query, times: tuple[int, ...]) -> bool:
+        """Return whether times are in order, each once, and within what was asked for."""
+        key = times, query.since, query.period
+        in_order = self._in_order.get(key)
+        if in_order is None:
+            bounds = (query.since - 1, *times, int(self._until + query.period) + 1)
+            in_order = self._in_order[key] = all(before < at for before, at in itertools.pairwise(bounds))
+        return in_order
 
     def _results(self, call: list[int]) -> dict[int, _Result]:
         if self._silence is not None:
             raise self._silence
-        queries = [self._queries[place] for place in call]
-        start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
+        asked = [self._queries[place] for place in call]
+        start, end = self._window(min(query.since for query in asked), {query.period for query in asked})
         request: dict[str, Any] = {
-            "MetricDataQueries": [_query(place, self._queries[place], self._source) for place in call],
+            "MetricDataQueries": metric_queries.Queries(self._queries, call, self._source),
             "StartTime": datetime.fromtimestamp(start, UTC),
             "EndTime": datetime.fromtimestamp(end, UTC),
             "ScanBy": "TimestampAscending",
@@ -207,15 +226,17 @@ class Fetch:
             identifier = str(answer["Id"])
             place = int(identifier[1:]) if identifier[1:].isdecimal() else -1
             status = str(answer.get("StatusCode") or "Complete")
-            times, values = answer.get("Timestamps") or (), answer.get("Values") or ()
-            # Through ``direct`` they are plain numbers, thousands of them.
-            seconds = int if set(map(type, times)) <= _NUMBERS else _seconds
-            points = tuple(map(models.datapoint, zip(map(seconds, times), map(float, values), strict=False)))
+            times = tuple(answer.get("Timestamps") or ())
+            seconds = self._seconds.get(times)
+            if seconds is None:
+                seconds = self._seconds[times] = tuple(map(_seconds, times))
+            values = list(map(float, answer.get("Values") or ()))
             before = results.get(place)
-            results[place] = _Result(points if before is None else before.points + points, status)
+            if before is not None:
+                count = min(len(before.times), len(before.values))
+                seconds, values = before.times[:count] + seconds, before.values[:count] + values
+            results[place] = _Result(seconds, values, status)
 
-
-_NUMBERS = frozenset({int, float})
 
 #: Status codes after which this fetch does not ask for the query again.
 _REFUSED = frozenset({"Forbidden", "InternalError"})
@@ -226,20 +247,3 @@ def _seconds(at: Any) -> int:
     if isinstance(at, int | float):
         return int(at)
     return int((at if isinstance(at, datetime) else session.parse_timestamp(at)).timestamp())
-
-
-def _query(place: int, query: models.Query, source: str | None) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "Id": f"q{place}",
-        "MetricStat": {
-            "Metric": {
-                "Namespace": query.namespace,
-                "MetricName": query.metric_name,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in query.dimensions],
-            },
-            "Period": query.period,
-            "Stat": query.statistic,
-        },
-        "ReturnData": True,
-    }
-    return document if source is None else document | {"AccountId": source}

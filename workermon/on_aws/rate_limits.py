@@ -6,19 +6,15 @@ that was repeated because of one bad id.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import botocore.exceptions
 
 from workermon import errors, logs, models, ports
-from workermon.on_aws import error_kinds
+from workermon.on_aws import error_kinds, metric_queries
 
 log = logs.get(__name__)
-
-#: AWS bills this many statistics of one metric as one (the AWS pricing page of CloudWatch).
-BILLED_TOGETHER = 5
 
 #: The key in botocore's context of a call that holds the request's count until the answer arrives.
 _ASKED = "workermon_asked"
@@ -51,7 +47,8 @@ class _Watch:
         client.meta.events.register(f"response-received.{service}", self._received)
 
     def _before_request(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
-        context[_ASKED] = billed(params.get("MetricDataQueries") or ())
+        requested = params.get("MetricDataQueries")
+        context[_ASKED] = requested.billed() if isinstance(requested, metric_queries.Queries) else {}
 
     def _sends(self, event_name: str, **_: Any) -> None:
         self._limiter.take(self._scope, _operation(event_name))
@@ -81,21 +78,6 @@ class _Watch:
             self._limiter.throttled(self._scope, operation)
         # AWS does not bill a refused request.
         self._costs.note(self._now(), self._scope, operation, {} if refused else context.get(_ASKED) or {})
-
-
-def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many metrics AWS bills for the queries of a GetMetricData request, by ``namespace/name``."""
-    statistics: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[str]] = {}
-    for query in queries:
-        metric_stat = query["MetricStat"]
-        metric = metric_stat["Metric"]
-        dimensions = [(dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ()]
-        series = metric["Namespace"], metric["MetricName"], tuple(sorted(dimensions))
-        statistics.setdefault(series, set()).add(metric_stat["Stat"])
-    counted: Counter[tuple[str, str]] = Counter()
-    for (namespace, name, _), asked_for in statistics.items():
-        counted[namespace, name] += -(-len(asked_for) // BILLED_TOGETHER)
-    return {f"{namespace}/{name}": number for (namespace, name), number in counted.items()}
 
 
 def _operation(event_name: str) -> str:
