@@ -131,7 +131,7 @@ def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection: r
     assert bucket_limiter.slowed()[SCOPE, API] < 0.02
     connection.hset(BUCKET, "tokens", 0)
     bucket_limiter.take(SCOPE, API)
-    assert waits[-1] <= 1 / limiter.SLOWEST + 0.1
+    assert waits[-1] <= 1 / limiter.MIN_RATE + 0.1
     # As if 300 s had gone by.
     connection.hset(BUCKET, "at", float(connection.hget(BUCKET, "at") or 0) - 300)
     bucket_limiter.take(SCOPE, API)
@@ -179,8 +179,8 @@ def test_a_bucket_is_not_kept_for_ever(connection: redis.Redis) -> None:
     bucket_limiter.take(SCOPE, API)
     bucket_limiter.throttled(SCOPE, API)
     bucket_limiter.silent(SCOPE, API)
-    assert eventually(lambda: 0 < connection.ttl(BUCKET) <= limiter.KEPT)
-    assert 0 < connection.ttl(keys.LIMITS) <= limiter.KEPT
+    assert eventually(lambda: 0 < connection.ttl(BUCKET) <= limiter.LIFETIME)
+    assert 0 < connection.ttl(keys.LIMITS) <= limiter.LIFETIME
 
 
 def test_a_server_whose_clock_was_set_back_stops_nobody(connection: redis.Redis) -> None:

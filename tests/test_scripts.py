@@ -177,7 +177,7 @@ def test_no_script_names_a_key() -> None:
 )
 def test_a_key_is_found_in_the_list(key: str, kinds: set[str]) -> None:
     """Each key in keys.py is listed with its type."""
-    assert {row.type for row in keys.rows_of(key.encode())} == kinds
+    assert {row.type for row in keys.patterns_of(key.encode())} == kinds
 
 
 def test_the_scripts_have_no_fault() -> None:

@@ -160,7 +160,7 @@ def test_leases_of_a_server_whose_clock_was_set_back_are_free(redis_client: redi
     slot = f"{worker.interval}:{int(builders.NOW // worker.interval)}"
     redis_client.hset(keys.worker(worker.id), "claim", f"{slot} {int(time.time() * 1000) + two_hours}")
     assert repository.samples.claim([worker], builders.NOW, 30) == ["claimed"]
-    assert repository.samples.claim([worker], builders.NOW, 30) == ["taken"]
+    assert repository.samples.claim([worker], builders.NOW, 30) == ["held"]
 
 
 def test_a_check_that_was_written_ahead_of_time_does_not_count_when_its_time_has_come(monitor: testing.Monitor) -> None:

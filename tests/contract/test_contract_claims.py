@@ -26,7 +26,7 @@ def worker(repository: Repository) -> models.Worker:
 def test_a_slot_is_claimed_once(repository: Repository, worker: models.Worker) -> None:
     """A second claim of a slot is refused. The next slot can be claimed."""
     assert repository.samples.claim([worker], NOW + 601, 30) == ["claimed"]
-    assert repository.samples.claim([worker], NOW + 655, 30) == ["taken"]
+    assert repository.samples.claim([worker], NOW + 655, 30) == ["held"]
     assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
 
 
@@ -42,7 +42,7 @@ def test_a_claim_that_nothing_came_of_runs_out(repository: Repository, worker: m
     """Its holder may have died: a later run within the slot has it."""
     assert repository.samples.claim([worker], NOW + 601, 0.05) == ["claimed"]
     eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], description="the lease's end")
-    assert repository.samples.claim([worker], NOW + 603, 30) == ["taken"]
+    assert repository.samples.claim([worker], NOW + 603, 30) == ["held"]
 
 
 def test_a_failure_gives_the_claim_back(repository: Repository, worker: models.Worker) -> None:
@@ -59,7 +59,7 @@ def test_each_of_many_claims_has_its_own_outcome(repository: Repository, worker:
     builders.write(repository.samples, builders.sample(worker, after=601))
     repository.samples.claim(further[:1], NOW + 601, 30)
     claimed = [worker, *further, builders.worker("i-0ddddddd"), builders.worker(C, incarnation="other")]
-    assert repository.samples.claim(claimed, NOW + 605, 30) == ["complete", "taken", "claimed", "gone", "gone"]
+    assert repository.samples.claim(claimed, NOW + 605, 30) == ["complete", "held", "claimed", "gone", "gone"]
     assert repository.samples.claim([], NOW, 30) == []
 
 

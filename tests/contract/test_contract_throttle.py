@@ -111,7 +111,7 @@ def test_it_survives_a_restart(redis_url: str) -> None:
             take(throttle.RedisThrottle(first), NOW)
     with contextlib.closing(client.connect(redis_url)) as second:
         assert take(throttle.RedisThrottle(second), NOW) > 0
-        assert 0 < second.ttl(keys.throttle("ops")) <= throttle.KEPT
+        assert 0 < second.ttl(keys.throttle("ops")) <= throttle.LIFETIME
 
 
 def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
@@ -121,7 +121,7 @@ def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
         waits = [take(bucket, NOW) for _ in range(10 + 60)][10:]
     assert waits == sorted(waits)
     assert waits[0] <= 1.1
-    assert waits[-1] == throttle.LONGEST
+    assert waits[-1] == throttle.MAX_WAIT
 
 
 # --- the outbox --------------------------------------------------------------------------------------------------

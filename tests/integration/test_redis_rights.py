@@ -96,7 +96,7 @@ def unlisted(admin: redis.Redis) -> list[tuple[str, str]]:
         for key in admin.scan_iter(count=1000):
             answer: Any = admin.type(key)
             kind = answer.decode()
-            rows = [row for row in keys.rows_of(key) if row.type == kind]
+            rows = [row for row in keys.patterns_of(key) if row.type == kind]
             if kind != "none" and (not rows or (admin.ttl(key) == -1 and all(row.expires for row in rows))):
                 commands.append((key.decode(), kind))
     return commands

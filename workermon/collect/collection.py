@@ -196,7 +196,7 @@ class Collection:
             [record for record, claim in claims if claim == "claimed"],
             requested,
             paused,
-            [record.worker.id for record, claim in claims if claim in ("complete", "taken")],
+            [record.worker.id for record, claim in claims if claim in ("complete", "held")],
         )
 
     def _unschedule(self, unknown: Sequence[str]) -> None:

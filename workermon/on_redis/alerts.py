@@ -87,7 +87,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
     feed: lua.Argument
     lifetime: lua.Argument
     alerts_lifetime: lua.Argument
-    most_bytes: lua.Argument
+    max_bytes: lua.Argument
     numbers_prefix: lua.Argument
     ledger_prefix: lua.Argument
     rollups_prefix: lua.Argument
@@ -305,7 +305,7 @@ class RedisAlerts:
             feed=self._feed,
             lifetime=lifetime,
             alerts_lifetime="" if kind in ("worker", "account") else _lifetime(verdict),
-            most_bytes=keys.HISTORY_BYTES,
+            max_bytes=keys.HISTORY_BYTES,
             numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
             rollups_prefix=keys.rollups(subject, ""),

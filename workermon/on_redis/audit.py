@@ -19,7 +19,7 @@ class RecordAudit(lua.Script[int]):
     entry: lua.Argument
     at: lua.Argument
     before: lua.Argument
-    most: lua.Argument
+    max_entries: lua.Argument
     lifetime: lua.Argument
 
 
@@ -38,7 +38,7 @@ class RedisAudit:
             entry=entry.model_dump_json(),
             at=repr(entry.at),
             before=repr(entry.at - ports.AUDIT_AGE),
-            most=ports.AUDIT_ENTRIES,
+            max_entries=ports.AUDIT_ENTRIES,
             lifetime=int(ports.AUDIT_AGE),
         )
         client.run(self._client, recording)

@@ -1,4 +1,4 @@
-"""Every key in Redis: what it holds, who writes it, and how long it lives. ``LISTED`` has them all.
+"""Every key in Redis: what it holds, who writes it, and how long it lives. ``KEY_PATTERNS`` has them all.
 
 A ``<subject>`` is what an alert is about: a worker's id, a ``<scope>``, the installation (``*/*``),
 ``channel:<channel>`` or ``group:<label>=<value>``. An ``<alert>`` is ``<subject>/<rule>``, a ``<queue>`` is
@@ -23,7 +23,7 @@ ATTEMPTS = 500
 BEAT_LOCK = f"{settings.REDBEAT_PREFIX}:lock"
 
 
-class Listed(NamedTuple):
+class KeyPattern(NamedTuple):
     """A key, or all keys of a form; ``lifetime`` describes until when it is kept."""
 
     name: str
@@ -35,11 +35,11 @@ class Listed(NamedTuple):
     expires: bool = False
 
 
-LISTED = (
-    Listed("workermon:schema", "string", "schema", "the version of all that is stored", "permanent"),
-    Listed("workermon:workers", "zset", "workers", "the fleet's ids, all with score 0", "permanent"),
-    Listed("workermon:worker:<id>", "hash", "workers, samples", "spec, condition …", "the worker is removed"),
-    Listed(
+KEY_PATTERNS = (
+    KeyPattern("workermon:schema", "string", "schema", "the version of all that is stored", "permanent"),
+    KeyPattern("workermon:workers", "zset", "workers", "the fleet's ids, all with score 0", "permanent"),
+    KeyPattern("workermon:worker:<id>", "hash", "workers, samples", "spec, condition …", "the worker is removed"),
+    KeyPattern(
         "workermon:ledger:<id>:<hour>",
         "hash",
         "samples",
@@ -47,7 +47,7 @@ LISTED = (
         "the end of the hour plus retention",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:rollups:<id>:<week>",
         "hash",
         "rollups",
@@ -55,8 +55,8 @@ LISTED = (
         "the end of the week plus `rollups`",
         expires=True,
     ),
-    Listed("workermon:rollups-due", "zset", "samples, rollups", "<id> <hour> by when it is rolled up", "permanent"),
-    Listed(
+    KeyPattern("workermon:rollups-due", "zset", "samples, rollups", "<id> <hour> by when it is rolled up", "permanent"),
+    KeyPattern(
         "workermon:learned-delays:<scope>",
         "hash",
         "learned_delays",
@@ -64,25 +64,27 @@ LISTED = (
         "7 days after the last write",
         expires=True,
     ),
-    Listed("workermon:pending", "zset", "samples", "ids of workers and groups by the time of the write", "permanent"),
-    Listed("workermon:groups", "set", "alerts", "the subjects that are groups", "permanent"),
-    Listed(
+    KeyPattern(
+        "workermon:pending", "zset", "samples", "ids of workers and groups by the time of the write", "permanent"
+    ),
+    KeyPattern("workermon:groups", "set", "alerts", "the subjects that are groups", "permanent"),
+    KeyPattern(
         "workermon:group:<subject>",
         "hash",
         "alerts",
         "what is new of a group",
         "30 days after its last worker left",
     ),
-    Listed("workermon:group-members:<subject>", "hash", "alerts", "what each member says of each rule", "all left"),
-    Listed(
+    KeyPattern("workermon:group-members:<subject>", "hash", "alerts", "what each member says of each rule", "all left"),
+    KeyPattern(
         "workermon:alerts:<subject>",
         "hash",
         "alerts",
         "state and version",
         "its subject is removed; of a channel or the installation 30 days after",
     ),
-    Listed("workermon:open", "zset", "alerts", "ids of the alerts that fire, by since", "permanent"),
-    Listed(
+    KeyPattern("workermon:open", "zset", "alerts", "ids of the alerts that fire, by since", "permanent"),
+    KeyPattern(
         "workermon:alert-history:timeline",
         "zset",
         "alerts",
@@ -90,14 +92,14 @@ LISTED = (
         f"`[alerts] history` after the last; {HISTORY_BYTES // 10**6} MB at most",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:entries", "hash", "alerts", "transitions by number", "as the timeline", expires=True
     ),
-    Listed("workermon:alert-history:bytes", "string", "alerts", "bytes of those", "as the timeline", expires=True),
-    Listed(
+    KeyPattern("workermon:alert-history:bytes", "string", "alerts", "bytes of those", "as the timeline", expires=True),
+    KeyPattern(
         "workermon:alert-history:numbers", "string", "alerts", "counts transitions", "as the timeline", expires=True
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:numbers-of:<alert>",
         "zset",
         "alerts",
@@ -105,7 +107,7 @@ LISTED = (
         "as the timeline",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:attempts:<alert>",
         "zset",
         "outbox",
@@ -113,7 +115,7 @@ LISTED = (
         "`[alerts] history` after the last",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:last:<alert>",
         "string",
         "alerts",
@@ -121,7 +123,7 @@ LISTED = (
         "`[alerts] history`",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:versions:<subject>",
         "hash",
         "alerts",
@@ -129,7 +131,7 @@ LISTED = (
         "`[alerts] history`",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:of:<alert>",
         "list",
         "schema",
@@ -137,7 +139,7 @@ LISTED = (
         "they are migrated, 30 days at most",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:alert-history:index",
         "zset",
         "schema",
@@ -145,10 +147,10 @@ LISTED = (
         "they are migrated, 30 days at most",
         expires=True,
     ),
-    Listed("workermon:outbox", "zset", "outbox", "queues by the time of the next try", "permanent"),
-    Listed("workermon:outbox:queue:<queue>", "list", "alerts, outbox", "notifications", "all are delivered"),
-    Listed("workermon:outbox:state:<queue>", "hash", "outbox", "fence and tries of the head", "as its queue"),
-    Listed(
+    KeyPattern("workermon:outbox", "zset", "outbox", "queues by the time of the next try", "permanent"),
+    KeyPattern("workermon:outbox:queue:<queue>", "list", "alerts, outbox", "notifications", "all are delivered"),
+    KeyPattern("workermon:outbox:state:<queue>", "hash", "outbox", "fence and tries of the head", "as its queue"),
+    KeyPattern(
         "workermon:outbox:lease:<queue>",
         "string",
         "outbox",
@@ -156,13 +158,15 @@ LISTED = (
         "the lease, 15 s at most",
         expires=True,
     ),
-    Listed("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
-    Listed("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
-    Listed(
+    KeyPattern("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
+    KeyPattern("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
+    KeyPattern(
         "workermon:outbox:escalations", "zset", "alerts", "alerts by the time of their next escalation", "permanent"
     ),
-    Listed("workermon:outbox:failing", "hash", "channel_failures", "channels that accept nothing", "they accept again"),
-    Listed(
+    KeyPattern(
+        "workermon:outbox:failing", "hash", "channel_failures", "channels that accept nothing", "they accept again"
+    ),
+    KeyPattern(
         "workermon:outbox:labels:<queue>",
         "string",
         "firing_labels",
@@ -170,8 +174,8 @@ LISTED = (
         "it is over, 30 days at most",
         expires=True,
     ),
-    Listed("workermon:outbox:fence", "string", "outbox", "counts the claims", "permanent"),
-    Listed(
+    KeyPattern("workermon:outbox:fence", "string", "outbox", "counts the claims", "permanent"),
+    KeyPattern(
         "workermon:throttle-window:<group>",
         "string",
         "throttle",
@@ -179,7 +183,7 @@ LISTED = (
         "some waits of it",
         expires=True,
     ),
-    Listed(
+    KeyPattern(
         "workermon:throttle:<channel>",
         "hash",
         "throttle",
@@ -187,14 +191,14 @@ LISTED = (
         "an hour after the last message",
         expires=True,
     ),
-    Listed("workermon:alert-history:ack:<alert>", "string", "silences", "who has seen it", "30 days", expires=True),
-    Listed("workermon:silences", "hash", "silences", "those in force, by id", "permanent"),
-    Listed("workermon:tokens", "hash", "access", "role and hash of each token, by name", "permanent"),
-    Listed("workermon:sessions", "hash", "access", "sessions of browsers, by hash", "permanent; 1,000 at most"),
-    Listed("workermon:csrf-key", "string", "access", "what CSRF tokens are made with", "permanent"),
-    Listed("workermon:audit", "zset", "audit", "ids of entries by time", "400 days; 10,000 at most", expires=True),
-    Listed("workermon:audit:entries", "hash", "audit", "who did what", "as workermon:audit", expires=True),
-    Listed(
+    KeyPattern("workermon:alert-history:ack:<alert>", "string", "silences", "who has seen it", "30 days", expires=True),
+    KeyPattern("workermon:silences", "hash", "silences", "those in force, by id", "permanent"),
+    KeyPattern("workermon:tokens", "hash", "access", "role and hash of each token, by name", "permanent"),
+    KeyPattern("workermon:sessions", "hash", "access", "sessions of browsers, by hash", "permanent; 1,000 at most"),
+    KeyPattern("workermon:csrf-key", "string", "access", "what CSRF tokens are made with", "permanent"),
+    KeyPattern("workermon:audit", "zset", "audit", "ids of entries by time", "400 days; 10,000 at most", expires=True),
+    KeyPattern("workermon:audit:entries", "hash", "audit", "who did what", "as workermon:audit", expires=True),
+    KeyPattern(
         "workermon:idempotency-key:<key>",
         "string",
         "idempotency_keys",
@@ -202,10 +206,12 @@ LISTED = (
         "an hour",
         expires=True,
     ),
-    Listed("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
-    Listed("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
-    Listed("workermon:unreadable", "hash", "unreadable", "records that cannot be read, with the reason", "permanent"),
-    Listed(
+    KeyPattern("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
+    KeyPattern("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
+    KeyPattern(
+        "workermon:unreadable", "hash", "unreadable", "records that cannot be read, with the reason", "permanent"
+    ),
+    KeyPattern(
         "workermon:set-aside:<key>",
         "any",
         "unreadable",
@@ -213,10 +219,10 @@ LISTED = (
         "30 days",
         expires=True,
     ),
-    Listed("workermon:counts", "hash", "pulse", "what went by", "permanent"),
-    Listed("workermon:canary", "hash", "canary", "when one came to each step", "permanent"),
-    Listed("workermon:lease:<name>", "string", "leases", "the owner", "the lease", expires=True),
-    Listed(
+    KeyPattern("workermon:counts", "hash", "pulse", "what went by", "permanent"),
+    KeyPattern("workermon:canary", "hash", "canary", "when one came to each step", "permanent"),
+    KeyPattern("workermon:lease:<name>", "string", "leases", "the owner", "the lease", expires=True),
+    KeyPattern(
         "workermon:limit:<scope>:<operation>",
         "hash",
         "limiter",
@@ -224,48 +230,54 @@ LISTED = (
         "an hour after the last request",
         expires=True,
     ),
-    Listed("workermon:limits", "set", "limiter", "buckets that are slowed", "an hour after the last was", expires=True),
-    Listed("workermon:cost-totals", "hash", "costs", "requests and metrics asked since the start", "permanent"),
-    Listed("workermon:costs:<hour>", "hash", "costs", "requests and metrics asked", "49 hours", expires=True),
-    Listed(
+    KeyPattern(
+        "workermon:limits", "set", "limiter", "buckets that are slowed", "an hour after the last was", expires=True
+    ),
+    KeyPattern("workermon:cost-totals", "hash", "costs", "requests and metrics asked since the start", "permanent"),
+    KeyPattern("workermon:costs:<hour>", "hash", "costs", "requests and metrics asked", "49 hours", expires=True),
+    KeyPattern(
         "workermon:budget-decision", "string", "costs", "what the budget makes of the periods", "2 days", expires=True
     ),
-    Listed("workermon:accounts", "set", "accounts", "accounts and regions collected from", "permanent"),
-    Listed("workermon:account:<scope>", "hash", "accounts", "how collection goes there", "nobody collects there"),
+    KeyPattern("workermon:accounts", "set", "accounts", "accounts and regions collected from", "permanent"),
+    KeyPattern("workermon:account:<scope>", "hash", "accounts", "how collection goes there", "nobody collects there"),
     # The schedule, in the same database.
-    Listed(
+    KeyPattern(
         f"{settings.REDBEAT_PREFIX}<entry>", "hash", "RedBeat", "an entry: definition and meta", "its worker is removed"
     ),
-    Listed(
+    KeyPattern(
         f"{settings.REDBEAT_PREFIX}:schedule", "zset", "RedBeat", "entries by the time of the next run", "permanent"
     ),
-    Listed(f"{settings.REDBEAT_PREFIX}:statics", "set", "RedBeat", "entries of the configuration", "permanent"),
-    Listed(BEAT_LOCK, "string", "RedBeat", "which beat runs", "5 s", expires=True),
-    Listed(settings.SCHEDULE_COHORTS, "hash", "schedule", "worker id → <scope>/<interval>#<number>", "permanent"),
-    Listed(f"{settings.SCHEDULE_COHORT}<scope>/<interval>", "zset", "schedule", "cohort number → members", "permanent"),
-    Listed(
+    KeyPattern(f"{settings.REDBEAT_PREFIX}:statics", "set", "RedBeat", "entries of the configuration", "permanent"),
+    KeyPattern(BEAT_LOCK, "string", "RedBeat", "which beat runs", "5 s", expires=True),
+    KeyPattern(settings.SCHEDULE_COHORTS, "hash", "schedule", "worker id → <scope>/<interval>#<number>", "permanent"),
+    KeyPattern(
+        f"{settings.SCHEDULE_COHORT}<scope>/<interval>", "zset", "schedule", "cohort number → members", "permanent"
+    ),
+    KeyPattern(
         settings.SCHEDULE_PHASES, "hash", "cohorts", "cohort → seconds into the interval when it is due", "permanent"
     ),
-    Listed(
+    KeyPattern(
         "workermon:schedule:learned",
         "hash",
         "cohorts",
         "<scope>/<interval> → when its datapoints come, by metric",
         "permanent",
     ),
-    Listed("workermon:schedule:paces", "hash", "cohorts", "node → CPU seconds of a cohort, and when", "permanent"),
-    Listed(settings.SCHEDULE_QUARANTINE, "hash", "schedule", "name of a broken entry → reason, time", "permanent"),
-    Listed(settings.SCHEDULE_TICK, "string", "scheduler", "when beat last looked for what is due", "permanent"),
-    Listed(settings.SCHEDULE_CANARY, "hash", "scheduler", "when a canary was last sent, and how often", "permanent"),
+    KeyPattern("workermon:schedule:paces", "hash", "cohorts", "node → CPU seconds of a cohort, and when", "permanent"),
+    KeyPattern(settings.SCHEDULE_QUARANTINE, "hash", "schedule", "name of a broken entry → reason, time", "permanent"),
+    KeyPattern(settings.SCHEDULE_TICK, "string", "scheduler", "when beat last looked for what is due", "permanent"),
+    KeyPattern(
+        settings.SCHEDULE_CANARY, "hash", "scheduler", "when a canary was last sent, and how often", "permanent"
+    ),
     # The messages, in the broker's database.
-    Listed("workermon.<queue>", "list", "Kombu", "messages that wait, of each priority", "they are taken"),
-    Listed(settings.UNACKED, "hash", "Kombu", "messages that nodes have in their hands", "they are done"),
-    Listed(settings.UNACKED_INDEX, "zset", "Kombu", "the same by time", "they are done"),
-    Listed(settings.UNACKED_MUTEX, "string", "Kombu", "who looks for lost messages", "300 s", expires=True),
-    Listed(settings.BINDING % "<exchange>", "set", "Kombu", "the queues of an exchange", "permanent"),
-    Listed(settings.BINDING_PERMANENT % "<exchange>", "set", "Kombu", "those of them that stay", "permanent"),
-    Listed(settings.BINDING_DEADLINES, "zset", "Kombu", "when the others are over", "permanent"),
-    Listed("<node>.workermon.pidbox<priority>", "list", "Kombu", "answers to remote control", "they are taken"),
+    KeyPattern("workermon.<queue>", "list", "Kombu", "messages that wait, of each priority", "they are taken"),
+    KeyPattern(settings.UNACKED, "hash", "Kombu", "messages that nodes have in their hands", "they are done"),
+    KeyPattern(settings.UNACKED_INDEX, "zset", "Kombu", "the same by time", "they are done"),
+    KeyPattern(settings.UNACKED_MUTEX, "string", "Kombu", "who looks for lost messages", "300 s", expires=True),
+    KeyPattern(settings.BINDING % "<exchange>", "set", "Kombu", "the queues of an exchange", "permanent"),
+    KeyPattern(settings.BINDING_PERMANENT % "<exchange>", "set", "Kombu", "those of them that stay", "permanent"),
+    KeyPattern(settings.BINDING_DEADLINES, "zset", "Kombu", "when the others are over", "permanent"),
+    KeyPattern("<node>.workermon.pidbox<priority>", "list", "Kombu", "answers to remote control", "they are taken"),
 )
 
 #: Seconds. Remains of a deleted subject or notification are kept for this long.
@@ -318,22 +330,22 @@ ROLLUPS_DUE = "workermon:rollups-due"
 QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 
-def _pattern(name: str) -> str:
+def _regex(name: str) -> str:
     return re.sub(r"<[^<>]+>", ".*", re.escape(name))
 
 
-_FORMS = [(re.compile(_pattern(row.name), re.DOTALL), row) for row in LISTED]
+_COMPILED_PATTERNS = [(re.compile(_regex(pattern.name), re.DOTALL), pattern) for pattern in KEY_PATTERNS]
 
 
-def rows_of(key: bytes) -> list[Listed]:
-    """Return the rows that a key may match."""
+def patterns_of(key: bytes) -> list[KeyPattern]:
+    """Return the patterns that a key may match."""
     name = key.decode("utf-8", "backslashreplace")
-    return [row for form, row in _FORMS if form.fullmatch(name)]
+    return [pattern for regex, pattern in _COMPILED_PATTERNS if regex.fullmatch(name)]
 
 
 def permanent(key: bytes) -> bool:
     """Return whether a key may be without a lifetime."""
-    return any(not row.expires for row in rows_of(key))
+    return any(not pattern.expires for pattern in patterns_of(key))
 
 
 def worker(worker_id: str) -> str:

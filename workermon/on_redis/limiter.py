@@ -23,29 +23,29 @@ log = logs.get(__name__)
 PATIENCE = 5.0
 
 #: Seconds for which tokens are lent, and how many.
-LENT, LENDING = 1.0, 5
+LENT_FOR, MAX_LENT = 1.0, 5
 
 #: A refusal halves the rate, at most once a second, because requests sent together are refused together.
-SLOWER, AT_MOST_EACH = 0.5, 1.0
+CUT_FACTOR, MIN_BETWEEN_CUTS = 0.5, 1.0
 
 #: Share of the full rate regained each second: from half to full takes 100 s.
-FASTER = 0.005
+RECOVERY = 0.005
 
 #: Requests a second. However often AWS refuses, a request is sent every few seconds.
-SLOWEST = 0.25
+MIN_RATE = 0.25
 
 #: Seconds. After a silence one request tests the API. Longer than a request takes to time out (on_aws/session.py).
 TRIAL = 50.0
 #: Seconds of silence before that test.
-SILENCE = 5.0
+SUSPENSION = 5.0
 #: Seconds. One request without an answer is no proof. Two within that time suspend the API.
-AGAIN = 60.0
+FAILURE_WINDOW = 60.0
 
 #: Seconds. How long the configuration's limits are cached.
-REMEMBERED = 10.0
+LIMITS_CACHED_FOR = 10.0
 
 #: Seconds. An unused bucket is full by then, so it need not be kept.
-KEPT = 3600
+LIFETIME = 3600
 
 
 class TakeRequest(lua.Script[list[Any]]):
@@ -56,7 +56,7 @@ class TakeRequest(lua.Script[list[Any]]):
     rate: lua.Argument
     patience: lua.Argument
     lent_for: lua.Argument
-    most_lent: lua.Argument
+    max_lent: lua.Argument
     recovery: lua.Argument
     slowest: lua.Argument
     trial: lua.Argument
@@ -78,8 +78,8 @@ class NoteSilence(lua.Script[int]):
     """Record that a request got no answer. Return 1 if the API is now suspended."""
 
     bucket: lua.Key
-    shut_for: lua.Argument
-    within: lua.Argument
+    suspension: lua.Argument
+    failure_window: lua.Argument
     lifetime: lua.Argument
 
 
@@ -129,12 +129,12 @@ class RedisLimiter:
             capacity=limit.bucket,
             rate=limit.rate,
             patience=self._patience,
-            lent_for=LENT,
-            most_lent=LENDING,
-            recovery=FASTER,
-            slowest=SLOWEST,
+            lent_for=LENT_FOR,
+            max_lent=MAX_LENT,
+            recovery=RECOVERY,
+            slowest=MIN_RATE,
             trial=TRIAL,
-            lifetime=KEPT,
+            lifetime=LIFETIME,
             max_lead=models.MAX_LEAD,
         )
         reply = client.run(self._client, taking)
@@ -156,7 +156,7 @@ class RedisLimiter:
         if granted > 1:
             with self._lock:
                 # Counted from before the request, so never longer than the bucket reserves it.
-                self._grants[name] = _Grant(granted - 1, started + LENT)
+                self._grants[name] = _Grant(granted - 1, started + LENT_FOR)
         if wait > 0:
             self._wait(wait)
 
@@ -165,7 +165,9 @@ class RedisLimiter:
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
-        slowing = SlowDown(bucket=keys.limit(name), slower=SLOWER, pause=AT_MOST_EACH, recovery=FASTER, lifetime=KEPT)
+        slowing = SlowDown(
+            bucket=keys.limit(name), slower=CUT_FACTOR, pause=MIN_BETWEEN_CUTS, recovery=RECOVERY, lifetime=LIFETIME
+        )
         if client.run(self._client, slowing):
             self._list(name)
             log.warning("limiter.slowed", scope=scope, api=api)
@@ -175,7 +177,9 @@ class RedisLimiter:
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
-        noting = NoteSilence(bucket=keys.limit(name), shut_for=SILENCE, within=AGAIN, lifetime=KEPT)
+        noting = NoteSilence(
+            bucket=keys.limit(name), suspension=SUSPENSION, failure_window=FAILURE_WINDOW, lifetime=LIFETIME
+        )
         if client.run(self._client, noting):
             self._list(name)
             log.warning("limiter.no_answer", scope=scope, api=api)
@@ -193,7 +197,7 @@ class RedisLimiter:
 
     def slowed(self) -> dict[tuple[str, str], float]:
         """Return for each slowed API the share of its full rate."""
-        listing = ListSlowed(slowed_names=keys.LIMITS, recovery=FASTER, bucket_prefix=keys.limit(""))
+        listing = ListSlowed(slowed_names=keys.LIMITS, recovery=RECOVERY, bucket_prefix=keys.limit(""))
         shares = {}
         for name, share, silent in client.run(self._client, listing):
             scope, _, api = name.decode().rpartition(":")
@@ -203,11 +207,11 @@ class RedisLimiter:
     def _list(self, name: str) -> None:
         with client.guard(self._client):
             self._client.sadd(keys.LIMITS, name)
-            self._client.expire(keys.LIMITS, KEPT)
+            self._client.expire(keys.LIMITS, LIFETIME)
 
     def _limit(self, api: str) -> models.Limit:
         now = time.monotonic()
         cached = self._limits.get(api)
-        if cached is None or now - cached[0] > REMEMBERED:
+        if cached is None or now - cached[0] > LIMITS_CACHED_FOR:
             cached = self._limits[api] = (now, self._limit_of(api))
         return cached[1]

@@ -77,7 +77,7 @@ class SettleAttempt(lua.Script[list[Any]], shared="fences"):
     attempt: lua.Argument
     retry_at: lua.Argument
     lifetime: lua.Argument
-    most_attempts: lua.Argument
+    max_attempts: lua.Argument
     remind_at: lua.Argument
     wait: lua.Argument
 
@@ -367,7 +367,7 @@ class RedisOutbox:
             attempt=f"{claimed.fence} {attempt.model_dump_json()}",
             retry_at=repr(retry_at),
             lifetime=self._lifetime(),
-            most_attempts=keys.ATTEMPTS,
+            max_attempts=keys.ATTEMPTS,
             remind_at="" if remind_at is None else repr(remind_at),
             wait=repr(retry_at - at),
         )

@@ -8,13 +8,13 @@ from workermon import lua, models
 from workermon.on_redis import client, keys
 
 #: Seconds. An unused bucket is full by then, so it need not be kept.
-KEPT = 3600
+LIFETIME = 3600
 
 #: Seconds. A refused sender asks again within that time, however many wait.
-LONGEST = 30.0
+MAX_WAIT = 30.0
 
 #: Seconds after which the count of refused senders starts again.
-LATELY = 30.0
+COUNT_WINDOW = 30.0
 
 
 class TakeMessage(lua.Script[bytes]):
@@ -27,7 +27,7 @@ class TakeMessage(lua.Script[bytes]):
     now: lua.Argument
     lifetime: lua.Argument
     longest_wait: lua.Argument
-    recently: lua.Argument
+    count_window: lua.Argument
     max_lead: lua.Argument
 
 
@@ -65,9 +65,9 @@ class RedisThrottle:
             rate=limit.rate,
             critical=int(critical),
             now=repr(now),
-            lifetime=KEPT,
-            longest_wait=LONGEST,
-            recently=LATELY,
+            lifetime=LIFETIME,
+            longest_wait=MAX_WAIT,
+            count_window=COUNT_WINDOW,
             max_lead=models.MAX_LEAD,
         )
         return float(client.run(self._client, taking))
@@ -89,7 +89,7 @@ class RedisThrottle:
             bucket=keys.throttle(channel),
             now=repr(now),
             paused_until=repr(now + seconds),
-            lifetime=KEPT,
+            lifetime=LIFETIME,
             max_lead=models.MAX_LEAD,
         )
         client.run(self._client, pausing)

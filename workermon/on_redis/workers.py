@@ -86,7 +86,7 @@ class RequestCollection(lua.Script[int], shared="numbers"):
     id: lua.Argument
     until_at: lua.Argument
     warning: lua.Argument
-    most: lua.Argument
+    max_warnings: lua.Argument
 
 
 def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> ports.Record | None:
@@ -290,5 +290,5 @@ def _request(worker_id: str, at: float, warning: models.ScheduledEvent | None = 
         id="" if warning is None else warning.id.replace(" ", "_"),
         until_at="" if warning is None else (warning.not_after or int(at)) + models.DAY,
         warning="" if warning is None else warning.model_dump_json(exclude_defaults=True),
-        most=MAX_WARNINGS,
+        max_warnings=MAX_WARNINGS,
     )

@@ -23,7 +23,7 @@ class Written(NamedTuple):
 SLOT_TOLERANCE: Final = 120
 
 #: The outcome of a claim: the caller has it; the slot is complete; another node has it; the incarnation is gone.
-Claim = Literal["claimed", "complete", "taken", "gone"]
+Claim = Literal["claimed", "complete", "held", "gone"]
 
 
 class Samples(Protocol):

@@ -34,7 +34,7 @@ class MemorySamples:
         if stored.complete(slot):
             return "complete"
         if stored.claim is not None and stored.claim[0] == slot and stored.claim[1] > self._store.clock():
-            return "taken"
+            return "held"
         stored.claim = slot, self._store.clock() + lease
         return "claimed"
 

@@ -32,8 +32,8 @@ for i = entries_at, #ARGV, 6 do
   local interval = tonumber(interval_text)
   local cohort = redis.call('HGET', cohorts, worker_id)
   local number = cohort and string.sub(cohort, 1, #group + 1) == group .. '#' and string.sub(cohort, #group + 2)
-  local stays = number ~= nil and number ~= false
-  if not stays then
+  local is_member = number ~= nil and number ~= false
+  if not is_member then
     if cohort then leave_cohort(cohort_prefix, cohort) end
     number = join_cohort(group)
     redis.call('HSET', cohorts, worker_id, group .. '#' .. number)
@@ -46,7 +46,7 @@ for i = entries_at, #ARGV, 6 do
   end
   redis.call('HSETNX', entry, 'meta', '{"last_run_at": null}')
   local score = tonumber(redis.call('ZSCORE', schedule, entry) or '')
-  if not (stays and score and score >= 0 and score <= now + interval) then
+  if not (is_member and score and score >= 0 and score <= now + interval) then
     local phase = tonumber(redis.call('HGET', phases, group .. '#' .. number) or '')
     if not (phase and phase >= 0 and phase < interval) then
       phase = (tonumber(number) * golden % 1) * spread * interval

@@ -4,13 +4,13 @@ local workers       = KEYS[1] -- zset: the fleet's ids
 local worker_hashes_at = 2      -- KEYS[worker_hashes_at], …: hash: each worker
 local specs_at      = 1       -- ARGV[specs_at], …: id, incarnation and spec of each worker
 
-local known = {}
+local existing = {}
 for i = 0, #KEYS - worker_hashes_at do
   local id, incarnation = ARGV[specs_at + 3 * i], ARGV[specs_at + 3 * i + 1]
   local present = redis.call('HGET', KEYS[worker_hashes_at + i], 'incarnation')
-  if present and present ~= incarnation then known[#known + 1] = id end
+  if present and present ~= incarnation then existing[#existing + 1] = id end
 end
-if #known > 0 then return known end
+if #existing > 0 then return existing end
 
 for i = 0, #KEYS - worker_hashes_at do
   local worker = KEYS[worker_hashes_at + i]
@@ -20,4 +20,4 @@ for i = 0, #KEYS - worker_hashes_at do
     redis.call('ZADD', workers, 0, id)
   end
 end
-return known
+return existing

@@ -1,6 +1,6 @@
 -- Claim a slot of each worker, so that only one node collects it. The lease is measured by the server's clock. A claim
 -- longer than any lease was made before that clock was set back.
--- Returns for each worker: 'claimed', 'taken' (another claim holds), 'complete' (the slot was collected) or 'gone' (the
+-- Returns for each worker: 'claimed', 'held' (another claim holds), 'complete' (the slot was collected) or 'gone' (the
 -- worker does not exist with this incarnation).
 local worker_hashes_at = 1           -- KEYS[worker_hashes_at], …: hash: each worker
 local milliseconds = tonumber(ARGV[1]) -- of the lease
@@ -31,7 +31,7 @@ for i = 0, #KEYS - worker_hashes_at do
   elseif is_complete(completed, slot, tolerance) then
     outcomes[i + 1] = 'complete'
   elseif claimed == slot and tonumber(until_) > now and tonumber(until_) <= now + milliseconds + tolerance * 1000 then
-    outcomes[i + 1] = 'taken'
+    outcomes[i + 1] = 'held'
   else
     redis.call('HSET', worker, 'claim', slot .. ' ' .. string.format('%d', now + milliseconds))
     outcomes[i + 1] = 'claimed'

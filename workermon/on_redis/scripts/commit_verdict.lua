@@ -31,7 +31,7 @@ local at = ARGV[9]
 local feed = ARGV[10]              -- the channel on which notifications are published
 local lifetime = tonumber(ARGV[11]) -- seconds for which transitions and last notifications are kept
 local alerts_lifetime = ARGV[12]   -- the same for its alerts: '' if they are deleted with the subject, '0' for ever
-local most_bytes = tonumber(ARGV[13]) -- of all transitions
+local max_bytes = tonumber(ARGV[13]) -- of all transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 local rollups_prefix = ARGV[16]
@@ -124,7 +124,7 @@ if next_key > entries_at then
   -- In small portions, so that no commit takes long: at most as many are dropped as are added.
   for _ = 1, 100 do
     local number, alert, time = oldest()
-    if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '') <= most_bytes) then
+    if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '') <= max_bytes) then
       break
     end
     forget(number, alert)

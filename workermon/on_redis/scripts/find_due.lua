@@ -15,8 +15,8 @@ local longest_lease = tonumber(ARGV[9]) -- milliseconds
 
 -- A lease longer than any full duration was taken before the server's clock was set back.
 local function is_leased(queue)
-  local left = redis.call('PTTL', lease_prefix .. queue)
-  return left > 0 and left <= longest_lease
+  local remaining = redis.call('PTTL', lease_prefix .. queue)
+  return remaining > 0 and remaining <= longest_lease
 end
 
 local function alert_of(queue) return string.match(queue, '^[^:]*:(.*)$') end

@@ -9,8 +9,8 @@ local now = time[1] + time[2] / 1000000
 local slowed = {}
 for _, name in ipairs(redis.call('SMEMBERS', slowed_names)) do
   local at, factor, silent_until = unpack(redis.call('HMGET', bucket_prefix .. name, 'at', 'factor', 'silent_until'))
-  local passed = math.max(0, now - (tonumber(at) or now))
-  local share = math.min(1, (tonumber(factor) or 1) + passed * recovery)
+  local elapsed = math.max(0, now - (tonumber(at) or now))
+  local share = math.min(1, (tonumber(factor) or 1) + elapsed * recovery)
   local expired = not at and not silent_until
   if not expired and (silent_until or share < 1) then
     slowed[#slowed + 1] = {name, string.format('%.3f', share), silent_until and 1 or 0}

@@ -4,13 +4,13 @@ local max_age = tonumber(ARGV[1]) -- seconds
 
 local now = tonumber(redis.call('TIME')[1])
 local records = {}
-local noted = redis.call('HGETALL', unreadable)
-for i = 1, #noted, 2 do
-  local at, reason = string.match(noted[i + 1], '^(%d+) (.*)$')
+local stored = redis.call('HGETALL', unreadable)
+for i = 1, #stored, 2 do
+  local at, reason = string.match(stored[i + 1], '^(%d+) (.*)$')
   if at and math.abs(now - tonumber(at)) <= max_age then
-    records[#records + 1] = {noted[i], reason}
+    records[#records + 1] = {stored[i], reason}
   else
-    redis.call('HDEL', unreadable, noted[i])
+    redis.call('HDEL', unreadable, stored[i])
   end
 end
 return records

@@ -5,8 +5,8 @@ local at = ARGV[2]        -- of the attempt
 local retried = ARGV[3]   -- 1 if it will be retried
 local reason = ARGV[4]
 
-local noted = redis.call('HGET', failing, channel)
-local since = noted and string.match(noted, '^(%S+) ')
+local stored = redis.call('HGET', failing, channel)
+local since = stored and string.match(stored, '^(%S+) ')
 -- A later beginning was recorded by a clock that was ahead.
 if not since or tonumber(since) > tonumber(at) then since = at end
 redis.call('HSET', failing, channel, table.concat({since, at, retried, reason}, ' '))

@@ -5,15 +5,15 @@ local id = ARGV[1]
 local entry = ARGV[2]
 local at = ARGV[3]
 local before = ARGV[4]     -- entries before that time are dropped
-local most = ARGV[5]       -- entries to keep
+local max_entries = ARGV[5] -- entries to keep
 local lifetime = ARGV[6]   -- seconds
 
 redis.call('ZADD', order, at, id)
 redis.call('HSET', entries, id, entry)
 local dropped = redis.call('ZRANGEBYSCORE', order, '-inf', '(' .. before, 'LIMIT', 0, 1000)
-local beyond = redis.call('ZCARD', order) - #dropped - tonumber(most)
-if beyond > 0 then
-  for _, old in ipairs(redis.call('ZRANGE', order, #dropped, #dropped + beyond - 1)) do dropped[#dropped + 1] = old end
+local excess = redis.call('ZCARD', order) - #dropped - tonumber(max_entries)
+if excess > 0 then
+  for _, old in ipairs(redis.call('ZRANGE', order, #dropped, #dropped + excess - 1)) do dropped[#dropped + 1] = old end
 end
 for _, old in ipairs(dropped) do
   redis.call('ZREM', order, old)

@@ -8,21 +8,21 @@ local at        = ARGV[2]
 local id        = ARGV[3]             -- of the warning, '' for none
 local until_at  = ARGV[4]             -- when the warning is forgotten
 local warning   = ARGV[5]             -- its JSON, on one line
-local most      = tonumber(ARGV[6])   -- warnings to keep
+local max_warnings = tonumber(ARGV[6])
 
 if redis.call('EXISTS', worker) == 0 then return 0 end
 local before = tonumber(redis.call('HGET', worker, 'requested_at') or '')
 if not before or before < tonumber(at) then redis.call('HSET', worker, 'requested_at', at) end
 if id == '' then return 0 end
-local kept = {}
+local warnings = {}
 for line in string.gmatch(redis.call('HGET', worker, 'warnings') or '', '[^\n]+') do
-  local known, last = string.match(line, '^(%S+) (%S+) ')
-  if known == id then return 0 end
-  if known and (tonumber(last) or 0) > tonumber(at) then kept[#kept + 1] = line end
+  local stored_id, expires_at = string.match(line, '^(%S+) (%S+) ')
+  if stored_id == id then return 0 end
+  if stored_id and (tonumber(expires_at) or 0) > tonumber(at) then warnings[#warnings + 1] = line end
 end
-kept[#kept + 1] = id .. ' ' .. until_at .. ' ' .. warning
-while #kept > most do table.remove(kept, 1) end
-redis.call('HSET', worker, 'warnings', table.concat(kept, '\n'))
+warnings[#warnings + 1] = id .. ' ' .. until_at .. ' ' .. warning
+while #warnings > max_warnings do table.remove(warnings, 1) end
+redis.call('HSET', worker, 'warnings', table.concat(warnings, '\n'))
 add(worker, 'seq', 1)
 redis.call('ZADD', pending, 'NX', at, worker_id)
 return 1

@@ -18,7 +18,7 @@ local outcome = ARGV[4]           -- 'delivered', 'failed', 'given up' or 'skipp
 local attempt = ARGV[5]
 local retry_at = ARGV[6]
 local lifetime = ARGV[7]          -- seconds
-local most_attempts = ARGV[8]     -- to keep for each alert
+local max_attempts = ARGV[8]     -- to keep for each alert
 local remind_at = ARGV[9]         -- '' for no reminder
 local wait = ARGV[10]             -- seconds from now to retry_at
 
@@ -30,7 +30,7 @@ if not holds and redis.call('ZCOUNT', attempts, number, number) > 0 then return 
 -- The half distinguishes the attempt under a stale fence from the attempt of that number's holder.
 if outcome ~= 'skipped' then
   redis.call('ZADD', attempts, holds and number or number + 0.5, attempt)
-  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(most_attempts))
+  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(max_attempts))
   redis.call('EXPIRE', attempts, lifetime)
 end
 

@@ -10,8 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local tokens, at, factor, slowed = unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'factor', 'slowed'))
 if math.abs(now - (tonumber(slowed) or 0)) < pause then return 0 end
-local passed = math.max(0, now - (tonumber(at) or now))
-factor = math.min(1, (tonumber(factor) or 1) + passed * recovery) * slower
+local elapsed = math.max(0, now - (tonumber(at) or now))
+factor = math.min(1, (tonumber(factor) or 1) + elapsed * recovery) * slower
 redis.call('HSET', bucket, 'tokens', string.format('%.6f', math.min(tonumber(tokens) or 0, 0)),
   'at', string.format('%.6f', now), 'factor', string.format('%.6f', math.max(factor, 0.001)),
   'slowed', string.format('%.6f', now))

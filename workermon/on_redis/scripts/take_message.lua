@@ -7,7 +7,7 @@ local critical = ARGV[3] == '1'       -- the lower half of the bucket is for cri
 local now = tonumber(ARGV[4])
 local lifetime = ARGV[5]
 local longest_wait = tonumber(ARGV[6])
-local recently = tonumber(ARGV[7])    -- seconds after which the count of refused senders starts again at 0
+local count_window = tonumber(ARGV[7])    -- seconds after which the count of refused senders starts again at 0
 local max_lead = tonumber(ARGV[8])    -- seconds
 
 local refused_field = critical and 'critical' or 'others'
@@ -19,7 +19,7 @@ local is_ahead = (tonumber(began or '') or 0) - now > max_lead
 if paused and now < paused and not is_ahead then return string.format('%.3f', paused - now) end
 tokens = math.min(capacity, (tonumber(tokens) or capacity) + math.max(0, now - (tonumber(at) or now)) * rate)
 refused = tonumber(refused) or 0
-if math.abs(now - (tonumber(since) or 0)) > recently then
+if math.abs(now - (tonumber(since) or 0)) > count_window then
   redis.call('HDEL', bucket, 'critical', 'others')
   redis.call('HSET', bucket, 'since', string.format('%.3f', now))
   refused = 0

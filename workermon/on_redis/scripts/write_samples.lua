@@ -26,19 +26,19 @@ local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_red
 local function keep_first(old, new)
   local merged = {}
   for i = 1, #new, 8 do
-    local kept = string.sub(old, i, i + 7)
-    merged[#merged + 1] = (#kept == 8 and kept ~= ABSENT) and kept or string.sub(new, i, i + 7)
+    local stored = string.sub(old, i, i + 7)
+    merged[#merged + 1] = (#stored == 8 and stored ~= ABSENT) and stored or string.sub(new, i, i + 7)
   end
   return table.concat(merged)
 end
 
 -- Each layout with its runs, and with each of its fields once.
 local function parse_layouts()
-  local parsed, layout, known = {}, { runs = {}, fields = {} }, {}
+  local parsed, layout, seen = {}, { runs = {}, fields = {} }, {}
   for line in string.gmatch(layouts, '([^\n]*)\n') do
     if line == '' then
       parsed[#parsed + 1] = layout
-      layout, known = { runs = {}, fields = {} }, {}
+      layout, seen = { runs = {}, fields = {} }, {}
     else
       local field, offset, time, period, first_wins, count =
         string.match(line, '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01]) (%d+)$')
@@ -46,8 +46,8 @@ local function parse_layouts()
         field = field, offset = offset * 8, time = tonumber(time), period = tonumber(period),
         first_wins = first_wins == '1', size = count * 8,
       }
-      if not known[field] then layout.fields[#layout.fields + 1] = field end
-      known[field] = true
+      if not seen[field] then layout.fields[#layout.fields + 1] = field end
+      seen[field] = true
     end
   end
   return parsed
@@ -125,8 +125,8 @@ local function write(parsed, key, argument)
   local was_complete = is_complete(completed, slot, tolerance)
   local repeated = not force and was_complete
   local changed -- the time of the earliest datapoint that is new or changed
-  local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
-  local first, last = known_first, known_last
+  local stored_first, stored_last = tonumber(first_hour or ''), tonumber(last_hour or '')
+  local first, last = stored_first, stored_last
 
   local stale = {} -- the hours that need a new roll-up
   for k = 1, tonumber(hours) do
@@ -152,12 +152,12 @@ local function write(parsed, key, argument)
   if changed then
     local since = tonumber(changed_from or '')
     if not since or changed < since then set('changed_from', string.format('%d', changed)) end
-    if last ~= known_last then
+    if last ~= stored_last then
       -- Expired hours at the beginning need not be looked for again.
       local prefix = string.match(KEYS[key + 1], '^(.*:)')
       while first < last and redis.call('EXISTS', prefix .. string.format('%d', first)) == 0 do first = first + 3600 end
     end
-    if first ~= known_first or last ~= known_last then
+    if first ~= stored_first or last ~= stored_last then
       set('first_hour', string.format('%d', first))
       set('last_hour', string.format('%d', last))
     end

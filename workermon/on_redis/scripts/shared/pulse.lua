@@ -2,9 +2,9 @@
 -- that may not come from the listener: then only `listener:since` may change.
 local function mark_listener(pulse, at, longest_break, evaluates_only)
   local before = tonumber(redis.call('HGET', pulse, 'listener') or '')
-  local was_away = not before or tonumber(at) - before > longest_break
+  local had_break = not before or tonumber(at) - before > longest_break
   local set_back = before and before - tonumber(at) > longest_break and not evaluates_only
-  if was_away and (before or not evaluates_only) or set_back then
+  if had_break and (before or not evaluates_only) or set_back then
     redis.call('HSET', pulse, 'listener:since', at)
   end
   if set_back then redis.call('HDEL', pulse, 'collect:since') end
