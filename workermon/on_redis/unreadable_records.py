@@ -147,7 +147,9 @@ def _set_aside(connection: redis.Redis, names: Sequence[str]) -> bool:
     wrong = [
         (name, kind.decode())
         for name, kind in zip(names, types, strict=True)
-        if kind != b"none" and (rows := keys.patterns_of(name.encode())) and kind.decode() not in {row.type for row in rows}
+        if kind != b"none"
+        and (rows := keys.patterns_of(name.encode()))
+        and kind.decode() not in {row.type for row in rows}
     ]
     for name, kind in wrong:
         place = f"{keys.SET_ASIDE}{name}"
