@@ -121,6 +121,20 @@ def test_no_more_is_claimed_than_asked_for(repository: Repository) -> None:
     assert len(stored(repository)) == 5
 
 
+def test_hours_that_are_due_at_once_are_rolled_up_over_eight_minutes(repository: Repository) -> None:
+    """A call takes an eighth of its limit, and more only of what is long overdue."""
+    hours, limit = 20, 21
+    write(repository, *((3600 * hour, 1.0) for hour in range(hours)), after=3600 * hours)
+    due = 3600 * hours + ports.ROLLUP_DELAY
+    rolled = [roll_up(repository, due + 60 * minute, limit=limit) for minute in range(8)]
+    assert max(rolled) == 3
+    assert sum(rolled) == hours
+    write(repository, *((3600 * hour, 2.0) for hour in range(hours)), after=due + 600)
+    assert roll_up(repository, due + 600 + ports.ROLLUP_DELAY + 481, limit=limit) == hours
+    assert roll_up(repository, 2 * due, limit=limit) == 0
+    assert [rollup.mean for rollup in stored(repository)] == [2.0] * hours
+
+
 def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
     """Removal deletes them, whatever was claimed. A worker added with that id begins with none."""
     write(repository, (0, 1.0), (3600, 1.0), after=4000)
