@@ -17,6 +17,7 @@ from workermon.on_redis import (
     channel_failures,
     configurations,
     costs,
+    evaluation_inputs,
     learned_delays,
     leases,
     liveness,
@@ -61,6 +62,7 @@ class Repository(NamedTuple):
     learned_delays: ports.LearnedDelays
     canary: ports.Canary
     unreadable: ports.Unreadable
+    evaluation_inputs: ports.EvaluationInputs
 
 
 #: The Redis channel of events.
@@ -78,10 +80,11 @@ def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
     store, silenced, failures = testing.MemoryStore(), testing.MemorySilences(), testing.MemoryChannelFailures()
     liveness, leases = testing.MemoryLiveness(store), testing.MemoryLeases(store)
+    sources = testing.EvaluationSources(testing.MemoryAlerts(store), silenced, testing.MemoryUnreadable(), liveness)
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
-        testing.MemoryAlerts(store),
+        sources.alerts,
         testing.MemoryOutbox(store),
         testing.MemoryConfigurations(store, DEFAULT),
         liveness,
@@ -101,7 +104,8 @@ def repository_in_memory() -> Repository:
         testing.MemoryThrottle(),
         testing.MemoryLearnedDelays(store),
         testing.MemoryCanary(store),
-        testing.MemoryUnreadable(),
+        sources.unreadable,
+        testing.MemoryEvaluationInputs(lambda: sources),
     )
 
 
@@ -131,6 +135,7 @@ def repository_on_redis(connection: redis.Redis, default: models.Configuration =
         learned_delays.RedisLearnedDelays(connection),
         canary.RedisCanary(connection, CHANNEL),
         unreadable_records.RedisUnreadable(connection),
+        evaluation_inputs.RedisEvaluationInputs(connection),
     )
 
 

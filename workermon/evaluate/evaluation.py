@@ -47,6 +47,7 @@ _RECENT = 2 * rules.BACKFILL
 class Evaluation:
     """Evaluates workers by the rules over the ledger, and before them the alerts about the monitor itself."""
 
+    inputs: ports.EvaluationInputs
     alerts: ports.Alerts
     samples: ports.Samples
     workers: ports.Workers
@@ -54,7 +55,6 @@ class Evaluation:
     silences: ports.Silences
     costs: ports.Costs
     liveness: ports.Liveness
-    unreadable: ports.Unreadable
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
     now: ports.Clock
@@ -69,19 +69,31 @@ class Evaluation:
         the workers follow the groups whose members changed. Unknown workers are ignored. A subject that loses every
         race against another evaluation keeps its mark for the sweep.
         """
-        run = _Run(self)
-        accounts = run.evaluate_monitor()
         unique = list(dict.fromkeys(subject_ids))
         groups = [subject_id for subject_id in unique if models.group_of(subject_id) is not None]
-        remaining = [subject_id for subject_id in unique if models.group_of(subject_id) is None]
-        for _ in range(TRIES):
+        worker_ids = [subject_id for subject_id in unique if models.group_of(subject_id) is None]
+        inputs = self.inputs.load(worker_ids)
+        run = _Run(self, inputs)
+        accounts = run.evaluate_monitor()
+        self._note_unknown([worker_id for worker_id in worker_ids if worker_id not in inputs.workers])
+        remaining = run.evaluate_workers(inputs.workers, accounts)
+        for _ in range(TRIES - 1):
             if not remaining:
                 break
-            remaining = run.evaluate_workers(remaining, accounts)
+            self.configurations.load()  # it may have changed
+            remaining = run.evaluate_workers(self.alerts.load(remaining), accounts)
         lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._not_cooling_down(run.changed_groups)])))
         if remaining or lost:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
+
+    def _note_unknown(self, worker_ids: Sequence[str]) -> None:
+        """Count those of these workers that are not monitored. The records of others could not be read."""
+        known = self.workers.monitored(worker_ids)
+        unknown = [worker_id for worker_id in worker_ids if worker_id not in known]
+        if unknown:
+            log.warning("evaluate.unknown_workers", worker_ids=unknown[:10], number=len(unknown))
+            self.liveness.count("message.unknown_worker", len(unknown))
 
     def _peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
         """Return the groups that rules compare workers with."""
@@ -124,9 +136,9 @@ class _Run:
     ``alert_ids`` have new notifications to deliver, ``changed_groups`` are the groups whose members changed.
     """
 
-    def __init__(self, stage: Evaluation) -> None:
-        self._stage = stage
-        self._silences = stage.silences.every()
+    def __init__(self, stage: Evaluation, inputs: ports.EvaluationInput) -> None:
+        self._stage, self._inputs = stage, inputs
+        self._silences = inputs.silences
         self.alert_ids: list[str] = []
         self.changed_groups: dict[str, None] = {}
 
@@ -137,7 +149,7 @@ class _Run:
 
         Retries after a lost race.
         """
-        monitor_alerts = self._stage.alerts.load_monitor_alerts()
+        monitor_alerts = self._inputs.monitor_alerts
         for _ in range(TRIES):
             builders = self._judge_monitor(monitor_alerts)
             if not builders:
@@ -151,7 +163,7 @@ class _Run:
 
     def _judge_monitor(self, monitor_alerts: ports.MonitorAlerts) -> list[lifecycle.VerdictBuilder]:
         """Return the verdicts with changes."""
-        decision, unreadable = self._stage.costs.budget_decision(), self._stage.unreadable.load()
+        decision, unreadable = self._stage.costs.budget_decision(), self._inputs.unreadable
         accounts = [basis for basis in monitor_alerts.accounts.values() if _may_change(basis)]
         may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(monitor_alerts.installation)
         if not accounts and not may_change:
@@ -165,11 +177,10 @@ class _Run:
             installation.judge(builder, decision, configuration)
             unreadable_records.judge(builder, unreadable, configuration)
             builders.append(builder)
-        monitoring_since = self._stage.liveness.monitoring_since() if accounts else None
         for basis in accounts:
             builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
             builder.alerts.update(basis.alerts)
-            account.judge(builder, basis.record, configuration, monitoring_since)
+            account.judge(builder, basis.record, configuration, self._inputs.monitoring_since)
             lost_metrics.judge(builder, basis.record, configuration)
             builders.append(builder)
         return [builder for builder in builders if builder.transitions]
@@ -177,17 +188,17 @@ class _Run:
     # --- workers -------------------------------------------------------------------------------------------------
 
     def evaluate_workers(
-        self, worker_ids: Sequence[str], accounts: Mapping[str, ports.Basis[models.AccountState]]
+        self, bases: dict[str, ports.Basis[ports.Record]], accounts: Mapping[str, ports.Basis[models.AccountState]]
     ) -> list[str]:
         """Evaluate each worker once. Return those that lost a race."""
+        if not bases:
+            return []
         stage = self._stage
-        bases = stage.alerts.load(worker_ids)
-        configuration = worker.usable(stage.configurations.load(), stage.kinds)
+        configuration = worker.usable(self._configuration(bases.values()), stage.kinds)
         now = stage.now()
         bases = {
             worker_id: worker.clamped(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()
         }
-        by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
         cases = [
             worker.case(basis, configuration, stage.kinds)
@@ -202,7 +213,7 @@ class _Run:
             over=over,
             active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
-            monitoring_since=stage.liveness.monitoring_since() if bases and by_clock else None,
+            monitoring_since=self._inputs.monitoring_since,
             groups=self._firing_groups(configuration, over),
             peers=stage._peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
@@ -227,7 +238,16 @@ class _Run:
                 lost.append(builder.basis.subject.id)
         # One step more each time, because a subject that lost a race is evaluated again anyway.
         unfinished = [worker_id for worker_id in unfinished if worker_id not in lost]
-        return lost + self.evaluate_workers(unfinished, accounts) if unfinished else lost
+        return lost + self.evaluate_workers(stage.alerts.load(unfinished), accounts) if unfinished else lost
+
+    def _configuration(self, bases: Iterable[ports.Basis[Any]]) -> models.Configuration:
+        """Return the configuration for these subjects: the one they were read with, if this process knows it.
+
+        Otherwise they lose the race against the change of the configuration. Nothing is read a second time.
+        """
+        revision = next((basis.revision for basis in bases), None)
+        configurations = self._stage.configurations
+        return configurations.load() if revision is None else configurations.of_revision(revision)
 
     def _firing_groups(self, configuration: models.Configuration, over: frozenset[str]) -> member.Groups:
         """Return the firing alerts about groups that may inhibit others. Reads nothing if no rule is inhibited."""
@@ -248,7 +268,7 @@ class _Run:
             if not remaining:
                 break
             bases = self._stage.alerts.load_groups(remaining)
-            configuration, at = worker.usable(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
+            configuration, at = worker.usable(self._configuration(bases.values()), self._stage.kinds), self._stage.now()
             active_silences = silences.in_force(self._silences, configuration.silences, at)
             to_escalate = escalations.read(configuration, bases.values(), self._stage.silences, at)
             remaining = [subject_id for subject_id, basis in bases.items() if basis.revision != configuration.revision]

@@ -9,51 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
-from pydantic import TypeAdapter
 
 from workermon import lua, models, ports
-from workermon.on_redis import accounts, client, group_packing, history, keys, unreadable_records, workers
-
-#: The version of alerts that cannot be read. No stored alert has it.
-_UNREADABLE = -1
-
-#: State of a subject's alerts, by rule.
-_STATE = TypeAdapter(dict[str, models.Alert])
-
-
-class LoadWorkers(lua.Script[list[Any]]):
-    """Return the configuration's revision, then of each worker its fields, the state of its alerts, its versions."""
-
-    configuration: lua.Key
-    hashes: lua.Keys
-    fields: lua.Arguments
-
-
-class LoadMonitorAlerts(lua.Script[list[Any]]):
-    """Return the configuration's revision, then the same for the installation and for each account and region."""
-
-    configuration: lua.Key
-    accounts: lua.Key
-    installation: lua.Argument
-    account_prefix: lua.Argument
-    alerts_prefix: lua.Argument
-    versions_prefix: lua.Argument
-    fields: lua.Arguments
-
-
-class LoadSubject(lua.Script[list[Any]]):
-    """Return the configuration's revision, the state of a subject's alerts, its versions."""
-
-    configuration: lua.Key
-    alerts: lua.Key
-    versions: lua.Key
-
-
-class LoadGroups(lua.Script[list[Any]]):
-    """Return the configuration's revision, then each group's fields, its members, and the same for its alerts."""
-
-    configuration: lua.Key
-    hashes: lua.Keys
+from workermon.on_redis import bases, client, group_packing, history, keys, unreadable_records
 
 
 class CommitVerdict(lua.Script[int], shared="numbers"):
@@ -110,133 +68,26 @@ class RedisAlerts:
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         """Return the basis of an evaluation of these workers, without unknown ones. Each is read in one step."""
-        bases = {}
-        for start in range(0, len(worker_ids), workers.CHUNK):
-            chunk = worker_ids[start : start + workers.CHUNK]
-            loading = LoadWorkers(
-                configuration=keys.CONFIGURATION,
-                hashes=[
-                    name
-                    for worker_id in chunk
-                    for name in (keys.worker(worker_id), keys.alerts(worker_id), keys.versions(worker_id))
-                ],
-                fields=workers.FIELDS,
-            )
-            revision, *replies = client.run(self._client, loading)
-            for worker_id, (fields, *alerts) in zip(chunk, replies, strict=True):
-                record = workers.record(self._client, worker_id, fields)
-                if record is None:
-                    continue
-                basis = self._basis(models.worker_subject(record.worker), record, revision, *alerts)
-                if basis.version != _UNREADABLE:
-                    bases[worker_id] = basis
-        return bases
+        loading = bases.loading_workers(worker_ids)
+        return bases.of_workers(self._client, worker_ids, client.run_many(self._client, loading))
 
     def load_monitor_alerts(self) -> ports.MonitorAlerts:
         """Return the basis of an evaluation of every account and region, and of the installation, read in one step."""
-        loading = LoadMonitorAlerts(
-            configuration=keys.CONFIGURATION,
-            accounts=keys.ACCOUNTS,
-            installation=models.INSTALLATION.id,
-            account_prefix=keys.account(""),
-            alerts_prefix=keys.alerts(""),
-            versions_prefix=keys.versions(""),
-            fields=accounts.FIELDS,
-        )
-        revision, installation, *rows = client.run(self._client, loading)
-        bases = {}
-        for name, fields, *alerts in rows:
-            key = unreadable_records.text(name)
-            state = accounts.state(self._client, key, fields)
-            if state is None:
-                continue
-            basis = self._basis(models.account_subject(key), state, revision, *alerts)
-            if basis.version != _UNREADABLE:
-                bases[key] = basis
-        return ports.MonitorAlerts(bases, self._basis(models.INSTALLATION, None, revision, *installation))
+        return bases.of_monitor(self._client, client.run(self._client, bases.loading_monitor()))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
         """Return the basis of an evaluation of a channel."""
-        subject = models.channel_subject(channel)
-        loading = LoadSubject(
-            configuration=keys.CONFIGURATION, alerts=keys.alerts(subject.id), versions=keys.versions(subject.id)
-        )
-        return self._basis(subject, None, *client.run(self._client, loading))
+        return bases.of_channel(self._client, channel)
 
     def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
         """Return the basis of an evaluation of these groups, without those that have no data. One read each."""
-        groups = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
-        bases: dict[str, ports.Basis[ports.GroupRecord]] = {}
-        for start in range(0, len(groups), workers.CHUNK):
-            chunk = groups[start : start + workers.CHUNK]
-            parts = (keys.group, keys.group_members, keys.alerts, keys.versions)
-            loading = LoadGroups(
-                configuration=keys.CONFIGURATION, hashes=[name(subject_id) for subject_id, _ in chunk for name in parts]
-            )
-            revision, *replies = client.run(self._client, loading)
-            for (subject_id, (by, value)), (fields, members, *alerts) in zip(chunk, replies, strict=True):
-                if fields[0] is None and alerts[0][1] is None:
-                    continue
-                record = self._group(by, value, fields, members)
-                basis = self._basis(models.group_subject(by, value), record, revision, *alerts)
-                if basis.version != _UNREADABLE:
-                    bases[subject_id] = basis
-        return bases
-
-    def _group(
-        self, by: str, value: str, fields: Sequence[bytes | None], members: Sequence[bytes]
-    ) -> ports.GroupRecord:
-        subject = models.group_subject(by, value).id
-        members_by_rule: dict[str, dict[str, models.GroupMember]] = {}
-        for field, raw in zip(members[::2], members[1::2], strict=True):
-            rule, _, worker_id = field.decode().partition(" ")
-            try:
-                members_by_rule.setdefault(rule, {})[worker_id] = group_packing.unpacked(raw.decode())
-            except ValueError:
-                unreadable_records.note(
-                    self._client, keys.group_members(subject), f"{worker_id} says nothing that is known"
-                )
-        sequence, changed_from = (
-            None if raw is None else unreadable_records.number(self._client, keys.group(subject), raw) for raw in fields
-        )
-        return ports.GroupRecord(
-            by, value, members_by_rule, None if changed_from is None else int(changed_from), int(sequence or 0)
-        )
+        return bases.of_groups(self._client, subject_ids)
 
     def group_ids(self) -> list[str]:
         """Return the subject's id of every group with members, in order."""
         with client.guard(self._client):
             names: Any = self._client.smembers(keys.GROUPS)
         return sorted(client.texts(names))
-
-    def _state(self, subject: str, raw: bytes) -> dict[str, models.Alert]:
-        return unreadable_records.parsed_by(self._client, keys.alerts(subject), _STATE, raw) or {}
-
-    def _basis(
-        self,
-        subject: models.SubjectKey,
-        record: Any,
-        revision: bytes | None,
-        state: Sequence[Any],
-        versions: Sequence[bytes],
-    ) -> ports.Basis[Any]:
-        """Return a basis. If the alerts cannot be read, no verdict over it is ever written, so they stay unchanged."""
-        version, raw = state
-        name = keys.alerts(subject.id)
-        alerts = unreadable_records.parsed_by(self._client, name, _STATE, raw) if raw else {}
-        number = unreadable_records.number(self._client, f"{name} version", version or b"0")
-        last_versions = {
-            unreadable_records.text(rule): unreadable_records.number(self._client, keys.versions(subject.id), last)
-            for rule, last in zip(versions[::2], versions[1::2], strict=True)
-        }
-        return ports.Basis(
-            subject=subject,
-            record=record,
-            alerts=alerts or {},
-            version=_UNREADABLE if alerts is None or number is None else int(number),
-            revision=int(unreadable_records.number(self._client, keys.CONFIGURATION, revision) or 0),
-            last_versions={rule: int(last) for rule, last in last_versions.items() if last is not None},
-        )
 
     def commit(self, verdict: ports.Verdict) -> bool:
         """Write alerts, history and outbox in one step, if the basis still holds."""
@@ -300,7 +151,7 @@ class RedisAlerts:
             sequence=basis.record.sequence if kind in ("worker", "group") else "",
             # redis-py repeats a commit whose answer was lost, so the script must recognize it.
             token=secrets.token_hex(8),
-            state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
+            state=bases.STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             at=repr(verdict.at),
             feed=self._feed,
             lifetime=lifetime,
@@ -332,7 +183,7 @@ class RedisAlerts:
             f"{subject}/{rule}": alert
             for subject, state in zip(owners, states, strict=True)
             if state
-            for rule, alert in self._state(subject, state).items()
+            for rule, alert in bases.state(self._client, subject, state).items()
         }
         # An alert resolved or removed between the two reads is not open.
         return [

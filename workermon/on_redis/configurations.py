@@ -67,6 +67,10 @@ class RedisConfigurations:
         """Return the configuration that was loaded last, without a look at Redis."""
         return self._cached if self._has_loaded else self.load()
 
+    def of_revision(self, revision: int) -> models.Configuration:
+        """Return the configuration that was loaded last if it has that revision, otherwise the one in force."""
+        return self._cached if self._has_loaded and self._cached.revision == revision else self.load()
+
     def _revision(self, raw: bytes | None) -> int:
         """Return the revision. If it is not a number it is written again, because verdicts have to name it."""
         number = unreadable_records.number(self._client, f"{keys.CONFIGURATION} revision", raw or b"0")

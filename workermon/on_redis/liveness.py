@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -9,8 +10,13 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys, server_errors, unreadable_records
 
-#: Fields beside the marks.
-_BESIDE = {b"listener:since", b"collect:since"}
+#: Fields beside the marks: since when the listener has worked without a break, and the first collection after that.
+SINCE = ("listener:since", "collect:since")
+
+#: Seconds. A process that works more often does not record that each time. Breaks are far longer (``ports.BREAK``).
+RECORDED_EVERY = 1.0
+#: The parts that do. Of all others each time counts: it may be the first after a break.
+FREQUENT = frozenset({"evaluate", "deliver"})
 
 
 class MarkPulse(lua.Script[int], shared="pulse"):
@@ -24,19 +30,38 @@ class MarkPulse(lua.Script[int], shared="pulse"):
     max_lead: lua.Argument
 
 
+def monitoring_since(connection: redis.Redis, times: Sequence[bytes | None]) -> float | None:
+    """Return since when listener and collection have worked without a break, from the fields ``SINCE``."""
+    began, first = (unreadable_records.number(connection, keys.PULSE, at) for at in times)
+    if began is None:
+        return None
+    return first if first is not None and first >= began else began + ports.START_UP
+
+
 class RedisLiveness:
     """``ports.Liveness`` on Redis."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
+        #: When this process last recorded something, by what that was.
+        self._recorded: dict[str, float] = {}
 
     def beat(self, part: str, at: float) -> None:
         """Record that a part did its work."""
-        self._beat(part, at, evaluates_only=False)
+        if part not in FREQUENT or self._is_due(part, at):
+            self._beat(part, at, evaluates_only=False)
+            self._recorded[part] = at
 
     def evaluation_started(self, at: float) -> None:
         """Record that a node evaluates, even if the listener did not enqueue it."""
-        self._beat("listener", at, evaluates_only=True)
+        if self._is_due("evaluation started", at):
+            self._beat("listener", at, evaluates_only=True)
+            self._recorded["evaluation started"] = at
+
+    def _is_due(self, name: str, at: float) -> bool:
+        """Return whether this process did not record the same a moment ago. Each time costs a round trip."""
+        recorded = self._recorded.get(name)
+        return recorded is None or not 0 <= at - recorded < RECORDED_EVERY
 
     def _beat(self, part: str, at: float, *, evaluates_only: bool) -> None:
         marking = MarkPulse(
@@ -58,18 +83,15 @@ class RedisLiveness:
                 self._client, f"{keys.PULSE} {unreadable_records.text(part)}", at
             )
             for part, at in times.items()
-            if part not in _BESIDE
+            if unreadable_records.text(part) not in SINCE
         }
         return {part: at for part, at in read.items() if at is not None}
 
     def monitoring_since(self) -> float | None:
         """Return since when listener and collection have worked without a break."""
         with client.guard(self._client):
-            times: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
-        began, first = (unreadable_records.number(self._client, keys.PULSE, at) for at in times)
-        if began is None:
-            return None
-        return first if first is not None and first >= began else began + ports.START_UP
+            times: Any = self._client.hmget(keys.PULSE, SINCE)
+        return monitoring_since(self._client, times)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter. If the connection breaks it may be added twice."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from workermon import models
 from workermon.on_redis import client, keys, schema, unreadable_records
+
+
+def parsed(connection: redis.Redis, documents: Mapping[bytes, bytes]) -> list[models.Silence]:
+    """Return the silences from their documents by id, the first to end first."""
+    read = [
+        unreadable_records.parsed(connection, f"{keys.SILENCES} {unreadable_records.text(name)}", models.Silence, raw)
+        for name, raw in documents.items()
+    ]
+    sound = [silence for silence in read if silence is not None]
+    return sorted(sound, key=lambda silence: (silence.ends, silence.id))
 
 
 class RedisSilences:
@@ -21,14 +31,7 @@ class RedisSilences:
         """Return the silences that were not removed, the first to end first."""
         with client.guard(self._client):
             documents: Any = self._client.hgetall(keys.SILENCES)
-        read = [
-            unreadable_records.parsed(
-                self._client, f"{keys.SILENCES} {unreadable_records.text(name)}", models.Silence, raw
-            )
-            for name, raw in documents.items()
-        ]
-        sound = [silence for silence in read if silence is not None]
-        return sorted(sound, key=lambda silence: (silence.ends, silence.id))
+        return parsed(self._client, documents)
 
     def add(self, silence: models.Silence) -> None:
         """Put a silence in force, and delete those that ended before it begins."""

@@ -54,8 +54,17 @@ class RedisUnreadable:
 
     def load(self) -> dict[str, str]:
         """Return why each record cannot be read, by its key."""
-        entries = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, max_age=NAMED_FOR))
-        return {text(name): text(reason) for name, reason in sorted(entries)}
+        return reasons(client.run(self._client, listing()))
+
+
+def listing() -> ListUnreadable:
+    """Return the call that lists the records that cannot be read."""
+    return ListUnreadable(unreadable=keys.UNREADABLE, max_age=NAMED_FOR)
+
+
+def reasons(entries: Iterable[list[bytes]]) -> dict[str, str]:
+    """Return why each record cannot be read, by its key, from the reply to ``listing``."""
+    return {text(name): text(reason) for name, reason in sorted(entries)}
 
 
 def text(raw: bytes) -> str:

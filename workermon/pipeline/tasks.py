@@ -6,11 +6,9 @@ sweep finds lost evaluations and deliveries. So a task may fail, be lost or run 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dishka.integrations.celery import FromDishka
 
-from workermon import failpoints, fleet, health, logs, models, notify, ports, runtime, settings
+from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
 from workermon.collect import LostMetrics, RollingUp, collection
 from workermon.evaluate import evaluation
 from workermon.on_celery.app import app
@@ -30,7 +28,8 @@ def collect(
     """Collect these workers' state and metrics from AWS into the ledger, and roll up hours that are over."""
     report = stage.collect(worker_ids)
     rolling_up.roll_up(len(worker_ids) + 1)
-    _unknown("workermon.collect", report.unknown, liveness)
+    if report.unknown:
+        liveness.count("message.unknown_worker", len(report.unknown))
     liveness.beat("collect", now())
 
 
@@ -38,7 +37,6 @@ def collect(
 def evaluate(
     worker_ids: list[str],
     stage: FromDishka[evaluation.Evaluation],
-    workers: FromDishka[ports.Workers],
     dispatcher: FromDishka[ports.Dispatcher],
     liveness: FromDishka[ports.Liveness],
     now: FromDishka[ports.Clock],
@@ -48,9 +46,6 @@ def evaluate(
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.enqueued")
-    unique_ids = [subject_id for subject_id in worker_ids if models.group_of(subject_id) is None]
-    known_ids = workers.monitored(unique_ids)
-    _unknown("workermon.evaluate", [worker_id for worker_id in unique_ids if worker_id not in known_ids], liveness)
     liveness.beat("evaluate", now())
 
 
@@ -91,9 +86,3 @@ def canary(stages: list[str], stage: FromDishka[health.CanaryRelay]) -> None:
     """Pass the canary on from a stage. It shows whether messages complete their round."""
     for name in stages:
         stage.pass_on(name)
-
-
-def _unknown(task: str, worker_ids: Sequence[str], liveness: ports.Liveness) -> None:
-    if worker_ids:
-        log.warning("task.unknown_workers", task=task, worker_ids=list(worker_ids)[:10], number=len(worker_ids))
-        liveness.count("message.unknown_worker", len(worker_ids))

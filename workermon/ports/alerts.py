@@ -128,6 +128,28 @@ class MonitorAlerts(NamedTuple):
     installation: Basis[None]
 
 
+class EvaluationInput(NamedTuple):
+    """What an evaluation reads first, beside the configuration.
+
+    ``silences`` are those that were not removed. ``unreadable`` has why records cannot be read, by their keys.
+    ``monitoring_since`` is when the monitor itself began (seconds; ``None``: unknown). ``workers`` are the bases of the
+    workers to evaluate, without unknown ones.
+    """
+
+    monitor_alerts: MonitorAlerts
+    silences: Sequence[Silence]
+    unreadable: Mapping[str, str]
+    monitoring_since: float | None
+    workers: dict[str, Basis[Record]]
+
+
+class EvaluationInputs(Protocol):
+    """Reads in one round trip what an evaluation needs first, because several of them cost more than the rest of it."""
+
+    def load(self, worker_ids: Sequence[str]) -> EvaluationInput:
+        """Return what ``Alerts``, ``Silences``, ``Unreadable`` and ``Liveness`` return of it one by one."""
+
+
 class Alerts(Protocol):
     """State of the alerts of every subject, their history, and their outbox."""
 

@@ -33,6 +33,9 @@ class Configurations(Protocol):
     def loaded(self) -> Configuration:
         """Return the configuration last loaded in this process, for code that need not notice a change at once."""
 
+    def of_revision(self, revision: int) -> Configuration:
+        """Return the configuration last loaded in this process if it has that revision, otherwise the one in force."""
+
     def save(self, configuration: Configuration) -> bool:
         """Put a configuration in force; ``False`` unless its ``revision`` is one above the one in force."""
 
@@ -138,7 +141,8 @@ START_UP = 30
 class Liveness(Protocol):
     """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of events.
 
-    The part ``canary`` is when a listener that receives canaries took the lead.
+    The part ``canary`` is when a listener that receives canaries took the lead. If evaluation or delivery work more
+    often than once a second, not each time is recorded.
     """
 
     def beat(self, part: str, at: float) -> None:

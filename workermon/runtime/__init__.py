@@ -36,6 +36,7 @@ from workermon.on_redis import (
     cohorts,
     configurations,
     costs,
+    evaluation_inputs,
     firing_labels,
     idempotency_keys,
     learned_delays,
@@ -234,8 +235,13 @@ class Recipes(dishka.Provider):
     ) -> ports.Alerts:
         """The alerts, and their history as long as the configuration in force says."""
         return alerts.RedisAlerts(
-            redis.client, app_settings.channel, lambda: stored_configurations.load().alert_history
+            redis.client, app_settings.channel, lambda: stored_configurations.loaded().alert_history
         )
+
+    @dishka.provide
+    def make_evaluation_inputs(self, redis: Redis) -> ports.EvaluationInputs:
+        """What an evaluation reads first."""
+        return evaluation_inputs.RedisEvaluationInputs(redis.client)
 
     @dishka.provide
     def make_outbox(self, redis: Redis, stored_configurations: ports.Configurations) -> ports.Outbox:

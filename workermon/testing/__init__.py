@@ -6,7 +6,13 @@ The repository's ports share one ``MemoryStore``, as the real ones share one Red
 from __future__ import annotations
 
 from workermon.testing.access import MemoryAccess, MemoryAudit
-from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
+from workermon.testing.alerts import (
+    EvaluationSources,
+    MemoryAccounts,
+    MemoryAlerts,
+    MemoryEvaluationInputs,
+    MemorySilences,
+)
 from workermon.testing.aws import (
     MemoryCloudWatch,
     MemoryCosts,
@@ -49,6 +55,7 @@ from workermon.testing.samples import MemoryFeed, MemoryRollUps, MemorySamples
 from workermon.testing.saved_states import MemorySavedStates
 
 __all__ = [
+    "EvaluationSources",
     "ManualClock",
     "MemoryAccess",
     "MemoryAccounts",
@@ -62,6 +69,7 @@ __all__ = [
     "MemoryCosts",
     "MemoryDispatcher",
     "MemoryEc2",
+    "MemoryEvaluationInputs",
     "MemoryEventQueues",
     "MemoryFeed",
     "MemoryFiringLabels",

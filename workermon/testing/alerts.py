@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from workermon import models, ports
 from workermon.testing import memory
@@ -212,6 +212,33 @@ class MemoryAlerts:
 def _forget_worker(worker_id: str, records: dict[Any, Any]) -> None:
     for key in [key for key in records if key[0] == worker_id]:
         del records[key]
+
+
+class EvaluationSources(NamedTuple):
+    """The ports that ``MemoryEvaluationInputs`` reads."""
+
+    alerts: ports.Alerts
+    silences: ports.Silences
+    unreadable: ports.Unreadable
+    liveness: ports.Liveness
+
+
+class MemoryEvaluationInputs:
+    """``ports.EvaluationInputs`` over other ports, which ``sources`` returns."""
+
+    def __init__(self, sources: Callable[[], EvaluationSources]) -> None:
+        self._sources = sources
+
+    def load(self, worker_ids: Sequence[str]) -> ports.EvaluationInput:
+        """Return what the other ports return."""
+        sources = self._sources()
+        return ports.EvaluationInput(
+            monitor_alerts=sources.alerts.load_monitor_alerts(),
+            silences=sources.silences.every(),
+            unreadable=sources.unreadable.load(),
+            monitoring_since=sources.liveness.monitoring_since(),
+            workers=sources.alerts.load(worker_ids),
+        )
 
 
 class MemoryAccounts:

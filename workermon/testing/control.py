@@ -24,6 +24,10 @@ class MemoryConfigurations:
         """Return the configuration in force, which costs nothing here."""
         return self.load()
 
+    def of_revision(self, revision: int) -> models.Configuration:  # noqa: ARG002 - only the one in force is known
+        """Return the configuration in force."""
+        return self.load()
+
     def save(self, configuration: models.Configuration) -> bool:
         """Put a configuration in force, if its revision is the next one."""
         with self._store.lock:

@@ -10,7 +10,13 @@ from typing import Any, TypeVar, cast, get_type_hints
 from workermon import collect, config, evaluate, fleet, models, notify, ports, rules
 from workermon.notify import channel_type, channels
 from workermon.testing.access import MemoryAccess, MemoryAudit
-from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
+from workermon.testing.alerts import (
+    EvaluationSources,
+    MemoryAccounts,
+    MemoryAlerts,
+    MemoryEvaluationInputs,
+    MemorySilences,
+)
 from workermon.testing.aws import (
     MemoryCloudWatch,
     MemoryCosts,
@@ -66,6 +72,7 @@ PORTS: Mapping[Any, str] = {
     ports.CpuClock: "cpu_clock",
     ports.Dispatcher: "dispatcher",
     ports.Ec2: "ec2",
+    ports.EvaluationInputs: "evaluation_inputs",
     ports.EventQueues: "event_queues",
     ports.Feed: "feed",
     ports.IdempotencyKeys: "idempotency_keys",
@@ -171,6 +178,9 @@ class Monitor:
         self.server = MemoryServer(self.clock)
         self.regions = fleet.Regions(default="us-east-1", known_regions=frozenset({"us-east-1"}))
         self.unreadable: ports.Unreadable = MemoryUnreadable()
+        self.evaluation_inputs: ports.EvaluationInputs = MemoryEvaluationInputs(
+            lambda: EvaluationSources(self.alerts, self.silences, self.unreadable, self.liveness)
+        )
         self.secrets: ports.Secrets = MemorySecrets()
         self.publisher = MemoryPublisher()
         #: Messages sent to channels, oldest first.
