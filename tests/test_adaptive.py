@@ -145,7 +145,7 @@ def test_fixed_asks_each_period_again() -> None:
 
 
 @pytest.mark.parametrize("looking", ["operand", "inhibited"])
-def test_what_other_rules_look_at_is_asked_each_period(looking: str) -> None:
+def test_what_other_rules_need_is_requested_each_period(looking: str) -> None:
     """They are evaluated together, at the same time."""
     high = cadence_replay.rule()
     second_rule = (

@@ -235,7 +235,7 @@ def test_people_get_a_table_and_a_chart(tmp_path: Path) -> None:
     assert row.split()[3:] == ["1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95.0", "%"]
 
 
-def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path: Path) -> None:
+def test_of_several_metrics_one_has_to_be_named(tmp_path: Path) -> None:
     """Rules over two metrics need --metric, or a trace named after one. An unknown metric exits with 3."""
     two = FILE + '\n[[rules]]\nname = "net"\nmetric = "network_in"\nabove = { warning = 5 }\n'
     trace = tmp_path / "t.csv"
@@ -307,7 +307,7 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(
     assert "29 more in which nothing would have fired are not drawn" in result.stderr
 
 
-def test_the_ledger_is_judged_by_worker_and_rule() -> None:
+def test_the_ledger_is_evaluated_by_worker_and_rule() -> None:
     """Each worker with the rule's labels has its episodes, also if its period changed midway."""
     monitor = testing.Monitor(now=1_700_000_000)
     workers, samples = monitor.workers, monitor.samples

@@ -74,7 +74,7 @@ def test_nothing_asked_costs_nothing() -> None:
     assert costs.used_last_day([], MIDNIGHT) == costs.daily_rate([], MIDNIGHT) == costs.Usage(0, 0, 0)
 
 
-def test_where_a_day_stands_is_told_from_its_hours() -> None:
+def test_the_spending_of_a_day_is_computed_from_its_hours() -> None:
     """It gives today's spending, the rest, and the full rate by workermon's names. Yesterday is not included."""
     hours = [
         hour(MIDNIGHT - 3600, {CPU: 3_600_000}),
@@ -128,7 +128,7 @@ def test_without_a_budget_nothing_is_given_up() -> None:
     assert costs.decide_multipliers(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
 
-def test_metrics_of_a_users_own_stand_before_memory_and_cpu() -> None:
+def test_custom_metrics_come_before_memory_and_cpu() -> None:
     """They are more important than network and disk traffic, and less important than memory and CPU."""
     own_configuration = CONFIGURATION.model_copy(
         update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")}
@@ -159,7 +159,7 @@ def test_a_decision_is_within_the_budget_or_the_last_step(
 
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
-def test_a_decision_stands_while_nothing_changes(full: dict[str, float], spent: float, budget: float) -> None:
+def test_a_decision_is_kept_while_nothing_changes(full: dict[str, float], spent: float, budget: float) -> None:
     """Repeated with its own result in force, the decision is the same: periods do not oscillate."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     first = costs.decide_multipliers(configuration, state(full, spent))

@@ -43,7 +43,7 @@ class Spent:
         return recorded.notification
 
 
-def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> None:
+def test_a_budget_that_lengthens_periods_notifies_once(fleet: Any) -> None:
     """It notifies at the beginning, not at each step, and at the end. Its times are those of the decisions."""
     spent = Spent(fleet)
     spent.decide(0)
@@ -94,7 +94,7 @@ def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
     assert (spent.last().status, spent.last().severity) == ("resolved", "critical")
 
 
-def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
+def test_its_id_is_the_same_however_often_it_is_evaluated(fleet: Any) -> None:
     """Two evaluations of the same decision give the same result, so a replay does not notify again."""
     ids = []
     for _ in range(2):
@@ -104,7 +104,7 @@ def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
     assert ids[0] == ids[1]
 
 
-def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet: Any) -> None:
+def test_a_silenced_budget_notifies_when_the_silence_is_over(fleet: Any) -> None:
     """It is silenced by its rule. If it has ended when the silence ends, nobody is notified."""
     spent = Spent(fleet)
     spent.silences.add(models.Silence(id="quiet", rule="budget", begins=T0, ends=T0 + 600, reason="known", by="me"))
@@ -116,7 +116,7 @@ def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet: Any) -> None:
     assert spent.last().status == "resolved"
 
 
-def test_it_is_no_account_in_trouble(fleet: Any) -> None:
+def test_it_is_no_failing_account(fleet: Any) -> None:
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)

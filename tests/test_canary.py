@@ -129,7 +129,7 @@ def test_beat_that_ticks_and_sends_none_is_named() -> None:
     assert (house.look().ok, house.look().stuck_after) == (False, "scheduled")
 
 
-def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come() -> None:
+def test_a_schedule_that_never_sent_is_reported_when_it_is_long_overdue() -> None:
     """A new entry has run no time: nothing is expected for a minute, and something is after three."""
     house = House()
     house.schedule.sent, house.schedule.ticked = models.Sent(NOW, 0), NOW
@@ -195,7 +195,7 @@ def test_one_that_waits_in_the_outbox_is_joined_by_no_other() -> None:
 
 
 @given(st.lists(st.sampled_from([None, *STEPS, "away"]), max_size=40))
-def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
+def test_fewer_than_four_are_never_reported(fates: Any) -> None:
     """Whatever is lost anywhere, the alarm needs four in a row, and ends with one that is accepted."""
     house, lost = House(), 0
     for fate in fates:
@@ -213,7 +213,7 @@ def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
             assert faults.round_trip is not None
 
 
-def test_its_time_is_told_though_clocks_differ() -> None:
+def test_its_time_is_shown_though_clocks_differ() -> None:
     """A clock of another machine that is behind gives no negative time."""
     trace = ports.Trace({"accepted": ports.Reached(NOW, NOW - 3)}, {}, 1)
     status = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
@@ -275,7 +275,7 @@ def test_its_notification_goes_through_the_outbox_and_is_never_counted(implement
     assert box.release(notification, NOW + 60)
 
 
-def test_its_channel_is_heard_only_by_who_asks(implementation: Any) -> None:
+def test_its_channel_has_only_its_own_subscribers(implementation: Any) -> None:
     """Only its own subscribers receive it. Subscribers of samples and alerts do not."""
     trace, _, feed = implementation
     received: list[Any] = []

@@ -145,7 +145,7 @@ def test_a_task_is_given_again_only_when_it_cannot_run_any_more(configured: Call
 
 
 @pytest.mark.parametrize(("least", "loop"), [("10s", 1.0), ("60s", 1.0), ("5s", 0.2), ("1s", 0.2)])
-def test_beat_looks_often_enough_and_holds_its_lock(configured: Callable[..., Celery], least: str, loop: float) -> None:
+def test_beat_ticks_often_enough_and_keeps_its_lock(configured: Callable[..., Celery], least: str, loop: float) -> None:
     """Beat's loop is short if intervals are. The lock lasts at least five loops."""
     conf = configured("redis://localhost/1", WORKERMON_MIN_INTERVAL=least).conf
     assert conf.beat_max_loop_interval == loop

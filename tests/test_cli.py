@@ -167,7 +167,7 @@ def test_an_empty_list_is_well(run: Any) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no worker is monitored\n")
 
 
-def test_show_tells_everything(ok: Any, world: Any) -> None:
+def test_show_prints_everything(ok: Any, world: Any) -> None:
     """``show`` prints checks, values with their age, alerts, and the time of the next collection."""
     ok("add", A)
     fires(world, A)
@@ -183,7 +183,7 @@ def test_show_tells_everything(ok: Any, world: Any) -> None:
         assert part in text
 
 
-def test_trouble_is_shown(ok: Any, run: Any, world: Any) -> None:
+def test_errors_are_shown(ok: Any, run: Any, world: Any) -> None:
     """A collection that failed shows in the list and on the worker's page, with its kind."""
     ok("add", A)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
@@ -410,7 +410,7 @@ def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
     assert re.search(r"DOWN +worker processes", result.stdout)
 
 
-def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) -> None:
+def test_status_shows_accounts_and_costs(ok: Any, run: Any, world: Any) -> None:
     """It shows calls and dollars a day, longer intervals by the budget, and the account and region that AWS refuses."""
     ok("add", A)
     world.schedule.ticked = world.clock()
@@ -445,7 +445,7 @@ def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) ->
     assert document["bill"]["stretched"] == {"network_out": 15}
 
 
-def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
+def test_watch_shows_the_present_first(ok: Any, world: Any) -> None:
     """``watch`` begins with the last sample of each worker and the open alerts, one JSON object a line."""
     ok("add", A)
     fires(world, A)
@@ -692,7 +692,7 @@ def test_up_without_its_redis_says_what_every_command_says(tmp_path: Path) -> No
     )
 
 
-def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -> None:
+def test_why_is_printed_as_text_and_as_a_document(ok: Any, run: Any, world: Any) -> None:
     """why shows rule, datapoints and recorded changes. A metric or worker that does not exist exits with 3."""
     ok("add", A)
     fires(world, A)

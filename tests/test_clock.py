@@ -98,7 +98,7 @@ def test_without_redis_it_is_the_machines(machine: Machine, fake: FakeServer, no
     assert now() == machine.wall
 
 
-def test_a_real_server_tells_its_time(redis_url: str) -> None:
+def test_a_real_server_has_the_time(redis_url: str) -> None:
     """On a machine two hours ahead, the real server's time counts."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         ahead = clock.RedisClock(server.RedisServer(connected).time, lambda: time.time() + 7200)

@@ -91,7 +91,7 @@ def test_absent_is_null_and_never_zero(world: World) -> None:
         (None, []),
     ],
 )
-def test_status_checks_are_a_metric_only_where_ec2_can_tell(
+def test_status_checks_are_a_metric_only_if_ec2_answers(
     world: World, checks: models.Checks | None, written: list[tuple[int, float]]
 ) -> None:
     """Impaired is 1. A check that is neither ok nor impaired writes nothing and is null in the event."""
@@ -249,7 +249,7 @@ def test_a_failure_to_confirm_retires_nobody(world: World, monkeypatch: pytest.M
     assert world.schedule.ids() == {ONE}
 
 
-def test_ec2_failing_is_trouble_of_its_scope_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ec2_failing_is_an_error_of_its_account_and_region_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of other regions are collected. Those of the failing region keep their condition and get the error."""
     world.add()
     world.add(TWO, region="eu-west-1")
@@ -275,7 +275,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World, monkeypatch: pyt
     assert world.condition().succeeded_at == NOW
 
 
-def test_an_unusable_scope_is_a_failure_and_not_the_end(world: World) -> None:
+def test_an_unusable_account_and_region_is_a_failure_and_not_the_end(world: World) -> None:
     """An invalid region or role is reported for its workers, whatever class of error it is."""
     world.add()
     world.ec2.last_error = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
@@ -484,7 +484,7 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
     assert listings(world)[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
 
 
-def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
+def test_a_failed_listing_is_an_error_unless_the_dimensions_are_known(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without dimensions the metric fails. With those of an hour ago it continues."""
@@ -531,7 +531,7 @@ def test_a_sum_counts_nothing_twice(world: World) -> None:
     assert world.points("written", 60) == [(at(1), 15.0)]
 
 
-def test_two_metrics_of_one_name_are_told_apart(world: World) -> None:
+def test_two_metrics_of_one_name_are_distinguished(world: World) -> None:
     """The same CloudWatch metric may be asked for under two names."""
     world.add()
     memory = config.DEFAULT.metrics[MEMORY]
@@ -627,7 +627,7 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World, monkeypatch: pytes
     assert world.points(models.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
 
 
-def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_collection_does_not_overwrite_the_next_slot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Datapoints count, but condition and event are those of the later collection."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
@@ -816,7 +816,7 @@ def test_dimensions_that_change_are_found(world: World) -> None:
     ]  # the next is running
 
 
-def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_denied_listing_is_an_error_of_its_metrics_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the other metrics the collection succeeds. ListMetrics is not requested in each collection."""
     ids = many(world)
     only(world, CPU, MEMORY)

@@ -226,7 +226,7 @@ _REVISED_LATE = [(50, 60), (60, 900), (70, 1800)]
 
 
 @pytest.mark.parametrize("phase", range(0, 300, 60))
-def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
+def test_a_revised_datapoint_is_found_within_five_collections(phase: int) -> None:
     """A revised datapoint within the lateness is found, and so is a late one that is no longer expected."""
     world = World(period=60, phase=phase, lateness=1800)
     for number in range(120):
@@ -242,7 +242,7 @@ def test_a_revised_datapoint_is_found_within_five_looks(phase: int) -> None:
     assert world.ledger() == world.served.at(world.clock())
 
 
-def test_four_of_five_looks_ask_for_what_is_new_only() -> None:
+def test_four_of_five_collections_request_only_what_is_new() -> None:
     """Every fifth request covers the whole lateness, and so does the one after a revised value."""
     world = World(period=60)
     for number in range(80):
@@ -260,7 +260,7 @@ def test_four_of_five_looks_ask_for_what_is_new_only() -> None:
     assert [width > models.LATENESS for width in world.served.widths] == [False, True]
 
 
-def test_what_fails_at_a_full_look_is_asked_for_in_full_at_the_next() -> None:
+def test_what_fails_in_a_full_request_is_fully_requested_at_the_next() -> None:
     """Each metric has its own full requests, because others of the worker may have succeeded."""
     world = World(period=60)
     for number in range(80):

@@ -53,7 +53,7 @@ def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
 
 
 @pytest.mark.parametrize("last_error", [DENIED, THROTTLED, errors.AwsUnreachable("EC2", "no answer", "wait")])
-def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: errors.AwsError) -> None:
+def test_an_account_where_ec2_refuses_fails(world: Billed, last_error: errors.AwsError) -> None:
     """The error has its kind. The record contains no worker's id."""
     world.add()
     world.ec2.last_error = last_error
@@ -63,7 +63,7 @@ def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: e
     assert ONE not in state.model_dump_json()
 
 
-def test_an_account_where_cloudwatch_refuses_everything_is_in_trouble(world: Billed) -> None:
+def test_an_account_where_cloudwatch_refuses_everything_fails(world: Billed) -> None:
     """It fails although EC2 answers. A stopped instance needs no CloudWatch and is not a success."""
     world.add()
     world.add(TWO, status="stopped")
@@ -80,7 +80,7 @@ def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
     assert world.state().succeeded_at == NOW
 
 
-def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -> None:
+def test_a_worker_whose_id_is_gone_is_no_failure_of_the_account(world: Billed) -> None:
     """EC2 answered that it does not know the id, so the account works."""
     world.add(added_at=NOW - 10)
     world.ec2.forget(ONE)
@@ -89,7 +89,7 @@ def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -
     assert (world.state().succeeded_at, world.state().last_error) == (NOW, None)
 
 
-def test_one_account_in_trouble_says_nothing_of_another(world: Billed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failing_account_says_nothing_of_another(world: Billed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its own record."""
     world.add()
     world.add(TWO, region="eu-west-1")
@@ -153,7 +153,7 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
     assert world.points("network_out") == world.points(CPU)
 
 
-def test_it_is_told_in_the_log_once(world: Billed) -> None:
+def test_it_is_logged_once(world: Billed) -> None:
     """When it changes, not at each collection."""
     world.add()
     spend(world, 9)

@@ -47,7 +47,7 @@ def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
     assert recorded.transition.reason.endswith(f"held back: collection fails in all of {SCOPE} (denied)")
 
 
-def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
+def test_a_worker_that_is_still_silent_afterwards_notifies(fleet: Any) -> None:
     """A worker that is silent an interval and a half later notifies; one that was collected does not."""
     fleet.minutes(1, 6)
     fleet.notified.clear()
@@ -63,7 +63,7 @@ def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
     assert alert.last.since == models.rfc3339(T0 + 180)
 
 
-def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet: Any) -> None:
+def test_a_worker_that_is_silent_alone_notifies(fleet: Any) -> None:
     """A silent worker notifies if its account and region works."""
     for minute in range(1, 5):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
@@ -80,7 +80,7 @@ def test_two_refusals_in_a_row_are_nothing_yet(fleet: Any) -> None:
     assert fleet.alerts.history() == []
 
 
-def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet: Any) -> None:
+def test_an_outage_of_the_monitor_is_no_failure_of_the_account(fleet: Any) -> None:
     """The intervals are counted from the monitor's own start."""
     fleet.refused(60)
     fleet.evaluate_at(61)
@@ -140,7 +140,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) ->
     assert sorted(fleet.notified) == [f"{worker_id}/silence" for worker_id in IDS]
 
 
-def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
+def test_without_a_no_data_rule_every_channel_is_notified() -> None:
     """It notifies all channels of rules, or the log if there are none."""
     state = models.AccountState(
         key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)

@@ -341,7 +341,7 @@ def test_the_schema_takes_durations_as_the_parser_does() -> None:
         ("[collect]\nlateness = " + "9" * 5000 + "\n", "a.toml: has a number that is far too long; shorten it"),
     ],
 )
-def test_the_bounds_of_a_duration_are_told_in_its_own_units(text: str, error: str) -> None:
+def test_the_bounds_of_a_duration_are_shown_in_its_own_units(text: str, error: str) -> None:
     """33d is refused with the limit 32d. A number that Python refuses is invalid input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")

@@ -64,7 +64,7 @@ def of(worker_id: str, *more: tuple[str, str]) -> dimensions.Dimensions:
     return tuple(sorted([*more, ("InstanceId", worker_id)]))
 
 
-def test_metrics_of_ec2_need_no_look() -> None:
+def test_metrics_of_ec2_need_no_listing() -> None:
     """A metric of EC2 itself has the instance's id and needs no ListMetrics."""
     fleet = Fleet(2)
     published = fleet.find(metrics=[CPU])

@@ -27,7 +27,7 @@ def checks(**changes: Any) -> Any:
     return {check.name: check for check in monitor.get(doctor.server.ServerExamination).examine()}
 
 
-def test_a_server_that_forgets_is_told() -> None:
+def test_a_server_that_forgets_is_reported() -> None:
     """Eviction and missing persistence are named with what to do. A sound server has neither."""
     assert all(check.ok for check in checks().values())
     evicts = checks(maxmemory_policy="allkeys-lru")["redis eviction"]
@@ -38,7 +38,7 @@ def test_a_server_that_forgets_is_told() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "well"), [(0, True), (4, True), (-30, False), (6, False)])
-def test_clocks_that_differ_are_told(ahead: int, well: bool) -> None:
+def test_clocks_that_differ_are_reported(ahead: int, well: bool) -> None:
     """More than 5 s between this machine and the server is not well."""
     monitor = testing.Monitor(now=1000)
     monitor.server.ahead = ahead
@@ -120,7 +120,7 @@ def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) 
     assert "BAD" in run("doctor").stdout
 
 
-def test_a_real_server_tells_of_itself(redis_client: redis.Redis) -> None:
+def test_a_real_server_reports_its_settings(redis_client: redis.Redis) -> None:
     """The checks read the settings that a real server reports."""
     real = server.RedisServer(redis_client)
     app_settings = real.settings()
@@ -172,7 +172,7 @@ def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: st
 
 
 @pytest.mark.parametrize("ahead", [45, -50])
-def test_the_date_of_an_answer_tells_the_clock_of_aws(aws: Any, ahead: int) -> None:
+def test_the_date_of_an_answer_is_the_clock_of_aws(aws: Any, ahead: int) -> None:
     """A clock difference that AWS accepts is shown in seconds, before it makes datapoints late or early."""
     served, look = aws
     assert look(1)["clock of AWS"].ok

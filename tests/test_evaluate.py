@@ -246,7 +246,7 @@ def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None
     assert reason in last.reason
 
 
-def test_channels_told_hear_the_end() -> None:
+def test_notified_channels_are_notified_of_the_end() -> None:
     """The channels that were notified of an alert are notified of its end, even if the rule has changed."""
     site = Site()
     site.minutes([95, 95, 95])

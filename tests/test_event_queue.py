@@ -104,7 +104,7 @@ def house() -> House:
     return House()
 
 
-def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> None:
+def test_a_state_change_is_collected_and_notified_within_its_slot(house: House) -> None:
     """A worker is collected again at once within a complete slot, and its stop notifies."""
     house.ec2.become(A, "stopped", "Server.SpotInstanceTermination")
     house.put(changed(A, "stopped"))
@@ -119,7 +119,7 @@ def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> N
     assert house.counts == {"messages": 1, "requested": 1}
 
 
-def test_a_ring_counts_once(house: House) -> None:
+def test_a_queue_message_counts_once(house: House) -> None:
     """After the requested collection, the worker is collected by its schedule again."""
     house.put(changed(A, "running"))
     house.read()
@@ -244,7 +244,7 @@ def test_anything_else_is_deleted_and_counted(house: House, body: str) -> None:
     assert (house.message_count, house.dispatcher.collected, house.counts) == (0, [], {"messages": 1, "ignored": 1})
 
 
-def test_health_events_ring_for_every_instance_that_they_name(house: House) -> None:
+def test_health_events_collect_every_instance_that_they_name(house: House) -> None:
     """Each instance in affected entities and resources is collected, as id or ARN, in any partition."""
     detail = {
         "service": "EC2", "eventTypeCode": "AWS_EC2_INSTANCE_STORE_DRIVE_PERFORMANCE_DEGRADED",
@@ -263,7 +263,7 @@ def test_instances_that_nobody_monitors_are_counted(house: House) -> None:
     assert house.counts == {"messages": 1, "unknown": 1}
 
 
-def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House) -> None:
+def test_a_new_instance_starts_discovery_at_once_but_not_for_each(house: House) -> None:
     """A starting instance requests a reconciliation.
 
     Many within seconds request one, and an ending one requests none.

@@ -82,7 +82,7 @@ def test_what_does_not_fire_is_explained_too() -> None:
         (lambda site: None, "the instance is unknown"),
     ],
 )
-def test_why_nothing_is_judged_is_told(prepare: Any, expected: str) -> None:
+def test_why_says_that_nothing_is_evaluated(prepare: Any, expected: str) -> None:
     """A rule that cannot fire at present has the reason."""
     site = Site()
     if expected != "the instance is unknown":
@@ -138,7 +138,7 @@ def active_silences(site: Any, begins: float = 0.0) -> None:
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=begins, ends=T0 + 3600, reason="x", by="me"))
 
 
-def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None:
+def test_a_silenced_alert_notified_nobody_until_the_silence_is_over() -> None:
     """A silenced transition is not shown as notified. A notification at the silence's end is shown there alone."""
     site = Site()
     active_silences(site)
@@ -158,7 +158,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None
     ]
 
 
-def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest() -> None:
+def test_a_notified_warning_is_shown_if_a_silence_holds_back_the_rest() -> None:
     """The warning is shown as notified; the silenced change to critical is not."""
     site = Site()
     site.minutes([85, 85, 85])

@@ -162,7 +162,7 @@ def test_a_role_given_by_command_becomes_an_account() -> None:
     assert present(file.workers)[0].account == "123456789012-lab-x"
 
 
-def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
+def test_a_plan_shows_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """plan names added, changed and removed workers, rules, channels and metrics, and the price. apply does too."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -228,7 +228,7 @@ def test_a_plan_says_what_changes_of_a_rule(ok: Any, tmp_path: Path) -> None:
         ("role/workermon", "role/other", "changed setting account lab: role_arn "),
     ],
 )
-def test_a_plan_tells_of_definitions_that_change_under_their_names(
+def test_a_plan_shows_definitions_that_change_under_their_names(
     ok: Any, tmp_path: Path, old: str, new: str, line: str
 ) -> None:
     """A metric of another period, other tags and another role are no silent changes."""

@@ -24,7 +24,7 @@ for _ in range(3):
     ("point", "lines", "code"),
     [("", 3, 0), ("b", 3, 0), ("a", 0, failpoints.EXIT), ("a:3", 2, failpoints.EXIT), ("a:4", 3, 0)],
 )
-def test_a_process_exits_where_it_was_told_to(point: str, lines: int, code: int) -> None:
+def test_a_process_exits_at_the_named_point(point: str, lines: int, code: int) -> None:
     """The variable names a crash point and a count. Unset or empty, nothing happens."""
     completed = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={**os.environ, "WORKERMON_FAILPOINT": point},

@@ -86,7 +86,7 @@ def test_it_flaps_when_a_plain_loop_says_so(
         assert status.settled_at == times[-1] + within <= until
 
 
-def test_a_change_of_severity_is_no_turn() -> None:
+def test_a_change_of_severity_does_not_count_as_flapping() -> None:
     """From warning to critical and back it neither fired nor resolved."""
     severities: list[models.Severity] = ["warning", "critical"] * 10
     changes = [SeverityChange(at, severity, 1) for at, severity in enumerate(severities)]
@@ -96,7 +96,7 @@ def test_a_change_of_severity_is_no_turn() -> None:
 # --- what is reported ------------------------------------------------------------------------------------------------
 
 
-def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
+def test_it_notifies_once_and_again_when_it_is_stable() -> None:
     """Six transitions notify. The seventh notifies that it flaps. Then nothing until it is stable."""
     site = Site(MILD)
     site.minutes(waves(20))
@@ -126,7 +126,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert [row[0] for row in notified(site)[8:]] == ["firing", "resolved"]
 
 
-def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
+def test_what_fires_when_it_is_stable_notifies() -> None:
     """It stays open, and people are notified that it no longer flaps."""
     site = Site(MILD)
     site.minutes([*waves(9), *[85.0] * 61])
@@ -139,7 +139,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
     assert notified(site)[8:] == [("resolved", "warning", 70)]
 
 
-def test_critical_is_told_all_the_same() -> None:
+def test_critical_notifies_in_any_case() -> None:
     """If a flapping warning gets critical, that notifies once until it is stable."""
     site = Site(RULE)
     site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
@@ -149,7 +149,7 @@ def test_critical_is_told_all_the_same() -> None:
     assert notified(site)[8:] == [("resolved", "critical", 73)]
 
 
-def test_slow_turns_are_all_told() -> None:
+def test_slow_transitions_all_notify() -> None:
     """Transitions further apart than the option says each notify."""
     site = Site(MILD)
     values = [85.0 if slot % 26 < 13 else 20.0 for slot in range(26 * 5)]
@@ -166,7 +166,7 @@ def test_without_the_option_nothing_is_damped() -> None:
     assert site.alert().rule_state.damping is None
 
 
-def test_a_late_evaluation_tells_the_present_alone() -> None:
+def test_a_late_evaluation_notifies_only_the_present() -> None:
     """An hour of transitions in one evaluation is one notification: it fires and flaps."""
     site = Site(MILD)
     for slot, value in enumerate(waves(41)):
@@ -188,7 +188,7 @@ def test_what_flapped_unseen_says_nothing() -> None:
     assert not site.alert().flapping
 
 
-def test_the_option_taken_away_tells_the_present() -> None:
+def test_removing_the_option_notifies_the_present() -> None:
     """If the option is removed, the next evaluation notifies the present state."""
     site = Site(MILD)
     site.minutes(waves(10))
@@ -219,7 +219,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.damping)
 
 
-def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
+def test_a_silenced_one_notifies_that_it_flaps_when_the_silence_is_over() -> None:
     """Under a silence flapping notifies nobody. At its end it notifies if the alert still fires."""
     site = Site(MILD)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 20 * MINUTE, reason="x", by="me"))
@@ -304,7 +304,7 @@ values_of = st.lists(
 
 @examples(80)
 @given(values_of, st.integers(3, 4), st.sampled_from([6, 10, 20]))
-def test_minute_by_minute_people_hear_what_a_plain_loop_says(
+def test_notifications_of_each_minute_equal_those_of_a_plain_loop(
     values: list[float | None], count: int, minutes: int
 ) -> None:
     """Each transition notifies until it flaps, then that it flaps, then the state when it is stable."""

@@ -151,7 +151,7 @@ def test_pause_and_resume_may_be_repeated(world: World) -> None:
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(fleet.Pausing, "pause"), (fleet.Resuming, "resume")])
-def test_pause_and_resume_have_the_alerts_judged(world: World, kind: type[Any], verb: str) -> None:
+def test_pause_and_resume_have_the_alerts_evaluated(world: World, kind: type[Any], verb: str) -> None:
     """Pausing and resuming mark a worker as pending, so its alerts resolve or fire again promptly."""
     world.add([A])
     assert world.samples.pending(world.clock(), 10) == []
@@ -607,7 +607,7 @@ def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(wor
     assert world.schedule.ids() == {A, B}
 
 
-def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
+def test_a_worker_that_a_file_removes_is_reported_and_leaves_no_alert(world: World) -> None:
     """A worker that the file lacks resolves with the reason, and the alert about its account with it."""
     apply(world, FILE)
     world.fires(B)
@@ -622,7 +622,7 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
     assert present(last_entry.notification).reason == "removed"
 
 
-def test_what_a_file_means_is_judged_at_once(world: World) -> None:
+def test_a_new_file_is_evaluated_at_once(world: World) -> None:
     """New rules mark all workers as pending; an unchanged file marks none. A broker that is down stops nothing."""
     apply(world, FILE)
     assert world.dispatcher.evaluated == [A, B]

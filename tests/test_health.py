@@ -161,7 +161,7 @@ def test_redis_out_of_reach_is_an_error(world: World) -> None:
         world.status()
 
 
-def test_an_account_in_trouble_shows_as_that(world: World) -> None:
+def test_a_failing_account_is_shown(world: World) -> None:
     """It shows kind, time and reason of the error. An account without workers is not shown."""
     world.add(A)
     world.add(B, account="lab")
@@ -279,7 +279,7 @@ def test_one_is_not_many(world: World) -> None:
     assert next(part for part in world.status().parts if part.name == "schedule").reason == "1 entry"
 
 
-def test_a_canary_that_goes_round_is_told(world: World) -> None:
+def test_an_accepted_canary_is_shown(world: World) -> None:
     """The last canary's duration and time are shown. Before the first one nothing is wrong."""
     assert part(world.status(), "canary").reason == "beat has not sent one yet"
     assert world.status().canary == parts.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)

@@ -41,7 +41,7 @@ def test_a_pipeline_that_works_beats() -> None:
     assert House().withheld() is None
 
 
-def test_beat_that_does_not_tick_is_told() -> None:
+def test_a_beat_that_does_not_tick_withholds_it() -> None:
     """A beat that never ticked or that stopped withholds the heartbeat."""
     house = House()
     house.schedule.ticked = NOW - 16
@@ -51,7 +51,7 @@ def test_beat_that_does_not_tick_is_told() -> None:
 
 
 @pytest.mark.parametrize(("part", "expected"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
-def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
+def test_a_stage_that_does_nothing_withholds_it(part: str, expected: str) -> None:
     """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
     house = House()
     house.liveness.beat(part, NOW - 211)
@@ -60,7 +60,7 @@ def test_a_stage_that_stands_still_is_told(part: str, expected: str) -> None:
     assert house.withheld() is None
 
 
-def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_work_withholds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pending sample and an undelivered notification withhold the heartbeat."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
@@ -70,7 +70,7 @@ def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "notification waits" in house.withheld()
 
 
-def test_a_channel_that_accepts_nothing_is_told() -> None:
+def test_a_channel_that_accepts_nothing_withholds_it() -> None:
     """A channel alert that fires withholds the heartbeat. A temporary failure does not."""
     house = House()
     house.configure(
@@ -191,7 +191,7 @@ def test_what_fails_is_logged_without_the_address(
     assert "secret" not in str(logged)
 
 
-def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
+def test_a_call_in_the_background_delays_nothing() -> None:
     """A call that hangs delays nothing and is not started a second time."""
     started, let_go = [], threading.Event()
 
@@ -213,7 +213,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
     assert threading.get_ident() not in started
 
 
-def test_a_canary_that_gets_stuck_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_canaries_withhold_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several lost canaries in a row withhold the heartbeat. A single one does not."""
     house = House()
     house.liveness.beat("canary", NOW)

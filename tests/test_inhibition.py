@@ -79,7 +79,7 @@ def test_it_notifies_when_the_other_is_over() -> None:
     assert site.alert().inhibited_by is None
 
 
-def test_nobody_hears_of_what_is_over_by_then() -> None:
+def test_what_is_over_by_then_notifies_nobody() -> None:
     """If it resolves while inhibited, neither its beginning nor its end notifies."""
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
@@ -147,7 +147,7 @@ WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.bool
 
 @examples(60)
 @given(WORLD, st.booleans())
-def test_people_hear_what_a_plain_model_says(world: list[tuple[float, bool, bool]], first: bool) -> None:
+def test_notifications_equal_those_of_a_plain_model(world: list[tuple[float, bool, bool]], first: bool) -> None:
     """Whatever both rules and a silence do, people hear of an alert once nothing mutes it, and of its end."""
     site = site_with(*((INHIBITED, DOWN) if first else (DOWN, INHIBITED)))
     expected, is_notified, fired = list[str](), False, False

@@ -126,7 +126,7 @@ def test_no_token_no_request() -> None:
     assert [call for call, _, _ in house.limiter.calls] == ["take"]
 
 
-def test_redis_out_of_reach_is_told_as_that() -> None:
+def test_redis_out_of_reach_is_reported_as_that() -> None:
     """Not as a fault of AWS."""
     house = House((200, STATUS_PAGE.format(token="")))
     house.limiter.last_error = errors.RedisUnavailable("Redis", "gone", "start it")

@@ -122,7 +122,7 @@ def test_it_fits_any_width(table: live_table.Board, width: int) -> None:
     assert "ren" in rendered(table, width=width)
 
 
-def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> None:
+def test_on_a_low_terminal_workers_with_alerts_stay(table: live_table.Board) -> None:
     """If not all rows fit, workers with an alert are shown, with the number of hidden ones."""
     for number in range(1, 26):
         table.take(event(number))
@@ -140,7 +140,7 @@ def test_a_line_has_time_state_rule_worker_and_reason() -> None:
     assert live_table.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
 
 
-def test_alerts_stand_on_top_the_worst_first(table: live_table.Board) -> None:
+def test_alerts_are_on_top_the_worst_first(table: live_table.Board) -> None:
     """A critical alert is above a newer warning, and both are above every worker."""
     table.take(event())
     table.take(notification(1))

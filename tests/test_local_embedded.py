@@ -167,7 +167,7 @@ def test_two_on_one_folder_are_refused(server: embedded.Server, tmp_path: Path) 
     assert server.running
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     """A data folder below a file gives one clear error."""
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.RedisUnavailable, match="WORKERMON_REDIS_URL"):

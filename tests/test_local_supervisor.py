@@ -299,7 +299,7 @@ def test_a_second_ctrl_c_is_a_harder_stop(tmp_path: Path) -> None:
             supervised.kill()
 
 
-def test_signals_are_heard_only_meanwhile() -> None:
+def test_signals_are_handled_only_during_the_run() -> None:
     """Before and after the run, signals have their previous handlers."""
     before = signal.getsignal(signal.SIGTERM)
     signals = supervisor.Signals()

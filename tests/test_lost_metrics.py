@@ -123,7 +123,7 @@ def test_machines_that_start_have_time_for_their_agents() -> None:
     assert monitor.notified == []
 
 
-def test_it_stands_beside_the_alert_about_collection() -> None:
+def test_it_fires_beside_the_alert_about_collection() -> None:
     """Neither alert of an account and region takes the other's state away."""
     monitor = Fleet()
     monitor.minutes(20)

@@ -318,7 +318,7 @@ def test_who_asks_for_a_wait_gets_nothing_else() -> None:
     assert len(receiver.accepted) == 2
 
 
-def test_given_up_is_told_elsewhere() -> None:
+def test_given_up_notifies_another_channel() -> None:
     """If a notification is given up another channel is notified once, and again when the channel recovers."""
     site = Site("ops", "chat")
     rule = threshold.KIND.rule(

@@ -199,7 +199,7 @@ def test_who_comes_later_is_in_the_next_group() -> None:
     assert site.chat.messages[1][0] == f"{site.ids[0]}/cpu-high#2"
 
 
-def test_a_turn_within_the_window_keeps_its_order() -> None:
+def test_a_transition_within_the_window_keeps_its_order() -> None:
     """An alert that fires and resolves within one window is in the message twice, in order."""
     site = Site(3)
     site.enqueue(*site.ids)
@@ -232,7 +232,7 @@ def test_nothing_waits_where_nothing_is_grouped() -> None:
     assert [len(message) for message in site.chat.messages] == [1, 1, 1, 1]
 
 
-def test_a_wave_is_told_in_time() -> None:
+def test_a_wave_notifies_in_time() -> None:
     """Alerts that fire over minutes are sent within two windows each, in few messages."""
     site = Site(120)
     for worker_id in site.ids:

@@ -52,7 +52,7 @@ def test_it_escalates_to_who_is_for_critical() -> None:
     assert notified(site, "pager")[3:] == [], "another episode begins anew"
 
 
-def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
+def test_channels_notified_of_a_warning_are_notified_of_critical() -> None:
     """Channels notified of a warning are notified of critical, even if critical goes to others only."""
     site = Site(routed(warning=("chat",), critical=("pager",)))
     site.minutes([85, 95, 20])
@@ -60,7 +60,7 @@ def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
     assert notified(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_a_severity_without_channels_is_told_nobody() -> None:
+def test_a_severity_without_channels_notifies_nobody() -> None:
     """Neither its beginning nor its end notifies. If it gets critical later, that does."""
     site = Site(routed(critical=("pager",)))
     site.minutes([85, 20, 85, 95, 20])
@@ -68,7 +68,7 @@ def test_a_severity_without_channels_is_told_nobody() -> None:
     assert notified(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
+def test_the_end_reaches_all_notified_channels_whatever_the_rule_says_by_then() -> None:
     """The end notifies all notified channels, even if the rule was removed or its routes changed."""
     for rules in ((), (routed(warning=("other",), critical=("other",)),)):
         site = Site(ROUTED)
@@ -111,7 +111,7 @@ def parsed(text: str) -> models.Configuration:
     return config.to_configuration(testing.parse(text, "f.toml"), config.DEFAULT)
 
 
-def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
+def test_a_file_routes_by_severity_and_export_gives_it_back() -> None:
     """Channels are set by severity or for all, for flapping too. Export writes them back."""
     configuration = parsed(FILE)
     assert configuration.rules[0].routes == {"warning": ("chat",), "critical": ("chat", "pager")}

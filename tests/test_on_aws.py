@@ -531,7 +531,7 @@ def test_no_secret_is_in_an_error() -> None:
         assert "\n" not in text
 
 
-def test_a_refused_role_is_told_apart_from_a_missing_permission() -> None:
+def test_a_refused_role_differs_from_a_missing_permission() -> None:
     """A denied AssumeRole points at the trust policy, a denied operation at the IAM policy."""
     role = error_kinds.translate(refusal("AccessDenied", "", 403, "AssumeRole"), "EC2", SCOPE)
     assert "trust policy" in role.todo
@@ -609,7 +609,7 @@ def test_a_profile_that_is_not_there_is_named_wherever_regions_are_read(monkeypa
 # --- sessions ----------------------------------------------------------------------------------------------------
 
 
-def test_clients_are_made_once_a_scope(sessions: session.Sessions) -> None:
+def test_clients_are_made_once_an_account_and_region(sessions: session.Sessions) -> None:
     """An account and region has one client. Another region has another."""
     assert sessions.ec2(SCOPE) is sessions.ec2(SCOPE.model_copy())
     assert sessions.ec2(models.AccountRegion(region="eu-west-1")).meta.region_name == "eu-west-1"

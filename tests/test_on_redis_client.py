@@ -84,7 +84,7 @@ def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
         assert redis_url.split(":")[2].partition("@")[0] not in str(refusal)
 
 
-def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
+def test_sentinels_that_are_gone_are_named_without_their_options() -> None:
     """redis-py's own text shows how it connects."""
     refusal = _refusal(f"sentinel://u:s3cret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/2?service=mymaster")
     assert "no sentinel names a master" in refusal.reason

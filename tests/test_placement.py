@@ -60,7 +60,7 @@ class Region:
 
 @pytest.mark.parametrize("cohorts", [1, 10, 40])
 @pytest.mark.parametrize("late", [0.0, 5.0, 17.3, 52.0, 95.0])
-def test_within_minutes_cohorts_look_right_after_their_datapoints(cohorts: int, late: float) -> None:
+def test_within_minutes_cohorts_are_collected_right_after_their_datapoints(cohorts: int, late: float) -> None:
     """Then the first cohort waits at most two seconds, and later ones only for those before."""
     region = Region(cohorts, late)
     region.minutes(15)
@@ -92,7 +92,7 @@ def test_one_slow_minute_moves_nobody_for_long() -> None:
     assert max(region.waits) <= 3.5 + 10 * placement.seconds_apart([ports.Pace(0.1, 0)])
 
 
-def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
+def test_a_collection_counts_if_nearly_all_workers_have_the_datapoint() -> None:
     """One straggler of ten is ignored, two are not. Workers without datapoints for long are left out."""
     assert lag.measure([T] * 19 + [T - 60], 60, T + 65) == 5
     assert lag.measure([T] * 8 + [T - 60] * 2, 60, T + 65) == 65

@@ -73,7 +73,7 @@ def test_every_locked_version_has_hashes_and_no_index(path: Path) -> None:
         assert not marker or Marker(marker)
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_in_one_place() -> None:
     """pyproject.toml reads the version from the package. The change log has a section for the next release."""
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert Version(workermon.__version__)

@@ -55,7 +55,7 @@ class Site(testing.Monitor):
         return [notification for notification in self.received if notification.kind == "collector"]
 
 
-def test_it_is_told_once_and_resolves() -> None:
+def test_it_notifies_once_and_resolves() -> None:
     """status and an alert about the account and region name it. The worker is collected and notifies."""
     site = Site()
     site.minutes(6)

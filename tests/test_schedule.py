@@ -251,7 +251,7 @@ def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Re
     }  # fmt: skip
 
 
-def test_a_broker_out_of_reach_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_out_of_reach_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the broker is gone its queues are no zeros."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     with pytest.raises(errors.RedisUnavailable, match="broker"):

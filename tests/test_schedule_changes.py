@@ -98,7 +98,7 @@ def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
         redis_client.execute_command("ACL", "DELUSER", "mute")
 
 
-def test_a_beat_with_nothing_to_do_looks_seldom(
+def test_a_beat_with_nothing_to_do_ticks_seldom(
     beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It sleeps two seconds if it can be woken up, and otherwise at most Celery's loop."""

@@ -67,7 +67,7 @@ def site() -> Site:
 # --- when it is told ---------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
+def test_an_event_notifies_days_ahead_in_words(site: Site) -> None:
     """It notifies once, with code, time, remaining time, EC2's description and deadline."""
     assert site.plan(1, REBOOT) == [f"{ID}/scheduled"]
     for minute in (2, 3):
@@ -83,7 +83,7 @@ def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
     assert notification.since == notification.at == models.rfc3339(T0 + MINUTE)
 
 
-def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> None:
+def test_another_one_that_joins_notifies_with_the_earliest_first(site: Site) -> None:
     """It is a new version of the same alert, at the worst of their severities, since the first of them."""
     site.plan(1, REBOOT)
     site.plan(2, RETIRED, REBOOT)
@@ -98,7 +98,7 @@ def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> N
     assert len({entry.notification.id for entry in site.alerts.history(f"{ID}/scheduled") if entry.notification}) == 3
 
 
-def test_an_event_at_another_time_is_told_again(site: Site) -> None:
+def test_an_event_at_another_time_notifies_again(site: Site) -> None:
     """Postponed or brought forward, it notifies with its new time. Another description does not notify."""
     site.plan(1, REBOOT)
     site.plan(2, REBOOT.model_copy(update={"description": "The host is updated soon"}))
@@ -184,7 +184,7 @@ def test_codes_and_severity_are_the_rules(site: Site) -> None:
     }  # fmt: skip
 
 
-def test_an_event_without_times_is_told_too(site: Site) -> None:
+def test_an_event_without_times_notifies_too(site: Site) -> None:
     """An unknown time is shown as unknown, and sorts last. An unknown code is a warning."""
     site.plan(1, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"), RETIRED)
     assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not give")

@@ -110,7 +110,7 @@ def test_the_lock_is_extended_between_chunks(
     assert 1 <= len(post.sent) <= 2
 
 
-def test_each_look_extends_the_lock(beat: scheduler.Scheduler, app: Celery, redis_client: redis.Redis) -> None:
+def test_each_tick_extends_the_lock(beat: scheduler.Scheduler, app: Celery, redis_client: redis.Redis) -> None:
     """Each tick extends the lock by its whole time, so another beat takes over that long after the last one."""
     redis_client.expire(app.redbeat_conf.lock_key, 1)
     at(beat, NOW)
@@ -363,7 +363,7 @@ def test_a_broken_entry_of_the_configuration_is_written_anew(
     assert json.loads(redis_client.hget("workermon:redbeat:tidy", "definition") or "")["task"] == "theirs.tidy"
 
 
-def test_the_time_of_the_last_look_is_told(
+def test_the_time_of_the_last_tick_is_recorded(
     beat: scheduler.Scheduler, signs_of_beat: beat_status.RedisBeatStatus, app: Celery, redis_client: redis.Redis
 ) -> None:
     """Whether beat lives can be seen from outside, by more than its lock."""

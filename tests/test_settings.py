@@ -62,7 +62,7 @@ def test_no_piece_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, variab
     assert "secret" not in error
 
 
-def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_shows_how_to_escape_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error shows how to escape those characters."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://u:hunter2/secret@127.0.0.1:6379/1")
     assert "%2F" in refused()

@@ -96,7 +96,7 @@ def waiting(site: Any, channel: str = "ops") -> Any:
     return [(notification.status, notification.severity) for notification in queue.waiting] if queue else []
 
 
-def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
+def test_a_muted_alert_is_recorded_and_notifies_if_it_still_fires() -> None:
     """A silence notifies nobody. If an alert still fires at its end, it notifies once, with its beginning."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high", ends=T0 + 8 * MINUTE))
@@ -119,7 +119,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_what_resolved_unheard_says_nothing() -> None:
+def test_what_resolved_silenced_notifies_nobody() -> None:
     """If nobody was notified that an alert fires, nobody is notified that it resolves."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high"))
@@ -132,7 +132,7 @@ def test_what_resolved_unheard_says_nothing() -> None:
     assert waiting(site) == []
 
 
-def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
+def test_one_evaluation_after_the_silence_notifies_no_end() -> None:
     """If an evaluation after the silence finds the end, it notifies nobody: nobody was notified of the beginning."""
     site = Site()
     site.silences.add(silence_of(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
@@ -144,7 +144,7 @@ def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
     assert not site.alert().open
 
 
-def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
+def test_notified_people_are_notified_of_the_end_even_in_a_silence() -> None:
     """An alert that notified before the silence notifies its end during it. Otherwise incidents would stay open."""
     site = Site()
     site.minutes([95, 96, 97])
@@ -209,7 +209,7 @@ def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> No
     assert alert["silenced_by"] is None
 
 
-def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> None:
+def test_a_silence_by_name_covers_a_replacement(ok: Any, world: Any) -> None:
     """A silence by name also covers a replacement with that name. One by id covers that instance only."""
     ok("add", A)
     by_name = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "x", "--json"))
@@ -712,7 +712,7 @@ def maintained(site: Any, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
-def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) -> None:
+def test_a_window_mutes_and_what_still_fires_notifies_at_its_end(changes: Any) -> None:
     """By rule, id or name: alerts are recorded with the window's id and notify once after it."""
     site = Site()
     maintained(site, **changes)
@@ -742,7 +742,7 @@ def test_a_recurring_window_mutes_each_time() -> None:
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_taking_a_window_out_of_the_file_tells_what_fires() -> None:
+def test_removing_a_window_from_the_file_notifies_what_fires() -> None:
     """If a window is removed from the file, firing alerts notify."""
     site = Site()
     maintained(site, ends=T0 + 1e6)
@@ -829,7 +829,7 @@ def received(fleet: Any) -> Any:
 
 
 @pytest.mark.parametrize("by", ["command", "file"])
-def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: str) -> None:
+def test_a_failing_account_notifies_when_its_silence_is_over(fleet: Any, by: str) -> None:
     """It is recorded with the silence and notifies at its end. Its resolution notifies the same people."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
@@ -849,7 +849,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: 
     assert received(fleet) == [("ops", "resolved")]
 
 
-def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
+def test_an_account_that_recovers_silenced_notifies_nobody(fleet: Any) -> None:
     """If the alert notified nobody, its resolution notifies nobody."""
     fleet.silences = testing.MemorySilences()
     fleet.silences.add(silence_of(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
@@ -879,7 +879,7 @@ class Half:
 
 
 @pytest.mark.parametrize("recovers", [False, True])
-def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -> None:
+def test_a_dead_channel_notifies_when_its_silence_is_over(recovers: bool) -> None:
     """A channel alert under a silence is recorded. If it still fires at the end, the sweep notifies."""
     site, receiver = delivering.Site("ops", "log"), Half()
     mute = models.Silence(
@@ -1037,7 +1037,7 @@ def test_the_page_has_an_example_that_is_valid() -> None:
     assert (second.worker, second.begins, second.ends) == ("render-07", 2_237_997_600, 2_238_008_400)
 
 
-def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok: Any, world: Any, applied: Any) -> None:
+def test_apply_says_that_windows_changed_and_has_what_fires_evaluated(ok: Any, world: Any, applied: Any) -> None:
     """A removed window is listed as a change, and every worker is marked as pending."""
     ok("add", A)
     world.store.pending.clear()

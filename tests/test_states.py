@@ -42,7 +42,7 @@ def house() -> House:
         ("terminated", "the instance is terminated"),
     ],
 )
-def test_a_worker_that_ran_and_does_not_any_more_is_told(house: House, status: models.Status, expected: str) -> None:
+def test_a_worker_that_ran_and_does_not_any_more_notifies(house: House, status: models.Status, expected: str) -> None:
     """Once, at the time of the collection that saw it first, with EC2's code in summary and reason."""
     assert house.step(1, status, BY_ITSELF) == [f"{ID}/down"]
     for minute in (2, 3):
@@ -77,7 +77,7 @@ def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
     assert len({entry.notification.id for entry in house.alerts.history(f"{ID}/down") if entry.notification}) == 3
 
 
-def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
+def test_a_worker_that_was_never_seen_running_does_not_notify() -> None:
     """That a stopped instance is added is no change."""
     new_house = House()
     new_house.step(0, "stopped", BY_USER)
@@ -87,7 +87,7 @@ def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
     assert new_house.describes() == 0
 
 
-def test_what_is_expected_is_not_told() -> None:
+def test_what_is_expected_does_not_notify() -> None:
     """A reason that the rule expects does not fire, others do. A termination after an expected stop fires."""
     new_house = House(changed(RULE, expected=(BY_USER,)))
     new_house.step(0)
@@ -220,7 +220,7 @@ def test_what_people_read_is_in_words(reason: models.StateReason | None, words: 
     assert state.describe_status("stopped", reason) == words
 
 
-def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) -> None:
+def test_an_instance_that_ec2_does_not_know_any_more_notifies_so(house: House) -> None:
     """It counts as terminated, and that EC2 lacks it is the reason."""
     house.ec2.forget(ID)
     house.step(1)
@@ -231,7 +231,7 @@ def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) ->
 # --- pause, removal, termination ---------------------------------------------------------------------------------
 
 
-def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House) -> None:
+def test_a_paused_worker_does_not_notify_nor_does_what_happened_meanwhile(house: House) -> None:
     """A stop during a pause does not fire, whenever it is evaluated. A later stop does."""
     house.step(1)
     house.pause()
@@ -287,7 +287,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
     assert [alert.rule for alert in new_house.alerts.open()] == ["down"]
 
 
-def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
+def test_a_crash_before_the_evaluation_leaves_the_mark(house: House) -> None:
     """The sweep finds a terminated worker that was not evaluated, however late, and notifies with the first time."""
     house.look(1, "terminated", BY_SPOT)
     house.clock.advance(7 * 3600)
@@ -320,7 +320,7 @@ def test_the_alert_of_a_terminated_worker_ends_when_the_worker_leaves(house: Hou
     assert house.alerts.open() == []
 
 
-def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: House) -> None:
+def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_the_evaluation(house: House) -> None:
     """A terminated worker is not retired before a collection has seen the end and it is evaluated."""
     house.clock.now = T0 + 30
     house.ec2.become(ID, "terminated", BY_SPOT)
@@ -334,7 +334,7 @@ def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: Ho
     assert house.notified_of() == [("firing", 1), ("resolved", 1)]
 
 
-def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
+def test_discovery_leaves_it_to_the_evaluation_too(house: House) -> None:
     """A terminated worker that lost its tags is removed after its alert was recorded."""
     worker = house.workers.get([ID])[ID].worker
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
@@ -351,7 +351,9 @@ DISCOVER = '[discover]\nregions = ["us-east-1"]\ntags = { Role = "render" }\n'
 
 
 @pytest.mark.parametrize("status", ["terminated", "running"])
-def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, status: models.Status) -> None:
+def test_a_file_that_is_applied_does_not_remove_a_worker_that_has_to_notify(
+    house: House, status: models.Status
+) -> None:
     """A terminated worker is removed after its evaluation. One that only lost its tags is removed at once."""
     worker = house.workers.get([ID])[ID].worker
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
@@ -363,7 +365,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
 
 
 @pytest.mark.parametrize("case", ["paused", "no rule", "expected", "never ran"])
-def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
+def test_a_worker_with_nothing_to_notify_is_retired_at_once(case: str) -> None:
     """If no alert can follow, the reconciliation retires a terminated worker at once."""
     new_house = House(*{"no rule": (CPU,), "expected": (changed(RULE, expected=(BY_SPOT,)),)}.get(case, ()))
     new_house.step(0, "stopped" if case == "never ran" else None)
@@ -378,7 +380,7 @@ def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
 # --- that it does not matter who looks when ----------------------------------------------------------------------
 
 
-def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_not_told(house: House) -> None:
+def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_notifies_nobody(house: House) -> None:
     """It notifies nobody, and the history has both transitions with their times."""
     house.look(1, "stopped", BY_USER)
     house.look(2, "running")
@@ -399,7 +401,9 @@ STATUSES: list[models.Status] = ["running", "stopping", "stopped", "shutting-dow
     course=st.lists(st.sampled_from(STATUSES), min_size=1, max_size=9),
     looks=st.lists(st.booleans(), min_size=9, max_size=9),
 )
-def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[models.Status], looks: list[bool]) -> None:
+def test_the_transitions_are_those_of_a_plain_loop_in_any_grouping(
+    course: list[models.Status], looks: list[bool]
+) -> None:
     """Any grouping of evaluations records the transitions and times of a plain loop over the statuses."""
     condition, rule_state, state_changes = models.Condition(), models.RuleState(), []
     for minute, status in enumerate(course):
@@ -503,7 +507,7 @@ def explain(house: House) -> Any:
     return explanation_json(house, "state")["rules"][0]
 
 
-def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
+def test_why_shows_what_was_seen_and_the_state_of_the_rule(house: House) -> None:
     """why gives the reason for each case: running, stopped, stopped as expected, paused."""
     assert explain(house)["now"] == "the instance runs"
     house.step(1, "stopped", BY_USER)

@@ -71,7 +71,7 @@ def test_where_nothing_turned_the_alert_stays_itself() -> None:
         assert (verdict.transitions, verdict.channels) == ((), {})
 
 
-def test_a_judgement_that_went_on_is_kept() -> None:
+def test_an_evaluation_that_went_on_is_kept() -> None:
     """Without a transition nobody is notified, and the next evaluation continues from there."""
     verdict = verdict_of(FIRING, FIRING.rule_state.model_copy(update={"cursor": T0 + 120}))
     assert verdict.alerts["cpu-high"].rule_state.cursor == T0 + 120
@@ -79,7 +79,7 @@ def test_a_judgement_that_went_on_is_kept() -> None:
     assert (verdict.transitions, verdict.channels) == ((), {})
 
 
-def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
+def test_of_several_transitions_the_one_to_the_present_notifies() -> None:
     """All transitions are recorded in order. The last one to the present severity has the notification."""
     transitions = fired(), fired(T0 + 120, "critical", None), fired(T0 + 180)
     verdict = verdict_of(WELL, state_since("critical", T0 + 180), *transitions)
@@ -88,14 +88,14 @@ def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
     ]
 
 
-def test_of_a_turn_withdrawn_and_one_in_its_place_the_latter_is_told() -> None:
+def test_of_a_withdrawn_transition_and_its_replacement_the_latter_notifies() -> None:
     """If a revision replaces a transition by another at the same time, the new one notifies, not the withdrawal."""
     withdrawn = Transition(at=T0 + 60, before="critical", after="warning", correction=True, reason="revised")
     verdict = verdict_of(FIRING, state_since("warning"), withdrawn, fired(after="warning"))
     assert [notification is not None for _, _, notification in verdict.transitions] == [False, True]
 
 
-def test_a_difference_without_a_turn_says_why() -> None:
+def test_a_difference_without_a_transition_says_why() -> None:
     """If the present differs from the notified state without a transition, one more is recorded."""
     ((_, transition, notification),) = verdict_of(FIRING, state_since("warning", T0 + 300)).transitions
     assert (transition.at, transition.before, transition.after) == (T0 + 300, "critical", "warning")
@@ -104,7 +104,7 @@ def test_a_difference_without_a_turn_says_why() -> None:
     assert notification.severity == "warning"
 
 
-def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
+def test_the_end_of_a_silence_notifies_the_silenced_transition() -> None:
     """A silenced transition is recorded. After the silence it notifies with a newer version."""
     silenced_verdict = verdict_of(WELL, state_since("critical"), fired(), active_silences=[SILENCE])
     ((_, transition, unheard),) = silenced_verdict.transitions
@@ -129,7 +129,7 @@ def test_what_is_held_back_is_recorded_with_the_reason() -> None:
     assert (builder.alerts["cpu-high"].notified_severity, builder.alerts["cpu-high"].since) == (None, T0 + 60)
 
 
-def test_an_end_is_told_once() -> None:
+def test_an_end_notifies_once() -> None:
     """The end notifies whoever was notified that it fires. Ending it again changes nothing."""
     builder = builder_for(FIRING)
     lifecycle.resolve(builder, FIRING, CPU, "the instance is stopped", T0 + 600)
@@ -145,7 +145,7 @@ def test_an_end_is_told_once() -> None:
     assert (forgotten.alerts, len(forgotten.transitions)) == ({}, 1)
 
 
-def test_closing_resolves_what_was_told() -> None:
+def test_closing_resolves_what_was_notified() -> None:
     """Closing resolves every notified alert with the reason, and deletes the state."""
     alert = FIRING.model_copy(update={"version": 7, "since": T0 - 60, "channels": ("pager",)})
     well = Alert(rule="other", rule_state=RuleState(cursor=T0), version=2)
@@ -164,7 +164,7 @@ def test_closing_resolves_what_was_told() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from((None, "warning", "critical")), st.booleans()), max_size=12))
-def test_people_know_the_present_after_each_judgement(
+def test_people_know_the_present_after_each_evaluation(
     steps: list[tuple[Severity | None, bool]],
 ) -> None:
     """After any evaluations and silences the notified state is the present one, each version once."""

@@ -67,7 +67,7 @@ def coming(watched: Any) -> Any:
     return items
 
 
-def test_how_it_stands_comes_first(world: World) -> None:
+def test_the_present_comes_first(world: World) -> None:
     """The snapshot has the last sample of each worker and the alerts that fire."""
     world.record(notification_of(A, 1))
     items = coming(world.watch())

@@ -55,7 +55,7 @@ def due(
         (330, {"absent": 320, "seconds_ago": 900, "multiplier": 3}, True),
     ],
 )
-def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], asks: bool) -> None:
+def test_a_request_is_made_if_something_new_may_exist(age: float, more: dict[str, Any], asks: bool) -> None:
     """Requests are made only if something new may exist: before, within and after the learned time."""
     assert due(age, **more) is asks
 
@@ -200,7 +200,7 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
     assert since(9000, 9000, 0)[1] == -1200
 
 
-def test_a_full_look_reaches_back_to_the_one_before_it() -> None:
+def test_a_full_request_reaches_back_to_the_one_before_it() -> None:
     """Later datapoints may be as late as the lateness. If the time is unknown, the earliest possible one counts."""
     newest, at = T + HOUR, T + HOUR + 500
     for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
@@ -215,7 +215,7 @@ def short(latest: int = 600, **changes: float | None) -> bool:
     return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)
 
 
-def test_a_short_look_suffices_between_two_full_ones() -> None:
+def test_a_short_request_suffices_between_two_full_ones() -> None:
     """A request is full if there is a gap or a revision, or if the last full one lacked the metric."""
     assert short()
     assert not short(at=T + 900)  # the next full look
@@ -228,7 +228,7 @@ def test_a_short_look_suffices_between_two_full_ones() -> None:
     assert not short(latest=1200, expected=T + 1260)  # a datapoint that is ahead of the clock
 
 
-def test_a_short_look_begins_at_the_newest_datapoint() -> None:
+def test_a_short_request_begins_at_the_newest_datapoint() -> None:
     """It begins on a period and within the retention. A silent metric's begins as usual."""
     assert polling.shortened(polling.Begin(T, T), T + 607, 60) == polling.Begin(T + 600, T + 600)
     assert polling.shortened(polling.Begin(T + 900, T + 900), T + 600, 60) == polling.Begin(T + 900, T + 900)

@@ -64,7 +64,7 @@ def notified(monitor: testing.Monitor) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("seconds", JUMPS)
-def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: int) -> None:
+def test_a_breach_after_a_wrong_clock_notifies(monitor: testing.Monitor, seconds: int) -> None:
     """A failing check and a high load page within some minutes after the clock is right again, and once."""
     jump(monitor, seconds)
     monitor.received.clear()
@@ -78,7 +78,7 @@ def test_trouble_after_a_wrong_clock_pages(monitor: testing.Monitor, seconds: in
 
 
 @pytest.mark.parametrize("seconds", JUMPS)
-def test_trouble_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, seconds: int) -> None:
+def test_a_breach_that_lasts_over_a_wrong_clock_stays(monitor: testing.Monitor, seconds: int) -> None:
     """An alert from before keeps firing, notifies nothing new, and resolves at its end."""
     minutes(monitor, *[97.5] * 6)
     assert notified(monitor) == [("cpu-high", "firing")]

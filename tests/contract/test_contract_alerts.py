@@ -102,7 +102,7 @@ def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, work
     assert (basis.alerts, basis.version, basis.revision, basis.last_versions) == ({}, 0, 0, {})
 
 
-def test_a_sample_written_meanwhile_is_judged_next(repository: Repository, worker: models.Worker) -> None:
+def test_a_sample_written_meanwhile_is_evaluated_next(repository: Repository, worker: models.Worker) -> None:
     """A commit clears only the pending marks that it has read."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     basis = load(repository)
@@ -149,7 +149,7 @@ def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: m
     assert [alert.rule for alert in repository.alerts.open()] == ["disk-high"]
 
 
-def test_history_tells_of_one_alert_newest_first(repository: Repository, worker: models.Worker) -> None:
+def test_history_of_one_alert_begins_with_the_newest(repository: Repository, worker: models.Worker) -> None:
     """Each transition is read back unchanged, with its notification."""
     verdict = builders.verdict(load(repository), AlertChange())
     repository.alerts.commit(verdict)
@@ -369,7 +369,7 @@ def test_every_subject_is_committed_as_a_worker_is(
 
 
 @OTHERS
-def test_a_changed_configuration_stands_in_the_way_of_every_subject(
+def test_a_changed_configuration_refuses_every_subject(
     repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
 ) -> None:
     """A verdict about other channels or another budget is made anew."""

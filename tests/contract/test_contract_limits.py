@@ -268,7 +268,7 @@ def test_a_last_verdict_forgets_in_the_same_step(implementation: Implementation)
     assert implementation.outbox.backlog() == 4
 
 
-def test_a_changed_configuration_stands_in_the_way_of_a_verdict(implementation: Implementation) -> None:
+def test_a_changed_configuration_refuses_a_verdict(implementation: Implementation) -> None:
     """It was made with other channels."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     basis = basis_of(implementation)

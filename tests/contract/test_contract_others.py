@@ -105,7 +105,7 @@ def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository
     assert repository.liveness.monitoring_since() == NOW + ports.START_UP
 
 
-def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository: Repository) -> None:
+def test_an_evaluation_before_the_listener_is_back_is_not_monitored(repository: Repository) -> None:
     """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
     repository.liveness.evaluation_started(NOW - 2000)
     assert repository.liveness.monitoring_since() is None
@@ -151,7 +151,7 @@ def test_a_lease_ends_by_itself(repository: Repository) -> None:
     assert not repository.leases.hold("listener", "a", 60)
 
 
-def test_the_feed_stands_when_it_yields_first(repository: Repository) -> None:
+def test_the_feed_is_subscribed_when_it_yields_first(repository: Repository) -> None:
     """Every subscriber receives, in order, all messages published after the first ``None``."""
     worker = builders.worker()
     repository.workers.add([worker])

@@ -313,7 +313,7 @@ def deliver(repository: Repository, now: float = NOW, remind_at: float | None = 
     return [(claimed.notification.version, claimed.notification.reminder) for claimed in claims]
 
 
-def test_what_still_fires_is_told_again(repository: Repository, notify: Notify) -> None:
+def test_what_still_fires_is_notified_again(repository: Repository, notify: Notify) -> None:
     """A notification to be repeated is due again at its time, as a reminder, as often as requested."""
     notify("firing")
     assert deliver(repository, NOW, NOW + 100) == [(1, False)]
@@ -328,7 +328,7 @@ def test_what_still_fires_is_told_again(repository: Repository, notify: Notify) 
     assert repository.outbox.due(NOW + 10_000, 10) == []
 
 
-def test_what_is_over_is_not_told_again(repository: Repository, notify: Notify) -> None:
+def test_what_is_over_is_not_notified_again(repository: Repository, notify: Notify) -> None:
     """An alert that resolves is reported at once, and is not repeated any more."""
     notify("firing")
     deliver(repository, NOW, NOW + 100)

@@ -74,7 +74,7 @@ def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) ->
     assert roll_up(repository, 90_000) == 0
 
 
-def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
+def test_each_hour_and_series_is_separate(repository: Repository) -> None:
     """Workers, metrics and weeks are separate. Hours without a datapoint are absent, not zero."""
     write(repository, (3540, 1.0), (3600, 2.0), (7200, -3.0), after=7500)
     write(repository, (0, 7.0), after=7500, worker_id=B)

@@ -184,7 +184,7 @@ def test_the_condition_is_what_the_last_sample_said(repository: Repository, work
     assert repository.workers.get([A])[A].condition == condition
 
 
-def test_a_failure_changes_nothing_but_the_trouble(repository: Repository, worker: models.Worker) -> None:
+def test_a_failure_changes_only_the_error(repository: Repository, worker: models.Worker) -> None:
     """A failure is not an absence. The next success clears the error."""
     sample = builders.sample(worker, (0, 1.0))
     builders.write(repository.samples, sample)
@@ -243,7 +243,7 @@ def test_what_changed_is_known_by_its_earliest_time(repository: Repository, work
     assert changed_from() == -4000
 
 
-def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None:
+def test_a_sample_is_pending_until_it_is_evaluated(repository: Repository) -> None:
     """The oldest comes first, and a newer sample does not put it off."""
     ids = [builders.C, builders.A, builders.B]
     repository.workers.add([builders.worker(worker_id) for worker_id in ids])
@@ -271,7 +271,7 @@ def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, wor
     assert repository.workers.get([A])[A].sequence > before
 
 
-def test_workers_can_be_marked_for_another_judgement(repository: Repository, worker: models.Worker) -> None:
+def test_workers_can_be_marked_as_pending(repository: Repository, worker: models.Worker) -> None:
     """Changed rules make every known worker pending."""
     repository.samples.mark_pending(iter([A, builders.B]), NOW + 0.5)
     assert repository.samples.pending(NOW + 1, 10) == [A]
@@ -366,9 +366,7 @@ def test_only_the_sample_of_a_worker_that_is_steady_by_the_same_revision_waits(
     assert written(repository, worker, 5)
 
 
-def test_a_sample_that_waits_is_found_if_the_worker_turns_out_not_to_be_steady(
-    repository: Repository, worker: models.Worker
-) -> None:
+def test_a_deferred_sample_is_found_if_the_worker_is_not_steady(repository: Repository, worker: models.Worker) -> None:
     """It was written while the evaluation before it went on."""
     assert written(repository, worker, 1)
     evaluated(repository, is_steady=True)

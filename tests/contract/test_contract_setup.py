@@ -60,7 +60,7 @@ def test_everything_at_once(prepared: Repository) -> None:
     assert [entry.transition.after for entry in prepared.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
 
 
-def test_a_configuration_that_stays_has_nobody_judged(prepared: Repository) -> None:
+def test_an_unchanged_configuration_makes_nobody_pending(prepared: Repository) -> None:
     """Without a new configuration the revision stays and no worker is pending, but the set-up's version changes."""
     before = prepared.setup.version()
     assert prepared.setup.put(change(prepared, configuration=None))
@@ -97,7 +97,7 @@ def _anew(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [_pause, _fire, _save, _put, _remove, _anew])
-def test_what_changed_meanwhile_stands(prepared: Repository, meanwhile: Callable[[Repository], None]) -> None:
+def test_what_changed_meanwhile_is_kept(prepared: Repository, meanwhile: Callable[[Repository], None]) -> None:
     """If any part of its basis has changed, nothing is written. It can be tried again on the new basis."""
     late = change(prepared)
     meanwhile(prepared)
@@ -112,7 +112,7 @@ def test_what_changed_meanwhile_stands(prepared: Repository, meanwhile: Callable
         assert prepared.workers.ids() == [A, C]
 
 
-def test_a_collection_does_not_stand_in_the_way(prepared: Repository) -> None:
+def test_a_collection_does_not_conflict(prepared: Repository) -> None:
     """A collection's writes do not conflict with the worker's set-up."""
     late = change(prepared)
     prepared.samples.mark_pending([A], NOW)

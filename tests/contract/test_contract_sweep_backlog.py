@@ -79,7 +79,7 @@ def test_an_escalation_counts_when_it_is_due(repository: Repository) -> None:
         assert look(repository, NOW + after).escalations == len(due), after
 
 
-def test_who_looks_holds_the_lease(repository: Repository) -> None:
+def test_a_request_takes_the_lease(repository: Repository) -> None:
     """Each request takes or extends the lease. Another owner gets nothing and changes nothing."""
     look(repository)
     assert not repository.leases.hold("listener", "another", 60)
@@ -91,7 +91,7 @@ def test_who_looks_holds_the_lease(repository: Repository) -> None:
     assert look(repository) == (0,) * 7
 
 
-def test_a_look_extends_the_lease(repository: Repository) -> None:
+def test_a_request_extends_the_lease(repository: Repository) -> None:
     """By the seconds of the claim, from now on."""
     assert repository.leases.hold("listener", "me", 0.05)
     look(repository)
@@ -99,7 +99,7 @@ def test_a_look_extends_the_lease(repository: Repository) -> None:
     assert not repository.leases.hold("listener", "another", 60)
 
 
-def test_a_look_marks_who_swept(repository: Repository) -> None:
+def test_a_request_marks_the_listener(repository: Repository) -> None:
     """It marks the listener like ``Liveness.beat``, but only after a finished sweep. A long break begins anew."""
     look(repository)
     assert repository.liveness.beats() == {}

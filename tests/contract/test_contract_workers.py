@@ -115,7 +115,7 @@ def test_dimensions_of_a_gone_incarnation_are_dropped(repository: Repository) ->
     assert repository.workers.get([builders.A]) == {}
 
 
-def test_a_ring_is_remembered_until_a_later_one(repository: Repository) -> None:
+def test_a_queue_message_is_remembered_until_a_later_one(repository: Repository) -> None:
     """The time at which the event queue last named a worker is stored. An older or unknown one changes nothing."""
     worker = builders.worker()
     repository.workers.add([worker])

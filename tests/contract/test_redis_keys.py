@@ -225,7 +225,7 @@ def test_of_many_commits_on_one_basis_one_is_written(repository: Repository, con
     assert len(repository.alerts.history()) == 10
 
 
-def test_of_many_claims_one_wins_and_order_stands(repository: Repository) -> None:
+def test_of_many_claims_one_wins_and_order_is_kept(repository: Repository) -> None:
     """Senders that race deliver every notification once, in order."""
     repository.workers.add([builders.worker()])
     for version in range(1, 31):

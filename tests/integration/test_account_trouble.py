@@ -69,7 +69,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     assert [scope.state for scope in house.status().scopes] == ["ok", "ok"]
 
 
-def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_that_is_refused_is_an_error_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """If STS refuses a role, no worker is retired. A session is renewed before its credentials expire."""
     role = "arn:aws:iam::123456789012:role/workermon"
     scope = models.AccountRegion(region="us-east-1", account="lab", role_arn=role, external_id="hush")

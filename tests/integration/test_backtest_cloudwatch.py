@@ -198,7 +198,7 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
     assert house.endpoint.metrics_asked == len(real)
 
 
-def test_an_instance_that_is_not_monitored_is_judged_by_every_rule(house: House) -> None:
+def test_an_instance_that_is_not_monitored_is_evaluated_by_every_rule(house: House) -> None:
     """Its region is --region or the configured one. Rules apply to it whatever labels they need."""
     points = house.serve(3)
     result = house.run(

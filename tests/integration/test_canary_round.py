@@ -63,7 +63,7 @@ def round_trips(redis_client: redis.Redis) -> bool:
     return bool(redis_client.hexists(keys.CANARY, "accepted"))
 
 
-def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, redis_client: redis.Redis) -> None:
+def test_it_passes_every_part_and_nobody_is_notified(house: House, redis_client: redis.Redis) -> None:
     """It takes seconds at most, is no alert, no history and no notification, and leaves nothing on its way."""
     house.celery("worker")
     house.celery("beat")

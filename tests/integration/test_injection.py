@@ -208,7 +208,7 @@ def test_unknown_workers_are_counted(memory: testing.Monitor) -> None:
     assert memory.liveness.counts() == {"message.unknown_worker": 3}
 
 
-def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monitor) -> None:
+def test_an_evaluation_enqueues_alerts_with_transitions(memory: testing.Monitor) -> None:
     """An evaluation enqueues a delivery for each alert with a transition."""
     memory.workers.add([worker()])
     points = tuple(models.Datapoint(int(NOW) - 3600 + 300 * number, 97.0) for number in range(12))

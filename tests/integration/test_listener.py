@@ -98,7 +98,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     new_house.stop()
 
 
-def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None:
+def test_a_worker_that_is_named_in_an_event_is_evaluated_once(house: House) -> None:
     """Each event enqueues one evaluation. Events that arrive together share one."""
     house.start()
     eventually(house.led)
@@ -120,7 +120,7 @@ class Asked:
         return getattr(self._port, name)
 
 
-def test_a_sweep_looks_once_and_reads_what_waits(house: House) -> None:
+def test_a_sweep_makes_one_request_and_reads_what_waits(house: House) -> None:
     """As long as nothing waits neither fleet, samples, outbox, silences nor channels are read, save at the start."""
     samples, outbox, workers = Asked(house.samples), Asked(house.outbox), Asked(house.workers)
     silences, failures = Asked(house.silences), Asked(house.failures)
@@ -172,7 +172,7 @@ def test_workers_of_several_collections_are_evaluated_together(house: House) -> 
     assert house.dispatcher.evaluated == [worker(number).id for number in (7, 107, 207)]
 
 
-def test_an_event_is_judged_within_a_second(house: House) -> None:
+def test_an_event_is_evaluated_within_a_second(house: House) -> None:
     """Gathering costs no more than a moment."""
     house.start()
     eventually(house.led)
@@ -270,7 +270,7 @@ def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=1)
 
 
-def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_do_not_pile_up_if_nobody_evaluates(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a worker stays pending, the sweep enqueues it only every few seconds."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     monkeypatch.setattr(sweep, "PATIENCE", 0.5)
@@ -282,7 +282,7 @@ def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pyt
     assert time.monotonic() - began > 0.9
 
 
-def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
+def test_a_worker_whose_collection_is_overdue_is_evaluated(house: House) -> None:
     """Nothing arrives any more, so time alone triggers the evaluation. Paused workers and those in time are skipped."""
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
@@ -291,7 +291,7 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
     assert set(house.dispatcher.evaluated) == {late.id}
 
 
-def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_a_recent_event_is_not_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads workers whose events are missing. The others were evaluated when their events arrived."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     announced, silent = worker(1, interval=86_400), worker(2, interval=86_400)

@@ -55,7 +55,7 @@ def applied(house: House, place: Path, ends: int) -> None:
     assert completed.returncode == 0, completed.stderr
 
 
-def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
+def test_what_fires_in_a_window_notifies_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
     """An alert notifies soon after the window, although its worker is collected only every hour."""
     node = house.celery("worker", "-P", "threads")
     eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, description="a listener")

@@ -38,7 +38,7 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
 
 
 @pytest.mark.long
-def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
+def test_every_command_of_the_readme_works_as_written(house: House) -> None:
     """Each command exits with 0, in the README's order. Lasting ones start, and Ctrl-C ends them with 0."""
     with reader(house) as person:
         person.follow(README)
@@ -65,7 +65,7 @@ def test_the_tutorial_can_be_followed(house: House, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("third", [0, 1, 2])
-def test_every_command_of_the_how_to_pages_works_as_it_stands(house: House, third: int) -> None:
+def test_every_command_of_the_how_to_pages_works_as_written(house: House, third: int) -> None:
     """Beside a running 'up', each command of each page ends with 0, with the file that the page shows before it."""
     rows = "".join(f"{1_700_000_000 + 60 * minute},{minute % 100}\n" for minute in range(300))
     (house.folder / "cpu_utilization.csv").write_text(f"timestamp,value\n{rows}", "utf-8")

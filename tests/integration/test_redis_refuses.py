@@ -228,7 +228,7 @@ def test_a_server_that_is_new_enough_is_taken(redis_url: str, version: bytes) ->
         assert workers.RedisWorkers(connection).ids() == []
 
 
-def test_a_server_that_does_not_tell_its_settings_tells_nothing(admin: redis.Redis) -> None:
+def test_a_server_that_hides_its_settings_has_none(admin: redis.Redis) -> None:
     """Without the right to INFO the settings are empty, which is not an error."""
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "~workermon*", "+@all", "-info")
     with contextlib.closing(client.connect(url(admin, "narrow:secret"))) as narrow:

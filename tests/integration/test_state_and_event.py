@@ -143,7 +143,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         new_house.close()
 
 
-def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_not(house: House) -> None:
+def test_a_worker_that_stops_by_itself_notifies_and_one_that_its_user_stops_does_not(house: House) -> None:
     """Both take one call more. The alert resolves at the next start, and why explains each step."""
     first, second = house.ids[:2]
     requests = house.endpoint.calls["DescribeInstances"]
@@ -172,7 +172,7 @@ def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_no
     assert house.get(ports.Alerts).open() == []
 
 
-def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> None:
+def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> None:
     """Reconciled before it was collected and before it was evaluated, it notifies once, and once when it is gone."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
@@ -193,7 +193,7 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     assert house.get(ports.Alerts).open() == []
 
 
-def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: House) -> None:
+def test_what_ec2_schedules_notifies_days_ahead_and_resolves_when_ec2_says_so(house: House) -> None:
     """Too far ahead, near enough, joined by another, put off, completed, cancelled: as EC2's answers have it."""
     first = house.ids[0]
     now = house.clock()

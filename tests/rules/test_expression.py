@@ -124,7 +124,7 @@ def test_the_column_is_that_of_the_file(written: str, line: int, column: int) ->
         put_in_force(FILE.replace("'{}'", written).format())
 
 
-def test_a_name_with_a_minus_stands_in_quotes() -> None:
+def test_a_name_with_a_minus_needs_quotes() -> None:
     """A metric name that looks like a difference needs quotes. Without them the error says so."""
     (rule,) = put_in_force(FILE.format('"gpu-load" * 2')).rules
     assert expression.operands(rule.metric) == ("gpu-load",)

@@ -521,7 +521,7 @@ def test_a_late_datapoint_corrects_an_aggregate() -> None:
     assert pools.alerts.history("group:pool=a/pool-hot")[0].transition.correction
 
 
-def test_members_tell_their_groups_anew_after_a_restore() -> None:
+def test_members_write_their_states_anew_after_a_restore() -> None:
     """A backup has no members' states. After a restore the group's alert continues, and nobody is notified twice."""
     pools = pools_of(3)
     pools.slot(at(1), {0: 95, 1: 95, 2: 20})

@@ -115,7 +115,7 @@ def test_before_expected() -> None:
     assert outcome(used, [None] * 5, expected_from=T0 + 3 * MINUTE) == []
 
 
-def test_transition_tells() -> None:
+def test_a_transition_has_its_details() -> None:
     """A transition has the deciding datapoint's own time and value, the threshold, the window and the reason."""
     used = rule(above=Levels(critical=90), clear=Levels(critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2))
     points = [Datapoint(T0 + 7, 95), Datapoint(T0 + 67, 40), Datapoint(T0 + 127, 97.5), Datapoint(T0 + 187, 84)]

@@ -100,7 +100,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(web: TestClient, fle
             assert not re.match(r"(?i)([a-z]+:|//)", attributes.get(name) or ""), attributes
 
 
-def test_the_fleet_shows_those_in_trouble_first(web: TestClient, fleet_of_two: Ports) -> None:
+def test_the_fleet_shows_workers_with_alerts_first(web: TestClient, fleet_of_two: Ports) -> None:
     """A row has state, checks, values with unit and age, and the alert. Firing workers come first."""
     text = page(web, "/")
     rows = [attributes["data-worker"] for tag, attributes in text.tags if tag == "tr" and "data-worker" in attributes]
@@ -283,7 +283,7 @@ def test_a_short_memory_is_shown_by_roll_ups_sooner(web: TestClient, fleet_of_tw
     assert web.get(f"/workers/{A}/charts?since=21600").json()["step"] == models.HOUR
 
 
-def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
+def test_the_page_of_an_alert_has_its_history(web: TestClient, fleet_of_two: Ports) -> None:
     """An alert's page shows what decided it, who was notified, and the equivalent command."""
     text = page(web, f"/alerts/{A}/cpu-high")
     assert "It fired as critical" in text.text

@@ -207,7 +207,7 @@ def test_a_client_whose_connection_is_stuck_is_let_go(
     run(steps())
 
 
-def test_a_heartbeat_comes_and_looks_at_the_login_again(
+def test_a_heartbeat_checks_the_login_again(
     serve: Serve, world: Ports, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without messages a comment is sent. If the login is no longer valid, the stream ends."""
