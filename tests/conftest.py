@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for, and what holds for every test."""
+"""Fixtures for every test, and rules that apply to all of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ STARTS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs processes or the real server, which ``make quick`` and ``make cover`` leave out."""
+    """Mark tests that need processes or the real server. ``make quick`` and ``make cover`` leave them out."""
     tests_folder = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(tests_folder).parts[0] if item.path.is_relative_to(tests_folder) else ""
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no module whose every test is left out."""
+    """Do not import modules without a selected test."""
     left_out = collection_path.parent == Path(__file__).parent and collection_path.name in INTEGRATION
     return True if left_out and config.option.markexpr == "not integration" else None
 
@@ -90,9 +90,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin with the long tests, and spare the garbage collector what lives to the end.
+    """Begin with the long tests, and exclude what lives to the end from garbage collection.
 
-    A full pass over modules and tests takes half a second.
+    A full collection over modules and tests takes half a second.
     """
     if hasattr(session.config, "workerinput"):
         session.items[:] = long_ones_first(session.items, session.config.workerinput["workercount"])
@@ -101,10 +101,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def long_ones_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
-    """Have each process begin with some of the long tests: one that began last would keep the others waiting.
+    """Spread the long tests over the processes and put them first, so that none of them ends the run alone.
 
-    Each process of pytest-xdist gets an equal part of the list, in order. The long tests of a module stay in one of
-    them, and so do all tests of ``faults``, because two of those at once are more than two cores can do.
+    Each process of pytest-xdist gets an equal part of the list, in order. The long tests of a module stay in one
+    process. So do all tests of ``faults``, because two of those at once are too much for two cores.
     """
     groups: dict[Path, list[pytest.Item]] = {}
     others = []
@@ -160,7 +160,7 @@ def _no_process(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging_is_put_back() -> Iterator[None]:
-    """Put back what a test configured of logging, because it is one for the whole process."""
+    """Restore the logging configuration after each test, because the whole process shares it."""
     root = logging.getLogger()
     handlers, level, botocore = list(root.handlers), root.level, logging.getLogger("botocore").level
     yield
@@ -180,7 +180,7 @@ def _logging_is_put_back() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    """Run one real server, that keeps nothing on disk, for the whole session; its ``url`` names database 1."""
+    """Run one real server without persistence for the whole session. Its ``url`` names database 1."""
     server = embedded.Server(tmp_path_factory.mktemp("valkey"), persistent=False, tcp=True)
     server.start()
     try:
@@ -191,7 +191,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.
 
 @pytest.fixture
 def redis_url(redis_server: embedded.Server) -> Iterator[str]:
-    """Give the URL of an empty server; the test fails where it leaves a key without a lifetime that keys.py lacks."""
+    """Give the URL of an empty server.
+
+    The test fails if it leaves a key without a lifetime that keys.py does not list.
+    """
     with contextlib.closing(redis.Redis.from_url(redis_server.url)) as client:
         client.flushall()
         yield redis_server.url
@@ -210,7 +213,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
-    """Give the ports over each implementation in turn."""
+    """Give the ports, once for each implementation."""
     if request.param == "memory":
         yield repository_in_memory()
     elif request.param == "fakeredis":
@@ -226,7 +229,7 @@ CERTIFIED = ("localhost", "discord.com", "hooks.slack.com", "api.telegram.org")
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate of its own for ``CERTIFIED``; give the folder of ``c.pem`` and ``key.pem``."""
+    """Make a self-signed certificate for ``CERTIFIED``, and give the folder of ``c.pem`` and ``key.pem``."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed, so there is no certificate to try")
     folder = tmp_path_factory.mktemp("certificate")

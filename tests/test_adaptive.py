@@ -90,7 +90,7 @@ def test_what_can_fire_without_a_value_is_watched() -> None:
 
 
 def monitor_of_quiet_worker(**changes: object) -> testing.Monitor:
-    """Return a monitor whose one worker was quiet for half an hour under adaptive cadence."""
+    """Return a monitor with one worker at rest for half an hour under adaptive cadence."""
     metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": 60})
     fields = {
         "metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "cadence": "adaptive",

@@ -97,13 +97,13 @@ class _Counting:
         return getattr(self._alerts, name)
 
     def timeline(self, *times: float) -> Iterator[ports.Recorded]:
-        """Count what is taken of all."""
+        """Count the reads of the whole timeline."""
         for record in self._alerts.timeline(*times):
             self.read += 1
             yield record
 
     def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
-        """Count what is taken of one."""
+        """Count the reads of one alert."""
         for record in self._alerts.recorded(alert_id, number):
             self.read += 1
             yield record

@@ -41,7 +41,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 
 
 def trail(world: Ports) -> list[tuple[str, str, str]]:
-    """Return what was done, about what, and how it ended, the oldest first."""
+    """Return action, subject and result of the entries, the oldest first."""
     return [(entry.action, entry.target, entry.outcome) for entry in reversed(world.audit.entries(0))]
 
 

@@ -52,7 +52,7 @@ def sessions() -> Iterator[session.Sessions]:
 
 
 class Served:
-    """The endpoint of ours, and which operations were asked in which order, with the role of each AssumeRole."""
+    """The simulated AWS, its operations in order, and the role of each AssumeRole."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         #: Seconds that an assumed role lasts.

@@ -59,7 +59,7 @@ RULES = {
 
 
 def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
-    """Evaluate rows of ``(time, value or None)`` slot by slot, as the manual says; return the episodes."""
+    """Evaluate rows of ``(time, value or None)`` slot by slot, as the manual says. Return the episodes."""
     slots = {}
     for at, value in rows:
         if value is not None:
@@ -123,7 +123,7 @@ def generated() -> Any:
 
 
 def run(tmp_path: Any, trace: Any, *more: Any, text: Any = FILE) -> Any:
-    """Run ``rules backtest`` on a trace and return what it did."""
+    """Run ``rules backtest`` on a trace, and return the result."""
     rules = tmp_path / "rules.toml"
     rules.write_text(text, "utf-8")
     return CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), "--csv", str(trace), *more])
@@ -460,7 +460,7 @@ def test_a_minute_is_kept_for_fifteen_days() -> None:
 
 
 def history(metric: Any, points: Any, since: Any) -> Any:
-    """Ask a CloudWatch in memory for a metric; return what was asked and the series."""
+    """Request a metric from an in-memory CloudWatch. Return the requests and the series."""
     monitor = testing.Monitor(now=1_700_000_000)
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1", detailed=True)
     monitor.cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)

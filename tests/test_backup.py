@@ -1,4 +1,4 @@
-"""A backup and its restore: nobody is notified twice, nothing that was not delivered is lost."""
+"""A backup and its restore: nobody is notified twice, and every undelivered notification is kept."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = Non
 def state(
     full: dict[str, float], spent: float = 0.0, seconds_left: float = models.DAY, **period_multipliers: int
 ) -> costs.Spending:
-    """Say where a day stands; ``full`` is dollars a day at full rate by metric."""
+    """Return the state of a day. ``full`` is dollars a day at full rate by metric."""
     rates = {name: dollars / costs.PER_METRIC / models.DAY for name, dollars in full.items()}
     return costs.Spending(spent, seconds_left, rates, 0.0, period_multipliers)
 

@@ -13,7 +13,7 @@ BUDGET = "*/*/budget"
 
 
 class Spent:
-    """A fleet and what was decided of its budget; each look is a judgement."""
+    """A fleet and its budget decisions. Each call is an evaluation."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet, self.costs, self.since = fleet, fleet.costs, 0.0
@@ -32,7 +32,7 @@ class Spent:
         self.judge(after + 2)
 
     def judge(self, after: float) -> None:
-        """Judge one worker, and with it the budget."""
+        """Evaluate one worker, and with it the budget."""
         self.fleet.clock.now = T0 + after
         self.notified += self.fleet.evaluate(self.fleet.elsewhere.id)
 

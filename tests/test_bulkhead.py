@@ -20,7 +20,7 @@ SHARE = THREADS - bulkhead.LEFT_FREE
 
 
 class Places:
-    """A bulkhead on a clock of ours, and the turns that are under way."""
+    """A bulkhead on a test's clock, and the collections that run."""
 
     def __init__(self, threads: int = THREADS, *, settled: bool = True) -> None:
         self.clock = testing.ManualClock(1000.0)
@@ -40,20 +40,20 @@ class Places:
         return self.took(self.bulkhead.enter(scope, ids))
 
     def took(self, place: bulkhead.Place | None) -> bulkhead.Place | None:
-        """Note a turn as under way."""
+        """Record a collection as running."""
         if place is not None:
             self.places.append(place)
             self.ran += place.worker_ids
         return place
 
     def leave(self, place: bulkhead.Place | None) -> bulkhead.Place | None:
-        """End a turn; what its thread goes on with is under way."""
+        """End a collection. The next one of its thread runs then."""
         assert place is not None
         self.places.remove(place)
         return self.took(self.bulkhead.leave(place))
 
     def finish(self) -> None:
-        """End all turns, and what they go on with."""
+        """End all collections, and the next ones of their threads."""
         while self.places:
             self.leave(self.places[0])
 

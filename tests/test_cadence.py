@@ -20,7 +20,7 @@ from workermon.on_redis import cohorts
 
 
 class Collecting(testing.Monitor):
-    """Collections in memory of what beat sends, on a clock of its own."""
+    """In-memory collections of what beat sends, with a clock of its own."""
 
     def __init__(self, fleet: Sequence[models.Worker]) -> None:
         super().__init__(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), NOW)
@@ -31,7 +31,7 @@ class Collecting(testing.Monitor):
         self.number: Counter[str] = Counter()
 
     def take(self, post: MessageRecorder, now: float) -> None:
-        """Collect what was sent, at that time."""
+        """Collect what was sent at that time."""
         self.clock.now = now
         for worker_ids in post.worker_ids:
             report = self.collect(*worker_ids)
@@ -58,7 +58,7 @@ def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(
 
 
 def real_lock(app: Celery, client: redis.Redis, beat: scheduler.Scheduler) -> Any:
-    """Return RedBeat's lock for a beat, not taken yet; a second long."""
+    """Return RedBeat's lock for a beat, a second long and not taken yet."""
     beat.lock_timeout = 1
     lock = client.lock(beat.lock_key, timeout=1, sleep=0.05)
     lock.lua_extend = client.register_script(schedulers.LUA_EXTEND_TO_SCRIPT)
@@ -87,7 +87,7 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     order: list[str] = []
 
     def sleep() -> None:
-        """Let the lock run out, and the other one do all that is due."""
+        """Let the lock expire, and let the other beat send all that is due."""
         assert eventually(lambda: second_lock.acquire(blocking=False), within=5)
         before = sum(map(len, post.worker_ids))
         at(second, due + 1)

@@ -24,7 +24,7 @@ EVERY = models.CANARY_EVERY
 
 
 class House(testing.Monitor):
-    """A monitor in memory; ``broken`` is the step that no canary comes to, ``beats`` whether beat runs."""
+    """An in-memory monitor. ``broken`` is the step that no canary reaches, ``beats`` whether beat runs."""
 
     def __init__(self, broken: Any = None) -> None:
         super().__init__(now=NOW)
@@ -59,16 +59,16 @@ class House(testing.Monitor):
         self.deliver_dispatched()
 
     def pass_on(self, stage: Any) -> None:
-        """Do what the task does."""
+        """Run the task's step."""
         self.get(health.CanaryRelay).pass_on(stage)
 
     def deliver_dispatched(self) -> None:
-        """Do what the task of deliveries does with what it was rung for."""
+        """Run the deliveries that were enqueued."""
         alert_ids, self.dispatcher.delivered = self.dispatcher.delivered, []
         self.get(notify.Delivery).deliver(alert_ids)
 
     def look(self) -> Any:
-        """Return how it goes."""
+        """Return the canary's state."""
         return self.get(health.CanaryCheck).check()
 
 
@@ -225,7 +225,7 @@ def test_its_time_is_shown_though_clocks_differ() -> None:
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def implementation(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Give trace, outbox and feed over each implementation in turn."""
+    """Give trace, outbox and feed, once for each implementation."""
     if request.param == "memory":
         store = testing.MemoryStore()
         yield testing.MemoryCanary(store), testing.MemoryOutbox(store), testing.MemoryFeed(store)

@@ -13,7 +13,7 @@ from workermon.notify import channel_test
 
 
 class Node(testing.MemoryDispatcher):
-    """A dispatcher whose messages a node of the site takes at once, and sends with its own notifiers."""
+    """A dispatcher whose messages a node of the site handles at once, with its own notifiers."""
 
     def __init__(self, site: Site, notifiers: Mapping[str, ports.Notifier]) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Node(testing.MemoryDispatcher):
 
 
 def trial(site: Site, notifiers: Mapping[str, ports.Notifier], *nodes: testing.MemoryDispatcher) -> notify.ChannelTest:
-    """Return what tries the channels of a site; with the node that runs, if there is one."""
+    """Return the stage that tests the channels of a site, with the running node, if there is one."""
     site.notifiers = notifiers
     for node in nodes:
         site.dispatcher, site.nodes.names = node, ["one@node"]

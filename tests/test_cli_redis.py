@@ -1,4 +1,4 @@
-"""The commands as processes of their own, on a real server and an AWS endpoint that is not ours."""
+"""The commands as separate processes, on a real server and a foreign AWS endpoint."""
 
 from __future__ import annotations
 

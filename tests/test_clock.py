@@ -12,7 +12,7 @@ from workermon.on_redis import client, clock, server
 
 
 class Machine:
-    """A machine whose clock can be set; ``steady`` is its time since it started."""
+    """A machine with a clock that can be set. ``steady`` is the time since its start."""
 
     def __init__(self) -> None:
         self.steady, self.wall = 1000.0, 0.0
@@ -40,7 +40,7 @@ class FakeServer:
 
 @pytest.fixture
 def machine() -> Machine:
-    """Give a machine whose clock is right."""
+    """Give a machine with a right clock."""
     new_machine = Machine()
     new_machine.wall = 1_700_000_000.0
     return new_machine
@@ -48,7 +48,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def fake(machine: Machine) -> FakeServer:
-    """Give a server whose clock is right."""
+    """Give a server with a right clock."""
     return FakeServer(machine)
 
 

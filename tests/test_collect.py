@@ -565,12 +565,12 @@ def test_nothing_to_do_asks_nothing(world: World) -> None:
 
 
 def listings(world: World) -> list[tuple[str, tuple[str, ...] | None]]:
-    """Return what ListMetrics was asked for, but for what Windows calls its memory."""
+    """Return the requests of ListMetrics, except those for Windows's memory counter."""
     return [listing for listing in world.cloudwatch.list_requests if listing[0] != "Memory % Committed Bytes In Use"]
 
 
 def many(world: World, number: int = 8, **fields: Any) -> list[str]:
-    """Add so many workers, that publish their memory's use; leases run out by the world's clock."""
+    """Add workers that publish their memory use. Leases run by the real clock."""
     world.store.clock = world.clock
     ids = [f"i-{n:017x}" for n in range(1, number + 1)]
     for worker_id in ids:
@@ -735,7 +735,7 @@ def test_those_without_an_agent_cost_few_calls(world: World) -> None:
 
 
 def rolled_out(world: World, ids: list[str], minute: int) -> None:
-    """Have the agents publish under one dimension more from a minute on, and no longer as before."""
+    """Make the agents publish with one dimension more from a minute on, and no longer as before."""
     for worker_id in ids:
         world.cloudwatch.forget(worker_id, "mem_used_percent", since=at(-minute))
         minutes = [(at(-n), 2.0) for n in range(minute, 200)]

@@ -39,7 +39,7 @@ class Fleet(testing.Monitor):
             self.add_worker(worker_id, added_at=NOW - history, detailed=detailed)
 
     def cycle(self) -> Counter[str]:
-        """Collect everybody once, in batches; return the calls that it took."""
+        """Collect all workers once, in batches. Return the number of calls."""
         before = Counter(self.endpoint.calls)
         for start in range(0, len(self.ids), 100):
             self.stage.collect(self.ids[start : start + 100])
@@ -49,7 +49,7 @@ class Fleet(testing.Monitor):
 
 @pytest.fixture
 def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Make fleets whose endpoint boto3 is pointed at."""
+    """Make fleets whose endpoint boto3 uses."""
     forget_aws(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")

@@ -36,7 +36,7 @@ class Served:
     widths: list[float] = field(default_factory=list)
 
     def at(self, moment: float) -> dict[int, float]:
-        """Return what it holds at a moment."""
+        """Return CloudWatch's datapoints at a moment."""
         visible = {at: [value for since, value in versions if since <= moment] for at, versions in self.values.items()}
         return {at: versions[-1] for at, versions in visible.items() if versions}
 
@@ -59,7 +59,7 @@ class Served:
     def dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: object
     ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
-        """Nothing but what EC2 publishes is there."""
+        """Only EC2's own dimensions exist."""
         return {}
 
     def foreign_dimensions(
@@ -70,7 +70,7 @@ class Served:
 
 
 class World(testing.Monitor):
-    """One worker with one metric, whose CloudWatch knows when each value appeared."""
+    """One worker with one metric. Its CloudWatch knows when each value appeared."""
 
     def __init__(
         self, *, interval: int = 60, period: int = 300, phase: float = 0.0, lateness: int = models.LATENESS
@@ -103,11 +103,11 @@ class World(testing.Monitor):
         return self.stage.collect([ONE], force=force)
 
     def ledger(self) -> dict[int, float]:
-        """Return what is in the ledger."""
+        """Return the ledger's datapoints."""
         return dict(self.store.ledger.get((ONE, CPU, self.period), {}))
 
     def tick(self, jitter: float = 0.0) -> None:
-        """Let an interval pass and collect; ``jitter`` seconds late."""
+        """Advance an interval, and collect ``jitter`` seconds late."""
         self.clock.advance(self.interval)
         self.clock.advance(jitter)
         self.look()

@@ -19,7 +19,7 @@ OUT = "AWS/EC2/NetworkOut"
 
 
 class Billed(World):
-    """A world in which costs and the state of accounts and regions are looked at."""
+    """A world with access to costs and the states of accounts and regions."""
 
     def state(self, scope: str = SCOPE) -> models.AccountState:
         return self.accounts.load()[scope]

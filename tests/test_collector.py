@@ -163,7 +163,7 @@ def test_without_a_no_data_rule_every_channel_is_notified() -> None:
 
 @pytest.fixture
 def discovering() -> Any:
-    """Give a monitor without a worker, whose [discover] names two regions, of which one is refused."""
+    """Give a monitor without workers. Its [discover] names two regions, and one is refused."""
     monitor = testing.Monitor(
         config.DEFAULT.model_copy(
             update={"discover": models.Discover(regions=("us-east-1", "me-south-1"), tags={"Role": "render"})}

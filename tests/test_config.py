@@ -68,7 +68,7 @@ def configured(text: str, previous: models.Configuration = config.DEFAULT) -> mo
 
 
 def refusal(text: str, previous: models.Configuration = config.DEFAULT) -> str:
-    """Return the one line with which a file is refused."""
+    """Return the one-line error of a file."""
     with pytest.raises(errors.InvalidInput) as caught:
         configured(text, previous)
     line = str(caught.value)

@@ -18,7 +18,7 @@ UNSET = errors.InvalidInput("secret OPS_SECRET", "it is not set", "set it where 
 
 
 class Desk:
-    """A notifier whose channel ``ops`` answers what ``refusal`` says, and accepts if that is ``None``."""
+    """A notifier whose channel ``ops`` answers ``refusal``, or accepts if that is ``None``."""
 
     def __init__(self, refused_with: errors.WorkermonError | None) -> None:
         self.refusal = refused_with
@@ -30,14 +30,14 @@ class Desk:
         self.accepted.extend((channel.name, notification) for notification in notifications)
 
     def chat(self) -> list[tuple[str, str]]:
-        """Return what ``chat`` got about ``ops``, as status and reason."""
+        """Return the notifications of ``chat`` about ``ops``, as status and reason."""
         return [
             (notification.status, notification.reason or "") for name, notification in self.accepted if name == "chat"
         ]
 
 
 def site(**changes: object) -> Site:
-    """Return a site whose rule notifies ``ops`` and ``chat``; ``ops`` is changed so."""
+    """Return a site whose rule notifies ``ops`` and ``chat``, with these changes of ``ops``."""
     new_site = Site("ops", "chat")
     configuration = new_site.configurations.load()
     channels = {**configuration.channels, "ops": configuration.channels["ops"].model_copy(update=changes)}
@@ -48,7 +48,7 @@ def site(**changes: object) -> Site:
 
 
 def live(monitor: Site, desk: Desk, seconds: float, step: float = 10) -> None:
-    """Let time pass: at each step a sweep delivers what is due and has to be reviewed."""
+    """Advance the clock. At each step a sweep delivers and evaluates what is due."""
     for _ in range(int(seconds / step)):
         monitor.clock.advance(step)
         monitor.deliver_due(desk)
@@ -135,7 +135,7 @@ def test_a_channel_that_is_removed_is_forgotten() -> None:
 
 
 class Overtaken(testing.MemoryAlerts):
-    """The alerts of a site, whose channel ``ops`` accepts something just before each commit."""
+    """The alerts of a site whose channel ``ops`` accepts something just before each commit."""
 
     def __init__(self, monitor: Site) -> None:
         super().__init__(monitor.store)

@@ -22,14 +22,14 @@ PERIOD = 60
 
 
 def configuration(*own_rules: models.Rule) -> models.Configuration:
-    """Return a configuration of these rules over one metric."""
+    """Return a configuration with these rules over one metric."""
     metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": PERIOD})
     changes = {"metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "rules": own_rules}
     return config.DEFAULT.model_copy(update=changes)
 
 
 class Pair(testing.Monitor):
-    """Two workers of one batch, of which EC2 and CloudWatch say the same."""
+    """Two workers of one batch with the same answers from EC2 and CloudWatch."""
 
     def __init__(self, *own_rules: models.Rule, **options: Any) -> None:
         super().__init__(configuration(*own_rules), T + PERIOD + cadence_replay.LATE)
@@ -39,19 +39,19 @@ class Pair(testing.Monitor):
         self.show()
 
     def show(self, status: models.Status = "running", system: models.Check = "ok") -> None:
-        """Have EC2 say this of both."""
+        """Set EC2's answer for both workers."""
         for worker_id in (FIRST, OTHER):
             instance = models.Instance(id=worker_id, region="us-east-1", status=status, detailed=True)
             checks = models.Checks(system=system, instance="ok") if status == "running" else None
             self.ec2.put(instance, checks)
 
     def put(self, at: int, value: float) -> None:
-        """Have CloudWatch say this of both."""
+        """Set CloudWatch's answer for both workers."""
         for worker_id in (FIRST, OTHER):
             self.cloudwatch.put(worker_id, "CPUUtilization", [(at, value)])
 
     def cycle(self) -> bool:
-        """Collect, evaluate what is marked, deliver; return whether the second worker was evaluated."""
+        """Collect, evaluate pending workers, deliver. Return whether the second worker was evaluated."""
         self.collect(FIRST, OTHER)
         is_marked = self.samples.marked([FIRST, OTHER]) == [FIRST, OTHER]
         self.evaluate()
@@ -74,7 +74,7 @@ class Notified(NamedTuple):
 
 
 def notified(monitor: testing.Monitor, worker_id: str) -> list[Notified]:
-    """Return what was notified of a worker."""
+    """Return the notifications about a worker."""
     return [
         Notified(
             notification.created_at, notification.status, notification.severity, notification.at, notification.since,
@@ -116,7 +116,7 @@ def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_tim
 
 
 def stay_quiet(monitor: Pair, cycles: int, value: float = 20.0) -> list[bool]:
-    """Let minutes pass in which nothing happens; return in which the second worker was evaluated."""
+    """Advance minutes without changes. Return those in which the second worker was evaluated."""
     evaluated = []
     for _ in range(cycles):
         at = int(monitor.clock()) - PERIOD - cadence_replay.LATE
@@ -150,7 +150,7 @@ def go_to_a_deferred_slot(monitor: Pair) -> None:
 
 
 def is_evaluated(monitor: Pair, value: float = 20.0) -> bool:
-    """Let a minute pass; return whether its sample was evaluated."""
+    """Advance a minute. Return whether its sample was evaluated."""
     return stay_quiet(monitor, 1, value)[0]
 
 

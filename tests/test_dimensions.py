@@ -21,7 +21,7 @@ DENIED = errors.AwsDenied("ListMetrics in us-east-1", "is not allowed", "grant c
 
 
 class Fleet(testing.Monitor):
-    """Workers of one account and region, and what is known of their dimensions."""
+    """Workers of one account and region, and their known dimensions."""
 
     def __init__(self, number: int) -> None:
         super().__init__(now=NOW)
@@ -37,11 +37,11 @@ class Fleet(testing.Monitor):
 
     @property
     def listed_ids(self) -> list[tuple[str, ...] | None]:
-        """Return whose dimensions were asked for, by each call."""
+        """Return the requested instances of each call."""
         return [ids for _, ids in self.cloudwatch.list_requests]
 
     def find(self, at: float = NOW, metrics: Sequence[models.Metric] = (CPU, MEMORY)) -> dimensions.Published:
-        """Look for what is published."""
+        """Look up the published dimensions."""
         self.clock.now = at
         updates: dict[str, Any] = {}
         search = dimensions.Search(

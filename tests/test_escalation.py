@@ -25,7 +25,7 @@ ALERT = f"{ID}/cpu-high"
 
 
 class Escalating(Site):
-    """A worker whose rule escalates; it is hot until ``cool``."""
+    """A worker whose rule escalates. It is hot until ``cool``."""
 
     def __init__(self, *rules: models.Rule) -> None:
         super().__init__(*(rules or (RULE,)))
@@ -42,11 +42,11 @@ class Escalating(Site):
         self.evaluate(*{alert_id.rpartition("/")[0] for alert_id in due})
 
     def evaluate(self, *worker_ids: str) -> list[str]:
-        """Evaluate these workers; nobody if none is named and nothing is pending."""
+        """Evaluate these workers, or the pending ones."""
         return testing.Monitor.evaluate(self, *worker_ids)
 
     def waiting(self) -> list[tuple[str, int, str]]:
-        """Return what waits in the outbox, as (channel, version, status), and take it off."""
+        """Return the outbox as (channel, version, status), and empty it."""
         claims = self.outbox.claim(ALERT, self.clock(), 15)
         notifications = []
         while claims:
@@ -57,7 +57,7 @@ class Escalating(Site):
         return sorted(notifications, key=lambda notification: notification[1:])
 
     def acknowledge(self) -> None:
-        """Have somebody look after it."""
+        """Acknowledge the alert."""
         self.get(evaluate.Acknowledging).acknowledge(ALERT, "eve")
 
     def cool(self) -> None:
@@ -308,7 +308,7 @@ def test_the_alert_of_a_group_escalates() -> None:
     pools.slot(T0 + 2 * MINUTE, {0: 95, 1: 95, 2: 20})
 
     def state() -> str:
-        """Return what ``why`` says of the only step."""
+        """Return the state of the only step in ``why``."""
         [explained] = pools.get(views.ExplainGroups).explain("group:pool=a").rules
         [step] = explained.escalation
         return step.state

@@ -349,7 +349,7 @@ def test_mark_is_cleared() -> None:
 
 
 class Racing:
-    """Alerts whose basis moves on ``times`` times between load and commit."""
+    """Alerts whose basis changes ``times`` times between load and commit."""
 
     def __init__(self, alerts: ports.Alerts, times: int) -> None:
         self._alerts, self.times = alerts, times

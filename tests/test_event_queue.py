@@ -76,13 +76,13 @@ class House(testing.Monitor):
             self.event_queues.send(models.AccountRegion(region=REGION), URL, body)
 
     def read(self) -> int | None:
-        """Read the queue once, and do what its messages ask for."""
+        """Read the queue once, and handle its messages."""
         self.dispatcher.collected.clear()
         self.dispatcher.evaluated.clear()
         return self.get(collect.QueueReading).read("main", wait=0)
 
     def work(self) -> None:
-        """Collect, evaluate and deliver what was enqueued."""
+        """Run the enqueued collections, evaluations and deliveries."""
         self.get(collect.Collection).collect(self.dispatcher.collected)
         ids = dict.fromkeys([*self.dispatcher.collected, *self.dispatcher.evaluated])
         self.get(notify.Delivery).deliver(self.get(evaluate.Evaluation).evaluate(list(ids)))
@@ -94,7 +94,7 @@ class House(testing.Monitor):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return what was counted of the queue."""
+        """Return the counts of the queue."""
         return {name.removeprefix("events.main."): number for name, number in self.liveness.counts().items()}
 
 

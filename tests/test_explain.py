@@ -192,7 +192,7 @@ class Broken:
         self.tries = 0
 
     def send(self, channel: Any, notifications: Any) -> None:
-        """Refuse the first one, or as many as were asked for."""
+        """Refuse the first notifications, as many as set."""
         self.tries += 1
         if self.tries <= self.refusals:
             raise errors.DeliveryFailed("ops", "it said 500", "wait")

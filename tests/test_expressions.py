@@ -22,7 +22,7 @@ PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
 
 
 class Site(testing.Monitor):
-    """A monitored worker whose metrics a test puts into CloudWatch, minute by minute."""
+    """A monitored worker. A test puts its metrics into CloudWatch minute by minute."""
 
     def __init__(self, text: str) -> None:
         super().__init__(config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT), T0)
@@ -41,7 +41,7 @@ class Site(testing.Monitor):
             self.deliver()
 
     def notified(self) -> list[tuple[str, int, float | None]]:
-        """Return what people were notified of: severity or ``resolved``, minute of the slot, and value."""
+        """Return the notifications: severity or ``resolved``, minute of the slot, and value."""
         return [
             (
                 notification.severity if notification.status == "firing" else "resolved",

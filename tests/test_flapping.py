@@ -26,7 +26,7 @@ Notified = tuple[str, str, int]
 
 
 def notified(site: Site) -> list[Notified]:
-    """Return what waits for the channel, as (status, severity, minute)."""
+    """Return the outbox of the channel, as (status, severity, minute)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", "ops"))
     return [
         (notification.status, notification.severity, (int(models.moment(notification.at)) - T0) // MINUTE)
@@ -35,7 +35,7 @@ def notified(site: Site) -> list[Notified]:
 
 
 def last(site: Site) -> models.Notification:
-    """Return what was reported last."""
+    """Return the last notification."""
     return site.store.queues[f"{ID}/cpu-high", "ops"].waiting[-1]
 
 
@@ -48,7 +48,7 @@ def waves(number: int, value: float = 85.0) -> list[float]:
 
 
 def plain(changes: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bool:
-    """Tell whether it flaps, by looking at all transitions for each time: slow and simple."""
+    """Return whether it flaps, by a slow and simple search over all transitions for each time."""
     flaps, before = False, None
     for place, (at, fires) in enumerate(changes):
         if before is not None and at - before >= option.within:
@@ -266,7 +266,7 @@ def test_no_data_can_flap() -> None:
 
 
 def expected(values: Sequence[float | None], option: Flapping) -> list[tuple[str, int]]:
-    """Return what notifies if each datapoint is evaluated as it comes, as (what, minute): a plain loop."""
+    """Return the notifications as (what, minute) if each datapoint is evaluated on arrival, by a plain loop."""
     notifications: list[tuple[str, int]] = []
     changes: list[int] = []
     fires = flaps = False

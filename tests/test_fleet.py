@@ -34,7 +34,7 @@ class World(testing.Monitor):
         return self.get(fleet.Adding).add(ids, fleet.AddOptions(scope=HERE, **options))
 
     def reconcile(self, **options: Any) -> Any:
-        """Repair what can be repaired."""
+        """Run a reconciliation."""
         return self.get(fleet.Reconciliation).reconcile(**options)
 
     def worker(self, worker_id: Any) -> Any:
@@ -235,7 +235,7 @@ def test_discover_adds_what_carries_the_tags(world: World) -> None:
 
 
 class OneRegionRefused(testing.MemoryEc2):
-    """An EC2 whose second region does not know the credentials, as one that is not enabled for the account."""
+    """An EC2 whose second region rejects the credentials, like a region that is not enabled."""
 
     refused = "me-south-1"
 
@@ -396,7 +396,7 @@ labels = {{ team = "vfx" }}
 
 
 def brought(world: Any, worker_id: Any) -> Any:
-    """Return what a worker has of ``[discover]``."""
+    """Return a worker's fields that come from ``[discover]``."""
     worker = world.worker(worker_id)
     return worker.origin, worker.interval, worker.labels, worker.account
 

@@ -34,7 +34,7 @@ class World(testing.Monitor):
         return self.get(health.StatusCheck).status()
 
     def add(self, worker_id: Any, status: models.Status = "running", **fields: Any) -> Any:
-        """Monitor a worker whose collection has just brought that status."""
+        """Monitor a worker whose collection has just returned that status."""
         worker = self.add_worker(worker_id, status, **fields)
         self.collected(worker, status)
         return worker
@@ -48,7 +48,7 @@ class World(testing.Monitor):
 
 
 def down(report: Any) -> Any:
-    """Return the names of the parts that are down, after checking that the whole says so too."""
+    """Return the names of the parts that are down, after checking that the summary agrees."""
     names = [part.name for part in report.parts if not part.ok]
     assert report.ok is not bool(names)
     return names

@@ -99,7 +99,7 @@ class Counting(http.server.ThreadingHTTPServer):
 
 @pytest.fixture
 def receiver() -> Iterator[Any]:
-    """Give a web server that counts its requests, and says 500 to the path /bad."""
+    """Give a web server that counts its requests, and answers 500 to the path /bad."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -123,7 +123,7 @@ def receiver() -> Iterator[Any]:
 
 
 def beat(house: Any, url: Any) -> Any:
-    """Let the heart beat once, and return what was logged."""
+    """Run the heartbeat once, and return the log."""
     with structlog.testing.capture_logs() as logged:
         ping = guarded.Ping(guarded.Client(house.clock))
         health.Heartbeat(check=house.get(health.PipelineCheck), ping=ping, url=pydantic.SecretStr(url)).beat()

@@ -150,7 +150,7 @@ def imported(path: Path) -> frozenset[str]:
 
 @functools.cache
 def edges() -> set[tuple[str, str, str]]:
-    """Return each import of one room by another: room, the room imported, and the module that imports it."""
+    """Return each import of one package by another: importer, imported, and the importing module."""
     targets = set()
     for name, path in modules():
         room = name.split(".")[0]

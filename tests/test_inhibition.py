@@ -30,7 +30,7 @@ def site_with(*rules: Rule) -> Site:
 
 
 def step(site: Site, minute: int, cpu: float, *, down: bool) -> None:
-    """Collect a minute, evaluate and deliver; both rules decide by values that are known at once."""
+    """Collect a minute, evaluate and deliver. Both rules decide by values that are available at once."""
     at = T0 + MINUTE * minute
     site.collected(at + 3 * MINUTE, {at: cpu}, failed=down)
     site.evaluate()
@@ -38,7 +38,7 @@ def step(site: Site, minute: int, cpu: float, *, down: bool) -> None:
 
 
 def notified(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]:
-    """Return what reached people, as status and reason."""
+    """Return the notifications as status and reason."""
     return [(notification.status, notification.reason) for notification in site.received if notification.rule == rule]
 
 
@@ -188,7 +188,7 @@ inhibited_by = ["down", "collector"]
 
 
 def configured(text: str = FILE) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT)
 
 

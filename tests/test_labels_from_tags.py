@@ -28,7 +28,7 @@ def monitor() -> testing.Monitor:
 
 
 def put(monitor: testing.Monitor, instance_id: str = A, status: models.Status = "running", **tags: str) -> None:
-    """Have EC2 know an instance with these tags, beside the one by which it is found."""
+    """Add an instance with these tags to EC2, besides the tag by which it is found."""
     instance_tags = {"Role": "render", **{GROUP if name == "group" else name: value for name, value in tags.items()}}
     monitor.ec2.put(models.Instance(id=instance_id, region=REGION, status=status, tags=instance_tags))
 

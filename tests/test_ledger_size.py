@@ -1,4 +1,4 @@
-"""What a datapoint takes on a real server, all in, the way that datapoints come: one a minute."""
+"""Memory of a datapoint on a real server, with everything, written one a minute as in production."""
 
 from __future__ import annotations
 

@@ -30,18 +30,18 @@ THROTTLE = (
 
 
 class Wire:
-    """Answers a client's requests in order, in the place of the network; the last answer goes on."""
+    """Answers a client's requests in order, in place of the network. The last answer repeats."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.requests: list[botocore.awsrequest.AWSPreparedRequest] = []
 
     def over(self, client: Any) -> None:
-        """Take the requests of a client; it is asked after the limiter."""
+        """Handle the requests of a client, after the limiter."""
         client.meta.events.register_last("before-send", self)
 
     def __call__(self, request: botocore.awsrequest.AWSPreparedRequest, **_: object) -> botocore.awsrequest.AWSResponse:
-        """Answer one."""
+        """Answer one request."""
         self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):

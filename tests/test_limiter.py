@@ -19,7 +19,7 @@ BUCKET = keys.limit(f"{SCOPE}:{API}")
 
 
 class Waits(list[float]):
-    """Remembers for how long somebody was to wait, and waits not."""
+    """Records the requested waits, without waiting."""
 
     def __call__(self, seconds: float) -> None:
         """Wait."""
@@ -40,7 +40,7 @@ def make(
     patience: float = limiter.PATIENCE,
     wait: Callable[[float], None] | None = None,
 ) -> tuple[limiter.RedisLimiter, Waits]:
-    """Make a limiter as one more worker process would."""
+    """Make a limiter like another worker process."""
     waits = Waits()
     limit = models.Limit(bucket=bucket, rate=rate)
     new_limiter = limiter.RedisLimiter(connection, lambda api: limit, wait or waits, patience)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def event(number: int = 1, **fields: Any) -> models.Event:
-    """Return an event of one worker, of the time ``NOW``."""
+    """Return an event of one worker at ``NOW``."""
     content = {
         "id": f"i-{number:017x}:{NOW}",
         "worker_id": f"i-{number:017x}",
@@ -66,7 +66,7 @@ def notification(
 
 
 def rendered(renderable: RenderableType, width: int = 120, height: int = 50) -> str:
-    """Return what a terminal of that size shows."""
+    """Return the output on a terminal of that size."""
     screen = io.StringIO()
     console = Console(file=screen, width=width, height=height, force_terminal=True, color_system=None)
     console.print(renderable, height=height)
@@ -187,7 +187,7 @@ def test_an_impaired_worker_is_seen_without_colours(table: live_table.Board) -> 
 
 @contextlib.contextmanager
 def terminal(redis_url: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a command on a terminal of 100 columns; gives the process, and the end that reads what it shows."""
+    """Run a command on a terminal of 100 columns. Give the process, and the end that reads its output."""
     ours, theirs = pty.openpty()
     env = {name: value for name, value in os.environ.items() if not name.startswith("WORKERMON_")}
     env |= {"WORKERMON_REDIS_URL": redis_url, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "NO_COLOR": "1"}
@@ -206,7 +206,7 @@ def terminal(redis_url: str, *arguments: str) -> Iterator[tuple[subprocess.Popen
 
 
 def read_until(reader: int, awaited: str, publish: Callable[[], object] = lambda: None, within: float = 40.0) -> str:
-    """Read what a terminal shows until that is there; ``publish`` is called again and again meanwhile."""
+    """Read a terminal's output until it contains the text. ``publish`` is called repeatedly."""
     text, deadline = "", time.monotonic() + within
     while awaited not in text:
         assert time.monotonic() < deadline, f"no {awaited!r} in {text[-2000:]}"

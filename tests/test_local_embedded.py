@@ -223,7 +223,7 @@ def test_a_killed_parent_leaves_no_server(tmp_path: Path, started_by: str) -> No
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except OSError:

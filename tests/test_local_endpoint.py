@@ -36,7 +36,7 @@ NOW = 1_764_000_030
 
 @pytest.fixture
 def clock() -> testing.ManualClock:
-    """A clock that only moves when it is told to."""
+    """Give a clock that only the test moves."""
     return testing.ManualClock(NOW)
 
 
@@ -427,7 +427,7 @@ def test_the_load_depends_on_seed_and_time_only(clock: testing.ManualClock) -> N
 
 
 def post(aws: endpoint.Endpoint, service: str, body: bytes | str, **headers: str) -> tuple[int, str]:
-    """Send a request as another SDK would; return status and text."""
+    """Send a request like another SDK. Return status and text."""
     connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
     credential = f"AWS4-HMAC-SHA256 Credential=AKIA/20251124/us-east-1/{service}/aws4_request, SignedHeaders=host"
     connection.request("POST", "/", body, {"Authorization": credential, **headers})

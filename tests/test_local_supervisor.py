@@ -45,7 +45,7 @@ def child(name: str, program: str, file: Path) -> supervisor.Child:
 
 
 def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except OSError:

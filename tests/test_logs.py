@@ -1,4 +1,4 @@
-"""What is logged, where, and what never is."""
+"""Logs: their content and place, and what they never contain."""
 
 from __future__ import annotations
 

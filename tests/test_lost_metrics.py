@@ -14,7 +14,7 @@ MEMORY, DISK, CPU = "mem_used_percent", "disk_used_percent", "CPUUtilization"
 
 
 class Fleet(testing.Monitor):
-    """Instances with CPU, memory and disk each minute, until they have none."""
+    """Instances whose agents publish memory and disk each minute, until they stop."""
 
     def __init__(self, number: int = 8) -> None:
         super().__init__(now=float(T0))
@@ -25,7 +25,7 @@ class Fleet(testing.Monitor):
         self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
 
     def minutes(self, number: int) -> None:
-        """Let minutes pass, with what the pipeline does in each, and what it does each five."""
+        """Advance minutes, with the pipeline's work of each minute and of every five."""
         for _ in range(number):
             self.beat_for(60)
             now = int(self.clock())
@@ -41,7 +41,7 @@ class Fleet(testing.Monitor):
 
     @property
     def notified(self) -> list[tuple[str, str | None]]:
-        """Return what people were told of lost metrics, oldest first."""
+        """Return the notifications about lost metrics, oldest first."""
         entries = reversed(self.alerts.history(ALERT, 100))
         return [(entry.notification.status, entry.notification.reason) for entry in entries if entry.notification]
 

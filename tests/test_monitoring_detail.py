@@ -25,7 +25,7 @@ missing = "breach"
 
 
 class One(testing.Monitor):
-    """A monitor of one instance with detailed monitoring, until EC2 says otherwise."""
+    """A monitor of one instance with detailed monitoring, until EC2 reports otherwise."""
 
     def __init__(self, text: str = RULE) -> None:
         super().__init__(now=float(T0))
@@ -35,12 +35,12 @@ class One(testing.Monitor):
         self.published: list[int] = []
 
     def detail(self, detailed: bool) -> None:
-        """Have EC2 say whether monitoring is detailed."""
+        """Set whether EC2 reports detailed monitoring."""
         self.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="one", detailed=detailed))
         self.period = 60 if detailed else 300
 
     def minutes(self, number: int, lag: int = 60, *, publishing: bool = True) -> list[str]:
-        """Let minutes pass, with a datapoint each period, ``lag`` seconds late; return the transitions so far."""
+        """Advance minutes, with a datapoint each period, ``lag`` seconds late. Return the transitions so far."""
         for _ in range(number):
             self.clock.advance(60)
             now = int(self.clock())

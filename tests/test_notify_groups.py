@@ -29,7 +29,7 @@ def _no_settling(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 
 
 class Chat:
-    """A notifier of a type that groups: what it was sent, one list a message. ``plan`` is what it refuses with."""
+    """A notifier of a type that groups. It keeps one list for each message. ``plan`` has its refusals."""
 
     def __init__(self, *plan: Exception) -> None:
         self.plan = list(plan)
@@ -71,7 +71,7 @@ class Site(testing.Monitor):
         self.versions = dict.fromkeys(self.ids, 0)
 
     def enqueue(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
-        """Tell the next turn of a rule on these workers."""
+        """Commit the next transition of a rule on these workers."""
         for worker_id in ids:
             self.versions[worker_id] += 1
             firing = self.versions[worker_id] % 2
@@ -84,7 +84,7 @@ class Site(testing.Monitor):
             self.record(new_notification, "chat", "pager")
 
     def deliver(self, *alert_ids: str) -> None:
-        """Deliver these, or what is due."""
+        """Deliver these alerts, or what is due."""
         self.notifiers = {"slack": self.chat, "pagerduty": self.pager}
         super().deliver(*alert_ids)
 

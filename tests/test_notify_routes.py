@@ -22,7 +22,7 @@ ROUTED = changed(
 
 
 def notified(site: Site, channel: str) -> list[tuple[str, str]]:
-    """Return what waits for a channel, as (status, severity)."""
+    """Return the outbox of a channel, as (status, severity)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", channel))
     return [(notification.status, notification.severity) for notification in queue.waiting] if queue else []
 

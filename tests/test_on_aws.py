@@ -44,7 +44,7 @@ def sessions() -> Iterator[session.Sessions]:
 
 @pytest.fixture
 def on_ec2(sessions: session.Sessions) -> Iterator[Stubber]:
-    """Have EC2 answer what a test lines up, and nothing else."""
+    """Make EC2 give only the answers of the test."""
     with Stubber(sessions.ec2(SCOPE)) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -52,7 +52,7 @@ def on_ec2(sessions: session.Sessions) -> Iterator[Stubber]:
 
 @pytest.fixture
 def on_cloudwatch(sessions: session.Sessions) -> Iterator[Stubber]:
-    """Have CloudWatch answer what a test lines up, and nothing else."""
+    """Make CloudWatch give only the answers of the test."""
     with Stubber(sessions.cloudwatch(SCOPE)) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -74,7 +74,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
 
 
 def status_of(instance_id: str, state: str = "running", system: str | None = "ok", instance: str | None = "ok") -> Any:
-    """Return one instance as DescribeInstanceStatus tells of it."""
+    """Return one instance as in DescribeInstanceStatus."""
     status: dict[str, Any] = {"InstanceId": instance_id, "InstanceState": {"Name": state}}
     if system:
         status["SystemStatus"] = {"Status": system}
@@ -470,13 +470,13 @@ def test_pages_that_never_end_are_an_error(sessions: session.Sessions, on_cloudw
 
 
 def forget(stubber: Stubber) -> None:
-    """Forget the answers that nobody asked for."""
+    """Drop the answers that were not requested."""
     queue: Any = vars(stubber)["_queue"]  # of its own; otherwise it fails for what is left
     queue.clear()
 
 
 def refusal(code: str, message: str = "", status: int = 400, operation: str = "DescribeInstances") -> Exception:
-    """Return what botocore raises for an error of AWS."""
+    """Return botocore's exception for an error of AWS."""
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return botocore.exceptions.ClientError(response, operation)
 

@@ -101,7 +101,7 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 def parsed(body: bytes, status: int = 200) -> tuple[bytes, dict[str, Any]]:
-    """Return what is left to botocore of an answer, and what is parsed without it."""
+    """Return the part of an answer that botocore parses, and the part that is parsed without it."""
     response: dict[str, Any] = {"status_code": status, "body": body}
     read: dict[str, Any] = {}
     direct_parsing._read_statuses(response, read)

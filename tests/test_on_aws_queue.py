@@ -36,7 +36,7 @@ def queues() -> Iterator[queue.AwsEventQueues]:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
-    """Run the endpoint of ours with a queue."""
+    """Run the simulated AWS with a queue."""
     server = endpoint.Endpoint(simulation.Simulation(time.time, 1))
     server.start()
     use_aws(monkeypatch, server.url)
@@ -104,7 +104,7 @@ def test_the_stage_reads_motos_queue(queues: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def field_of_an_event(path: str) -> Any:
-    """Return what finds a field of an event by its path, such as ``$.detail-type``."""
+    """Return a function that reads a field of an event by its path, such as ``$.detail-type``."""
     name = re.sub(r"[^a-z-]", "", path)
     return types.SimpleNamespace(find=lambda event: [types.SimpleNamespace(value=event[name])] if name in event else [])
 

@@ -20,7 +20,7 @@ ROLE = "arn:aws:iam::123456789012:role/workermon"
 
 
 class CloudWatch(testing.MemoryCloudWatch):
-    """A CloudWatch in which each account has its own values of the one metric."""
+    """A CloudWatch with different values of the metric in each account."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class CloudWatch(testing.MemoryCloudWatch):
         return ports.Answer({place: models.Series(query.period, points) for place, query in enumerate(queries)}, {})
 
     def dimensions(self, *_: object) -> dict[str, list[memory.Dimensions]]:
-        """Return what a listing names; at first nothing but what EC2 publishes is there."""
+        """Return the listed dimensions. At first only EC2's own exist."""
         return self.published
 
 
 class House(testing.Monitor):
-    """A monitor over a repository, with an instance of one id in each of two accounts."""
+    """A monitor over a repository, with an instance of the same id in each of two accounts."""
 
     def __init__(self, repository: Repository) -> None:
         rule = threshold.KIND.rule(
@@ -75,13 +75,13 @@ class House(testing.Monitor):
         return report
 
     def ledger(self) -> list[models.Datapoint]:
-        """Return what is recorded of it."""
+        """Return the worker's recorded datapoints."""
         return list(self.samples.read([(ONE, CPU, 300)], 0, NOW * 2)[ONE, CPU].points)
 
 
 @pytest.fixture
 def house(repository: Repository) -> House:
-    """Give one with the instance of the default account monitored and on fire."""
+    """Give one in which the default account's instance is monitored and fires."""
     new_house = House(repository)
     new_house.values["default"] = [models.Datapoint(int(NOW) - 600, 99.0), models.Datapoint(int(NOW) - 300, 98.0)]
     new_house.values["lab"] = [models.Datapoint(int(NOW) - 900, 5.0)]

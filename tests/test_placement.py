@@ -20,12 +20,12 @@ GROUP = "default/us-east-1/60"
 
 
 def lag_of(delay: float, absent: float | None = None) -> lag.Lag:
-    """Return a lag, by default one that is narrow enough."""
+    """Return a lag that is narrow enough by default."""
     return lag.Lag(delay - 0.5 if absent is None else absent, delay, 0, 0.0, T)
 
 
 class Region:
-    """Cohorts of one group at their places, and AWS, where a datapoint is there so many seconds after its period."""
+    """The cohorts of one group at their places, and an AWS with datapoints a lag after their period."""
 
     def __init__(self, cohorts: int, lag: float) -> None:
         self.lag, self.monitor = lag, testing.Monitor()
@@ -36,7 +36,7 @@ class Region:
         self.waits: list[float] = []
 
     def minute(self) -> None:
-        """Let each cohort look once, then place them."""
+        """Collect each cohort once, then place them."""
         start = math.ceil(self.monitor.clock() / 60) * 60
         self.waits = []
         placed = self.cohorts.phases()
@@ -110,7 +110,7 @@ def test_of_metrics_that_come_at_different_times_none_waits_for_a_whole_interval
 
 
 def group(name: str, cohorts: int, arrives: lag.Lag | None, interval: int = 60) -> placement.Group:
-    """Return a group; AWS lets it ask twenty times a second."""
+    """Return a group. AWS allows it twenty requests a second."""
     return placement.Group(f"{name}/{interval}", interval, range(cohorts), arrives, [placement.Allowance(75, 20)])
 
 

@@ -82,7 +82,7 @@ def test_places_are_lines_and_columns() -> None:
 
 
 def written(value: object) -> str:
-    """Write a value as TOML in one line."""
+    """Return a value as TOML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{quoted(key)} = {written(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):

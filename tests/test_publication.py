@@ -20,7 +20,7 @@ NAME = "mem_used_percent"
 
 
 def monitored(number: int = 1) -> testing.Monitor:
-    """Return a monitor of instances without an agent's metrics; the first is ``ID``."""
+    """Return a monitor of instances without an agent's metrics. The first is ``ID``."""
     monitor = testing.Monitor(now=float(T0))
     ids = [ID, *(f"i-{place:017x}" for place in range(1, number))]
     for worker_id in ids:

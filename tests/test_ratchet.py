@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not RATCHET.exists(), reason="only a checkout ha
 
 
 def ratchet() -> dict[str, dict[str, str]]:
-    """Return what the file lists."""
+    """Return the exceptions that the file lists."""
     return tomllib.loads(RATCHET.read_text("utf-8"))
 
 
@@ -43,7 +43,7 @@ def functions(text: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def has_many_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, limit: int) -> bool:
-    """Return whether a caller hands over more than so many: neither ``self`` nor what dishka injects counts."""
+    """Return whether a caller passes more arguments than that. ``self`` and injected parameters do not count."""
     named_parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return (
         len(named_parameters)
@@ -93,7 +93,7 @@ def test_functions_with_many_parameters_stay_few() -> None:
 
 
 def stages() -> Iterator[type]:
-    """Yield what the composition root makes by its fields alone, and every other dataclass that holds a port."""
+    """Yield the classes that the composition root makes by their fields, and other dataclasses with ports."""
     made_by_recipe = {recipe.source for recipe in runtime.Stages().factories if inspect.isclass(recipe.source)}
     yield from made_by_recipe
     for room in (fleet, collect, evaluate, notify, views, health):
@@ -121,7 +121,7 @@ def _is_port(hint: object) -> bool:
 
 
 def public_methods(kind: type) -> list[str]:
-    """Return the names of what others may call; properties and fields are no methods."""
+    """Return the names of the public methods. Properties and fields do not count."""
     methods = [name for name, _ in inspect.getmembers_static(kind, inspect.isroutine)]
     return [name for name in methods if not name.startswith("_")]
 

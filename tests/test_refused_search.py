@@ -50,7 +50,7 @@ class Site(testing.Monitor):
 
     @property
     def notified(self) -> list[models.Notification]:
-        """Return what was notified of accounts, oldest first."""
+        """Return the notifications about accounts, oldest first."""
         self.deliver()
         return [notification for notification in self.received if notification.kind == "collector"]
 

@@ -56,7 +56,7 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 
 
 def reviewed(*arguments: str) -> str:
-    """Return what ``rules review`` printed."""
+    """Return the output of ``rules review``."""
     result = CliRunner().invoke(cli.cli, ["rules", "review", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout

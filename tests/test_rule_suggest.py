@@ -35,7 +35,7 @@ notify = ["log"]
 
 
 def site(values: list[float]) -> Site:
-    """Return a worker whose CPU had these values, a minute apart; its rules were never evaluated."""
+    """Return a worker with these CPU values, a minute apart. Its rules were never evaluated."""
     new_site = Site(CPU)
     end = T0 + MINUTE * len(values) + 3 * MINUTE
     new_site.collected(end, points(values))
@@ -44,7 +44,7 @@ def site(values: list[float]) -> Site:
 
 
 def ack(monitored: Site, minute: int, *, audit: bool = False) -> None:
-    """Acknowledge the alert that fires at a minute; ``audit``: only the audit trail remembers it."""
+    """Acknowledge the alert that fires at a minute. ``audit``: only the audit trail has it."""
     at = float(T0 + MINUTE * minute)
     if audit:
         monitored.audit.record(
@@ -57,7 +57,7 @@ def ack(monitored: Site, minute: int, *, audit: bool = False) -> None:
 
 
 def suggested(monitored: Site) -> tuple[rule_suggest.Suggestion, ...]:
-    """Return what is proposed for the configuration in force."""
+    """Return the suggestions for the configuration in force."""
     return monitored.get(views.RuleSuggestion).suggest(monitored.configurations.load())
 
 

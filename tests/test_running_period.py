@@ -22,13 +22,13 @@ class Summing(testing.MemoryCloudWatch):
         self.clock, self.value, self.step = clock, value, step
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
-        """Return the sum of each period, of the running one too, as far as samples came."""
+        """Return the sum of each period as far as it has passed, with the running one."""
         return ports.Answer({place: self._sums(query, until) for place, query in enumerate(queries)}, {})
 
     def dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
     ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
-        """Return the one set that EC2 publishes."""
+        """Return EC2's own dimensions."""
         return {ID: [(("InstanceId", ID),)]}
 
     def _sums(self, query: models.Query, until: float) -> models.Series:
@@ -52,7 +52,7 @@ def monitored(config: str, value: Callable[[int], float], step: int, interval: i
 
 
 def watched(monitor: testing.Monitor, interval: int, seconds: int) -> list[str]:
-    """Collect and evaluate at each interval; return the transitions as they were recorded, oldest first."""
+    """Collect and evaluate at each interval. Return the recorded transitions, oldest first."""
     for _ in range(seconds // interval):
         monitor.clock.advance(interval)
         monitor.collect()

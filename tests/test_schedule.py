@@ -21,7 +21,7 @@ from workermon.on_redis import beat_status
 
 
 def names(client: redis.Redis) -> str:
-    """Return every key, member, field and value of the server as one text to search in."""
+    """Return every key, member, field and value of the server as one text to search."""
     entries: list[Any] = []
     for key in client.scan_iter():
         kind = client.type(key)

@@ -22,7 +22,7 @@ LONG = 600.0
 
 @pytest.fixture
 def listening(app: Celery) -> Iterator[changes.ScheduleChanges]:
-    """Give what hears of changes, subscribed already."""
+    """Give a subscriber of schedule changes that is connected already."""
     listening_changes = changes.ScheduleChanges(lambda: schedulers.get_redis(app))
     assert listening_changes.wait(LONG)  # until it is subscribed
     yield listening_changes

@@ -36,7 +36,7 @@ RETIRED = ScheduledEvent(
 
 
 class Site(House):
-    """A house whose worker EC2 has plans for."""
+    """A house whose worker has scheduled events."""
 
     def __init__(self, *rules: models.Rule) -> None:
         super().__init__(*(rules or (RULE,)))
@@ -47,7 +47,7 @@ class Site(House):
         return self.step(minute)
 
     def scheduled_notifications(self) -> list[tuple[str, str, int]]:
-        """Return what people were told, as (status, severity, minute), oldest first."""
+        """Return the notifications as (status, severity, minute), oldest first."""
         return self.notified(f"{ID}/scheduled")
 
     @property
@@ -257,7 +257,7 @@ def test_a_replay_has_the_same_id() -> None:
 
 @st.composite
 def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
-    """Give what EC2 lists, collection by collection."""
+    """Give EC2's lists of events, collection by collection."""
     scheduled_events = st.builds(
         ScheduledEvent,
         id=st.sampled_from("abc"),
@@ -321,7 +321,7 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> N
 
 
 def detail(site: Site) -> views.WorkerDetail:
-    """Return what ``show`` says of the site's worker."""
+    """Return the worker's part of ``show``."""
     return site.get(views.WorkerView).show(site.workers.get([ID])[ID])
 
 

@@ -388,7 +388,7 @@ def test_a_disabled_entry_does_not_run(
 
 
 def canaries(post: MessageRecorder) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return what was sent of it."""
+    """Return the sent canaries."""
     return [(kwargs, options) for name, kwargs, options in post.sent if name == "workermon.canary"]
 
 

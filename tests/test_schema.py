@@ -21,7 +21,7 @@ SILENCE = models.Silence(id="s", rule="r", begins=0, ends=10, reason="why", by="
 
 @pytest.fixture
 def connected(redis_url: str) -> Iterator[redis.Redis]:
-    """Give a client as ours are."""
+    """Give a client like workermon's own."""
     with contextlib.closing(client.connect(redis_url)) as new_connection:
         yield new_connection
 

@@ -37,7 +37,7 @@ LISTED = re.compile(r"^local (\w+)_at\s*= (\d+)\s+-- (KEYS|ARGV)\[\1_at\]")
 
 
 def declared() -> list[type[lua.Script[Any]]]:
-    """Return every script that a module of ours declares."""
+    """Return every script that a module declares."""
     assert [
         app,
         schedule,
@@ -57,9 +57,9 @@ def declared() -> list[type[lua.Script[Any]]]:
 
 
 def head(text: str) -> dict[str, list[str]]:
-    """Return the names of the keys and arguments in the order of the table that a script begins with.
+    """Return the names of the keys and arguments by their index in the table at a script's start.
 
-    A name is at its place; what begins at a place comes last, with a star.
+    A name with a star begins at its index and is the last.
     """
     by_place: dict[str, dict[int, str]] = {"KEYS": {}, "ARGV": {}}
     for line in text.splitlines():
@@ -125,7 +125,7 @@ def strings(path: Path) -> list[ast.Constant]:
 
 
 def python_files(pattern: str) -> dict[str, Path]:
-    """Return the modules whose text matches, by their paths in the package: most need not be parsed."""
+    """Return the modules whose text matches, by their paths in the package. Most need not be parsed."""
     paths = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
     assert len(paths) > 300
     return {name: path for name, path in paths.items() if re.search(pattern, path.read_text("utf-8"))}

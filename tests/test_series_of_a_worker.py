@@ -15,7 +15,7 @@ DISK = "disk_utilization"
 
 
 class One(testing.Monitor):
-    """A monitor of one instance; ``text`` is its file."""
+    """A monitor of one instance with the config file ``text``."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(now=float(T0))
@@ -29,7 +29,7 @@ class One(testing.Monitor):
         self.cloudwatch.put(ID, metric_name, [(T0 - 120, value)], namespace="CWAgent", dimensions=dimensions)
 
     def value(self, metric: str) -> float | None:
-        """Return what is shown of a metric after two collections: a second name is looked for in the second."""
+        """Return a metric's value after two collections, because a second name is looked up in the second."""
         for _ in range(2):
             self.collect(ID)
             self.clock.advance(60)

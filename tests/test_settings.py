@@ -17,7 +17,7 @@ from workermon.settings import amqp_address, redis_address
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, without a variable of ours."""
+    """Work in an empty folder without workermon's variables."""
     for name in [name for name in os.environ if name.startswith("WORKERMON_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused() -> str:
-    """Return the one line with which the settings are refused."""
+    """Return the one-line error of the settings."""
     with pytest.raises(errors.InvalidInput) as caught:
         settings.load()
     assert "\n" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_a_sound_file_of_settings_is_read() -> None:
 
 
 def secret_of(file: Path | str, folders: Path | None = None) -> str:
-    """Look up the secret in a file; ``folders`` are those that files may lie below, by default any."""
+    """Read the secret from a file. ``folders`` are the allowed folders, by default any."""
     app_settings = settings.Settings(secrets_dir=str(folders) if folders else "/")
     return app_settings.secret(models.SecretRef(file=str(file)))
 

@@ -34,7 +34,7 @@ def silence_of(**changes: Any) -> Any:
 
 
 def muted(*known_silences: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
-    """Return the id of what mutes."""
+    """Return the id of the active silence."""
     worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
     mute = silences.muting(known_silences, f"{worker_id}/{rule}", worker, now)
     return mute and mute.id
@@ -91,7 +91,7 @@ def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, reason: str) ->
 
 
 def waiting(site: Any, channel: str = "ops") -> Any:
-    """Return what waits for a channel, as (status, severity)."""
+    """Return the outbox of a channel, as (status, severity)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", channel))
     return [(notification.status, notification.severity) for notification in queue.waiting] if queue else []
 
@@ -507,7 +507,7 @@ def numbers(field: Any, low: Any, high: Any) -> Any:
 
 
 def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
-    """Return when a schedule begins between two times: each minute is looked at by itself."""
+    """Return the begins of a schedule between two times, by a check of each minute."""
     minutes, hours, days, months, weekdays = schedule.split()
     zone, begin_times = zoneinfo.ZoneInfo(timezone), set()
     minute, hour, day = numbers(minutes, 0, 59), numbers(hours, 0, 23), numbers(days, 1, 31)
@@ -819,7 +819,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
 
 
 def received(fleet: Any) -> Any:
-    """Return what a channel that takes everything has got by now of the account's alert."""
+    """Return the notifications about the account's alert that a working channel has by now."""
     accepted, alert_id = [], f"{refused.SCOPE}/collector"
     while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
         for claimed in claims:
@@ -864,7 +864,7 @@ def test_an_account_that_recovers_silenced_notifies_nobody(fleet: Any) -> None:
 
 
 class Half:
-    """A notifier by whom all channels but ops take everything; ops too, once it works."""
+    """A notifier whose channels all accept, except ops until it works."""
 
     def __init__(self) -> None:
         self.works = False
@@ -922,7 +922,7 @@ def test_a_dead_channel_notifies_when_its_silence_is_over(recovers: bool) -> Non
 
 @pytest.fixture
 def applied(ok: Any, world: Any, tmp_path: Path) -> Any:
-    """Apply a file with a window that is always open but for a minute of the year, and one that is shut now."""
+    """Apply a file with a window that is open for all but a minute of the year, and one that is closed now."""
     file = tmp_path / "fleet.toml"
     now = world.clock()
     ends = models.rfc3339(now + 3600)

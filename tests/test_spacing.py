@@ -28,7 +28,7 @@ breach = "3 of 3"
 
 
 def monitored(config: str = RULE, interval: int = 60) -> testing.Monitor:
-    """Return a monitor of one instance under one rule."""
+    """Return a monitor of one instance with one rule."""
     monitor = testing.Monitor(now=float(T0))
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07"))
     monitor.get(fleet.Application).apply(monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
@@ -42,7 +42,7 @@ def published(monitor: testing.Monitor, times: Iterable[int], value: float = 96.
 
 
 def lived(monitor: testing.Monitor, minutes: int, published_at: Iterable[int] = (), value: float = 96.0) -> list[str]:
-    """Let minutes pass, with the agent's datapoints as they appear; return the transitions so far, oldest first."""
+    """Advance minutes, with the agent's datapoints as they appear. Return the transitions so far, oldest first."""
     waiting = sorted(published_at)
     for _ in range(minutes):
         monitor.clock.advance(60)
@@ -108,7 +108,7 @@ def test_a_temporary_gap_teaches_nothing(gap: int) -> None:
 
 
 def taught(times: Iterable[int], period: int = 60) -> int:
-    """Return the period after datapoints that come one by one."""
+    """Return the learned period after datapoints that arrive one by one."""
     spaces: tuple[int, ...] = ()
     learned = period
     for at in times:

@@ -305,7 +305,7 @@ def removal(house: House, how: str) -> None:
 
 
 def reconcile(house: House) -> fleet.Reconciled:
-    """Repair what can be repaired."""
+    """Run a reconciliation."""
     return house.get(fleet.Reconciliation).reconcile(region="us-east-1")
 
 

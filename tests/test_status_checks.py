@@ -19,7 +19,7 @@ WORDS = "Stop and start the instance."
 
 @pytest.fixture
 def monitor() -> testing.Monitor:
-    """Give a monitor of one instance whose checks a test sets."""
+    """Give a monitor of one instance with checks that a test sets."""
     new_monitor = testing.Monitor(now=1_700_000_040.0)
     new_monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     new_monitor.get(fleet.Adding).add([ID], fleet.AddOptions(scope=HERE, interval=60))
@@ -37,7 +37,7 @@ def minutes(monitor: testing.Monitor, number: int, **checks: Any) -> None:
 
 
 def record(monitor: testing.Monitor) -> Any:
-    """Return what is kept of the worker."""
+    """Return the worker's record."""
     return monitor.workers.get([ID])[ID]
 
 

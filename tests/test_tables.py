@@ -14,7 +14,7 @@ ROW = ["render-with-a-long-name", "i-0abc0123456789def", "us-east-1", "cpu-high 
 
 
 def lines(width: int, head: Sequence[tables.Column] = HEAD, row: Sequence[str] = ROW) -> list[str]:
-    """Return the lines of a table of one row."""
+    """Return the lines of a table with one row."""
     return [line for row_lines in tables.draw(head, [row], width) for line in row_lines]
 
 

@@ -10,7 +10,7 @@ A = "i-0aaaaaaaaaaaaaaaa"
 
 
 def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
-    """Return a monitor of one worker, and the records beside it that cannot be read: one."""
+    """Return a monitor of one worker and one unreadable record."""
     monitor, records = testing.Monitor(now=1_700_000_000.0), MemoryUnreadable()
     monitor.unreadable = records
     monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="a"))
@@ -20,7 +20,7 @@ def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
 
 
 def notified(monitor: testing.Monitor) -> list[str]:
-    """Return what channels were sent of it, oldest first."""
+    """Return the notifications about unreadable records, oldest first."""
     return [entry.notification.status for entry in reversed(monitor.alerts.history(RECORDS, 10)) if entry.notification]
 
 

@@ -38,7 +38,7 @@ def state_since(severity: Severity | None, at: int = T0 + 60) -> RuleState:
 
 
 def judgement_of(alert: Alert, rule_state: RuleState, *transitions: Transition) -> lifecycle.Judgement:
-    """Return a judgement of the rule."""
+    """Return an evaluation of the rule."""
     return lifecycle.Judgement(rule=CPU, alert=alert, rule_state=rule_state, transitions=transitions, unit="percent")
 
 
@@ -49,14 +49,14 @@ def verdict_of(
     active_silences: Sequence[Silence] = (),
     at: float = T0 + 600.5,
 ) -> ports.Verdict:
-    """Return the verdict on one judgement of the rule."""
+    """Return the verdict of one evaluation of the rule."""
     builder = builder_for(alert, active_silences=active_silences, at=at)
     lifecycle.apply(builder, judgement_of(alert, rule_state, *transitions))
     return builder.verdict()
 
 
 def fired(at: int = T0 + 60, before: Severity | None = None, after: Severity | None = "critical") -> Transition:
-    """Return a turn by datapoints."""
+    """Return a transition by datapoints."""
     return Transition(at=at, before=before, after=after, value=97.5, threshold=90, count="2 of 3", reason="it is high")
 
 

@@ -58,7 +58,7 @@ def world() -> World:
 
 
 def coming(watched: Any) -> Any:
-    """Return what comes next, up to a silence."""
+    """Return the next messages, until none comes."""
     items: list[Any] = []
     for item in watched:
         if item is None:

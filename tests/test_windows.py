@@ -25,14 +25,14 @@ def point(at: int) -> models.Datapoint:
 
 
 def look(expected: int | None, requested: float | None, at: float) -> polling.Look:
-    """Return a look at a metric each 300 s, one each minute."""
+    """Return the collection of a metric with a period of 300 s, once a minute."""
     return polling.Look(expected, requested, at, 300, 60)
 
 
 def due(
     age: float, *, seconds_ago: float = 60, absent: float | None = None, expected: int = T + 300, multiplier: int = 1
 ) -> bool:
-    """Tell whether the look at an age of the expected datapoint asks, the last one being ``seconds_ago``."""
+    """Return whether a collection requests an expected datapoint of that age, ``seconds_ago`` after the last one."""
     at = expected + age
     return polling.is_due(look(expected, at - seconds_ago, at), absent, multiplier)
 
@@ -70,7 +70,7 @@ def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
 def learn(
     delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True
 ) -> polling.Delay:
-    """Return what is known after the datapoint of a slot was seen to appear."""
+    """Return the learned state after the datapoint of a slot appeared."""
     arrival = polling.Arrival(T + number * 300, age, absent, watched)
     return present(polling.learn(delay, [arrival], period=300, interval=60))
 
@@ -159,7 +159,7 @@ def test_an_arrival_teaches_only_where_we_waited() -> None:
 
 
 def since(latest: int | None, requested: int | None, at: int, **options: int) -> tuple[int, int]:
-    """Return both beginnings in seconds after ``T``, for a worker added at ``T`` whose last look was a full one."""
+    """Return both starts in seconds after ``T``, for a worker added at ``T`` with a full last request."""
     latest_at = None if latest is None else T + latest
     keywords = {"retention": models.DAY, "lateness": LATE, **options}
     asked_at = None if requested is None else T + requested
@@ -210,7 +210,7 @@ def test_a_full_request_reaches_back_to_the_one_before_it() -> None:
 
 
 def short(latest: int = 600, **changes: float | None) -> bool:
-    """Tell whether a look at a metric each 60 s may ask for new datapoints only."""
+    """Return whether a request for a metric of 60 s may cover new datapoints only."""
     usual: dict[str, Any] = {"expected": T + 660, "requested_at": T + 700, "at": T + 760, "full_at": T + 640}
     return polling.suffices_short(polling.Look(**{**usual, "period": 60, "interval": 60, **changes}), T + latest)
 
@@ -236,7 +236,7 @@ def test_a_short_request_begins_at_the_newest_datapoint() -> None:
 
 
 def waited_for(latest: models.Datapoint | None, arrived: list[models.Datapoint], lateness: int = LATE) -> int | None:
-    """Return what is waited for after an answer, each 300 s."""
+    """Return the expected datapoint after an answer, with a period of 300 s."""
     newest = None if latest is None else latest.at
     return polling.expected(newest, [datapoint.at for datapoint in arrived], period=300, lateness=lateness)
 

@@ -23,7 +23,7 @@ JUMPS = (120, 1800, 7200, 3 * models.DAY, -120, -1800, -7200, -3 * models.DAY)
 
 @pytest.fixture(params=["memory", "redis"])
 def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
-    """Give a monitor of one instance that was well for a quarter of an hour, in memory and over a real server."""
+    """Give a monitor of one instance that was healthy for a quarter of an hour, in memory and on a real server."""
     new_monitor = testing.Monitor(now=1_700_000_040.0)
     if request.param == "redis":
         server: redis.Redis = request.getfixturevalue("redis_client")
@@ -41,7 +41,7 @@ def run(monitor: testing.Monitor) -> None:
 
 
 def minutes(monitor: testing.Monitor, *cpu: float) -> None:
-    """Let that many minutes pass with these loads; each is collected, evaluated and delivered as it comes."""
+    """Advance minutes with these loads. Each is collected, evaluated and delivered."""
     for value in cpu:
         at = int(monitor.clock()) // 60 * 60
         monitor.cloudwatch.put(ID, "CPUUtilization", [(at, value)])

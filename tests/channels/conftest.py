@@ -24,7 +24,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def mail(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Mailbox, int]]]:
-    """Start SMTP servers whose certificate is trusted; each gives its mailbox and port."""
+    """Start SMTP servers with a trusted certificate. Each call gives its mailbox and port."""
     controller = pytest.importorskip("aiosmtpd.controller")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "c.pem"))
     running = []
@@ -53,7 +53,7 @@ def mail(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 @pytest.fixture
 def secure(certificate: Path) -> Iterator[tuple[Receiver, Path]]:
-    """Run a receiver with a certificate of its own for localhost; give its certificate too."""
+    """Run a receiver with its own certificate for localhost, and give the certificate too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
     server = Receiver(context)

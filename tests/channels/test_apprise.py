@@ -49,7 +49,7 @@ def test_apprise_is_guarded(receiver: Receiver) -> None:
 
 @pytest.fixture
 def everywhere(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Receiver, list[str]]:
-    """Let every name lead to a receiver on this machine that counts as public; give the names that are looked up."""
+    """Resolve every name to a receiver on this machine that counts as public. Give the resolved names."""
     receiver, certificate = secure
     looked_up: list[str] = []
 
@@ -102,7 +102,7 @@ def test_apprise_ends_in_time(step: str, everywhere: tuple[Receiver, list[str]])
 
 
 def endless(peer: socket.socket) -> None:
-    """Answer for as long as somebody reads."""
+    """Answer for as long as the client reads."""
     peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
         peer.sendall(b"x" * 65_536)

@@ -46,7 +46,7 @@ FLOWN: list[tuple[str, str]] = []
 
 
 class Pigeon:
-    """A channel of a user's own: a notifier, whose options are texts."""
+    """A custom type of channel: a notifier with text options."""
 
     def __init__(self, secrets: ports.Secrets) -> None:
         pass

@@ -36,12 +36,12 @@ def channel(url: str | None, *, private: bool = True, secret: str | None = None)
 
 
 def hook(deadline: float = 5.0, now: float = 1_700_000_000.0) -> webhook.Webhook:
-    """Return a notifier that knows one secret."""
+    """Return a notifier with one secret."""
     return webhook.Webhook(testing.MemorySecrets({"OPS_SECRET": "sésame"}), http.Client(lambda: now, deadline))
 
 
 def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
-    """Return why a notification is not accepted; nothing of the address but its host is in it."""
+    """Return why a notification is not accepted. Of the address it has only the host."""
     with pytest.raises(errors.DeliveryFailed) as caught:
         hook(deadline, now).send(to, [notification()])
     assert TOKEN not in str(caught.value)

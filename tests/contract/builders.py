@@ -34,7 +34,7 @@ def sample(
 
 
 def condition(of: models.Sample, **fields: Any) -> models.Condition:
-    """Return what a sample makes known."""
+    """Return the condition that a sample gives."""
     return models.Condition(status=of.status, checks=of.checks, slot=of.slot, collected_at=of.collected_at, **fields)
 
 
@@ -67,7 +67,7 @@ def notification(alert_id: str, version: int = 1, status: str = "firing", **fiel
 
 @dataclasses.dataclass(frozen=True)
 class AlertChange:
-    """A transition of one rule, whether it is notified and where to; ``since`` is when its episode began."""
+    """A transition of one rule, with its notification and channels. ``since`` is the begin of its episode."""
 
     status: str = "firing"
     rule: str = "cpu-high"
@@ -80,7 +80,7 @@ class AlertChange:
 
 
 def verdict(basis: ports.Basis[Any], *changes: AlertChange, at: float = NOW) -> ports.Verdict:
-    """Return a verdict in which each change is one of its alert; the other alerts only go on."""
+    """Return a verdict with these changes of alerts. The other alerts stay unchanged."""
     subject = basis.subject.id
     alerts = dict(basis.alerts)
     transitions, channels = [], {}

@@ -27,12 +27,12 @@ def load(repository: Repository, worker_id: str = A) -> ports.Basis[ports.Record
 
 
 def judge(repository: Repository, *changes: AlertChange, at: float = NOW, worker_id: str = A) -> bool:
-    """Load, judge and commit."""
+    """Load, evaluate and commit."""
     return repository.alerts.commit(builders.verdict(load(repository, worker_id), *changes, at=at))
 
 
 def silent(repository: Repository, times: Sequence[int]) -> None:
-    """Record a transition of ``cpu-high`` at each of these times, that nobody is notified of: ten in each commit."""
+    """Record a transition of ``cpu-high`` at each of these times without notifications, ten in each commit."""
     for first in range(0, len(times), 10):
         judge(repository, *(AlertChange(notified=False, at=at) for at in times[first : first + 10]), at=NOW + first)
 

@@ -97,7 +97,7 @@ def test_many_failures_are_noted_in_one_go(repository: Repository, worker: model
 
 @pytest.fixture(params=["memory", "redis"])
 def updates(request: pytest.FixtureRequest) -> ports.LearnedDelays:
-    """Give what is learned, over each implementation in turn."""
+    """Give the learned delays, once for each implementation."""
     if request.param == "memory":
         return testing.MemoryLearnedDelays()
     return learned_delays.RedisLearnedDelays(request.getfixturevalue("redis_client"))

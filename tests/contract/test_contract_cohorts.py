@@ -17,7 +17,7 @@ GROUP = "default/us-east-1/60"
 
 
 class Implementation(NamedTuple):
-    """Cohorts of one implementation, and how the schedule gives a group cohorts of these numbers."""
+    """Cohorts of one implementation, and how the schedule gives a group cohorts with these numbers."""
 
     cohorts: ports.Cohorts
     schedule_cohorts: Callable[[str, tuple[int, ...]], object]
@@ -34,7 +34,7 @@ def implementation_on(connection: redis.Redis) -> Implementation:
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Give cohorts of each implementation in turn."""
+    """Give cohorts, once for each implementation."""
     if request.param == "memory":
         memory = testing.MemoryCohorts()
         yield Implementation(memory, memory.numbers.__setitem__)

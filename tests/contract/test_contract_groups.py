@@ -22,7 +22,7 @@ def membership_verdict(
     rule: str = "pool-hot",
     changed_from: int | None = None,
 ) -> ports.Verdict:
-    """Return a verdict with which a worker says something to its group."""
+    """Return a verdict that writes a worker's member state."""
     if worker_id not in repository.workers.monitored([worker_id]):
         repository.workers.add([builders.worker(worker_id)])
     verdict = builders.verdict(repository.alerts.load([worker_id])[worker_id])

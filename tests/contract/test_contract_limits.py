@@ -22,7 +22,7 @@ DENIED = models.CollectionError(kind="denied", message="EC2 in eu-west-1: no; al
 
 
 class Implementation(NamedTuple):
-    """The three ports, and those that read what they wrote."""
+    """The three ports, and the readers of what they write."""
 
     limiter: ports.Limiter
     costs: ports.Costs
@@ -34,7 +34,7 @@ class Implementation(NamedTuple):
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Give the ports over each implementation in turn."""
+    """Give the ports, once for each implementation."""
     if request.param == "memory":
         store = testing.MemoryStore()
         yield Implementation(
@@ -64,12 +64,12 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 
 
 def basis_of(implementation: Implementation) -> ports.Basis[models.AccountState]:
-    """Return what a verdict about the account and region is based on."""
+    """Return the basis of a verdict about the account and region."""
     return implementation.alerts.load_monitor_alerts().accounts[SCOPE]
 
 
 def verdict(basis: ports.Basis[models.AccountState], status: str, version: int, at: int = NOW) -> ports.Verdict:
-    """Judge an account and region: its one alert fires or resolves."""
+    """Return a verdict in which the only alert of an account and region fires or resolves."""
     firing = status == "firing"
     notification = builders.notification(f"{SCOPE}/collector", version, status, worker=None).model_copy(
         update={"kind": "collector", "dedup_key": f"{SCOPE}/collector", "rule": "collector"}

@@ -20,7 +20,7 @@ LONG, SHORT = 60.0, 0.001
 
 
 class Notify(Protocol):
-    """Commits turns of the worker, one after the other."""
+    """Commits transitions of the worker, one after the other."""
 
     def __call__(
         self, *statuses: str, channels: tuple[str, ...] = ("ops",), rule: str = "cpu-high", at: int = NOW
@@ -29,7 +29,7 @@ class Notify(Protocol):
 
 @pytest.fixture
 def notify(repository: Repository) -> Notify:
-    """Give a function that commits turns of the worker, one after the other."""
+    """Give a function that commits transitions of the worker, one after the other."""
     repository.workers.add([builders.worker()])
     versions = iter(range(1, 1000))
 
@@ -43,12 +43,12 @@ def notify(repository: Repository) -> Notify:
 
 
 def claim(repository: Repository, now: float = NOW, lease: float = LONG) -> list[models.ClaimedNotification]:
-    """Claim what is due of the alert."""
+    """Claim the alert's due notification."""
     return repository.outbox.claim(ALERT, now, lease)
 
 
 def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
-    """Claim after somebody's short lease is over."""
+    """Claim after another short lease has ended."""
     return eventually(lambda: claim(repository), description="the end of the lease")
 
 
@@ -306,7 +306,7 @@ def test_the_outbox_outlives_the_worker(repository: Repository, notify: Notify) 
 
 
 def deliver(repository: Repository, now: float = NOW, remind_at: float | None = None) -> list[tuple[int, bool]]:
-    """Claim the head of each queue and have it accepted; return what it was."""
+    """Claim the head of each queue, have it accepted, and return it."""
     claims = claim(repository, now)
     for claimed in claims:
         assert repository.outbox.delivered(claimed, now, remind_at) is None

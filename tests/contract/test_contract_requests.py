@@ -26,7 +26,7 @@ class Implementation(NamedTuple):
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Give the port over each implementation in turn."""
+    """Give the port, once for each implementation."""
     if request.param == "memory":
         clock = testing.ManualClock(0.0)
         yield Implementation(

@@ -30,7 +30,7 @@ def write(
 
 
 def roll_up(repository: Repository, after: float, limit: int = 100) -> int:
-    """Roll up what is due so many seconds from NOW."""
+    """Roll up what is due that many seconds from NOW."""
     return collect.RollingUp(rollups=repository.rollups, now=lambda: NOW + after).roll_up(limit)
 
 
@@ -40,7 +40,7 @@ def stored(repository: Repository, metric: str = CPU, worker_id: str = A) -> lis
 
 
 def single(value: float) -> Any:
-    """Return what six digits leave of a value."""
+    """Return a value rounded to six digits."""
     return pytest.approx(value, rel=1e-6)
 
 

@@ -324,13 +324,13 @@ def test_the_order_of_writes_does_not_matter(
 
 
 def evaluated(repository: Repository, *, is_steady: bool, basis: ports.Basis[ports.Record] | None = None) -> None:
-    """Commit an evaluation of the worker; by default it is based on the present."""
+    """Commit an evaluation of the worker, by default on the present basis."""
     based = basis or repository.alerts.load([A])[A]
     assert repository.alerts.commit(dataclasses.replace(builders.verdict(based), is_steady=is_steady))
 
 
 def written(repository: Repository, worker: models.Worker, number: int, steady_revision: int | None = 0) -> bool:
-    """Write the sample of a slot whose evaluation may wait; return whether the worker is marked then."""
+    """Write a sample whose evaluation may be deferred. Return whether the worker is pending then."""
     sample = builders.sample(worker, (60 * number, 1.0), after=60.0 * number, steady_revision=steady_revision)
     assert builders.write(repository.samples, sample) == "accepted"
     return repository.samples.marked([A, B]) == [A]

@@ -11,7 +11,7 @@ ALERT = f"{A}/cpu-high"
 
 
 def fill(repository: Repository) -> models.SavedState:
-    """Set an installation up with an alert that was delivered to one channel, and waits for another."""
+    """Set up an installation with an alert that one channel has accepted and another has not."""
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     repository.workers.add([builders.worker()])
     builders.write(repository.samples, builders.sample(builders.worker(), (0, 97.5)))

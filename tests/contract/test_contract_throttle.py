@@ -20,7 +20,7 @@ LIMIT = models.Limit(bucket=10, rate=1)
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def bucket(request: pytest.FixtureRequest) -> Iterator[ports.Throttle]:
-    """Give a throttle of each implementation in turn."""
+    """Give a throttle, once for each implementation."""
     if request.param == "memory":
         yield testing.MemoryThrottle()
     elif request.param == "fakeredis":
@@ -31,7 +31,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[ports.Throttle]:
 
 
 def take(bucket: ports.Throttle, now: float, *, critical: bool = True, channel: str = "ops") -> float:
-    """Take a token of ten, one a second."""
+    """Take a token from a bucket of ten with a rate of one a second."""
     return bucket.take(channel, LIMIT, critical=critical, now=now)
 
 
@@ -150,7 +150,7 @@ def test_postponed(repository: Repository) -> None:
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def failures(request: pytest.FixtureRequest) -> Iterator[ports.ChannelFailures]:
-    """Give the failures of channels of each implementation in turn."""
+    """Give the failures of channels, once for each implementation."""
     if request.param == "memory":
         yield testing.MemoryChannelFailures()
     elif request.param == "fakeredis":
@@ -189,7 +189,7 @@ def test_failures_do_not_begin_in_the_future(failures: ports.ChannelFailures) ->
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def labels(request: pytest.FixtureRequest) -> Iterator[ports.FiringLabels]:
-    """Give the labels under which alerts fire of each implementation in turn."""
+    """Give the labels of firing alerts, once for each implementation."""
     if request.param == "memory":
         yield testing.MemoryFiringLabels()
     elif request.param == "fakeredis":

@@ -36,7 +36,7 @@ def repository(connection: redis.Redis) -> Repository:
 
 
 def traces(redis_client: redis.Redis, worker_id: str = A) -> list[str]:
-    """Return every key whose name or value names the worker, but for what stands on its own."""
+    """Return every key whose name or value names the worker, except those that outlive it."""
     alone = ("workermon:alert-history:", "workermon:outbox")
     names = [key.decode() for key in redis_client.scan_iter(count=1000)]
     texts = {name: f"{name} {content(redis_client, name)}" for name in names if not name.startswith(alone)}
@@ -56,7 +56,7 @@ def content(redis_client: redis.Redis, name: str) -> object:
 
 
 def together(*jobs: Callable[[], T]) -> list[T]:
-    """Run functions in threads that start at once, and return what they returned."""
+    """Run functions in threads that start at once, and return their results."""
     start = threading.Barrier(len(jobs))
     outcomes: dict[int, T] = {}
 

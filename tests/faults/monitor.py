@@ -1,8 +1,8 @@
 """A whole monitor in one process: ``python monitor.py``.
 
-The tasks are Celery's own shells, injected by the composition root; the listener's relay runs beside them, and what the
-schedule names is collected. Only the broker is left out: bells are kept in memory, so whatever rang is lost with the
-process. That is harsher than what a broker loses, and starts in a second where Celery's nodes take five.
+It runs Celery's own tasks, injected by the composition root, the listener's relay, and the collections that the
+schedule names. Only the broker is missing: messages are kept in memory, so a killed process loses them. A broker loses
+less, and Celery's nodes take five seconds to start instead of one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Dispatcher:
             self.tasks.put((tasks.collect, list(worker_ids)))
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers judged."""
+        """Enqueue the evaluation of these workers."""
         if worker_ids:
             self.tasks.put((tasks.evaluate, list(worker_ids)))
 
@@ -46,7 +46,7 @@ class Dispatcher:
         """Have nothing reconciled: the tests do that themselves."""
 
     def hear(self) -> None:
-        """Run what was rung for, for ever."""
+        """Run the enqueued tasks, for ever."""
         while True:
             task, identifiers = self.tasks.get()
             try:

@@ -1,4 +1,4 @@
-"""Somebody who looks after alerts as soon as they are paged."""
+"""A person on call, who acknowledges alerts as soon as they notify."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORGOTTEN = 3.0
 
 
 class OnCall:
-    """Acknowledges these alerts, each episode of them; ``acknowledged`` is when, by alert and begin of the episode."""
+    """Acknowledges each episode of these alerts. ``acknowledged`` has the times, by alert and begin of the episode."""
 
     def __init__(self, url: str, paged: pager.Pager, keys: Collection[str]) -> None:
         self.acknowledged: dict[tuple[str, str], float] = {}
@@ -31,7 +31,7 @@ class OnCall:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Look at what was paged, in a thread: Redis may not answer for a while."""
+        """Read the notifications in a thread, because Redis may not answer for a while."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -41,7 +41,7 @@ class OnCall:
         self._connection.close()
 
     def redis_died(self) -> None:
-        """Acknowledge again what may be forgotten."""
+        """Acknowledge again what the server may have lost."""
         since = time.time() - FORGOTTEN
         for about in [about for about, at in self.acknowledged.items() if at > since]:
             del self.acknowledged[about]

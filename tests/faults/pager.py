@@ -35,7 +35,7 @@ class Received(NamedTuple):
 
 
 class Pager:
-    """The receiver; ``manner`` decides over each request and may be changed at any time."""
+    """The receiver. ``manner`` decides about each request and may be changed at any time."""
 
     def __init__(self) -> None:
         self.manner: Callable[[], Manner] = lambda: "take"
@@ -63,7 +63,7 @@ class Pager:
         self._server.server_close()
 
     def take(self, identity: str, body: bytes) -> Manner:
-        """Decide over a request, and note what is taken."""
+        """Decide about a request, and record it if it is accepted."""
         with self._lock:
             manner = self.manner()
             self.mistreated += manner != "take"
@@ -89,13 +89,13 @@ class Pager:
         self.received.append(Received(time.time(), identity, document))
 
     def of(self, key: str) -> list[Received]:
-        """Return what was taken about one alert."""
+        """Return the accepted messages about one alert."""
         return [notification for notification in list(self.received) if notification.key == key]
 
     def pages(self, key: str) -> list[Received]:
-        """Return what made somebody's telephone ring about an alert.
+        """Return the messages about an alert that would make a pager ring. A trigger joins an open incident.
 
-        A trigger merges into what is open; one after its resolve rings again. The same ``id`` again is no news.
+        A trigger after a resolve opens a new one. A repeated ``id`` changes nothing.
         """
         rings, ids, is_open = [], set(), False
         for page in self.of(key):
@@ -108,7 +108,7 @@ class Pager:
         return rings
 
     def wrong(self, key: str) -> str | None:
-        """Return what is wrong with the order of the accepted messages about an alert."""
+        """Return the errors in the order of the accepted messages about an alert."""
         versions = [page.document["version"] for page in self.of(key)]
         if versions != sorted(versions):
             return f"{key}: out of order: {versions}"
@@ -126,7 +126,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: who sends is killed in the middle of it."""
+        """Log nothing, because senders are killed in the middle of a request."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -14,7 +14,7 @@ Points = Sequence[tuple[int, float]]
 
 
 class Episode(NamedTuple):
-    """What somebody has to hear about: the times of the datapoints that decide."""
+    """An episode that has to notify, with the times of its deciding datapoints."""
 
     key: str
     fires: int
@@ -52,7 +52,7 @@ def counted(key: str, members: Iterable[Sequence[Episode]], needed: int) -> list
 
 
 def overlap(key: str, first: Sequence[Episode], second: Sequence[Episode]) -> list[Episode]:
-    """Return when one of the first and one of the second go on together."""
+    """Return the times during which one of the first and one of the second episodes are open."""
     return counted(key, (first, second), 2)
 
 
@@ -83,9 +83,10 @@ def uninhibited(episodes: Sequence[Episode], inhibiting: Sequence[Episode]) -> M
 
 
 class Expected(NamedTuple):
-    """An episode and the channel that hears of it: ``must`` if it is too long for an outage to hide, else it may.
+    """An episode and its channel. ``must`` is true if it is too long for an outage to hide.
 
-    ``not_before`` is the time up to which another rule inhibits it, ``escalates``: only if nobody acknowledges it.
+    ``not_before`` is the time up to which another rule inhibits it. ``escalates`` means that it is expected only if
+    nobody acknowledges it.
     """
 
     episode: Episode

@@ -1,7 +1,7 @@
-"""Who plays what in a storm: the rules of every kind, the workers that they are about, and what has to be notified.
+"""The roles in a storm: rules of every kind, their workers, and the expected notifications.
 
-All workers have ``cpu-high``. Some, spread over the fleet, belong to pools, racks and the like; the other rules are
-about them. Their loads are drawn beforehand, so plain loops know what each rule says.
+All workers have ``cpu-high``. Some, spread over the fleet, belong to pools, racks and the like, which the other rules
+are about. Their loads are generated beforehand, so plain loops know the result of each rule.
 """
 
 from __future__ import annotations
@@ -112,11 +112,10 @@ queue_url = "{queue_url}"
 
 @dataclasses.dataclass(slots=True)
 class Roles:
-    """The parts of some instances.
+    """The roles of some instances. ``labels`` and ``traces`` (by CloudWatch's metric name) are by instance.
 
-    ``labels`` and ``traces`` (by CloudWatch's name of the metric) are by instance. ``acknowledged`` are the alerts that
-    somebody looks after as soon as they are paged. ``warnings`` are the episodes that begin with the warning of a Spot
-    interruption and end with the instance, by instance.
+    ``acknowledged`` are the alerts that somebody acknowledges as soon as they notify. ``warnings`` are the episodes of
+    Spot interruptions by instance: they begin with the warning and end with the instance.
     """
 
     expected: list[Expected] = dataclasses.field(default_factory=list)
@@ -136,7 +135,7 @@ class Casting:
     seconds: int
 
     def cast(self, ids: Sequence[str]) -> Roles:
-        """Give parts to instances that lie apart in the fleet; all others have none."""
+        """Give roles to instances that are far apart in the fleet. All others have none."""
         chosen = iter(ids[:: max(1, len(ids) // (2 * POOL + RACK + NETWORK + WARM + SPOT))])
         roles = Roles()
         self._pool(roles, "a", POOL - 1, [next(chosen) for _ in range(POOL)])
@@ -151,7 +150,7 @@ class Casting:
         return roles
 
     def _pool(self, roles: Roles, value: str, hot: int, ids: Sequence[str]) -> None:
-        """Have some of a pool hot together: of all but one the mean is high too, of half of them it is not."""
+        """Make some workers of a pool hot together. All but one are also hot by their mean; half are not."""
         start, length = self._start(45), LONG + SOON + SLACK + 8
         for number, member_id in enumerate(ids):
             calm = self._values(5, 30)
@@ -164,7 +163,7 @@ class Casting:
         self._notified(roles, plain.truth(f"{about}/pool-load", plain.mean(traces), above=LOAD, breach=1))
 
     def _rack(self, roles: Roles, ids: Sequence[str]) -> None:
-        """Have a rack move together, but for one of it."""
+        """Make a rack change together, except for one worker."""
         together = self._values(20, 50)
         for number, worker_id in enumerate(ids):
             cpu: Points = [(at, value + self.chance.uniform(-4, 4)) for at, value in together]
@@ -207,7 +206,7 @@ class Casting:
                 roles.expected.append(Expected(episode, "ops", episode.clears - begin >= LONG, not_before=begin))
 
     def _spot(self, roles: Roles, worker_id: str) -> None:
-        """Warn an instance, after Redis died the last time: what its file misses no queue says again."""
+        """Warn an instance after Redis died for the last time, because the queue does not repeat a lost warning."""
         at = self.begin + int(self.seconds * self.chance.uniform(0.8, 0.95))
         roles.traces[worker_id] = {CPU: self._values(5, 80)}
         roles.warnings[worker_id] = Episode(f"{worker_id}/spot", at, at + LONG)

@@ -1,4 +1,4 @@
-"""The config file of the fault tests: a rule whose answer a plain loop knows, and who is notified."""
+"""The config file of the fault tests: a rule with a result that a plain loop knows, and its channels."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def text(
     more: str = "",
     collected: Sequence[str] = ("cpu_utilization",),
 ) -> str:
-    """Return the rule over datapoints of a period (seconds), told to these channels, whose sections are the values."""
+    """Return the rule over datapoints of a period (seconds) with these channels. The values are their sections."""
     rule_section = RULE.format(name=rule, notify=_quoted(channels), more=more)
     return rule_section + "".join(channels.values()) + METRICS.format(period=period, collected=_quoted(collected))
 

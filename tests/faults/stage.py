@@ -1,4 +1,4 @@
-"""One installation for one crash: a database, an AWS, instances and somebody who is notified, all of its own."""
+"""One installation for one crash, with its own database, AWS, instances and receiver."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DATABASES = 15
 
 
 class Stage:
-    """Processes are started on it, die on it, and are started again.
+    """Processes are started on it, exit at a crash point, and are started again.
 
-    ``point`` is where, ``name:times`` for a later time. ``forks`` starts the processes; without it, or for a mutant,
-    each is started anew.
+    ``point`` is the crash point, ``name:times`` for a later pass. ``forks`` starts the processes. Without it, or for a
+    mutant, each is a new interpreter.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Stage:
         }
 
     def close(self) -> None:
-        """Close what it holds."""
+        """Close its connections and servers."""
         self.connection.close()
         for server in (self.pager, self.second_pager, self.aws):
             server.stop()
@@ -95,14 +95,15 @@ class Stage:
     # --- what is there -------------------------------------------------------------------------------------------
 
     def configure(self, channels: dict[str, str], over: str = "", **changes: object) -> None:
-        """Put the rule and these channels in force; ``changes`` are of every channel, past what a file may say.
+        """Save a configuration with the rule and these channels.
 
-        ``over`` makes it a rule over groups, and names it ``pool-hot``.
+        ``changes`` apply to every channel, even beyond what a file may say. ``over`` makes it a rule over groups with
+        the name ``pool-hot``.
         """
         self.put(rules.text(1, channels, "pool-hot" if over else "cpu-high", over), **changes)
 
     def put(self, text: str, **changes: object) -> None:
-        """Put a file in force; ``changes`` are of every channel, past what it may say."""
+        """Apply a file. ``changes`` apply to every channel, even beyond what a file may say."""
         configuration = config.to_configuration(testing.parse(text, "crash.toml"), self.configurations.load())
         changed = {name: channel.model_copy(update=changes) for name, channel in configuration.channels.items()}
         assert self.configurations.save(configuration.model_copy(update={"channels": changed}))
@@ -114,7 +115,7 @@ class Stage:
         return str(path)
 
     def load(self, value: float, *worker_ids: str) -> None:
-        """Have CPUs stand there from now on, the first one's if none is named; what was served stays as it was."""
+        """Set the CPU of instances from now on, by default of the first one. Earlier datapoints stay."""
         now = int(time.time())
         for worker_id in worker_ids or (self.worker_id,):
             stream = next(
@@ -129,7 +130,7 @@ class Stage:
             self.fleet.replay(worker_id, "CPUUtilization", points)
 
     def entries(self) -> set[str]:
-        """Return who has an entry in the schedule."""
+        """Return the workers that have an entry in the schedule."""
         return {worker_id for worker_id in self.ids for _ in self.connection.scan_iter(match=f"*collect:{worker_id}")}
 
     def left_of(self, worker_id: str) -> list[bytes]:
@@ -140,7 +141,7 @@ class Stage:
     # --- processes -----------------------------------------------------------------------------------------------
 
     def start(self, *arguments: str, point: str | None = None) -> subprocess.Popen[bytes] | fork_server.ForkedProcess:
-        """Start a monitor (``run``), or a command; ``point`` is where it dies."""
+        """Start a monitor (``run``) or a command. ``point`` is its crash point."""
         failpoint_env = {"WORKERMON_FAILPOINT": point} if point else {}
         if self._forks is not None:
             forked: fork_server.Program = "monitor" if arguments == ("run",) else "workermon"
@@ -165,7 +166,7 @@ class Stage:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Have a monitor that is well run meanwhile; it is killed at the end."""
+        """Run a monitor without a crash point during the block. It is killed at the end."""
         process = self.start("run")
         try:
             yield
@@ -185,7 +186,7 @@ class Stage:
 
     @property
     def output(self) -> str:
-        """Return the end of what its processes wrote."""
+        """Return the end of the output of its processes."""
         return self.log.read_text("utf-8", "replace")[-3000:]
 
     # --- what was reported -------------------------------------------------------------------------------------------
@@ -200,14 +201,14 @@ class Stage:
         self.wait(lambda: self.notified(status, key), f"the {status}")
 
     def wait(self, predicate: Callable[[], object], expected: str) -> None:
-        """Wait for what must come."""
+        """Wait for a condition."""
         try:
             eventually(predicate, self.patience, expected)
         except AssertionError:
             raise AssertionError(f"{self.point}: {expected}\n{self.output}") from None
 
     def check(self, *keys: str, pages: int = 1) -> None:
-        """See that each fired and resolved in turn, once for each page, that nothing else notified."""
+        """Check that each alert fired and resolved once in turn, and that nothing else notified."""
         for key in keys or (self.key,):
             notifications = {page.id: page for page in self.pager.of(key)}.values()
             assert [page.document["status"] for page in notifications] == ["firing", "resolved"] * pages, (

@@ -1,11 +1,11 @@
-"""A storm: real processes, killed and frozen, a Redis that dies, an AWS that fails, receivers that misbehave.
+"""A storm: processes are killed and frozen, Redis dies, AWS fails, receivers misbehave.
 
-``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to notify
-is known beforehand: plain loops read it off the traces that the simulated CloudWatch serves, for rules of every kind
-that goes by slots. Compared is what two receivers took: of whom alerts notify, and of whom they escalate to.
-
-Redis keeps an append-only file with ``appendfsync everysec``, as the embedded one does: killed, it may come back up to
-two seconds younger. Promised is then that nothing of the present is lost, and that what notifies again has the same id.
+``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). The expected
+notifications are known beforehand: plain loops compute them from the traces that the simulated CloudWatch serves, for
+rules of every kind that goes by slots. They are compared with what two receivers accepted: the one that alerts notify,
+and the one that they escalate to. Redis keeps an append-only file with ``appendfsync everysec``, like the embedded one.
+If it is killed, it may lose up to two seconds. Then nothing of the present is lost, and a repeated notification has the
+same id.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CRASHES = {
 
 
 class Outcome(NamedTuple):
-    """How it came out; each list should be empty."""
+    """The result of a storm. Each list should be empty."""
 
     lost: list[str]
     extra: list[str]
@@ -93,7 +93,7 @@ def trace(chance: random.Random, begin: int, seconds: int) -> list[tuple[int, fl
 
 
 class Storm:
-    """One storm, from its first process to its verdict; all of it follows from the seed but the kernel's timing."""
+    """One storm, from its first process to its result. Everything but the kernel's timing follows from the seed."""
 
     def __init__(self, folder: Path, *, workers: int, seconds: int, seed: int, mutant: str | None = None) -> None:
         self.folder, self.seconds, self.chance = folder, seconds, random.Random(seed)
@@ -234,7 +234,7 @@ class Storm:
             self._plan.append((self.begin + number * RING, "ring", self._ring))
 
     def _warn(self, worker_id: str, at: float) -> None:
-        """Have EventBridge say it twice, as it may."""
+        """Send EventBridge's message twice, because EventBridge may repeat it."""
         detail = {"instance-id": worker_id, "instance-action": "terminate"}
         for _ in range(2):
             self._event(f"warning-{worker_id}", "EC2 Spot Instance Interruption Warning", at, detail)
@@ -360,7 +360,7 @@ class Storm:
         return Outcome(self._lost(), extra, unfinished, wrong, table)
 
     def _misled(self, expected: Expected, page: pager.Received) -> list[str]:
-        """Return what is wrong with who was notified."""
+        """Return the differences between expected and accepted notifications."""
         created_at = models.moment(page.document["created_at"])
         return [
             fault
@@ -377,7 +377,7 @@ class Storm:
 
 
 def _out_of_order(taker: pager.Pager, key: str) -> str | None:
-    """A repetition may be late; a new message may not arrive after a newer one."""
+    """A repetition may be late. A new message must not arrive after a newer one."""
     newest, ids = 0, set()
     for page in taker.of(key):
         if page.id not in ids and page.document["version"] < newest:
@@ -401,7 +401,7 @@ def _since(received: pager.Received) -> int:
 
 
 def main() -> int:
-    """Run one and tell."""
+    """Run one storm and print its result."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--workers", type=int, default=300)
     parser.add_argument("--seconds", type=int, default=60)

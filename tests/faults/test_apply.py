@@ -60,7 +60,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 def set_up(stage: Stage) -> SetUp:
-    """Return the set-up as it is at one moment."""
+    """Return the set-up at one moment."""
     with stage.connection.pipeline(transaction=True) as pipe:
         pipe.hget(keys.CONFIGURATION, "document")
         pipe.zrange(keys.WORKERS, 0, -1)
@@ -74,7 +74,7 @@ def set_up(stage: Stage) -> SetUp:
 
 
 def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], list[subprocess.CompletedProcess[str]]]:
-    """Have two processes apply different files; return the two set-ups, what others saw, and how it ended."""
+    """Let two processes apply different files. Return both set-ups, what readers saw, and the result."""
     ops = {"ops": rules.channel("ops", stage.pager.url)}
     files, set_ups = [], []
     for name, worker_ids in (("one", stage.ids[:4]), ("two", stage.ids[2:])):

@@ -90,7 +90,7 @@ WITHOUT = {
 
 
 def on_an_alert_s_way() -> dict[str, int | None]:
-    """Return the writes and sends of the stages, each with how many lines behind it a point stands, if one does."""
+    """Return the writes and sends of the stages, each with the number of lines to its crash point, if it has one."""
     lines_behind: dict[str, int | None] = {}
     for module in (
         "collect/batch",
@@ -167,7 +167,7 @@ def on_the_way(stage: Stage) -> None:
 
 
 def in_a_group(stage: Stage) -> None:
-    """Die while what three workers have to tell goes out as one message, when they fire and when they are well."""
+    """Exit while a grouped message about three workers is sent, when they fire and when they recover."""
     stage.configure({"chat": rules.channel("chat", stage.pager.url, "slack", 'group_wait = "3s"')})
     stage.command("add", *stage.ids, "--interval", "1s")
     for value, status in ((97.0, "FIRING"), (10.0, "RESOLVED")):
@@ -225,7 +225,7 @@ def of_an_account(stage: Stage) -> None:
 
 
 def while_left(stage: Stage) -> None:
-    """Exit when the last worker of an account in trouble is paused: whoever was notified is notified of its end."""
+    """Exit when the last worker of a failing account is paused. Whoever was notified is notified of its end."""
     stage.key = "default/us-east-1/collector"
     stage.command("add", stage.worker_id, "--interval", "1s")
     with stage.running():
@@ -261,7 +261,7 @@ def over_a_group(stage: Stage) -> None:
 
 
 def _newest(stage: Stage, worker_id: str) -> float:
-    """Return the newest CPU value of a worker; 0 if there is none."""
+    """Return the newest CPU value of a worker, or 0 without one."""
     latest = stage.workers.get([worker_id])[worker_id].condition.latest.get("cpu_utilization")
     return 0.0 if latest is None else latest.value
 
@@ -309,7 +309,7 @@ def of_two_rules(stage: Stage) -> None:
 
 
 def _until_due(stage: Stage) -> None:
-    """Have an alert fire whose escalation to the other receiver is due while nothing runs."""
+    """Make an alert fire whose escalation to the other receiver becomes due while nothing runs."""
     stage.put(
         rules.text(
             1,
@@ -347,7 +347,7 @@ def escalated(stage: Stage) -> None:
 
 
 def acknowledged(stage: Stage) -> None:
-    """Die when an escalation is written or claimed; who acknowledges then keeps it from being sent."""
+    """Exit when an escalation is written or claimed. A later acknowledgement prevents it."""
     _until_due(stage)
     stage.dies("run")
     stage.command("ack", stage.key)
@@ -390,7 +390,7 @@ def given_up(stage: Stage) -> None:
 
 
 def through_the_queue(stage: Stage) -> None:
-    """Die while a Spot warning is kept and rung for; its message comes again, and it pages once."""
+    """Exit while a Spot warning is stored and enqueued. Its message is repeated, and it notifies once."""
     queues = stage.aws.api.queues
     queues.create("workermon")
     queues.visibility = 5.0
@@ -419,7 +419,7 @@ def through_the_queue(stage: Stage) -> None:
 
 
 def forsaken(stage: Stage) -> None:
-    """Die when the alert about a channel ends with the channel; what waits for it is given up, and holds nobody."""
+    """Exit when a channel alert ends because the channel is removed. Its notifications are given up."""
     chat = {"chat": rules.channel("chat", stage.pager.url)}
     ops = {"ops": rules.channel("ops", stage.second_pager.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }')}
     about = "channel:ops/delivery"
@@ -465,7 +465,7 @@ def reminded(stage: Stage) -> None:
 
 
 def while_added(stage: Stage) -> None:
-    """Die within ``add``; what runs next repairs it, and the worker is watched."""
+    """Exit within ``add``. The next part to run repairs it, and the worker is monitored."""
     stage.dies("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
@@ -476,7 +476,7 @@ def while_added(stage: Stage) -> None:
 
 
 def while_removed(stage: Stage) -> None:
-    """Die within ``remove``; the same command again completes it, and who was paged hears that it is over."""
+    """Exit within ``remove``. The same command completes it, and whoever was notified is notified of the end."""
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
@@ -490,7 +490,7 @@ def while_removed(stage: Stage) -> None:
 
 
 def while_paused(stage: Stage) -> None:
-    """Exit within ``pause``. The next start completes it: no entry, and the reason goes to whoever was paged."""
+    """Exit within ``pause``. The next start completes it: no entry, and the reason notifies whoever was notified."""
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
     with stage.running():
@@ -524,7 +524,7 @@ SetUp = tuple[dict[str, dict[str, str]], list[str]]
 
 
 def while_applied(stage: Stage) -> None:
-    """Die within ``apply``: others see all of the file or nothing, and what is started next completes it."""
+    """Exit within ``apply``. Readers see all of the file or nothing, and the next start completes it."""
     ops = {"ops": rules.channel("ops", stage.pager.url)}
     stays, leaves, comes = stage.ids
     first = stage.write("first.toml", rules.text(1, ops) + rules.workers([stays, leaves], 1))
@@ -622,7 +622,7 @@ Play = Callable[[str, str, str | None], None]
 
 @pytest.fixture(scope="module")
 def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """Play a scene at a point, with a mutant or without, on one server for all of them."""
+    """Run a scene at a crash point, with or without a mutant, all on one server."""
     folder = tmp_path_factory.mktemp("crash")
     server = embedded.Server(folder / "valkey", persistent=False)
     server.start()

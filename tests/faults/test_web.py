@@ -65,7 +65,7 @@ def frozen(page: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def flooded(port: int) -> Iterator[None]:
-    """Have clients ask for the fleet without a pause meanwhile, beside connections that say nothing."""
+    """During the block, clients request the status without a pause, besides idle connections."""
     over = threading.Event()
 
     def ask() -> None:
@@ -103,7 +103,7 @@ def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
     up = stage.start("up")
 
     def fires() -> float:
-        """Have the alert fire and resolve; return the seconds until it notified."""
+        """Make the alert fire and resolve. Return the seconds until it notified."""
         earlier = len(stage.pager.of(stage.key))
         stage.load(97.0)
         began = time.time()

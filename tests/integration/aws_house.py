@@ -1,4 +1,4 @@
-"""An installation in one process over real HTTP and Redis, as the composition root makes it, with a simulated AWS."""
+"""An installation in one process over real HTTP and Redis, made by the composition root, with a simulated AWS."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class House:
         return self.container.get(port)
 
     def collect(self) -> Any:
-        """Collect everybody as somebody who asks for it does."""
+        """Collect all workers as a refresh does."""
         return self.container.get(collect.Collection).collect(self.ids, force=True)
 
     def minute(self) -> None:

@@ -34,7 +34,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """Return what it wrote so far."""
+        """Return its output so far."""
         return self.log.read_text("utf-8", "replace")
 
     def alive(self) -> bool:
@@ -69,9 +69,9 @@ class Process:
 
 
 def last_words(condition: str, *processes: Process) -> Callable[[], str]:
-    """Return what says what was waited for, what the processes have logged since, and where each thread stands.
+    """Return a function for ``eventually`` that gives a description, the processes' logs, and each thread's stack.
 
-    For ``eventually``. The processes end with it: SIGABRT makes Python write the stacks of its threads.
+    It ends the processes: SIGABRT makes Python write the stacks of its threads.
     """
 
     def say() -> str:
@@ -144,7 +144,7 @@ class House:
     def run(self, module: str, *arguments: str, within: float = START) -> subprocess.CompletedProcess[str]:
         """Run ``python -m module arguments`` to its end.
 
-        A command of ours is forked from a process that has imported everything, unless a test changes what it imports.
+        Commands of workermon are forked, unless a test changes their imports.
         """
         if module == "workermon" and self.env.get("PYTHONPATH") in {os.environ.get("PYTHONPATH"), str(ROOT)}:
             return fork_server.shared().run(arguments, self.env, self.cwd, within)

@@ -21,7 +21,7 @@ class Flower:
         )
 
     def get(self, path: str, login: str | None = "ops:hush") -> str:
-        """Return what a page or the API says."""
+        """Return the answer of a page or the API."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         if login:
             request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())

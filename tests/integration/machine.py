@@ -1,4 +1,4 @@
-"""A user's machine: what is started on it, and what remains."""
+"""A user's machine: start processes on it, and list those that remain."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Installation:
         cwd: Path | None = None,
         terminal: int | None = None,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a command in its own group meanwhile, on a terminal if one is given; what is left of it is killed."""
+        """Run a command in its own group during the block, on a terminal if given. What remains of it is killed."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [*program, *arguments],
@@ -83,7 +83,7 @@ class Installation:
         return fork_server.shared().run(arguments, self.env, self.home, START)
 
     def processes(self) -> dict[int, str]:
-        """Return the processes that carry the mark or work in a folder of ours, each with its command line."""
+        """Return the processes with the mark or with a test's working folder, each with its command line."""
         command_lines = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):

@@ -45,13 +45,13 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """Return the commands of a ``console`` block; a backslash goes on in the next line."""
+        """Return the commands of a ``console`` block. A backslash continues on the next line."""
         commands = re.findall(r"^\$ ((?:.*\\\n)*.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
         return [re.sub(r"\s*\\\n\s*", " ", command) for command in commands]
 
     @property
     def file(self) -> str | None:
-        """Return the name of the file that a ``toml`` block shows; ``None`` for other blocks."""
+        """Return the name of the file that a ``toml`` block shows, or ``None`` for other blocks."""
         if self.kind != "toml":
             return None
         file_name = re.match(r"# ([\w.-]+\.toml)\n", self.text)
@@ -83,7 +83,7 @@ def check_make(command: str) -> None:
 
 
 def check_compose(command: str) -> str:
-    """Fail unless a ``docker compose`` command names services of the compose file, and options that Compose has.
+    """Fail unless a ``docker compose`` command names services of the compose file, and options of Compose.
 
     Returns the command that runs in the container, if ``docker compose run`` names one.
     """
@@ -111,7 +111,7 @@ def _listens(port: int) -> bool:
 
 
 class Reader:
-    """Somebody who follows pages in an installation; what was started is ended with it."""
+    """Follows pages in an installation. Its processes end with it."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -123,7 +123,7 @@ class Reader:
         house.env["FLOWER_PORT"] = str(self._flower)
 
     def follow(self, page: Path) -> None:
-        """Write each config file of a page and run each of its commands; fail with the first that fails."""
+        """Write each config file of a page and run each of its commands. Fail with the first failure."""
         for block in blocks(page):
             if block.file is not None:
                 (self.house.folder / block.file).write_text(block.text, "utf-8")
@@ -179,7 +179,7 @@ class Reader:
             (self.house.folder / target).write_text(completed.stdout, "utf-8")
 
     def _ask(self, command: str, program: str, words: list[str]) -> None:
-        """Run a program that asks the page of this installation; if it is not installed here, nothing is run."""
+        """Run a client of this installation's page, if it is installed here."""
         if shutil.which(program) is None:
             return
         port = int(self.house.env["WORKERMON_WEB_PORT"])
@@ -202,7 +202,7 @@ class Reader:
 
 @contextlib.contextmanager
 def reader(house: House) -> Iterator[Reader]:
-    """Give a reader and end what he started."""
+    """Give a reader, and end its processes."""
     new_reader = Reader(house)
     try:
         yield new_reader

@@ -46,7 +46,7 @@ breach = "1 of 1"
 
 
 class House:
-    """A simulated AWS that has much to tell, and the command line over a real Redis."""
+    """A simulated AWS with a long history, and the command line over a real Redis."""
 
     def __init__(self, redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = testing.ManualClock(time.time() // 300 * 300)

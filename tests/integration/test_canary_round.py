@@ -25,20 +25,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
-    """Give an installation whose beat has to send a canary as soon as it is there."""
+    """Give an installation whose beat sends a canary at once."""
     redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": time.time() - 61, "times": 1})
     with opened(tmp_path, redis_url) as opened_house:
         yield opened_house
 
 
 def status(house: House) -> tuple[int, dict[str, Any]]:
-    """Return what 'status' exits with and says."""
+    """Return the exit code and the output of 'status'."""
     completed = house.run("workermon", "status", "--json")
     return completed.returncode, json.loads(completed.stdout)
 
 
 def canary(house: House) -> tuple[bool, str]:
-    """Return what 'status' says of it."""
+    """Return the canary's part of 'status'."""
     _, document = status(house)
     [part] = [row for row in document["parts"] if row["name"] == "canary"]
     assert part["ok"] is document["canary"]["ok"]
@@ -59,7 +59,7 @@ def lost(redis_client: redis.Redis, step: str) -> int:
 
 
 def round_trips(redis_client: redis.Redis) -> bool:
-    """Tell whether one came all the way."""
+    """Return whether a canary was accepted."""
     return bool(redis_client.hexists(keys.CANARY, "accepted"))
 
 

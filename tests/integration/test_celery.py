@@ -45,7 +45,7 @@ def pulse(client: redis.Redis, part: str) -> float:
 
 
 def ticked(client: redis.Redis) -> float:
-    """Return when beat last looked, 0 for never."""
+    """Return the time of beat's last tick, or 0 if there was none."""
     return float(client.get("workermon:schedule:tick") or 0)
 
 

@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def ask(order: str, **words: str) -> str:
-    """Return what ``workermon`` prints when a shell asks it for completions."""
+    """Return what ``workermon`` prints for a shell's completion request."""
     program = Path(sys.executable).parent / "workermon"
     env = os.environ | {"_WORKERMON_COMPLETE": order} | words
     return subprocess.run([str(program)], env=env, capture_output=True, text=True, check=True).stdout

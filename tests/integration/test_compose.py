@@ -131,7 +131,7 @@ def password() -> str:
 
 @pytest.fixture
 def server(services: dict[str, Any], tmp_path: Path, password: str) -> Iterator[int]:
-    """Run the command of the service 'redis' as it is written, but on another port and folder; gives the port."""
+    """Run the command of the service 'redis' as written, but on another port and folder. Give the port."""
     port = free_port()
     shell, option, script = services["redis"]["command"]
     # Compose's own escape for a dollar; in the image the server is named valkey-server and its folder is /data.

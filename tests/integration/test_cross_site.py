@@ -50,13 +50,13 @@ async function failing(attempt) {{ try {{ await attempt(); return false; }} catc
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give one browser to all tests here."""
+    """Give one browser for all tests of this module."""
     with chromium() as started:
         yield started
 
 
 class Recorder:
-    """Notes what each request was answered, also where the browser hides that from who sent it."""
+    """Records the answer to each request, even if the browser hides it from the sender."""
 
     def __init__(self, app: ASGIApp, responses: list[tuple[str, int]]) -> None:
         self.app, self.responses = app, responses
@@ -73,7 +73,7 @@ class Recorder:
 
 
 class Home(NamedTuple):
-    """The address of a page, and what was answered to requests that write."""
+    """The address of a page, and the answers to writing requests."""
 
     address: str
     responses: list[tuple[str, int]]

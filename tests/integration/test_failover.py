@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Give two servers behind one address."""
+    """Give two servers behind one name."""
     new_pair = Pair(tmp_path)
     try:
         yield new_pair

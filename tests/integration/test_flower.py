@@ -64,7 +64,7 @@ def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
         assert refused.value.code == 401
 
     def nodes() -> dict[str, Any]:
-        """Return the nodes; Flower waits a second for their answers, which may be too short on a busy machine."""
+        """Return the nodes. Flower waits a second for their answers, which may be too short on a busy machine."""
         document: dict[str, Any] = json.loads(flower.get("/api/workers?refresh=true"))
         return document if all("active_queues" in node for node in document.values()) else {}
 

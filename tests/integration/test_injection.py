@@ -51,7 +51,7 @@ client.connect = noting("redis made", connecting)
 
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
-    """Give an installation whose nodes tell what they make."""
+    """Give an installation whose nodes record the clients that they make."""
     (tmp_path / "spy.py").write_text(SPY)
     with opened(tmp_path, redis_url) as opened_house:
         opened_house.env |= {"PYTHONPATH": str(tmp_path), "SPY": str(tmp_path / "spied")}
@@ -59,7 +59,7 @@ def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
 
 
 def noted(house: House) -> Counter[tuple[str, int]]:
-    """Return how often each process did what."""
+    """Return how often each process recorded each action."""
     path = Path(house.env["SPY"])
     return Counter(tuple(json.loads(line)) for line in path.read_text().splitlines()) if path.exists() else Counter()
 

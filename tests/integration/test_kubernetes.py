@@ -31,13 +31,13 @@ def pods(text: str) -> dict[str, dict[str, Any]]:
 
 
 def written() -> dict[str, dict[str, Any]]:
-    """Return the pods as they are written, without what all have in common."""
+    """Return the pods of the files, without what all have in common."""
     return {name: pods((FOLDER / f"{name}.yaml").read_text("utf-8"))[name] for name in PODS}
 
 
 @pytest.fixture
 def built() -> str:
-    """Return what kustomize makes of the folder."""
+    """Return the objects that kustomize builds from the folder."""
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl")
     completed = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=False)

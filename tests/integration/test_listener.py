@@ -46,7 +46,7 @@ class House(testing.Monitor):
         self._running: list[tuple[threading.Thread, threading.Event]] = []
 
     def start(self, **options: Any) -> threading.Event:
-        """Start a listener; the event stops it."""
+        """Start a listener. The event stops it."""
         new_listener = listener.Listener(
             feed=options.pop("feed", self.feed), samples=options.pop("samples", self.samples), outbox=self.outbox,
             workers=self.workers, dispatcher=self.dispatcher, liveness=self.liveness, leases=self.leases,
@@ -66,7 +66,7 @@ class House(testing.Monitor):
         return stop
 
     def announce(self, number: int = 1) -> None:
-        """Publish the event of a worker that is to be evaluated; the sweep leaves it alone for half a minute."""
+        """Publish the event of a pending worker. The sweep ignores it for half a minute."""
         if not self.workers.monitored([worker(number).id]):
             self.workers.add([worker(number)])
         self.samples.mark_pending([worker(number).id], NOW() + 30)
@@ -85,13 +85,13 @@ class House(testing.Monitor):
         self.store.publish(self.store.channel, text)
 
     def led(self) -> bool:
-        """Tell whether one leads and has swept."""
+        """Return whether a listener is active and has swept."""
         return "listener" in self.liveness.beats()
 
 
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """Give in-memory ports, swept often; what was started over them is stopped."""
+    """Give in-memory ports with a fast sweep, and stop the listeners over them."""
     monkeypatch.setattr(sweep, "INTERVAL", 0.2)
     new_house = House()
     yield new_house
@@ -325,7 +325,7 @@ def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypat
 
 
 class Breaking(testing.MemoryFeed):
-    """A feed whose connection breaks, as often as it is told."""
+    """A feed whose connection breaks a number of times."""
 
     def __init__(self, house: House, times: int) -> None:
         super().__init__(house.store)

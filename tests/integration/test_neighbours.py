@@ -41,7 +41,7 @@ def slow():
 
 
 class Neighbour:
-    """Their application, its processes, and what its tasks wrote down."""
+    """The other application, its processes, and the records of its tasks."""
 
     def __init__(self, house: House, folder: Path, broker: str, database: str) -> None:
         folder.mkdir()
@@ -79,7 +79,7 @@ def neighbour(house: House, tmp_path: Path, redis_url: str) -> Neighbour:
 
 @pytest.fixture
 def broker(redis_client: redis.Redis, neighbour: Neighbour) -> Iterator[Any]:
-    """Give a client of the broker's database; the other application's keys are its own matter."""
+    """Give a client of the broker's database. The other application's keys may stay."""
     with contextlib.closing(redis.Redis.from_url(neighbour.env["THEIR_BROKER"])) as client:
         yield client
         for connection in (client, redis_client):
@@ -111,7 +111,7 @@ def beats(house: House) -> bool:
 
 
 def status(house: House) -> dict[str, Any]:
-    """Return what status says."""
+    """Return the document of 'status'."""
     completed = house.run("workermon", "status", "--json")
     document: dict[str, Any] = json.loads(completed.stdout)
     return document

@@ -28,7 +28,7 @@ metrics = ["cpu_utilization", "memory_utilization", "network_in"]
 
 
 def recorded(machine: Installation, worker_id: str, metric: str) -> dict[float, float]:
-    """Return what the ledger has, as a user asks for it."""
+    """Return the ledger's datapoints by the command line."""
     answer = machine.run("history", worker_id, metric, "--since", "1h", "--json")
     assert answer.returncode == 0, answer.stderr
     points = json.loads(answer.stdout)["datapoints"]
@@ -44,7 +44,7 @@ def recorded_since(machine: Installation, worker_id: str, metric: str, since: fl
 
 
 def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
-    """Return what CloudWatch has of a metric before a time."""
+    """Return CloudWatch's datapoints of a metric before a time."""
     (stream,) = [stream for stream in fleet.streams.values() if (stream.machine.id, stream.name) == (worker_id, name)]
     return dict(fleet.points(stream, 0, until))
 

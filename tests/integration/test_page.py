@@ -32,7 +32,7 @@ VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give one browser to all tests here."""
+    """Give one browser for all tests of this module."""
     with chromium() as started:
         yield started
 
@@ -59,7 +59,7 @@ def _announced(log: Path) -> str | None:
 
 @contextlib.contextmanager
 def serving(world: Ports, **options: Any) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Serve a monitor in memory; gives its address, and what stops it."""
+    """Serve an in-memory monitor. Give its address and a function that stops it."""
     container = runtime.open(settings.Settings(_env_file=None, **options), world.overrides())
     port = free_port()
     served = app.create_app(container)
@@ -115,7 +115,7 @@ def test_the_demo_is_seen_live_on_every_view(browser: Browser, tmp_path: Path) -
 
 
 def _fleet_is_live(page: Page) -> str:
-    """See values and alerts change without a reload; return the address of a worker that fired."""
+    """Check that values and alerts change without a reload. Return the address of a worker that fired."""
     expect(page.locator("#pulse")).to_have_text("live")
     expect(page.locator("#rows tr")).to_have_count(12)
     page.evaluate("window.reloaded = false")
@@ -153,7 +153,7 @@ def _alert_says_why(page: Page) -> None:
 
 
 def _worker_is_charted(page: Page) -> None:
-    """Each metric has a chart whose datapoints can be gone through with the arrow keys."""
+    """Check that each metric has a chart with datapoints that the arrow keys reach."""
     chart = page.locator("[data-metric=cpu_utilization]")
     expect(chart.locator("canvas")).to_be_visible()
     expect(page.locator("figure canvas")).to_have_count(page.locator("figure").count())
@@ -182,7 +182,7 @@ def _is_silenced_by_keyboard(page: Page) -> None:
 
 @pytest.fixture
 def world(silent_log: None) -> Ports:
-    """Give a monitor with one worker, named like markup, that fires."""
+    """Give a monitor with one firing worker whose name is markup."""
     world = Ports()
     world.ec2.put(models.Instance(id=A, region=commands.REGION, status="running", name="<script>alert(1)</script>"))
     scope = models.AccountRegion(region=commands.REGION)
@@ -236,7 +236,7 @@ def test_a_viewer_sees_and_does_nothing(browser: Browser, world: Ports) -> None:
 
 
 def _token(world: Ports, role: models.Role) -> str:
-    """Make a token, and return what its owner is shown."""
+    """Create a token, and return it as the command shows it."""
     text, token = models.make_token("ada", role, world.clock())
     assert world.access.add(token)
     return text

@@ -82,7 +82,7 @@ def troubled() -> Ports:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Serve the monitor on a real socket; gives its address."""
+    """Serve the monitor on a real socket, and give its address."""
     container = runtime.open(settings.Settings(_env_file=None), troubled().overrides())
     port = free_port()
     served = app.create_app(container)
@@ -98,7 +98,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def prometheus(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run Prometheus with the configuration that ships, but for the target, its token and the pace; gives its URL."""
+    """Run Prometheus with the shipped configuration, except for target, token and intervals. Give its URL."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("Prometheus is not installed (Debian: prometheus)")
@@ -128,7 +128,7 @@ def prometheus(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def query(url: str, expression: str) -> list[Any]:
-    """Return what Prometheus answers to an expression now."""
+    """Return Prometheus's present answer to an expression."""
     parameters = urllib.parse.urlencode({"query": expression})
     with urllib.request.urlopen(f"{url}/api/v1/query?{parameters}", timeout=10) as answer:
         samples: list[Any] = json.load(answer)["data"]["result"]

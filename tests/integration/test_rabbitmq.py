@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Itera
 
 @pytest.fixture
 def broker(server: rabbit.Rabbit) -> rabbit.Rabbit:
-    """Give the RabbitMQ without a queue of ours."""
+    """Give RabbitMQ without workermon's queues."""
     with kombu.Connection(server.url) as connection:
         for queue in messages.QUEUES:
             connection.default_channel.queue_delete(queue)
@@ -46,7 +46,7 @@ def broker(server: rabbit.Rabbit) -> rabbit.Rabbit:
 
 
 def queues(house: House) -> dict[str, int]:
-    """Return the backlog, as status says it."""
+    """Return the backlog of 'status'."""
     completed = house.run("workermon", "status", "--json")
     backlog: dict[str, int] = json.loads(completed.stdout)["queues"]
     return backlog
@@ -64,7 +64,7 @@ def send(broker: rabbit.Rabbit, body: Any, **properties: Any) -> None:
 
 
 def nested(depth: int) -> dict[str, Any]:
-    """Return a table within a table, so often that whoever reads it needs more stack than Python has."""
+    """Return a table nested so deeply that reading it exceeds Python's stack."""
     table: dict[str, Any] = {}
     for _ in range(depth):
         table = {"t": table}

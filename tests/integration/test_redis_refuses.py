@@ -105,7 +105,7 @@ def test_a_database_that_is_not_there_is_named_as_that(admin: redis.Redis) -> No
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[int]:
-    """Give the port of a cluster of one node, which has every slot."""
+    """Give the port of a cluster with one node, which has every slot."""
     port, bus = free_port(), free_port()
     node = subprocess.Popen(
         [embedded._binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "",
@@ -173,7 +173,7 @@ def test_an_answer_is_said_as_what_it_is(answer: str, expected: str) -> None:
 
 
 class OldServer:
-    """A server that claims another version: forwards to the real one, and rewrites its greeting."""
+    """A proxy to the real server that claims another version in its greeting."""
 
     def __init__(self, real: str, version: bytes) -> None:
         parts = urlsplit(real)

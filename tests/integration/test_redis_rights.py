@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "reference" / "redis-keys.md"
 
 
 def documented() -> list[str]:
-    """Return the words of the command that the page tells to run."""
+    """Return the words of the command that the page shows."""
     (command,) = re.findall(r"^ACL SETUSER (?:.+\n)*?(?=```)", PAGE.read_text("utf-8"), re.M)
     return [word.replace(">PASSWORD", ">secret") for word in str(command).split()]
 
@@ -42,13 +42,13 @@ def admin(tmp_path: Path) -> Iterator[redis.Redis]:
 
 
 def refused(admin: redis.Redis) -> list[tuple[Any, Any]]:
-    """Return what the server refused so far."""
+    """Return the server's refusals so far."""
     return [(entry["reason"], entry["object"]) for entry in admin.acl_log()]
 
 
 @pytest.fixture
 def over_tls(admin: redis.Redis, certificate: Path) -> Iterator[str]:
-    """Give the URL of the documented user over TLS, with a certificate authority of one's own."""
+    """Give the URL of the documented user over TLS, with its own certificate authority."""
     front = TlsFront(admin.connection_pool.connection_kwargs["port"], certificate, {})
     try:
         yield f"rediss://workermon:secret@localhost:{front.port}/1?ssl_ca_certs={certificate / 'c.pem'}"

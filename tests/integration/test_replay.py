@@ -1,7 +1,7 @@
-"""A recorded CPU trace goes through endpoint, collection, ledger and judgement; a plain loop says what must come out.
+"""A recorded CPU trace goes through endpoint, collection, ledger and evaluation, and is compared with a plain loop.
 
-The trace is compressed in time: one datapoint a second instead of one each five minutes. The clock is the test's, so
-that an hour passes in seconds; the endpoint is real HTTP, the client is boto3, the server a real one.
+The trace is compressed in time: one datapoint a second instead of one every five minutes. The clock is the test's, so
+an hour takes seconds. HTTP, boto3 and the Redis server are real.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Monitor:
         return self.container.get(kind)
 
     def step(self, worker_id: str) -> None:
-        """Collect and evaluate once, and keep what was recorded of the CPU's rule."""
+        """Collect and evaluate once, and keep the recorded transitions of the CPU's rule."""
         self.get(collect.Collection).collect([worker_id])
         self.get(evaluate.Evaluation).evaluate([worker_id])
         for entry in reversed(self.get(ports.Alerts).history(f"{worker_id}/cpu-high", limit=60)):
@@ -110,13 +110,13 @@ class Monitor:
             self.notified.append(notification)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all connections and servers."""
         self.container.close()
 
 
 @pytest.fixture
 def now() -> testing.ManualClock:
-    """Give a clock that stands at a whole second."""
+    """Give a clock at a whole second."""
     return testing.ManualClock(float(int(time.time())))
 
 

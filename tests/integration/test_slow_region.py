@@ -91,25 +91,25 @@ def of(house: House, region: str) -> list[str]:
 
 
 def query(house: House, *arguments: str) -> Any:
-    """Return what a reading command says."""
+    """Return the document of a reading command."""
     completed = house.run("workermon", *arguments, "--json")
     assert completed.stdout, completed.stderr
     return json.loads(completed.stdout)
 
 
 def recorded(house: House, worker_id: str, metric: str) -> dict[float, float]:
-    """Return what the ledger has."""
+    """Return the ledger's datapoints."""
     points = query(house, "history", worker_id, metric, "--since", "1h")["datapoints"]
     return {models.moment(point["at"]): point["value"] for point in points}
 
 
 def caught_up(house: House, worker_id: str, metric: str, until: float) -> None:
-    """Wait for the ledger to have what came to a time."""
+    """Wait until the ledger has the datapoints up to a time."""
     eventually(lambda: max(recorded(house, worker_id, metric)) >= until, within=30)
 
 
 def served(house: House, worker_id: str, name: str, until: float) -> dict[float, float]:
-    """Return what CloudWatch has of a metric before a time."""
+    """Return CloudWatch's datapoints of a metric before a time."""
     streams = house.simulation.streams.values()
     (stream,) = [stream for stream in streams if (stream.machine.id, stream.name) == (worker_id, name)]
     return dict(house.simulation.points(stream, 0, until))

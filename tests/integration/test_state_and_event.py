@@ -54,7 +54,7 @@ type = "log"
 
 
 class RecordingNotifier:
-    """A channel that keeps what it is sent."""
+    """A channel that keeps its notifications."""
 
     def __init__(self) -> None:
         self.sent: list[models.Notification] = []
@@ -97,13 +97,13 @@ class House:
         return self.container.get(port)
 
     def minute(self) -> list[str]:
-        """Advance a minute: collect, evaluate, deliver; return (worker, rule, status) of the notifications."""
+        """Advance a minute: collect, evaluate, deliver. Return (worker, rule, status) of the notifications."""
         self.clock.advance(60)
         self.container.get(collect.Collection).collect(self.ids, force=True)
         return self.judge()
 
     def judge(self) -> list[str]:
-        """Judge whoever is marked, and deliver."""
+        """Evaluate all pending workers, and deliver."""
         self.get(ports.Liveness).beat("listener", self.clock())
         before = len(self.notifier.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
@@ -114,16 +114,16 @@ class House:
         ]
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
-        """Send what waits of these alerts."""
+        """Send the waiting notifications of these alerts."""
         self.get(notify.Delivery).deliver(alert_ids)
 
     def explain(self, worker_id: str, metric: str) -> Any:
-        """Explain the one rule of a kind."""
+        """Explain the only rule of a kind."""
         record = self.get(ports.Workers).get([worker_id])[worker_id]
         return self.get(views.Explanation).explain(record, metric).to_json()["rules"][0]
 
     def reconcile(self) -> Any:
-        """Repair what can be repaired."""
+        """Run a reconciliation."""
         return self.get(fleet.Reconciliation).reconcile(region="us-east-1").repairs
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not UNITS.exists(), reason="only a checkout has 
 
 
 def systemd() -> int:
-    """Return the version of systemd here; 0 if there is none."""
+    """Return the version of systemd here, or 0 without one."""
     if shutil.which("systemd-analyze") is None:
         return 0
     output = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
@@ -42,12 +42,12 @@ def needs_systemd() -> None:
 
 
 def values(unit: Path, name: str) -> list[str]:
-    """Return what a unit file sets a name to, in its order."""
+    """Return a unit file's values of a name, in order."""
     return re.findall(rf"^{name}=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
 
 
 def analyze(*arguments: str, folder: Path) -> None:
-    """Run ``systemd-analyze`` on the units in a folder; fail on any complaint."""
+    """Run ``systemd-analyze`` on the units in a folder. Fail on any complaint."""
     completed = subprocess.run(["systemd-analyze", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert "Unknown" not in completed.stderr, completed.stderr

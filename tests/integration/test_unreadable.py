@@ -23,7 +23,7 @@ NOW = 1_700_000_040.0
 
 
 def monitor_on(server: Any) -> testing.Monitor:
-    """Return a monitor of two instances whose every record is on a server: one that is well, one in trouble."""
+    """Return a monitor of two instances with all records on a server: one healthy, one firing."""
     monitor = testing.Monitor(now=NOW)
     install(monitor, repository_on_redis(server, config.DEFAULT))
     vars(monitor)["limiter"] = limiter.RedisLimiter(server, lambda _: models.Limit(bucket=10, rate=10))
@@ -97,7 +97,7 @@ def go_on(server: Any) -> testing.Monitor:
 
 
 def check(monitor: testing.Monitor) -> None:
-    """Go on until the worker that was well is in trouble, and look at everything that people look at."""
+    """Continue until the healthy worker fires, and check all views."""
     minutes(monitor, 8)
     firing = [
         (notification.rule, notification.worker.id)
@@ -169,7 +169,7 @@ def with_text(server: Any, name: bytes, change: Callable[[bytes], bytes | None])
 
 
 def _json(raw: bytes) -> tuple[bytes, Any]:
-    """Return what stands before a JSON object in a record, and the object; ``None`` if there is none."""
+    """Return the text before a JSON object in a record, and the object, or ``None`` without one."""
     at = raw.find(b"{")
     try:
         return raw[: max(at, 0)], json.loads(raw[at:]) if at >= 0 else None
@@ -178,7 +178,7 @@ def _json(raw: bytes) -> tuple[bytes, Any]:
 
 
 def garbage(raw: bytes) -> bytes:
-    """Return what nothing can read."""
+    """Return unreadable text."""
     return b"\xff{not json"
 
 
@@ -195,7 +195,7 @@ def one_field_less(raw: bytes) -> bytes | None:
 
 
 def number(text: bytes) -> Callable[[bytes], bytes | None]:
-    """Return what puts a number of this text in the place of any other, or of the first of several."""
+    """Return a function that replaces a record's number, or the first of several, by this text."""
 
     def changed(raw: bytes) -> bytes | None:
         first, space, rest = raw.partition(b" ")

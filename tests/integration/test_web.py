@@ -34,14 +34,14 @@ class Answer(NamedTuple):
 
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
-    """Give an installation with one instance, in which it is monitored."""
+    """Give an installation with one monitored instance."""
     with opened(tmp_path, redis_url, workers=1) as opened_house:
         opened_house.add(opened_house.ids)
         yield opened_house
 
 
 def ask(port: int, method: str, path: str, body: str | None = None, **headers: str) -> Answer:
-    """Send a request; ``_`` in the name of a header is a hyphen."""
+    """Send a request. ``_`` in the name of a header is a hyphen."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})

@@ -42,7 +42,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def celery(installed: Path, cwd: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Celery's command with the installed package in a folder that has nothing of ours."""
+    """Run Celery's command with the installed package, in a folder without workermon's files."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
     return subprocess.run(
         [sys.executable, "-m", "celery", *arguments],

@@ -132,7 +132,7 @@ turns = [{ at = 4, to = "critical" }]
 
 
 def tried(text: str) -> rule_cases.CaseResults:
-    """Return what becomes of the cases of a file."""
+    """Return the results of the cases of a file."""
     file = testing.parse(text, "f.toml")
     return rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
 

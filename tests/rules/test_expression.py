@@ -90,7 +90,7 @@ WRONG = [
 
 
 def put_in_force(text: str) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
 

@@ -23,7 +23,7 @@ Datapoints = dict[str, dict[int, float]]
 
 @dataclasses.dataclass
 class Evaluator:
-    """Evaluates a rule over ``a`` and ``b`` as a node does: it reads what is needed, and knows what changed."""
+    """Evaluates a rule over ``a`` and ``b`` like a node: it reads what is needed and knows what changed."""
 
     rule: models.Rule
     periods: Mapping[str, int]
@@ -33,7 +33,7 @@ class Evaluator:
     recorded: list[models.Transition] = dataclasses.field(default_factory=list)
 
     def evaluate(self, datapoints: Datapoints, requested: Mapping[str, float], changed_from: int | None) -> None:
-        """Evaluate over what is known by now; ``requested`` is the time up to which CloudWatch was asked."""
+        """Evaluate the present datapoints. ``requested`` is the end of the last request to CloudWatch."""
         of = expression.of(self.rule.metric)
         assert of is not None
         operands = {name: rules.Horizon(period, 0, requested[name]) for name, period in self.periods.items()}

@@ -38,7 +38,7 @@ severity = "warning"
 
 
 def rule(**keys: Any) -> Rule:
-    """Return a rule of 98 within 6 h over 1 d, unless told otherwise."""
+    """Return a rule of 98 within 6 h over 1 d, unless set otherwise."""
     defaults: dict[str, Any] = {"name": "full", "metric": "disk_utilization", "reaches": 98.0, "within": 6 * HOUR}
     return forecast.KIND.rule(**{**defaults, **keys})
 
@@ -53,7 +53,7 @@ def trace(value: Callable[[float], float], days: float, *, noise: float = 0.2, p
 def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    """Evaluate datapoints up to the slot at ``horizon``. ``more_facts`` are further facts."""
     facts = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **more_facts}
     return folding.judge(used, state, points, Horizon.until(horizon, period), **facts)
 
@@ -332,7 +332,7 @@ def test_a_long_history_is_read_only_when_a_step_is_due() -> None:
 
 
 def configuration(text: str = FILE) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
 

@@ -466,7 +466,7 @@ over = { by = "pool", count = "2 of 3" }
 
 
 def aggregate(name: str, above: float) -> models.Rule:
-    """Return a rule over what the values of a pool come to."""
+    """Return a rule over an aggregate of a pool's values."""
     condition = {"above": {"critical": above}, "breach": {"m": 2, "n": 2}, "recover": {"m": 1, "n": 1}}
     return rule(count=None, aggregate=name, condition=condition)
 

@@ -54,7 +54,7 @@ def at(slot: int) -> int:
 
 
 def happened(pools: Pools, values: list[list[float | None]], steps: list[Any]) -> None:
-    """Let it happen in any order and with any loss; in the end everything has come and is evaluated."""
+    """Apply events in any order and with any loss. In the end everything has arrived and is evaluated."""
     reached = [0] * SIZE
     for number, upto, slots, evaluated in steps:
         reached[number] = max(reached[number], upto)
@@ -72,7 +72,7 @@ def happened(pools: Pools, values: list[list[float | None]], steps: list[Any]) -
 
 
 def counted(values: list[list[float | None]], rule_keys: dict[str, Any]) -> list[tuple[int, str | None]]:
-    """Walk the slots one by one: an absent one keeps what the worker held."""
+    """Go through the slots one by one: an absent one keeps the worker's state."""
     last_values, severity, changes = [0.0] * SIZE, None, list[tuple[int, str | None]]()
     count, share = rule_keys["count"], rule_keys.get("share") or 0.0
     needed = math.ceil(share * SIZE) if count is None else count.m
@@ -111,7 +111,7 @@ def test_how_many_hold_the_condition(
 
 
 def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, str | None]]:
-    """Walk the slots one by one, over the values that are there."""
+    """Go through the slots one by one, over the values that exist."""
     severity, changes = None, list[tuple[int, str | None]]()
     for slot in range(1, SLOTS + 1):
         present = sorted(value for row in values if (value := row[slot - 1]) is not None)

@@ -29,7 +29,7 @@ notify = ["log"]
 
 
 def configured(text: str = FILE) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
 

@@ -36,7 +36,7 @@ def read(text: str = FILE) -> models.Rule:
 def transitions_of(
     rule: models.Rule, values: list[float | None], period: int
 ) -> list[tuple[int, str | None, str | None]]:
-    """Return slot, state and count of what values turn."""
+    """Return slot, state and count of the transitions by values."""
     points = [models.Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
     facts = rules.Facts.recorded("cpu_utilization", models.Series(period, tuple(points)), T0)
     horizon = rules.Horizon.until(T0 + period * (len(values) - 1), period)

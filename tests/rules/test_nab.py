@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="only a checkout
 
 @pytest.fixture(name="bench")
 def _bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import the benchmark as it is run: what it imports lies beside it."""
+    """Import the benchmark as a program does: its modules are beside it."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_unusual
 

@@ -14,7 +14,7 @@ QUIET = no_data.KIND.rule(name="no-data", intervals=3)
 
 
 def silence(state: RuleState, now: float, **more_facts: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
-    """Evaluate a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
+    """Evaluate a worker of 60 s that was added at 1,000 and is monitored since 0, with overridden facts."""
     condition = models.Condition(succeeded_at=more_facts.pop("succeeded_at", None))
     facts: dict[str, Any] = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **more_facts}
     state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)

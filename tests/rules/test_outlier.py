@@ -139,7 +139,7 @@ def test_one_that_stops_is_not_waited_for() -> None:
 
 
 def explanation_of(pools: Pools, number: int) -> explain.RuleExplanation:
-    """Return how the rule stands for a worker."""
+    """Return the explanation of the rule for a worker."""
     record = pools.workers.get([worker_id(number)])[worker_id(number)]
     return pools.get(views.Explanation).explain(record, rule_name="odd-one-out").rules[0]
 
@@ -283,7 +283,7 @@ Change = tuple[int, str | None]
 
 
 def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: int) -> list[Change]:
-    """Evaluate one worker beside its group by a plain loop over all slots, which shares nothing with the fold."""
+    """Evaluate one worker beside its group by a plain loop over all slots, without code of the rule."""
     options = outlier.KIND.options(used)
     compared: dict[int, float] = {}
     for slot, value in of_workers[number].items():

@@ -23,19 +23,19 @@ nan = math.nan
 def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    """Evaluate datapoints up to the slot at ``horizon``. ``more_facts`` are further facts."""
     condition = models.Condition(running_since=more_facts.pop("expected_from"))
     facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, condition=condition, **more_facts)
     return threshold.KIND.judge(used, state, facts, Horizon.until(horizon, period))
 
 
 def needed_from(used: Rule, state: RuleState, period: int, **facts: Any) -> int | None:
-    """Return from what time on the fold needs datapoints."""
+    """Return the time from which the evaluation needs datapoints."""
     return threshold.KIND.needed_from(used, state, Horizon.until(T0, period), Facts(**facts))
 
 
 def series(values: Sequence[float | None]) -> list[Datapoint]:
-    """Return the datapoints of values that are a minute apart; ``None`` is an absent slot."""
+    """Return datapoints a minute apart. ``None`` is an absent slot."""
     return [Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values) if value is not None]
 
 
@@ -235,7 +235,7 @@ PERIODS = st.sampled_from([10, 60, 300, 3600])
 def judged_once(
     used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int, lateness: int = models.LATENESS
 ) -> tuple[RuleState, list[Change]]:
-    """Return state and turns of one call over everything."""
+    """Return state and transitions of one call over everything."""
     state, transitions = judge(
         used, RuleState(), points, horizon, period=period, expected_from=expected, changed_from=None, lateness=lateness
     )

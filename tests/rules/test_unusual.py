@@ -39,7 +39,7 @@ clear = 3
 
 
 def rule(**keys: Any) -> Rule:
-    """Return a rule beyond 4 spreads of the day, unless told otherwise."""
+    """Return a rule beyond 4 spreads of the day, unless set otherwise."""
     return unusual.KIND.rule(**{"name": "odd", "metric": "cpu_utilization", "beyond": 4.0, **keys})
 
 
@@ -58,7 +58,7 @@ def between(begin: float, end: float, value: float, hour: float) -> float:
 def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **more_facts: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
-    """Fold datapoints up to the slot at ``horizon``; ``more_facts`` are further ones."""
+    """Evaluate datapoints up to the slot at ``horizon``. ``more_facts`` are further facts."""
     facts = {"condition": models.Condition(running_since=T0), "unit_of": lambda _: "percent", **more_facts}
     return folding.judge(used, state, points, Horizon.until(horizon, period), **facts)
 
@@ -196,7 +196,7 @@ Change = tuple[int, str | None]
 
 
 class PlainBand:
-    """Keeps every datapoint, and computes what is usual from the definition each time it is asked."""
+    """Keeps every datapoint, and computes the band from its definition at each call."""
 
     def __init__(self, points: Sequence[Datapoint], period: int, late: int) -> None:
         self.width = {300: HOUR, 900: HOUR, 1800: 2 * HOUR}[period]
@@ -388,7 +388,7 @@ def test_a_backtest_equals_a_plain_loop() -> None:
 
 
 def configuration(text: str = FILE) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
 
 

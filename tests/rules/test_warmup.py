@@ -25,7 +25,7 @@ WARM = changed(CPU, warmup=10 * MINUTE)
 
 
 def explain(site: Site) -> Any:
-    """Explain the one rule of a site."""
+    """Explain the only rule of a site."""
     return explanation_json(site)["rules"][0]
 
 
@@ -230,7 +230,7 @@ def test_a_case_may_say_when_the_worker_started() -> None:
 def episodes(
     values: Sequence[float], *started: int, begin: int = 0, rule: models.Rule = WARM
 ) -> list[tuple[float, float | None]]:
-    """Replay values a minute apart; return from which minute until which minute it fires."""
+    """Replay values a minute apart. Return the first and last minute of each episode."""
     points = tuple(Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values, begin))
     recording = backtest.Recording(started=tuple(float(T0 + MINUTE * minute) for minute in started))
     replayed = backtest.episodes(rule, [models.Series(MINUTE, points)], recording=recording)

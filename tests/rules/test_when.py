@@ -95,7 +95,7 @@ severity = "warning"
 
 
 def configuration(text: str = BOTH) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT)
 
 
@@ -342,7 +342,7 @@ def minutes(site: Site, values: Sequence[tuple[float, bool]], begin: int = 0) ->
 
 
 def notified(site: Site, rule: str = "together") -> list[tuple[str, str, int]]:
-    """Return what people were notified of."""
+    """Return the notifications."""
     return site.notified(f"{ID}/{rule}")
 
 

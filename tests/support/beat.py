@@ -1,4 +1,4 @@
-"""Beat over a real server, and what it sends; the fixtures are there for every test."""
+"""Beat over a real server, and the messages that it sends. Its fixtures are available to every test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def worker(number: int = 1, **changes: Any) -> models.Worker:
 
 
 class MessageRecorder:
-    """Takes what is sent in the place of a broker."""
+    """Receives messages in place of a broker."""
 
     def __init__(self, app: Celery) -> None:
         self.sent: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
@@ -51,7 +51,7 @@ class MessageRecorder:
 
 
 class BeatLock:
-    """The lock of beats, taken from whoever has it; it counts how often it is extended between two looks."""
+    """Beat's lock, taken from any owner. It counts its extensions between two ticks."""
 
     def __init__(self, app: Celery) -> None:
         self.extended = 0
@@ -74,7 +74,7 @@ def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
 
 @pytest.fixture
 def post(app: Celery) -> MessageRecorder:
-    """Give what takes the messages."""
+    """Give the recorder of messages."""
     return MessageRecorder(app)
 
 
@@ -101,7 +101,7 @@ def beat(app: Celery, post: MessageRecorder) -> scheduler.Scheduler:
 
 
 def at(beat: scheduler.Scheduler, now: float) -> float:
-    """Let beat look at what is due at that time; returns how long it wants to sleep."""
+    """Run a tick of beat at a time. Return how long it wants to sleep."""
     beat.clock = lambda: now
     pauses: list[float] = []
 

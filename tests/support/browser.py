@@ -35,9 +35,9 @@ def chromium() -> Iterator[Browser]:
 
 
 class Tab:
-    """A page of the browser at an address. ``faults`` are what it should not do: errors, violations, foreign requests.
+    """A page of the browser at an address. ``faults`` are errors, policy violations and foreign requests.
 
-    Chromium reports what the Content-Security-Policy forbids as an error on its console.
+    Chromium reports a violation of the Content-Security-Policy as an error on its console.
     """
 
     def __init__(self, browser: Browser, base: str, **how: Any) -> None:
@@ -74,7 +74,7 @@ class Tab:
         return max(0, wider)
 
     def barriers(self) -> list[str]:
-        """Return what axe-core finds that keeps somebody out, with the first element of each."""
+        """Return the findings of axe-core, each with its first element."""
         self.page.evaluate(_axe())
         report = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [

@@ -1,4 +1,4 @@
-"""The same load under both cadences: what each notifies, when, and how often it asks."""
+"""The same load under both cadences: its notifications, their times, and the number of requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def replayed(
     rule: models.Rule,
     period: int = 60,
 ) -> Replayed:
-    """Collect and evaluate a load, one value (``None``: absent) each period."""
+    """Collect and evaluate a load with one value for each period. ``None`` is absent."""
     metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": period})
     changes = {
         "metrics": {**config.DEFAULT.metrics, METRIC: metric},
@@ -106,7 +106,7 @@ def generated(seed: int, number: int = 240) -> list[float | None]:
 
 
 def traces() -> dict[str, list[float | None]]:
-    """Return the recorded loads by name; none if no path to them is set."""
+    """Return the recorded loads by name, or none without a path to them."""
     folder = os.environ.get(TRACES)
     loads: dict[str, list[float | None]] = {}
     for path in sorted(Path(folder).glob("*.csv")) if folder else ():

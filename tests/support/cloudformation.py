@@ -8,11 +8,11 @@ import yaml
 
 
 class Template(yaml.SafeLoader):
-    """Reads CloudFormation's short forms: ``!Ref X`` becomes what it is applied to."""
+    """Reads CloudFormation's short forms: ``!Ref X`` becomes its argument."""
 
 
 def _short_form(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    """Return what a short form is applied to."""
+    """Return the argument of a short form."""
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
     assert isinstance(node, yaml.ScalarNode)

@@ -41,7 +41,7 @@ class House(Site):
         """The base class makes up conditions; here a collection does."""
 
     def notified_of(self, rule: str = "down") -> list[tuple[str, int]]:
-        """Return what people were told, as (status, minute), oldest first."""
+        """Return the notifications as (status, minute), oldest first."""
         return [(status, minute) for status, _, minute in self.notified(f"{ID}/{rule}")]
 
     def last(self, rule: str = "down") -> models.Notification:

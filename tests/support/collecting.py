@@ -1,4 +1,4 @@
-"""A monitor whose collections are looked at."""
+"""A monitor with access to its collections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1_700_000_100.0
 
 
 class World(testing.Monitor):
-    """A monitor in memory; what a test names no worker for is about ``ONE``."""
+    """An in-memory monitor. Without a worker its methods are about ``ONE``."""
 
     def __init__(self) -> None:
         super().__init__(now=NOW)
@@ -32,18 +32,18 @@ class World(testing.Monitor):
         return super().collect(*(worker_ids or (ONE,)), force=force)
 
     def condition(self, worker_id: str = ONE) -> models.Condition:
-        """Return what is known of a worker."""
+        """Return the condition of a worker."""
         return self.workers.get([worker_id])[worker_id].condition
 
     def events(self) -> list[dict[str, Any]]:
-        """Return what was published, oldest first."""
+        """Return the published events, oldest first."""
         return [json.loads(text) for _, text in self.store.published]
 
     def points(self, metric: str, period: int = 300, worker_id: str = ONE) -> list[tuple[int, float]]:
-        """Return what the ledger has, as (time, value)."""
+        """Return the ledger's datapoints as (time, value)."""
         series = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
         return [(point.at, point.value) for point in series[worker_id, metric].points]
 
     def queries(self, metric: str) -> list[models.Query]:
-        """Return what the last fetch asked of a metric."""
+        """Return the queries of the last fetch for a metric."""
         return [query for query in self.cloudwatch.calls[-1] if query.metric == metric]

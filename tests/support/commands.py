@@ -1,4 +1,4 @@
-"""The command line over a monitor in memory; the fixtures are there for every test."""
+"""The command line over an in-memory monitor. Its fixtures are available to every test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REGION = "us-east-1"
 
 
 class Ports(testing.Monitor):
-    """A container over a monitor in memory, with two instances that nobody watches yet."""
+    """A container over an in-memory monitor, with two instances that are not monitored yet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Ports(testing.Monitor):
         self.cloudwatch.put(A, "CPUUtilization", [(at - 600, 41.0), (at - 300, 42.5)])
 
     def get(self, kind: Any) -> Any:
-        """Return a port, a stage made of these ports, or what else the composition root makes over them."""
+        """Return a port, or a stage or view over these ports."""
         try:
             return super().get(kind)
         except LookupError:
@@ -41,7 +41,7 @@ class Ports(testing.Monitor):
 
 
 class Session(session.Session):
-    """A session that asks nobody for regions."""
+    """A session that does not request the list of regions."""
 
     default_region = REGION
     known_regions = frozenset({REGION, "eu-west-1"})
@@ -49,7 +49,7 @@ class Session(session.Session):
 
 @pytest.fixture
 def silent_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep what a command sets up for its process's log out of this one, and the log off standard output."""
+    """Keep the log that a command configures out of this process and off standard output."""
 
     def drop(*_: object) -> NoReturn:
         raise structlog.DropEvent
@@ -91,7 +91,7 @@ def ok(run: Callable[..., Result]) -> Callable[..., str]:
 
 
 def one_line(result: Result, code: int) -> str:
-    """Return the error of a command line that failed: one line, on standard error, with that exit code."""
+    """Return the error of a failed command: one line on standard error, with that exit code."""
     assert result.exit_code == code, result.output
     lines = result.stderr.splitlines()
     assert len(lines) == 1, lines

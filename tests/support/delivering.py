@@ -1,4 +1,4 @@
-"""An outbox with a worker, and a notifier that does what its plan says."""
+"""An outbox with a worker, and a notifier with a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALERT = f"{WORKER.id}/cpu-high"
 
 
 class Receiver:
-    """A notifier that does what its plan says, then accepts; ``accepted`` is what it accepted, by channel."""
+    """A notifier that follows its plan, then accepts everything. ``accepted`` has the notifications by channel."""
 
     def __init__(self, *plan: Exception | Callable[[], None]) -> None:
         self.plan = list(plan)

@@ -1,4 +1,4 @@
-"""A monitored worker whose collections a test makes up, and its evaluation."""
+"""A monitored worker with collections that a test makes, and its evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ID = "i-0abc0123456789def"
 
 
 class Site(testing.Monitor):
-    """A monitored worker whose collections a test makes up; ``asked`` is what CloudWatch was asked up to."""
+    """A monitored worker with collections that a test makes. ``asked`` is the end of the last request to CloudWatch."""
 
     def __init__(self, *rules: Rule) -> None:
         super().__init__(
@@ -81,7 +81,7 @@ class Site(testing.Monitor):
         self.samples.write(sample, self.condition, "{}", force=True)
 
     def evaluate(self, *worker_ids: str) -> list[str]:
-        """Evaluate these workers, or the one."""
+        """Evaluate these workers, by default the only one."""
         return super().evaluate(*(worker_ids or (ID,)))
 
     def minutes(self, values: Sequence[float | None], begin: int = 0) -> None:
@@ -96,7 +96,7 @@ class Site(testing.Monitor):
         self.configure(**changes)
 
     def notified(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
-        """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
+        """Return the notifications as (status, severity, minute of the deciding time), oldest first."""
         return [
             (entry.notification.status, entry.notification.severity, (entry.transition.at - T0) // MINUTE)
             for entry in reversed(self.alerts.history(alert_id))
@@ -104,7 +104,7 @@ class Site(testing.Monitor):
         ]
 
     def recorded(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str | None, int, bool, bool]]:
-        """Return the history as (severity, minute, correction, told), oldest first."""
+        """Return the history as (severity, minute, correction, notified), oldest first."""
         return [
             (
                 entry.transition.after,

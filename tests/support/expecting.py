@@ -1,4 +1,4 @@
-"""A worker whose rules expect something else at each time."""
+"""A worker with rules that expect other values at each time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workermon import models, rules
 
 
 def expecting(world: Ports) -> None:
-    """Have three days of a daily load with a rule ``unusual``, and of a rising one with a rule ``forecast``."""
+    """Give three days of a daily load with an ``unusual`` rule, and of a rising load with a ``forecast`` rule."""
     world.configure(
         retention=7 * models.DAY,
         rules=(

@@ -8,7 +8,7 @@ Values = dict[int, float]
 
 
 def plain(text: str, slot: int, a: Values, b: Values, period: int) -> float | None:
-    """Compute one slot in the plainest way, by a table of what is tried."""
+    """Compute one slot by the simplest possible code."""
 
     def window(of: Values, size: int, whole: bool = False) -> list[float] | None:
         present = [of[place] for place in range(slot - size + 1, slot + 1) if place in of]

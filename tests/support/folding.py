@@ -1,4 +1,4 @@
-"""A rule over one metric, folded over datapoints."""
+"""Evaluation of a rule over one metric."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def judge(
     horizon: rules.Horizon,
     **more_facts: Any,
 ) -> kind.Judgement:
-    """Fold datapoints up to the horizon by the rule's own kind; ``more_facts`` are further ones."""
+    """Evaluate datapoints up to the horizon by the rule's kind. ``more_facts`` are further facts."""
     series = {used.metric or "": models.Series(horizon.period, tuple(points))}
     return rules.KINDS[used.kind].judge(used, state, rules.Facts(series=series, **more_facts), horizon)

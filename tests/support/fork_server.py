@@ -1,8 +1,8 @@
-"""A process that has imported everything forks those that tests start: each is a process of its own, a second sooner.
+"""A process with everything imported forks the processes of the tests, which saves a second each.
 
-``python fork_server.py`` reads requests from a unix socket whose file descriptor is its only argument. A request is one
-line of JSON with ``program``, ``arguments``, ``env``, ``out``, ``err`` and ``cwd``. The answers are ``{"pid": …}`` at
-once, and ``{"pid": …, "code": …}`` when a process ends, negative if by a signal.
+``python fork_server.py`` reads requests from a unix socket, given by its file descriptor. A request is one line of JSON
+with ``program``, ``arguments``, ``env``, ``out``, ``err`` and ``cwd``. The answers are ``{"pid": …}`` at once, and
+``{"pid": …, "code": …}`` when a process ends, negative if by a signal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Program = Literal["workermon", "monitor"]
 
 
 class ForkedProcess:
-    """A process that was forked; what ``subprocess.Popen`` says of one, as far as tests ask."""
+    """A forked process, with the methods of ``subprocess.Popen`` that tests need."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -45,7 +45,7 @@ class ForkedProcess:
         self._has_ended.set()
 
     def poll(self) -> int | None:
-        """Return its exit code; ``None`` while it runs."""
+        """Return its exit code, or ``None`` while it runs."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -66,7 +66,7 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The server, as tests use it; any thread may."""
+    """A client of the server. Threads may share it."""
 
     def __init__(self) -> None:
         local, remote = socket.socketpair()
@@ -108,7 +108,7 @@ class ForkServer:
         err: Path | None = None,
         cwd: Path = ROOT,
     ) -> ForkedProcess:
-        """Start a program; its output is added to ``out``, and its errors too if there is no ``err``."""
+        """Start a program. Its output goes to ``out``, and its errors too without ``err``."""
         request = {
             "program": program,
             "arguments": list(arguments),
@@ -157,7 +157,7 @@ def shared() -> ForkServer:
 
 
 def serve(descriptor: int) -> None:
-    """Fork what is asked for, and say when it ends."""
+    """Fork the requested processes, and report their ends."""
     _import_everything()
     requests = socket.socket(fileno=descriptor)
     waking, woken = os.pipe()
@@ -198,7 +198,7 @@ def exit_codes() -> list[tuple[int, int]]:
 
 
 def _import_everything() -> None:
-    """Import what the processes would import; nothing of it reads the environment or connects."""
+    """Import the modules of all processes. None of them reads the environment or connects."""
     import boto3  # noqa: F401
 
     from tests.faults import monitor  # noqa: F401

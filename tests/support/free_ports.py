@@ -7,9 +7,9 @@ import socket
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on, below those that the kernel hands out by itself.
+    """Return a free port of 127.0.0.1 below the kernel's ephemeral range.
 
-    A port of the kernel's own range may be taken by somebody's outgoing connection before the server listens.
+    An outgoing connection may take a port of that range before the server listens.
     """
     chance = random.SystemRandom()  # not the seeded one: two test processes would draw the same ports
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Workers with labels, whose collections a test makes up, for rules over their groups."""
+"""Workers with labels and with collections that a test makes, for rules over groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def worker_id(number: int) -> str:
 
 
 class Pools(testing.Monitor):
-    """Workers in pools. Each has a slot a minute; the test sets its values."""
+    """Workers in pools. Each has a slot a minute with values that the test sets."""
 
     def __init__(self, *rules: models.Rule, now: float = T0, lateness: int = 900) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class Pools(testing.Monitor):
         status: models.Status = "running",
         since: float = T0 - 7200,
     ) -> None:
-        """Write a collection at ``at``: the value by time; all slots up to ``at`` have come."""
+        """Write a collection at ``at`` with values by time. All slots up to ``at`` are complete."""
         self.clock.now = max(self.clock.now, at)
         worker = self.workers.get([worker_id(number)])[worker_id(number)].worker
         points = tuple(models.Datapoint(*value) for value in sorted((values or {}).items()))

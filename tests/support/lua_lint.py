@@ -48,7 +48,7 @@ class _Scope:
 
 
 class _Linter:
-    """Walks one script, and collects its faults as (line, text)."""
+    """Reads one script, and collects its errors as (line, text)."""
 
     def __init__(self, known_globals: Iterable[str]) -> None:
         self.known_globals = frozenset(known_globals)
@@ -147,7 +147,7 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def lint(text: str, shared: Iterable[str] = ()) -> list[tuple[int, str]]:
-    """Return the faults of a script as (line, text); ``shared`` are the names that other files declare for it."""
+    """Return the errors of a script as (line, text). ``shared`` are the names that other files declare for it."""
     faults = [
         (number, f"{len(line)} characters" if len(line) > LONGEST_LINE else "space at the end")
         for number, line in enumerate(text.split("\n"), 1)
@@ -163,7 +163,7 @@ def lint(text: str, shared: Iterable[str] = ()) -> list[tuple[int, str]]:
 
 
 def lint_folder(folder: Path) -> list[str]:
-    """Return the faults of every script of a folder, as ``file:line: text``; all may use its ``shared`` functions."""
+    """Return the errors of all scripts of a folder as ``file:line: text``. All may use its ``shared`` functions."""
     shared_files = sorted((folder / "shared").glob("*.lua"))
     shared = {
         name for path in shared_files for name in re.findall(r"^local function (\w+)", path.read_text("utf-8"), re.M)
@@ -181,7 +181,7 @@ def _unused(name: str) -> str:
 
 
 def main() -> int:
-    """Print the faults of all scripts; return 1 if there are any."""
+    """Print the errors of all scripts. Return 1 if there are any."""
     folders = sorted({path.parent for path in (ROOT / "workermon").glob("*/scripts/*.lua")})
     faults = [fault for folder in folders for fault in lint_folder(folder)]
     print("\n".join(faults) or f"{sum(1 for _ in (ROOT / 'workermon').rglob('*.lua'))} Lua files have no fault")

@@ -9,7 +9,7 @@ from workermon.models import Channel
 
 
 class Mailbox:
-    """What an SMTP server got: envelopes, and who logged in. ``refuse`` is its answer to a mail."""
+    """The mail of an SMTP server: envelopes, and logins. ``refuse`` is its answer to a mail."""
 
     def __init__(self) -> None:
         self.envelopes: list[Any] = []

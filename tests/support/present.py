@@ -8,6 +8,6 @@ T = TypeVar("T")
 
 
 def present(value: T | None) -> T:
-    """Return a value; fails if there is none."""
+    """Return the value, and fail if it is ``None``."""
     assert value is not None
     return value

@@ -19,14 +19,14 @@ START = 90
 
 
 def why_missing() -> str | None:
-    """Return why there is no RabbitMQ here; ``None`` if there is one."""
+    """Return why RabbitMQ is not available here, or ``None``."""
     if not PROGRAM.exists() or shutil.which("epmd") is None:
         return "RabbitMQ is not installed (Debian: apt-get install rabbitmq-server)"
     return None
 
 
 class Rabbit:
-    """A node of RabbitMQ with a user ``watch`` of its own; it speaks TLS too if it has a ``certificate``."""
+    """A RabbitMQ node with its own user ``watch``. With a ``certificate`` it also offers TLS."""
 
     def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         folder.mkdir()
@@ -71,7 +71,7 @@ class Rabbit:
 
     @property
     def untrusted_tls_url(self) -> str:
-        """Return its URL over TLS, whose certificate nobody knows."""
+        """Return its URL over TLS without the certificate authority."""
         return f"amqps://watch:hush@localhost:{self.tls_port}//"
 
     @property
@@ -86,7 +86,7 @@ class Rabbit:
         self._start()
 
     def stop(self) -> None:
-        """End it, with what it started."""
+        """Stop it and its child processes."""
         self._end()
         self._names.kill()
         self._names.wait()

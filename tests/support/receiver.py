@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that takes one step of its plan a request."""
+"""An HTTP server on this machine that takes one step of its plan for each request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answer(status: int, **headers: str) -> Step:
 
 
 class Receiver:
-    """An HTTP server that takes one step of its plan a request, and answers 200 when the plan is over."""
+    """An HTTP server that takes one step of its plan for each request. After the plan it answers 200."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls

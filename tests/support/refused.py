@@ -1,4 +1,4 @@
-"""Workers of an account and region that AWS refuses; the fixture is there for every test."""
+"""Workers of an account and region that AWS refuses. The fixture is available to every test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def last_error(kind: str, at: float) -> models.CollectionError:
 
 
 class Fleet(testing.Monitor):
-    """Three workers of one account and region, and one elsewhere, over some implementation of the ports."""
+    """Three workers of one account and region, and one elsewhere, over one implementation of the ports."""
 
     def __init__(self, connection: redis.Redis | None = None) -> None:
         super().__init__(now=T0)
@@ -48,7 +48,7 @@ class Fleet(testing.Monitor):
             self.collected(worker, 0)
 
     def add(self, worker_id: str, **changes: Any) -> models.Worker:
-        """Monitor one."""
+        """Monitor one worker."""
         return self.add_worker(worker_id, **{"region": "eu-west-1", "account": "lab", **changes})
 
     def collected(self, worker: models.Worker, after: float) -> None:
@@ -66,7 +66,7 @@ class Fleet(testing.Monitor):
         self.accounts.note(SCOPE, T0 + after, 60, last_error(kind, T0 + after))
 
     def evaluate_at(self, after: float, *, away: bool = False) -> list[str]:
-        """Evaluate everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
+        """Evaluate all workers at a time. Return the notifications. ``away``: the listener did not run before."""
         self.clock.now = T0 + after
         while not away and self.marked < self.clock.now:
             self.liveness.beat("listener", self.marked)
@@ -94,7 +94,7 @@ class Fleet(testing.Monitor):
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """Give the fleet over each implementation in turn."""
+    """Give the fleet, once for each implementation."""
     if request.param == "memory":
         yield Fleet()
     elif request.param == "fakeredis":

@@ -1,4 +1,4 @@
-"""Two servers, one the replica of the other, and a name that leads to the primary."""
+"""Two servers, one the replica of the other, and a name that resolves to the primary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workermon.local import embedded
 
 
 class Address:
-    """A name in DNS: new connections go to the server that it stands for now, open ones stay where they are."""
+    """A DNS name. New connections go to its present server, open ones stay."""
 
     def __init__(self, server: embedded.Server) -> None:
         self.server = server
@@ -54,7 +54,7 @@ def _pass(source: socket.socket, target: socket.socket) -> None:
 
 
 class Pair:
-    """Two servers with one password, the second a replica of the first, and the address of the primary."""
+    """Two servers with one password, the second a replica of the first, and the primary's address."""
 
     def __init__(self, folder: Path) -> None:
         self.servers = [embedded.Server(folder / name, persistent=False, tcp=True) for name in ("one", "two")]
@@ -73,7 +73,7 @@ class Pair:
         self.address = Address(self.servers[0])
 
     def fail_over(self) -> None:
-        """Promote the replica, make the primary a replica of it, and let the name stand for the new one."""
+        """Promote the replica, make the old primary its replica, and point the name to the new one."""
         self.second.replicaof("NO", "ONE")
         self._follow(self.first, self.servers[1])
         self.address.server = self.servers[1]

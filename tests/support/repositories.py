@@ -37,7 +37,7 @@ from workermon.rules import threshold
 
 
 class Repository(NamedTuple):
-    """Every port of the repository over one store, for tests that hold for any implementation."""
+    """Every port of the repository over one store, for tests of any implementation."""
 
     workers: ports.Workers
     samples: ports.Samples
@@ -110,7 +110,7 @@ def repository_in_memory() -> Repository:
 
 
 def repository_on_redis(connection: redis.Redis, default: models.Configuration = DEFAULT) -> Repository:
-    """Build the ports over a Redis client; ``default`` is the configuration if none was saved."""
+    """Build the ports over a Redis client. ``default`` is the configuration if none was saved."""
     return Repository(
         workers.RedisWorkers(connection),
         samples.RedisSamples(connection, CHANNEL, lambda: models.DAY),

@@ -1,4 +1,4 @@
-"""A real sentinel: Valkey's own server in that mode, watching one primary."""
+"""A real sentinel: Valkey's server in that mode, which watches one primary."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sentinel:
         eventually(lambda: self.primary() == primary, description="the sentinel answers")
 
     def primary(self) -> int | None:
-        """Return the port of the primary; ``None`` while nothing answers."""
+        """Return the port of the primary, or ``None`` while nothing answers."""
         try:
             return int(self._client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
         except redis.ConnectionError:

@@ -1,4 +1,4 @@
-"""The application over a monitor in memory: what the fixture ``serve`` gives, and a server of it on a real socket."""
+"""The application over an in-memory monitor: the fixture ``serve``, and a server on a real socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Serve = Callable[..., TestClient]
 
 
 def application(client: TestClient) -> FastAPI:
-    """Return the application that a client is of; to httpx it is any ASGI application."""
+    """Return the application of a client. httpx accepts any ASGI application."""
     assert isinstance(client.app, FastAPI)
     return client.app
 

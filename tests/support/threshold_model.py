@@ -1,4 +1,4 @@
-"""Rules with thresholds of any shape, and a plain loop that says what each of them turns."""
+"""Rules with thresholds of any shape, and a plain loop that computes the transitions of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T0 = 1_699_999_200
 
 
 def rule(**changes: object) -> Rule:
-    """Return a rule above 80 warning / 90 critical, 1 of 1, unless told otherwise."""
+    """Return a rule with above 80 warning / 90 critical and 1 of 1, unless set otherwise."""
     defaults: dict[str, Any] = {
         "name": "cpu-high",
         "metric": "cpu_utilization",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 class TlsFront:
-    """Takes connections over TLS and passes on what is said.
+    """Accepts TLS connections and forwards them.
 
-    ``renamed`` are hosts and ports that the server's answers name, with those of their fronts: a sentinel knows nothing
-    of the front of the server that it names.
+    ``renamed`` are hosts and ports in the server's answers, with their replacements: a sentinel does not know the front
+    of the server that it names.
     """
 
     def __init__(self, port: int, certificate: Path, renamed: Mapping[str, str]) -> None:

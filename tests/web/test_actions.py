@@ -17,7 +17,7 @@ BROWSER = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8650", "
 
 @pytest.fixture
 def firing(world: Ports) -> Ports:
-    """Give a monitor with one worker that fires."""
+    """Give a monitor with one firing worker."""
     scope = models.AccountRegion(region=commands.REGION)
     world.get(fleet.Adding).add([A], fleet.AddOptions(scope=scope))
     world.collect()

@@ -18,7 +18,7 @@ API = "/alertmanager/api/v2"
 
 @pytest.fixture(autouse=True)
 def fleet(ok: Ok, world: Ports) -> None:
-    """Have two workers in trouble."""
+    """Give two firing workers."""
     ok("add", A, "--label", "team.name=vfx")
     ok("add", B)
     fires(world, A)

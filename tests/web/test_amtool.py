@@ -36,7 +36,7 @@ class Served(NamedTuple):
 
 @pytest.fixture
 def served(redis_url: str, tmp_path: Path, silent_log: None) -> Iterator[Served]:
-    """Run 'workermon web' over a server with a worker in trouble."""
+    """Run 'workermon web' over a server with a firing worker."""
     connection = client.connect(redis_url)
     world = Ports()
     install(world, repository_on_redis(connection))
@@ -66,13 +66,13 @@ def _is_ready(url: str) -> bool:
 
 
 class Amtool:
-    """Debian's command over one server."""
+    """Debian's amtool over one server."""
 
     def __init__(self, url: str, home: Path) -> None:
         self._url, self._home = url, home
 
     def run(self, *words: str, fails: bool = False) -> str:
-        """Run it and return what it printed: on standard error if it has to fail."""
+        """Run it, and return its output, from standard error if it has to fail."""
         completed = subprocess.run(
             ["amtool", f"--alertmanager.url={self._url}/alertmanager", *words],
             env={"PATH": os.environ["PATH"], "HOME": str(self._home)}, capture_output=True, text=True, timeout=60,

@@ -30,7 +30,7 @@ def problem(web: TestClient, path: str, status: int) -> dict[str, Any]:
 
 @pytest.fixture
 def fleet(ok: Ok, world: Ports) -> None:
-    """Have two workers, one of which is in trouble."""
+    """Give two workers, one of them firing."""
     ok("add", A, "--label", "team=vfx")
     ok("add", B, "--label", "team=web", "--label", "tier=1")
     fires(world, A)

@@ -35,7 +35,7 @@ REJECTION, TOO_LONG = openapi_checks.negative_data_rejection, 431
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[FastAPI]:
-    """Give the application over a monitor in memory with a worker in trouble."""
+    """Give the application over an in-memory monitor with a firing worker."""
     world = Ports()
     regions = fleet.Regions(default=REGION, known_regions=frozenset({REGION}))
     container = runtime.open(settings.Settings(_env_file=None), {**world.overrides(), fleet.Regions: regions})
@@ -60,7 +60,7 @@ def _silent_log(silent_log: None) -> None:
 
 @schemathesis.serializer("application/toml")
 def _toml(_context: Any, value: Any) -> bytes:
-    """Send a config file as it is; what is no text, as JSON."""
+    """Send a config file as it is, and other content as JSON."""
     return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace")
 
 

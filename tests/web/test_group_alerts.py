@@ -1,4 +1,4 @@
-"""The page over alerts of groups: what its buttons are about."""
+"""The page over alerts of groups: the subjects of its buttons."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size
 
 
 class Written:
-    """A collector of the library for the samples of one worker, as a plain program would write it."""
+    """A collector of prometheus-client for one worker's samples, like a plain program's."""
 
     def __init__(self, worker: models.Worker, condition: models.Condition) -> None:
         self.worker, self.condition = worker, condition
@@ -117,7 +117,7 @@ def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
 
 @pytest.fixture
 def monitor(world: Ports) -> Ports:
-    """Give a monitor of one worker that was collected, which has a label."""
+    """Give a monitor of one collected worker with a label."""
     world.get(fleet.Adding).add(
         [A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), labels={"team": 'a"b'})
     )

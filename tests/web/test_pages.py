@@ -53,12 +53,12 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Return the text, its spaces made one."""
+        """Return the text with single spaces."""
         return " ".join(" ".join(self.words).split())
 
 
 def page(web: TestClient, address: str, status: int = 200) -> Page:
-    """Return what is at an address."""
+    """Return the page at an address."""
     answer = web.get(address, headers={"Accept": "text/html"})
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -213,7 +213,7 @@ def test_charts_have_gaps_thresholds_and_alerts(web: TestClient, fleet_of_two: P
 
 
 def hours_of(world: Ports, days: int) -> int:
-    """Have hourly roll-ups of the last days, but for one hour; return the start of the newest."""
+    """Write hourly roll-ups of the last days, except for one hour. Return the start of the newest."""
     newest = int(world.clock()) // models.HOUR * models.HOUR - 2 * models.DAY
     hours = range(newest - days * models.DAY, newest + 1, models.HOUR)
     world.store.rollups[A, "cpu_utilization"] = {

@@ -29,7 +29,7 @@ Connect = Callable[[], socket.socket]
 
 @pytest.fixture
 def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Serve the application, with a route whose answer is large."""
+    """Serve the application, with a route that has a large answer."""
     router = APIRouter()
 
     @router.get("/large")
@@ -45,7 +45,7 @@ def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def connect(serving: Served) -> Iterator[Connect]:
-    """Give a function that connects; all are closed at the end."""
+    """Give a function that connects. All connections are closed at the end."""
     with contextlib.ExitStack() as stack:
         yield lambda: stack.enter_context(socket.create_connection((serving.host, serving.port), timeout=30))
 

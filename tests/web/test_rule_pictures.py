@@ -58,7 +58,7 @@ metric = "state"
 
 @pytest.fixture
 def recorded(world: Ports) -> Ports:
-    """Give two workers of one team with datapoints of an hour; A was above 90 % for ten minutes."""
+    """Give two workers of one team with datapoints of an hour. A was above 90 % for ten minutes."""
     world.ec2.put(models.Instance(id=B, region=commands.REGION, status="running", name="render-02"))
     world.configure(rules=world.parser.parse(FILE, "fleet.toml").rules)
     scope = models.AccountRegion(region=commands.REGION)

@@ -17,7 +17,7 @@ from workermon.web import single_flight
 
 
 class Ticks:
-    """A clock that goes on by one each time that it is looked at, so that a test knows who has asked."""
+    """A clock that advances by one at each reading, so that a test can count the requests."""
 
     def __init__(self) -> None:
         self._numbers, self.now = itertools.count(1), 0

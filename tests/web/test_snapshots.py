@@ -10,7 +10,7 @@ from workermon.web import snapshots
 
 
 class Reader:
-    """Reads a snapshot in so many seconds of a clock that it moves itself; waits at a gate if it is closed."""
+    """Reads a snapshot in that many seconds of its own clock. It waits at a gate while that is closed."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.now, self.times = seconds, 1000.0, 0
@@ -23,7 +23,7 @@ class Reader:
         return self.now
 
     def read(self) -> views.Snapshot:
-        """Return a new snapshot, whose time is how many there were."""
+        """Return a new snapshot with the number of readings as its time."""
         self.is_reading = True
         assert self.gate.wait(30)
         self.now += self.seconds

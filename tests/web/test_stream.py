@@ -22,7 +22,7 @@ Serve = Callable[..., TestClient]
 
 
 def run(steps: Coroutine[Any, Any, None]) -> None:
-    """Run what a test does on an event loop, within a minute."""
+    """Run a test's coroutine on an event loop, within a minute."""
 
     async def bounded() -> None:
         await asyncio.wait_for(steps, 60)

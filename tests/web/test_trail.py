@@ -33,7 +33,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trail(world: Ports) -> list[tuple[str, str, str, str, str]]:
-    """Return who, from where, what, about what, and how it ended."""
+    """Return user, address, action, subject and result of the entries."""
     return [(entry.by, entry.origin, entry.action, entry.target, entry.outcome) for entry in world.audit.entries(0)]
 
 

@@ -56,7 +56,7 @@ class Rooms:
     client: http.Client
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Post one message; any 2xx accepts it."""
+        """Post one message. Any 2xx accepts it."""
         options = Options.of(channel)
         content = text.body(channel, notifications)
         body = json.dumps({"room": options.room, "text": f"{options.mention or ''} {content}".strip()}).encode()

@@ -34,7 +34,7 @@ type = "log"
 
 
 def configuration(url: str = "http://127.0.0.1:1/") -> models.Configuration:
-    """Return what the file puts in force."""
+    """Return the configuration of the file."""
     return config.to_configuration(PARSER.parse(FILE.format(url=url), "f.toml"), config.DEFAULT)
 
 
@@ -55,7 +55,7 @@ class Office(Site):
         self.notifiers = channel_type.notifiers(TYPES, needs)
 
     def pass_time(self, seconds: int) -> None:
-        """Let time pass, and deliver what is due then."""
+        """Advance the clock, and deliver what is due then."""
         self.clock.advance(seconds)
         self.deliver()
 

@@ -1,1 +1,1 @@
-"""A kind of rule that is added by one file and one row."""
+"""A kind of rule that one file and one row add."""

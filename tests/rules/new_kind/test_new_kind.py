@@ -1,4 +1,4 @@
-"""A kind of rule is one file and a row of a table: nothing else has to know of it."""
+"""A kind of rule is one file and a row of a table. No other part has to change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ above = { critical = 90 }
 
 
 def configuration(text: str = FILE) -> models.Configuration:
-    """Return what a file puts in force."""
+    """Return the configuration of a file."""
     return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT, KINDS)
 
 

@@ -1,4 +1,4 @@
-"""A build that writes an alert's state first and its notifications after that; Python runs this file as it starts."""
+"""A build that writes an alert's state first and its notifications afterwards. Python runs this file at the start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _commit_many, _commit = alerts.RedisAlerts.commit_many, alerts.RedisAlerts.commi
 
 
 def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> list[bool]:
-    """Write the state, then the outbox; whoever names the crash point behind a commit means the first write."""
+    """Write the state, then the outbox. The crash point after a commit is after the first write."""
     written = _commit_many(self, [_silent(verdict) for verdict in verdicts])
     failpoints.reach("evaluate.committed")
     for verdict, committed in zip(verdicts, written, strict=True):

@@ -1,4 +1,4 @@
-"""A build that takes a reminder off its list before it is in its queue; Python runs this file as it starts."""
+"""A build that removes a reminder from its list before it is in its queue. Python runs this file at the start."""
 
 from __future__ import annotations
 

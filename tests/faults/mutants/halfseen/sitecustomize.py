@@ -1,4 +1,4 @@
-"""A build that evaluates a group up to the slot that one of its members knows; Python runs this file as it starts."""
+"""A build that evaluates a group up to the newest slot of a single member. Python runs this file at the start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workermon.rules import group_fold
 
 
 def horizon(self: group_fold.Group) -> int | None:
-    """Return the time up to which somebody is known."""
+    """Return the time up to which at least one member is known."""
     known_times = [member.known_until for member in self.members.values() if member.known_until is not None]
     return math.floor(min(max(known_times), self.at)) if known_times else None
 

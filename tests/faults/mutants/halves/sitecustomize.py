@@ -1,4 +1,4 @@
-"""A build that applies a file in parts: who comes first, then the rest; Python runs this file as it starts."""
+"""A build that applies a file in parts: added workers first, then the rest. Python runs this file at the start."""
 
 from __future__ import annotations
 

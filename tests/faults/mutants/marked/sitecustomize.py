@@ -1,4 +1,4 @@
-"""A build that marks a notification as delivered before it is sent; Python runs this file as it starts."""
+"""A build that marks a notification as delivered before it is sent. Python runs this file at the start."""
 
 from __future__ import annotations
 
