@@ -116,16 +116,3 @@ def test_by_the_commands(run: Callable[..., Result], ok: Callable[..., str], wor
     assert world.saved_states.load() == before
     assert world.schedule.ids() == {A, B}
     assert world.audit.entries(0)[0].action == "restore"
-
-
-def test_fields_are_read_by_their_earlier_names() -> None:
-    """Records and backups of an earlier version are read completely, although some fields were renamed."""
-    change = models.StatusChange.model_validate_json('{"at": 1.0, "status": "stopped", "seen": 2.0}')
-    condition = models.Condition.model_validate_json('{"asked": {"cpu_utilization": 3.0}}')
-    worker = models.Worker.model_validate_json(
-        '{"id": "i-0123456789abcdef0", "name": "a", "named": true, "found": true,'
-        ' "region": "us-east-1", "added_at": 1.0, "incarnation": "x"}'
-    )
-    assert (change.seen_until, condition.requested_at) == (2.0, {"cpu_utilization": 3.0})
-    assert (worker.named_by_user, worker.found_by_tag) == (True, True)
-    assert models.Worker.model_validate_json(worker.model_dump_json()) == worker

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from workermon.models.base import DAY, Frozen, leads
 from workermon.models.checks import CHECK_METRICS, Check, CheckName, Checks, Impairment, check_values
@@ -85,10 +85,6 @@ class CollectionError(Frozen):
         )
 
 
-#: The names of these fields, the present one and that in records and backups of older versions.
-_SEEN_UNTIL, _REQUESTED_AT = AliasChoices("seen_until", "seen"), AliasChoices("requested_at", "asked")
-
-
 class StatusChange(Frozen):
     """A status of a worker from ``at``, the first collection that saw it, to ``seen_until``, the last one.
 
@@ -97,7 +93,7 @@ class StatusChange(Frozen):
 
     at: float
     status: Status
-    seen_until: float | None = Field(default=None, validation_alias=_SEEN_UNTIL)
+    seen_until: float | None = None
     reason: StateReason | None = None
 
 
@@ -152,7 +148,7 @@ class Condition(Frozen):
     running_since: float | None = None
     latest: dict[str, Datapoint] = Field(default_factory=dict)
     periods: dict[str, int] = Field(default_factory=dict)
-    requested_at: dict[str, float] = Field(default_factory=dict, validation_alias=_REQUESTED_AT)
+    requested_at: dict[str, float] = Field(default_factory=dict)
     expected: dict[str, int] = Field(default_factory=dict)
     delays: dict[str, float] = Field(default_factory=dict)
     spacing: dict[str, tuple[int, ...]] = Field(default_factory=dict)

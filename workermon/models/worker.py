@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from workermon.models.base import DAY, Frozen, InstanceId, Text
 from workermon.models.checks import CheckName, Checks, Impairment
@@ -74,10 +74,6 @@ class AccountRegion(Frozen):
         return f"{self.account}/{self.region}"
 
 
-#: The names of these fields, the present one and that in records and backups of older versions.
-_NAMED_BY_USER, _FOUND_BY_TAG = AliasChoices("named_by_user", "named"), AliasChoices("found_by_tag", "found")
-
-
 class Worker(Frozen):
     """A monitored EC2 instance, as its user set it up; ``interval`` in seconds.
 
@@ -89,7 +85,7 @@ class Worker(Frozen):
 
     id: InstanceId
     name: Text
-    named_by_user: bool = Field(default=False, validation_alias=_NAMED_BY_USER)
+    named_by_user: bool = False
     region: str
     account: str = "default"
     role_arn: str | None = None
@@ -99,7 +95,7 @@ class Worker(Frozen):
     labels: dict[str, str] = {}
     monitoring: Monitoring = "active"
     origin: Origin = "command"
-    found_by_tag: bool = Field(default=False, validation_alias=_FOUND_BY_TAG)
+    found_by_tag: bool = False
     added_at: float
     incarnation: str
     detailed: bool = False
