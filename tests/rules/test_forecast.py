@@ -470,7 +470,7 @@ def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) 
 def test_the_cost_of_a_line_is_bounded() -> None:
     """However many datapoints there are, no more than the points of a line are compared."""
     points = [Datapoint(T0 + place, float(place)) for place in range(10_000)]
-    assert len(robust_line.taken_together(points)) <= robust_line.MAX_POINTS
+    assert len(robust_line.averaged(points)) <= robust_line.MAX_POINTS
 
 
 def test_it_takes_an_expression() -> None:

@@ -212,11 +212,11 @@ def test_one_with_longer_slots_counts_with_the_one_around() -> None:
         peers.Peer(T0 + 299, 60, 60, T0, tuple(models.Datapoint(at(n), 10.0 + n) for n in range(5))) for _ in "1234"
     )
     group = peers.PeerGroup("pool", "a", dict(zip("abcde", (long, *short), strict=True)))
-    minutes, by_five_minutes = group.middles(60), group.middles(300)
-    assert [middle and (middle.median, middle.size) for _, middle in sorted(minutes.items())] == [
-        (10.0 + n, 5) for n in range(5)
-    ]
-    assert [middle and middle.median for middle in by_five_minutes.values()] == [12.0]
+    minutes, by_five_minutes = group.medians(60), group.medians(300)
+    assert [
+        group_median and (group_median.median, group_median.size) for _, group_median in sorted(minutes.items())
+    ] == [(10.0 + n, 5) for n in range(5)]
+    assert [group_median and group_median.median for group_median in by_five_minutes.values()] == [12.0]
 
 
 # --- the config file -------------------------------------------------------------------------------------------------

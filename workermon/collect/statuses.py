@@ -71,7 +71,7 @@ class StatusLookup:
             elif record.condition.status != "unknown" or self.run.at - record.worker.added_at > SETTLING:
                 # EC2 knew it before, and two answers now lack it.
                 confirmed.by_id[worker_id] = models.InstanceStatus(
-                    id=worker_id, status="terminated", events=None, reason=state.VANISHED
+                    id=worker_id, status="terminated", events=None, reason=state.UNKNOWN_TO_EC2
                 )
             else:
                 confirmed.failed[worker_id] = errors.InstanceGone(

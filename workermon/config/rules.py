@@ -53,7 +53,7 @@ def read(place: int, raw_rule: Mapping[str, Any], kinds: rules.Kinds) -> ParsedR
         **_notified(keys),
     )
     if rule.warmup is not None and not kind.metrics(rule):
-        raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
+        raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.chosen_by}", "remove it")
     return ParsedRule(rule, getattr(keys, "cases", ()))
 
 
@@ -87,9 +87,9 @@ def _check_keys(path: str, raw_rule: Mapping[str, Any], kind: rules.Kind[Any], k
             todo = errors.did_you_mean(key, {*allowed_keys, *every}) or errors.nearest(key, allowed_keys)
             raise problems.Mistake(f"{path}.{problems.excerpt(key)}", "is not a known key", todo)
         if not kind.claims(raw_rule):  # a threshold, because no other kind claims it
-            asked_by = " or ".join(dict.fromkeys(other_kind.asked_by for other_kind in other_kinds))
-            raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
-        raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))
+            nouns = " or ".join(dict.fromkeys(other_kind.chosen_by for other_kind in other_kinds))
+            raise problems.Mistake(f"{path}.{key}", f"is only for {nouns}", "remove it")
+        raise problems.Mistake(f"{path}.{key}", f"is not for {kind.chosen_by}", kind.advice_on_key(key))
 
 
 def _check_expression(keys: section.RuleSection) -> None:
@@ -102,13 +102,13 @@ def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], k
     """Reject a missing metric, and a metric of a rule that takes none."""
     if kind.needs_metric and keys.metric is None:
         alternatives = [
-            f"or {other_kind.asked_by}" for other_kind in kinds.values() if other_kind.needs_metric is False
+            f"or {other_kind.chosen_by}" for other_kind in kinds.values() if other_kind.needs_metric is False
         ]
         raise problems.Mistake(
             f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *alternatives))
         )
     if kind.needs_metric is False and keys.metric is not None:
-        raise problems.Mistake(f"{path}.metric", f"is not for {kind.asked_by}", "remove it")
+        raise problems.Mistake(f"{path}.metric", f"is not for {kind.chosen_by}", "remove it")
 
 
 def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple[models.EscalationStep, ...]:

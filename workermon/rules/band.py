@@ -20,10 +20,10 @@ from workermon.models import DAY
 Season = Literal["day", "week"]
 
 #: Seconds that count as one time of the day; longer if the period of the metric is.
-WIDTH = 3600
+HOUR = 3600
 
 #: Occurrences of an hour of the day that are remembered, and of an hour of the week.
-KEPT, KEPT_OF_WEEK = 5, 3
+DAYS_KEPT, WEEKS_KEPT = 5, 3
 
 #: With fewer occurrences of an hour, its usual value is unknown.
 MIN_OCCURRENCES = 2
@@ -46,7 +46,7 @@ USUAL_SPREADS = 3.0
 MIN_RELATIVE = 0.02
 
 #: Smallest spread, so that a constant metric causes no division by zero.
-_TINY = 1e-9
+_MIN_SPREAD = 1e-9
 
 #: Largest distance that is reported, in spreads.
 MAX_DISTANCE = 1e6
@@ -78,7 +78,7 @@ class Usual(NamedTuple):
 class Occurrence(NamedTuple):
     """One occurrence of an hour: the median of its datapoints, the highest and the lowest."""
 
-    middle: float
+    median_value: float
     highest: float
     lowest: float
 
@@ -91,19 +91,21 @@ class _Hour(NamedTuple):
     below: float = 0.0
 
     def centre(self) -> float:
-        return median([occurrence.middle for occurrence in self.occurrences])
+        return median([occurrence.median_value for occurrence in self.occurrences])
 
     def usual(self, by: Season) -> Usual | None:
         """Return the usual value; ``None`` if too little is known."""
         if len(self.occurrences) < MIN_OCCURRENCES:
             return None
         centre = self.centre()
-        least = max(MIN_RELATIVE * abs(centre), _TINY)
+        least = max(MIN_RELATIVE * abs(centre), _MIN_SPREAD)
         above = max(median([occurrence.highest for occurrence in self.occurrences]) - centre, least) / USUAL_SPREADS
         below = max(centre - median([occurrence.lowest for occurrence in self.occurrences]), least) / USUAL_SPREADS
         # One of two occurrences may be the odd one, and nothing shows which. So both count as usual.
-        apart = abs(self.occurrences[0].middle - centre) if len(self.occurrences) == MIN_OCCURRENCES else 0.0
-        return Usual(centre, max(above, self.above, apart), max(below, self.below, apart), len(self.occurrences), by)
+        difference = abs(self.occurrences[0].median_value - centre) if len(self.occurrences) == MIN_OCCURRENCES else 0.0
+        return Usual(
+            centre, max(above, self.above, difference), max(below, self.below, difference), len(self.occurrences), by
+        )
 
 
 class _Packed(NamedTuple):
@@ -203,7 +205,7 @@ class Band:
         self._usual.clear()
         ordered = sorted(values)
         occurrence = Occurrence(_rounded(median(ordered)), _rounded(ordered[-1]), _rounded(ordered[0]))
-        places = {self._of_day(begin): KEPT} | ({self._of_week(begin): KEPT_OF_WEEK} if self._weeks else {})
+        places = {self._of_day(begin): DAYS_KEPT} | ({self._of_week(begin): WEEKS_KEPT} if self._weeks else {})
         for place, limit in places.items():
             hour = self._hours[place]
             self._hours[place] = hour._replace(occurrences=(*hour.occurrences, occurrence)[-limit:])
@@ -269,7 +271,7 @@ def width_of(period: int) -> int:
     >>> width_of(60), width_of(900), width_of(3600), width_of(100_000)
     (3600, 3600, 14400, 86400)
     """
-    widths = (WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH, 12 * WIDTH)
+    widths = (HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 12 * HOUR)
     return next((width for width in widths if width >= MIN_DATAPOINTS * period), DAY)
 
 
@@ -279,8 +281,8 @@ def _spreads(hours: Sequence[_Hour], expected: float) -> tuple[float, float]:
     for hour in hours:
         if hour.occurrences:
             centre = hour.centre()
-            above += [occurrence.highest - occurrence.middle for occurrence in hour.occurrences]
-            below += [occurrence.middle - occurrence.lowest for occurrence in hour.occurrences]
+            above += [occurrence.highest - occurrence.median_value for occurrence in hour.occurrences]
+            below += [occurrence.median_value - occurrence.lowest for occurrence in hour.occurrences]
             above_days += [occurrence.highest - centre for occurrence in hour.occurrences]
             below_days += [centre - occurrence.lowest for occurrence in hour.occurrences]
     return _spread(above, above_days, expected), _spread(below, below_days, expected)

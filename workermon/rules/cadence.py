@@ -17,16 +17,16 @@ from workermon.rules.kind import Kind
 MIN_HISTORY = 4
 
 #: Share of the series assumed to be near a threshold before anything is known about them.
-NEAR = 0.1
+NEAR_SHARE = 0.1
 
 #: Hardly any rule needs more datapoints than this to resolve.
 _LONGEST_RECOVERY = 100
 
 #: The later reason is the more urgent one.
-_URGENCY: tuple[models.CadenceReason, ...] = ("far", "rising", "near", "watched", "new")
+_BY_URGENCY: tuple[models.CadenceReason, ...] = ("far", "rising", "near", "watched", "new")
 
 #: The reasons in words.
-TEXT: dict[models.CadenceReason, str] = {
+REASON_TEXTS: dict[models.CadenceReason, str] = {
     "far": "it is far from every threshold",
     "rising": "it moves towards a threshold",
     "near": "it is near a threshold, or beyond it",
@@ -41,13 +41,13 @@ def rules_over(
 ) -> list[tuple[Kind[Any], models.Rule]] | None:
     """Return the rules over a metric of a worker; ``None`` if they and other rules are evaluated together."""
     rules = [rule for rule in configuration.rules if rule.kind in kinds]
-    together = {name for rule in rules for name in (*kinds[rule.kind].operands(rule), *rule.inhibited_by)}
+    combined = {name for rule in rules for name in (*kinds[rule.kind].operands(rule), *rule.inhibited_by)}
     applicable: list[tuple[Kind[Any], models.Rule]] = []
     for rule in rules:
         kind = kinds[rule.kind]
         if metric not in kind.metrics(rule) or not rule.applies_to(worker):
             continue
-        if rule.name in together or rule.inhibited_by:
+        if rule.name in combined or rule.inhibited_by:
             return None
         applicable.append((kind, kind.for_worker(rule, worker.labels)))
     return applicable
@@ -60,14 +60,14 @@ def expected(
 
     ``looking`` are from ``rules_over``; ``condition`` is ``None`` for a worker that was never collected. The estimate
     uses what the series shows now, or the cadence that its newest datapoint would give. Of series without data, a share
-    of ``NEAR`` is assumed to be near a threshold.
+    of ``NEAR_SHARE`` is assumed to be near a threshold.
     """
     if looking is None:
         return 1.0
     latest = None if condition is None else condition.latest.get(metric)
     if latest is None:
         watched = any(kind.cadence(rule, []) == "watched" for kind, rule in looking)
-        return 1.0 if watched else 1 / (NEAR + (1 - NEAR) / models.RELAXED)
+        return 1.0 if watched else 1 / (NEAR_SHARE + (1 - NEAR_SHARE) / models.RELAXED)
     cadence = None if condition is None else condition.cadence.get(metric)
     if cadence is not None and cadence.reason not in ("budget", "new"):
         return float(models.RELAXED if cadence.reason == "far" else 1)
@@ -86,7 +86,7 @@ def of_series(
     if len(points) < MIN_HISTORY:
         return "new"
     values = [point.value for point in points]
-    return max((kind.cadence(rule, values) for kind, rule in rules), key=_URGENCY.index, default="far")
+    return max((kind.cadence(rule, values) for kind, rule in rules), key=_BY_URGENCY.index, default="far")
 
 
 def decide(reason: models.CadenceReason | None, budget: int) -> models.Cadence | None:
@@ -115,5 +115,5 @@ def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, rec
     if highest + max(abs(edge) / 10, highest - min(signed)) >= edge:
         # After a large movement it may be constant again. Only its newest datapoints show where it goes.
         return "near"
-    lately = signed[-models.RELAXED - 1 :]
-    return "rising" if newest + 2 * (newest - min(lately)) >= edge else "far"
+    recent = signed[-models.RELAXED - 1 :]
+    return "rising" if newest + 2 * (newest - min(recent)) >= edge else "far"

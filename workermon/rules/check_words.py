@@ -7,7 +7,7 @@ from typing import Literal
 from workermon import errors, models
 
 #: What each metric covers, in words.
-ABOUT = {
+CHECK_OF_METRIC = {
     models.STATUS_CHECK_FAILED: "status",
     "system_check_failed": "system",
     "instance_check_failed": "instance",
@@ -17,7 +17,7 @@ ABOUT = {
 }
 
 #: The checks in words.
-NAMES: dict[models.CheckName, str] = {
+CHECK_NAMES: dict[models.CheckName, str] = {
     "system": "system",
     "instance": "instance",
     "attached_ebs": "attached EBS",
@@ -26,7 +26,7 @@ NAMES: dict[models.CheckName, str] = {
 }
 
 #: Characters of EC2's text that are repeated.
-_MAX_WORDS = 300
+_MAX_TEXT = 300
 
 
 class ImpairmentDetails(models.Frozen):
@@ -72,8 +72,8 @@ def words(details: tuple[ImpairmentDetails, ...]) -> str | None:
     texts = []
     for detail in details:
         since = f" since {detail.impaired_since}" if detail.impaired_since else ""
-        text = f"{NAMES[detail.check]} impaired{since}"
+        text = f"{CHECK_NAMES[detail.check]} impaired{since}"
         texts.append(f"{text}; remediation: {detail.remediation}" if detail.remediation else text)
     if not any(detail.impaired_since or detail.remediation for detail in details):
         return None
-    return f"EC2: {', '.join(texts)}"[:_MAX_WORDS]
+    return f"EC2: {', '.join(texts)}"[:_MAX_TEXT]

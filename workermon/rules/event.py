@@ -46,7 +46,7 @@ CODES: dict[str, Severity] = {
 }
 
 #: The start of an event's description once the event is over. The first is documented; EC2 also writes the others.
-_OVER = {"[completed]": "completed", "[canceled]": "cancelled", "[cancelled]": "cancelled"}
+_END_MARKS = {"[completed]": "completed", "[canceled]": "cancelled", "[cancelled]": "cancelled"}
 
 #: Characters of EC2's text that are repeated, for one event and for all of them together.
 _MAX_WORDS = 160
@@ -219,7 +219,7 @@ def _order(event: ScheduledEvent) -> tuple[float, str]:
 def outcome(event: ScheduledEvent) -> str | None:
     """Return what EC2 says became of an event: ``completed`` or ``cancelled``, ``None`` if it is to come."""
     begin, end, _ = event.description.lstrip().partition("]")
-    return _OVER.get((begin + end).lower())
+    return _END_MARKS.get((begin + end).lower())
 
 
 # --- evaluation --------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condi
         return rule_state.model_copy(update={"events": keys}), ()
     at = max(_appeared(options, fresh) if fresh else _end(rule_state, condition), last)
     if worst is None:
-        reason, cause = _over(options, rule_state, condition), None
+        reason, cause = _endings(options, rule_state, condition), None
     else:
         reason, cause = describe_all(due, condition.collected_at or 0.0), _words(due)
     event_keys = ",".join(keys or rule_state.events)
@@ -302,20 +302,20 @@ def _end(rule_state: RuleState, condition: Condition) -> int:
     return math.floor(max(times))
 
 
-def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
+def _endings(options: Options, rule_state: RuleState, condition: Condition) -> str:
     """Describe how the notified events ended."""
     event_by_key = {key(event): event for event in condition.events}
     moved = {event.id for event in condition.events}
-    fates = []
+    endings = []
     for name in rule_state.events:
         event = event_by_key.get(name)
         if event is None:
             is_postponed = name.rpartition("@")[0] in moved
-            fates.append("it was postponed" if is_postponed else "EC2 no longer lists it")
+            endings.append("it was postponed" if is_postponed else "EC2 no longer lists it")
         else:
             reason = why_not(options, event, condition.collected_at or 0.0)
-            fates.append(f"{event.code}: {reason}" if reason is not None else "")
-    return f"no event is ahead: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
+            endings.append(f"{event.code}: {reason}" if reason is not None else "")
+    return f"no event is ahead: {'; '.join(dict.fromkeys(ending for ending in endings if ending))}"[:_MAX_CAUSE]
 
 
 # --- words -------------------------------------------------------------------------------------------------------

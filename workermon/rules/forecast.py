@@ -137,7 +137,7 @@ class Forecast(kind.Kind[Options]):
         return "forecast" in raw_rule
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return how the file asks for it."""
         return "forecast = …"
 
@@ -303,7 +303,7 @@ class Forecast(kind.Kind[Options]):
             f"severity {rule.severity}",
         )
 
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+    def explained_span(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the history of the line at the cursor."""
         if rule_state.cursor is None or rule_state.period is None:
             return None
@@ -350,7 +350,7 @@ class Forecast(kind.Kind[Options]):
 
     def curve_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the history of the line at the cursor."""
-        return self.explained_over(rule, rule_state)
+        return self.explained_span(rule, rule_state)
 
     def curve(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, times: Sequence[int]

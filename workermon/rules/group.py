@@ -19,7 +19,7 @@ from workermon.rules.horizon import BACKFILL, Horizon
 from workermon.rules.when_expression import MAX_LENGTH
 
 #: The conditions that a rule may have beside ``by``; exactly one of them.
-ASKS = ("count", "share", "aggregate")
+REQUIREMENT_KEYS = ("count", "share", "aggregate")
 
 
 class OverSection(fields.Section):
@@ -100,7 +100,7 @@ class Group(kind.Kind[Options]):
     # --- the config file ---------------------------------------------------------------------------------------------
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return how the file asks for this kind."""
         return "a rule with over"
 
@@ -111,12 +111,12 @@ class Group(kind.Kind[Options]):
     def parse(self, raw_rule: GroupSection) -> tuple[Options, models.Severity]:
         """Return the conditions for the group and for each member."""
         over = raw_rule.over
-        requirements = [key for key in ASKS if getattr(over, key) is not None]
+        requirements = [key for key in REQUIREMENT_KEYS if getattr(over, key) is not None]
         if len(requirements) != 1:
             reason = (
                 f"has {' and '.join(requirements)}" if requirements else "does not say how many workers of the group"
             )
-            raise section.Mistake("over", reason, f"give one of {', '.join(ASKS)}")
+            raise section.Mistake("over", reason, f"give one of {', '.join(REQUIREMENT_KEYS)}")
         if over.share is not None and not 0 < over.share <= 1:
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
         if over.aggregate is not None:
@@ -378,13 +378,13 @@ class Group(kind.Kind[Options]):
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return the conditions in words."""
         options = self.options(rule)
-        requirements = ((key, getattr(options, key)) for key in ASKS)
-        how_many = " ".join(f"{key} {value}" for key, value in requirements if value is not None)
-        return (f"over {options.by}, {how_many}", *self._kind(rule).described(self.member_rule(rule), unit))
+        requirements = ((key, getattr(options, key)) for key in REQUIREMENT_KEYS)
+        requirement = " ".join(f"{key} {value}" for key, value in requirements if value is not None)
+        return (f"over {options.by}, {requirement}", *self._kind(rule).described(self.member_rule(rule), unit))
 
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+    def explained_span(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the time span of the slots that decide about a member at its cursor."""
-        return self._kind(rule).explained_over(self.member_rule(rule), rule_state)
+        return self._kind(rule).explained_span(self.member_rule(rule), rule_state)
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

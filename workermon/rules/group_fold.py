@@ -140,7 +140,9 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
     members = _counted(group.members, rule_state)
     begin = _begin(rule_state, members, group)
     unchanged = [change for change in rule_state.trail if change.at <= begin]
-    changes = _fold(needed, members, range(begin, horizon), unchanged[-1].latched if unchanged else 0, anew=restarted)
+    changes = _fold(
+        needed, members, range(begin, horizon), unchanged[-1].latched if unchanged else 0, restarted=restarted
+    )
     trail = unchanged + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
     if restarted:
         trail = _from(trail, begin + 1)
@@ -196,11 +198,11 @@ def _counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mappi
 
     Its past, which is collected too, must not change what was decided without it.
     """
-    born = rule_state.start
-    if born is None or all(member.added <= born for member in members.values()):
+    started_at = rule_state.start
+    if started_at is None or all(member.added <= started_at for member in members.values()):
         return members
     return {
-        worker_id: member if member.added <= born else _counting(member, member.added)
+        worker_id: member if member.added <= started_at else _counting(member, member.added)
         for worker_id, member in members.items()
     }
 
@@ -252,7 +254,7 @@ def _begin(rule_state: RuleState, members: Mapping[str, GroupMember], group: Gro
 
 
 def _fold(
-    needed: Needed, members: Mapping[str, GroupMember], span: range, latched: int, *, anew: bool
+    needed: Needed, members: Mapping[str, GroupMember], span: range, latched: int, *, restarted: bool
 ) -> list[_Change]:
     """Walk the members' changes after ``span.start`` up to ``span.stop``, those of one time together."""
     levels = {worker_id: _level(member, span.start) for worker_id, member in members.items()}
@@ -263,11 +265,11 @@ def _fold(
         for at, level in member.changes
         if span.start < at <= span.stop
     ]
-    if anew:
+    if restarted:
         events.append((span.start + 1, "", NO_MEMBER))
     changes: list[_Change] = []
     for at, together in itertools.groupby(sorted(events), key=lambda event: event[0]):
-        ended_bits = 3 if anew and at == span.start + 1 else 0
+        ended_bits = 3 if restarted and at == span.start + 1 else 0
         for _, worker_id, level in together:
             if not worker_id:
                 continue
@@ -378,6 +380,6 @@ def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: i
     """
     if not size:
         return "no worker of the group runs"
-    holders = list(holding)
-    names_text = f": {names(members, holders)}" if holders else ""
-    return f"{len(holders)} of {size} worker{'' if size == 1 else 's'}{names_text}"
+    holding_ids = list(holding)
+    names_text = f": {names(members, holding_ids)}" if holding_ids else ""
+    return f"{len(holding_ids)} of {size} worker{'' if size == 1 else 's'}{names_text}"

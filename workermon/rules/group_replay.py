@@ -36,7 +36,9 @@ def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None 
     return GroupMember(name, known_until, period, 0, ((begin, 0), *changes), recorded=period)
 
 
-def holder(name: str, span: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]) -> GroupMember:
+def replayed_member(
+    name: str, span: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]
+) -> GroupMember:
     """Return the changes of a member that is known in a span and meets its condition in these episodes."""
     begin, end = span
     changes = [(begin, 0)]

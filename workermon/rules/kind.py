@@ -187,7 +187,7 @@ class Kind(abc.ABC, Generic[Options]):
         """
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return the keys by which the file chooses this kind, for an error."""
         return f"metric = {self.pseudo_metric!r}" if self.pseudo_metric is not None else f"a {self.name} rule"
 
@@ -196,7 +196,7 @@ class Kind(abc.ABC, Generic[Options]):
         """Return its keys, beside those of every rule."""
         return frozenset(fields.keys(self.section_type)) - frozenset(fields.keys(section.RuleSection))
 
-    def misplaced(self, key: str) -> str:
+    def advice_on_key(self, key: str) -> str:
         """Return what to do about a key of another kind."""
         if key == "cases":
             return "remove them; there are no values to try it on"
@@ -404,7 +404,7 @@ class Kind(abc.ABC, Generic[Options]):
         )
         return (*self.described(rule, unit), *warmup, *escalation)
 
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+    def explained_span(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the span in which ``explain`` needs datapoints; ``None`` if it needs none."""
         return None
 

@@ -13,7 +13,7 @@ from workermon import errors, models
 from workermon.models import fields
 
 _NUMBER = r"[+-]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][+-]?\d{1,3})?"
-_WRITTEN = re.compile(rf"label:\s*(\S(?:.*?\S)??)(?:\s+or\s+({_NUMBER}))?\s*")
+_FROM_LABEL = re.compile(rf"label:\s*(\S(?:.*?\S)??)(?:\s+or\s+({_NUMBER}))?\s*")
 _LABEL = re.compile(rf"\s*({_NUMBER})\s*", re.ASCII)
 
 
@@ -73,7 +73,7 @@ def words(from_labels: Mapping[models.Severity, LabelNumber]) -> str:
 def _read(value: object, handler: Handler) -> Any:
     if not isinstance(value, str):
         return handler(value)
-    match = _WRITTEN.fullmatch(value)
+    match = _FROM_LABEL.fullmatch(value)
     if match is None:
         raise ValueError('must be a number, or read "label:NAME" or "label:NAME or NUMBER"')
     default = None if match[2] is None else float(match[2])

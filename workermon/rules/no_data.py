@@ -50,9 +50,9 @@ class NoData(kind.Kind[Options]):
         """Return the number of intervals."""
         return Options(intervals=raw_rule.intervals), raw_rule.severity
 
-    def misplaced(self, key: str) -> str:
+    def advice_on_key(self, key: str) -> str:
         """Return what to do about a key of another kind."""
-        return super().misplaced(key) if key == "cases" else "remove it; intervals is its threshold"
+        return super().advice_on_key(key) if key == "cases" else "remove it; intervals is its threshold"
 
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of a rule."""

@@ -84,18 +84,20 @@ def in_order(rules: Iterable[Rule], before: Before) -> tuple[Rule, ...]:
     return tuple(ordered.values())
 
 
-def _visit(rule: Rule, by_name: Mapping[str, Rule], before: Before, ordered: dict[str, Rule], on_way: set[str]) -> None:
+def _visit(
+    rule: Rule, by_name: Mapping[str, Rule], before: Before, ordered: dict[str, Rule], visiting: set[str]
+) -> None:
     """Add a rule after those that it depends on. Without recursion, because a chain of rules may be long."""
     stack = [(rule, iter(tuple(before(rule))))]
-    on_way.add(rule.name)
+    visiting.add(rule.name)
     while stack:
         current, names = stack[-1]
         name = next(names, None)
         if name is None:
             ordered.setdefault(current.name, current)
             stack.pop()
-        elif name in by_name and name not in ordered and name not in on_way:
-            on_way.add(name)
+        elif name in by_name and name not in ordered and name not in visiting:
+            visiting.add(name)
             stack.append((by_name[name], iter(tuple(before(by_name[name])))))
 
 

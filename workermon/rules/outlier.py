@@ -119,18 +119,22 @@ class Outlier(over_distances.OverDistances[Options]):
         newest = max(horizon.newest or 0, points[-1].at if points else 0) // horizon.period
         return min((known_until + 1) // horizon.period - 1, newest) * horizon.period
 
-    def _distances(self, rule: models.Rule, facts: kind.Facts, period: int, last: int) -> Distances[peers.Middle]:
+    def _distances(self, rule: models.Rule, facts: kind.Facts, period: int, last: int) -> Distances[peers.GroupMedian]:
         """Return how far each datapoint lies up to the last slot. In too small a group nothing is an outlier."""
-        options, middles = self.options(rule), facts.peers.middles(period)
-        distances: Distances[peers.Middle] = Distances()
+        options, medians = self.options(rule), facts.peers.medians(period)
+        distances: Distances[peers.GroupMedian] = Distances()
         for point in facts.points(rule.metric):
             if not math.isfinite(point.value) or point.at >= last + period:
                 continue
-            distances.add(options, point, middles.get(point.at // period))
+            distances.add(options, point, medians.get(point.at // period))
         return distances
 
     def _described(
-        self, rule: models.Rule, facts: kind.Facts, transition: models.Transition, distances: Distances[peers.Middle]
+        self,
+        rule: models.Rule,
+        facts: kind.Facts,
+        transition: models.Transition,
+        distances: Distances[peers.GroupMedian],
     ) -> models.Transition:
         """Return a transition in the unit of the metric, with the median of the group at that time."""
         options, unit = self.options(rule), facts.unit_of(rule.metric or "")
@@ -139,8 +143,8 @@ class Outlier(over_distances.OverDistances[Options]):
             count = transition.count
             reason = f"{count} values are outliers, an absent one counts (missing = {options.missing})"
         else:
-            point, middle = decided
-            compared = _compared(point.value, middle, facts.peers, unit)
+            point, group_median = decided
+            compared = _compared(point.value, group_median, facts.peers, unit)
             reason = f"{compared}{over_distances.late(transition)}"
         return transition.model_copy(update={"reason": reason})
 
@@ -183,18 +187,20 @@ class Outlier(over_distances.OverDistances[Options]):
         level = view.levels[0]
         details = details.model_copy(
             update={
-                "distances": tuple(_details(point, middle, group, period) for point, middle in last_compared),
+                "distances": tuple(
+                    _details(point, group_median, group, period) for point, group_median in last_compared
+                ),
                 **over_distances.counted(view),
             }
         )
         unit = facts.unit_of(rule.metric or "")
-        middle = group.middles(period).get(cursor // period)
+        group_median = group.medians(period).get(cursor // period)
         lines = (
-            ("group", _in_words(middle, group, details.group_size, unit)),
+            ("group", _in_words(group_median, group, details.group_size, unit)),
             over_distances.points_line(last_compared, unit),
             ("evaluated", f"up to {models.rfc3339(cursor)}, when the datapoints of the whole group were there"),
         )
-        if middle is None:
+        if group_median is None:
             few = f"{details.group_size} workers of {_group_name(group)} have a value at {models.rfc3339(cursor)}"
             return kind.Explanation(f"{few}, {peers.MIN_WORKERS} are needed to tell an outlier", details, lines)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} scaled MADs from the median"
@@ -224,42 +230,42 @@ def _group_name(group: peers.PeerGroup) -> str:
     return f"{group.by}={group.value}"
 
 
-def _edge(options: Options, middle: peers.Middle, value: float | None) -> float:
+def _edge(options: Options, group_median: peers.GroupMedian, value: float | None) -> float:
     """Return the value beyond which a worker is an outlier: on its side, or on the rule's only side."""
-    low = options.side == "below" or (options.side == "both" and value is not None and value < middle.median)
-    return middle.median + (-1 if low else 1) * options.beyond * middle.mad
+    low = options.side == "below" or (options.side == "both" and value is not None and value < group_median.median)
+    return group_median.median + (-1 if low else 1) * options.beyond * group_median.mad
 
 
-def _compared(value: float, middle: peers.Middle | None, group: peers.PeerGroup, unit: str) -> str:
+def _compared(value: float, group_median: peers.GroupMedian | None, group: peers.PeerGroup, unit: str) -> str:
     """Describe a value, such as "97.5 %, 6.2 scaled MADs above the median 31 % of 8 workers in pool=a"."""
     text = wording.quantity(value, unit)
-    if middle is None:
+    if group_median is None:
         return f"{text}, and fewer than {peers.MIN_WORKERS} workers in {_group_name(group)} have a value"
-    distance = middle.distance(value)
+    distance = group_median.distance(value)
     side = "above" if distance >= 0 else "below"
-    median = wording.quantity(middle.median, unit)
-    workers = f"{middle.size} workers in {_group_name(group)}"
+    median = wording.quantity(group_median.median, unit)
+    workers = f"{group_median.size} workers in {_group_name(group)}"
     return f"{text}, {abs(distance):.1f} scaled MADs {side} the median {median} of {workers}"
 
 
 def _details(
-    point: models.Datapoint, middle: peers.Middle | None, group: peers.PeerGroup, period: int
+    point: models.Datapoint, group_median: peers.GroupMedian | None, group: peers.PeerGroup, period: int
 ) -> DistanceDetails:
     return DistanceDetails(
         at=models.rfc3339(point.at),
         value=point.value,
-        median=None if middle is None else middle.median,
-        mad=None if middle is None else middle.mad,
-        distance=None if middle is None else round(middle.distance(point.value), 2),
-        group_size=group.size(point.at // period, period) if middle is None else middle.size,
+        median=None if group_median is None else group_median.median,
+        mad=None if group_median is None else group_median.mad,
+        distance=None if group_median is None else round(group_median.distance(point.value), 2),
+        group_size=group.size(point.at // period, period) if group_median is None else group_median.size,
     )
 
 
-def _in_words(middle: peers.Middle | None, group: peers.PeerGroup, size: int, unit: str) -> str:
-    if middle is None:
+def _in_words(group_median: peers.GroupMedian | None, group: peers.PeerGroup, size: int, unit: str) -> str:
+    if group_median is None:
         return f"{size} workers of {_group_name(group)}, fewer than {peers.MIN_WORKERS}"
-    median, mad = (wording.quantity(value, unit) for value in (middle.median, middle.mad))
-    return f"median {median}, scaled MAD {mad}, of {middle.size} workers in {_group_name(group)}"
+    median, mad = (wording.quantity(value, unit) for value in (group_median.median, group_median.mad))
+    return f"median {median}, scaled MAD {mad}, of {group_median.size} workers in {_group_name(group)}"
 
 
 KIND = Outlier()

@@ -12,7 +12,7 @@ from workermon.models import fields
 from workermon.rules import distance_options, kind, over_slots, section, slot_limits, slots, wording
 
 #: Datapoints of the window that ``why`` lists.
-_SHOWN = 12
+_MAX_SHOWN = 12
 
 
 class Reference(Protocol):
@@ -40,12 +40,12 @@ class Distances(Generic[R]):
     def add(self, options: distance_options.Options, point: models.Datapoint, reference: R | None) -> None:
         """Add a datapoint. Without a reference its distance is 0."""
         self.by_time[point.at] = point, reference
-        away = 0.0 if reference is None else options.compared(reference.distance(point.value))
-        self.points.append(models.Datapoint(point.at, away))
+        distance = 0.0 if reference is None else options.compared(reference.distance(point.value))
+        self.points.append(models.Datapoint(point.at, distance))
 
     def newest_compared(self, view: slots.View) -> list[Compared[R]]:
         """Return the last datapoints that decide at the cursor, for ``why``."""
-        return [self.by_time[point.at] for point in view.points][-_SHOWN:]
+        return [self.by_time[point.at] for point in view.points][-_MAX_SHOWN:]
 
 
 class OverDistances(over_slots.OverSlots[Options]):
@@ -64,7 +64,7 @@ class OverDistances(over_slots.OverSlots[Options]):
         return self.name in raw_rule
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return how the file asks for it."""
         return f"{self.name} = …"
 
@@ -146,8 +146,8 @@ def points_line(compared: Sequence[Compared[R]], unit: str) -> tuple[str, str]:
     """Return the line of ``why`` that lists datapoints, each with its distance."""
     texts = []
     for point, reference in compared:
-        away = "" if reference is None else f" ({reference.distance(point.value):+.1f})"
-        texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{away}")
+        distance = "" if reference is None else f" ({reference.distance(point.value):+.1f})"
+        texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
     return "points", "  ".join(texts) or "none"
 
 

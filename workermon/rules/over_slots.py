@@ -31,7 +31,7 @@ class OverSlots(kind.Kind[kind.Options]):
         keys = self.export(rule)
         return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
 
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+    def explained_span(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the span of the slots that decide at the cursor."""
         if rule_state.cursor is None or rule_state.period is None:
             return None
@@ -47,12 +47,12 @@ def clamped(rule_state: models.RuleState, now: float) -> models.RuleState:
     """
     if not rule_state.leads(now):
         return rule_state
-    pulled, latest = rule_state.clamped(now), math.floor(now)
-    sound = tuple(change for change in rule_state.trail if change.at <= latest)
+    state, latest = rule_state.clamped(now), math.floor(now)
+    past_changes = tuple(change for change in rule_state.trail if change.at <= latest)
     if rule_state.cursor is None:
-        return pulled
+        return state
     cursor = min(rule_state.cursor, latest)
-    if len(sound) == len(rule_state.trail):
-        cursor = min(cursor, max(latest - BACKFILL, sound[-1].at if sound else 0))
+    if len(past_changes) == len(rule_state.trail):
+        cursor = min(cursor, max(latest - BACKFILL, past_changes[-1].at if past_changes else 0))
     period = rule_state.period or 1
-    return pulled.model_copy(update={"cursor": cursor // period * period})
+    return state.model_copy(update={"cursor": cursor // period * period})

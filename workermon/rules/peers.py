@@ -27,7 +27,7 @@ FLOOR_SHARE, FLOOR = 0.02, 1e-9
 MAX_DISTANCE = 1e6
 
 
-class Middle(NamedTuple):
+class GroupMedian(NamedTuple):
     """The median of a group in a slot; ``mad`` is scaled and has a minimum, ``size`` counts the workers."""
 
     median: float
@@ -37,25 +37,25 @@ class Middle(NamedTuple):
     def distance(self, value: float) -> float:
         """Return how many scaled MADs a value lies above the median; negative below it.
 
-        >>> Middle(30.0, 5.0, 8).distance(50.0)
+        >>> GroupMedian(30.0, 5.0, 8).distance(50.0)
         4.0
         """
         return max(-MAX_DISTANCE, min(MAX_DISTANCE, (value - self.median) / self.mad))
 
 
-def middle(values: Sequence[float]) -> Middle | None:
+def group_median(values: Sequence[float]) -> GroupMedian | None:
     """Return the median of a group's values; ``None`` if there are too few.
 
-    >>> middle([10, 10, 10, 10, 90])
-    Middle(median=10, mad=0.2, size=5)
-    >>> middle([10, 90]) is None
+    >>> group_median([10, 10, 10, 10, 90])
+    GroupMedian(median=10, mad=0.2, size=5)
+    >>> group_median([10, 90]) is None
     True
     """
     if len(values) < MIN_WORKERS:
         return None
     median = statistics.median(values)
     mad = SCALE * statistics.median(abs(value - median) for value in values)
-    return Middle(median, max(mad, FLOOR_SHARE * abs(median), FLOOR), len(values))
+    return GroupMedian(median, max(mad, FLOOR_SHARE * abs(median), FLOOR), len(values))
 
 
 class Peer(NamedTuple):
@@ -80,7 +80,7 @@ class PeerGroup:
     by: str = ""
     value: str = ""
     peers: Mapping[str, Peer] = dataclasses.field(default_factory=dict)
-    _middles: dict[int, Mapping[int, Middle | None]] = dataclasses.field(
+    _medians: dict[int, Mapping[int, GroupMedian | None]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -95,18 +95,18 @@ class PeerGroup:
         known_until, patience = [until for until, _ in running], 2 * max(period for _, period in running) + PATIENCE
         return max(min(known_until), max(known_until) - patience)
 
-    def middles(self, period: int) -> Mapping[int, Middle | None]:
+    def medians(self, period: int) -> Mapping[int, GroupMedian | None]:
         """Return the median of each slot of ``period`` seconds in which a worker has a value, by the slot's number.
 
         A worker with shorter slots counts with their mean, one with longer slots with the one around the slot.
         """
-        if period not in self._middles:
+        if period not in self._medians:
             by_slot: dict[int, list[float]] = {}
             for peer in self.peers.values():
                 for slot, value in _values(peer, period).items():
                     by_slot.setdefault(slot, []).append(value)
-            self._middles[period] = {slot: middle(values) for slot, values in by_slot.items()}
-        return self._middles[period]
+            self._medians[period] = {slot: group_median(values) for slot, values in by_slot.items()}
+        return self._medians[period]
 
     def size(self, slot: int, period: int) -> int:
         """Return how many workers have a value in a slot."""

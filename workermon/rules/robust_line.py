@@ -40,10 +40,10 @@ SCALE = 1.4826
 
 #: Share of the whole range of values. A fall by more than this, to a value below all of the hours before, is a
 #: clean-up: the history starts again after it.
-FALL = 0.5
+DROP_SHARE = 0.5
 
 #: Points before a fall that must all lie above it, so that the end of a peak does not count as a clean-up.
-BEFORE_FALL = 8
+POINTS_BEFORE_DROP = 8
 
 Direction = Literal["rising", "falling"]
 State = Literal["few", "flat", "noisy", "far", "firm", "reached"]
@@ -99,15 +99,15 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
         ]
     )
     slope = median(slopes)
-    beside = [value - slope * at for at, value in thinned]
-    middle = median(sorted(beside))
-    spread = SCALE * median(sorted([abs(value - middle) for value in beside]))
+    residuals = [value - slope * at for at, value in thinned]
+    median_residual = median(sorted(residuals))
+    spread = SCALE * median(sorted([abs(value - median_residual) for value in residuals]))
     line = line._replace(slope=slope, spread=spread)
     if sign * slope <= 0:
         return line._replace(state="flat")
     agreement = _agreement(slopes, sign)
     length = thinned[-1][0] - thinned[0][0]
-    now = median(sorted(beside[-NEWEST:])) + slope * points[-1].at
+    now = median(sorted(residuals[-NEWEST:])) + slope * points[-1].at
     seconds_left = max((level - now) / slope, 0.0)
     line = line._replace(agreement=agreement, seconds_left=seconds_left)
     if agreement < needed_agreement(len(thinned)) or abs(slope) * length < MIN_RISE * spread:
@@ -132,10 +132,10 @@ def _agreement(slopes: Sequence[float], sign: float) -> float:
     return (agreeing + (not_above - below) / 2) / len(slopes)
 
 
-def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
+def averaged(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
     """Return at most ``MAX_POINTS`` pairs of time and value: the medians of neighbouring datapoints.
 
-    >>> taken_together([Datapoint(0, 5.0), Datapoint(60, 6.0)])
+    >>> averaged([Datapoint(0, 5.0), Datapoint(60, 6.0)])
     [(0.0, 5.0), (60.0, 6.0)]
     """
     size = -(-len(points) // MAX_POINTS)
@@ -151,16 +151,16 @@ def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Da
 
     ``sign`` is 1 if the metric rises to the level, else -1.
     """
-    size, thinned = -(-len(points) // MAX_POINTS), taken_together(points)
+    size, thinned = -(-len(points) // MAX_POINTS), averaged(points)
     values = [sign * value for _, value in thinned]
-    fall = FALL * (max(values) - min(values))
+    drop = DROP_SHARE * (max(values) - min(values))
     for place in range(len(values) - 1, 0, -1):
         # It may span two points, because the first may lie within the fall.
         highest = max(values[max(0, place - 2) : place])
-        if highest - values[place] <= fall:
+        if highest - values[place] <= drop:
             continue
-        before = values[max(0, place - BEFORE_FALL) : place - 1] or values[:1]
-        if values[place] < min(before) - fall / 2:
+        before = values[max(0, place - POINTS_BEFORE_DROP) : place - 1] or values[:1]
+        if values[place] < min(before) - drop / 2:
             recent = points[place * size :]
-            return recent, taken_together(recent)
+            return recent, averaged(recent)
     return points, thinned

@@ -151,7 +151,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
     window = grid.window(last, limits.n)
     withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in kept_steps]
-    return state, (*withdrawn, *(_beside(change, window) for change in transitions))
+    return state, (*withdrawn, *(_with_present(change, window) for change in transitions))
 
 
 def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
@@ -194,7 +194,7 @@ def needed_from(rule_state: RuleState, limits: Limits, walk: Walk) -> int | None
         return None
     first = rule_state.cursor // walk.period + 1
     if walk.changed_from is not None:
-        reach = _reach(first - 1, walk.period, walk.lateness)
+        reach = _earliest_slot(first - 1, walk.period, walk.lateness)
         first = min(first, max(walk.changed_from // walk.period, reach))
     return (first - limits.lookback) * walk.period
 
@@ -241,7 +241,7 @@ def _range(rule_state: RuleState, values: dict[int, Datapoint], walk: Walk, expe
         cursor_slot = rule_state.cursor // period
         first = cursor_slot + 1
         if walk.changed_from is not None and walk.changed_from // period <= cursor_slot:
-            first = max(walk.changed_from // period, _reach(cursor_slot, period, walk.lateness))
+            first = max(walk.changed_from // period, _earliest_slot(cursor_slot, period, walk.lateness))
             if rule_state.trimmed and rule_state.trail:  # the state before the trail is no longer known
                 first = max(first, rule_state.trail[0].at // period + 1)
             if rule_state.start is not None:
@@ -249,14 +249,14 @@ def _range(rule_state: RuleState, values: dict[int, Datapoint], walk: Walk, expe
     return first, cursor_slot, max(last, cursor_slot)
 
 
-def _reach(cursor: int, period: int, lateness: int) -> int:
+def _earliest_slot(cursor: int, period: int, lateness: int) -> int:
     """Return the earliest slot that may be evaluated again if ``cursor`` is the last slot evaluated."""
     return (cursor * period - lateness) // period
 
 
 def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
     """Drop the changes that are out of reach, except the last of them."""
-    reach = _reach(cursor, period, lateness)
+    reach = _earliest_slot(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
         trail = trail[1:]
     return tuple(trail)
@@ -361,7 +361,7 @@ def _deciding_level(limits: Limits, change: _Change) -> Level | None:
     return next((level for level in limits.levels if level.severity == decided), None)
 
 
-def _beside(transition: Transition, window: Sequence[Datapoint | None]) -> Transition:
+def _with_present(transition: Transition, window: Sequence[Datapoint | None]) -> Transition:
     """Return a transition. A correction also has the newest datapoint."""
     return transition.model_copy(update={"present": _newest(window)}) if transition.correction else transition
 

@@ -63,7 +63,7 @@ CODES = {
 _CODE = re.compile(r"(?:Client|Server)(?:\.[A-Z][A-Za-z]{1,63}){1,3}")
 
 #: Stands for the reason of an instance that EC2 no longer knows.
-VANISHED = StateReason(code="unknown to EC2")
+UNKNOWN_TO_EC2 = StateReason(code="unknown to EC2")
 
 #: What happened to a worker with such a status, in words.
 STATUS_TEXT: dict[Status, str] = {
@@ -74,18 +74,18 @@ STATUS_TEXT: dict[Status, str] = {
 }
 
 #: Seconds for which a past change is remembered, for a late evaluation.
-KEPT = 3600
+CHANGES_KEPT_FOR = 3600
 
 #: How many changes are remembered: two complete stops and a little more.
 MAX_CHANGES = 12
 
 #: Seconds after a change in which EC2 is asked again for a missing reason.
-PATIENCE = 300
+REASON_AWAITED_FOR = 300
 
 #: Characters of EC2's text that are repeated.
 _MAX_WORDS = 200
 
-_BACK = "the instance runs again"
+_RUNS_AGAIN = "the instance runs again"
 
 
 class StateSection(section.RuleSection):
@@ -250,7 +250,7 @@ def needs_reason(before: Condition, status: Status, at: float) -> bool:
     last = before.changes[-1] if before.changes else None
     if last is None or last.status not in DOWN or DOWN[last.status] != DOWN[status]:
         return True
-    return last.reason is None and at - last.at < PATIENCE
+    return last.reason is None and at - last.at < REASON_AWAITED_FOR
 
 
 def append_change(before: Condition, status: Status, at: float, reason: StateReason | None) -> tuple[StatusChange, ...]:
@@ -278,7 +278,7 @@ def append_change(before: Condition, status: Status, at: float, reason: StateRea
             *changes,
             StatusChange(at=at, status=status, reason=reason or (last.reason if is_same_state else None)),
         )
-    if status == "running" and at - changes[-1].at > KEPT:
+    if status == "running" and at - changes[-1].at > CHANGES_KEPT_FOR:
         return ()
     return _recent(changes, at)
 
@@ -287,7 +287,9 @@ def _recent(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange,
     """Drop old changes. The last running status stays, because later changes refer to it."""
     ran = max((place for place, change in enumerate(changes) if change.status == "running"), default=0)
     recent = (
-        place for place, change in enumerate(changes) if change.seen_until is None or at - change.seen_until <= KEPT
+        place
+        for place, change in enumerate(changes)
+        if change.seen_until is None or at - change.seen_until <= CHANGES_KEPT_FOR
     )
     return changes[max(min(ran, next(recent, ran)), len(changes) - MAX_CHANGES) :]
 
@@ -355,7 +357,7 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
             severity = worst
         else:
             at = max(math.floor(outage.back), at)
-            transitions.append(Transition(at=at, before=worst, after=None, reason=_BACK))
+            transitions.append(Transition(at=at, before=worst, after=None, reason=_RUNS_AGAIN))
     cursor = max((math.floor(change.at) for change in condition.changes), default=0)
     if not transitions and cursor <= (rule_state.cursor or 0):
         return rule_state, ()
@@ -369,27 +371,27 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
     return state, tuple(transitions)
 
 
-def _end(options: Options, fired: int, outages_known: Sequence[Outage], condition: Condition) -> Transition | None:
+def _end(options: Options, fired_at: int, outages_known: Sequence[Outage], condition: Condition) -> Transition | None:
     """Return how the outage that fired at a time ended; ``None`` if it still lasts."""
-    matching = next((outage for outage in outages_known if math.floor(outage.at) == fired), None)
+    matching = next((outage for outage in outages_known if math.floor(outage.at) == fired_at), None)
     if matching is not None:
-        return None if matching.back is None else _resolution(max(math.floor(matching.back), fired), _BACK)
+        return None if matching.back is None else _resolution(max(math.floor(matching.back), fired_at), _RUNS_AGAIN)
     if outages_known and outages_known[-1].back is None:
         return None
     collected_at = condition.collected_at
     if condition.status == "running":
         # A collection that saw it running before it stopped, but wrote that later, is no news.
-        if collected_at is None or collected_at <= fired:
+        if collected_at is None or collected_at <= fired_at:
             return None
         since = condition.running_since
-        return _resolution(math.floor(since if since is not None and since > fired else collected_at), _BACK)
+        return _resolution(math.floor(since if since is not None and since > fired_at else collected_at), _RUNS_AGAIN)
     down = [change for change in condition.changes if change.status in DOWN]
     if not down:
         return None
     reason = _reason(down[-1:])
     if reason is not None and reason.code in options.expected:
-        return _resolution(fired, f"{reason.code} is expected", correction=True)
-    return _resolution(fired, "the rule was changed", correction=True)
+        return _resolution(fired_at, f"{reason.code} is expected", correction=True)
+    return _resolution(fired_at, "the rule was changed", correction=True)
 
 
 def _resolution(at: int, reason: str, *, correction: bool = False) -> Transition:

@@ -231,7 +231,8 @@ class Threshold(over_slots.OverSlots[Options]):
             and transition.value in (0.0, 1.0)
         ):
             verdict = "impaired" if transition.value else "ok"
-            text = f"EC2 {check_words.ABOUT[rule.metric]} check {verdict}{wording.for_count(transition, 'checks')}"
+            check = check_words.CHECK_OF_METRIC[rule.metric]
+            text = f"EC2 {check} check {verdict}{wording.for_count(transition, 'checks')}"
             return f"{rule.metric}: {text}{f'; {transition.cause}' if transition.cause else ''}"
         sign, opposite = (">", "≤") if options.side == "above" else ("<", "≥")
         rank = {severity: place for place, severity in enumerate((None, *models.SEVERITIES))}
@@ -286,7 +287,7 @@ class Threshold(over_slots.OverSlots[Options]):
             impaired=check_words.impaired(rule.metric or "", facts.condition),
         )
         if self.waits(rule, facts.condition):
-            about = check_words.ABOUT[rule.metric or ""]
+            about = check_words.CHECK_OF_METRIC[rule.metric or ""]
             return threshold_details.explanation(
                 f"EC2 has not answered its {about} check for this instance", details, rule_state
             )

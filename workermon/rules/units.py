@@ -24,7 +24,7 @@ _NAMES: Mapping[str, str | None] = {
 _DIVIDED = re.compile(r"\s*(?:/|\bper\b)\s*")
 
 #: Units with only one meaning, so that another unit beside them is wrong.
-_SETTLED = frozenset({"percent", "bytes", "s"})
+_UNAMBIGUOUS = frozenset({"percent", "bytes", "s"})
 
 
 class Unit(NamedTuple):
@@ -53,7 +53,7 @@ def of_text(text: str) -> Unit:
     """
     powers: dict[str, int] = {}
     for place, part in enumerate(_DIVIDED.split(text.strip())):
-        name = _NAMES.get(part.lower(), part.lower() if part.lower() in _SETTLED else part)
+        name = _NAMES.get(part.lower(), part.lower() if part.lower() in _UNAMBIGUOUS else part)
         if name is not None:
             powers[name] = powers.get(name, 0) + (-1 if place else 1)
     return _unit(powers, scaled=False)
@@ -74,10 +74,10 @@ def of_term(term: expression.Term, unit_of: Callable[[str], str]) -> str:
 
 def check_given(unit_name: str, derived: Unit) -> None:
     """Reject a rule's unit that its expression cannot have. Raises ``section.Mistake``."""
-    stated = of_text(unit_name)
-    settled = bool(stated.powers) and all(name in _SETTLED for name, _ in stated.powers)
-    is_derived = bool(derived.powers) and not derived.scaled and all(name in _SETTLED for name, _ in derived.powers)
-    if settled and is_derived and stated.powers != derived.powers:
+    parsed = of_text(unit_name)
+    is_unambiguous = bool(parsed.powers) and all(name in _UNAMBIGUOUS for name, _ in parsed.powers)
+    is_derived = bool(derived.powers) and not derived.scaled and all(name in _UNAMBIGUOUS for name, _ in derived.powers)
+    if is_unambiguous and is_derived and parsed.powers != derived.powers:
         raise section.Mistake("unit", f"the expression is in {derived}, not in {unit_name}", "remove it, or correct it")
 
 

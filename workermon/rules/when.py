@@ -79,7 +79,7 @@ class When(kind.Kind[Options]):
         return "when" in raw_rule
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return how the file asks for this kind, for an error."""
         return "a rule with when"
 

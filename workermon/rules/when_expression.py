@@ -17,7 +17,7 @@ MAX_LENGTH, MAX_DEPTH = 4000, 50
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z0-9][A-Za-z0-9_.-]*)|(?P<mark>[()])|(?P<other>\S))")
 _WORDS = ("and", "or", "not")
 #: Common spellings of our words elsewhere.
-_MEANT = {"&": "and", "|": "or", "!": "not", "~": "not", "+": "or", "*": "and"}
+_MEANT_WORDS = {"&": "and", "|": "or", "!": "not", "~": "not", "+": "or", "*": "and"}
 
 
 class Name(NamedTuple):
@@ -181,7 +181,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     while (match := _TOKEN.match(text, at)) is not None:
         token, offset, at = match[0].strip(), match.end() - len(match[0].strip()), match.end()
         if match["other"] is not None:
-            suggestion = _MEANT.get(token)
+            suggestion = _MEANT_WORDS.get(token)
             todo = f"write {suggestion}" if suggestion else "use names of rules, and, or, not, ( and )"
             raise _mistake(_Token(token, offset), "is not understood", todo)
         if token.lower() in _WORDS and token not in _WORDS:

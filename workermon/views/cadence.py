@@ -28,7 +28,7 @@ def cadences(condition: models.Condition, metric: str | None = None) -> tuple[Me
             every=metric_cadence.periods * condition.periods.get(name, 0),
             periods=metric_cadence.periods,
             reason=metric_cadence.reason,
-            why=cadence.TEXT[metric_cadence.reason],
+            why=cadence.REASON_TEXTS[metric_cadence.reason],
         )
         for name, metric_cadence in sorted(condition.cadence.items())
         if metric in (None, name)

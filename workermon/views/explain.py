@@ -325,7 +325,7 @@ class Explanation:
         kind, record = self.kinds[rule.kind], basis.record
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         series: dict[str, models.Series] = {}
-        span = kind.explained_over(rule, rule_state)
+        span = kind.explained_span(rule, rule_state)
         if span is not None and horizon is not None:
             series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
             read = self.samples.read(series_keys, span[0] - horizon.reach_back, span[1])

@@ -115,7 +115,7 @@ class ExplainGroups:
         self, rule: models.Rule, kind: Group, rule_state: models.RuleState, members: Mapping[str, models.GroupMember]
     ) -> dict[str, models.Series]:
         """Return the members' deciding datapoints at the cursor, if the rule is over their values."""
-        span = kind.explained_over(rule, rule_state) if kind.needs_members(rule) else None
+        span = kind.explained_span(rule, rule_state) if kind.needs_members(rule) else None
         if span is None or rule.metric is None:
             return {}
         series_keys = [

@@ -133,7 +133,9 @@ class LedgerBacktest:
             else:
                 replayed = self._replay(record, rules.group_member_rule(member_rule), configuration)
                 spans = [(episode.begin, episode.end, episode.severity) for episode in replayed.episodes]
-                member = group_replay.holder(worker.name, replayed.evaluated, spans) if replayed.evaluated else None
+                member = (
+                    group_replay.replayed_member(worker.name, replayed.evaluated, spans) if replayed.evaluated else None
+                )
             if member is not None:
                 members[worker.id] = member if record.condition.status == "running" else group_replay.departed(member)
         begins = [member.changes[0][0] for member in members.values()]

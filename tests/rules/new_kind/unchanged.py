@@ -43,7 +43,7 @@ class Unchanged(kind.Kind[Options]):
         return "unchanged" in table
 
     @property
-    def asked_by(self) -> str:
+    def chosen_by(self) -> str:
         """Return the key that asks for it."""
         return "unchanged = …"
 
@@ -114,7 +114,7 @@ class Unchanged(kind.Kind[Options]):
         """Return the number of slots in words."""
         return (f"the same for {self.options(rule).unchanged} slots",)
 
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+    def explained_span(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the span of the slots that are compared."""
         if rule_state.cursor is None or rule_state.period is None:
             return None
