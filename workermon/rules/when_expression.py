@@ -98,7 +98,7 @@ class WhenExpression:
     def is_true(self, states: Mapping[str, bool | None]) -> bool | None:
         """Return whether it holds if these rules fire or not; ``None`` while the deciding ones are unknown.
 
-        >>> WhenExpression.parse("a or b").holds({"a": True, "b": None})
+        >>> WhenExpression.parse("a or b").is_true({"a": True, "b": None})
         True
         """
         return self.root.is_true(states)
