@@ -237,7 +237,7 @@ def decide_multipliers(configuration: models.Configuration, state: Spending) -> 
     budget = configuration.budget
     if budget is None:
         return {}
-    ladder = list(_ladder(configuration))
+    ladder = list(_saving_steps(configuration))
     present = next((place for place, step in enumerate(ladder) if step == dict(state.period_multipliers)), 0)
     for place, step in enumerate(ladder):
         allowed = budget if place >= present else budget * RELAX_BELOW
@@ -283,7 +283,7 @@ def by_importance(configuration: models.Configuration) -> list[str]:
     return ranked
 
 
-def _ladder(configuration: models.Configuration) -> Iterable[dict[str, int]]:
+def _saving_steps(configuration: models.Configuration) -> Iterable[dict[str, int]]:
     step: dict[str, int] = {}
     yield step
     for name in by_importance(configuration):

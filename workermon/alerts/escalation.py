@@ -51,12 +51,12 @@ def apply(builder: lifecycle.VerdictBuilder, escalations: Escalations) -> None:
         elif builder.mute_of(rule) != audience.OPEN:
             changed = alert.model_copy(update={"escalation_since": None, "escalates_at": None})
         else:
-            changed = _go_on(builder, rule, alert, escalations.acknowledged)
+            changed = _escalated(builder, rule, alert, escalations.acknowledged)
         if changed != alert:
             builder.alerts[name] = changed
 
 
-def _go_on(
+def _escalated(
     builder: lifecycle.VerdictBuilder,
     rule: models.Rule,
     alert: models.Alert,

@@ -377,11 +377,11 @@ def _notification(
     )
     notification = message.notification(builder.subject, rule, transition, details)
     if context.begins:
-        return message.begins_to_flap(notification, builder.subject, rule, transition, context.status)
+        return message.flapping_began(notification, builder.subject, rule, transition, context.status)
     if context.status.flaps:
-        return message.still_flaps(notification)
+        return message.flapping_continues(notification)
     if context.ends:
-        return message.flaps_no_more(notification, builder.subject, rule, transition)
+        return message.flapping_ended(notification, builder.subject, rule, transition)
     return notification
 
 
@@ -391,7 +391,7 @@ def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | N
     severity = alert.notified_severity
     if alert.last is None or severity is None:
         return None
-    reason = message.unmuted(alert, _ended_at(builder, alert.inhibited_by))
+    reason = message.unsilenced_reason(alert, _ended_at(builder, alert.inhibited_by))
     transition = models.Transition(at=math.floor(builder.at), before=severity, after=severity, reason=reason)
     details = message.Details(
         kind=builder.kinds.get(alert.last.kind),

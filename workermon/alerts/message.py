@@ -70,7 +70,7 @@ def notification(
     )
 
 
-def begins_to_flap(
+def flapping_began(
     notified: models.Notification,
     subject: Subject,
     rule: models.Rule,
@@ -96,12 +96,12 @@ def begins_to_flap(
     )
 
 
-def still_flaps(notified: models.Notification) -> models.Notification:
+def flapping_continues(notified: models.Notification) -> models.Notification:
     """Change a notification to announce that the alert still flaps."""
     return notified.model_copy(update={"summary": f"{notified.summary} (it is flapping)"})
 
 
-def flaps_no_more(
+def flapping_ended(
     notified: models.Notification, subject: Subject, rule: models.Rule, transition: models.Transition
 ) -> models.Notification:
     """Change a notification to give the reason why the alert no longer flaps, unless a datapoint decided that."""
@@ -207,7 +207,7 @@ def _condition_since(details: Details) -> str:
     return models.rfc3339(details.since if details.condition_since is None else details.condition_since)
 
 
-def unmuted(alert: models.Alert, until: float) -> str:
+def unsilenced_reason(alert: models.Alert, until: float) -> str:
     """Describe why a muted alert notifies only now; ``until`` is when the rule that inhibited it ended."""
     if alert.inhibited_by is not None:
         return f"it was inhibited by {alert.inhibited_by} until {models.rfc3339(until)}, and it still fires"

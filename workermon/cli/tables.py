@@ -73,7 +73,7 @@ def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
         if not columns[leaving].leaves:
             break
         visible.remove(leaving)
-    widths = _shrunk(natural, least, width - _GAP * (len(visible) - 1))
+    widths = _fitted_widths(natural, least, width - _GAP * (len(visible) - 1))
     wraps = not columns[visible[-1]].least
     return [_lines([row[place] for place in visible], widths, wraps=wraps) for row in table]
 
@@ -85,7 +85,7 @@ def _least_width(columns: Sequence[Column], visible: Sequence[int], place: int, 
     return min(natural, _WRAPPED) if place == visible[-1] else natural
 
 
-def _shrunk(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+def _fitted_widths(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """Return the width of each column. The one with the most spare width shrinks first."""
     widths = list(natural)
     while sum(widths) > room:

@@ -39,12 +39,12 @@ class LostMetrics:
             by_scope.setdefault(record.worker.scope.key, []).append(record)
         states = self.accounts.load()
         for key, records in by_scope.items():
-            lost = lost_among(records, configuration, at)
+            lost = metrics_lost(records, configuration, at)
             if key in states and states[key].lost_metrics != lost:
                 self.accounts.note_lost(key, lost)
 
 
-def lost_among(
+def metrics_lost(
     records: Iterable[ports.Record], configuration: models.Configuration, at: float
 ) -> tuple[models.LostMetric, ...]:
     """Return the metrics that much of an account and region's fleet has lost; pure.

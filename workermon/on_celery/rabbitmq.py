@@ -66,7 +66,7 @@ def _raw(message: Any) -> dict[str, Any]:
     }
 
 
-def _careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
+def _guarded_reader(connection: Any, callback: Any) -> Callable[[Any], Any]:
     """Return a reader of py-amqp's frames that continues after a message with unreadable headers."""
     handle = pyamqp.amqp.connection.frame_handler(connection, callback)
 
@@ -89,7 +89,7 @@ class Connection(pyamqp.Connection):
     Channel = Channel
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, frame_handler=_careful, **options)
+        super().__init__(*args, frame_handler=_guarded_reader, **options)
 
 
 class Transport(pyamqp.Transport):

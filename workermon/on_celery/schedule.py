@@ -195,7 +195,7 @@ class RedBeatSchedule:
                     entries=entries,
                 )
                 delete.run(self._redis)
-            remaining = self._still_there(remaining)
+            remaining = self._existing(remaining)
             if not remaining:
                 return
         raise errors.WorkermonError(
@@ -204,7 +204,7 @@ class RedBeatSchedule:
             "stop the other beat, then try again",
         )
 
-    def _still_there(self, worker_ids: Sequence[str]) -> list[str]:
+    def _existing(self, worker_ids: Sequence[str]) -> list[str]:
         scheduled_ids: list[str] = []
         for chunk in chunks(worker_ids, CHUNK):
             pipe = self._redis.pipeline(transaction=False)

@@ -81,7 +81,7 @@ def _options() -> dict[str, Any]:
     }
 
 
-def _greet(connection: Any) -> None:
+def _log_in(connection: Any) -> None:
     """Log in as redis-py does, and refuse a server that is too old or part of a cluster."""
     try:
         connection.on_connect_check_health(check_health=False)
@@ -91,7 +91,7 @@ def _greet(connection: Any) -> None:
 
 def _enter(connection: Any) -> None:
     """Greet a server, and refuse one whose data a newer workermon has written."""
-    _greet(connection)
+    _log_in(connection)
     connection.send_command("GET", keys.SCHEMA)
     server_errors.check_schema(connection.read_response())
 
@@ -106,7 +106,7 @@ def _through_sentinels(url: str) -> redis.Redis:
         sentinels.append((name.strip("[]"), int(port)))
     options = _options()
     # Each is asked once. The retry repeats the command itself, and with it all of these.
-    impatient = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _greet}
+    impatient = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _log_in}
     manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **address.sentinel})
     client: redis.Redis = manager.master_for(
         address.service,

@@ -100,7 +100,7 @@ def decide(reason: models.CadenceReason | None, budget: int) -> models.Cadence |
     return None if reason is None else models.Cadence(periods, reason)
 
 
-def beside(values: Sequence[float], edges: Sequence[float], *, rising: bool, recover: int) -> models.CadenceReason:
+def nearness(values: Sequence[float], edges: Sequence[float], *, rising: bool, recover: int) -> models.CadenceReason:
     """Return how near a series is to some thresholds. ``edges`` are those, and the values at which they clear.
 
     Near means within a tenth of the threshold, or within the series' recent movement. ``recover`` datapoints must be

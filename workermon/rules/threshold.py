@@ -171,7 +171,7 @@ class Threshold(over_slots.OverSlots[Options]):
             return "watched"
         levels = slot_limits.levels_of(options.thresholds, options.clear)
         edges = [edge for level in levels for edge in (level.threshold, level.clear)]
-        return cadence.beside(values, edges, rising=options.above is not None, recover=options.recover.n)
+        return cadence.nearness(values, edges, rising=options.above is not None, recover=options.recover.n)
 
     def steady_range(self, rule: models.Rule) -> tuple[float, float] | None:
         """Return the values beyond no threshold: they complete no "M of N". An absent slot may."""

@@ -132,7 +132,7 @@ _NO_BROKERS: Final = {
 }
 
 
-def _taken_apart(url: str) -> SplitResult:
+def _split(url: str) -> SplitResult:
     # The text of urllib's errors may contain a piece of the password, so it is never passed on.
     try:
         return urlsplit(url)
@@ -141,7 +141,7 @@ def _taken_apart(url: str) -> SplitResult:
 
 
 def _check_amqp(url: str) -> None:
-    parts = _taken_apart(url)
+    parts = _split(url)
     if parts.fragment or "@" in parts.path + parts.query or errors.printable(url) != url:
         raise ValueError(_APART)
     if not _is_place(parts.netloc.rpartition("@")[2]):
@@ -249,7 +249,7 @@ class Settings(_PageSettings):
     def _broker(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return value
-        scheme = _taken_apart(value.get_secret_value()).scheme
+        scheme = _split(value.get_secret_value()).scheme
         if scheme in amqp_address.SCHEMES:
             _check_amqp(value.get_secret_value())
             return value
@@ -266,7 +266,7 @@ class Settings(_PageSettings):
         if value is None:
             return value
         url = value.get_secret_value()
-        parts = _taken_apart(url)
+        parts = _split(url)
         if parts.scheme in amqp_address.SCHEMES:
             raise ValueError("names RabbitMQ, which can be the broker only: state and schedule are in Redis")
         if parts.scheme not in SCHEMES or not (parts.netloc or parts.scheme == "unix"):

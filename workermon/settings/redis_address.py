@@ -22,15 +22,15 @@ def _tls_of_sentinels(query: dict[str, str]) -> tuple[dict[str, Any], dict[str, 
     Any TLS option switches it on. The sentinels use it too unless ``sentinel_ssl`` is false.
     """
     options: dict[str, Any] = {name: query.pop(name) for name in _TLS if name in query}
-    use_tls = _yes(query.pop("ssl", "true" if options else "false"))
-    of_sentinels = _yes(query.pop("sentinel_ssl", str(use_tls).lower()))
+    use_tls = _boolean(query.pop("ssl", "true" if options else "false"))
+    of_sentinels = _boolean(query.pop("sentinel_ssl", str(use_tls).lower()))
     if "ssl_check_hostname" in options:
-        options["ssl_check_hostname"] = _yes(options["ssl_check_hostname"])
+        options["ssl_check_hostname"] = _boolean(options["ssl_check_hostname"])
     options.setdefault("ssl_cert_reqs", "required")
     return (options if use_tls else {}), ({"ssl": True, **options} if of_sentinels else {})
 
 
-def _yes(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if (value := _YES_OR_NO.get(text.lower())) is None:
         raise ValueError("neither true nor false")
     return value

@@ -250,7 +250,7 @@ class Explanation:
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         rule_state = alert.rule_state
         if waits and kind.is_steady(rule, rule_state):
-            rule_state = self._brought_up(rule, rule_state, basis, configuration)
+            rule_state = self._evaluated_now(rule, rule_state, basis, configuration)
         explanation = self._explanation(rule, rule_state, basis, configuration)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
         not_applied = kind.not_applied(configured, record.worker, configuration)
@@ -290,7 +290,7 @@ class Explanation:
             **models.annotations_of(rule),
         )
 
-    def _brought_up(
+    def _evaluated_now(
         self,
         rule: models.Rule,
         rule_state: models.RuleState,

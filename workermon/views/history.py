@@ -111,7 +111,7 @@ class Hours:
         stored = self.rollups.read(worker_id, metric, first, until)
         oldest = int((self.now() - self.configurations.load().retention) // models.HOUR) * models.HOUR
         fresh = rollup.by_hour(_points(self.samples, worker_id, metric, max(first, oldest), until))
-        merged = rollup.fuller(stored, fresh)
+        merged = rollup.more_complete(stored, fresh)
         return [merged[hour] for hour in sorted(merged)]
 
 

@@ -215,27 +215,27 @@ def _replay_lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
     """Return the lane of a worker, or of a value of the label ``by``."""
     assert replay.worker is not None
     assert replay.evaluated is not None
-    stretches = [bar_span for segment in replay.segments for bar_span in _stretches(segment)]
+    spans = [bar_span for segment in replay.segments for bar_span in _covered_spans(segment)]
     return Lane(
         id=replay.worker.id,
         name=replay.worker.name,
         labels={} if by is None else {by: replay.worker.name.removeprefix(f"{by}=")},
-        evaluated=tuple(_bar(bar_span, None, None, span) for bar_span in stretches or [replay.evaluated]),
+        evaluated=tuple(_bar(bar_span, None, None, span) for bar_span in spans or [replay.evaluated]),
         marks=tuple(
             _bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in replay.episodes
         ),
     )
 
 
-def _stretches(series: models.Series) -> list[tuple[int, int]]:
+def _covered_spans(series: models.Series) -> list[tuple[int, int]]:
     """Return the spans with datapoints, without a break of more than a period."""
-    stretches: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for at, _ in series.points:
-        if stretches and at - stretches[-1][1] < series.period:
-            stretches[-1] = stretches[-1][0], at + series.period
+        if spans and at - spans[-1][1] < series.period:
+            spans[-1] = spans[-1][0], at + series.period
         else:
-            stretches.append((at, at + series.period))
-    return stretches
+            spans.append((at, at + series.period))
+    return spans
 
 
 def _bar(

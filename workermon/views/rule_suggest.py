@@ -24,7 +24,7 @@ from workermon.views.document import Document
 from workermon.views.ledger_backtest import LedgerBacktest
 
 #: A change is worthwhile if it saves at least this many notifications, and leaves at most this share of them.
-LEAST_SAVED, MOST_LEFT = 5, 0.5
+MIN_SAVED, MAX_REMAINING_SHARE = 5, 0.5
 
 #: Seconds. An important alert may be that much later, or sooner.
 MAX_DELAY = 600
@@ -144,7 +144,7 @@ class RuleSuggestion:
         ]
         episodes_before = [episode for replayed in replays for episode in replayed.base.episodes]
         before = _notifications(episodes_before, by_id, muted)
-        if before < LEAST_SAVED:
+        if before < MIN_SAVED:
             return None
         important = self._important_episodes(rule, episodes_before)
         best: Suggestion | None = None
@@ -152,7 +152,7 @@ class RuleSuggestion:
             episodes = [episode for replayed in replays for episode in _replayed(candidate, replayed, configuration)]
             delay = _delay((*important.acknowledged, *important.lasting), episodes)
             after = _notifications(episodes, by_id, muted)
-            if delay is None or delay > MAX_DELAY or not _pays(before, after):
+            if delay is None or delay > MAX_DELAY or not _is_worthwhile(before, after):
                 continue
             if best is None or (after, delay) < (best.notifications_after, best.delay):
                 had_value = export.rule_table(rule, KINDS).get(candidate.key)
@@ -197,9 +197,9 @@ class RuleSuggestion:
         return _ImportantEpisodes(acknowledged_episodes, lasting)
 
 
-def _pays(before: int, after: int) -> bool:
+def _is_worthwhile(before: int, after: int) -> bool:
     """Return whether so many fewer notifications are worth a change. A rule that never fires does not count."""
-    return 0 < after <= before * MOST_LEFT and before - after >= LEAST_SAVED
+    return 0 < after <= before * MAX_REMAINING_SHARE and before - after >= MIN_SAVED
 
 
 def _text(value: object) -> str:
