@@ -28,7 +28,7 @@ def by_hour(points: Iterable[models.Datapoint]) -> dict[int, models.RollUp]:
 
 
 def more_complete(first: Mapping[int, models.RollUp], second: Mapping[int, models.RollUp]) -> dict[int, models.RollUp]:
-    """Return the roll-ups of both by hour. For the same hour the one with more datapoints wins, otherwise ``other``'s.
+    """Return the roll-ups of both by hour. For the same hour the one with more datapoints wins, otherwise ``second``'s.
 
     The ledger never withdraws datapoints, so fewer of them mean that it no longer has all of the hour.
     """
