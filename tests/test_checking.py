@@ -156,7 +156,7 @@ def _toml(value: object) -> str:
 
 
 def test_the_command_prints_each_mistake_on_a_line_of_its_own(tmp_path: Path) -> None:
-    """Each line is an error with what to do; the exit code is 2; JSON lists them too."""
+    """Each line is an error with what to do. The exit code is 2, and JSON lists the errors too."""
     file = tmp_path / "f.toml"
     file.write_text(MANY, "utf-8")
 

@@ -103,7 +103,7 @@ def traces(redis_client: Any, worker_id: Any) -> Any:
 
 
 def test_a_worker_s_life_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
-    """Added, listed, shown, paused, resumed and removed by commands; afterwards nothing in Redis names the worker."""
+    """A worker is added, listed, shown, paused, resumed and removed. Afterwards no key in Redis names it."""
     first, second = launch(aws, "life-1", "life-2")
     assert run("add", first, "--interval", "30s").stdout == f"added {first} as life-1, every 30 s\n"
     assert "is monitored already" in run("add", first, code=2).stderr
@@ -128,7 +128,7 @@ def test_a_worker_s_life_by_commands(run: Any, aws: Any, redis_client: redis.Red
 
 
 def test_discover_and_reconcile_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
-    """Instances are found by tag; a lost entry is put back and a terminated worker forgotten, as a dry run told."""
+    """Instances are found by tag. A lost entry is restored and a terminated worker removed, as the dry run said."""
     first, second = launch(aws, "found-1", "found-2")
     assert run("discover", "--tag", "Set=found-1", "--region", REGION).stdout.count("added") == 2
     aws.terminate_instances(InstanceIds=[second])
@@ -200,7 +200,7 @@ notify = ["log"]
 def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
     run: Any, aws: Any, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    """plan tells, apply does, export gives it back; a silence can be taken back; why and backtest read the ledger."""
+    """plan, apply and export agree. A silence can be removed. why and backtest read the ledger."""
     [worker_id] = launch(aws, "planned-1")
     file = tmp_path / "fleet.toml"
     file.write_text(SET_UP.format(one=worker_id), "utf-8")

@@ -40,7 +40,7 @@ def world() -> Billed:
     return Billed()
 
 
-# --- how an account and region fares -----------------------------------------------------------------------------
+# --- the state of an account and region --------------------------------------------------------------------------
 
 
 def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:

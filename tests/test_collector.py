@@ -48,7 +48,7 @@ def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
 
 
 def test_a_worker_that_is_still_silent_afterwards_notifies(fleet: Any) -> None:
-    """A worker that is silent an interval and a half later notifies; one that was collected does not."""
+    """A worker that is silent an interval and a half later notifies. One that was collected does not."""
     fleet.minutes(1, 6)
     fleet.notified.clear()
     for second in (420, 480, 540):

@@ -159,7 +159,7 @@ def test_a_silenced_alert_notified_nobody_until_the_silence_is_over() -> None:
 
 
 def test_a_notified_warning_is_shown_if_a_silence_holds_back_the_rest() -> None:
-    """The warning is shown as notified; the silenced change to critical is not."""
+    """The warning is shown as notified, the silenced change to critical is not."""
     site = Site()
     site.minutes([85, 85, 85])
     active_silences(site, T0)

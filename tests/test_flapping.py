@@ -262,7 +262,7 @@ def test_no_data_can_flap() -> None:
     assert [notification.status for notification in queue][3:] == ["resolved"]
 
 
-# --- whoever looks when ------------------------------------------------------------------------------------------
+# --- any grouping of evaluations ---------------------------------------------------------------------------------
 
 
 def expected(values: Sequence[float | None], option: Flapping) -> list[tuple[str, int]]:

@@ -261,7 +261,10 @@ def test_discover_does_what_it_can(world: World) -> None:
 
 
 def test_reconcile_repairs_the_schedule(world: World) -> None:
-    """Missing and broken entries are written; stray ones and those of paused workers deleted. A dry run only lists."""
+    """Missing and broken entries are written, stray ones and those of paused workers deleted.
+
+    A dry run only lists them.
+    """
     world.add([A, B, C])
     world.get(fleet.Pausing).pause([C])
     world.schedule.delete([A])
@@ -623,7 +626,7 @@ def test_a_worker_that_a_file_removes_is_reported_and_leaves_no_alert(world: Wor
 
 
 def test_a_new_file_is_evaluated_at_once(world: World) -> None:
-    """New rules mark all workers as pending; an unchanged file marks none. A broker that is down stops nothing."""
+    """New rules mark all workers as pending, an unchanged file marks none. A broker that is down stops nothing."""
     apply(world, FILE)
     assert world.dispatcher.evaluated == [A, B]
     world.dispatcher.evaluated.clear()

@@ -257,7 +257,7 @@ def test_importing_opens_no_connection() -> None:
 
 
 def test_a_module_of_ours_has_one_name() -> None:
-    """No module imports another of ours under an alias, so a reader finds each by its name."""
+    """No module imports another of this project under an alias, so each has one name everywhere."""
     aliases = []
     for name, path in modules():
         for node in import_statements(path):

@@ -86,7 +86,7 @@ def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: tes
 
 
 def test_a_list_names_labels_like_tags(monitor: testing.Monitor) -> None:
-    """A list means labels named like their tags. An export applied again changes nothing."""
+    """A list means labels named like their tags. Applying an export again changes nothing."""
     put(monitor, Team="sim", pool="a", group="c")
     file_with_list = FILE.replace(
         f'{{ pool = "{GROUP}", team = "Team", tier = "Tier" }}', f'["Team", "pool", "{GROUP}"]'

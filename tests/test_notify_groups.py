@@ -252,7 +252,7 @@ def test_a_group_takes_one_token() -> None:
     assert [len(message) for message in site.chat.messages] == [50]
 
 
-# --- what is said ------------------------------------------------------------------------------------------------
+# --- the text of a message ---------------------------------------------------------------------------------------
 
 
 def test_a_list_says_how_many_and_which() -> None:

@@ -201,7 +201,7 @@ PARTS = [
     frame=strategies.sampled_from([b"<R>%s</R>", b'<R xmlns="http://x/"><requestId>r</requestId>%s<nextToken/></R>']),
 )
 def test_parsing_alike_instances_once_changes_nothing(instances: list[tuple[bool, list[bytes]]], frame: bytes) -> None:
-    """Whatever is in the elements, and wherever the id stands, the statuses are those of the whole answer's parser."""
+    """Whatever the elements contain and wherever the id is, the statuses equal those of the whole answer's parser."""
     items = []
     for number, (is_id_first, parts) in enumerate(instances):
         name = b"<instanceId>i-%017x</instanceId>" % number

@@ -61,7 +61,7 @@ def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis
 def test_a_worker_whose_incarnation_was_damaged_is_collected_again(
     redis_url: str, redis_client: redis.Redis, damaged: str | None
 ) -> None:
-    """The set-up's incarnation is restored by the next claim; a claim of an earlier worker of that id stays gone."""
+    """The next claim restores the incarnation. A claim of an earlier worker of that id stays gone."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         repository = repository_on_redis(connected)
         worker = builders.worker(A)

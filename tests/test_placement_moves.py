@@ -169,7 +169,7 @@ def test_all_cohorts_follow_datapoints_that_arrive_later_for_good(delay: float) 
 def test_calls_never_need_more_than_three_quarters_of_a_bucket(
     cohorts: int, apart: float, delay: float, metrics: int, bucket: int, rate: float
 ) -> None:
-    """A bucket with so many tokens, refilled at the limit's rate, has one for each call; nodes' pace is kept too."""
+    """A bucket of that size at the limit's rate has a token for each call, and the nodes' pace is kept too."""
     limit = models.Limit(bucket=bucket, rate=rate)
     configuration = config.DEFAULT.model_copy(
         update={"collect": tuple(map(str, range(metrics))), "limits": {"Describe": limit, "GetMetricData": limit}}

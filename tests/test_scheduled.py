@@ -64,7 +64,7 @@ def site() -> Site:
     return other_site
 
 
-# --- when it is told ---------------------------------------------------------------------------------------------
+# --- when it notifies --------------------------------------------------------------------------------------------
 
 
 def test_an_event_notifies_days_ahead_in_words(site: Site) -> None:

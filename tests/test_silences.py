@@ -390,7 +390,7 @@ def test_windows_that_meet_are_one() -> None:
 @pytest.mark.parametrize(
     ("schedule", "day", "windows"),
     [
-        # The clocks skip the hour from 2 to 3: it begins behind it, and is as long as ever.
+        # The clocks skip the hour from 2 to 3: the window begins after it, and keeps its length.
         ("30 2 * * *", "2026-03-29", [("2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z")]),
         # The hour from 2 to 3 comes twice: the first time counts, once.
         ("30 2 * * *", "2026-10-25", [("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z")]),

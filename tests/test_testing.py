@@ -83,7 +83,7 @@ def test_a_worker_is_added_with_its_instance() -> None:
 
 
 def test_a_notification_is_recorded_as_an_evaluation_does() -> None:
-    """Its alert fires and is delivered; the notification that resolves it ends it. The history has both."""
+    """Its alert fires and is delivered. The notification that it resolves ends it. The history has both."""
     monitor = testing.Monitor()
     monitor.add_worker(ID)
     for version, status in enumerate(("firing", "resolved"), start=1):

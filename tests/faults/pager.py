@@ -43,7 +43,7 @@ class Pager:
         self.received: list[Received] = []
         #: The text of each of Slack's messages that was taken, in order.
         self.messages: list[str] = []
-        #: How many requests were refused, cut or told to wait.
+        #: How many requests were refused, cut or delayed.
         self.mistreated = 0
         self._lock = threading.Lock()
         self._server = _Server(self)

@@ -207,7 +207,7 @@ class Storm:
         for share in (0.3, 0.7):
             self._plan.append((begin + share * self.seconds, "kill redis", lambda: self._redis(signal.SIGKILL)))
         self._between(begin + 0.5 * self.seconds, 3, "redis", self._redis)
-        # Longer than a claim holds: whoever comes back finds that its fence is stale.
+        # Longer than a claim's lease, so that a sender that resumes has a stale fence.
         self._between(begin + 0.1 * self.seconds, 17, "alerts", lambda order: self._signal("alerts", order))
         self._between(begin + 0.6 * self.seconds, 5, "collect", lambda order: self._signal("collect", order))
         # Longer than beat's lock holds.

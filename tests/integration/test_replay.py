@@ -169,7 +169,7 @@ def test_a_trace_gives_the_alerts_of_a_plain_loop(
     assert len(expected) > 20
     assert monitor.transitions == expected
 
-    # What people are told is what held when they were told, never the same twice in a row.
+    # Each notification has the state of its time, never the same state twice in a row.
     state: str | None = None
     truth = {at: after for at, _, after in expected}
     for message in monitor.notified:

@@ -20,7 +20,7 @@ from workermon import models
 from workermon.on_aws import session
 
 SLOW, WELL = "eu-west-1", "us-east-1"
-#: Threads that collect, and intervals in the slow region, each a message of its own. Silence is told after three of
+#: Threads that collect, and intervals in the slow region, each a message of its own. Silence notifies after three of
 #: them, and a request is given up after 15 s.
 THREADS = 8
 INTERVALS = range(8, 20)

@@ -181,7 +181,7 @@ def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> 
     assert house.container.get(collect.Collection).collect(house.ids, force=True).retired == (first,)
     assert first not in house.schedule.ids()
     assert house.reconcile() == ()
-    house.clock.advance(3600)  # nobody judged: whoever did died
+    house.clock.advance(3600)  # no evaluation: the evaluating node died
     assert house.judge() == ["render-01 down firing"]
     notification = house.notifier.sent[-1]
     assert notification.at == notification.since

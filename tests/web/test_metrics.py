@@ -192,7 +192,7 @@ def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> N
 
 
 def test_the_fleet_is_read_once_and_only_at_a_glance(monitor: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This includes the bill, which is estimated from the records while there are few counts."""
+    """A scrape reads the summaries of workers once and no full records, not even to estimate the bill."""
     monitor.costs.note(monitor.clock(), "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
     readings = [list(monitor.workers.summaries())]
     monkeypatch.setattr(monitor.workers, "summaries", lambda: readings.pop())

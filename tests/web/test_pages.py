@@ -17,7 +17,7 @@ from workermon import fleet, models, views
 from workermon.web import pages, snapshots
 from workermon.web.render import STATIC
 
-#: What an instance may be named by whoever can tag it.
+#: A name that a user with the right to tag may give to an instance.
 HOSTILE = "<script>alert(1)</script>"
 
 VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system", "/system/status")

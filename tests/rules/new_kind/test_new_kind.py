@@ -85,7 +85,7 @@ def test_it_is_exported_and_valid_by_the_schema() -> None:
 
 
 def test_it_survives_being_stored() -> None:
-    """A configuration comes back from JSON with the options of the kind."""
+    """The kind's options are the same after the configuration was stored as JSON."""
     parsed = configuration()
     assert models.Configuration.model_validate_json(parsed.model_dump_json()).rules == parsed.rules
 
