@@ -158,7 +158,7 @@ def _evaluate(
         stage.evaluate(batch)
         if clock.now - swept >= sweep.INTERVAL:
             swept = clock.now
-            late = samples.pending(clock.now, sweep.MAX_FOUND, sweep.UNANNOUNCED)
+            late = samples.pending(clock.now, sweep.MAX_FOUND, sweep.UNANNOUNCED_AFTER)
             stage.evaluate([subject_id for subject_id in late if models.group_of(subject_id) is not None])
     clock.now = started + 60
     stage.evaluate(

@@ -175,7 +175,7 @@ def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
     """However often it moves within the interval, there is one message each interval, at the new place from then on."""
     placed, chance = cohorts.RedisCohorts(redis_client), random.Random(seed)
     planned.put([worker()], NOW)
-    monkeypatch.setattr(scheduler, "IDLE", 5.0)
+    monkeypatch.setattr(scheduler, "IDLE_INTERVAL", 5.0)
     now, runs = NOW, list[float]()
     phase = schedule.phase(0, 60)
     while now < NOW + 60 * 60:

@@ -126,7 +126,7 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
-    world.now.advance(parts.STUCK + 1)
+    world.now.advance(parts.STUCK_AFTER + 1)
     world.beat()
     assert down(world.status()) == ["evaluation", "delivery"]
 
@@ -238,7 +238,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert "2 messages for collect, which last worked never" in part(state, "queues").reason
     assert state.queues == world.nodes.waiting
     world.liveness.beat("collect", world.now())
-    world.now.advance(parts.UNTOUCHED)
+    world.now.advance(parts.UNTOUCHED_AFTER)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
@@ -246,7 +246,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
     assert "last worked 91 s ago" in part(world.status(), "queues").reason
     world.canary.publish(world.now(), world.now(), 1)
     assert down(world.status()) == []
-    world.now.advance(parts.UNTOUCHED + 1)
+    world.now.advance(parts.UNTOUCHED_AFTER + 1)
     world.beat()
     assert down(world.status()) == ["queues"]
     world.nodes.waiting["workermon.collect"] = 0

@@ -265,7 +265,7 @@ def test_datapoints_are_aligned_and_appear_after_their_period(
     first = (NOW - 600) // PERIOD * PERIOD
     assert times == list(range(first, NOW - PERIOD + 1, PERIOD))
     assert result["StatusCode"] == "Complete"
-    assert all(0 < value <= simulation.CALM for value in result["Values"])
+    assert all(0 < value <= simulation.MAX_NORMAL_LOAD for value in result["Values"])
 
 
 def test_newest_come_first_where_nothing_is_said(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:

@@ -118,7 +118,7 @@ def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypa
         waits.append(present(kept_child.due) - moment[0])
         kept_child.since = moment[0] = present(kept_child.due)
     assert waits == [1, 2, 4, 5, 5]
-    moment[0] += supervisor.SETTLED
+    moment[0] += supervisor.STABLE_AFTER
     kept_child.died("exit code 3", moment[0])
     assert present(kept_child.due) - moment[0] == 1
 
@@ -170,8 +170,8 @@ def test_a_stubborn_child_is_asked_pressed_and_killed(
     keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child that ignores SIGTERM gets SIGQUIT, then is killed with its own children."""
-    monkeypatch.setattr(supervisor, "COLD", 0.5)
-    monkeypatch.setattr(supervisor, "KILL", 1.0)
+    monkeypatch.setattr(supervisor, "QUIT_AFTER", 0.5)
+    monkeypatch.setattr(supervisor, "KILL_AFTER", 1.0)
     output = tmp_path / "said"
     supervised = keep(child("stubborn", STUBBORN, output))
     supervised.start()
@@ -184,7 +184,7 @@ def test_a_stubborn_child_is_asked_pressed_and_killed(
 
 def test_the_longest_stop_is_within_ten_seconds() -> None:
     """Children that have to be killed and a server that has to be killed still end within 10 s."""
-    assert supervisor.KILL + embedded.STOP <= 10
+    assert supervisor.KILL_AFTER + embedded.STOP <= 10
 
 
 def test_in_a_hurry_nobody_is_asked_twice(keep: Keep, tmp_path: Path) -> None:

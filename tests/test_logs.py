@@ -18,7 +18,7 @@ def _restored() -> Iterator[None]:
     """Leave logging as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    names = {name: logging.getLogger(name).level for name in (*logs.TALKATIVE, *logs.QUIET)}
+    names = {name: logging.getLogger(name).level for name in (*logs.REVEALING_LOGGERS, *logs.WARNING_LOGGERS)}
     yield
     root.handlers[:], root.level = handlers, level
     for name, before in names.items():

@@ -124,7 +124,7 @@ def test_long_headers_are_refused() -> None:
         messages.check(message(headers={"x-anything": "y" * messages.MAX_HEADERS}), NOW)
 
 
-@pytest.mark.parametrize("name", sorted(messages.FOLLOWING))
+@pytest.mark.parametrize("name", sorted(messages.EMBEDDING_HEADERS))
 def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
     """Nothing follows our tasks, by whatever name a sender asks for it."""
     with pytest.raises(messages.UnusableMessage, match=name):

@@ -25,7 +25,7 @@ NOW = 1_700_000_000.0
 def _no_settling(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Send a group as soon as all that is due of it is claimed, unless several deliver at once."""
     if "redis_url" not in request.fixturenames:
-        monkeypatch.setattr(groups, "SETTLE", 0.0)
+        monkeypatch.setattr(groups, "SEARCHED_FOR", 0.0)
 
 
 class Chat:

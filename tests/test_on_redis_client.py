@@ -191,7 +191,7 @@ def test_a_feed_that_may_not_wait_reads_whole_messages(redis_url: str, redis_cli
 
 def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed without messages pings the server, and fails if that is gone."""
-    monkeypatch.setattr(channel, "SILENCE", 1.0)
+    monkeypatch.setattr(channel, "PING_AFTER", 1.0)
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
         began = time.monotonic()

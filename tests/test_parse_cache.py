@@ -40,7 +40,7 @@ def test_a_text_is_parsed_once_until_it_changes() -> None:
 
 def test_no_more_texts_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest record is dropped first."""
-    monkeypatch.setattr(parse_cache, "MOST", 2)
+    monkeypatch.setattr(parse_cache, "MAX_TEXTS", 2)
     numbers = itertools.count(1)
     texts = parse_cache.ParseCache(lambda _: next(numbers))
     for name in ("a", "b"):

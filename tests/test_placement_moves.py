@@ -81,7 +81,7 @@ class Fleet:
             self._phases, self._phases_at = self.monitor.cohorts.phases(), self.now
         base = schedule.phase(number, MINUTE)
         phase = self._phases.get(f"{GROUP}#{number}", base)
-        has_moved = abs(self.now % MINUTE - phase) > scheduler.MOVED
+        has_moved = abs(self.now % MINUTE - phase) > scheduler.PLACE_TOLERANCE
         follows = schedule.next_run if has_moved else schedule.following
         heapq.heapreplace(self._next, (follows(self.now + TICK, phase, MINUTE), number))
 

@@ -103,6 +103,6 @@ def test_a_beat_with_nothing_to_do_ticks_seldom(
 ) -> None:
     """It sleeps two seconds if it can be woken up, and otherwise at most Celery's loop."""
     planned.put([worker()], NOW)
-    assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE
+    assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE_INTERVAL
     monkeypatch.setattr(beat, "wait", lambda seconds: False)
     assert beat.tick() == beat.max_interval == 1.0

@@ -213,7 +213,7 @@ def test_a_secret_file_that_is_none_is_refused_at_once(elsewhere: Path, kind: st
     elif kind == "device":
         file = Path("/dev/zero")
     elif kind == "large":
-        file.write_text("x" * (settings.LARGEST_SECRET + 1))
+        file.write_text("x" * (settings.MAX_SECRET_SIZE + 1))
     elif kind == "bytes":
         file.write_bytes(b"\xff")
     elif kind == "empty":

@@ -24,10 +24,10 @@ def _printable(_logger: Any, _name: str, event: Any) -> Any:
 
 #: Libraries whose debug messages show credentials: botocore prints the keys of assumed roles, urllib3 whole URLs. At
 #: "info" boto3 only tells which credentials it found.
-TALKATIVE = ("boto3", "botocore", "s3transfer", "urllib3")
+REVEALING_LOGGERS = ("boto3", "botocore", "s3transfer", "urllib3")
 
 #: Libraries of which only warnings matter, unless a user sets another level.
-QUIET = ("celery", "kombu", "redbeat")
+WARNING_LOGGERS = ("celery", "kombu", "redbeat")
 
 
 def configure(level: str = "info", form: str | None = None, file: str | None = None) -> None:
@@ -68,9 +68,9 @@ def configure(level: str = "info", form: str | None = None, file: str | None = N
             before.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in TALKATIVE:
+    for name in REVEALING_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else max(root.level, logging.WARNING))
-    for name in QUIET:
+    for name in WARNING_LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(root.level, logging.WARNING))
 
 

@@ -182,17 +182,17 @@ def test_guessing_is_slowed(serve: Serve, world: Ports, token: Callable[..., str
     assert 0 < int(late.headers["Retry-After"]) < 60
     assert client.get("/test/who", headers=bearer(viewer)).status_code == 200
     assert serve(**OPEN | {"client": "192.0.2.8"}).get("/test/who", headers=bearer(good)).status_code == 200
-    world.clock.advance(login_attempts.SECONDS + 1)
+    world.clock.advance(login_attempts.SECONDS_EACH + 1)
     assert client.get("/test/who", headers=bearer(good)).status_code == 200
 
 
 def test_failures_are_remembered_in_bounded_memory() -> None:
     """Of any number of failing addresses only the latest are kept. An IPv6 network is one sender."""
     tries = login_attempts.Attempts(lambda: 0.0)
-    for number in range(login_attempts.REMEMBERED + 50):
+    for number in range(login_attempts.MAX_FAILURES + 50):
         tries.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x")
-    assert len(tries._due) == login_attempts.REMEMBERED
-    for number in range(login_attempts.FREE):
+    assert len(tries._due) == login_attempts.MAX_FAILURES
+    for number in range(login_attempts.FREE_FAILURES):
         tries.failed(f"2001:db8::{number}", "x")
     assert tries.wait("2001:db8::ffff", "x") > 0
     assert tries.wait("2001:db8:1::1", "x") == 0

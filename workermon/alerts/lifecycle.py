@@ -270,7 +270,7 @@ def _state_after(transition: models.Transition) -> models.RuleState:
 
 def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
     if judgement.rule.flapping is None and not judgement.alert.flapping:
-        return flapping.CALM
+        return flapping.STABLE
     until = judgement.rule_state.cursor if judgement.until is None else judgement.until
     return flapping.status_at(judgement.rule, judgement.rule_state, until)
 

@@ -182,7 +182,7 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     _check_subject(name, metric)
     if name in views.account_keys(workers) and metric is None:
         return cli_session.get(views.ExplainAccount).explain(name)
-    if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
+    if subject == models.WHOLE_INSTALLATION and rule in views.OF_INSTALLATION:
         return cli_session.get(views.ExplainInstallation).explain(rule)
     if "/" in subject and rule in views.OF_ACCOUNTS:
         return cli_session.get(views.ExplainAccount).explain(subject, rule)

@@ -13,7 +13,7 @@ from workermon import errors, models, ports
 from workermon.cli import output, session
 
 #: Characters of a command's target.
-LONGEST_TARGET = 500
+MAX_TARGET_LENGTH = 500
 #: Parameters that are not recorded: output options, and values that may be private.
 _HIDDEN = frozenset({"as_json", "external_id"})
 
@@ -55,8 +55,8 @@ def record(cli_session: session.Session, action: str, target: str, outcome: str)
             by=session.user(),
             origin=errors.printable(socket.gethostname())[:64],
             action=action,
-            target=errors.printable(target)[:LONGEST_TARGET],
-            outcome=errors.printable(outcome)[:LONGEST_TARGET],
+            target=errors.printable(target)[:MAX_TARGET_LENGTH],
+            outcome=errors.printable(outcome)[:MAX_TARGET_LENGTH],
         )
         cli_session.container.get(ports.Audit).record(entry)
     except errors.RedisUnavailable as error:

@@ -24,11 +24,11 @@ INTERVAL = 20
 #: Seconds between two reconciliations triggered by instances that are not monitored.
 RECONCILED_EVERY = 10.0
 #: Remembered ids of events.
-REMEMBERED = 20_000
+MAX_SEEN_EVENTS = 20_000
 
 
 class SeenEvents:
-    """The ids of the newest ``REMEMBERED`` events that this process has handled. Thread-safe.
+    """The ids of the newest ``MAX_SEEN_EVENTS`` events that this process has handled. Thread-safe.
 
     It also knows whether an instance asks for a reconciliation, and when the last one was requested.
     """
@@ -48,7 +48,7 @@ class SeenEvents:
         """Remember them."""
         with self._lock:
             self._ids.update(dict.fromkeys(event_ids))
-            while len(self._ids) > REMEMBERED:
+            while len(self._ids) > MAX_SEEN_EVENTS:
                 self._ids.popitem(last=False)
 
     def want_reconciliation(self, is_wanted: bool) -> None:

@@ -12,7 +12,7 @@ from workermon.rules import group_fold
 from workermon.rules.group import Group
 
 #: Seconds, on top of the lateness, for which a group remembers a worker that left it.
-SPARE = 3600
+REMEMBERED_FOR = 3600
 
 
 #: Datapoints of each worker, by its id and the metric.
@@ -124,7 +124,7 @@ def _evaluate(
             late_reason=kind.late_reason,
         ),
     )
-    reach = (rule_state.cursor or 0) - configuration.lateness - SPARE
+    reach = (rule_state.cursor or 0) - configuration.lateness - REMEMBERED_FOR
     builder.memberships += [
         ports.MembershipChange(basis.subject.id, rule.name, worker_id, None)
         for worker_id, member in members.items()

@@ -9,7 +9,7 @@ from workermon import models
 from workermon.alerts import builtin_rules, lifecycle
 
 #: Records that the alert names. ``status`` names all.
-NAMED = 3
+MAX_NAMED = 3
 
 
 def judge(
@@ -31,11 +31,11 @@ def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) 
     before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
     if bool(unreadable) == (before is not None):
         return None
-    names = "; ".join(f"{name} ({reason})" for name, reason in list(unreadable.items())[:NAMED])
+    names = "; ".join(f"{name} ({reason})" for name, reason in list(unreadable.items())[:MAX_NAMED])
     return models.Transition(
         at=at,
         before=before,
         after="warning" if unreadable else None,
         reason="records in Redis cannot be read, and are left out" if unreadable else "every record is read again",
-        cause=f"{names}{'; …' if len(unreadable) > NAMED else ''}" if unreadable else None,
+        cause=f"{names}{'; …' if len(unreadable) > MAX_NAMED else ''}" if unreadable else None,
     )

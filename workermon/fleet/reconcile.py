@@ -16,7 +16,7 @@ from workermon.fleet.scheduling import Scheduling
 log = logs.get(__name__)
 
 #: Seconds. For a moment after its launch EC2 may not know an instance, so a worker this young does not count as gone.
-YOUNG = 300
+YOUNG_FOR = 300
 
 #: Seconds between two reconciliations by the listener.
 RECONCILED_EVERY = 300.0
@@ -128,7 +128,7 @@ class Reconciliation:
         absent = {
             record.worker.id: record
             for record in records
-            if record.worker.id not in described and at - record.worker.added_at > YOUNG
+            if record.worker.id not in described and at - record.worker.added_at > YOUNG_FOR
         }
         confirmed = self.ec2.statuses(scope, list(absent)) if absent else {}
         missing = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}

@@ -12,7 +12,7 @@ from workermon.health import canary
 log = logs.get(__name__)
 
 #: Seconds. Work that is due at once but waits this long waits for a dead part.
-STUCK = 60
+STUCK_AFTER = 60
 
 #: Intervals, of the worker with the shortest, within which a collection and an evaluation end; and extra seconds.
 INTERVALS, GRACE = 3, 30
@@ -41,10 +41,10 @@ class PipelineCheck:
         at, tick = self.now(), self.beat_status.last_tick()
         if tick is None or at - tick > canary.MAX_BEAT_AGE or models.leads(tick, at):
             return "beat does not tick"
-        if any(alert_id != models.CANARY for alert_id in self.outbox.due(at, 2, STUCK)):
-            return f"a notification waits for more than {STUCK} s"
-        if self.samples.pending(at, 1, STUCK):
-            return f"a sample waits for more than {STUCK} s to be evaluated"
+        if any(alert_id != models.CANARY for alert_id in self.outbox.due(at, 2, STUCK_AFTER)):
+            return f"a notification waits for more than {STUCK_AFTER} s"
+        if self.samples.pending(at, 1, STUCK_AFTER):
+            return f"a sample waits for more than {STUCK_AFTER} s to be evaluated"
         if (fault := self._dead_channel() or self._stopped_stage(at)) is not None:
             return fault
         check = self.canary_check.check()

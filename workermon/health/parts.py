@@ -9,11 +9,11 @@ from workermon import models, ports
 from workermon.health import canary, fleet_statistics, health_summary
 
 #: Seconds. Work for evaluation or delivery that is due at once but waits this long waits for a dead part.
-STUCK = 60
+STUCK_AFTER = 60
 
 #: Seconds. If no message of a queue was worked on for so long, nobody takes them. On an idle system the canary is the
 #: only message of a minute.
-UNTOUCHED = models.CANARY_EVERY + 30
+UNTOUCHED_AFTER = models.CANARY_EVERY + 30
 
 #: Seconds. A poll of an event queue takes 20 s if no message arrives.
 MAX_QUEUE_AGE = 60
@@ -92,7 +92,7 @@ class PartsCheck:
         queues, beats = self.nodes.queues(len(answering)), self.liveness.beats()
         at = self.now()
         quarantined = self.schedule.quarantined()
-        pending = self.samples.pending(at, 10_000, STUCK)
+        pending = self.samples.pending(at, 10_000, STUCK_AFTER)
         backlog = self.outbox.backlog()
         ticked, trace = self.beat_status.last_tick(), self.trace.trace()
         finding = canary.judge(self.beat_status.canaries(), trace, ticked=ticked, listens="canary" in beats, at=at)
@@ -136,8 +136,8 @@ class PartsCheck:
         )
 
     def _delivery(self, backlog: int, at: float) -> Part:
-        late = [alert_id for alert_id in self.outbox.due(at, 2, STUCK) if alert_id != models.CANARY]
-        stuck = self.outbox.stuck(at - STUCK)
+        late = [alert_id for alert_id in self.outbox.due(at, 2, STUCK_AFTER) if alert_id != models.CANARY]
+        stuck = self.outbox.stuck(at - STUCK_AFTER)
         if stuck:
             worst = stuck[0]
             tried = _plural(worst.attempts, "attempt")
@@ -219,7 +219,7 @@ def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
 
 
 def _evaluation(pending: Sequence[str]) -> Part:
-    reason = f"{_plural(len(pending), 'worker')} waiting for more than {STUCK} s" if pending else "keeps up"
+    reason = f"{_plural(len(pending), 'worker')} waiting for more than {STUCK_AFTER} s" if pending else "keeps up"
     return Part(name="evaluation", ok=not pending, reason=reason)
 
 
@@ -237,7 +237,7 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
         reached = trace.reached.get(step)
         last = max([*filter(None, (beats.get(stage), reached and reached.at))], default=None)
         waiting = queues.get(f"workermon.{stage}", 0)
-        if waiting and (last is None or at - last > UNTOUCHED):
+        if waiting and (last is None or at - last > UNTOUCHED_AFTER):
             since = "never" if last is None else f"{round(at - last)} s ago"
             failures.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
     if failures:

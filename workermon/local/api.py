@@ -27,7 +27,7 @@ METRICS = 500
 
 #: How far back a request may begin, in seconds, by what its period is a multiple of. Older datapoints are not returned.
 #: Periods below a minute, which CloudWatch keeps for 3 hours, count as a minute here: a simulated day may be short.
-_KEPT = ((3600, 455 * models.DAY), (300, 63 * models.DAY), (1, 15 * models.DAY))
+_RETENTION = ((3600, 455 * models.DAY), (300, 63 * models.DAY), (1, 15 * models.DAY))
 
 _QUERY_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 _STATISTICS: dict[str, Callable[[list[float]], float]] = {
@@ -176,7 +176,9 @@ class Api:
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
         if stream is None or stream.machine.region != region:
             return []
-        if self._simulation.now() - start > next(retention for multiple, retention in _KEPT if period % multiple == 0):
+        if self._simulation.now() - start > next(
+            retention for multiple, retention in _RETENTION if period % multiple == 0
+        ):
             return []
         since = start // min(period, 60) * min(period, 60)  # CloudWatch rounds the start down
         slots: dict[int, list[float]] = {}

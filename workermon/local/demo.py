@@ -24,9 +24,9 @@ PERIOD = 2
 #: Seconds of datapoints that exist at the start. An hour of them would only delay the first table.
 HISTORY = 60
 #: Seconds until the channel is tried again after its connection broke.
-AGAIN = 0.5
+RETRY_AFTER = 0.5
 #: Lines of the children's output to show at the end if one of them died.
-TAIL = 20
+LAST_LINES = 20
 
 #: The prefix of a demo's folder, and the file in it that its process keeps locked.
 FOLDERS = "workermon-demo-"
@@ -200,7 +200,7 @@ def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
     """Show the children's last output, if one of them died."""
     if parts.deaths:
         output.seek(0)
-        last = output.read().decode("utf-8", "replace").splitlines()[-TAIL:]
+        last = output.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:]
         sys.stderr.write("\n".join([*(errors.printable(text) for text in last), ""]))
 
 
@@ -233,7 +233,7 @@ class _Display:
                     if message is not None:
                         yield message
             except errors.RedisUnavailable as error:
-                if not self.over.wait(AGAIN):
+                if not self.over.wait(RETRY_AFTER):
                     log.warning("demo.channel_lost", reason=str(error))
 
 

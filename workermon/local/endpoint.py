@@ -34,7 +34,7 @@ _CBOR_PATH = re.compile(r"/service/GraniteServiceVersion20100801/operation/(\w+)
 #: Seconds that a signature's time may differ.
 _SKEW = 300
 #: Bytes. Far above 500 queries with long dimensions.
-_LARGEST = 4 << 20
+_MAX_BODY = 4 << 20
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _QUERY_NAMESPACES = {
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             size = int(self.headers.get("Content-Length") or 0)
         except ValueError:
             size = -1
-        if not 0 <= size <= _LARGEST:
+        if not 0 <= size <= _MAX_BODY:
             self.close_connection = True
             self._send(413, "text/plain", b"")
             return

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 #: ``<sys/prctl.h>``.
 _PR_SET_PDEATHSIG = 1
 #: Seconds between two checks of the watching process.
-_LOOK = 0.5
+_CHECK_INTERVAL = 0.5
 
 
 def bind(command: Sequence[str]) -> list[str]:
@@ -57,7 +57,7 @@ def _watch(parent: int) -> None:
         if not alive(parent):
             os.kill(child, signal.SIGKILL)
             break
-        time.sleep(_LOOK)
+        time.sleep(_CHECK_INTERVAL)
     os._exit(0)
 
 

@@ -21,7 +21,7 @@ AGENT = "CWAgent"
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 #: Percent. Without an incident no load goes above this, below every default threshold.
-CALM = 76.0
+MAX_NORMAL_LOAD = 76.0
 
 _TYPES = ("g5.2xlarge", "c6i.4xlarge", "m6i.2xlarge", "t3.large")
 _TEAMS = ("vfx", "anim", "comp")
@@ -342,13 +342,13 @@ class Simulation:
         return self._wave(salt, slot, low=8.0, span=55.0, length=45)
 
     def _wave(self, salt: int, slot: int, *, low: float, span: float, length: int) -> float:
-        """Two waves and some noise; ``length`` is in periods, the result at most ``CALM``."""
+        """Two waves and some noise; ``length`` is in periods, the result at most ``MAX_NORMAL_LOAD``."""
         phase = self._hash(salt, -1) * math.tau
         slow = math.sin(math.tau * slot / (length + salt % 29) + phase)
         fast = math.sin(math.tau * slot / (7 + salt % 5) + 2.0 * phase)
         base = low + span * (0.2 + 0.6 * self._hash(salt, -2))
         value = base + span * (0.28 * slow + 0.08 * fast) + 1.5 * self._noise(salt, slot)
-        return min(max(value, 0.5), CALM)
+        return min(max(value, 0.5), MAX_NORMAL_LOAD)
 
     def _noise(self, salt: int, slot: int) -> float:
         return 2.0 * self._hash(salt, slot) - 1.0

@@ -19,14 +19,14 @@ log = logs.get(__name__)
 
 #: Seconds before a child's first restart, and the maximum. The pause doubles in between.
 FIRST_WAIT = 1.0
-LONGEST_WAIT = 5.0
+MAX_WAIT = 5.0
 #: If a child has lived for so many seconds, its next death counts as the first again.
-SETTLED = 30.0
+STABLE_AFTER = 30.0
 #: Seconds between two checks of the children.
-LOOK = 0.1
+CHECK_INTERVAL = 0.1
 #: Seconds from SIGTERM (Celery's warm shutdown) to SIGQUIT (its cold one), and to SIGKILL.
-COLD = 4.0
-KILL = 6.0
+QUIT_AFTER = 4.0
+KILL_AFTER = 6.0
 
 
 class Child(NamedTuple):
@@ -49,11 +49,11 @@ class _SupervisedChild:
 
     def died(self, cause: str, now: float) -> None:
         """Plan the next start; the delay grows with each death."""
-        if now - self.since >= SETTLED:
+        if now - self.since >= STABLE_AFTER:
             self.wait = FIRST_WAIT
         log.warning("child.died", child=self.name, reason=cause, restart_in=self.wait)
         self.due = now + self.wait
-        self.wait = min(2 * self.wait, LONGEST_WAIT)
+        self.wait = min(2 * self.wait, MAX_WAIT)
 
 
 class Supervisor:
@@ -117,7 +117,7 @@ class Supervisor:
         while not until():
             self.poll()
             tick()
-            time.sleep(LOOK)
+            time.sleep(CHECK_INTERVAL)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop all children, then the server. Idempotent.
@@ -127,8 +127,8 @@ class Supervisor:
         began = time.monotonic()
         sent_signals: dict[str, signal.Signals] = {}
         while running := [name for name, process in self._processes.items() if process.poll() is None]:
-            after = KILL if hurry() else time.monotonic() - began
-            order = signal.SIGTERM if after < COLD else signal.SIGQUIT if after < KILL else signal.SIGKILL
+            after = KILL_AFTER if hurry() else time.monotonic() - began
+            order = signal.SIGTERM if after < QUIT_AFTER else signal.SIGQUIT if after < KILL_AFTER else signal.SIGKILL
             for name in running:
                 if sent_signals.get(name) != order:
                     sent_signals[name] = order

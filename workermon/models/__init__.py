@@ -156,7 +156,7 @@ from workermon.models.subject import (
     group_subject,
     worker_subject,
 )
-from workermon.models.usage import BUDGET, EVERYWHERE, RECORDS, BudgetDecision, Hour, UsageTotals
+from workermon.models.usage import BUDGET, RECORDS, WHOLE_INSTALLATION, BudgetDecision, Hour, UsageTotals
 from workermon.models.worker import (
     GONE,
     STOPPED,
@@ -186,7 +186,6 @@ __all__ = [
     "CLOCK_SKEW",
     "DAY",
     "DELIVERY",
-    "EVERYWHERE",
     "GONE",
     "HOUR",
     "INSTALLATION",
@@ -211,6 +210,7 @@ __all__ = [
     "STOPPED",
     "TEST",
     "WEEK",
+    "WHOLE_INSTALLATION",
     "Account",
     "AccountRegion",
     "AccountState",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from workermon.models.usage import EVERYWHERE
+from workermon.models.usage import WHOLE_INSTALLATION
 from workermon.models.worker import Worker
 
 SubjectKind = Literal["worker", "account", "installation", "channel", "group"]
@@ -27,7 +27,7 @@ class SubjectKey(NamedTuple):
 
 
 #: The installation as a whole.
-INSTALLATION = SubjectKey("installation", EVERYWHERE, "installation")
+INSTALLATION = SubjectKey("installation", WHOLE_INSTALLATION, "installation")
 
 
 def worker_subject(worker: Worker) -> SubjectKey:

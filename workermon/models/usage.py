@@ -5,7 +5,7 @@ from __future__ import annotations
 from workermon.models.base import Frozen
 
 #: Stands for the whole installation in place of an ``AccountRegion.key``.
-EVERYWHERE = "*/*"
+WHOLE_INSTALLATION = "*/*"
 
 #: The rule about the budget. It always applies.
 BUDGET = "budget"

@@ -15,7 +15,7 @@ from workermon.notify import policy
 log = logs.get(__name__)
 
 #: Races that a change of the alert may lose. Each was won by another delivery that changed the same alert.
-TRIES = 5
+MAX_RACES = 5
 
 Change = Callable[[lifecycle.VerdictBuilder, models.Configuration], None]
 
@@ -31,7 +31,7 @@ class ChannelAlertChange:
 
     def change(self, channel: str, change: Change, *, opens: bool = False) -> bool:
         """Change the alert as it is now, if it fires or the change ``opens`` it; ``True`` if something was written."""
-        for _ in range(TRIES):
+        for _ in range(MAX_RACES):
             basis = self.alerts.load_channel(channel)
             if not (opens or any(alert.open for alert in basis.alerts.values())):
                 return False

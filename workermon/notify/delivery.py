@@ -125,7 +125,7 @@ class _Run:
         gathers = self._gathering.is_open
         if not self._sending:
             if gathers and not self._waiting:
-                time.sleep(min(GATHER_INTERVAL, groups.SETTLE))
+                time.sleep(min(GATHER_INTERVAL, groups.SEARCHED_FOR))
             return
         finished, _ = concurrent.futures.wait(
             self._sending,

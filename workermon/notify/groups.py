@@ -17,10 +17,10 @@ MAX_GROUP_SIZE = 200
 
 #: Seconds for which a claimed notification is held for others of its group. Together with the attempt less than the
 #: lease.
-HOLD = 2.0
+HELD_FOR = 2.0
 
 #: Seconds for which more members of a group are searched after the last one was found: other processes release them.
-SETTLE = 0.5
+SEARCHED_FOR = 0.5
 
 #: Alerts that are searched for others of a group.
 MAX_DUE = 2000
@@ -129,7 +129,7 @@ class Gathering:
         complete = [
             group
             for group in self._groups.values()
-            if group.is_full or at - group.since > HOLD or (all_claimed and at - group.since >= SETTLE)
+            if group.is_full or at - group.since > HELD_FOR or (all_claimed and at - group.since >= SEARCHED_FOR)
         ]
         for group in complete:
             del self._groups[group.name]

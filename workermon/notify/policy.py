@@ -11,13 +11,13 @@ from workermon.notify.channel_type import ChannelType
 
 #: Seconds. The wait after a failure is random, from 0 to a limit that doubles from the first to the last of these (full
 #: jitter), so that a recovering receiver does not get all retries at once.
-FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
+FIRST_WAIT, MAX_WAIT = 1.0, 300.0
 
 #: Seconds. A receiver may ask for a longer wait by Retry-After, up to this.
-LONGEST_ASKED = 3600.0
+MAX_RETRY_AFTER = 3600.0
 
 #: Seconds. A receiver that asked for a wait gets nothing at all for at most this long.
-LONGEST_PAUSE = 300.0
+MAX_PAUSE = 300.0
 
 #: Seconds. A notification is given up after a day, and recorded as such.
 GIVE_UP_AFTER = models.DAY
@@ -71,12 +71,14 @@ class Failure:
     def wait(self) -> float:
         """Return the seconds until the next attempt."""
         backoff_seconds = backoff(self.claimed.attempt) if self.backoff is None else self.backoff
-        return backoff_seconds if self.asked_wait is None else max(backoff_seconds, min(self.asked_wait, LONGEST_ASKED))
+        return (
+            backoff_seconds if self.asked_wait is None else max(backoff_seconds, min(self.asked_wait, MAX_RETRY_AFTER))
+        )
 
 
 def backoff(attempt: int) -> float:
     """Draw the wait after an attempt, in seconds; the first attempt is 1."""
-    return random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt - 1, 16)))
+    return random.uniform(0, min(MAX_WAIT, FIRST_WAIT * 2 ** min(attempt - 1, 16)))
 
 
 def _attempts(error: errors.WorkermonError) -> float:

@@ -168,7 +168,7 @@ class Sender:
             return self._give_up(failure)
         wait = failure.wait
         if failure.asked_wait is not None:
-            self.throttle.pause(claimed.channel, min(failure.asked_wait, policy.LONGEST_PAUSE), failure.at)
+            self.throttle.pause(claimed.channel, min(failure.asked_wait, policy.MAX_PAUSE), failure.at)
         log.warning("deliver.failed", **_fields(failure), retry_in=round(wait, 3))
         self.outbox.failed(claimed, failure.at, str(failure.error), failure.at + wait)
         failpoints.reach("deliver.failed")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 #: Instances. Up to this many are looked up one by one.
-FEW = 5
+MAX_SINGLE_LOOKUPS = 5
 
 #: Pages of a metric, of 500 series each, that are searched for series without an instance.
 FOREIGN_PAGES = 10
@@ -42,7 +42,9 @@ class Listing:
         """Return the dimension sets of some instances."""
         wanted_ids = set(instance_ids)
         # A fleet much larger than what is asked for has more pages than instances. Then one by one takes fewer calls.
-        complete = len(wanted_ids) > FEW and self._list({"Name": "InstanceId"}, wanted_ids, len(wanted_ids))
+        complete = len(wanted_ids) > MAX_SINGLE_LOOKUPS and self._list(
+            {"Name": "InstanceId"}, wanted_ids, len(wanted_ids)
+        )
         if not complete:
             for instance_id in sorted(wanted_ids):
                 self._list({"Name": "InstanceId", "Value": instance_id}, wanted_ids, MAX_PAGES)

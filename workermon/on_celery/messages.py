@@ -22,16 +22,16 @@ from workermon import errors
 QUEUES: Final = frozenset({"workermon.collect", "workermon.evaluate", "workermon.deliver"})
 
 #: Characters. A task's name and the ids are shorter; so are our own.
-LONGEST: Final = 512
+MAX_NAME_LENGTH: Final = 512
 #: Characters of a body. A hundred of the longest identifiers take a tenth of it.
-LARGEST: Final = 1024 * 1024
+MAX_BODY_LENGTH: Final = 1024 * 1024
 #: Characters of all headers. Celery's own take a few hundred, and a trace's a few hundred more.
 MAX_HEADERS: Final = 16 * 1024
 #: Levels of objects and lists. Our messages have three. Hundreds of them overflow the stack of code that walks them,
 #: and block a prefork node for good.
 MAX_DEPTH: Final = 10
 #: Seconds. We send no message ahead of time; the node would hold it for all that time.
-AHEAD: Final = 3600
+MAX_ETA: Final = 3600
 
 
 class UnusableMessage(ValueError):
@@ -51,7 +51,7 @@ def _encodable(value: str) -> bool:
 
 
 def _identifier(value: object) -> bool:
-    return _text(value) and 0 < len(str(value)) <= LONGEST and errors.printable(str(value)) == value
+    return _text(value) and 0 < len(str(value)) <= MAX_NAME_LENGTH and errors.printable(str(value)) == value
 
 
 def _number(value: object) -> bool:
@@ -101,9 +101,9 @@ HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
     "compression": lambda _: False,
 }
 #: What follows the arguments in a body: other tasks to be run. Our messages have none.
-EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+EMBEDDED_TASKS: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 #: Other names for these, which protocol 1 and other senders write into the headers.
-FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "subtasks"}
+EMBEDDING_HEADERS: Final = EMBEDDED_TASKS | {"link", "link_error", "on_error", "subtask", "subtasks"}
 
 
 def check(raw: object, now: float) -> None:
@@ -150,15 +150,15 @@ def _check_headers(headers: object, now: float) -> None:
         _check_header(name, value)
     if headers["task"].startswith("celery."):
         raise UnusableMessage("it names a task of Celery's own")
-    if headers.get("eta") and _moment(headers["eta"]) > now + AHEAD:
-        raise UnusableMessage(f"eta is more than {AHEAD} s ahead")
+    if headers.get("eta") and _moment(headers["eta"]) > now + MAX_ETA:
+        raise UnusableMessage(f"eta is more than {MAX_ETA} s ahead")
 
 
 def _check_header(name: str, value: object) -> None:
     if name in HEADERS:
         if value is not None and not HEADERS[name](value):
             raise UnusableMessage(f"header {name} is wrong")
-    elif name in FOLLOWING:
+    elif name in EMBEDDING_HEADERS:
         raise UnusableMessage(f"header {name} names what follows the task")
     elif hasattr(task.Context, name):
         # It would replace what the node itself writes there.
@@ -186,7 +186,7 @@ def is_shallow(value: object) -> bool:
 
 
 def _check_body(body: object, encoding: object) -> None:
-    if not isinstance(body, str) or len(body) > LARGEST:
+    if not isinstance(body, str) or len(body) > MAX_BODY_LENGTH:
         raise UnusableMessage("body is not text, or too long")
     try:
         content: Any = json.loads((base64.b64decode(body) if encoding else body.encode()).decode("utf-8"))
@@ -202,5 +202,5 @@ def _check_body(body: object, encoding: object) -> None:
     if embedded is not None and not isinstance(embedded, dict):
         raise UnusableMessage("what follows the arguments is not an object")
     for name, value in (embedded or {}).items():
-        if name not in EMBEDDED or value is not None:
+        if name not in EMBEDDED_TASKS or value is not None:
             raise UnusableMessage(f"{errors.printable(name)[:40]} follows the arguments")

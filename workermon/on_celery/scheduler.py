@@ -28,18 +28,18 @@ from workermon.on_celery.entry import StoredEntry
 log = logs.get(__name__)
 
 #: Seconds between two ticks if nothing is due: long enough to cost little, and short beside the lock's duration.
-IDLE: Final = 2.0
+IDLE_INTERVAL: Final = 2.0
 #: Entries read, sent and marked before the lock is extended: about 60 ms.
 CHUNK: Final = 500
 #: Entries that each tick checks at most for a next run too far ahead.
-LOOKED_AT: Final = 100
+CHECKED_EACH_TICK: Final = 100
 #: Seconds. After failing for so long the process ends, so that its supervisor restarts it.
-FAILED_FOR: Final = 60.0
+MAX_FAILING: Final = 60.0
 #: Seconds. How far a next run may lie beyond one interval before it is repaired: RedBeat's scores are whole seconds.
-SLACK: Final = 2.0
+REPAIR_TOLERANCE: Final = 2.0
 
 #: Seconds. If an entry's next run is this far off its cohort's place, the entry has not moved there yet.
-MOVED: Final = 0.01
+PLACE_TOLERANCE: Final = 0.01
 #: Seconds between two reads of the cohorts' places.
 PHASES_EVERY: Final = 10.0
 
@@ -134,7 +134,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         self.wait: Callable[[float], bool] = self._changes.wait
         self._worked_at = self.steady()
         # A hanging tick ends the process with the same code as a minute of failures.
-        self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
+        self._watchdog = watchdog.Watchdog(MAX_FAILING, lambda: self.end(errors.RedisUnavailable.exit_code))
         # RedBeat writes as soon as it is created, before any of beat's signals.
         broker.refuse(schedulers.get_redis(app), "Redis (schedule)")
         super().__init__(app, *args, **kwargs)
@@ -173,7 +173,7 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _failed(self, error: Exception) -> float:
         """Drop the connections; end the process if it has failed for too long. Return seconds to the next try."""
         failed_for = self.steady() - self._worked_at
-        if failed_for > FAILED_FOR:
+        if failed_for > MAX_FAILING:
             log.error("beat.gave_up", reason=schedule.reason(error), failed_for=round(failed_for))
             logging.shutdown()
             # Celery would log a traceback, and exit with code 0 on a request to stop.
@@ -202,7 +202,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         if now >= self._canary_due:
             self._send_canary(now)
         ahead = [run - self.clock() for run in runs]
-        return max(0.0, min([*ahead, IDLE]))
+        return max(0.0, min([*ahead, IDLE_INTERVAL]))
 
     def _look(self, now: float) -> _Look:
         """Return the due entries, the next one, and some to check; extend the lock.
@@ -217,9 +217,9 @@ class Scheduler(schedulers.RedBeatScheduler):
             token=lock.local.token if lock else "",
             milliseconds=int(self.lock_timeout) * 1000,
             now=f"{now:.6f}",
-            ahead_of=f"{now + self._shortest + SLACK:.6f}",
+            ahead_of=f"{now + self._shortest + REPAIR_TOLERANCE:.6f}",
             offset=self._looked_up_to,
-            limit=LOOKED_AT,
+            limit=CHECKED_EACH_TICK,
         )
         answers = looking.run(self._kept, NEVER_DECODE=True)
         if not answers:
@@ -344,7 +344,7 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _upcoming(self, due: StoredEntry, now: float) -> float:
         """Return the next run of an entry that ran now. A cohort that was moved continues at its new place."""
         phase = due.phase(self._phases)
-        follows = schedule.next_run if abs(due.score % due.interval - phase) > MOVED else schedule.following
+        follows = schedule.next_run if abs(due.score % due.interval - phase) > PLACE_TOLERANCE else schedule.following
         return follows(now, phase, due.interval)
 
     def _load_phases(self, now: float) -> None:
@@ -427,17 +427,19 @@ class Scheduler(schedulers.RedBeatScheduler):
         if look.entries < len(self._intervals) / 2:
             self._intervals.clear()  # most of them are gone
             self._shortest = 0.0
-        self._looked_up_to = self._looked_up_to + LOOKED_AT if len(look.far) == LOOKED_AT else 0
+        self._looked_up_to = self._looked_up_to + CHECKED_EACH_TICK if len(look.far) == CHECKED_EACH_TICK else 0
         # An entry whose last known interval covers its next run need not be read again.
-        suspects = [(key, score) for key, score in look.far if score > now + self._intervals.get(key, 0.0) + SLACK]
+        suspects = [
+            (key, score) for key, score in look.far if score > now + self._intervals.get(key, 0.0) + REPAIR_TOLERANCE
+        ]
         mended: list[float] = []
         runs: list[Any] = []
         for stored in self._read(suspects):
-            if not (stored.regular and stored.score > now + stored.interval + SLACK):
+            if not (stored.regular and stored.score > now + stored.interval + REPAIR_TOLERANCE):
                 continue
             phase = stored.phase(self._phases)
             # An entry moved to later in the interval is up to two of them away.
-            at_place = abs(stored.score % stored.interval - phase) <= MOVED
+            at_place = abs(stored.score % stored.interval - phase) <= PLACE_TOLERANCE
             if not at_place or stored.score > now + 2 * stored.interval:
                 upcoming = schedule.following(now, phase, stored.interval)
                 runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]

@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Seconds for which such a key is kept.
-KEPT: Final = 30 * 86_400
+SET_ASIDE_FOR: Final = 30 * 86_400
 
 _FIXED: Final = {
     settings.SCHEDULE_COHORTS: "hash",
@@ -62,7 +62,7 @@ def set_aside(app: Any, error: Exception) -> bool:
     ]
     for name in wrong:
         client.rename(name, f"{settings.SET_ASIDE}{name}")
-        client.expire(f"{settings.SET_ASIDE}{name}", KEPT)
+        client.expire(f"{settings.SET_ASIDE}{name}", SET_ASIDE_FOR)
         log.error("schedule.set_aside", key=name, kept_as=f"{settings.SET_ASIDE}{name}")
     return bool(wrong)
 

@@ -13,7 +13,7 @@ from workermon import errors
 from workermon.on_redis import client
 
 #: Seconds of silence after which the server is pinged. After twice as long the connection counts as lost.
-SILENCE = 5.0
+PING_AFTER = 5.0
 
 
 class _BrokenSubscription(Exception):
@@ -37,7 +37,7 @@ class _Subscription:
     def receive(self, timeout: float) -> tuple[bytes, bytes] | None:
         """Return channel and text of the next message, ``None`` if none arrived in time, or something else did."""
         try:
-            reply = self._read(min(timeout, SILENCE))
+            reply = self._read(min(timeout, PING_AFTER))
         except redis.ConnectionError:
             raise _BrokenSubscription("the connection broke") from None
         if reply is None:
@@ -60,9 +60,9 @@ class _Subscription:
 
     def _ping_if_silent(self) -> None:
         now = time.monotonic()
-        if now - self._received_at > 2 * SILENCE:
+        if now - self._received_at > 2 * PING_AFTER:
             raise _BrokenSubscription("it fell silent")
-        if now - max(self._received_at, self._requested_at) > SILENCE:
+        if now - max(self._received_at, self._requested_at) > PING_AFTER:
             self._pubsub.ping()
             self._requested_at = now
 

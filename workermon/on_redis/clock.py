@@ -16,7 +16,7 @@ COMPARED_EVERY = 10.0
 
 #: Seconds by which a clock may move against the steady one. More means that somebody has set it; it is compared at
 #: once.
-STEP = 1.0
+MAX_DRIFT = 1.0
 
 
 class _Comparison(NamedTuple):
@@ -32,7 +32,7 @@ class _Comparison(NamedTuple):
 
     def has_moved(self, machine: float, steady: float) -> bool:
         """Return whether the machine's clock has been set since."""
-        return abs((machine - self.machine) - (steady - self.steady)) > STEP
+        return abs((machine - self.machine) - (steady - self.steady)) > MAX_DRIFT
 
 
 class RedisClock:

@@ -15,10 +15,10 @@ from workermon.on_redis import client, keys, unreadable_records
 HOUR = 3600
 
 #: Seconds. The last 24 hours touch 25 of these. The day before is kept for late questions.
-KEPT = 49 * HOUR
+HOUR_LIFETIME = 49 * HOUR
 
 #: Seconds. How old a cached decision about the budget may be before it is read again.
-REMEMBERED = 5.0
+DECISION_CACHED_FOR = 5.0
 
 
 class CountRequest(lua.Script[int], shared="numbers"):
@@ -57,13 +57,14 @@ class RedisCosts:
             counted += [f"full {scope} {metric}", number * weights.get(metric, 1)]
         hour = keys.costs(int(at // HOUR) * HOUR)
         client.run(
-            self._client, CountRequest(hour=hour, totals=keys.COST_TOTALS, at=repr(at), lifetime=KEPT, counts=counted)
+            self._client,
+            CountRequest(hour=hour, totals=keys.COST_TOTALS, at=repr(at), lifetime=HOUR_LIFETIME, counts=counted),
         )
 
     def hours(self, since: float) -> list[models.Hour]:
         """Return the hours since the hour of a given time, as far as they are kept."""
         first = int(since // HOUR) * HOUR
-        starts = range(first, first + KEPT + HOUR, HOUR)
+        starts = range(first, first + HOUR_LIFETIME + HOUR, HOUR)
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for start in starts:
                 pipe.hgetall(keys.costs(start))
@@ -80,7 +81,7 @@ class RedisCosts:
     def budget_decision(self) -> models.BudgetDecision:
         """Return the budget's decision about the periods, at most some seconds old."""
         now = time.monotonic()
-        if now - self._read_at > REMEMBERED:
+        if now - self._read_at > DECISION_CACHED_FOR:
             with client.guard(self._client):
                 text: Any = self._client.get(keys.BUDGET_DECISION)
             self._decided = self._decision(text) if text else models.BudgetDecision()

@@ -15,7 +15,7 @@ from workermon import models, ports
 from workermon.on_redis import client, keys, unreadable_records
 
 #: Transitions in the first read, and in each further one.
-_FEW, _MANY = 20, 200
+_FIRST_READ, _NEXT_READ = 20, 200
 
 
 def text(at: float, entry: models.HistoryEntry) -> str:
@@ -30,7 +30,7 @@ def member(number: int, alert_id: str) -> str:
 
 def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[ports.Recorded]:
     """Yield the transitions of all alerts by time, newest first."""
-    skip, size = 0, _FEW
+    skip, size = 0, _FIRST_READ
     while True:
         with client.guard(connection):
             members: Any = connection.zrange(
@@ -43,12 +43,12 @@ def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[po
         # The next ones may share the last one's time.
         last = members[-1][1]
         skip = sum(at == last for _, at in members) + (skip if last == until else 0)
-        until, size = last, _MANY
+        until, size = last, _NEXT_READ
 
 
 def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iterator[ports.Recorded]:
     """Yield the transitions of an alert in the order of recording, newest first, starting at a given one."""
-    last, size = "+inf" if number is None else str(number), _FEW
+    last, size = "+inf" if number is None else str(number), _FIRST_READ
     while True:
         with client.guard(connection):
             numbers: Any = connection.zrange(
@@ -60,7 +60,7 @@ def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iter
         yield from _read(connection, known)
         if len(numbers) < size or not known:
             return
-        last, size = f"({known[-1]}", _MANY
+        last, size = f"({known[-1]}", _NEXT_READ
 
 
 def _number(connection: redis.Redis, raw: bytes) -> int | None:

@@ -18,10 +18,10 @@ from workermon import lua, models, ports
 from workermon.on_redis import client, keys, unreadable_records
 
 #: Queues checked for ones that are stuck.
-LOOKED_AT = 1000
+CHECKED_QUEUES = 1000
 
 #: Milliseconds. No claim has a longer lease. If a lease has more time left, the clock was set back.
-LONGEST_LEASE = 60_000
+MAX_LEASE = 60_000
 
 #: The name of the canary's queue.
 _CANARY = keys.queue(models.CANARY, models.CANARY_CHANNEL)
@@ -140,7 +140,7 @@ class RedisOutbox:
             queues_prefix=keys.queues(""),
             state_prefix=keys.STATE,
             latest=repr(now + models.MAX_LEAD),
-            longest_lease=LONGEST_LEASE,
+            longest_lease=MAX_LEASE,
         )
         return client.texts(client.run(self._client, finding))
 
@@ -297,8 +297,8 @@ class RedisOutbox:
         waiting: collections.Counter[str] = collections.Counter()
         with client.guard(self._client):
             queues = [queue for queue in client.texts(self._client.zrange(keys.OUTBOX, 0, -1)) if queue != _CANARY]
-            for start in range(0, len(queues), LOOKED_AT):
-                chunk = queues[start : start + LOOKED_AT]
+            for start in range(0, len(queues), CHECKED_QUEUES):
+                chunk = queues[start : start + CHECKED_QUEUES]
                 with self._client.pipeline(transaction=False) as pipe:
                     for queue in chunk:
                         pipe.llen(keys.QUEUE + queue)
@@ -309,7 +309,7 @@ class RedisOutbox:
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return the queues whose attempts have failed for long, the oldest first. Checks up to 1,000 queues."""
         with client.guard(self._client):
-            queues = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
+            queues = client.texts(self._client.zrange(keys.OUTBOX, 0, CHECKED_QUEUES - 1))
             with self._client.pipeline(transaction=False) as pipe:
                 for queue in queues:
                     pipe.lindex(keys.QUEUE + queue, 0)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 #: Records for which texts are kept. In larger fleets each would be dropped before it is read again.
-MOST = 2_000
+MAX_TEXTS = 2_000
 
 
 class ParseCache(Generic[T]):
@@ -37,5 +37,5 @@ class ParseCache(Generic[T]):
         with self._lock:
             self._cached.pop(name, None)
             self._cached[name] = (text, value)
-            if len(self._cached) > MOST:
+            if len(self._cached) > MAX_TEXTS:
                 del self._cached[next(iter(self._cached))]

@@ -12,7 +12,7 @@ from workermon import lua, models, ports
 from workermon.on_redis import client, datapoint_packing, keys, unreadable_records, workers
 
 #: Hours. For a longer span the ledger's first and last hour are read first.
-_MANY = 30
+_LONG_SPAN = 30
 
 #: Samples that are written in one step: it takes the server about a millisecond.
 STEP = 10
@@ -279,7 +279,7 @@ class RedisSamples:
             for worker_id, of in periods.items()
         }
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            long = [key for key, (first, last) in spans.items() if last - first > _MANY * datapoint_packing.HOUR]
+            long = [key for key, (first, last) in spans.items() if last - first > _LONG_SPAN * datapoint_packing.HOUR]
             if long:
                 for worker_id in long:
                     pipe.hmget(keys.worker(worker_id), "first_hour", "last_hour")

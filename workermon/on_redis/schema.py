@@ -19,7 +19,7 @@ LEASE: Final = "schema"
 LEASE_SECONDS: Final = 30.0
 #: Seconds for which other processes wait for it, and between two checks.
 PATIENCE: Final = 300.0
-LOOK: Final = 0.2
+CHECK_INTERVAL: Final = 0.2
 
 #: If none of these exists, the server is empty.
 _PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.OLD_INDEX, keys.PULSE, keys.ACCOUNTS)
@@ -76,7 +76,7 @@ class RedisSchema:
                 raise errors.SchemaMismatch(
                     client.place(self._client), "another process migrates its data", "wait until it is done"
                 )
-            time.sleep(LOOK)
+            time.sleep(CHECK_INTERVAL)
         try:
             for before in range(self._stored(), models.SCHEMA):
                 log.info("schema.migrating", version=before, to=before + 1)

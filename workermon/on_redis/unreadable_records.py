@@ -22,10 +22,10 @@ T = TypeVar("T")
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 #: Seconds for which a record is reported after it was last tried. Records in use are tried more often.
-NAMED_FOR: Final = 900
+REPORTED_FOR: Final = 900
 
 #: All numbers that are stored are below: times, and counts. From here on whole ones are not exact.
-_GREATEST: Final = 2.0**53
+_MAX_NUMBER: Final = 2.0**53
 
 #: Keys checked by one command.
 _CHUNK: Final = 1000
@@ -59,7 +59,7 @@ class RedisUnreadable:
 
 def listing() -> ListUnreadable:
     """Return the call that lists the records that cannot be read."""
-    return ListUnreadable(unreadable=keys.UNREADABLE, max_age=NAMED_FOR)
+    return ListUnreadable(unreadable=keys.UNREADABLE, max_age=REPORTED_FOR)
 
 
 def reasons(entries: Iterable[list[bytes]]) -> dict[str, str]:
@@ -107,7 +107,7 @@ def parsed_with(connection: redis.Redis, name: str, parse: Callable[[bytes], T],
 def finite(raw: bytes | str) -> float:
     """Return a number; raises ``ValueError`` for any other text, and for a number that none of ours can be."""
     value = float(raw)
-    if not abs(value) < _GREATEST:  # so neither is what is no number
+    if not abs(value) < _MAX_NUMBER:  # so neither is what is no number
         raise ValueError("out of range")
     return value
 

@@ -49,7 +49,7 @@ class ListenerStep(bootsteps.StartStopStep):
         """Stop it, and release the lead."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(process.ENDING)
+            self._thread.join(process.MAX_SHUTDOWN)
             self._thread = None
         if self._process is not None:
             process.end(self._process)

@@ -197,7 +197,7 @@ class _Lead:
         listener = self._listener
         # Most sweeps find nothing, so one call checks everything first. It also renews the lease and marks the last
         # sweep.
-        backlog = listener.sweep_backlog.look(claim, listener.now(), sweep.UNANNOUNCED, works=self._works)
+        backlog = listener.sweep_backlog.look(claim, listener.now(), sweep.UNANNOUNCED_AFTER, works=self._works)
         if backlog is None:
             return False
         listener.silence_expiry.check(backlog)

@@ -20,9 +20,9 @@ from workermon.pipeline import listener
 log = logs.get(__name__)
 
 #: Seconds between two checks of the parent.
-LOOK: Final = 0.5
+CHECK_INTERVAL: Final = 0.5
 #: Seconds in which the process has to end by itself.
-ENDING: Final = 2.0
+MAX_SHUTDOWN: Final = 2.0
 
 
 def start() -> subprocess.Popen[bytes]:
@@ -35,7 +35,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()  # the end of its input tells it to stop
     try:
-        process.wait(ENDING)
+        process.wait(MAX_SHUTDOWN)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -87,7 +87,7 @@ def _watch(parent: int, stop: threading.Event) -> None:
         closed.set()
 
     threading.Thread(target=read, name="input", daemon=True).start()
-    while not closed.wait(LOOK) and os.getppid() == parent:
+    while not closed.wait(CHECK_INTERVAL) and os.getppid() == parent:
         pass
     stop.set()
 

@@ -17,13 +17,13 @@ log = logs.get(__name__)
 #: Seconds between two sweeps.
 INTERVAL: Final = 2.0
 #: Seconds. A sample of that age that is still not evaluated was not announced, or its evaluator died.
-UNANNOUNCED: Final = 3.0
+UNANNOUNCED_AFTER: Final = 3.0
 #: Seconds for which a sweep does not enqueue the same again, so that messages do not pile up if evaluators are slow.
 PATIENCE: Final = 5.0
 #: Identifiers found by one sweep.
 MAX_FOUND: Final = 2000
 #: Seconds in which the whole fleet is checked once for overdue collections.
-ROUND: Final = 30.0
+ROUND_SECONDS: Final = 30.0
 #: Minimum number of workers that each sweep checks: a fleet of some hundreds is checked each time.
 MIN_SHARE: Final = 500
 #: Intervals without a success after which time alone may make a worker's alerts fire.
@@ -62,7 +62,9 @@ class Sweep:
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
-        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED) if backlog.pending else [])
+        pending = self._not_enqueued(
+            self._samples.pending(now, MAX_FOUND, UNANNOUNCED_AFTER) if backlog.pending else []
+        )
         overdue = self._not_enqueued(
             [
                 *(self._overdue(now, at, received) if backlog.workers else []),
@@ -115,7 +117,7 @@ class Sweep:
     def _start_round(self, received: dict[str, float]) -> None:
         fleet = self._workers.ids()
         self._fleet = iter(fleet)
-        self._share = max(MIN_SHARE, int(len(fleet) * INTERVAL / ROUND) + 1)
+        self._share = max(MIN_SHARE, int(len(fleet) * INTERVAL / ROUND_SECONDS) + 1)
         for times in (received, self._intervals):
             for worker_id in times.keys() - set(fleet):
                 del times[worker_id]

@@ -20,7 +20,7 @@ MIN_HISTORY = 4
 NEAR_SHARE = 0.1
 
 #: Hardly any rule needs more datapoints than this to resolve.
-_LONGEST_RECOVERY = 100
+_MAX_RECOVERY = 100
 
 #: The later reason is the more urgent one.
 _BY_URGENCY: tuple[models.CadenceReason, ...] = ("far", "rising", "near", "watched", "new")
@@ -71,7 +71,7 @@ def expected(
     cadence = None if condition is None else condition.cadence.get(metric)
     if cadence is not None and cadence.reason not in ("budget", "new"):
         return float(models.RELAXED if cadence.reason == "far" else 1)
-    at_rest = [latest] * max(MIN_HISTORY, _LONGEST_RECOVERY)
+    at_rest = [latest] * max(MIN_HISTORY, _MAX_RECOVERY)
     reason = of_series(at_rest, looking)
     return float(models.RELAXED if reason == "far" else 1)
 

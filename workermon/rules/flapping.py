@@ -24,7 +24,7 @@ class FlapStatus(NamedTuple):
     settled_at: int | None = None
 
 
-CALM = FlapStatus(flaps=False)
+STABLE = FlapStatus(flaps=False)
 
 
 def after(damping: models.FlapState, change: models.SeverityChange, option: models.Flapping) -> models.FlapState:
@@ -69,7 +69,7 @@ def status_at(rule: models.Rule, rule_state: models.RuleState, until: int | None
     option = rule.flapping
     state = settled(rule, rule_state.damping, rule_state.trail)
     if option is None or state is None or not state.recent or until is None:
-        return CALM
+        return STABLE
     last = state.recent[-1]
     settled_at = last + option.within
     if not state.flaps:

@@ -173,7 +173,7 @@ class Group(kind.Kind[Options]):
             return rule
         cached = self._of_labels(rule)
         if cached.get(id(member), (None,))[0] is not member:
-            if len(cached) >= threshold.MAX_REMEMBERED:
+            if len(cached) >= threshold.MAX_CACHED:
                 cached.clear()
             options = {**rule.options, "condition": member.options}
             cached[id(member)] = member, rule.model_copy(update={"options": options})

@@ -127,7 +127,7 @@ Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
 Value = TypeVar("Value")
 
 #: Larger than the number of rules in any configuration.
-_MAX_REMEMBERED = 2000
+_MAX_CACHED = 2000
 
 
 class ByRule(Generic[Value]):
@@ -141,7 +141,7 @@ class ByRule(Generic[Value]):
         """Return the value of a rule."""
         cached = self._cached.get(id(rule))
         if cached is None or cached[0] is not rule:
-            if len(self._cached) >= _MAX_REMEMBERED:
+            if len(self._cached) >= _MAX_CACHED:
                 self._cached.clear()
             cached = self._cached[id(rule)] = rule, self._compute(rule)
         return cached[1]

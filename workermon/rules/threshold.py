@@ -30,7 +30,7 @@ from workermon.rules.horizon import Horizon
 from workermon.rules.threshold_options import LEVEL_KEYS, LevelKey, Options, check_clear, check_order
 
 #: Larger than the number of different labels in most fleets.
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
 class ThresholdSection(section.RuleSection):
@@ -119,7 +119,7 @@ class Threshold(over_slots.OverSlots[Options]):
         names = (number.label for numbers in options.from_labels.values() for number in numbers.values())
         label_values, cached = tuple(labels.get(name) for name in names), self._of_labels(rule)
         if label_values not in cached:
-            if len(cached) >= MAX_REMEMBERED:
+            if len(cached) >= MAX_CACHED:
                 cached.clear()
             new_options = options.of_worker(labels).model_dump(mode="json", exclude_defaults=True)
             cached[label_values] = rule.model_copy(update={"options": new_options})

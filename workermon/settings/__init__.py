@@ -24,7 +24,7 @@ from workermon.settings import amqp_address, redis_address
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
 
 #: Bytes. A secret is a password or a URL; a private key has a few thousand.
-LARGEST_SECRET = 64 * 1024
+MAX_SECRET_SIZE = 64 * 1024
 
 #: Where Docker, Kubernetes and Nomad mount secrets.
 MOUNTED_SECRETS = "/run/secrets"
@@ -433,9 +433,9 @@ def _read_secret(file: Path) -> str:
     with os.fdopen(opened, "rb") as source:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             raise ValueError("it is not a regular file")
-        content = source.read(LARGEST_SECRET + 1)
-    if len(content) > LARGEST_SECRET:
-        raise ValueError(f"it is larger than {LARGEST_SECRET // 1024} KiB")
+        content = source.read(MAX_SECRET_SIZE + 1)
+    if len(content) > MAX_SECRET_SIZE:
+        raise ValueError(f"it is larger than {MAX_SECRET_SIZE // 1024} KiB")
     return content.decode("utf-8").removesuffix("\n")
 
 

@@ -207,7 +207,7 @@ class MemoryOutbox:
                 notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error, host=self._host
             )
         )
-        del attempts[: -memory.KEPT]
+        del attempts[: -memory.MAX_ATTEMPTS]
 
 
 class MemoryChannelFailures:

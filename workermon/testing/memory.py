@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from workermon import models, ports
 
 #: Attempts kept for each alert (as on Redis).
-KEPT = 500
+MAX_ATTEMPTS = 500
 
 Dimensions = tuple[tuple[str, str], ...]
 

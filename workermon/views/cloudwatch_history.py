@@ -30,10 +30,10 @@ BASIC = 300
 
 #: Periods that CloudWatch keeps, in seconds: multiples of the first for as long as the second (the API reference of
 #: GetMetricData). For older data a coarser one has to be requested, otherwise the answer is empty.
-KEPT = ((1, 3 * 3600), (60, 15 * models.DAY), (300, 63 * models.DAY), (3600, 455 * models.DAY))
+RETENTION = ((1, 3 * 3600), (60, 15 * models.DAY), (300, 63 * models.DAY), (3600, 455 * models.DAY))
 
 #: Seconds to look back, minimum and maximum.
-SINCE = (BASIC, KEPT[-1][1] - 86_400)
+SINCE = (BASIC, RETENTION[-1][1] - 86_400)
 
 #: Seconds. Changes from one period to a finer one lie on this grid, and by this margin within what is kept, because
 #: CloudWatch measures that when the request arrives.
@@ -84,7 +84,7 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
     """
     spans_found: list[Span] = []
     end = until
-    for base, age in KEPT:
+    for base, age in RETENTION:
         coarse = math.ceil(period / base) * base
         begin = max(since, math.ceil((until - age + _MARGIN) / _GRID) * _GRID)
         if begin >= end:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from workermon import errors, models
 
 #: Seconds. The period of a trace with a single datapoint: EC2's own period.
-LONE = 300
+LONE_PERIOD = 300
 
 _EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
@@ -46,7 +46,7 @@ def read(lines: Iterable[str], source: str, period: int | None = None) -> models
         raise errors.InvalidInput(source, "has no datapoint", "add rows below the header timestamp,value")
     times = sorted(values)
     steps = [after - before for before, after in itertools.pairwise(times)]
-    every = period or (statistics.median_low(steps) if steps else LONE)
+    every = period or (statistics.median_low(steps) if steps else LONE_PERIOD)
     points = tuple(models.Datapoint(at, value) for at in times if (value := values[at]) is not None)
     return models.Series(every, points)
 

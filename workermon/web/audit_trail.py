@@ -16,7 +16,7 @@ from workermon.web import csrf, gate
 log = logs.get(__name__)
 
 #: Characters of a write's target.
-LONGEST_TARGET = 500
+MAX_TARGET_LENGTH = 500
 
 
 class Trail:
@@ -45,7 +45,7 @@ class Trail:
             at=self._now(),
             by=writer.name,
             origin=writer.origin,
-            action=errors.printable(f"{scope['method']} {scope['path']}")[:LONGEST_TARGET],
+            action=errors.printable(f"{scope['method']} {scope['path']}")[:MAX_TARGET_LENGTH],
             target=_target(scope),
             outcome="ok" if status < 400 else f"refused ({status})",
         )
@@ -71,4 +71,4 @@ def _target(scope: Scope) -> str:
             text = json.dumps(json.loads(body), ensure_ascii=False) if body else ""
         except ValueError:
             text = ""
-    return errors.printable(text)[:LONGEST_TARGET]
+    return errors.printable(text)[:MAX_TARGET_LENGTH]

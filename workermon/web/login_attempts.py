@@ -9,10 +9,10 @@ import threading
 from workermon import ports
 
 #: Failures without a wait, and seconds after which one more is allowed.
-FREE = 10
-SECONDS = 6.0
+FREE_FAILURES = 10
+SECONDS_EACH = 6.0
 #: Maximum remembered failures; the oldest are dropped first.
-REMEMBERED = 10_000
+MAX_FAILURES = 10_000
 
 
 class Attempts:
@@ -28,14 +28,14 @@ class Attempts:
         """Return the seconds until another attempt is allowed; 0 if it is now."""
         with self._lock:
             due = self._due.get((_network(address), name), 0.0)
-            return max(0.0, due - self._now() - (FREE - 1) * SECONDS)
+            return max(0.0, due - self._now() - (FREE_FAILURES - 1) * SECONDS_EACH)
 
     def failed(self, address: str, name: str) -> None:
         """Record a failure."""
         with self._lock:
             key = (_network(address), name)
-            self._due[key] = max(self._due.pop(key, 0.0), self._now()) + SECONDS
-            while len(self._due) > REMEMBERED:
+            self._due[key] = max(self._due.pop(key, 0.0), self._now()) + SECONDS_EACH
+            while len(self._due) > MAX_FAILURES:
                 self._due.popitem(last=False)
 
 

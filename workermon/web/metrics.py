@@ -18,7 +18,7 @@ from workermon.web.gate import Viewer
 router = APIRouter(route_class=DishkaSyncRoute)
 
 #: Seconds. However many clients scrape, Redis is not read more often.
-KEPT: Final = 5.0
+CACHED_FOR: Final = 5.0
 
 
 class Cache:
@@ -31,9 +31,9 @@ class Cache:
         self._made_at = 0.0
 
     def page(self, exposition: health.Exposition) -> prometheus.Page:
-        """Return the page, at most ``KEPT`` seconds old."""
+        """Return the page, at most ``CACHED_FOR`` seconds old."""
         with self._lock:
-            if self._page is None or self._clock() - self._made_at >= KEPT:
+            if self._page is None or self._clock() - self._made_at >= CACHED_FOR:
                 self._page = prometheus.page(exposition)
                 self._made_at = self._clock()
             return self._page

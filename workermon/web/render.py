@@ -30,7 +30,7 @@ MARKS: Mapping[str, str] = {
 }
 
 #: Metrics' names in a table's head; others have their own name.
-SHORT: Mapping[str, str] = {
+SHORT_NAMES: Mapping[str, str] = {
     "cpu_utilization": "CPU",
     "memory_utilization": "Memory",
     "disk_utilization": "Disk",
@@ -220,7 +220,7 @@ def _environment() -> jinja2.Environment:
         "moment": moment,
         "quantity": views.quantity,
         "rfc3339": models.rfc3339,
-        "short": lambda name: SHORT.get(name, name),
+        "short": lambda name: SHORT_NAMES.get(name, name),
         "spark_line": spark_line,
         "step": step,
     }

@@ -11,7 +11,7 @@ from workermon import errors, logs, views
 log = logs.get(__name__)
 
 #: Minimum seconds for which a snapshot is used.
-LEAST_AGE = 1.0
+MIN_AGE = 1.0
 
 #: The pause before the next read, in multiples of a read's duration: so it takes at most a tenth of one processor.
 PAUSE = 10
@@ -47,9 +47,9 @@ class Snapshots:
 
     def _get(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
         age = self._now() - self._read_at
-        if self._snapshot is None or self._took < LEAST_AGE / PAUSE:
+        if self._snapshot is None or self._took < MIN_AGE / PAUSE:
             return self._read(read)
-        if age > max(LEAST_AGE, PAUSE * self._took) and not self._reading:
+        if age > max(MIN_AGE, PAUSE * self._took) and not self._reading:
             self._reading = True
             threading.Thread(target=self._read_behind, args=(read,), name="snapshot", daemon=True).start()
         return self._snapshot

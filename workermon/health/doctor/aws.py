@@ -16,7 +16,7 @@ from workermon.health.doctor.check import Check, clock_check
 AWS_SKEW = models.CLOCK_SKEW
 
 #: Workers named to AWS in one test.
-NAMED = 1
+TESTED_WORKERS = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class AwsExamination:
 
     def examine(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
         """Test each permission in an account and region, on a worker if there is one, and compare AWS' clock."""
-        listed_ids = list(worker_ids[:NAMED])
+        listed_ids = list(worker_ids[:TESTED_WORKERS])
         until = self.now()
         entry = catalogue.CATALOGUE["cpu_utilization"]
         instance = listed_ids[0] if listed_ids else "i-00000000000000000"
