@@ -1,4 +1,4 @@
-"""What every configuration store, pulse, lease and feed promises."""
+"""What every configuration store, sign of life, lease and feed promises."""
 
 from __future__ import annotations
 

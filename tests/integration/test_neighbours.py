@@ -125,9 +125,9 @@ def test_two_applications_on_one_server_leave_each_other_alone(
     house.add(house.ids[:1])
     start(house, neighbour, first)
     assert len(status(house)["nodes"]) == 1
-    collected, tidied = float(redis_client.hget(keys.PULSE, "collect") or 0), neighbour.times("tidied")
+    collected, tidied = float(redis_client.hget(keys.LIVENESS, "collect") or 0), neighbour.times("tidied")
     eventually(
-        lambda: float(redis_client.hget(keys.PULSE, "collect") or 0) > collected,
+        lambda: float(redis_client.hget(keys.LIVENESS, "collect") or 0) > collected,
         within=START,
         description="a collection",
     )

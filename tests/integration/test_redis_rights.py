@@ -69,7 +69,7 @@ def test_everything_runs_over_tls_with_the_documented_rights(
         house.add(house.ids)
         parts = (b"collect", b"evaluate", b"listener")
         eventually(
-            lambda: all(admin.hexists(keys.PULSE, part) for part in parts),
+            lambda: all(admin.hexists(keys.LIVENESS, part) for part in parts),
             within=START,
             description="a collection, an evaluation and a listener",
         )

@@ -12,10 +12,10 @@ from workermon.on_redis import bases, client, keys, liveness, silences, unreadab
 
 
 class LoadSurroundings(lua.Script[list[Any]]):
-    """Return all silences, and fields of the pulse."""
+    """Return all silences, and fields of the signs of life."""
 
     silences: lua.Key
-    pulse: lua.Key
+    liveness: lua.Key
     fields: lua.Arguments
 
 
@@ -28,7 +28,7 @@ class RedisEvaluationInputs:
     def load(self, worker_ids: Sequence[str]) -> ports.EvaluationInput:
         """Return everything, each subject read in one step."""
         connection = self._client
-        loading = LoadSurroundings(silences=keys.SILENCES, pulse=keys.PULSE, fields=liveness.SINCE)
+        loading = LoadSurroundings(silences=keys.SILENCES, liveness=keys.LIVENESS, fields=liveness.SINCE)
         calls: list[lua.Script[Any]] = [loading, unreadable_records.listing(), bases.loading_monitor()]
         (stored_silences, since), entries, monitor, *workers = client.run_many(
             connection, [*calls, *bases.loading_workers(worker_ids)]

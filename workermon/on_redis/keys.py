@@ -207,9 +207,13 @@ KEY_PATTERNS = (
         expires=True,
     ),
     KeyPattern("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
-    KeyPattern("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
+    KeyPattern("workermon:pulse", "hash", "liveness", "when each part last worked", "permanent"),
     KeyPattern(
-        "workermon:unreadable", "hash", "unreadable", "records that cannot be read, with the reason", "permanent"
+        "workermon:unreadable",
+        "hash",
+        "unreadable_records",
+        "records that cannot be read, with the reason",
+        "permanent",
     ),
     KeyPattern(
         "workermon:set-aside:<key>",
@@ -219,7 +223,7 @@ KEY_PATTERNS = (
         "30 days",
         expires=True,
     ),
-    KeyPattern("workermon:counts", "hash", "pulse", "what went by", "permanent"),
+    KeyPattern("workermon:counts", "hash", "liveness", "what went by", "permanent"),
     KeyPattern("workermon:canary", "hash", "canary", "when one came to each step", "permanent"),
     KeyPattern("workermon:lease:<name>", "string", "leases", "the owner", "the lease", expires=True),
     KeyPattern(
@@ -315,7 +319,7 @@ CSRF_KEY = "workermon:csrf-key"
 AUDIT = "workermon:audit"
 AUDIT_ENTRIES = "workermon:audit:entries"
 CONFIGURATION = "workermon:configuration"
-PULSE = "workermon:pulse"
+LIVENESS = "workermon:pulse"
 CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 UNREADABLE = "workermon:unreadable"

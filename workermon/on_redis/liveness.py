@@ -19,10 +19,10 @@ RECORDED_EVERY = 1.0
 FREQUENT = frozenset({"evaluate", "deliver"})
 
 
-class MarkPulse(lua.Script[int], shared="pulse"):
+class MarkBeat(lua.Script[int], shared="liveness"):
     """Record that a part worked, and since when listener and collection have worked without a break."""
 
-    pulse: lua.Key
+    liveness: lua.Key
     part: lua.Argument
     at: lua.Argument
     longest_break: lua.Argument
@@ -32,7 +32,7 @@ class MarkPulse(lua.Script[int], shared="pulse"):
 
 def monitoring_since(connection: redis.Redis, times: Sequence[bytes | None]) -> float | None:
     """Return since when listener and collection have worked without a break, from the fields ``SINCE``."""
-    began, first = (unreadable_records.number(connection, keys.PULSE, at) for at in times)
+    began, first = (unreadable_records.number(connection, keys.LIVENESS, at) for at in times)
     if began is None:
         return None
     return first if first is not None and first >= began else began + ports.START_UP
@@ -64,8 +64,8 @@ class RedisLiveness:
         return recorded is None or not 0 <= at - recorded < RECORDED_EVERY
 
     def _beat(self, part: str, at: float, *, evaluates_only: bool) -> None:
-        marking = MarkPulse(
-            pulse=keys.PULSE,
+        marking = MarkBeat(
+            liveness=keys.LIVENESS,
             part=part,
             at=repr(at),
             longest_break=ports.BREAK,
@@ -77,10 +77,10 @@ class RedisLiveness:
     def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
         with client.guard(self._client):
-            times: Any = self._client.hgetall(keys.PULSE)
+            times: Any = self._client.hgetall(keys.LIVENESS)
         read = {
             unreadable_records.text(part): unreadable_records.number(
-                self._client, f"{keys.PULSE} {unreadable_records.text(part)}", at
+                self._client, f"{keys.LIVENESS} {unreadable_records.text(part)}", at
             )
             for part, at in times.items()
             if unreadable_records.text(part) not in SINCE
@@ -90,7 +90,7 @@ class RedisLiveness:
     def monitoring_since(self) -> float | None:
         """Return since when listener and collection have worked without a break."""
         with client.guard(self._client):
-            times: Any = self._client.hmget(keys.PULSE, SINCE)
+            times: Any = self._client.hmget(keys.LIVENESS, SINCE)
         return monitoring_since(self._client, times)
 
     def count(self, name: str, number: int = 1) -> None:

@@ -22,7 +22,7 @@ PATIENCE: Final = 300.0
 CHECK_INTERVAL: Final = 0.2
 
 #: If none of these exists, the server is empty.
-_PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.OLD_INDEX, keys.PULSE, keys.ACCOUNTS)
+_PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.OLD_INDEX, keys.LIVENESS, keys.ACCOUNTS)
 
 #: Migrates the stored data to the next version, and calls its second argument after each part of the work. Another
 #: process may have begun the migration and died, and commands of the new version may have written before it. It must

@@ -8,14 +8,14 @@ from workermon import lua, models, ports
 from workermon.on_redis import client, keys, leases
 
 
-class LeadAndCount(lua.Script[list[int]], shared="leases pulse"):
+class LeadAndCount(lua.Script[list[int]], shared="leases liveness"):
     """Extend the leader's lease and count the work for a sweep.
 
     Return the numbers in the order of ``ports.BacklogCounts``; return nothing if another owner holds the lease.
     """
 
     lease: lua.Key
-    pulse: lua.Key
+    liveness: lua.Key
     configuration: lua.Key
     workers: lua.Key
     silences: lua.Key
@@ -44,7 +44,7 @@ class RedisSweepBacklog:
         """Extend the lease and count the work that waits."""
         looking = LeadAndCount(
             lease=keys.lease(claim.lease),
-            pulse=keys.PULSE,
+            liveness=keys.LIVENESS,
             configuration=keys.CONFIGURATION,
             workers=keys.WORKERS,
             silences=keys.SILENCES,

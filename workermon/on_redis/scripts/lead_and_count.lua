@@ -1,7 +1,7 @@
 -- Extend the leader's lease, record that it works, and count the work for a sweep. Impossibly late times count too: a
 -- clock was ahead when they were written. Returns nothing if another owner holds the lease.
 local lease = KEYS[1]             -- string: the owner
-local pulse = KEYS[2]             -- hash: part → time
+local liveness = KEYS[2]          -- hash: part → time
 local configuration = KEYS[3]     -- hash: its revision
 local workers = KEYS[4]           -- zset: the fleet's ids
 local silences = KEYS[5]          -- hash: silences by id
@@ -24,7 +24,7 @@ local function count(key, due, after)
 end
 
 if not hold(lease, owner, milliseconds) then return {} end
-if works then mark_listener(pulse, now, longest_break, false) end
+if works then mark_listener(liveness, now, longest_break, false) end
 return {
   tonumber(redis.call('HGET', configuration, 'revision') or '0') or -1,
   redis.call('ZCARD', workers),
