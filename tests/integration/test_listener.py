@@ -229,7 +229,7 @@ def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
 
 
 def test_our_own_events_begin_as_the_listener_knows_them(house: House) -> None:
-    """They are validated as they are parsed."""
+    """Of them only the worker's id is read, and it has to be one."""
     at = models.Condition(status="running", collected_at=NOW())
     text = encode(worker(), at, config.DEFAULT)
     assert text.startswith(subscription.OWN_BEGIN)

@@ -15,6 +15,20 @@ BATCH: Final = 100
 #: Seconds. A message that no node has taken by then is dropped, and the sweep sends it again. So a backlog stays small.
 #: Long enough for two machines whose clocks differ by some seconds.
 EXPIRES: Final = 30
+#: Characters of a message's arguments that are shown.
+MAX_SHOWN: Final = 1000
+
+
+def shown(kwargs: dict[str, Any]) -> dict[str, str]:
+    """Return the options of a message for what Flower and ``inspect`` show of its arguments.
+
+    Celery looks at each identifier for that, which takes a fifth of the CPU of sending.
+
+    >>> shown({"worker_ids": ["i-0abc1234"]})
+    {'argsrepr': '()', 'kwargsrepr': "{'worker_ids': ['i-0abc1234']}"}
+    """
+    text = repr(kwargs)
+    return {"argsrepr": "()", "kwargsrepr": text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"}
 
 
 class CeleryDispatcher:
@@ -49,7 +63,8 @@ class CeleryDispatcher:
 
     def _send(self, task: str, queue: str, kwargs: dict[str, Any], after: float = 0.0) -> None:
         try:
-            self._app.send_task(task, kwargs=kwargs, queue=queue, countdown=after or None, expires=after + EXPIRES)
+            options = {"queue": queue, "countdown": after or None, "expires": after + EXPIRES}
+            self._app.send_task(task, kwargs=kwargs, **shown(kwargs), **options)
         except (CeleryError, KombuError, OSError) as error:
             raise errors.RedisUnavailable(
                 "broker",

@@ -22,7 +22,7 @@ from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import broker, changes, coalescing, entry, schedule, watchdog, wrong_types
+from workermon.on_celery import broker, changes, coalescing, dispatcher, entry, schedule, watchdog, wrong_types
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
@@ -307,7 +307,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         workers, options = len(message.worker_ids), message.options
         kwargs = {"worker_ids": message.worker_ids}
         try:
-            self.app.send_task(schedule.TASK, kwargs=kwargs, producer=self.producer, **options)
+            all_options = {**dispatcher.shown(kwargs), "producer": self.producer, **options}
+            self.app.send_task(schedule.TASK, kwargs=kwargs, **all_options)
         except (ValueError, TypeError, LookupError, EncodeError) as error:
             # It can never be sent: an unknown queue, or an unreadable 'expires'.
             for due in message.entries:

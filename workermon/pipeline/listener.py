@@ -159,8 +159,8 @@ class _Lead:
         sweeping: Timer | None = None
 
         def timeout() -> float:
-            remaining = sweeping.remaining(time.monotonic(), sweep.INTERVAL) if sweeping else sweep.INTERVAL
-            return min(channel.timeout(), remaining)
+            idle = channel.timeout()
+            return min(idle, sweeping.remaining(time.monotonic(), sweep.INTERVAL)) if idle and sweeping else idle
 
         messages = listener.feed.listen(
             alerts=False,
@@ -169,12 +169,8 @@ class _Lead:
         )
         for message in messages:
             at = time.monotonic()
-            if message is None:
-                channel.enqueue_all()
-            else:
-                channel.receive(message, at)
-                channel.enqueue_if_due(at)
-                channel.wait_for_others(stop.wait)
+            if not channel.handle(message, at, stop.wait):
+                continue
             if stop.is_set():
                 channel.enqueue()
                 return

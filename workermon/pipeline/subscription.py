@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import pydantic
+from pydantic_core import SchemaValidator, core_schema
 
 from workermon import failpoints, health, logs, models, ports
 
@@ -25,8 +26,19 @@ MAX_GATHERED: Final = 0.3
 IDLE: Final = 1.0
 #: Bytes. Our events have about one KiB.
 MAX_EVENT_SIZE: Final = 64 * 1024
-#: The beginning of our own events. They are validated while they are parsed; for others each fault has its own name.
+#: The beginning of our own events. Of them only the worker's id is used and checked: an evaluation reads the rest from
+#: the ledger. For others each fault has its own name.
 OWN_BEGIN: Final = '{"schema":1,"event":"worker.metrics.collected",'
+_WORKER_ID: Final = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            "worker_id": core_schema.typed_dict_field(
+                core_schema.str_schema(pattern=f"^(?:{models.INSTANCE_ID.pattern})$")
+            )
+        },
+        extra_behavior="ignore",
+    )
+)
 #: Seconds between two log lines about the same fault of events.
 LOG_INTERVAL: Final = 10.0
 
@@ -41,7 +53,8 @@ def worker_of(message: str) -> str:
         raise InvalidEvent("too_large")
     if message.startswith(OWN_BEGIN):
         with contextlib.suppress(pydantic.ValidationError, UnicodeEncodeError):
-            return models.Event.model_validate_json(message).worker_id
+            named: dict[str, str] = _WORKER_ID.validate_json(message)
+            return named["worker_id"]
     try:
         event = json.loads(message)
     except (ValueError, RecursionError):
@@ -81,6 +94,18 @@ class Subscription:
         """Return how many seconds to wait for the next message."""
         return IDLE if self._has_read_all else 0.0
 
+    def handle(self, message: str | None, at: float, wait: Callable[[float], object]) -> bool:
+        """Handle an event, or ``None`` when all have been read. ``wait`` takes seconds.
+
+        Return whether it is time to do what is due: not while there are more events of this moment.
+        """
+        if message is None:
+            self.enqueue_all()
+            return True
+        self.receive(message, at)
+        self.wait_for_others(wait)
+        return self.enqueue_if_due(at)
+
     def wait_for_others(self, wait: Callable[[float], object]) -> None:
         """After the first message, wait for those that arrive with it; ``wait`` takes seconds."""
         if self._has_read_all:
@@ -105,10 +130,15 @@ class Subscription:
         if not self._canary.receive(message):
             self._refuse(message, "no_canary", at)
 
-    def enqueue_if_due(self, at: float) -> None:
-        """Enqueue an evaluation once enough workers are gathered, or the first has waited long enough."""
-        if len(self._gathered) >= BATCH or at - self._gathering_since >= MAX_GATHERED:
+    def enqueue_if_due(self, at: float) -> bool:
+        """Enqueue an evaluation once enough workers are gathered, or the first has waited long enough.
+
+        Return whether that is so, also if no worker is gathered.
+        """
+        is_due = len(self._gathered) >= BATCH or at - self._gathering_since >= MAX_GATHERED
+        if is_due:
             self.enqueue()
+        return is_due
 
     def enqueue_all(self) -> None:
         """Enqueue an evaluation of all gathered workers: every message was read."""
