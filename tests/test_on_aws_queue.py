@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 
 from tests.support import cloudformation
@@ -153,6 +155,31 @@ def test_a_refusal_names_the_right_that_is_missing(queues: queue.AwsEventQueues,
     """As every refusal of AWS does."""
     aws.fail("deny", "ReceiveMessage")
     with pytest.raises(errors.AwsDenied, match="allow sqs:ReceiveMessage in the IAM policy"):
+        queues.receive(SCOPE, f"{aws.url}/123456789012/workermon", 0)
+
+
+class Body(io.BytesIO):
+    """The body of an answer, as botocore reads it."""
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield all of it."""
+        yield self.read()
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<html>Please log in</html>", "", "null", "[]", '{"Messages": 3}', '{"Messages": [null]}', '{"Messages": [{}]}'],
+)
+def test_an_answer_without_its_fields_is_not_an_empty_queue(
+    queues: queue.AwsEventQueues, aws: endpoint.Endpoint, body: str
+) -> None:
+    """A proxy's page and an answer without its fields are failures, so that the alert about the queue can fire."""
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, {}, Body(body.encode()))
+
+    queues._sessions.sqs(SCOPE).meta.events.register_first("before-send.sqs", answer)
+    with pytest.raises(errors.AwsUnreachable, match="SQS queue workermon in us-east-1: its answer cannot be read"):
         queues.receive(SCOPE, f"{aws.url}/123456789012/workermon", 0)
 
 

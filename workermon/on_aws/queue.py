@@ -25,10 +25,11 @@ class AwsEventQueues:
         answer = self._ask(
             scope, queue_url, "receive_message", MaxNumberOfMessages=ports.MAX_QUEUE_MESSAGES, WaitTimeSeconds=wait
         )
-        return [
-            ports.QueueMessage(receipt=str(message["ReceiptHandle"]), body=str(message.get("Body", "")))
-            for message in answer.get("Messages") or ()
-        ]
+        with self._sessions.asking(_subject(queue_url), scope):
+            return [
+                ports.QueueMessage(receipt=str(message["ReceiptHandle"]), body=str(message.get("Body", "")))
+                for message in answer.get("Messages") or ()
+            ]
 
     def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
         """Delete messages. SQS delivers again whatever is not deleted."""
@@ -53,8 +54,7 @@ class AwsEventQueues:
             raise errors.AwsError(f"EventBridge in {scope.region}", f"PutEvents: {code}", "try again")
 
     def _ask(self, scope: models.AccountRegion, queue_url: str, operation: str, **request: Any) -> Any:
-        name = queue_url.rpartition("/")[2]
-        with self._sessions.asking(f"SQS queue {name}", scope):
+        with self._sessions.asking(_subject(queue_url), scope):
             client = self._sessions.sqs(scope)
             try:
                 if operation == "receive_message":
@@ -66,7 +66,11 @@ class AwsEventQueues:
                 if error.response.get("Error", {}).get("Code") not in _MISSING:
                     raise
         raise errors.AwsError(
-            f"SQS queue {name} in {scope.region}",
+            f"{_subject(queue_url)} in {scope.region}",
             "it does not exist there",
             "correct queue_url, or create it with 'workermon events setup'",
         )
+
+
+def _subject(queue_url: str) -> str:
+    return f"SQS queue {queue_url.rpartition('/')[2]}"

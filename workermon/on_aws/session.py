@@ -24,7 +24,7 @@ import botocore.session
 import botocore.utils
 
 from workermon import errors, logs, models
-from workermon.on_aws import direct_parsing, error_kinds, regions
+from workermon.on_aws import direct_parsing, error_kinds, json_answers, regions
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -181,6 +181,8 @@ class Sessions:
                 config = _POLLING if service == "sqs" else _CONFIG
                 client = session.client(service, region_name=scope.region, config=config)
                 direct_parsing.shorten(client)
+                if service == "sqs":
+                    json_answers.require_json(client)
                 if self._watch is not None:
                     self._watch(client, scope)
                 self._clients[service, scope] = client
