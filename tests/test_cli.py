@@ -632,7 +632,7 @@ def test_help_is_quick() -> None:
     "command", [["list"], ["alerts"], ["silences"], ["history", A], ["why", A], ["watch", A, "--seconds", "1"]]
 )
 def test_commands_that_read_are_quick(command: list[str], redis_url: str) -> None:
-    """They load neither boto3 nor Celery, which take half of the time that such a command needs."""
+    """They load neither boto3 nor Celery, which take a fifth of the time that such a command needs."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         workers.RedisWorkers(connected).add(
             [models.Worker(id=A, name="a", region=REGION, added_at=0, incarnation="first")]

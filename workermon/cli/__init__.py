@@ -5,6 +5,7 @@ Importing this loads neither boto3 nor Celery nor a client of Redis, so that ``w
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -52,6 +53,10 @@ COMMANDS = {
     "audit": "audit:audit",
     "events": "events:events",
 }
+
+#: New objects after which Python looks for unreachable cycles. By default it does so after 700, which took a fifth of
+#: the time of ``list`` over 20,000 workers: the objects of such a list are alive until the end.
+GARBAGE_COLLECTED_EVERY = 50_000
 
 #: The exit code of a process that Ctrl-C ended, as in a shell.
 INTERRUPTED = 130
@@ -192,4 +197,5 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    gc.set_threshold(GARBAGE_COLLECTED_EVERY, 10, 10)
     cli.main()

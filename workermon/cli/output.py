@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 def document(result: pydantic.BaseModel | Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    content = result if isinstance(result, Mapping) else models.to_json(result)
-    click.echo(json.dumps(content, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    if isinstance(result, Mapping):
+        click.echo(json.dumps(result, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    else:
+        # Directly, in a quarter of the time.
+        click.echo(result.model_dump_json(indent=2 if sys.stdout.isatty() else None, by_alias=True))
 
 
 def warn(text: str) -> None:

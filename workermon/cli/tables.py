@@ -36,8 +36,7 @@ def show(
     columns = [column if isinstance(column, Column) else Column(column) for column in head]
     cells = [[errors.printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for line in plain([column.title for column in columns], cells):
-            click.echo(line)
+        click.echo("\n".join(plain([column.title for column in columns], cells)))
         return
     table_lines = draw(columns, cells, shutil.get_terminal_size().columns)
     colourful = "NO_COLOR" not in os.environ
