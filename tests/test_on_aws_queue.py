@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from moto import mock_aws
 
 from tests.support import cloudformation
@@ -176,7 +177,7 @@ def test_an_answer_without_its_fields_is_not_an_empty_queue(
     """A proxy's page and an answer without its fields are failures, so that the alert about the queue can fire."""
 
     def answer(request: Any, **_: Any) -> AWSResponse:
-        return AWSResponse(request.url, 200, {}, Body(body.encode()))
+        return AWSResponse(request.url, 200, HTTPHeaders(), Body(body.encode()))
 
     queues._sessions.sqs(SCOPE).meta.events.register_first("before-send.sqs", answer)
     with pytest.raises(errors.AwsUnreachable, match="SQS queue workermon in us-east-1: its answer cannot be read"):
