@@ -177,7 +177,7 @@ def test_the_condition_is_what_the_last_sample_said(repository: Repository, work
         running_since=NOW,
         latest={"cpu_utilization": models.Datapoint(NOW, 41.25)},
         periods={"cpu_utilization": 60},
-        asked={"cpu_utilization": NOW + 600.0},
+        requested_at={"cpu_utilization": NOW + 600.0},
         last_error=models.CollectionError(kind="denied", message="no", at=NOW),
     )
     repository.samples.write(sample, condition, "{}")
