@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from typing import Any
 
 import hypothesis
@@ -325,3 +327,35 @@ def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness:
     assert slot not in slots
     oldest = max(min(slots), (arrived[-1].at - T - min(lateness, LATE)) // period)
     assert slot == min({*range(oldest, max(slots) + 2)} - slots)
+
+
+@hypothesis.given(
+    strategies.sampled_from([60, 300]),
+    strategies.lists(
+        strategies.tuples(strategies.floats(0, 0.99), strategies.integers(0, 4)), min_size=20, max_size=20
+    ),
+    strategies.booleans(),
+)
+def test_a_full_request_comes_at_least_each_fifth_interval(
+    interval: int, requests: list[tuple[float, int]], same_turn: bool
+) -> None:
+    """Wherever in its interval a request is, and whatever the turns. With one turn exactly each fifth is full."""
+    full_at: float | None = None
+    full_slots: list[int] = []
+    for slot, (place, turn) in enumerate(requests):
+        at = T + (slot + place) * interval
+        if polling.is_full_look_due(full_at, at, interval, requests[0][1] if same_turn else turn):
+            full_at = at
+            full_slots.append(slot)
+    gaps = [later - sooner for sooner, later in itertools.pairwise([*full_slots, len(requests)])]
+    assert max(gaps) <= horizon.FULL_LOOK_EVERY
+    assert not same_turn or set(gaps[1:-1]) == {horizon.FULL_LOOK_EVERY}
+
+
+def test_batches_take_turns_with_their_full_requests() -> None:
+    """About a fifth of a fleet's batches has one in each interval, and a batch keeps its turn."""
+    batches = [[f"i-{100 * batch + number:017x}" for number in range(100)] for batch in range(500)]
+    turns = Counter(polling.turn_of(batch) for batch in batches)
+    assert sorted(turns) == list(range(horizon.FULL_LOOK_EVERY))
+    assert 70 < min(turns.values()) <= max(turns.values()) < 130
+    assert polling.turn_of(reversed(batches[7])) == polling.turn_of(batches[7][:50])

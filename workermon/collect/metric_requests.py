@@ -94,10 +94,10 @@ class _Metric(NamedTuple):
 
 
 class Planner:
-    """Plans the requests to CloudWatch about the workers of one run."""
+    """Plans the requests to CloudWatch about the workers of one run. ``turn`` is as in ``polling.turn_of``."""
 
-    def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays) -> None:
-        self._run, self._cadences, self._ages = run, cadences, ages
+    def __init__(self, run: Run, cadences: cadence.Cadences, ages: delays.Delays, turn: int) -> None:
+        self._run, self._cadences, self._ages, self._turn = run, cadences, ages, turn
         self._metrics = [_Metric.of(metric) for metric in run.cloudwatch_metrics()]
         self._names = {planned_metric.metric.name for planned_metric in self._metrics}
         self._plans: dict[Situation, _Plan] = {}
@@ -128,7 +128,7 @@ class Planner:
         plan = self._plans.get(situation)
         if plan is None:
             plan = self._plans[situation] = self._decide(situation, condition)
-        full_look = situation.in_full or polling.is_full_look_due(condition.full_at, at, worker.interval)
+        full_look = situation.in_full or polling.is_full_look_due(condition.full_at, at, worker.interval, self._turn)
         fetched.full_at = at if full_look else condition.full_at
         fetched.situation, fetched.periods, fetched.delays = plan.number, plan.periods, plan.delays
         requests: list[MetricRequest] = []
@@ -160,6 +160,7 @@ class Planner:
                 period,
                 situation.interval,
                 condition.full_at,
+                self._turn,
             )
             delay, absent = self._ages.of(name, look)
             plan.periods[name] = period

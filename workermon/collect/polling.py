@@ -10,7 +10,8 @@ request a period is enough.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from workermon import models
@@ -80,7 +81,7 @@ class Look(NamedTuple):
     """One collection's request for one metric of a worker.
 
     ``expected`` is the datapoint that the metric waits for, ``requested_at`` the time of the previous request, ``at``
-    the time now. ``full_at`` is as in ``models.Condition``.
+    the time now. ``full_at`` is as in ``models.Condition``, ``turn`` as in ``turn_of``.
     """
 
     expected: int | None
@@ -89,6 +90,7 @@ class Look(NamedTuple):
     period: int
     interval: int
     full_at: float | None = None
+    turn: int = 0
 
 
 class Arrival(NamedTuple):
@@ -142,7 +144,7 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is
     overdue, each collection requests it.
     """
-    expected, requested_at, at, period, interval, _ = look
+    expected, requested_at, at, period, interval, *_ = look
     if requested_at is None or requested_at > at:
         return True
     jitter = _jitter(interval)
@@ -163,7 +165,7 @@ def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | N
 
     A datapoint is no evidence if it was available long before workermon asked, or if it is later than ``lateness``.
     """
-    expected, requested_at, at, period, interval, _ = look
+    expected, requested_at, at, period, interval, *_ = look
     if expected is None or requested_at is None or not requested_at < at or expected > at:
         return None
     if at - requested_at > period + 1.5 * interval or at - expected > period + _latest(lateness):
@@ -236,13 +238,22 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
     return min(max(delay.usual - period, 0.0) + interval, _latest(lateness))
 
 
-def is_full_look_due(full_at: float | None, at: float, interval: int) -> bool:
-    """Return whether this is a first request in ``horizon.FULL_LOOK_EVERY`` intervals, or the last saw a revised value.
+def turn_of(worker_ids: Iterable[str]) -> int:
+    """Return in which of ``horizon.FULL_LOOK_EVERY`` intervals workers that are requested together have a full request.
 
-    All workers with the same interval have it in the same slots, so that all calls in between are short.
+    AWS allows 180,000 datapoints a second in an account and region. Full requests of a large fleet in the same interval
+    would exceed that. Workers of one call have the same turn, so that most calls are short.
     """
-    window = horizon.FULL_LOOK_EVERY * interval
-    return full_at is None or full_at // window != at // window
+    return zlib.crc32(min(worker_ids, default="").encode()) % horizon.FULL_LOOK_EVERY
+
+
+def is_full_look_due(full_at: float | None, at: float, interval: int, turn: int) -> bool:
+    """Return whether it is this turn's first request for a full one, or the last request saw a revised value.
+
+    Whatever the turns, no more than ``horizon.FULL_LOOK_EVERY`` intervals lie between two full requests.
+    """
+    window, shift = horizon.FULL_LOOK_EVERY * interval, turn * interval
+    return full_at is None or (full_at - shift) // window != (at - shift) // window
 
 
 def suffices_short(look: Look, newest: int) -> bool:
@@ -252,7 +263,7 @@ def suffices_short(look: Look, newest: int) -> bool:
 
     A metric that was not requested, or without success, since its worker's full request has a full one of its own.
     """
-    if look.requested_at is None or is_full_look_due(look.full_at, look.at, look.interval):
+    if look.requested_at is None or is_full_look_due(look.full_at, look.at, look.interval, look.turn):
         return False
     if look.full_at is None or not look.full_at <= look.requested_at <= look.at:
         return False

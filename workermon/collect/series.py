@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workermon import errors, logs, models, ports
-from workermon.collect import cadence, delays, dimensions, placement
+from workermon.collect import cadence, delays, dimensions, placement, polling
 from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.collect.learning import Learner
@@ -39,7 +39,8 @@ class SeriesFetch:
         updates: dict[str, Any] = {}
         published = self._search(learned, updates).find(records, self.run.cloudwatch_metrics())
         ages = delays.Delays(self.run, learned, updates)
-        planner = Planner(self.run, self.cadences, ages)
+        turn = polling.turn_of([record.worker.id for record in records])
+        planner = Planner(self.run, self.cadences, ages, turn)
         fetched: dict[str, Fetched] = {}
         requests: list[MetricRequest] = []
         for record in records:
