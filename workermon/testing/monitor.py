@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
 from workermon import collect, config, evaluate, fleet, models, notify, ports, rules
@@ -273,15 +274,16 @@ class Monitor:
         assert self.configurations.save(changed), "somebody else changed the configuration meanwhile"
 
     def _provide(self, kind: Any) -> Any:
-        if kind in PORTS:
-            return getattr(self, PORTS[kind])
-        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-            raise LookupError(f"{kind} is neither a port nor made of ports")
-        return kind(**{name: self._provide(port) for name, port in _fields(kind).items()})
+        return _recipe(kind)(self)
 
 
 @functools.cache
-def _fields(kind: Any) -> dict[str, Any]:
-    """Return the types of a stage's fields by name."""
+def _recipe(kind: Any) -> Callable[[Monitor], Any]:
+    """Return a function that gives a monitor's port of that type, or the stage or view made of its ports."""
+    if kind in PORTS:
+        return operator.attrgetter(PORTS[kind])
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise LookupError(f"{kind} is neither a port nor made of ports")
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+    parts = [(field.name, _recipe(hints[field.name])) for field in dataclasses.fields(kind) if field.init]
+    return lambda monitor: kind(**{name: recipe(monitor) for name, recipe in parts})
