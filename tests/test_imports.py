@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import statements
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workermon"
 
@@ -132,7 +134,7 @@ def modules() -> list[tuple[str, Path]]:
 def import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
     """Return the import statements of a file, whether at its top or within a function."""
     text = path.read_text("utf-8")
-    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
+    return tuple(node for node in statements(text) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import statements
 from workermon import collect, evaluate, fleet, health, notify, runtime, views
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def sources() -> dict[str, str]:
 
 def functions(text: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Return the functions and methods of a module."""
-    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [node for node in statements(text) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def has_many_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, limit: int) -> bool:
