@@ -117,7 +117,7 @@ def test_a_thread_does_not_go_on_for_ever() -> None:
 
 
 def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
-    """A failed collection frees its place. A healthy thread takes the waiting ones."""
+    """A failed collection frees its place, and its thread starts no waiting one."""
     world = Places()
     places = [world.enter(SLOW) for _ in range(SHARE)]
     assert world.enter(SLOW) is None

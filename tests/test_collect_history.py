@@ -201,7 +201,7 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     seed: int,
     lateness: int,
 ) -> None:
-    """This is so although workermon learns delays, also with varying and late ones.
+    """A published datapoint is in the ledger within an interval and half a minute, whatever was learned.
 
     A datapoint later than usual, or before the first one that was found, may take until the next full request.
     """

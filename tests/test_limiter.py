@@ -139,7 +139,7 @@ def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection: r
 
 
 def test_a_slowed_rate_is_shared(connection: redis.Redis) -> None:
-    """A refusal in one process slows all, and returns the tokens that they borrowed."""
+    """A refusal in one process slows all processes."""
     first, _ = make(connection, bucket=100, rate=20)
     second, waits = make(connection, bucket=100, rate=20)
     first.take(SCOPE, API)

@@ -155,7 +155,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
 
 
 def test_celerys_words_to_root_are_not_in_the_log() -> None:
-    """Each child logs JSON. The user's settings for Python warnings stay."""
+    """Each child ignores Celery's warning to root, because workermon's messages are JSON. The user's filters stay."""
     for filters, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
         env = {} if filters is None else {"PYTHONWARNINGS": filters}
         children = up.children(env, concurrency=1)

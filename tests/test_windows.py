@@ -272,7 +272,7 @@ def test_the_lateness_says_how_far_back_is_asked() -> None:
 
 
 def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
-    """A short lateness causes neither absences on time nor useless requests."""
+    """A short lateness shortens neither the wait for usual datapoints nor what is learned."""
     delay = None
     for number in range(8):
         delay = learn(delay, number, age=800, absent=740)
