@@ -109,6 +109,20 @@ def test_dimensions_are_remembered(repository: Repository) -> None:
     assert record.dimensions_at == builders.NOW + 0.25
 
 
+def test_dimensions_of_several_searches_are_all_remembered(repository: Repository) -> None:
+    """Processes that search for different metrics at the same time do not overwrite each other's results."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    memory: list[tuple[tuple[str, str], ...]] = [(("InstanceId", worker.id),)]
+    disk: list[tuple[tuple[str, str], ...]] = [(("InstanceId", worker.id), ("path", "/"))]
+    assert repository.workers.found_dimensions(worker, {"mem": memory, "swap": []}, builders.NOW)
+    assert repository.workers.found_dimensions(worker, {"disk": disk}, builders.NOW + 1)
+    assert repository.workers.found_dimensions(worker, {"swap": memory}, builders.NOW + 2)
+    record = repository.workers.get([worker.id])[worker.id]
+    assert record.dimensions == {"mem": memory, "disk": disk, "swap": memory}
+    assert record.dimensions_at == builders.NOW + 2
+
+
 def test_dimensions_of_a_gone_incarnation_are_dropped(repository: Repository) -> None:
     """A late answer for a removed worker leaves nothing behind."""
     assert not repository.workers.found_dimensions(builders.worker(), {"mem": []}, builders.NOW)

@@ -279,9 +279,8 @@ class Search:
                 continue
             if worker_id in self._sets:
                 self._sets[worker_id].update(sets)
-            merged = {**record.dimensions, **sets}
-            if merged != record.dimensions:
-                self.workers.found_dimensions(record.worker, merged, self.at)
+            if any(record.dimensions.get(key) != of_key for key, of_key in sets.items()):
+                self.workers.found_dimensions(record.worker, sets, self.at)
 
     def _look_up(self) -> dict[tuple[str, str], errors.AwsError | None]:
         """Ask ListMetrics for single workers: new ones, and those that lack a metric.
@@ -317,7 +316,7 @@ class Search:
             self._sets[record.worker.id].update(fresh_sets)
             # Looking for another name alone must not delay the next search for the first.
             at = self.at if any(key == self._names[key][0] for key in fresh_sets) else record.dimensions_at
-            self.workers.found_dimensions(record.worker, {**record.dimensions, **fresh_sets}, at)
+            self.workers.found_dimensions(record.worker, fresh_sets, at)
         return looked_up
 
     def _to_look_up(self) -> dict[str, list[str]]:

@@ -76,6 +76,16 @@ class SetWorkerFields(lua.Script[int]):
     fields: lua.Arguments
 
 
+class ReplaceDimensions(lua.Script[list[bytes | int]]):
+    """Replace a worker's dimensions if they are stored as expected; otherwise return the stored text, or 0 if gone."""
+
+    worker: lua.Key
+    incarnation: lua.Argument
+    expected: lua.Argument
+    dimensions: lua.Argument
+    at: lua.Argument
+
+
 class RequestCollection(lua.Script[int], shared="numbers"):
     """Record that the event queue named a worker, and its warning. Return 1 if the warning is new."""
 
@@ -267,9 +277,25 @@ class RedisWorkers:
         return matching
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
-        """Store the result of ListMetrics, unless the incarnation is gone."""
-        call = setting(worker, dimensions=json.dumps(dimensions), dimensions_at=repr(at))
-        return bool(client.run(self._client, call))
+        """Add results of ListMetrics to the stored ones, unless the incarnation is gone.
+
+        Two processes may have searched for different metrics of the same worker: both results are kept.
+        """
+        stored: bytes | str = ""
+        while True:
+            call = ReplaceDimensions(
+                worker=keys.worker(worker.id),
+                incarnation=worker.incarnation,
+                expected=stored,
+                dimensions=json.dumps({**_readable_sets(stored), **dimensions}),
+                at=repr(at),
+            )
+            reply = client.run(self._client, call)
+            if not reply:
+                return True
+            if isinstance(reply[0], int):
+                return False
+            stored = reply[0]
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Request that these workers are collected beside their schedule, from a time on."""
@@ -279,6 +305,15 @@ class RedisWorkers:
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
         """Store the event queue's warnings, in one step with the pending mark."""
         return bool(client.run(self._client, _request(worker_id, at, warning)))
+
+
+def _readable_sets(text: bytes | str) -> dict[str, Any]:
+    """Return stored dimensions by metric. What cannot be read is searched again."""
+    try:
+        document = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _request(worker_id: str, at: float, warning: models.ScheduledEvent | None = None) -> RequestCollection:

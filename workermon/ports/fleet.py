@@ -163,7 +163,10 @@ class Workers(Protocol):
     def found_dimensions(
         self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float
     ) -> bool:
-        """Store the dimension sets of a worker; ``False`` if its incarnation is gone."""
+        """Store a worker's dimension sets of these metrics; ``False`` if its incarnation is gone.
+
+        Those of other metrics stay: several processes search at the same time.
+        """
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Request that workers are collected beside their schedule, from a time on. Unknown ones are ignored."""

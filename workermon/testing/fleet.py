@@ -86,12 +86,13 @@ class MemoryWorkers:
     def found_dimensions(
         self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
     ) -> bool:
-        """Store the result of ListMetrics, unless the incarnation is gone."""
+        """Add results of ListMetrics to the stored ones, unless the incarnation is gone."""
         with self._store.lock:
             stored = self._store.living(worker.id, worker.incarnation)
             if stored is None:
                 return False
-            stored.dimensions, stored.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
+            stored.dimensions = {**stored.dimensions, **{name: list(sets) for name, sets in dimensions.items()}}
+            stored.dimensions_at = at
             return True
 
     def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
