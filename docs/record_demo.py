@@ -34,10 +34,11 @@ def main() -> None:
         )
         try:
             follow(table)
+            # While the demo still runs: once it ends, the ages of the values grow.
+            drawn = Console(file=io.StringIO(), record=True, width=WIDTH, height=HEIGHT, force_terminal=True)
+            drawn.print(table, height=HEIGHT)
         finally:
             demo.wait()
-    drawn = Console(file=io.StringIO(), record=True, width=WIDTH, height=HEIGHT, force_terminal=True)
-    drawn.print(table, height=HEIGHT)
     # The picture loads nothing from elsewhere; viewers have a monospaced font of their own.
     picture = re.sub(r"@font-face \{.*?\}\s*", "", drawn.export_svg(title="workermon demo"), flags=re.DOTALL)
     Path(__file__).with_name("demo.svg").write_text(picture, "utf-8")
