@@ -82,7 +82,7 @@ def test_what_changes_nothing_is_not_recorded(run: Run, world: Ports) -> None:
 
 def test_a_command_that_fails_on_its_way_is_recorded(run: Run, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal by AWS is recorded with the reason, and without the external id."""
-    world.ec2.last_error = errors.AwsDenied("EC2", "not allowed", "ask for it")
+    world.ec2.error = errors.AwsDenied("EC2", "not allowed", "ask for it")
     role = "arn:aws:iam::123456789012:role/w"
     assert run("add", A, "--role-arn", role, "--external-id", "hunter2").exit_code == 5
     assert trail(world) == [("add", f"{A} --role-arn {role}", "failed: EC2: not allowed; ask for it")]

@@ -48,7 +48,7 @@ def test_add_collects_at_once(ok: Any, world: Any) -> None:
 
 def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
     """If CloudWatch fails, the worker stays added. Standard error says that the next interval tries again."""
-    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
+    world.cloudwatch.error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     result = run("add", A)
     assert result.exit_code == 0
     assert result.stderr.startswith(f"warning: {A}: ")
@@ -125,7 +125,7 @@ def test_a_duplicate_is_refused(run: Any, ok: Any) -> None:
 )
 def test_whatever_fails_is_one_line_without_secrets(run: Any, world: Any, last_error: Any, code: int) -> None:
     """Failures of AWS, Redis and workermon have their exit codes. The text of an unexpected error is not shown."""
-    world.ec2.last_error = last_error
+    world.ec2.error = last_error
     assert "hunter2" not in one_line(run("add", A), code)
 
 
@@ -186,7 +186,7 @@ def test_show_prints_everything(ok: Any, world: Any) -> None:
 def test_errors_are_shown(ok: Any, run: Any, world: Any) -> None:
     """A collection that failed shows in the list and on the worker's page, with its kind."""
     ok("add", A)
-    world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
+    world.ec2.error = errors.AwsDenied("EC2", "not authorized", "allow it")
     assert "not authorized" in one_line(run("refresh", A), 5)
     assert json.loads(ok("show", A, "--json"))["last_error"]["kind"] == "denied"
     assert "(denied)" in ok("list")
@@ -289,11 +289,11 @@ def test_reconcile(ok: Any, run: Any, world: Any) -> None:
     ok("add", A)
     world.schedule.delete([A])
     assert ok("reconcile", "--dry-run") == f"would schedule {A}: it had no entry\n"
-    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "try again")
     result = run("reconcile")
     assert result.exit_code == 5
     assert world.schedule.ids() == {A}
-    world.ec2.last_error = None
+    world.ec2.error = None
     assert json.loads(ok("reconcile", "--json"))["steps"] == []
 
 
@@ -545,11 +545,11 @@ def test_up_starts_although_aws_is_out_of_reach(up: Any, world: Any) -> None:
 
     If one worker is unknown, it applies the others.
     """
-    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "try again")
     result, _ = up(FILE)
     assert result.exit_code == 0, result.output
     assert world.workers.ids() == [A]
-    world.ec2.last_error = None
+    world.ec2.error = None
     result, _ = up(f'{FILE}[[workers]]\nid = "{C}"\nregion = "{REGION}"\n')
     assert result.exit_code == 0, result.output
     assert world.workers.ids() == [A]

@@ -242,7 +242,7 @@ def test_a_failure_to_confirm_retires_nobody(world: World, monkeypatch: pytest.M
     """If the confirming request fails, it is an error and no worker is retired."""
     world.add()
     monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
-    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
+    world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "wait")
     report = world.collect()
     assert report.failed.keys() == {ONE}
     assert report.retired == ()
@@ -278,7 +278,7 @@ def test_ec2_failing_is_an_error_of_its_account_and_region_only(world: World, mo
 def test_an_unusable_account_and_region_is_a_failure_and_not_the_end(world: World) -> None:
     """An invalid region or role is reported for its workers, whatever class of error it is."""
     world.add()
-    world.ec2.last_error = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
+    world.ec2.error = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
     assert world.collect().failed[ONE].kind == "failed"
 
 
@@ -299,7 +299,7 @@ def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(wo
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
-    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
+    world.cloudwatch.error = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
     world.clock.advance(3 * 3600)
     report = world.collect()
     assert report.collected == (ONE,)
@@ -310,7 +310,7 @@ def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(wo
     assert condition.requested_at[CPU] == condition.succeeded_at == NOW
     assert condition.collected_at == NOW + 3 * 3600
     assert world.events()[-1]["metrics"][CPU]["value"] == 41.5
-    world.cloudwatch.last_error = None
+    world.cloudwatch.error = None
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(-5 * n), 50.0 + n) for n in range(36)])
     world.clock.advance(60)
     world.collect()
@@ -398,9 +398,9 @@ def test_the_window_ends_at_the_retention(world: World) -> None:
 def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: World) -> None:
     """A failure of five hours from the start leaves no hole."""
     world.add(added_at=NOW)
-    world.cloudwatch.last_error = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
+    world.cloudwatch.error = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
     world.collect()
-    world.cloudwatch.last_error = None
+    world.cloudwatch.error = None
     world.clock.advance(5 * 3600)
     world.collect()
     assert world.queries(CPU)[0].since == NOW - horizon.BACKFILL
@@ -1002,7 +1002,7 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any, monkey
     world.clock.advance(60)
     world.collect()
     assert world.condition().running_since == NOW
-    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
+    world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "wait")
     world.clock.advance(60)
     assert world.collect().failed.keys() == {ONE}
     last_error = world.condition().last_error

@@ -171,11 +171,11 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
         if "monitor" in kinds:
             world.clock.advance(interval)
             continue
-        world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
+        world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
         world.served.down = "aws" in kinds
         world.served.partial = 2 if "partial" in kinds else None
         world.tick()
-    world.ec2.last_error, world.served.down, world.served.partial = None, False, None
+    world.ec2.error, world.served.down, world.served.partial = None, False, None
     world.run(2 * period + (2 + horizon.FULL_LOOK_EVERY) * interval)
     assert world.ledger() == world.served.at(world.clock())
 

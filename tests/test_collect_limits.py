@@ -56,7 +56,7 @@ def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
 def test_an_account_where_ec2_refuses_fails(world: Billed, last_error: errors.AwsError) -> None:
     """The error has its kind. The record contains no worker's id."""
     world.add()
-    world.ec2.last_error = last_error
+    world.ec2.error = last_error
     world.collect()
     state = world.state()
     assert (state.failing_since, present(state.last_error).kind, state.succeeded_at) == (NOW, last_error.kind, None)
@@ -67,7 +67,7 @@ def test_an_account_where_cloudwatch_refuses_everything_fails(world: Billed) -> 
     """It fails although EC2 answers. A stopped instance needs no CloudWatch and is not a success."""
     world.add()
     world.add(TWO, status="stopped")
-    world.cloudwatch.last_error = THROTTLED
+    world.cloudwatch.error = THROTTLED
     world.collect(ONE, TWO)
     assert present(world.state().last_error).kind == "throttled"
 

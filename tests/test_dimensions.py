@@ -93,7 +93,7 @@ def test_what_is_published_is_found_and_kept(number: int) -> None:
 def test_a_refusal_is_no_absence(number: int) -> None:
     """Where AWS refuses, the metric is wrong with the reason for each worker, and not absent for any."""
     fleet = Fleet(number)
-    fleet.cloudwatch.last_error = DENIED
+    fleet.cloudwatch.error = DENIED
     published = fleet.find()
     assert {
         worker_id: str(failures[MEMORY.name]) for worker_id, failures in published.failures.items()
@@ -108,7 +108,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
     for worker_id in fleet.ids:
         fleet.publish(worker_id)
     fleet.find()
-    fleet.cloudwatch.last_error = DENIED
+    fleet.cloudwatch.error = DENIED
     later = fleet.find(NOW + dimensions.DIMENSIONS_KEPT + 1)
     assert len(fleet.listed_ids) == 2
     assert {worker_id: sets[KEY] for worker_id, sets in later.sets.items()} == {
@@ -120,7 +120,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
 def test_redis_out_of_reach_is_raised() -> None:
     """An unreachable Redis is raised. It is not an error of AWS."""
     fleet = Fleet(1)
-    fleet.cloudwatch.last_error = errors.RedisUnavailable("Redis", "is out of reach", "start it")
+    fleet.cloudwatch.error = errors.RedisUnavailable("Redis", "is out of reach", "start it")
     with pytest.raises(errors.RedisUnavailable):
         fleet.find()
 
@@ -167,6 +167,6 @@ def test_a_refusal_under_the_second_name_takes_nothing_from_the_first() -> None:
     fleet = Fleet(3)
     fleet.publish(fleet.ids[0])
     fleet.find(metrics=[WINDOWS_TOO])
-    fleet.cloudwatch.last_error = DENIED
+    fleet.cloudwatch.error = DENIED
     published = fleet.find(NOW + 60, metrics=[WINDOWS_TOO])
     assert set(published.failures) == set(fleet.ids[1:])

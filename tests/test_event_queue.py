@@ -374,7 +374,7 @@ def test_a_full_queue_is_emptied_by_several_threads(house: House, monkeypatch: p
 
 def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     """A collector alert fires a minute after the first refusal, with AWS's reason. Workers are still collected."""
-    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:ReceiveMessage")
+    house.event_queues.error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:ReceiveMessage")
     for _ in range(20):
         assert house.read() is None
         house.clock.advance(8)
@@ -389,7 +389,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     parts = {part.name: part for part in house.get(health.StatusCheck).status().parts}
     assert (parts["events main"].ok, parts["collection"].ok) == (False, True)
     house.get(fleet.AccountClosing).close_unused_accounts()
-    house.event_queues.last_error = None
+    house.event_queues.error = None
     assert house.read() == 0
     house.work()
     assert [notification.status for notification in house.received if notification.rule == "collector"] == [
@@ -400,7 +400,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
 
 def test_the_alert_of_a_queue_that_is_configured_no_more_ends(house: House) -> None:
     """A file without the queue takes its alert with it."""
-    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow it")
+    house.event_queues.error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow it")
     house.read()
     house.get(fleet.Application).apply(house.parser.parse("[events]\n", "x.toml"), fleet.ApplyOptions(region=REGION))
     assert house.get(fleet.AccountClosing).close_unused_accounts() == (f"events:main/{REGION}",)
@@ -439,7 +439,7 @@ def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
     [read] = examination.examine(REGION, patience=0.0)
     assert read.ok
     assert read.reason.endswith("; EventBridge was not tried: denied: AccessDenied; allow events:PutEvents")
-    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:SendMessage")
+    house.event_queues.error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:SendMessage")
     [refused] = examination.examine(REGION, patience=0.0)
     assert (refused.ok, refused.todo) == (False, "allow sqs:SendMessage")
 

@@ -434,7 +434,7 @@ def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path
 
 def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """If ListMetrics is refused, each metric is priced as one series, with a warning. The file is applied."""
-    world.cloudwatch.last_error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
+    world.cloudwatch.error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
     file = tmp_path / "fleet.toml"
     file.write_text(NODE, "utf-8")
     result = run("plan", str(file))

@@ -87,7 +87,7 @@ def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world: World)
 
 def test_aws_out_of_reach_adds_nothing(world: World) -> None:
     """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
-    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "try again")
     with pytest.raises(errors.AwsUnreachable):
         world.add([A])
     assert world.workers.ids() == []
@@ -342,7 +342,7 @@ def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
     world.add([A])
     world.schedule.delete([A])
     world.clock.advance(3600)
-    world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
+    world.ec2.error = errors.AwsDenied("EC2", "not authorized", "allow it")
     reconciled = world.reconcile()
     assert world.schedule.ids() == {A}
     assert list(reconciled.failed) == ["default/us-east-1"]
@@ -542,7 +542,7 @@ def test_apply_checks_everything_before_the_first_write(world: World) -> None:
         apply(world, FILE, min_interval=60)
     with pytest.raises(errors.InvalidInput, match=r"workers\[0\].region: is missing"):
         apply(world, f'[[workers]]\nid = "{A}"\n')
-    world.ec2.last_error = errors.AwsDenied("EC2", "no", "allow it")
+    world.ec2.error = errors.AwsDenied("EC2", "no", "allow it")
     with pytest.raises(errors.AwsDenied):
         apply(world, FILE)
     assert world.workers.ids() == []

@@ -119,7 +119,7 @@ def test_each_retry_takes_a_token_and_a_refusal_slows_all() -> None:
 def test_no_token_no_request() -> None:
     """The limiter's refusal comes out as it is, and nothing is sent, counted or retried."""
     house = House((200, STATUS_PAGE.format(token="")))
-    house.limiter.last_error = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
+    house.limiter.error = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
     with pytest.raises(errors.AwsThrottled, match="the rate is used up"):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
     assert (house.wire.requests, house.calls) == ([], {})
@@ -129,7 +129,7 @@ def test_no_token_no_request() -> None:
 def test_redis_out_of_reach_is_reported_as_that() -> None:
     """Not as a fault of AWS."""
     house = House((200, STATUS_PAGE.format(token="")))
-    house.limiter.last_error = errors.RedisUnavailable("Redis", "gone", "start it")
+    house.limiter.error = errors.RedisUnavailable("Redis", "gone", "start it")
     with pytest.raises(errors.RedisUnavailable):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
 

@@ -129,9 +129,9 @@ def test_it_fires_beside_the_alert_about_collection() -> None:
     monitor.minutes(20)
     monitor.silent[MEMORY] = set(monitor.ids)
     monitor.minutes(20)
-    monitor.ec2.last_error = errors.AwsDenied("EC2", "no", "ask")
+    monitor.ec2.error = errors.AwsDenied("EC2", "no", "ask")
     monitor.minutes(10)
     assert {alert.rule for alert in monitor.alerts.open()} >= {"lost-metrics", "collector"}
-    monitor.ec2.last_error = None
+    monitor.ec2.error = None
     monitor.minutes(5)
     assert "lost-metrics" in {alert.rule for alert in monitor.alerts.open()}

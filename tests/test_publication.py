@@ -78,7 +78,7 @@ def test_that_aws_was_never_asked_is_said_with_the_reason() -> None:
     """A worker that was never collected, is stopped, or that AWS refuses has that reason."""
     monitor = monitored()
     assert reason(monitor) == "no request to AWS for it has succeeded yet: the worker was never collected"
-    monitor.cloudwatch.last_error = errors.AwsDenied("ListMetrics", "is not allowed", "grant it")
+    monitor.cloudwatch.error = errors.AwsDenied("ListMetrics", "is not allowed", "grant it")
     monitor.collect()
     assert "no request to AWS for it has succeeded yet: denied: " in present(reason(monitor))
     stopped = monitored()

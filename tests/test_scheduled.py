@@ -199,10 +199,10 @@ def test_an_event_without_times_notifies_too(site: Site) -> None:
 def test_a_failed_call_is_no_absence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """If EC2 does not answer, nothing resolves, nor if only DescribeInstances knows the worker."""
     site.plan(1, REBOOT)
-    site.ec2.last_error = errors.AwsThrottled("EC2", "too much", "wait")
+    site.ec2.error = errors.AwsThrottled("EC2", "too much", "wait")
     site.ec2.events[ID] = ()
     site.step(2)
-    site.ec2.last_error = None
+    site.ec2.error = None
     with monkeypatch.context() as patched:
         patched.setattr(site.ec2, "statuses", lambda scope, ids: {})
         site.step(3)

@@ -65,7 +65,7 @@ def troubled() -> Ports:
     world.configure(rules=rules, budget=5.0)
     for _ in range(4):
         step(world)
-    world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
+    world.ec2.error = errors.AwsDenied("EC2", "not authorized", "allow it")
     for _ in range(6):
         step(world)
     before = world.costs.budget_decision()

@@ -124,11 +124,11 @@ def test_a_worker_is_paused_resumed_refreshed_and_removed(web: TestClient, world
 
 def test_a_refresh_that_fails_says_why(web: TestClient, world: Ports, fleet: None) -> None:
     """AWS throttles: 503 and when to try again. AWS refuses: 502."""
-    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
+    world.cloudwatch.error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     answer = web.post(f"/api/v1/workers/{A}/refresh")
     assert problem(answer, 503)["title"] == "CloudWatch"
     assert answer.headers["Retry-After"]
-    world.cloudwatch.last_error = errors.AwsDenied("CloudWatch", "no permission", "allow it")
+    world.cloudwatch.error = errors.AwsDenied("CloudWatch", "no permission", "allow it")
     problem(web.post(f"/api/v1/workers/{A}/refresh"), 502)
 
 
@@ -263,10 +263,10 @@ def test_an_error_is_replayed_unless_it_may_pass(web: TestClient, world: Ports, 
     repeated = web.post(f"/api/v1/workers/{B}/pause", headers=headers)
     assert problem(repeated, 404) == first
     assert repeated.headers["Idempotency-Replayed"] == "true"
-    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
+    world.cloudwatch.error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     headers = {"Idempotency-Key": "k2"}
     problem(web.post(f"/api/v1/workers/{A}/refresh", headers=headers), 503)
-    world.cloudwatch.last_error = None
+    world.cloudwatch.error = None
     assert web.post(f"/api/v1/workers/{A}/refresh", headers=headers).status_code == 200
 
 

@@ -27,7 +27,7 @@ _TYPES = ("g5.2xlarge", "c6i.4xlarge", "m6i.2xlarge", "t3.large")
 _TEAMS = ("vfx", "anim", "comp")
 
 Dimensions = frozenset[tuple[str, str]]
-CollectionError = Literal["cpu", "memory", "disk", "status"]
+IncidentKind = Literal["cpu", "memory", "disk", "status"]
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Incident:
     """
 
     machine: int
-    last_error: CollectionError
+    kind: IncidentKind
     start: int
     length: int
     peak: float = 0.0
@@ -109,10 +109,10 @@ class Incident:
 #: With the default rules and periods of 2 s these fire after about 10, 21, 31 and 49 s. Each resolves within 20 s of
 #: that. Later incidents are random, one each ``_EVERY`` periods.
 SCRIPT = (
-    Incident(machine=6, last_error="cpu", start=1, length=8, peak=96.0),
-    Incident(machine=12, last_error="status", start=8, length=8),
-    Incident(machine=2, last_error="memory", start=12, length=9, peak=86.0),
-    Incident(machine=18, last_error="cpu", start=21, length=7, peak=93.0),
+    Incident(machine=6, kind="cpu", start=1, length=8, peak=96.0),
+    Incident(machine=12, kind="status", start=8, length=8),
+    Incident(machine=2, kind="memory", start=12, length=9, peak=86.0),
+    Incident(machine=18, kind="cpu", start=21, length=7, peak=93.0),
 )
 _SCRIPTED = 32
 _EVERY = 12
@@ -360,14 +360,14 @@ class Simulation:
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _WORD
         return (mixed ^ (mixed >> 31)) / _WORD
 
-    def _incident(self, machine: Machine, last_error: CollectionError, at: int) -> Incident | None:
+    def _incident(self, machine: Machine, kind: IncidentKind, at: int) -> Incident | None:
         if self._began is None or at <= self._began:
             return None
         since = (at - self._began) // self.period
         candidates = SCRIPT if since < _SCRIPTED else (self._chance((since - _SCRIPTED) // _EVERY),)
         for incident in candidates:
             if (
-                incident.last_error == last_error
+                incident.kind == kind
                 and incident.machine % self._count == machine.number
                 and incident.start <= since < incident.start + incident.length
             ):
@@ -378,13 +378,13 @@ class Simulation:
         incident = self._chances.get(number)
         if incident is None:
             chance = random.Random(self._seed * 1_000_003 + number)
-            last_error: CollectionError = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
+            kind: IncidentKind = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
             incident = self._chances[number] = Incident(
                 machine=chance.randrange(10_000),
-                last_error=last_error,
+                kind=kind,
                 start=_SCRIPTED + number * _EVERY,
                 length=chance.randint(6, 9),
-                peak=chance.choice((85.0, 94.0, 97.0)) if last_error != "disk" else 93.0,
+                peak=chance.choice((85.0, 94.0, 97.0)) if kind != "disk" else 93.0,
             )
         return incident
 

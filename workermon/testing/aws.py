@@ -15,7 +15,7 @@ from workermon.testing import memory
 
 
 class MemoryEc2:
-    """``ports.Ec2`` over instances that a test adds. While ``last_error`` is set, every call raises it.
+    """``ports.Ec2`` over instances that a test adds. While ``error`` is set, every call raises it.
 
     ``calls`` lists the calls, as (operation, scope, ids).
     """
@@ -28,7 +28,7 @@ class MemoryEc2:
         #: Scheduled events, by instance id.
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
-        self.last_error: Exception | None = None
+        self.error: Exception | None = None
         #: AWS' own time.
         self.clock: Callable[[], float | None] = lambda: None
         self.calls: list[tuple[str, models.AccountRegion, tuple[str, ...]]] = []
@@ -99,20 +99,20 @@ class MemoryEc2:
 
     def _call(self, operation: str, scope: models.AccountRegion, instance_ids: Sequence[str]) -> None:
         self.calls.append((operation, scope, tuple(instance_ids)))
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
 
 
 class MemoryCloudWatch:
     """``ports.CloudWatch`` over datapoints that a test adds; they are returned unchanged.
 
-    While ``last_error`` is set, every call raises it; ``failing`` fails the queries of a CloudWatch metric name.
+    While ``error`` is set, every call raises it; ``failing`` fails the queries of a CloudWatch metric name.
     ``calls`` lists the queries of each fetch.
     """
 
     def __init__(self) -> None:
         self._points: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[int, float]] = {}
-        self.last_error: Exception | None = None
+        self.error: Exception | None = None
         self.failing: dict[str, Exception] = {}
         self.calls: list[tuple[models.Query, ...]] = []
         #: The metric's name and the instances of each dimension lookup.
@@ -146,8 +146,8 @@ class MemoryCloudWatch:
     ) -> ports.Answer:
         """Return datapoints in order of time."""
         self.calls.append(tuple(queries))
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
         answer = ports.Answer({}, {})
         for place, query in enumerate(queries):
             if query.metric_name in self.failing:
@@ -171,8 +171,8 @@ class MemoryCloudWatch:
     ) -> dict[str, list[memory.Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
         self.list_requests.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
         dimension_sets: dict[str, list[memory.Dimensions]] = {}
         for place, name, dimensions in self._points:
             owner = dict(dimensions).get("InstanceId", "")
@@ -187,8 +187,8 @@ class MemoryCloudWatch:
         metric_name: str,
     ) -> list[memory.Dimensions]:
         """Return the dimension sets without an instance."""
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
         return [
             tuple(sorted(dimensions))
             for place, name, dimensions in self._points
@@ -203,7 +203,7 @@ class MemoryCloudWatch:
 class MemoryEventQueues:
     """``ports.EventQueues`` in memory, by address. A message stays until it is deleted.
 
-    While ``last_error`` is set, every call raises it. An empty queue waits only briefly.
+    While ``error`` is set, every call raises it. An empty queue waits only briefly.
     """
 
     #: Seconds.
@@ -211,7 +211,7 @@ class MemoryEventQueues:
 
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, str]] = {}
-        self.last_error: Exception | None = None
+        self.error: Exception | None = None
         #: EventBridge's answer, and the addresses of the queues that its rules match.
         self.publish_error: Exception | None = None
         self.rules: list[str] = []
@@ -249,15 +249,15 @@ class MemoryEventQueues:
 
     def _call(self, scope: models.AccountRegion) -> None:
         self.scopes.append(scope)
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
 
 
 class MemoryLimiter:
-    """``ports.Limiter`` that allows everything and records it. While ``last_error`` is set, it is raised."""
+    """``ports.Limiter`` that allows everything and records it. While ``error`` is set, it is raised."""
 
     def __init__(self) -> None:
-        self.last_error: errors.WorkermonError | None = None
+        self.error: errors.WorkermonError | None = None
         #: Requests and records, as (what, scope, api), oldest first.
         self.calls: list[tuple[str, str, str]] = []
         self.shares: dict[tuple[str, str], float] = {}
@@ -265,8 +265,8 @@ class MemoryLimiter:
     def take(self, scope: str, api: str) -> None:
         """Return at once, or raise the error."""
         self.calls.append(("take", scope, api))
-        if self.last_error is not None:
-            raise self.last_error
+        if self.error is not None:
+            raise self.error
 
     def throttled(self, scope: str, api: str) -> None:
         """Record a refusal: halves the rate."""
