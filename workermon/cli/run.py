@@ -97,8 +97,8 @@ def _apply(cli_session: session.Session, file: config.File, region: str | None) 
     audit_recording.record(cli_session, "up", f"apply {file.source}", "ok")
     for worker_id in report.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
-    for worker_id, error in failed.items():
-        log.warning("up.not_collected", worker_id=worker_id, reason=str(error))
+    for worker_id, failure in failed.items():
+        log.warning("up.not_collected", worker_id=worker_id, reason=str(failure))
 
 
 def _region(cli_session: session.Session) -> str | None:
