@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib import parse
 from xml.etree import ElementTree
 
 import hypothesis
@@ -228,3 +229,14 @@ def test_instances_that_are_well_are_parsed_once() -> None:
     _, read = parsed(body)
     assert [status["InstanceId"] for status in read["InstanceStatuses"]] == [f"i-{n:017x}" for n in range(100)]
     assert direct_parsing._status_of.cache_info().misses == 1
+
+
+def test_a_form_is_encoded_once() -> None:
+    """botocore signs and sends the same bytes, which say what its own form says. What is encoded stays as it is."""
+    params: dict[str, Any] = {"body": {"Action": "DescribeInstanceStatus", "InstanceId.1": "i-1 &=ü", "All": "true"}}
+    form = dict(params["body"])
+    direct_parsing._encode_form(params)
+    encoded = params["body"]
+    assert dict(parse.parse_qsl(encoded.decode())) == form
+    direct_parsing._encode_form(params)
+    assert params["body"] is encoded

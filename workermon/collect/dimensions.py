@@ -160,12 +160,11 @@ class Search:
         self._records = records
         self._by_id = {record.worker.id: record for record in records}
         self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != catalogue.EC2}
+        own_keys = [key for key in by_key if key not in self._agents]
         for record in records:
             own_sets: list[Dimensions] = [(("InstanceId", record.worker.id),)]
-            self._sets[record.worker.id] = {
-                **{key: own_sets for key in by_key if key not in self._agents},
-                **{key: record.dimensions[key] for key in self._agents if key in record.dimensions},
-            }
+            sets = self._sets[record.worker.id] = dict.fromkeys(own_keys, own_sets)
+            sets.update([(key, record.dimensions[key]) for key in self._agents if key in record.dimensions])
         failures: dict[str, dict[str, errors.AwsError]] = {}
         if self._agents:
             self._listings = {key: _Listing.of(self.learned.get(_listing_key(key))) for key in self._agents}
@@ -210,7 +209,8 @@ class Search:
 
     def _is_published(self, record: ports.Record, key: str) -> bool:
         """Return whether a worker's metric is published under any of its names."""
-        return any(self._sets[record.worker.id].get(name) for name in self._names[key])
+        sets = self._sets[record.worker.id]
+        return bool(sets.get(key)) or any(sets.get(name) for name in self._names[key])
 
     def _settle(
         self, record: ports.Record, key: str, looked_up: Mapping[tuple[str, str], errors.AwsError | None]

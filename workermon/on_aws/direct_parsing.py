@@ -10,6 +10,7 @@ import functools
 import json
 import re
 from typing import Any
+from urllib import parse
 from xml.etree import ElementTree
 
 import pydantic_core
@@ -39,6 +40,7 @@ def shorten(client: Any) -> None:
     them), and the details of impaired checks only.
     """
     if client.meta.service_model.service_name == "ec2":
+        client.meta.events.register("before-call.ec2.DescribeInstanceStatus", _encode_form)
         client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
     elif client.meta.service_model.resolved_protocol == "json":
         client._serializer = _Serializer(client._serializer)
@@ -72,6 +74,12 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     if isinstance(body, dict) and isinstance(body.get("MetricDataResults"), list):
         customized_response_dict["MetricDataResults"] = body.pop("MetricDataResults")
         response_dict["body"] = json.dumps({**body, "MetricDataResults": []}).encode()
+
+
+def _encode_form(params: dict[str, Any], **_: Any) -> None:
+    """Encode a request's form once. botocore does so for the signature, and again to send it."""
+    if isinstance(params["body"], dict):
+        params["body"] = parse.urlencode(params["body"]).encode()
 
 
 def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:

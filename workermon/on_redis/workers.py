@@ -110,9 +110,11 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
         return None
 
     def read(field: str, texts: parse_cache.ParseCache[T], raw: bytes) -> T | None:
-        return unreadable_records.parsed_with(
-            redis_client, f"{name} {field}", lambda text: texts.parse(worker_id, text), raw
-        )
+        try:
+            return texts.parse(worker_id, raw)
+        except ValueError as error:
+            unreadable_records.note(redis_client, f"{name} {field}", unreadable_records.describe(error))
+            return None
 
     def number(field: str, raw: bytes | None) -> float | None:
         return unreadable_records.number(redis_client, f"{name} {field}", raw)
