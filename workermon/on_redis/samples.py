@@ -15,7 +15,7 @@ from workermon.on_redis import client, datapoint_packing, keys, unreadable_recor
 _LONG_SPAN = 30
 
 #: Samples that are written in one step: it takes the server about a millisecond.
-STEP = 10
+STEP = 20
 
 #: The outcome of a sample that could not be written beside others.
 _FAILED = b"failed"
