@@ -100,7 +100,7 @@ def test_a_notification_carries_them_to_its_end() -> None:
 
 
 def test_a_rule_that_says_nothing_has_null() -> None:
-    """The JSON of a notification has the three fields, null where the rule does not say them."""
+    """A notification's JSON has the three fields, null if the rule lacks them."""
     site = Site()
     site.minutes([95, 95, 95])
     [entry] = site.alerts.history()

@@ -72,7 +72,7 @@ def test_a_command_that_writes_is_recorded(ok: Callable[..., str], world: Ports)
 
 
 def test_what_changes_nothing_is_not_recorded(run: Run, world: Ports) -> None:
-    """A dry run, an unknown name and a mistake leave no entry."""
+    """A dry run, an unknown name and an error leave no entry."""
     run("discover", "--tag", "Role=render", "--dry-run")
     run("pause", "nobody")
     run("add", "x")

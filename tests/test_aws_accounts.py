@@ -115,7 +115,7 @@ def test_a_role_in_the_monitoring_account_is_taken() -> None:
 
 
 def test_without_monitoring_nothing_changes() -> None:
-    """CloudWatch is asked where EC2 is."""
+    """Without ``monitoring`` CloudWatch is read in the worker's account."""
     scope = scope_of(monitor(FILE.replace(f'monitoring = "{MONITORING}"', "")))
     assert scope.of_cloudwatch is scope
 
@@ -154,7 +154,7 @@ def test_a_backup_has_no_external_id_of_either_account() -> None:
     ],
 )
 def test_what_is_no_monitoring_account_is_refused(table: str, expected: str) -> None:
-    """With line and column."""
+    """An invalid monitoring account is refused with line and column."""
     with pytest.raises(errors.InvalidInput, match="line") as caught:
         monitor(FILE.replace(MONITORING, table))
     assert expected in str(caught.value)
@@ -267,7 +267,7 @@ def test_fips_and_dual_stack_are_boto3s_own_settings(
 
 @pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
 def test_roles_of_every_partition_are_taken(partition: str) -> None:
-    """In [accounts], and with the account's id read from them."""
+    """Roles of every partition are valid in [accounts], and the account's id is read from them."""
     file = testing.parse(f'[accounts.x]\nrole_arn = "arn:{partition}:iam::{SOURCE}:role/path/workermon"\n', "x.toml")
     assert file.accounts is not None
     assert file.accounts["x"].id == SOURCE
@@ -308,7 +308,7 @@ def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served:
 def test_a_region_that_is_not_enabled_says_so(
     sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the same credentials serve another region, EC2's refusal is that of a region to opt into."""
+    """If the credentials work in another region, EC2's refusal means a region that is not enabled."""
     served.server.fail("invalid", "DescribeInstances", region="ap-east-1")
     denied = testing.Monitor()
     monkeypatch.setattr(denied, "ec2", ec2.AwsEc2(sessions))

@@ -432,7 +432,7 @@ def test_the_peak_is_the_furthest_value() -> None:
     until=st.integers(1_700_000_000, 1_800_000_000),
 )
 def test_spans_follow_one_another_within_what_is_kept(period: Any, back: Any, until: Any) -> None:
-    """They cover all of the time, the finest that CloudWatch still has of each part of it."""
+    """They cover all of the time, each part with the shortest period that CloudWatch still has."""
     spans = cloudwatch_history.spans(period, until - back, until)
     assert (spans[0].begin, spans[-1].end) == (until - back, until)
     assert all(before.end == after.begin for before, after in itertools.pairwise(spans))

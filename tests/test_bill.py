@@ -70,7 +70,7 @@ def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes: int) 
 
 
 def test_nothing_asked_costs_nothing() -> None:
-    """An empty ledger has no rate."""
+    """Without requests there is no rate and no price."""
     assert costs.used_last_day([], MIDNIGHT) == costs.daily_rate([], MIDNIGHT) == costs.Usage(0, 0, 0)
 
 
@@ -123,7 +123,7 @@ def test_a_budget_gives_up_the_least_important_first(
 
 
 def test_without_a_budget_nothing_is_given_up() -> None:
-    """However dear it is."""
+    """Without a budget no period is lengthened, whatever the price."""
     free = CONFIGURATION.model_copy(update={"budget": None})
     assert costs.decide_multipliers(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
@@ -149,7 +149,7 @@ RATES = st.fixed_dictionaries({name: st.floats(0, 50) for name in FULL})
 def test_a_decision_is_within_the_budget_or_the_last_step(
     full: dict[str, float], spent: float, seconds_left: float, budget: float
 ) -> None:
-    """There is nothing between, and a step less would be too dear."""
+    """A decision keeps to the budget, or is the last step. One step less would exceed it."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     now = state(full, spent, seconds_left)
     decision = costs.decide_multipliers(configuration, now)
@@ -168,7 +168,7 @@ def test_a_decision_is_kept_while_nothing_changes(full: dict[str, float], spent:
 
 @pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])
 def test_limits_are_those_of_aws_unless_configured(api: str, rate: float) -> None:
-    """A family of its own for each kind of call."""
+    """Each kind of call has its own limit, with AWS's as the default."""
     assert costs.limit_of(api, CONFIGURATION).rate == rate
     slow = models.Limit(bucket=3, rate=0.5)
     family = "Describe" if api.startswith("Describe") else api

@@ -59,7 +59,7 @@ class Places:
 
 
 def test_where_there_is_one_account_and_region_nobody_waits() -> None:
-    """All threads are its, however slow it is."""
+    """A single account and region gets all threads, however slow it is."""
     world = Places(settled=False)
     for _ in range(THREADS):
         assert world.enter(SLOW)
@@ -127,7 +127,7 @@ def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
 
 @pytest.mark.parametrize("threads", [0, 1])
 def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> None:
-    """A child of the prefork pool, say."""
+    """The bulkhead has no effect in a process with one thread, such as a prefork child."""
     world = Places(threads)
     for _ in range(3):
         world.clock.advance(60)
@@ -223,7 +223,7 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
 
 
 def test_a_collection_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where Redis is gone in the midst of it."""
+    """A failed collection frees its place, even if Redis fails during it."""
     gate = bulkhead.Bulkhead(2)
     fleet = collecting.World()
     fleet.bulkhead = gate

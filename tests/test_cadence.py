@@ -123,7 +123,7 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
 def test_a_clock_that_is_set_starves_and_floods_nobody(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, step: int
 ) -> None:
-    """Back or forth, by little or much: a worker is collected in each interval of the new clock, and once."""
+    """After any clock change a worker is collected once in each interval of the new clock."""
     fleet = [worker(number, region=region) for number, region in ((1, "us-east-1"), (2, "eu-west-1"))]
     planned.put(fleet, NOW)
     collecting = Collecting(fleet)
@@ -146,7 +146,7 @@ def test_a_clock_that_is_set_starves_and_floods_nobody(
 def test_two_beats_at_once_collect_nobody_twice(
     app: Celery, post: MessageRecorder, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where both send everything, for their locks were lost, say: a slot is collected once."""
+    """If two beats send everything, a slot is still collected once."""
     fleet = [worker(number) for number in range(5)]
     planned.put(fleet, NOW)
     collecting = Collecting(fleet)
@@ -196,7 +196,7 @@ def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
 def test_a_new_member_begins_at_the_place_of_its_cohort(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """A place that makes no sense is passed over."""
+    """An invalid place is ignored."""
     placed = cohorts.RedisCohorts(redis_client)
     placed.place({"default/us-east-1/60#0": 17.5, "default/eu-west-1/60#0": 99.0})
     fleet = [worker(1), worker(2, region="eu-west-1")]

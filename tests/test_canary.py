@@ -120,7 +120,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
 
 
 def test_beat_that_ticks_and_sends_none_is_named() -> None:
-    """An entry of beat's that never comes is reported, and beat's own silence is left to beat's part."""
+    """A missing canary of a ticking beat is reported. If beat is down, only beat's own check reports it."""
     house = House()
     house.minute()
     house.now.advance(canary.PATIENCE + 1)
@@ -130,7 +130,7 @@ def test_beat_that_ticks_and_sends_none_is_named() -> None:
 
 
 def test_a_schedule_that_never_sent_is_reported_when_it_is_long_overdue() -> None:
-    """A new entry has run no time: nothing is expected for a minute, and something is after three."""
+    """A new entry without a run is normal for a minute, and reported after three."""
     house = House()
     house.schedule.sent, house.schedule.ticked = models.Sent(NOW, 0), NOW
     assert house.look() == canary.Finding(True, "beat has not sent one yet")
@@ -157,7 +157,7 @@ def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_night_without_anybody_is_no_loss(step: Any) -> None:
-    """Canaries under way when all was stopped are not counted with those after a break."""
+    """Canaries under way at a stop of everything do not count with those after it."""
     house = House()
     house.minute()
     for _ in range(3):

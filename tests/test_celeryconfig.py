@@ -130,7 +130,7 @@ def test_a_broker_of_its_own_is_used_as_it_is(configured: Callable[..., Celery])
 
 
 def test_only_json_is_spoken_and_nothing_is_kept(configured: Callable[..., Celery]) -> None:
-    """No other content is accepted, no result is stored, a message is acknowledged when its work is done."""
+    """Only JSON is accepted, no result is stored, and a message is acknowledged after its work."""
     conf = configured("redis://localhost/1").conf
     assert conf.accept_content == ["json"]
     assert {conf.task_serializer, conf.result_serializer, conf.event_serializer} == {"json"}

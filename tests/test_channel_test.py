@@ -97,7 +97,7 @@ def test_no_node_takes_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
-    """It is a notification that the channel accepted."""
+    """An accepted test message resolves the channel's alert like any notification."""
     site, receiver = (
         Site("ops", "log"),
         Receiver(errors.DeliveryRefused("channel ops", "it refuses the notification (400)", "see its log", 1)),

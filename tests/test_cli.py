@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("silent_log")
 
 
 def test_add_collects_at_once(ok: Any, world: Any) -> None:
-    """A worker that was just added has its first sample, its last hour, and its place in the schedule."""
+    """An added worker has its first sample, its last hour, and its schedule entry at once."""
     assert ok("add", A, "--label", "team=vfx") == f"added {A} as render-01, every 60 s\n"
     workers = json.loads(ok("list", "--json"))["workers"]
     assert [(worker["id"], worker["name"], worker["status"], worker["monitoring"]) for worker in workers] == [
@@ -161,7 +161,7 @@ def test_list_filters(ok: Any) -> None:
 
 
 def test_an_empty_list_is_well(run: Any) -> None:
-    """No worker is an empty document, and a note on standard error beside an empty table."""
+    """Without workers the document is empty, and an empty table has a note on standard error."""
     assert json.loads(run("list", "--json").stdout) == {"workers": []}
     result = run("list")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no worker is monitored\n")
@@ -184,7 +184,7 @@ def test_show_prints_everything(ok: Any, world: Any) -> None:
 
 
 def test_errors_are_shown(ok: Any, run: Any, world: Any) -> None:
-    """A collection that failed shows in the list and on the worker's page, with its kind."""
+    """A failed collection is shown in the list and in ``show``, with its kind."""
     ok("add", A)
     world.ec2.error = errors.AwsDenied("EC2", "not authorized", "allow it")
     assert "not authorized" in one_line(run("refresh", A), 5)
@@ -348,7 +348,7 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
 
 
 def test_a_worker_without_a_name_is_said_once(ok: Any, world: Any) -> None:
-    """Where the name is the id it is not said twice."""
+    """If the name is the id, it is printed once."""
     ok("add", A, "--name", A)
     assert ok("pause", A) == f"paused {A}\n"
     assert ok("resume", A) == f"resumed {A}\n"
@@ -642,7 +642,7 @@ def test_commands_that_read_are_quick(command: list[str], redis_url: str) -> Non
 
 @pytest.mark.integration
 def test_a_reader_that_had_enough_is_no_error() -> None:
-    """Output into a closed pipe ends the command silently."""
+    """A closed pipe ends the command silently."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
@@ -803,7 +803,7 @@ def test_why_of_a_group() -> None:
 
 
 def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
-    """The alert of the installation is explained as its dedup_key names it."""
+    """The budget's alert is explained by its dedup_key."""
     assert ok("why", "*/*", "budget").startswith(
         "the installation, budget: not firing\n  now       there is no budget\n"
     )
@@ -812,7 +812,7 @@ def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
 
 
 def test_why_of_lost_metrics(ok: Any) -> None:
-    """The other alert of an account and region is explained too, by either way of naming it."""
+    """The lost-metrics alert is explained by both of its names."""
     ok("add", A)
     output = ok("why", f"default/{REGION}", "lost-metrics")
     assert output.splitlines()[:2] == [

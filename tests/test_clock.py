@@ -59,7 +59,7 @@ def now(machine: Machine, fake: FakeServer) -> clock.RedisClock:
 
 
 def test_a_clock_that_is_near_is_gone_by(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
-    """Within the bound nothing is corrected, and Redis is asked seldom."""
+    """Within the limit nothing is corrected, and Redis is seldom asked."""
     machine.wall += models.CLOCK_SKEW - 1
     for _ in range(50):
         machine.pass_by(0.1)
@@ -93,7 +93,7 @@ def test_it_goes_on_while_redis_is_away(machine: Machine, fake: FakeServer, now:
 
 
 def test_without_redis_it_is_the_machines(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
-    """A command that needs no Redis has the time."""
+    """Without Redis the machine's clock is used."""
     fake.is_away = True
     assert now() == machine.wall
 

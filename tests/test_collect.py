@@ -340,7 +340,7 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
 def test_the_event_is_made_at_once_as_its_model_would_write_it(
     status: models.Status, checks: models.Checks | None, age: int
 ) -> None:
-    """Old values, absent ones, names with any letter, checks that EC2 does not answer."""
+    """The direct JSON equals the model's for old and absent values, any names, and unanswered checks."""
     worker = models.Worker(id=ONE, name='Zoë "1"', region="us-east-1", added_at=NOW, incarnation="1", interval=60)
     latest = {CPU: models.Datapoint(int(NOW) - age, 12.5), "network_in": models.Datapoint(int(NOW), 1e21)}
     condition = models.Condition(
@@ -396,7 +396,7 @@ def test_the_window_ends_at_the_retention(world: World) -> None:
 
 
 def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: World) -> None:
-    """A failure of five hours from the start leaves no hole."""
+    """A failure of five hours from the start leaves no gap."""
     world.add(added_at=NOW)
     world.cloudwatch.error = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
     world.collect()
@@ -532,7 +532,7 @@ def test_a_sum_counts_nothing_twice(world: World) -> None:
 
 
 def test_two_metrics_of_one_name_are_distinguished(world: World) -> None:
-    """The same CloudWatch metric may be asked for under two names."""
+    """The same CloudWatch metric may be collected under two names."""
     world.add()
     memory = config.DEFAULT.metrics[MEMORY]
     peak = memory.model_copy(update={"name": "memory_peak", "statistic": "Maximum"})
@@ -559,7 +559,7 @@ def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
 
 
 def test_nothing_to_do_asks_nothing(world: World) -> None:
-    """An empty message is well."""
+    """An empty message succeeds without a request."""
     assert collect.Report() == dataclasses.replace(world.collect("i-0000000000000000f"), unknown=())
     assert world.ec2.calls == []
 
@@ -605,7 +605,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World, monkeypatch: py
 
 
 def test_a_crash_after_the_claim_leaves_no_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the lease has run out a later run within the slot collects it."""
+    """After the lease a later run within the slot collects it."""
     world.store.clock = world.clock
     world.add()
 
@@ -628,7 +628,7 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World, monkeypatch: pytes
 
 
 def test_a_slow_collection_does_not_overwrite_the_next_slot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Datapoints count, but condition and event are those of the later collection."""
+    """Its datapoints count. Condition and event are those of the later collection."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     inner = world.cloudwatch.fetch
@@ -699,7 +699,7 @@ def test_one_listing_serves_every_batch_for_an_hour(world: World) -> None:
 
 
 def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> None:
-    """While another lists, the metric is not asked for, and so neither absent nor wrong."""
+    """While another batch lists a metric, the metric is not requested, and is neither absent nor an error."""
     ids = many(world)
     assert world.leases.hold("listing:default/us-east-1::CWAgent/mem_used_percent", "another", 60)
     assert world.collect(*ids).failed == {}
@@ -841,7 +841,7 @@ def test_a_denied_listing_is_an_error_of_its_metrics_only(world: World, monkeypa
 
 
 def test_where_no_metric_came_the_collection_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no success that nothing else was due when CloudWatch refused."""
+    """If CloudWatch refused, the collection fails even if nothing else was due."""
     world.add()
     only(world, CPU)
     world.cloudwatch.failing["CPUUtilization"] = errors.AwsThrottled("CloudWatch", "Throttling", "wait")

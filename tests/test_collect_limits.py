@@ -44,7 +44,7 @@ def world() -> Billed:
 
 
 def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
-    """Of the account and region, at its time, with the shortest interval of its workers."""
+    """It is a success of the account and region, with its time and the shortest interval of the workers."""
     world.add()
     world.add(TWO, interval=30)
     world.collect(ONE, TWO)
@@ -73,7 +73,7 @@ def test_an_account_where_cloudwatch_refuses_everything_fails(world: Billed) -> 
 
 
 def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
-    """The others came."""
+    """One failed metric is not a failure of the account, because others arrived."""
     world.add()
     world.cloudwatch.failing["NetworkOut"] = DENIED
     world.collect()
@@ -122,7 +122,7 @@ def spend(world: Billed, dollars: float) -> None:
 
 
 def test_without_a_budget_nothing_is_looked_at(world: Billed) -> None:
-    """However much is spent."""
+    """Without a budget no costs are read, however much is spent."""
     world.add()
     spend(world, 500)
     world.collect()
@@ -154,7 +154,7 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
 
 
 def test_it_is_logged_once(world: Billed) -> None:
-    """When it changes, not at each collection."""
+    """A change is logged once, not in each collection."""
     world.add()
     spend(world, 9)
     world.budget(5)
@@ -184,7 +184,7 @@ def test_it_recovers_when_the_projection_falls(world: Billed) -> None:
 
 
 def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) -> None:
-    """``refresh`` asks for every metric."""
+    """``refresh`` requests every metric."""
     world.add()
     spend(world, 900)
     world.budget(1)
@@ -195,5 +195,5 @@ def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) 
 
 
 def test_status_checks_are_in_no_order_of_sacrifice() -> None:
-    """They are free, and so never given up."""
+    """Status checks are free, so a budget never reduces them."""
     assert "status_check_failed" not in costs.by_importance(config.DEFAULT)

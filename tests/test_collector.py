@@ -81,7 +81,7 @@ def test_two_refusals_in_a_row_are_nothing_yet(fleet: Any) -> None:
 
 
 def test_an_outage_of_the_monitor_is_no_failure_of_the_account(fleet: Any) -> None:
-    """The intervals are counted from the monitor's own start."""
+    """Intervals count from the monitor's own start."""
     fleet.refused(60)
     fleet.evaluate_at(61)
     fleet.refused(4000)
@@ -97,7 +97,7 @@ def test_an_outage_of_the_monitor_is_no_failure_of_the_account(fleet: Any) -> No
 
 
 def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
-    """When nothing is collected there any more, say."""
+    """If the last worker there is removed, the end has that reason."""
     fleet.minutes(1, 4)
     basis = fleet.alerts.load_monitor_alerts().accounts[SCOPE]
     verdict = lifecycle.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)

@@ -78,7 +78,7 @@ def refusal(text: str, previous: models.Configuration = config.DEFAULT) -> str:
 
 
 def test_the_contract_s_file_is_taken_whole() -> None:
-    """Every section of the contract's example that this version has arrives as it is written there."""
+    """Every section of the contract's example is read as written."""
     file = testing.parse(WHOLE, "w.toml")
     configuration = config.to_configuration(file, config.DEFAULT)
     rule = configuration.rules[0]
@@ -98,7 +98,7 @@ def test_the_contract_s_file_is_taken_whole() -> None:
 
 
 def test_with_no_file_the_contract_s_rules_hold() -> None:
-    """The default rules are those that the contract states, and they notify the log."""
+    """Without a file the contract's default rules apply and notify the log."""
     by_name = {
         rule.name: (rule.metric or rule.kind, rules.KINDS[rule.kind].export(rule)) for rule in config.DEFAULT.rules
     }
@@ -387,7 +387,7 @@ def test_an_error_names_line_and_column(text: str, place: str) -> None:
     ["https://exa mple.com/", "https://example.com/\\u00a0x", "https://exa<mple.com/", "https://a..b/", "https://a,b/"],
 )
 def test_a_host_that_cannot_be_is_refused(url: str) -> None:
-    """White space of any kind, and a host of other characters than names have, are no address."""
+    """White space and characters that no host name has are refused."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is not an address"):
         testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
 
@@ -396,7 +396,7 @@ def test_a_host_that_cannot_be_is_refused(url: str) -> None:
     "host", ["example.com", "xn--bcher-kva.example", "bücher.example", "[2606:4700::1111]", "a_b.example"]
 )
 def test_hosts_of_every_kind_are_taken(host: str) -> None:
-    """Names, those of other scripts, and addresses."""
+    """Names in any script and addresses are valid hosts."""
     testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
 
 

@@ -94,7 +94,7 @@ def test_whatever_is_packed_is_unpacked(truth: dict[int, float], period: int) ->
     ends=strategies.tuples(strategies.integers(-9500, 9500), strategies.integers(-9500, 9500)),
 )
 def test_a_part_is_what_lies_between_its_slots(times: set[int], period: int, ends: tuple[int, int]) -> None:
-    """Reading some slots gives those of the whole, no more and no fewer."""
+    """Reading some slots gives exactly those of the whole."""
     low, high = ((_HOUR + end) // period for end in ends)
     points = [Datapoint(at, 1.0) for at in sorted(times)]
     runs = _packed("cpu", Series(period, tuple(points)))
@@ -109,7 +109,7 @@ def test_a_string_cut_within_a_datapoint_gives_the_whole_ones() -> None:
 
 @pytest.mark.parametrize("channel", ["log", "a:b", "a%3Ab", "é /", ""])
 def test_a_queue_is_read_back_as_its_alert_and_channel(channel: str) -> None:
-    """No name of a channel can be mistaken for another queue."""
+    """No channel name can be mistaken for another queue."""
     assert keys.of_queue(keys.queue("i-0aaaaaaa/a:b", channel)) == ("i-0aaaaaaa/a:b", channel)
 
 

@@ -61,7 +61,7 @@ def live(monitor: Site, desk: Desk, seconds: float, step: float = 10) -> None:
     "refused_with", [refusal(), refusal(after=3600), UNSET], ids=["500", "asks for an hour", "secret"]
 )
 def test_other_channels_are_notified_within_five_minutes(refused_with: errors.WorkermonError) -> None:
-    """Whatever it answers, however long it asks to be left alone, and if this node lacks its secret."""
+    """This is so for any answer, any requested wait, and a missing secret."""
     monitor, desk = site(), Desk(refused_with)
     monitor.enqueue()
     monitor.deliver_due(desk)

@@ -95,7 +95,10 @@ def events(seed: int) -> Iterator[tuple[int, float | None, float | None, bool]]:
 
 @pytest.mark.parametrize(("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1")])
 def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_time(seed: int, breach: str) -> None:
-    """Values beyond thresholds, late and revised ones, gaps, and checks that fail: to the second."""
+    """A deferred worker has the same notifications at the same second.
+
+    This covers breaches, late and revised values, gaps and failed checks.
+    """
     check = rules.KINDS["threshold"].rule(
         name="check", metric="status_check_failed", above=models.Levels(critical=0.0), breach=models.Count(m=1, n=1)
     )
@@ -169,13 +172,13 @@ def test_what_is_not_evaluated_yet_is_seen_by_why(monitor: Pair) -> None:
 
 @pytest.mark.parametrize(("value", "evaluated"), [(80.0, False), (80.1, True), (float("inf"), True)])
 def test_a_value_beyond_a_threshold_is_evaluated_at_once(monitor: Pair, value: float, evaluated: bool) -> None:
-    """The comparison is the rule's own: strict."""
+    """The comparison is strict, like the rule's."""
     go_to_a_deferred_slot(monitor)
     assert is_evaluated(monitor, value) is evaluated
 
 
 def test_news_of_ec2_is_evaluated_at_once(monitor: Pair) -> None:
-    """A check that fails, and an instance that stops."""
+    """A failed check and a stop are evaluated at once."""
     go_to_a_deferred_slot(monitor)
     monitor.show(system="impaired")
     assert is_evaluated(monitor)
@@ -209,7 +212,7 @@ def test_a_rule_that_has_to_see_each_sample_does() -> None:
 
 
 def test_a_long_interval_is_evaluated_each_time() -> None:
-    """Five of them would be too long."""
+    """A worker with a long interval is evaluated at each slot, because five would take too long."""
     monitor = Pair(cadence_replay.rule("2 of 2"), interval=120)
     stay_quiet(monitor, 6)
     assert sum(stay_quiet(monitor, 10)) == 5

@@ -91,7 +91,7 @@ def test_what_is_published_is_found_and_kept(number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH + 1])
 def test_a_refusal_is_no_absence(number: int) -> None:
-    """Where AWS refuses, the metric is wrong with the reason for each worker, and not absent for any."""
+    """If AWS refuses, the metric is an error with the reason for each worker, and absent for none."""
     fleet = Fleet(number)
     fleet.cloudwatch.error = DENIED
     published = fleet.find()

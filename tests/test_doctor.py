@@ -39,7 +39,7 @@ def test_a_server_that_forgets_is_reported() -> None:
 
 @pytest.mark.parametrize(("ahead", "well"), [(0, True), (4, True), (-30, False), (6, False)])
 def test_clocks_that_differ_are_reported(ahead: int, well: bool) -> None:
-    """More than 5 s between this machine and the server is not well."""
+    """A difference of more than 5 s between machine and server fails the check."""
     monitor = testing.Monitor(now=1000)
     monitor.server.ahead = ahead
     [clock_check] = [check for check in monitor.get(doctor.server.ServerExamination).examine() if check.name == "clock"]

@@ -63,7 +63,7 @@ def test_the_members_of_a_cohort_share_what_they_have_in_common() -> None:
     ids=str,
 )
 def test_an_entry_is_read_as_if_it_were_the_only_one(text: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is written there, the result is that of the text itself."""
+    """For any content the result is that of parsing it alone."""
     raw = json.dumps(text).encode()
     shared = parse(raw)
     monkeypatch.setattr(entry, "_template", lambda _: None)
@@ -80,7 +80,7 @@ def test_an_entry_is_read_as_if_it_were_the_only_one(text: Any, monkeypatch: pyt
 
 @pytest.mark.parametrize("worker_id", ["", "a\nb", 'a"b', "a\\nb", "ü", "@id@", "@", "1"])
 def test_an_id_with_characters_of_its_own_is_compared_as_it_is(worker_id: str) -> None:
-    """JSON writes some characters otherwise than a key has them: nothing is put together that does not belong."""
+    """JSON escapes some characters that a key has. Entries are combined only if they really match."""
     name = settings.ENTRY_PREFIX + worker_id
     fitting = parse(json.dumps(written(name=name, kwargs={"worker_ids": [worker_id]})).encode(), KEY + worker_id)
     assert not isinstance(fitting, str)

@@ -207,7 +207,7 @@ def test_a_silenced_alert_begins_with_the_notification() -> None:
 
 
 def test_an_inhibited_alert_does_not_escalate() -> None:
-    """While a rule that inhibits it fires, nothing escalates."""
+    """An inhibited alert does not escalate while the other rule fires."""
     high = changed(CPU, name="worse", above=models.Levels(critical=99), notify=("ops",))
     site = Site(high, changed(RULE, inhibited_by=("worse",)))
     site.minutes([95, 95, 95])
@@ -277,7 +277,7 @@ def test_an_escalation_that_somebody_acknowledged_meanwhile_is_not_sent() -> Non
 
 
 def test_why_and_alerts_say_what_comes_and_what_came() -> None:
-    """``why`` has the state of each step, ``alerts`` whom it escalated to and when it does next."""
+    """``why`` has the state of each step, ``alerts`` the notified channels and the next time."""
 
     def steps(site: Site) -> list[tuple[str, str | None]]:
         return [(step["state"], step["at"]) for step in explanation_json(site)["rules"][0]["escalation"]]

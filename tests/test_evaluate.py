@@ -61,7 +61,7 @@ def test_severity_changes() -> None:
 
 
 def test_returns_whom_to_deliver() -> None:
-    """Evaluation returns the alerts that have something to deliver, and only these."""
+    """An evaluation returns exactly the alerts with something to deliver."""
     site = Site()
     site.collected(T0 + 600, points([95, 95]))
     assert site.evaluate() == []
@@ -133,7 +133,7 @@ def test_a_correction_says_what_is_true_now() -> None:
 
 
 def test_failure_is_not_absence() -> None:
-    """While CloudWatch is not asked with success nothing is absent, however late it gets."""
+    """Without a successful request to CloudWatch nothing is absent, however late it gets."""
     site = Site(changed(CPU, missing="breach"))
     site.collected(T0 + 5 * MINUTE, points([20, 20, 20]))
     site.clock.advance(10 * 3600)
@@ -185,7 +185,7 @@ def test_restarted_worker_begins_anew() -> None:
 
 @pytest.mark.parametrize("status", ["pending", "unknown"])
 def test_not_known_is_not_well(status: models.Status) -> None:
-    """While EC2 does not tell, an alert stays as it is."""
+    """If EC2 does not give a state, an alert stays unchanged."""
     site = Site()
     site.minutes([95, 95, 95])
     site.collected(T0 + 400, status=status)
@@ -301,7 +301,7 @@ def test_no_data_of_a_stopped_worker() -> None:
 
 
 def test_no_data_after_a_pause() -> None:
-    """The time of a pause is no silence."""
+    """The time of a pause does not count as silence."""
     site = Site(QUIET)
     site.collected(T0)
     site.evaluate()
@@ -435,7 +435,7 @@ def test_one_broken_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_worker() -> None:
-    """An unknown worker is passed over."""
+    """An unknown worker is skipped."""
     assert Site().evaluate("i-0000000000000dead"[:19]) == []
 
 

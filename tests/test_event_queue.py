@@ -130,7 +130,7 @@ def test_a_queue_message_counts_once(house: House) -> None:
 
 
 def test_a_paused_worker_is_not_collected(house: House) -> None:
-    """The queue names it, and its user has paused it."""
+    """A paused worker is not collected, although the queue names it."""
     house.get(fleet.Pausing).pause([A])
     house.put(changed(A, "stopped"))
     house.read()
@@ -399,7 +399,7 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
 
 
 def test_the_alert_of_a_queue_that_is_configured_no_more_ends(house: House) -> None:
-    """A file without the queue takes its alert with it."""
+    """If the file no longer has the queue, its alert resolves."""
     house.event_queues.error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow it")
     house.read()
     house.get(fleet.Application).apply(house.parser.parse("[events]\n", "x.toml"), fleet.ApplyOptions(region=REGION))
@@ -507,7 +507,7 @@ def test_the_address_names_the_region(address: str, region: str | None) -> None:
     ],
 )
 def test_what_is_no_queue_is_refused(house: House, text: str, expected: str) -> None:
-    """With line and column, and before anything is applied."""
+    """An invalid queue is refused with line and column, before anything is applied."""
     with pytest.raises(errors.InvalidInput, match="line") as caught:
         house.parser.parse(f"[events.main]\n{text}\n", "x.toml")
     assert expected in str(caught.value)
@@ -544,7 +544,7 @@ def test_events_setup_takes_regions_of_aws_alone(region: str) -> None:
 
 
 def test_the_queue_of_a_region_in_china_has_its_own_domain() -> None:
-    """The example of the steps is an address that exists."""
+    """In China the example of the steps has the right domain."""
     printed = CliRunner().invoke(cli.cli, ["events", "setup", "--region", "cn-north-1"])
     assert '"https://sqs.cn-north-1.amazonaws.com.cn/ACCOUNT/workermon"' in printed.stderr
 

@@ -115,7 +115,7 @@ def test_a_rule_may_be_named_in_the_place_of_a_metric() -> None:
 
 
 def test_since_is_when_the_condition_began_beside_when_it_fired() -> None:
-    """The first of the datapoints that decided, and the last of them."""
+    """It has the first and the last of the deciding datapoints."""
     site = Site()
     site.minutes([50, 95, 96, 97])
     [rule] = explanation_json(site)["rules"]
@@ -123,7 +123,7 @@ def test_since_is_when_the_condition_began_beside_when_it_fired() -> None:
 
 
 def test_silence_is_explained() -> None:
-    """no-data tells from when silence counts, and when it is due."""
+    """For no-data, why shows since when silence counts and when the alert is due."""
     site = Site(QUIET)
     site.collected(T0, {})
     site.evaluate()
@@ -169,7 +169,7 @@ def test_a_notified_warning_is_shown_if_a_silence_holds_back_the_rest() -> None:
 
 
 def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent() -> None:
-    """absent is the rule's own word for it, missing are the slots."""
+    """``absent`` is the rule's option and ``missing`` the slots. Both are shown."""
     site = Site()
     site.minutes([50, 95, None, 96])
     [rule] = explanation_json(site)["rules"]

@@ -241,7 +241,7 @@ def test_segments_of_different_periods() -> None:
 
 
 def test_members_of_a_group_have_their_own_thresholds() -> None:
-    """A rule over groups folds an expression for each member, and compares it with the number in its label."""
+    """A rule over groups evaluates an expression for each member and compares it with the member's label."""
     site = Site(
         """[[rules]]
 name = "pool-net"

@@ -87,7 +87,7 @@ def test_it_flaps_when_a_plain_loop_says_so(
 
 
 def test_a_change_of_severity_does_not_count_as_flapping() -> None:
-    """From warning to critical and back it neither fired nor resolved."""
+    """Warning to critical and back counts neither as firing nor as resolving."""
     severities: list[models.Severity] = ["warning", "critical"] * 10
     changes = [SeverityChange(at, severity, 1) for at, severity in enumerate(severities)]
     assert flapping.settled(RULE, None, changes) == FlapState(fires=True, recent=(0,))
@@ -159,7 +159,7 @@ def test_slow_transitions_all_notify() -> None:
 
 
 def test_without_the_option_nothing_is_damped() -> None:
-    """It is off by default."""
+    """Without the option every transition notifies."""
     site = Site(MILD.model_copy(update={"flapping": None}))
     site.minutes(waves(30))
     assert len(notified(site)) == 30
@@ -234,7 +234,7 @@ def test_a_silenced_one_notifies_that_it_flaps_when_the_silence_is_over() -> Non
 
 
 def test_no_data_can_flap() -> None:
-    """The rule about silence is damped by the same option, over the time that passes."""
+    """The option also applies to ``no-data``, by the time that passes."""
     rule = changed(QUIET, intervals=1, notify=("ops",), flapping=Flapping(turns=3, within=3600))
     site = Site(rule)
     at: float = T0
@@ -334,7 +334,7 @@ def decided_transitions(site: Site) -> set[tuple[int, str | None]]:
 @examples(40)
 @given(values_of, st.data())
 def test_any_grouping_and_order_come_to_the_same(values: list[float | None], data: st.DataObject) -> None:
-    """However often and whenever it is evaluated, and whatever is late: state and transitions are the same."""
+    """In any grouping and with late datapoints, state and transitions are the same."""
     option = Flapping(turns=4, within=10 * 60)
     rule = MILD.model_copy(update={"flapping": option})
     steady, woken = Site(rule), Site(rule)

@@ -86,7 +86,7 @@ def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world: World)
 
 
 def test_aws_out_of_reach_adds_nothing(world: World) -> None:
-    """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
+    """If EC2 is unreachable, nothing is added. --no-verify does not ask EC2."""
     world.ec2.error = errors.AwsUnreachable("EC2", "no answer", "try again")
     with pytest.raises(errors.AwsUnreachable):
         world.add([A])
@@ -209,7 +209,7 @@ def test_a_removal_that_never_holds_says_so(world: World) -> None:
 
 
 def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: World) -> None:
-    """An entry that a resume puts back during a removal is taken away again."""
+    """An entry that a resume writes during a removal is deleted."""
     world.add([A])
 
     class Slow(testing.MemorySchedule):
@@ -475,7 +475,7 @@ def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) ->
 
 
 def test_who_leaves_the_file_and_carries_the_tags_stays(world: World) -> None:
-    """[discover] takes over a worker that the file lists no more, instead of forgetting it and finding it anew."""
+    """[discover] takes over a worker that leaves the file, instead of removing and adding it."""
     apply(world, DISCOVER + f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
     incarnation = world.worker(A).incarnation
     report = apply(world, DISCOVER + "[[rules]]\nname = 'x'\nmetric = 'no-data'\n" + "[collect]\n")
@@ -524,7 +524,7 @@ def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world: Wor
 
 
 def test_what_a_command_added_stays(world: World) -> None:
-    """A file that lacks a worker of a command leaves it, also after an earlier file had named it."""
+    """A worker that a command added stays if a file lacks it, even if an earlier file listed it."""
     world.add([A, C])
     apply(world, FILE)
     assert world.worker(A).interval == 30

@@ -66,7 +66,7 @@ def world() -> World:
 
 
 def test_an_empty_fleet_is_well(world: World) -> None:
-    """With every part alive and no worker, all is well."""
+    """If all parts run and there is no worker, the status is healthy."""
     assert down(world.status()) == []
     assert world.status().workers == {"all": 0}
 
@@ -82,7 +82,7 @@ def test_beat_and_listener_are_down_without_a_sign_of_life(world: World, age: fl
 
 
 def test_no_node_is_down(world: World) -> None:
-    """Where no worker process answers, that part is down."""
+    """If no node answers, that part is down."""
     world.nodes.names = []
     assert down(world.status()) == ["worker processes"]
 
@@ -254,7 +254,7 @@ def test_messages_that_nobody_takes_show(world: World) -> None:
 
 
 def test_a_channel_that_takes_nothing_shows(world: World) -> None:
-    """A notification that was tried in vain for a minute shows with its channel, attempts and last error."""
+    """A notification that failed for a minute is shown with channel, attempts and last error."""
     worker = world.add(A)
     transition = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
     details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
@@ -296,7 +296,7 @@ def test_an_accepted_canary_is_shown(world: World) -> None:
 
 
 def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
-    """Where several in a row do not come further, the part that does not pass them on is named, and all is not well."""
+    """If several canaries in a row are lost, the part that does not pass them on is named and down."""
     for number in range(1, 5):
         world.now.advance(60)
         world.beat()

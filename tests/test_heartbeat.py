@@ -37,7 +37,7 @@ class House(testing.Monitor):
 
 
 def test_a_pipeline_that_works_beats() -> None:
-    """Nothing is withheld while every part does its work."""
+    """Nothing withholds the heartbeat while every part works."""
     assert House().withheld() is None
 
 
@@ -52,7 +52,7 @@ def test_a_beat_that_does_not_tick_withholds_it() -> None:
 
 @pytest.mark.parametrize(("part", "expected"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
 def test_a_stage_that_does_nothing_withholds_it(part: str, expected: str) -> None:
-    """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
+    """Three of the shortest intervals and 30 s without work withhold it, unless no worker is active."""
     house = House()
     house.liveness.beat(part, NOW - 211)
     assert house.withheld() == f"{expected} for 210 s"
@@ -131,7 +131,7 @@ def beat(house: Any, url: Any) -> Any:
 
 
 def test_it_is_requested_while_all_works(receiver: Any) -> None:
-    """The address is requested once a beat, and not at all where a part does not work."""
+    """The address is requested once a beat, and not if a part does not work."""
     house, url = House(), f"http://127.0.0.1:{receiver.server_port}/secret"
     beat(house, url)
     assert receiver.requests == ["/secret"]
@@ -142,7 +142,7 @@ def test_it_is_requested_while_all_works(receiver: Any) -> None:
 
 
 def test_an_address_may_have_user_and_password(receiver: Any) -> None:
-    """They are sent as HTTP wants them, and appear in no log."""
+    """They are sent in the header, and no log has them."""
     house = House()
     logged = beat(house, f"http://someone:h%40sh-hash@127.0.0.1:{receiver.server_port}/ping")
     assert receiver.logins == ["Basic " + base64.b64encode(b"someone:h@sh-hash").decode()]

@@ -223,7 +223,7 @@ def test_no_test_module_imports_another() -> None:
 
 
 def test_a_technology_stays_in_its_room() -> None:
-    """A foreign library is imported in its own room only."""
+    """A foreign library is imported in its own package only."""
     strayed = set()
     for name, path in modules():
         for target in imported(path):

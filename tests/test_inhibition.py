@@ -59,7 +59,7 @@ def test_it_is_recorded_and_notifies_nobody() -> None:
 
 
 def test_both_at_once() -> None:
-    """If both fire in the same evaluation it is inhibited, wherever it is in the file."""
+    """If both fire in the same evaluation, the other is inhibited, whatever their order in the file."""
     for order in ((INHIBITED, DOWN), (DOWN, INHIBITED)):
         site = site_with(*order)
         step(site, 0, 95, down=True)
@@ -67,7 +67,7 @@ def test_both_at_once() -> None:
 
 
 def test_it_notifies_when_the_other_is_over() -> None:
-    """If it still fires then, people are notified with the reason, once, and of its end."""
+    """If it still fires then, it notifies once with the reason, and once at its end."""
     site = site_with(INHIBITED, DOWN)
     for minute, (cpu, down) in enumerate([(95, True), (95, True), (95, False), (95, False), (10, False)]):
         step(site, minute, cpu, down=down)
@@ -106,7 +106,7 @@ def test_a_rule_that_is_removed_inhibits_no_more() -> None:
 
 
 def test_collection_of_the_account_inhibits() -> None:
-    """The alert of the worker's account and region inhibits as a rule of the worker does."""
+    """The alert of the account and region inhibits like a rule of the worker."""
     site = site_with(changed(HIGH, inhibited_by=("collector",)))
     failing = models.CollectionError(kind="access-denied", message="no", at=T0)
     for minute in range(5):
@@ -148,7 +148,7 @@ WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.bool
 @examples(60)
 @given(WORLD, st.booleans())
 def test_notifications_equal_those_of_a_plain_model(world: list[tuple[float, bool, bool]], first: bool) -> None:
-    """Whatever both rules and a silence do, people hear of an alert once nothing mutes it, and of its end."""
+    """Whatever rules and a silence do, an alert notifies when nothing mutes it, and at its end."""
     site = site_with(*((INHIBITED, DOWN) if first else (DOWN, INHIBITED)))
     expected, is_notified, fired = list[str](), False, False
     for minute, (cpu, down, silenced) in enumerate(world):
@@ -193,7 +193,7 @@ def configured(text: str = FILE) -> models.Configuration:
 
 
 def test_a_file_says_it() -> None:
-    """The key is read, exported as it was, and takes rules of the account, too."""
+    """The key is read and exported, and also accepts rules of the account."""
     configuration = configured()
     assert configuration.rules[1].inhibited_by == ("down", "collector")
     assert configured(export.text(configuration, ())).rules == configuration.rules

@@ -117,7 +117,7 @@ def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor
 
 
 def test_listed_workers_keep_their_own_labels(monitor: testing.Monitor) -> None:
-    """The tags of a worker that the file lists, or that was added by its id, say nothing about its labels."""
+    """Tags do not change the labels of workers that the file lists or that were added by id."""
     put(monitor, group="a")
     apply(monitor, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\nlabels = {{ team = "own" }}\n{FILE}')
     reconcile(monitor)

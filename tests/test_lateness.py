@@ -24,7 +24,7 @@ def revise(site: Site, now: int, slots: dict[int, float]) -> list[str]:
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
-    """Its origin was dropped under the shorter lateness, so a revised past does not change it."""
+    """Its origin was dropped under the shorter lateness, so a revision does not change it."""
     site = Site(BAND)
     site.change(lateness=600)
     site.minutes([50, 85, 95, *[78.0] * 60])  # a warning that was critical for a minute

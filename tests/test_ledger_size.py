@@ -14,7 +14,7 @@ HOUR = 1_799_999_200 // 3600 * 3600
 
 
 def test_a_datapoint_takes_at_most_sixteen_bytes(redis_url: str, redis_client: redis.Redis) -> None:
-    """Of five metrics over an hour, written minute by minute with the newest ones again, as windows overlap."""
+    """This is measured over an hour of five metrics, written by the minute with overlapping requests."""
     names = config.DEFAULT.collect
     fleet = [
         models.Worker(id=f"i-{number:017x}", name=f"w-{number}", region="us-east-1", added_at=HOUR, incarnation="one")

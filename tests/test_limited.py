@@ -117,7 +117,7 @@ def test_each_retry_takes_a_token_and_a_refusal_slows_all() -> None:
 
 
 def test_no_token_no_request() -> None:
-    """The limiter's refusal comes out as it is, and nothing is sent, counted or retried."""
+    """The limiter's refusal is raised unchanged, and nothing is sent, counted or retried."""
     house = House((200, STATUS_PAGE.format(token="")))
     house.limiter.error = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
     with pytest.raises(errors.AwsThrottled, match="the rate is used up"):
@@ -127,7 +127,7 @@ def test_no_token_no_request() -> None:
 
 
 def test_redis_out_of_reach_is_reported_as_that() -> None:
-    """Not as a fault of AWS."""
+    """An unreachable Redis is not reported as an error of AWS."""
     house = House((200, STATUS_PAGE.format(token="")))
     house.limiter.error = errors.RedisUnavailable("Redis", "gone", "start it")
     with pytest.raises(errors.RedisUnavailable):

@@ -92,7 +92,7 @@ def test_most_requests_need_no_round_trip_while_there_is_plenty(connection: redi
 
 
 def test_together_processes_never_exceed_the_bucket_and_the_rate(connection: redis.Redis) -> None:
-    """Eight of them with grants of their own: within any time no more than bucket + rate x time."""
+    """Eight processes with borrowed tokens never exceed bucket + rate x time."""
     sent: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -174,7 +174,7 @@ def test_two_silences_shut_an_api_and_one_tries_it(connection: redis.Redis) -> N
 
 
 def test_a_bucket_is_not_kept_for_ever(connection: redis.Redis) -> None:
-    """Whatever was noted of it, an hour after the last request it is gone."""
+    """An hour after the last request its key is gone."""
     bucket_limiter, _ = make(connection)
     bucket_limiter.take(SCOPE, API)
     bucket_limiter.throttled(SCOPE, API)

@@ -167,14 +167,14 @@ def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: live_ta
 
 @pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 70])
 def test_an_id_is_whole_or_not_there(table: live_table.Board, width: int) -> None:
-    """On a narrow terminal other columns go before an id would be cut."""
+    """On a narrow terminal other columns are left out before an id is cut."""
     table.take(event())
     text = rendered(table, width=width)
     assert f"i-{1:017x}" in text or "i-0" not in text
 
 
 def test_an_impaired_worker_is_seen_without_colours(table: live_table.Board) -> None:
-    """A failed status check and the severity of an alert are words and marks, not colours alone."""
+    """A failed status check and a severity are shown by words and marks, not by colours alone."""
     table.take(event(status_checks={"system": "ok", "instance": "impaired"}))
     table.take(notification())
     (row,) = [line for line in rendered(table, width=80).splitlines() if f"i-{1:017x}" in line]
@@ -220,7 +220,7 @@ def read_until(reader: int, awaited: str, publish: Callable[[], object] = lambda
 
 
 def test_watch_on_a_terminal_draws_the_table_until_ctrl_c(redis_client: redis.Redis, redis_url: str) -> None:
-    """Messages of the channel come into the table as they are published, and Ctrl-C ends it with exit code 0."""
+    """Published messages appear in the table. Ctrl-C ends it with exit code 0."""
     sample, alert = (message.model_dump_json(by_alias=True) for message in (event(), notification()))
     with terminal(redis_url, "watch") as (process, reader):
         # The table is drawn before the subscription stands, so what is published is published again.

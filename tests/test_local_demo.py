@@ -67,7 +67,7 @@ def test_every_setting_is_said(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the demo the environment is as it was."""
+    """After the demo the environment is restored."""
     monkeypatch.setenv("AWS_PROFILE", "production")
     before = dict(os.environ)
     with demo._in_force({"A": "1"}):
@@ -104,7 +104,7 @@ def test_the_script_fires_early_and_resolves_in_time(fleet: simulation.Simulatio
 
 
 def test_without_an_incident_nothing_is_above_a_threshold(fleet: simulation.Simulation) -> None:
-    """Before the script and beside it the fleet is calm, by every default rule."""
+    """Without an incident no value is beyond a default rule's threshold."""
     assert [name for name, _, _ in breaches(fleet, "CPUUtilization", 80, 38)] == ["render-07"]
     assert [name for name, _, _ in breaches(fleet, "mem_used_percent", 80, 50)] == ["render-03"]
     assert breaches(fleet, "disk_used_percent", 90, 50) == []
@@ -122,7 +122,7 @@ def test_a_status_check_fails_for_a_while(fleet: simulation.Simulation) -> None:
 
 
 def test_incidents_go_on_after_the_script(fleet: simulation.Simulation) -> None:
-    """After the scripted ones, incidents come by chance, as long as it runs."""
+    """After the script random incidents follow."""
     later = [name for name, _, last in breaches(fleet, "CPUUtilization", 80, 900) if last > 300]
     assert len(later) >= 3
 

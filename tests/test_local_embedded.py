@@ -56,7 +56,7 @@ def test_it_answers_on_its_socket_in_database_1(server: embedded.Server) -> None
 
 
 def test_it_listens_on_no_port(server: embedded.Server) -> None:
-    """No other user can take its place after a crash and be sent the password: there is no port, only a socket."""
+    """There is only a socket, so that no other user can take a port after a crash and receive the password."""
     with redis.Redis.from_url(server.url) as client:
         assert client.config_get("port") == {"port": "0"}
     assert stat.S_IMODE(socket_of(server).stat().st_mode) == 0o700
@@ -83,7 +83,7 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_port_is_there_for_who_asks(tmp_path: Path) -> None:
-    """With ``tcp`` it listens on 127.0.0.1 alone."""
+    """With ``tcp`` it listens on 127.0.0.1 only."""
     server = embedded.Server(tmp_path, persistent=False, tcp=True)
     server.start()
     try:
@@ -106,7 +106,7 @@ def test_it_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_password_it_refuses(server: embedded.Server) -> None:
-    """Without the password nothing can be read."""
+    """Without the password every read is refused."""
     with redis.Redis(unix_socket_path=str(socket_of(server))) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
@@ -207,7 +207,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("started_by", ["main", "thread"])
 def test_a_killed_parent_leaves_no_server(tmp_path: Path, started_by: str) -> None:
-    """kill -9 of the process that started it takes the server along, and leaves the folder free."""
+    """kill -9 of its parent ends the server, and the folder is free."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path / "data"), started_by], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -254,7 +254,7 @@ def test_other_commands_find_what_is_advertised(state: Path, server: embedded.Se
 
 
 def test_withdrawing_leaves_nothing(state: Path, server: embedded.Server) -> None:
-    """Withdrawn, neither the file nor the folders that were made for it are left."""
+    """After withdrawing, the file and the folders made for it are gone."""
     embedded.advertise(server.url)
     embedded.withdraw()
     embedded.withdraw()

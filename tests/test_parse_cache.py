@@ -59,7 +59,7 @@ def test_a_written_condition_is_read_as_another_process_reads_it(
     monkeypatch: pytest.MonkeyPatch,
     last_error: models.CollectionError | None,
 ) -> None:
-    """Whether the reader has written it or not, the record is the same, and a change by others is seen."""
+    """Whether the reader wrote it or not, the record is the same, and changes by others are seen."""
     with contextlib.closing(client.connect(redis_url)) as connected:
         repository = repository_on_redis(connected)
         worker = builders.worker()

@@ -73,7 +73,7 @@ def test_within_minutes_cohorts_are_collected_right_after_their_datapoints(cohor
 
 @pytest.mark.parametrize(("before", "after"), [(5.0, 6.5), (5.0, 40.0), (40.0, 5.0), (20.0, 19.0)])
 def test_they_follow_when_datapoints_come_at_another_time(before: float, after: float) -> None:
-    """Later at once, earlier when it is tried again."""
+    """They follow later arrivals at once, and earlier ones at the next try."""
     region = Region(10, before)
     region.minutes(15)
     region.lag = after
@@ -82,7 +82,7 @@ def test_they_follow_when_datapoints_come_at_another_time(before: float, after: 
 
 
 def test_one_slow_minute_moves_nobody_for_long() -> None:
-    """After a hiccup of CloudWatch cohorts are soon back where they were."""
+    """After a slow minute of CloudWatch cohorts soon return."""
     region = Region(10, 5.0)
     region.minutes(15)
     region.lag = 25.0
@@ -171,7 +171,7 @@ def test_more_nodes_are_faster() -> None:
 
 
 def test_all_cohorts_move_at_once_but_none_for_a_fraction_of_a_second() -> None:
-    """A first place is a move, too."""
+    """A first place counts as a move too."""
     phases = {f"{GROUP}#{number}": 10.0 + number / 10 for number in range(500)}
     assert placement.moved({}, phases) == phases
     assert placement.moved(phases, {name: phase + 0.2 for name, phase in phases.items()}) == {}
@@ -179,7 +179,7 @@ def test_all_cohorts_move_at_once_but_none_for_a_fraction_of_a_second() -> None:
 
 
 def test_what_is_gone_is_forgotten() -> None:
-    """Groups without workers, places of cohorts that broke up, and nodes that say nothing any more."""
+    """Groups without workers, places of dissolved cohorts, and silent nodes are deleted."""
     monitor = testing.Monitor()
     cohorts, now = monitor.cohorts, monitor.clock()
     cohorts.numbers[GROUP] = (0,)

@@ -106,7 +106,7 @@ class Fleet:
 @pytest.mark.parametrize("begins", [1.0, 30.0, 59.0])
 @pytest.mark.parametrize("delay", [0.0, 5.0, 41.0])
 def test_a_new_fleet_of_50_000_is_in_its_place_after_two_minutes(begins: float, delay: float) -> None:
-    """No slot of a cohort is left out, none has two runs, and no second has many more than the plan."""
+    """No slot is left out or run twice, and no second has many more cohorts than the plan."""
     fleet = Fleet(500, delay, begins=begins)
     fleet.until(8)
     fleet.check_runs(range(1, 8))
@@ -117,7 +117,7 @@ def test_a_new_fleet_of_50_000_is_in_its_place_after_two_minutes(begins: float, 
 
 
 def test_new_workers_of_a_fleet_are_in_their_place_after_two_minutes() -> None:
-    """Those that were there before stay where they are."""
+    """Existing workers stay in their places."""
     fleet = Fleet(200, 5.0)
     fleet.until(6.5)
     before = fleet.monitor.cohorts.phases()
@@ -132,7 +132,7 @@ def test_new_workers_of_a_fleet_are_in_their_place_after_two_minutes() -> None:
 @pytest.mark.parametrize("cohorts", [10, 500])
 @pytest.mark.parametrize(("slow", "back"), [(1, 9), (3, 16)])
 def test_after_slow_minutes_cohorts_return(cohorts: int, slow: int, back: int) -> None:
-    """After one, the runs before the move notice it. After three, an earlier place is tried five minutes later."""
+    """After one slow minute the next runs notice it. After three, an earlier place is tried five minutes later."""
     fleet = Fleet(cohorts, 5.0)
     fleet.until(6)
     fleet.delay = 25.0
@@ -146,7 +146,7 @@ def test_after_slow_minutes_cohorts_return(cohorts: int, slow: int, back: int) -
 
 @pytest.mark.parametrize("delay", [15.0, 25.0])
 def test_all_cohorts_follow_datapoints_that_arrive_later_for_good(delay: float) -> None:
-    """After two minutes, and without a second that has many more than the plan."""
+    """They follow after two minutes, and no second has many more than the plan."""
     fleet = Fleet(500, 5.0)
     fleet.until(6)
     fleet.delay = delay

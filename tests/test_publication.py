@@ -36,7 +36,7 @@ def reason(monitor: testing.Monitor, metric: str = MEMORY) -> str | None:
 
 
 def test_a_metric_published_under_host_names_the_host() -> None:
-    """An agent that was set up without the instance's id publishes under the host's name."""
+    """An agent without the instance's id publishes under its host name, which is shown."""
     monitor = monitored()
     monitor.cloudwatch.put_foreign(NAME, {"host": "ip-10-0-0-7"})
     monitor.cloudwatch.put_foreign(NAME, {"AutoScalingGroupName": "render"})

@@ -84,7 +84,7 @@ def test_complex_functions_have_a_reason() -> None:
 
 
 def test_functions_with_many_parameters_stay_few() -> None:
-    """Of a thousand lines at most 0.8 begin a function with more than five parameters."""
+    """There are at most 0.8 functions with more than five parameters in a thousand lines."""
     limits = ratchet()["limits"]
     texts = sources().values()
     limit = int(limits["parameters"])

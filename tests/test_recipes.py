@@ -36,7 +36,7 @@ def configured(text: str) -> tuple[config.File, models.Configuration]:
 
 
 def test_there_are_twenty() -> None:
-    """The page has the twenty that it promises, under titles of their own."""
+    """The page has the number of recipes that it promises, each with its own title."""
     assert len(dict(RECIPES)) == len(RECIPES) >= 20
     assert PAGE.count("```toml") == len(RECIPES)
 

@@ -89,7 +89,7 @@ def test_hours_are_exact_whatever_comes_late_or_is_revised(writes: list[tuple[in
 
 @pytest.mark.parametrize("seed", range(8))
 def test_packed_weeks_come_back(seed: int) -> None:
-    """Of any hours, and of values from the least to the greatest."""
+    """Any hours and values are read as packed."""
     numbers = random.Random(seed)
     packed = {}
     for hour in numbers.sample(range(0, models.WEEK, 3600), numbers.randint(0, 168)):
@@ -112,7 +112,7 @@ def test_what_no_float_can_be_is_the_greatest() -> None:
 
 
 def test_a_removal_leaves_no_roll_up(connection: redis.Redis) -> None:
-    """Neither weeks nor marks, whatever is claimed or due."""
+    """Neither weeks nor marks remain, whatever was claimed or due."""
     repository = repository_on_redis(connection)
     repository.workers.add([builders.worker()])
     for day in (0, 9, 30):
@@ -153,7 +153,7 @@ def test_roll_ups_live_as_long_as_the_setting_says(connection: redis.Redis) -> N
 
 
 def test_a_roll_up_takes_about_fifteen_bytes(connection: redis.Redis) -> None:
-    """A series and hour, all in: of noisy values, a whole week of five metrics."""
+    """This is measured for a week of five metrics with noisy values, with everything."""
     fleet = [builders.worker(f"i-{number:017x}") for number in range(10)]
     workers.RedisWorkers(connection).add(fleet)
     names, numbers = config.DEFAULT.collect, random.Random(5)

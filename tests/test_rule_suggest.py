@@ -92,7 +92,7 @@ def test_silenced_alerts_count_for_nothing() -> None:
 
 @pytest.mark.parametrize("values", [[50.0] * 100, [50.0, *LONG, 50.0, *LONG], [50.0, *PEAKS, *PEAKS]])
 def test_nothing_is_proposed_that_does_not_pay(values: list[float]) -> None:
-    """Few notifications, and those that all have to stay, are left as they are."""
+    """Rules with few notifications, or with important ones only, stay unchanged."""
     assert suggested(site(values)) == ()
 
 
@@ -149,7 +149,7 @@ def test_a_value_is_replaced_in_the_text(text: str, key: str, expected: str | No
 
 
 def test_command(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
-    """Without a past there is nothing to propose, for a file and for the set-up in force."""
+    """Without a history nothing is suggested, for a file and for the set-up in force."""
     ok("add", A)
     (tmp_path / "f.toml").write_text(FILE, "utf-8")
     for arguments in ([str(tmp_path / "f.toml")], []):

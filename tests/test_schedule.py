@@ -86,7 +86,7 @@ def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(plan
 
 
 def test_cohorts_spread_and_leave_the_last_tenth_free(planned: schedule.RedBeatSchedule) -> None:
-    """Phases of many cohorts lie apart, all in the first nine tenths of the interval."""
+    """Many cohorts are spread over the first nine tenths of the interval."""
     phases = sorted(schedule.phase(number, 60) for number in range(100))
     assert phases[0] >= 0
     assert phases[-1] < 54
@@ -183,7 +183,7 @@ def test_a_deletion_that_does_not_last_is_an_error(
 def test_putting_mends_what_was_spoilt(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis, spoil: Callable[[redis.Redis, str], object]
 ) -> None:
-    """Whatever happened to an entry, it is sound and due within an interval when it was put again."""
+    """A damaged entry that is written again is valid and due within an interval."""
     planned.put([worker()], NOW)
     sound = redis_client.hget(f"{KEY}{worker().id}", "definition")
     spoil(redis_client, f"{KEY}{worker().id}")
@@ -193,7 +193,7 @@ def test_putting_mends_what_was_spoilt(
 
 
 def test_redis_out_of_reach_is_one_line_without_the_password(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No traceback of redis-py's reaches a caller, and no password."""
+    """No traceback and no password reaches the caller."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://:hush@127.0.0.1:1/1")
     lost = Celery("test", loader=ours.Loader, set_as_current=False)
     with pytest.raises(errors.RedisUnavailable) as refused:
@@ -205,7 +205,7 @@ def test_redis_out_of_reach_is_one_line_without_the_password(app: Celery, monkey
 def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
     planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """Members that are no UTF-8 are passed over."""
+    """Members that are not UTF-8 are skipped."""
     planned.put([worker()], NOW)
     redis_client.zadd("workermon:redbeat::schedule", {b"workermon:redbeat:\xff\xfe": 1})
     redis_client.zadd("workermon:redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
@@ -237,7 +237,7 @@ def test_a_tick_that_is_no_time_is_none(
 
 
 def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:
-    """Messages of each queue, of every priority, and those in a node's hands."""
+    """Messages of each queue and priority are counted, and those that nodes hold."""
     celery_nodes = nodes.CeleryNodes(app)
     assert celery_nodes.queues(1) == {
         "workermon.collect": 0, "workermon.deliver": 0, "workermon.evaluate": 0, "unacked": 0,
@@ -252,7 +252,7 @@ def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Re
 
 
 def test_a_broker_out_of_reach_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the broker is gone its queues are no zeros."""
+    """If the broker is unreachable, that is an error, not a count of zero."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     with pytest.raises(errors.RedisUnavailable, match="broker"):
         nodes.CeleryNodes(Celery("gone", loader=ours.Loader, set_as_current=False)).queues(1)

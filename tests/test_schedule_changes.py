@@ -46,7 +46,7 @@ def test_a_new_entry_ends_the_wait(listening: changes.ScheduleChanges, planned: 
 def test_what_came_before_the_wait_counts(
     listening: changes.ScheduleChanges, planned: schedule.RedBeatSchedule
 ) -> None:
-    """A change while beat is at work is not missed."""
+    """A change while beat works is not missed."""
     for number in range(5):
         planned.put([worker(number)], NOW)
     waiting = started(lambda: listening.wait(LONG))
@@ -71,7 +71,7 @@ def test_an_entry_that_keeps_its_next_run_wakes_nobody(
 def test_a_broken_connection_is_made_anew_after_a_while(
     app: Celery, redis_client: redis.Redis, planned: schedule.RedBeatSchedule
 ) -> None:
-    """Until then beat checks each second, as without notices of changes."""
+    """Until then beat checks every second, as without notifications."""
     elapsed = [0.0]
     listening_changes = changes.ScheduleChanges(lambda: schedulers.get_redis(app), lambda: elapsed[0])
     assert listening_changes.wait(LONG)
@@ -87,7 +87,7 @@ def test_a_broken_connection_is_made_anew_after_a_while(
 
 
 def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
-    """No server, or a user without the right to the channel, leaves beat as it is without messages."""
+    """Without a server or the right to the channel, beat works without notifications."""
     assert not changes.ScheduleChanges(lambda: redis.Redis(port=free_port())).wait(LONG)
     redis_client.execute_command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
     address = redis_client.connection_pool.connection_kwargs

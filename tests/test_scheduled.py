@@ -84,7 +84,7 @@ def test_an_event_notifies_days_ahead_in_words(site: Site) -> None:
 
 
 def test_another_one_that_joins_notifies_with_the_earliest_first(site: Site) -> None:
-    """It is a new version of the same alert, at the worst of their severities, since the first of them."""
+    """It is a new version of the same alert with the highest severity, since the first event."""
     site.plan(1, REBOOT)
     site.plan(2, RETIRED, REBOOT)
     assert site.scheduled_notifications() == [("firing", "warning", 1), ("firing", "critical", 2)]
@@ -303,7 +303,7 @@ def explain(site: Site) -> Any:
 
 
 def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> None:
-    """Nothing, a notified event, a past event: each with its state."""
+    """Each case has its state: no event, a notified event, a past event."""
     assert explain(site)["now"] == "EC2 has scheduled nothing"
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     explanation = explain(site)
@@ -384,7 +384,7 @@ def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, expected: st
 
 
 def test_the_schema_knows_the_keys() -> None:
-    """An editor that has the schema completes them."""
+    """The schema has the keys, so editors can complete them."""
     properties = testing.parser().schema()["$defs"]["RuleSection"]["properties"]
     assert {"states", "expected", "codes", "ahead"} <= set(properties)
     assert properties["states"]["items"]["enum"] == ["stopped", "terminated"]
@@ -396,7 +396,7 @@ def test_the_defaults_are_without_these_rules() -> None:
 
 
 def test_what_is_repeated_does_not_say_how_long_it_was_until_then(site: Site) -> None:
-    """A reminder, and a notification at the end of a silence, name the time and not the days that were left."""
+    """A reminder, and a notification at a silence's end, have the time, not the remaining days."""
     site.plan(1, REBOOT)
     assert "(in 7 days)" in text.title(site.newest)
     reminder = site.newest.model_copy(update={"reminder": True})
@@ -428,7 +428,7 @@ def test_the_commands_print_it(site: Site) -> None:
 
 
 def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path) -> None:
-    """There are no values to try it on: ``rules test`` and ``backtest`` say so, and where."""
+    """``rules test`` and ``backtest`` say with a position that such a rule has no values."""
     file = tmp_path / "f.toml"
     file.write_text(FILE + '[[rules.cases]]\nname = "a"\nvalues = [1]\n', "utf-8")
     result = CliRunner().invoke(cli.cli, ["rules", "test", str(file)])

@@ -58,7 +58,7 @@ def test_nothing_is_sent_before_it_is_due(
 def test_the_cadence_does_not_drift(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
-    """Ticks that come late by up to a second leave every run on its grid, each interval once."""
+    """With ticks up to a second late every run keeps to its grid, once an interval."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
     for number in range(20):
@@ -143,7 +143,7 @@ def test_a_beat_without_its_lock_sends_nothing(
 def test_a_beat_that_uses_no_lock_works(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """An installation may switch RedBeat's lock off."""
+    """Beat works if RedBeat's lock is switched off."""
     planned.put([worker()], NOW)
     beat.lock_key, beat.lock = None, None
     at(beat, NOW + 61)
@@ -171,7 +171,7 @@ def test_an_entry_deleted_while_it_is_sent_stays_deleted(
 def test_an_entry_changed_while_it_is_sent_keeps_its_change(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule
 ) -> None:
-    """Marking a run does not put back the old time of an entry that got another interval."""
+    """Marking a run does not overwrite a changed interval."""
     planned.put([worker()], NOW)
     send = post.send_task
 
@@ -275,7 +275,7 @@ def test_a_malformed_entry_is_set_aside_and_the_others_run(
 def test_a_message_that_cannot_be_made_sets_its_entry_aside(
     app: Celery, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """An option that Celery refuses is no reason to try for ever."""
+    """An entry with an option that Celery refuses is set aside, not tried for ever."""
     beat = scheduler.Scheduler(app)
     beat.lock = BeatLock(app)
     for name, options in (("bad", {"queue": "no-such-queue"}), ("worse", {"expires": "soon"})):
@@ -290,7 +290,7 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(
 def test_a_name_that_is_no_text_is_set_aside(
     beat: scheduler.Scheduler, post: MessageRecorder, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
 ) -> None:
-    """Members with bytes that are no UTF-8 stop nothing."""
+    """Members that are not UTF-8 are set aside."""
     planned.put([worker()], NOW)
     redis_client.hset(b"workermon:redbeat:\xff\xfe", "definition", sound())
     redis_client.zadd(SCHEDULE, {b"workermon:redbeat:\xff\xfe": 1, b"gone": 2})
@@ -366,7 +366,7 @@ def test_a_broken_entry_of_the_configuration_is_written_anew(
 def test_the_time_of_the_last_tick_is_recorded(
     beat: scheduler.Scheduler, signs_of_beat: beat_status.RedisBeatStatus, app: Celery, redis_client: redis.Redis
 ) -> None:
-    """Whether beat lives can be seen from outside, by more than its lock."""
+    """It shows from outside that beat works, beside its lock."""
     at(beat, NOW)
     redis_client.delete(app.redbeat_conf.lock_key)
     assert signs_of_beat.last_tick() == NOW

@@ -112,7 +112,7 @@ def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypat
 
 
 def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others wait until it is done."""
+    """The other processes wait until the migration is done."""
     _at(monkeypatch, 2)
     started, go_on = threading.Event(), threading.Event()
     runs: list[int] = []
@@ -141,7 +141,7 @@ def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.Monk
 
 
 def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version shows that it is done, and the lease is released at once."""
+    """The version shows that it is not done, and the lease is released at once."""
     _without_version(connected)
     _at(monkeypatch, 2)
 

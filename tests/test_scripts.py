@@ -100,14 +100,14 @@ def test_a_script_says_what_it_does(script: type[lua.Script[Any]]) -> None:
 
 
 def test_every_file_is_declared_once() -> None:
-    """No file lies there that no declaration reads, and no two read the same."""
+    """Each file is declared once."""
     files = sorted(path for path in PACKAGE.rglob("*.lua") if path.parent.name == "scripts")
     used = [script.path for script in declared()]
     assert sorted(used) == files
 
 
 def test_every_shared_file_is_used() -> None:
-    """No shared function lies there that no script begins with."""
+    """Each shared function is used by a script."""
     for path in PACKAGE.rglob("shared/*.lua"):
         text = path.read_text("utf-8")
         assert any(script.text.startswith(text) for script in declared()), path
@@ -132,7 +132,7 @@ def python_files(pattern: str) -> dict[str, Path]:
 
 
 def test_no_python_file_holds_lua() -> None:
-    """A call of Redis from Lua is written in a file of Lua."""
+    """Lua code is in Lua files only."""
     lua_in_python = re.compile(r"redis\.p?call|KEYS\[1\]|ARGV\[1\]")
     assert [
         f"{name}:{node.lineno}"
@@ -181,7 +181,7 @@ def test_a_key_is_found_in_the_list(key: str, kinds: set[str]) -> None:
 
 
 def test_the_scripts_have_no_fault() -> None:
-    """Each can be read, sets no global, and declares nothing that it does not use."""
+    """Each script parses, sets no global, and has no unused local."""
     for package in (on_redis, on_celery):
         assert package.__file__ is not None
         assert lua_lint.lint_folder(Path(package.__file__).parent / "scripts") == []
@@ -209,7 +209,7 @@ def test_the_scripts_have_no_fault() -> None:
     ],
 )
 def test_the_linter_finds_faults(text: str, faults: list[tuple[int, str]]) -> None:
-    """A global and an unused local are reported with their line."""
+    """A global and an unused local are reported with their lines."""
     assert lua_lint.lint(text) == faults
 
 

@@ -134,7 +134,7 @@ def test_a_metric_of_another_name_has_no_second_one() -> None:
 
 @pytest.mark.parametrize("wrong", ['include = { path = "/data" }', 'exclude = ["/data"]', 'merge = "least"'])
 def test_what_means_nothing_is_refused(wrong: str) -> None:
-    """With its place."""
+    """Invalid filters are refused with their position."""
     with pytest.raises(errors.InvalidInput, match=r"f\.toml: .*metrics\[0\]"):
         testing.Monitor().parser.parse(f'[[metrics]]\nname = "disk_utilization"\n{wrong}\n', "f.toml")
 
@@ -165,7 +165,7 @@ def test_below_over_the_greatest_of_several_series_is_warned_of() -> None:
     ],
 )
 def test_a_threshold_that_no_value_can_pass_is_warned_of(rule: str) -> None:
-    """The comparison is strict, so above 100 % is nothing."""
+    """The comparison is strict, so no value is above 100 %."""
     [text] = warned(rule)
     assert text.startswith("rule r: it cannot fire as critical: ")
 

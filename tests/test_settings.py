@@ -54,7 +54,7 @@ def refused() -> str:
     ],
 )
 def test_no_piece_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
-    """A URL that cannot be taken apart is refused by the name of its variable, with nothing of it in the text."""
+    """A URL that cannot be parsed is refused by its variable's name, without any part of it."""
     monkeypatch.setenv(variable, url)
     error = refused()
     assert error.startswith(f"{variable}: ")
@@ -77,7 +77,7 @@ def test_the_error_shows_how_to_escape_a_password(monkeypatch: pytest.MonkeyPatc
     ],
 )  # fmt: skip
 def test_a_url_as_it_should_be_passes(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Every form that the page of commands names is taken."""
+    """Every form of URL on the page of commands is valid."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", url)
     assert settings.load().state_url == url
 
@@ -116,19 +116,19 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_file_of_settings_that_is_no_text_is_named() -> None:
-    """A ``.env`` in another encoding is refused by its name."""
+    """A ``.env`` file in another encoding is refused by its name."""
     Path(".env").write_bytes("WORKERMON_CHANNEL=caf\u00e9\n".encode("latin-1"))
     assert refused() == ".env: it is not UTF-8 text; save it as UTF-8"
 
 
 def test_a_line_of_it_that_says_nothing_is_named() -> None:
-    """A line that would be passed over is refused by its number."""
+    """A line without an assignment is refused by its number."""
     Path(".env").write_text('# ours\nWORKERMON_INTERVAL=30s\nthis is "no setting\n')
     assert refused() == ".env: line 3 cannot be read; write NAME=value, one a line"
 
 
 def test_a_sound_file_of_settings_is_read() -> None:
-    """Comments, quotes, ``export``, empty lines and others' variables are fine."""
+    """Comments, quotes, ``export``, empty lines and other programs' variables are allowed."""
     Path(".env").write_text("# ours\n\nexport WORKERMON_INTERVAL='30s'\nOTHER=\"a b\"\nEMPTY=\nNAME\n")
     assert settings.load().interval == 30
 
@@ -171,7 +171,7 @@ def test_the_node_decides_which_variables_it_gives_away(monkeypatch: pytest.Monk
 
 
 def test_a_secret_file_lies_below_an_allowed_folder(elsewhere: Path) -> None:
-    """A file elsewhere, a path that climbs out and a link that leads out are refused."""
+    """A file elsewhere, a path with .. and a link out of the folder are refused."""
     folder, outside = elsewhere / "secrets", elsewhere / "shadow"
     folder.mkdir()
     outside.write_text("root:hunter2")
@@ -196,7 +196,7 @@ def test_secrets_are_looked_for_where_platforms_mount_them(elsewhere: Path, monk
 
 
 def test_a_secret_file_is_read(elsewhere: Path) -> None:
-    """The line in it is the secret."""
+    """The secret is the line in the file."""
     (elsewhere / "token").write_text("hunter2\n")
     assert secret_of(elsewhere / "token") == "hunter2"
 
@@ -288,7 +288,7 @@ def test_loopback_is_known(host: str, is_local: bool) -> None:
 
 @pytest.mark.parametrize("spelled", ["CERT_REQUIRED", "required", "cert_required"])
 def test_certificates_are_asked_for_as_celery_spells_it(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
-    """All of Celery's, Python's and redis-py's words mean the same."""
+    """Celery's, Python's and redis-py's words for verification mean the same."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", f"rediss://:p@host:6380/1?ssl_cert_reqs={spelled}")
     app_settings = settings.load()
     assert app_settings.state_url == "rediss://:p@host:6380/1?ssl_cert_reqs=required"

@@ -43,7 +43,7 @@ def house() -> House:
     ],
 )
 def test_a_worker_that_ran_and_does_not_any_more_notifies(house: House, status: models.Status, expected: str) -> None:
-    """Once, at the time of the collection that saw it first, with EC2's code in summary and reason."""
+    """It notifies once, with the time of the first collection that saw it, and EC2's code."""
     assert house.step(1, status, BY_ITSELF) == [f"{ID}/down"]
     for minute in (2, 3):
         house.step(minute)
@@ -78,7 +78,7 @@ def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
 
 
 def test_a_worker_that_was_never_seen_running_does_not_notify() -> None:
-    """That a stopped instance is added is no change."""
+    """Adding a stopped instance is not a change."""
     new_house = House()
     new_house.step(0, "stopped", BY_USER)
     new_house.step(1, "terminated", BY_USER)
@@ -545,7 +545,7 @@ FILE = '[[rules]]\nname = "down"\nmetric = "state"\n'
 
 
 def test_the_file_says_all_of_it() -> None:
-    """Left out, it is both states, critical, and nothing is expected."""
+    """By default a rule covers both states, is critical, and expects no reason. The file can set each."""
     [rule] = testing.parse(FILE, "f").rules or ()
     assert rule == models.Rule(name="down", kind="state", notify=("log",))
     text = FILE + f'states = ["terminated"]\nexpected = ["{BY_USER}"]\nseverity = "warning"\nlabels = {{ a = "b" }}\n'

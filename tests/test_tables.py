@@ -19,7 +19,7 @@ def lines(width: int, head: Sequence[tables.Column] = HEAD, row: Sequence[str] =
 
 
 def test_a_wide_terminal_shows_everything() -> None:
-    """Nothing is cut or left out where there is room."""
+    """On a wide terminal nothing is cut or left out."""
     head, row = lines(200)
     assert head.split() == ["NAME", "ID", "REGION", "ALERTS"]
     assert all(cell in row for cell in ROW)

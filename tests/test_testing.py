@@ -38,7 +38,7 @@ def test_what_is_no_stage_is_refused() -> None:
 
 
 def test_a_port_that_was_replaced_reaches_the_stage() -> None:
-    """A test may put a port of its own in the place of another at any time."""
+    """A test may replace a port at any time."""
     monitor = testing.Monitor()
     monitor.workers = testing.MemoryWorkers(testing.MemoryStore())
     assert monitor.get(collect.Collection).workers is monitor.workers

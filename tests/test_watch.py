@@ -138,7 +138,7 @@ def test_only_the_workers_that_were_asked_for(world: World) -> None:
     ],
 )
 def test_what_is_none_of_ours_is_dropped(world: World, text: Any) -> None:
-    """No JSON, another schema, a wrong field or an over-long message stops nothing."""
+    """Invalid JSON, another schema, a wrong field and a too long message are dropped."""
     live = world.watch()
     coming(live)
     world.publish(text)

@@ -63,7 +63,7 @@ def test_a_request_is_made_if_something_new_may_exist(age: float, more: dict[str
 
 
 def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
-    """Nothing can be waited for then."""
+    """A metric without a request or a datapoint is requested."""
     assert polling.is_due(look(None, None, T), None)
     assert polling.is_due(look(T, None, T), 900)
     assert polling.is_due(look(None, T - 1, T), None)
@@ -104,7 +104,7 @@ def test_the_least_age_counts_for_two_windows() -> None:
 
 
 def test_what_comes_earlier_than_learnt_overturns_it() -> None:
-    """All is learned anew then."""
+    """A datapoint before the learned delay restarts learning."""
     delay = None
     for number in range(8):
         delay = learn(delay, number)
@@ -197,7 +197,7 @@ def test_who_fell_silent_is_asked_for_little_until_it_speaks() -> None:
 
 
 def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> None:
-    """Whatever the datapoints and our clock say."""
+    """This is so for any datapoints and any clock."""
     assert since(0, 0, 3 * models.DAY, retention=7200)[1] == 3 * models.DAY - 7200
     assert since(9000, 9000, 0)[1] == -1200
 

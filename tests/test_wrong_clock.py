@@ -65,7 +65,7 @@ def notified(monitor: testing.Monitor) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("seconds", JUMPS)
 def test_a_breach_after_a_wrong_clock_notifies(monitor: testing.Monitor, seconds: int) -> None:
-    """A failing check and a high load page within some minutes after the clock is right again, and once."""
+    """A failing check and a high load notify once, within minutes after the clock is right again."""
     jump(monitor, seconds)
     monitor.received.clear()
     monitor.ec2.put(
@@ -178,7 +178,7 @@ def test_a_check_that_was_written_ahead_of_time_does_not_count_when_its_time_has
 
 
 def test_a_state_without_a_time_ahead_is_the_same_object() -> None:
-    """Nothing is made anew where nothing leads."""
+    """Without a future time the same object is returned."""
     rule = config.DEFAULT.rules[0]
     state = models.RuleState(cursor=600, trail=(models.SeverityChange(540, "critical", 2),), period=60, metric="x")
     kind = rules.KINDS[rule.kind]

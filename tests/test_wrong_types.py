@@ -85,7 +85,7 @@ def test_beat_goes_on_at_the_same_tick(
 
 
 def test_another_error_is_what_it_was(planned: schedule.RedBeatSchedule, redis_client: redis.Redis) -> None:
-    """A server that takes no writes is still said to be that."""
+    """Another error, such as that of a read-only server, is raised unchanged."""
     redis_client.config_set("min-replicas-to-write", 1)
     try:
         with pytest.raises(errors.RedisUnavailable):

@@ -71,7 +71,7 @@ def test_alertmanager_ends_what_was_sent(receiver: Receiver) -> None:
 
 
 def test_alertmanager_remembers_what_may_have_arrived(receiver: Receiver) -> None:
-    """A request that failed may have been taken, so its labels are ended too."""
+    """A failed request may have been accepted, so its labels are ended too."""
     channel, notifier = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}"), notifiers()["alertmanager"]
     receiver.plan = [receiver.cut]
     with pytest.raises(errors.DeliveryFailed):

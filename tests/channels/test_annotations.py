@@ -90,7 +90,7 @@ def test_alertmanager_has_the_usual_annotations() -> None:
 
 
 def test_mail_sns_and_log_say_them() -> None:
-    """A mail and the text of SNS have the lines, programs and the log the fields, filters of SNS the owner."""
+    """Mail and SNS texts have the lines, programs and the log have the fields, and SNS filters have the owner."""
     annotated = notification(**SAID)
     assert LINES[1] in mail_channel.message(post(25), [annotated], NOW).get_content()
     publisher = testing.MemoryPublisher()

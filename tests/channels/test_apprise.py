@@ -20,7 +20,7 @@ from workermon.notify.channels import apprise
 
 
 def test_apprise(receiver: Receiver) -> None:
-    """A service of apprise's gets title and text, redirects are not followed, and its address is not shown."""
+    """An apprise service gets title and text. Redirects are not followed, and its address is not shown."""
     pytest.importorskip("apprise")
     url = f"json://127.0.0.1:{receiver.port}/T0KEN?redirect=yes"
     sender = notifiers(URL=url)["apprise"]
@@ -73,7 +73,7 @@ def everywhere(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_apprise_reaches_services(url: str, host: str, path: str, everywhere: tuple[Receiver, list[str]]) -> None:
-    """A service gets the message by HTTPS, past any proxy, and only its own name is looked up: no part of a token."""
+    """A service gets the message by HTTPS without a proxy. Only its host name is resolved, no part of a token."""
     pytest.importorskip("apprise")
     receiver, looked_up = everywhere
     notifiers(URL=url)["apprise"].send(of("apprise", url=SecretRef(env="URL"), allow_private=False), [notification()])
@@ -85,7 +85,7 @@ def test_apprise_reaches_services(url: str, host: str, path: str, everywhere: tu
 
 @pytest.mark.parametrize("step", ["drips", "is endless", "hangs"])
 def test_apprise_ends_in_time(step: str, everywhere: tuple[Receiver, list[str]]) -> None:
-    """A service that drips, hangs or answers without end is left at the deadline, and so is its connection."""
+    """A service that is slow, hangs or answers endlessly is left at the deadline, and its connection is closed."""
     pytest.importorskip("apprise")
     receiver, _ = everywhere
     sender = apprise.Apprise(testing.MemorySecrets({"URL": "discord://1234567/T0KEN-abc"}), deadline=1.0)

@@ -24,7 +24,7 @@ from workermon.notify.channels import email as mail_channel
 
 @pytest.mark.parametrize("security", ["starttls", "tls", "none"])
 def test_email(mail: Callable[..., tuple[Mailbox, int]], security: str) -> None:
-    """A mail reaches every recipient, whichever way it is secured."""
+    """A mail reaches every recipient by each kind of encryption."""
     box, port = mail(security)
     notifiers()["email"].send(post(port, security=security), [notification()])
     (envelope,) = box.envelopes
@@ -50,7 +50,7 @@ def test_email_logs_in(mail: Callable[..., tuple[Mailbox, int]]) -> None:
 
 
 def test_email_logs_in_with_any_password(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """User and password may have letters of any script, by each way to log in."""
+    """User and password may contain any letters, with each login method."""
     box, port = mail(auth=True)
     channel = post(port, user="mönitor", secret=SecretRef(env="PASSWORD"))
     with pytest.raises(errors.DeliveryFailed, match="refuses user or password"):
@@ -65,7 +65,7 @@ def test_email_logs_in_with_any_password(mail: Callable[..., tuple[Mailbox, int]
 
 @pytest.mark.parametrize("line", [b"220-" + b"y" * 500 + b"\r\n", b"y" * 1000], ids=["lines", "no line"])
 def test_email_endless_reply(line: bytes) -> None:
-    """A server that never ends its reply is left once it has said too much, long before the deadline."""
+    """A server with an endless reply is left at a size limit, long before the deadline."""
     over = threading.Event()
 
     def talk(server: socket.socket) -> None:
@@ -119,7 +119,7 @@ def test_email_certificate(mail: Callable[..., tuple[Mailbox, int]], monkeypatch
 
 
 def test_email_private_address(mail: Callable[..., tuple[Mailbox, int]]) -> None:
-    """Without allow_private no server of a private network is connected to."""
+    """Without allow_private no connection is made to a private network."""
     box, port = mail()
     with pytest.raises(errors.DeliveryFailed, match="refused"):
         notifiers()["email"].send(post(port, allow_private=False), [notification()])

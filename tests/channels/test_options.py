@@ -107,7 +107,7 @@ def test_every_example_survives_an_export() -> None:
 
 @pytest.mark.parametrize(("written", "seconds"), [('"0s"', 0), ('"30s"', 30), ("0", 0), ('"10m"', 600)])
 def test_group_wait(written: str, seconds: int) -> None:
-    """How long a group is gathered is a duration, 0 among them."""
+    """group_wait is a duration, and 0 is allowed."""
     file = testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
     assert file.channels is not None
     assert file.channels["c"].group_wait == seconds

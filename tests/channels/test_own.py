@@ -15,7 +15,7 @@ from workermon.notify.channels import CHANNEL_TYPES, installed, own
 
 
 def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A type of a user's own, named by an entry point, is taken by the config file and sent to."""
+    """A custom type that an entry point names is accepted by the config file and gets notifications."""
     points = [
         importlib.metadata.EntryPoint(name, f"{__name__}:{class_name}", own.GROUP)
         for name, class_name in (("pigeon", "Pigeon"), ("dodo", "Dodo"), ("heron", "HERON"))

@@ -48,7 +48,7 @@ def test_pagerduty_slows_down(receiver: Receiver) -> None:
 
 
 def test_pagerduty_bad_key(receiver: Receiver) -> None:
-    """A secret that can be no routing key is refused without showing it, and nothing is sent."""
+    """A secret that cannot be a routing key is refused without showing it, and nothing is sent."""
     with pytest.raises(errors.InvalidInput, match="not a routing key") as caught:
         notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="BAD")), [notification()])
     assert "at all" not in str(caught.value)

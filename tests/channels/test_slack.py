@@ -16,7 +16,7 @@ from workermon.notify.channels import slack
 
 
 def test_slack_message(receiver: Receiver) -> None:
-    """Slack gets a text for notices and a block with the facts, the address being a secret."""
+    """Slack gets a text for notices and a block with the facts. The address is a secret."""
     notifiers(URL=receiver.url + "\n")["slack"].send(of("slack", url=SecretRef(env="URL")), [notification()])
     (request,) = receiver.requests
     document = json.loads(request.body)
@@ -70,7 +70,7 @@ def test_slack_list(receiver: Receiver) -> None:
 
 
 def test_slack_list_by_template() -> None:
-    """A template is filled in once for each alert of a group."""
+    """A template is rendered once for each alert of a group."""
     document = slack.message(of("slack", template="*$worker* $value"), many(3))
     body = document["attachments"][0]["blocks"][0]["text"]["text"]
     assert body.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]

@@ -94,7 +94,7 @@ def test_text_cannot_be_forged() -> None:
 
 
 def test_template_fields_are_those_that_are_checked() -> None:
-    """Every field that the grammar allows in a template is there, and no other."""
+    """A template has every field that the grammar allows, and no other."""
     assert (
         sorted(text.fields(notification())) == sorted(text.fields(scoped())) == sorted(config.channels.TEMPLATE_FIELDS)
     )
@@ -108,7 +108,7 @@ def test_template_replaces_the_text() -> None:
 
 @pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}"])
 def test_template_that_does_not_render_falls_back(template: str) -> None:
-    """If a template in force does not render, the plain text is sent."""
+    """If the template fails, the plain text is sent."""
     assert text.body(of("email", template=template), [notification()]) == text.plain(notification())
 
 

@@ -86,7 +86,7 @@ def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
 
 
 def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
-    """Where the secret is missing nothing is sent unsigned."""
+    """If the secret is missing, nothing is sent unsigned."""
     with pytest.raises(errors.InvalidInput, match="OTHER"):
         hook().send(channel(receiver.url, secret="OTHER"), [notification()])
     assert receiver.connections == 0
@@ -179,7 +179,7 @@ def test_drips_its_body(receiver: Receiver) -> None:
 
 
 def test_endless_body(receiver: Receiver) -> None:
-    """Of an endless reply only a little is read."""
+    """Only a limited part of an endless reply is read."""
 
     def endless(peer: socket.socket) -> None:
         peer.sendall(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -279,14 +279,14 @@ def test_not_public(address: str) -> None:
 
 
 def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
-    """Without allow_private only https is spoken, and nothing connects."""
+    """Without allow_private only https is used, and no other connection is opened."""
     assert "not https" in str(refused(channel(receiver.url, private=False)))
     assert receiver.connections == 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
 def test_private_address_is_not_connected_to(receiver: Receiver, host: str) -> None:
-    """However this machine is written, without allow_private nothing connects to it."""
+    """Without allow_private no spelling of this machine's address is connected to."""
     reason = refused(channel(f"https://{host}:{receiver.port}/{TOKEN}", private=False))
     assert "refused" in str(reason) or "looked up" in str(reason)
     assert receiver.connections == 0
@@ -313,7 +313,7 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
 
 
 def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the first address of a name does not answer the next is tried."""
+    """If the first address of a name does not answer, the next one is tried."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
@@ -357,7 +357,7 @@ def test_no_address(url: str | None) -> None:
 
 
 def test_tls_is_verified(receiver: Receiver) -> None:
-    """A receiver that speaks no sound TLS gets nothing of the notification."""
+    """A receiver without valid TLS gets no part of the notification."""
     refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=1)
     assert not any(b"cpu_utilization" in request.body or TOKEN in request.line for request in receiver.requests)
 
@@ -384,7 +384,7 @@ def test_certificate_must_be_valid(secure: tuple[Receiver, Path], monkeypatch: p
 
 
 def test_nothing_is_left(receiver: Receiver) -> None:
-    """After many deliveries no thread and no socket of theirs is left."""
+    """After many deliveries no thread and no socket remains."""
     to, sender = channel(receiver.url), hook()
     for _ in range(20):
         sender.send(to, [notification()])
@@ -399,7 +399,7 @@ def test_nothing_is_left(receiver: Receiver) -> None:
 
 
 def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> None:
-    """A receiver that fails in every way gets each notification, in order, and accepts each once."""
+    """A receiver that fails in every way accepts each notification once, in order."""
     site = delivering.Site()
     configuration = site.configurations.load()
     site.configurations.save(

@@ -52,7 +52,7 @@ def test_sessions_end_with_their_token(repository: Repository) -> None:
 
 
 def test_sessions_are_bounded(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new session drops those that are over, and the oldest beyond the bound."""
+    """A new session drops those that have expired, and the oldest beyond the limit."""
     monkeypatch.setattr(ports, "MAX_SESSIONS", 3)
     repository.access.open_session(session("over", ends=NOW + 1))
     for number in range(4):
@@ -62,13 +62,13 @@ def test_sessions_are_bounded(repository: Repository, monkeypatch: pytest.Monkey
 
 
 def test_the_key_stays_the_same(repository: Repository) -> None:
-    """The key is made once."""
+    """The key is created once and then returned unchanged."""
     assert repository.access.key()
     assert repository.access.key() == repository.access.key()
 
 
 def test_the_trail_is_kept_by_time(repository: Repository) -> None:
-    """Entries come newest first, from a time on, as many as wanted."""
+    """Entries are returned from a time on, newest first, up to a limit."""
     assert repository.audit.entries(0) == []
     for number in range(3):
         repository.audit.record(entry(number, NOW + number))

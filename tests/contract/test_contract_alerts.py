@@ -57,7 +57,7 @@ def test_a_commit_is_loaded_back(repository: Repository, worker: models.Worker) 
 
 
 def test_of_two_commits_on_one_basis_one_wins(repository: Repository, worker: models.Worker) -> None:
-    """The other changes nothing, not even history or outbox."""
+    """The other commit changes nothing, not even history or outbox."""
     basis = load(repository)
     assert repository.alerts.commit(builders.verdict(basis, AlertChange()))
     assert not repository.alerts.commit(builders.verdict(basis, AlertChange("resolved", version=2)))
@@ -93,7 +93,7 @@ def test_a_commit_on_changed_rules_is_refused(repository: Repository, worker: mo
 
 
 def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, worker: models.Worker) -> None:
-    """An evaluator that was overtaken by remove and add leaves the new life alone."""
+    """After a removal and an addition, an old evaluation changes nothing of the new incarnation."""
     basis = load(repository)
     assert repository.alerts.retire(builders.verdict(basis))
     repository.workers.add([builders.worker(incarnation="second")])
@@ -132,7 +132,7 @@ def test_open_alerts_come_oldest_first(repository: Repository, worker: models.Wo
 
 
 def test_an_open_alert_with_a_new_beginning_takes_its_place(repository: Repository, worker: models.Worker) -> None:
-    """The order follows the present episodes."""
+    """Open alerts are ordered by their present episodes."""
     judge(repository, AlertChange(at=NOW), AlertChange(rule="disk-high", at=NOW + 60))
     judge(repository, AlertChange(at=NOW + 120, version=2))
     assert [alert.rule for alert in repository.alerts.open()] == ["disk-high", "cpu-high"]
@@ -167,7 +167,7 @@ def test_history_of_one_alert_begins_with_the_newest(repository: Repository, wor
 
 
 def test_history_of_all_comes_by_time(repository: Repository, worker: models.Worker) -> None:
-    """The newest of all alerts come first, however the alerts are interleaved, and whenever they were recorded."""
+    """The newest transitions of all alerts are first, in any order of recording."""
     ids = [f"i-{number:08x}" for number in range(60)]
     repository.workers.add([builders.worker(worker_id) for worker_id in ids])
     for step in (1, 0):
@@ -273,7 +273,7 @@ def test_retiring_needs_the_present_alerts(repository: Repository, worker: model
 
 
 def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: models.Worker) -> None:
-    """Whatever was running finds that the incarnation is gone."""
+    """Every write that was under way is refused, because the incarnation is gone."""
     basis, late = load(repository), builders.sample(worker, (0, 1.0))
     repository.alerts.retire(builders.verdict(basis))
     assert builders.write(repository.samples, late) == "gone"
@@ -372,7 +372,7 @@ def test_every_subject_is_committed_as_a_worker_is(
 def test_a_changed_configuration_refuses_every_subject(
     repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
 ) -> None:
-    """A verdict about other channels or another budget is made anew."""
+    """A verdict with earlier channels or an earlier budget is refused."""
     basis = basis_of(repository)
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     assert not repository.alerts.commit(builders.verdict(basis, AlertChange()))
@@ -383,7 +383,7 @@ def test_a_changed_configuration_refuses_every_subject(
 def test_a_retired_subject_leaves_its_story(
     repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
 ) -> None:
-    """Its alerts go, the history and the versions stay."""
+    """Its alerts are deleted. History and versions stay."""
     assert repository.alerts.commit(builders.verdict(basis_of(repository), AlertChange()))
     assert repository.alerts.retire(builders.verdict(basis_of(repository), AlertChange("resolved", version=2)))
     basis = basis_of(repository)

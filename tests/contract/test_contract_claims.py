@@ -31,7 +31,7 @@ def test_a_slot_is_claimed_once(repository: Repository, worker: models.Worker) -
 
 
 def test_a_claim_is_completed_by_the_sample(repository: Repository, worker: models.Worker) -> None:
-    """Once the sample is written the slot is complete, and stays so."""
+    """When the sample is written, the slot is complete and stays complete."""
     repository.samples.claim([worker], NOW + 601, 0.001)
     builders.write(repository.samples, builders.sample(worker, after=602))
     assert repository.samples.claim([worker], NOW + 610, 30) == ["complete"]
@@ -39,7 +39,7 @@ def test_a_claim_is_completed_by_the_sample(repository: Repository, worker: mode
 
 
 def test_a_claim_that_nothing_came_of_runs_out(repository: Repository, worker: models.Worker) -> None:
-    """Its holder may have died: a later run within the slot has it."""
+    """If the holder of a claim dies, a later run within the slot gets it."""
     assert repository.samples.claim([worker], NOW + 601, 0.05) == ["claimed"]
     eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], description="the lease's end")
     assert repository.samples.claim([worker], NOW + 603, 30) == ["held"]
@@ -104,7 +104,7 @@ def updates(request: pytest.FixtureRequest) -> ports.LearnedDelays:
 
 
 def test_what_is_learnt_is_kept_by_name(updates: ports.LearnedDelays) -> None:
-    """Later values replace earlier ones of the same name, and leave the others alone."""
+    """Later values replace earlier ones of the same name, and no others."""
     assert updates.load(SCOPE) == {}
     updates.save(SCOPE, {"a": [1, 2.5, None], "b": "x"})
     updates.save(SCOPE, {"a": [3]})
@@ -126,7 +126,7 @@ def test_each_account_and_region_learns_for_itself(updates: ports.LearnedDelays)
 
 
 def test_what_cannot_be_read_is_as_if_it_was_never_learnt(redis_client: redis.Redis) -> None:
-    """A broken value hides no other, and the key does not live for ever."""
+    """An unreadable value hides no other, and its key has a lifetime."""
     updates = learned_delays.RedisLearnedDelays(redis_client)
     updates.save(SCOPE, {"a": 1})
     redis_client.hset(keys.learned_delays(SCOPE), "b", "{")

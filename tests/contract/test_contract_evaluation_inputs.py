@@ -9,7 +9,7 @@ from workermon import models, ports
 
 
 def test_it_says_what_the_other_ports_say(repository: Repository) -> None:
-    """Workers with their alerts, silences, the monitor's own alerts and its beginning."""
+    """It returns workers with their alerts, silences, the monitor's alerts and its beginning, like the other ports."""
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     repository.workers.add([builders.worker(A), builders.worker(B)])
     builders.write(repository.samples, builders.sample(builders.worker(A), (0, 95.0)))
@@ -29,14 +29,14 @@ def test_it_says_what_the_other_ports_say(repository: Repository) -> None:
 
 
 def test_without_workers_it_says_what_is_known_of_the_monitor(repository: Repository) -> None:
-    """Of an empty installation that is nothing."""
+    """Without workers it returns the monitor's part. In an empty installation that is empty."""
     inputs = repository.evaluation_inputs.load([])
     installation = ports.Basis(models.INSTALLATION, None)
     assert inputs == ports.EvaluationInput(ports.MonitorAlerts({}, installation), [], {}, None, {})
 
 
 def test_a_configuration_is_found_by_its_revision(repository: Repository) -> None:
-    """If it is not the one that was loaded last, the one in force is."""
+    """If the last loaded configuration is not in force, the one in force is returned."""
     first = DEFAULT.model_copy(update={"revision": 1})
     assert repository.configurations.of_revision(0) == DEFAULT
     assert repository.configurations.save(first)

@@ -92,14 +92,14 @@ def verdict(basis: ports.Basis[models.AccountState], status: str, version: int, 
 
 
 def test_a_full_rate_is_not_slowed(implementation: Implementation) -> None:
-    """Nothing is reported of an API that was never refused."""
+    """An API that was never refused is not listed as slowed."""
     implementation.limiter.take(SCOPE, "DescribeInstances")
     implementation.limiter.answered(SCOPE, "DescribeInstances")
     assert implementation.limiter.slowed() == {}
 
 
 def test_a_refusal_halves_the_rate_of_that_api_alone(implementation: Implementation) -> None:
-    """Other operations, and other accounts and regions, go on as before."""
+    """Other operations, accounts and regions keep their rates."""
     implementation.limiter.take(SCOPE, "GetMetricData")
     implementation.limiter.throttled(SCOPE, "GetMetricData")
     slowed = implementation.limiter.slowed()
@@ -269,7 +269,7 @@ def test_a_last_verdict_forgets_in_the_same_step(implementation: Implementation)
 
 
 def test_a_changed_configuration_refuses_a_verdict(implementation: Implementation) -> None:
-    """It was made with other channels."""
+    """A verdict with earlier channels is refused."""
     implementation.accounts.note(SCOPE, NOW, 60, DENIED)
     basis = basis_of(implementation)
     assert implementation.configurations.save(DEFAULT.model_copy(update={"revision": 1}))

@@ -11,7 +11,7 @@ from workermon.rules import threshold
 
 
 def test_the_default_holds_until_something_is_saved(repository: Repository) -> None:
-    """It has revision 0."""
+    """Before a save the default is in force, with revision 0."""
     assert repository.configurations.load() == DEFAULT
 
 
@@ -106,7 +106,7 @@ def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository
 
 
 def test_an_evaluation_before_the_listener_is_back_is_not_monitored(repository: Repository) -> None:
-    """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
+    """A queued evaluation from before an outage does not count the outage as workers' silence."""
     repository.liveness.evaluation_started(NOW - 2000)
     assert repository.liveness.monitoring_since() is None
     repository.liveness.beat("listener", NOW - 1000)
@@ -145,7 +145,7 @@ def test_a_lease_has_one_owner(repository: Repository) -> None:
 
 
 def test_a_lease_ends_by_itself(repository: Repository) -> None:
-    """An owner that died is followed by another."""
+    """If an owner dies, another one gets the lease."""
     assert repository.leases.hold("listener", "a", 0.05)
     assert eventually(lambda: repository.leases.hold("listener", "b", 60), description="the end of the lease")
     assert not repository.leases.hold("listener", "a", 60)

@@ -69,7 +69,7 @@ def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, notify
 
 
 def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
-    """Nothing is due, nothing can be claimed."""
+    """In an empty outbox nothing is due and nothing can be claimed."""
     assert repository.outbox.due(NOW, 10) == []
     assert claim(repository) == []
     assert repository.outbox.backlog() == 0
@@ -89,14 +89,14 @@ def test_a_notification_waits_for_each_channel(repository: Repository, notify: N
 
 
 def test_a_notification_without_a_channel_waits_for_nobody(repository: Repository, notify: Notify) -> None:
-    """A rule may notify nobody."""
+    """A rule without channels adds nothing to the outbox."""
     notify("firing", channels=())
     assert repository.outbox.backlog() == 0
     assert repository.outbox.due(NOW, 10) == []
 
 
 def test_a_channel_s_name_may_hold_anything(repository: Repository, notify: Notify) -> None:
-    """Colons and slashes are nothing special."""
+    """Colons and slashes in a channel's name have no effect."""
     notify("firing", channels=("a:b/c %é",))
     (claimed,) = claim(repository)
     assert (claimed.channel, claimed.alert_id) == ("a:b/c %é", ALERT)
@@ -170,7 +170,7 @@ def test_no_channel_blocks_another(repository: Repository, notify: Notify) -> No
 
 
 def test_no_alert_blocks_another(repository: Repository, notify: Notify) -> None:
-    """The longest due come first, as many as are asked for."""
+    """The longest due notifications are claimed first, up to the limit."""
     notify("firing", rule="a", at=NOW + 2)
     notify("firing", rule="b", at=NOW + 1)
     notify("firing", rule="c", at=NOW + 3)
@@ -250,7 +250,7 @@ def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, noti
 
 
 def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Repository, notify: Notify) -> None:
-    """It waits in its queue, and is the last thing sent."""
+    """If sending the present state again fails, it waits in its queue and is the last one sent."""
     notify("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -293,7 +293,7 @@ def test_settling_twice_is_settling_once(repository: Repository, notify: Notify)
 
 
 def test_the_outbox_outlives_the_worker(repository: Repository, notify: Notify) -> None:
-    """Its last notifications are delivered in order after it was removed, and after it was added anew."""
+    """A worker's last notifications are delivered in order after its removal, and after it is added again."""
     notify("firing")
     basis = repository.alerts.load([A])[A]
     repository.alerts.retire(builders.verdict(basis, AlertChange("resolved", channels=("ops",), version=2)))
@@ -329,7 +329,7 @@ def test_what_still_fires_is_notified_again(repository: Repository, notify: Noti
 
 
 def test_what_is_over_is_not_notified_again(repository: Repository, notify: Notify) -> None:
-    """An alert that resolves is reported at once, and is not repeated any more."""
+    """A resolved alert notifies at once and is not repeated."""
     notify("firing")
     deliver(repository, NOW, NOW + 100)
     notify("resolved", at=NOW + 50)
@@ -339,7 +339,7 @@ def test_what_is_over_is_not_notified_again(repository: Repository, notify: Noti
 
 
 def test_no_reminder_before_the_end_is_delivered(repository: Repository, notify: Notify) -> None:
-    """While the end of an alert waits nothing is put before or behind it."""
+    """While the end of an alert waits, no reminder is added."""
     notify("firing")
     deliver(repository, NOW, NOW + 100)
     notify("resolved", at=NOW + 50)

@@ -45,14 +45,14 @@ def test_written_datapoints_are_read_at_their_times(repository: Repository, work
 
 
 def test_both_ends_of_a_reading_belong_to_it(repository: Repository, worker: models.Worker) -> None:
-    """Since and until are included, and nothing beyond them."""
+    """Both ends are included, and nothing beyond them."""
     builders.write(repository.samples, builders.sample(worker, *((at, float(at)) for at in range(-7200, 600, 60))))
     assert read(repository, since=NOW - 3660, until=NOW + 60) == [(at, float(at)) for at in range(-3660, 61, 60)]
     assert read(repository, since=NOW - 59, until=NOW - 1) == []
 
 
 def test_a_reading_without_a_beginning_finds_everything(repository: Repository, worker: models.Worker) -> None:
-    """From 1970 until far ahead is a reading like any other."""
+    """A range from 1970 to far ahead is valid."""
     pairs = [(-82_800, 1.0), (0, 2.0)]
     builders.write(repository.samples, builders.sample(worker, *pairs))
     assert read(repository, since=0, until=NOW * 2) == pairs
@@ -69,7 +69,7 @@ def test_a_series_without_a_datapoint_is_empty(repository: Repository, worker: m
 
 
 def test_a_revised_datapoint_replaces_the_former(repository: Repository, worker: models.Worker) -> None:
-    """CloudWatch's later word for the same time counts."""
+    """The later value for the same time counts."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), (60, 2.0)))
     builders.write(repository.samples, builders.sample(worker, (60, 3.0), after=700))
     assert read(repository) == [(0, 1.0), (60, 3.0)]
@@ -111,7 +111,7 @@ def test_each_period_of_a_metric_is_a_series_of_its_own(repository: Repository, 
 
 
 def test_a_metric_s_name_may_hold_anything(repository: Repository, worker: models.Worker) -> None:
-    """A colon or a percent sign in a name is nothing special."""
+    """A colon or a percent sign in a metric's name has no effect."""
     for number, name in enumerate(["a:60", "a%3A60", "a"]):
         series = {name: models.Series(60, builders.points((0, float(number))))}
         builders.write(repository.samples, builders.sample(worker, series=series, after=600 + 60 * number))
@@ -153,14 +153,14 @@ def test_again_writes_although_the_slot_is_complete(repository: Repository, work
 
 
 def test_a_clock_that_stepped_back_stops_nothing(repository: Repository, worker: models.Worker) -> None:
-    """A lower slot is a slot like any other."""
+    """A slot before the last one is valid."""
     builders.write(repository.samples, builders.sample(worker, after=6000))
     assert builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=600)) == "accepted"
     assert repository.workers.get([A])[A].condition.collected_at == NOW + 600
 
 
 def test_a_new_interval_starts_new_slots(repository: Repository, worker: models.Worker) -> None:
-    """A slot's number counts together with the interval that made it."""
+    """A slot is identified by its number and its interval."""
     at = 60.0 * 29 - NOW % 60  # the same number at two intervals
     assert builders.write(repository.samples, builders.sample(worker, after=at)) == "accepted"
     rescheduled = worker.model_copy(update={"interval": 120})
@@ -199,7 +199,7 @@ def test_a_failure_changes_only_the_error(repository: Repository, worker: models
 
 
 def test_nothing_is_written_for_a_gone_incarnation(repository: Repository, worker: models.Worker) -> None:
-    """A task that still runs for an earlier life writes nothing, whichever way."""
+    """A task for an earlier incarnation writes nothing."""
     for removed in (builders.worker(incarnation="earlier"), builders.worker(builders.B)):
         listening = repository.feed.listen(timeout=0.05)
         assert next(listening) is None
@@ -244,7 +244,7 @@ def test_what_changed_is_known_by_its_earliest_time(repository: Repository, work
 
 
 def test_a_sample_is_pending_until_it_is_evaluated(repository: Repository) -> None:
-    """The oldest comes first, and a newer sample does not put it off."""
+    """The oldest pending sample is first, and newer ones do not delay it."""
     ids = [builders.C, builders.A, builders.B]
     repository.workers.add([builders.worker(worker_id) for worker_id in ids])
     for number, marked_id in enumerate(ids):
@@ -308,7 +308,7 @@ _POINTS = strategies.dictionaries(
 def test_the_order_of_writes_does_not_matter(
     kind: str, truth: dict[int, float], period: int, order: random.Random
 ) -> None:
-    """Any order, cut and repetition of the same datapoints leaves the same ledger."""
+    """Any order, grouping and repetition of datapoints gives the same ledger."""
     repository = repository_in_memory() if kind == "memory" else repository_on_redis(fakeredis.FakeRedis())
     worker = builders.worker()
     repository.workers.add([worker])
@@ -367,7 +367,7 @@ def test_only_the_sample_of_a_worker_that_is_steady_by_the_same_revision_waits(
 
 
 def test_a_deferred_sample_is_found_if_the_worker_is_not_steady(repository: Repository, worker: models.Worker) -> None:
-    """It was written while the evaluation before it went on."""
+    """A sample that was written during the previous evaluation is found."""
     assert written(repository, worker, 1)
     evaluated(repository, is_steady=True)
     basis = repository.alerts.load([A])[A]

@@ -71,7 +71,7 @@ def test_a_state_that_is_not_empty_stays(repository: Repository) -> None:
 
 
 def test_what_is_of_this_version_stays_as_it_is(repository: Repository) -> None:
-    """To prepare a store, once or again, loses nothing of it."""
+    """Preparing a store of this version loses nothing, also when repeated."""
     repository.schema.prepare()
     state = fill(repository)
     repository.schema.prepare()

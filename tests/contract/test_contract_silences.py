@@ -27,7 +27,7 @@ def test_silences_are_kept_until_taken_back(repository: Repository) -> None:
 
 
 def test_what_is_over_is_forgotten_with_the_next(repository: Repository) -> None:
-    """A silence that was over before another began is gone then."""
+    """Adding a silence deletes those that have ended."""
     repository.silences.add(silence("a", NOW + 10))
     new = silence("b", NOW + 40, begins=NOW + 10)
     repository.silences.add(new)

@@ -26,12 +26,12 @@ def look(repository: Repository, at: float = NOW) -> ports.BacklogCounts:
 
 
 def test_nothing_waits_at_first(repository: Repository) -> None:
-    """Of an empty installation every number is 0."""
+    """In an empty installation every number is 0."""
     assert look(repository) == (0,) * 7
 
 
 def test_the_set_up_is_counted(repository: Repository) -> None:
-    """So are workers, silences and failing channels, and the revision is that in force."""
+    """Workers, silences and failing channels are counted, and the revision is that in force."""
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
     repository.workers.add([builders.worker()])
     repository.silences.add(models.Silence(id="s1", begins=NOW, ends=NOW + 60, reason="why", by="me", worker=A))
@@ -42,7 +42,7 @@ def test_the_set_up_is_counted(repository: Repository) -> None:
 
 
 def test_a_sample_is_pending_once_it_is_old_enough(repository: Repository) -> None:
-    """As ``Samples.pending`` finds it, also if a clock that was ahead wrote it."""
+    """It agrees with ``Samples.pending``, even if a clock that was ahead wrote the sample."""
     repository.workers.add([builders.worker()])
     repository.samples.mark_pending([A], NOW)
     for after in (0, 1, 2.9, 3, 60, -models.MAX_LEAD, -models.MAX_LEAD - 1):
@@ -50,7 +50,7 @@ def test_a_sample_is_pending_once_it_is_old_enough(repository: Repository) -> No
 
 
 def test_what_the_outbox_finds_was_counted(repository: Repository) -> None:
-    """A notification counts when it is due, and when it waits for longer than it can."""
+    """A notification counts if it is due, or if it waits for longer than possible."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
     assert repository.alerts.commit(verdict(basis, AlertChange()))
@@ -60,7 +60,7 @@ def test_what_the_outbox_finds_was_counted(repository: Repository) -> None:
 
 
 def test_a_reminder_counts_when_it_is_due(repository: Repository) -> None:
-    """Then the outbox queues the notification again."""
+    """When a reminder is counted, the outbox queues the notification again."""
     repository.workers.add([builders.worker()])
     assert repository.alerts.commit(verdict(repository.alerts.load([A])[A], AlertChange()))
     (claimed,) = repository.outbox.claim(f"{A}/cpu-high", NOW, 15)
@@ -92,7 +92,7 @@ def test_a_request_takes_the_lease(repository: Repository) -> None:
 
 
 def test_a_request_extends_the_lease(repository: Repository) -> None:
-    """By the seconds of the claim, from now on."""
+    """The lease is extended by the claim's seconds from now on."""
     assert repository.leases.hold("listener", "me", 0.05)
     look(repository)
     threading.Event().wait(0.1)  # the first lease is over

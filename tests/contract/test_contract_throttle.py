@@ -50,7 +50,7 @@ def test_never_more_than_its_limit(bucket: ports.Throttle) -> None:
 
 
 def test_criticals_first(bucket: ports.Throttle) -> None:
-    """Others leave half of the bucket to criticals, and wait while these come."""
+    """Other alerts leave half of the bucket to critical ones, and wait while those are sent."""
     assert [take(bucket, NOW, critical=False) for _ in range(5)] == [0] * 5
     assert take(bucket, NOW, critical=False) > 0
     assert [take(bucket, NOW) for _ in range(5)] == [0] * 5

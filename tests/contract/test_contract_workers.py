@@ -38,7 +38,7 @@ def test_adding_is_all_or_nothing(repository: Repository) -> None:
 
 
 def test_who_is_monitored_is_known_without_reading_them(repository: Repository) -> None:
-    """Of some ids those are named that are monitored."""
+    """Of some ids the monitored ones are returned."""
     repository.workers.add([builders.worker(builders.A)])
     assert repository.workers.monitored([builders.A, builders.B]) == {builders.A}
     assert repository.workers.monitored([]) == set()

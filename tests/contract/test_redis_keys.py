@@ -120,7 +120,7 @@ def retired_while_written(repository: Repository, incarnation: str) -> None:
 
 
 def test_no_write_brings_a_removed_worker_back(repository: Repository, redis_client: redis.Redis) -> None:
-    """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
+    """In many races with a removal no key, member or value of the worker remains."""
     second = builders.worker(B)
     repository.workers.add([second])
     builders.write(repository.samples, builders.sample(second, (0, 1.0)))
@@ -286,7 +286,7 @@ def test_each_step_is_one_script(repository: Repository, connection: redis.Redis
 
 
 def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, redis_client: redis.Redis) -> None:
-    """Nothing is recorded, announced or queued if nothing turned."""
+    """Without a transition nothing is recorded, published or queued."""
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([A])[A]

@@ -140,7 +140,7 @@ def test_a_build_that_applies_in_parts_is_found_out(stage: Stage) -> None:
 
 
 def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:
-    """Nodes that run evaluate by a new file at once: the alert of a rule that it lacks resolves, a new rule's fires."""
+    """Running nodes evaluate by a new file at once: a removed rule's alert resolves, a new rule's alert fires."""
     ops = {"ops": rules.channel("ops", stage.pager.url)}
     workers = rules.workers(stage.ids[:1], 1)
     stage.command("apply", stage.write("first.toml", rules.text(1, ops) + workers))

@@ -647,7 +647,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
 
 
 def test_every_point_of_the_source_is_played() -> None:
-    """The crash points of the product and those that are tried here are the same."""
+    """The crash points in the source equal those that are tested here."""
     played = {point.partition(":")[0] for scene in SCENES.values() for point in scene.points}
     assert played == set(in_the_source())
     assert sorted(name for act in ACTS for name in act) == sorted(SCENES)
@@ -677,7 +677,7 @@ def test_a_crash_there_loses_nothing_and_pages_nobody_twice(act: Sequence[str], 
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_a_build_that_loses_is_found_out(play: Play) -> None:
-    """State and outbox written apart, a mark before the send, a file applied in parts …: each of them comes out."""
+    """Each wrong build is found: separate writes, a mark before the send, a file in parts, and others."""
 
     def found_out(mutant: str) -> None:
         name, point, missed = MUTANTS[mutant]

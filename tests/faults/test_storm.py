@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:
-    """300 workers, every kind of process killed, frozen, without Redis, AWS or receiver: notifications are correct."""
+    """With 300 workers, and processes, Redis, AWS and receivers failing, the notifications are correct."""
     raged = storm.Storm(tmp_path, workers=300, seconds=60, seed=1)
     outcome = raged.run()
     sys.stdout.write("\n".join([*raged.strikes, *outcome.table]))
@@ -49,7 +49,7 @@ def test_the_truth_of_groups_and_of_rules_about_rules() -> None:
 
 
 def test_the_truth_of_values_of_groups() -> None:
-    """The mean of each slot, and how many scaled deviations a value lies from the median."""
+    """The plain loop computes each slot's mean, and a value's distance from the median in scaled MADs."""
     traces = [[(0, value)] for value in (10.0, 11.0, 12.0, 13.0, 42.0)]
     assert plain.mean(traces) == [(0, 17.6)]
     [(_, far)], [(_, at_median)] = plain.distances(traces[4], traces), plain.distances(traces[2], traces)

@@ -120,7 +120,7 @@ def episodes_of(result: Result) -> list[dict[str, object]]:
 
 
 def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
-    """Over two weeks of minutes it gives the very episodes that the datapoints give as CSV, after its price."""
+    """Two weeks of minutes give exactly the episodes of the same CSV, after the price."""
     worker = house.add(labels={"team": "vfx"})
     points = house.serve(13.5)
     result = house.run("--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json")
@@ -158,7 +158,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
 
 
 def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> None:
-    """Before 15 days minutes are gone: five-minute averages are evaluated there, each in a request of its own."""
+    """Before 15 days only five-minute averages exist. They are evaluated, and requested separately."""
     house.add(labels={"team": "vfx"})
     points = house.serve(25)
     result = house.run(
@@ -216,7 +216,7 @@ def test_an_instance_that_is_not_monitored_is_evaluated_by_every_rule(house: Hou
 
 
 def test_the_role_of_a_worker_asks(house: House) -> None:
-    """Its history is asked for as that role, with its external id, and counted for its account."""
+    """Its history is requested with its role and external id, and counted for its account."""
     role = "arn:aws:iam::123456789012:role/workermon"
     house.endpoint.api.roles = {role: "secret-id"}
     house.add(role_arn=role, external_id="secret-id", account="lab")
@@ -232,7 +232,7 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
 
 @pytest.mark.parametrize("fault", ["deny", "error"])
 def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    """Half a history decides nothing: it exits with 5 and prints nothing."""
+    """With half of a history the command exits with 5 and prints no episodes."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()
     house.endpoint.fail(fault, "GetMetricData")

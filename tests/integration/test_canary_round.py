@@ -64,7 +64,7 @@ def round_trips(redis_client: redis.Redis) -> bool:
 
 
 def test_it_passes_every_part_and_nobody_is_notified(house: House, redis_client: redis.Redis) -> None:
-    """It takes seconds at most, is no alert, no history and no notification, and leaves nothing on its way."""
+    """It takes seconds at most, is not in alerts, history and notifications, and leaves nothing on its way."""
     house.celery("worker")
     house.celery("beat")
     eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")

@@ -71,7 +71,7 @@ def test_a_node_of_any_pool_does_the_whole_way(house: House, redis_client: redis
 
 
 def test_one_process_with_worker_b_runs_our_beat_too(house: House, redis_client: redis.Redis) -> None:
-    """'celery worker -B' takes the scheduler of the configuration."""
+    """'celery worker -B' runs workermon's scheduler."""
     node = house.celery("worker", "-B")
     house.add(house.ids[:1])
     assert works(redis_client, "collect", "evaluate")
@@ -234,7 +234,7 @@ def test_a_standby_beat_takes_over_within_six_seconds(house: House, redis_client
 
 
 def test_a_lost_redis_ends_neither_beat_nor_node(tmp_path: Path) -> None:
-    """Both wait, and work again when Redis is back."""
+    """Beat and node wait, and work again when Redis is back."""
     server = embedded.Server(tmp_path / "server", persistent=False)
     server.start()
     try:
@@ -274,7 +274,7 @@ def test_without_redis_a_command_says_so_in_one_line(house: House, command: list
 def test_nothing_that_celery_shows_has_the_password(
     house: House, redis_client: redis.Redis, redis_server: embedded.Server
 ) -> None:
-    """'inspect conf' and 'stats', 'report' and both banners show the settings, and no credential."""
+    """'inspect conf', 'stats', 'report' and the banners show the settings without credentials."""
     node, beat = house.celery("worker"), house.celery("beat")
     assert works(redis_client, "listener")
     eventually(lambda: ticked(redis_client), within=READY)
@@ -290,7 +290,7 @@ def test_nothing_that_celery_shows_has_the_password(
 
 
 def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_path: Path) -> None:
-    """The embedded server's address has its password in it, and so have the options for sentinels: neither shows."""
+    """Neither the embedded server's address nor the options for sentinels show a password."""
     server = embedded.Server(tmp_path / "server", persistent=False)
     server.start()
     password = redis_address.RedisAddress.parse(server.url).password

@@ -64,7 +64,7 @@ def test_everything_waits_for_redis_and_nothing_for_aws(services: dict[str, Any]
 
 
 def test_a_service_can_do_no_more_than_it_needs(services: dict[str, Any]) -> None:
-    """Every container has a read-only root, no capability, no way to new rights, and limits."""
+    """Every container has a read-only root, no capability, no way to gain rights, and limits."""
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name

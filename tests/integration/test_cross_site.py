@@ -167,7 +167,7 @@ def test_another_site_does_nothing_with_a_session(browser: Browser, home: Home, 
 
 
 def test_a_name_that_was_bound_anew_reaches_nothing(browser: Browser, home: Home) -> None:
-    """A foreign name that leads to this machine gets neither page nor API."""
+    """A foreign name that resolves to this machine gets neither page nor API (DNS rebinding)."""
     page = browser.new_page()
     for path in ("/", "/api/v1/workers", "/login"):
         answer = page.goto(home.address.replace("localhost", "evil.localhost") + path)

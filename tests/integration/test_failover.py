@@ -37,7 +37,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_a_client_reaches_the_new_primary(pair: Pair) -> None:
-    """The command that meets the replica is repeated on a new connection, to where the name leads by now."""
+    """A command at the replica is repeated on a new connection to the new primary."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
         counted = liveness.RedisLiveness(connected)
         counted.count("x")
@@ -60,7 +60,7 @@ def test_many_commands_reach_the_new_primary(pair: Pair) -> None:
 
 
 def test_what_is_asked_each_second_reaches_the_new_primary_at_once(pair: Pair) -> None:
-    """Its connection is given up with the first refusal, and the command is repeated."""
+    """The kept connection is dropped at the first refusal, and the command is repeated."""
     with contextlib.closing(client.connect(pair.address.url(1))) as connected:
         connected_leases = leases.RedisLeases(connected)
         assert connected_leases.hold("one", "me", 60)

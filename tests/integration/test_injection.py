@@ -150,7 +150,7 @@ def worker(number: int = 1, **changes: Any) -> models.Worker:
 
 
 def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory: testing.Monitor) -> None:
-    """Called with identifiers only, a task collects from an EC2 in memory into a ledger in memory."""
+    """A task that is called with identifiers collects from an in-memory EC2 into an in-memory ledger."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
     tasks.collect([worker().id])
@@ -274,7 +274,7 @@ def test_hooks_for_violations_come_from_entry_points(monkeypatch: pytest.MonkeyP
 
 
 def test_opening_a_container_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can be opened where there is no Redis, no AWS and no setting."""
+    """A container can be opened without Redis, AWS and settings."""
     for name in ("WORKERMON_REDIS_URL", "WORKERMON_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
     began = time.monotonic()

@@ -121,7 +121,7 @@ class Asked:
 
 
 def test_a_sweep_makes_one_request_and_reads_what_waits(house: House) -> None:
-    """As long as nothing waits neither fleet, samples, outbox, silences nor channels are read, save at the start."""
+    """If nothing waits, the sweep reads neither fleet, samples, outbox, silences nor channels, except at the start."""
     samples, outbox, workers = Asked(house.samples), Asked(house.outbox), Asked(house.workers)
     silences, failures = Asked(house.silences), Asked(house.failures)
     house.samples, house.outbox, house.workers = samples, outbox, workers
@@ -173,7 +173,7 @@ def test_workers_of_several_collections_are_evaluated_together(house: House) -> 
 
 
 def test_an_event_is_evaluated_within_a_second(house: House) -> None:
-    """Gathering costs no more than a moment."""
+    """Waiting for further events delays an evaluation by less than a second."""
     house.start()
     eventually(house.led)
     began = time.monotonic()
@@ -229,7 +229,7 @@ def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
 
 
 def test_our_own_events_begin_as_the_listener_knows_them(house: House) -> None:
-    """Of them only the worker's id is read, and it has to be one."""
+    """The listener reads only the worker's id of workermon's own events, and checks it."""
     at = models.Condition(status="running", collected_at=NOW())
     text = encode(worker(), at, config.DEFAULT)
     assert text.startswith(subscription.OWN_BEGIN)
@@ -283,7 +283,7 @@ def test_evaluations_do_not_pile_up_if_nobody_evaluates(house: House, monkeypatc
 
 
 def test_a_worker_whose_collection_is_overdue_is_evaluated(house: House) -> None:
-    """Nothing arrives any more, so time alone triggers the evaluation. Paused workers and those in time are skipped."""
+    """No event arrives, so time alone triggers the evaluation. Paused workers and those in time are skipped."""
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
     house.start()
@@ -341,7 +341,7 @@ class Breaking(testing.MemoryFeed):
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_lost_redis_is_tried_again(house: House, times: int) -> None:
-    """However often the connection breaks, it listens again."""
+    """After each broken connection the listener subscribes again."""
     house.start(feed=Breaking(house, times))
     eventually(house.led, within=8)
     house.announce()
@@ -377,7 +377,7 @@ def test_one_of_several_leads(house: House) -> None:
 
 
 def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
-    """A clean stop waits for no event, and gives the lease back."""
+    """A clean stop does not wait for an event, and releases the lease."""
     stop = house.start()
     eventually(house.led)
     house.start()
@@ -508,7 +508,7 @@ def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
 
 
 def test_a_queue_that_is_configured_later_is_read_and_one_that_goes_is_left(house: House) -> None:
-    """A listener that leads follows the configuration."""
+    """The active listener follows the configuration of event queues."""
     house.start()
     eventually(house.led)
     configure(house, main=URL)

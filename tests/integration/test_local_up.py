@@ -170,7 +170,7 @@ def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
 
 
 def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
-    """Ctrl-C while it is still starting ends it as cleanly."""
+    """Ctrl-C during the start ends ``up`` cleanly too."""
     with machine.started("up") as up:
         eventually(lambda: machine.logged("redis.started"), within=START)
         os.killpg(up.pid, signal.SIGINT)
@@ -181,7 +181,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
 
 @pytest.mark.long
 def test_the_demo_fires_and_resolves_within_a_minute(machine: Installation) -> None:
-    """Piped, the demo prints alerts that fire and resolve, ends by itself with 0, and leaves nothing behind."""
+    """In a pipe the demo prints firing and resolved alerts, exits with 0, and leaves nothing."""
     with machine.started("demo", "--seconds", "60") as demo:
         began = time.monotonic()
         printed, _ = demo.communicate(timeout=90)

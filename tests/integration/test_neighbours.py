@@ -167,7 +167,7 @@ def test_their_node_does_not_restart_our_tasks(house: House, neighbour: Neighbou
 def test_beat_leaves_their_static_entries_alone(
     house: House, neighbour: Neighbour, redis_client: redis.Redis, broker: Any
 ) -> None:
-    """Beat removes static entries that left the configuration: of its own only."""
+    """Beat removes only its own static entries that left the configuration."""
     theirs = neighbour.celery("beat")
     eventually(
         lambda: redis_client.smembers("redbeat::statics"), within=START, description="the other application's entry"
@@ -181,7 +181,7 @@ def test_beat_leaves_their_static_entries_alone(
 
 
 def test_two_nodes_of_one_name_are_two(house: House, broker: Any) -> None:
-    """Nodes that share a name, as two containers do, each count."""
+    """Nodes with the same name, as in two containers, are both counted."""
     for _ in range(2):
         house.celery("worker", "-n", "same@host")
     eventually(lambda: status(house)["nodes"] == ["same@host", "same@host"], within=START, description="both nodes")

@@ -193,7 +193,7 @@ def world(silent_log: None) -> Ports:
 
 
 def test_each_action_is_done_from_its_button(browser: Browser, world: Ports) -> None:
-    """Acknowledge, pause, resume, refresh and the end of a silence, each by its button and its confirmation."""
+    """Acknowledge, pause, resume, refresh and the end of a silence work by button and confirmation."""
     with serving(world) as (address, _):
         tab = Tab(browser, address)
         for view, button, confirmation in (
@@ -312,7 +312,7 @@ def _painted(page: Page, metric: str, colour: tuple[int, int, int]) -> bool:
 
 
 def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports) -> None:
-    """Ages and quantities that a script writes into an open page read as those that the server wrote."""
+    """Ages and quantities that a script writes look like those of the server."""
     ages = (0, 59.9, 61, 119, 120, 3599, 5399, 5400, 7200, 86_399, 129_600, 200_000)
     values = [
         (97.5, "percent"),

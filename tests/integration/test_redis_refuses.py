@@ -90,7 +90,7 @@ def test_too_few_replicas_are_named_as_that(admin: redis.Redis) -> None:
     ],
 )
 def test_access_rules_name_what_they_refuse(admin: redis.Redis, rights: str, refused: str) -> None:
-    """A missing right is named, by command or key as far as the server tells."""
+    """A missing right is named by command or key, as far as the server reports it."""
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "resetkeys", "&*", *rights.split())
     reason = refusal_of(url(admin, "narrow:secret"))
     assert reason.startswith(f"its access rules refuse {refused}"), reason
@@ -98,7 +98,7 @@ def test_access_rules_name_what_they_refuse(admin: redis.Redis, rights: str, ref
 
 
 def test_a_database_that_is_not_there_is_named_as_that(admin: redis.Redis) -> None:
-    """A number in the URL beyond the server's databases is no refused command."""
+    """A database number beyond the server's databases has its own error."""
     reason = refusal_of(f"{url(admin)[:-1]}9999")
     assert reason == "it has no database of that number; name another one in WORKERMON_REDIS_URL"
 

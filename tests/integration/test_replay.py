@@ -137,7 +137,7 @@ def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.Monkey
 def test_a_trace_gives_the_alerts_of_a_plain_loop(
     monitor: Monitor, now: testing.ManualClock, trace: Callable[[], list[float]]
 ) -> None:
-    """However collection falls, the transitions are those of a plain loop over the file, with their times."""
+    """Whenever collections run, transitions and times equal those of a plain loop over the file."""
     values = trace()
     end = int(now())
     begin = end - len(values) - 1

@@ -181,7 +181,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
 
 
 def test_a_region_that_does_not_answer_holds_up_no_start(tmp_path: Path, redis_url: str) -> None:
-    """The nodes collect the other region's workers while `up` still waits for EC2 to compare the fleet with."""
+    """Nodes collect the other region while `up` still waits for EC2's answer to its reconciliation."""
     with opened(tmp_path, redis_url, workers=2, period=2, regions=(SLOW, WELL)) as house:
         (slow,), (well,) = of(house, SLOW), of(house, WELL)
         file = tmp_path / "workers.toml"

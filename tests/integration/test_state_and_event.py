@@ -173,7 +173,7 @@ def test_a_worker_that_stops_by_itself_notifies_and_one_that_its_user_stops_does
 
 
 def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> None:
-    """Reconciled before it was collected and before it was evaluated, it notifies once, and once when it is gone."""
+    """Reconciled before its collection or evaluation, it notifies once, and once at its removal."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     assert house.reconcile() == ()
@@ -194,7 +194,7 @@ def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> 
 
 
 def test_what_ec2_schedules_notifies_days_ahead_and_resolves_when_ec2_says_so(house: House) -> None:
-    """Too far ahead, near enough, joined by another, put off, completed, cancelled: as EC2's answers have it."""
+    """Events too far ahead, near, added, postponed, completed and cancelled have the right result."""
     first = house.ids[0]
     now = house.clock()
     reboot = house.simulation.schedule(
@@ -249,7 +249,7 @@ print("survived")
     [("collect", "collect.written"), ("evaluate", "evaluate.decided"), ("evaluate", "evaluate.committed")],
 )
 def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str, step: str, failpoint: str) -> None:
-    """The process that sees, evaluates or writes a termination may exit right there: it is notified once."""
+    """If a process exits while it handles a termination, that notifies once."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     house.clock.advance(60)

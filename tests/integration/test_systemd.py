@@ -76,13 +76,13 @@ def test_systemd_finds_no_fault(installed: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.usefixtures("needs_systemd")
 def test_the_services_are_hardened(installed: Path) -> None:
-    """systemd rates no service as more exposed than the network that it needs makes it."""
+    """systemd rates no service's exposure above what its network needs."""
     for unit in SERVICES:
         analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", f"./{unit.name}", folder=installed)
 
 
 def test_units_run_what_compose_runs() -> None:
-    """Each part has the command of its container, up to the node's name, where the page listens, and the file."""
+    """Each part has its container's command, except for node name, listening address and file."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     for unit, service in {
         "beat": "beat", "collect@": "worker", "listener": "listener", "web": "web", "apply": "config",

@@ -35,7 +35,7 @@ def example() -> str:
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_teams_node_collects(house: House, tmp_path: Path, redis_url: str, pool: str) -> None:
-    """The documented example runs our collections beside its own task, with its own log and broker settings."""
+    """The documented example runs workermon's collections beside its own task, with its own log and broker settings."""
     folder = tmp_path / "team"
     folder.mkdir()
     (folder / "team.py").write_text(example())

@@ -59,14 +59,14 @@ def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel
 
 
 def test_the_wheel_holds_every_lua_script(wheel: Path) -> None:
-    """Each file of Lua in the source is in it, at the same place."""
+    """The wheel has each Lua file of the source at the same path."""
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workermon").rglob("*.lua")}
     assert scripts
     assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".lua")} == scripts
 
 
 def test_scripts_run_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
-    """The installed package takes a lease, and schedules a worker, by scripts that it reads from its own folder."""
+    """The installed package takes a lease and schedules a worker with its own scripts."""
     program = (
         "import workermon\n"
         "from workermon import models\n"
@@ -91,7 +91,7 @@ def test_scripts_run_from_the_wheel(installed: Path, tmp_path: Path, redis_url: 
 
 
 def test_celery_finds_application_and_configuration_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    """In an empty folder 'celery -A workermon' has our settings."""
+    """In an empty folder 'celery -A workermon' has workermon's settings."""
     completed = celery(
         installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1"
     )
@@ -113,7 +113,7 @@ def test_a_celeryconfig_of_our_users_stays_theirs(installed: Path, tmp_path: Pat
 
 
 def test_a_node_starts_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
-    """A node with its listener comes up and answers with the tasks of the contract."""
+    """A node with its listener starts and lists the contract's tasks."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
     node = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "workermon", "worker"],

@@ -178,7 +178,7 @@ def test_units_are_derived(text: str, unit: str) -> None:
     ],
 )
 def test_a_unit_that_cannot_be_is_refused(text: str, unit: str, error: str) -> None:
-    """A rule cannot call bytes percent, nor name the unit of a plain metric."""
+    """A rule cannot give percent to bytes, nor a unit to a plain metric."""
     with pytest.raises(errors.InvalidInput, match=error):
         put_in_force(FILE.format(text).replace("above", f'unit = "{unit}"\nabove'))
 
@@ -212,7 +212,7 @@ def test_absent_where_an_operand_is() -> None:
 
 
 def test_functions_over_time() -> None:
-    """Rates, differences and windows are those of the datapoints up to the slot."""
+    """Rates, differences and windows use the datapoints up to the slot."""
     a = recorded([1, 3, 2, 8])
     assert computed("rate(a)", a=a) == [None, 2 / 60, -1 / 60, 6 / 60]
     assert computed("rate(a)", a=recorded([60, 120], statistic="Sum")) == [1, 2]
@@ -260,7 +260,7 @@ def test_equals_a_plain_model(
 
 
 def test_nothing_is_executed() -> None:
-    """Whatever a text consists of, it is read or refused with a place in it: neither fails nor runs anything."""
+    """Any text is parsed or refused with a position. It neither crashes nor runs code."""
     pieces = (
         *("a", "b.c", "(", ")", "+", "-", "*", "/", "1", '"', "'", ",", " ", "é", "\\", "\n", "\x00", "min(", "\t"),
         *("avg(", '"5m"', "lambda", "import os", "__class__", "0x1", "1_0", "..", "[", "]", "{", "%", "if", ";"),

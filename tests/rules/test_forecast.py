@@ -75,7 +75,7 @@ def test_a_disk_that_fills_fires_within_hours_before() -> None:
 
 
 def test_one_that_fills_by_night_and_day_differently_fires_too() -> None:
-    """Daily breathing of some percent on top does not hide that it fills."""
+    """A daily cycle of some percent does not hide that the disk fills."""
     points = trace(lambda hour: 30 + 0.8 * hour + 4 * math.sin(hour / 24 * 2 * math.pi), 3.5)
     [(fired, _)] = hours(rule(), points)
     assert 73 < fired < 82
@@ -92,7 +92,7 @@ def test_one_that_fills_by_night_and_day_differently_fires_too() -> None:
     ],
 )
 def test_what_does_not_fill_is_silent(name: str, value: Callable[[float], float]) -> None:
-    """No alert of a disk that the line does not carry to the level."""
+    """A disk whose line does not reach the level does not fire."""
     assert hours(rule(), trace(value, 4, period=600), 600) == [], name
 
 
@@ -103,7 +103,7 @@ def test_a_daily_breath_is_silent_once_a_day_is_known() -> None:
 
 
 def test_noise_alone_is_silent() -> None:
-    """Datapoints that scatter widely make no line."""
+    """Widely scattered datapoints do not fire."""
     assert hours(rule(), trace(lambda _: 80.0, 3, noise=5)) == []
 
 
@@ -139,7 +139,7 @@ def test_at_the_level_it_goes_on_firing() -> None:
 
 @pytest.mark.parametrize("unit", ["percent", "count"])
 def test_it_may_fall_to_a_level(unit: str) -> None:
-    """Free space that falls to 2 % is forecast, by the level of a percentage and by the values of all else."""
+    """Free space that falls to 2 % is forecast, for percentages by the level and otherwise by the values."""
     points = tuple(trace(lambda hour: max(0.5, 60 - 1 * hour), 3))
     facts = Facts(series={"disk_free_percent": models.Series(300, points)}, unit_of=lambda _: unit)
     used = rule(metric="disk_free_percent", reaches=2.0)
@@ -301,7 +301,7 @@ def test_late_lost_and_grouped(
 
 @pytest.mark.parametrize("metric", ["disk_utilization"])
 def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
-    """A replay of a disk that fills, is cleaned and breathes gives the episodes of the plain loop."""
+    """A replay of filling, clean-ups and cycles gives the episodes of the plain loop."""
     points = trace(lambda hour: 20 + 3 * (hour % 25) + 4 * math.sin(hour / 24 * 2 * math.pi), 4, period=900)
     used = rule(metric=metric)
     changes = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
@@ -474,7 +474,7 @@ def test_the_cost_of_a_line_is_bounded() -> None:
 
 
 def test_it_takes_an_expression() -> None:
-    """A line over an expression: free space computed from used space falls to 2 %, and is called by the rule's name."""
+    """A forecast over an expression works: free space computed from used space falls to 2 %."""
     text = FILE.replace('"disk_utilization"', '"100 - cpu_utilization"').replace("98,", "2,")
     monitor = testing.Monitor(configuration(text), T0)
     worker = monitor.add_worker("i-0abc0123456789def", name="render-07", interval=300)
@@ -495,7 +495,7 @@ def test_it_takes_an_expression() -> None:
 
 
 def test_several_steps_at_once_are_taken_one_by_one() -> None:
-    """A horizon that ends with the step of a transition gives that transition: evaluation never waits for more."""
+    """Each step within the horizon is evaluated, so no transition waits for a later evaluation."""
     used = rule(over=DAY, within=6 * HOUR)
     points = trace(lambda hour: 20 + 3 * (hour % 24), 1.2, period=60)
     _, transitions = judge(used, RuleState(), points, points[-1].at, period=60)

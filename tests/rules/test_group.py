@@ -190,7 +190,7 @@ def test_a_member_that_starts_again_counts_by_what_came_since() -> None:
 
 @pytest.mark.parametrize("how", ["removed", "paused", "relabelled"])
 def test_the_alert_is_over_when_no_worker_is_left(how: str) -> None:
-    """Whichever way they go."""
+    """A group's alert resolves when its last worker is gone, for any reason."""
     pools = pools_of(2)
     pools.slot(at(1), {0: 95, 1: 95})
     assert statuses(pools) == ["firing"]
@@ -212,7 +212,7 @@ def test_the_alert_is_over_when_no_worker_is_left(how: str) -> None:
 
 
 def test_the_alert_is_over_when_its_rule_is_removed() -> None:
-    """With the rule as the reason."""
+    """It resolves with the removed rule as the reason."""
     pools = pools_of(2)
     pools.slot(at(1), {0: 95, 1: 95})
     pools.configure(rules=())
@@ -245,7 +245,7 @@ def test_a_group_is_silenced_as_any_alert(silence: dict[str, object]) -> None:
 
 
 def test_other_labels_do_not_silence_a_group() -> None:
-    """A silence of another pool, or of more than the pool, is not about it."""
+    """A silence of another pool, or of more labels than the pool, does not match."""
     pools = pools_of(2)
     for labels in ({"pool": "b"}, {"pool": "a", "team": "vfx"}):
         request = models.SilenceRequest(labels=labels, ends=pools.clock() + 3600, reason="tests", by="me")
@@ -256,7 +256,7 @@ def test_other_labels_do_not_silence_a_group() -> None:
 
 
 def test_an_alert_about_a_group_is_acknowledged() -> None:
-    """By its dedup_key, as any."""
+    """It is acknowledged by its dedup_key like any other."""
     pools = pools_of(2)
     pools.slot(at(1), {0: 95, 1: 95})
     pools.get(evaluate.Acknowledging).acknowledge("group:pool=a/pool-hot", "me")
@@ -293,7 +293,7 @@ def test_why_explains_a_group() -> None:
 
 
 def test_a_rule_that_becomes_one_over_groups_ends_its_alerts_about_workers() -> None:
-    """And the other way round: an alert about a group is over when its rule is about single workers."""
+    """If a rule changes between workers and groups, its alerts of the other kind resolve."""
     single = threshold.KIND.rule(
         name="pool-hot",
         metric="cpu_utilization",

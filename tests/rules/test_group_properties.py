@@ -94,7 +94,7 @@ def counted(values: list[list[float | None]], rule_keys: dict[str, Any]) -> list
 def test_how_many_hold_the_condition(
     values: list[list[float | None]], steps: list[Any], rule_keys: dict[str, Any]
 ) -> None:
-    """In any order, the result for each slot is that of a plain count, and people know the present."""
+    """In any order the result of each slot equals a plain count, and the notified state is the present."""
     pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
@@ -140,7 +140,7 @@ def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, s
 )
 @given(values=VALUES, steps=STEPS, name=st.sampled_from(["avg", "sum", "max", "p95"]))
 def test_what_the_values_come_to(values: list[list[float | None]], steps: list[Any], name: str) -> None:
-    """Whatever the order, each slot is what all values of it come to."""
+    """In any order each slot has the aggregate of all its values."""
     pools = Pools(rule(condition=CONDITION, count=None, aggregate=name), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)
@@ -223,7 +223,7 @@ def first_known(values: list[list[float]], rule_keys: dict[str, Any]) -> set[tup
 def test_nothing_is_notified_of_a_part_of_a_new_group(
     values: list[list[float]], steps: list[Any], rule_keys: dict[str, Any]
 ) -> None:
-    """Whoever is evaluated first, a rule fires only as it does if the values of all members are known."""
+    """In any order of evaluation a rule fires only if it fires with all members' values."""
     pools = Pools(rule(condition=CONDITION, **rule_keys), lateness=models.DAY)
     for number in range(SIZE):
         pools.add(number)

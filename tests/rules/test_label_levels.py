@@ -144,7 +144,7 @@ def test_rules_check_and_doctor_say_what_is_doubtful(label: str, error: str | No
 
 
 def test_it_is_exported_and_stored() -> None:
-    """Export, JSON and schema have the label as the file has it."""
+    """Export, JSON and schema have the label as in the file."""
     configuration = configured(FILE + 'clear = { warning = 45, critical = "label:cpu_clear or 80" }\n')
     text = export.text(configuration, ())
     assert 'above = { warning = 50.0, critical = "label:cpu_critical or 90" }' in text

@@ -46,7 +46,7 @@ def transitions_of(
 
 @pytest.mark.parametrize(("period", "slots"), [(60, 5), (300, 1), (120, 3), (10, 30)])
 def test_it_is_all_slots_of_the_time(period: int, slots: int) -> None:
-    """It fires as N of N does, where N slots of the metric's own period make up the time or just exceed it."""
+    """It equals N of N, with the smallest N whose slots cover the time."""
     values: list[float | None] = [*[95.0] * (slots - 1), 10, *[95.0] * (slots + 2), 10]
     if slots > 2:
         values[slots + 1] = None  # skipped, as by any rule that keeps absent slots

@@ -22,7 +22,7 @@ def silence(state: RuleState, now: float, **more_facts: float | None) -> tuple[R
 
 
 def test_it_fires_at_its_own_time() -> None:
-    """Silence fires when three intervals are over, with exactly that time, however late it is looked at."""
+    """It fires with the time at which three intervals are over, however late it is evaluated."""
     assert silence(RuleState(), 1180)[1] == []
     assert silence(RuleState(), 1181)[1] == silence(RuleState(), 99_000)[1] == [(1180, "critical")]
 
@@ -44,7 +44,7 @@ def test_it_waits_for_the_monitor() -> None:
 
 
 def test_it_resolves_with_the_next_success() -> None:
-    """It resolves at the time of the next success, and not because the monitor started anew."""
+    """It resolves at the time of the next success, and not at a restart of the monitor."""
     state, _ = silence(RuleState(), 1500)
     state, changes = silence(state, 1600, monitoring_since=1550.0)
     assert (changes, state.severity) == ([], "critical")

@@ -78,7 +78,7 @@ def test_a_group_that_moves_together_is_nobodys_outlier() -> None:
 
 
 def test_a_constant_group_divides_by_no_zero() -> None:
-    """If all have the same value the spread has a floor: little more is no outlier, much more is."""
+    """With equal values the spread has a minimum: a small difference is not an outlier, a large one is."""
     pools = pools_of(6)
     pools.slot(at(1), dict.fromkeys(range(6), 50.0) | {0: 53.0})
     assert pools.notified() == []
@@ -89,7 +89,7 @@ def test_a_constant_group_divides_by_no_zero() -> None:
 
 
 def test_a_side_can_be_left_out() -> None:
-    """A rule about values above leaves an idle worker alone."""
+    """A rule about high values ignores an idle worker."""
     for side, fires in (("above", False), ("below", True), ("both", True)):
         pools = pools_of(6, rule(side=side))
         pools.slot(at(1), values(6, w0=0.5))
@@ -128,7 +128,7 @@ def test_late_datapoints_of_others_correct() -> None:
 
 
 def test_one_that_stops_is_not_waited_for() -> None:
-    """The others continue without it, and decisions from while it ran stay."""
+    """The others are evaluated without it. Earlier decisions stay."""
     pools = pools_of(6)
     pools.slot(at(1), values(6, w0=99.0))
     pools.collected(5, at(2), status="stopped")

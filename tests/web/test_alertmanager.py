@@ -64,7 +64,7 @@ def test_alerts_are_alertmanagers(web: TestClient, world: Ports) -> None:
     ],
 )
 def test_alerts_are_filtered(web: TestClient, query: str, rules: list[str]) -> None:
-    """Matchers, states and receivers choose, as they do there."""
+    """Matchers, states and receivers select alerts as in Alertmanager."""
     document = web.get(f"{API}/alerts?{query}").json()
     assert sorted(alert["labels"]["alertname"] for alert in document) == rules
     grouped = web.get(f"{API}/alerts/groups?{query}").json()
@@ -74,7 +74,7 @@ def test_alerts_are_filtered(web: TestClient, query: str, rules: list[str]) -> N
 
 
 def test_a_silence_is_made_shown_replaced_and_ended(web: TestClient, ok: Ok, world: Ports) -> None:
-    """It is a silence as the command makes it, and the alert shows it as suppressed."""
+    """The silence is the command's, and the alert is shown as suppressed."""
     conditions = [matcher("alertname", "cpu-high"), matcher("instance", A)]
     silence_id = web.post(f"{API}/silences", json=body(world, *conditions)).json()["silenceID"]
     [silence] = json.loads(ok("silences", "--json"))["silences"]
@@ -151,7 +151,7 @@ def test_an_expression_without_a_special_letter_is_a_name(web: TestClient, world
 def test_a_silence_that_cannot_be_made_is_refused(
     web: TestClient, world: Ports, changes: dict[str, Any], status: int
 ) -> None:
-    """Each with its reason as a string, and nothing is silenced."""
+    """Each invalid silence is refused with its reason as a string."""
     answer = web.post(f"{API}/silences", json=body(world, matcher("alertname", "cpu-high"), **changes))
     assert answer.status_code == status, answer.text
     assert isinstance(answer.json(), str)
@@ -173,7 +173,7 @@ def test_windows_of_the_config_file_are_shown_and_stay(web: TestClient, ok: Ok, 
 
 
 def test_status_and_receivers(web: TestClient) -> None:
-    """Clients ask for these first."""
+    """Status and receivers, which clients request first, are answered."""
     status = web.get(f"{API}/status").json()
     assert status["versionInfo"]["version"]
     assert status["cluster"]["status"] == "disabled"

@@ -29,7 +29,7 @@ def test_the_page_links_the_runbook(web: TestClient, world: Ports, address: str)
 
 
 def test_what_is_no_address_of_the_web_becomes_no_link(web: TestClient, world: Ports) -> None:
-    """Whatever lies in Redis, nothing but http and https becomes a link."""
+    """Only http and https addresses become links, whatever Redis contains."""
     rules = world.configurations.load().rules
     world.configure(rules=(rules[0].model_copy(update={"runbook": "javascript:alert(1)"}),))
     text = web.get("/rules", headers={"Accept": "text/html"}).text

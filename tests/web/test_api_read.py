@@ -146,7 +146,7 @@ def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: s
 
 
 def test_a_cursor_of_another_list_is_refused(web: TestClient, fleet: None) -> None:
-    """A cursor of the fleet does not go on in the alerts."""
+    """A cursor of the fleet is refused for the alerts."""
     cursor = web.get("/api/v1/workers?limit=1").json()["next"]
     assert problem(web, f"/api/v1/alerts?cursor={cursor}", 400)["detail"] == "is not a cursor of this list"
 

@@ -147,7 +147,7 @@ def test_an_alert_is_acknowledged(web: TestClient, world: Ports, fleet: None) ->
 
 
 def test_a_silence_is_made_and_ended(web: TestClient, world: Ports, fleet: None) -> None:
-    """As 'silence' and 'unsilence': for so long, or until a time."""
+    """It works like 'silence' and 'unsilence', for a duration or until a time."""
     body = {"worker": "render-01", "rule": "cpu-high", "for": "2h", "reason": "new disk", "by": "kim"}
     answer = web.post("/api/v1/silences", json=body)
     assert answer.status_code == 201

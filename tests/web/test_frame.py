@@ -16,7 +16,7 @@ def test_alive_and_ready_need_no_login(web: TestClient) -> None:
 
 
 def test_ready_says_no_without_redis(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Redis the process is alive and not ready, in the three parts of our errors."""
+    """Without Redis the process is alive but not ready, and the problem has three parts."""
 
     def down() -> float:
         raise errors.RedisUnavailable("Redis", "it is out of reach", "start it")
@@ -52,7 +52,7 @@ def test_a_host_that_is_none_is_refused(web: TestClient, host: str) -> None:
 
 
 def test_every_answer_keeps_a_browser_at_home(web: TestClient) -> None:
-    """Answers and problems alike forbid foreign content, frames, guessed types and copies."""
+    """Every answer forbids foreign content, frames, guessed types and caching."""
     for path in ("/livez", "/nowhere"):
         headers = web.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'self'")
@@ -77,7 +77,7 @@ def test_what_nobody_foresaw_is_a_problem_that_shows_no_text(
 
 
 def test_what_is_not_there_and_what_may_not_be_done_are_problems(web: TestClient) -> None:
-    """404 and 405 come as problems too."""
+    """404 and 405 are problems too."""
     for answer, status in ((web.get("/nowhere"), 404), (web.delete("/livez"), 405)):
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/problem+json"

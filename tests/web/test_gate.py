@@ -217,7 +217,7 @@ def test_a_browser_logs_in_and_out(serve: Serve, token: Callable[..., str]) -> N
 
 
 def test_the_cookie_is_secure_over_tls(serve: Serve, token: Callable[..., str]) -> None:
-    """Over TLS, also if a named proxy ends it, the cookie never travels without."""
+    """Over TLS, even if a named proxy ends it, the cookie is never sent without TLS."""
     text = token("viewer")
     direct = serve(**OPEN | {"base_url": "https://monitor.example"}).post("/login", data={"token": text})
     assert "Secure" in direct.history[0].headers["set-cookie"]
@@ -254,7 +254,7 @@ def test_a_stolen_cookie_ends_with_the_token(serve: Serve, world: Ports, token: 
 
 
 def test_a_session_ends_by_itself(serve: Serve, world: Ports, token: Callable[..., str]) -> None:
-    """After twelve hours the person logs in again."""
+    """After twelve hours a new login is needed."""
     client = logged_in(serve(**OPEN), token("viewer"))
     world.clock.advance(gate.SESSION_SECONDS - 1)
     assert client.get("/test/who").status_code == 200
@@ -279,7 +279,7 @@ def test_a_person_is_asked_to_log_in(serve: Serve) -> None:
     "to", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "", "/a\r\nSet-Cookie: x=y", "/\t/evil"]
 )
 def test_a_login_leads_nowhere_else(serve: Serve, token: Callable[..., str], to: str) -> None:
-    """A made-up ``next`` leads to the page itself, and adds no header."""
+    """A forged ``next`` leads to the page itself, and adds no header."""
     assert login._local(to) == "/"
     answer = serve(**OPEN).post("/login", data={"token": token("viewer"), "next": to}, follow_redirects=False)
     assert answer.headers["location"] == "/"
@@ -330,7 +330,7 @@ def test_a_browser_on_loopback_carries_it_too(web: TestClient) -> None:
 
 
 def test_a_program_with_a_token_carries_none(serve: Serve, token: Callable[..., str]) -> None:
-    """No other page can send that header, so nothing else is asked of a program."""
+    """A bearer token is sufficient, because no other page can send that header."""
     assert serve(**OPEN).post("/test/administer", headers=bearer(token("admin"))).status_code == 200
 
 
@@ -338,7 +338,7 @@ def test_a_program_with_a_token_carries_none(serve: Serve, token: Callable[..., 
 
 
 def test_a_proxy_names_the_user(serve: Serve) -> None:
-    """From a named network the header is believed, with the role of the settings, and the address behind it."""
+    """From a named network the header is trusted, with the role of the settings and the forwarded address."""
     headers = {"X-Forwarded-User": "sam@example.com", "X-Forwarded-For": "1.2.3.4, 203.0.113.5, 10.0.0.3"}
     caller = serve(**BEHIND | {"web_user_role": "operator"}).get("/test/who", headers=headers).json()
     assert caller | {"csrf": ""} == {
@@ -356,7 +356,7 @@ def test_the_header_is_believed_from_nobody_else(serve: Serve) -> None:
 
 @pytest.mark.parametrize("names", [["sam", "root"], ["sam\x01"], ["x" * 300]])
 def test_a_header_that_names_no_user_is_refused(serve: Serve, names: list[str]) -> None:
-    """Two users, control characters and novels are no user."""
+    """Two users, control characters and very long names are refused."""
     headers = [("X-Forwarded-User", name) for name in names]
     assert serve(**BEHIND).get("/test/who", headers=headers).status_code == 400
 

@@ -20,7 +20,7 @@ def test_a_large_body_is_refused(web: TestClient, size: int) -> None:
 
 
 def test_a_large_body_without_a_length_is_refused(web: TestClient) -> None:
-    """A body in chunks is counted as it comes."""
+    """A chunked body is counted as it arrives."""
     answer = web.post("/livez", content=iter([b"x" * 600_000, b"x" * 600_000]))
     assert answer.status_code == 413
 
@@ -47,7 +47,7 @@ def test_too_many_requests_at_a_time_are_refused(web: TestClient, monkeypatch: p
 
 @pytest.mark.parametrize("path", ["/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "/static/..%2fapp.py", "/%00"])
 def test_no_path_leads_out(web: TestClient, path: str) -> None:
-    """A path that climbs finds nothing."""
+    """A path with .. finds nothing."""
     answer = web.get(path)
     assert answer.status_code in (400, 404)
     assert "root:" not in answer.text

@@ -60,5 +60,5 @@ def test_a_broken_expression_is_refused(expression: str) -> None:
 
 
 def test_the_worst_that_is_taken_ends() -> None:
-    """The slowest expression over the longest value is done: without a bound it would go on for years."""
+    """The slowest allowed expression over the longest value ends. Without a limit it would take years."""
     assert not matchers.compiled(".*.*.*x")("a" * 10_000)

@@ -183,7 +183,7 @@ def test_series_of_a_removed_worker_vanish(monitor: Ports, web: TestClient) -> N
 
 
 def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> None:
-    """The other format is parsed by the library's own strict parser, and ends with its mark."""
+    """The library's strict parser accepts the OpenMetrics format, which ends with its mark."""
     answer = web.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     names = {family.name for family in openmetrics.text_string_to_metric_families(answer.text)}
@@ -202,7 +202,7 @@ def test_the_fleet_is_read_once_and_only_at_a_glance(monitor: Ports, monkeypatch
 
 
 def test_it_is_compressed_if_the_reader_can(monitor: Ports, web: TestClient) -> None:
-    """Prometheus asks for gzip and gets it."""
+    """If the client accepts gzip, as Prometheus does, it gets gzip."""
     answer = web.get("/metrics", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
     plain = web.get("/metrics", headers={"Accept-Encoding": "identity"})
@@ -225,7 +225,7 @@ def test_redis_is_read_once_in_five_seconds(monitor: Ports) -> None:
 
 @pytest.mark.integration
 def test_promtool_has_nothing_to_say(monitor: Ports, web: TestClient) -> None:
-    """Debian's 'promtool check metrics' accepts the page without a word."""
+    """Debian's 'promtool check metrics' accepts the page without a warning."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")

@@ -67,7 +67,7 @@ def page(web: TestClient, address: str, status: int = 200) -> Page:
 
 @pytest.mark.parametrize("address", VIEWS)
 def test_an_empty_installation_shows_every_view(web: TestClient, address: str) -> None:
-    """Each view is there before anything is monitored."""
+    """Each view works in an empty installation."""
     page(web, address)
 
 
@@ -163,7 +163,7 @@ def test_an_error_is_a_page_for_a_browser_only(web: TestClient) -> None:
 
 
 def test_a_page_after_the_last_is_the_last(web: TestClient, fleet_of_two: Ports) -> None:
-    """Workers may have gone since the address was made: the last page there is comes instead."""
+    """If workers have gone, a page number beyond the end gives the last page."""
     assert "1–2 of 2" in page(web, "/?page=7").text
 
 
@@ -314,7 +314,7 @@ def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports
     "address", ["/workers/i-0dddddddddddddddd", "/alerts/no/such", "/static/x/../../app.py", "/nowhere"]
 )
 def test_what_there_is_not_is_not_found(web: TestClient, address: str) -> None:
-    """An unknown worker, alert or file is 404."""
+    """An unknown worker, alert or file gets 404."""
     assert web.get(address).status_code == 404
 
 

@@ -66,5 +66,5 @@ def test_a_cursor_is_of_one_list() -> None:
 
 @given(st.text(), st.floats(allow_nan=False, allow_infinity=False))
 def test_any_position_comes_back(name: str, number: float) -> None:
-    """Names of any characters survive the way through a cursor."""
+    """Names with any characters are the same after a cursor."""
     assert paging.decode("rows", paging.encode("rows", (name, number))) == (name, number)

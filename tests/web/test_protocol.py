@@ -87,7 +87,7 @@ def test_a_head_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pyte
     ],
 )
 def test_what_is_no_request_is_refused(connect: Connect, sent: bytes, expected: int) -> None:
-    """Garbage, two lengths, two hosts and endless headers get a problem, and the connection ends."""
+    """Invalid requests, two lengths, two hosts and endless headers get a problem, and the connection ends."""
     connection = connect()
     connection.sendall(sent)
     status, problem = answered(connection)

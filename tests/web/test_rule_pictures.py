@@ -85,7 +85,7 @@ def recorded(world: Ports) -> Ports:
 def test_each_kind_over_datapoints_is_drawn(
     web: TestClient, recorded: Ports, rule: str, expected: str, link: str | None
 ) -> None:
-    """A rule over a metric, over other rules, and over a group has a lane where it would have fired."""
+    """Rules over a metric, over other rules and over a group have a row that shows when they would have fired."""
     text = web.get(f"/rules/{rule}/picture", headers=HTML).text
     assert expected in text.replace("<b>", "").replace("</b>", "")
     assert (link is None) == ("<svg" not in text)

@@ -33,7 +33,7 @@ def test_others_are_not_let_near_without_a_login(world: Ports, host: str) -> Non
 
 
 def test_loopback_needs_none(world: Ports) -> None:
-    """At this machine the page starts without a token."""
+    """On loopback the page starts without a token."""
     server.check_reach(settings_with(), world.access)
 
 
@@ -55,7 +55,7 @@ def test_a_url_can_be_opened() -> None:
 
 
 def test_the_next_free_port_is_found() -> None:
-    """A taken port is passed over."""
+    """A taken port is skipped."""
     [listening] = server.bind("127.0.0.1", 0)
     with listening:
         port = listening.getsockname()[1]
@@ -64,7 +64,7 @@ def test_the_next_free_port_is_found() -> None:
 
 
 def test_short_answers_do_not_wait() -> None:
-    """Nagle's algorithm is off on connections of the page: else a short answer waits for an acknowledgement."""
+    """Nagle's algorithm is off, otherwise a short answer would wait for an acknowledgement."""
 
     async def nodelay() -> int:
         announced = asyncio.get_running_loop().create_future()

@@ -193,7 +193,7 @@ def test_a_client_that_never_reads_is_dropped(world: Ports, monkeypatch: pytest.
 def test_a_client_whose_connection_is_stuck_is_let_go(
     serve: Serve, world: Ports, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that does not get through within the patience ends the stream, and the hub forgets the client."""
+    """A write that does not finish in time ends the stream, and the client is dropped."""
     monkeypatch.setattr(stream, "PATIENCE", 0.2)
 
     async def steps() -> None:

@@ -61,7 +61,7 @@ def test_the_trail_holds_no_secret(web: TestClient, world: Ports) -> None:
 
 
 def test_a_caller_who_may_not_is_not_in_it(serve: Serve, world: Ports) -> None:
-    """A stranger and a viewer fill no trail."""
+    """Refused requests of strangers and viewers are not recorded."""
     text, stored_token = models.make_token("eve", "viewer", world.clock())
     world.access.add(stored_token)
     client = serve(web_host="0.0.0.0", base_url="http://monitor.example")

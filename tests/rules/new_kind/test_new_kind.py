@@ -71,13 +71,13 @@ def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
 
 
 def test_without_the_row_it_is_not_known() -> None:
-    """The kinds that come with workermon know nothing of its key."""
+    """Without the row its key is unknown."""
     with pytest.raises(errors.InvalidInput, match=r"rules\[0\].unchanged: is not a known key"):
         config.Parser(channel_types=channels.CHANNEL_TYPES).parse(FILE, "f.toml")
 
 
 def test_it_is_exported_and_valid_by_the_schema() -> None:
-    """What was applied is exported as a file that makes the same, and an editor knows its key."""
+    """An export gives the same rule, and the schema has its key."""
     parsed = configuration()
     text = export.text(parsed, (), kinds=KINDS)
     assert configuration(text).rules == parsed.rules
@@ -109,7 +109,7 @@ def test_it_is_a_pure_fold(cuts: list[int]) -> None:
 
 
 def test_it_is_evaluated_and_notified() -> None:
-    """The stages evaluate a worker by it, record the transitions and notify with its words."""
+    """The stages evaluate the rule, record its transitions and notify with its text."""
     monitor = testing.Monitor(configuration(), T0)
     monitor.kinds = KINDS
     worker = monitor.add_worker("i-0abc0123456789def", name="render-07", added_at=T0 - 3600, detailed=True)
