@@ -263,6 +263,23 @@ def test_four_of_five_collections_request_only_what_is_new() -> None:
     assert [width > models.LATENESS for width in world.served.widths] == [False, True]
 
 
+@pytest.mark.parametrize("by_user", [False, True])
+def test_a_repeated_collection_requests_only_what_is_new(by_user: bool) -> None:
+    """One that a user asked for requests everything that may have arrived late."""
+    world = World(period=60)
+    for number in range(80):
+        world.publish(number)
+    world.run(40 * 60)
+    while world.workers.get([ONE])[ONE].condition.full_at == world.clock():
+        world.tick()
+    world.clock.advance(5)
+    if not by_user:
+        world.workers.request_collection([ONE], world.clock())
+    world.served.widths.clear()
+    world.look(force=by_user)
+    assert [width > models.LATENESS for width in world.served.widths] == [by_user]
+
+
 def test_what_fails_in_a_full_request_is_fully_requested_at_the_next() -> None:
     """Each metric has its own full requests, because others of the worker may have succeeded."""
     world = World(period=60)

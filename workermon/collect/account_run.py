@@ -12,7 +12,8 @@ from workermon import models, rules
 class Run:
     """When and how the workers of ``scope`` are collected.
 
-    ``at`` is the time of the collection. ``force``: a user asked for it, so every metric is requested.
+    ``at`` is the time of the collection. ``force``: it was requested, so every metric is, and its slot does not matter.
+    ``in_full``: by a user, who wants everything that may have arrived late.
     ``period_multipliers`` has by metric how many periods the budget puts between two requests. If the configuration's
     cadence is adaptive, the values of a worker's metric may put more between them. ``kinds`` are the kinds of rules.
     """
@@ -20,6 +21,7 @@ class Run:
     scope: models.AccountRegion
     at: float
     force: bool
+    in_full: bool
     configuration: models.Configuration
     period_multipliers: Mapping[str, int]
     kinds: rules.Kinds

@@ -107,6 +107,7 @@ class Collection:
                     scope=scope,
                     at=self.now(),
                     force=force,
+                    in_full=force,
                     configuration=configuration,
                     period_multipliers=multipliers,
                     kinds=self.kinds,

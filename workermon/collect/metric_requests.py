@@ -114,7 +114,7 @@ class Planner:
             worker.interval,
             worker.detailed,
             None if condition.latest.keys() >= self._names else worker.added_at,
-            self._run.force or condition.status != "running",
+            self._run.in_full or condition.status != "running",
             condition.full_at,
             tuple(condition.expected.items()),
             tuple(condition.requested_at.items()),
@@ -167,12 +167,12 @@ class Planner:
             plan.delays[name] = polling.patience(delay, period=period, interval=look.interval, lateness=lateness)
             apart = self._cadences.periods_apart(condition, name)
             # With a new period it is requested at once.
-            must_ask = situation.in_full or condition.periods.get(name) != period
-            if must_ask or polling.is_due(look, absent, apart):
+            in_full = situation.in_full or condition.periods.get(name) != period
+            if in_full or self._run.force or polling.is_due(look, absent, apart):
                 newest = condition.latest.get(name)
                 begin = self._begin(look, None if newest is None else newest.at, situation.added_at or 0.0)
                 # With several periods between requests they are rare.
-                if not must_ask and apart == 1 and newest is not None:
+                if not in_full and apart == 1 and newest is not None:
                     begin = self._shortened(begin, look, newest.at)
                 plan.due.append((planned_metric, period, begin))
         return plan
