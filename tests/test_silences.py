@@ -832,7 +832,6 @@ def received(fleet: Any) -> Any:
 def test_a_failing_account_notifies_when_its_silence_is_over(fleet: Any, by: str) -> None:
     """It is recorded with the silence and notifies at its end. Its resolution notifies the same people."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
-    fleet.silences = testing.MemorySilences()
     if by == "command":
         fleet.silences.add(models.Silence.model_validate(mute | {"by": "me"}))
     else:
@@ -851,7 +850,6 @@ def test_a_failing_account_notifies_when_its_silence_is_over(fleet: Any, by: str
 
 def test_an_account_that_recovers_silenced_notifies_nobody(fleet: Any) -> None:
     """If the alert notified nobody, its resolution notifies nobody."""
-    fleet.silences = testing.MemorySilences()
     fleet.silences.add(silence_of(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
     fleet.minutes(1, 6)
     fleet.minutes(7, 8, None)
