@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from tests.integration.aws_house import REGIONS, House
+from tests.integration.aws_house import REGIONS, TwoRegions
 from workermon import models, ports, runtime
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoRegions]:
     """Give an installation with four workers in each of two regions."""
-    new_house = House(redis_url, monkeypatch)
+    new_house = TwoRegions(redis_url, monkeypatch)
     try:
         yield new_house
     finally:
         new_house.close()
 
 
-def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
+def test_what_is_counted_is_what_aws_was_asked(house: TwoRegions) -> None:
     """Every call and metric is counted, with pages, retries and refusals. A refused call requests no metric."""
     house.endpoint.fail("error", "GetMetricData", times=1)
     house.endpoint.fail("throttle", "DescribeInstanceStatus", times=2)
@@ -46,7 +46,7 @@ def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("deny", "denied"), ("throttle", "throttled"), ("error", "unreachable")])
-def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind: str) -> None:
+def test_an_account_that_is_refused_is_one_alert(house: TwoRegions, fault: Any, kind: str) -> None:
     """Each region has one alert, and workers have none. It resolves when AWS answers again, without ``no-data``."""
     house.minute()
     house.endpoint.fail(fault)
@@ -69,7 +69,9 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     assert [scope.state for scope in house.status().scopes] == ["ok", "ok"]
 
 
-def test_a_role_that_is_refused_is_an_error_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_that_is_refused_is_an_error_and_no_empty_account(
+    house: TwoRegions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If STS refuses a role, no worker is retired. A session is renewed before its credentials expire."""
     role = "arn:aws:iam::123456789012:role/workermon"
     scope = models.AccountRegion(region="us-east-1", account="lab", role_arn=role, external_id="hush")

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from pydantic import SecretStr
 
-from tests.support.aws import use_aws
-from workermon import cli, models, ports, runtime, settings, testing
+from tests.integration.aws_house import House
+from workermon import cli, models, ports, testing
 from workermon.cli import session as command_line
-from workermon.local.endpoint import Endpoint, Fault
+from workermon.local.endpoint import Fault
 from workermon.local.simulation import AGENT, Simulation
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -45,22 +44,14 @@ breach = "1 of 1"
 """
 
 
-class House:
-    """A simulated AWS with a long history, and the command line over a real Redis."""
+class Served(House):
+    """A simulated AWS with much history, and the command line over a real Redis."""
 
     def __init__(self, redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = testing.ManualClock(time.time() // 300 * 300)
-        self.simulation = Simulation(self.clock, 2, history=3600)
-        self.endpoint = Endpoint(self.simulation)
-        self.endpoint.start()
-        use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
-        for name, value in {
-            "WORKERMON_REDIS_URL": redis_url,
-        }.items():
-            monkeypatch.setenv(name, value)
-        self.app_settings = settings.Settings(redis_url=SecretStr(redis_url))
-        self.container = runtime.open(self.app_settings, {ports.Clock: self.clock})
-        self.id, self.second_id = list(self.simulation.machines)
+        clock = testing.ManualClock(time.time() // 300 * 300)
+        super().__init__(redis_url, monkeypatch, Simulation(clock, 2, history=3600))
+        monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
+        self.id, self.second_id = self.ids
         self.file, self.trace = folder / "rules.toml", folder / "trace.csv"
         self.file.write_text(FILE, "utf-8")
 
@@ -88,7 +79,7 @@ class House:
 
     def run(self, *more: str) -> Result:
         """Run ``rules backtest``."""
-        session = command_line.Session(self.app_settings, self.container)
+        session = command_line.Session(self.settings, self.container)
         return CliRunner().invoke(cli.cli, ["rules", "backtest", str(self.file), *more], obj=session)
 
     def of_trace(self, points: list[tuple[int, float]]) -> list[dict[str, object]]:
@@ -97,16 +88,11 @@ class House:
         metric = ("--metric", "cpu_utilization", "--worker", self.id)
         return list(json.loads(self.run("--csv", str(self.trace), *metric, "--json").stdout)["episodes"])
 
-    def close(self) -> None:
-        """End it."""
-        self.container.close()
-        self.endpoint.stop()
-
 
 @pytest.fixture
-def house(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Give one and end it."""
-    new_house = House(redis_url, tmp_path, monkeypatch)
+    new_house = Served(redis_url, tmp_path, monkeypatch)
     try:
         yield new_house
     finally:
@@ -119,7 +105,7 @@ def episodes_of(result: Result) -> list[dict[str, object]]:
     return list(json.loads(result.stdout)["episodes"])
 
 
-def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
+def test_cloudwatchs_history_says_what_a_trace_says(house: Served) -> None:
     """Two weeks of minutes give exactly the episodes of the same CSV, after the price."""
     worker = house.add(labels={"team": "vfx"})
     points = house.serve(13.5)
@@ -136,7 +122,7 @@ def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
     assert sum(hour.metrics.values()) == 1
 
 
-def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_before_its_price_is_agreed_to(house: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal it needs --yes. On a terminal it asks, and after a no it requests nothing."""
     house.add()
     house.serve(1)
@@ -147,7 +133,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
         "error: --cloudwatch: it costs money, and there is no terminal to confirm it; add --yes"
     )
     monkeypatch.setattr("workermon.cli.rules._is_interactive", lambda: True)
-    session = command_line.Session(house.app_settings, house.container)
+    session = command_line.Session(house.settings, house.container)
     command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
     result = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -157,7 +143,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
     assert house.endpoint.metrics_asked == 2
 
 
-def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> None:
+def test_what_is_older_than_is_kept_comes_in_longer_periods(house: Served) -> None:
     """Before 15 days only five-minute averages exist. They are evaluated, and requested separately."""
     house.add(labels={"team": "vfx"})
     points = house.serve(25)
@@ -176,7 +162,7 @@ def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> Non
     assert models.moment(str(episodes[0]["from"])) >= house.clock() - 20 * models.DAY - 300
 
 
-def test_dimensions_are_those_that_are_really_published(house: House) -> None:
+def test_dimensions_are_those_that_are_really_published(house: Served) -> None:
     """Each published series of a disk is requested and billed, and the fullest one is evaluated."""
     house.add()
     disks = [
@@ -198,7 +184,7 @@ def test_dimensions_are_those_that_are_really_published(house: House) -> None:
     assert house.endpoint.metrics_asked == len(real)
 
 
-def test_an_instance_that_is_not_monitored_is_evaluated_by_every_rule(house: House) -> None:
+def test_an_instance_that_is_not_monitored_is_evaluated_by_every_rule(house: Served) -> None:
     """Its region is --region or the configured one. Rules apply to it whatever labels they need."""
     points = house.serve(3)
     result = house.run(
@@ -215,7 +201,7 @@ def test_an_instance_that_is_not_monitored_is_evaluated_by_every_rule(house: Hou
     assert house.run("--worker", "nobody", "--cloudwatch", "--yes").exit_code == 3
 
 
-def test_the_role_of_a_worker_asks(house: House) -> None:
+def test_the_role_of_a_worker_asks(house: Served) -> None:
     """Its history is requested with its role and external id, and counted for its account."""
     role = "arn:aws:iam::123456789012:role/workermon"
     house.endpoint.api.roles = {role: "secret-id"}
@@ -231,7 +217,7 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
 
 
 @pytest.mark.parametrize("fault", ["deny", "error"])
-def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_what_aws_refuses_is_one_line(house: Served, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """With half of a history the command exits with 5 and prints no episodes."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.aws_house import House
+from tests.integration.aws_house import TwoRegions
 from workermon import config, models, ports, testing
 
 pytestmark = pytest.mark.integration
@@ -32,9 +32,9 @@ metrics = ["cpu_utilization", "disk_utilization", "fullest_disk"]
 
 
 @pytest.fixture
-def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoRegions]:
     """Give an installation with that file in force."""
-    new_house = House(redis_url, monkeypatch)
+    new_house = TwoRegions(redis_url, monkeypatch)
     configurations = new_house.get(ports.Configurations)
     assert configurations.save(config.to_configuration(testing.parse(CONFIG, "own"), configurations.load()))
     try:
@@ -43,7 +43,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         new_house.close()
 
 
-def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> None:
+def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: TwoRegions) -> None:
     """Its dimensions are found, its datapoints recorded and evaluated, and the costs list it by name."""
     for _ in range(3):
         house.minute()

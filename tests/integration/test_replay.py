@@ -12,14 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from tests.support.aws import use_aws
-from workermon import collect, config, evaluate, models, ports, runtime, settings, testing
-from workermon.local.endpoint import Endpoint
+from tests.integration.aws_house import House
+from workermon import collect, config, evaluate, models, ports, testing
 from workermon.local.simulation import Simulation
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
@@ -66,33 +63,21 @@ def generated_trace() -> list[float]:
     return [round(min(value, 100.0), 2) for value in values]
 
 
-class Monitor:
-    """Collection and evaluation on real parts, with a clock of the test's."""
+class Replaying(House):
+    """A simulated instance whose CPU is collected and evaluated."""
 
-    def __init__(self, redis_url: str, endpoint: Endpoint, now: testing.ManualClock) -> None:
-        self.endpoint = endpoint
+    def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = testing.ManualClock(float(int(time.time())))
+        hooks = {Sequence[ports.Violations]: [self]}
+        super().__init__(redis_url, monkeypatch, Simulation(clock, workers=1, period=1), hooks)
         default = config.DEFAULT
         cpu = default.metrics["cpu_utilization"].model_copy(update={"period": 1})
         configuration = default.model_copy(
             update={"metrics": {**default.metrics, "cpu_utilization": cpu}, "collect": ("cpu_utilization",)}
         )
-        self.container = runtime.open(
-            settings.Settings(redis_url=SecretStr(redis_url)),
-            overrides={
-                ports.Clock: now,
-                ports.Schedule: testing.MemorySchedule(),
-                ports.Dispatcher: testing.MemoryDispatcher(),
-                Sequence[ports.Violations]: [self],
-            },
-        )
         assert self.get(ports.Configurations).save(configuration.model_copy(update={"revision": 1}))
-        self.workers = self.get(ports.Workers)
         self.transitions: Transitions = []
         self.notified: list[models.Notification] = []
-
-    def get(self, kind: Any) -> Any:
-        """Return a port or a stage."""
-        return self.container.get(kind)
 
     def step(self, worker_id: str) -> None:
         """Collect and evaluate once, and keep the recorded transitions of the CPU's rule."""
@@ -109,44 +94,27 @@ class Monitor:
         if notification.rule == "cpu-high":
             self.notified.append(notification)
 
-    def close(self) -> None:
-        """Close all connections and servers."""
-        self.container.close()
-
 
 @pytest.fixture
-def now() -> testing.ManualClock:
-    """Give a clock at a whole second."""
-    return testing.ManualClock(float(int(time.time())))
-
-
-@pytest.fixture
-def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
+def monitor(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replaying]:
     """Give a monitor of a simulated instance behind a real endpoint."""
-    endpoint = Endpoint(Simulation(now, workers=1, period=1))
-    endpoint.start()
-    use_aws(monkeypatch, endpoint.url, AWS_REGION="us-east-1")
-    new_monitor = Monitor(redis_url, endpoint, now)
+    new_monitor = Replaying(redis_url, monkeypatch)
     yield new_monitor
     new_monitor.close()
-    endpoint.stop()
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("trace", [recorded_trace, generated_trace], ids=["recorded", "generated"])
-def test_a_trace_gives_the_alerts_of_a_plain_loop(
-    monitor: Monitor, now: testing.ManualClock, trace: Callable[[], list[float]]
-) -> None:
+def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Replaying, trace: Callable[[], list[float]]) -> None:
     """Whenever collections run, transitions and times equal those of a plain loop over the file."""
-    values = trace()
+    values, now = trace(), monitor.clock
     end = int(now())
     begin = end - len(values) - 1
     points = [(begin + place, value) for place, value in enumerate(values)]
-    simulation = monitor.endpoint.simulation
-    worker_id = next(iter(simulation.machines))
-    simulation.replay(worker_id, "CPUUtilization", points)
+    [worker_id] = monitor.ids
+    monitor.simulation.replay(worker_id, "CPUUtilization", points)
     now.now = float(begin)
-    monitor.workers.add(
+    monitor.get(ports.Workers).add(
         [
             models.Worker(
                 id=worker_id,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from tests.support.aws import use_aws
+from tests.integration.aws_house import House, a_clock
 from workermon import (
     collect,
     config,
@@ -23,12 +21,9 @@ from workermon import (
     models,
     notify,
     ports,
-    runtime,
-    settings,
     testing,
     views,
 )
-from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 
 pytestmark = pytest.mark.integration
@@ -64,37 +59,17 @@ class RecordingNotifier:
         self.sent.extend(notifications)
 
 
-class House:
-    """An installation in this process with five workers, on a clock of the test's."""
+class Five(House):
+    """An installation with five workers."""
 
     def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = testing.ManualClock(time.time() // 3600 * 3600 + 7 * 3600)
-        self.simulation = Simulation(self.clock, 5)
-        self.endpoint = Endpoint(self.simulation)
-        self.endpoint.start()
-        use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
-        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
-        self.schedule = testing.MemorySchedule()
         self.notifier = RecordingNotifier()
-        self.container = runtime.open(
-            settings.Settings(redis_url=SecretStr(redis_url)),
-            overrides={
-                ports.Clock: self.clock,
-                ports.Schedule: self.schedule,
-                ports.Dispatcher: testing.MemoryDispatcher(),
-                ports.Nodes: testing.MemoryNodes(["here"]),
-                Mapping[str, ports.Notifier]: {"log": self.notifier},
-            },
-        )
-        self.ids = list(self.simulation.machines)
+        notifiers = {Mapping[str, ports.Notifier]: {"log": self.notifier}}
+        super().__init__(redis_url, monkeypatch, Simulation(a_clock(), 5), notifiers)
         scope = models.AccountRegion(region="us-east-1")
         self.get(fleet.Adding).add(self.ids, fleet.AddOptions(scope=scope))
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
-
-    def get(self, port: Any) -> Any:
-        """Return a port."""
-        return self.container.get(port)
 
     def minute(self) -> list[str]:
         """Advance a minute: collect, evaluate, deliver. Return (worker, rule, status) of the notifications."""
@@ -126,16 +101,11 @@ class House:
         """Run a reconciliation."""
         return self.get(fleet.Reconciliation).reconcile(region="us-east-1").repairs
 
-    def close(self) -> None:
-        """End it."""
-        self.container.close()
-        self.endpoint.stop()
-
 
 @pytest.fixture
-def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Five]:
     """Give an installation that was collected once."""
-    new_house = House(redis_url, monkeypatch)
+    new_house = Five(redis_url, monkeypatch)
     try:
         assert new_house.minute() == []
         yield new_house
@@ -143,7 +113,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         new_house.close()
 
 
-def test_a_worker_that_stops_by_itself_notifies_and_one_that_its_user_stops_does_not(house: House) -> None:
+def test_a_worker_that_stops_by_itself_notifies_and_one_that_its_user_stops_does_not(house: Five) -> None:
     """Both take one call more. The alert resolves at the next start, and why explains each step."""
     first, second = house.ids[:2]
     requests = house.endpoint.calls["DescribeInstances"]
@@ -172,7 +142,7 @@ def test_a_worker_that_stops_by_itself_notifies_and_one_that_its_user_stops_does
     assert house.get(ports.Alerts).open() == []
 
 
-def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> None:
+def test_a_terminated_worker_notifies_in_every_order_of_events(house: Five) -> None:
     """Reconciled before its collection or evaluation, it notifies once, and once at its removal."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
@@ -193,7 +163,7 @@ def test_a_terminated_worker_notifies_in_every_order_of_events(house: House) -> 
     assert house.get(ports.Alerts).open() == []
 
 
-def test_what_ec2_schedules_notifies_days_ahead_and_resolves_when_ec2_says_so(house: House) -> None:
+def test_what_ec2_schedules_notifies_days_ahead_and_resolves_when_ec2_says_so(house: Five) -> None:
     """Events too far ahead, near, added, postponed, completed and cancelled have the right result."""
     first = house.ids[0]
     now = house.clock()
@@ -248,7 +218,7 @@ print("survived")
     ("step", "failpoint"),
     [("collect", "collect.written"), ("evaluate", "evaluate.decided"), ("evaluate", "evaluate.committed")],
 )
-def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str, step: str, failpoint: str) -> None:
+def test_a_process_that_dies_takes_nothing_with_it(house: Five, redis_url: str, step: str, failpoint: str) -> None:
     """If a process exits while it handles a termination, that notifies once."""
     first = house.ids[0]
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
