@@ -33,6 +33,8 @@ LASTING = {
 }
 #: Programs that are not ours, the address of the page as pages have it, and what a command has that ends with Ctrl-C.
 FOREIGN, PAGE, ENDLESS = {"curl", "amtool"}, "http://127.0.0.1:8650", "--no-buffer"
+#: Commands that fail while a part does not answer.
+REPEATED = {"workermon status", "workermon doctor"}
 #: Set-up of this very environment, which is there already.
 PREPARED = {". .venv/bin/activate"}
 
@@ -173,8 +175,13 @@ class Reader:
                 process.stop(within=25)
 
     def _finish(self, command: str, program: str, words: list[str], target: str) -> None:
-        completed = self.house.run(program, *words, within=60)
-        assert completed.returncode == 0, f"{command}\n{completed.stdout}\n{completed.stderr}"
+        def succeeded() -> subprocess.CompletedProcess[str]:
+            completed = self.house.run(program, *words, within=60)
+            assert completed.returncode == 0, f"{command}\n{completed.stdout}\n{completed.stderr}"
+            return completed
+
+        # While a node starts, or is busy, it does not answer in time. A reader runs such a command again.
+        completed = eventually(succeeded, within=60, description=command) if command in REPEATED else succeeded()
         if target:
             (self.house.folder / target).write_text(completed.stdout, "utf-8")
 
