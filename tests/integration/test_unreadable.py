@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.support.repositories import install, repository_on_redis
-from workermon import collect, config, evaluate, fleet, health, models, notify, testing, views
+from workermon import collect, config, errors, evaluate, fleet, health, models, notify, testing, views
 from workermon.config import export
 from workermon.on_redis import client, keys, limiter
 
@@ -281,3 +281,41 @@ def test_a_key_of_another_type_is_kept(server: Any, records: dict[bytes, bytes])
     assert server.get(f"{keys.SET_ASIDE}{keys.WORKERS}") == b"poison"
     assert 0 < server.ttl(f"{keys.SET_ASIDE}{keys.WORKERS}") <= keys.HISTORY
     assert keys.WORKERS in monitor.unreadable.load()
+
+
+@pytest.mark.parametrize("spec", [b"{", None])
+def test_a_worker_whose_record_cannot_be_read_can_be_removed(
+    server: Any, records: dict[bytes, bytes], spec: bytes | None
+) -> None:
+    """Its alert resolves and nothing of it is left. Until then every command says what to do."""
+    put_back(server, records)
+    server.hdel(keys.worker(A), "spec")
+    if spec is not None:
+        server.hset(keys.worker(A), "spec", spec)
+    monitor = go_on(server)
+    with pytest.raises(errors.UnknownWorker, match="cannot be read; remove and add it again"):
+        monitor.get(fleet.Lookup).resolve([A])
+    assert [worker.id for worker in monitor.get(fleet.Removing).remove([A]).workers] == [A]
+    monitor.deliver()
+    assert [(notification.status, notification.reason) for notification in monitor.received] == [
+        ("resolved", "removed")
+    ]
+    left = {name for name in server.keys("*") if A.encode() in name}
+    assert not {name for name in left if not name.startswith((b"workermon:outbox:", b"workermon:alert-history:"))}
+    assert monitor.workers.ids() == [B]
+    assert monitor.get(fleet.Removing).remove([A]).unknown == (A,)
+
+
+@pytest.mark.parametrize("name", [keys.HISTORY_NUMBERS, keys.FENCE])
+@pytest.mark.parametrize("make", [*OTHER.values(), lambda server, name: server.hset(name, "a", "b")])
+def test_a_counter_of_another_type_leaves_a_restore_whole(
+    server: Any, records: dict[bytes, bytes], name: str, make: Callable[[redis.Redis, bytes], object]
+) -> None:
+    """A transaction cannot set it aside, so that is done before: all is restored, and counts from the beginning."""
+    put_back(server, records)
+    monitor = go_on(server)
+    state = monitor.saved_states.load()
+    server.delete(name)
+    make(server, name.encode())
+    assert monitor.saved_states.replace(state, NOW, force=True)
+    assert monitor.saved_states.load().histories == state.histories

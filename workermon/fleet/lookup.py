@@ -54,7 +54,12 @@ def match(workers: ports.Workers, names: Sequence[str]) -> Matches:
 
 
 def unknown_error(workers: ports.Workers, names: Sequence[str]) -> errors.UnknownWorker:
-    """Return the error for names that no worker has, with the nearest names."""
+    """Return the error for names that no worker has, with the nearest names, or whose record cannot be read."""
+    if unreadable := workers.monitored(names):
+        subject = f"worker{'s' if len(unreadable) > 1 else ''} {', '.join(sorted(unreadable))}"
+        return errors.UnknownWorker(
+            subject, "monitored, but the record cannot be read", "remove and add it again; see 'workermon status'"
+        )
     return errors.unknown_worker(names, (record.worker.name for record in workers.every()))
 
 

@@ -37,6 +37,9 @@ class Removing:
         and then nothing is removed.
         """
         matches = match(self.workers, names)
+        if unreadable := self.workers.monitored(matches.unknown):
+            self.workers.reset_unreadable(sorted(unreadable))
+            matches = match(self.workers, names)
         if unknown_names := [name for name in matches.unknown if not models.INSTANCE_ID.fullmatch(name)]:
             raise unknown_error(self.workers, unknown_names)
         removed = tuple(record.worker for record in matches.records)

@@ -67,6 +67,16 @@ class RedisSavedStates:
             rollups=tuple(self._rollups()),
         )
 
+    def _unusable_counters(self) -> list[str]:
+        """Return which counters are not numbers. One of another type is set aside, which a transaction cannot do."""
+        unusable = []
+        for name in (keys.HISTORY_NUMBERS, keys.FENCE):
+            with client.guard(self._client):
+                raw: Any = self._client.get(name)
+            if raw is not None and not raw.isdigit():
+                unusable.append(name)
+        return unusable
+
     def _names(self, form: str) -> list[str]:
         with client.guard(self._client):
             return sorted(set(client.texts(self._client.scan_iter(match=form, count=1000))))
@@ -149,6 +159,7 @@ class RedisSavedStates:
     def replace(self, state: models.SavedState, at: float, *, force: bool = False) -> bool:
         """Replace the present state, in one transaction."""
         stale = [name for form in _REPLACED_FORMS for name in self._names(form)]
+        unusable = self._unusable_counters()
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             try:
                 if not force:
@@ -162,7 +173,7 @@ class RedisSavedStates:
                 pipe.multi()
                 for start in range(0, len(stale), _CHUNK):
                     pipe.delete(*stale[start : start + _CHUNK])
-                pipe.delete(*_REPLACED)
+                pipe.delete(*_REPLACED, *unusable)
                 pipe.set(keys.SCHEMA, models.SCHEMA)
                 _restore_configuration(pipe, state, *before)
                 _restore_workers(pipe, state.workers)

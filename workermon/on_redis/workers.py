@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -84,6 +85,17 @@ class ReplaceDimensions(lua.Script[list[bytes | int]]):
     expected: lua.Argument
     dimensions: lua.Argument
     at: lua.Argument
+
+
+class ReplaceSpec(lua.Script[int]):
+    """Replace a set-up by another. Return 1, or 0 if it has changed, or the worker is not in the fleet."""
+
+    workers: lua.Key
+    worker: lua.Key
+    worker_id: lua.Argument
+    spec_before: lua.Argument
+    incarnation: lua.Argument
+    spec: lua.Argument
 
 
 class RequestCollection(lua.Script[int], shared="numbers"):
@@ -251,6 +263,26 @@ class RedisWorkers:
         with client.guard(self._client):
             scores: Any = self._client.zmscore(keys.WORKERS, list(worker_ids))
         return {worker_id for worker_id, score in zip(worker_ids, scores, strict=True) if score is not None}
+
+    def reset_unreadable(self, worker_ids: Sequence[str]) -> None:
+        """Give workers whose set-up cannot be read one with nothing but their id."""
+        for worker_id in worker_ids:
+            with client.guard(self._client):
+                spec: Any = self._client.hget(keys.worker(worker_id), "spec")
+            if self.get([worker_id]):
+                continue
+            bare = models.Worker(
+                id=worker_id, name=worker_id, region="unknown", added_at=0.0, incarnation=secrets.token_hex(8)
+            )
+            replacing_spec = ReplaceSpec(
+                workers=keys.WORKERS,
+                worker=keys.worker(worker_id),
+                worker_id=worker_id,
+                spec_before=spec or b"",
+                incarnation=bare.incarnation,
+                spec=bare.model_dump_json(),
+            )
+            client.run(self._client, replacing_spec)
 
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet in order of the ids. Workers added meanwhile may be missing."""

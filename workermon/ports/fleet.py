@@ -151,6 +151,9 @@ class Workers(Protocol):
     def monitored(self, worker_ids: Sequence[str]) -> set[str]:
         """Return which of these are monitored, without reading their records."""
 
+    def reset_unreadable(self, worker_ids: Sequence[str]) -> None:
+        """Give monitored workers whose set-up cannot be read one with nothing but their id, so they can be removed."""
+
     def every(self, chunk: int = 500) -> Iterator[Record]:
         """Yield the whole fleet, read in chunks."""
 

@@ -57,6 +57,9 @@ class MemoryWorkers:
                 if worker_id in self._store.workers
             }
 
+    def reset_unreadable(self, worker_ids: Sequence[str]) -> None:
+        """Do nothing: in memory every set-up can be read."""
+
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
         with self._store.lock:
