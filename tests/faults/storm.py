@@ -417,8 +417,8 @@ def main() -> int:
         tail = (Path(folder) / "processes.log").read_text("utf-8", "replace")[-6000:]
     say = sys.stdout.write
     say("\n".join([*storm.strikes, *outcome.table]) + "\n")
-    for name in ("lost", "extra", "left", "wrong"):
-        entries = getattr(outcome, name)
+    lists = {"lost": outcome.lost, "extra": outcome.extra, "unfinished": outcome.unfinished, "wrong": outcome.wrong}
+    for name, entries in lists.items():
         say(f"{name}: {len(entries)}\n" + "".join(f"  {entry}\n" for entry in entries))
     if not outcome.well:
         sys.stderr.write(tail)
