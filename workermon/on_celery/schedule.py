@@ -37,7 +37,7 @@ CHUNK: Final = 200
 MIN_EXPIRES: Final = 10
 
 
-class PutEntries(lua.Script[int], shared="cohorts"):
+class PutEntries(lua.Script[int], shared="choose_cohort"):
     """Write the entries of workers and put each into a cohort; ``entries``: six parts of each (see the script)."""
 
     schedule: lua.Key
@@ -53,7 +53,7 @@ class PutEntries(lua.Script[int], shared="cohorts"):
     entries: lua.Arguments
 
 
-class DeleteEntries(lua.Script[int], shared="cohorts"):
+class DeleteEntries(lua.Script[int], shared="choose_cohort"):
     """Delete the entries of workers; ``entries``: key, name and worker id of each."""
 
     schedule: lua.Key

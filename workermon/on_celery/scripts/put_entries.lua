@@ -15,17 +15,6 @@ local changed = ARGV[6]                 -- the channel on which beat waits for n
 -- entry's definition with '#@number@' where the number of its cohort belongs.
 local entries_at = 7                    -- ARGV[entries_at], …
 
-local function join_cohort(group)
-  local key = cohort_prefix .. group
-  local number = redis.call('ZRANGEBYSCORE', key, '-inf', cohort_size - 1, 'LIMIT', 0, 1)[1]
-  if not number then
-    number = 0
-    while redis.call('ZSCORE', key, number) do number = number + 1 end
-  end
-  redis.call('ZINCRBY', key, 1, number)
-  return tostring(number)
-end
-
 local is_scheduled = false
 for i = entries_at, #ARGV, 6 do
   local entry, name, worker_id, group, interval_text, template = unpack(ARGV, i, i + 5)
@@ -35,7 +24,7 @@ for i = entries_at, #ARGV, 6 do
   local is_member = number ~= nil and number ~= false
   if not is_member then
     if cohort then leave_cohort(cohort_prefix, cohort) end
-    number = join_cohort(group)
+    number = choose_cohort(cohort_prefix, group, cohort_size)
     redis.call('HSET', cohorts, worker_id, group .. '#' .. number)
   end
   local kind = redis.call('TYPE', entry).ok
