@@ -163,7 +163,7 @@ def test_a_deletion_that_does_not_last_is_an_error(
     planned: schedule.RedBeatSchedule, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If another beat keeps writing the entry, the caller gets an error."""
-    monkeypatch.setattr(schedule.RedBeatSchedule, "_still_there", lambda self, ids: list(ids))
+    monkeypatch.setattr(schedule.RedBeatSchedule, "_existing", lambda self, ids: list(ids))
     with pytest.raises(errors.WorkermonError, match="comes back"):
         planned.delete([worker().id])
 
