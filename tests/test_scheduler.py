@@ -332,6 +332,26 @@ def test_a_last_run_in_the_future_starves_no_entry(
     assert post.worker_ids == [[worker().id]]
 
 
+def test_a_cohort_that_is_placed_again_before_it_runs_keeps_its_next_run(
+    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, post: MessageRecorder
+) -> None:
+    """A next run at an earlier place of the cohort is not a mistake: repairing it could run twice in one slot."""
+    slot = NOW - NOW % 60
+    planned.put([worker()], slot)
+    cohort = redis_client.hget(settings.SCHEDULE_COHORTS, worker().id)
+    # Beat reads the places when something is due.
+    planned.put([worker(2, interval=15)], slot)
+    redis_client.hset(settings.SCHEDULE_PHASES, cohort, "50.0")
+    at(beat, slot + 60)
+    assert planned.next_runs([worker().id]) == {worker().id: slot + 170}
+    redis_client.hset(settings.SCHEDULE_PHASES, cohort, "5.0")
+    at(beat, slot + 75)
+    assert planned.next_runs([worker().id]) == {worker().id: slot + 170}
+    at(beat, slot + 170)
+    assert planned.next_runs([worker().id]) == {worker().id: slot + 185}
+    assert sum(worker().id in worker_ids for worker_ids in post.worker_ids) == 2
+
+
 def test_entries_of_other_tasks_run_as_redbeat_runs_them(
     app: Celery, post: MessageRecorder, redis_client: redis.Redis
 ) -> None:

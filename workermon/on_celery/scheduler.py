@@ -436,13 +436,10 @@ class Scheduler(schedulers.RedBeatScheduler):
         mended: list[float] = []
         runs: list[Any] = []
         for stored in self._read(suspects):
-            if not (stored.regular and stored.score > now + stored.interval + REPAIR_TOLERANCE):
-                continue
-            phase = stored.phase(self._phases)
-            # An entry moved to later in the interval is up to two of them away.
-            at_place = abs(stored.score % stored.interval - phase) <= PLACE_TOLERANCE
-            if not at_place or stored.score > now + 2 * stored.interval:
-                upcoming = schedule.following(now, phase, stored.interval)
+            # An entry that moves to later in the interval is up to two of them away. Its cohort may have another place
+            # again by now.
+            if stored.regular and stored.score > now + 2 * stored.interval + REPAIR_TOLERANCE:
+                upcoming = schedule.following(now, stored.phase(self._phases), stored.interval)
                 runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]
                 mended.append(upcoming)
                 log.warning("beat.entry_repaired", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
