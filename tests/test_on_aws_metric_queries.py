@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import botocore.config
+import botocore.serialize
 import hypothesis
 import pytest
 from hypothesis import strategies
@@ -88,6 +89,18 @@ def test_a_request_is_what_botocore_writes(
     written = short._serializer.serialize_to_request({**others, "MetricDataQueries": queries}, operation)
     assert json.loads(written.pop("body")) == json.loads(by_botocore.pop("body"))
     assert written == by_botocore
+
+
+@pytest.mark.parametrize("protocol", ["json", "query", "smithy-rpc-v2-cbor"])
+def test_every_protocol_writes_queries_like_a_list(clients: tuple[Any, Any], protocol: str) -> None:
+    """An endpoint or a version of botocore that speaks another protocol is asked the same."""
+    requested = [stat("a", "Sum"), stat("b", "p99", B)]
+    queries = metric_queries.Queries(requested, [1, 0], "123456789012")
+    operation = clients[0].meta.service_model.operation_model("GetMetricData")
+    serializer = botocore.serialize.create_serializer(protocol, include_validation=False)
+    as_list = serializer.serialize_to_request({"MetricDataQueries": list(queries)}, operation)
+    assert serializer.serialize_to_request({"MetricDataQueries": queries}, operation) == as_list
+    assert "MetricDataQueries" in str(as_list["body"])
 
 
 def test_queries_read_as_a_list() -> None:
