@@ -58,9 +58,9 @@ class Process:
         try:
             return self.popen.wait(within)
         except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-            raise AssertionError(f"did not end within {within} s:\n{self.output[-3000:]}") from None
+            output = last_words(f"did not end within {within} s", self)()
+            self.kill()
+            raise AssertionError(output) from None
 
     def kill(self) -> None:
         """End it without a word."""

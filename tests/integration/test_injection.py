@@ -277,6 +277,10 @@ def test_opening_a_container_connects_to_nothing(monkeypatch: pytest.MonkeyPatch
     """A container can be opened without Redis, AWS and settings."""
     for name in ("WORKERMON_REDIS_URL", "WORKERMON_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
-    began = time.monotonic()
-    runtime.open().close()
-    assert time.monotonic() - began < 1
+
+    def opened_and_closed() -> bool:
+        began = time.monotonic()
+        runtime.open().close()
+        return time.monotonic() - began < 1
+
+    eventually(opened_and_closed, description="a container opened within a second, unless the machine is busy")

@@ -176,10 +176,14 @@ def test_an_event_is_evaluated_within_a_second(house: House) -> None:
     """Waiting for further events delays an evaluation by less than a second."""
     house.start()
     eventually(house.led)
-    began = time.monotonic()
-    house.announce()
-    eventually(lambda: house.dispatcher.evaluated)
-    assert time.monotonic() - began < 1
+
+    def announced_and_evaluated() -> bool:
+        before, began = len(house.dispatcher.evaluated), time.monotonic()
+        house.announce()
+        eventually(lambda: len(house.dispatcher.evaluated) > before)
+        return time.monotonic() - began < 1
+
+    eventually(announced_and_evaluated, description="an evaluation within a second, unless the machine is busy")
 
 
 def test_an_event_of_a_worker_that_need_not_be_evaluated_enqueues_nothing(house: House) -> None:
