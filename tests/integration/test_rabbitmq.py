@@ -143,7 +143,8 @@ def test_up_and_flower_run_over_rabbitmq(tmp_path: Path, broker: rabbit.Rabbit, 
             description=last_words("tasks", up),
         )
         house.aws.fail("hang")
-        eventually(lambda: queues(house)["unacked"] > 0, within=60, description="the count of messages that nodes hold")
+        held = "the count of messages that nodes hold, which a busy node does not tell in time"
+        eventually(lambda: queues(house)["unacked"] > 0, within=120, description=held)
         house.aws.recover()
         pages = [flower.get(path) for path in ("/", "/tasks", "/api/workers?refresh=true")]
         assert "hush@" not in "".join([*pages, flower.process.output, up.output])
