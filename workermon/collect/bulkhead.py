@@ -25,7 +25,7 @@ SLOW_FOR = 60.0
 GO_ON_FOR = 45.0
 
 #: Threads that an account and region leaves to others, if the process has twice as many. One is for their collections,
-#: one for a reconciliation, which also asks EC2 and enters no bulkhead.
+#: one for a reconciliation, which also asks EC2: it enters no bulkhead, but runs once at a time (fleet.SingleRun).
 LEFT_FREE = 2
 
 #: Waiting workers that a thread takes at once: the size of a batch.

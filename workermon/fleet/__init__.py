@@ -44,3 +44,4 @@ from workermon.fleet.removing import Removed as Removed
 from workermon.fleet.removing import Removing as Removing
 from workermon.fleet.repairs import Repair as Repair
 from workermon.fleet.scheduling import Scheduling as Scheduling
+from workermon.fleet.single_run import SingleRun as SingleRun

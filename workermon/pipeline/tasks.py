@@ -6,6 +6,8 @@ sweep finds lost evaluations and deliveries. So a task may fail, be lost or run 
 
 from __future__ import annotations
 
+import contextlib
+
 from dishka.integrations.celery import FromDishka
 
 from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
@@ -70,15 +72,22 @@ def reconcile(
     lost_metrics: FromDishka[LostMetrics],
     dispatcher: FromDishka[ports.Dispatcher],
     app_settings: FromDishka[settings.Settings],
+    single_run: FromDishka[fleet.SingleRun],
 ) -> None:
-    """Repair differences between repository, schedule and EC2, and find metrics that a fleet has lost."""
-    report = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
-    for scope, error in report.failed.items():
-        log.warning("reconcile.scope_failed", scope=scope, reason=str(error))
-    lost_metrics.survey()
-    closing.close_unused_accounts()
-    # Without workers no evaluation is triggered, but AWS may refuse a region of [discover].
-    dispatcher.deliver([*judge.evaluate([]), *orphaned_alerts.find()])
+    """Repair differences between repository, schedule and EC2, and find metrics that a fleet has lost.
+
+    One thread of a process does that at a time: a region that hardly answers makes it long, and an event queue may
+    request it each ten seconds.
+    """
+    with contextlib.closing(single_run.turns()) as turns:
+        for _ in turns:
+            report = stage.reconcile(region=runtime.default_region(), interval=app_settings.interval)
+            for scope, error in report.failed.items():
+                log.warning("reconcile.scope_failed", scope=scope, reason=str(error))
+            lost_metrics.survey()
+            closing.close_unused_accounts()
+            # Without workers no evaluation is triggered, but AWS may refuse a region of [discover].
+            dispatcher.deliver([*judge.evaluate([]), *orphaned_alerts.find()])
 
 
 @app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))

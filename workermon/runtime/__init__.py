@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, logs, ports, rules, settings
+from workermon import collect, config, failpoints, fleet, logs, ports, rules, settings
 from workermon.costs import limit_of
 from workermon.notify import channel_type, channels, http
 from workermon.on_redis import (
@@ -113,6 +113,11 @@ class Recipes(dishka.Provider):
     def make_pacer(self, stored_cohorts: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
         """The pace of this process."""
         return collect.Pacer(cohorts=stored_cohorts, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
+
+    @dishka.provide
+    def make_single_run(self) -> fleet.SingleRun:
+        """The reconciliation of this process, one at a time."""
+        return fleet.SingleRun()
 
     @dishka.provide
     def make_bulkhead(self) -> collect.Bulkhead:
