@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,29 @@ def test_a_reconciliation_puts_back_what_is_missing(memory: testing.Monitor) -> 
     memory.workers.add([worker()])
     tasks.reconcile()
     assert memory.schedule.ids() == {worker().id}
+
+
+def test_reconciliations_take_one_thread(memory: testing.Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are requested while EC2 does not answer return at once, and are made up for by one more."""
+    memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
+    memory.workers.add([worker()])
+    asks, may_answer, describe = threading.Semaphore(0), threading.Event(), memory.ec2.describe
+
+    def hanging(scope: models.AccountRegion, worker_ids: Sequence[str]) -> dict[str, models.Instance]:
+        asks.release()
+        assert may_answer.wait(60)
+        return describe(scope, worker_ids)
+
+    monkeypatch.setattr(memory.ec2, "describe", hanging)
+    with ThreadPoolExecutor(1, initializer=app.set_current) as pool:
+        first = pool.submit(tasks.reconcile)
+        assert asks.acquire(timeout=60)
+        for _ in range(3):
+            tasks.reconcile()
+        may_answer.set()
+        first.result(60)
+    assert asks.acquire(blocking=False)
+    assert not asks.acquire(blocking=False)
 
 
 def test_a_lost_redis_fails_the_task_in_one_line(
