@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import kind, over_slots, parsing, robust_line, section, slot_limits, slots, wording
+from workermon.rules import breaches, kind, over_slots, parsing, robust_line, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 #: Steps of a history: a line over one day is evaluated each 5 minutes.
@@ -126,7 +126,7 @@ class Forecast(kind.Kind[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[slot_limits.Limits] = kind.ByRule(
+        self._limits: kind.ByRule[breaches.Limits] = kind.ByRule(
             lambda rule: _limits(self.options(rule).within, rule.severity)
         )
 
@@ -383,10 +383,10 @@ class Forecast(kind.Kind[Options]):
         return (max if rising else min)(values, default=None)
 
 
-def _limits(within: int, severity: models.Severity) -> slot_limits.Limits:
+def _limits(within: int, severity: models.Severity) -> breaches.Limits:
     """Return the limits of the seconds until the level is reached; one step decides."""
-    level = slot_limits.Level(severity, slot_limits.BITS[severity], within + 1.0, CLEAR * within + 1.0)
-    return slot_limits.Limits((level,), False, 1, 1, 1, 1, "keep")
+    level = breaches.Level(severity, breaches.BITS[severity], within + 1.0, CLEAR * within + 1.0)
+    return breaches.Limits((level,), False, 1, 1, 1, 1, "keep")
 
 
 def _series(points: Sequence[models.Datapoint]) -> _Series:

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import distance_options, kind, over_slots, section, slot_limits, slots, wording
+from workermon.rules import breaches, distance_options, kind, over_slots, section, slots, wording
 
 #: Datapoints of the window that ``why`` lists.
 _MAX_SHOWN = 12
@@ -53,7 +53,7 @@ class OverDistances(over_slots.OverSlots[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[Callable[[int], slot_limits.Limits]] = kind.ByRule(
+        self._limits: kind.ByRule[Callable[[int], breaches.Limits]] = kind.ByRule(
             lambda rule: functools.cache(functools.partial(self.options(rule).limits, rule.severity))
         )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from workermon import models
-from workermon.rules import kind, slot_limits
+from workermon.rules import breaches, kind
 from workermon.rules.horizon import BACKFILL
 
 
@@ -14,7 +14,7 @@ class OverSlots(kind.Kind[kind.Options]):
     """A kind whose state is that of ``slots.judge``, and whose rules are exported with ``missing``."""
 
     #: Returns the fold's limits for a rule and the period of its slots in seconds.
-    _limits: kind.ByRule[Callable[[int], slot_limits.Limits]]
+    _limits: kind.ByRule[Callable[[int], breaches.Limits]]
 
     def clamped(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold continues at the present."""

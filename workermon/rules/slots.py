@@ -1,7 +1,7 @@
 """The fold over the slots of a metric: at most one datapoint a slot, walked in order of time.
 
-A slot is one period of a metric, ``floor(at / period)``. ``slot_limits`` decides which levels of a rule a slot latches
-or unlatches. The severity is the highest latched level. ``docs/explanation/evaluation.md`` explains it to users.
+A slot is one period of a metric, ``floor(at / period)``. ``breaches`` decides which levels of a rule a slot latches or
+unlatches. The severity is the highest latched level. ``docs/explanation/evaluation.md`` explains it to users.
 
 Nothing here does I/O or reads a clock.
 """
@@ -22,8 +22,8 @@ from workermon.models import (
     SeverityChange,
     Transition,
 )
-from workermon.rules import flapping, slot_limits, warmup, wording
-from workermon.rules.slot_limits import SEVERITY_OF, Level, Limits
+from workermon.rules import breaches, flapping, warmup, wording
+from workermon.rules.breaches import SEVERITY_OF, Level, Limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +177,8 @@ def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View 
             level.threshold,
             level.clear,
             bool(latched & level.bit),
-            slot_limits.breaching(limits, level, window),
-            slot_limits.cleared(limits, level, recover),
+            breaches.breaching(limits, level, window),
+            breaches.cleared(limits, level, recover),
         )
         for level in limits.levels
     )
@@ -265,7 +265,7 @@ def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int
 def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> list[_Change]:
     """Walk the slots from ``first`` to ``last``; only numbers and tuples, because this is the hot path."""
     values, period, expected, keep = grid.values, grid.period, grid.expected, grid.keep
-    if not latched and limits.missing != "breach" and not slot_limits.any_breaches(limits, values):
+    if not latched and limits.missing != "breach" and not breaches.any_breaches(limits, values):
         return []
     changes, absent, slot = [], 0, first
     present = iter(sorted(slot for slot in values if slot >= first))
@@ -287,7 +287,7 @@ def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> l
             absent = 0
         window = grid.window(slot, limits.n)
         recover = grid.window(slot, limits.recover_n) if latched else []
-        after = slot_limits.latched_after(limits, latched, window, recover)
+        after = breaches.latched_after(limits, latched, window, recover)
         if after != latched:
             changes.append(_Change(slot, slot * period if point is None else point.at, latched, after, window, recover))
             latched = after
@@ -321,7 +321,7 @@ def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool)
     if level is None:
         threshold, count, reason = None, None, "the rule no longer has this level"
     else:
-        number = slot_limits.breaching(limits, level, window) if worse else slot_limits.cleared(limits, level, window)
+        number = breaches.breaching(limits, level, window) if worse else breaches.cleared(limits, level, window)
         count = f"{number} of {len(window)}"
         threshold = level.threshold if worse else level.clear
         reason = f"{count} values {'' if worse else 'not '}{side} {wording.quantity(threshold, unit)}"
@@ -346,9 +346,7 @@ def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool)
 
 def _began(limits: Limits, level: Level, change: _Change) -> int:
     """Return the time of the first datapoint beyond the threshold in the window that latched a level."""
-    beyond = [
-        point.at for point in change.window if point is not None and slot_limits.breaching(limits, level, [point])
-    ]
+    beyond = [point.at for point in change.window if point is not None and breaches.breaching(limits, level, [point])]
     return min(beyond, default=change.at)
 
 
@@ -385,7 +383,7 @@ def _withdrawn(limits: Limits, step: _Step, window: Sequence[Datapoint | None]) 
         value=None if present is None else present.value,
         threshold=None if level is None else level.threshold,
         points=tuple(point for point in reversed(window) if point is not None),
-        count=None if level is None else f"{slot_limits.breaching(limits, level, window)} of {len(window)}",
+        count=None if level is None else f"{breaches.breaching(limits, level, window)} of {len(window)}",
         correction=True,
         withdrawn=True,
         present=present,

@@ -12,6 +12,7 @@ from pydantic import Field
 from workermon import models
 from workermon.models import fields
 from workermon.rules import (
+    breaches,
     cadence,
     check_words,
     expression_facts,
@@ -21,7 +22,6 @@ from workermon.rules import (
     over_slots,
     parsing,
     section,
-    slot_limits,
     slots,
     threshold_details,
     wording,
@@ -56,7 +56,7 @@ class Threshold(over_slots.OverSlots[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[Callable[[int], slot_limits.Limits]] = kind.ByRule(
+        self._limits: kind.ByRule[Callable[[int], breaches.Limits]] = kind.ByRule(
             lambda rule: functools.cache(self.options(rule).limits)
         )
         self._of_labels: kind.ByRule[dict[tuple[str | None, ...], models.Rule]] = kind.ByRule(lambda _: {})
@@ -169,7 +169,7 @@ class Threshold(over_slots.OverSlots[Options]):
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return "watched"
-        levels = slot_limits.levels_of(options.thresholds, options.clear)
+        levels = breaches.levels_of(options.thresholds, options.clear)
         edges = [edge for level in levels for edge in (level.threshold, level.clear)]
         return cadence.nearness(values, edges, rising=options.above is not None, recover=options.recover.n)
 
@@ -178,7 +178,7 @@ class Threshold(over_slots.OverSlots[Options]):
         options = self.options(rule)
         if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
             return None
-        edges = [level.threshold for level in slot_limits.levels_of(options.thresholds, options.clear)]
+        edges = [level.threshold for level in breaches.levels_of(options.thresholds, options.clear)]
         return (-math.inf, min(edges)) if options.above is not None else (max(edges), math.inf)
 
     def is_steady(self, rule: models.Rule, rule_state: models.RuleState) -> bool:

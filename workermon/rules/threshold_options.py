@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from workermon import models
-from workermon.rules import label_levels, section, slot_limits
+from workermon.rules import breaches, label_levels, section
 
 #: The keys that have a number for each severity.
 LevelKey = Literal["above", "below", "clear"]
@@ -56,11 +56,11 @@ class Options(models.Frozen):
         number = -(-self.lasts // period)
         return models.Count.model_construct(m=number, n=number)  # short periods need more than a file may contain
 
-    def limits(self, period: int) -> slot_limits.Limits:
+    def limits(self, period: int) -> breaches.Limits:
         """Return the limits for the fold over slots of ``period`` seconds."""
         breach = self.count(period)
-        return slot_limits.Limits(
-            slot_limits.levels_of(self.thresholds, self.clear),
+        return breaches.Limits(
+            breaches.levels_of(self.thresholds, self.clear),
             self.above is not None,
             breach.m,
             breach.n,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from workermon import models
-from workermon.rules import band, kind, over_distances, slot_limits, slots, wording
+from workermon.rules import band, breaches, kind, over_distances, slots, wording
 from workermon.rules.horizon import Horizon
 from workermon.rules.over_distances import Distances
 from workermon.rules.unusual_options import Options, UnusualSection
@@ -278,7 +278,7 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
     )
 
 
-def _late(limits: slot_limits.Limits, walk: slots.Walk) -> int:
+def _late(limits: breaches.Limits, walk: slots.Walk) -> int:
     """Return the seconds after an hour in which the fold may still compare its slots, and learning must wait."""
     return walk.lateness + (limits.lookback + 1) * walk.period
 

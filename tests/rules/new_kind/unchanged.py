@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, Strict
 
 from workermon import models
-from workermon.rules import kind, parsing, section, slot_limits, slots, wording
+from workermon.rules import breaches, kind, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -92,7 +92,7 @@ class Unchanged(kind.Kind[Options]):
             return rule_state, ()
         changes = tuple(
             models.SeverityChange(
-                transition.at, transition.after, 0 if transition.after is None else slot_limits.BITS[transition.after]
+                transition.at, transition.after, 0 if transition.after is None else breaches.BITS[transition.after]
             )
             for transition in transitions[-1:]
         )

@@ -1,4 +1,4 @@
-"""The levels of a rule over slots, and the limits that decide which of them a window of slots latches.
+"""Whether slots breach a rule: "M of N" of a window, for each level.
 
 A level (warning, critical) latches when at least ``m`` of the last ``n`` counted slots breach it. It unlatches when it
 does not fire and enough slots are clear of it.
