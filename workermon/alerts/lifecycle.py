@@ -129,6 +129,21 @@ class _Announcement:
 # --- one evaluation -----------------------------------------------------------------------------------------------
 
 
+def continue_at_rest(
+    builder: VerdictBuilder, rule: models.Rule, alert: models.Alert, rule_state: models.RuleState
+) -> bool:
+    """Apply an evaluation without transitions of an alert at rest, as ``apply`` does, and return ``True``.
+
+    ``False``: use ``apply``. Most evaluations are of this kind, and this takes a fraction of their time.
+    """
+    rests = alert.is_at_rest and alert.since is None and alert.condition_since is None
+    if not rests or rule_state.severity is not None or rule.flapping is not None:
+        return False
+    goes_on = alert if rule_state is alert.rule_state else alert.model_copy(update={"rule_state": rule_state})
+    builder.alerts[alert.rule] = goes_on
+    return True
+
+
 def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     """Apply an evaluation. People are notified if the present differs from the last notification."""
     mute = builder.mute_of(judgement.rule)

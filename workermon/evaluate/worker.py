@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from workermon import models, ports, rules
 from workermon.alerts import escalation, lifecycle, membership
@@ -115,17 +115,33 @@ def _is_usable(rule: models.Rule, kinds: rules.Kinds) -> bool:
 # --- what is to be evaluated ----------------------------------------------------------------------------------------
 
 
+class _Start(NamedTuple):
+    """Where the evaluation of a worker starts: ``facts`` without datapoints; new rules begin at ``begin`` (seconds)."""
+
+    basis: ports.Basis[ports.Record]
+    configuration: models.Configuration
+    facts: rules.Facts
+    begin: int
+
+
 def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds) -> Case:
     """Return which rules are to be evaluated for a worker. Only a running worker has its datapoints evaluated."""
     worker, condition = basis.record.worker, basis.record.condition
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
-    begin, plans = _begin(basis), []
-    facts = rules.Facts.about(
-        worker,
-        condition,
-        changed_from=basis.record.changed_from,
-        lateness=rules.reach_back(configuration, worker.interval),
+    plans, start = (
+        [],
+        _Start(
+            basis,
+            configuration,
+            rules.Facts.about(
+                worker,
+                condition,
+                changed_from=basis.record.changed_from,
+                lateness=rules.reach_back(configuration, worker.interval),
+            ),
+            _begin(basis),
+        ),
     )
     for configured in configuration.rules:
         kind = kinds[configured.kind]
@@ -135,11 +151,10 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
         if not kind.metrics(rule):
             alert = basis.alerts.get(rule.name)
             if kind.operands(rule):
-                alert = _with_begin(alert or models.Alert(rule=rule.name), begin)
+                alert = _with_begin(alert or models.Alert(rule=rule.name), start.begin)
             plans.append(Plan(rule=rule, kind=kind, alert=alert, unit=kind.unit(rule, configuration)))
         elif condition.status == "running" and not kind.waits(rule, condition):
-            plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
-            plans += _over_datapoints(plan, basis, configuration, facts, begin)
+            plans += _over_datapoints(rule, kind, start)
     return Case(basis=basis, plans=tuple(plans))
 
 
@@ -168,32 +183,24 @@ def _with_begin(alert: models.Alert, begin: int) -> models.Alert:
     return alert.model_copy(update={"rule_state": models.RuleState(start=begin)})
 
 
-def _over_datapoints(
-    plan: Plan,
-    basis: ports.Basis[ports.Record],
-    configuration: models.Configuration,
-    facts: rules.Facts,
-    begin: int,
-) -> list[Plan]:
-    """Return the plan with the range in which the rule is evaluated; none if there is nothing to read.
-
-    ``facts`` has no datapoints yet; a rule that was never evaluated starts at ``begin``.
-    """
-    rule, record = plan.rule, basis.record
-    horizon = plan.kind.horizon(rule, record.worker, record.condition, configuration)
+def _over_datapoints(rule: models.Rule, kind: rules.Kind[Any], start: _Start) -> list[Plan]:
+    """Return the plan of a rule with the range in which it is evaluated; none if there is nothing to read."""
+    record, configuration = start.basis.record, start.configuration
+    horizon = kind.horizon(rule, record.worker, record.condition, configuration)
     if horizon is None or horizon.requested_at is None:
         return []
-    alert = plan.alert or models.Alert(rule=rule.name)
+    alert = start.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
     if alert.rule_state.cursor is not None and horizon.requested_at < alert.rule_state.cursor:
         return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
-    alert = _with_begin(alert, begin)
+    alert = _with_begin(alert, start.begin)
     rule_state = alert.rule_state
-    needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
+    needed = kind.needed_from(rule, rule_state, horizon, start.facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
     oldest = math.floor(horizon.requested_at) - configuration.retention
     needed = max(needed or 0, oldest, 0)
-    return [Plan(rule=rule, kind=plan.kind, alert=alert, unit=plan.unit, horizon=horizon, needed=needed)]
+    unit = kind.unit(rule, configuration)
+    return [Plan(rule=rule, kind=kind, alert=alert, unit=unit, horizon=horizon, needed=needed)]
 
 
 # --- the evaluation -----------------------------------------------------------------------------------------------
@@ -337,6 +344,8 @@ def _evaluate(
     facts = rules.with_values(rule, facts, plan.horizon, plan.needed)
     rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
     if plan.alert is None and rule_state is alert.rule_state:
+        return ()
+    if not transitions and lifecycle.continue_at_rest(builder, rule, alert, rule_state):
         return ()
     judgement = lifecycle.Judgement(
         rule=rule,

@@ -6,11 +6,14 @@ does not fire and enough slots are clear of it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from workermon.models import SEVERITIES, Datapoint, Levels, Severity
 
+#: The greatest finite value.
+_HIGHEST = sys.float_info.max
 #: The bit by which each severity is latched.
 BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
 #: The severity of latched bits: that of the highest level.
@@ -99,6 +102,12 @@ def cleared(limits: Limits, level: Level, window: Sequence[Datapoint | None]) ->
         else:
             number += point.value >= clear
     return number
+
+
+def calm_range(limits: Limits) -> tuple[float, float]:
+    """Return the finite values that breach no level, from the least to the greatest."""
+    thresholds = [level.threshold for level in limits.levels]
+    return (-_HIGHEST, min(thresholds)) if limits.rising else (max(thresholds), _HIGHEST)
 
 
 def any_breaches(limits: Limits, values: Mapping[int, Datapoint]) -> bool:
