@@ -11,6 +11,7 @@ ALERT = "default/us-east-1/lost-metrics"
 #: On a whole hour.
 T0 = 1_700_002_800
 MEMORY, DISK, CPU = "mem_used_percent", "disk_used_percent", "CPUUtilization"
+CREDIT = "CPUCreditBalance"
 
 
 class Fleet(testing.Monitor):
@@ -32,7 +33,7 @@ class Fleet(testing.Monitor):
             for metric, silent in self.silent.items():
                 for worker_id in self.ids:
                     if worker_id not in silent:
-                        namespace = "AWS/EC2" if metric == CPU else "CWAgent"
+                        namespace = "AWS/EC2" if metric in (CPU, CREDIT) else "CWAgent"
                         self.cloudwatch.put(worker_id, metric, [(now - 120, 40.0)], namespace=namespace)
             self.collect(*self.ids)
             if now % 300 == 0:
@@ -105,6 +106,17 @@ def test_an_account_that_cloudwatch_no_longer_shows_is_told_however_small() -> N
     assert (firing, resolved) == ("firing", "resolved")
     assert "cpu_utilization" in str(reason)
     assert "memory_utilization" not in str(reason)
+
+
+def test_a_metric_that_only_some_instance_types_have_may_end_in_a_small_account() -> None:
+    """An instance that is no longer of a burstable type publishes no credits any more."""
+    monitor = Fleet(1)
+    monitor.configure(collect=("cpu_utilization", "cpu_credit_balance"))
+    monitor.silent[CREDIT] = set()
+    monitor.minutes(20)
+    monitor.silent[CREDIT] = set(monitor.ids)
+    monitor.minutes(40)
+    assert monitor.notified == []
 
 
 def test_machines_that_start_have_time_for_their_agents() -> None:

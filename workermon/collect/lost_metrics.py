@@ -17,9 +17,12 @@ LOST_AFTER = 600
 STARTING = 900
 
 #: A metric is lost in a region if at least so many workers, and at least this share of those that published it, have
-#: fallen silent. Fewer do not concern the fleet. An exception is a metric of EC2 itself that all workers have lost,
-#: however few: EC2 publishes it of every instance that runs, so CloudWatch no longer shows this account.
+#: fallen silent. Fewer do not concern the fleet.
 MIN_WORKERS, MIN_SHARE = 3, 0.25
+
+#: EC2's own metrics that every running instance publishes, whatever its type. If all workers have lost one, however few
+#: they are, CloudWatch no longer shows this account.
+ALWAYS_PUBLISHED = frozenset({"CPUUtilization", "NetworkIn", "NetworkOut"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +73,10 @@ def metrics_lost(
         models.LostMetric(metric=metric, workers=len(since), of=published[metric], since=round(min(since)))
         for metric, since in sorted(silent_since.items())
         if len(since) >= max(MIN_WORKERS, MIN_SHARE * published[metric])
-        or (len(since) == published[metric] and _is_of_ec2(metric, configuration))
+        or (len(since) == published[metric] and _is_always_published(metric, configuration))
     )
 
 
-def _is_of_ec2(name: str, configuration: models.Configuration) -> bool:
+def _is_always_published(name: str, configuration: models.Configuration) -> bool:
     metric = configuration.metrics.get(name)
-    return metric is not None and metric.namespace == catalogue.EC2
+    return metric is not None and metric.namespace == catalogue.EC2 and metric.metric_name in ALWAYS_PUBLISHED
