@@ -51,7 +51,7 @@ class Process:
                         pids.append(int(entry.name))
         return pids
 
-    def stop(self, within: float = 15.0) -> int:
+    def stop(self, within: float = 30.0) -> int:
         """End it as a supervisor would, and return its exit code; by force if it does not end in time."""
         if self.alive():
             self.popen.terminate()
