@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celery import signals
-
 #: Its name among Celery's commands.
 COMMAND: Final = "workermon_held"
 
 
-def _register(**_: Any) -> None:
+def register(**_: Any) -> None:
     """Register the command on this node when the node starts. A command line does not need it."""
     from celery.worker import control, state
 
@@ -18,6 +16,3 @@ def _register(**_: Any) -> None:
     def unacknowledged(_: Any) -> int:
         """Return how many tasks were received and not acknowledged yet."""
         return len(state.reserved_requests)
-
-
-signals.worker_init.connect(_register, weak=False)

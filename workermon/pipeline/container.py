@@ -10,6 +10,7 @@ from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, setup_dishka
 
 from workermon import collect, errors, logs, ports, runtime
+from workermon.on_celery import held_messages
 from workermon.on_celery.app import app, running
 
 log = logs.get(__name__)
@@ -61,6 +62,7 @@ def _prepare(**_: Any) -> None:
         opened.close()
 
 
+signals.worker_init.connect(held_messages.register, weak=False)
 signals.worker_init.connect(_prepare, weak=False)
 signals.beat_init.connect(_prepare, weak=False)
 signals.worker_init.connect(_open, weak=False)
