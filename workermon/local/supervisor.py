@@ -22,8 +22,8 @@ FIRST_WAIT = 1.0
 MAX_WAIT = 5.0
 #: If a child has lived for so many seconds, its next death counts as the first again.
 STABLE_AFTER = 30.0
-#: Seconds between two checks of the children.
-CHECK_INTERVAL = 0.1
+#: Seconds between two checks of the children. Each costs a tenth of a millisecond of CPU, busy or idle.
+CHECK_INTERVAL = 0.25
 #: Seconds from SIGTERM (Celery's warm shutdown) to SIGQUIT (its cold one), and to SIGKILL.
 QUIT_AFTER = 4.0
 KILL_AFTER = 6.0
