@@ -2,7 +2,7 @@
 
 All of workermon runs as with ``workermon up``, in real time, with detailed monitoring at 60 s and one rule with breach
 "1 of 1". Some workers of each cohort fire every second minute. A receiver records when each notification arrives.
-In the first ``BENCH_SETTLE`` minutes (12) workermon learns when datapoints arrive. Then ``BENCH_CYCLES`` minutes (5)
+In the first ``BENCH_SETTLE`` minutes (6) workermon learns when datapoints arrive. Then ``BENCH_CYCLES`` minutes (5)
 are measured.
 """
 
@@ -25,7 +25,7 @@ from workermon import models
 from workermon.local import up
 from workermon.on_redis import client
 
-SETTLE = int(os.environ.get("BENCH_SETTLE", "12"))
+SETTLE = int(os.environ.get("BENCH_SETTLE", "6"))
 CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
 #: Seconds from the end of its period until the simulated AWS has a datapoint.
 DELAY = 5
