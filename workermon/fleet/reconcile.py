@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from typing import get_args
 
 from workermon import errors, logs, models, ports, rules
 from workermon.fleet.adding import Registration
@@ -27,6 +28,12 @@ SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
 
 #: Maximum ids in one line of the log.
 LOGGED_IDS = 10
+
+#: What is kept of each worker's condition, because all values of a large fleet take a gigabyte.
+_CONDITIONS: Mapping[str, models.Condition] = {
+    status: models.Condition(status=status) for status in get_args(models.Status)
+}
+_NO_DIMENSIONS: dict[str, list[tuple[tuple[str, str], ...]]] = {}
 
 #: Repairs after which a worker is no longer monitored.
 _LEAVING = frozenset({"retire", "remove"})
@@ -64,7 +71,7 @@ class Reconciliation:
         unreachable, the schedule is still repaired, and ``failed`` has where and why.
         """
         at = self.now()
-        fleet = {record.worker.id: record for record in self.workers.every()}
+        fleet = {record.worker.id: _brief(record) for record in self.workers.every()}
         repairs = self._compare_schedule(fleet)
         changed = self._compare_ec2(fleet)
         configuration = self.configurations.load()
@@ -213,6 +220,11 @@ class Reconciliation:
             self.workers.update(worker)
         self.registration.register(added)
         _log(repairs)
+
+
+def _brief(record: ports.Record) -> ports.Record:
+    """Return the record with nothing of its condition but the status."""
+    return record._replace(condition=_CONDITIONS[record.condition.status], dimensions=_NO_DIMENSIONS)
 
 
 def _log(repairs: Sequence[Repair]) -> None:
