@@ -1,6 +1,7 @@
 """All CPU per worker and cycle of five metrics, against a bare boto3 loop and the plain design.
 
-Beat, both nodes and Valkey run as with ``workermon up``, in real time. After two cycles they are measured over whole
+Beat, both nodes and Valkey run as with ``workermon up``, in real time. In the first ``BENCH_SETTLE`` minutes (6)
+workermon learns when datapoints arrive: cohorts move, and some are collected twice. Then it is measured over whole
 intervals. Not counted is the CPU of the simulated AWS, and of the subscriber in this process. The subscriber receives
 every sample and measures how late it is.
 """
@@ -26,6 +27,8 @@ from workermon.on_redis import client
 
 #: Intervals to measure. In each fifth all requests are full ones, so use a multiple of five.
 CYCLES = int(os.environ.get("BENCH_CYCLES", "5"))
+#: Intervals before that, with all workers collected.
+SETTLE = int(os.environ.get("BENCH_SETTLE", "6"))
 #: Seconds that the baselines request. They do not know what is new, so they find late datapoints only if they request
 #: the whole lateness, as workermon does. Three minutes hold the newest datapoints.
 FULL_WINDOW, RECENT_WINDOW = models.LATENESS + 4 * house.INTERVAL, 3 * house.INTERVAL
@@ -103,8 +106,7 @@ def measure(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cost
                     4 * house.INTERVAL,
                     f"all {number} collected",
                 )
-            # In the first cycle a new fleet is late as a whole, so the measurement begins after it.
-            time.sleep(house.INTERVAL if number else SETTLED)
+            time.sleep(SETTLE * house.INTERVAL if number else SETTLED)  # the learning is not measured
             before, stats_before = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
             began, first = time.time(), len(reader.messages)
             due = [_due(connected)]
@@ -124,10 +126,11 @@ def measure(number: int, cycles: int, folder: Path, aws: house.Endpoint) -> Cost
     if not number:
         return Cost(0, 0, {k: v / elapsed * 1000 for k, v in spent.items()}, rss, (0, 0), 0, 0, pending, elapsed)
     requests = {name: answered.get(name, 0) - stats_before.get(name, 0) for name in answered}
+    expected = number * elapsed / house.INTERVAL
     return Cost(
         number,
         len(received),
-        {name: cpu / max(1, len(received)) * 1000 for name, cpu in spent.items()},
+        {name: cpu / expected * 1000 for name, cpu in spent.items()},
         rss,
         (house.percentile(late, 0.5), house.percentile(late, 0.99)),
         requests["calls"] / max(1, len(received)),
