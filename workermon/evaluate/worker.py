@@ -129,20 +129,14 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
     worker, condition = basis.record.worker, basis.record.condition
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
-    plans, start = (
-        [],
-        _Start(
-            basis,
-            configuration,
-            rules.Facts.about(
-                worker,
-                condition,
-                changed_from=basis.record.changed_from,
-                lateness=rules.reach_back(configuration, worker.interval),
-            ),
-            _begin(basis),
-        ),
+    facts = rules.Facts.about(
+        worker,
+        condition,
+        changed_from=basis.record.changed_from,
+        lateness=rules.reach_back(configuration, worker.interval),
     )
+    start = _Start(basis, configuration, facts, _begin(basis))
+    plans: list[Plan] = []
     for configured in configuration.rules:
         kind = kinds[configured.kind]
         if condition.status in kind.ends_with or kind.not_applied(configured, worker, configuration) is not None:
