@@ -105,7 +105,7 @@ def _whole(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:
 
 
 def _alike(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:
-    """Do that, but parse instances only once that differ in nothing but their ids: nearly all are well.
+    """Return the same as ``_whole``, but parse instances once that differ only in their ids: nearly all are well.
 
     ``None`` if the answer is not written as EC2 writes it, each instance with its id first.
     """
