@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
@@ -76,16 +76,7 @@ class RedisLiveness:
 
     def beats(self) -> dict[str, float]:
         """Return when each part last did its work."""
-        with client.guard(self._client):
-            times: Any = self._client.hgetall(keys.LIVENESS)
-        read = {
-            unreadable_records.text(part): unreadable_records.number(
-                self._client, f"{keys.LIVENESS} {unreadable_records.text(part)}", at
-            )
-            for part, at in times.items()
-            if unreadable_records.text(part) not in SINCE
-        }
-        return {part: at for part, at in read.items() if at is not None}
+        return self._numbers(keys.LIVENESS, left_out=SINCE)
 
     def monitoring_since(self) -> float | None:
         """Return since when listener and collection have worked without a break."""
@@ -108,12 +99,16 @@ class RedisLiveness:
 
     def counts(self) -> dict[str, int]:
         """Return all counters."""
+        return {name: int(number) for name, number in self._numbers(keys.COUNTS).items()}
+
+    def _numbers(self, key: str, left_out: Collection[str] = ()) -> dict[str, float]:
+        """Return the fields of a hash that are numbers, but those ``left_out``. Others are recorded as unreadable."""
         with client.guard(self._client):
-            fields: Any = self._client.hgetall(keys.COUNTS)
+            fields: Any = self._client.hgetall(key)
+        texts = {unreadable_records.text(field): raw for field, raw in fields.items()}
         read = {
-            unreadable_records.text(name): unreadable_records.number(
-                self._client, f"{keys.COUNTS} {unreadable_records.text(name)}", number
-            )
-            for name, number in fields.items()
+            name: unreadable_records.number(self._client, f"{key} {name}", raw)
+            for name, raw in texts.items()
+            if name not in left_out
         }
-        return {name: int(number) for name, number in read.items() if number is not None}
+        return {name: number for name, number in read.items() if number is not None}
