@@ -19,6 +19,9 @@ from workermon.local import endpoint, simulation
 ROOT = Path(__file__).parents[2]
 #: Seconds. Celery's and boto3's imports on a busy machine of two cores.
 START = 40
+#: Seconds. If a prefork node is told to end while a child takes a task, Celery drops the task's result, and the child
+#: waits 30 s for somebody to read it (billiard 4.3). Then it ends well, and the task is repeated by another node.
+STOP = 60
 
 
 class Process:
@@ -51,7 +54,7 @@ class Process:
                         pids.append(int(entry.name))
         return pids
 
-    def stop(self, within: float = 30.0) -> int:
+    def stop(self, within: float = STOP) -> int:
         """End it as a supervisor would, and return its exit code; by force if it does not end in time."""
         if self.alive():
             self.popen.terminate()

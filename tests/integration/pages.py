@@ -172,7 +172,7 @@ class Reader:
                 process.popen.send_signal(signal.SIGINT)
         for process in self._lasting:
             if process.alive():
-                process.stop(within=25)
+                process.stop()
 
     def _finish(self, command: str, program: str, words: list[str], target: str) -> None:
         def succeeded() -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,7 @@ def works(client: redis.Redis, *parts: str) -> bool:
 
 @pytest.mark.parametrize("pool", [["-P", "threads"], ["-P", "prefork", "-c", "2"], ["-P", "solo"]], ids=lambda p: p[1])
 def test_a_node_of_any_pool_does_the_whole_way(house: House, redis_client: redis.Redis, pool: list[str]) -> None:
-    """Beat, node and listener collect and evaluate. A warm shutdown takes seconds and exits with 0."""
+    """Beat, node and listener collect and evaluate. A warm shutdown exits with 0."""
     node, beat = house.celery("worker", *pool), house.celery("beat")
     house.add(house.ids)
     assert works(redis_client, "collect", "evaluate", "listener")
