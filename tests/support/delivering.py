@@ -44,7 +44,7 @@ def refusal(after: float | None = None) -> errors.DeliveryFailed:
 
 
 class Site(testing.Monitor):
-    """A monitor with a worker, and a configuration with the channels ``ops`` and ``chat``."""
+    """A monitor with a worker, and a configuration with these webhook channels, otherwise with ``ops``."""
 
     def __init__(self, *channels: str) -> None:
         super().__init__(

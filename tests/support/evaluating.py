@@ -23,7 +23,7 @@ ID = "i-0abc0123456789def"
 
 
 class Site(testing.Monitor):
-    """A monitored worker with collections that a test makes. ``asked`` is the end of the last request to CloudWatch."""
+    """A monitored worker with collections that a test makes."""
 
     def __init__(self, *rules: Rule) -> None:
         super().__init__(

@@ -28,8 +28,8 @@ OPEN = Mute()
 class Audience:
     """Who is notified of a change of an alert.
 
-    ``channels`` are notified now. ``heard`` are all that have been notified of the episode; they are also notified of
-    its end. ``mute`` is why nobody is notified.
+    ``channels`` are notified now. ``already_notified`` are all that have been notified of the episode; they are also
+    notified of its end. ``mute`` is why nobody is notified.
     """
 
     channels: tuple[str, ...]

@@ -35,7 +35,7 @@ MAX_WORKERS = 100
 class Place(NamedTuple):
     """A place that a thread holds, and the workers that it collects there.
 
-    ``begun`` is when it took this place, ``first`` when it took the first one of its task.
+    ``started_at`` is when it took this place, ``first`` when it took the first one of its task.
     """
 
     number: int

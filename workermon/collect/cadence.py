@@ -38,7 +38,7 @@ class Cadences:
     def after(
         self, worker: models.Worker, metric: str, points: Sequence[models.Datapoint], period: int
     ) -> models.Cadence | None:
-        """Return the cadence after an answer with the datapoints ``came``; ``period`` is the time between them."""
+        """Return the cadence after an answer with the datapoints ``points``; ``period`` is the time between them."""
         reason: models.CadenceReason | None = None
         if self.run.configuration.cadence == "adaptive":
             looking = self._rules_of(worker, metric)

@@ -12,16 +12,15 @@ from workermon import errors, models
 class Fetched:
     """What one collection fetched from CloudWatch for one worker, by metric.
 
-    ``situation`` is the number of what the plan for the worker was based on (``planning``).
+    ``situation`` is the number of what the plan for the worker was based on (``metric_requests.Situation``).
 
     ``answered`` are the metrics with an answer, ``refused`` those whose request failed. ``failures`` has the reason for
     each metric without an answer, also if it could not be requested. ``requested_at`` is the time up to which a metric
     was requested, ``periods`` are in seconds. ``delays`` are the seconds after a period's end for which its datapoint
-    is awaited. ``expected`` is the datapoint that each answered metric waits for next. ``full_at`` is as in
-    ``models.Condition``.
+    is awaited. ``expected`` is the datapoint that each answered metric waits for next.
 
-    So are the others, for metrics about which the answer says something new. They hold ``None``, 0 or nothing where the
-    value is cleared. Workers in the same situation share what is immutable here.
+    The others are as in ``models.Condition``, for metrics about which the answer says something new. They hold
+    ``None``, 0 or nothing where the value is cleared. Workers in the same situation share what is immutable here.
     """
 
     situation: int = 0

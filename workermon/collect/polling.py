@@ -314,7 +314,7 @@ def shortened(begin: Begin, newest: int, period: int) -> Begin:
 def expected(newest: int | None, arrived: Sequence[int], *, period: int, lateness: int) -> int | None:
     """Return the timestamp of the datapoint to wait for after an answer; ``None`` before there is any datapoint.
 
-    ``newest`` is the time of the newest datapoint, ``came`` are those of the answer, in order.
+    ``newest`` is the time of the newest datapoint, ``arrived`` are those of the answer, in order.
 
     That is the one after the newest, or the earliest one that the answer lacks between two others, if datapoints may
     still arrive that late. While a metric waits for such a gap, each collection requests it. So a gap is awaited no

@@ -32,7 +32,7 @@ def shown(kwargs: dict[str, Any]) -> dict[str, str]:
 
 
 class CeleryDispatcher:
-    """``ports.Bell`` over the broker."""
+    """``ports.Dispatcher`` over the broker."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -105,7 +105,7 @@ class TlsTransport(pyamqp.SSLTransport):
 
 
 def waiting(connection: Any) -> dict[str, int]:
-    """Return how many messages wait in each of our queues. Only the nodes know how many they hold (``held``)."""
+    """Return how many messages wait in each of our queues. Only the nodes know what they hold (``held_messages``)."""
     sizes = {}
     for queue in sorted(messages.QUEUES):
         try:

@@ -13,7 +13,7 @@ from workermon.on_redis import client, keys
 
 
 class RedisLearnedDelays:
-    """``ports.Learnt`` on Redis."""
+    """``ports.LearnedDelays`` on Redis."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client

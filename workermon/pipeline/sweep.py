@@ -31,7 +31,10 @@ OVERDUE: Final = 1.5
 
 
 class Sweep:
-    """Enqueues what is overdue. ``at`` is of a monotonic clock; ``heard`` is when each worker's last event arrived."""
+    """Enqueues what is overdue.
+
+    ``at`` is of a monotonic clock; ``received`` is when each worker's last event arrived, by the same clock.
+    """
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def _average(metric: str) -> str:  # noqa: ARG001 - the default statistic, for e
 class Facts:
     """The input of a worker's rules; times and durations in seconds.
 
-    ``series`` are the datapoints of the rules' metrics, by metric; none lies after the horizon's ``asked``.
+    ``series`` are the datapoints of the rules' metrics, by metric; none lies after the horizon's ``requested_at``.
     ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go ``by_clock`` may
     use ``at``, the time of the evaluation, and ``monitoring_since``, the start of the monitor itself (``None``:
     unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic. ``states`` are those of the
@@ -181,7 +181,7 @@ class Kind(abc.ABC, Generic[Options]):
 
     @abc.abstractmethod
     def parse(self, raw_rule: Any) -> tuple[Options, models.Severity]:
-        """Return the options of a [[rules]]; ``given`` is a ``section_type``.
+        """Return the options of a [[rules]]; ``raw_rule`` is a ``section_type``.
 
         Raises ``section.Mistake`` for keys that contradict each other.
         """

@@ -289,7 +289,7 @@ class MemoryLimiter:
 
 
 class MemoryLearnedDelays:
-    """``ports.Learnt`` in memory."""
+    """``ports.LearnedDelays`` in memory."""
 
     def __init__(self, store: memory.MemoryStore | None = None) -> None:
         self._lock = store.lock if store else threading.RLock()

@@ -106,7 +106,8 @@ OPEN = AlertFilter()
 class _Episode:
     """An alert from its first notification to its end: its row, and the attempts to deliver, oldest first.
 
-    ``number`` is that of the newest entry of its history, ``None`` if it fires. ``whole``: its beginning has been read.
+    ``number`` is that of the newest entry of its history, ``None`` if it fires. ``complete``: its beginning has been
+    read.
     """
 
     row: AlertRow

@@ -279,7 +279,7 @@ class CloudWatchHistory:
         configuration: models.Configuration,
         requests: Sequence[HistoryRequest],
     ) -> tuple[Replay, ...]:
-        """Fetch the ``asked`` requests, and return each rule over the history of each worker that it applies to.
+        """Send the requests to CloudWatch, and return each rule over the history of each worker that it applies to.
 
         Raises ``errors.AwsError`` if any of it is missing.
         """

@@ -213,10 +213,6 @@ def _text(value: object) -> str:
     return toml.value_text(value)
 
 
-def _as_integer(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def edited(
     text: str, suggestions: Iterable[Suggestion], rules_of: Callable[[str], Sequence[models.Rule]]
 ) -> tuple[str, tuple[Suggestion, ...]]:
@@ -287,7 +283,7 @@ def _notifications(
 
 
 def _delay(expected: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
-    """Return by how many seconds at most each of ``kept`` would have fired later; ``None`` if one of them is lost."""
+    """Return by how many seconds at most each expected episode would have fired later; ``None`` if one is lost."""
     latest = 0.0
     for episode in expected:
         end = math.inf if episode.end is None else episode.end

@@ -21,7 +21,7 @@ def token(key: str, subject: str) -> str:
 
 
 def check_origin(request: Request, peer: client_address.Peer) -> None:
-    """Refuse a request from another page. Raises ``problems.Refused``."""
+    """Refuse a request from another page. Raises ``problem_details.Refused``."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     own_origins = {_place(f"http://{host}") for host in peer.hosts} | {_place(f"https://{host}") for host in peer.hosts}
@@ -32,7 +32,7 @@ def check_origin(request: Request, peer: client_address.Peer) -> None:
 
 
 def check_token(request: Request, expected: str) -> None:
-    """Refuse a write without the token of its page. Raises ``problems.Refused``."""
+    """Refuse a write without the token of its page. Raises ``problem_details.Refused``."""
     sent_token = request.headers.get(HEADER) or _field(request)
     if not hmac.compare_digest(sent_token.encode("utf-8", "replace"), expected.encode()):
         raise _refused("its CSRF token is missing or old", "reload the page, and do it again")

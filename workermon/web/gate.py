@@ -60,7 +60,7 @@ class Gate:
     attempts: login_attempts.Attempts
 
     def identify(self, request: Request) -> Caller:
-        """Return the sender of a request. Raises ``problems.Refused`` if a login is needed, or it is wrong."""
+        """Return the sender of a request. Raises ``problem_details.Refused`` if a login is needed, or it is wrong."""
         peer = client_address.of(self.app_settings, request.scope)
         user = self._user(request) if peer.is_proxy else None
         authorization = request.headers.getlist("authorization")
@@ -77,7 +77,7 @@ class Gate:
         return Caller(name=LOCAL, role="admin", origin=peer.address)
 
     def verify(self, text: str, peer: client_address.Peer) -> models.Token:
-        """Return the presented token. Raises ``problems.Refused`` if it is invalid, or after many attempts."""
+        """Return the presented token. Raises ``problem_details.Refused`` if it is invalid, or after many attempts."""
         name = models.token_name(text)
         self._may_try(peer, name or "")
         token_known = None if name is None else self.access.token(name)
@@ -100,7 +100,7 @@ class Gate:
         return cookie
 
     def admit(self, request: Request, role: models.Role) -> Caller:
-        """Return the sender of a request, if it is allowed. Raises ``problems.Refused``."""
+        """Return the sender of a request, if it is allowed. Raises ``problem_details.Refused``."""
         caller = self.identify(request)
         if request.method not in _SAFE and caller.by != "token":
             csrf.check_origin(request, client_address.of(self.app_settings, request.scope))
@@ -167,7 +167,10 @@ def login_needed(reason: str) -> problem_details.Refused:
 
 
 def check_host(app_settings: settings.Settings, scope: Scope) -> None:
-    """Reject a ``Host`` with which a foreign page would reach a loopback address. Raises ``problems.Refused``."""
+    """Reject a ``Host`` with which a foreign page would reach a loopback address.
+
+    Raises ``problem_details.Refused``.
+    """
     peer = client_address.of(app_settings, scope)
     match = _HOST.fullmatch(peer.hosts[0])
     if match is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
@@ -187,7 +190,7 @@ def of(request: Request) -> Gate:
 
 
 def identify(request: Request) -> Caller:
-    """Return the sender of a request. Raises ``problems.Refused`` if a login is needed."""
+    """Return the sender of a request. Raises ``problem_details.Refused`` if a login is needed."""
     return of(request).identify(request)
 
 

@@ -117,7 +117,7 @@ class Hub:
     async def join(self, worker_ids: Collection[str] = ()) -> Client:
         """Add a client that gets messages from now on, only of these workers if any are given.
 
-        Raises ``problems.Refused`` if there are too many, ``errors.RedisUnavailable`` if the channel cannot be
+        Raises ``problem_details.Refused`` if there are too many, ``errors.RedisUnavailable`` if the channel cannot be
         followed.
         """
         client = Client(worker_ids)

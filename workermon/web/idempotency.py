@@ -33,8 +33,8 @@ class Once:
     def run(self, caller: gate.Caller, act: Callable[[], Response]) -> Response:
         """Return the answer of ``act``, or that of the first request with this key and body.
 
-        A temporary error is not stored. Raises ``problems.Refused`` while the first request is being handled (409), and
-        if the key was used for another request (422).
+        A temporary error is not stored. Raises ``problem_details.Refused`` while the first request is being handled
+        (409), and if the key was used for another request (422).
         """
         if self.key is None:
             return act()

@@ -32,7 +32,7 @@ class Limits:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; raises ``problems.Refused``."""
+        """Handle a request; raises ``problem_details.Refused``."""
         if scope["type"] != "http" or scope["path"] == STREAM:
             await self.app(scope, receive, send)
             return
