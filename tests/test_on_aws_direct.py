@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib import parse
 from xml.etree import ElementTree
 
+import botocore.parsers
+import botocore.session
 import hypothesis
 import pytest
 from hypothesis import strategies
@@ -240,3 +243,131 @@ def test_a_form_is_encoded_once() -> None:
     assert dict(parse.parse_qsl(encoded.decode())) == form
     direct_parsing._encode_form(params)
     assert params["body"] is encoded
+
+
+#: What may stand in an instance's element of DescribeInstances, in any order.
+INSTANCE_PARTS = [
+    "<instanceState><code>16</code><name>running</name></instanceState>",
+    "<instanceState><code>80</code><name>stopped</name></instanceState>",
+    "<instanceState/>",
+    "<monitoring><state>enabled</state></monitoring>",
+    "<monitoring><state>disabled</state></monitoring>",
+    "<tagSet><item><key>Name</key><value> a &amp; ü\n</value></item><item><key>empty</key><value/></item></tagSet>",
+    "<tagSet><item><value>render</value><key>Role</key></item><item><key>bare</key></item></tagSet>",
+    "<tagSet/>",
+    "<stateReason><code>Client.UserInitiatedShutdown</code><message>Client.User: by &lt;me&gt;</message></stateReason>",
+    "<stateReason/>",
+    "<networkInterfaceSet><item><tagSet><item><key>Name</key><value>eni</value></item></tagSet></item></networkInterfaceSet>",
+    "<launchTime>2026-11-20T10:00:00.000Z</launchTime>",
+    "<reason>User initiated</reason>",
+]  # fmt: skip
+
+
+def parts_of_an_instance() -> strategies.SearchStrategy[list[str]]:
+    """Return a strategy for what an instance's element contains: each element at most once."""
+    return strategies.lists(
+        strategies.sampled_from(INSTANCE_PARTS), max_size=6, unique_by=lambda part: part.partition(">")[0].strip("/")
+    )
+
+
+@hypothesis.given(
+    reservations=strategies.lists(strategies.lists(parts_of_an_instance(), max_size=2), max_size=3),
+    gap=strategies.sampled_from(["", "\n  "]),
+)
+def test_instances_are_read_as_botocore_reads_them(reservations: list[list[list[str]]], gap: str) -> None:
+    """Whatever EC2 says of instances, in whatever order, workermon sees the same with botocore's own parser."""
+    number = 0
+    items = []
+    for instances in reservations:
+        contents = ""
+        for parts in instances:
+            number += 1
+            contents += f"{gap}<item><instanceId>i-{number:017x}</instanceId>{gap.join(parts)}</item>"
+        items.append(
+            f"{gap}<item><reservationId>r-1</reservationId><groupSet/><instancesSet>{contents}</instancesSet></item>"
+        )
+    body = (
+        '<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId>'
+        f"<reservationSet>{''.join(items)}</reservationSet><nextToken>more</nextToken></DescribeInstancesResponse>"
+    ).encode()
+    usual = by_botocore(body)
+    rest, read = read_instances(body)
+    short = {**by_botocore(rest), **read}
+    assert short["NextToken"] == usual["NextToken"] == "more"
+    assert short["ResponseMetadata"] == usual["ResponseMetadata"]
+    assert [ec2._instance(found, "us-east-1") for found in ec2._instances([short])] == [
+        ec2._instance(found, "us-east-1") for found in ec2._instances([usual])
+    ]
+    assert sum(len(reservation["Instances"]) for reservation in read["Reservations"]) == number
+
+
+@functools.cache
+def describe_instances() -> Any:
+    """Return botocore's model of the operation."""
+    return botocore.session.get_session().get_service_model("ec2").operation_model("DescribeInstances")
+
+
+def by_botocore(body: bytes) -> dict[str, Any]:
+    """Parse an answer as botocore does."""
+    response = {"status_code": 200, "headers": {}, "body": body}
+    result: dict[str, Any] = botocore.parsers.create_parser("ec2").parse(response, describe_instances().output_shape)
+    return result
+
+
+def read_instances(body: bytes, status: int = 200) -> tuple[bytes, dict[str, Any]]:
+    """Return the part of an answer that botocore parses, and the instances that are parsed without it."""
+    response: dict[str, Any] = {"status_code": status, "body": body}
+    read: dict[str, Any] = {}
+    direct_parsing._read_instances(response, read)
+    return response["body"], read
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"<R><reservationSet><item/></reservationSet></R>", 503),
+        (b"<R><reservationSet><item>", 200),
+        (b"", 200),
+        (b"<R><requestId>r</requestId></R>", 200),
+    ],
+)
+def test_an_answer_without_instances_is_botocores(body: bytes, status: int) -> None:
+    """Errors and answers without the list of instances are left unchanged. Nobody reads them as an empty account."""
+    assert read_instances(body, status) == (body, {})
+
+
+def test_the_short_way_to_instances_brings_what_botocore_brings(
+    aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instances by id and by tag are the same with and without it, and so are unknown ids and refusals."""
+    ids = sorted(aws.simulation.machines)
+    aws.simulation.machines[ids[0]].tags.update({"Name": "<render> & 1", "Role": "render"})
+    aws.simulation.set_state(ids[1], "stopped")
+
+    def described() -> tuple[dict[str, models.Instance], list[models.Instance]]:
+        sessions = session.Sessions()
+        try:
+            asked = ec2.AwsEc2(sessions)
+            return asked.describe(SCOPE, [*ids, "i-0ffffffffffffffff"]), asked.find(SCOPE, {"Role": "render"})
+        finally:
+            sessions.close()
+
+    requests: list[object] = []
+    read = direct_parsing._read_instances
+
+    def noting(**parameters: Any) -> Any:
+        requests.append(parameters)
+        return read(**parameters)
+
+    monkeypatch.setattr(direct_parsing, "_read_instances", noting)
+    short = described()
+    assert requests
+    assert sorted(short[0]) == ids
+    assert (short[0][ids[0]].name, short[0][ids[1]].status) == ("<render> & 1", "stopped")
+    assert ids[0] in [instance.id for instance in short[1]]
+    aws.fail("deny", "DescribeInstances")
+    with pytest.raises(errors.AwsDenied):
+        described()
+    aws.recover()
+    monkeypatch.setattr(direct_parsing, "shorten", lambda client: None)
+    assert short == described()

@@ -1,4 +1,4 @@
-"""A short cut for GetMetricData and DescribeInstanceStatus: most of their CPU is botocore's walk over each value.
+"""A short cut for GetMetricData, DescribeInstanceStatus and DescribeInstances: most of their CPU is botocore's walk.
 
 Signing, retries, credentials, endpoints and errors stay botocore's. CloudWatch uses the short cut only if the protocol
 is JSON: then results look the same on the wire as in Python.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib import parse
 from xml.etree import ElementTree
@@ -28,6 +29,9 @@ _CHECKS = {
     "performanceStatus": "PerformanceStatus",
 }
 
+#: The structures of an instance that are read, and botocore's names for them.
+_STRUCTURES = {"instanceState": "State", "monitoring": "Monitoring", "stateReason": "StateReason"}
+
 #: The begin of an instance in DescribeInstanceStatus' answer.
 _ITEM = re.compile(rb"<item>\s*<instanceId>([^<&]*)</instanceId>")
 
@@ -37,11 +41,13 @@ def shorten(client: Any) -> None:
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
     DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks, scheduled events (with times as EC2 wrote
-    them), and the details of impaired checks only.
+    them), and the details of impaired checks only. DescribeInstances' ``Reservations`` holds of each instance its id,
+    state, monitoring, tags and the reason of its state.
     """
     if client.meta.service_model.service_name == "ec2":
-        client.meta.events.register("before-call.ec2.DescribeInstanceStatus", _encode_form)
-        client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
+        for operation, read in (("DescribeInstanceStatus", _read_statuses), ("DescribeInstances", _read_instances)):
+            client.meta.events.register(f"before-call.ec2.{operation}", _encode_form)
+            client.meta.events.register_first(f"before-parse.ec2.{operation}", read)
     elif client.meta.service_model.resolved_protocol == "json":
         client._serializer = _Serializer(client._serializer)
         client.meta.events.register_first(f"before-parse.cloudwatch.{_GET}", _read)
@@ -93,15 +99,33 @@ def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict
         customized_response_dict["InstanceStatuses"], response_dict["body"] = read
 
 
+def _read_instances(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    if response_dict["status_code"] != 200:
+        return
+    try:
+        read = _split(response_dict["body"], "reservationSet", _reservation)
+    except ElementTree.ParseError:
+        return  # botocore raises its error
+    if read is not None:
+        customized_response_dict["Reservations"], response_dict["body"] = read
+
+
 def _whole(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:
     """Return the statuses and the rest of an answer; ``None`` if it has no statuses."""
+    return _split(body, "instanceStatusSet", _status)
+
+
+def _split(
+    body: bytes, list_name: str, parse_item: Callable[[ElementTree.Element], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], bytes] | None:
+    """Return the items of an answer's list, and the answer without them; ``None`` if it has no such list."""
     root = ElementTree.fromstring(body)  # noqa: S314  (the parser that botocore uses)
-    status_set = next((child for child in root if _name(child) == "instanceStatusSet"), None)
-    if status_set is None:
+    items = next((child for child in root if _name(child) == list_name), None)
+    if items is None:
         return None
-    statuses = [_status(item) for item in status_set]
-    status_set.clear()
-    return statuses, ElementTree.tostring(root)
+    parsed = [parse_item(item) for item in items]
+    items.clear()
+    return parsed, ElementTree.tostring(root)
 
 
 def _alike(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:
@@ -128,6 +152,25 @@ def _alike(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:
 def _status_of(item: bytes) -> dict[str, Any]:
     """Return the status of an instance from its element after the id. Nobody may change it."""
     return _status(ElementTree.fromstring(b"<item>" + item))  # noqa: S314  (as above)
+
+
+def _reservation(item: ElementTree.Element) -> dict[str, Any]:
+    return {
+        "Instances": [_instance(instance) for child in item if _name(child) == "instancesSet" for instance in child]
+    }
+
+
+def _instance(item: ElementTree.Element) -> dict[str, Any]:
+    instance: dict[str, Any] = {}
+    for child in item:
+        name = _name(child)
+        if name == "instanceId":
+            instance["InstanceId"] = child.text or ""
+        elif name in _STRUCTURES:
+            instance[_STRUCTURES[name]] = _texts(child)
+        elif name == "tagSet":
+            instance["Tags"] = [_texts(tag) for tag in child]
+    return instance
 
 
 def _status(item: ElementTree.Element) -> dict[str, Any]:
