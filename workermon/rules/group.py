@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from workermon import errors, models
 from workermon.models import fields
@@ -25,17 +25,10 @@ REQUIREMENT_KEYS = ("count", "share", "aggregate")
 class OverSection(fields.Section):
     """``over``: the label whose values form the groups, and how many members must meet the condition."""
 
-    by: models.Text
+    by: parsing.LabelName
     count: parsing.Members | None = None
     share: fields.Number | None = None
     aggregate: str | None = None
-
-    @field_validator("by")
-    @classmethod
-    def _is_label(cls, by: str) -> str:
-        if "=" in by:
-            raise ValueError("is not a label's name: it has a '='")
-        return by
 
 
 class GroupSection(threshold.ThresholdSection):

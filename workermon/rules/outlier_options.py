@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
-
 from workermon import models
 from workermon.rules import distance_options, parsing
 
@@ -11,14 +9,7 @@ from workermon.rules import distance_options, parsing
 class OutlierKeys(distance_options.Keys):
     """``outlier = { by = "pool", beyond = 4 }``."""
 
-    by: models.Text
-
-    @field_validator("by")
-    @classmethod
-    def _is_label(cls, by: str) -> str:
-        if "=" in by:
-            raise ValueError("is not a label's name: it has a '='")
-        return by
+    by: parsing.LabelName
 
 
 class OutlierSection(distance_options.Section):

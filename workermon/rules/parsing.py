@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic import ValidatorFunctionWrapHandler as Handler
 
 from workermon import errors, models
@@ -107,6 +107,13 @@ def _list(name: str, values: object) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+def _label_name(name: str) -> str:
+    if "=" in name:
+        raise ValueError("is not a label's name: it has a '='")
+    return name
+
+
+LabelName = Annotated[models.Text, AfterValidator(_label_name)]
 Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Members = Annotated[models.Members, BeforeValidator(_members, json_schema_input_type=str)]
 Flapping = Annotated[models.Flapping, BeforeValidator(_flapping, json_schema_input_type=str)]
