@@ -101,7 +101,7 @@ class Board:
     def _head(self, width: int) -> Text:
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append(f" {self._title} ", style="bold reverse")
-        head.append(f"  {len(self._events)} worker{'' if len(self._events) == 1 else 's'}  ")
+        head.append(f"  {models.plural(len(self._events), 'worker')}  ")
         head.append(f"{len(self._firing)} firing", style="bold red" if self._firing else "green")
         if width >= _WIDE:
             head.append(f"  {self._counts['firing']} fired, {self._counts['resolved']} resolved", style="dim")

@@ -42,8 +42,8 @@ def unreadable(reasons: Mapping[str, str]) -> None:
 
 def rule_coverage(rule: fleet.RuleCoverage) -> str:
     """Return how many workers a rule applies to, in words, and how many groups."""
-    groups = "" if rule.groups is None else f" in {rule.groups} group{'' if rule.groups == 1 else 's'}"
-    return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}{groups}"
+    groups = "" if rule.groups is None else f" in {models.plural(rule.groups, 'group')}"
+    return f"rule {rule.name} applies to {models.plural(rule.workers, 'worker')}{groups}"
 
 
 def reading(value_read: models.Reading | None) -> str:

@@ -197,7 +197,7 @@ def _markdown(result: rule_review.Review) -> Iterator[str]:
     """Yield the lines of a comment: a table of the rules, what is different, and the price."""
     yield f"### Rules: {_cell(result.old)} → {_cell(result.new)}"
     yield ""
-    over = "a trace" if result.workers is None else f"{result.workers} worker{'' if result.workers == 1 else 's'}"
+    over = "a trace" if result.workers is None else models.plural(result.workers, "worker")
     if result.since is not None and result.until is not None:
         yield f"Over {over}, from {models.rfc3339(result.since)} to {models.rfc3339(result.until)}."
     else:

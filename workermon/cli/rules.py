@@ -271,10 +271,9 @@ def _draw(replays: Sequence[backtest.Replay]) -> None:
     """Draw each replay below the table; if there are many, only those in which something would have fired."""
     charted = replays if len(replays) <= MAX_CHARTS else [replay for replay in replays if replay.episodes]
     for replay in charted:
-        number = len(replay.episodes)
         name = f", {replay.worker.name}" if replay.worker else ""
         click.echo()
-        click.echo(errors.printable(f"{replay.rule.name}{name}: {number} episode{'' if number == 1 else 's'}"))
+        click.echo(errors.printable(f"{replay.rule.name}{name}: {models.plural(len(replay.episodes), 'episode')}"))
         for line in chart.draw(replay, min(100, shutil.get_terminal_size().columns)):
             click.echo(line)
     if len(charted) < len(replays):
@@ -405,8 +404,8 @@ def _agreed(requests: Sequence[cloudwatch_history.HistoryRequest], begin: int, *
         return
     workers = len({request.worker.id for request in requests})
     _note(
-        f"This asks CloudWatch for {number} metric{'' if number == 1 else 's'} of {workers}"
-        f" worker{'' if workers == 1 else 's'} since {models.rfc3339(begin)}: ${dollars:.5f}"
+        f"This asks CloudWatch for {models.plural(number, 'metric')} of {models.plural(workers, 'worker')}"
+        f" since {models.rfc3339(begin)}: ${dollars:.5f}"
         f" ({number} × $0.01 / 1,000)"
     )
     coarse = max((request.spans[0].period for request in requests if len(request.spans) > 1), default=0)

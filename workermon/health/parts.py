@@ -140,12 +140,12 @@ class PartsCheck:
         stuck = self.outbox.stuck(at - STUCK_AFTER)
         if stuck:
             worst = stuck[0]
-            tried = _plural(worst.attempts, "attempt")
+            tried = models.plural(worst.attempts, "attempt")
             more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
             reason = f"channel {worst.channel} does not accept {worst.alert_id}{more} after {tried}: {worst.error}"
             return Part(name="delivery", ok=False, reason=reason)
         waits = "waits" if backlog == 1 else "wait"
-        reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
+        reason = f"{models.plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
         return Part(name="delivery", ok=not late, reason=reason)
 
 
@@ -219,12 +219,8 @@ def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
 
 
 def _evaluation(pending: Sequence[str]) -> Part:
-    reason = f"{_plural(len(pending), 'worker')} waiting for more than {STUCK_AFTER} s" if pending else "keeps up"
+    reason = f"{models.plural(len(pending), 'worker')} waiting for more than {STUCK_AFTER} s" if pending else "keeps up"
     return Part(name="evaluation", ok=not pending, reason=reason)
-
-
-def _plural(number: int, singular: str, plural: str | None = None) -> str:
-    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
@@ -239,12 +235,12 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
         waiting = queues.get(f"workermon.{stage}", 0)
         if waiting and (last is None or at - last > UNTOUCHED_AFTER):
             since = "never" if last is None else f"{round(at - last)} s ago"
-            failures.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
+            failures.append(f"{models.plural(waiting, 'message')} for {stage}, which last worked {since}")
     if failures:
         todo = "start 'celery -A workermon worker', or see its log"
         return Part(name="queues", ok=False, reason=f"{'; '.join(failures)}: {todo}")
     waiting = sum(number for name, number in queues.items() if name != "unacked")
-    reason = f"{_plural(waiting, 'message')} on the way" if waiting else "nothing waits"
+    reason = f"{models.plural(waiting, 'message')} on the way" if waiting else "nothing waits"
     return Part(name="queues", ok=True, reason=reason)
 
 
@@ -256,7 +252,7 @@ def _collection(fleet: fleet_statistics.FleetStatistics, unsearched: Mapping[str
     lateness, watched = fleet.lateness, len(fleet.watched)
     if fleet.late:
         were = "was" if fleet.late == 1 else "were"
-        workers = _plural(fleet.late, "worker")
+        workers = models.plural(fleet.late, "worker")
         reason = f"{workers} {were} not collected for three intervals, the worst is {lateness:g} s late"
         return Part(name="collection", ok=False, reason=reason, age=lateness)
     if fleet.an_error is not None and fleet.failing == watched:
@@ -285,7 +281,6 @@ def _schedule(fleet: fleet_statistics.FleetStatistics, entries: Set[str], quaran
         )
         if which
     ]
-    reason = (
-        f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(fleet.watched), "entry", "entries")
-    )
+    entries_text = models.plural(len(fleet.watched), "entry", "entries")
+    reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else entries_text
     return Part(name="schedule", ok=not wrong, reason=reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -106,6 +106,24 @@ def pairs(texts: Iterable[str], subject: str) -> dict[str, str]:
         if labels.setdefault(key, value) != value:
             raise errors.InvalidInput(subject, f"{key} is given twice", "give each key once")
     return labels
+
+
+def plural(number: int, singular: str, many: str | None = None) -> str:
+    """Return a number with its noun; ``many`` is the plural if that is not the singular and an s.
+
+    >>> plural(1, "worker"), plural(0, "worker"), plural(2, "entry", "entries")
+    ('1 worker', '0 workers', '2 entries')
+    """
+    return f"{number} {singular if number == 1 else many or f'{singular}s'}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many others there are.
+
+    >>> first_of(["web-1"]), first_of(["web-1", "web-2", "web-3"])
+    ('web-1', 'web-1 and 2 others')
+    """
+    return f"{names[0]} and {plural(len(names) - 1, 'other')}" if len(names) > 1 else names[0]
 
 
 def one_line(text: str) -> str:

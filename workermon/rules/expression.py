@@ -392,7 +392,7 @@ class _Reader:
     def _take(self, tree: ast.Call, name: str, number: int) -> None:
         if len(tree.args) == number:
             return
-        given_arguments = "nothing" if not tree.args else f"{len(tree.args)} value{'' if len(tree.args) == 1 else 's'}"
+        given_arguments = "nothing" if not tree.args else models.plural(len(tree.args), "value")
         at = self.at(tree.args[number]) if len(tree.args) > number else self.at(tree)
         _refuse(at, f"{name} has {given_arguments} in its parentheses, not {number}", f"write {FUNCTIONS[name]}")
 

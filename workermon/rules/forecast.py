@@ -416,7 +416,7 @@ def _described(fitted: robust_line.Line, options: Options, unit: str) -> str:
     if fitted.state == "reached":
         return f"{value}, has reached {level}"
     if fitted.state == "few":
-        datapoints = f"{fitted.datapoints} datapoint{'' if fitted.datapoints == 1 else 's'}"
+        datapoints = models.plural(fitted.datapoints, "datapoint")
         return f"{value}, {datapoints} since {models.rfc3339(fitted.since)}, {robust_line.MIN_DATAPOINTS} are needed"
     if fitted.state == "flat" or fitted.seconds_left is None:
         return f"{value}, {'does not rise' if fitted.direction == 'rising' else 'does not fall'} to {level}"

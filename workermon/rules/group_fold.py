@@ -23,6 +23,7 @@ from workermon.models import (
     Severity,
     SeverityChange,
     Transition,
+    plural,
 )
 from workermon.rules import flapping, slots
 
@@ -382,4 +383,4 @@ def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: i
         return "no worker of the group runs"
     holding_ids = list(holding)
     names_text = f": {names(members, holding_ids)}" if holding_ids else ""
-    return f"{len(holding_ids)} of {size} worker{'' if size == 1 else 's'}{names_text}"
+    return f"{len(holding_ids)} of {plural(size, 'worker')}{names_text}"

@@ -21,9 +21,7 @@ class LabelWarning:
     @property
     def reason(self) -> str:
         """Return for whom it is questionable, and why."""
-        more = len(self.workers) - 1
-        also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
-        return f"for {self.workers[0]}{also}: {self.warning}"
+        return f"for {models.first_of(self.workers)}: {self.warning}"
 
 
 def warnings_of_labels(

@@ -21,9 +21,7 @@ class UnfirableRule:
     @property
     def reason(self) -> str:
         """Return for whom it cannot fire, and why."""
-        more = len(self.workers) - 1
-        also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
-        return f"cannot fire for {self.workers[0]}{also}: {self.obstacle.reason}"
+        return f"cannot fire for {models.first_of(self.workers)}: {self.obstacle.reason}"
 
 
 def unfirable(

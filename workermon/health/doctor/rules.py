@@ -43,11 +43,10 @@ class LatenessExamination:
                     late.setdefault(metric, {})[record.worker.name] = seconds
         lateness = self.configurations.load().lateness
         for metric, seconds_of in late.items():
-            first, more = min(seconds_of), len(seconds_of) - 1
-            also = f" and {more} other{'' if more == 1 else 's'}" if more else ""
+            names = sorted(seconds_of)
             reason = (
-                f"for {errors.printable(first)}{also} datapoints arrive {seconds_of[first]} s after their period,"
-                f" later than lateness, {lateness} s"
+                f"for {errors.printable(models.first_of(names))} datapoints arrive {seconds_of[names[0]]} s"
+                f" after their period, later than lateness, {lateness} s"
             )
             todo = "raise lateness in [collect], or rules see them when it is too late"
             yield Check(name=f"lateness of {metric}", ok=False, reason=reason, todo=todo)
