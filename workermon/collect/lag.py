@@ -28,10 +28,9 @@ REPEATED_AFTER = 2.0
 
 
 class Lag(NamedTuple):
-    """The datapoint was available at a lag of ``present`` and not yet at ``absent``; learned since ``at``.
+    """The datapoint was available at a lag of ``present`` and not yet at ``absent``.
 
-    Earlier requests are tried again ``RETRIED_EVERY`` after ``at``.
-
+    After ``retry_at`` (seconds since 1970) earlier requests are tried again: datapoints may arrive earlier by then.
     ``misses`` is how many requests in a row found no datapoint although one was expected; ``missed`` is the lag of the
     last of them.
     """
@@ -40,14 +39,14 @@ class Lag(NamedTuple):
     present: float
     misses: int
     missed: float
-    at: float
+    retry_at: float
 
     @classmethod
     def of(cls, value: Any) -> Lag | None:
         """Read a stored lag; ``None`` for any other value."""
         try:
-            absent, present, misses, missed, at = value
-            return cls(float(absent), float(present), int(misses), float(missed), float(at))
+            absent, present, misses, missed, retry_at = value
+            return cls(float(absent), float(present), int(misses), float(missed), float(retry_at))
         except (TypeError, ValueError):
             return None
 
@@ -71,13 +70,13 @@ def measure(newest: Sequence[int], period: int, at: float) -> float | None:
 
 def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
     """Return the lag after a request at ``at`` that found a datapoint at a lag, but not the next datapoint yet."""
-    absent = max(0.0, lag - period)
+    absent, retry_at = max(0.0, lag - period), at + RETRIED_EVERY
     if before is None:
-        return Lag(absent, lag, 0, 0.0, at)
-    if at - before.at > RETRIED_EVERY:
-        before = before._replace(absent=0.0, at=at)
+        return Lag(absent, lag, 0, 0.0, retry_at)
+    if at > before.retry_at:
+        before = before._replace(absent=0.0, retry_at=retry_at)
     if lag < before.absent:
-        return Lag(absent, lag, 0, 0.0, at)  # they arrive earlier than before
+        return Lag(absent, lag, 0, 0.0, retry_at)  # they arrive earlier than before
     if absent >= before.present:
         return _missed(before, absent, lag, at)
     if before.misses and lag <= before.missed:
@@ -106,7 +105,7 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
     if misses < MISSES:
         return before._replace(misses=misses, missed=absent)
     present = min(absent + 2.0 ** (misses - 1), lag)
-    return Lag(before.present, present, misses, absent, at - RETRIED_EVERY + RETRIED_AFTER_MISSES)
+    return Lag(before.present, present, misses, absent, at + RETRIED_AFTER_MISSES)
 
 
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:
