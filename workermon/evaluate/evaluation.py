@@ -80,7 +80,6 @@ class Evaluation:
         for _ in range(TRIES - 1):
             if not remaining:
                 break
-            self.configurations.load()  # it may have changed
             remaining = run.evaluate_workers(self.alerts.load(remaining), accounts)
         lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._not_cooling_down(run.changed_groups)])))
         if remaining or lost:
