@@ -290,7 +290,7 @@ def show(cli_session: session.Session, name: str, as_json: bool) -> None:
 def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
     yield "name", worker.name
     yield "id", worker.id
-    yield "region", worker.region if worker.account == "default" else f"{worker.region}, {worker.account}"
+    yield "region", worker.region if worker.account == models.DEFAULT_ACCOUNT else f"{worker.region}, {worker.account}"
     yield "status", _status(worker)
     answered = worker.status_checks.answered if worker.status_checks else {}
     yield "status checks", ", ".join(f"{name} {outcome}" for name, outcome in answered.items()) or "-"

@@ -133,7 +133,7 @@ def _discover(section: grammar.DiscoverSection | None) -> models.Discover | None
 
 
 def _account(name: str, section: grammar.AccountSection) -> models.Account:
-    if name == "default":
+    if name == models.DEFAULT_ACCOUNT:
         raise problems.Mistake("accounts.default", "is the name of boto3's own credentials", "choose another name")
     account = models.Account(
         role_arn=section.role_arn,
@@ -249,7 +249,7 @@ def _check_references(file: File, configuration: models.Configuration, kinds: Ki
         if silence.rule is not None:
             _check_known(f"{path}.rule", silence.rule, names, "rule")
     for path, account in _accounts(file):
-        if account is not None and account != "default":
+        if account is not None and account != models.DEFAULT_ACCOUNT:
             _check_known(path, account, configuration.accounts, "account")
 
 

@@ -107,7 +107,7 @@ def _worker(worker: models.Worker) -> Table:
     table: Table = {"id": worker.id, "region": worker.region}
     if worker.named_by_user:
         table["name"] = worker.name
-    if worker.account != "default":
+    if worker.account != models.DEFAULT_ACCOUNT:
         table["account"] = _account_name(worker.account)
     return {
         **table,

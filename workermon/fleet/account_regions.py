@@ -39,7 +39,7 @@ class ScopeLookup:
         """
         configuration = self.configurations.load()
         accounts = configuration.accounts
-        if account not in (None, "default", *accounts):
+        if account not in (None, models.DEFAULT_ACCOUNT, *accounts):
             reason, todo = "it is not in the configuration", errors.nearest(account or "", accounts)
             raise errors.NotFound(f"account {account}", reason, todo)
         return configuration.account_region(self.regions.choose(region), account, self.secrets)

@@ -160,6 +160,7 @@ from workermon.models.subject import (
 )
 from workermon.models.usage import BUDGET, RECORDS, WHOLE_INSTALLATION, BudgetDecision, Hour, UsageTotals
 from workermon.models.worker import (
+    DEFAULT_ACCOUNT,
     GONE,
     STOPPED,
     AccountRegion,
@@ -187,6 +188,7 @@ __all__ = [
     "CHECK_METRICS",
     "CLOCK_SKEW",
     "DAY",
+    "DEFAULT_ACCOUNT",
     "DELIVERY",
     "GONE",
     "HOUR",

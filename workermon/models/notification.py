@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from workermon.models.base import Frozen, Severity
 from workermon.models.sample import Datapoint
+from workermon.models.worker import DEFAULT_ACCOUNT
 
 
 def _absent(value: object) -> bool:
@@ -20,7 +21,7 @@ class WorkerSummary(Frozen):
     id: str
     name: str
     region: str
-    account: str = "default"
+    account: str = DEFAULT_ACCOUNT
     labels: dict[str, str] = {}
 
 

@@ -53,7 +53,7 @@ class AccountRegion(Frozen):
     """
 
     region: str
-    account: str = "default"
+    account: str = DEFAULT_ACCOUNT
     role_arn: str | None = None
     external_id: str | None = Field(default=None, repr=False)
     monitored_by: MonitoringAccount | None = None
@@ -87,7 +87,7 @@ class Worker(Frozen):
     name: Text
     named_by_user: bool = False
     region: str
-    account: str = "default"
+    account: str = DEFAULT_ACCOUNT
     role_arn: str | None = None
     external_id: str | None = Field(default=None, repr=False)
     monitored_by: MonitoringAccount | None = None

@@ -137,7 +137,7 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _place(worker: models.WorkerSummary) -> str:
-    return worker.region if worker.account == "default" else f"{worker.region}, account {worker.account}"
+    return worker.region if worker.account == models.DEFAULT_ACCOUNT else f"{worker.region}, account {worker.account}"
 
 
 def silence(notification: models.Notification) -> str:

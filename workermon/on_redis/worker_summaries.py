@@ -115,7 +115,7 @@ def _summary(connection: redis.Redis, member: bytes, text: bytes) -> ports.Worke
         worker["id"],
         worker["name"],
         worker["region"],
-        worker.get("account", "default"),
+        worker.get("account", models.DEFAULT_ACCOUNT),
         worker.get("labels") or _NONE,
         worker.get("monitoring", "active"),
         worker["interval"],

@@ -39,7 +39,7 @@ class MemoryEc2:
         self,
         instance: models.Instance,
         checks: models.Checks | Literal["as usual"] | None = "as usual",
-        account: str = "default",
+        account: str = models.DEFAULT_ACCOUNT,
     ) -> None:
         """Add or replace an instance. By default a running one has both checks ok, any other none."""
         if checks == "as usual":
