@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -11,6 +11,7 @@ import structlog.testing
 from tests.support import delivering
 from tests.support.present import present
 from workermon import config, errors, fleet, models, ports, testing
+from workermon.fleet import reconcile
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -335,6 +336,62 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
         world.samples.write(sample, condition, "{}")
     assert world.reconcile().failed == {}
     assert world.workers.ids() == []
+
+
+def test_reconcile_compares_a_large_fleet_part_by_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several requests give the repairs of one. A part that EC2 does not know at all is no other account."""
+    monkeypatch.setattr(reconcile, "DESCRIBED_TOGETHER", 1)
+    world.add([A, B, C])
+    world.clock.advance(3600)
+    world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="render-99"))
+    world.ec2.forget(B)
+    world.ec2.forget(C)
+    world.ec2.calls.clear()
+    reconciled = world.reconcile()
+    assert [ids for name, _, ids in world.ec2.calls if name == "describe"] == [(A,), (B,), (C,)]
+    assert reconciled.failed == {}
+    assert [(repair.action, repair.worker_id) for repair in reconciled.repairs] == [
+        ("retire", B),
+        ("retire", C),
+        ("refresh", A),
+    ]
+    assert world.workers.ids() == [A]
+    assert world.worker(A).name == "render-99"
+
+
+def test_reconcile_repairs_nothing_in_a_region_that_answers_in_part(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If EC2 fails in between, what it said before is not used: the region counts as without an answer."""
+    monkeypatch.setattr(reconcile, "DESCRIBED_TOGETHER", 1)
+    world.add([A, B])
+    world.clock.advance(3600)
+    world.ec2.become(A, "terminated")
+    describe = world.ec2.describe
+
+    def failing(scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+        if B in instance_ids:
+            raise errors.AwsDenied("EC2", "not authorized", "allow it")
+        return describe(scope, instance_ids)
+
+    monkeypatch.setattr(world.ec2, "describe", failing)
+    reconciled = world.reconcile()
+    assert (reconciled.repairs, list(reconciled.failed)) == ((), ["default/us-east-1"])
+    assert world.workers.ids() == [A, B]
+
+
+def test_reconcile_reads_a_fleet_that_is_well_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading 50,000 records takes seconds of CPU."""
+    world.add([A, B])
+    every, reads = testing.MemoryWorkers.every, []
+
+    def counted(workers: testing.MemoryWorkers, chunk: int = 500) -> Iterator[ports.Record]:
+        reads.append(chunk)
+        return every(workers, chunk)
+
+    monkeypatch.setattr(testing.MemoryWorkers, "every", counted)
+    assert world.reconcile().repairs == ()
+    assert len(reads) == 1
 
 
 def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:

@@ -26,6 +26,9 @@ RECONCILED_EVERY = 300.0
 #: region waits for three of them, so it fires at the second refusal.
 SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
 
+#: Instances that EC2 describes before they are compared: ten requests. More answers at a time only take memory.
+DESCRIBED_TOGETHER = 1_000
+
 #: Maximum ids in one line of the log.
 LOGGED_IDS = 10
 
@@ -92,8 +95,11 @@ class Reconciliation:
         Where workers are collected, that is stored beside the state of their collections. If those fail too, they
         report it.
         """
-        collected = collected_scopes(self.workers)
+        looked_at = {*comparison.searched, *comparison.failed}
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
+        if not comparison.failed and failing.isdisjoint({*looked_at, *map(models.search_key, looked_at)}):
+            return  # nothing to record, and reading the whole fleet again takes as long as comparing it
+        collected = collected_scopes(self.workers)
         refused = set()
         for key, error in comparison.failed.items():
             search_key = models.search_key(key) if key in collected else key
@@ -102,7 +108,6 @@ class Reconciliation:
             refused.add(search_key)
             last_error = models.CollectionError(kind=error.kind, message=str(error), at=at)
             self.accounts.note(search_key, at, SEARCH_INTERVAL, last_error)
-        looked_at = {*comparison.searched, *comparison.failed}
         over = {*(looked_at - collected), *map(models.search_key, looked_at)}
         for key in sorted(over & failing - refused):
             self.accounts.note(key, at, SEARCH_INTERVAL, None)
@@ -129,18 +134,23 @@ class Reconciliation:
     def _compare_scope(
         self, scope: models.AccountRegion, records: Sequence[ports.Record], comparison: FleetDifference
     ) -> None:
-        """Add to a comparison how the workers of one account and region differ from EC2."""
+        """Add to a comparison how the workers of one account and region differ from EC2, if it answers about all."""
         at = self.now()
-        described = self.ec2.describe(scope, [record.worker.id for record in records])
-        absent = {
-            record.worker.id: record
-            for record in records
-            if record.worker.id not in described and at - record.worker.added_at > YOUNG_FOR
-        }
+        differences, absent, knows_any = FleetDifference(), dict[str, ports.Record](), False
+        for start in range(0, len(records), DESCRIBED_TOGETHER):
+            chunk = records[start : start + DESCRIBED_TOGETHER]
+            described = self.ec2.describe(scope, [record.worker.id for record in chunk])
+            knows_any = knows_any or bool(described)
+            for record in chunk:
+                worker = record.worker
+                if worker.id in described:
+                    _compare_instance(worker, described[worker.id], differences)
+                elif at - worker.added_at > YOUNG_FOR:
+                    absent[worker.id] = record
         confirmed = self.ec2.statuses(scope, list(absent)) if absent else {}
         missing = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}
         alive = [worker_id for worker_id, record in missing.items() if record.condition.status not in models.GONE]
-        if not described and not confirmed and len(alive) > 1:
+        if not knows_any and not confirmed and len(alive) > 1:
             # As in a collection: wrong credentials are more likely than the end of all workers at once.
             comparison.failed[scope.key] = errors.AwsDenied(
                 f"EC2 in {scope.region}",
@@ -149,9 +159,8 @@ class Reconciliation:
             )
             missing = {worker_id: record for worker_id, record in missing.items() if worker_id not in alive}
         comparison.repairs.extend(Repair("retire", worker_id, "unknown to EC2") for worker_id in missing)
-        for record in records:
-            if record.worker.id in described:
-                _compare_instance(record.worker, described[record.worker.id], comparison)
+        comparison.repairs.extend(differences.repairs)
+        comparison.updated.extend(differences.updated)
 
     def _settled(self, repairs: Sequence[Repair], configuration: models.Configuration) -> list[Repair]:
         """Return each repair once, without those that must wait, and without repairs of workers that are removed."""
