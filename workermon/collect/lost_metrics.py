@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from workermon import models, ports
 from workermon.config import catalogue
@@ -37,44 +36,47 @@ class LostMetrics:
     def survey(self) -> None:
         """Check the whole fleet once."""
         configuration, at = self.configurations.load(), self.now()
-        by_scope: dict[str, list[ports.Record]] = {}
+        counts_by_scope: dict[str, _Counts] = {}
         for record in self.workers.every():
-            by_scope.setdefault(record.worker.scope.key, []).append(record)
+            counts = counts_by_scope.setdefault(record.worker.scope.key, _Counts({}, {}))
+            counts.add(record, configuration, at)
         states = self.accounts.load()
-        for key, records in by_scope.items():
-            lost = metrics_lost(records, configuration, at)
+        for key, counts in counts_by_scope.items():
+            lost = counts.metrics_lost(configuration)
             if key in states and states[key].lost_metrics != lost:
                 self.accounts.note_lost(key, lost)
 
 
-def metrics_lost(
-    records: Iterable[ports.Record], configuration: models.Configuration, at: float
-) -> tuple[models.LostMetric, ...]:
-    """Return the metrics that much of an account and region's fleet has lost; pure.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many workers of an account and region published each metric, and when the silent ones did so last."""
 
-    A worker counts while it runs, is monitored, and had a datapoint within the retention.
-    """
-    published: dict[str, int] = {}
-    silent_since: dict[str, list[float]] = {}
-    for record in records:
+    published: dict[str, int]
+    silent_since: dict[str, list[float]]
+
+    def add(self, record: ports.Record, configuration: models.Configuration, at: float) -> None:
+        """Count a worker if it runs, is monitored, and had a datapoint within the retention."""
         condition = record.condition
         started_at = condition.running_since
         if record.worker.monitoring == "paused" or started_at is None or at - started_at < STARTING:
-            continue
+            return
         for metric in configuration.collect:
             latest, requested_at = condition.latest.get(metric), condition.requested_at.get(metric)
             if latest is None or requested_at is None or latest.at < at - configuration.retention:
                 continue
-            published[metric] = published.get(metric, 0) + 1
+            self.published[metric] = self.published.get(metric, 0) + 1
             absent_from = horizon.absent_from(metric, condition)
             if absent_from is not None and requested_at > absent_from + LOST_AFTER:
-                silent_since.setdefault(metric, []).append(latest.at)
-    return tuple(
-        models.LostMetric(metric=metric, workers=len(since), of=published[metric], since=round(min(since)))
-        for metric, since in sorted(silent_since.items())
-        if len(since) >= max(MIN_WORKERS, MIN_SHARE * published[metric])
-        or (len(since) == published[metric] and _is_always_published(metric, configuration))
-    )
+                self.silent_since.setdefault(metric, []).append(latest.at)
+
+    def metrics_lost(self, configuration: models.Configuration) -> tuple[models.LostMetric, ...]:
+        """Return the metrics that much of the fleet has lost."""
+        return tuple(
+            models.LostMetric(metric=metric, workers=len(since), of=self.published[metric], since=round(min(since)))
+            for metric, since in sorted(self.silent_since.items())
+            if len(since) >= max(MIN_WORKERS, MIN_SHARE * self.published[metric])
+            or (len(since) == self.published[metric] and _is_always_published(metric, configuration))
+        )
 
 
 def _is_always_published(name: str, configuration: models.Configuration) -> bool:
