@@ -74,7 +74,7 @@ class Fleet:
         self.waits.setdefault(minute, []).append((self.now - self.delay) % MINUTE)
         newest = int((self.now - self.delay) // MINUTE - 1) * MINUTE
         before = lag.Lag.of(present(self.monitor.cohorts.learned(GROUP)).get("cpu_utilization"))
-        measured = present(lag.measure([newest], MINUTE, self.now))
+        measured = present(lag.measure([newest], MINUTE, self.now, before))
         after = lag.learn(before, measured, period=MINUTE, at=self.now)
         self.monitor.cohorts.learn(GROUP, {"cpu_utilization": list(after)})
         if self.now - self._phases_at >= scheduler.PHASES_EVERY:

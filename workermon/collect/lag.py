@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 #: Share of the workers that must have a datapoint before it counts as available.
 MOST = 0.9
-#: Workers whose newest datapoint is older than so many periods are ignored.
+#: Workers whose newest datapoint is older than so many periods are ignored. If datapoints are known to arrive more than
+#: one period late, that lag replaces the first period.
 ALIVE = 4
 #: After so many requests without a datapoint, datapoints count as arriving later than before.
 MISSES = 2
@@ -56,12 +57,13 @@ class Lag(NamedTuple):
         return (self.absent + self.present) / 2 if self.present - self.absent > RESOLUTION else None
 
 
-def measure(newest: Sequence[int], period: int, at: float) -> float | None:
+def measure(newest: Sequence[int], period: int, at: float, known: Lag | None) -> float | None:
     """Return the lag of the newest datapoint that ``MOST`` workers have; ``None`` if no worker has recent ones.
 
-    ``newest`` has the time of each worker's newest datapoint.
+    ``newest`` has the time of each worker's newest datapoint; ``known`` is what was learned before.
     """
-    alive = sorted(when for when in newest if at - when <= ALIVE * period)
+    oldest = (ALIVE - 1) * period + max(period, known.present if known else 0.0)
+    alive = sorted(when for when in newest if at - when <= oldest)
     if not alive:
         return None
     lag = at - period - alive[int(len(alive) * (1 - MOST))]

@@ -184,13 +184,13 @@ class Learner:
             # Cohorts wait for this one (placement.py).
             awaited = lag.best([known_lag for known_lag in lags.values() if known_lag is not None], interval)
             for name, of_workers in by_metric.items():
-                measured = lag.measure([of_worker.at for of_worker in of_workers], interval, self._run.at)
+                before = lags.get(name)
+                measured = lag.measure([of_worker.at for of_worker in of_workers], interval, self._run.at, before)
                 if measured is not None:
-                    before = lags.get(name)
                     after = lag.learn(before, measured, period=interval, at=self._run.at)
                     learned[name] = [round(number, 3) for number in after]
                     known = [of_worker.known for of_worker in of_workers if of_worker.known is not None]
-                    found_new = lag.measure(known, interval, self._run.at) != measured
+                    found_new = lag.measure(known, interval, self._run.at, before) != measured
                     seconds = lag.again_in(before, after, measured, period=interval, found_new=found_new)
                     if seconds is not None and before == awaited:
                         again[interval] = max(seconds, again.get(interval, 0.0))

@@ -178,10 +178,24 @@ def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
         free = begin + len(group.numbers) * apart
         if free - arrives.present % interval >= interval:
             free = 0.0
-        if arrives.probe is not None:
-            tried = arrives.probe % interval
-            phases[group.cohort(group.numbers[0])] = min(tried, _usable_part(interval) - MARGIN)
+        tried = _tried(arrives, interval)
+        if tried is not None:
+            phases[group.cohort(group.numbers[0])] = tried % interval
     return phases
+
+
+def _tried(arrives: lag.Lag, interval: int) -> float | None:
+    """Return the lag at which the first cohort tries an earlier request; ``None`` if that would show nothing new.
+
+    The last part of an interval is not used. Instead of a lag there, it tries the one before or after that part.
+    """
+    if arrives.probe is None:
+        return None
+    start = arrives.probe // interval * interval
+    end = start + _usable_part(interval) - MARGIN
+    lags = [arrives.probe] if arrives.probe <= end else [end, start + interval]
+    least, greatest = arrives.absent + LEAST_MOVE, arrives.present - LEAST_MOVE
+    return next((tried for tried in lags if least <= tried <= greatest), None)
 
 
 def _usable_part(interval: int) -> float:
