@@ -283,6 +283,48 @@ def test_a_cohort_that_is_always_due_before_the_lag_is_not_collected_twice_each_
     assert monitor.dispatcher.waits == []
 
 
+def test_a_collection_whose_datapoint_comes_with_the_next_one_is_not_repeated() -> None:
+    """Each repeated collection would leave nothing new for the one right after it, and so on in each interval."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [56.0, 56.5, 0, 0.0, T]})
+    monitor.clock.now = T + 60 + 0.1
+    monitor.collect(worker.id)
+    assert monitor.dispatcher.waits == []
+
+
+def test_a_lag_of_minutes_is_narrowed_down() -> None:
+    """A request too early finds a datapoint of four minutes ago then. That is as new as can be."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
+    worker = detailed_worker(monitor)
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [120.0, 135.0, 0, 0.0, T]})
+    monitor.clock.now = T + 60 + 127.5
+    monitor.collect(worker.id)
+    assert lag.Lag.of(present(monitor.cohorts.learned(GROUP))["cpu_utilization"]) == lag.Lag(127.5, 135, 0, 0, T)
+    assert monitor.dispatcher.waits == [pytest.approx(7.5 + placement.MARGIN)]
+
+
+@pytest.mark.parametrize(
+    ("absent", "available", "tried"),
+    [
+        (50.0, 62.0, 56.0),
+        (56.0, 63.0, 56.7),
+        (56.7, 63.0, 0.0),
+        (56.7, 60.0, None),
+        (116.7, 121.0, 0.0),
+        (56.7, 75.0, 5.85),
+    ],
+)
+def test_no_cohort_tries_a_place_twice_because_the_end_of_the_interval_is_not_used(
+    absent: float, available: float, tried: float | None
+) -> None:
+    """It tries the place before the end or after it. If both are known, it is in its place."""
+    arrives = lag.Lag(absent, available, 0, 0.0, T)
+    place = placement.places([group("a/r", 2, arrives)], 0.2)["a/r/60#0"]
+    in_place = placement.places([group("a/r", 2, lag_of(available))], 0.2)["a/r/60#0"]
+    assert place == pytest.approx(in_place if tried is None else tried)
+
+
 @pytest.mark.parametrize("requested", [0.0, 3.0, 4.999])
 def test_a_request_is_repeated_when_the_datapoint_becomes_available(requested: float) -> None:
     """A request that found nothing new before the lag is sent again at the lag."""

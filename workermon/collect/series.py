@@ -16,8 +16,9 @@ from workermon.config import catalogue
 
 log = logs.get(__name__)
 
-#: Seconds. If datapoints arrive longer than this after a request that came before them, the next interval fetches them.
-LONGEST_WAIT = 60.0
+#: Seconds, and share of the interval. If datapoints arrive longer than this after a request that came before them, the
+#: next interval fetches them: its request is nearly as soon.
+LONGEST_WAIT, LONGEST_SHARE = 60.0, 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class SeriesFetch:
         If the broker takes no messages, they are collected with their next slot, as usual.
         """
         wait = after + placement.MARGIN
-        if wait > LONGEST_WAIT:
+        if wait > min(LONGEST_WAIT, LONGEST_SHARE * records[0].worker.interval):
             return
         worker_ids = [record.worker.id for record in records]
         self.workers.request_collection(worker_ids, self.run.at + wait)
