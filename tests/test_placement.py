@@ -287,7 +287,7 @@ def test_a_collection_whose_datapoint_comes_with_the_next_one_is_not_repeated() 
     """Each repeated collection would leave nothing new for the one right after it, and so on in each interval."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
     worker = detailed_worker(monitor)
-    monitor.cohorts.learn(GROUP, {"cpu_utilization": [56.0, 56.5, 0, 0.0, T]})
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [56.0, 56.5, 0, 0.0, T + 3600]})
     monitor.clock.now = T + 60 + 0.1
     monitor.collect(worker.id)
     assert monitor.dispatcher.waits == []
@@ -297,10 +297,11 @@ def test_a_lag_of_minutes_is_narrowed_down() -> None:
     """A request too early finds a datapoint of four minutes ago then. That is as new as can be."""
     monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T)
     worker = detailed_worker(monitor)
-    monitor.cohorts.learn(GROUP, {"cpu_utilization": [120.0, 135.0, 0, 0.0, T]})
+    monitor.cohorts.learn(GROUP, {"cpu_utilization": [120.0, 135.0, 0, 0.0, T + 3600]})
     monitor.clock.now = T + 60 + 127.5
     monitor.collect(worker.id)
-    assert lag.Lag.of(present(monitor.cohorts.learned(GROUP))["cpu_utilization"]) == lag.Lag(127.5, 135, 0, 0, T)
+    learned = present(monitor.cohorts.learned(GROUP))["cpu_utilization"]
+    assert lag.Lag.of(learned) == lag.Lag(127.5, 135, 0, 0, T + 3600)
     assert monitor.dispatcher.waits == [pytest.approx(7.5 + placement.MARGIN)]
 
 
