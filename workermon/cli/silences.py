@@ -71,10 +71,9 @@ def silence(
 
 def _moment(text: str) -> float:
     try:
-        return models.moment(text if text[-1:].isalpha() or "+" in text[10:] else f"{text}+00:00")
-    except ValueError:
-        reason = "is not a time such as 2026-11-23T16:00:00Z"
-        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", reason, "write it so") from None
+        return models.moment_or_utc(text)
+    except ValueError as error:
+        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", str(error), "write it so") from None
 
 
 @click.command()

@@ -60,6 +60,18 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def moment_or_utc(text: str) -> float:
+    """Parse a time that a user wrote; without an offset it is in UTC. Raises ``ValueError`` for anything else.
+
+    >>> moment_or_utc("2023-11-14T22:13:20"), moment_or_utc("2023-11-14T23:13:20+01:00")
+    (1700000000.0, 1700000000.0)
+    """
+    try:
+        return moment(text if text[-1:].isalpha() or "+" in text[10:] else f"{text}+00:00")
+    except (ValueError, OverflowError):
+        raise ValueError("is not a time such as 2026-11-23T16:00:00Z") from None
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
 

@@ -40,10 +40,7 @@ def _seconds(value: object) -> int:
 def _moment(value: object) -> float:
     if not isinstance(value, str):
         raise ValueError("is not a time such as 2026-11-23T16:00:00Z")
-    try:
-        return models.moment(value if value[-1:].isalpha() or "+" in value[10:] else f"{value}+00:00")
-    except (ValueError, OverflowError):
-        raise ValueError("is not a time such as 2026-11-23T16:00:00Z") from None
+    return models.moment_or_utc(value)
 
 
 #: ``key=value``.
