@@ -9,7 +9,7 @@ from typing import NamedTuple
 from workermon import errors, models, ports, rules
 from workermon.alerts import subject
 from workermon.alerts.silences import in_force, muting
-from workermon.views import chart_points
+from workermon.views import chart_points, recorded_values
 from workermon.views.document import Document
 from workermon.views.history import Hours
 
@@ -224,16 +224,14 @@ class ChartView:
         )
 
     def _points(self, record: ports.Record, metric: str, span: Range) -> tuple[int | None, list[models.Datapoint]]:
-        """Return the newest period, and the datapoints over all periods. At equal times the shorter period counts."""
-        values: dict[int, float] = {}
-        newest: tuple[int, int] | None = None
+        """Return the newest period, and the datapoints over all periods."""
         worker_id, until = record.worker.id, span.until + models.DAY  # a datapoint may be ahead of this machine's clock
-        for period in sorted(self.samples.periods(worker_id, metric, span.since, until), reverse=True):
-            series = self.samples.read([(worker_id, metric, period)], span.since, until)[worker_id, metric]
-            values.update(series.points)
-            if series.points:
-                newest = max(newest or (0, 0), (series.points[-1].at, period))
-        return newest and newest[1], [models.Datapoint(at, values[at]) for at in sorted(values)]
+        segments = [
+            self.samples.read([(worker_id, metric, period)], span.since, until)[worker_id, metric]
+            for period in self.samples.periods(worker_id, metric, span.since, until)
+        ]
+        newest = max(((series.points[-1].at, series.period) for series in segments if series.points), default=None)
+        return newest and newest[1], recorded_values.merged(segments)
 
     def _bands(self, rule: models.Rule) -> Iterable[Band]:
         for drawn in self.kinds[rule.kind].drawn(rule):

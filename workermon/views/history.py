@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from workermon import errors, models, ports
 from workermon.models import fields
 from workermon.rules import rollup
+from workermon.views import recorded_values
 from workermon.views.document import Document, Time
 
 
@@ -151,12 +152,11 @@ class HourlyHistoryView:
 
 
 def _points(samples: ports.Samples, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
-    """Return a metric's datapoints over all its periods. At equal times the shorter period counts."""
-    values: dict[int, float] = {}
-    for period in sorted(samples.periods(worker_id, metric, since, until), reverse=True):
-        series = samples.read([(worker_id, metric, period)], since, until)[worker_id, metric]
-        values.update(series.points)
-    return [models.Datapoint(at, values[at]) for at in sorted(values)]
+    """Return a metric's datapoints over all its periods."""
+    periods = samples.periods(worker_id, metric, since, until)
+    return recorded_values.merged(
+        samples.read([(worker_id, metric, period)], since, until)[worker_id, metric] for period in periods
+    )
 
 
 def _names(configuration: models.Configuration, metric: str | None) -> Sequence[str]:

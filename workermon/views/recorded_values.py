@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models, ports, rules
@@ -54,6 +54,14 @@ def of_ledger(
         return segments, None
     delay = 0 if of_checks else rules.delay_of(metric, condition)
     return segments, rules.Horizon(segments[-1].period, delay, requested_at).newest
+
+
+def merged(segments: Iterable[models.Series]) -> list[models.Datapoint]:
+    """Return the datapoints of a metric over all its periods. At equal times the shorter period counts."""
+    values: dict[int, float] = {}
+    for series in sorted(segments, key=lambda series: -series.period):
+        values.update(series.points)
+    return [models.Datapoint(at, values[at]) for at in sorted(values)]
 
 
 class _Span(NamedTuple):
