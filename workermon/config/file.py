@@ -51,9 +51,8 @@ def check_intervals(file: File, least: int) -> None:
     intervals = [(f"workers[{place}].interval", worker.interval) for place, worker in enumerate(file.workers or ())]
     intervals.append(("discover.interval", file.discover.interval if file.discover else None))
     for path, interval in intervals:
-        if interval is not None and interval < least:
-            reason = f"{interval} s is below the shortest allowed, {least} s"
-            raise errors.InvalidInput(file.location(path), reason, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+        if interval is not None:
+            models.allowed_interval(interval, least, file.location(path))
 
 
 def check_silences(file: File, now: float) -> None:

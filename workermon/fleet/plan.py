@@ -240,6 +240,4 @@ def _may_be_unnotified(record: ports.Record, configuration: models.Configuration
 
 
 def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
-    if interval < min_interval:
-        reason = f"{interval} s is below the shortest allowed, {min_interval} s"
-        raise errors.InvalidInput(file.location(f"{path}.interval"), reason, "choose a longer one")
+    models.allowed_interval(interval, min_interval, file.location(f"{path}.interval"))
