@@ -46,6 +46,15 @@ def nearest(name: str, known_names: Iterable[str]) -> str:
     return did_you_mean(name, names) or (f"known: {', '.join(names)}" if names else "there is none yet")
 
 
+def validation_reason(message: str) -> str:
+    """Return a message of pydantic's without what it puts before the text of a ``ValueError``.
+
+    >>> validation_reason("Value error, is empty"), validation_reason("Field required")
+    ('is empty', 'Field required')
+    """
+    return message.removeprefix("Value error, ")
+
+
 class WorkermonError(Exception):
     """Something failed."""
 

@@ -157,7 +157,7 @@ def described(error: BaseException) -> tuple[str, int]:
         invalid: Any = error  # its class is not imported here: that takes long
         first = invalid.errors(include_input=False, include_url=False)[0]
         location = ".".join(str(part) for part in first["loc"]) or "input"
-        return f"{location}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
+        return f"{location}: {errors.validation_reason(first['msg'])}; see 'workermon --help'", 2
     if module in ("redis", "kombu"):
         return f"Redis: {kind}; check that it runs and accepts the password", 4
     if module in ("boto3", "botocore"):

@@ -106,7 +106,7 @@ def first(
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
         return Mistake(path, f"{excerpt(error['input'])!r} is none of {', '.join(choices)}", "choose one of them")
-    reason = _TYPES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    reason = _TYPES.get(kind) or errors.validation_reason(error["msg"]).replace("Input should", "should")
     return Mistake(path, reason, "see docs/reference/config-file.md")
 
 

@@ -476,5 +476,5 @@ def _loaded(kind: type[Loaded]) -> Loaded:
     except pydantic.ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
         variable = "_".join(str(part) for part in first["loc"]) or "interval"
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = errors.validation_reason(first["msg"])
         raise errors.InvalidInput(f"WORKERMON_{variable.upper()}", reason, "see docs/reference/settings.md") from None

@@ -44,7 +44,7 @@ class _Route(DishkaSyncRoute):
             except RequestValidationError as error:
                 first = error.errors()[0]
                 location = ".".join(str(part)[:64] for part in first["loc"])
-                return _error(400, f"{location}: {str(first['msg']).removeprefix('Value error, ')[:300]}")
+                return _error(400, f"{location}: {errors.validation_reason(first['msg'])[:300]}")
 
         return handled
 

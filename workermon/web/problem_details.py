@@ -126,7 +126,7 @@ def _invalid(_request: Request, error: Exception) -> Response:
     if first["type"] == "json_invalid":
         return answer(errors.InvalidInput("request", "its body is not JSON", "send one JSON document"), 400)
     location = ".".join(str(part)[:64] for part in first["loc"]) or "request"
-    reason = str(first["msg"]).removeprefix("Value error, ")[:300]
+    reason = errors.validation_reason(first["msg"])[:300]
     return answer(errors.InvalidInput(location, reason, "see /api/v1/docs for what it takes"), 422)
 
 
