@@ -162,7 +162,7 @@ def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tm
                 lambda: worker_id in (tmp_path / "seen").read_text(), within=30, description="the sample in the output"
             )
             watching.send_signal(signal.SIGINT)
-            assert watching.wait(20) == 0
+            assert watching.wait(60) == 0
             assert present(watching.stderr).read().splitlines() == [
                 b"warning: the pipeline is down, so this may be old: beat never ticked; see 'workermon status'"
             ]

@@ -989,9 +989,9 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any, monkey
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     subscription = redis_client.pubsub()
     subscription.subscribe("workermon:metrics")
-    assert subscription.get_message(timeout=5)["type"] == "subscribe"
+    assert subscription.get_message(timeout=30)["type"] == "subscribe"
     assert world.collect() == collect.Report(collected=(ONE,))
-    assert json.loads(subscription.get_message(timeout=5)["data"])["worker_id"] == ONE
+    assert json.loads(subscription.get_message(timeout=30)["data"])["worker_id"] == ONE
     subscription.close()
     assert world.points(CPU) == [(at(10), 41.5)]
     assert world.points(DISK, 60) == [(at(5), 40.0)]

@@ -228,4 +228,4 @@ def test_watch_on_a_terminal_draws_the_table_until_ctrl_c(redis_client: redis.Re
         assert "workermon watch" in text
         read_until(reader, "critical", lambda: redis_client.publish("workermon:metrics:alerts", alert))
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

@@ -32,9 +32,9 @@ def _refusal(url: str) -> errors.RedisUnavailable:
 
 
 def _exhaust(listening: Iterator[str | None]) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     for _ in listening:
-        assert time.monotonic() < until, "it went on for 5 s"
+        assert time.monotonic() < until, "it went on for 30 s"
 
 
 def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:

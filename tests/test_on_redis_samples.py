@@ -44,13 +44,13 @@ def test_many_steps_are_one_round_trip(redis_url: str, redis_client: redis.Redis
         repository.workers.add(members)
         with redis_client.pubsub() as subscription:
             subscription.subscribe("workermon:metrics")
-            assert subscription.get_message(timeout=10)
+            assert subscription.get_message(timeout=30)
             new_samples = [builders.sample(member, (0, float(number))) for number, member in enumerate(members)]
             outcomes = repository.samples.write_many(
                 [(sample, builders.condition(sample), f"{number}") for number, sample in enumerate(new_samples)]
             )
             assert [written.outcome for written in outcomes] == ["accepted"] * len(members)
-            announced = [subscription.get_message(timeout=10) for _ in members]
+            announced = [subscription.get_message(timeout=30) for _ in members]
         assert [message["data"] for message in announced] == [b"%d" % number for number in range(len(members))]
         series_keys = [(member.id, "cpu_utilization", 60) for member in members]
         values = [series.points[0].value for series in repository.samples.read(series_keys, NOW, NOW).values()]

@@ -108,11 +108,11 @@ def real_alertmanager(tmp_path: Path) -> Iterator[str]:
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: _ready(address), within=20, description="Alertmanager")
+        eventually(lambda: _ready(address), within=60, description="Alertmanager")
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _ready(address: str) -> bool:

@@ -98,7 +98,7 @@ def test_apprise_ends_in_time(step: str, everywhere: tuple[Receiver, list[str]])
     with pytest.raises(errors.DeliveryFailed):
         sender.send(of("apprise", url=SecretRef(env="URL"), allow_private=False), [notification()])
     if step == "drips":
-        assert receiver.over.wait(10), "the connection is still open"
+        assert receiver.over.wait(30), "the connection is still open"
 
 
 def endless(peer: socket.socket) -> None:

@@ -133,7 +133,7 @@ def test_email_deadline() -> None:
         began = time.monotonic()
         with pytest.raises(errors.DeliveryFailed, match="answer"):
             sender.send(post(server.getsockname()[1]), [notification()])
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
 
 
 def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> None:

@@ -35,12 +35,16 @@ def channel(url: str | None, *, private: bool = True, secret: str | None = None)
     )
 
 
-def hook(deadline: float = 5.0, now: float = 1_700_000_000.0) -> webhook.Webhook:
+#: Seconds. Longer than any answer takes on a busy machine, so that only tests with a deadline of their own reach one.
+LONG = 60.0
+
+
+def hook(deadline: float = LONG, now: float = 1_700_000_000.0) -> webhook.Webhook:
     """Return a notifier with one secret."""
     return webhook.Webhook(testing.MemorySecrets({"OPS_SECRET": "sésame"}), http.Client(lambda: now, deadline))
 
 
-def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
+def refused(to: Channel, deadline: float = LONG, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
     """Return why a notification is not accepted. Of the address it has only the host."""
     with pytest.raises(errors.DeliveryFailed) as caught:
         hook(deadline, now).send(to, [notification()])
@@ -158,7 +162,7 @@ def test_hangs(receiver: Receiver) -> None:
     receiver.plan = [receiver.hang]
     began = time.monotonic()
     assert "no answer within 0.5 s" in str(refused(channel(receiver.url), deadline=0.5))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < LONG / 2
 
 
 def test_drips_its_status(receiver: Receiver) -> None:
@@ -166,8 +170,8 @@ def test_drips_its_status(receiver: Receiver) -> None:
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
     began = time.monotonic()
     assert "no answer within 0.5 s" in str(refused(channel(receiver.url), deadline=0.5))
-    assert time.monotonic() - began < 3
-    assert receiver.over.wait(5), "the connection is still open"
+    assert time.monotonic() - began < LONG / 2
+    assert receiver.over.wait(30), "the connection is still open"
 
 
 def test_drips_its_body(receiver: Receiver) -> None:
@@ -175,7 +179,7 @@ def test_drips_its_body(receiver: Receiver) -> None:
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)]
     began = time.monotonic()
     hook().send(channel(receiver.url), [notification()])
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < LONG / 2
 
 
 def test_endless_body(receiver: Receiver) -> None:
@@ -189,8 +193,8 @@ def test_endless_body(receiver: Receiver) -> None:
     receiver.plan = [endless]
     began = time.monotonic()
     assert "it answered 500" in str(refused(channel(receiver.url)))
-    assert time.monotonic() - began < 4
-    assert receiver.over.wait(5), "the connection is still open"
+    assert time.monotonic() - began < LONG / 2
+    assert receiver.over.wait(30), "the connection is still open"
 
 
 def test_endless_provisional_answers(receiver: Receiver) -> None:
@@ -202,7 +206,7 @@ def test_endless_provisional_answers(receiver: Receiver) -> None:
 
     receiver.plan = [step]
     assert "no answer within 0.7 s" in str(refused(channel(receiver.url), deadline=0.7))
-    assert receiver.over.wait(10), "the connection is still open"
+    assert receiver.over.wait(30), "the connection is still open"
 
 
 def test_cut_reply(receiver: Receiver) -> None:
@@ -328,7 +332,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
     real = socket.getaddrinfo
 
     def slow(*args: object, **options: object) -> object:
-        resolved.wait(10)
+        resolved.wait(60)
         try:
             return real("127.0.0.1", receiver.port, type=socket.SOCK_STREAM)
         finally:
@@ -337,7 +341,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
     resolved.set()
-    assert returned.wait(5)
+    assert returned.wait(30)
     eventually(
         lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()),
         description="the thread's end",
@@ -371,7 +375,7 @@ def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
     assert json.loads(receiver.requests[0].body)["version"] == 7
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
     assert "no answer within 0.7 s" in str(refused(to, deadline=0.7))
-    assert receiver.over.wait(5), "the connection is still open"
+    assert receiver.over.wait(30), "the connection is still open"
 
 
 def test_certificate_must_be_valid(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:

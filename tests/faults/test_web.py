@@ -134,5 +134,5 @@ def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
         eventually(serves, within=60, description="an answer of the page after SIGCONT")
     finally:
         up.send_signal(signal.SIGTERM)
-        up.wait(30)
+        up.wait(60)
     stage.check(pages=3)

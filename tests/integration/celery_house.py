@@ -18,7 +18,7 @@ from workermon.local import endpoint, simulation
 
 ROOT = Path(__file__).parents[2]
 #: Seconds. Celery's and boto3's imports on a busy machine of two cores.
-START = 40
+START = 60
 #: Seconds. If a prefork node is told to end while a child takes a task, Celery drops the task's result, and the child
 #: waits 30 s for somebody to read it (billiard 4.3). Then it ends well, and the task is repeated by another node.
 STOP = 60

@@ -19,6 +19,8 @@ from workermon.local import endpoint
 
 #: Seconds. Celery's imports on a busy machine of two cores.
 START = 60
+#: Seconds. `up` kills what has not ended after some of them; the processes and Python take theirs.
+STOP = 60
 
 
 class Installation:

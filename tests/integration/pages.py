@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import yaml
 
-from tests.integration.celery_house import ROOT, House, Process
+from tests.integration.celery_house import ROOT, STOP, House, Process
 from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 
@@ -204,7 +204,7 @@ class Reader:
 
     def _interrupt(self, process: Process) -> None:
         process.popen.send_signal(signal.SIGINT)
-        assert process.popen.wait(20) == 0
+        assert process.popen.wait(STOP) == 0
 
 
 @contextlib.contextmanager

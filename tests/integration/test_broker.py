@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> None:
     """A node at its prefetch limit reads the next message at an acknowledgement, not at the next timer."""
     received: list[Any] = []
-    before, hub = get_event_loop(), Hub(Timer(max_interval=10))  # as in Celery's nodes
+    before, hub = get_event_loop(), Hub(Timer(max_interval=60))  # as in Celery's nodes, but longer
     set_event_loop(hub)
     loop_steps = iter(hub.create_loop())
     try:
@@ -44,7 +44,7 @@ def test_a_node_reads_on_as_soon_as_a_thread_acknowledges(redis_url: str) -> Non
                 threading.Timer(1.0, received[0].ack).start()  # the loop sleeps by then
                 started = time.monotonic()
                 eventually(lambda: next(loop_steps) or len(received) == 2, description="the second message")
-                assert time.monotonic() - started < 8  # the loop sleeps ten seconds if nothing wakes it
+                assert time.monotonic() - started < 30  # the loop sleeps a minute if nothing wakes it
                 received[1].ack()
     finally:
         hub.close()

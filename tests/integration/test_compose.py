@@ -145,12 +145,12 @@ def server(services: dict[str, Any], tmp_path: Path, password: str) -> Iterator[
     )  # fmt: skip
     client = redis.Redis(port=port, password=password)
     try:
-        eventually(client.ping, within=20)
+        eventually(client.ping, within=60)
         yield port
     finally:
         client.close()
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def command(service: dict[str, Any]) -> list[str]:

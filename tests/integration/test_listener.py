@@ -77,7 +77,7 @@ class House(testing.Monitor):
         for _, stop in self._running:
             stop.set()
         for thread, _ in self._running:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
 
     def publish(self, text: str) -> None:
@@ -262,16 +262,16 @@ def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "an event that nobody hears")
     house.start()
-    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=8)
+    eventually(lambda: house.dispatcher.evaluated == [worker().id])
 
 
 def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new active listener enqueues pending workers at once, not a sweep later."""
-    monkeypatch.setattr(sweep, "INTERVAL", 60.0)
+    monkeypatch.setattr(sweep, "INTERVAL", 3600.0)
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "lost")
     house.start(now=lambda: NOW() + 10)
-    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=1)
+    eventually(lambda: house.dispatcher.evaluated == [worker().id])
 
 
 def test_evaluations_do_not_pile_up_if_nobody_evaluates(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_a_worker_whose_collection_is_overdue_is_evaluated(house: House) -> None
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
     house.start()
-    eventually(lambda: house.dispatcher.evaluated, within=8)
+    eventually(lambda: house.dispatcher.evaluated)
     assert set(house.dispatcher.evaluated) == {late.id}
 
 
@@ -347,7 +347,7 @@ class Breaking(testing.MemoryFeed):
 def test_a_lost_redis_is_tried_again(house: House, times: int) -> None:
     """After each broken connection the listener subscribes again."""
     house.start(feed=Breaking(house, times))
-    eventually(house.led, within=8)
+    eventually(house.led)
     house.announce()
     eventually(lambda: house.dispatcher.evaluated)
 
@@ -366,7 +366,7 @@ def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
             return self.samples.pending(now, limit, age)
 
     house.start(samples=Faulty(house.samples))
-    eventually(house.led, within=8)
+    eventually(house.led)
 
 
 def test_one_of_several_leads(house: House) -> None:
@@ -387,7 +387,7 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
     house.start()
     stop.set()
     first, _ = house._running[0]
-    first.join(10)
+    first.join(30)
     assert not first.is_alive()
     house.announce(5)
 
@@ -395,7 +395,7 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
         house.announce(6)
         return worker(6).id in house.dispatcher.evaluated
 
-    eventually(is_evaluated, within=3)
+    eventually(is_evaluated)
 
 
 def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
@@ -413,7 +413,7 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
         threading.Event().wait(0.5)
         return len(house.dispatcher.evaluated) == before
 
-    eventually(silent, within=5)
+    eventually(silent)
 
 
 def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
@@ -456,7 +456,7 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     house.start()
     eventually(house.led)
     assert house.dispatcher.evaluated == []
-    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=10)
+    eventually(lambda: house.dispatcher.evaluated == [worker().id])
 
 
 def test_what_fails_for_a_minute_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.machine import START, Installation
+from tests.integration.machine import START, STOP, Installation
 from tests.support.waiting import eventually
 from workermon.local import endpoint, simulation
 
@@ -84,10 +84,10 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet
             r"error: data folder .*another 'workermon up' uses it.*\n", second.stderr.splitlines(True)[-1]
         )
 
-        interrupted = time.monotonic()
         os.killpg(up.pid, signal.SIGINT)
-        assert up.wait(15) == 0
-        assert time.monotonic() - interrupted < 10
+        assert up.wait(STOP) == 0
+        (stopped,) = machine.logged("children.stopped")
+        assert stopped["after"] < 10
     assert not machine.processes()
     assert not (machine.state / "workermon" / "server.json").exists()
     refused = machine.run("list")
@@ -99,7 +99,7 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet
         eventually(lambda: machine.logged("up.running")[1:], within=START)
         assert machine.collected(worker_id)
         up.terminate()
-        assert up.wait(15) == 0
+        assert up.wait(STOP) == 0
     assert not machine.processes()
 
 
@@ -127,7 +127,7 @@ def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> N
             r"error: channel room: the node on .+ could not send to it: .*ROOM_SECRET.+\n", refused.stderr
         )
         up.terminate()
-        assert up.wait(15) == 0
+        assert up.wait(STOP) == 0
     assert len(having) == 2, having
     assert all("workermon up" in line or "alerts-" in line for line in having)
 
@@ -151,7 +151,7 @@ def test_nothing_is_imported_from_the_working_directory(
         # Beat, the node that collects and the server have done their part by then, and so have imported it.
         eventually(lambda: machine.collected(worker_id) > first, within=START)
         up.terminate()
-        assert up.wait(15) == 0
+        assert up.wait(STOP) == 0
     assert not (trap / "sprung").exists(), (trap / "sprung").read_text()
 
 
@@ -166,7 +166,7 @@ def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
         with machine.started("up") as heir:
             eventually(lambda: machine.logged("up.running")[1:], within=START)
             heir.terminate()
-            assert heir.wait(15) == 0
+            assert heir.wait(STOP) == 0
 
 
 def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
@@ -174,7 +174,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
     with machine.started("up") as up:
         eventually(lambda: machine.logged("redis.started"), within=START)
         os.killpg(up.pid, signal.SIGINT)
-        assert up.wait(15) == 0
+        assert up.wait(STOP) == 0
     assert not machine.processes()
     assert not (machine.state / "workermon" / "server.json").exists()
 
@@ -183,9 +183,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(machine: Installation) -> None:
 def test_the_demo_fires_and_resolves_within_a_minute(machine: Installation) -> None:
     """In a pipe the demo prints firing and resolved alerts, exits with 0, and leaves nothing."""
     with machine.started("demo", "--seconds", "60") as demo:
-        began = time.monotonic()
-        printed, _ = demo.communicate(timeout=90)
-        assert time.monotonic() - began < 75
+        printed, _ = demo.communicate(timeout=60 + START + STOP)
     assert demo.returncode == 0, machine.log.read_text()
     lines = printed.decode().splitlines()
     for line in lines:
@@ -225,7 +223,7 @@ def test_ctrl_c_ends_the_demo_on_a_terminal(machine: Installation) -> None:
                     pass
             return demo.poll() is not None
 
-        eventually(has_ended, within=12)
+        eventually(has_ended, within=STOP)
         assert demo.returncode == 0, machine.log.read_text()
     os.close(ours)
     assert not machine.processes()
@@ -239,6 +237,6 @@ def test_a_closed_pipe_ends_the_demo(machine: Installation) -> None:
         assert demo.stdout is not None
         assert demo.stdout.readline()
         demo.stdout.close()
-        assert demo.wait(60) == 0
+        assert demo.wait(STOP) == 0
     assert not machine.processes()
     assert not list(machine.temporary.iterdir())

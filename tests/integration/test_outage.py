@@ -89,6 +89,6 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: 
                     assert len(served_points) > 30
                     assert {at: value for at, value in have.items() if at < until} == served_points
             up.terminate()
-            assert up.wait(15) == 0
+            assert up.wait(60) == 0
     finally:
         aws.stop()

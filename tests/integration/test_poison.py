@@ -108,7 +108,7 @@ def test_no_message_stays_in_a_nodes_hands(
     began = time.time()
     for part in ("collect", "evaluate"):
         at_work(redis_client, part, began)
-    eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, description="empty queues")
+    eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=40, description="empty queues")
     assert node.alive()
     assert "Traceback" not in node.output
     eventually(lambda: not broker.exists("workermon:unacked"), description="no message held by a node")

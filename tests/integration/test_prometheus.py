@@ -92,7 +92,7 @@ def address() -> Iterator[str]:
     eventually(lambda: server.started, description="the page is served")
     yield f"127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
     container.close()
 
 
@@ -124,7 +124,7 @@ def prometheus(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def query(url: str, expression: str) -> list[Any]:

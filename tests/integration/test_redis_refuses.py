@@ -119,7 +119,7 @@ def cluster(tmp_path: Path) -> Iterator[int]:
         yield port
     finally:
         node.terminate()
-        node.wait(10)
+        node.wait(60)
 
 
 def test_cluster_mode_is_named_as_that(cluster: int) -> None:

@@ -130,5 +130,5 @@ def test_a_node_starts_from_the_wheel(installed: Path, tmp_path: Path, redis_url
         assert "workermon.collect" in completed.stdout, completed.stderr
     finally:
         node.terminate()
-        assert node.wait(15) == 0
+        assert node.wait(60) == 0
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("celerybeat")]

@@ -108,7 +108,7 @@ class Rabbit:
     def _end(self) -> None:
         self._server.terminate()
         try:
-            self._server.wait(30)
+            self._server.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()

@@ -54,7 +54,7 @@ def served(redis_url: str, tmp_path: Path, silent_log: None) -> Iterator[Served]
         yield Served(url, process, connection)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         connection.close()
 
 
