@@ -431,7 +431,7 @@ def test_status_shows_accounts_and_costs(ok: Any, run: Any, world: Any) -> None:
     configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
     output = run("status").stdout
     assert (
-        "AWS in 24 h: 1 calls, 30000 metrics requested, $0.30; at the present rate 96 calls and $28.80 a day" in output
+        "AWS in 24 h: 1 calls, 30000 metrics requested, $0.30; at the current rate 96 calls and $28.80 a day" in output
     )
     assert "budget: $5.00 a day, $7.25 projected for today: over budget" in output
     assert "longer periods to stay within it: network_out ×15" in output
@@ -817,7 +817,7 @@ def test_why_of_lost_metrics(ok: Any) -> None:
     output = ok("why", f"default/{REGION}", "lost-metrics")
     assert output.splitlines()[:2] == [
         f"account default in {REGION}, lost-metrics: not firing",
-        "  now       no metric fell silent on much of the fleet",
+        "  now       no metric stopped arriving from much of the fleet",
     ]
     assert ok("why", f"default/{REGION}/lost-metrics") == output
 

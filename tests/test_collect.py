@@ -797,7 +797,7 @@ def test_a_fleet_that_stays_silent_costs_few_calls(world: World) -> None:
 
 
 def test_dimensions_that_change_are_found(world: World) -> None:
-    """An agent that publishes under other dimensions is looked up when it falls silent, and nothing is lost."""
+    """An agent that publishes under other dimensions is looked up when a metric stops arriving, and nothing is lost."""
     world.add()
     only(world, DISK)
     disk(world, "/", "xfs", *[40.0] * 10)

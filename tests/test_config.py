@@ -236,7 +236,7 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ('[channels.w]\ntype="webhook"\nurl="http://example.com/"\n', r"channels.w.url: is not https"),
         (
             '[channels.w]\ntype="webhook"\nurl="https://u:hunter2@example.com/"\n',
-            r"channels.w.url: has credentials in it",
+            r"channels.w.url: contains credentials",
         ),
         ('[channels.w]\ntype="webhook"\nurl="https://169.254.169.254/"\n', r"channels.w.url: is a private address"),
         (

@@ -79,7 +79,7 @@ def test_a_missing_permission_is_named() -> None:
     ("ahead", "well", "expected"),
     [
         (None, True, "AWS does not say"),
-        (0, True, "agrees"),
+        (0, True, "in step with this machine's clock"),
         (20, True, "AWS is 20.5 s ahead"),
         (-31, False, "AWS is 30.5 s behind, more than 30 s"),
         (40, False, "AWS is 40.5 s ahead, more than 30 s"),

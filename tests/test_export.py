@@ -387,7 +387,7 @@ def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world
     file = testing.parse("[budget]\ndollars_per_day = 5\n")
     options = fleet.ApplyOptions(region="us-east-1", revision=0)
     assert stage.apply(file, options).revision == 1
-    with pytest.raises(errors.RevisionChanged, match="revision 1 of the set-up is in force, not 0"):
+    with pytest.raises(errors.RevisionChanged, match="the current revision of the set-up is 1, not 0"):
         stage.apply(testing.parse("[budget]\ndollars_per_day = 6\n"), options)
     assert world.configurations.load().budget == 5
 

@@ -55,7 +55,8 @@ def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
     monitor.silent[MEMORY] = set(monitor.ids[:6])
     monitor.minutes(20)
     since = models.rfc3339(T0 + 18 * 60)
-    assert monitor.notified == [("firing", f"memory_utilization fell silent on 6 of 8 workers, first at {since}")]
+    summary = f"memory_utilization stopped arriving from 6 of 8 workers, first at {since}"
+    assert monitor.notified == [("firing", summary)]
     [alert] = [alert for alert in monitor.alerts.open() if alert.rule == "lost-metrics"]
     assert alert.last is not None
     assert (alert.last.kind, alert.last.severity, alert.last.worker) == ("collector", "warning", None)
@@ -63,7 +64,7 @@ def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
     assert alert.last.dedup_key == ALERT
     explanation = monitor.get(views.ExplainAccount).explain("default/us-east-1", "lost-metrics")
     assert (explanation.rule, explanation.state) == ("lost-metrics", "warning")
-    assert explanation.now == f"memory_utilization fell silent on 6 of 8 workers, first at {since}"
+    assert explanation.now == f"memory_utilization stopped arriving from 6 of 8 workers, first at {since}"
     monitor.silent[MEMORY] = set()
     monitor.minutes(15)
     assert [status for status, _ in monitor.notified] == ["firing", "resolved"]
@@ -78,7 +79,7 @@ def test_another_metric_that_joins_is_said() -> None:
     monitor.silent[DISK] = set(monitor.ids)
     monitor.minutes(20)
     assert [status for status, _ in monitor.notified] == ["firing", "firing"]
-    assert "disk_utilization fell silent on 8 of 8" in (monitor.notified[-1][1] or "")
+    assert "disk_utilization stopped arriving from 8 of 8" in (monitor.notified[-1][1] or "")
 
 
 @pytest.mark.parametrize(("number", "silent"), [(8, 2), (20, 4)])

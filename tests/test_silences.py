@@ -448,10 +448,10 @@ schedule = "0 22 * * *"
         ("all = true\nuntil = 04:00:00", None),
         ('all = true\nuntil = "4:00"', "until: must be a time of day such as"),
         ('all = true\nuntil = "24:00"', "until: must be a time of day such as"),
-        ('all = true\nuntil = "04:00"\nduration = "6h"', "until: does not go with duration"),
+        ('all = true\nuntil = "04:00"\nduration = "6h"', "until: cannot be combined with duration"),
         ("all = true", "duration: is missing beside schedule"),
         ('all = true\nuntil = "22:00"', "is open for ever"),
-        ('all = true\nrule = "cpu-high"\nuntil = "04:00"', "all: does not go with worker, labels or rule"),
+        ('all = true\nrule = "cpu-high"\nuntil = "04:00"', "all: cannot be combined with worker, labels or rule"),
         (
             'all = false\nuntil = "04:00"',
             "would silence everything; name a worker, labels or a rule, or write all = true",
@@ -641,7 +641,7 @@ def parsed(text: Any) -> Any:
         ('"2030-01-01T04:00:00+01:00"', '"tomorrow"', "must be a time such as"),
         ('rule = "cpu-high"\n', "", "silences[0]: would silence everything"),
         ('reason = "new disk"', 'reason = "new disk"\nduration = "2h"', "silences[1].duration: is only for a schedule"),
-        ('timezone = "', 'ends = "2030-01-01T04:00:00Z"\ntimezone = "', "does not go with a schedule"),
+        ('timezone = "', 'ends = "2030-01-01T04:00:00Z"\ntimezone = "', "cannot be combined with a schedule"),
         ("rule =", "rulle =", "silences[0].rulle: is not a known key; did you mean rule?"),
         ("[[silences]]\nworker", '[[silences]]\nrule = "cpu-high"\nreason = "x"\nschedule = "0 2 * * sun"\n'
          'duration = "120m"\ntimezone = "Europe/Berlin"\n[[silences]]\nworker',

@@ -566,7 +566,7 @@ def test_the_file_says_all_of_it() -> None:
         ),
         (
             'expected = ["stopped"]',
-            "line 4, column 13: rules[0].expected[0]: stopped is not a code of EC2; known: Client.",
+            "line 4, column 13: rules[0].expected[0]: stopped is not a code of EC2; use one of: Client.",
         ),
         ('expected = ["UserInitiatedShutdown"]', f"is not a code of EC2; did you mean {BY_USER}?"),
         ('expeced = ["x"]', "line 4, column 1: rules[0].expeced: is not a known key; did you mean expected?"),

@@ -40,10 +40,10 @@ def nearest(name: str, known_names: Iterable[str]) -> str:
     """Suggest the nearest name; if none is close, list the known names.
 
     >>> nearest("x", ["a", "b"])
-    'known: a, b'
+    'use one of: a, b'
     """
     names = sorted(known_names)
-    return did_you_mean(name, names) or (f"known: {', '.join(names)}" if names else "there is none yet")
+    return did_you_mean(name, names) or (f"use one of: {', '.join(names)}" if names else "none exists yet")
 
 
 def validation_reason(message: str) -> str:
@@ -88,10 +88,10 @@ class NotFound(WorkermonError):
 
 
 class RevisionChanged(WorkermonError):
-    """Another revision of the configuration is in force than the caller expected."""
+    """The current revision of the configuration is not the one that the caller expected."""
 
     def __init__(self, subject: str, expected: int, present: int) -> None:
-        reason = f"revision {present} of the set-up is in force, not {expected}"
+        reason = f"the current revision of the set-up is {present}, not {expected}"
         super().__init__(subject, reason, "look at what changed, and apply it again")
         self.args = (subject, expected, present)
 

@@ -304,7 +304,7 @@ def _state(rule: views.RuleExplanation) -> str:
     """Return a rule's state in words, and what people were last notified of."""
     if rule.state == "ok":
         return "not firing" + ("; the last notification says that it fires" if rule.notified else "")
-    silenced = ", but not of the present state" if rule.notified and (rule.silenced_by or rule.inhibited_by) else ""
+    silenced = ", but not of the current state" if rule.notified and (rule.silenced_by or rule.inhibited_by) else ""
     notified = "notified" if rule.notified else "not notified"
     return f"{rule.state}{_since(rule.condition_since, rule.since)}; {notified}{silenced}"
 

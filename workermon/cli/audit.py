@@ -30,4 +30,4 @@ def audit(cli_session: session.Session, since: int, as_json: bool) -> None:
         ]
         tables.show(("TIME", "WHO", "FROM", "WHAT", "ENDED"), rows)
     else:
-        click.echo("nothing was changed", err=True)
+        click.echo("no changes recorded", err=True)

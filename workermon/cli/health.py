@@ -65,7 +65,7 @@ def _costs(bill: health.Bill) -> Iterator[str]:
     spent, rate = bill.last_24h, bill.rate
     yield (
         f"AWS in 24 h: {spent.calls} calls, {spent.metrics} metrics requested, ${spent.dollars:.2f}; "
-        f"at the present rate {rate.calls} calls and ${rate.dollars:.2f} a day"
+        f"at the current rate {rate.calls} calls and ${rate.dollars:.2f} a day"
     )
     if bill.budget is not None:
         projected = "" if bill.projected is None else f", ${bill.projected:.2f} projected for today"

@@ -46,7 +46,7 @@ def check(cli_session: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
     If Redis can be reached, it also counts the monitored workers to which each rule applies, and warns of rules that
-    cannot fire for them. Sections that the file leaves out are then those in force.
+    cannot fire for them. For a section that the file leaves out it uses the applied one.
 
     \b
     Example: workermon rules check fleet.toml
@@ -415,8 +415,8 @@ def _agreed(requests: Sequence[cloudwatch_history.HistoryRequest], begin: int, *
         return
     if not _is_interactive():
         raise errors.InvalidInput("--cloudwatch", "it costs money, and there is no terminal to confirm it", "add --yes")
-    if not click.confirm("ask for it?", err=True):
-        raise errors.WorkermonError("rules backtest", "you did not agree", "CloudWatch was not asked")
+    if not click.confirm("Request it?", err=True):
+        raise errors.WorkermonError("rules backtest", "the price was not confirmed", "answer y, or add --yes")
 
 
 def _on_ledger(

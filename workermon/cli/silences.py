@@ -92,9 +92,9 @@ def silences(cli_session: session.Session, as_json: bool) -> None:
         output.document(listing)
     elif listing.silences:
         rows = [(row.id, _when(row), _subject(row), row.by, row.reason) for row in listing.silences]
-        tables.show(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
+        tables.show(("ID", "UNTIL", "MATCHES", "BY", "REASON"), rows)
     else:
-        click.echo("no silence", err=True)
+        click.echo("no silences", err=True)
 
 
 @click.command(cls=audit_recording.Write)

@@ -1,7 +1,7 @@
 """The dimensions under which each worker's metrics are published, from CloudWatch's ListMetrics.
 
 EC2's own metrics have the instance's id alone. Metrics of an agent have to be looked up. Once an hour one batch lists a
-metric of the whole region, for all batches. Workers that join later, lack the metric or fall silent are looked up one
+metric of the whole region, for all batches. Workers that join later, lack the metric or lose it are looked up one
 by one if they are few. If they are many, as when a fleet's agents get a new configuration, the region is listed again.
 The dimensions are stored with the worker, the listings with their account and region.
 """
@@ -25,7 +25,7 @@ DIMENSIONS_KEPT = 3600
 ABSENCE_KEPT = 300
 
 #: Workers. A batch up to this size is looked up worker by worker; for a larger one the whole region is listed. The
-#: region is also listed if more than this recently joined or fell silent.
+#: region is also listed if more than this recently joined or lost the metric.
 SMALL_BATCH = 5
 #: New workers that a larger batch looks up one by one as long as its region need not be listed.
 MAX_NEW_LOOKUPS = 20
@@ -33,8 +33,8 @@ MAX_NEW_LOOKUPS = 20
 #: region.
 MAX_LOOKUPS = 2
 
-#: Seconds for which workers without a metric count as having recently joined or fallen silent. ListMetrics takes up to
-#: 15 minutes to show a new series, and a machine some minutes to start its agent.
+#: Seconds for which workers without a metric count as having recently joined or lost it. ListMetrics takes up to 15
+#: minutes to show a new series, and a machine some minutes to start its agent.
 RECENT = 1200
 
 #: Seconds. One process at a time lists a region's metrics: for at most this long, and at most this often.
@@ -260,7 +260,7 @@ class Search:
         self.learned_delays.save(self.scope, fresh)
 
     def _is_due(self, key: str) -> bool:
-        """Return whether to list the region: once an hour, or if many joined or fell silent at once."""
+        """Return whether to list the region: once an hour, or if many joined or lost the metric at once."""
         listing = self._listings[key]
         if not listing.is_fresh(self.at):
             return True
@@ -370,7 +370,7 @@ class Search:
 class _Candidates(NamedTuple):
     """The ids of workers to look up. Within each group those looked up longest ago are first.
 
-    ``new``: not looked up yet. ``recent``: joined or fell silent recently. ``lacking``: long ago. ``old``: their
+    ``new``: not looked up yet. ``recent``: joined or lost the metric recently. ``lacking``: long ago. ``old``: their
     dimensions have to be confirmed.
     """
 
@@ -381,7 +381,7 @@ class _Candidates(NamedTuple):
 
 
 def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -> float | None:
-    """Return since when a worker lacks a metric, if it does: it fell silent, or never published it while it ran."""
+    """Return since when a worker lacks a metric, if it does: it lost it, or never published it while it ran."""
     condition = record.condition
     latest, requested_at = condition.latest.get(metric), condition.requested_at.get(metric)
     if latest is None or requested_at is None:

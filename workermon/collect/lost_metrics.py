@@ -1,4 +1,4 @@
-"""The stage that counts, over a whole fleet, which metrics fell silent. A single worker does not show that."""
+"""The stage that counts, over a whole fleet, which metrics stopped arriving. A single worker does not show that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOST_AFTER = 600
 STARTING = 900
 
 #: A metric is lost in a region if at least so many workers, and at least this share of those that published it, have
-#: fallen silent. Fewer do not concern the fleet.
+#: lost it. Fewer do not concern the fleet.
 MIN_WORKERS, MIN_SHARE = 3, 0.25
 
 #: EC2's own metrics that every running instance publishes, whatever its type. If all workers have lost one, however few
@@ -26,7 +26,7 @@ ALWAYS_PUBLISHED = frozenset({"CPUUtilization", "NetworkIn", "NetworkOut"})
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LostMetrics:
-    """Records in each account and region which metrics fell silent on much of the fleet."""
+    """Records in each account and region which metrics stopped arriving from much of the fleet."""
 
     workers: ports.Workers
     accounts: ports.Accounts

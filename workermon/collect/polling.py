@@ -277,8 +277,8 @@ def since(look: Look, newest: int | None, added_at: float, *, retention: int, la
     ``full_since`` is the watermark minus the lateness and a period, but not older than the retention. The watermark is
     the newest datapoint or the last full request, because later datapoints may arrive that late. Before there is a
     datapoint, it is an hour before the metric's last request, or before the worker was added. ``recent_since`` is later
-    only if the metric fell silent long before its last request. A wide window for a silent metric in each request would
-    fill whole calls with nothing.
+    only if the metric stopped arriving long before its last request. A wide window for such a metric in each request
+    would fill whole calls with nothing.
     """
     at, period = look.at, look.period
     reached = min(at if look.requested_at is None else look.requested_at, at)

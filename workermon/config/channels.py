@@ -236,7 +236,7 @@ def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: boo
     if parts.scheme not in ("https", "http") or not host or blank or not _is_host(host):
         raise problems.Mistake(path, "is not an address such as https://example.com/hook", "write it in full")
     if "@" in parts.netloc:
-        raise problems.Mistake(path, "has credentials in it", "sign with a secret by name instead")
+        raise problems.Mistake(path, "contains credentials", "remove them; a secret is given by name")
     if parts.scheme != "https" and not allow_private:
         todo = "use https, or allow_private = true for a receiver of your own network"
         raise problems.Mistake(path, "is not https", todo)

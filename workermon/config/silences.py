@@ -19,7 +19,7 @@ def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
         todo = "name a worker, labels or a rule, or write all = true"
         raise problems.Mistake(path, "would silence everything", todo)
     if names_something and section.all:
-        raise problems.Mistake(f"{path}.all", "does not go with worker, labels or rule", "keep one of the two")
+        raise problems.Mistake(f"{path}.all", "cannot be combined with worker, labels or rule", "keep one of the two")
     if section.schedule is None:
         _check_once(path, section)
     else:
@@ -45,12 +45,12 @@ def _check_once(path: str, section: grammar.SilenceSection) -> None:
 def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -> None:
     for key in ("begins", "ends"):
         if key in section.model_fields_set:
-            raise problems.Mistake(f"{path}.{key}", "does not go with a schedule", "keep one of the two")
+            raise problems.Mistake(f"{path}.{key}", "cannot be combined with a schedule", "keep one of the two")
     if section.duration is None and section.until is None:
         todo = 'write duration = "2h", or until = "04:00"'
         raise problems.Mistake(f"{path}.duration", "is missing beside schedule", todo)
     if section.duration is not None and section.until is not None:
-        raise problems.Mistake(f"{path}.until", "does not go with duration", "keep one of the two")
+        raise problems.Mistake(f"{path}.until", "cannot be combined with duration", "keep one of the two")
     timezone = section.timezone or "UTC"
     try:
         models.zone(timezone)

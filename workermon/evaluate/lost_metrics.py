@@ -1,4 +1,4 @@
-"""Pure: evaluates whether a metric fell silent on much of an account and region's fleet."""
+"""Pure: evaluates whether a metric stopped arriving from much of an account and region's fleet."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: f
         return models.Transition(at=at, before=before, after=None, reason="every metric is published again")
     names = ", ".join(metric.metric for metric in lost)
     last_reason = alert.last.reason or "" if before is not None and alert.last is not None else ""
-    if before is not None and all(f"{metric.metric} fell silent" in last_reason for metric in lost):
+    if before is not None and all(f"{metric.metric} stopped arriving" in last_reason for metric in lost):
         return None
     cause = "; ".join(
-        f"{metric.metric} fell silent on {metric.workers} of {metric.of} workers,"
+        f"{metric.metric} stopped arriving from {metric.workers} of {metric.of} workers,"
         f" first at {models.rfc3339(metric.since)}"
         for metric in lost
     )
     return models.Transition(
-        at=at, before=before, after="warning", reason=f"{names} fell silent on much of the fleet", cause=cause
+        at=at, before=before, after="warning", reason=f"{names} stopped arriving from much of the fleet", cause=cause
     )

@@ -219,7 +219,8 @@ def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
 
 
 def _evaluation(pending: Sequence[str]) -> Part:
-    reason = f"{models.plural(len(pending), 'worker')} waiting for more than {STUCK_AFTER} s" if pending else "keeps up"
+    waiting = models.plural(len(pending), "worker")
+    reason = f"{waiting} waiting for more than {STUCK_AFTER} s" if pending else "nothing waits"
     return Part(name="evaluation", ok=not pending, reason=reason)
 
 
@@ -240,7 +241,7 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
         todo = "start 'celery -A workermon worker', or see its log"
         return Part(name="queues", ok=False, reason=f"{'; '.join(failures)}: {todo}")
     waiting = sum(number for name, number in queues.items() if name != "unacked")
-    reason = f"{models.plural(waiting, 'message')} on the way" if waiting else "nothing waits"
+    reason = f"{models.plural(waiting, 'message')} waiting" if waiting else "nothing waits"
     return Part(name="queues", ok=True, reason=reason)
 
 
@@ -265,7 +266,7 @@ def _collection(fleet: fleet_statistics.FleetStatistics, unsearched: Mapping[str
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
         return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)
-    reason = f"fails for {fleet.failing} of {watched} workers" if fleet.failing else "in time"
+    reason = f"fails for {fleet.failing} of {watched} workers" if fleet.failing else "on time"
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 

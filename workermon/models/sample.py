@@ -290,12 +290,12 @@ def _valid(series: Series, first: float, last: float) -> Series:
     return series._replace(points=tuple(valid))
 
 
-#: The rule about metrics that fell silent on much of a fleet. It always applies.
+#: The rule about metrics that stopped arriving from much of a fleet. It always applies.
 LOST_METRICS = "lost-metrics"
 
 
 class LostMetric(Frozen):
-    """A metric that fell silent for ``workers`` of the ``of`` workers that published it; the first at ``since``."""
+    """A metric that ``workers`` of the ``of`` workers that published it have lost, the first at ``since``."""
 
     metric: str
     workers: int
@@ -309,7 +309,7 @@ class AccountState(Frozen):
     ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` is
     the first failure after the last success. ``interval`` is the shortest interval recently collected there, ``at`` the
     newest collection; times and durations in seconds. ``sequence`` counts the recorded collections. ``lost_metrics``
-    fell silent on much of the fleet there.
+    stopped arriving from much of the fleet there.
     """
 
     key: str

@@ -35,7 +35,7 @@ class NoteCollection(lua.Script[int], shared="numbers"):
 
 
 class NoteLostMetrics(lua.Script[int]):
-    """Record which metrics fell silent in an account and region. Return 0 if nothing was collected there."""
+    """Record which metrics stopped arriving in an account and region. Return 0 if nothing was collected there."""
 
     account: lua.Key
     lost_metrics: lua.Argument
@@ -88,7 +88,7 @@ class RedisAccounts:
         client.run(self._client, noting)
 
     def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
-        """Record which metrics fell silent on much of the fleet there. No effect if nothing was collected there."""
+        """Record which metrics much of the fleet there has lost. No effect if nothing was collected there."""
         text = _LOST_METRICS.dump_json(tuple(lost)).decode() if lost else ""
         client.run(self._client, NoteLostMetrics(account=keys.account(key), lost_metrics=text))
 

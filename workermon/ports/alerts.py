@@ -217,7 +217,7 @@ class Accounts(Protocol):
         """
 
     def note_lost(self, key: str, lost: Sequence[LostMetric]) -> None:
-        """Record which metrics fell silent on much of the fleet there. No effect if nothing was collected there."""
+        """Record which metrics much of the fleet there has lost. No effect if nothing was collected there."""
 
     def load(self) -> dict[str, AccountState]:
         """Return the state of every account and region with collections, by its key."""

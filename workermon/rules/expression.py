@@ -350,7 +350,7 @@ class _Reader:
         sign, at = _SIGNS.get(type(tree.op)), self._between(tree)
         if sign is None:
             written = self.text[at : self.at(tree.right)].strip(" (")
-            _refuse(at, f"{written} is not an operator of an expression", "known: + - * /")
+            _refuse(at, f"{written} is not an operator of an expression", "use one of: + - * /")
         right = self.node(tree.right, depth + 1)
         if sign == "/" and isinstance(right, Number) and not right.value:
             _refuse(right.at, "divides by zero, so there would never be a value", "divide by something else")
@@ -368,7 +368,7 @@ class _Reader:
         assert isinstance(tree, ast.Call)
         at = self.at(tree)
         if not isinstance(tree.func, ast.Name):
-            _refuse(at, "is not a function", f"known: {', '.join(FUNCTIONS)}")
+            _refuse(at, "is not a function", f"use one of: {', '.join(FUNCTIONS)}")
         name = tree.func.id
         if name not in FUNCTIONS:
             _refuse(at, f"{name} is not a known function", errors.nearest(name, FUNCTIONS))

@@ -131,7 +131,7 @@ def explanation(
     until = "nothing yet" if rule_state.cursor is None else f"up to {models.rfc3339(rule_state.cursor)}"
     evaluated = (
         f"{until}; period {details.period} s, delay {details.delay} s,"
-        f" slots count as absent up to {details.horizon or '-'}"
+        f" slots without a datapoint count as absent up to {details.horizon or '-'}"
     )
     lines: tuple[tuple[str, str], ...] = (
         ("points", points or "none"),

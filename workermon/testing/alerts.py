@@ -269,7 +269,7 @@ class MemoryAccounts:
             store.accounts[key] = state
 
     def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
-        """Record which metrics fell silent on much of the fleet there."""
+        """Record which metrics much of the fleet there has lost."""
         store = self._store
         with store.lock:
             if key in store.accounts:

@@ -221,11 +221,12 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
 
 
 def _lost_metrics_now(state: models.AccountState | None) -> str:
-    """Describe which metrics fell silent on much of the fleet."""
+    """Describe which metrics stopped arriving from much of the fleet."""
     if state is None or not state.lost_metrics:
-        return "no metric fell silent on much of the fleet"
+        return "no metric stopped arriving from much of the fleet"
     return "; ".join(
-        f"{lost.metric} fell silent on {lost.workers} of {lost.of} workers, first at {models.rfc3339(lost.since)}"
+        f"{lost.metric} stopped arriving from {lost.workers} of {lost.of} workers,"
+        f" first at {models.rfc3339(lost.since)}"
         for lost in state.lost_metrics
     )
 

@@ -165,5 +165,5 @@ def _names(configuration: models.Configuration, metric: str | None) -> Sequence[
     if metric is None:
         return names
     if metric not in names:
-        raise errors.NotFound(f"metric {metric}", "is not known", f"one of {', '.join(names)}")
+        raise errors.NotFound(f"metric {metric}", "is not known", f"use one of: {', '.join(names)}")
     return (metric,)

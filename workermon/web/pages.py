@@ -194,7 +194,7 @@ def fleet_query(request: Request) -> views.FleetQuery:
     for name, word, allowed in (("status", status, views.STATUSES), ("state", state, views.STATES)):
         if word is not None and word not in allowed:
             raise errors.InvalidInput(
-                f"{name} {errors.printable(word)[:64]!r}", "is not known", f"one of {', '.join(allowed)}"
+                f"{name} {errors.printable(word)[:64]!r}", "is not known", f"use one of: {', '.join(allowed)}"
             )
     return views.FleetQuery.model_validate(
         {
@@ -312,7 +312,7 @@ def span(request: Request) -> int:
     """Return the seconds that charts show."""
     text = request.query_params.get("since", "3600")
     if text not in map(str, SPANS):
-        allowed = f"one of {', '.join(map(str, SPANS))}"
+        allowed = f"use one of: {', '.join(map(str, SPANS))}"
         raise errors.InvalidInput(f"since {errors.printable(text)[:32]!r}", "is not a span of the charts", allowed)
     return int(text)
 

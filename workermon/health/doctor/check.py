@@ -18,7 +18,7 @@ def clock_check(name: str, whose: str, ahead: float, limit: int, max_difference:
     """Compare a clock with ours, in seconds: up to ``limit`` is ok, up to ``max_difference`` is not measured."""
     ok = abs(ahead) <= limit
     if abs(ahead) <= max_difference:
-        reason = "agrees"
+        reason = "in step with this machine's clock"
     else:
         reason = f"{whose} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
         reason += "" if ok else f", more than {limit} s"

@@ -1,4 +1,4 @@
--- Record which metrics fell silent in an account and region. Returns 1, or 0 if nothing was collected there.
+-- Record which metrics stopped arriving in an account and region. Returns 1, or 0 if nothing was collected there.
 local account = KEYS[1]       -- hash: the state of collection there
 local lost_metrics = ARGV[1]  -- a JSON list, '' for none
 
