@@ -23,7 +23,7 @@ UNTRIED = {
     "No data",
     "A worker that stopped by itself",
     "Retirement and Spot interruptions",
-    "Another load than usual",
+    "Unusual load",
 }
 
 
