@@ -1,4 +1,4 @@
-"""A steady worker is evaluated only at each fifth slot. Its notifications do not show that."""
+"""A steady worker is evaluated only at each fifteenth slot. Its notifications do not show that."""
 
 from __future__ import annotations
 
@@ -85,15 +85,15 @@ def notified(monitor: testing.Monitor, worker_id: str) -> list[Notified]:
     ]  # fmt: skip
 
 
-def events(seed: int) -> Iterator[tuple[int, float | None, float | None, bool]]:
-    """Yield place, value, a late or revised value of four slots before, and whether the status check fails."""
+def events(seed: int) -> Iterator[tuple[int, float | None, tuple[int, float] | None, bool]]:
+    """Yield place, value, place of a late or revised value with that value, and whether the status check fails."""
     chance = random.Random(seed)
     for place, value in enumerate(cadence_replay.settled(cadence_replay.generated(seed, 160))):
-        late = chance.choice((20.0, 96.0)) if chance.random() < 0.04 else None
+        late = (place - chance.randint(1, 14), chance.choice((20.0, 96.0))) if chance.random() < 0.08 else None
         yield place, value, late, chance.random() < 0.04
 
 
-@pytest.mark.parametrize(("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1")])
+@pytest.mark.parametrize(("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1"), (5, "1 of 1"), (6, "2 of 3")])
 def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_time(seed: int, breach: str) -> None:
     """A deferred worker has the same notifications at the same second.
 
@@ -107,8 +107,8 @@ def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_tim
     for place, value, late, fails in events(seed):
         if value is not None:
             monitor.put(T + place * PERIOD, value)
-        if late is not None and place > 4:
-            monitor.put(T + (place - 4) * PERIOD, late)
+        if late is not None and late[0] >= 0:
+            monitor.put(T + late[0] * PERIOD, late[1])
         monitor.show(system="impaired" if fails else "ok")
         monitor.cycle()
         cycles += 1
@@ -136,9 +136,9 @@ def monitor() -> Pair:
     return new_pair
 
 
-def test_a_steady_worker_is_evaluated_at_each_fifth_slot(monitor: Pair) -> None:
+def test_a_steady_worker_is_evaluated_at_each_fifteenth_slot(monitor: Pair) -> None:
     """The first worker of its batch is evaluated at each slot, so that its account is."""
-    assert sum(stay_quiet(monitor, 20)) == 4
+    assert sum(stay_quiet(monitor, 4 * deferral.SLOTS)) == 4
     cursors = [
         present(monitor.alerts.load([worker_id])[worker_id].alerts["cpu-high"].rule_state.cursor)
         for worker_id in (FIRST, OTHER)
@@ -212,7 +212,7 @@ def test_a_rule_that_has_to_see_each_sample_does() -> None:
 
 
 def test_a_long_interval_is_evaluated_each_time() -> None:
-    """A worker with a long interval is evaluated at each slot, because five would take too long."""
+    """A worker with a long interval is evaluated at each slot, because fifteen would take too long."""
     monitor = Pair(cadence_replay.rule("2 of 2"), interval=120)
     stay_quiet(monitor, 6)
     assert sum(stay_quiet(monitor, 10)) == 5

@@ -16,9 +16,9 @@ from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 
 #: One of so many slots is always evaluated. Each worker has its own, so that evaluations spread.
-SLOTS = 5
+SLOTS = 15
 #: Seconds. Maximum deferral of an evaluation; with a longer interval nothing is deferred.
-MAX_DEFERRED = 300
+MAX_DEFERRED = 900
 
 #: For each metric, the least and the greatest value that change no steady rule.
 _Ranges = dict[str, tuple[float, float]]
