@@ -32,8 +32,9 @@ SETTLE = int(os.environ.get("BENCH_SETTLE", "6"))
 #: Seconds that the baselines request. They do not know what is new, so they find late datapoints only if they request
 #: the whole lateness, as workermon does. Three minutes hold the newest datapoints.
 FULL_WINDOW, RECENT_WINDOW = models.LATENESS + 4 * house.INTERVAL, 3 * house.INTERVAL
-#: Seconds: until workermon without workers is at rest after its start, and how long it is measured then.
-SETTLED, IDLE = 20, 30
+#: Seconds: until workermon without workers is at rest after its start, and how long it is measured then. The first
+#: canary, a minute after the start, makes stages and imports modules for the first time. CPU is counted in 10 ms.
+SETTLED, IDLE = 130, 120
 #: Measured: batches of 100 workers of the bare loop, and workers of the plain design.
 BATCHES = 80
 PLAIN = 500

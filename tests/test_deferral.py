@@ -93,7 +93,9 @@ def events(seed: int) -> Iterator[tuple[int, float | None, tuple[int, float] | N
         yield place, value, late, chance.random() < 0.04
 
 
-@pytest.mark.parametrize(("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1"), (5, "1 of 1"), (6, "2 of 3")])
+@pytest.mark.parametrize(
+    ("seed", "breach"), [(1, "1 of 1"), (2, "2 of 3"), (3, "3 of 3"), (4, "1 of 1"), (5, "1 of 1"), (6, "2 of 3")]
+)
 def test_a_worker_whose_evaluation_waits_is_notified_of_the_same_at_the_same_time(seed: int, breach: str) -> None:
     """A deferred worker has the same notifications at the same second.
 
