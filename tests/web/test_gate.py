@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from tests.support.commands import A, Ports
@@ -126,6 +130,28 @@ def test_elsewhere_a_login_is_needed(serve: Serve) -> None:
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert answer.json()["action"] == "send Authorization: Bearer TOKEN, or log in at /login"
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+
+
+def routes_of_the_package() -> Iterator[APIRoute]:
+    """Yield the routes of each module."""
+    for module in pkgutil.iter_modules([str(Path(app.__file__).parent)]):
+        values = vars(importlib.import_module(f"workermon.web.{module.name}")).values()
+        for router in (value for value in values if isinstance(value, APIRouter)):
+            yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def test_no_route_but_these_answers_without_a_login(serve: Serve) -> None:
+    """A route that names no role would answer anybody: only the login, the probes and the static files do."""
+    client = serve(**OPEN)
+    requests = {(method, route.path) for route in routes_of_the_package() for method in route.methods or ()}
+    assert len(requests) > 40
+    open_requests = set()
+    for method, path in requests:
+        answer = client.request(method, re.sub(r"{[^}]*}", "x", path), follow_redirects=False)
+        if answer.status_code != 401:
+            open_requests.add((method, path))
+    static = ("GET", "/static/{version}/{name:path}")
+    assert open_requests == {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/login"), static}
 
 
 @pytest.mark.parametrize(
