@@ -22,17 +22,16 @@ def back(notice_key: str, *parts: str) -> Response:
     return RedirectResponse(f"{render.path(*parts)}{render.query(did=notice_key)}", 303)
 
 
-@router.post("/workers/{name}/pause")
-def pause(name: str, caller: gate.Operator, pausing: FromDishka[fleet.Pausing]) -> Response:  # noqa: ARG001
+@router.post("/workers/{name}/pause", dependencies=[gate.OPERATOR])
+def pause(name: str, pausing: FromDishka[fleet.Pausing]) -> Response:
     """Stop collecting a worker for a while."""
     [paused] = pausing.pause([name])
     return back("paused", "workers", paused.id)
 
 
-@router.post("/workers/{name}/resume")
+@router.post("/workers/{name}/resume", dependencies=[gate.OPERATOR])
 def resume(
     name: str,
-    caller: gate.Operator,  # noqa: ARG001
     resuming: FromDishka[fleet.Resuming],
     collection: FromDishka[collect.Collection],
 ) -> Response:
@@ -42,10 +41,9 @@ def resume(
     return back("resumed", "workers", resumed.id)
 
 
-@router.post("/workers/{name}/refresh")
+@router.post("/workers/{name}/refresh", dependencies=[gate.OPERATOR])
 def refresh(
     name: str,
-    caller: gate.Operator,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     collection: FromDishka[collect.Collection],
 ) -> Response:
@@ -77,8 +75,8 @@ def silence(
     return back("silenced", "workers", worker) if place == "worker" and worker else back("silenced", "alerts")
 
 
-@router.post("/silences/{silence_id}/end")
-def end_silence(silence_id: str, caller: gate.Operator, stage: FromDishka[evaluate.Unsilencing]) -> Response:  # noqa: ARG001
+@router.post("/silences/{silence_id}/end", dependencies=[gate.OPERATOR])
+def end_silence(silence_id: str, stage: FromDishka[evaluate.Unsilencing]) -> Response:
     """End a silence now."""
     stage.remove(silence_id)
     return back("ended", "alerts")

@@ -250,8 +250,8 @@ def _alerts(view: views.AlertView, query: AlertsQuery) -> list[_FiringAlert]:
 # --- routes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/status")
-def status(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
+@router.get("/status", dependencies=[gate.VIEWER])
+def status(request: Request) -> Response:
     """Say which Alertmanager this is like; there is no cluster of it."""
     version = {
         "version": VERSION, "revision": "workermon", "branch": "workermon", "buildUser": "", "buildDate": "",
@@ -268,17 +268,16 @@ def status(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
     )
 
 
-@router.get("/receivers")
-def receivers(caller: gate.Viewer, configurations: FromDishka[ports.Configurations]) -> Response:  # noqa: ARG001
+@router.get("/receivers", dependencies=[gate.VIEWER])
+def receivers(configurations: FromDishka[ports.Configurations]) -> Response:
     """Return the channels."""
     return JSONResponse([{"name": name} for name in configurations.load().channels])
 
 
-@router.get("/alerts")
+@router.get("/alerts", dependencies=[gate.VIEWER])
 def alerts(
     request: Request,
     query: Annotated[AlertsQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     alert_view: FromDishka[views.AlertView],
 ) -> Response:
     """Return the alerts that fire."""
@@ -286,11 +285,10 @@ def alerts(
     return JSONResponse([alert.to_json(now, base) for alert in _alerts(alert_view, query)])
 
 
-@router.get("/alerts/groups")
+@router.get("/alerts/groups", dependencies=[gate.VIEWER])
 def groups(
     request: Request,
     query: Annotated[AlertsQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     alert_view: FromDishka[views.AlertView],
 ) -> Response:
     """Return the alerts that fire by channel and rule."""
@@ -307,10 +305,9 @@ def groups(
     )
 
 
-@router.get("/silences")
+@router.get("/silences", dependencies=[gate.VIEWER])
 def silences(
     query: Annotated[SilencesQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     silence_view: FromDishka[views.SilenceView],
 ) -> Response:
     """Return the silences, and the windows of the config file that are open or will be."""
@@ -320,10 +317,9 @@ def silences(
     return JSONResponse([silence.to_json(now) for silence in matching])
 
 
-@router.get("/silence/{id}")
+@router.get("/silence/{id}", dependencies=[gate.VIEWER])
 def silence(
     silence_id: Annotated[models.Text, Path(alias="id")],
-    caller: gate.Viewer,  # noqa: ARG001
     silence_view: FromDishka[views.SilenceView],
 ) -> Response:
     """Return one silence."""
@@ -333,10 +329,9 @@ def silence(
     return JSONResponse(every[silence_id].to_json(silence_view.now()))
 
 
-@router.post("/silences")
+@router.post("/silences", dependencies=[gate.OPERATOR])
 def post_silence(
     body: PostedSilence,
-    caller: gate.Operator,  # noqa: ARG001
     workers: FromDishka[ports.Workers],
     silencing: FromDishka[evaluate.Silencing],
     unsilencing: FromDishka[evaluate.Unsilencing],
@@ -352,10 +347,9 @@ def post_silence(
     return JSONResponse({"silenceID": silence_added.id})
 
 
-@router.delete("/silence/{id}")
+@router.delete("/silence/{id}", dependencies=[gate.OPERATOR])
 def expire(
     silence_id: Annotated[models.Text, Path(alias="id")],
-    caller: gate.Operator,  # noqa: ARG001
     stage: FromDishka[evaluate.Unsilencing],
 ) -> Response:
     """End a silence."""

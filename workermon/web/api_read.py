@@ -88,11 +88,10 @@ class AuditPage(views.AuditList):
     next: str | None
 
 
-@router.get("/workers", response_model=WorkerPage, summary="List workers", tags=["workers"])
+@router.get("/workers", response_model=WorkerPage, summary="List workers", tags=["workers"], dependencies=[gate.VIEWER])
 def workers(
     request: Request,
     query: Annotated[WorkersQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     reading: FromDishka[views.FleetSnapshot],
     fleet_pages: FromDishka[views.FleetPages],
 ) -> Response:
@@ -113,11 +112,10 @@ def workers(
     response_model=views.WorkerDetail,
     summary="Show a worker",
     tags=["workers"],
-    dependencies=fields.WITHOUT_QUERY,
+    dependencies=[*fields.WITHOUT_QUERY, gate.VIEWER],
 )
 def worker(
     worker_id: fields.WorkerId,
-    caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     worker_view: FromDishka[views.WorkerView],
 ) -> Response:
@@ -130,11 +128,11 @@ def worker(
     response_model=views.History | views.HourlyHistory,
     summary="Show datapoints",
     tags=["workers"],
+    dependencies=[gate.VIEWER],
 )
 def history(
     worker_id: fields.WorkerId,
     query: Annotated[HistoryQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     history_view: FromDishka[views.HistoryView],
     hourly_view: FromDishka[views.HourlyHistoryView],
@@ -147,12 +145,15 @@ def history(
 
 
 @router.get(
-    "/workers/{id}/why", response_model=views.WorkerExplanation, summary="Explain a worker's alerts", tags=["workers"]
+    "/workers/{id}/why",
+    response_model=views.WorkerExplanation,
+    summary="Explain a worker's alerts",
+    tags=["workers"],
+    dependencies=[gate.VIEWER],
 )
 def why(
     worker_id: fields.WorkerId,
     query: Annotated[WhyQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     explanation: FromDishka[views.Explanation],
 ) -> Response:
@@ -160,10 +161,9 @@ def why(
     return documents.answer(explanation.explain(lookup.resolve([worker_id])[0], query.metric))
 
 
-@router.get("/alerts", response_model=AlertPage, summary="List alerts", tags=["alerts"])
+@router.get("/alerts", response_model=AlertPage, summary="List alerts", tags=["alerts"], dependencies=[gate.VIEWER])
 def alerts(
     query: Annotated[AlertsQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     alert_pages: FromDishka[views.AlertPages],
 ) -> Response:
     """Return the alerts that fire, or all of them, as ``alerts --json``."""
@@ -172,10 +172,11 @@ def alerts(
     return documents.answer(AlertPage(alerts=rows, next=paging.encode("alerts", following)))
 
 
-@router.get("/audit", response_model=AuditPage, summary="List who changed what", tags=["audit"])
+@router.get(
+    "/audit", response_model=AuditPage, summary="List who changed what", tags=["audit"], dependencies=[gate.VIEWER]
+)
 def audit(
     query: Annotated[AuditQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     audit_view: FromDishka[views.AuditView],
 ) -> Response:
     """Return changes, the newest first, as ``audit --json``."""
@@ -190,9 +191,9 @@ def audit(
     response_model=views.SilenceList,
     summary="List silences",
     tags=["silences"],
-    dependencies=fields.WITHOUT_QUERY,
+    dependencies=[*fields.WITHOUT_QUERY, gate.VIEWER],
 )
-def silences(caller: gate.Viewer, silence_view: FromDishka[views.SilenceView]) -> Response:  # noqa: ARG001
+def silences(silence_view: FromDishka[views.SilenceView]) -> Response:
     """Return the silences in force and the windows of the config file, as ``silences --json``."""
     return documents.answer(silence_view.list())
 
@@ -202,8 +203,8 @@ def silences(caller: gate.Viewer, silence_view: FromDishka[views.SilenceView]) -
     response_model=health.Status,
     summary="Show whether every part works",
     tags=["status"],
-    dependencies=fields.WITHOUT_QUERY,
+    dependencies=[*fields.WITHOUT_QUERY, gate.VIEWER],
 )
-def status(request: Request, caller: gate.Viewer, check: FromDishka[health.StatusCheck]) -> Response:  # noqa: ARG001
+def status(request: Request, check: FromDishka[health.StatusCheck]) -> Response:
     """Return the state of every part, as ``status --json``. The answer is 200 also if a part is down."""
     return documents.answer(request.app.state.status.get(check.status))

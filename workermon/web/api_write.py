@@ -335,12 +335,16 @@ def _report(report: fleet.ChangeReport) -> Response:
 
 
 @router.post(
-    "/plan", response_model=fleet.ChangeReport, summary="Plan a config file", tags=["configuration"], openapi_extra=TOML
+    "/plan",
+    response_model=fleet.ChangeReport,
+    summary="Plan a config file",
+    tags=["configuration"],
+    openapi_extra=TOML,
+    dependencies=[gate.VIEWER],
 )
 def plan(
     text: Text,
     query: Annotated[FileQuery, Query()],
-    caller: gate.Viewer,  # noqa: ARG001
     app_settings: FromDishka[settings.Settings],
     parser: FromDishka[config.Parser],
     regions: FromDishka[fleet.Regions],

@@ -1,7 +1,8 @@
 """Who may do what: checks the ``Host``, the login and the role. Nothing else decides that.
 
-A route names the role that it needs by its parameter: ``caller: Viewer``, ``Operator`` or ``Admin``. A form has
-``csrf_token(request, caller)`` in its field ``csrf``.
+A route names the role that it needs by its parameter: ``caller: Viewer``, ``Operator`` or ``Admin``. A route that does
+not use its caller has ``dependencies=[VIEWER]`` instead. A form has ``csrf_token(request, caller)`` in its field
+``csrf``.
 """
 
 from __future__ import annotations
@@ -206,6 +207,10 @@ def _at_least(role: models.Role) -> Callable[[Request], Caller]:
     return admit
 
 
-Viewer = Annotated[Caller, Depends(_at_least("viewer"))]
-Operator = Annotated[Caller, Depends(_at_least("operator"))]
-Admin = Annotated[Caller, Depends(_at_least("admin"))]
+#: What a route depends on that does not use its caller.
+VIEWER, OPERATOR, ADMIN = Depends(_at_least("viewer")), Depends(_at_least("operator")), Depends(_at_least("admin"))
+
+#: The caller of a route, with at least that role.
+Viewer = Annotated[Caller, VIEWER]
+Operator = Annotated[Caller, OPERATOR]
+Admin = Annotated[Caller, ADMIN]

@@ -162,10 +162,9 @@ def fleet_page(
     )
 
 
-@router.get("/rows")
+@router.get("/rows", dependencies=[gate.VIEWER])
 def fleet_rows(
     request: Request,
-    caller: gate.Viewer,  # noqa: ARG001
     rows_view: FromDishka[views.RowsView],
     summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
@@ -294,11 +293,10 @@ def active_silences(rules: Sequence[views.RuleExplanation]) -> list[WorkerSilenc
     ]
 
 
-@router.get("/workers/{name}/charts")
+@router.get("/workers/{name}/charts", dependencies=[gate.VIEWER])
 def worker_charts(
     name: str,
     request: Request,
-    caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     charts: FromDishka[views.ChartView],
 ) -> Response:
@@ -351,10 +349,9 @@ def alerts_page(
     )
 
 
-@router.get("/alerts/{alert_id:path}/story")
+@router.get("/alerts/{alert_id:path}/story", dependencies=[gate.VIEWER])
 def alert_story(
     alert_id: str,
-    caller: gate.Viewer,  # noqa: ARG001
     details: FromDishka[views.AlertDetailView],
 ) -> Response:
     """Return why an alert fires or fired, for a list that is already open."""
@@ -421,8 +418,8 @@ def rules_page(
     )
 
 
-@router.get("/rules/{name}/picture")
-def rule_picture(name: str, caller: gate.Viewer, pictures: FromDishka[views.PictureView]) -> Response:  # noqa: ARG001
+@router.get("/rules/{name}/picture", dependencies=[gate.VIEWER])
+def rule_picture(name: str, pictures: FromDishka[views.PictureView]) -> Response:
     """Return what a rule would have fired on the ledger."""
     picture = pictures.picture(name)
     days = picture.begin is not None and picture.end is not None and picture.end - picture.begin > models.DAY // 2
@@ -441,10 +438,9 @@ def system_page(
     return page("system.html", "System", commands, layout=layout(request, caller, summary_check))
 
 
-@router.get("/system/status")
+@router.get("/system/status", dependencies=[gate.VIEWER])
 def system_status(
     request: Request,
-    caller: gate.Viewer,  # noqa: ARG001
     check: FromDishka[health.StatusCheck],
 ) -> Response:
     """Return the status of every part."""
@@ -463,8 +459,8 @@ def system_status(
     )
 
 
-@router.get("/vitals")
-def vitals_now(caller: gate.Viewer, check: FromDishka[health.HealthSummaryCheck]) -> Response:  # noqa: ARG001
+@router.get("/vitals", dependencies=[gate.VIEWER])
+def vitals_now(check: FromDishka[health.HealthSummaryCheck]) -> Response:
     """Return what an open page asks for repeatedly: how many alerts fire, and whether the pipeline works."""
     return JSONResponse(models.to_json(check.summary()))
 

@@ -109,8 +109,9 @@ async def _disconnected(receive: Receive) -> None:
     summary="Follow samples and alerts",
     tags=["stream"],
     responses={200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}},
+    dependencies=[gate.VIEWER],
 )
-async def stream(request: Request, caller: gate.Viewer, query: Annotated[StreamQuery, Query()]) -> Response:  # noqa: ARG001
+async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> Response:
     """Send each sample and alert from now on as a server-sent event ``sample`` or ``alert``, as ``watch --json``.
 
     A comment comes each 15 s. The stream ends if messages may have been lost: connect again, and read again what you
