@@ -14,7 +14,7 @@ import pytest
 from tests.support.waiting import eventually
 from workermon import collect, config, errors, evaluate, health, models, notify, ports, testing
 from workermon.collect.event import encode
-from workermon.pipeline import listener, subscription, sweep
+from workermon.pipeline import listener, reconciling, subscription, sweep
 
 NOW = time.time
 
@@ -53,7 +53,7 @@ class House(testing.Monitor):
             now=options.pop("now", NOW), canary=dataclasses.replace(self.get(health.CanaryReception), now=NOW),
             heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
-            placement=self.get(collect.CohortPlacement),
+            placement=self.get(collect.CohortPlacement), quiet_time=self.get(collect.QuietTime),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
             queue_reading=self.get(collect.QueueReading), configurations=self.configurations,
             sweep_backlog=self.sweep_backlog,
@@ -319,7 +319,7 @@ def test_a_worker_with_a_recent_event_is_not_read(house: House, monkeypatch: pyt
 
 def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The active listener enqueues a reconciliation every few minutes, not at its start."""
-    monkeypatch.setattr(listener, "RECONCILIATION", 0.5)
+    monkeypatch.setattr(reconciling, "RECONCILIATION", 0.5)
     began = time.monotonic()
     house.start()
     eventually(lambda: house.dispatcher.reconciliations == 1)

@@ -9,4 +9,5 @@ from workermon.collect.lost_metrics import LostMetrics as LostMetrics
 from workermon.collect.pacer import Pacer as Pacer
 from workermon.collect.placement import PLACED_EVERY as PLACED_EVERY
 from workermon.collect.placement import CohortPlacement as CohortPlacement
+from workermon.collect.quiet_time import QuietTime as QuietTime
 from workermon.collect.rolling_up import RollingUp as RollingUp

@@ -101,7 +101,7 @@ def groups_of(
     configuration: models.Configuration,
 ) -> list[Group]:
     """Return the groups that have cohorts. ``learned`` and ``sizes`` (numbers of cohorts) are by the group's name."""
-    intervals = {name: interval for name in learned if sizes.get(name) and (interval := _interval(name))}
+    intervals = {name: interval for name in learned if sizes.get(name) and (interval := interval_of(name))}
     # Groups of one account and region use the same buckets.
     of_scope: Counter[str] = Counter()
     for name in intervals:
@@ -118,7 +118,7 @@ def _scope(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _interval(name: str) -> int:
+def interval_of(name: str) -> int:
     """Return the interval in a group's name, 0 if there is none."""
     interval = name.rpartition("/")[2]
     return int(interval) if interval.isdecimal() else 0

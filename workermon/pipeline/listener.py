@@ -14,14 +14,11 @@ from typing import Any, Final
 
 from dishka import Container
 
-from workermon import collect, errors, evaluate, fleet, health, logs, notify, ports
-from workermon.pipeline import background, leadership, queue_polling, subscription, sweep
+from workermon import collect, errors, evaluate, health, logs, notify, ports
+from workermon.pipeline import background, leadership, queue_polling, reconciling, subscription, sweep
 
 log = logs.get(__name__)
 
-#: Seconds between two reconciliations of the fleet. The first one is that long after becoming active, because ``up``
-#: reconciles at its start.
-RECONCILIATION: Final = fleet.RECONCILED_EVERY
 #: Seconds between two requests of the dead-man's switch.
 HEARTBEAT: Final = 15.0
 #: Seconds before Redis is tried again; they grow.
@@ -65,6 +62,7 @@ class Listener:
     silence_expiry: evaluate.SilenceExpiry
     channel_watch: notify.ChannelWatch
     placement: collect.CohortPlacement
+    quiet_time: collect.QuietTime
     queue_reading: collect.QueueReading
     configurations: ports.Configurations
     sweep_backlog: ports.SweepBacklog
@@ -87,6 +85,7 @@ class Listener:
             silence_expiry=get(evaluate.SilenceExpiry),
             channel_watch=get(notify.ChannelWatch),
             placement=get(collect.CohortPlacement),
+            quiet_time=get(collect.QuietTime),
             queue_reading=get(collect.QueueReading),
             configurations=get(ports.Configurations),
             sweep_backlog=get(ports.SweepBacklog),
@@ -155,7 +154,8 @@ class _Lead:
         self._sweep.forget()
         self._works = False
         began = time.monotonic()
-        reconciliation, heartbeat, placing = Timer(began), Timer(began), Timer(began)
+        heartbeat, placing = Timer(began), Timer(began)
+        reconciliations = reconciling.Reconciling(listener.dispatcher, listener.quiet_time, began)
         sweeping: Timer | None = None
 
         def timeout() -> float:
@@ -181,8 +181,7 @@ class _Lead:
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
                 log.warning("listener.lost_lease")
                 return
-            if reconciliation.due(at, RECONCILIATION):
-                listener.dispatcher.reconcile()
+            reconciliations.check(at)
             if placing.due(at, collect.PLACED_EVERY):
                 listener.placement.place()
             if heartbeat.due(at, HEARTBEAT):

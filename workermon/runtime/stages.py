@@ -46,6 +46,7 @@ class Stages(dishka.Provider):
     make_collection = dishka.provide(collect.Collection)
     make_rolling_up = dishka.provide(collect.RollingUp)
     make_cohort_placement = dishka.provide(collect.CohortPlacement)
+    make_quiet_time = dishka.provide(collect.QuietTime)
     make_queue_reading = dishka.provide(collect.QueueReading)
     make_lost_metrics = dishka.provide(collect.LostMetrics)
     make_evaluation = dishka.provide(evaluate.Evaluation)
