@@ -196,7 +196,6 @@ notify = ["log"]
 """
 
 
-@pytest.mark.timeout(300)
 def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
     run: Any, aws: Any, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -544,7 +544,7 @@ def test_it_can_hang(aws: endpoint.Endpoint) -> None:
         hanging.describe_instances()
     before = time.monotonic()
     aws.stop()
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 30
 
 
 def test_it_can_drop_the_connection_or_talk_nonsense(aws: endpoint.Endpoint, ec2: EC2Client) -> None:

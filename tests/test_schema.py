@@ -180,7 +180,6 @@ def test_an_older_process_refuses_what_is_newer(redis_url: str, redis_client: re
         )
 
 
-@pytest.mark.timeout(180)
 def test_no_part_starts_on_what_is_newer(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
     """Command, beat and node exit with code 4 and one line. On an empty server they store the version."""
 

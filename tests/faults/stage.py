@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 #: Seconds. A claim whose holder died holds for 15; imports on a busy machine come on top.
-PATIENCE = 75.0
+PATIENCE = 150.0
 #: Seconds. What has not come by then, well after a lease, is lost.
 MUTANTS_PATIENCE = 25.0
 

@@ -19,7 +19,7 @@ from workermon import models
 from workermon.local import embedded
 from workermon.on_redis import keys
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 #: Each process applies its file until so many changes of the set-up show that they come between one another, for so
 #: many seconds at most.

@@ -687,7 +687,6 @@ def test_a_crash_there_loses_nothing_and_pages_nobody_twice(act: Sequence[str], 
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
 def test_a_build_that_loses_is_found_out(play: Play) -> None:
     """Each wrong build is found: separate writes, a mark before the send, a file in parts, and others."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults import plain, roles, storm
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 def test_a_storm_loses_nothing_and_pages_nobody_twice(tmp_path: Path) -> None:

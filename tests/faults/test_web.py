@@ -20,7 +20,7 @@ from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon.local import embedded
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 #: Clients that ask without a pause, and connections that only stay.
 ASKING, IDLE = 8, 100

@@ -18,7 +18,7 @@ from workermon.cli import session as command_line
 from workermon.local.endpoint import Fault
 from workermon.local.simulation import AGENT, Simulation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 FILE = """
 [[rules]]

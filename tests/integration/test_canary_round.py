@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from workermon import settings
 from workermon.on_redis import keys
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from workermon.settings import BEAT_LOCK_SECONDS, redis_address
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.celery_house import House, opened
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 #: Seconds. Celery's and boto3's imports on a busy machine of two cores.
 READY = 60

@@ -160,7 +160,6 @@ def command(service: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(180)
 def test_each_command_runs_and_together_they_watch_a_fleet(
     services: dict[str, Any], server: int, password: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.support.serving import served
 from workermon import fleet, models, runtime, settings
 from workermon.web import app
 
-pytestmark = [pytest.mark.integration, needs_chromium, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, needs_chromium]
 
 #: What a page of another site tries: it says in its title what came of it.
 EVIL = """<!doctype html><title>trying</title>

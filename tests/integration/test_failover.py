@@ -21,7 +21,6 @@ from workermon.on_redis import client, keys, leases, liveness, samples, workers
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(240),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
 ]
 

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import embedded
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

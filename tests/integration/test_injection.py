@@ -78,7 +78,6 @@ def collected(client: redis.Redis, count: int) -> bool:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(120)
 def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
     house: House, redis_client: redis.Redis
 ) -> None:
@@ -102,7 +101,6 @@ def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_one_process_makes_one_set_of_clients_for_all_its_threads(
     house: House, redis_client: redis.Redis, pool: str

@@ -122,7 +122,6 @@ def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(180)
 def test_a_node_is_ready_once_it_answers(house: House) -> None:
     """A node's probe, run as written, fails without a node and succeeds beside one."""
     [container] = written()["collect"]["containers"]

@@ -24,7 +24,6 @@ from workermon.local import endpoint, simulation
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"),
-    pytest.mark.timeout(240),
 ]
 
 

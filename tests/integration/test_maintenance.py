@@ -14,7 +14,7 @@ from tests.integration.celery_house import START, House, opened
 from tests.support.waiting import eventually
 from workermon import models
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 #: Seconds. What is left of the window when an alert was seen in it, and how long after its end what fires has to be
 #: reported (sweep, evaluation, delivery).

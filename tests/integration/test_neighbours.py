@@ -16,7 +16,7 @@ from tests.integration.celery_house import START, House, Process, opened
 from tests.support.waiting import eventually
 from workermon.on_redis import keys
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 #: An application as people write it, with every default of Celery and RedBeat. ``slow`` runs until its file is there.
 THEIRS = """

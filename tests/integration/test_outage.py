@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import endpoint, simulation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 #: Seconds between two datapoints, and between two looks.
 PERIOD = 2

@@ -25,7 +25,7 @@ from workermon import errors, fleet, models, ports, runtime, settings, testing, 
 from workermon.local import endpoint, simulation
 from workermon.web import app, render
 
-pytestmark = [pytest.mark.integration, needs_chromium, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, needs_chromium]
 
 VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system")
 

@@ -21,7 +21,6 @@ from workermon.on_celery import messages
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(rabbit.why_missing() is not None, reason=str(rabbit.why_missing())),
 ]
 

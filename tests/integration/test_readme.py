@@ -24,7 +24,7 @@ SECRETS = {
     "LAB_EXTERNAL_ID": "a-long-random-text",
 }
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

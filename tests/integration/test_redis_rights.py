@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 from workermon.local import embedded
 from workermon.on_redis import keys
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 PAGE = ROOT / "docs" / "reference" / "redis-keys.md"
 

@@ -29,7 +29,7 @@ INTERVAL = 4
 #: Seconds of silence: more than the longest time that anybody waits for one answer, its retries included.
 SILENT = session.READ_TIMEOUT * session.ATTEMPTS + 5
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 CONFIG = """
 [[rules]]
@@ -158,7 +158,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             house.aws.recover()
             end = time.time()
             gaps = {worker_id: recorder.gap(worker_id, begin, end) for worker_id in well}
-            assert max(gaps.values()) < 3 * INTERVAL, gaps  # one request alone is waited for longer
+            assert max(gaps.values()) < session.READ_TIMEOUT, gaps  # so long is one request alone waited for
             eventually(
                 lambda: all(recorder.at[worker_id][-1] > end for worker_id in slow),
                 within=60,

@@ -14,7 +14,7 @@ from tests.integration.celery_house import START, House, opened
 from tests.support.present import present
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 PAGE = celery_house.ROOT / "docs" / "how-to" / "run-in-your-own-celery-app.md"
 

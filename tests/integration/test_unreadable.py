@@ -15,7 +15,7 @@ from workermon import collect, config, errors, evaluate, fleet, health, models, 
 from workermon.config import export
 from workermon.on_redis import client, keys, limiter
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 HERE = models.AccountRegion(region="us-east-1")
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"

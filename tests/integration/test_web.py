@@ -14,7 +14,7 @@ from tests.integration.celery_house import House, opened
 from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 class Answer(NamedTuple):

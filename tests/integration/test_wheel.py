@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.celery_house import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
