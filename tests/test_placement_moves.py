@@ -68,6 +68,22 @@ class Fleet:
         self.monitor.get(CohortPlacement).place()
 
     def _run(self, number: int) -> None:
+        if self.now - self._phases_at >= scheduler.PHASES_EVERY:
+            self._phases, self._phases_at = self.monitor.cohorts.phases(), self.now
+        name = f"{GROUP}#{number}"
+        phase = self._phases.get(name, schedule.phase(number, MINUTE))
+        later = None
+        if name in schedule.first_cohorts(self._phases) and self.now % MINUTE < phase - scheduler.PLACE_TOLERANCE:
+            later = schedule.later_in_slot(self.now, self.now + TICK, phase, MINUTE)
+        if later is not None:
+            heapq.heapreplace(self._next, (later, number))
+            return
+        self._collect(number)
+        has_moved = abs(self.now % MINUTE - phase) > scheduler.PLACE_TOLERANCE
+        follows = schedule.next_run if has_moved else schedule.following
+        heapq.heapreplace(self._next, (follows(self.now + TICK, phase, MINUTE), number))
+
+    def _collect(self, number: int) -> None:
         minute = int(self.now - START) // MINUTE
         self.runs.setdefault(minute, Counter())[number] += 1
         self.seconds[int(self.now)] += 1
@@ -77,13 +93,6 @@ class Fleet:
         measured = present(lag.measure([newest], MINUTE, self.now, before))
         after = lag.learn(before, measured, period=MINUTE, at=self.now)
         self.monitor.cohorts.learn(GROUP, {"cpu_utilization": list(after)})
-        if self.now - self._phases_at >= scheduler.PHASES_EVERY:
-            self._phases, self._phases_at = self.monitor.cohorts.phases(), self.now
-        base = schedule.phase(number, MINUTE)
-        phase = self._phases.get(f"{GROUP}#{number}", base)
-        has_moved = abs(self.now % MINUTE - phase) > scheduler.PLACE_TOLERANCE
-        follows = schedule.next_run if has_moved else schedule.following
-        heapq.heapreplace(self._next, (follows(self.now + TICK, phase, MINUTE), number))
 
     def check_in_place(self, minute: int) -> None:
         """Check that cohorts ran as close as limits and nodes allow; the first one may try an earlier place."""

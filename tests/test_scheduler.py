@@ -332,24 +332,62 @@ def test_a_last_run_in_the_future_starves_no_entry(
     assert post.worker_ids == [[worker().id]]
 
 
+def test_a_first_cohort_runs_at_its_later_place_in_the_same_slot(
+    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, post: MessageRecorder
+) -> None:
+    """It tried too early and would try in vain once more. It runs once in each slot, and nothing is repaired."""
+    slot = NOW - NOW % 60
+    planned.put([worker()], slot)
+    cohort = redis_client.hget(settings.SCHEDULE_COHORTS, worker().id)
+    places = {60: "5.0", 125: "12.5", 200: "20.0", 300: "3.0"}
+    ran = []
+    for second in range(60, 400, 5):
+        if second in places:
+            redis_client.hset(settings.SCHEDULE_PHASES, cohort, places[second])
+        before = len(post.worker_ids)
+        at(beat, slot + second)
+        ran += [second] * (len(post.worker_ids) - before)
+    assert ran == [65, 135, 195, 260, 320, 365]
+    assert planned.next_runs([worker().id]) == {worker().id: slot + 423}
+
+
+def test_other_cohorts_run_once_more_at_their_old_places(
+    beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, post: MessageRecorder
+) -> None:
+    """If CloudWatch was slow for a minute only, they notice that."""
+    slot = NOW - NOW % 60
+    fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
+    planned.put(fleet, slot)
+    first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
+    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "5.0", second: "6.0"})
+    at(beat, slot + 59)
+    at(beat, slot + 66)
+    assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 125, fleet[-1].id: slot + 126}
+    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "25.0", second: "26.0"})
+    at(beat, slot + 126)
+    assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 145, fleet[-1].id: slot + 206}
+
+
 def test_a_cohort_that_is_placed_again_before_it_runs_keeps_its_next_run(
     beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, post: MessageRecorder
 ) -> None:
     """A next run at an earlier place of the cohort is not a mistake: repairing it could run twice in one slot."""
     slot = NOW - NOW % 60
-    planned.put([worker()], slot)
-    cohort = redis_client.hget(settings.SCHEDULE_COHORTS, worker().id)
+    fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
+    planned.put(fleet, slot)
+    other = fleet[-1].id
+    first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
     # Beat reads the places when something is due.
-    planned.put([worker(2, interval=15)], slot)
-    redis_client.hset(settings.SCHEDULE_PHASES, cohort, "50.0")
-    at(beat, slot + 60)
-    assert planned.next_runs([worker().id]) == {worker().id: slot + 170}
-    redis_client.hset(settings.SCHEDULE_PHASES, cohort, "5.0")
-    at(beat, slot + 75)
-    assert planned.next_runs([worker().id]) == {worker().id: slot + 170}
-    at(beat, slot + 170)
-    assert planned.next_runs([worker().id]) == {worker().id: slot + 185}
-    assert sum(worker().id in worker_ids for worker_ids in post.worker_ids) == 2
+    planned.put([worker(200, interval=15)], slot)
+    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "2.0", second: "50.0"})
+    at(beat, slot + 34)
+    assert planned.next_runs([other]) == {other: slot + 110}
+    redis_client.hset(settings.SCHEDULE_PHASES, second, "5.0")
+    at(beat, slot + 45)
+    assert planned.next_runs([other]) == {other: slot + 110}
+    at(beat, slot + 110)
+    assert planned.next_runs([other]) == {other: slot + 125}
+    assert sum(other in worker_ids for worker_ids in post.worker_ids) == 2
 
 
 def test_entries_of_other_tasks_run_as_redbeat_runs_them(

@@ -5,7 +5,8 @@ closely as AWS' limits and the nodes' measured pace allow. So a large fleet spre
 
 Any number of cohorts may move at once. Each moves with its next run, so every interval still has one run of each, and
 no second has more than it has at the old places and at the new ones together. If CloudWatch was slow for a minute only,
-the runs before the move notice that.
+the runs before the move notice that. The first cohort moves to a later place before its next run, so that it tries no
+place twice.
 """
 
 from __future__ import annotations

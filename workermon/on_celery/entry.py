@@ -60,16 +60,20 @@ class StoredEntry(NamedTuple):
         """Return the seconds between two runs. Only for a regular entry."""
         return float(self.definition["schedule"].run_every.total_seconds())
 
+    @property
+    def cohort(self) -> str:
+        """Return the name of its cohort, empty if it has none."""
+        return str((self.definition["options"].get("headers") or {}).get("cohort", ""))
+
     def phase(self, placed: Mapping[str, float]) -> float:
         """Return its place on the grid of its interval, in seconds. Only for a regular entry.
 
         ``placed`` holds the phases of cohorts with a place of their own.
         """
-        cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
-        cohort_phase = placed.get(cohort)
+        cohort_phase = placed.get(self.cohort)
         if cohort_phase is not None and 0 <= cohort_phase < self.interval:
             return cohort_phase
-        number = cohort.rpartition("#")[2]
+        number = self.cohort.rpartition("#")[2]
         if number.isdecimal():
             return schedule.phase(int(number), self.interval)
         return self.score % self.interval

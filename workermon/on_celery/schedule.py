@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -82,6 +82,26 @@ def next_run(now: float, after: float, interval: float) -> float:
     (667.0, 710.0, 667.0)
     """
     return (math.floor(now / interval) + 1) * interval + after
+
+
+def later_in_slot(run: float, now: float, after: float, interval: float) -> float | None:
+    """Return the time with phase ``after`` in the slot of a due ``run``; ``None`` if it is not later than ``now``.
+
+    >>> later_in_slot(607.0, 607.1, 50.0, 60.0), later_in_slot(650.0, 650.1, 7.0, 60.0)
+    (650.0, None)
+    """
+    later = math.floor(run / interval) * interval + after
+    return later if later > now else None
+
+
+def first_cohorts(cohorts: Iterable[str]) -> frozenset[str]:
+    """Return the cohort of each group that tries earlier places: the one with the least number."""
+    first: dict[str, int] = {}
+    for cohort in cohorts:
+        group, _, number = cohort.rpartition("#")
+        if number.isdecimal():
+            first[group] = min(int(number), first.get(group, int(number)))
+    return frozenset(f"{group}#{number}" for group, number in first.items())
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -128,6 +128,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._shortest = 0.0
         self._canary_due = 0.0
         self._phases: dict[str, float] = {}
+        self._first_cohorts: frozenset[str] = frozenset()
         self._phases_at = float("-inf")
         self._changes = changes.ScheduleChanges(lambda: self._redis)
         #: Waits until an entry is added to the schedule, up to so many seconds. Returns ``False`` at once if it cannot.
@@ -294,6 +295,8 @@ class Scheduler(schedulers.RedBeatScheduler):
                 batchable.append(due)
             else:
                 runs += self._dispatch_stock(due, now)
+        batchable, postponed = self._postpone(batchable, now)
+        runs += postponed
         sent: list[StoredEntry] = []
         for message in coalescing.coalesce(batchable):
             if self._send(message):
@@ -301,6 +304,29 @@ class Scheduler(schedulers.RedBeatScheduler):
         if len(sent) < len(batchable):
             runs.append(now + float(self.max_interval))
         return runs + self._mark_run(sent, now)
+
+    def _postpone(self, due: Sequence[StoredEntry], now: float) -> tuple[list[StoredEntry], list[float]]:
+        """Move first cohorts whose place is later by now to it, in the same slot; return the others, and the new runs.
+
+        A first cohort that tried too early would try the same place again. Other cohorts run once more at their old
+        places, because CloudWatch may have been slow for a minute only.
+        """
+        at_once: list[StoredEntry] = []
+        runs: list[Any] = []
+        postponed: list[float] = []
+        for stored in due:
+            phase = stored.phase(self._phases)
+            later = None
+            if stored.cohort in self._first_cohorts and stored.score % stored.interval < phase - PLACE_TOLERANCE:
+                later = schedule.later_in_slot(stored.score, now, phase, stored.interval)
+            if later is None:
+                at_once.append(stored)
+            else:
+                runs += [stored.key, repr(stored.score), f"{later:.6f}", ""]
+                postponed.append(later)
+        if runs:
+            MarkRun(schedule=self._schedule_key, runs=runs).run(self._kept)
+        return at_once, postponed
 
     def _send(self, message: coalescing.Collect) -> bool:
         """Send the collection of a cohort, or of a part of it; return whether it went out."""
@@ -364,6 +390,7 @@ class Scheduler(schedulers.RedBeatScheduler):
                 log.warning("beat.phase_unreadable", cohort=schedule.text(cohort))
             else:
                 self._phases[schedule.text(cohort)] = place
+        self._first_cohorts = schedule.first_cohorts(self._phases)
         self._phases_at = now
 
     def _dispatch_stock(self, due: StoredEntry, now: float) -> list[float]:
