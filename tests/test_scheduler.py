@@ -359,11 +359,13 @@ def test_other_cohorts_run_once_more_at_their_old_places(
     fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
     planned.put(fleet, slot)
     first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
-    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "5.0", second: "6.0"})
+    redis_client.hset(settings.SCHEDULE_PHASES, first, "5.0")
+    redis_client.hset(settings.SCHEDULE_PHASES, second, "6.0")
     at(beat, slot + 59)
     at(beat, slot + 66)
     assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 125, fleet[-1].id: slot + 126}
-    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "25.0", second: "26.0"})
+    redis_client.hset(settings.SCHEDULE_PHASES, first, "25.0")
+    redis_client.hset(settings.SCHEDULE_PHASES, second, "26.0")
     at(beat, slot + 126)
     assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 145, fleet[-1].id: slot + 206}
 
@@ -379,7 +381,8 @@ def test_a_cohort_that_is_placed_again_before_it_runs_keeps_its_next_run(
     first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
     # Beat reads the places when something is due.
     planned.put([worker(200, interval=15)], slot)
-    redis_client.hset(settings.SCHEDULE_PHASES, mapping={first: "2.0", second: "50.0"})
+    redis_client.hset(settings.SCHEDULE_PHASES, first, "2.0")
+    redis_client.hset(settings.SCHEDULE_PHASES, second, "50.0")
     at(beat, slot + 34)
     assert planned.next_runs([other]) == {other: slot + 110}
     redis_client.hset(settings.SCHEDULE_PHASES, second, "5.0")
