@@ -73,6 +73,16 @@ def test_alerts_are_filtered(web: TestClient, query: str, rules: list[str]) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "query", ["filter=severity", 'filter=alertname="none"&filter=severity', 'filter=a=~"("', "receiver=("]
+)
+@pytest.mark.parametrize("path", ["alerts", "alerts/groups"])
+def test_a_wrong_filter_is_refused_whatever_fires(web: TestClient, path: str, query: str) -> None:
+    """A matcher or expression that is wrong is refused, also if no alert would be compared with it."""
+    for filters in (query, f"active=false&{query}"):
+        assert web.get(f"{API}/{path}?{filters}").status_code == 400
+
+
 def test_a_silence_is_made_shown_replaced_and_ended(web: TestClient, ok: Ok, world: Ports) -> None:
     """The silence is the command's, and the alert is shown as suppressed."""
     conditions = [matcher("alertname", "cpu-high"), matcher("instance", A)]

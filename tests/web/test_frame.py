@@ -15,6 +15,19 @@ def test_alive_and_ready_need_no_login(web: TestClient) -> None:
     assert web.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/", "/api/v1/workers", "/api/v1/openapi.json"])
+def test_head_is_answered_as_get(web: TestClient, path: str) -> None:
+    """HEAD, which uptime checks and load balancers send, has the status and the headers of GET."""
+    asked, got = web.head(path), web.get(path)
+    assert asked.status_code == got.status_code == 200
+    assert asked.headers["Content-Type"] == got.headers["Content-Type"]
+
+
+def test_head_of_the_endless_stream_is_refused(web: TestClient) -> None:
+    """HEAD of the stream is refused: it would never end."""
+    assert web.head("/api/v1/stream").status_code == 405
+
+
 def test_ready_says_no_without_redis(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis the process is alive but not ready, and the problem has three parts."""
 

@@ -68,13 +68,19 @@ class AlertsQuery(fields.Fields):
     unprocessed: bool = True
     muted: bool = True
 
-    def matches(self, alert: _FiringAlert) -> bool:
-        """Return whether an alert matches."""
-        if not (self.silenced if alert.is_suppressed else self.active):
-            return False
-        if self.receiver and not any(map(matchers.compiled(self.receiver), alert.row.channels)):
-            return False
-        return matchers.all_match(map(matchers.parse, self.filter), alert.labels)
+    def condition(self) -> Callable[[_FiringAlert], bool]:
+        """Return which alerts match. A wrong filter is refused here, also if no alert fires."""
+        filters = [matchers.parse(text) for text in self.filter]
+        receives = matchers.compiled(self.receiver)
+
+        def matches(alert: _FiringAlert) -> bool:
+            if not (self.silenced if alert.is_suppressed else self.active):
+                return False
+            if self.receiver and not any(map(receives, alert.row.channels)):
+                return False
+            return matchers.all_match(filters, alert.labels)
+
+        return matches
 
 
 class SilencesQuery(fields.Fields):
@@ -243,8 +249,9 @@ def _silences(view: views.SilenceView) -> list[_Silence]:
 
 
 def _alerts(view: views.AlertView, query: AlertsQuery) -> list[_FiringAlert]:
+    matches = query.condition()
     firing = (_FiringAlert(row, alertmanager.labels(row)) for row in view.list().alerts)
-    return [alert for alert in firing if query.matches(alert)]
+    return list(filter(matches, firing))
 
 
 # --- routes ------------------------------------------------------------------------------------------------------

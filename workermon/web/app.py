@@ -83,7 +83,8 @@ def create_app(container: dishka.Container) -> FastAPI:
 class OuterLayer:
     """The outermost layer: refuses a wrong ``Host``, adds ``HEADERS`` to each answer, and answers unforeseen errors.
 
-    A route's own caching header stays. An answer without one is not stored.
+    A route's own caching header stays. An answer without one is not stored. HEAD is answered as GET, and the server
+    leaves out the body: uptime checks and load balancers send it.
     """
 
     def __init__(self, app: ASGIApp, app_settings: settings.Settings) -> None:
@@ -107,7 +108,7 @@ class OuterLayer:
 
         try:
             gate.check_host(self.app_settings, scope)
-            await self.app(scope, receive, framed)
+            await self.app(_without_head(scope), receive, framed)
         except errors.WorkermonError as error:
             await problem_details.answer(error)(scope, receive, framed)
         except Exception as error:
@@ -115,3 +116,10 @@ class OuterLayer:
             if started:
                 raise problem from None  # the connection ends: half an answer must not look whole
             await problem_details.answer(problem, 500)(scope, receive, framed)
+
+
+def _without_head(scope: Scope) -> Scope:
+    """Return a HEAD request as a GET. The stream of events has no end, so it has no HEAD."""
+    if scope["method"] != "HEAD" or scope["path"] == stream.PATH:
+        return scope
+    return {**scope, "method": "GET"}

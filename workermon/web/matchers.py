@@ -54,7 +54,10 @@ def parse(text: str) -> Matcher:
         )
     name, operator, quoted, plain = match.groups()
     value = plain if quoted is None else re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[0]), quoted)
-    return Matcher(name, value, operator.endswith("~"), operator.startswith("="))
+    matcher = Matcher(name, value, operator.endswith("~"), operator.startswith("="))
+    if matcher.is_regex:
+        compiled(value)  # a wrong expression is refused also if there is nothing to match
+    return matcher
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:

@@ -23,7 +23,9 @@ PATIENCE = 30.0
 #: Milliseconds after which a browser connects again.
 RETRY = 3000
 
-router = APIRouter(prefix="/api/v1")
+PATH = "/api/v1/stream"
+
+router = APIRouter()
 
 
 class StreamQuery(fields.Fields):
@@ -103,7 +105,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 @router.get(
-    "/stream",
+    PATH,
     response_class=EventStream,
     status_code=200,
     summary="Follow samples and alerts",
