@@ -147,6 +147,13 @@ def test_ids_that_ec2_minds_are_left_out(
     assert list(reader.describe(SCOPE, [A, B, C])) == without
 
 
+def test_a_description_that_leaves_out_an_id_is_a_failure(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """An instance that EC2 neither describes nor calls unknown is not gone: the answer cannot be read."""
+    on_ec2.add_response("describe_instances", instances(A))
+    with pytest.raises(errors.AwsUnreachable, match=f"its answer cannot be read .*it leaves out {B}"):
+        ec2.AwsEc2(sessions).describe(SCOPE, [A, B])
+
+
 def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Sessions, on_ec2: Stubber) -> None:
     """Whatever the message says, valid ids are answered."""
     for _ in range(2):  # both, then the first half

@@ -49,11 +49,17 @@ class AwsEc2:
         self._sessions = sessions
 
     def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
-        """Return the instances of these ids that DescribeInstances knows."""
+        """Return the instances of these ids that DescribeInstances knows.
+
+        Raises ``errors.AwsUnreachable`` for an answer that leaves out an id. EC2 names the ids that it does not know.
+        """
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.Instance]:
             pages = client.get_paginator("describe_instances").paginate(InstanceIds=ids)
-            return [_instance(instance, scope.region) for instance in _instances(pages)]
+            instances = [_instance(instance, scope.region) for instance in _instances(pages)]
+            if left_out := set(ids).difference(instance.id for instance in instances):
+                raise LookupError(f"it leaves out {min(left_out)}")
+            return instances
 
         return {instance.id: instance for instance in self._in_calls(scope, instance_ids, ask)}
 
