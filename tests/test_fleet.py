@@ -394,6 +394,18 @@ def test_reconcile_reads_a_fleet_that_is_well_once(world: World, monkeypatch: py
     assert len(reads) == 1
 
 
+def test_reconcile_schedules_a_worker_again_that_was_wrongly_taken_for_terminated(world: World) -> None:
+    """After an hour of wrong credentials a fleet counts as terminated. Once EC2 knows it again, it is collected."""
+    world.add([A])
+    record = world.workers.get([A])[A]
+    terminated = record.condition.model_copy(update={"status": "terminated"})
+    sample = models.Sample(worker=record.worker, collected_at=world.clock(), status="terminated")
+    world.samples.write(sample, terminated, "{}")
+    world.schedule.delete([A])
+    assert [(repair.action, repair.worker_id) for repair in world.reconcile().repairs] == [("schedule", A)]
+    assert world.schedule.ids() == {A}
+
+
 def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
     """If EC2 is unreachable, its account and region are named, no worker is retired, and the schedule is repaired."""
     world.add([A])

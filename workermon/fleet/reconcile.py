@@ -144,7 +144,7 @@ class Reconciliation:
             for record in chunk:
                 worker = record.worker
                 if worker.id in described:
-                    _compare_instance(worker, described[worker.id], differences)
+                    _compare_instance(record, described[worker.id], differences)
                 elif at - worker.added_at > YOUNG_FOR:
                     absent[worker.id] = record
         confirmed = self.ec2.statuses(scope, list(absent)) if absent else {}
@@ -245,10 +245,14 @@ def _log(repairs: Sequence[Repair]) -> None:
         log.info("fleet.reconciled", action=action, reason=reason, number=len(ids), worker_ids=ids[:LOGGED_IDS])
 
 
-def _compare_instance(worker: models.Worker, instance: models.Instance, comparison: FleetDifference) -> None:
+def _compare_instance(record: ports.Record, instance: models.Instance, comparison: FleetDifference) -> None:
+    worker = record.worker
     if instance.status in models.GONE:
         comparison.repairs.append(Repair("retire", worker.id, "terminated"))
         return
+    if record.condition.status == "terminated" and worker.monitoring == "active":
+        # Its collection believed a wrong answer, such as that of another account, and deleted the entry.
+        comparison.repairs.append(Repair("schedule", worker.id, f"it counted as terminated, but it is {instance.status}"))
     name = worker.name if worker.named_by_user else tag_name(instance) or worker.id
     if (name, instance.detailed) != (worker.name, worker.detailed):
         comparison.updated.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
