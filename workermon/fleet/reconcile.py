@@ -252,7 +252,9 @@ def _compare_instance(record: ports.Record, instance: models.Instance, compariso
         return
     if record.condition.status == "terminated" and worker.monitoring == "active":
         # Its collection believed a wrong answer, such as that of another account, and deleted the entry.
-        comparison.repairs.append(Repair("schedule", worker.id, f"it counted as terminated, but it is {instance.status}"))
+        comparison.repairs.append(
+            Repair("schedule", worker.id, f"it counted as terminated, but it is {instance.status}")
+        )
     name = worker.name if worker.named_by_user else tag_name(instance) or worker.id
     if (name, instance.detailed) != (worker.name, worker.detailed):
         comparison.updated.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
