@@ -196,7 +196,7 @@ def test_removing_the_option_notifies_the_present() -> None:
     site.change(rules=(MILD.model_copy(update={"flapping": None}),))
     site.minutes([20], 10)
     assert [row[0] for row in notified(site)[7:]] == ["resolved"]
-    assert "no longer damped" in last(site).summary
+    assert "no longer holds back" in last(site).summary
     site.minutes([85, 20], 11)
     assert len(notified(site)) == 10
 

@@ -207,11 +207,11 @@ def test_a_file_says_it() -> None:
             '"dow"]',
             "line 11, column 25: rules[1].inhibited_by[1]: dow is not a known rule; did you mean down?",
         ),
-        ('"down", "collector"', '"cpu-high"', "is part of a circle: cpu-high -> cpu-high"),
+        ('"down", "collector"', '"cpu-high"', "is part of a cycle: cpu-high -> cpu-high"),
         (
             "above = { critical = 0 }",
             'above = { critical = 0 }\ninhibited_by = ["cpu-high"]',
-            "line 6, column 17: rules[0].inhibited_by[0]: is part of a circle: down -> cpu-high -> down",
+            "line 6, column 17: rules[0].inhibited_by[0]: is part of a cycle: down -> cpu-high -> down",
         ),
         (
             "above = { critical = 90 }\n",
@@ -221,12 +221,12 @@ def test_a_file_says_it() -> None:
         (
             'metric = "status_check_failed"\nabove = { critical = 0 }',
             'when = "cpu-high"',
-            "rules[0].when: is part of a circle: down -> cpu-high -> down",
+            "rules[0].when: is part of a cycle: down -> cpu-high -> down",
         ),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, error: str) -> None:
-    """A rule that there is not and a circle, through ``when`` too, are named by their place."""
+    """An unknown rule and a cycle, through ``when`` too, are named by their place."""
     with pytest.raises(errors.InvalidInput) as refused:
         configured(FILE.replace(old, new, 1))
     assert error in str(refused.value)

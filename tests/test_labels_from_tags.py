@@ -62,7 +62,7 @@ def test_labels_follow_tags_that_change_and_go(monitor: testing.Monitor) -> None
     put(monitor, group="b")
     planned = reconcile(monitor, dry_run=True).repairs
     assert [(repair.action, repair.reason) for repair in planned] == [
-        ("update", "its tags or [discover] say other labels: pool=a, team=vfx, tier=1 → pool=b, team=vfx")
+        ("update", "its tags or [discover] have changed its labels: pool=a, team=vfx, tier=1 → pool=b, team=vfx")
     ]
     assert labels(monitor)["pool"] == "a"
     assert reconcile(monitor).repairs == planned

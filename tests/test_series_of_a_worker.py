@@ -149,7 +149,7 @@ def test_below_over_the_greatest_of_several_series_is_warned_of() -> None:
     """A ``below`` rule uses the greatest series unless the metric is merged by the least."""
     mine = '[[metrics]]\nname = "free"\nnamespace = "CWAgent"\nmetric_name = "free"\n'
     [text] = warned('metric = "free"\nbelow = { critical = 5 }', mine)
-    assert text.startswith("rule r: free below a threshold, but of several series of a worker the greatest counts")
+    assert text.startswith("rule r: free below a threshold, but of several series of a worker the maximum counts")
     assert warned('metric = "free"\nbelow = { critical = 5 }', mine + 'merge = "min"\n') == []
     assert warned('metric = "free"\nabove = { critical = 5 }', mine) == []
     assert warned('metric = "disk_free_percent"\nbelow = { critical = 5 }') == []

@@ -660,7 +660,7 @@ def test_a_window_that_is_over_is_refused() -> None:
     """A new window must not be over already, and its end must not be too far away."""
     file = testing.parse(FILE, "f.toml")
     config.check_silences(file, models.moment("2029-12-31T00:00:00Z"))
-    with pytest.raises(errors.InvalidInput, match=r"line 14, column 1: silences\[1\].ends: was over at 2030-01-01T03"):
+    with pytest.raises(errors.InvalidInput, match=r"line 14, column 1: silences\[1\].ends: ended at 2030-01-01T03"):
         config.check_silences(file, models.moment("2030-01-02T00:00:00Z"))
     endless = testing.parse(FILE.replace("begins = 2030-01-01T00:00:00Z\n", ""), "f.toml")
     with pytest.raises(errors.InvalidInput, match="more than 365 days away"):
@@ -978,7 +978,7 @@ def test_plan_apply_and_export_agree_on_windows(ok: Any, run: Any, world: Any, a
     assert "added silence rule collector, 0 0 1 2 * Europe/Berlin for 3600 s" in output
     applied.write_text(text.replace(models.rfc3339(world.clock() + 3600), "2001-01-01T00:00:00Z"))
     for command in (("plan",), ("apply",), ("rules", "check")):
-        assert "silences[0].ends: was over at 2001" in one_line(run(*command, str(applied)), 2)
+        assert "silences[0].ends: ended at 2001" in one_line(run(*command, str(applied)), 2)
     assert 'reason = "move"' in ok("export"), "nothing was applied"
 
 

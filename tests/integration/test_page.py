@@ -272,7 +272,7 @@ def test_a_year_is_drawn_by_its_hours(browser: Browser, world: Ports) -> None:
         for _ in range(8):
             page.keyboard.press("ArrowLeft")
         expect(chart.locator(".notes")).to_contain_text(
-            re.compile(r"\d+ \w{3} \d{4} UTC: 40 %; least 10 %, 95th percentile 80 %, most 90 %")
+            re.compile(r"\d+ \w{3} \d{4} UTC: 40 %; minimum 10 %, 95th percentile 80 %, maximum 90 %")
         )
         assert tab.overflow() == 0
         assert tab.barriers() == []
@@ -288,7 +288,7 @@ def test_what_rules_expect_is_drawn(browser: Browser, world: Ports) -> None:
         expect(page.locator(".chart-key")).to_contain_text("forecast")
         for metric, colour in (("cpu_utilization", (45, 122, 75)), ("network_in", (179, 38, 30))):
             chart = page.locator(f"[data-metric={metric}]")
-            expect(chart.locator(".notes")).to_contain_text("least")
+            expect(chart.locator(".notes")).to_contain_text("minimum")
             eventually(lambda: _painted(page, metric, colour), within=30, description=f"{metric} has its curve")  # noqa: B023
         assert tab.faults == []
 

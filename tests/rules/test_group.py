@@ -386,7 +386,7 @@ def test_members_may_hold_a_condition_over_other_rules() -> None:
         ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nmetric = "cpu_utilization"', "is not for a rule with when"),
         ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nabove = { critical = 1 }', "is not for a rule with when"),
         ('over = { by = "pool", share = 0.3 }\nwhen = "nothing"', "nothing is not a known rule"),
-        ('over = { by = "pool", share = 0.3 }\nwhen = "x"', "is part of a circle"),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "x"', "is part of a cycle"),
         (
             'over = { by = "pool", share = 0.3 }\nmetric = "cpu_utilization"\nabove = { critical = 1 }\n'
             'severity = "warning"',

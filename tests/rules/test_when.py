@@ -130,7 +130,7 @@ def test_it_is_exported() -> None:
         ("cpu-high and memory", "column 22: rules[2].when: memory is not a known rule; did you mean memory-high?"),
         ("cpu-high > 3", "column 18: rules[2].when: '>' is not understood"),
         ("(" * 60 + "cpu-high" + ")" * 60, "is nested more than 50 deep"),
-        ("cpu-high or both", "is part of a circle: both -> both"),
+        ("cpu-high or both", "is part of a cycle: both -> both"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, error: str) -> None:
@@ -162,11 +162,11 @@ def test_place_within_any_text(written: str, place: str) -> None:
 
 
 def test_circle_has_its_path() -> None:
-    """Rules that depend on each other in a circle are refused. The error shows the circle."""
+    """Rules that depend on each other in a cycle are refused. The error shows the cycle."""
     text = HIGH + "".join(
         f'[[rules]]\nname = "{name}"\nwhen = "cpu-high or {of}"\n' for name, of in [("a", "b"), ("b", "c"), ("c", "a")]
     )
-    with pytest.raises(errors.InvalidInput, match=r"rules\[2\].when: is part of a circle: a -> b -> c -> a"):
+    with pytest.raises(errors.InvalidInput, match=r"rules\[2\].when: is part of a cycle: a -> b -> c -> a"):
         configuration(text)
 
 

@@ -369,7 +369,7 @@ def _of_flapping(context: _AlertContext, transition: models.Transition) -> model
     if option is not None and status.settled_at is not None:
         reason = f"it has not changed for {wording.duration(option.within)}"
         return transition.model_copy(update={"at": status.settled_at, "reason": reason})
-    reason = "its flapping is no longer damped" if option is None else "it is not flapping after all"
+    reason = "its rule no longer holds back flapping alerts" if option is None else "it is not flapping after all"
     return transition.model_copy(update={"at": transition.at if cursor is None else cursor, "reason": reason})
 
 
@@ -478,7 +478,7 @@ def _record(
         announced = announcement is not None and transition is announcement.transition
         notification = announcement.notification if announcement is not None and announced else None
         if transition.damped:
-            reason = f"{transition.reason}; damped: the alert is flapping"
+            reason = f"{transition.reason}; not notified: the alert is flapping"
             recorded = transition.model_copy(update={"reason": reason})
         else:
             recorded = transition

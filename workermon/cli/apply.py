@@ -106,7 +106,7 @@ def _show(report: fleet.ChangeReport) -> None:
 def _fleet_lines(report: fleet.ChangeReport) -> Iterator[str]:
     for change, worker_ids in (("added", report.added), ("updated", report.updated), ("removed", report.removed)):
         for worker_id in worker_ids:
-            reason = ": taken over, because [discover] brings it too" if worker_id in report.taken_over else ""
+            reason = ": taken over, because [discover] matches it too" if worker_id in report.taken_over else ""
             yield f"{change} {worker_id}{reason}"
 
 

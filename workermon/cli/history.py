@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="WORKER", type=options.Text())
 @click.argument("metric", required=False, type=options.Text())
 @click.option("--since", type=options.Duration(), default="1h", show_default=True, help="How far back.")
-@click.option("--step", type=options.Duration(), help="1h: least, mean, greatest, p95 and count of each hour.")
+@click.option("--step", type=options.Duration(), help="1h: minimum, mean, maximum, p95 and count of each hour.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV; for one metric: timestamp,value.")
 @options.as_json
 @session.pass_session

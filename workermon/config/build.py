@@ -63,7 +63,7 @@ def _check_names(file: File, read: Iterable[rules.ParsedRule]) -> None:
 
 
 def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None:
-    """Reject the name of an unknown rule, and rules that depend on each other in a circle."""
+    """Reject the name of an unknown rule, and rules that depend on each other in a cycle."""
     names = {rule.name for rule in configured_rules}
     over_groups = {rule.name for rule in configured_rules if kinds[rule.kind].group_by(rule) is not None}
     for place, rule in enumerate(configured_rules):
@@ -81,7 +81,7 @@ def _check_others(configured_rules: Sequence[models.Rule], kinds: Kinds) -> None
     if circle is not None:
         place = next(place for place, rule in enumerate(configured_rules) if rule.name == circle[0])
         path, offset = _place_of(configured_rules[place], circle[1], kinds)
-        reason = f"is part of a circle: {' -> '.join(circle)}"
+        reason = f"is part of a cycle: {' -> '.join(circle)}"
         raise problems.Mistake(f"rules[{place}].{path}", reason, "remove one of them", offset)
 
 

@@ -62,7 +62,7 @@ def check_silences(file: File, now: float) -> None:
             continue
         path = file.location(f"silences[{place}].ends")
         if silence.ends <= now:
-            reason = f"was over at {models.rfc3339(silence.ends)}"
+            reason = f"ended at {models.rfc3339(silence.ends)}"
             raise errors.InvalidInput(path, reason, "give a time in the future, or remove it")
         if silence.begins is None and silence.ends - now > models.MAX_SILENCE:
             raise errors.InvalidInput(path, "is more than 365 days away", "choose an earlier one")

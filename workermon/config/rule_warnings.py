@@ -29,8 +29,8 @@ def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention:
     options, metric = threshold.KIND.options(rule), metrics.get(rule.metric)
     if options.side == "below" and metric is not None and metric.namespace != catalogue.EC2 and metric.merge == "max":
         yield (
-            f'{metric.name} below a threshold, but of several series of a worker the greatest counts (merge = "max");'
-            ' write merge = "min" below its [[metrics]] if the least one is meant'
+            f'{metric.name} below a threshold, but of several series of a worker the maximum counts (merge = "max");'
+            ' write merge = "min" below its [[metrics]] if the minimum is meant'
         )
     yield from _out_of_range(options, rule.metric)
 

@@ -190,8 +190,8 @@ def _compare_worker(
         changed = [name.replace("_", " ") for name in names if getattr(after, name) != getattr(worker, name)]
         reason = f"[discover] has another {', '.join(changed)}"
         if changed == ["labels"]:
-            reason = f"its tags or [discover] say other labels: {_labels(worker)} → {_labels(after)}"
+            reason = f"its tags or [discover] have changed its labels: {_labels(worker)} → {_labels(after)}"
         comparison.repairs.append(Repair("update", worker.id, reason))
     else:
-        reason = "a command found it, and [discover] brings it too"
+        reason = "a command added it, and [discover] matches it too"
         comparison.repairs.append(Repair("take over", worker.id, reason))

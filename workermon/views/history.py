@@ -38,9 +38,9 @@ class History(Document):
 
 
 class HourlyDatapoint(Document):
-    """A metric's datapoints in the hour that starts at ``at``: least, mean, greatest, and their number.
+    """A metric's datapoints in the hour that starts at ``at``: minimum, mean, maximum, and their number.
 
-    ``p95`` is the least value that 95 % of them do not exceed.
+    ``p95`` is the smallest value that 95 % of them do not exceed.
     """
 
     at: Time

@@ -237,19 +237,19 @@ function read(chart, place) {
 function figuresOf(chart, place) {
   if (chart.values[place] === null || chart.values[place] === undefined) return "no datapoint";
   const [least, p95, most] = [chart.least, chart.p95, chart.most].map((values) => quantityText(values[place], chart.unit));
-  return `least ${least}, 95th percentile ${p95}, most ${most}`;
+  return `minimum ${least}, 95th percentile ${p95}, maximum ${most}`;
 }
 
 function notes(chart) {
   const values = known(chart);
   const said = [];
-  if (values.length) said.push(`least ${quantityText(values.reduce((a, b) => Math.min(a, b)), chart.unit)}, most ${quantityText(values.reduce((a, b) => Math.max(a, b)), chart.unit)}`);
+  if (values.length) said.push(`minimum ${quantityText(values.reduce((a, b) => Math.min(a, b)), chart.unit)}, maximum ${quantityText(values.reduce((a, b) => Math.max(a, b)), chart.unit)}`);
   if (found.step && values.length) said.push(found.step === HOUR ? "a point is an hour" : "a point is a day");
   if (chart.absent && found.step) said.push(`${chart.absent} of ${chart.times.length} points have no datapoint`);
   else if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
   if (chart.spans.length) said.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
   if (chart.corrections.length) said.push(`${chart.corrections.length} corrected`);
-  if (chart.thinned) said.push("least and most of each interval");
+  if (chart.thinned) said.push("minimum and maximum of each interval");
   return said.join(" · ");
 }
 
