@@ -28,6 +28,6 @@ def audit(cli_session: session.Session, since: int, as_json: bool) -> None:
             (models.rfc3339(row.at), row.by, row.origin, " ".join(filter(None, (row.action, row.target))), row.outcome)
             for row in entries.audit
         ]
-        tables.show(("TIME", "WHO", "FROM", "WHAT", "ENDED"), rows)
+        tables.show(("TIME", "WHO", "FROM", "WHAT", "OUTCOME"), rows)
     else:
         click.echo("no changes recorded", err=True)

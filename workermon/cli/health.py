@@ -40,7 +40,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 
 def _figures(state: health.Status) -> Iterator[str]:
-    figures = ", ".join(f"{number} {monitoring_state}" for monitoring_state, number in state.workers.items())
+    figures = ", ".join(f"{number} {'in all' if name == 'all' else name}" for name, number in state.workers.items())
     yield f"workers: {figures}; alerts: {state.alerts} firing; waiting notifications: {state.backlog}"
     yield f"messages: {', '.join(f'{number} {name}' for name, number in state.queues.items())}"
     yield from _costs(state.bill)
