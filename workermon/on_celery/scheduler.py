@@ -315,10 +315,11 @@ class Scheduler(schedulers.RedBeatScheduler):
         runs: list[Any] = []
         postponed: list[float] = []
         for stored in due:
-            phase = stored.phase(self._phases)
             later = None
-            if stored.cohort in self._first_cohorts and stored.score % stored.interval < phase - PLACE_TOLERANCE:
-                later = schedule.later_in_slot(stored.score, now, phase, stored.interval)
+            if stored.cohort in self._first_cohorts:
+                phase = stored.phase(self._phases)
+                if stored.score % stored.interval < phase - PLACE_TOLERANCE:
+                    later = schedule.later_in_slot(stored.score, now, phase, stored.interval)
             if later is None:
                 at_once.append(stored)
             else:
