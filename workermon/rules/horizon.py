@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from workermon.models import CHECK_METRICS, STATUS_CHECK_FAILED, Condition, Configuration, Datapoint, Worker
 
@@ -65,6 +65,10 @@ class Horizon:
     def ledger_period(self, metric: str) -> int:
         """Return the period under which the ledger has the datapoints of an operand, or of the only metric."""
         return self.operands.get(metric, self).kept_at
+
+    def ledger_periods(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Return ``ledger_period`` of each of some metrics."""
+        return {metric: self.ledger_period(metric) for metric in metrics}
 
     def period_of(self, metric: str) -> int:
         """Return the length of a slot of an operand, or of the only metric."""

@@ -252,9 +252,8 @@ class ChartView:
         over = kind.curve_over(rule, rule_state)
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         if over is not None and horizon is not None:
-            series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-            read = self.samples.read(series_keys, *over)
-            series = {metric: recorded_series for (_, metric), recorded_series in read.items()}
+            periods = horizon.ledger_periods(kind.metrics(rule))
+            series = recorded_values.by_metric(self.samples, record.worker.id, periods, over)
         facts = rules.Facts.about(
             record.worker,
             record.condition,

@@ -14,6 +14,7 @@ from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctio
 from workermon import errors, models, ports, rules
 from workermon.alerts import peer_groups, silences, subject
 from workermon.rules import flapping, warmup
+from workermon.views import recorded_values
 from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
@@ -306,11 +307,10 @@ class Explanation:
             record.worker, record.condition, lateness=rules.reach_back(configuration, record.worker.interval)
         )
         since = kind.needed_from(rule, rule_state, horizon, facts)
-        series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-        read = self.samples.read(
-            series_keys, (rule_state.cursor or 0) if since is None else since, horizon.requested_at
-        )
-        facts = dataclasses.replace(facts, series={metric: series for (_, metric), series in read.items()})
+        span = (rule_state.cursor or 0) if since is None else since, horizon.requested_at
+        periods = horizon.ledger_periods(kind.metrics(rule))
+        series = recorded_values.by_metric(self.samples, record.worker.id, periods, span)
+        facts = dataclasses.replace(facts, series=series)
         after, transitions = kind.judge(rule, rule_state, facts, horizon)
         return rule_state if transitions else after
 
@@ -327,9 +327,8 @@ class Explanation:
         series: dict[str, models.Series] = {}
         span = kind.explained_span(rule, rule_state)
         if span is not None and horizon is not None:
-            series_keys = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
-            read = self.samples.read(series_keys, span[0] - horizon.reach_back, span[1])
-            series = {metric: recorded for (_, metric), recorded in read.items()}
+            periods, read_span = horizon.ledger_periods(kind.metrics(rule)), (span[0] - horizon.reach_back, span[1])
+            series = recorded_values.by_metric(self.samples, record.worker.id, periods, read_span)
         facts = rules.Facts.about(
             record.worker,
             record.condition,

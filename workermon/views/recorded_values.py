@@ -56,6 +56,14 @@ def of_ledger(
     return segments, rules.Horizon(segments[-1].period, delay, requested_at).newest
 
 
+def by_metric(
+    samples: ports.Samples, worker_id: str, periods: Mapping[str, int], span: tuple[float, float]
+) -> dict[str, models.Series]:
+    """Return a worker's series between two times, both included; ``periods`` has the ledger's period by metric."""
+    series_keys = [(worker_id, metric, period) for metric, period in periods.items()]
+    return {metric: series for (_, metric), series in samples.read(series_keys, *span).items()}
+
+
 def merged(segments: Iterable[models.Series]) -> list[models.Datapoint]:
     """Return the datapoints of a metric over all its periods. At equal times the shorter period counts."""
     values: dict[int, float] = {}
