@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ ROOT = HERE.parents[1]
 
 #: Seconds. A claim whose holder died holds for 15; imports on a busy machine come on top.
 PATIENCE = 150.0
-#: Seconds. What has not come by then, well after a lease, is lost.
+#: Seconds. What a mutant misses and has not come by then, well after a lease, is lost.
 MUTANTS_PATIENCE = 25.0
 
 #: Databases of the embedded server.
@@ -34,7 +35,7 @@ class Stage:
     """Processes are started on it, exit at a crash point, and are started again.
 
     ``point`` is the crash point, ``name:times`` for a later pass. ``forks`` starts the processes. Without it, or for a
-    mutant, each is a new interpreter.
+    mutant, each is a new interpreter. ``missed`` matches what the mutant misses: it is not waited for so long.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class Stage:
         folder: Path,
         *,
         mutant: str | None,
+        missed: str = "(?!)",
         machines: int = 1,
         forks: fork_server.ForkServer | None = None,
     ) -> None:
         self.point = point
         self._forks = forks if mutant is None else None
-        self.patience = PATIENCE if mutant is None else MUTANTS_PATIENCE
+        self._missed = missed
         self.folder = folder
         self.fleet = simulation.Simulation(time.time, machines, period=1)
         self.aws = endpoint.Endpoint(self.fleet)
@@ -203,7 +205,7 @@ class Stage:
     def wait(self, predicate: Callable[[], object], expected: str) -> None:
         """Wait for a condition."""
         try:
-            eventually(predicate, self.patience, expected)
+            eventually(predicate, MUTANTS_PATIENCE if re.search(self._missed, expected) else PATIENCE, expected)
         except AssertionError:
             raise AssertionError(f"{self.point}: {expected}\n{self.output}") from None
 

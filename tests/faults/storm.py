@@ -179,7 +179,7 @@ class Storm:
         testing.parse(file.read_text("utf-8"), str(file))
         completed = subprocess.run(
             [sys.executable, "-m", "workermon", "apply", str(file)],
-            env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+            env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
         assert completed.returncode == 0, completed.stderr
 

@@ -629,7 +629,7 @@ MUTANTS = {
     "halves": ("applied", "apply.written", "cpu-high"),
 }
 
-Play = Callable[[str, str, str | None], None]
+Play = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -640,13 +640,14 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     server.start()
     numbers = iter(range(1000))
 
-    def played(name: str, point: str, mutant: str | None) -> None:
+    def played(name: str, point: str, mutant: str | None, missed: str = "(?!)") -> None:
         number = next(numbers)
         place = folder / str(number)
         place.mkdir()
         stage = Stage(
-            point, number, server, place, mutant=mutant, machines=SCENES[name].machines, forks=fork_server.shared()
-        )
+            point, number, server, place, mutant=mutant, missed=missed, machines=SCENES[name].machines,
+            forks=fork_server.shared(),
+        )  # fmt: skip
         try:
             SCENES[name].play(stage)
         finally:
@@ -693,7 +694,7 @@ def test_a_build_that_loses_is_found_out(play: Play) -> None:
     def found_out(mutant: str) -> None:
         name, point, missed = MUTANTS[mutant]
         with pytest.raises(AssertionError, match=missed):
-            play(name, point, mutant.partition(",")[0])
+            play(name, point, mutant.partition(",")[0], missed)
 
     with concurrent.futures.ThreadPoolExecutor(len(MUTANTS)) as pool:
         for outcome in [pool.submit(found_out, mutant) for mutant in MUTANTS]:
