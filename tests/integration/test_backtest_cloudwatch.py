@@ -137,7 +137,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: Served, monkeypat
     command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
     result = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "CloudWatch was not asked" in result.stderr
+    assert "the price was not confirmed" in result.stderr
     assert house.endpoint.metrics_asked == 0
     assert episodes_of(CliRunner().invoke(cli.cli, command, obj=session, input="y\n"))
     assert house.endpoint.metrics_asked == 2
