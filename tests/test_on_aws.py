@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -835,3 +837,38 @@ def test_threads_that_begin_at_once_read_the_regions_once(
         clients = list(pool.map(begin, range(4)))
     assert len(read) == 1
     assert all(client is clients[0] for client in clients)
+
+
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """Give the URL of a server whose answers promise 1,000 bytes, and go on with one byte each 20 ms."""
+    ended = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\n")
+            while not ended.wait(0.02):
+                connection.sendall(b" ")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    ended.set()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+def test_an_answer_that_does_not_end_is_given_up(
+    sessions: session.Sessions, trickle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that sends byte after byte is unreachable: each byte would restart botocore's read timeout."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", trickle)
+    monkeypatch.setattr(session, "READ_TIMEOUT", 0.2)
+    with pytest.raises(errors.AwsUnreachable, match="Read timeout"):
+        ec2.AwsEc2(sessions).statuses(SCOPE, [A])

@@ -24,7 +24,7 @@ import botocore.session
 import botocore.utils
 
 from workermon import errors, logs, models
-from workermon.on_aws import direct_parsing, error_kinds, json_answers, regions
+from workermon.on_aws import bounded_answers, direct_parsing, error_kinds, json_answers, regions
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-#: Seconds. A silent endpoint is given up after attempts x read timeout. A collection meets that twice at most, and must
-#: stay below its task's soft time limit (100 s).
+#: Seconds. A silent endpoint is given up after attempts x read timeout, and so is one whose answer does not end. A
+#: collection meets that twice at most, and must stay below its task's soft time limit (100 s).
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 15
 ATTEMPTS = 3
@@ -181,8 +181,8 @@ class Sessions:
                 config = _POLLING if service == "sqs" else _CONFIG
                 client = session.client(service, region_name=scope.region, config=config)
                 direct_parsing.shorten(client)
-                if service == "sqs":
-                    json_answers.require_json(client)
+                bounded_answers.bound(client, READ_TIMEOUT)
+                json_answers.require_json(client)
                 if self._watch is not None:
                     self._watch(client, scope)
                 self._clients[service, scope] = client
