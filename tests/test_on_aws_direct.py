@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,8 @@ import botocore.parsers
 import botocore.session
 import hypothesis
 import pytest
+from botocore import awsrequest
+from botocore.compat import HTTPHeaders
 from hypothesis import strategies
 
 from workermon import errors, models
@@ -34,20 +38,48 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
     served.stop()
 
 
-def fetched(aws: endpoint.Endpoint, until: float) -> dict[int, models.Series]:
-    """Fetch an hour of each instance's CPU, by clients of its own."""
-    sessions = session.Sessions()
-    queries = [
+def queries_of(aws: endpoint.Endpoint, until: float) -> list[models.Query]:
+    """Return queries for an hour of each instance's CPU."""
+    return [
         models.Query(
             worker_id=instance_id, metric="cpu_utilization", namespace="AWS/EC2", metric_name="CPUUtilization",
             dimensions=(("InstanceId", instance_id),), statistic="Average", period=60, since=int(until) - 3600,
         )
         for instance_id in aws.simulation.machines
     ]  # fmt: skip
-    answer = cloudwatch.AwsCloudWatch(sessions).fetch(SCOPE, queries, until)
+
+
+def fetched(aws: endpoint.Endpoint, until: float) -> dict[int, models.Series]:
+    """Fetch an hour of each instance's CPU, by clients of its own."""
+    sessions = session.Sessions()
+    answer = cloudwatch.AwsCloudWatch(sessions).fetch(SCOPE, queries_of(aws, until), until)
     sessions.close()
     assert not answer.failed
     return answer.series
+
+
+class Page(io.BytesIO):
+    """A proxy's page, as botocore reads a body."""
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield all of it."""
+        yield b"<html>Please log in</html>"
+
+
+def test_a_page_instead_of_datapoints_is_reported_as_such(aws: endpoint.Endpoint) -> None:
+    """A proxy's page from CloudWatch is a failure whose reason says so, and not the name of a missing field."""
+
+    def answer(request: Any, **_: Any) -> awsrequest.AWSResponse:
+        return awsrequest.AWSResponse(request.url, 200, HTTPHeaders(), Page())
+
+    with contextlib.closing(session.Sessions()) as sessions:
+        sessions.cloudwatch(SCOPE).meta.events.register_first("before-send.cloudwatch", answer)
+        with pytest.raises(errors.AwsUnreachable, match="it is not a JSON object"):
+            cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", None)
+        query = queries_of(aws, time.time())[0]
+        assert "it is not a JSON object" in str(
+            cloudwatch.AwsCloudWatch(sessions).fetch(SCOPE, [query], time.time()).failed[0]
+        )
 
 
 def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
