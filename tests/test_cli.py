@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -638,6 +639,14 @@ def test_commands_that_read_are_quick(command: list[str], redis_url: str) -> Non
             [models.Worker(id=A, name="a", region=REGION, added_at=0, incarnation="first")]
         )
     assert loaded_by(*command, redis_url=redis_url) == ["dishka", "redis"]
+
+
+@pytest.mark.integration
+def test_a_closed_standard_output_is_no_error() -> None:
+    """Whoever closes standard output wants none."""
+    command = f"{shlex.quote(sys.executable)} -m workermon config schema >&-"
+    completed = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, timeout=60, cwd=ROOT, text=True)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 @pytest.mark.integration

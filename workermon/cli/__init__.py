@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -197,5 +198,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    if sys.stdout is None:  # closed by the caller, who wants no output
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
     gc.set_threshold(GARBAGE_COLLECTED_EVERY, 10, 10)
     cli.main()
