@@ -199,6 +199,6 @@ def cli(ctx: click.Context) -> None:
 def main() -> NoReturn:
     """Run the command line of this process."""
     if sys.stdout is None:  # closed by the caller, who wants no output
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     gc.set_threshold(GARBAGE_COLLECTED_EVERY, 10, 10)
     cli.main()
