@@ -73,7 +73,8 @@ def test_a_page_instead_of_datapoints_is_reported_as_such(aws: endpoint.Endpoint
         return awsrequest.AWSResponse(request.url, 200, HTTPHeaders(), Page())
 
     with contextlib.closing(session.Sessions()) as sessions:
-        sessions.cloudwatch(SCOPE).meta.events.register_first("before-send.cloudwatch", answer)
+        client: Any = sessions.cloudwatch(SCOPE)  # its stubs do not know that a handler may return an answer
+        client.meta.events.register_first("before-send.cloudwatch", answer)
         with pytest.raises(errors.AwsUnreachable, match="it is not a JSON object"):
             cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", None)
         query = queries_of(aws, time.time())[0]
