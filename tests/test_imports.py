@@ -112,7 +112,10 @@ TECHNOLOGY = {
     "jinja2": ("web",),
     "prometheus_client": ("web",),
     "click": ("cli",),
-    "urllib3": ("notify",),
+    "urllib3": (
+        "on_aws",
+        "notify",
+    ),
     "smtplib": ("notify",),
     "cronsim": ("models",),
     "apprise": ("notify",),

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import botocore.exceptions
-import urllib3
 import urllib3.exceptions
 
 #: Bytes. A full answer of GetMetricData has about 300 KB.
@@ -18,8 +17,7 @@ _AT_ONCE = 256 * 1024
 
 def bound(client: Any, limit: float) -> None:
     """Make a client give up an answer that is not complete ``limit`` seconds after its headers."""
-    if hasattr(urllib3.HTTPResponse, "read1"):  # urllib3 1.26, which botocore still allows, has no such reading
-        client._endpoint.http_session = BoundedSend(client._endpoint.http_session, limit)
+    client._endpoint.http_session = BoundedSend(client._endpoint.http_session, limit)
 
 
 class BoundedSend:
