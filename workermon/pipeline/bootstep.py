@@ -20,7 +20,8 @@ log = logs.get(__name__)
 class ListenerStep(bootsteps.StartStopStep):
     """Runs a listener in a thread or, beside forks, in a process of its own."""
 
-    requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")
+    #: After Beat too: with ``-B`` it forks, and its copy of a lock that the listener's thread holds is never released.
+    requires = ("celery.worker.components:Timer", "celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def __init__(self, node: Any, **options: Any) -> None:
         super().__init__(node, **options)
