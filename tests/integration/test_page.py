@@ -140,16 +140,16 @@ def _fleet_is_live(page: Page) -> str:
 def _alert_says_why(page: Page) -> None:
     """Open the reason by keyboard: the datapoints that decided, and the delivery."""
 
-    def is_told() -> bool:
+    def is_notified() -> bool:
         page.reload()
         page.locator("summary").first.focus()
         page.keyboard.press("Enter")
-        story = page.locator("details[open]").first
-        expect(story.locator("[aria-label='Deciding datapoints'] li").first).to_be_visible()
-        expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
-        return "accepted it" in story.inner_text()  # it may have fired just now
+        details = page.locator("details[open]").first
+        expect(details.locator("[aria-label='Deciding datapoints'] li").first).to_be_visible()
+        expect(details).to_contain_text(re.compile("It fired as (critical|warning)"))
+        return "accepted it" in details.inner_text()  # it may have fired just now
 
-    eventually(is_told, within=START, description="the history of an alert with its delivery")
+    eventually(is_notified, within=START, description="the history of an alert with its delivery")
 
 
 def _worker_is_charted(page: Page) -> None:

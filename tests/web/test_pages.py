@@ -289,12 +289,12 @@ def test_the_page_of_an_alert_has_its_history(web: TestClient, fleet_of_two: Por
     assert "It fired as critical" in text.text
     assert "97 % > 90 %" in text.text
     assert f"workermon why {A} cpu_utilization" in text.text
-    assert "It fired as critical" in page(web, f"/alerts/{A}/cpu-high/story").text
+    assert "It fired as critical" in page(web, f"/alerts/{A}/cpu-high/timeline").text
 
 
 @pytest.mark.parametrize(("ago", "span"), [(60, 3600), (7200, 21_600), (3 * 86_400, 7 * 86_400), (10**9, 365 * 86_400)])
 def test_an_alert_is_charted_from_its_beginning(web: TestClient, fleet_of_two: Ports, ago: int, span: int) -> None:
-    """The chart beside the story of an alert shows when it began, however long ago that was."""
+    """The chart beside the timeline of an alert shows when it began, however long ago that was."""
     fires_since = 1_795_449_600  # as commands.fires has it
     fleet_of_two.clock.now = float(fires_since + ago)
     text = page(web, f"/alerts/{A}/cpu-high")

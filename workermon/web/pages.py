@@ -349,8 +349,8 @@ def alerts_page(
     )
 
 
-@router.get("/alerts/{alert_id:path}/story", dependencies=[gate.VIEWER])
-def alert_story(
+@router.get("/alerts/{alert_id:path}/timeline", dependencies=[gate.VIEWER])
+def alert_timeline(
     alert_id: str,
     details: FromDishka[views.AlertDetailView],
 ) -> Response:

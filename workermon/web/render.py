@@ -138,8 +138,8 @@ def query(**parts: Any) -> str:
 def path(*parts: str) -> str:
     """Return an address on this page.
 
-    >>> path("alerts", "i-0abc/cpu-high", "story")
-    '/alerts/i-0abc/cpu-high/story'
+    >>> path("alerts", "i-0abc/cpu-high", "timeline")
+    '/alerts/i-0abc/cpu-high/timeline'
     """
     return "/" + "/".join(quote(part, safe="/") for part in parts)
 

@@ -9,19 +9,19 @@ const HEIGHT = 190, HOUR = 3600, DAY = 24 * HOUR;
 const BETWEEN = 1500, BETWEEN_ROLLUPS = 60_000;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const section = document.getElementById("charts");
-const figures = new Map([...section.querySelectorAll("[data-metric]")].map((each) => [each.dataset.metric, each]));
+const figures = new Map([...section.querySelectorAll("[data-metric]")].map((figure) => [figure.dataset.metric, figure]));
 const plots = new Map();
 const together = window.uPlot.sync("charts");
-let found = null;
+let chartData = null;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const ofSeverity = (severity) => colour(severity === "critical" ? "critical" : "warning-fill");
 const clock = (at) => new Date(1000 * at).toISOString().slice(11, 19);
 const date = (at) => { const day = new Date(1000 * at); return `${day.getUTCDate()} ${MONTHS[day.getUTCMonth()]}`; };
-const dateAndTime = (at) => `${date(at)} ${found.step === DAY ? new Date(1000 * at).getUTCFullYear() : clock(at).slice(0, 5)}`;
-const moment = (at) => (found.step ? dateAndTime(at) : clock(at));
+const dateAndTime = (at) => `${date(at)} ${chartData.step === DAY ? new Date(1000 * at).getUTCFullYear() : clock(at).slice(0, 5)}`;
+const moment = (at) => (chartData.step ? dateAndTime(at) : clock(at));
 // The mean comes first: it is a datapoint where there are no roll-ups.
-const columns = (chart) => (found.step ? [chart.times, chart.values, chart.p95, chart.most, chart.least] : [chart.times, chart.values]);
+const columns = (chart) => (chartData.step ? [chart.times, chart.values, chart.p95, chart.most, chart.least] : [chart.times, chart.values]);
 const known = (chart) => [...chart.values, ...chart.least, ...chart.most].filter((value) => value !== null);
 
 // --- layers ----------------------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ const known = (chart) => [...chart.values, ...chart.least, ...chart.most].filter
 function alongX(plot, begin, end) {
   const { left, width } = plot.bbox;
   const from = Math.max(left, plot.valToPos(begin, "x", true));
-  const to = Math.min(left + width, plot.valToPos(end ?? found.until, "x", true)); // beyond it there is a forecast only
+  const to = Math.min(left + width, plot.valToPos(end ?? chartData.until, "x", true)); // beyond it there is a forecast only
   return [from, Math.max(to - from, 0)];
 }
 
@@ -51,18 +51,18 @@ const isLine = (curve) => curve.low.every((low, place) => low === curve.high[pla
 // Where a chart ends: a forecast goes on after the present, by half of the span at most.
 function end(chart) {
   const ends = chart.curves.map((curve) => curve.times.at(-1));
-  return Math.max(found.until, Math.min(found.until + (found.until - found.begin) / 2, Math.max(0, ...ends)));
+  return Math.max(chartData.until, Math.min(chartData.until + (chartData.until - chartData.begin) / 2, Math.max(0, ...ends)));
 }
 
 // Parts of a curve without a break: where nothing is known there is no point.
 function parts(curve) {
   const apart = isLine(curve) ? Infinity : 3 * (curve.times[1] - curve.times[0]);
-  const found = [];
+  const runs = [];
   curve.times.forEach((at, place) => {
-    if (place && at - curve.times[place - 1] <= apart) found.at(-1).push(place);
-    else found.push([place]);
+    if (place && at - curve.times[place - 1] <= apart) runs.at(-1).push(place);
+    else runs.push([place]);
   });
-  return found;
+  return runs;
 }
 
 function trace(plot, curve, places, side) {
@@ -111,7 +111,7 @@ function drawBelow(plot, chart) {
     context.globalAlpha = 1;
     context.fillRect(x, bbox.top, Math.max(width, 2 * ratio), 3 * ratio);
   }
-  for (const silence of found.silences) {
+  for (const silence of chartData.silences) {
     const [x, width] = alongX(plot, silence.begin, silence.end);
     if (width <= 0) continue;
     context.fillStyle = colour("quiet");
@@ -158,8 +158,8 @@ function drawAbove(plot, chart) {
   });
   context.textAlign = "center";
   context.font = `${11 * ratio}px sans-serif`;
-  for (const each of chart.corrections) {
-    context.fillText("▽", plot.valToPos(each.at, "x", true), bbox.top + 14 * ratio);
+  for (const correction of chart.corrections) {
+    context.fillText("▽", plot.valToPos(correction.at, "x", true), bbox.top + 14 * ratio);
   }
   context.restore();
 }
@@ -179,15 +179,15 @@ function range(chart) {
 function ticksText(ticks, apart) {
   return ticks.map((at) => {
     if (apart >= 28 * DAY) { const day = new Date(1000 * at), month = day.getUTCMonth(); return month ? MONTHS[month] : String(day.getUTCFullYear()); }
-    if (apart >= DAY || (at % DAY === 0 && found.until - found.begin > 2 * HOUR)) return date(at);
-    return clock(at).slice(0, found.until - found.begin > 1200 ? 5 : 8);
+    if (apart >= DAY || (at % DAY === 0 && chartData.until - chartData.begin > 2 * HOUR)) return date(at);
+    return clock(at).slice(0, chartData.until - chartData.begin > 1200 ? 5 : 8);
   });
 }
 
 function series() {
   const accent = colour("accent");
   const drawn = { stroke: accent, width: 1.6, spanGaps: false, points: { show: (plot, _, from, to) => to - from < 60, size: 4, fill: accent } };
-  if (!found.step) return { series: [{}, drawn] };
+  if (!chartData.step) return { series: [{}, drawn] };
   const edge = { width: 0, spanGaps: false, points: { show: false } };
   const p95 = { stroke: accent, width: 1, dash: [2, 3], spanGaps: false, points: { show: false } };
   return { series: [{}, drawn, p95, edge, edge], bands: [{ series: [3, 4], fill: colour("range") }] };
@@ -201,7 +201,7 @@ function options(chart, width) {
     tzDate: (at) => window.uPlot.tzDate(new Date(1000 * at), "UTC"),
     legend: { show: false },
     cursor: { sync: { key: together.key }, points: { size: 7 }, drag: { x: false, y: false } },
-    scales: { x: { time: true, range: (plot) => [found.begin, end(plot.chart ?? chart)] }, y: { range: (plot) => range(plot.chart ?? chart) } },
+    scales: { x: { time: true, range: (plot) => [chartData.begin, end(plot.chart ?? chart)] }, y: { range: (plot) => range(plot.chart ?? chart) } },
     axes: [
       { ...axis, space: width < 400 ? 52 : 70, size: 28, values: (_, ticks, __, ___, apart) => ticksText(ticks, apart) },
       { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((value) => quantityText(value, chart.unit)) },
@@ -222,7 +222,7 @@ function read(chart, place) {
   if (at < 0 || at === undefined) { reading.textContent = "no datapoint"; return; }
   const value = chart.values[at], strong = document.createElement("b");
   strong.textContent = value === null ? "no datapoint" : quantityText(value, chart.unit);
-  const when = document.createElement((place === null || place === undefined) && !found.step ? "time" : "span");
+  const when = document.createElement((place === null || place === undefined) && !chartData.step ? "time" : "span");
   if (when instanceof HTMLTimeElement) {
     when.dateTime = new Date(1000 * chart.times[at]).toISOString();
     when.dataset.age = "";
@@ -230,8 +230,8 @@ function read(chart, place) {
   } else {
     when.textContent = `${moment(chart.times[at])} UTC`;
   }
-  reading.replaceChildren(...(found.step ? ["mean ", strong, " ", when] : [strong, " ", when]));
-  if (found.step) figures.get(chart.metric).querySelector(".notes").textContent = place === null || place === undefined ? notes(chart) : figuresOf(chart, place);
+  reading.replaceChildren(...(chartData.step ? ["mean ", strong, " ", when] : [strong, " ", when]));
+  if (chartData.step) figures.get(chart.metric).querySelector(".notes").textContent = place === null || place === undefined ? notes(chart) : figuresOf(chart, place);
 }
 
 function figuresOf(chart, place) {
@@ -242,15 +242,15 @@ function figuresOf(chart, place) {
 
 function notes(chart) {
   const values = known(chart);
-  const said = [];
-  if (values.length) said.push(`minimum ${quantityText(values.reduce((a, b) => Math.min(a, b)), chart.unit)}, maximum ${quantityText(values.reduce((a, b) => Math.max(a, b)), chart.unit)}`);
-  if (found.step && values.length) said.push(found.step === HOUR ? "a point is an hour" : "a point is a day");
-  if (chart.absent && found.step) said.push(`${chart.absent} of ${chart.times.length} points have no datapoint`);
-  else if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
-  if (chart.spans.length) said.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
-  if (chart.corrections.length) said.push(`${chart.corrections.length} corrected`);
-  if (chart.thinned) said.push("minimum and maximum of each interval");
-  return said.join(" · ");
+  const texts = [];
+  if (values.length) texts.push(`minimum ${quantityText(values.reduce((a, b) => Math.min(a, b)), chart.unit)}, maximum ${quantityText(values.reduce((a, b) => Math.max(a, b)), chart.unit)}`);
+  if (chartData.step && values.length) texts.push(chartData.step === HOUR ? "a point is an hour" : "a point is a day");
+  if (chart.absent && chartData.step) texts.push(`${chart.absent} of ${chart.times.length} points have no datapoint`);
+  else if (chart.absent) texts.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
+  if (chart.spans.length) texts.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
+  if (chart.corrections.length) texts.push(`${chart.corrections.length} corrected`);
+  if (chart.thinned) texts.push("minimum and maximum of each interval");
+  return texts.join(" · ");
 }
 
 function draw(chart) {
@@ -285,16 +285,16 @@ function draw(chart) {
 async function fetchAll() {
   const answer = await fetch(`${section.dataset.charts}?since=${section.dataset.since}`);
   if (!answer.ok) throw new Error(String(answer.status));
-  found = await answer.json();
+  chartData = await answer.json();
   // A young worker fills its charts: they begin with its first datapoint, and show two minutes, or points, at least.
-  const first = Math.min(...found.charts.filter((chart) => chart.times.length).map((chart) => chart.times[0]));
-  const begin = Math.max(found.since, first - 0.02 * (found.until - first));
-  found.begin = Number.isFinite(begin) ? Math.min(begin, found.until - Math.max(120, 2 * (found.step ?? 0))) : found.since;
-  for (const chart of found.charts) draw(chart);
+  const first = Math.min(...chartData.charts.filter((chart) => chart.times.length).map((chart) => chart.times[0]));
+  const begin = Math.max(chartData.since, first - 0.02 * (chartData.until - first));
+  chartData.begin = Number.isFinite(begin) ? Math.min(begin, chartData.until - Math.max(120, 2 * (chartData.step ?? 0))) : chartData.since;
+  for (const chart of chartData.charts) draw(chart);
 }
 
 function failed() {
-  if (found) return; // what is drawn stays, and the head of the page says that it is stale
+  if (chartData) return; // what is drawn stays, and the head of the page says that it is stale
   for (const figure of figures.values()) figure.querySelector(".plot > p")?.replaceChildren("The datapoints could not be read.");
 }
 
@@ -304,7 +304,7 @@ async function update() {
   fetching = true;
   const begun = performance.now();
   try { await fetchAll(); } catch { failed(); }
-  setTimeout(() => { fetching = false; if (again) { again = false; update(); } }, found?.step ? BETWEEN_ROLLUPS : Math.max(BETWEEN, 10 * (performance.now() - begun)));
+  setTimeout(() => { fetching = false; if (again) { again = false; update(); } }, chartData?.step ? BETWEEN_ROLLUPS : Math.max(BETWEEN, 10 * (performance.now() - begun)));
 }
 update();
 document.addEventListener("sample", update);
@@ -312,7 +312,7 @@ document.addEventListener("sample", update);
 function anew() {
   for (const plot of plots.values()) plot.destroy();
   plots.clear();
-  if (found) for (const chart of found.charts) draw(chart);
+  if (chartData) for (const chart of chartData.charts) draw(chart);
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", anew);
 new ResizeObserver(() => {
@@ -328,7 +328,7 @@ for (const [metric, figure] of figures) {
     const last = plot.chart.times.length - 1, at = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + step));
     plot.setCursor({ left: plot.valToPos(plot.chart.times[at], "x"), top: plot.valToPos(plot.chart.values[at] ?? 0, "y") });
     figure.querySelector(".notes").textContent =
-      `${moment(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}${found.step ? `; ${figuresOf(plot.chart, at)}` : ""}`;
+      `${moment(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}${chartData.step ? `; ${figuresOf(plot.chart, at)}` : ""}`;
   });
   // What changes by itself is not read out; what somebody goes through is.
   figure.addEventListener("focus", () => figure.querySelector(".notes").setAttribute("aria-live", "polite"));

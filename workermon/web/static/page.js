@@ -16,27 +16,27 @@ export const now = () => Date.now() / 1000 - skew;
 // --- ages ------------------------------------------------------------------------------------------------------------
 
 function countOn() {
-  for (const each of document.querySelectorAll("time[data-age]")) {
-    const age = now() - Date.parse(each.dateTime) / 1000;
-    const text = ageText(age) + ("bare" in each.dataset ? "" : " ago");
-    if (each.textContent !== text) each.textContent = text;
-    if (each.dataset.late) each.classList.toggle("old", age > Number(each.dataset.late));
+  for (const time of document.querySelectorAll("time[data-age]")) {
+    const age = now() - Date.parse(time.dateTime) / 1000;
+    const text = ageText(age) + ("bare" in time.dataset ? "" : " ago");
+    if (time.textContent !== text) time.textContent = text;
+    if (time.dataset.late) time.classList.toggle("old", age > Number(time.dataset.late));
   }
 }
 setInterval(countOn, 1000);
 
 // --- what is stale says so -------------------------------------------------------------------------------------------
 
-const trouble = { stream: null, server: null, pipeline: null };
+const problems = { stream: null, server: null, pipeline: null };
 const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 
 function tell() {
   const text = stale.firstElementChild;
-  const said = trouble.server ?? trouble.stream ?? trouble.pipeline;
-  stale.hidden = said === null;
-  stale.classList.toggle("down", trouble.server !== null || trouble.pipeline !== null);
-  if (said !== null && text.textContent !== said) text.textContent = said;
-  const state = trouble.pipeline || trouble.server ? "down" : trouble.stream ? "lost" : opened ? "live" : "wait";
+  const problem = problems.server ?? problems.stream ?? problems.pipeline;
+  stale.hidden = problem === null;
+  stale.classList.toggle("down", problems.server !== null || problems.pipeline !== null);
+  if (problem !== null && text.textContent !== problem) text.textContent = problem;
+  const state = problems.pipeline || problems.server ? "down" : problems.stream ? "lost" : opened ? "live" : "wait";
   pulse.dataset.state = state;
   const words = { down: "not live", lost: "reconnecting", live: "live", wait: "connecting" };
   if (pulse.textContent !== words[state]) pulse.textContent = words[state];
@@ -46,20 +46,20 @@ async function vitals() {
   try {
     const answer = await fetch("/vitals", { headers: { Accept: "application/json" } });
     if (answer.status === 401 || answer.redirected) {
-      trouble.server = "You are logged out, so this page is stale. Load it again to log in.";
+      problems.server = "You are logged out, so this page is stale. Load it again to log in.";
     } else if (!answer.ok) {
-      trouble.server ??= `Since ${clock(Date.now())} UTC the page cannot read Redis. What it shows is older.`;
+      problems.server ??= `Since ${clock(Date.now())} UTC the page cannot read Redis. What it shows is older.`;
     } else {
-      const found = await answer.json();
-      if (trouble.server !== null) refresh();
-      trouble.server = null;
-      trouble.pipeline = found.fault === null ? null
-        : `The pipeline does not work: ${found.fault}. What this page shows may be old. Run 'workermon status'.`;
+      const vital = await answer.json();
+      if (problems.server !== null) refresh();
+      problems.server = null;
+      problems.pipeline = vital.fault === null ? null
+        : `The pipeline does not work: ${vital.fault}. What this page shows may be old. Run 'workermon status'.`;
       const count = document.getElementById("alert-count");
-      if (count && parseInt(count.textContent, 10) !== found.alerts) refresh();
+      if (count && parseInt(count.textContent, 10) !== vital.alerts) refresh();
     }
   } catch {
-    trouble.server ??= `Since ${clock(Date.now())} UTC the page's server does not answer. What the page shows is older.`;
+    problems.server ??= `Since ${clock(Date.now())} UTC the page's server does not answer. What the page shows is older.`;
   }
   tell();
 }
@@ -97,12 +97,12 @@ function exchange(old, fresh) {
   const key = focused && (focused.id ? `#${CSS.escape(focused.id)}`
     : focused.getAttribute("href") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : null);
   const open = [...old.querySelectorAll("details[open]")];
-  for (const each of open) {
-    const again = each.id && fresh.querySelector(`#${CSS.escape(each.id)}`);
-    if (again) again.replaceWith(each);
+  for (const details of open) {
+    const again = details.id && fresh.querySelector(`#${CSS.escape(details.id)}`);
+    if (again) again.replaceWith(details);
   }
   old.replaceWith(fresh);
-  for (const each of open) if (each.isConnected && each.dataset.load) load(each);
+  for (const details of open) if (details.isConnected && details.dataset.load) load(details);
   if (key) fresh.querySelector(key)?.focus({ preventScroll: true });
   wire(fresh);
 }
@@ -139,7 +139,7 @@ const rows = paced(async () => {
 // --- the stream ------------------------------------------------------------------------------------------------------
 
 const alone = document.getElementById("charts")?.dataset.charts.split("/")[2];
-const shown = [...document.querySelectorAll("tr[data-worker]")].map((each) => each.dataset.worker);
+const shown = [...document.querySelectorAll("tr[data-worker]")].map((row) => row.dataset.worker);
 const followed = alone ? [alone] : shown;
 let opened = false;
 
@@ -148,11 +148,11 @@ function follow() {
   source.addEventListener("open", () => {
     if (opened) refresh();
     opened = true;
-    trouble.stream = null;
+    problems.stream = null;
     tell();
   });
   source.addEventListener("error", () => {
-    trouble.stream ??= `Live updates were lost at ${clock(Date.now())} UTC. What this page shows is from that time. It connects again by itself.`;
+    problems.stream ??= `Live updates were lost at ${clock(Date.now())} UTC. What this page shows is from that time. It connects again by itself.`;
     tell();
     if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
   });
@@ -177,14 +177,14 @@ async function load(place) {
   try {
     target.replaceChildren(...document.adoptNode((await markup(address)).body).childNodes);
   } catch {
-    const said = document.createElement("p");
-    said.className = "quiet";
-    said.textContent = "This part could not be read. ";
+    const message = document.createElement("p");
+    message.className = "quiet";
+    message.textContent = "This part could not be read. ";
     const again = document.createElement("button");
     again.textContent = "Try again";
     again.addEventListener("click", () => load(place));
-    said.append(again);
-    target.replaceChildren(said);
+    message.append(again);
+    target.replaceChildren(message);
   }
   countOn();
 }
@@ -204,7 +204,7 @@ for (const place of document.querySelectorAll("[data-again]")) {
 function wireCells(root) {
   for (const cells of root.querySelectorAll("[data-cells]")) {
     const all = [...cells.children];
-    all.forEach((each, place) => { each.tabIndex = place ? -1 : 0; });
+    all.forEach((element, place) => { element.tabIndex = place ? -1 : 0; });
     cells.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       const place = all.indexOf(document.activeElement);
@@ -220,8 +220,8 @@ function wireCells(root) {
 
 function wire(root) {
   wireCells(root);
-  for (const each of root.querySelectorAll("details[data-load]:not([open])")) {
-    each.addEventListener("toggle", () => each.open && load(each));
+  for (const details of root.querySelectorAll("details[data-load]:not([open])")) {
+    details.addEventListener("toggle", () => details.open && load(details));
   }
 }
 wire(document);
@@ -234,13 +234,13 @@ if (filters) {
     const given = [...new FormData(filters)].filter(([, value]) => value !== "");
     location.assign(`/${given.length ? "?" : ""}${new URLSearchParams(given)}`);
   });
-  for (const each of filters.querySelectorAll("select")) each.addEventListener("change", () => filters.requestSubmit());
+  for (const select of filters.querySelectorAll("select")) select.addEventListener("change", () => filters.requestSubmit());
 }
 
 // One press is enough.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;
-  for (const each of event.target.querySelectorAll("button:not([type=button])")) {
-    setTimeout(() => { each.disabled = true; });
+  for (const button of event.target.querySelectorAll("button:not([type=button])")) {
+    setTimeout(() => { button.disabled = true; });
   }
 });
