@@ -72,7 +72,7 @@ format: $(VENV)/dev.stamp  ## write the format
 hooks: $(VENV)/dev.stamp  ## have git run the checks before each commit
 	@"$(BIN)/pre-commit" install
 
-bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same run (30 minutes; BENCH_FULL=1 takes longer)
+bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same run (an hour; BENCH_FULL=1 takes longer)
 	@for program in benchmarks/bench_*.py; do "$(BIN)/python" "$$program" || exit 1; done
 
 storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
