@@ -83,17 +83,23 @@ def test_a_page_instead_of_datapoints_is_reported_as_such(aws: endpoint.Endpoint
         )
 
 
+def noted(monkeypatch: pytest.MonkeyPatch, reader: str) -> list[object]:
+    """Return a list to which each answer is added that this function of ``direct_parsing`` reads from now on."""
+    answers: list[object] = []
+    read = getattr(direct_parsing, reader)
+
+    def noting(**parameters: Any) -> Any:
+        answers.append(parameters)
+        return read(**parameters)
+
+    monkeypatch.setattr(direct_parsing, reader, noting)
+    return answers
+
+
 def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries and datapoints are the same with and without it."""
     until = time.time() - 300
-    requests: list[object] = []
-    read = direct_parsing._read
-
-    def noting(**parameters: Any) -> Any:
-        requests.append(parameters)
-        return read(**parameters)
-
-    monkeypatch.setattr(direct_parsing, "_read", noting)
+    requests = noted(monkeypatch, "_read")
     short = fetched(aws, until)
     assert requests
     monkeypatch.setattr(direct_parsing, "shorten", lambda client: None)
@@ -385,14 +391,7 @@ def test_the_short_way_to_instances_brings_what_botocore_brings(
         finally:
             sessions.close()
 
-    requests: list[object] = []
-    read = direct_parsing._read_instances
-
-    def noting(**parameters: Any) -> Any:
-        requests.append(parameters)
-        return read(**parameters)
-
-    monkeypatch.setattr(direct_parsing, "_read_instances", noting)
+    requests = noted(monkeypatch, "_read_instances")
     short = described()
     assert requests
     assert sorted(short[0]) == ids

@@ -89,25 +89,29 @@ def _encode_form(params: dict[str, Any], **_: Any) -> None:
 
 
 def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    if response_dict["status_code"] != 200:
-        return
-    try:
-        read = _alike(response_dict["body"]) or _whole(response_dict["body"])
-    except ElementTree.ParseError:
-        return  # botocore raises its error
-    if read is not None:
-        customized_response_dict["InstanceStatuses"], response_dict["body"] = read
+    customized_response_dict |= _taken(response_dict, "InstanceStatuses", lambda body: _alike(body) or _whole(body))
 
 
 def _read_instances(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    customized_response_dict |= _taken(
+        response_dict, "Reservations", lambda body: _split(body, "reservationSet", _reservation)
+    )
+
+
+def _taken(
+    response_dict: dict[str, Any], name: str, read: Callable[[bytes], tuple[list[dict[str, Any]], bytes] | None]
+) -> dict[str, Any]:
+    """Take the list out of an answer; return it under botocore's ``name``, or nothing if botocore must read it."""
     if response_dict["status_code"] != 200:
-        return
+        return {}
     try:
-        read = _split(response_dict["body"], "reservationSet", _reservation)
+        parts = read(response_dict["body"])
     except ElementTree.ParseError:
-        return  # botocore raises its error
-    if read is not None:
-        customized_response_dict["Reservations"], response_dict["body"] = read
+        return {}  # botocore raises its error
+    if parts is None:
+        return {}
+    items, response_dict["body"] = parts
+    return {name: items}
 
 
 def _whole(body: bytes) -> tuple[list[dict[str, Any]], bytes] | None:

@@ -182,7 +182,7 @@ class Sessions:
                 client = session.client(service, region_name=scope.region, config=config)
                 direct_parsing.shorten(client)
                 bounded_answers.bound(client, READ_TIMEOUT)
-                json_answers.require_json(client)
+                json_answers.require_json(client)  # after the short cut, which leaves it little to parse
                 if self._watch is not None:
                     self._watch(client, scope)
                 self._clients[service, scope] = client
