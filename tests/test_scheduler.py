@@ -351,23 +351,31 @@ def test_a_first_cohort_runs_at_its_later_place_in_the_same_slot(
     assert planned.next_runs([worker().id]) == {worker().id: slot + 423}
 
 
+def in_two_cohorts(planned: schedule.RedBeatSchedule, redis_client: redis.Redis, slot: int) -> list[tuple[str, bytes]]:
+    """Schedule one worker more than a cohort holds; return the id of the first and of the last, with its cohort."""
+    fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
+    planned.put(fleet, slot)
+    return [
+        (member.id, present(redis_client.hget(settings.SCHEDULE_COHORTS, member.id)))
+        for member in (fleet[0], fleet[-1])
+    ]
+
+
 def test_other_cohorts_run_once_more_at_their_old_places(
     beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, post: MessageRecorder
 ) -> None:
     """If CloudWatch was slow for a minute only, they notice that."""
     slot = NOW - NOW % 60
-    fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
-    planned.put(fleet, slot)
-    first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
+    (first_id, first), (last_id, second) = in_two_cohorts(planned, redis_client, slot)
     redis_client.hset(settings.SCHEDULE_PHASES, first, "5.0")
     redis_client.hset(settings.SCHEDULE_PHASES, second, "6.0")
     at(beat, slot + 59)
     at(beat, slot + 66)
-    assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 125, fleet[-1].id: slot + 126}
+    assert planned.next_runs([first_id, last_id]) == {first_id: slot + 125, last_id: slot + 126}
     redis_client.hset(settings.SCHEDULE_PHASES, first, "25.0")
     redis_client.hset(settings.SCHEDULE_PHASES, second, "26.0")
     at(beat, slot + 126)
-    assert planned.next_runs([fleet[0].id, fleet[-1].id]) == {fleet[0].id: slot + 145, fleet[-1].id: slot + 206}
+    assert planned.next_runs([first_id, last_id]) == {first_id: slot + 145, last_id: slot + 206}
 
 
 def test_a_cohort_that_is_placed_again_before_it_runs_keeps_its_next_run(
@@ -375,10 +383,7 @@ def test_a_cohort_that_is_placed_again_before_it_runs_keeps_its_next_run(
 ) -> None:
     """A next run at an earlier place of the cohort is not a mistake: repairing it could run twice in one slot."""
     slot = NOW - NOW % 60
-    fleet = [worker(number) for number in range(1, schedule.COHORT_SIZE + 2)]
-    planned.put(fleet, slot)
-    other = fleet[-1].id
-    first, second = (redis_client.hget(settings.SCHEDULE_COHORTS, fleet[place].id) for place in (0, -1))
+    (_, first), (other, second) = in_two_cohorts(planned, redis_client, slot)
     # Beat reads the places when something is due.
     planned.put([worker(200, interval=15)], slot)
     redis_client.hset(settings.SCHEDULE_PHASES, first, "2.0")
