@@ -1,14 +1,16 @@
 """The roles in a storm: rules of every kind, their workers, and the expected notifications.
 
 All workers have ``cpu-high``. Some, spread over the fleet, belong to pools, racks and the like, which the other rules
-are about. Their loads are generated beforehand, so plain loops know the result of each rule.
+are about. ``Parts`` says which: it needs no time. ``Casting`` generates their loads for a begin that is known, so plain
+loops know the result of each rule.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 from tests.faults import plain
 from tests.faults.plain import Episode, Expected, Points
@@ -110,16 +112,48 @@ queue_url = "{queue_url}"
 """
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The instances of each part, by id."""
+
+    pools: Mapping[str, Sequence[str]]
+    rack: Sequence[str]
+    network: Sequence[str]
+    warm: Sequence[str]
+    spot: Sequence[str]
+
+    @classmethod
+    def of(cls, ids: Sequence[str]) -> Self:
+        """Give parts to instances that are far apart in the fleet. All others have none."""
+        chosen = iter(ids[:: max(1, len(ids) // (2 * POOL + RACK + NETWORK + WARM + SPOT))])
+        return cls(
+            pools={name: [next(chosen) for _ in range(POOL)] for name in ("a", "b")},
+            rack=[next(chosen) for _ in range(RACK)],
+            network=[next(chosen) for _ in range(NETWORK)],
+            warm=[next(chosen) for _ in range(WARM)],
+            spot=[next(chosen) for _ in range(SPOT)],
+        )
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """Return the labels by instance."""
+        of_pools = {worker_id: {"pool": name} for name, ids in self.pools.items() for worker_id in ids}
+        return (
+            of_pools
+            | {worker_id: {"rack": "r"} for worker_id in self.rack}
+            | {worker_id: {"part": "net"} for worker_id in self.network}
+            | {worker_id: {"part": "warm"} for worker_id in self.warm}
+        )
+
+
 @dataclasses.dataclass(slots=True)
 class Roles:
-    """The roles of some instances. ``labels`` and ``traces`` (by CloudWatch's metric name) are by instance.
+    """The roles of some instances. ``traces`` (by CloudWatch's metric name) are by instance.
 
     ``acknowledged`` are the alerts that somebody acknowledges as soon as they notify. ``warnings`` are the episodes of
     Spot interruptions by instance: they begin with the warning and end with the instance.
     """
 
     expected: list[Expected] = dataclasses.field(default_factory=list)
-    labels: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     traces: dict[str, dict[str, Points]] = dataclasses.field(default_factory=dict)
     acknowledged: set[str] = dataclasses.field(default_factory=set)
     warnings: dict[str, Episode] = dataclasses.field(default_factory=dict)
@@ -134,19 +168,18 @@ class Casting:
     begin: int
     seconds: int
 
-    def cast(self, ids: Sequence[str]) -> Roles:
-        """Give roles to instances that are far apart in the fleet. All others have none."""
-        chosen = iter(ids[:: max(1, len(ids) // (2 * POOL + RACK + NETWORK + WARM + SPOT))])
+    def cast(self, parts: Parts) -> Roles:
+        """Return the loads of all parts, and what they have to notify of."""
         roles = Roles()
-        self._pool(roles, "a", POOL - 1, [next(chosen) for _ in range(POOL)])
-        self._pool(roles, "b", HOT, [next(chosen) for _ in range(POOL)])
-        self._rack(roles, [next(chosen) for _ in range(RACK)])
-        for number in range(NETWORK):
-            self._network(roles, next(chosen), acknowledged=number % 2 == 0)
-        for number in range(WARM):
-            self._warm(roles, next(chosen), outlasts=number % 2 == 0)
-        for _ in range(SPOT):
-            self._spot(roles, next(chosen))
+        for (name, ids), hot in zip(parts.pools.items(), (POOL - 1, HOT), strict=True):
+            self._pool(roles, name, hot, ids)
+        self._rack(roles, parts.rack)
+        for number, worker_id in enumerate(parts.network):
+            self._network(roles, worker_id, acknowledged=number % 2 == 0)
+        for number, worker_id in enumerate(parts.warm):
+            self._warm(roles, worker_id, outlasts=number % 2 == 0)
+        for worker_id in parts.spot:
+            self._spot(roles, worker_id)
         return roles
 
     def _pool(self, roles: Roles, value: str, hot: int, ids: Sequence[str]) -> None:
@@ -155,7 +188,7 @@ class Casting:
         for number, member_id in enumerate(ids):
             calm = self._values(5, 30)
             cpu = self._plateau(calm, start + number * PERIOD, length, 91, 100) if number < hot else calm
-            roles.labels[member_id], roles.traces[member_id] = {"pool": value}, {CPU: cpu}
+            roles.traces[member_id] = {CPU: cpu}
         traces = [roles.traces[worker_id][CPU] for worker_id in ids]
         about = f"group:pool={value}"
         members = [plain.truth("", points) for points in traces]
@@ -170,7 +203,7 @@ class Casting:
             if number == 0:
                 inside = self._span(self._start(45), LONG + 10)
                 cpu = [(at, value + 30 if at in inside else value) for at, value in cpu]
-            roles.labels[worker_id], roles.traces[worker_id] = {"rack": "r"}, {CPU: cpu}
+            roles.traces[worker_id] = {CPU: cpu}
         traces = [roles.traces[worker_id][CPU] for worker_id in ids]
         for worker_id, trace in zip(ids, traces, strict=True):
             self._notified(roles, plain.truth(f"{worker_id}/odd", plain.distances(trace, traces), above=4.0))
@@ -182,7 +215,6 @@ class Casting:
         into = self._plateau(calm, start, length, 12e6, 15e6)
         out = self._plateau(self._values(1e5, 4e5), start, length, 9e6, 11e6)
         cpu = self._plateau(self._values(5, 80), start + 6, length - 12, 91, 100)
-        roles.labels[worker_id] = {"part": "net"}
         roles.traces[worker_id] = {CPU: cpu, "NetworkIn": into, "NetworkOut": out}
         megabits = [
             (at, (received + sent) * 8 / PERIOD / 1e6) for (at, received), (_, sent) in zip(into, out, strict=True)
@@ -199,7 +231,7 @@ class Casting:
         cpu = self._plateau(self._values(5, 70), start, hot, 91, 100)
         if outlasts:
             cpu = self._plateau(cpu, start + hot, LONG + 10, 86, 89)
-        roles.labels[worker_id], roles.traces[worker_id] = {"part": "warm"}, {CPU: cpu}
+        roles.traces[worker_id] = {CPU: cpu}
         warm = plain.truth(f"{worker_id}/cpu-warm", cpu, above=WARMTH)
         for episode, begin in plain.uninhibited(warm, plain.truth("", cpu)).items():
             if begin is not None:

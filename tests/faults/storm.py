@@ -35,8 +35,8 @@ from workermon.on_redis import alerts, client, outbox
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-#: Seconds that the processes have to start before the storm.
-CALM = 15
+#: Seconds that the processes have to start before the storm, from when the workers are added.
+CALM = 16
 #: Seconds until everything must have been reported once the storm is over.
 DRAIN = 90
 #: Seconds between two events of the queue that say nothing new.
@@ -97,7 +97,6 @@ class Storm:
 
     def __init__(self, folder: Path, *, workers: int, seconds: int, seed: int, mutant: str | None = None) -> None:
         self.folder, self.seconds, self.chance = folder, seconds, random.Random(seed)
-        self.begin = int(time.time()) + CALM
         self.fleet = simulation.Simulation(time.time, workers, period=PERIOD, seed=seed, history=120)
         self.aws = endpoint.Endpoint(self.fleet)
         self.aws.api.queues.create("storm")
@@ -105,15 +104,7 @@ class Storm:
         self.pager, self.boss = pager.Pager(), pager.Pager()
         self.pagers = {"ops": self.pager, "boss": self.boss}
         self.server = embedded.Server(folder / "valkey", persistent=True)
-        casting = roles.Casting(chance=self.chance, times=times(self.begin, seconds), begin=self.begin, seconds=seconds)
-        self.roles = casting.cast(list(self.fleet.machines))
-        self.expected = list(self.roles.expected)
-        for machine in self.fleet.machines:
-            traces = self.roles.traces.get(machine) or {roles.CPU: trace(self.chance, self.begin, seconds)}
-            for name, points in traces.items():
-                self.fleet.replay(machine, name, points)
-            for episode in plain.truth(f"{machine}/cpu-high", traces[roles.CPU]):
-                self.expected.append(Expected(episode, "ops", episode.clears - episode.fires >= LONG))
+        self.parts = roles.Parts.of(list(self.fleet.machines))
         self.mutant = mutant
         self.strikes: list[str] = []
         self._plan: list[tuple[float, str, Callable[[], None]]] = []
@@ -137,18 +128,19 @@ class Storm:
             stack.callback(self.server.stop)
             env = self._environment(url)
             self._apply(env)
+            self._cast()  # A group compares its workers from when they were added, so the storm begins after that.
             output = stack.enter_context((self.folder / "processes.log").open("ab"))
-            parts = supervisor.Supervisor(self._children(env), server=self.server, output=output)
-            self.parts = parts
+            processes = supervisor.Supervisor(self._children(env), server=self.server, output=output)
+            self.processes = processes
             self.on_call = on_call.OnCall(url, self.pager, self.roles.acknowledged)
             self.on_call.start()
             stack.callback(self.on_call.stop)
-            stack.callback(parts.stop)
+            stack.callback(processes.stop)
             self._foresee()
-            parts.run(lambda: time.time() > self.begin + self.seconds, self._strike)
+            processes.run(lambda: time.time() > self.begin + self.seconds, self._strike)
             self._heal()
             until = time.time() + DRAIN
-            parts.run(lambda: time.time() > until or self._settled(), self._strike)
+            processes.run(lambda: time.time() > until or self._settled(), self._strike)
             return self._verdict()
 
     # --- the installation ----------------------------------------------------------------------------------------
@@ -173,8 +165,9 @@ class Storm:
         file = self.folder / "storm.toml"
         sections = [rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)}, collected=roles.METRICS)]
         sections += [rules.channel("boss", self.boss.url), roles.rules(f"{self.aws.url}/123456789012/storm")]
+        labels = self.parts.labels()
         for machine in self.fleet.machines:
-            sections.append(rules.workers([machine], PERIOD, **self.roles.labels.get(machine, {})))
+            sections.append(rules.workers([machine], PERIOD, **labels.get(machine, {})))
         file.write_text("".join(sections), "utf-8")
         testing.parse(file.read_text("utf-8"), str(file))
         completed = subprocess.run(
@@ -182,6 +175,20 @@ class Storm:
             env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
         assert completed.returncode == 0, completed.stderr
+
+    def _cast(self) -> None:
+        """Have the storm begin soon, and generate all loads and the expected notifications."""
+        self.begin = int(time.time()) // PERIOD * PERIOD + CALM  # in step with the slots, so that the seed decides all
+        seconds = self.seconds
+        casting = roles.Casting(chance=self.chance, times=times(self.begin, seconds), begin=self.begin, seconds=seconds)
+        self.roles = casting.cast(self.parts)
+        self.expected = list(self.roles.expected)
+        for machine in self.fleet.machines:
+            traces = self.roles.traces.get(machine) or {roles.CPU: trace(self.chance, self.begin, seconds)}
+            for name, points in traces.items():
+                self.fleet.replay(machine, name, points)
+            for episode in plain.truth(f"{machine}/cpu-high", traces[roles.CPU]):
+                self.expected.append(Expected(episode, "ops", episode.clears - episode.fires >= LONG))
 
     def _children(self, env: dict[str, str]) -> list[supervisor.Child]:
         children = []
@@ -289,7 +296,7 @@ class Storm:
             taker.manner = lambda: "take"
 
     def _signal(self, name: str, order: signal.Signals) -> None:
-        if pid := self.parts.pids.get(name):
+        if pid := self.processes.pids.get(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, order)
 
@@ -354,7 +361,7 @@ class Storm:
         )
         table.append(
             f"{len(self.expected)} to notify ({must} in any case), {page_count} pages, {request_count} requests taken, "
-            f"{sum(taker.mistreated for taker in self.pagers.values())} mistreated, {self.parts.deaths} deaths, "
+            f"{sum(taker.mistreated for taker in self.pagers.values())} mistreated, {self.processes.deaths} deaths, "
             f"{len(self.on_call.acknowledged)} acknowledged"
         )
         return Outcome(self._lost(), extra, unfinished, wrong, table)
