@@ -273,6 +273,14 @@ def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
     assert [row["worker"] for row in json.loads(ok("silences", "--json"))["silences"]] == [None]
 
 
+@pytest.mark.parametrize("until", ["2024-01-01T00:00:00", "2024-01-01T01:30+01:30", "2023-12-31T19:00:00-05:00"])
+def test_the_end_of_a_silence_is_read_in_any_offset(ok: Any, until: str) -> None:
+    """Without an offset a time is in UTC. An offset may be behind UTC too."""
+    ok("silence", "--rule", "cpu-high", "--until", until, "--reason", "x")
+    (row,) = json.loads(ok("silences", "--json"))["silences"]
+    assert row["ends"] == "2024-01-01T00:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -63,11 +63,12 @@ def moment(text: str) -> float:
 def moment_or_utc(text: str) -> float:
     """Parse a time that a user wrote; without an offset it is in UTC. Raises ``ValueError`` for anything else.
 
-    >>> moment_or_utc("2023-11-14T22:13:20"), moment_or_utc("2023-11-14T23:13:20+01:00")
+    >>> moment_or_utc("2023-11-14T22:13:20"), moment_or_utc("2023-11-14T17:13:20-05:00")
     (1700000000.0, 1700000000.0)
     """
     try:
-        return moment(text if text[-1:].isalpha() or "+" in text[10:] else f"{text}+00:00")
+        parsed = datetime.fromisoformat(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError("is not a time such as 2026-11-23T16:00:00Z") from None
 

@@ -71,8 +71,7 @@ def _time(text: str, place: str) -> int:
             at = float(text)
             datetime.fromtimestamp(at, UTC)
         else:
-            moment = datetime.fromisoformat(text)
-            at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            at = models.moment_or_utc(text)
     except (ValueError, OverflowError, OSError):
         at = -1.0
     if at < 0:
