@@ -20,7 +20,7 @@ from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon import errors, settings
 from workermon.local import embedded
-from workermon.settings import redis_address
+from workermon.settings import redis_address, simulated_aws
 
 pytestmark = pytest.mark.integration
 
@@ -248,7 +248,7 @@ def test_other_commands_find_what_is_advertised(state: Path, server: embedded.Se
     assert embedded.advertise(server.url)
     assert settings.Settings(redis_url=None, _env_file=None).state_url == server.url
     file = settings.address_file()
-    assert json.loads(file.read_text()) == {"redis_url": server.url, "pid": os.getpid()}
+    assert json.loads(file.read_text()) == {"redis_url": server.url, "pid": os.getpid(), "aws": {}}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
@@ -290,3 +290,28 @@ def test_a_stale_one_is_replaced(state: Path, leftover: str) -> None:
     file.write_text(leftover)
     assert embedded.advertise("redis://:y@127.0.0.1:2/1")
     assert json.loads(file.read_text())["redis_url"] == "redis://:y@127.0.0.1:2/1"
+
+
+@pytest.mark.parametrize("left", ["", "[]", '{"redis_url": "redis://x"}', '{"aws": {}}'])
+def test_a_users_own_aws_is_used_beside_up(state: Path, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    """Without a demo's AWS in the advertisement, or without one at all, the environment stays as it is."""
+    file = settings.address_file()
+    file.parent.mkdir(parents=True)
+    if left:
+        file.write_text(left)
+    monkeypatch.setenv("AWS_PROFILE", "vfx")
+    before = dict(os.environ)
+    simulated_aws.adopt(file)
+    assert dict(os.environ) == before
+
+
+def test_the_aws_of_a_demo_replaces_that_of_the_user(
+    state: Path, monkeypatch: pytest.MonkeyPatch, server: embedded.Server
+) -> None:
+    """Beside a demo nothing of the user's AWS is left: a request must not go to a real account."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "AWS_PROFILE": "vfx", "aws_session_token": "x"})
+    embedded.advertise(server.url, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    simulated_aws.adopt(settings.address_file())
+    of_aws = {name: value for name, value in os.environ.items() if name.upper().startswith("AWS_")}
+    assert of_aws == {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    assert os.environ["XDG_STATE_HOME"] == str(state)

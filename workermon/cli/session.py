@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import click
 
 from workermon import errors, logs, ports, settings
+from workermon.settings import simulated_aws
 
 if TYPE_CHECKING:
     from workermon import config, fleet
@@ -41,6 +42,7 @@ class Session:
 
     def __init__(self, app_settings: settings.Settings | None = None, container: Container | None = None) -> None:
         self._app_settings, self._opened = app_settings, container
+        self._serves = False
 
     @cached_property
     def settings(self) -> settings.Settings:
@@ -49,13 +51,19 @@ class Session:
         A command that prints its own errors logs none beside them, unless its user asked for a level.
         """
         app_settings = self._app_settings or settings.load()
+        if app_settings.embedded and not self._serves:
+            simulated_aws.adopt(settings.address_file())
         logs.configure(
             app_settings.log_level if "log_level" in app_settings.model_fields_set else "error", app_settings.log_format
         )
         return app_settings
 
     def serve(self) -> None:
-        """Log at the settings' level: this command runs until it is stopped, and its log is its output."""
+        """Log at the settings' level: this command runs until it is stopped, and its log is its output.
+
+        It uses the AWS of its user, even if a demo left its address behind.
+        """
+        self._serves = True
         logs.configure(self.settings.log_level, self.settings.log_format)
 
     @cached_property

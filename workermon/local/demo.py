@@ -74,7 +74,8 @@ def run(
                 stack.enter_context(_in_force(env))
                 (folder / "demo.toml").write_text(configuration(fleet), "utf-8")
                 stack.callback(embedded.withdraw)
-                embedded.advertise(server.url)  # if another server is advertised, other commands keep using that one
+                # If another server is advertised, other commands keep using that one.
+                embedded.advertise(server.url, {name: env[name] for name in _OF_AWS})
                 prepare()
         except KeyboardInterrupt:
             return
@@ -119,6 +120,13 @@ _METRICS = (
     ("network_in", simulation.EC2, "NetworkIn", "Sum", "bytes"),
     ("network_out", simulation.EC2, "NetworkOut", "Sum", "bytes"),
 )
+
+
+#: What other commands need to talk to the demo's AWS.
+_OF_AWS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
+    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED", "NO_PROXY", "no_proxy",
+)  # fmt: skip
 
 
 def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url: str) -> dict[str, str]:

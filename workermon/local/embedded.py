@@ -20,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, Final
 from urllib.parse import quote
 
 from workermon import errors, logs, settings
@@ -298,18 +300,23 @@ def _ping(place: int | Path, password: str) -> str:
 # --- where the embedded server of this user is -------------------------------------------------------------------
 
 _advertised: dict[str, Any] = {}
+#: No variables: other commands use their user's AWS.
+_USERS_AWS: Final[Mapping[str, str]] = MappingProxyType({})
 _created: list[Path] = []
 
 
-def advertise(url: str) -> bool:
-    """Advertise the embedded server to this user's other commands. ``False`` if another process runs one."""
+def advertise(url: str, aws: Mapping[str, str] = _USERS_AWS) -> bool:
+    """Advertise the embedded server to this user's other commands. ``False`` if another process runs one.
+
+    ``aws`` are the variables by which they find its simulated AWS, if it has one.
+    """
     file = settings.address_file()
     if _of_a_live_other(file):
         return False
     try:
         _make_folder(file.parent)
         fresh = file.with_name(f".{file.name}.{os.getpid()}")
-        content = {"redis_url": url, "pid": os.getpid()}
+        content = {"redis_url": url, "pid": os.getpid(), "aws": dict(aws)}
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             json.dump(content, out)
         fresh.replace(file)
