@@ -82,6 +82,21 @@ def test_another_metric_that_joins_is_said() -> None:
     assert "disk_utilization stopped arriving from 8 of 8" in (monitor.notified[-1][1] or "")
 
 
+def test_a_metric_is_not_taken_for_one_whose_name_contains_its_name() -> None:
+    """The alert notifies again although the first metric's name ends like the second one's."""
+    monitor = Fleet()
+    monitor.minutes(5)
+    lost = [
+        models.LostMetric(metric=metric, workers=8, of=8, since=T0)
+        for metric in ("swap_memory_utilization", "memory_utilization")
+    ]
+    for number in (1, 2, 1, 2):
+        monitor.accounts.note_lost(REGION.key, lost[:number])
+        monitor.evaluate(monitor.ids[0])
+    assert [status for status, _ in monitor.notified] == ["firing", "firing"]
+    assert "; memory_utilization stopped arriving" in (monitor.notified[-1][1] or "")
+
+
 @pytest.mark.parametrize(("number", "silent"), [(8, 2), (20, 4)])
 def test_a_few_are_no_matter_of_the_fleet(number: int, silent: int) -> None:
     """Fewer than three workers, or less than a quarter of those that published it, make no alert of the region."""

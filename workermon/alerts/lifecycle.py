@@ -259,25 +259,31 @@ def _close(
 
 
 def apply_present(
-    builder: VerdictBuilder, rule: models.Rule, alert: models.Alert, transition: models.Transition | None
+    builder: VerdictBuilder,
+    rule: models.Rule,
+    alert: models.Alert,
+    transition: models.Transition | None,
+    lost_metrics: tuple[str, ...] = (),
 ) -> None:
     """Apply a rule that is evaluated by present knowledge and has no slots.
 
-    Without a transition the rule's state is unchanged, but a silence that has ended is still noticed.
+    Without a transition the rule's state is unchanged, but a silence that has ended is still noticed. With one, the
+    state remembers ``lost_metrics``.
     """
     judgement = Judgement(
         rule=rule,
         alert=alert,
-        rule_state=alert.rule_state if transition is None else _state_after(transition),
+        rule_state=alert.rule_state if transition is None else _state_after(transition, lost_metrics),
         transitions=() if transition is None else (transition,),
     )
     apply(builder, judgement)
 
 
-def _state_after(transition: models.Transition) -> models.RuleState:
+def _state_after(transition: models.Transition, lost_metrics: tuple[str, ...]) -> models.RuleState:
     severity = transition.after
     latched = 0 if severity is None else 1 << models.SEVERITIES.index(severity)
-    return models.RuleState(trail=(models.SeverityChange(transition.at, severity, latched),))
+    trail = (models.SeverityChange(transition.at, severity, latched),)
+    return models.RuleState(trail=trail, lost_metrics=lost_metrics)
 
 
 # --- the present state -----------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configu
     transition = _transition(state.lost_metrics, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    lifecycle.apply_present(builder, builtin_rules.lost_metrics(configuration, builder.kinds), alert, transition)
+    rule = builtin_rules.lost_metrics(configuration, builder.kinds)
+    lifecycle.apply_present(builder, rule, alert, transition, tuple(lost.metric for lost in state.lost_metrics))
 
 
 def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: float) -> models.Transition | None:
@@ -27,10 +28,9 @@ def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: f
         if before is None:
             return None
         return models.Transition(at=at, before=before, after=None, reason="every metric is published again")
-    names = ", ".join(metric.metric for metric in lost)
-    last_reason = alert.last.reason or "" if before is not None and alert.last is not None else ""
-    if before is not None and all(f"{metric.metric} stopped arriving" in last_reason for metric in lost):
+    if before is not None and {metric.metric for metric in lost} <= set(alert.rule_state.lost_metrics):
         return None
+    names = ", ".join(metric.metric for metric in lost)
     cause = "; ".join(
         f"{metric.metric} stopped arriving from {metric.workers} of {metric.of} workers,"
         f" first at {models.rfc3339(metric.since)}"

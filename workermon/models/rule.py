@@ -135,7 +135,8 @@ class RuleState(Frozen):
     and the change before those, so that the fold can go back to any time in between; ``trimmed``: there were earlier
     changes. ``metric`` and ``period`` (seconds) are the series that the fold walks. A kind without a metric puts its
     name there. Nothing before ``start`` counts. ``events`` are the scheduled events that were notified, each with its
-    time. ``band`` is what a rule has learned about its metric (``rules.band``), ``None`` if nothing.
+    time. ``band`` is what a rule has learned about its metric (``rules.band``), ``None`` if nothing. ``lost_metrics``
+    are the metrics that the alert about lost metrics has named.
     """
 
     cursor: int | None = None
@@ -147,6 +148,7 @@ class RuleState(Frozen):
     damping: FlapState | None = None
     events: tuple[str, ...] = ()
     band: str | None = None
+    lost_metrics: tuple[str, ...] = ()
 
     @property
     def severity(self) -> Severity | None:
