@@ -74,7 +74,7 @@ def _escalated(
     if at > builder.at or alert.rule in builder.channels:
         return alert
     acknowledgement = acknowledged.get(builder.subject.alert_id(alert.rule))
-    if acknowledgement is not None and acknowledgement.since == alert.since:
+    if acknowledgement is not None and acknowledgement.applies_to(alert.since):
         return alert.model_copy(update={"escalates_at": None})
     return _escalate(builder, rule, alert, step)
 

@@ -38,7 +38,7 @@ class Acknowledging:
         acknowledgement = models.Acknowledgement(alert_id=alert_id, since=firing.since, by=by, at=self.now())
         self.silences.acknowledge(acknowledgement)
         log.info("alert.acknowledged", alert_id=alert_id, by=by)
-        same_episode = previous is not None and previous.since == firing.since
+        same_episode = previous is not None and previous.applies_to(firing.since)
         return Acknowledged(acknowledgement, previous if same_episode else None)
 
     def _firing(self, alert: str) -> models.Alert:

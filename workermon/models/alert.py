@@ -51,6 +51,10 @@ class Acknowledgement(Frozen):
     by: Text
     at: float
 
+    def applies_to(self, since: float | None) -> bool:
+        """Return whether it is about the episode that began at a time."""
+        return self.since == since
+
 
 class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.

@@ -216,7 +216,7 @@ class Sender:
         if not notification.reminder and notification.escalation is None:
             return False
         acknowledged = self.silences.acknowledged([claimed.alert_id]).get(claimed.alert_id)
-        if acknowledged is not None and acknowledged.since == models.moment(notification.since):
+        if acknowledged is not None and acknowledged.applies_to(models.moment(notification.since)):
             return True
         if not notification.reminder:
             return False

@@ -250,7 +250,7 @@ class AlertPages:
                     escalated_to=alert.escalated_to,
                     escalates_at=_escalates_at(alert, acknowledgement),
                     acked_by=acknowledgement.by
-                    if acknowledgement is not None and acknowledgement.since == alert.since
+                    if acknowledgement is not None and acknowledgement.applies_to(alert.since)
                     else None,
                     silenced_by=_silenced_by(alert, last, silences, at),
                     inhibited_by=alert.inhibited_by,
@@ -315,7 +315,7 @@ def alert_position(row: AlertRow) -> Position:
 
 def _escalates_at(alert: models.Alert, acknowledgement: models.Acknowledgement | None) -> str | None:
     """Return when an alert escalates next; ``None`` if somebody has acknowledged it."""
-    if alert.escalates_at is None or (acknowledgement is not None and acknowledgement.since == alert.since):
+    if alert.escalates_at is None or (acknowledgement is not None and acknowledgement.applies_to(alert.since)):
         return None
     return models.rfc3339(alert.escalates_at)
 

@@ -140,7 +140,7 @@ def escalation_states(
 ) -> tuple[EscalationState, ...]:
     """Return the state of each step of a rule's escalation. The history has what was notified."""
     acknowledgement = acknowledgements.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
-    acknowledged = acknowledgement is not None and acknowledgement.since == alert.since
+    acknowledged = acknowledgement is not None and acknowledgement.applies_to(alert.since)
     steps = []
     for place, step in enumerate(rule.escalate):
         state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
