@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.grouping import CPU, MINUTE, T0, Pools, worker_id
-from workermon import config, errors, models, views
+from workermon import config, errors, models, rules, views
 from workermon.config import export
 from workermon.models import Count
 from workermon.rules import outlier, peers, when
@@ -29,9 +29,9 @@ def rule(**keys: object) -> models.Rule:
     return outlier.KIND.rule("odd-one-out", **({"metric": CPU, "notify": ("ops",)} | options | keys))
 
 
-def pools_of(size: int, *rules: models.Rule) -> Pools:
+def pools_of(size: int, *pool_rules: models.Rule) -> Pools:
     """Return a pool of so many workers."""
-    pools = Pools(*(rules or (rule(),)))
+    pools = Pools(*(pool_rules or (rule(),)))
     for number in range(size):
         pools.add(number)
     return pools
@@ -160,6 +160,19 @@ def test_why_shows_the_group() -> None:
     few.slot(at(1), values(4))
     assert explanation_of(few, 0).now.startswith("4 workers of pool=a have a value at ")
     assert explanation_of(few, 0).now.endswith(", 5 are needed to tell an outlier")
+
+
+def test_a_kind_of_your_own_may_compare_workers_too() -> None:
+    """A kind beside the built-in ones that compares workers is evaluated with its group, and ``why`` shows it."""
+
+    class OwnOutlier(outlier.Outlier):
+        name = "own-outlier"
+
+    pools = pools_of(8, rule().model_copy(update={"kind": OwnOutlier.name}))
+    pools.kinds = {**rules.KINDS, OwnOutlier.name: OwnOutlier()}
+    pools.slot(at(1), values(8, w0=97.5))
+    assert statuses(pools) == [(ALERT, "firing")]
+    assert explanation_of(pools, 0).to_json()["group"] == {"by": "pool", "value": "a"}
 
 
 def test_backtest_replays_it_from_the_ledger() -> None:

@@ -20,10 +20,14 @@ class Compared:
 
     @classmethod
     def of(
-        cls, rule: models.Rule, value: str, records: Iterable[ports.Record], configuration: models.Configuration
+        cls,
+        kind: rules.Kind[Any],
+        rule: models.Rule,
+        value: str,
+        records: Iterable[ports.Record],
+        configuration: models.Configuration,
     ) -> Compared:
-        """Return the group of a value among these workers."""
-        kind: rules.Kind[Any] = rules.KINDS[rule.kind]
+        """Return the group of a value among these workers; ``kind`` is the rule's."""
         by = kind.compares_by(rule)
         assert by is not None
         same_label = (record for record in records if record.worker.labels.get(by) == value)

@@ -130,6 +130,7 @@ class Reading:
         records = {worker_id: record.clamped(self.at) for worker_id, record in records_read.items()}
         compared = {
             key: peer_groups.Compared.of(
+                self.kinds[group.rule.kind],
                 group.rule,
                 group.value,
                 [records[member_id] for member_id in ids[key] if member_id in records],

@@ -350,7 +350,8 @@ class Explanation:
         self, rule: models.Rule, value: str, span: tuple[int, int], configuration: models.Configuration
     ) -> rules.PeerGroup:
         """Return the workers that a rule compares one with, and their datapoints in a span."""
-        compared = peer_groups.Compared.of(rule, value, self.workers.every(), configuration)
+        kind = self.kinds[rule.kind]
+        compared = peer_groups.Compared.of(kind, rule, value, self.workers.every(), configuration)
         series = self.samples.read(compared.needed_series, span[0] - compared.longest_period, span[1])
         return compared.with_series(series)
 

@@ -75,7 +75,7 @@ class LedgerBacktest:
     ) -> rules.PeerGroup:
         """Return the group of a value with all datapoints that the ledger has of its workers."""
         records = {record.worker.id: record for record in fleet}
-        compared = peer_groups.Compared.of(rule, value, fleet, configuration)
+        compared = peer_groups.Compared.of(rules.KINDS[rule.kind], rule, value, fleet, configuration)
         nobody_runs = compared.with_series({}).known_until() is None
         peers = {}
         for worker_id, peer in compared.peers.items():
