@@ -198,6 +198,7 @@ def test_times_are_read_in_every_form_that_is_promised() -> None:
         (["timestamp,value", "", "0,1,2"], "t: line 3: has 3 cells, not 2"),
         (["timestamp,value", "-5,1"], "t: line 2: '-5' is not a time"),
         (["timestamp,value", "999999999999,1"], "t: line 2: '999999999999' is not a time"),
+        (["timestamp,value", "9999-12-31T23:59:59-14:00,1"], "t: line 2: '9999-12-31T23:59:59-14:00' is not a time"),
         (["0,1", "60,2"], "t: line 1: does not have the columns timestamp and value"),
         (["timestamp,value", '"0,1'], "t: line 2: has 1 cells, not 2"),
         (["timestamp,value", "0,1_0"], "t: line 2: '1_0' is not a number"),

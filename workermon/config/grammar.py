@@ -91,7 +91,10 @@ def _time(value: object) -> float:
         raise ValueError("must be a time such as 2026-12-24T18:00:00Z")
     if value.tzinfo is None:
         raise ValueError("does not say how far from UTC it is: end it with Z, or with an offset such as +01:00")
-    return value.timestamp()
+    try:
+        return models.in_calendar(value)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-12-24T18:00:00Z") from None
 
 
 def _tags(value: object) -> object:

@@ -68,9 +68,24 @@ def moment_or_utc(text: str) -> float:
     """
     try:
         parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return in_calendar(parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC))
+    except ValueError:
         raise ValueError("is not a time such as 2026-11-23T16:00:00Z") from None
+
+
+def in_calendar(parsed: datetime) -> float:
+    """Return a time in seconds. Raises ``ValueError`` if it is outside the years 1 to 9999 in UTC: ``rfc3339`` would.
+
+    >>> in_calendar(datetime.fromisoformat("9999-12-31T23:59:59-14:00"))
+    Traceback (most recent call last):
+    ValueError: is outside the calendar
+    """
+    at = parsed.timestamp()
+    try:
+        datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("is outside the calendar") from None
+    return at
 
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
