@@ -15,7 +15,7 @@ from typing import Any
 
 from workermon import models, ports, rules
 from workermon.alerts import audience, episode, membership, message, silences, subject
-from workermon.rules import flapping, wording
+from workermon.rules import flapping, latches, wording
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,9 +280,7 @@ def apply_present(
 
 
 def _state_after(transition: models.Transition, lost_metrics: tuple[str, ...]) -> models.RuleState:
-    severity = transition.after
-    latched = 0 if severity is None else 1 << models.SEVERITIES.index(severity)
-    trail = (models.SeverityChange(transition.at, severity, latched),)
+    trail = (models.SeverityChange(transition.at, transition.after, latches.BITS[transition.after]),)
     return models.RuleState(trail=trail, lost_metrics=lost_metrics)
 
 

@@ -14,9 +14,6 @@ from workermon import models, ports
 if TYPE_CHECKING:
     from workermon.alerts.lifecycle import VerdictBuilder
 
-#: The level of a member by its severity.
-LEVELS: dict[models.Severity | None, int] = {None: 0, "warning": 1, "critical": 2}
-
 #: Earlier changes in a member's report, for a worker that stops and starts all the time.
 MAX_FORMER = 32
 
@@ -122,11 +119,13 @@ def _is_trimmed(alert: models.Alert, membership: models.Membership) -> bool:
 def _changes(alert: models.Alert, membership: models.Membership) -> tuple[tuple[int, int], ...]:
     """Return the levels over time: the earlier ones, the time it joined, then the present ones."""
     trail = alert.rule_state.trail
-    later = tuple((change.at, LEVELS[change.severity]) for change in trail if change.at > membership.since)
+    later = tuple(
+        (change.at, models.MEMBER_LEVELS[change.severity]) for change in trail if change.at > membership.since
+    )
     if _is_trimmed(alert, membership):
         return later
-    severities_before = [change.severity for change in trail if change.at <= membership.since]
-    return (*membership.former, (membership.since, LEVELS[severities_before[-1]] if severities_before else 0), *later)
+    severity = next((change.severity for change in reversed(trail) if change.at <= membership.since), None)
+    return (*membership.former, (membership.since, models.MEMBER_LEVELS[severity]), *later)
 
 
 def _end(rule_state: models.RuleState, membership: models.Membership) -> int:

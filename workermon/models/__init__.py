@@ -85,7 +85,7 @@ from workermon.models.discovery_key import search_key, searched_of
 from workermon.models.event import Event, Reading, readings
 from workermon.models.event_queue import OWN_SOURCE, OWN_TYPE, EventQueue, QueueEvent, own_event, queue_key, queue_of
 from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
-from workermon.models.group import NO_MEMBER, GroupMember, Membership
+from workermon.models.group import MEMBER_LEVELS, NO_MEMBER, GroupMember, Membership
 from workermon.models.maintenance import (
     MAX_SILENCE,
     Maintenance,
@@ -202,6 +202,7 @@ __all__ = [
     "MAX_ESCALATION",
     "MAX_LEAD",
     "MAX_SILENCE",
+    "MEMBER_LEVELS",
     "NO_MEMBER",
     "OWN_SOURCE",
     "OWN_TYPE",

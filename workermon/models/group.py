@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from workermon.models.base import Frozen
+from workermon.models.base import Frozen, Severity
 
 #: The level of a worker that is not a member at a time: it did not run, or was not in the group.
 NO_MEMBER = -1
+#: The level of a member by the severity that its rule has for it.
+MEMBER_LEVELS: Mapping[Severity | None, int] = {None: 0, "warning": 1, "critical": 2}
 
 
 class GroupMember(NamedTuple):
@@ -15,7 +18,7 @@ class GroupMember(NamedTuple):
 
     ``known_until`` is the time up to which its report is complete; ``None`` after it left, so that it does not hold the
     group back. ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in
-    order of time; the level is 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is not a member.
+    order of time; the level is one of ``MEMBER_LEVELS``, or ``NO_MEMBER`` from when on it is not a member.
     ``trimmed``: there were earlier changes, so nothing is known before the first one. ``recorded`` is the period under
     which the ledger has its datapoints; ``None`` if the group needs none of them.
     """

@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from workermon.models import SEVERITIES, Datapoint, Levels, Severity
+from workermon.rules import latches
 
 #: The greatest finite value.
 _HIGHEST = sys.float_info.max
-#: The bit by which each severity is latched.
-BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
-#: The severity of latched bits: that of the highest level.
-SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
 
 
 class Level(NamedTuple):
@@ -61,7 +58,9 @@ def levels_of(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
         threshold = thresholds.of(severity)
         if threshold is not None:
             clears_at = clear.of(severity) if clear else None
-            chosen.append(Level(severity, BITS[severity], threshold, threshold if clears_at is None else clears_at))
+            chosen.append(
+                Level(severity, latches.BITS[severity], threshold, threshold if clears_at is None else clears_at)
+            )
     return tuple(chosen)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import breaches, parsing, section, wording
+from workermon.rules import breaches, latches, parsing, section, wording
 
 Side = Literal["above", "below", "both"]
 
@@ -74,7 +74,7 @@ class Options(models.Frozen):
     def limits(self, severity: models.Severity, period: int) -> breaches.Limits:
         """Return the limits that distances in slots of ``period`` seconds are compared with."""
         clear = self.beyond if self.clear is None else self.clear
-        level = breaches.Level(severity, breaches.BITS[severity], self.beyond, clear)
+        level = breaches.Level(severity, latches.BITS[severity], self.beyond, clear)
         recover, number = self.recover, -(-(self.lasts or 0) // period)
         m, n = (self.breach.m, self.breach.n) if self.lasts is None else (number, number)
         return breaches.Limits((level,), True, m, n, recover.m, recover.n, self.missing)

@@ -29,7 +29,7 @@ from workermon.models import (
     fields,
     rfc3339,
 )
-from workermon.rules import kind, section, wording
+from workermon.rules import kind, latches, section, wording
 from workermon.rules.horizon import Horizon
 
 #: Every code that EC2 documents (InstanceStatusEvent of the API reference, 2016-11-15), and its severity: whether it
@@ -274,7 +274,7 @@ def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condi
         reason, cause = describe_all(due, condition.collected_at or 0.0), _words(due)
     event_keys = ",".join(keys or rule_state.events)
     transition = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=event_keys)
-    change = SeverityChange(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
+    change = SeverityChange(at, worst, latches.BITS[worst])
     return RuleState(metric=Event.name, trail=(change,), events=keys), (transition,)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import breaches, kind, over_slots, parsing, robust_line, section, slots, wording
+from workermon.rules import breaches, kind, latches, over_slots, parsing, robust_line, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 #: Steps of a history: a line over one day is evaluated each 5 minutes.
@@ -385,7 +385,7 @@ class Forecast(kind.Kind[Options]):
 
 def _limits(within: int, severity: models.Severity) -> breaches.Limits:
     """Return the limits of the seconds until the level is reached; one step decides."""
-    level = breaches.Level(severity, breaches.BITS[severity], within + 1.0, CLEAR * within + 1.0)
+    level = breaches.Level(severity, latches.BITS[severity], within + 1.0, CLEAR * within + 1.0)
     return breaches.Limits((level,), False, 1, 1, 1, 1, "keep")
 
 

@@ -345,10 +345,11 @@ class Group(kind.Kind[Options]):
     def _ranks(self, rule: models.Rule) -> dict[int, models.Severity]:
         """Return the severities that the condition can have, by the level of a member that holds it."""
         if self.options(rule).of == "when":
-            return {models.SEVERITIES.index(rule.severity) + 1: rule.severity}
+            return {models.MEMBER_LEVELS[rule.severity]: rule.severity}
         options = threshold.KIND.options(self.member_rule(rule))
-        ranks = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
-        return {place: severity for place, severity in ranks if severity in options.severities}
+        return {
+            models.MEMBER_LEVELS[severity]: severity for severity in models.SEVERITIES if severity in options.severities
+        }
 
     # --- wording -----------------------------------------------------------------------------------------------------
 

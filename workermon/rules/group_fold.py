@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from workermon.models import (
     LATENESS,
+    MEMBER_LEVELS,
     NO_MEMBER,
-    SEVERITIES,
     GroupMember,
     Rule,
     RuleState,
@@ -26,6 +26,7 @@ from workermon.models import (
     plural,
 )
 from workermon.rules import flapping, slots
+from workermon.rules.latches import SEVERITY_OF
 
 #: Seconds beside two periods for which a group waits for a member whose datapoints do not arrive: three collections.
 #: After that it counts with its last known state, and later datapoints correct the result.
@@ -33,8 +34,6 @@ PATIENCE = 180
 
 #: Members that a text names; the others are only counted.
 MAX_NAMED = 5
-
-_SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
 
 
 class Needed(NamedTuple):
@@ -144,7 +143,7 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
     changes = _fold(
         needed, members, range(begin, horizon), unchanged[-1].latched if unchanged else 0, restarted=restarted
     )
-    trail = unchanged + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    trail = unchanged + [SeverityChange(change.at, SEVERITY_OF[change.after], change.after) for change in changes]
     if restarted:
         trail = _from(trail, begin + 1)
     recent = _trimmed(trail, horizon - group.lateness)
@@ -333,7 +332,7 @@ def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
     flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
     transitions, steps = [], set()
     for change in outcome.changes:
-        before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+        before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
         if before == after:
             continue
         step = (change.at, before, after)
@@ -347,9 +346,9 @@ def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
 
 
 def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool) -> Transition:
-    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
     decided = after if change.after > change.before else before
-    rank = 0 if decided is None else SEVERITIES.index(decided) + 1
+    rank = MEMBER_LEVELS[decided]
     holding, size = change.member_levels.holding(rank), len(change.member_levels.levels)
     reason = in_words(outcome.members, holding, size) + (f"; {decided} fires at {outcome.needed}" if after else "")
     return Transition(

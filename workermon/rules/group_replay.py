@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from workermon.models import NO_MEMBER, SEVERITIES, GroupMember, Rule, RuleState, Series, Severity, Transition
+from workermon.models import MEMBER_LEVELS, NO_MEMBER, GroupMember, Rule, RuleState, Series, Severity, Transition
 from workermon.rules import group, group_fold
 from workermon.rules.horizon import Horizon
 from workermon.rules.kind import Facts
@@ -31,7 +31,7 @@ def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None 
         horizon = Horizon.until(newest, segment.period)
         state, _ = group.KIND.judge(rule, state, _with_lateness(facts), horizon)
     period = filled[-1].period
-    changes = [(change.at, _level(change.severity)) for change in state.trail]
+    changes = [(change.at, MEMBER_LEVELS[change.severity]) for change in state.trail]
     known_until = None if state.cursor is None else state.cursor + period - 1
     return GroupMember(name, known_until, period, 0, ((begin, 0), *changes), recorded=period)
 
@@ -43,14 +43,14 @@ def replayed_member(
     begin, end = span
     changes = [(begin, 0)]
     for first, last, severity in episodes:
-        changes += [(int(first), _level(severity)), *([] if last is None else [(int(last), 0)])]
+        changes += [(int(first), MEMBER_LEVELS[severity]), *([] if last is None else [(int(last), 0)])]
     return GroupMember(name, end, 1, 0, tuple(changes))
 
 
 def tried(name: str, span: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
     """Return the changes of a member that is known in a span of slots, from its transitions."""
     begin, end = span
-    changes = ((transition.at, _level(transition.after)) for transition in transitions)
+    changes = ((transition.at, MEMBER_LEVELS[transition.after]) for transition in transitions)
     return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
 
 
@@ -70,7 +70,3 @@ def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, S
 
 def _with_lateness(facts: Facts) -> Facts:
     return Facts(series=facts.series, condition=facts.condition, lateness=_ALL)
-
-
-def _level(severity: Severity | None) -> int:
-    return 0 if severity is None else SEVERITIES.index(severity) + 1

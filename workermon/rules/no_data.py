@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from workermon import models
-from workermon.rules import breaches, flapping, kind, parsing, section, wording
+from workermon.rules import flapping, kind, latches, parsing, section, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -98,7 +98,7 @@ class NoData(kind.Kind[Options]):
                     condition_since=math.floor(counts_from),
                 )
                 transitions.append(fires)
-                change = models.SeverityChange(at, rule.severity, breaches.BITS[rule.severity])
+                change = models.SeverityChange(at, rule.severity, latches.BITS[rule.severity])
                 state = state.model_copy(update={"trail": (change,)})
         if transitions and rule.flapping is not None:
             # No past is revised here, so all changes are final at once.

@@ -23,7 +23,8 @@ from workermon.models import (
     Transition,
 )
 from workermon.rules import breaches, flapping, warmup, wording
-from workermon.rules.breaches import SEVERITY_OF, Level, Limits
+from workermon.rules.breaches import Level, Limits
+from workermon.rules.latches import SEVERITY_OF
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 from workermon import errors
 from workermon.models import (
     GONE,
-    SEVERITIES,
     Alert,
     Condition,
     Frozen,
@@ -30,7 +29,7 @@ from workermon.models import (
     Worker,
     rfc3339,
 )
-from workermon.rules import kind, section, wording
+from workermon.rules import kind, latches, section, wording
 from workermon.rules.horizon import Horizon
 
 DownState = Literal["stopped", "terminated"]
@@ -361,7 +360,7 @@ def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: 
     cursor = max((math.floor(change.at) for change in condition.changes), default=0)
     if not transitions and cursor <= (rule_state.cursor or 0):
         return rule_state, ()
-    trail = (SeverityChange(at, severity, 0 if severity is None else 1 << SEVERITIES.index(severity)),)
+    trail = (SeverityChange(at, severity, latches.BITS[severity]),)
     state = RuleState(
         cursor=max(cursor, rule_state.cursor or 0),
         trail=trail if transitions else rule_state.trail,

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from workermon import models
 from workermon.models import SeverityChange
-from workermon.rules import breaches, flapping, kind, parsing, section, slots, wording
+from workermon.rules import flapping, kind, latches, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 from workermon.rules.operands import OperandState
 from workermon.rules.when_expression import MAX_LENGTH, WhenExpression
@@ -242,7 +242,7 @@ def _walk(
             return changes, at - 1
         after = rule.severity if is_true else None
         if after != severity:
-            changes.append(SeverityChange(at, after, 0 if after is None else breaches.BITS[after]))
+            changes.append(SeverityChange(at, after, latches.BITS[after]))
             severity = after
     return changes, end
 

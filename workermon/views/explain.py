@@ -13,7 +13,7 @@ from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctio
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import peer_groups, silences, subject
-from workermon.rules import flapping, warmup
+from workermon.rules import flapping, latches, warmup
 from workermon.views import recorded_values
 from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time, absent
@@ -390,8 +390,7 @@ def _operand_states(
 
 def latched(rule_state: models.RuleState) -> tuple[models.Severity, ...]:
     """Return the latched severities of a state."""
-    bits = rule_state.trail[-1].latched if rule_state.trail else 0
-    return tuple(severity for bit, severity in enumerate(models.SEVERITIES) if bits & (1 << bit))
+    return latches.severities(rule_state.trail[-1].latched) if rule_state.trail else ()
 
 
 def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, Strict
 
 from workermon import models
-from workermon.rules import breaches, kind, parsing, section, slots, wording
+from workermon.rules import kind, latches, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -91,9 +91,7 @@ class Unchanged(kind.Kind[Options]):
         if not transitions and rule_state.cursor is not None and last <= rule_state.cursor:
             return rule_state, ()
         changes = tuple(
-            models.SeverityChange(
-                transition.at, transition.after, 0 if transition.after is None else breaches.BITS[transition.after]
-            )
+            models.SeverityChange(transition.at, transition.after, latches.BITS[transition.after])
             for transition in transitions[-1:]
         )
         state = models.RuleState(
