@@ -10,6 +10,7 @@ from tests.support.present import present
 from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
 from workermon import config, errors, evaluate, fleet, health, models, ports, testing
 from workermon.alerts import lifecycle
+from workermon.alerts.verdict import VerdictBuilder
 from workermon.evaluate import account
 from workermon.fleet import AccountClosing
 from workermon.rules import threshold
@@ -149,7 +150,7 @@ def test_without_a_no_data_rule_every_channel_is_notified() -> None:
 
     def notified_channels(*rules: models.Rule) -> tuple[str, ...]:
         configuration = CONFIGURATION.model_copy(update={"rules": rules})
-        builder = lifecycle.VerdictBuilder(basis, T0 + 200)
+        builder = VerdictBuilder(basis, T0 + 200)
         account.judge(builder, state, configuration, monitoring_since=T0 - 999)
         return builder.channels["collector"]
 

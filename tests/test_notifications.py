@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle, message, notification_id, subject
+from workermon.alerts import message, notification_id, subject, verdict
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 from workermon.rules import threshold, wording
 
@@ -213,7 +213,7 @@ def next_version(*alerts: Alert, last_versions: dict[str, int] | None = None) ->
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
     by_rule = {alert.rule: alert for alert in alerts}
     basis = ports.Basis(models.worker_subject(WORKER), record, by_rule, 3, 0, last_versions or {})
-    return lifecycle.VerdictBuilder(basis, T0).next_version("cpu-high")
+    return verdict.VerdictBuilder(basis, T0).next_version("cpu-high")
 
 
 def test_version_outlives_removal() -> None:

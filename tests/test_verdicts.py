@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from workermon import models, ports
 from workermon.alerts import lifecycle
+from workermon.alerts.verdict import VerdictBuilder
 from workermon.models import Alert, Levels, RuleState, Severity, SeverityChange, Silence, Transition
 from workermon.rules import threshold
 
@@ -23,13 +24,11 @@ SILENCE = Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 3600, reason="a 
 WELL = Alert(rule="cpu-high", rule_state=RuleState(cursor=T0))
 
 
-def builder_for(
-    *alerts: Alert, at: float = T0 + 600.5, active_silences: Sequence[Silence] = ()
-) -> lifecycle.VerdictBuilder:
+def builder_for(*alerts: Alert, at: float = T0 + 600.5, active_silences: Sequence[Silence] = ()) -> VerdictBuilder:
     """Return a draft for a worker with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
     basis = ports.Basis(models.worker_subject(WORKER), record, {alert.rule: alert for alert in alerts}, version=3)
-    return lifecycle.VerdictBuilder(basis, at, active_silences)
+    return VerdictBuilder(basis, at, active_silences)
 
 
 def state_since(severity: Severity | None, at: int = T0 + 60) -> RuleState:

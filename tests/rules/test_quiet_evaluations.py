@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle
+from workermon.alerts import lifecycle, verdict
 from workermon.rules import breaches, slots, threshold
 
 #: The begin of every series: a multiple of the period.
@@ -120,7 +120,7 @@ def test_an_alert_that_stays_at_rest_is_written_as_ever(
     basis = ports.Basis(
         models.worker_subject(worker), ports.Record(worker, models.Condition(), {}, 0.0, None, 1), {"r": alert}
     )
-    short, long = (lifecycle.VerdictBuilder(basis, T + 120.0, kinds=rules.KINDS) for _ in range(2))
+    short, long = (verdict.VerdictBuilder(basis, T + 120.0, kinds=rules.KINDS) for _ in range(2))
     if lifecycle.continue_at_rest(short, rule, alert, after):
         lifecycle.apply(long, lifecycle.Judgement(rule=rule, alert=alert, rule_state=after))
         assert short.alerts == long.alerts

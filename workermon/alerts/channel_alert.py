@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from workermon import errors, models, ports
-from workermon.alerts import builtin_rules, lifecycle
+from workermon.alerts import builtin_rules, lifecycle, verdict
 
 #: Characters of an error that an alert repeats.
 MAX_CAUSE = 300
 
 
 def gave_up(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     configuration: models.Configuration,
     claimed: models.ClaimedNotification,
     error: errors.WorkermonError,
@@ -31,7 +31,7 @@ def gave_up(
     _apply(builder, configuration, transition)
 
 
-def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+def accepted(builder: verdict.VerdictBuilder, configuration: models.Configuration) -> None:
     """Resolve, because the channel accepted a notification. No effect if the alert does not fire."""
     alert = _alert(builder)
     if alert.rule_state.severity is None:
@@ -47,7 +47,7 @@ def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configurat
 
 
 def review(
-    builder: lifecycle.VerdictBuilder, configuration: models.Configuration, failing: ports.FailingChannel | None
+    builder: verdict.VerdictBuilder, configuration: models.Configuration, failing: ports.FailingChannel | None
 ) -> None:
     """Review the alert: the channel may have been removed, or the silence that muted the alert may have ended.
 
@@ -72,20 +72,20 @@ def _dead(at: float, failing: ports.FailingChannel) -> models.Transition:
     )
 
 
-def _channel(builder: lifecycle.VerdictBuilder) -> str:
+def _channel(builder: verdict.VerdictBuilder) -> str:
     return models.channel_of(builder.basis.subject.id)
 
 
-def _rule(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> models.Rule:
+def _rule(builder: verdict.VerdictBuilder, configuration: models.Configuration) -> models.Rule:
     return builtin_rules.delivery(configuration, _channel(builder))
 
 
-def _alert(builder: lifecycle.VerdictBuilder) -> models.Alert:
+def _alert(builder: verdict.VerdictBuilder) -> models.Alert:
     return builder.basis.alerts.get(models.DELIVERY) or models.Alert(rule=models.DELIVERY)
 
 
 def _apply(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     configuration: models.Configuration,
     transition: models.Transition | None = None,
 ) -> None:

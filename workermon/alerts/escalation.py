@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workermon import models, ports
-from workermon.alerts import audience, lifecycle, message
+from workermon.alerts import audience, message, verdict
 
 #: The fields of an alert that does not escalate.
 _NONE: dict[str, object] = {"escalation_since": None, "escalates_at": None, "escalated": 0, "escalated_to": ()}
@@ -37,7 +37,7 @@ def due(bases: Iterable[ports.Basis[Any]], now: float) -> list[str]:
     ]
 
 
-def apply(builder: lifecycle.VerdictBuilder, escalations: Escalations) -> None:
+def apply(builder: verdict.VerdictBuilder, escalations: Escalations) -> None:
     """Take the due steps of a verdict in which every rule is evaluated, and store when the next ones are due.
 
     An alert that notifies in this verdict escalates in a later one, so that each notification has a version of its own.
@@ -57,7 +57,7 @@ def apply(builder: lifecycle.VerdictBuilder, escalations: Escalations) -> None:
 
 
 def _escalated(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     rule: models.Rule,
     alert: models.Alert,
     acknowledged: Mapping[str, models.Acknowledgement],
@@ -80,7 +80,7 @@ def _escalated(
 
 
 def _escalate(
-    builder: lifecycle.VerdictBuilder, rule: models.Rule, alert: models.Alert, step: models.EscalationStep
+    builder: verdict.VerdictBuilder, rule: models.Rule, alert: models.Alert, step: models.EscalationStep
 ) -> models.Alert:
     """Notify the channels of a step, and return the alert after it."""
     escalation = models.Escalation(step=alert.escalated + 1, after=step.after)

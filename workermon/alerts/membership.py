@@ -7,12 +7,10 @@ follows from the reports of all members.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from workermon import models, ports
-
-if TYPE_CHECKING:
-    from workermon.alerts.lifecycle import VerdictBuilder
+from workermon.alerts.verdict import VerdictBuilder
 
 #: Earlier changes in a member's report, for a worker that stops and starts all the time.
 MAX_FORMER = 32

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from workermon import models, ports
-from workermon.alerts import builtin_rules, lifecycle
+from workermon.alerts import builtin_rules, lifecycle, verdict
 from workermon.rules import wording
 
 #: Seconds. A collection is recorded at the latest so long after it began (it ends with its task's time limit).
@@ -20,7 +20,7 @@ GRACE = 1.5
 
 
 def judge(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     state: models.AccountState,
     configuration: models.Configuration,
     monitoring_since: float | None,

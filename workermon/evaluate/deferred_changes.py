@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from workermon import models, rules
-from workermon.alerts import lifecycle
+from workermon.alerts import verdict
 from workermon.evaluate import worker
 
 #: A sequence that no record has. A verdict written with it leaves the worker pending.
@@ -18,7 +18,7 @@ _UNFINISHED = -1
 
 
 def first_step(
-    builder: lifecycle.VerdictBuilder, case: worker.Case, series: worker.SeriesByMetric
+    builder: verdict.VerdictBuilder, case: worker.Case, series: worker.SeriesByMetric
 ) -> tuple[worker.Case, worker.SeriesByMetric] | None:
     """Return the case up to the first change, and its series; ``None`` if no alert changed more than once unseen.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
-from workermon.alerts import escalation, lifecycle, silences
+from workermon.alerts import escalation, silences, verdict
 from workermon.evaluate import (
     account,
     deferred_changes,
@@ -160,7 +160,7 @@ class _Run:
             monitor_alerts = self._stage.alerts.load_monitor_alerts()
         return monitor_alerts.accounts
 
-    def _judge_monitor(self, monitor_alerts: ports.MonitorAlerts) -> list[lifecycle.VerdictBuilder]:
+    def _judge_monitor(self, monitor_alerts: ports.MonitorAlerts) -> list[verdict.VerdictBuilder]:
         """Return the verdicts with changes."""
         decision, unreadable = self._stage.costs.budget_decision(), self._inputs.unreadable
         accounts = [basis for basis in monitor_alerts.accounts.values() if _may_change(basis)]
@@ -171,13 +171,13 @@ class _Run:
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
         if may_change:
-            builder = lifecycle.VerdictBuilder(monitor_alerts.installation, at, active_silences, self._stage.kinds)
+            builder = verdict.VerdictBuilder(monitor_alerts.installation, at, active_silences, self._stage.kinds)
             builder.alerts.update(monitor_alerts.installation.alerts)
             installation.judge(builder, decision, configuration)
             unreadable_records.judge(builder, unreadable, configuration)
             builders.append(builder)
         for basis in accounts:
-            builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
+            builder = verdict.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
             builder.alerts.update(basis.alerts)
             account.judge(builder, basis.record, configuration, self._inputs.monitoring_since)
             lost_metrics.judge(builder, basis.record, configuration)
@@ -218,7 +218,7 @@ class _Run:
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
         series = self._read(cases)
-        builders, unfinished = list[lifecycle.VerdictBuilder](), list[str]()
+        builders, unfinished = list[verdict.VerdictBuilder](), list[str]()
         for case in cases:
             builder = self._judge(case, series, context)
             if builder is not None and (step := deferred_changes.first_step(builder, case, series)) is not None:
@@ -276,7 +276,7 @@ class _Run:
                 self._read_members(current, configuration), self._stage._incomplete(current, configuration)
             )
             pairs = [
-                (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
+                (verdict.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
             builders = [builder for builder, basis in pairs if self._judge_group(builder, basis, configuration, inputs)]
             for builder in builders:
@@ -306,7 +306,7 @@ class _Run:
 
     def _judge_group(
         self,
-        builder: lifecycle.VerdictBuilder,
+        builder: verdict.VerdictBuilder,
         basis: ports.Basis[ports.GroupRecord],
         configuration: models.Configuration,
         inputs: group.Inputs,
@@ -343,11 +343,11 @@ class _Run:
 
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context
-    ) -> lifecycle.VerdictBuilder | None:
+    ) -> verdict.VerdictBuilder | None:
         monitored, kinds = case.basis.record.worker, self._stage.kinds
         account = context.accounts.get(monitored.scope.key)
         groups = member.inhibitors(context.configuration, monitored, context.groups, kinds)
-        builder = lifecycle.VerdictBuilder(
+        builder = verdict.VerdictBuilder(
             case.basis,
             self._stage.now(),
             context.active_silences,
@@ -366,7 +366,7 @@ class _Run:
 
     # --- what was written ----------------------------------------------------------------------------------------
 
-    def _announce(self, builder: lifecycle.VerdictBuilder) -> None:
+    def _announce(self, builder: verdict.VerdictBuilder) -> None:
         """Log the verdict about a subject, call the hooks, and add its alerts to those to deliver."""
         for rule, transition, notification in builder.transitions:
             _log(builder.subject.alert_id(rule), rule, transition, notified=notification is not None)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle
+from workermon.alerts import lifecycle, verdict
 from workermon.rules import group_fold
 from workermon.rules.group import Group
 
@@ -68,7 +68,7 @@ def of_rule(record: ports.GroupRecord, rule: models.Rule, configuration: models.
 
 
 def judge(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     basis: ports.Basis[ports.GroupRecord],
     configuration: models.Configuration,
     inputs: Inputs,
@@ -88,7 +88,7 @@ def judge(
 
 
 def _evaluate(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     basis: ports.Basis[ports.GroupRecord],
     rule: models.Rule,
     configuration: models.Configuration,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle
+from workermon.alerts import builtin_rules, lifecycle, verdict
 
 
 def judge(
-    builder: lifecycle.VerdictBuilder, decision: models.BudgetDecision, configuration: models.Configuration
+    builder: verdict.VerdictBuilder, decision: models.BudgetDecision, configuration: models.Configuration
 ) -> None:
     """Evaluate the effect of the budget.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle
+from workermon.alerts import builtin_rules, lifecycle, verdict
 
 
-def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
+def judge(builder: verdict.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
     """Evaluate which metrics an account and region has lost.
 
     The alert fires when a metric is lost, notifies again when another one is lost, and resolves when all are back.

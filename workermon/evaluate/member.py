@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle, membership
+from workermon.alerts import lifecycle, membership, verdict
 
 #: The firing alerts about groups, by the subject's id and the rule.
 Groups = Mapping[tuple[str, str], models.Alert]
@@ -50,7 +50,7 @@ def inhibitors(
 
 
 def judge(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     rule: models.Rule,
     continuation: Continuation | None,
     facts: rules.Facts,
@@ -87,7 +87,7 @@ def _stopped_at(kind: rules.Kind[Any], condition: models.Condition, at: float) -
 
 
 def _evaluate(
-    builder: lifecycle.VerdictBuilder,
+    builder: verdict.VerdictBuilder,
     rule: models.Rule,
     continuation: Continuation,
     facts: rules.Facts,

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from workermon import models, rules
-from workermon.alerts import lifecycle
+from workermon.alerts import verdict
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Operands:
     """The rules of one worker that others depend on, by their ``names``; ``states`` are their states so far."""
 
-    builder: lifecycle.VerdictBuilder
+    builder: verdict.VerdictBuilder
     worker: models.Worker
     facts: rules.Facts
     configuration: models.Configuration

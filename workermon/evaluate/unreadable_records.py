@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle
+from workermon.alerts import builtin_rules, lifecycle, verdict
 
 #: Records that the alert names. ``status`` names all.
 MAX_NAMED = 3
 
 
-def judge(
-    builder: lifecycle.VerdictBuilder, unreadable: Mapping[str, str], configuration: models.Configuration
-) -> None:
+def judge(builder: verdict.VerdictBuilder, unreadable: Mapping[str, str], configuration: models.Configuration) -> None:
     """Evaluate the records that cannot be read, by key with the reason.
 
     The alert is a warning while there are any. Additional or different ones do not notify again.

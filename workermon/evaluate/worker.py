@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import models, ports, rules
-from workermon.alerts import escalation, lifecycle, membership
+from workermon.alerts import escalation, lifecycle, membership, verdict
 from workermon.evaluate import account, member
 from workermon.evaluate.operands import Operands
 from workermon.rules import state
@@ -200,7 +200,7 @@ def _over_datapoints(rule: models.Rule, kind: rules.Kind[Any], start: _Start) ->
 # --- the evaluation -----------------------------------------------------------------------------------------------
 
 
-def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric, context: Context) -> None:
+def judge(builder: verdict.VerdictBuilder, case: Case, series: SeriesByMetric, context: Context) -> None:
     """Evaluate every rule for a worker, and end the alerts of removed rules."""
     record = case.basis.record
     facts = rules.Facts.about(
@@ -250,7 +250,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
     builder.is_steady = _is_steady(builder, record, plans)
 
 
-def _is_steady(builder: lifecycle.VerdictBuilder, record: ports.Record, plans: Mapping[str, Plan]) -> bool:
+def _is_steady(builder: verdict.VerdictBuilder, record: ports.Record, plans: Mapping[str, Plan]) -> bool:
     """Return whether only EC2's changes and datapoints beyond a threshold can change anything about a worker."""
     if record.worker.monitoring == "paused" or record.condition.status != "running":
         return False
@@ -268,7 +268,7 @@ def _continuation(plan: Plan | None) -> member.Continuation | None:
     return member.Continuation(plan.alert or models.Alert(rule=plan.rule.name), plan.horizon, plan.needed)
 
 
-def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:
+def _pause(builder: verdict.VerdictBuilder, case: Case, rule: models.Rule) -> None:
     """End an alert, and keep the state from which its rule begins after the pause."""
     alert = case.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
     lifecycle.resolve(builder, alert, rule, "monitoring is paused", builder.at)
@@ -277,9 +277,7 @@ def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> 
     builder.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
 
 
-def _ends(
-    builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
-) -> bool:
+def _ends(builder: verdict.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration) -> bool:
     """End the alert of a rule that cannot be evaluated for this worker. Return whether that is the case."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
     kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
@@ -327,7 +325,7 @@ def _with_peers(plan: Plan, worker: models.Worker, facts: rules.Facts, context: 
 
 
 def _evaluate(
-    builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None
+    builder: verdict.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None
 ) -> Sequence[models.Transition]:
     """Evaluate a rule, and return its transitions; ``held_back`` is why nobody is to be notified now.
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.alerts import channel_alert, lifecycle, silences
+from workermon.alerts import channel_alert, silences, verdict
 from workermon.notify import policy
 
 log = logs.get(__name__)
@@ -17,7 +17,7 @@ log = logs.get(__name__)
 #: Races that a change of the alert may lose. Each was won by another delivery that changed the same alert.
 MAX_RACES = 5
 
-Change = Callable[[lifecycle.VerdictBuilder, models.Configuration], None]
+Change = Callable[[verdict.VerdictBuilder, models.Configuration], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class ChannelAlertChange:
                 return False
             configuration, at = self.configurations.load(), self.now()
             active_silences = silences.in_force(self.silences.every(), configuration.silences, at)
-            builder = lifecycle.VerdictBuilder(basis, at, active_silences)
+            builder = verdict.VerdictBuilder(basis, at, active_silences)
             change(builder, configuration)
             if not builder.transitions:
                 return False
@@ -72,7 +72,7 @@ class ChannelGivenUp:
         if models.is_delivery_alert(claimed.alert_id):
             return
 
-        def fire(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+        def fire(builder: verdict.VerdictBuilder, configuration: models.Configuration) -> None:
             channel_alert.gave_up(builder, configuration, claimed, error)
 
         if self.alert.change(claimed.channel, fire, opens=True):
@@ -113,7 +113,7 @@ class ChannelReview:
             self.failures.clear(channel)
         failing = self._dead(configured)
 
-        def look(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+        def look(builder: verdict.VerdictBuilder, configuration: models.Configuration) -> None:
             channel_alert.review(builder, configuration, failing)
 
         if self.alert.change(channel, look, opens=failing is not None):
