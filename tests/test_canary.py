@@ -46,7 +46,7 @@ class House(testing.Monitor):
             return
         self.pass_on("collect")
         name, text = self.store.published[-1]
-        assert name == "workermon:metrics:canary"
+        assert name == ports.canary_channel(self.store.channel)
         if broken == "heard":
             return
         assert self.get(health.CanaryReception).receive(text)

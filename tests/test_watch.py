@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workermon import models, testing, views
+from workermon import models, ports, testing, views
 from workermon.views import watch
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -48,7 +48,7 @@ class World(testing.Monitor):
 
     def publish(self, text: str) -> None:
         """Publish a text on the channel of events."""
-        self.store.publish("workermon:metrics", text)
+        self.store.publish(self.store.channel, text)
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
     world.publish(event(A, 1060))
     world.publish(event(A, 1000))
     world.publish(event(A, 1060.5))
-    world.store.publish("workermon:metrics:alerts", notification_of(A, 2).model_dump_json(by_alias=True))
-    world.store.publish("workermon:metrics:alerts", notification_of(A, 1).model_dump_json(by_alias=True))
+    world.store.publish(ports.alerts_channel(world.store.channel), notification_of(A, 2).model_dump_json(by_alias=True))
+    world.store.publish(ports.alerts_channel(world.store.channel), notification_of(A, 1).model_dump_json(by_alias=True))
     items = coming(live)
     assert [getattr(item, "collected_at", None) or item.version for item in items] == [
         models.rfc3339(1060),

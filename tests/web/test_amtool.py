@@ -18,9 +18,9 @@ import redis
 
 from tests.support.commands import REGION, A, Ports, fires
 from tests.support.free_ports import free_port
-from tests.support.repositories import install, repository_on_redis
+from tests.support.repositories import CHANNEL, install, repository_on_redis
 from tests.support.waiting import eventually
-from workermon import fleet, models
+from workermon import fleet, models, ports
 from workermon.on_redis import client
 
 pytestmark = pytest.mark.integration
@@ -114,7 +114,7 @@ def test_the_api_of_a_real_process(served: Served) -> None:
             lines = answer.iter_lines()
             assert next(lines).startswith("retry: ")
             [alert] = httpx.get(f"{served.url}/api/v1/alerts", timeout=60).json()["alerts"]
-            served.redis.publish("workermon:metrics:alerts", json.dumps(alert))
+            served.redis.publish(ports.alerts_channel(CHANNEL), json.dumps(alert))
             event = [line for line in itertools.islice(lines, 4) if line]
             assert event[:2] == ["event: alert", f"id: {alert['id']}"]
             data = json.loads(event[2].removeprefix("data: "))

@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from tests.support.commands import A, B, Ports, fires
 from tests.support.serving import application
-from workermon import errors, models, views
+from workermon import errors, models, ports, views
 from workermon.web import gate, hub, problem_details, stream
 
 Ok = Callable[..., str]
@@ -120,7 +120,7 @@ def test_samples_and_alerts_come_as_the_channel_has_them(serve: Serve, ok: Ok, w
         await until(lambda: browser.text.startswith("retry: "), "the stream's begin")
         assert (browser.status, browser.headers[b"content-type"]) == (200, b"text/event-stream; charset=utf-8")
         await asyncio.to_thread(ok, "refresh", A)
-        world.store.publish(f"{world.store.channel}:alerts", notification(1))
+        world.store.publish(ports.alerts_channel(world.store.channel), notification(1))
         world.store.publish(world.store.channel, "{not ours")
         await until(lambda: bool(browser.events("sample") and browser.events("alert")), "both events")
         [sample], [alert] = browser.events("sample"), browser.events("alert")
@@ -138,7 +138,7 @@ def test_a_client_may_ask_for_some_workers(serve: Serve, world: Ports, fleet: No
         browser = Browser(serve, query=f"worker={B}")
         await until(lambda: bool(browser.text), "the stream's begin")
         for version, worker_id in ((1, A), (2, B)):
-            world.store.publish(f"{world.store.channel}:alerts", notification(version, worker_id))
+            world.store.publish(ports.alerts_channel(world.store.channel), notification(version, worker_id))
         await until(lambda: bool(browser.events("alert")), "an alert")
         assert [event["worker"]["id"] for event in browser.events("alert")] == [B]
         await browser.leave()
@@ -153,7 +153,7 @@ def test_all_clients_share_one_subscription(world: Ports) -> None:
         shared = source(world)
         clients = [await shared.join() for _ in range(20)]
         assert len(world.store._listeners) == 1
-        world.store.publish(f"{world.store.channel}:alerts", notification(1))
+        world.store.publish(ports.alerts_channel(world.store.channel), notification(1))
         chunks = [await client.next(30) for client in clients]
         assert len(set(chunks)) == 1
         assert chunks[0].startswith(b"event: alert\nid: n1\ndata: {")
@@ -177,7 +177,7 @@ def test_a_client_that_never_reads_is_dropped(world: Ports, monkeypatch: pytest.
         stuck, reading = await shared.join(), await shared.join()
         read = b""
         for version in range(200):
-            world.store.publish(f"{world.store.channel}:alerts", notification(version))
+            world.store.publish(ports.alerts_channel(world.store.channel), notification(version))
             assert len(stuck._waiting) <= 50
             while f"id: n{version}\n".encode() not in read:
                 read += await reading.next(30)
@@ -200,7 +200,7 @@ def test_a_client_whose_connection_is_stuck_is_let_go(
         browser = Browser(serve)
         await until(lambda: bool(browser.text), "the stream's begin")
         browser.reads.clear()
-        world.store.publish(f"{world.store.channel}:alerts", notification(1))
+        world.store.publish(ports.alerts_channel(world.store.channel), notification(1))
         await browser.response
         assert browser.hub.size == 0
 

@@ -54,7 +54,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
 
 
 class RedisAlerts:
-    """``ports.Alerts`` on Redis; notifications are also published on ``<channel>:alerts``.
+    """``ports.Alerts`` on Redis; notifications are also published on ``ports.alerts_channel``.
 
     ``lifetime`` returns for how many seconds the history is kept from now on.
     """
@@ -64,7 +64,7 @@ class RedisAlerts:
     ) -> None:
         self._client = redis_client
         self._lifetime = lifetime
-        self._feed = f"{channel}:alerts"
+        self._feed = ports.alerts_channel(channel)
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         """Return the basis of an evaluation of these workers, without unknown ones. Each is read in one step."""

@@ -27,10 +27,10 @@ class ReachStep(lua.Script[int], shared="numbers"):
 
 
 class RedisCanary:
-    """``ports.Canary`` on Redis. Canaries are published on ``<channel>:canary``."""
+    """``ports.Canary`` on Redis. Canaries are published on ``ports.canary_channel``."""
 
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
-        self._client, self._channel = redis_client, f"{channel}:canary"
+        self._client, self._channel = redis_client, ports.canary_channel(channel)
 
     def publish(self, sent_at: float, at: float, sent: int) -> None:
         """Record that a canary is published, and publish it."""

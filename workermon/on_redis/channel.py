@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from redis.client import PubSub
 
-from workermon import errors
+from workermon import errors, ports
 from workermon.on_redis import client
 
 #: Seconds of silence after which the server is pinged. After twice as long the connection counts as lost.
@@ -68,15 +68,12 @@ class _Subscription:
 
 
 class RedisFeed:
-    """``ports.Feed`` on Redis pub/sub.
-
-    Samples are on ``channel``, alerts on ``<channel>:alerts``, canaries on ``<channel>:canary``.
-    """
+    """``ports.Feed`` on Redis pub/sub. Samples are on ``channel``."""
 
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
         self._client = redis_client
-        self._channels = (channel, f"{channel}:alerts")
-        self._canary = f"{channel}:canary"
+        self._channels = (channel, ports.alerts_channel(channel))
+        self._canary = ports.canary_channel(channel)
 
     def listen(
         self,

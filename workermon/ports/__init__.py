@@ -85,6 +85,8 @@ from workermon.ports.samples import (
     RollUps,
     Samples,
     Written,
+    alerts_channel,
+    canary_channel,
 )
 
 __all__ = [
@@ -169,4 +171,6 @@ __all__ = [
     "WorkerSummary",
     "Workers",
     "Written",
+    "alerts_channel",
+    "canary_channel",
 ]

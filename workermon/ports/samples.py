@@ -119,6 +119,16 @@ class LearnedDelays(Protocol):
         """Store these beside the others, for another week."""
 
 
+def alerts_channel(channel: str) -> str:
+    """Name the pub/sub channel of notifications, beside the one of samples."""
+    return f"{channel}:alerts"
+
+
+def canary_channel(channel: str) -> str:
+    """Name the pub/sub channel of canaries, beside the one of samples."""
+    return f"{channel}:canary"
+
+
 class Feed(Protocol):
     """The channel of samples and the feed of alert notifications, for subscribers."""
 

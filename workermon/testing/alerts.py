@@ -191,7 +191,7 @@ class MemoryAlerts:
                 waiting = store.queues.setdefault((alert_id, channel), memory.NotificationQueue(retry_at=verdict.at))
                 waiting.waiting.append(notification)
             if not transition.muted:
-                store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
+                store.publish(ports.alerts_channel(store.channel), notification.model_dump_json(by_alias=True))
         if verdict.transitions:
             self._forget(verdict.at - self._lifetime())
 

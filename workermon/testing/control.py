@@ -215,7 +215,7 @@ class MemoryCanary:
                 self._trace.lost.clear()
             self._trace = self._trace._replace(sent=sent)
             self._note("published", sent_at, at)
-            self._store.publish(f"{self._store.channel}:canary", repr(sent_at))
+            self._store.publish(ports.canary_channel(self._store.channel), repr(sent_at))
 
     def reach(self, step: str, sent_at: float, at: float) -> None:
         """Record that it reached a later step."""

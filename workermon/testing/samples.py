@@ -233,7 +233,7 @@ class MemoryFeed:
                 except queue.Empty:
                     yield None
                     continue
-                if channel == f"{self._store.channel}:canary":
+                if channel == ports.canary_channel(self._store.channel):
                     if canary is not None:
                         canary(text)
                 elif alerts or channel == self._store.channel:
