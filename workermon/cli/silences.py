@@ -73,7 +73,7 @@ def _moment(text: str) -> float:
     try:
         return models.moment_or_utc(text)
     except ValueError as error:
-        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", str(error), "write it so") from None
+        raise errors.InvalidInput("--until", f"{errors.printable(text)[:40]!r} {error}", "write it so") from None
 
 
 @click.command()
