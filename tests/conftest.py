@@ -247,6 +247,12 @@ def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
             yield repository_on_redis(connection)
 
 
+@pytest.fixture
+def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have boto3 retry without its pause, which is seconds long and random."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+
+
 #: The names that the tests' certificate is for: this machine, and services whose address a library knows.
 CERTIFIED = ("localhost", "discord.com", "hooks.slack.com", "api.telegram.org")
 

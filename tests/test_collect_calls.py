@@ -48,7 +48,7 @@ class Fleet(testing.Monitor):
 
 
 @pytest.fixture
-def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def fleets(monkeypatch: pytest.MonkeyPatch, retries_at_once: None) -> Iterator[Any]:
     """Make fleets whose endpoint boto3 uses."""
     forget_aws(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")

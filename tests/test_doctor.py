@@ -133,7 +133,7 @@ def test_a_real_server_reports_its_settings(redis_client: redis.Redis) -> None:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def aws(monkeypatch: pytest.MonkeyPatch, retries_at_once: None) -> Iterator[Any]:
     """Give the simulated AWS, where one call may fail, and its checks."""
     simulated = simulation.Simulation(time.time, 2)
     served = endpoint.Endpoint(simulated)

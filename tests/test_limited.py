@@ -79,11 +79,10 @@ class House(testing.Monitor):
 
 
 @pytest.fixture(autouse=True)
-def _own_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_aws(monkeypatch: pytest.MonkeyPatch, retries_at_once: None) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
 
 
 def queries(*names: str, statistic: str = "Average") -> list[models.Query]:

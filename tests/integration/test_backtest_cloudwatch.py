@@ -217,9 +217,8 @@ def test_the_role_of_a_worker_asks(house: Served) -> None:
 
 
 @pytest.mark.parametrize("fault", ["deny", "error"])
-def test_what_aws_refuses_is_one_line(house: Served, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_what_aws_refuses_is_one_line(house: Served, retries_at_once: None, fault: Fault) -> None:
     """With half of a history the command exits with 5 and prints no episodes."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()
     house.endpoint.fail(fault, "GetMetricData")
     result = house.run("--worker", "one", "--cloudwatch", "--yes", "--json")
