@@ -117,7 +117,7 @@ class Endpoint:
         """Listen and answer, in threads of this process."""
         self._server = _Server(("127.0.0.1", self._port), self)
         self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening and close all connections. Idempotent. A later ``start`` listens on the same port."""
