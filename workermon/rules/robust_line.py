@@ -139,10 +139,12 @@ def averaged(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
     [(0.0, 5.0), (60.0, 6.0)]
     """
     size = -(-len(points) // MAX_POINTS)
+    if size == 1:
+        return [(float(at), value) for at, value in points]
     parts = []
     for begin in range(0, len(points), size):
-        part = points[begin : begin + size]
-        parts.append((median([point.at for point in part]), median(sorted(point.value for point in part))))
+        times, values = zip(*points[begin : begin + size], strict=True)
+        parts.append((median(times), median(sorted(values))))
     return parts
 
 
@@ -156,11 +158,11 @@ def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Da
     drop = DROP_SHARE * (max(values) - min(values))
     for place in range(len(values) - 1, 0, -1):
         # It may span two points, because the first may lie within the fall.
-        highest = max(values[max(0, place - 2) : place])
-        if highest - values[place] <= drop:
+        value = values[place]
+        if values[place - 1] - value <= drop and values[max(0, place - 2)] - value <= drop:
             continue
         before = values[max(0, place - POINTS_BEFORE_DROP) : place - 1] or values[:1]
-        if values[place] < min(before) - drop / 2:
+        if value < min(before) - drop / 2:
             recent = points[place * size :]
             return recent, averaged(recent)
     return points, thinned
