@@ -30,7 +30,7 @@ class Escalations:
 def due(bases: Iterable[ports.Basis[Any]], now: float) -> list[str]:
     """Return the ids of the alerts of these subjects that escalate now, unless somebody has acknowledged them."""
     return [
-        f"{basis.subject.id}/{name}"
+        models.alert_id(basis.subject.id, name)
         for basis in bases
         for name, alert in basis.alerts.items()
         if alert.escalates_at is not None and alert.escalates_at <= now

@@ -26,10 +26,11 @@ def muting(
 
 
 def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | models.WorkerSummary | None) -> bool:
-    if silence.rule not in (None, alert_id.rpartition("/")[2]) or silence.alert not in (None, alert_id):
+    subject_id, rule = models.alert_parts(alert_id)
+    if silence.rule not in (None, rule) or silence.alert not in (None, alert_id):
         return False
     if worker is None:
-        group = models.group_of(alert_id.rpartition("/")[0])
+        group = models.group_of(subject_id)
         return silence.worker is None and silence.labels.items() <= ({group} if group else set())
     return _names_worker(silence.worker, worker) and all(
         worker.labels.get(key) == value for key, value in silence.labels.items()

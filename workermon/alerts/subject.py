@@ -28,7 +28,7 @@ class Subject:
 
     def alert_id(self, rule: str) -> str:
         """Name a rule's alert over its life; this is also the notification's ``dedup_key``."""
-        return f"{self.key.id}/{rule}"
+        return models.alert_id(self.key.id, rule)
 
 
 def of_worker(worker: models.Worker) -> Subject:

@@ -167,10 +167,10 @@ def _explained(cli_session: session.Session, name: str, metric: str | None) -> E
     """Return the explanation for the arguments of the command."""
     from workermon import fleet, views
 
-    subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
+    subject, rule = models.alert_parts(name) if metric is None else (name, metric)
     for channel, about in ((name, metric), (subject, rule)):
-        if channel.startswith("channel:") and about in (None, models.DELIVERY):
-            return cli_session.get(views.ExplainChannel).explain(channel.removeprefix("channel:"))
+        if channel.startswith(models.CHANNEL_PREFIX) and about in (None, models.DELIVERY):
+            return cli_session.get(views.ExplainChannel).explain(channel.removeprefix(models.CHANNEL_PREFIX))
     if models.group_of(name) is not None:
         groups = cli_session.get(views.ExplainGroups)
         about_worker = metric is not None or not subject or name in cli_session.get(ports.Alerts).group_ids()

@@ -47,7 +47,7 @@ class Acknowledging:
         }
         if alert in firing:
             return firing[alert]
-        name, _, rule = alert.rpartition("/")
+        name, rule = models.alert_parts(alert)
         matching = [
             key
             for key, open_alert in firing.items()

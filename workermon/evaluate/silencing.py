@@ -41,7 +41,7 @@ class Silencing:
         if request.worker is not None or request.rule is not None or request.labels:
             reason = "names an alert and also a worker, labels or a rule"
             raise errors.InvalidInput("silence", reason, "leave out the worker, the labels and the rule")
-        subject_id, _, rule = alert.rpartition("/")
+        subject_id, rule = models.alert_parts(alert)
         names = {name for record in self.workers.every() for name in (record.worker.id, record.worker.name)}
         if subject_id in names:
             return request.model_copy(update={"alert": None, "worker": subject_id, "rule": rule})

@@ -24,6 +24,18 @@ from workermon.models.alert import (
     SilenceRequest,
     Transition,
 )
+from workermon.models.alert_ids import (
+    DELIVERY,
+    TEST,
+    AlertParts,
+    alert_id,
+    alert_of_test,
+    alert_parts,
+    channel_of,
+    delivery_alert,
+    is_delivery_alert,
+    is_test,
+)
 from workermon.models.annotation import ANNOTATIONS, Description, Runbook, annotations_of
 from workermon.models.backup import (
     BACKUP_FORMAT,
@@ -104,8 +116,6 @@ from workermon.models.notification import (
     CANARY,
     CANARY_CHANNEL,
     CANARY_EVERY,
-    DELIVERY,
-    TEST,
     Attempt,
     ClaimedNotification,
     Escalation,
@@ -113,11 +123,6 @@ from workermon.models.notification import (
     Sent,
     TopicMessage,
     WorkerSummary,
-    alert_of_test,
-    channel_of,
-    delivery_alert,
-    is_delivery_alert,
-    is_test,
 )
 from workermon.models.regions import RegionNames
 from workermon.models.rollup import HOUR, WEEK, RollUp, SavedWeek, pack, unpack, week_of
@@ -151,6 +156,7 @@ from workermon.models.sample import (
     datapoint,
 )
 from workermon.models.subject import (
+    CHANNEL_PREFIX,
     INSTALLATION,
     SubjectKey,
     SubjectKind,
@@ -187,6 +193,7 @@ __all__ = [
     "CANARY",
     "CANARY_CHANNEL",
     "CANARY_EVERY",
+    "CHANNEL_PREFIX",
     "CHECK_METRICS",
     "CLOCK_SKEW",
     "DAY",
@@ -223,6 +230,7 @@ __all__ = [
     "AccountState",
     "Acknowledgement",
     "Alert",
+    "AlertParts",
     "Attempt",
     "AuditEntry",
     "Backup",
@@ -309,7 +317,9 @@ __all__ = [
     "WorkerSummary",
     "account_and_region",
     "account_subject",
+    "alert_id",
     "alert_of_test",
+    "alert_parts",
     "allowed_interval",
     "annotations_of",
     "channel_of",

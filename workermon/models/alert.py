@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workermon.models import alert_ids
 from workermon.models.base import Frozen, Severity, Text, moment
 from workermon.models.group import Membership
 from workermon.models.notification import Attempt, Notification
@@ -154,6 +155,11 @@ class HistoryEntry(Frozen):
     rule: str
     subject: str
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def alert_id(self) -> str:
+        """Return the id of the alert."""
+        return alert_ids.alert_id(self.subject, self.rule)
 
     @property
     def at(self) -> float:

@@ -113,10 +113,6 @@ class ClaimedNotification(Frozen):
     attempt: int
 
 
-#: The rule of the alert about failed deliveries. It always applies.
-DELIVERY = "delivery"
-
-
 class Sent(NamedTuple):
     """When something was last sent (if never: since when it waits), and how often."""
 
@@ -129,44 +125,3 @@ CANARY_EVERY = 60
 
 #: The canary's notification in the outbox: an id that no alert has, and the text in place of a channel's name.
 CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
-
-
-#: The rule in test messages. No rule has this name.
-TEST = "notify-test"
-
-
-def alert_of_test(identity: str) -> str:
-    """Return the alert that test messages are about. It does not exist.
-
-    >>> alert_of_test("4f1c")
-    'test-4f1c/notify-test'
-    """
-    return f"test-{identity}/{TEST}"
-
-
-def is_test(alert_id: str) -> bool:
-    """Return whether an alert is not a real one, but the subject of test messages."""
-    return alert_id.startswith("test-") and alert_id.endswith(f"/{TEST}")
-
-
-def delivery_alert(channel: str) -> str:
-    """Return the alert about the delivery to a channel.
-
-    >>> delivery_alert("ops")
-    'channel:ops/delivery'
-    """
-    return f"channel:{channel}/{DELIVERY}"
-
-
-def is_delivery_alert(alert_id: str) -> bool:
-    """Return whether an alert is about the delivery to a channel."""
-    return alert_id.startswith("channel:") and alert_id.endswith(f"/{DELIVERY}")
-
-
-def channel_of(alert_id: str) -> str:
-    """Return the channel of an alert about a delivery.
-
-    >>> channel_of(delivery_alert("ops"))
-    'ops'
-    """
-    return alert_id.removeprefix("channel:").removesuffix(f"/{DELIVERY}")

@@ -9,7 +9,8 @@ from workermon.models.worker import Worker
 
 SubjectKind = Literal["worker", "account", "installation", "channel", "group"]
 
-_CHANNEL = "channel:"
+#: How the id of a channel's subject begins.
+CHANNEL_PREFIX = "channel:"
 _GROUP = "group:"
 
 
@@ -46,7 +47,7 @@ def channel_subject(channel: str) -> SubjectKey:
     >>> channel_subject("ops").id
     'channel:ops'
     """
-    return SubjectKey("channel", f"{_CHANNEL}{channel}", "channel")
+    return SubjectKey("channel", f"{CHANNEL_PREFIX}{channel}", "channel")
 
 
 def group_subject(by: str, value: str) -> SubjectKey:

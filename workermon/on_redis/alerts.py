@@ -173,14 +173,13 @@ class RedisAlerts:
         """Return the alerts that fire, oldest first."""
         with client.guard(self._client):
             alert_ids = client.texts(self._client.zrange(keys.OPEN, 0, -1))
-        # A subject may contain slashes, a rule's name does not.
-        owners = list(dict.fromkeys(alert_id.rpartition("/")[0] for alert_id in alert_ids))
+        owners = list(dict.fromkeys(models.alert_parts(alert_id).subject_id for alert_id in alert_ids))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for subject in owners:
                 pipe.hget(keys.alerts(subject), "alerts")
             states: list[Any] = pipe.execute()
         open_alerts = {
-            f"{subject}/{rule}": alert
+            models.alert_id(subject, rule): alert
             for subject, state in zip(owners, states, strict=True)
             if state
             for rule, alert in bases.state(self._client, subject, state).items()
@@ -229,15 +228,15 @@ def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Valu
     """Return which alerts a verdict opens (or gives a new beginning) and closes, as the script expects it."""
     subject, before = verdict.basis.subject.id, verdict.basis.alerts
     if retire:
-        closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
+        closed = [models.alert_id(subject, rule) for rule in {**before, **verdict.alerts}]
         return [0, len(closed), *closed]
     opened = [
-        (f"{subject}/{rule}", alert.since or 0)
+        (models.alert_id(subject, rule), alert.since or 0)
         for rule, alert in verdict.alerts.items()
         if alert.open and not (rule in before and before[rule].open and before[rule].since == alert.since)
     ]
     closed = [
-        f"{subject}/{rule}"
+        models.alert_id(subject, rule)
         for rule, alert in before.items()
         if alert.open and not (rule in verdict.alerts and verdict.alerts[rule].open)
     ]
@@ -257,7 +256,7 @@ def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
     names: list[str] = []
     arguments: list[lua.Value] = [len(verdict.transitions)]
     for rule, transition, notification in verdict.transitions:
-        alert_id = f"{subject}/{rule}"
+        alert_id = models.alert_id(subject, rule)
         entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
         names.append(keys.numbers_of(alert_id))
         arguments += [alert_id, repr(entry.at), history.text(verdict.at, entry)]

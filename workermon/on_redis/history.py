@@ -92,7 +92,7 @@ def _read(connection: redis.Redis, numbers: Sequence[int]) -> Iterator[ports.Rec
 
 def _joined(connection: redis.Redis, entries: Sequence[models.HistoryEntry]) -> list[models.HistoryEntry]:
     """Return entries with the attempts to deliver their notifications."""
-    alert_ids = list(dict.fromkeys(f"{entry.subject}/{entry.rule}" for entry in entries if entry.notification))
+    alert_ids = list(dict.fromkeys(entry.alert_id for entry in entries if entry.notification))
     with client.guard(connection), connection.pipeline(transaction=False) as pipe:
         for alert_id in alert_ids:
             pipe.zrange(keys.attempts(alert_id), 0, -1)
@@ -105,7 +105,7 @@ def _joined(connection: redis.Redis, entries: Sequence[models.HistoryEntry]) -> 
             if attempt is not None:
                 tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
     return [
-        entry.model_copy(update={"attempts": tuple(tried.get((f"{entry.subject}/{entry.rule}", notification.id), ()))})
+        entry.model_copy(update={"attempts": tuple(tried.get((entry.alert_id, notification.id), ()))})
         if (notification := entry.notification)
         else entry
         for entry in entries

@@ -95,7 +95,7 @@ class RedisSavedStates:
     def _histories(self) -> Iterator[models.SavedHistory]:
         for name in self._names(keys.numbers_of("*")):
             alert_id = name.removeprefix(keys.numbers_of(""))
-            subject, _, rule = alert_id.rpartition("/")
+            subject, rule = models.alert_parts(alert_id)
             with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
                 pipe.zrange(name, 0, -1, desc=True)
                 pipe.zrange(keys.attempts(alert_id), 0, -1)
@@ -245,9 +245,11 @@ def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
         name = keys.alerts(saved.subject)
         raw = _STATE.dump_json(saved.alerts, by_alias=True, exclude_defaults=True)
         pipe.hset(name, mapping={"version": saved.version, "alerts": raw})
-        fires = {f"{saved.subject}/{rule}": alert.since or 0 for rule, alert in saved.alerts.items() if alert.open}
+        fires = {
+            models.alert_id(saved.subject, rule): alert.since or 0 for rule, alert in saved.alerts.items() if alert.open
+        }
         due = {
-            f"{saved.subject}/{rule}": alert.escalates_at
+            models.alert_id(saved.subject, rule): alert.escalates_at
             for rule, alert in saved.alerts.items()
             if alert.escalates_at is not None
         }
@@ -270,7 +272,7 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
         pipe.incrby(keys.HISTORY_NUMBERS, len(entries))
     history.adding(pipe, [(alert_id, at, entry) for at, _, alert_id, entry in entries], lifetime)
     for saved in state.histories:
-        subject, _, rule = saved.alert_id.rpartition("/")
+        subject, rule = models.alert_parts(saved.alert_id)
         if saved.attempts:
             # Only their order matters. New fences continue above them.
             texts = [f"{place} {attempt.model_dump_json()}" for place, attempt in enumerate(saved.attempts, 1)]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from workermon import failpoints, logs, ports
+from workermon import failpoints, logs, models, ports
 
 log = logs.get(__name__)
 
@@ -87,7 +87,9 @@ class Sweep:
 
     def _unacknowledged(self, now: float) -> list[str]:
         """Return the workers with an alert that is due to escalate."""
-        subjects = (alert_id.rpartition("/")[0] for alert_id in self._outbox.due_escalations(now, MAX_FOUND))
+        subjects = (
+            models.alert_parts(alert_id).subject_id for alert_id in self._outbox.due_escalations(now, MAX_FOUND)
+        )
         return list(dict.fromkeys(subjects))
 
     def _not_enqueued(self, identifiers: Sequence[str]) -> list[str]:

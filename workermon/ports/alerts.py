@@ -19,6 +19,7 @@ from workermon.models import (
     Silence,
     SubjectKey,
     Transition,
+    alert_id,
 )
 from workermon.ports.fleet import Record
 
@@ -104,7 +105,7 @@ class Verdict:
         if before == after:
             return {}
         return {
-            f"{self.basis.subject.id}/{name}": after.get(name)
+            alert_id(self.basis.subject.id, name): after.get(name)
             for name in {**before, **after}
             if before.get(name) != after.get(name)
         }

@@ -139,7 +139,7 @@ class MemoryAlerts:
     def _joined(self, recorded: models.HistoryEntry) -> models.HistoryEntry:
         if recorded.notification is None:
             return recorded
-        attempts = self._store.attempts.get(f"{recorded.subject}/{recorded.rule}", ())
+        attempts = self._store.attempts.get(recorded.alert_id, ())
         tried = tuple(attempt for attempt in attempts if attempt.notification_id == recorded.notification.id)
         return recorded.model_copy(update={"attempts": tried})
 
@@ -180,7 +180,7 @@ class MemoryAlerts:
                 store.escalations[alert_id] = escalates_at
         store.alerts[subject] = memory.StoredAlerts(dict(verdict.alerts), verdict.basis.version + 1)
         for rule, transition, notification in verdict.transitions:
-            alert_id = f"{subject}/{rule}"
+            alert_id = models.alert_id(subject, rule)
             entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
             store.record(alert_id, verdict.at, entry)
             if notification is None:

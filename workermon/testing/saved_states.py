@@ -62,7 +62,7 @@ class MemorySavedStates:
 
     def _history(self, alert_id: str) -> models.SavedHistory:
         store = self._store
-        subject, _, rule = alert_id.rpartition("/")
+        subject, rule = models.alert_parts(alert_id)
         return models.SavedHistory(
             alert_id=alert_id,
             entries=tuple(models.SavedEntry(at=at, entry=entry) for _, at, entry in store.history[alert_id]),
@@ -94,7 +94,7 @@ class MemorySavedStates:
                 store.alerts[subject.subject] = memory.StoredAlerts(dict(subject.alerts), subject.version)
                 for rule, alert in subject.alerts.items():
                     if alert.escalates_at is not None:
-                        store.escalations[f"{subject.subject}/{rule}"] = alert.escalates_at
+                        store.escalations[models.alert_id(subject.subject, rule)] = alert.escalates_at
             self._restore_histories(state)
             self._restore_queues(state, at)
             for week in state.rollups:
@@ -110,7 +110,7 @@ class MemorySavedStates:
         for at, _, alert_id, entry in sorted(entries, key=lambda record: record[:3]):
             self._store.record(alert_id, at, entry)
         for history in state.histories:
-            subject, _, rule = history.alert_id.rpartition("/")
+            subject, rule = models.alert_parts(history.alert_id)
             self._store.attempts[history.alert_id] = list(history.attempts)
             if history.last is not None:
                 self._store.last[history.alert_id] = history.last

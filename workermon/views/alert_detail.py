@@ -47,7 +47,7 @@ class AlertDetailView:
         entries = self.alerts.history(alert_id, HISTORY)
         open_rows = {row.dedup_key: row for row in self.list_view.list().alerts}
         row = open_rows.get(alert_id) or _last(entries)
-        subject, _, rule_name = alert_id.rpartition("/")
+        subject, rule_name = models.alert_parts(alert_id)
         record = self.workers.get([subject]).get(subject) if models.INSTANCE_ID.fullmatch(subject) else None
         configuration = self.configurations.load()
         rule = next((rule for rule in configuration.rules if rule.name == rule_name), None)

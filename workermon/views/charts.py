@@ -166,7 +166,7 @@ class ChartView:
         configuration, worker_id = self.configurations.load(), record.worker.id
         about = [rule for rule, _ in applied if metric in self.kinds[rule.kind].metrics(rule)]
         limit = HISTORY if span.step is None else LONG_HISTORY
-        histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", limit) for rule in about}
+        histories = {rule.name: self.alerts.history(models.alert_id(worker_id, rule.name), limit) for rule in about}
         drawn = self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
         rules_of_metric = [(rule, alert) for rule, alert in applied if rule.metric == metric]
         # The heights of a curve are within a day. None is drawn over points that stand for days.

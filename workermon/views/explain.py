@@ -283,11 +283,11 @@ class Explanation:
             cannot_fire=None if obstacle is None else str(obstacle),
             flapping=flapping_state(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
-            history=recorded_transitions(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+            history=recorded_transitions(self.alerts.history(models.alert_id(record.worker.id, rule.name), HISTORY)),
             warmup=rule.warmup,
             warming_until=warming_until,
             doubts=doubts,
-            escalation=escalation_states(rule, alert, f"{record.worker.id}/{rule.name}", self.silences),
+            escalation=escalation_states(rule, alert, models.alert_id(record.worker.id, rule.name), self.silences),
             **models.annotations_of(rule),
         )
 

@@ -224,7 +224,7 @@ def row(
         metrics=models.readings(worker, condition, configuration, at),
         alerts=tuple(
             OpenAlert(
-                dedup_key=f"{worker.id}/{alert.rule}",
+                dedup_key=models.alert_id(worker.id, alert.rule),
                 rule=alert.rule,
                 severity=alert.notified_severity,
                 since=alert.since,

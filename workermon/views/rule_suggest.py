@@ -174,7 +174,7 @@ class RuleSuggestion:
 
     def _important_episodes(self, rule: models.Rule, episodes: Sequence[Episode]) -> _ImportantEpisodes:
         """Return the episodes that somebody acknowledged, and the others that lasted."""
-        ids = sorted({f"{episode.worker}/{rule.name}" for episode in episodes})
+        ids = sorted({models.alert_id(episode.worker or "", rule.name) for episode in episodes})
         times: dict[str, list[float]] = {alert_id: [] for alert_id in ids}
         for alert_id, acknowledged in self.silences.acknowledged(ids).items():
             times[alert_id].append(acknowledged.at if acknowledged.since is None else acknowledged.since)
@@ -184,7 +184,9 @@ class RuleSuggestion:
                 for alert_id in times.keys() & set(entry.target.split()):
                     times[alert_id].append(entry.at)
         acknowledged_of_alerts = [
-            _acknowledged_episode([episode for episode in episodes if f"{episode.worker}/{rule.name}" == alert_id], at)
+            _acknowledged_episode(
+                [episode for episode in episodes if models.alert_id(episode.worker or "", rule.name) == alert_id], at
+            )
             for alert_id, moments in times.items()
             for at in moments
         ]
@@ -277,7 +279,7 @@ def _notifications(
     number = 0
     for episode in episodes:
         worker = records[episode.worker or ""].worker
-        if not silences.muting(muted, f"{worker.id}/{episode.rule}", worker, episode.begin):
+        if not silences.muting(muted, models.alert_id(worker.id, episode.rule), worker, episode.begin):
             number += 1 + (episode.end is not None)
     return number
 

@@ -369,12 +369,12 @@ def alert_page(
     summary_check: FromDishka[health.HealthSummaryCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
-    detail = details.get(alert_id)
+    detail, parts = details.get(alert_id), models.alert_parts(alert_id)
     command = [
         "workermon",
         "why",
-        detail.worker_id or alert_id.rpartition("/")[0],
-        detail.metric or alert_id.rpartition("/")[2],
+        detail.worker_id or parts.subject_id,
+        detail.metric or parts.rule,
     ]
     since = span_since(summary_check.now(), detail.row)
     return page(
