@@ -82,7 +82,7 @@ def wrapped(line: str) -> list[str]:
 
 def subject(notification: models.Notification) -> str:
     """Return an alert's subject for use in commands: a worker's name, otherwise an account, channel or group."""
-    return notification.worker.name if notification.worker else models.alert_parts(notification.dedup_key).subject_id
+    return notification.worker.name if notification.worker else notification.subject_id
 
 
 def reason(notification: models.Notification) -> str:

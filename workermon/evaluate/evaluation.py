@@ -253,7 +253,7 @@ class _Run:
         if over.isdisjoint(name for rule in configuration.rules for name in rule.inhibited_by):
             return {}
         return {
-            (models.group_subject(**alert.last.group).id, alert.rule): alert
+            (alert.last.subject_id, alert.rule): alert
             for alert in self._stage.alerts.open()
             if alert.last is not None and alert.last.group is not None
         }

@@ -60,11 +60,8 @@ class SilenceExpiry:
             notification.dedup_key for notification in unsilenced if models.is_delivery_alert(notification.dedup_key)
         ]
         evaluated = [notification for notification in unsilenced if notification.dedup_key not in of_channels]
-        subject_ids = [notification.worker.id for notification in evaluated if notification.worker is not None]
-        subject_ids += [
-            models.group_subject(**notification.group).id
-            for notification in evaluated
-            if notification.group is not None
+        subject_ids = [
+            notification.subject_id for notification in evaluated if notification.worker or notification.group
         ]
         if evaluated and not subject_ids:
             # Every evaluation begins with the accounts and the installation.

@@ -96,8 +96,7 @@ class Unsilencing:
             raise errors.NotFound(subject, "does not exist", todo)
         self.silences.remove([silence_id])
         firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
-        subject_ids = [last.worker.id for last in firing if last.worker]
-        subject_ids += [models.group_subject(**last.group).id for last in firing if last.group]
+        subject_ids = [last.subject_id for last in firing if last.worker or last.group]
         self.samples.mark_pending(list(dict.fromkeys(subject_ids)), at)
         log.info("silence.removed", silence_id=silence_id)
         return active[silence_id]

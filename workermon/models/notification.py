@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
+from workermon.models import alert_ids
 from workermon.models.base import Frozen, Severity
 from workermon.models.sample import Datapoint
 from workermon.models.worker import DEFAULT_ACCOUNT
@@ -75,6 +76,11 @@ class Notification(Frozen):
     runbook: str | None = None
     owner: str | None = None
     escalation: Escalation | None = None
+
+    @property
+    def subject_id(self) -> str:
+        """Return the id of the alert's subject."""
+        return alert_ids.alert_parts(self.dedup_key).subject_id
 
 
 class TopicMessage(Frozen):
