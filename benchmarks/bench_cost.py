@@ -234,7 +234,7 @@ def main() -> None:
         ],
     )
     house.table(
-        f"The same as ratios; the baselines request {FULL_WINDOW // 60} minutes each time",
+        f"The same as ratios; the baselines request {FULL_WINDOW // 60} minutes every time",
         [
             "workers",
             "x bare loop (<= 0.8)",
