@@ -15,6 +15,7 @@ from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import escalation, silences, verdict
 from workermon.evaluate import (
     account,
+    cooldowns,
     deferred_changes,
     escalations,
     group,
@@ -31,13 +32,6 @@ log = logs.get(__name__)
 
 #: Races that an evaluation may lose against others of the same subject. Then the sweep finds its mark.
 TRIES = 5
-
-#: Seconds for each member of a group, and the maximum. For so long a group is not evaluated again because of its
-#: members' messages: otherwise a large one would be read with each batch of them. The sweep finds what is due.
-COOLDOWN, MAX_COOLDOWN = 0.05, 5.0
-
-#: Groups whose cooldown a process remembers.
-MAX_COOLDOWNS = 100_000
 
 #: Seconds. Longer histories are read separately, so that one rule with a long history does not make all series long.
 _RECENT = 2 * rules.BACKFILL
@@ -58,7 +52,7 @@ class Evaluation:
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
     now: ports.Clock
-    _cooldowns: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _cooldowns: cooldowns.Cooldowns = dataclasses.field(default_factory=cooldowns.Cooldowns, init=False, repr=False)
     _fleet: peers.Fleet = dataclasses.field(default_factory=peers.Fleet, init=False, repr=False)
 
     def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
@@ -73,7 +67,7 @@ class Evaluation:
         groups = [subject_id for subject_id in unique if models.group_of(subject_id) is not None]
         worker_ids = [subject_id for subject_id in unique if models.group_of(subject_id) is None]
         inputs = self.inputs.load(worker_ids)
-        run = _Run(self, inputs)
+        run = _Run(self, inputs, self._fleet, self._cooldowns)
         accounts = run.evaluate_monitor()
         self._note_unknown([worker_id for worker_id in worker_ids if worker_id not in inputs.workers])
         remaining = run.evaluate_workers(inputs.workers, accounts)
@@ -81,7 +75,9 @@ class Evaluation:
             if not remaining:
                 break
             remaining = run.evaluate_workers(self.alerts.load(remaining), accounts)
-        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._not_cooling_down(run.changed_groups)])))
+        at = self.now()
+        groups += [subject_id for subject_id in run.changed_groups if self._cooldowns.is_over(subject_id, at)]
+        lost = run.evaluate_groups(list(dict.fromkeys(groups)))
         if remaining or lost:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
@@ -94,40 +90,6 @@ class Evaluation:
             log.warning("evaluate.unknown_workers", worker_ids=unknown[:10], number=len(unknown))
             self.liveness.count("message.unknown_worker", len(unknown))
 
-    def _peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
-        """Return the groups that rules compare workers with."""
-        reading = peers.Reading(
-            workers=self.workers,
-            samples=self.samples,
-            fleet=self._fleet,
-            configuration=configuration,
-            kinds=self.kinds,
-            at=at,
-        )
-        return reading.groups(cases)
-
-    def _incomplete(
-        self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
-    ) -> frozenset[tuple[str, str]]:
-        """Return the groups and new rules with members that were not evaluated yet."""
-        look = unreported_members.Joining(
-            workers=self.workers, fleet=self._fleet, configuration=configuration, kinds=self.kinds, at=self.now()
-        )
-        return look.incomplete(bases)
-
-    def _not_cooling_down(self, subject_ids: Iterable[str]) -> list[str]:
-        """Return the groups that this process did not evaluate a moment ago. The sweep finds the others."""
-        at = self.now()
-        return [
-            subject_id for subject_id in subject_ids if not 0 < self._cooldowns.get(subject_id, at) - at <= MAX_COOLDOWN
-        ]
-
-    def _start_cooldown(self, subject_id: str, members: int) -> None:
-        """Record that a group was evaluated. The more members it has, the longer it is not evaluated again."""
-        if len(self._cooldowns) >= MAX_COOLDOWNS:
-            self._cooldowns.clear()
-        self._cooldowns[subject_id] = self.now() + min(COOLDOWN * members, MAX_COOLDOWN)
-
 
 class _Run:
     """One evaluation, with what is read once for it.
@@ -135,8 +97,11 @@ class _Run:
     ``alert_ids`` have new notifications to deliver, ``changed_groups`` are the groups whose members changed.
     """
 
-    def __init__(self, stage: Evaluation, inputs: ports.EvaluationInput) -> None:
+    def __init__(
+        self, stage: Evaluation, inputs: ports.EvaluationInput, fleet: peers.Fleet, group_cooldowns: cooldowns.Cooldowns
+    ) -> None:
         self._stage, self._inputs = stage, inputs
+        self._fleet, self._cooldowns = fleet, group_cooldowns
         self._silences = inputs.silences
         self.alert_ids: list[str] = []
         self.changed_groups: dict[str, None] = {}
@@ -214,7 +179,7 @@ class _Run:
             accounts=accounts,
             monitoring_since=self._inputs.monitoring_since,
             groups=self._firing_groups(configuration, over),
-            peers=stage._peers_of(cases, configuration, now),
+            peers=self._peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
         series = self._read(cases)
@@ -258,6 +223,18 @@ class _Run:
             if alert.last is not None and alert.last.group is not None
         }
 
+    def _peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
+        """Return the groups that rules compare workers with."""
+        reading = peers.Reading(
+            workers=self._stage.workers,
+            samples=self._stage.samples,
+            fleet=self._fleet,
+            configuration=configuration,
+            kinds=self._stage.kinds,
+            at=at,
+        )
+        return reading.groups(cases)
+
     # --- groups --------------------------------------------------------------------------------------------------
 
     def evaluate_groups(self, subject_ids: Sequence[str]) -> list[str]:
@@ -272,9 +249,7 @@ class _Run:
             to_escalate = escalations.read(configuration, bases.values(), self._stage.silences, at)
             remaining = [subject_id for subject_id, basis in bases.items() if basis.revision != configuration.revision]
             current = [basis for subject_id, basis in bases.items() if subject_id not in remaining]
-            inputs = group.Inputs(
-                self._read_members(current, configuration), self._stage._incomplete(current, configuration)
-            )
+            inputs = group.Inputs(self._read_members(current, configuration), self._incomplete(current, configuration))
             pairs = [
                 (verdict.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
@@ -288,10 +263,23 @@ class _Run:
                 if written:
                     self._announce(builder)
                     members = builder.basis.record.members.values()
-                    self._stage._start_cooldown(builder.basis.subject.id, sum(map(len, members)))
+                    self._cooldowns.start(builder.basis.subject.id, sum(map(len, members)), self._stage.now())
                 else:
                     remaining.append(builder.basis.subject.id)
         return remaining
+
+    def _incomplete(
+        self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
+    ) -> frozenset[tuple[str, str]]:
+        """Return the groups and new rules with members that were not evaluated yet."""
+        joining = unreported_members.Joining(
+            workers=self._stage.workers,
+            fleet=self._fleet,
+            configuration=configuration,
+            kinds=self._stage.kinds,
+            at=self._stage.now(),
+        )
+        return joining.incomplete(bases)
 
     def _read_members(
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration

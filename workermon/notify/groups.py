@@ -49,7 +49,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Decides what is grouped, and which process gathers a group when."""
+    """Starts the gathering of groups for each delivery."""
 
     outbox: ports.Outbox
     configurations: ports.Configurations
@@ -62,34 +62,12 @@ class Grouping:
         """Return the object that gathers groups for one delivery."""
         return Gathering(self)
 
-    def _name(self, claimed: models.ClaimedNotification) -> str | None:
-        # The present state that is sent again after a lost lease has a negative fence, and waits for nobody.
-        # Somebody waits for the result of a test message.
-        if not self._wait(claimed) or claimed.fence < 0 or models.is_test(claimed.alert_id):
-            return None
-        notification = claimed.notification
-        scope = notification.scope or {}
-        if notification.worker is not None:
-            about = (notification.worker.account, notification.worker.region)
-        else:
-            about = (scope.get("account", ""), scope.get("region", ""))
-        return json.dumps([claimed.channel, notification.rule, *about], ensure_ascii=False)
-
-    def _closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
-        """Return when the window of a notification's group closes; a past time if it waits for none."""
-        notification, at, wait = claimed.notification, self.now(), self._wait(claimed)
-        created = models.moment(notification.created_at or notification.at)
-        if claimed.attempt > 1 or at - created > MAX_WINDOWS * wait:
-            return at
-        return self.throttle.window(group, created=created, wait=wait, now=at)
-
-    def _wait(self, claimed: models.ClaimedNotification) -> int:
-        channel = self.configurations.load().channels.get(claimed.channel)
-        return 0 if channel is None else policy.group_wait(channel, channel_type.of(channel, self.channel_types))
-
 
 class Gathering:
-    """The groups that one delivery gathers. One process gathers a group; the others leave their members to it."""
+    """The groups that one delivery gathers: what is grouped, and when.
+
+    One process gathers a group; the others leave their members to it.
+    """
 
     def __init__(self, grouping: Grouping) -> None:
         self._grouping, self._owner = grouping, secrets.token_hex(8)
@@ -103,11 +81,21 @@ class Gathering:
 
     def group_of(self, claimed: models.ClaimedNotification) -> str | None:
         """Return the name of a notification's group; ``None`` if it is sent alone."""
-        return self._grouping._name(claimed)
+        # The present state that is sent again after a lost lease has a negative fence, and waits for nobody.
+        # Somebody waits for the result of a test message.
+        if not self._wait(claimed) or claimed.fence < 0 or models.is_test(claimed.alert_id):
+            return None
+        notification = claimed.notification
+        scope = notification.scope or {}
+        if notification.worker is not None:
+            about = (notification.worker.account, notification.worker.region)
+        else:
+            about = (scope.get("account", ""), scope.get("region", ""))
+        return json.dumps([claimed.channel, notification.rule, *about], ensure_ascii=False)
 
     def add(self, claimed: models.ClaimedNotification, name: str) -> None:
         """Hold a notification until its group is sent, or release it until its window closes."""
-        closes_at = self._grouping._closes_at(claimed, name)
+        closes_at = self._closes_at(claimed, name)
         at = self._grouping.now()
         if at >= closes_at and (name in self._groups or self._leads(name)):
             self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)
@@ -142,6 +130,20 @@ class Gathering:
     def abandon(self) -> None:
         """Drop what is held. It is due again when its lease ends."""
         self._groups.clear()
+
+    def _closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
+        """Return when the window of a notification's group closes; a past time if it waits for none."""
+        notification, at, wait = claimed.notification, self._grouping.now(), self._wait(claimed)
+        created = models.moment(notification.created_at or notification.at)
+        if claimed.attempt > 1 or at - created > MAX_WINDOWS * wait:
+            return at
+        return self._grouping.throttle.window(group, created=created, wait=wait, now=at)
+
+    def _wait(self, claimed: models.ClaimedNotification) -> int:
+        channel = self._grouping.configurations.load().channels.get(claimed.channel)
+        if channel is None:
+            return 0
+        return policy.group_wait(channel, channel_type.of(channel, self._grouping.channel_types))
 
     def _leads(self, name: str) -> bool:
         return self._grouping.leases.hold(_lease(name), self._owner, LEASE)
