@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import http
 import importlib
 import socket
 import ssl
@@ -128,7 +127,7 @@ def _session(library: Any) -> Any:
                 # The library expects an error of this kind.
                 raise library.ConnectionError("no answer", request=request) from error
             exchange.failure = None
-            exchange.status = None if reply.ok else _described(reply.status_code)
+            exchange.status = None if reply.ok else transport.status_text(reply.status_code)
             return reply
 
     return Session
@@ -148,13 +147,6 @@ def _content(raw: Any) -> bytes:
             return read
         read += chunk
     raise ConnectionError("the reply is too long")
-
-
-def _described(status: int) -> str:
-    try:
-        return f"{status} {http.HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 class _Plain(connection.HTTPConnection):

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import dataclasses
 import email.utils
-import http
 import socket
 import urllib.parse
 from collections.abc import Mapping
@@ -79,10 +78,7 @@ class Client:
         status = exchange.status
         if 200 <= status < 300:
             return
-        try:
-            answer = f"{status} {http.HTTPStatus(status).phrase}"
-        except ValueError:
-            answer = str(status)
+        answer = transport.status_text(status)
         if 300 <= status < 400:
             reason, todo = f"it redirects ({answer}), which is not followed", "give the address that it redirects to"
             raise errors.DeliveryRefused(subject, reason, todo, policy.PATIENT_ATTEMPTS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http
 import http.client
 import socket
 import ssl
@@ -26,6 +27,18 @@ DEADLINE = 10.0
 
 #: Seconds for each address of a receiver, so that a dead one leaves time for the next.
 CONNECT_TIMEOUT = 3.0
+
+
+def status_text(status: int) -> str:
+    """Return an HTTP status with its phrase, as far as it has one.
+
+    >>> status_text(404), status_text(499)
+    ('404 Not Found', '499')
+    """
+    try:
+        return f"{status} {http.HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
