@@ -10,14 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from workermon import failpoints, logs, models, ports
-from workermon.notify import groups
+from workermon.notify import groups, policy
 from workermon.notify.channel_health import ChannelReview
 from workermon.notify.sender import Sender
 
 log = logs.get(__name__)
-
-#: Seconds. Longer than an attempt may take (``transport.DEADLINE``), so that a lease outlives the attempt.
-LEASE = 15.0
 
 #: Notifications or groups in progress at once. An attempt waits for its receiver most of the time.
 PARALLEL = 16
@@ -90,7 +87,7 @@ class _Run:
             self._claim(self._waiting.popleft())
 
     def _claim(self, alert_id: str) -> None:
-        claims = self._stage.outbox.claim(alert_id, self._stage.now(), LEASE)
+        claims = self._stage.outbox.claim(alert_id, self._stage.now(), policy.LEASE)
         failpoints.reach("deliver.claimed")
         for claimed in claims:
             group = self._gathering.group_of(claimed)

@@ -25,9 +25,6 @@ SEARCHED_FOR = 0.5
 #: Alerts that are searched for others of a group.
 MAX_DUE = 2000
 
-#: Seconds for which only one process gathers a group; as long as the lease of a notification.
-LEASE = 15.0
-
 #: Windows that a notification waits for. An older one was released several times, and waits for no other.
 MAX_WINDOWS = 3
 
@@ -146,7 +143,7 @@ class Gathering:
         return policy.group_wait(channel, channel_type.of(channel, self._grouping.channel_types))
 
     def _leads(self, name: str) -> bool:
-        return self._grouping.leases.hold(_lease(name), self._owner, LEASE)
+        return self._grouping.leases.hold(_lease(name), self._owner, policy.LEASE)
 
 
 def _lease(group: str) -> str:

@@ -9,6 +9,10 @@ import random
 from workermon import errors, models, ports
 from workermon.notify.channel_type import ChannelType
 
+#: Seconds for which a notification is claimed, and for which one process gathers a group. It is longer than an attempt
+#: (``transport.DEADLINE``) after the wait for the others of its group (``groups.HELD_FOR``) may take.
+LEASE = 15.0
+
 #: Seconds. The wait after a failure is random, from 0 to a limit that doubles from the first to the last of these (full
 #: jitter), so that a recovering receiver does not get all retries at once.
 FIRST_WAIT, MAX_WAIT = 1.0, 300.0

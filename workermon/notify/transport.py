@@ -22,7 +22,7 @@ from urllib3 import exceptions as http_errors
 from workermon import errors
 from workermon.config import addresses
 
-#: Seconds. From looking up the name to the last byte. Less than the lease of a delivery, so that it ends first.
+#: Seconds. From looking up the name to the last byte. Less than ``policy.LEASE``, so that it ends first.
 DEADLINE = 10.0
 
 #: Seconds for each address of a receiver, so that a dead one leaves time for the next.
