@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack
 
 from workermon import models
 from workermon.models import fields
@@ -27,6 +27,18 @@ def _count(metric: str) -> str:  # noqa: ARG001 - the default unit, for every me
 
 def _average(metric: str) -> str:  # noqa: ARG001 - the default statistic, for every metric
     return "Average"
+
+
+class MoreFacts(TypedDict, total=False):
+    """The fields of ``Facts`` that do not follow from a worker and its condition."""
+
+    series: Mapping[str, models.Series]
+    changed_from: int | None
+    lateness: int
+    at: float
+    monitoring_since: float | None
+    unit_of: Callable[[str], str]
+    statistic_of: Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +67,8 @@ class Facts:
     peers: PeerGroup = dataclasses.field(default_factory=PeerGroup)
 
     @classmethod
-    def about(cls, worker: models.Worker, condition: models.Condition, **more_facts: Any) -> Facts:
-        """Return the facts about a worker, with ``more_facts`` by their names."""
+    def about(cls, worker: models.Worker, condition: models.Condition, **more_facts: Unpack[MoreFacts]) -> Facts:
+        """Return the facts about a worker."""
         return cls(
             interval=worker.interval, added_at=worker.added_at, labels=worker.labels, condition=condition, **more_facts
         )
