@@ -66,8 +66,8 @@ class ChannelTest:
     def _from_here(self, channel: models.Channel, messages: Sequence[models.Notification]) -> ChannelTestResult:
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
-            subject, reason = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-            raise errors.InvalidInput(subject, reason, "install the package that provides it")
+            subject, todo = f"channel {channel.name}", "install the package that provides it"
+            raise errors.InvalidInput(subject, channel_type.cannot_send(channel), todo)
         for message in messages:
             notifier.send(channel, [message])
         return ChannelTestResult(messages=len(messages), by_node=False, host=platform.node())

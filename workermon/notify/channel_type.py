@@ -44,17 +44,21 @@ class ChannelType:
     opens: bool = False
 
 
-class _Missing:
-    """``ports.Notifier`` of a type that is not known here."""
+class Missing:
+    """``ports.Notifier`` of a type that is not installed here, or whose own notifier could not be created."""
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
         """Fail."""
-        subject, reason = f"channel {channel.name}", f"this process cannot send to channels of type {channel.type}"
-        raise errors.DeliveryFailed(subject, reason, "use another type, or install the package that provides it")
+        raise errors.DeliveryFailed(f"channel {channel.name}", cannot_send(channel), "use another type")
+
+
+def cannot_send(channel: models.Channel) -> str:
+    """Return the reason why a channel whose type is missing gets nothing."""
+    return f"this process cannot send to channels of type {channel.type}"
 
 
 #: A type of your own that is not installed here.
-UNKNOWN = ChannelType(options=channels.Options, notifier=lambda _: _Missing())
+UNKNOWN = ChannelType(options=channels.Options, notifier=lambda _: Missing())
 
 
 def of(channel: models.Channel, types: Mapping[str, ChannelType]) -> ChannelType:

@@ -130,11 +130,7 @@ class Sender:
         subject = f"channel {claims[0].channel}"
         if channel is None:
             raise errors.DeliveryFailed(subject, "it is not in the configuration", "apply a config file that has it")
-        notifier = self.notifiers.get(channel.type)
-        if notifier is None:
-            raise errors.DeliveryFailed(
-                subject, f"this process cannot send to channels of type {channel.type}", "use another type"
-            )
+        notifier = self.notifiers.get(channel.type, channel_type.Missing())
         kind = channel_type.of(channel, self.channel_types)
         try:
             notifier.send(channel, [_as_sent(claimed, kind) for claimed in claims])
