@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from workermon import costs, errors, failpoints, logs, models, ports, rules
 from workermon.collect.account_run import Run
@@ -47,6 +47,18 @@ class Report:
     unknown: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
     failed: Mapping[str, errors.AwsError] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Sequence[Report]) -> Report:
+        """Return the report of a whole collection from those of its parts."""
+        return cls(
+            collected=tuple(worker_id for part in parts for worker_id in part.collected),
+            repeated=tuple(worker_id for part in parts for worker_id in part.repeated),
+            paused=tuple(worker_id for part in parts for worker_id in part.paused),
+            unknown=tuple(worker_id for part in parts for worker_id in part.unknown),
+            retired=tuple(worker_id for part in parts for worker_id in part.retired),
+            failed={worker_id: error for part in parts for worker_id, error in part.failed.items()},
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,11 +108,7 @@ class Collection:
         self._unschedule(unknown)
         configuration = self.configurations.load()
         multipliers = self._review_budget(configuration, self.now())
-        collected: list[str] = []
-        repeated: list[str] = []
-        paused: list[str] = []
-        retired: list[str] = []
-        failed: dict[str, errors.AwsError] = {}
+        parts = [Report(unknown=tuple(unknown))]
         with contextlib.closing(self._admitted(records)) as admitted:
             for scope, members in admitted:
                 run = Run(
@@ -112,32 +120,33 @@ class Collection:
                     period_multipliers=multipliers,
                     kinds=self.kinds,
                 )
-                members = [self._clamped(record, run.at) for record in members]
-                claims = _Claims(members) if force else self._claim(members, run.at)
-                paused += claims.paused
-                repeated += claims.repeated
-                failpoints.reach("collect.claimed")
-                for claimed_run, ours in ((dataclasses.replace(run, force=True), claims.requested), (run, claims.ours)):
-                    if not ours:
-                        continue
-                    began = self.pacer.begin()
-                    outcome = self._batch(claimed_run).collect(ours)
-                    if not claimed_run.force:
-                        self.pacer.end(began, claimed_run.at)
-                    collected += outcome.collected
-                    repeated += outcome.repeated
-                    retired += outcome.retired
-                    failed |= outcome.failed
-                    interval = min(record.worker.interval for record in ours)
-                    self.accounts.note(scope.key, run.at, interval, outcome.account_error)
-                    failpoints.reach("collect.recorded")
+                parts += self._collect_members(run, members)
+        return Report.of(parts)
+
+    def _collect_members(self, run: Run, members: Sequence[ports.Record]) -> Iterator[Report]:
+        """Collect the workers of one account and region. Yield a report of the others, then one of each batch."""
+        members = [self._clamped(record, run.at) for record in members]
+        claims = _Claims(members) if run.force else self._claim(members, run.at)
+        yield Report(paused=tuple(claims.paused), repeated=tuple(claims.repeated))
+        failpoints.reach("collect.claimed")
+        for batch_run, records in ((dataclasses.replace(run, force=True), claims.requested), (run, claims.ours)):
+            if records:
+                yield self._collect_batch(batch_run, records)
+
+    def _collect_batch(self, run: Run, records: Sequence[ports.Record]) -> Report:
+        """Collect workers whose slots are claimed, and record whether their account and region answered."""
+        began = self.pacer.begin()
+        outcome = self._batch(run).collect(records)
+        if not run.force:
+            self.pacer.end(began, run.at)
+        interval = min(record.worker.interval for record in records)
+        self.accounts.note(run.scope.key, run.at, interval, outcome.account_error)
+        failpoints.reach("collect.recorded")
         return Report(
-            collected=tuple(collected),
-            repeated=tuple(repeated),
-            paused=tuple(paused),
-            unknown=tuple(unknown),
-            retired=tuple(retired),
-            failed=failed,
+            collected=tuple(outcome.collected),
+            repeated=tuple(outcome.repeated),
+            retired=tuple(outcome.retired),
+            failed=outcome.failed,
         )
 
     def _batch(self, run: Run) -> Batch:
