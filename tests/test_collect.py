@@ -14,7 +14,7 @@ from tests.support.collecting import CPU, DISK, MEMORY, NOW, ONE, TWO, World
 from tests.support.present import present
 from workermon import collect, config, errors, models, ports, views
 from workermon.cli import live_table, output, watch
-from workermon.collect import dimensions
+from workermon.collect import dimensions, region_listing
 from workermon.rules import horizon
 
 
@@ -792,7 +792,7 @@ def test_a_fleet_that_stays_silent_costs_few_calls(world: World) -> None:
         world.collect(*ids)
         world.clock.advance(60)
     calls = [ids for _, ids in listings(world)]
-    assert calls.count(None) <= 1 + dimensions.RECENT / dimensions.LISTING_LEASE
+    assert calls.count(None) <= 1 + dimensions.RECENT / region_listing.LISTING_LEASE
     assert sum(len(ids) for ids in calls if ids is not None) <= 22
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import errors, models, testing
-from workermon.collect import dimensions
+from workermon.collect import dimensions, region_listing
 from workermon.config import catalogue
 
 NOW = 1_900_000_000.0
@@ -109,7 +109,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
         fleet.publish(worker_id)
     fleet.find()
     fleet.cloudwatch.error = DENIED
-    later = fleet.find(NOW + dimensions.DIMENSIONS_KEPT + 1)
+    later = fleet.find(NOW + region_listing.DIMENSIONS_KEPT + 1)
     assert len(fleet.listed_ids) == 2
     assert {worker_id: sets[KEY] for worker_id, sets in later.sets.items()} == {
         worker_id: [of(worker_id)] for worker_id in fleet.ids

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
+from workermon.collect.region_listing import DIMENSIONS_KEPT, LISTING_LEASE, Listing, listing_key
 from workermon.config import catalogue
 from workermon.rules import horizon
 
 log = logs.get(__name__)
 
-#: Seconds for which a metric's dimensions are cached.
-DIMENSIONS_KEPT = 3600
 #: Seconds for which a metric counts as absent. A newly installed agent shows up in ListMetrics within 15 minutes.
 ABSENCE_KEPT = 300
 
@@ -36,11 +35,6 @@ MAX_LOOKUPS = 2
 #: Seconds for which workers without a metric count as having recently joined or lost it. ListMetrics takes up to 15
 #: minutes to show a new series, and a machine some minutes to start its agent.
 RECENT = 1200
-
-#: Seconds. One process at a time lists a region's metrics: for at most this long, and at most this often.
-LISTING_LEASE = 120
-#: Seconds until a listing that AWS refused is tried again.
-RETRY_LISTING_AFTER = 300
 
 #: Records in one read from the repository.
 CHUNK = 500
@@ -59,69 +53,6 @@ class Published:
 
     sets: dict[str, dict[str, list[Dimensions]]]
     failures: dict[str, dict[str, errors.AwsError]]
-
-
-class _Listing(NamedTuple):
-    """The result of ListMetrics for one metric over a region.
-
-    ``at`` is when the region was last listed, ``spent_at`` when workers that lack the metric were last looked up one by
-    one. ``failure`` is why it could not be listed at ``refused_at``.
-    """
-
-    at: float = 0.0
-    spent_at: float = 0.0
-    refused_at: float = 0.0
-    failure: errors.AwsError | None = None
-
-    @classmethod
-    def of(cls, value: Any) -> _Listing:
-        try:
-            at, spent_at, refused_at, failure = value
-            error = _KINDS[failure[0]](*failure[1:4]) if failure else None
-            return cls(float(at), float(spent_at), float(refused_at), error)
-        except (TypeError, ValueError, KeyError, IndexError):
-            return cls()
-
-    def to_json(self) -> list[Any]:
-        error = self.failure
-        return [
-            self.at,
-            self.spent_at,
-            self.refused_at,
-            [error.kind, error.subject, error.reason, error.todo] if error else None,
-        ]
-
-    def is_from(self, at: float) -> bool:
-        """Return whether the metric was listed, or refused, at that time."""
-        return at in (self.at, self.refused_at)
-
-    def is_fresh(self, at: float) -> bool:
-        return 0 <= at - self.at < DIMENSIONS_KEPT
-
-    def was_refused(self, at: float) -> bool:
-        """Return whether it was refused so recently that it is not tried again yet."""
-        return self.failure is not None and 0 <= at - self.refused_at < RETRY_LISTING_AFTER
-
-    def error_at(self, at: float) -> errors.AwsError | None:
-        """Return why it could not be listed, also while another process tries again."""
-        return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
-
-    def may_be_repeated(self, at: float) -> bool:
-        """Return whether it is so old that another one may bring something new."""
-        return not 0 <= at - self.at < LISTING_LEASE
-
-    def covers(self, worker: models.Worker) -> bool:
-        """Return whether what the listing lacks of a worker does not exist."""
-        return worker.added_at < self.at
-
-
-_KINDS: dict[str, type[errors.AwsError]] = {
-    kind.kind: kind for kind in (errors.AwsError, errors.AwsThrottled, errors.AwsUnreachable, errors.AwsDenied)
-}
-
-
-def _listing_key(key: str) -> str:
-    return f"listing:{key}"
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -146,7 +77,7 @@ class Search:
     _searched: dict[str, list[ports.Record]] = dataclasses.field(default_factory=dict)
     _names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: The listing of each metric, and by worker the dimension sets found so far.
-    _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
+    _listings: dict[str, Listing] = dataclasses.field(default_factory=dict)
     _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
     #: By key: the workers that may be looked up, according to present knowledge.
     _candidates_by_key: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
@@ -167,7 +98,7 @@ class Search:
             sets.update([(key, record.dimensions[key]) for key in self._agents if key in record.dimensions])
         failures: dict[str, dict[str, errors.AwsError]] = {}
         if self._agents:
-            self._listings = {key: _Listing.of(self.learned.get(_listing_key(key))) for key in self._agents}
+            self._listings = {key: Listing.of(self.learned.get(listing_key(key))) for key in self._agents}
             self._searched = {
                 key: [record for record in records if self._must_search(record, key)] for key in self._agents
             }
@@ -247,12 +178,12 @@ class Search:
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(refusal))
                 self._listings[key] = listing._replace(refused_at=self.at, failure=refusal)
             else:
-                self._listings[key] = _Listing(at=self.at, spent_at=self.at)
+                self._listings[key] = Listing(at=self.at, spent_at=self.at)
                 for worker_id, sets in sets_by_worker.items():
                     by_worker.setdefault(worker_id, {})[key] = catalogue.stored(metric, sets)
         self._spread(by_worker)
         fresh = {
-            _listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
+            listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
         }
         if fresh:
             self._candidates_by_key.clear()
@@ -340,7 +271,7 @@ class Search:
         if lacking and not 0 <= self.at - listing.spent_at < ABSENCE_KEPT:
             chosen += lacking[:MAX_LOOKUPS]
             self._listings[key] = listing._replace(spent_at=self.at)
-            self.updates[_listing_key(key)] = self._listings[key].to_json()
+            self.updates[listing_key(key)] = self._listings[key].to_json()
         return chosen
 
     def _may_be_asked(self, worker_id: str) -> bool:
