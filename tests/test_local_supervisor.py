@@ -110,6 +110,43 @@ def test_a_child_that_is_added_is_looked_after_too(keep: Keep, tmp_path: Path) -
     assert supervised.pids["patient"] == first
 
 
+def test_a_run_rests_until_a_child_dies(keep: Keep, tmp_path: Path) -> None:
+    """A run with an interval of ten minutes notes a death and a signal at once, and a restart when it is due."""
+    signals = supervisor.Signals()
+    supervised = keep(child("patient", PATIENT, tmp_path / "starts"))
+    ticks: list[float] = []
+
+    def tick() -> None:
+        ticks.append(time.monotonic())
+        if len(ticks) == 1:
+            eventually(lambda: (tmp_path / "starts").exists())
+            os.kill(supervised.pids["patient"], signal.SIGKILL)
+        if len(ticks) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGCHLD)
+    with signals.handled():
+        supervised.run(signals.stop_requested.is_set, tick, interval=600)
+    assert supervised.deaths == 1
+    assert ticks[2] - ticks[1] >= 0.9 * supervisor.FIRST_WAIT
+    assert ticks[2] - ticks[0] < LONG
+    eventually(lambda: (tmp_path / "starts").read_text() == "xx")
+    assert signal.getsignal(signal.SIGCHLD) == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_run_outside_the_main_thread_looks_at_intervals(keep: Keep, tmp_path: Path) -> None:
+    """Another thread has no signals, so it checks the children every interval."""
+    supervised = keep(child("patient", PATIENT, tmp_path / "starts"))
+    supervised.start()
+    eventually(lambda: (tmp_path / "starts").exists())
+    os.kill(supervised.pids["patient"], signal.SIGKILL)
+    run = threading.Thread(target=lambda: supervised.run(lambda: supervised.deaths > 0, interval=0.01))
+    run.start()
+    run.join(LONG)
+    assert supervised.deaths == 1
+
+
 def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ends at once is restarted after 1, 2, 4 and then every 5 pauses."""
     moment = [0.0]

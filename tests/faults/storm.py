@@ -41,6 +41,8 @@ CALM = 16
 DRAIN = 90
 #: Seconds between two events of the queue that say nothing new.
 RING = 4
+#: Seconds between two looks at what is to strike.
+STEP = 0.25
 
 #: Where a process of a kind is made to die, beside the kills at any moment.
 CRASHES = {
@@ -137,10 +139,10 @@ class Storm:
             stack.callback(self.on_call.stop)
             stack.callback(processes.stop)
             self._foresee()
-            processes.run(lambda: time.time() > self.begin + self.seconds, self._strike)
+            processes.run(lambda: time.time() > self.begin + self.seconds, self._strike, interval=STEP)
             self._heal()
             until = time.time() + DRAIN
-            processes.run(lambda: time.time() > until or self._settled(), self._strike)
+            processes.run(lambda: time.time() > until or self._settled(), self._strike, interval=STEP)
             return self._verdict()
 
     # --- the installation ----------------------------------------------------------------------------------------
