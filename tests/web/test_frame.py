@@ -89,6 +89,21 @@ def test_what_nobody_foresaw_is_a_problem_that_shows_no_text(
     assert "hunter2" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/workers", "GET, HEAD, POST"),
+        ("/api/v1/workers/render-07", "DELETE, GET, HEAD"),
+        ("/api/v1/alerts/ack", "POST"),
+        ("/api/v1/stream", "GET"),
+    ],
+)
+def test_a_refused_method_comes_with_all_that_are_allowed(web: TestClient, path: str, methods: str) -> None:
+    """The Allow header of a 405 names the methods of every route of the path, and HEAD where GET is answered."""
+    answer = web.patch(path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
 def test_what_is_not_there_and_what_may_not_be_done_are_problems(web: TestClient) -> None:
     """404 and 405 are problems too."""
     for answer, status in ((web.get("/nowhere"), 404), (web.delete("/livez"), 405)):

@@ -6,6 +6,10 @@ import dishka
 from dishka.integrations.fastapi import setup_dishka
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workermon import __version__, errors, health, ports, settings, views
@@ -58,6 +62,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+#: The methods that routes have.
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
 
 def create_app(container: dishka.Container) -> FastAPI:
     """Return the application over a container with the stages and views of its routes."""
@@ -72,12 +79,26 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.began = now()
     app.router.routes.extend(ROUTES.routes)
     problem_details.register(app)
+    app.add_exception_handler(405, _wrong_method)
     app.add_exception_handler(problem_details.Refused, login.refused)
     setup_dishka(container, app)
     app.add_middleware(audit_trail.Trail, audit=container.get(ports.Audit), now=now)
     app.add_middleware(request_limits.Limits)
     app.add_middleware(OuterLayer, app_settings=app_settings)  # added last: every request passes it first
     return app
+
+
+def _wrong_method(request: Request, _error: Exception) -> Response:
+    """Name the methods of all routes of the path. The framework names those of the first one only."""
+    methods = {method for method in _METHODS if _matches({**request.scope, "method": method})}
+    if "GET" in methods and request.url.path != stream.PATH:
+        methods.add("HEAD")  # answered as GET
+    headers = {"Allow": ", ".join(sorted(methods))}
+    return problem_details.of_framework(request, HTTPException(405, headers=headers))
+
+
+def _matches(scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in ROUTES.routes)
 
 
 class OuterLayer:

@@ -111,7 +111,7 @@ def register(app: FastAPI) -> None:
     """Answer every error of an app with a problem."""
     app.add_exception_handler(errors.WorkermonError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _of_framework)
+    app.add_exception_handler(HTTPException, of_framework)
 
 
 def _ours(_request: Request, error: Exception) -> Response:
@@ -130,7 +130,8 @@ def _invalid(_request: Request, error: Exception) -> Response:
     return answer(errors.InvalidInput(location, reason, "see /api/v1/docs for what it takes"), 422)
 
 
-def _of_framework(request: Request, error: Exception) -> Response:
+def of_framework(request: Request, error: Exception) -> Response:
+    """Answer an error of the framework, such as a path that is not there."""
     assert isinstance(error, HTTPException)
     phrase = http.HTTPStatus(error.status_code).phrase.lower()
     action = _ACTIONS.get(error.status_code, "see /api/v1/docs")
