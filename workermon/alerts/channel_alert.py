@@ -81,7 +81,7 @@ def _rule(builder: verdict.VerdictBuilder, configuration: models.Configuration) 
 
 
 def _alert(builder: verdict.VerdictBuilder) -> models.Alert:
-    return builder.basis.alerts.get(models.DELIVERY) or models.Alert(rule=models.DELIVERY)
+    return builder.basis.alert(models.DELIVERY)
 
 
 def _apply(

@@ -30,7 +30,7 @@ def judge(
     The alert fires three intervals after the last success, or after the monitor's own start if that was later. It
     resolves with the next success. While the monitor's start is unknown it does not fire.
     """
-    alert = builder.basis.alerts.get(builtin_rules.COLLECTOR) or models.Alert(rule=builtin_rules.COLLECTOR)
+    alert = builder.basis.alert(builtin_rules.COLLECTOR)
     transition = _transition(state, alert, monitoring_since, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return

@@ -48,7 +48,7 @@ def needed_series(
         kind, members = kinds[rule.kind], basis.record.members.get(rule.name, {})
         if not isinstance(kind, Group) or not kind.needs_members(rule) or not members:
             continue
-        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        alert = basis.alert(rule.name)
         since = kind.group_needs(rule, alert.rule_state, of_rule(basis.record, rule, configuration))
         for worker_id, member in members.items():
             if since is not None and member.recorded is not None:

@@ -17,7 +17,7 @@ def judge(
     all are requested at their own periods again. It does not go back from critical to warning: only ``status`` shows
     such steps.
     """
-    alert = builder.basis.alerts.get(models.BUDGET) or models.Alert(rule=models.BUDGET)
+    alert = builder.basis.alert(models.BUDGET)
     transition = _transition(decision, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return

@@ -13,7 +13,7 @@ def judge(builder: verdict.VerdictBuilder, state: models.AccountState, configura
 
     The alert fires when a metric is lost, notifies again when another one is lost, and resolves when all are back.
     """
-    alert = builder.basis.alerts.get(models.LOST_METRICS) or models.Alert(rule=models.LOST_METRICS)
+    alert = builder.basis.alert(models.LOST_METRICS)
     transition = _transition(state.lost_metrics, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return

@@ -17,7 +17,7 @@ def judge(builder: verdict.VerdictBuilder, unreadable: Mapping[str, str], config
 
     The alert is a warning while there are any. Additional or different ones do not notify again.
     """
-    alert = builder.basis.alerts.get(models.RECORDS) or models.Alert(rule=models.RECORDS)
+    alert = builder.basis.alert(models.RECORDS)
     transition = _transition(unreadable, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return

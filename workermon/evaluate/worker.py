@@ -183,7 +183,7 @@ def _over_datapoints(rule: models.Rule, kind: rules.Kind[Any], start: _Start) ->
     horizon = kind.horizon(rule, record.worker, record.condition, configuration)
     if horizon is None or horizon.requested_at is None:
         return []
-    alert = start.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+    alert = start.basis.alert(rule.name)
     if alert.rule_state.cursor is not None and horizon.requested_at < alert.rule_state.cursor:
         return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
     alert = _with_begin(alert, start.begin)
@@ -270,7 +270,7 @@ def _continuation(plan: Plan | None) -> member.Continuation | None:
 
 def _pause(builder: verdict.VerdictBuilder, case: Case, rule: models.Rule) -> None:
     """End an alert, and keep the state from which its rule begins after the pause."""
-    alert = case.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+    alert = case.basis.alert(rule.name)
     lifecycle.resolve(builder, alert, rule, "monitoring is paused", builder.at)
     paused = builder.alerts[rule.name]
     rule_state = builder.kinds[rule.kind].paused(paused.rule_state, case.basis.record.condition)

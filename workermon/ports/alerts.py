@@ -43,6 +43,10 @@ class Basis(Generic[Stored]):
     revision: int = 0
     last_versions: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    def alert(self, rule: str) -> Alert:
+        """Return the alert of a rule; a new one that does not fire if none is stored."""
+        return self.alerts.get(rule) or Alert(rule=rule)
+
 
 class RecordedTransition(NamedTuple):
     """A transition of a rule's alert for the history, with its notification if there is one."""

@@ -248,7 +248,7 @@ class Explanation:
         """
         kind, record, at = self.kinds[configured.kind], basis.record, self.now()
         rule, doubts = kind.for_worker(configured, record.worker.labels), kind.doubts(configured, record.worker.labels)
-        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        alert = basis.alert(rule.name)
         rule_state = alert.rule_state
         if waits and kind.is_steady(rule, rule_state):
             rule_state = self._evaluated_now(rule, rule_state, basis, configuration)
@@ -383,7 +383,7 @@ def _operand_states(
         if not_applied is not None:
             states[rule.name] = rules.OperandState(not_applied=not_applied)
             continue
-        rule_state = (basis.alerts.get(rule.name) or models.Alert(rule=rule.name)).rule_state
+        rule_state = basis.alert(rule.name).rule_state
         states[rule.name] = kinds[rule.kind].operand_state(rules.Evaluated(rule_state, rule_state), facts)
     return states
 

@@ -71,7 +71,7 @@ class ExplainGroups:
     ) -> RuleExplanation:
         kind, at = self.kinds[rule.kind], self.now()
         assert isinstance(kind, Group)
-        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        alert = basis.alert(rule.name)
         members = basis.record.members.get(rule.name, {})
         group = group_fold.Group(
             members=members,
