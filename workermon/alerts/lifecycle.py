@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from workermon import models, ports
@@ -141,6 +141,20 @@ def forget(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | Non
     """Resolve an alert as ``resolve`` does, and delete its state."""
     if not _is_resolved(alert):
         _close(builder, alert, rule, reason, at)
+
+
+def forget_removed(
+    builder: VerdictBuilder, names: Collection[str], configuration: models.Configuration
+) -> list[models.Alert]:
+    """End the alerts whose rules are not among ``names``, the present ones. Return them."""
+    others = [alert for name, alert in builder.basis.alerts.items() if name not in names]
+    if not configuration.complete:
+        # Their rules cannot be read, which is no reason to resolve them.
+        builder.alerts.update((alert.rule, alert) for alert in others)
+        return []
+    for alert in others:
+        forget(builder, alert, None, f"the rule {alert.rule} was removed", builder.at)
+    return others
 
 
 def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason: str, at: float) -> ports.Verdict:

@@ -80,11 +80,7 @@ def judge(
         if isinstance(kind, Group) and kind.group_by(rule) == basis.record.by:
             names.add(rule.name)
             _evaluate(builder, basis, rule, configuration, inputs)
-    for name, alert in basis.alerts.items():
-        if name not in names and not configuration.complete:
-            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to resolve it
-        elif name not in names:
-            lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
+    lifecycle.forget_removed(builder, names, configuration)
 
 
 def _evaluate(

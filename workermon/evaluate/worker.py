@@ -76,7 +76,7 @@ class Case:
         return self.basis.record.worker.id
 
 
-# --- what is to be gone on with -------------------------------------------------------------------------------------
+# --- what the evaluation starts from ---------------------------------------------------------------------------------
 
 
 def clamped(
@@ -241,12 +241,8 @@ def judge(builder: verdict.VerdictBuilder, case: Case, series: SeriesByMetric, c
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
         operands.note(rule, transitions)
     names = {rule.name for rule in context.configuration.rules}
-    for name, alert in case.basis.alerts.items():
-        if name not in names and not context.configuration.complete:
-            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to resolve it
-        elif name not in names:
-            membership.forget(builder, alert)
-            lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
+    for alert in lifecycle.forget_removed(builder, names, context.configuration):
+        membership.forget(builder, alert)
     builder.is_steady = _is_steady(builder, record, plans)
 
 
