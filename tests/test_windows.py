@@ -28,7 +28,7 @@ def point(at: int) -> models.Datapoint:
 
 def look(expected: int | None, requested: float | None, at: float) -> polling.Look:
     """Return the collection of a metric with a period of 300 s, once a minute."""
-    return polling.Look(expected, requested, at, 300, 60)
+    return polling.Look(expected=expected, requested_at=requested, at=at, period=300, interval=60)
 
 
 def due(
@@ -165,7 +165,10 @@ def since(latest: int | None, requested: int | None, at: int, **options: int) ->
     latest_at = None if latest is None else T + latest
     keywords = {"retention": models.DAY, "lateness": LATE, **options}
     asked_at = None if requested is None else T + requested
-    last_look = polling.Look(None, asked_at, T + at, keywords.pop("period", 300), 60, full_at=asked_at)
+    period = keywords.pop("period", 300)
+    last_look = polling.Look(
+        expected=None, requested_at=asked_at, at=T + at, period=period, interval=60, full_at=asked_at
+    )
     begin = polling.since(last_look, latest_at, T, **keywords)
     return begin.recent_since - T, begin.full_since - T
 
@@ -206,7 +209,10 @@ def test_a_full_request_reaches_back_to_the_one_before_it() -> None:
     """Later datapoints may be as late as the lateness. If the time is unknown, the earliest possible one counts."""
     newest, at = T + HOUR, T + HOUR + 500
     for full_at, begin in [(T + HOUR + 200, 0), (T + HOUR - 100, -100), (None, -60), (at, -60)]:
-        last_look = polling.Look(None, T + HOUR + 240, at, 60, 60, full_at)
+        requested_at = T + HOUR + 240
+        last_look = polling.Look(
+            expected=None, requested_at=requested_at, at=at, period=60, interval=60, full_at=full_at
+        )
         expected = (T + HOUR + begin - LATE - 60) // 60 * 60
         assert polling.since(last_look, newest, T, retention=models.DAY, lateness=LATE).full_since == expected
 

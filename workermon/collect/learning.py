@@ -120,7 +120,13 @@ class Learner:
             if newest is not None and asked_period == interval:
                 conclusion.newest[name] = _Newest(newest, before)
             waited = None if before is None else before + period
-            look = polling.Look(waited, condition.requested_at.get(name), self._run.at, period, interval)
+            look = polling.Look(
+                expected=waited,
+                requested_at=condition.requested_at.get(name),
+                at=self._run.at,
+                period=period,
+                interval=interval,
+            )
             if newest is not None and (before is None or newest > before):
                 late_before = condition.late.get(name, (0, 0))
                 conclusion.late[name] = polling.late(look, newest, late_before, lateness=lateness)

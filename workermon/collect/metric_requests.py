@@ -154,13 +154,13 @@ class Planner:
         for planned_metric in self._metrics:
             name, period = planned_metric.metric.name, planned_metric.metric.period_for(detailed=situation.detailed)
             look = polling.Look(
-                condition.expected.get(name),
-                condition.requested_at.get(name),
-                self._run.at,
-                period,
-                situation.interval,
-                condition.full_at,
-                self._turn,
+                expected=condition.expected.get(name),
+                requested_at=condition.requested_at.get(name),
+                at=self._run.at,
+                period=period,
+                interval=situation.interval,
+                full_at=condition.full_at,
+                turn=self._turn,
             )
             delay, absent = self._ages.of(name, look)
             plan.periods[name] = period

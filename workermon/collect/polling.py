@@ -9,6 +9,7 @@ request a period is enough.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import zlib
 from collections.abc import Iterable, Sequence
@@ -77,7 +78,8 @@ class Delay(NamedTuple):
             return None
 
 
-class Look(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
     """One collection's request for one metric of a worker.
 
     ``expected`` is the datapoint that the metric waits for, ``requested_at`` the time of the previous request, ``at``
@@ -144,12 +146,12 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is
     overdue, each collection requests it.
     """
-    expected, requested_at, at, period, interval, *_ = look
+    expected, requested_at, at, period = look.expected, look.requested_at, look.at, look.period
     if requested_at is None or requested_at > at:
         return True
-    jitter = _jitter(interval)
+    jitter = _jitter(look.interval)
     if period_multiplier > 1:
-        return at - requested_at >= period_multiplier * max(period, interval) - jitter
+        return at - requested_at >= period_multiplier * max(period, look.interval) - jitter
     if expected is None or at - requested_at >= period:
         return True
     age = at - expected
@@ -157,7 +159,7 @@ def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool
         return False
     if absent is None or age > absent + jitter:
         return True
-    return expected // period % PROBE_EVERY == 0 and age + interval > absent + jitter
+    return expected // period % PROBE_EVERY == 0 and age + look.interval > absent + jitter
 
 
 def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | None:
@@ -165,7 +167,7 @@ def arrival(look: Look, arrived: Sequence[int], *, lateness: int) -> Arrival | N
 
     A datapoint is no evidence if it was available long before workermon asked, or if it is later than ``lateness``.
     """
-    expected, requested_at, at, period, interval, *_ = look
+    expected, requested_at, at, period, interval = look.expected, look.requested_at, look.at, look.period, look.interval
     if expected is None or requested_at is None or not requested_at < at or expected > at:
         return None
     if at - requested_at > period + 1.5 * interval or at - expected > period + _latest(lateness):
