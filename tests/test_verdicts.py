@@ -36,9 +36,9 @@ def state_since(severity: Severity | None, at: int = T0 + 60) -> RuleState:
     return RuleState(cursor=at, trail=(SeverityChange(at, severity, 0 if severity is None else 1),))
 
 
-def judgement_of(alert: Alert, rule_state: RuleState, *transitions: Transition) -> lifecycle.Judgement:
+def outcome_of(alert: Alert, rule_state: RuleState, *transitions: Transition) -> lifecycle.RuleOutcome:
     """Return an evaluation of the rule."""
-    return lifecycle.Judgement(rule=CPU, alert=alert, rule_state=rule_state, transitions=transitions, unit="percent")
+    return lifecycle.RuleOutcome(rule=CPU, alert=alert, rule_state=rule_state, transitions=transitions, unit="percent")
 
 
 def verdict_of(
@@ -50,7 +50,7 @@ def verdict_of(
 ) -> ports.Verdict:
     """Return the verdict of one evaluation of the rule."""
     builder = builder_for(alert, active_silences=active_silences, at=at)
-    lifecycle.apply(builder, judgement_of(alert, rule_state, *transitions))
+    lifecycle.apply(builder, outcome_of(alert, rule_state, *transitions))
     return builder.verdict()
 
 
@@ -121,8 +121,8 @@ def test_the_end_of_a_silence_notifies_the_silenced_transition() -> None:
 def test_what_is_held_back_is_recorded_with_the_reason() -> None:
     """It is recorded with the reason, and the notified state does not change."""
     builder = builder_for(WELL)
-    judgement = judgement_of(WELL, state_since("critical"), fired())
-    lifecycle.record_only(builder, judgement, "held back: the account is in trouble")
+    outcome = outcome_of(WELL, state_since("critical"), fired())
+    lifecycle.record_only(builder, outcome, "held back: the account is in trouble")
     ((_, transition, notification),) = builder.transitions
     assert (transition.reason, notification) == ("it is high; held back: the account is in trouble", None)
     assert (builder.alerts["cpu-high"].notified_severity, builder.alerts["cpu-high"].since) == (None, T0 + 60)

@@ -122,7 +122,7 @@ def test_an_alert_that_stays_at_rest_is_written_as_ever(
     )
     short, long = (verdict.VerdictBuilder(basis, T + 120.0, kinds=rules.KINDS) for _ in range(2))
     if lifecycle.continue_at_rest(short, rule, alert, after):
-        lifecycle.apply(long, lifecycle.Judgement(rule=rule, alert=alert, rule_state=after))
+        lifecycle.apply(long, lifecycle.RuleOutcome(rule=rule, alert=alert, rule_state=after))
         assert short.alerts == long.alerts
         assert long.transitions == []
     else:

@@ -19,7 +19,7 @@ from workermon.rules import flapping, latches, wording
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class RuleOutcome:
     """The result of evaluating one rule of a subject.
 
     ``alert`` is the alert before, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the time
@@ -47,7 +47,7 @@ class _AlertContext:
     are notified that it flaps, or that it no longer does.
     """
 
-    judgement: Judgement
+    outcome: RuleOutcome
     status: flapping.FlapStatus
     mute: audience.Mute
     after: models.Alert
@@ -83,15 +83,15 @@ def continue_at_rest(
     return True
 
 
-def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
+def apply(builder: VerdictBuilder, outcome: RuleOutcome) -> None:
     """Apply an evaluation. People are notified if the present differs from the last notification."""
-    mute = builder.mute_of(judgement.rule)
-    unmuted = judgement.alert.muted and mute == audience.OPEN and judgement.rule_state.severity is not None
-    judgement = judgement if unmuted else _still_muted(judgement, mute)
-    alert, rule_state = judgement.alert, judgement.rule_state
-    status = _flap_status(judgement)
+    mute = builder.mute_of(outcome.rule)
+    unmuted = outcome.alert.muted and mute == audience.OPEN and outcome.rule_state.severity is not None
+    outcome = outcome if unmuted else _still_muted(outcome, mute)
+    alert, rule_state = outcome.alert, outcome.rule_state
+    status = _flap_status(outcome)
     if status.flaps and not unmuted and not flapping.notifies(alert, rule_state.severity):
-        _damp(builder, judgement)
+        _damp(builder, outcome)
         return
     begins, ends = status.flaps and not alert.flapping_notified, alert.flapping and not status.flaps
     late = unmuted and rule_state.severity == alert.notified_severity
@@ -99,32 +99,32 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     if unchanged and not (late or begins or ends):
         builder.alerts[alert.rule] = alert
         return
-    after = _after(judgement, status)
+    after = _after(outcome, status)
     announcement = None
-    if begins or (ends and alert.flapping_notified) or _differs(judgement):
-        context = _AlertContext(judgement=judgement, status=status, mute=mute, after=after, begins=begins, ends=ends)
+    if begins or (ends and alert.flapping_notified) or _differs(outcome):
+        context = _AlertContext(outcome=outcome, status=status, mute=mute, after=after, begins=begins, ends=ends)
         announcement = _changed(builder, context)
     elif late:
-        announcement = _unmuted(builder, judgement)
+        announcement = _unmuted(builder, outcome)
     if announcement is None:
-        _record(builder, after, judgement.transitions)
+        _record(builder, after, outcome.transitions)
     else:
-        _publish(builder, after, judgement.transitions, announcement)
+        _publish(builder, after, outcome.transitions, announcement)
 
 
-def _still_muted(judgement: Judgement, mute: audience.Mute) -> Judgement:
+def _still_muted(outcome: RuleOutcome, mute: audience.Mute) -> RuleOutcome:
     """Return an evaluation whose alert records what suppresses it now, if something did before."""
-    if not judgement.alert.muted or mute == audience.OPEN or mute == audience.of_alert(judgement.alert):
-        return judgement
-    return dataclasses.replace(judgement, alert=judgement.alert.model_copy(update=mute.fields))
+    if not outcome.alert.muted or mute == audience.OPEN or mute == audience.of_alert(outcome.alert):
+        return outcome
+    return dataclasses.replace(outcome, alert=outcome.alert.model_copy(update=mute.fields))
 
 
-def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
+def record_only(builder: VerdictBuilder, outcome: RuleOutcome, reason: str) -> None:
     """Apply an evaluation of which nobody is notified for now, with the reason."""
-    alert, rule_state = judgement.alert, judgement.rule_state
-    times = episode.times(alert, rule_state, judgement.transitions)
+    alert, rule_state = outcome.alert, outcome.rule_state
+    times = episode.times(alert, rule_state, outcome.transitions)
     builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, **times})
-    for transition in judgement.transitions:
+    for transition in outcome.transitions:
         recorded = transition.model_copy(update={"reason": f"{transition.reason}; {reason}"})
         builder.transitions.append(ports.RecordedTransition(alert.rule, recorded, None))
 
@@ -223,13 +223,13 @@ def apply_present(
     Without a transition the rule's state is unchanged, but a silence that has ended is still noticed. With one, the
     state remembers ``lost_metrics``.
     """
-    judgement = Judgement(
+    outcome = RuleOutcome(
         rule=rule,
         alert=alert,
         rule_state=alert.rule_state if transition is None else _state_after(transition, lost_metrics),
         transitions=() if transition is None else (transition,),
     )
-    apply(builder, judgement)
+    apply(builder, outcome)
 
 
 def _state_after(transition: models.Transition, lost_metrics: tuple[str, ...]) -> models.RuleState:
@@ -240,31 +240,31 @@ def _state_after(transition: models.Transition, lost_metrics: tuple[str, ...]) -
 # --- the present state -----------------------------------------------------------------------------------------
 
 
-def _flap_status(judgement: Judgement) -> flapping.FlapStatus:
-    if judgement.rule.flapping is None and not judgement.alert.flapping:
+def _flap_status(outcome: RuleOutcome) -> flapping.FlapStatus:
+    if outcome.rule.flapping is None and not outcome.alert.flapping:
         return flapping.STABLE
-    until = judgement.rule_state.cursor if judgement.until is None else judgement.until
-    return flapping.status_at(judgement.rule, judgement.rule_state, until)
+    until = outcome.rule_state.cursor if outcome.until is None else outcome.until
+    return flapping.status_at(outcome.rule, outcome.rule_state, until)
 
 
-def _differs(judgement: Judgement) -> bool:
+def _differs(outcome: RuleOutcome) -> bool:
     """Return whether the present differs from the last notification: another severity, or it covers more."""
-    severity = judgement.rule_state.severity
-    if severity != judgement.alert.notified_severity:
+    severity = outcome.rule_state.severity
+    if severity != outcome.alert.notified_severity:
         return True
     return severity is not None and any(
-        transition.before == transition.after == severity for transition in judgement.transitions
+        transition.before == transition.after == severity for transition in outcome.transitions
     )
 
 
-def _after(judgement: Judgement, status: flapping.FlapStatus) -> models.Alert:
+def _after(outcome: RuleOutcome, status: flapping.FlapStatus) -> models.Alert:
     """Return the alert as evaluated now, whatever people were notified of."""
-    alert, rule_state = judgement.alert, judgement.rule_state
+    alert, rule_state = outcome.alert, outcome.rule_state
     # While it flaps it is one episode, whatever its severity.
     goes_on = status.flaps and alert.flapping and alert.open
     changes: dict[str, object] = {"rule_state": rule_state}
     if not goes_on:
-        changes |= episode.times(alert, rule_state, judgement.transitions)
+        changes |= episode.times(alert, rule_state, outcome.transitions)
     if status.flaps or alert.flapping:
         changes |= {"flapping": status.flaps, "flapping_notified": status.flaps}
     return alert.model_copy(update=changes)
@@ -275,11 +275,11 @@ def _after(judgement: Judgement, status: flapping.FlapStatus) -> models.Alert:
 
 def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
     """Return what people are notified of if the present differs from the last notification."""
-    judgement = context.judgement
+    outcome = context.outcome
     deciding = _deciding(context)
     transition = _without_transition(builder, context) if deciding is None else deciding
     notification = _notification(builder, context, transition)
-    notified = audience.of(judgement.rule, judgement.alert, judgement.rule_state.severity, context.mute)
+    notified = audience.of(outcome.rule, outcome.alert, outcome.rule_state.severity, context.mute)
     if transition.damped or notified.mute != audience.OPEN:
         transition = transition.model_copy(update={"damped": False, **notified.mute.fields})
     return _Announcement(replaces=deciding, transition=transition, notification=notification, audience=notified)
@@ -290,8 +290,8 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
 
     It is the latest. If one was withdrawn and another took its place at the same time, it is the latter.
     """
-    severity = context.judgement.rule_state.severity
-    matching = [transition for transition in context.judgement.transitions if transition.after == severity]
+    severity = context.outcome.rule_state.severity
+    matching = [transition for transition in context.outcome.transitions if transition.after == severity]
     if context.ends:
         matching = [
             transition
@@ -307,20 +307,20 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:
     """Return a transition for a change that the evaluation itself does not have."""
-    judgement = context.judgement
-    trail = judgement.rule_state.trail
+    outcome = context.outcome
+    trail = outcome.rule_state.trail
     transition = models.Transition(
         at=trail[-1].at if trail else math.floor(builder.at),
-        before=judgement.alert.notified_severity,
-        after=judgement.rule_state.severity,
-        reason=judgement.late_reason,
+        before=outcome.alert.notified_severity,
+        after=outcome.rule_state.severity,
+        reason=outcome.late_reason,
     )
     return _of_flapping(context, transition) if context.begins or context.ends else transition
 
 
 def _of_flapping(context: _AlertContext, transition: models.Transition) -> models.Transition:
     """Describe the reason without a datapoint: the alert flaps, or no longer does."""
-    option, status, cursor = context.judgement.rule.flapping, context.status, context.judgement.rule_state.cursor
+    option, status, cursor = context.outcome.rule.flapping, context.status, context.outcome.rule_state.cursor
     if status.flaps:
         return transition.model_copy(update={"at": status.last, "reason": "it changes too often"})
     if option is not None and status.settled_at is not None:
@@ -333,8 +333,8 @@ def _of_flapping(context: _AlertContext, transition: models.Transition) -> model
 def _notification(
     builder: VerdictBuilder, context: _AlertContext, transition: models.Transition
 ) -> models.Notification:
-    judgement = context.judgement
-    rule, alert = judgement.rule, judgement.alert
+    outcome = context.outcome
+    rule, alert = outcome.rule, outcome.alert
     episode_alert = alert if context.after.since is None else context.after
     details = message.Details(
         kind=builder.kinds.get(rule.kind),
@@ -343,9 +343,9 @@ def _notification(
         condition_since=episode_alert.condition_since,
         created_at=builder.at,
         notified_severity=alert.notified_severity,
-        unit=judgement.unit,
-        interval=judgement.interval,
-        last_error=judgement.last_error,
+        unit=outcome.unit,
+        interval=outcome.interval,
+        last_error=outcome.last_error,
     )
     notification = message.notification(builder.subject, rule, transition, details)
     if context.begins:
@@ -357,9 +357,9 @@ def _notification(
     return notification
 
 
-def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | None:
+def _unmuted(builder: VerdictBuilder, outcome: RuleOutcome) -> _Announcement | None:
     """Return a notification that a silence or another rule suppressed, now that it has ended."""
-    alert = judgement.alert
+    alert = outcome.alert
     severity = alert.notified_severity
     if alert.last is None or severity is None:
         return None
@@ -375,7 +375,7 @@ def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | N
         replaces=None,
         transition=transition,
         notification=message.repeated(alert.last, reason, details),
-        audience=audience.of(judgement.rule, alert, severity),
+        audience=audience.of(outcome.rule, alert, severity),
     )
 
 
@@ -414,13 +414,13 @@ def _publish(
     _record(builder, alert.model_copy(update=changes), transitions, announcement)
 
 
-def _damp(builder: VerdictBuilder, judgement: Judgement) -> None:
+def _damp(builder: VerdictBuilder, outcome: RuleOutcome) -> None:
     """Write an evaluation of an alert that flaps; nobody is notified."""
-    alert, rule_state = judgement.alert, judgement.rule_state
+    alert, rule_state = outcome.alert, outcome.rule_state
     changes: dict[str, object] = {"rule_state": rule_state, "flapping": True}
     if not alert.open:
-        changes |= episode.times(alert, rule_state, judgement.transitions)
-    _record(builder, alert.model_copy(update=changes), judgement.transitions)
+        changes |= episode.times(alert, rule_state, outcome.transitions)
+    _record(builder, alert.model_copy(update=changes), outcome.transitions)
 
 
 def _record(

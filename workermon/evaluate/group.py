@@ -111,7 +111,7 @@ def _evaluate(
     rule_state, transitions = kind.judge_group(rule, rule_state, group)
     lifecycle.apply(
         builder,
-        lifecycle.Judgement(
+        lifecycle.RuleOutcome(
             rule=rule,
             alert=alert,
             rule_state=rule_state,

@@ -335,7 +335,7 @@ def _evaluate(
         return ()
     if not transitions and lifecycle.continue_at_rest(builder, rule, alert, rule_state):
         return ()
-    judgement = lifecycle.Judgement(
+    outcome = lifecycle.RuleOutcome(
         rule=rule,
         alert=alert,
         rule_state=rule_state,
@@ -347,7 +347,7 @@ def _evaluate(
         late_reason=kind.late_reason,
     )
     if held_back is not None and rule_state.severity is not None and not alert.open:
-        lifecycle.record_only(builder, judgement, held_back)
+        lifecycle.record_only(builder, outcome, held_back)
     else:
-        lifecycle.apply(builder, judgement)
+        lifecycle.apply(builder, outcome)
     return transitions

@@ -133,6 +133,7 @@ class Curve:
     points: tuple[CurvePoint, ...]
 
 
+#: The new state of a rule, and the transitions that led there, in order of time.
 Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
 
 
