@@ -889,3 +889,36 @@ def test_why_of_a_channel_that_is_not_there(run: Any, ok: Any) -> None:
     """For an unknown channel the nearest name is suggested. A working channel is shown as such."""
     assert "channel lgo" in one_line(run("why", "channel:lgo", "delivery"), 3)
     assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: not firing\n"
+
+
+def test_a_backup_into_a_pipe_leaves_it_a_pipe(ok: Any, tmp_path: Path) -> None:
+    """A device or a pipe gets the backup, and is not replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ok("backup", str(pipe))
+        assert pipe.is_fifo()
+        assert json.loads(os.read(reader, 1 << 20))
+    finally:
+        os.close(reader)
+
+
+def test_a_backup_through_a_link_replaces_what_it_leads_to(ok: Any, tmp_path: Path) -> None:
+    """A link stays a link. The file that it leads to is for its owner only, and no other file is left."""
+    folder, link = tmp_path / "kept", tmp_path / "latest"
+    folder.mkdir()
+    link.symlink_to(folder / "backup.json")
+    ok("backup", str(link))
+    assert link.is_symlink()
+    (written,) = folder.iterdir()
+    assert json.loads(written.read_text(encoding="utf-8"))
+    assert written.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("file", ["", "no/such/folder", "folder", "x" * 300, "a\0b"])
+def test_a_backup_that_cannot_be_written_names_the_file(run: Any, tmp_path: Path, file: str) -> None:
+    """An error names the file that the user gave, not a temporary one."""
+    (tmp_path / "folder").mkdir()
+    path = file and str(tmp_path / file)
+    assert one_line(run("backup", path), 1).startswith(f"error: {errors.printable(path) or 'FILE'}: ")

@@ -33,7 +33,7 @@ def backup(cli_session: session.Session, file: str) -> None:
     if file == "-":
         click.echo(document)
         return
-    _write(Path(file), document + "\n")
+    _write(file, document + "\n")
     click.echo(f"backed up to {errors.printable(file)}", err=True)
 
 
@@ -59,9 +59,24 @@ def restore(cli_session: session.Session, file: str, force: bool) -> None:
     click.echo(f"restored: workers: {restored.workers}, open alerts: {restored.open_alerts}")
 
 
-def _write(place: Path, text: str) -> None:
-    """Write a file completely or not at all, for its owner only: ``mkstemp`` creates it with mode 0600."""
-    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+def _write(file: str, text: str) -> None:
+    """Write a file completely or not at all, for its owner only; a device or pipe is written to, and stays."""
+    try:
+        place = Path(os.path.realpath(file))  # a link stays, too
+        if place.exists() and not place.is_file():
+            with place.open("w", encoding="utf-8") as opened:
+                opened.write(text)
+        else:
+            _replace(place, text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not a path"
+        raise errors.WorkermonError(
+            errors.printable(file) or "FILE", reason, "name a file that can be written"
+        ) from None
+
+
+def _replace(place: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=".backup.", dir=place.parent)  # with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
