@@ -47,10 +47,10 @@ class House(testing.Monitor):
         self.pass_on("collect")
         name, text = self.store.published[-1]
         assert name == ports.canary_channel(self.store.channel)
-        if broken == "heard":
+        if broken == "received":
             return
         assert self.get(health.CanaryReception).receive(text)
-        if broken == "judged":
+        if broken == "evaluated":
             return
         assert self.dispatcher.canaries
         self.pass_on("evaluate")
@@ -88,9 +88,9 @@ def test_it_goes_round_and_leaves_nothing() -> None:
     ("step", "after", "reason"),
     [
         ("published", "sent", "the queue workermon.collect"),
-        ("heard", "published", "the listener does not receive it"),
-        ("judged", "heard", "the queue workermon.evaluate"),
-        ("accepted", "judged", "the queue workermon.deliver"),
+        ("received", "published", "the listener does not receive it"),
+        ("evaluated", "received", "the queue workermon.evaluate"),
+        ("accepted", "evaluated", "the queue workermon.deliver"),
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 5])
@@ -102,7 +102,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
     for _ in range(before):
         house.minute()
     if step == "published" and not before:
-        house.minute("heard")
+        house.minute("received")
     for _ in range(3):
         house.minute(step)
         assert house.look().ok
@@ -139,7 +139,7 @@ def test_a_schedule_that_never_sent_is_reported_when_it_is_long_overdue() -> Non
     assert house.look().stuck_after == "scheduled"
 
 
-@pytest.mark.parametrize("step", ["published", "heard"])
+@pytest.mark.parametrize("step", ["published", "received"])
 def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     """Without a listener, or with one of an older version, no canary is missing. The same is true of such nodes."""
     house = House(step)
@@ -166,7 +166,7 @@ def test_a_night_without_anybody_is_no_loss(step: Any) -> None:
     assert house.look().ok
     for _ in range(2 if step == "published" else 3):
         house.schedule.ticked = house.now()
-        house.minute(step if step != "published" else "heard")
+        house.minute(step if step != "published" else "received")
         assert house.look().ok, house.look()
 
 
@@ -247,19 +247,19 @@ def test_the_trace_says_how_far_they_came(implementation: Any) -> None:
     assert trace.trace() == ports.Trace({}, {}, 0)
     for number in range(3):
         trace.publish(NOW + 60 * number, NOW + 60 * number + 0.5, 7 + number)
-    trace.reach("heard", NOW + 60, NOW + 121)
+    trace.reach("received", NOW + 60, NOW + 121)
     assert trace.trace() == ports.Trace(
-        {"published": ports.Reached(NOW + 120, NOW + 120.5), "heard": ports.Reached(NOW + 60, NOW + 121)},
-        {"judged": 1},
+        {"published": ports.Reached(NOW + 120, NOW + 120.5), "received": ports.Reached(NOW + 60, NOW + 121)},
+        {"evaluated": 1},
         9,
     )
     trace.publish(NOW + 180, NOW + 180.5, 10)
-    assert trace.trace().lost == {"heard": 1, "judged": 1}
-    trace.reach("judged", NOW + 60, NOW + 181)
+    assert trace.trace().lost == {"received": 1, "evaluated": 1}
+    trace.reach("evaluated", NOW + 60, NOW + 181)
     trace.reach("accepted", NOW + 60, NOW + 181)
-    assert trace.trace().lost == {"heard": 1}
+    assert trace.trace().lost == {"received": 1}
     trace.publish(NOW + 900, NOW + 900, 11)
-    assert trace.trace().lost == {"heard": 1}
+    assert trace.trace().lost == {"received": 1}
 
 
 def test_its_notification_goes_through_the_outbox_and_is_never_counted(implementation: Any) -> None:

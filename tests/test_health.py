@@ -285,7 +285,7 @@ def test_an_accepted_canary_is_shown(world: World) -> None:
     assert world.status().canary == parts.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
     world.schedule.sent = models.Sent(world.now(), 1)
     world.canary.publish(world.now(), world.now(), 1)
-    for step in ("heard", "judged", "accepted"):
+    for step in ("received", "evaluated", "accepted"):
         world.canary.reach(step, world.now(), world.now() + 0.4)
     world.now.advance(12.4)
     world.beat()

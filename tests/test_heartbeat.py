@@ -222,7 +222,7 @@ def test_lost_canaries_withhold_it(monkeypatch: pytest.MonkeyPatch) -> None:
         house.schedule.sent = models.Sent(NOW - 1, number)
         house.canary.publish(NOW - 1, NOW - 1, number)
     assert house.withheld().startswith("canary stuck after: published (the listener does not receive it)")
-    for step in ("heard", "judged", "accepted"):
+    for step in ("received", "evaluated", "accepted"):
         house.canary.reach(step, NOW - 1, NOW)
     assert house.withheld() is None
     monkeypatch.setattr(house.outbox, "due", lambda now, limit, age: [models.CANARY])

@@ -106,14 +106,14 @@ def test_a_difference_without_a_transition_says_why() -> None:
 def test_the_end_of_a_silence_notifies_the_silenced_transition() -> None:
     """A silenced transition is recorded. After the silence it notifies with a newer version."""
     silenced_verdict = verdict_of(WELL, state_since("critical"), fired(), active_silences=[SILENCE])
-    ((_, transition, unheard),) = silenced_verdict.transitions
+    ((_, transition, silenced),) = silenced_verdict.transitions
     assert (transition.silenced_by, silenced_verdict.channels) == ("s", {"cpu-high": ()})
     alert = silenced_verdict.alerts["cpu-high"]
     verdict = verdict_of(alert, alert.rule_state, at=T0 + 3600)
     ((_, _, notification),) = verdict.transitions
-    assert unheard is not None
+    assert silenced is not None
     assert notification is not None
-    assert (notification.id, notification.version) == (unheard.id, unheard.version + 1)
+    assert (notification.id, notification.version) == (silenced.id, silenced.version + 1)
     assert verdict.channels == {"cpu-high": ("ops",)}
     assert verdict.alerts["cpu-high"].silenced_by is None
 

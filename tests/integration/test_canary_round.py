@@ -91,10 +91,10 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
     eventually(lambda: round_trips(redis_client), within=START, description="a canary that is accepted")
     judging.stop()
     send(house, 3)
-    eventually(lambda: lost(redis_client, "heard") == 3, description="canaries that no listener received")
+    eventually(lambda: lost(redis_client, "received") == 3, description="canaries that no listener received")
     assert canary(house)[0]
     send(house, 1)
-    eventually(lambda: lost(redis_client, "heard") == 4, description="canaries that no listener received")
+    eventually(lambda: lost(redis_client, "received") == 4, description="canaries that no listener received")
     ok, reason = canary(house)
     assert not ok
     assert reason.startswith("stuck after: published (the listener does not receive it); last round completed ")
@@ -105,7 +105,7 @@ def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redi
 
     def all_received() -> bool:
         send(house, 1)
-        return lost(redis_client, "heard") == 0
+        return lost(redis_client, "received") == 0
 
     eventually(all_received, within=START, description="a listener that receives canaries")
     eventually(lambda: canary(house)[0], description="a canary that is accepted")
@@ -119,7 +119,7 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     send(house)
     eventually(lambda: lost(redis_client, "accepted") >= 4, description="canaries that nobody delivers")
     code, document = status(house)
-    assert (code, document["canary"]["stuck_after"], document["backlog"]) == (1, "judged", 0)
+    assert (code, document["canary"]["stuck_after"], document["backlog"]) == (1, "evaluated", 0)
     assert [row["name"] for row in document["parts"] if not row["ok"]] in (["canary"], ["queues", "canary"])
     assert "by the queue workermon.deliver" in canary(house)[1]
     assert redis_client.llen("workermon:outbox:queue:canary:workermon/canary") == 1
@@ -159,7 +159,7 @@ def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.R
         eventually(
             lambda: "heartbeat.withheld" in node.output, within=START, description="a heartbeat that is withheld"
         )
-        assert "canary stuck after: judged" in node.output
+        assert "canary stuck after: evaluated" in node.output
         assert len(requests) <= requested + 1
         assert set(requests) == {"/alive"}
     finally:

@@ -425,7 +425,7 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     begin = NOW()
     canary.publish(begin, begin, 1)
     eventually(lambda: house.dispatcher.canaries == 1, description="the task that delivers the canary")
-    assert canary.trace().reached["heard"].sent_at == begin
+    assert canary.trace().reached["received"].sent_at == begin
     house.store.publish(ports.canary_channel(house.store.channel), "x")
     house.publish(repr(begin))
     eventually(

@@ -48,7 +48,7 @@ def minutes(monitor: testing.Monitor, number: int) -> None:
         monitor.liveness.count("message.invalid")
         monitor.limiter.take(HERE.key, "GetMetricData")
         monitor.canary.publish(at, at, 1)
-        monitor.canary.reach("heard", at, at)
+        monitor.canary.reach("received", at, at)
         monitor.get(collect.Collection).collect([A, B])
         monitor.get(collect.RollingUp).roll_up(10)
         monitor.liveness.beat("collect", at)

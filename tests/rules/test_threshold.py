@@ -232,7 +232,7 @@ VALUES = st.one_of(st.none(), NUMBERS)
 PERIODS = st.sampled_from([10, 60, 300, 3600])
 
 
-def judged_once(
+def evaluated_once(
     used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int, lateness: int = models.LATENESS
 ) -> tuple[RuleState, list[Change]]:
     """Return state and transitions of one call over everything."""
@@ -254,7 +254,7 @@ def test_equals_a_plain_loop(
     expected_from = T0 + period * expected
     by_slot = {point.at // period: point for point in points}
     last = max([horizon // period, *by_slot])
-    _, changes = judged_once(used, points, horizon, period, expected_from)
+    _, changes = evaluated_once(used, points, horizon, period, expected_from)
     assert changes == model(used, by_slot, last, period, expected_from)
 
 
@@ -278,7 +278,7 @@ def test_sixty_calls_equal_one(
         )
         assert not any(transition.correction for transition in transitions)
         changes += [Change(transition.at, transition.before, transition.after) for transition in transitions]
-    at_once, expected_turns = judged_once(used, points, horizon, period, expected_from)
+    at_once, expected_turns = evaluated_once(used, points, horizon, period, expected_from)
     assert changes == expected_turns
     assert state == at_once
 
@@ -337,7 +337,7 @@ def test_late_and_revised(
         )
         recorded += transitions
     final = [datapoints[slot] for slot in sorted(datapoints)]
-    at_once, changes = judged_once(used, final, T0 + period * (len(values) - 1), period, T0, lateness)
+    at_once, changes = evaluated_once(used, final, T0 + period * (len(values) - 1), period, T0, lateness)
     assert state == at_once
     by_slot = {point.at // period: point for point in final}
     assert changes == model(used, by_slot, max([T0 // period + len(values) - 1, *by_slot]), period, T0)
@@ -386,14 +386,14 @@ def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None],
         )
         assert not any(transition.correction for transition in transitions)
         changes += [Change(transition.at, transition.before, transition.after) for transition in transitions]
-    at_once, expected = judged_once(used, points, T0 + MINUTE * (len(values) - 1), MINUTE, T0)
+    at_once, expected = evaluated_once(used, points, T0 + MINUTE * (len(values) - 1), MINUTE, T0)
     assert changes == expected
     assert state.severity == at_once.severity
 
 
 def test_state_survives_json() -> None:
     """The state is the same after JSON."""
-    state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
+    state, _ = evaluated_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
     assert RuleState.model_validate_json(state.model_dump_json()) == state
     assert isinstance(RuleState.model_validate_json(state.model_dump_json()).trail[0], models.SeverityChange)
 

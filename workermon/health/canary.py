@@ -26,8 +26,8 @@ MAX_BEAT_AGE = 15
 #: Why a canary does not reach a step.
 _CAUSES = {
     "published": "no worker process takes it from the queue workermon.collect in time",
-    "heard": "the listener does not receive it",
-    "judged": "no worker process takes it from the queue workermon.evaluate in time",
+    "received": "the listener does not receive it",
+    "evaluated": "no worker process takes it from the queue workermon.evaluate in time",
     "accepted": "no worker process takes it from the outbox by the queue workermon.deliver",
 }
 
@@ -78,7 +78,7 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
     for step in ports.CANARY_STEPS[1:]:
         before = trace.reached.get(reached)
         fresh = before is not None and at - before.at <= PATIENCE
-        if fresh and trace.lost.get(step, 0) > TOLERATED_LOSSES and (step != "heard" or listens):
+        if fresh and trace.lost.get(step, 0) > TOLERATED_LOSSES and (step != "received" or listens):
             return stuck(reached, _CAUSES[step])
         reached = step
     return Finding(True, summary, trip, age)
@@ -131,11 +131,11 @@ class CanaryRelay:
         self.trace.publish(sent_at, at, sent.times if sent is not None else 0)
 
     def _release(self) -> None:
-        at, received = self.now(), self.trace.trace().reached.get("heard")
+        at, received = self.now(), self.trace.trace().reached.get("received")
         if received is None:
             return  # a message that no listener enqueued
         self.outbox.release(notification(received.sent_at), at)
-        self.trace.reach("judged", received.sent_at, at)
+        self.trace.reach("evaluated", received.sent_at, at)
         self.dispatcher.deliver([models.CANARY])
 
 
@@ -156,7 +156,7 @@ class CanaryReception:
             return False
         if not at - models.DAY < sent_at < at + models.DAY:
             return False
-        self.trace.reach("heard", sent_at, at)
+        self.trace.reach("received", sent_at, at)
         self.dispatcher.canary()
         return True
 

@@ -230,7 +230,7 @@ def _queues(queues: Mapping[str, int], beats: Mapping[str, float], trace: ports.
     A canary counts as work; on an idle system it is the only message.
     """
     failures = []
-    for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
+    for stage, step in (("collect", "published"), ("evaluate", "evaluated"), ("deliver", "accepted")):
         reached = trace.reached.get(step)
         last = max([*filter(None, (beats.get(stage), reached and reached.at))], default=None)
         waiting = queues.get(f"workermon.{stage}", 0)

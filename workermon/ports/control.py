@@ -74,7 +74,7 @@ class Setup(Protocol):
 CANARY_BREAK = 3 * CANARY_EVERY
 #: The steps of a canary after beat sent it: a worker process published it, the listener received it, an evaluation put
 #: its notification into the outbox, and delivery took it out.
-CANARY_STEPS = ("published", "heard", "judged", "accepted")
+CANARY_STEPS = ("published", "received", "evaluated", "accepted")
 
 
 class Reached(NamedTuple):

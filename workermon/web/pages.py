@@ -52,8 +52,8 @@ DONE: Mapping[str, str] = {
 STEPS = (
     ("sent", "beat sends it"),
     ("published", "a worker process publishes it"),
-    ("heard", "the listener hears it"),
-    ("judged", "evaluation puts it into the outbox"),
+    ("received", "the listener receives it"),
+    ("evaluated", "evaluation puts it into the outbox"),
     ("accepted", "delivery takes it out"),
 )
 
