@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle, verdict
+from workermon.alerts import builtin_rules, builtin_texts, lifecycle, verdict
 
 
 def judge(
@@ -37,9 +37,7 @@ def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float
     after: models.Severity = "critical" if exceeded else "warning"
     if before in ("critical", after):
         return None
-    expected = f"${decision.projected:.2f} are expected today, of ${decision.budget:.2f}"
-    multipliers = sorted(decision.period_multipliers.items())
-    less_often = ", ".join(f"{name} each {factor} periods" for name, factor in multipliers)
+    expected = builtin_texts.expected_cost(decision, decision.budget)
     return models.Transition(
         at=math.floor(decision.since or decision.at if before is None else decision.at),
         before=before,
@@ -47,5 +45,5 @@ def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float
         reason=f"{expected} though metrics are requested less often"
         if exceeded
         else "metrics are requested less often to keep to it",
-        cause=f"{expected}; {less_often}",
+        cause=f"{expected}; {builtin_texts.longer_periods(decision)}",
     )

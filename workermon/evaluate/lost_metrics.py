@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle, verdict
+from workermon.alerts import builtin_rules, builtin_texts, lifecycle, verdict
 
 
 def judge(builder: verdict.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
@@ -31,11 +31,7 @@ def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: f
     if before is not None and {metric.metric for metric in lost} <= set(alert.rule_state.lost_metrics):
         return None
     names = ", ".join(metric.metric for metric in lost)
-    cause = "; ".join(
-        f"{metric.metric} stopped arriving from {metric.workers} of {metric.of} workers,"
-        f" first at {models.rfc3339(metric.since)}"
-        for metric in lost
-    )
+    reason = f"{names} stopped arriving from much of the fleet"
     return models.Transition(
-        at=at, before=before, after="warning", reason=f"{names} stopped arriving from much of the fleet", cause=cause
+        at=at, before=before, after="warning", reason=reason, cause=builtin_texts.lost_metrics(lost)
     )

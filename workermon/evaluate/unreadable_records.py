@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from workermon import models
-from workermon.alerts import builtin_rules, lifecycle, verdict
+from workermon.alerts import builtin_rules, builtin_texts, lifecycle, verdict
 
 #: Records that the alert names. ``status`` names all.
 MAX_NAMED = 3
@@ -29,7 +29,7 @@ def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) 
     before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
     if bool(unreadable) == (before is not None):
         return None
-    names = "; ".join(f"{name} ({reason})" for name, reason in list(unreadable.items())[:MAX_NAMED])
+    names = builtin_texts.unreadable_records(list(unreadable.items())[:MAX_NAMED])
     return models.Transition(
         at=at,
         before=before,

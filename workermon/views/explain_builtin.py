@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from workermon import errors, models, ports
-from workermon.alerts import builtin_rules, silences, subject
+from workermon.alerts import builtin_rules, builtin_texts, silences, subject
 from workermon.views.document import Document, Time
 from workermon.views.transitions import (
     ActiveSilence,
@@ -224,26 +224,21 @@ def _lost_metrics_now(state: models.AccountState | None) -> str:
     """Describe which metrics stopped arriving from much of the fleet."""
     if state is None or not state.lost_metrics:
         return "no metric stopped arriving from much of the fleet"
-    return "; ".join(
-        f"{lost.metric} stopped arriving from {lost.workers} of {lost.of} workers,"
-        f" first at {models.rfc3339(lost.since)}"
-        for lost in state.lost_metrics
-    )
+    return builtin_texts.lost_metrics(state.lost_metrics)
 
 
 def _records_now(unreadable: Mapping[str, str]) -> str:
     """Describe which records cannot be read."""
     if not unreadable:
         return "every record can be read"
-    return "; ".join(f"{name} ({reason})" for name, reason in unreadable.items())
+    return builtin_texts.unreadable_records(unreadable.items())
 
 
 def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:
     """Describe how the budget is kept."""
     if budget is None:
         return "there is no budget"
-    expected = f"${decision.projected:.2f} are expected today, of ${budget:.2f}"
+    expected = builtin_texts.expected_cost(decision, budget)
     if not decision.period_multipliers:
         return f"{expected}; all metrics are requested at their own periods"
-    longer = ", ".join(f"{name} each {factor} periods" for name, factor in sorted(decision.period_multipliers.items()))
-    return f"{expected}; requested less often: {longer}"
+    return f"{expected}; requested less often: {builtin_texts.longer_periods(decision)}"
