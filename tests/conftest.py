@@ -124,6 +124,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Exclude what is left from garbage collection: pytest has just collected, and would do so again for nothing."""
+    gc.freeze()
+
+
 def long_ones_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     """Spread the long tests over the processes and put them first, so that none of them ends the run alone.
 
