@@ -78,7 +78,7 @@ def test_it_flaps_when_a_plain_loop_says_so(
     ]
     cut = data.draw(st.integers(0, len(changes)))
     rule = RULE.model_copy(update={"flapping": option})
-    rule_state = RuleState(trail=tuple(changes[cut:]), damping=flapping.settled(rule, FlapState(), changes[:cut]))
+    rule_state = RuleState(trail=tuple(changes[cut:]), flap_state=flapping.settled(rule, FlapState(), changes[:cut]))
     until = times[-1] + beyond
     status = flapping.status_at(rule, rule_state, until)
     assert status.flaps is plain([(change.at, change.severity is not None) for change in changes], option, until)
@@ -110,7 +110,7 @@ def test_it_notifies_once_and_again_when_it_is_stable() -> None:
     assert (notification.value, notification.threshold) == (85, 80)
     assert site.alert().flapping
     recorded = list(reversed(site.alerts.history(f"{ID}/cpu-high")))
-    assert [transition.transition.damped for transition in recorded] == [False] * 7 + [True] * 13
+    assert [transition.transition.flapping for transition in recorded] == [False] * 7 + [True] * 13
     assert all(
         "not notified: the alert is flapping" in transition.transition.reason and transition.notification is None
         for transition in recorded[7:]
@@ -159,12 +159,12 @@ def test_slow_transitions_all_notify() -> None:
     assert not site.alert().flapping
 
 
-def test_without_the_option_nothing_is_damped() -> None:
+def test_without_the_option_nothing_is_held_back() -> None:
     """Without the option every transition notifies."""
     site = Site(MILD.model_copy(update={"flapping": None}))
     site.minutes(waves(30))
     assert len(notified(site)) == 30
-    assert site.alert().rule_state.damping is None
+    assert site.alert().rule_state.flap_state is None
 
 
 def test_a_late_evaluation_notifies_only_the_present() -> None:
@@ -217,7 +217,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     assert [row[0] for row in notified(site)[7:]] == ["resolved"]
     assert "flapping" not in last(site).summary
     alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
-    assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.damping)
+    assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.flap_state)
 
 
 def test_a_silenced_one_notifies_that_it_flaps_when_the_silence_is_over() -> None:
@@ -368,8 +368,8 @@ def test_the_state_is_kept_as_json() -> None:
     site = Site(MILD)
     site.minutes(waves(40))
     alert, configuration = site.alert(), site.configurations.load()
-    assert alert.rule_state.damping
-    assert alert.rule_state.damping.flaps
+    assert alert.rule_state.flap_state
+    assert alert.rule_state.flap_state.flaps
     assert models.Alert.model_validate_json(alert.model_dump_json(by_alias=True, exclude_defaults=True)) == alert
     window = models.Maintenance(id="file-1", rule="r", reason="x", schedule="0 2 * * sun", duration=60)
     routed = MILD.model_copy(update={"routes": {"critical": ("ops",)}})
@@ -381,13 +381,13 @@ def test_the_state_is_kept_as_json() -> None:
 
 
 def test_why_and_alerts_say_that_it_flaps() -> None:
-    """``why`` names the end of the damping and the damped transitions. ``alerts`` marks it."""
+    """``why`` names when the alert stops flapping, and the transitions that were held back. ``alerts`` marks it."""
     site = Site(MILD)
     site.minutes(waves(9))
     [rule] = explanation_json(site)["rules"]
     until = models.rfc3339(T0 + 68 * MINUTE)
     assert rule["flapping"] == {"turns": 6, "within": 3600, "flaps": True, "counted": 6, "until": until}
-    assert [(entry["damped"], entry["notified"]) for entry in rule["history"]][:3] == [
+    assert [(entry["flapping"], entry["notified"]) for entry in rule["history"]][:3] == [
         (True, False),
         (True, False),
         (False, True),

@@ -91,7 +91,7 @@ def apply(builder: VerdictBuilder, outcome: RuleOutcome) -> None:
     alert, rule_state = outcome.alert, outcome.rule_state
     status = _flap_status(outcome)
     if status.flaps and not unmuted and not flapping.notifies(alert, rule_state.severity):
-        _damp(builder, outcome)
+        _record_flapping(builder, outcome)
         return
     begins, ends = status.flaps and not alert.flapping_notified, alert.flapping and not status.flaps
     late = unmuted and rule_state.severity == alert.notified_severity
@@ -280,8 +280,8 @@ def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
     transition = _without_transition(builder, context) if deciding is None else deciding
     notification = _notification(builder, context, transition)
     notified = audience.of(outcome.rule, outcome.alert, outcome.rule_state.severity, context.mute)
-    if transition.damped or notified.mute != audience.OPEN:
-        transition = transition.model_copy(update={"damped": False, **notified.mute.fields})
+    if transition.flapping or notified.mute != audience.OPEN:
+        transition = transition.model_copy(update={"flapping": False, **notified.mute.fields})
     return _Announcement(replaces=deciding, transition=transition, notification=notification, audience=notified)
 
 
@@ -296,7 +296,7 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
         matching = [
             transition
             for transition in matching
-            if transition.at >= (context.status.settled_at or 0) and not transition.damped
+            if transition.at >= (context.status.settled_at or 0) and not transition.flapping
         ]
     return max(
         matching,
@@ -414,7 +414,7 @@ def _publish(
     _record(builder, alert.model_copy(update=changes), transitions, announcement)
 
 
-def _damp(builder: VerdictBuilder, outcome: RuleOutcome) -> None:
+def _record_flapping(builder: VerdictBuilder, outcome: RuleOutcome) -> None:
     """Write an evaluation of an alert that flaps; nobody is notified."""
     alert, rule_state = outcome.alert, outcome.rule_state
     changes: dict[str, object] = {"rule_state": rule_state, "flapping": True}
@@ -434,7 +434,7 @@ def _record(
     for transition in transitions:
         announced = announcement is not None and transition is announcement.transition
         notification = announcement.notification if announcement is not None and announced else None
-        if transition.damped:
+        if transition.flapping:
             reason = f"{transition.reason}; not notified: the alert is flapping"
             recorded = transition.model_copy(update={"reason": reason})
         else:

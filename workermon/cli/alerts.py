@@ -320,7 +320,7 @@ def _since(condition_since: float | None, fired: float | None) -> str:
 
 def _transition_lines(transition: views.RecordedTransition) -> Iterator[str]:
     yield f"  {models.rfc3339(transition.at)} {transition.before} → {transition.after}: {transition.reason}"
-    if transition.damped:
+    if transition.flapping:
         yield "    not notified: flapping"
     elif transition.silenced_by:
         yield f"    not notified: silence {transition.silenced_by}"

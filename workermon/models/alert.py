@@ -64,10 +64,10 @@ class Transition(Frozen):
     seconds of each slot, if known. ``correction``: the past was revised, nothing new happened. ``withdrawn``: it
     withdraws a recorded transition; its points, value, threshold and count are the present ones. ``present`` is the
     newest datapoint then. ``silenced_by`` and ``inhibited_by`` name the silence and the rule because of which nobody
-    was notified. ``damped``: the alert was flapping. ``cause`` is the reason from EC2, AWS or a channel. ``key`` names
-    the transition if its time alone does not. ``condition_since`` is when the condition began that made it fire, such
-    as the time of the first datapoint beyond the threshold; ``None``: at ``at``. ``members`` are the ids of the workers
-    that count, in an alert about a group.
+    was notified. ``flapping``: nobody was notified, because the alert was flapping. ``cause`` is the reason from EC2,
+    AWS or a channel. ``key`` names the transition if its time alone does not. ``condition_since`` is when the condition
+    began that made it fire, such as the time of the first datapoint beyond the threshold; ``None``: at ``at``.
+    ``members`` are the ids of the workers that count, in an alert about a group.
     """
 
     at: int
@@ -83,7 +83,7 @@ class Transition(Frozen):
     reason: str = ""
     silenced_by: str | None = None
     inhibited_by: str | None = None
-    damped: bool = False
+    flapping: bool = False
     cause: str | None = None
     key: str | None = None
     condition_since: int | None = None
@@ -103,10 +103,10 @@ class Alert(Frozen):
     ``condition_since`` when the condition began that made it fire. ``channels`` were notified of it, and will be
     notified when it resolves. ``silenced_by`` and ``inhibited_by`` name the silence and the rule because of which
     nobody was notified of the present severity; the notification follows when both have ended. ``flapping``: its
-    transitions are damped; ``flapping_notified``: people were notified of that, and will be notified when it is stable
-    again. ``membership`` is that of the worker in a group that the rule is over. Then the group's alert follows from
-    the states of all members, and nobody is notified of this one. ``escalated`` steps were notified, to the channels
-    ``escalated_to``; their time counts from ``escalation_since``, and the next one is due at ``escalates_at``.
+    transitions are held back; ``flapping_notified``: people were notified of that, and will be notified when it is
+    stable again. ``membership`` is that of the worker in a group that the rule is over. Then the group's alert follows
+    from the states of all members, and nobody is notified of this one. ``escalated`` steps were notified, to the
+    channels ``escalated_to``; their time counts from ``escalation_since``, and the next one is due at ``escalates_at``.
     """
 
     rule: str

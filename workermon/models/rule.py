@@ -145,7 +145,7 @@ class RuleState(Frozen):
     metric: str | None = None
     period: int | None = None
     start: int | None = None
-    damping: FlapState | None = None
+    flap_state: FlapState | None = None
     events: tuple[str, ...] = ()
     band: str | None = None
     lost_metrics: tuple[str, ...] = ()
@@ -157,12 +157,12 @@ class RuleState(Frozen):
 
     def leads(self, now: float) -> bool:
         """Return whether a clock that was ahead wrote it: one of its times is in the future."""
-        damping = self.damping
+        flap_state = self.flap_state
         return (
             leads(self.cursor, now)
             or leads(self.start, now)
             or (bool(self.trail) and leads(self.trail[-1].at, now))
-            or (damping is not None and bool(damping.recent) and leads(damping.recent[-1], now))
+            or (flap_state is not None and bool(flap_state.recent) and leads(flap_state.recent[-1], now))
         )
 
     def clamped(self, now: float) -> RuleState:
@@ -170,14 +170,14 @@ class RuleState(Frozen):
         if not self.leads(now):
             return self
         latest = int(now)
-        damping = self.damping and self.damping.model_copy(
-            update={"recent": tuple(min(at, latest) for at in self.damping.recent)}
+        flap_state = self.flap_state and self.flap_state.model_copy(
+            update={"recent": tuple(min(at, latest) for at in self.flap_state.recent)}
         )
         return self.model_copy(
             update={
                 "cursor": None if self.cursor is None else min(self.cursor, latest),
                 "start": None if self.start is None else min(self.start, latest),
                 "trail": tuple(change._replace(at=min(change.at, latest)) for change in self.trail),
-                "damping": damping,
+                "flap_state": flap_state,
             }
         )

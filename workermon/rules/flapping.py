@@ -27,36 +27,36 @@ class FlapStatus(NamedTuple):
 STABLE = FlapStatus(flaps=False)
 
 
-def after(damping: models.FlapState, change: models.SeverityChange, option: models.Flapping) -> models.FlapState:
+def after(flap_state: models.FlapState, change: models.SeverityChange, option: models.Flapping) -> models.FlapState:
     """Return the state after one more change; only firing and resolving count, not a change of severity."""
     fires = change.severity is not None
-    if fires == damping.fires:
-        return damping
-    recent = tuple(at for at in damping.recent if at > change.at - option.within)
+    if fires == flap_state.fires:
+        return flap_state
+    recent = tuple(at for at in flap_state.recent if at > change.at - option.within)
     # After so long without a change it stopped flapping.
-    flaps = damping.flaps and bool(recent)
+    flaps = flap_state.flaps and bool(recent)
     recent = (*recent, change.at)[-option.turns :]
     return models.FlapState(fires=fires, recent=recent, flaps=flaps or (fires and len(recent) >= option.turns))
 
 
 def settled(
-    rule: models.Rule, damping: models.FlapState | None, changes: Iterable[models.SeverityChange]
+    rule: models.Rule, flap_state: models.FlapState | None, changes: Iterable[models.SeverityChange]
 ) -> models.FlapState | None:
     """Return the state after these changes; ``None`` if the rule has no ``flapping``, or nothing is known yet."""
     if rule.flapping is None:
         return None
     for change in changes:
-        damping = after(damping or models.FlapState(), change, rule.flapping)
-    return damping
+        flap_state = after(flap_state or models.FlapState(), change, rule.flapping)
+    return flap_state
 
 
 def among(
-    rule: models.Rule, damping: models.FlapState | None, changes: Sequence[models.SeverityChange]
+    rule: models.Rule, flap_state: models.FlapState | None, changes: Sequence[models.SeverityChange]
 ) -> frozenset[int]:
     """Return the times of those changes during which the alert flapped."""
     if rule.flapping is None:
         return frozenset()
-    times, state = set(), damping or models.FlapState()
+    times, state = set(), flap_state or models.FlapState()
     for change in changes:
         state = after(state, change, rule.flapping)
         if state.flaps:
@@ -67,7 +67,7 @@ def among(
 def status_at(rule: models.Rule, rule_state: models.RuleState, until: int | None) -> FlapStatus:
     """Return whether an alert flaps at ``until``, the time up to which the rule is evaluated."""
     option = rule.flapping
-    state = settled(rule, rule_state.damping, rule_state.trail)
+    state = settled(rule, rule_state.flap_state, rule_state.trail)
     if option is None or state is None or not state.recent or until is None:
         return STABLE
     last = state.recent[-1]

@@ -154,7 +154,7 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
             "trimmed": rule_state.trimmed or len(recent) < len(trail),
             "metric": str(needed),
             "start": _last_added(group.members) if cursor is None else rule_state.start,
-            "damping": flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
+            "flap_state": flapping.settled(rule, rule_state.flap_state, trail[: len(trail) - len(recent)]),
         }
     )
     if not changes and len(unchanged) == len(rule_state.trail):
@@ -229,8 +229,8 @@ def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
     """Return a state that never evaluates again before its cursor, because the rule had another condition there."""
     last, cursor = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
     latest = SeverityChange(cursor, None, 0) if last is None else last._replace(at=cursor)
-    damping = flapping.settled(rule, rule_state.damping, rule_state.trail)
-    return rule_state.model_copy(update={"trail": (latest,), "trimmed": True, "damping": damping})
+    flap_state = flapping.settled(rule, rule_state.flap_state, rule_state.trail)
+    return rule_state.model_copy(update={"trail": (latest,), "trimmed": True, "flap_state": flap_state})
 
 
 def _from(trail: Sequence[SeverityChange], begin: int) -> list[SeverityChange]:
@@ -329,7 +329,7 @@ class _Outcome(NamedTuple):
 def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
     cursor = outcome.before.cursor
     past = slots.steps(outcome.before.trail, outcome.kept_changes)
-    flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
+    flaps = flapping.among(outcome.rule, outcome.before.flap_state, outcome.trail)
     transitions, steps = [], set()
     for change in outcome.changes:
         before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
@@ -340,12 +340,12 @@ def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
         if step in past:
             continue
         late = cursor is not None and change.at <= cursor
-        transitions.append(_transition(outcome, change, late=late, damped=change.at in flaps))
+        transitions.append(_transition(outcome, change, late=late, is_flapping=change.at in flaps))
     withdrawn = [_withdrawn(step) for step in reversed(past) if step not in steps]
     return (*withdrawn, *transitions)
 
 
-def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool) -> Transition:
+def _transition(outcome: _Outcome, change: _Change, *, late: bool, is_flapping: bool) -> Transition:
     before, after = SEVERITY_OF[change.before], SEVERITY_OF[change.after]
     decided = after if change.after > change.before else before
     rank = MEMBER_LEVELS[decided]
@@ -360,7 +360,7 @@ def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool)
         count=f"{len(holding)} of {size}",
         members=holding,
         correction=late,
-        damped=damped,
+        flapping=is_flapping,
         condition_since=change.since if before is None else None,
         reason=reason + (", seen late: a datapoint came late or was revised" if late else ""),
     )

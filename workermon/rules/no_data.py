@@ -103,11 +103,11 @@ class NoData(kind.Kind[Options]):
         if transitions and rule.flapping is not None:
             # No past is revised here, so all changes are final at once.
             changes = [models.SeverityChange(transition.at, transition.after, 0) for transition in transitions]
-            flaps = flapping.among(rule, before.damping, changes)
+            flaps = flapping.among(rule, before.flap_state, changes)
             transitions = [
-                transition.model_copy(update={"damped": transition.at in flaps}) for transition in transitions
+                transition.model_copy(update={"flapping": transition.at in flaps}) for transition in transitions
             ]
-            state = state.model_copy(update={"damping": flapping.settled(rule, before.damping, changes)})
+            state = state.model_copy(update={"flap_state": flapping.settled(rule, before.flap_state, changes)})
         return state, tuple(transitions)
 
     def patience(self, rule: models.Rule, facts: kind.Facts) -> int:

@@ -135,12 +135,12 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         metric=walk.metric,
         period=period,
         start=rule_state.start,
-        damping=flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
+        flap_state=flapping.settled(rule, rule_state.flap_state, trail[: len(trail) - len(recent)]),
     )
     if not changes and len(unchanged) == len(rule_state.trail):
         return state, ()
     past = steps(rule_state.trail, len(unchanged))
-    flaps = flapping.among(rule, rule_state.damping, trail)
+    flaps = flapping.among(rule, rule_state.flap_state, trail)
     transitions: list[Transition] = []
     kept_steps = set()
     for change in changes:
@@ -151,7 +151,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         kept_steps.add(step)
         if step not in past:
             transition = _transition(limits, change, walk.unit, correction=change.slot <= cursor_slot)
-            transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
+            transitions.append(transition.model_copy(update={"flapping": True}) if change.at in flaps else transition)
     window = grid.window(last, limits.n)
     withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in kept_steps]
     return state, (*withdrawn, *(_with_present(change, window) for change in transitions))
@@ -180,7 +180,7 @@ def calm_state(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) ->
         metric=walk.metric,
         period=walk.period,
         start=rule_state.start,
-        damping=flapping.settled(rule, rule_state.damping, ()),
+        flap_state=flapping.settled(rule, rule_state.flap_state, ()),
     )
 
 
@@ -252,7 +252,7 @@ def _for_series(rule: Rule, rule_state: RuleState, walk: Walk) -> RuleState:
             "period": walk.period,
             "start": rule_state.cursor + (rule_state.period or walk.period),
             "trail": rule_state.trail[-1:],
-            "damping": flapping.settled(rule, rule_state.damping, rule_state.trail[:-1]),
+            "flap_state": flapping.settled(rule, rule_state.flap_state, rule_state.trail[:-1]),
         }
     )
 

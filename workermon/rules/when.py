@@ -129,7 +129,7 @@ class When(kind.Kind[Options]):
                 "cursor": last,
                 "trail": recent,
                 "trimmed": state.trimmed or len(recent) < len(trail),
-                "damping": flapping.settled(rule, state.damping, trail[: len(trail) - len(recent)]),
+                "flap_state": flapping.settled(rule, state.flap_state, trail[: len(trail) - len(recent)]),
             }
         )
         return after, _transitions(rule, state, trail, states, _Span(first, cursor, last))
@@ -210,7 +210,7 @@ def _for_series(rule: models.Rule, rule_state: models.RuleState, series: str) ->
         metric=series,
         start=rule_state.cursor + max(rule_state.period or 1, 1),
         trail=rule_state.trail[-1:],
-        damping=flapping.settled(rule, rule_state.damping, rule_state.trail[:-1]),
+        flap_state=flapping.settled(rule, rule_state.flap_state, rule_state.trail[:-1]),
     )
 
 
@@ -272,7 +272,7 @@ def _transitions(
     """Return the transitions: first those that a correction withdraws, newest first, then the new ones."""
     unchanged = sum(change.at < span.first for change in trail)
     past, present = slots.steps(before.trail, unchanged), slots.steps(trail, unchanged)
-    flaps = flapping.among(rule, before.damping, trail)
+    flaps = flapping.among(rule, before.flap_state, trail)
     now = _reason(states, span.last)
     withdrawn = [
         models.Transition(at=at, before=after, after=severity, correction=True, withdrawn=True, reason=now)
@@ -285,7 +285,7 @@ def _transitions(
             before=severity,
             after=after,
             correction=at <= span.known_until,
-            damped=at in flaps,
+            flapping=at in flaps,
             reason=_reason(states, at) + (", seen late: another rule was corrected" if at <= span.known_until else ""),
         )
         for at, severity, after in present

@@ -29,7 +29,7 @@ class Delivery(Document):
 class RecordedTransition(Document):
     """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
 
-    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping.
+    ``correction``: only the past changed. ``flapping``: nobody was notified, because the alert was flapping.
     ``notified``: a notification was made; ``notification`` is its id.
     """
 
@@ -42,7 +42,7 @@ class RecordedTransition(Document):
     count: str | None
     points: tuple[Point, ...]
     correction: bool
-    damped: bool
+    flapping: bool
     notified: bool
     silenced_by: str | None
     inhibited_by: str | None
@@ -97,7 +97,7 @@ def _recorded_transition(transition: models.Transition, entry: models.HistoryEnt
         count=transition.count,
         points=tuple(Point(at=at, value=value) for at, value in transition.points),
         correction=transition.correction,
-        damped=transition.damped,
+        flapping=transition.flapping,
         notified=entry.notification is not None and not muted,
         silenced_by=transition.silenced_by,
         inhibited_by=transition.inhibited_by,
