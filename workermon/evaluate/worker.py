@@ -224,21 +224,16 @@ def judge(builder: verdict.VerdictBuilder, case: Case, series: SeriesByMetric, c
     )
     plans = {plan.rule.name: plan for plan in case.plans}
     for rule in context.rules:
+        plan = plans.get(rule.name)
         transitions: Sequence[models.Transition] = ()
         if rule.name in context.over or member.was_over_groups(case.basis.alerts.get(rule.name)):
-            member.judge(
-                builder, rule, _continuation(plans.get(rule.name)), operands.facts_for(rule), context.configuration
-            )
-        elif record.worker.monitoring == "paused":
-            _pause(builder, case, rule)
-        elif plan := plans.get(rule.name):  # so it applies, and the worker runs
+            member.judge(builder, rule, _continuation(plan), operands.facts_for(rule), context.configuration)
+        elif plan is not None:
             reason = held_back if plan.kind.about_collection else None
             own_facts = _with_peers(plan, record.worker, operands.facts_for(rule), context)
             transitions = _evaluate(builder, plan, own_facts, reason)
-        elif _ends(builder, case, rule, context.configuration):
-            pass
-        elif rule.name in case.basis.alerts:
-            builder.alerts[rule.name] = case.basis.alerts[rule.name]
+        else:
+            _without_plan(builder, case, rule, context.configuration)
         operands.note(rule, transitions)
     names = {rule.name for rule in context.configuration.rules}
     for alert in lifecycle.forget_removed(builder, names, context.configuration):
@@ -273,22 +268,27 @@ def _pause(builder: verdict.VerdictBuilder, case: Case, rule: models.Rule) -> No
     builder.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
 
 
-def _ends(builder: verdict.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration) -> bool:
-    """End the alert of a rule that cannot be evaluated for this worker. Return whether that is the case."""
+def _without_plan(
+    builder: verdict.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
+) -> None:
+    """Continue the alert of a rule that is not evaluated now, or end it if the rule no longer can be."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
     kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
-    is_gone = condition.status in kind.ends_with & models.GONE
+    if worker.monitoring == "paused":
+        _pause(builder, case, rule)
+        return
+    if alert is None:
+        return
+    has_ended = condition.status in kind.ends_with
+    is_gone = has_ended and condition.status in models.GONE
     not_applied = None if is_gone else kind.not_applied(rule, worker, configuration)
     if not_applied is not None:
-        if alert is not None:
-            lifecycle.forget(builder, alert, rule, not_applied, builder.at)
-        return True
-    if is_gone or condition.status in kind.ends_with:
+        lifecycle.forget(builder, alert, rule, not_applied, builder.at)
+    elif has_ended:
         seen_at = builder.at if condition.collected_at is None else condition.collected_at
-        if alert is not None:
-            lifecycle.resolve(builder, alert, rule, state.STATUS_TEXT[condition.status], seen_at)
-        return True
-    return False
+        lifecycle.resolve(builder, alert, rule, state.STATUS_TEXT[condition.status], seen_at)
+    else:
+        builder.alerts[rule.name] = alert
 
 
 def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Series]:
