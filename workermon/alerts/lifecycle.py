@@ -78,8 +78,8 @@ def continue_at_rest(
     rests = alert.is_at_rest and alert.since is None and alert.condition_since is None
     if not rests or rule_state.severity is not None or rule.flapping is not None:
         return False
-    goes_on = alert if rule_state is alert.rule_state else alert.model_copy(update={"rule_state": rule_state})
-    builder.alerts[alert.rule] = goes_on
+    continued = alert if rule_state is alert.rule_state else alert.model_copy(update={"rule_state": rule_state})
+    builder.alerts[alert.rule] = continued
     return True
 
 
@@ -261,9 +261,9 @@ def _after(outcome: RuleOutcome, status: flapping.FlapStatus) -> models.Alert:
     """Return the alert as evaluated now, whatever people were notified of."""
     alert, rule_state = outcome.alert, outcome.rule_state
     # While it flaps it is one episode, whatever its severity.
-    goes_on = status.flaps and alert.flapping and alert.open
+    continued = status.flaps and alert.flapping and alert.open
     changes: dict[str, object] = {"rule_state": rule_state}
-    if not goes_on:
+    if not continued:
         changes |= episode.times(alert, rule_state, outcome.transitions)
     if status.flaps or alert.flapping:
         changes |= {"flapping": status.flaps, "flapping_notified": status.flaps}

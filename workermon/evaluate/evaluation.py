@@ -272,14 +272,14 @@ class _Run:
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> frozenset[tuple[str, str]]:
         """Return the groups and new rules with members that were not evaluated yet."""
-        joining = unreported_members.Joining(
+        unreported = unreported_members.UnreportedMembers(
             workers=self._stage.workers,
             fleet=self._fleet,
             configuration=configuration,
             kinds=self._stage.kinds,
             at=self._stage.now(),
         )
-        return joining.incomplete(bases)
+        return unreported.incomplete(bases)
 
     def _read_members(
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration

@@ -28,7 +28,7 @@ class _Needed(NamedTuple):
     until: float
 
 
-class _Look(NamedTuple):
+class _FleetLabels(NamedTuple):
     """The labels of every worker, and the workers by label and value as far as requested, as of ``at`` (seconds).
 
     ``idle`` are paused, or do not run and will not start by themselves.
@@ -44,7 +44,7 @@ class Fleet:
     """Which workers have which labels, as of the last read of the whole fleet. Threads may share it."""
 
     def __init__(self) -> None:
-        self._last: _Look | None = None
+        self._last: _FleetLabels | None = None
 
     def ids(
         self, keys: Iterable[tuple[str, str]], workers: ports.Workers, expected: Iterable[models.Worker], now: float
@@ -53,7 +53,7 @@ class Fleet:
 
         Reads the fleet if that was long ago, or if one of the given workers differs from the cached one.
         """
-        last = self._look(
+        last = self._labels(
             workers,
             now,
             lambda last: all(
@@ -69,7 +69,7 @@ class Fleet:
 
         Reads the fleet if that was long ago, or if a worker seen in the group is missing from the cache.
         """
-        last = self._look(
+        last = self._labels(
             workers,
             now,
             lambda last: all(last.labels.get(worker_id, {}).get(by) == value for worker_id in expected_ids),
@@ -80,25 +80,25 @@ class Fleet:
             if worker_id not in last.idle
         }
 
-    def _look(self, workers: ports.Workers, now: float, is_current: Callable[[_Look], bool]) -> _Look:
+    def _labels(self, workers: ports.Workers, now: float, is_current: Callable[[_FleetLabels], bool]) -> _FleetLabels:
         last = self._last
         if last is None or not 0 <= now - last.at < FRESH or not is_current(last):
             summaries = list(workers.summaries())
             idle = frozenset(
                 summary.id for summary in summaries if summary.monitoring == "paused" or summary.status in _ENDED
             )
-            last = self._last = _Look(now, {summary.id: dict(summary.labels) for summary in summaries}, idle, {})
+            last = self._last = _FleetLabels(now, {summary.id: dict(summary.labels) for summary in summaries}, idle, {})
         return last
 
 
-def _by_value(look: _Look, by: str) -> Mapping[str, Sequence[str]]:
-    if by not in look.by_label:
+def _by_value(fleet_labels: _FleetLabels, by: str) -> Mapping[str, Sequence[str]]:
+    if by not in fleet_labels.by_label:
         by_value: dict[str, list[str]] = {}
-        for worker_id, labels in look.labels.items():
+        for worker_id, labels in fleet_labels.labels.items():
             if by in labels:
                 by_value.setdefault(labels[by], []).append(worker_id)
-        look.by_label[by] = by_value
-    return look.by_label[by]
+        fleet_labels.by_label[by] = by_value
+    return fleet_labels.by_label[by]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from workermon.rules.group import Group
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Joining:
+class UnreportedMembers:
     """Finds, at a time ``at`` (seconds), rules over groups that have not begun and know only a part of a group."""
 
     workers: ports.Workers
