@@ -59,7 +59,7 @@ class Fleet(testing.Monitor):
         return published
 
 
-def of(worker_id: str, *more: tuple[str, str]) -> dimensions.Dimensions:
+def of(worker_id: str, *more: tuple[str, str]) -> models.Dimensions:
     """Return the dimensions of a worker."""
     return tuple(sorted([*more, ("InstanceId", worker_id)]))
 

@@ -9,7 +9,6 @@ import pytest
 from workermon import config, errors, health, models, ports, testing
 from workermon.alerts import message, subject
 from workermon.health import canary, fleet_statistics, parts
-from workermon.testing import memory
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -202,7 +201,7 @@ def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: 
     """In the first ten minutes the rate is computed from the set-up, because few runs say little."""
     worker = world.add(A)
     kind = ("fstype", "ext4")
-    sets: list[memory.Dimensions] = [(("InstanceId", A), ("path", f"/{mount}"), kind) for mount in range(3)]
+    sets: list[models.Dimensions] = [(("InstanceId", A), ("path", f"/{mount}"), kind) for mount in range(3)]
     world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)
     start = world.now()
     for minute in range(seconds // 60 + 1):

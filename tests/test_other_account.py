@@ -11,7 +11,6 @@ from tests.support.repositories import Repository, install
 from workermon import collect, config, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.rules import threshold
-from workermon.testing import memory
 
 NOW = 1_700_000_100.0
 ONE = "i-0000000000000001a"
@@ -26,7 +25,7 @@ class CloudWatch(testing.MemoryCloudWatch):
         super().__init__()
         self.requests: list[models.AccountRegion] = []
         self.values: dict[str, list[models.Datapoint]] = {"default": [], "lab": []}
-        self.published: dict[str, list[memory.Dimensions]] = {}
+        self.published: dict[str, list[models.Dimensions]] = {}
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Answer as that account's CloudWatch does."""
@@ -34,7 +33,7 @@ class CloudWatch(testing.MemoryCloudWatch):
         points = tuple(value for value in self.values[scope.account] if value.at <= until)
         return ports.Answer({place: models.Series(query.period, points) for place, query in enumerate(queries)}, {})
 
-    def dimensions(self, *_: object) -> dict[str, list[memory.Dimensions]]:
+    def dimensions(self, *_: object) -> dict[str, list[models.Dimensions]]:
         """Return the listed dimensions. At first only EC2's own exist."""
         return self.published
 

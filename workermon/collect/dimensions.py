@@ -39,8 +39,6 @@ RECENT = 1200
 #: Records in one read from the repository.
 CHUNK = 500
 
-Dimensions = tuple[tuple[str, str], ...]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
@@ -51,7 +49,7 @@ class Published:
     results are of no use.
     """
 
-    sets: dict[str, dict[str, list[Dimensions]]]
+    sets: dict[str, dict[str, list[models.Dimensions]]]
     failures: dict[str, dict[str, errors.AwsError]]
 
 
@@ -78,7 +76,7 @@ class Search:
     _names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: The listing of each metric, and by worker the dimension sets found so far.
     _listings: dict[str, Listing] = dataclasses.field(default_factory=dict)
-    _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
+    _sets: dict[str, dict[str, list[models.Dimensions]]] = dataclasses.field(default_factory=dict)
     #: By key: the workers that may be looked up, according to present knowledge.
     _candidates_by_key: dict[str, _Candidates] = dataclasses.field(default_factory=dict)
 
@@ -93,7 +91,7 @@ class Search:
         self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != catalogue.EC2}
         own_keys = [key for key in by_key if key not in self._agents]
         for record in records:
-            own_sets: list[Dimensions] = [(("InstanceId", record.worker.id),)]
+            own_sets: list[models.Dimensions] = [(("InstanceId", record.worker.id),)]
             sets = self._sets[record.worker.id] = dict.fromkeys(own_keys, own_sets)
             sets.update([(key, record.dimensions[key]) for key in self._agents if key in record.dimensions])
         failures: dict[str, dict[str, errors.AwsError]] = {}
@@ -163,7 +161,7 @@ class Search:
     def _list_region(self) -> None:
         """List the metrics of the whole region, if that is due and no other process does it. All batches profit."""
         owner = uuid.uuid4().hex
-        by_worker: dict[str, dict[str, list[Dimensions]]] = {}
+        by_worker: dict[str, dict[str, list[models.Dimensions]]] = {}
         for key, metric in self._agents.items():
             listing = self._listings[key]
             if len(self._searched[key]) <= SMALL_BATCH or listing.was_refused(self.at) or not self._is_due(key):
@@ -198,7 +196,7 @@ class Search:
         candidates = self._candidates(key)
         return len(candidates.new) + len(candidates.recent) > SMALL_BATCH and listing.may_be_repeated(self.at)
 
-    def _spread(self, sets_by_worker: Mapping[str, dict[str, list[Dimensions]]]) -> None:
+    def _spread(self, sets_by_worker: Mapping[str, dict[str, list[models.Dimensions]]]) -> None:
         """Store the listing with every worker that it contains, also with those of other batches."""
         records = {record.worker.id: record for record in self._records}
         unknown_ids = [worker_id for worker_id in sets_by_worker if worker_id not in records]
@@ -219,7 +217,7 @@ class Search:
         Return for each of them, by id and key, why there was no answer; ``None`` if there was one.
         """
         looked_up: dict[tuple[str, str], errors.AwsError | None] = {}
-        fresh: dict[str, dict[str, list[Dimensions]]] = {}
+        fresh: dict[str, dict[str, list[models.Dimensions]]] = {}
         for key, worker_ids in self._to_look_up().items():
             metric = self._agents[key]
             before = next((error for error in looked_up.values() if error is not None), None)

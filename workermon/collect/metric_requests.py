@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models, ports
-from workermon.collect import cadence, delays, dimensions, polling
+from workermon.collect import cadence, delays, polling
 from workermon.collect.account_run import Run
 from workermon.collect.fetched import Fetched
 from workermon.config import catalogue
@@ -79,8 +79,8 @@ class _Metric(NamedTuple):
         return cls(metric, names, metric.key if is_own else None)
 
     def published(
-        self, sets: Mapping[str, Sequence[dimensions.Dimensions]]
-    ) -> list[tuple[models.Metric, dimensions.Dimensions]] | None:
+        self, sets: Mapping[str, Sequence[models.Dimensions]]
+    ) -> list[tuple[models.Metric, models.Dimensions]] | None:
         """Return a worker's relevant series, each with the metric's name; ``None`` if not looked up yet."""
         if self.own_key is not None:
             return [(self.metric, sets[self.own_key][0])]
@@ -103,7 +103,7 @@ class Planner:
         self._plans: dict[Situation, _Plan] = {}
 
     def plan(
-        self, record: ports.Record, sets: Mapping[str, Sequence[dimensions.Dimensions]], fetched: Fetched
+        self, record: ports.Record, sets: Mapping[str, Sequence[models.Dimensions]], fetched: Fetched
     ) -> list[MetricRequest]:
         """Return the requests about a worker: one for each metric that is due and published.
 

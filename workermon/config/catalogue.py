@@ -19,6 +19,7 @@ from workermon.models import (
     Configuration,
     Count,
     Datapoint,
+    Dimensions,
     Levels,
     Metric,
     Query,
@@ -139,7 +140,7 @@ MAX_SERIES = 200
 MAX_STORED_SERIES = 2000
 
 
-def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:
+def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: Dimensions) -> Query:
     """Return the query for a metric of a worker under one dimension set, from a time on."""
     # By position, which takes half the time: there are five for each worker and cycle.
     return Query(
@@ -147,13 +148,13 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
     )
 
 
-def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+def chosen(metric: Metric, sets: Sequence[Dimensions]) -> list[Dimensions]:
     """Return the dimension sets to request: the relevant ones, at most ``MAX_SERIES``."""
     counted_sets = counted(metric, sets)
     return counted_sets if len(counted_sets) <= MAX_SERIES else sorted(counted_sets)[:MAX_SERIES]
 
 
-def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+def counted(metric: Metric, sets: Sequence[Dimensions]) -> list[Dimensions]:
     """Return the relevant dimension sets: those that the metric includes and does not exclude, and real filesystems.
 
     An agent may also publish aggregates, with fewer dimensions. An aggregate beside single filesystems mixes real and
@@ -172,7 +173,7 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
     return [tuple(dimensions.items()) for dimensions in candidates]
 
 
-def _is_pseudo(dimensions: tuple[tuple[str, str], ...]) -> bool:
+def _is_pseudo(dimensions: Dimensions) -> bool:
     return any(name == "fstype" and value.lower() in PSEUDO_FILESYSTEMS for name, value in dimensions)
 
 
@@ -185,7 +186,7 @@ def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, 
     return [dimensions for dimensions in candidates if frozenset(dimensions.items()) not in aggregates]
 
 
-def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+def stored(metric: Metric, sets: Sequence[Dimensions]) -> list[Dimensions]:
     """Return the dimension sets to store for a worker, at most ``MAX_STORED_SERIES``, relevant ones first."""
     if len(sets) <= MAX_STORED_SERIES:
         return list(sets)
@@ -193,9 +194,7 @@ def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[
     return sorted(sets, key=lambda dimensions: (tuple(dimensions) not in count, tuple(dimensions)))[:MAX_STORED_SERIES]
 
 
-def crowded(
-    configuration: Configuration, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
-) -> dict[str, int]:
+def crowded(configuration: Configuration, by_key: Mapping[str, Sequence[Dimensions]]) -> dict[str, int]:
     """Return the metrics of which a worker has more series than are requested, and how many are relevant."""
     metrics = (configuration.metrics[name] for name in configuration.collect if name in configuration.metrics)
     many = (metric for metric in metrics if len(by_key.get(metric.key, ())) > MAX_SERIES)
@@ -215,9 +214,7 @@ def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:
     )
 
 
-def published(
-    metric: Metric, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
-) -> list[tuple[Metric, tuple[tuple[str, str], ...]]] | None:
+def published(metric: Metric, by_key: Mapping[str, Sequence[Dimensions]]) -> list[tuple[Metric, Dimensions]] | None:
     """Return a worker's relevant series: the metric under the name used there, and the dimension set.
 
     ``by_key`` are the worker's dimension sets by ``Metric.key``. ``None`` if it was not looked up yet.
@@ -230,7 +227,7 @@ def published(
     return pairs if pairs or metric.key in by_key else None
 
 
-def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | None) -> int | None:
+def series_count(metric: Metric, sets: Sequence[Dimensions] | None) -> int | None:
     """Return how many series of a metric a worker has; ``None`` if its dimensions were not looked up.
 
     ``sets`` are its dimension sets; EC2's own metrics have one series each.

@@ -11,7 +11,7 @@ from workermon.config import catalogue
 from workermon.rules import cadence
 
 #: Dimension sets of each metric (by ``Metric.key``) of a worker.
-Dimensions = Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
+_DimensionSets = Mapping[str, Sequence[models.Dimensions]]
 
 
 class MonthlyPrice(models.Frozen):
@@ -89,7 +89,7 @@ class Pricing:
         """
         before, after, fleet_after = change.before, change.after, change.fleet_after()
         records = {record.worker.id: record for record in change.fleet}
-        dimensions: dict[str, dict[str, Sequence[tuple[tuple[str, str], ...]]]] = {
+        dimensions: dict[str, dict[str, Sequence[models.Dimensions]]] = {
             worker_id: dict(record.dimensions) for worker_id, record in records.items()
         }
         failed = self._look_up(_agent_metrics(before, after), fleet_after, dimensions) if ask else {}
@@ -138,7 +138,7 @@ class Pricing:
         self,
         metrics: Sequence[models.Metric],
         workers: Sequence[models.Worker],
-        dimensions: dict[str, dict[str, Sequence[tuple[tuple[str, str], ...]]]],
+        dimensions: dict[str, dict[str, Sequence[models.Dimensions]]],
     ) -> dict[str, errors.AwsError]:
         """Add the dimensions of metrics that were not looked up for a worker yet; return where that failed."""
         failed: dict[str, errors.AwsError] = {}
@@ -171,7 +171,7 @@ def _agent_metrics(*configurations: models.Configuration) -> list[models.Metric]
     return list({metric.key: metric for metric in collected if metric.namespace != catalogue.EC2}.values())
 
 
-def _series(configuration: models.Configuration, dimensions: Dimensions) -> dict[str, int]:
+def _series(configuration: models.Configuration, dimensions: _DimensionSets) -> dict[str, int]:
     """Return how many series of each metric are requested for a worker."""
     return {
         name: max(1, catalogue.series_count(metric, dimensions.get(metric.key)) or 0)

@@ -36,7 +36,7 @@ LOGGED_IDS = 10
 _CONDITIONS: Mapping[str, models.Condition] = {
     status: models.Condition(status=status) for status in get_args(models.Status)
 }
-_NO_DIMENSIONS: dict[str, list[tuple[tuple[str, str], ...]]] = {}
+_NO_DIMENSIONS: dict[str, list[models.Dimensions]] = {}
 
 #: Repairs after which a worker is no longer monitored.
 _LEAVING = frozenset({"retire", "remove"})

@@ -34,6 +34,9 @@ def leads(at: float | None, now: float) -> bool:
     return at is not None and at - now > MAX_LEAD
 
 
+#: The dimensions of a series in CloudWatch: their names and values, in CloudWatch's order.
+Dimensions = tuple[tuple[str, str], ...]
+
 Severity = Literal["warning", "critical"]
 #: From least to worst; ``None`` (resolved) comes before them.
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workermon.models.base import INSTANCE_ID, Frozen
-
-Dimensions = tuple[tuple[str, str], ...]
+from workermon.models.base import INSTANCE_ID, Dimensions, Frozen
 
 #: Dimension sets stored for a metric: enough to see how its agents are set up.
 MAX_EXAMPLES = 3

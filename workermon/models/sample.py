@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from workermon.models.base import DAY, Frozen, leads
+from workermon.models.base import DAY, Dimensions, Frozen, leads
 from workermon.models.checks import CHECK_METRICS, Check, CheckName, Checks, Impairment, check_values
 from workermon.models.worker import ScheduledEvent, StateReason, Status, Worker, account_and_region
 
@@ -59,7 +59,7 @@ class Query(NamedTuple):
     metric: str
     namespace: str
     metric_name: str
-    dimensions: tuple[tuple[str, str], ...]
+    dimensions: Dimensions
     statistic: str
     period: int
     since: int

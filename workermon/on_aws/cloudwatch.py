@@ -23,7 +23,7 @@ class AwsCloudWatch:
 
     def dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
-    ) -> dict[str, list[metric_listing.Dimensions]]:
+    ) -> dict[str, list[models.Dimensions]]:
         """Return the dimension sets that each instance published within the last three hours.
 
         ``None`` asks for every instance. An account with too many metrics to list raises an error.
@@ -34,7 +34,7 @@ class AwsCloudWatch:
 
     def foreign_dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str
-    ) -> list[metric_listing.Dimensions]:
+    ) -> list[models.Dimensions]:
         """Return dimension sets without an instance that were published within the last three hours."""
         with self._sessions.asking("CloudWatch", scope.of_cloudwatch):
             return self._listing(scope, namespace, metric_name).foreign()

@@ -17,8 +17,6 @@ MAX_SINGLE_LOOKUPS = 5
 #: Pages of a metric, of 500 series each, that are searched for series without an instance.
 FOREIGN_PAGES = 10
 
-Dimensions = tuple[tuple[str, str], ...]
-
 
 class Listing:
     """Lists one metric of an account and region. The caller translates errors.
@@ -30,15 +28,15 @@ class Listing:
         self._client, self._namespace, self._metric_name = client, namespace, metric_name
         self._source = source
         #: By instance. A set's key is its sorted form, but its order is kept, because some endpoints compare it.
-        self._sets: dict[str, dict[Dimensions, Dimensions]] = {}
+        self._sets: dict[str, dict[models.Dimensions, models.Dimensions]] = {}
 
-    def all_instances(self) -> dict[str, list[Dimensions]]:
+    def all_instances(self) -> dict[str, list[models.Dimensions]]:
         """Return the dimension sets of every instance. Raises ``RuntimeError`` if the pages do not end."""
         if not self._list({"Name": "InstanceId"}, None, MAX_PAGES):
             raise RuntimeError("its pages do not end")
         return self._sorted()
 
-    def instances(self, instance_ids: Sequence[str]) -> dict[str, list[Dimensions]]:
+    def instances(self, instance_ids: Sequence[str]) -> dict[str, list[models.Dimensions]]:
         """Return the dimension sets of some instances."""
         wanted_ids = set(instance_ids)
         # A fleet much larger than what is asked for has more pages than instances. Then one by one takes fewer calls.
@@ -50,9 +48,9 @@ class Listing:
                 self._list({"Name": "InstanceId", "Value": instance_id}, wanted_ids, MAX_PAGES)
         return self._sorted()
 
-    def foreign(self) -> list[Dimensions]:
+    def foreign(self) -> list[models.Dimensions]:
         """Return dimension sets without an instance, from the first pages."""
-        sets: dict[Dimensions, None] = {}
+        sets: dict[models.Dimensions, None] = {}
 
         def take(metric: Any) -> None:
             dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions") or ())
@@ -95,5 +93,5 @@ class Listing:
         if owner is not None and (wanted_ids is None or owner in wanted_ids):
             self._sets.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
 
-    def _sorted(self) -> dict[str, list[Dimensions]]:
+    def _sorted(self) -> dict[str, list[models.Dimensions]]:
         return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in self._sets.items()}

@@ -14,7 +14,7 @@ from workermon import models
 BILLED_TOGETHER = 5
 
 #: Returns a query's namespace, metric name, dimensions and statistic.
-_series: Callable[[models.Query], tuple[str, str, tuple[tuple[str, str], ...], str]] = operator.itemgetter(2, 3, 4, 5)
+_series: Callable[[models.Query], tuple[str, str, models.Dimensions, str]] = operator.itemgetter(2, 3, 4, 5)
 
 _quoted = json.JSONEncoder().encode
 
@@ -70,7 +70,7 @@ class Queries(Sequence[dict[str, Any]]):
         """Return the JSON of the list. Queries about the same metric, or the same dimensions, share their text."""
         account = "" if self._source is None else f',"AccountId":{_quoted(self._source)}'
         metrics: dict[tuple[str, str, str, int], tuple[str, str]] = {}
-        dimension_texts: dict[tuple[tuple[str, str], ...], str] = {}
+        dimension_texts: dict[models.Dimensions, str] = {}
         texts = []
         for place in self._places:
             _, _, namespace, metric_name, dimensions, statistic, period, _ = self._queries[place]

@@ -37,8 +37,8 @@ CHUNK = 500
 #: Bytes of the smallest dimension set in JSON: one without dimensions, and a comma.
 _LEAST_SET = 3
 
-Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
-_DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
+_DimensionSets = dict[str, list[models.Dimensions]]
+_DIMENSIONS: pydantic.TypeAdapter[_DimensionSets] = pydantic.TypeAdapter(_DimensionSets)
 
 # Set-up and dimensions hardly ever change. A condition is read again by the process that wrote it, in small fleets.
 _SPECS = parse_cache.ParseCache(lambda text: models.Worker.model_validate_json(text, extra="ignore"))
@@ -310,7 +310,7 @@ class RedisWorkers:
             matching += [chunk[place] for place in client.run(self._client, listing)]
         return matching
 
-    def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
+    def found_dimensions(self, worker: models.Worker, dimensions: _DimensionSets, at: float) -> bool:
         """Add results of ListMetrics to the stored ones, unless the incarnation is gone.
 
         Two processes may have searched for different metrics of the same worker: both results are kept.

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 from workermon.models import (
     AccountRegion,
     BudgetDecision,
+    Dimensions,
     Hour,
     Instance,
     InstanceStatus,
@@ -56,15 +57,13 @@ class CloudWatch(Protocol):
 
     def dimensions(
         self, scope: AccountRegion, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
-    ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
+    ) -> dict[str, list[Dimensions]]:
         """Return the dimension sets under which each instance really publishes a metric (ListMetrics).
 
         ``None`` asks for every instance of the account and region.
         """
 
-    def foreign_dimensions(
-        self, scope: AccountRegion, namespace: str, metric_name: str
-    ) -> list[tuple[tuple[str, str], ...]]:
+    def foreign_dimensions(self, scope: AccountRegion, namespace: str, metric_name: str) -> list[Dimensions]:
         """Return dimension sets of a metric without an instance (ListMetrics); if there are many, only the first."""
 
 

@@ -11,6 +11,7 @@ from workermon.models import (
     CheckName,
     CollectionError,
     Condition,
+    Dimensions,
     Monitoring,
     ScheduledEvent,
     Sent,
@@ -31,7 +32,7 @@ class Record(NamedTuple):
 
     worker: Worker
     condition: Condition
-    dimensions: dict[str, list[tuple[tuple[str, str], ...]]]
+    dimensions: dict[str, list[Dimensions]]
     dimensions_at: float
     changed_from: int | None
     sequence: int
@@ -163,9 +164,7 @@ class Workers(Protocol):
     def with_series(self, least: int) -> list[str]:
         """Return the workers that may have so many series of a metric: all that do, and perhaps others."""
 
-    def found_dimensions(
-        self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float
-    ) -> bool:
+    def found_dimensions(self, worker: Worker, dimensions: dict[str, list[Dimensions]], at: float) -> bool:
         """Store a worker's dimension sets of these metrics; ``False`` if its incarnation is gone.
 
         Those of other metrics stay: several processes search at the same time.

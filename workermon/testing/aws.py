@@ -168,12 +168,12 @@ class MemoryCloudWatch:
         namespace: str,
         metric_name: str,
         instance_ids: Sequence[str] | None,
-    ) -> dict[str, list[memory.Dimensions]]:
+    ) -> dict[str, list[models.Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
         self.list_requests.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
         if self.error is not None:
             raise self.error
-        dimension_sets: dict[str, list[memory.Dimensions]] = {}
+        dimension_sets: dict[str, list[models.Dimensions]] = {}
         for place, name, dimensions in self._points:
             owner = dict(dimensions).get("InstanceId", "")
             if (place, name) == (namespace, metric_name) and (instance_ids is None or owner in instance_ids):
@@ -185,7 +185,7 @@ class MemoryCloudWatch:
         scope: models.AccountRegion,  # noqa: ARG002 - as above
         namespace: str,
         metric_name: str,
-    ) -> list[memory.Dimensions]:
+    ) -> list[models.Dimensions]:
         """Return the dimension sets without an instance."""
         if self.error is not None:
             raise self.error

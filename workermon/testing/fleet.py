@@ -87,7 +87,7 @@ class MemoryWorkers:
         ]
 
     def found_dimensions(
-        self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
+        self, worker: models.Worker, dimensions: dict[str, list[models.Dimensions]], at: float
     ) -> bool:
         """Add results of ListMetrics to the stored ones, unless the incarnation is gone."""
         with self._store.lock:

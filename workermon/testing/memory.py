@@ -15,8 +15,6 @@ from workermon import models, ports
 #: Attempts kept for each alert (as on Redis).
 MAX_ATTEMPTS = 500
 
-Dimensions = tuple[tuple[str, str], ...]
-
 
 @dataclass
 class StoredWorker:
@@ -27,7 +25,7 @@ class StoredWorker:
     slot: tuple[int, int] | None = None
     #: Which slot is claimed, and until when on the store's clock.
     claim: tuple[tuple[int, int], float] | None = None
-    dimensions: dict[str, list[Dimensions]] = field(default_factory=dict)
+    dimensions: dict[str, list[models.Dimensions]] = field(default_factory=dict)
     dimensions_at: float = 0.0
     changed_from: int | None = None
     sequence: int = 0

@@ -68,7 +68,7 @@ class HistoryRequest(NamedTuple):
     worker: models.Worker
     metric: models.Metric
     spans: tuple[Span, ...]
-    dimensions: tuple[tuple[tuple[str, str], ...], ...]
+    dimensions: tuple[models.Dimensions, ...]
 
     @property
     def queries(self) -> int:
@@ -97,7 +97,7 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
     return tuple(reversed(spans_found))
 
 
-def _dimension_sets(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
+def _dimension_sets(record: ports.Record, metric: models.Metric) -> list[models.Dimensions]:
     if metric.namespace == "AWS/EC2":
         return [(("InstanceId", record.worker.id),)]
     return record.dimensions.get(f"{metric.namespace}/{metric.metric_name}", [])
@@ -105,7 +105,7 @@ def _dimension_sets(record: ports.Record, metric: models.Metric) -> list[tuple[t
 
 def _listed_series(
     pairs: Iterable[tuple[ports.Record, models.Metric]], cloudwatch: ports.CloudWatch
-) -> dict[tuple[str, str], list[tuple[tuple[str, str], ...]]]:
+) -> dict[tuple[str, str], list[models.Dimensions]]:
     metrics: dict[str, models.Metric] = {}
     together: dict[tuple[models.AccountRegion, str], list[str]] = {}
     for record, metric in pairs:
@@ -191,7 +191,7 @@ class CloudWatchRequests:
 
     def _published(
         self, pairs: Sequence[tuple[ports.Record, models.Metric]]
-    ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
+    ) -> list[tuple[tuple[ports.Record, models.Metric], list[models.Dimensions]]]:
         """Return each pair with its dimension sets, and with the metric under the worker's name for it."""
         with_dimensions = [
             (record, variant)
