@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from tests.support import delivering, grouping
 from tests.support.commands import REGION, A, B, C, Session, fires, one_line
 from workermon import cli, errors, models, ports, settings, testing
+from workermon.config import positions
 from workermon.local import up as local_up
 from workermon.on_redis import client, workers
 
@@ -922,3 +923,19 @@ def test_a_backup_that_cannot_be_written_names_the_file(run: Any, tmp_path: Path
     (tmp_path / "folder").mkdir()
     path = file and str(tmp_path / file)
     assert one_line(run("backup", path), 1).startswith(f"error: {errors.printable(path) or 'FILE'}: ")
+
+
+def test_places_of_a_valid_file_are_not_looked_up(
+    ok: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an error needs a place. To find one reads the whole file, so one a worker made large files slow."""
+    file = tmp_path / "fleet.toml"
+    text = "".join(f'[[workers]]\nid = "{worker_id}"\ninterval = "60s"\n' for worker_id in (A, B))
+    text += '[[silences]]\nworker = "render-01"\nreason = "x"\nends = 2024-01-01T00:00:00Z\n'
+    file.write_text(text, encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(positions, "find", lambda _text: pytest.fail("a place was looked up"))
+        assert f"added {A}" in ok("plan", str(file))
+        ok("apply", str(file))
+    file.write_text(text.replace("60s", "5s"), encoding="utf-8")
+    assert "line 3, column 1: workers[0].interval" in one_line(run("plan", str(file)), 2)

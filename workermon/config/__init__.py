@@ -18,7 +18,7 @@ from workermon.config import build, channels, checking, dotted_keys, grammar, pr
 from workermon.config.build import to_configuration
 from workermon.config.cases import Case
 from workermon.config.catalogue import BUILTIN_RULES, DEFAULT
-from workermon.config.file import File, check_intervals, check_silences, warnings
+from workermon.config.file import File, check_interval, check_intervals, check_silences, warnings
 from workermon.config.grammar import WorkerSection
 from workermon.rules import KINDS, Kinds
 
@@ -106,6 +106,7 @@ __all__ = [
     "File",
     "Parser",
     "WorkerSection",
+    "check_interval",
     "check_intervals",
     "check_silences",
     "to_configuration",

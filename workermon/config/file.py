@@ -52,7 +52,18 @@ def check_intervals(file: File, least: int) -> None:
     intervals.append(("discover.interval", file.discover.interval if file.discover else None))
     for path, interval in intervals:
         if interval is not None:
-            models.allowed_interval(interval, least, file.location(path))
+            check_interval(file, path, interval, least)
+
+
+def check_interval(file: File, path: str, interval: int, least: int) -> None:
+    """Reject an interval at a place of the file that is below the shortest allowed, in seconds.
+
+    The place is looked up only for an error: that reads the whole file, and a file may have thousands of workers.
+    """
+    try:
+        models.allowed_interval(interval, least, path)
+    except errors.InvalidInput as error:
+        raise errors.InvalidInput(file.location(path), error.reason, error.todo) from None
 
 
 def check_silences(file: File, now: float) -> None:
@@ -60,12 +71,12 @@ def check_silences(file: File, now: float) -> None:
     for place, silence in enumerate(file.silences or ()):
         if silence.ends is None:
             continue
-        path = file.location(f"silences[{place}].ends")
+        path = f"silences[{place}].ends"
         if silence.ends <= now:
             reason = f"ended at {models.rfc3339(silence.ends)}"
-            raise errors.InvalidInput(path, reason, "give a time in the future, or remove it")
+            raise errors.InvalidInput(file.location(path), reason, "give a time in the future, or remove it")
         if silence.begins is None and silence.ends - now > models.MAX_SILENCE:
-            raise errors.InvalidInput(path, "is more than 365 days away", "choose an earlier one")
+            raise errors.InvalidInput(file.location(path), "is more than 365 days away", "choose an earlier one")
 
 
 def warnings(

@@ -199,7 +199,7 @@ class Planning:
                 reason = "is missing, and none is configured"
                 raise errors.InvalidInput(file.location(f"{path}.region"), reason, "add it, or set AWS_REGION")
             interval = section.interval or options.interval
-            _check_interval(file, path, interval, options.min_interval)
+            config.check_interval(file, f"{path}.interval", interval, options.min_interval)
             desired.append(
                 DesiredWorker(
                     id=section.id,
@@ -211,7 +211,8 @@ class Planning:
                 )
             )
         if file.discover is not None and after.discover is not None:
-            _check_interval(file, "discover", after.discover.interval or options.interval, options.min_interval)
+            interval = after.discover.interval or options.interval
+            config.check_interval(file, "discover.interval", interval, options.min_interval)
             discover_scopes(after, self.secrets, options.region)
         return desired
 
@@ -237,7 +238,3 @@ def _changed(
 
 def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
     return rules.any_must_resolve(configuration.rules, record.worker, record.condition, {})
-
-
-def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
-    models.allowed_interval(interval, min_interval, file.location(f"{path}.interval"))
