@@ -48,6 +48,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # A traceback with colours and local names takes 200 ms, and nobody reads it unless a test fails.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
+# By default structlog prints to standard output. What a server's thread logs would be part of a command's data there.
+TO_STDERR = structlog.PrintLoggerFactory(sys.stderr)
+structlog.configure(logger_factory=TO_STDERR)
+
 #: Folders whose every test is an integration test.
 INTEGRATION = {"faults", "integration"}
 #: How Python starts a process. An audit hook would see all of them, but would cost each test more than these do.
@@ -197,8 +201,9 @@ def _logging_is_put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("botocore").setLevel(botocore)
-    if structlog.is_configured():
+    if structlog.get_config()["logger_factory"] is not TO_STDERR:
         structlog.reset_defaults()
+        structlog.configure(logger_factory=TO_STDERR)
         # A logger keeps the configuration of its first use. By its very type: Celery's proxies act when looked at.
         lazy = type(structlog.get_logger())
         for name, module in list(sys.modules.items()):

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import click
 import moto
 import pytest
+from click.testing import CliRunner
 
 from workermon import logs
 
@@ -64,3 +66,14 @@ def test_a_file_gets_json_and_survives_rotation(tmp_path: Path) -> None:
     logs.get("test").info("plain")
     assert "plain" in file.read_text().splitlines()[-1]
     assert "\x1b[" not in file.read_text()
+
+
+def test_what_a_test_logs_is_no_part_of_a_commands_output() -> None:
+    """A server's thread may log while a test runs a command. That does not reach the standard output."""
+
+    @click.command()
+    def command() -> None:
+        logs.get("server").info("server.request")
+        click.echo("{}")
+
+    assert CliRunner().invoke(command).stdout == "{}\n"
