@@ -16,6 +16,7 @@ from typing import IO
 
 from workermon import errors, logs, models, settings
 from workermon.local import embedded, endpoint, simulation, supervisor, up
+from workermon.settings import simulated_aws
 
 log = logs.get(__name__)
 
@@ -75,7 +76,7 @@ def run(
                 (folder / "demo.toml").write_text(configuration(fleet), "utf-8")
                 stack.callback(embedded.withdraw)
                 # If another server is advertised, other commands keep using that one.
-                embedded.advertise(server.url, {name: env[name] for name in _OF_AWS})
+                embedded.advertise(server.url, _of_aws(env))
                 prepare()
         except KeyboardInterrupt:
             return
@@ -122,19 +123,12 @@ _METRICS = (
 )
 
 
-#: What other commands need to talk to the demo's AWS.
-_OF_AWS = (
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
-    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED", "NO_PROXY", "no_proxy",
-)  # fmt: skip
-
-
 def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url: str) -> dict[str, str]:
     """Return the demo's environment, without the user's settings for AWS, Celery and workermon.
 
     Variables to unset are empty, because an empty variable hides the one in a ``.env`` file.
     """
-    ours = ("AWS_", "BOTO_", "CELERY_", "WORKERMON_")
+    ours = (*simulated_aws.PREFIXES, "CELERY_", "WORKERMON_")
     inherited = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
     # No proxy for this machine.
     direct = ",".join(filter(None, (outer.get("NO_PROXY") or outer.get("no_proxy"), "127.0.0.1")))
@@ -167,6 +161,12 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "WORKERMON_WEB_USER_HEADER": "",
         "WORKERMON_WEB_USER_ROLE": "",
     }
+
+
+def _of_aws(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what other commands need of a demo's environment to talk to its AWS."""
+    names = (*simulated_aws.PREFIXES, "NO_PROXY")
+    return {name: value for name, value in env.items() if name.upper().startswith(names)}
 
 
 @contextlib.contextmanager

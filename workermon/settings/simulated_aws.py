@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 #: The prefixes of the variables that boto3 reads.
-_BOTO = ("AWS_", "BOTO_")
+PREFIXES = ("AWS_", "BOTO_")
 
 
 def adopt(address_file: Path) -> None:
@@ -21,6 +21,6 @@ def adopt(address_file: Path) -> None:
         return
     if not variables:
         return
-    for name in [name for name in os.environ if name.upper().startswith(_BOTO)]:
+    for name in [name for name in os.environ if name.upper().startswith(PREFIXES)]:
         del os.environ[name]
     os.environ.update(variables)
