@@ -86,6 +86,7 @@ task_queues = [
 task_default_queue = "workermon.evaluate"
 task_routes = {
     "workermon.collect": {"queue": "workermon.collect"},
+    "workermon.list_statuses": {"queue": "workermon.collect"},
     "workermon.reconcile": {"queue": "workermon.collect"},
     "workermon.canary": {"queue": "workermon.collect"},
     "workermon.evaluate": {"queue": "workermon.evaluate"},

@@ -1,8 +1,8 @@
 """A fast simulated AWS for the benchmarks: ``endpoint.py PORT_FILE LATENCY``.
 
-It answers for any instance id, after ``LATENCY`` seconds, with bytes that it makes once, and counts its requests. It
-implements DescribeInstanceStatus and DescribeInstances (EC2, XML), GetMetricData and ListMetrics (CloudWatch, JSON or
-CBOR).
+It answers for any instance id after ``LATENCY`` seconds, with bytes that it makes once, and counts its requests. A list
+of all instances has those that it was asked for. It implements DescribeInstanceStatus and DescribeInstances (EC2, XML),
+GetMetricData and ListMetrics (CloudWatch, JSON or CBOR).
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class Aws:
         form = dict(parse_qsl(body.decode()))
         action = form.get("Action", "unknown")
         self._count(action)
-        return b"text/xml", self._ec2(action, [value for name, value in form.items() if name.startswith("InstanceId")])
+        ids = [value for name, value in form.items() if name.startswith("InstanceId")]
+        if action == "DescribeInstanceStatus" and not ids:
+            return b"text/xml", self._statuses(form)
+        return b"text/xml", self._ec2(action, ids)
 
     def _count(self, action: str) -> None:
         self.counts[action] += 1
@@ -125,11 +128,30 @@ class Aws:
                 self._status[key] = make(worker_id).encode()
             parts.append(self._status[key])
         within = b"instanceStatusSet" if action == "DescribeInstanceStatus" else b"reservationSet"
-        return (
-            b'<?xml version="1.0" encoding="UTF-8"?>\n<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
-            b"<requestId>b</requestId><%s>%s</%s></%sResponse>"
-            % (action.encode(), within, b"".join(parts), within, action.encode())
-        )
+        return _response(action.encode(), b"<%s>%s</%s>" % (within, b"".join(parts), within))
+
+    def _statuses(self, form: dict[str, str]) -> bytes:
+        """Return a page of the instances of a zone, or of all."""
+        zone = form.get("Filter.1.Value.1", "")
+        prefix = "DescribeInstanceStatus"
+        ids = [key.removeprefix(prefix) for key in self._status if key.startswith(prefix)]
+        ids = [instance_id for instance_id in ids if not zone or _zone(instance_id) == zone]
+        begin, size = int(form.get("NextToken", "0")), int(form["MaxResults"])
+        page = b"".join(self._status[prefix + instance_id] for instance_id in ids[begin : begin + size])
+        more = b"<nextToken>%d</nextToken>" % (begin + size) if begin + size < len(ids) else b""
+        return _response(prefix.encode(), b"<instanceStatusSet>%s</instanceStatusSet>%s" % (page, more))
+
+
+def _response(action: bytes, content: bytes) -> bytes:
+    return (
+        b'<?xml version="1.0" encoding="UTF-8"?>\n<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+        b"<requestId>b</requestId>%s</%sResponse>" % (action, content, action)
+    )
+
+
+def _zone(instance_id: str) -> str:
+    """Return the availability zone of an instance: one of three."""
+    return "us-east-1" + "abc"[zlib.crc32(instance_id.encode()) % 3]
 
 
 def _moment(at: float | str) -> int:
@@ -154,7 +176,7 @@ def value(series_number: int, at: int) -> float:
 def _status(instance_id: str) -> str:
     summary = "<status>ok</status><details><item><name>reachability</name><status>passed</status></item></details>"
     return (
-        f"<item><instanceId>{instance_id}</instanceId><availabilityZone>us-east-1a</availabilityZone>"
+        f"<item><instanceId>{instance_id}</instanceId><availabilityZone>{_zone(instance_id)}</availabilityZone>"
         f"<instanceState><code>16</code><name>running</name></instanceState><systemStatus>{summary}</systemStatus>"
         f"<instanceStatus>{summary}</instanceStatus></item>"
     )

@@ -199,6 +199,17 @@ def test_checks_can_be_impaired_and_healed(fleet: simulation.Simulation, ec2: EC
     assert checks() == ("ok", "ok")
 
 
+def test_the_statuses_of_a_zone_can_be_listed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
+    """Each instance is in one of three zones, under which both calls find it."""
+    listed: list[str] = []
+    for zone in ("us-east-1a", "us-east-1b", "us-east-1c"):
+        filters: Any = [{"Name": "availability-zone", "Values": [zone]}]
+        statuses = ec2.describe_instance_status(Filters=filters)["InstanceStatuses"]
+        assert {status["AvailabilityZone"] for status in statuses} == {zone}
+        listed += [status["InstanceId"] for status in statuses]
+    assert sorted(listed) == sorted(ids(fleet))
+
+
 def test_pages_are_followed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Both describing calls page, and the pages together are the fleet, each instance once."""
     pages = ec2.get_paginator("describe_instance_status").paginate(PaginationConfig={"PageSize": 5})

@@ -113,6 +113,23 @@ def test_statuses_ask_for_stopped_ones_too_and_follow_pages(sessions: session.Se
     }
 
 
+@pytest.mark.parametrize("zone", [None, "us-east-1c"])
+def test_a_region_or_zone_is_listed_in_pages_of_a_thousand(
+    sessions: session.Sessions, on_ec2: Stubber, zone: str | None
+) -> None:
+    """No ids are named, stopped instances are included, and each page is yielded by itself."""
+    parameters: dict[str, Any] = {"IncludeAllInstances": True, "MaxResults": 1000}
+    if zone:
+        parameters["Filters"] = [{"Name": "availability-zone", "Values": [zone]}]
+    first = {**status_of(A), "AvailabilityZone": "us-east-1c"}
+    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": [first], "NextToken": "more"}, parameters)
+    on_ec2.add_response(
+        "describe_instance_status", {"InstanceStatuses": [status_of(B)]}, {**parameters, "NextToken": "more"}
+    )
+    pages = list(ec2.AwsEc2(sessions).list_statuses(SCOPE, zone))
+    assert [[(status.id, status.zone) for status in page] for page in pages] == [[(A, "us-east-1c")], [(B, "")]]
+
+
 def test_a_hundred_ids_a_call(sessions: session.Sessions, on_ec2: Stubber) -> None:
     """DescribeInstanceStatus gets at most a hundred ids a call."""
     ids = [f"i-{n:017x}" for n in range(250)]

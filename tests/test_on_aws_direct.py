@@ -126,6 +126,7 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
   <instanceStatusSet>
     <item>
       <instanceId>i-00000000000000001</instanceId>
+      <availabilityZone>us-east-1b</availabilityZone>
       <eventsSet><item><code>system-reboot</code></item></eventsSet>
       <instanceState><code>16</code><name>running</name></instanceState>
       <systemStatus><status>impaired</status><details><item><status>failed</status></item></details></systemStatus>
@@ -159,6 +160,7 @@ def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
     assert read["InstanceStatuses"] == [
         {
             "InstanceId": "i-00000000000000001", "InstanceState": {"Name": "running"},
+            "AvailabilityZone": "us-east-1b",
             "Events": [{"Code": "system-reboot"}],
             "SystemStatus": {"Status": "impaired", "Details": [{"Status": "failed"}]},
             "InstanceStatus": {"Status": "ok"},

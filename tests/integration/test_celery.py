@@ -20,6 +20,7 @@ from tests.integration.celery_house import House, has_ended, opened
 from tests.support.waiting import eventually
 from workermon.local import embedded
 from workermon.on_celery import broker
+from workermon.on_redis import keys, status_listings
 from workermon.pipeline import leadership
 from workermon.settings import BEAT_LOCK_SECONDS, redis_address
 
@@ -104,17 +105,20 @@ def answers(house: House) -> bool:
 # --- what may come in a message ----------------------------------------------------------------------------------
 
 
-def send(client: redis.Redis, task: str, args: Any = (), kwargs: Any = None, **header: Any) -> None:
-    """Put a task message as Celery writes it into its queue, with anything in it."""
+def send(
+    client: redis.Redis, task: str, args: Any = (), kwargs: Any = None, queue: str | None = None, **header: Any
+) -> None:
+    """Put a task message as Celery writes it into its queue (by default that of its name), with anything in it."""
+    queue = queue or task
     body = base64.b64encode(json.dumps([args, kwargs or {}, {}]).encode()).decode()
     headers = {"task": task, "id": f"id-{time.monotonic_ns()}", "lang": "py", "retries": 0, "eta": None}
     properties = {
-        "delivery_info": {"exchange": "", "routing_key": task},
+        "delivery_info": {"exchange": "", "routing_key": queue},
         "delivery_tag": f"tag-{time.monotonic_ns()}",
         "body_encoding": "base64",
     }
     message = {"body": body, "content-encoding": "utf-8", "content-type": "application/json"}
-    client.lpush(task, json.dumps(message | {"headers": headers | header, "properties": properties}))
+    client.lpush(queue, json.dumps(message | {"headers": headers | header, "properties": properties}))
 
 
 def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_server: embedded.Server) -> None:
@@ -315,9 +319,29 @@ def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_
 
 
 def test_registered_tasks_are_those_of_the_contract(house: House, redis_client: redis.Redis) -> None:
-    """'inspect registered' lists the four tasks, and the canary's."""
+    """'inspect registered' lists the contract's four tasks, the canary's, and the one that lists statuses."""
     house.celery("worker")
     assert answers(house)
     completed = house.run("celery", "-A", "workermon", "inspect", "--timeout", "5", "--json", "registered")
     (tasks,) = json.loads(completed.stdout).values()
-    assert sorted(tasks) == [f"workermon.{name}" for name in ("canary", "collect", "deliver", "evaluate", "reconcile")]
+    names = ("canary", "collect", "deliver", "evaluate", "list_statuses", "reconcile")
+    assert sorted(tasks) == [f"workermon.{name}" for name in names]
+
+
+def test_a_node_lists_the_statuses_of_a_region(
+    house: House, redis_client: redis.Redis, redis_server: embedded.Server
+) -> None:
+    """One message lists all workers there; the node pages through EC2's answer and stores each status."""
+    house.celery("worker")
+    house.add(house.ids, interval="60s")
+    broker = redis.Redis.from_url(redis_server.url.removesuffix("/1") + "/0")
+    send(broker, "workermon.list_statuses", kwargs={"worker_ids": house.ids[:1]}, queue="workermon.collect")
+    eventually(lambda: redis_client.exists(keys.status_listing("default/us-east-1")), within=READY)
+    listings = status_listings.RedisStatusListings(redis_client)
+    last = listings.last("default/us-east-1")
+    assert last is not None
+    assert last.complete
+    listed = listings.get(house.ids)
+    assert {worker_id: listed_status.status.status for worker_id, listed_status in listed.items()} == dict.fromkeys(
+        house.ids, "running"
+    )

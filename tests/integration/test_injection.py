@@ -163,10 +163,11 @@ def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> No
     """A task's signature shows its identifiers, and nothing else can be put into a message."""
     parameters = {
         name: list(inspect.signature(app.tasks[f"workermon.{name}"].run).parameters)
-        for name in ("collect", "evaluate", "deliver", "reconcile")
+        for name in ("collect", "evaluate", "deliver", "list_statuses", "reconcile")
     }
     assert parameters == {
-        "collect": ["worker_ids"], "evaluate": ["worker_ids"], "deliver": ["alert_ids"], "reconcile": [],
+        "collect": ["worker_ids"], "evaluate": ["worker_ids"], "deliver": ["alert_ids"],
+        "list_statuses": ["worker_ids"], "reconcile": [],
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from workermon.collect.account_run import Run
 from workermon.collect.batch import Batch
 from workermon.collect.bulkhead import Bulkhead
 from workermon.collect.cadence import Cadences
+from workermon.collect.listing_plan import ListingPlan
 from workermon.collect.monitoring import MonitoringCheck
 from workermon.collect.pacer import Pacer
 from workermon.collect.retirement import Retirement
@@ -90,8 +91,10 @@ class Collection:
     accounts: ports.Accounts
     cohorts: ports.Cohorts
     dispatcher: ports.Dispatcher
+    status_listings: ports.StatusListings
     bulkhead: Bulkhead
     pacer: Pacer
+    listing_plan: ListingPlan
     kinds: rules.Kinds
     now: ports.Clock
 
@@ -136,10 +139,13 @@ class Collection:
     def _collect_batch(self, run: Run, records: Sequence[ports.Record]) -> Report:
         """Collect workers whose slots are claimed, and record whether their account and region answered."""
         began = self.pacer.begin()
-        outcome = self._batch(run).collect(records)
+        interval = min(record.worker.interval for record in records)
+        is_listed = not run.force and self.listing_plan.plan(
+            run.scope, interval, [record.worker.id for record in records]
+        )
+        outcome = self._batch(run, is_listed=is_listed).collect(records)
         if not run.force:
             self.pacer.end(began, run.at)
-        interval = min(record.worker.interval for record in records)
         self.accounts.note(run.scope.key, run.at, interval, outcome.account_error)
         failpoints.reach("collect.recorded")
         return Report(
@@ -149,10 +155,10 @@ class Collection:
             failed=outcome.failed,
         )
 
-    def _batch(self, run: Run) -> Batch:
+    def _batch(self, run: Run, *, is_listed: bool) -> Batch:
         return Batch(
             run=run,
-            status_lookup=StatusLookup(run, self.ec2),
+            status_lookup=StatusLookup(run, self.ec2, self.status_listings, is_listed),
             monitoring_check=MonitoringCheck(run, self.ec2, self.workers),
             series_fetch=SeriesFetch(
                 run=run,

@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import costs, logs, models, ports
-from workermon.collect import lag
+from workermon.collect import lag, listing_plan
 
 log = logs.get(__name__)
 
@@ -36,6 +36,8 @@ PACE, PACE_COUNTS = 0.25, 300.0
 USED = 2 / 3
 #: Share of a full bucket of AWS' limits used at once. The rest is left to other programs of the same account.
 USED_OF_BUCKET = 0.75
+#: Intervals. A group without a complete listing for so long asks for the ids of its workers again.
+LISTED_WITHIN = 2.5
 #: Seconds. Smaller moves are not worth it.
 LEAST_MOVE = 0.25
 
@@ -70,6 +72,7 @@ class CohortPlacement:
     """The stage that decides when in the interval each cohort is due."""
 
     cohorts: ports.Cohorts
+    listings: ports.StatusListings
     configurations: ports.Configurations
     now: ports.Clock
 
@@ -81,8 +84,15 @@ class CohortPlacement:
         sizes = self.cohorts.sizes()
         configuration, placed = self.configurations.load(), self.cohorts.phases()
         paces = self.cohorts.paces()
-        groups = groups_of(learned, sizes, configuration)
-        counting = {node: pace for node, pace in paces.items() if abs(self.now() - pace.at) <= PACE_COUNTS}
+        at = self.now()
+        listed = {
+            name
+            for name, numbers in sizes.items()
+            if len(numbers) >= listing_plan.MIN_COHORTS
+            and is_listed(name, len(numbers), self.listings.last(_scope(name)), at)
+        }
+        groups = groups_of(learned, sizes, configuration, listed)
+        counting = {node: pace for node, pace in paces.items() if abs(at - pace.at) <= PACE_COUNTS}
         moves = moved(placed, places(groups, seconds_apart(counting.values())))
         self.cohorts.place(moves)
         names = {group.cohort(number) for group in groups for number in group.numbers}
@@ -100,8 +110,12 @@ def groups_of(
     learned: Mapping[str, Mapping[str, object]],
     sizes: Mapping[str, Sequence[int]],
     configuration: models.Configuration,
+    listed: Collection[str] = (),
 ) -> list[Group]:
-    """Return the groups that have cohorts. ``learned`` and ``sizes`` (numbers of cohorts) are by the group's name."""
+    """Return the groups that have cohorts. ``learned`` and ``sizes`` (numbers of cohorts) are by the group's name.
+
+    ``listed`` are groups whose statuses are listed before they are collected.
+    """
     intervals = {name: interval for name in learned if sizes.get(name) and (interval := interval_of(name))}
     # Groups of one account and region use the same buckets.
     of_scope: Counter[str] = Counter()
@@ -110,7 +124,8 @@ def groups_of(
     groups = []
     for name, interval in intervals.items():
         lags = [known_lag for value in learned[name].values() if (known_lag := lag.Lag.of(value)) is not None]
-        allowances = _allowances(configuration, len(sizes[name]) / of_scope[_scope(name)])
+        share = len(sizes[name]) / of_scope[_scope(name)]
+        allowances = _allowances(configuration, share, listed=name in listed)
         groups.append(Group(name, interval, sizes[name], lag.best(lags, interval), allowances))
     return groups
 
@@ -125,11 +140,19 @@ def interval_of(name: str) -> int:
     return int(interval) if interval.isdecimal() else 0
 
 
-def _allowances(configuration: models.Configuration, share: float) -> list[Allowance]:
+def is_listed(name: str, cohorts: int, last: ports.Listing | None, at: float) -> bool:
+    """Return whether the statuses of a group are listed before it is collected, as they were a moment ago."""
+    if last is None or not last.complete or not listing_plan.is_worth_listing(cohorts, last):
+        return False
+    return at - last.at <= LISTED_WITHIN * interval_of(name)
+
+
+def _allowances(configuration: models.Configuration, share: float, *, listed: bool) -> list[Allowance]:
     """Return what AWS' limits allow the cohorts of a group with this share of its account and region."""
-    metric_calls = math.ceil(COHORT_SIZE * max(1, len(configuration.collect)) / MAX_QUERIES)
+    calls_by_api = {} if listed else {"DescribeInstanceStatus": 1}
+    calls_by_api["GetMetricData"] = math.ceil(COHORT_SIZE * max(1, len(configuration.collect)) / MAX_QUERIES)
     allowances = []
-    for api, calls in (("DescribeInstanceStatus", 1), ("GetMetricData", metric_calls)):
+    for api, calls in calls_by_api.items():
         limit = costs.limit_of(api, configuration)
         allowances.append(Allowance(USED_OF_BUCKET * limit.bucket * share / calls, limit.rate / calls))
     return allowances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from workermon import errors, logs, models, ports
@@ -13,6 +14,11 @@ log = logs.get(__name__)
 
 #: Seconds. For a moment some of EC2's servers may not know a newly launched instance (eventual consistency).
 SETTLING = 300
+
+#: Intervals for which a listed status is good.
+MAX_AGE = 0.75
+#: Seconds by which the clocks of two nodes may differ.
+CLOCKS = 5.0
 
 #: Seconds. If EC2 knows none of several workers, the credentials are probably those of another account. After this
 #: long the workers count as terminated anyway.
@@ -29,21 +35,35 @@ class Statuses:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StatusLookup:
-    """Asks EC2 for the workers of one run."""
+    """Asks EC2 for the workers of one run. ``is_listed``: their account and region was listed a moment ago."""
 
     run: Run
     ec2: ports.Ec2
+    listings: ports.StatusListings
+    is_listed: bool
 
     def look_up(self, records: Sequence[ports.Record]) -> Statuses:
         """Return the status of each worker. Raises only ``errors.RedisUnavailable``."""
-        worker_ids = [record.worker.id for record in records]
+        answered = self._listed(records) if self.is_listed and not self.run.force else {}
+        requested = [record.worker.id for record in records if record.worker.id not in answered]
         try:
-            answered = self.ec2.statuses(self.run.scope, worker_ids)
+            answered |= self.ec2.statuses(self.run.scope, requested) if requested else {}
         except errors.WorkermonError as error:
-            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(error)))
+            return Statuses(answered, dict.fromkeys(requested, errors.of_aws(error)))
         missing = [record for record in records if record.worker.id not in answered]
         confirmed = self._confirm_missing(missing, nobody_known=not answered)
         return Statuses(self._with_reasons(records, answered) | confirmed.by_id, confirmed.failed)
+
+    def _listed(self, records: Sequence[ports.Record]) -> dict[str, models.InstanceStatus]:
+        """Return the listed statuses, without those that are old or change a worker's state: EC2 is asked for them."""
+        listed = self.listings.get([record.worker.id for record in records])
+        current = {}
+        for record in records:
+            at, status = listed.get(record.worker.id, (-math.inf, None))
+            newest = max(self.run.at - MAX_AGE * record.worker.interval, record.condition.collected_at or 0.0)
+            if status is not None and newest < at <= self.run.at + CLOCKS and status.status == record.condition.status:
+                current[record.worker.id] = status
+        return current
 
     def _confirm_missing(self, records: Sequence[ports.Record], *, nobody_known: bool) -> Statuses:
         """Return the status of workers that DescribeInstanceStatus left out. DescribeInstances has to confirm it.

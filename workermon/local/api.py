@@ -109,7 +109,8 @@ class Api:
             raise Refused(
                 "InvalidParameterValue", f"The maximum number of instance ids is {STATUS_IDS}; {len(ids)} were given"
             )
-        machines = self._chosen(params, region)
+        filters = _members(params, "Filter")
+        machines = [machine for machine in self._chosen(params, region) if _matches(machine, filters)]
         if str(params.get("IncludeAllInstances", "false")).lower() != "true":
             machines = [machine for machine in machines if machine.state == "running"]
         page, token = _page(machines, params, most=1000)
@@ -119,7 +120,7 @@ class Api:
         checks = self._simulation.status(machine)
         return {
             "instanceId": machine.id,
-            "availabilityZone": machine.region + "a",
+            "availabilityZone": machine.zone,
             "eventsSet": [_scheduled(event) for event in machine.events] or None,
             "instanceState": {"code": STATES[machine.state], "name": machine.state},
             **{element: _check(name, checks[name]) for name, element in _CHECKS.items() if name in checks},
@@ -281,7 +282,7 @@ def _instance(machine: Machine) -> dict[str, Any]:
         "privateDnsName": f"ip-10-0-0-{machine.number + 10}.ec2.internal",
         "instanceType": machine.type,
         "launchTime": _time(machine.launched_at),
-        "placement": {"availabilityZone": machine.region + "a", "tenancy": "default"},
+        "placement": {"availabilityZone": machine.zone, "tenancy": "default"},
         "monitoring": {"state": "enabled" if machine.detailed else "disabled"},
         "architecture": "x86_64",
         "tagSet": [{"key": key, "value": value} for key, value in machine.tags.items()],
@@ -316,6 +317,8 @@ def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
             tag_values = [machine.state]
         elif name == "instance-id":
             tag_values = [machine.id]
+        elif name == "availability-zone":
+            tag_values = [machine.zone]
         else:
             raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
         if not any(fnmatch.fnmatchcase(have, value.replace("[", "[[]")) for have in tag_values for value in values):

@@ -83,6 +83,11 @@ class Machine:
     events: list[Scheduled] = field(default_factory=list)
 
     @property
+    def zone(self) -> str:
+        """Return the availability zone: one of three."""
+        return self.region + "abc"[self.number % 3]
+
+    @property
     def state(self) -> str:
         """Return the present state."""
         return self.states[-1][1]

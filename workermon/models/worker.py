@@ -159,11 +159,12 @@ class InstanceStatus(Frozen):
     """One instance in EC2's DescribeInstanceStatus; ``checks`` is ``None`` if EC2 gave none.
 
     ``impairments`` has details of the impaired checks. ``events`` is ``None`` if EC2 was not asked for them. ``reason``
-    comes from DescribeInstances, if that was called.
+    comes from DescribeInstances, if that was called. ``zone`` is its availability zone, empty if unknown.
     """
 
     id: str
     status: Status
+    zone: str = ""
     checks: Checks | None = None
     impairments: dict[CheckName, Impairment] = {}
     events: tuple[ScheduledEvent, ...] | None = ()

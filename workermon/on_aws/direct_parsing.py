@@ -40,9 +40,9 @@ def shorten(client: Any) -> None:
     """Give a CloudWatch or EC2 client the faster parser.
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
-    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks, scheduled events (with times as EC2 wrote
-    them), and the details of impaired checks only. DescribeInstances' ``Reservations`` holds of each instance its id,
-    state, monitoring, tags and the reason of its state.
+    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, availability zones, states, checks, scheduled events (with
+    times as EC2 wrote them), and the details of impaired checks only. DescribeInstances' ``Reservations`` holds of each
+    instance its id, state, monitoring, tags and the reason of its state.
     """
     if client.meta.service_model.service_name == "ec2":
         for operation, read in (("DescribeInstanceStatus", _read_statuses), ("DescribeInstances", _read_instances)):
@@ -183,6 +183,8 @@ def _status(item: ElementTree.Element) -> dict[str, Any]:
         name = _name(child)
         if name == "instanceId":
             status["InstanceId"] = child.text or ""
+        elif name == "availabilityZone":
+            status["AvailabilityZone"] = child.text or ""
         elif name == "instanceState":
             text = next((part.text or "" for part in child if _name(part) == "name"), None)
             status["InstanceState"] = {} if text is None else {"Name": text}

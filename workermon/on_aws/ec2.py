@@ -24,6 +24,9 @@ T = TypeVar("T")
 #: Ids in one call: the limit of DescribeInstanceStatus.
 MAX_IDS = 100
 
+#: Instances in a page: the limit of DescribeInstanceStatus and DescribeInstances.
+PAGE_SIZE = 1000
+
 #: Characters kept of EC2's descriptions.
 _MAX_TEXT_LENGTH = 500
 
@@ -72,6 +75,16 @@ class AwsEc2:
 
         return {status.id: status for status in self._in_calls(scope, instance_ids, ask)}
 
+    def list_statuses(self, scope: models.AccountRegion, zone: str | None) -> Iterator[list[models.InstanceStatus]]:
+        """Yield state and status checks of all instances of a region or zone, a page at a time."""
+        filters: dict[str, Any] = {"Filters": [{"Name": "availability-zone", "Values": [zone]}]} if zone else {}
+        with self._sessions.asking("EC2", scope):
+            paginator = self._sessions.ec2(scope).get_paginator("describe_instance_status")
+            for page in paginator.paginate(
+                IncludeAllInstances=True, PaginationConfig={"PageSize": PAGE_SIZE}, **filters
+            ):
+                yield [_status(status) for status in page["InstanceStatuses"]]
+
     def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance that carries all these tags and is neither terminated nor shutting down."""
         filters: list[Any] = [
@@ -81,7 +94,7 @@ class AwsEc2:
         with self._sessions.asking("EC2", scope):
             client = self._sessions.ec2(scope)
             pages = client.get_paginator("describe_instances").paginate(
-                Filters=filters, PaginationConfig={"PageSize": 1000}
+                Filters=filters, PaginationConfig={"PageSize": PAGE_SIZE}
             )
             instances = [_instance(document, scope.region) for document in _instances(pages)]
         # EC2 reads * and ? in a filter's value as wildcards. A tag here must match literally.
@@ -156,6 +169,7 @@ def _status(document: Any) -> models.InstanceStatus:
     return models.InstanceStatus(
         id=document["InstanceId"],
         status=_state(document.get("InstanceState")),
+        zone=str(document.get("AvailabilityZone") or ""),
         checks=checks,
         impairments={name: _impairment(document[_CHECK_KEYS[name]]) for name in impaired},
         events=tuple(_event(event) for event in document.get("Events") or ()),

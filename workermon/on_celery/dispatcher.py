@@ -41,6 +41,10 @@ class CeleryDispatcher:
         """Enqueue the collection of these workers. It begins so many seconds later."""
         self._enqueue("workermon.collect", "worker_ids", worker_ids, after)
 
+    def list_statuses(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Enqueue listing the statuses of these workers' account and region. It begins so many seconds later."""
+        self._send("workermon.list_statuses", "workermon.collect", {"worker_ids": list(worker_ids)}, after)
+
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the evaluation of these workers."""
         self._enqueue("workermon.evaluate", "worker_ids", worker_ids)

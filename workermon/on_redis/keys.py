@@ -38,7 +38,13 @@ class KeyPattern(NamedTuple):
 KEY_PATTERNS = (
     KeyPattern("workermon:schema", "string", "schema", "the version of all that is stored", "permanent"),
     KeyPattern("workermon:workers", "zset", "workers", "the fleet's ids, all with score 0", "permanent"),
-    KeyPattern("workermon:worker:<id>", "hash", "workers, samples", "spec, condition …", "the worker is removed"),
+    KeyPattern(
+        "workermon:worker:<id>",
+        "hash",
+        "workers, samples, status_listings",
+        "spec, condition …",
+        "the worker is removed",
+    ),
     KeyPattern(
         "workermon:ledger:<id>:<hour>",
         "hash",
@@ -236,6 +242,14 @@ KEY_PATTERNS = (
     ),
     KeyPattern(
         "workermon:limits", "set", "limiter", "buckets that are slowed", "an hour after the last was", expires=True
+    ),
+    KeyPattern(
+        "workermon:status-listing:<scope>",
+        "string",
+        "status_listings",
+        "how the last listing of the instances' statuses went",
+        "an hour",
+        expires=True,
     ),
     KeyPattern("workermon:cost-totals", "hash", "costs", "requests and metrics asked since the start", "permanent"),
     KeyPattern("workermon:costs:<hour>", "hash", "costs", "requests and metrics asked", "49 hours", expires=True),
@@ -461,6 +475,11 @@ def throttle(channel: str) -> str:
 def window(group: str) -> str:
     """Name the window of a group of notifications."""
     return f"workermon:throttle-window:{group}"
+
+
+def status_listing(key: str) -> str:
+    """Name the outcome of listing the statuses of an account and region."""
+    return f"workermon:status-listing:{key}"
 
 
 def account(key: str) -> str:

@@ -11,7 +11,7 @@ import contextlib
 from dishka.integrations.celery import FromDishka
 
 from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
-from workermon.collect import LostMetrics, RollingUp, collection
+from workermon.collect import LostMetrics, RollingUp, StatusListing, collection
 from workermon.evaluate import evaluation
 from workermon.on_celery.app import app
 from workermon.pipeline import shell
@@ -33,6 +33,12 @@ def collect(
     if report.unknown:
         liveness.count("message.unknown_worker", len(report.unknown))
     liveness.beat("collect", now())
+
+
+@app.task(name="workermon.list_statuses", base=shell.Shell)
+def list_statuses(worker_ids: list[str], stage: FromDishka[StatusListing]) -> None:
+    """List the statuses of these workers' account and region, before its workers are collected."""
+    stage.list_region(worker_ids)
 
 
 @app.task(name="workermon.evaluate", base=shell.Shell, is_valid=staticmethod(shell.is_evaluated))

@@ -88,6 +88,7 @@ from workermon.ports.samples import (
     alerts_channel,
     canary_channel,
 )
+from workermon.ports.status_listings import ListedStatus, Listing, StatusListings
 
 __all__ = [
     "ANSWER_AGE",
@@ -137,6 +138,8 @@ __all__ = [
     "Leases",
     "LedgerHour",
     "Limiter",
+    "ListedStatus",
+    "Listing",
     "Liveness",
     "MachineClock",
     "MembershipChange",
@@ -161,6 +164,7 @@ __all__ = [
     "Server",
     "Setup",
     "Silences",
+    "StatusListings",
     "StuckQueue",
     "SweepBacklog",
     "Throttle",

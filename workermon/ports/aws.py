@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from workermon.models import (
@@ -27,6 +27,9 @@ class Ec2(Protocol):
 
     def statuses(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included (DescribeInstanceStatus)."""
+
+    def list_statuses(self, scope: AccountRegion, zone: str | None) -> Iterator[list[InstanceStatus]]:
+        """Yield the same of all instances of a region, or of one of its zones, in pages of up to a thousand."""
 
     def find(self, scope: AccountRegion, tags: Mapping[str, str]) -> list[Instance]:
         """Return every instance that has all these tags and is neither terminated nor shutting down."""

@@ -118,6 +118,9 @@ class Dispatcher(Protocol):
     def collect(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
         """Enqueue the collection of these workers, beside their schedule. It begins so many seconds later."""
 
+    def list_statuses(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Enqueue listing the statuses of these workers' account and region. It begins so many seconds later."""
+
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Enqueue the evaluation of these workers."""
 

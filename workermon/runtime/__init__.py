@@ -51,6 +51,7 @@ from workermon.on_redis import (
     server,
     setup,
     silences,
+    status_listings,
     sweep_backlog,
     throttle,
     unreadable_records,
@@ -112,7 +113,26 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_pacer(self, stored_cohorts: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
         """The pace of this process."""
-        return collect.Pacer(cohorts=stored_cohorts, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
+        return collect.Pacer(cohorts=stored_cohorts, cpu=cpu, node=_process_name())
+
+    @dishka.provide
+    def make_listing_plan(
+        self,
+        stored_cohorts: ports.Cohorts,
+        listings: ports.StatusListings,
+        held: ports.Leases,
+        dispatcher: ports.Dispatcher,
+        now: ports.Clock,
+    ) -> collect.ListingPlan:
+        """The listings of statuses that this process has planned."""
+        return collect.ListingPlan(
+            cohorts=stored_cohorts,
+            listings=listings,
+            leases=held,
+            dispatcher=dispatcher,
+            now=now,
+            node=_process_name(),
+        )
 
     @dishka.provide
     def make_single_run(self) -> fleet.SingleRun:
@@ -228,6 +248,11 @@ class Recipes(dishka.Provider):
     def make_learned_delays(self, redis: Redis) -> ports.LearnedDelays:
         """The learned values of each account and region."""
         return learned_delays.RedisLearnedDelays(redis.client)
+
+    @dishka.provide
+    def make_status_listings(self, redis: Redis) -> ports.StatusListings:
+        """Listed statuses."""
+        return status_listings.RedisStatusListings(redis.client)
 
     @dishka.provide
     def make_cohorts(self, redis: Redis) -> ports.Cohorts:
@@ -406,6 +431,11 @@ class Recipes(dishka.Provider):
     def make_violations(self) -> Sequence[ports.Violations]:
         """Users' hooks."""
         return list(_loaded(VIOLATIONS).values())
+
+
+def _process_name() -> str:
+    """Return a name of this process among those of all nodes."""
+    return f"{platform.node()}-{os.getpid()}"
 
 
 def _loaded(group: str, *arguments: Any) -> dict[str, Any]:

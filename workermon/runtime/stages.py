@@ -44,6 +44,7 @@ class Stages(dishka.Provider):
     make_backing_up = dishka.provide(fleet.BackingUp)
     make_restoring = dishka.provide(fleet.Restoring)
     make_collection = dishka.provide(collect.Collection)
+    make_status_listing = dishka.provide(collect.StatusListing)
     make_rolling_up = dishka.provide(collect.RollingUp)
     make_cohort_placement = dishka.provide(collect.CohortPlacement)
     make_quiet_time = dishka.provide(collect.QuietTime)

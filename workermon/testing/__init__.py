@@ -47,7 +47,7 @@ from workermon.testing.delivery import (
     MemoryThrottle,
     notifiers,
 )
-from workermon.testing.fleet import MemorySchedule, MemoryWorkers
+from workermon.testing.fleet import MemorySchedule, MemoryStatusListings, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.monitor import Monitor
 from workermon.testing.requests import MemoryIdempotencyKeys
@@ -91,6 +91,7 @@ __all__ = [
     "MemoryServer",
     "MemorySetup",
     "MemorySilences",
+    "MemoryStatusListings",
     "MemoryStore",
     "MemorySweepBacklog",
     "MemoryThrottle",

@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from workermon import errors, models, ports
@@ -28,6 +28,8 @@ class MemoryEc2:
         #: Scheduled events, by instance id.
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
+        #: Availability zones by instance id; the others are in the region's first one.
+        self.zones: dict[str, str] = {}
         self.error: Exception | None = None
         #: AWS' own time.
         self.clock: Callable[[], float | None] = lambda: None
@@ -72,16 +74,32 @@ class MemoryEc2:
         """Return state and checks of these ids."""
         self._call("statuses", scope, instance_ids)
         return {
-            instance_id: models.InstanceStatus(
-                id=instance_id,
-                status=instance.status,
-                checks=self._checks[instance_id],
-                impairments=self.impairments.get(instance_id, {}),
-                events=self.events.get(instance_id, ()),
-            )
+            instance_id: self._status(scope, instance_id)
             for instance_id in instance_ids
-            if (instance := self._instances.get((scope.key, instance_id)))
+            if (scope.key, instance_id) in self._instances
         }
+
+    def _status(self, scope: models.AccountRegion, instance_id: str) -> models.InstanceStatus:
+        return models.InstanceStatus(
+            id=instance_id,
+            status=self._instances[scope.key, instance_id].status,
+            zone=self.zones.get(instance_id, f"{scope.region}a"),
+            checks=self._checks[instance_id],
+            impairments=self.impairments.get(instance_id, {}),
+            events=self.events.get(instance_id, ()),
+        )
+
+    def list_statuses(self, scope: models.AccountRegion, zone: str | None) -> Iterator[list[models.InstanceStatus]]:
+        """Yield state and checks of all instances of a region or zone (``zones``), in pages of a thousand."""
+        instance_ids = sorted(
+            instance_id
+            for key, instance_id in self._instances
+            if key == scope.key and zone in (None, self.zones.get(instance_id, f"{scope.region}a"))
+        )
+        for start in range(0, max(1, len(instance_ids)), 1000):
+            page = instance_ids[start : start + 1000]
+            self._call(f"list_statuses {zone}" if zone else "list_statuses", scope, ())
+            yield [self._status(scope, instance_id) for instance_id in page]
 
     def time(self, scope: models.AccountRegion) -> float | None:
         """Return AWS' own time."""

@@ -241,6 +241,8 @@ class MemoryDispatcher:
     def __init__(self) -> None:
         self.collected: list[str] = []
         self.waits: list[float] = []
+        #: The workers of each listing, and the wait for it.
+        self.listings: list[tuple[tuple[str, ...], float]] = []
         self.evaluated: list[str] = []
         self.delivered: list[str] = []
         self.canaries = 0
@@ -251,6 +253,10 @@ class MemoryDispatcher:
         self.collected.extend(worker_ids)
         if after:
             self.waits.append(after)
+
+    def list_statuses(self, worker_ids: Sequence[str], *, after: float = 0.0) -> None:
+        """Record the listing of these workers' account and region."""
+        self.listings.append((tuple(worker_ids), after))
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Record the evaluation of these workers."""

@@ -120,6 +120,38 @@ class MemoryWorkers:
             return True
 
 
+class MemoryStatusListings:
+    """``ports.StatusListings`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+        self._last: dict[str, ports.Listing] = {}
+
+    def put(self, at: float, statuses: Sequence[models.InstanceStatus]) -> None:
+        """Store the statuses of those instances that are monitored."""
+        with self._store.lock:
+            for status in statuses:
+                if stored := self._store.workers.get(status.id):
+                    stored.listed = ports.ListedStatus(at, status.model_copy(update={"zone": ""}))
+
+    def get(self, worker_ids: Sequence[str]) -> dict[str, ports.ListedStatus]:
+        """Return what is stored of these workers."""
+        with self._store.lock:
+            return {
+                worker_id: stored.listed
+                for worker_id in worker_ids
+                if (stored := self._store.workers.get(worker_id)) and stored.listed
+            }
+
+    def note(self, scope: str, listing: ports.Listing) -> None:
+        """Store how the last listing of an account and region went."""
+        self._last[scope] = listing
+
+    def last(self, scope: str) -> ports.Listing | None:
+        """Return how the last listing went, if that is known."""
+        return self._last.get(scope)
+
+
 class MemorySchedule:
     """``ports.Schedule`` and ``ports.BeatStatus`` in memory. Tests set ``broken``, ``ticked`` and ``sent``."""
 

@@ -30,6 +30,7 @@ class StoredWorker:
     changed_from: int | None = None
     sequence: int = 0
     requested_at: float | None = None
+    listed: ports.ListedStatus | None = None
     #: The event queue's warnings, by id.
     warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
     #: The configuration's revision by which it is steady.

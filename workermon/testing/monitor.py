@@ -50,7 +50,7 @@ from workermon.testing.delivery import (
     MemorySecrets,
     MemoryThrottle,
 )
-from workermon.testing.fleet import MemorySchedule, MemoryWorkers
+from workermon.testing.fleet import MemorySchedule, MemoryStatusListings, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.requests import MemoryIdempotencyKeys
 from workermon.testing.samples import MemoryFeed, MemoryRollUps, MemorySamples
@@ -95,6 +95,7 @@ PORTS: Mapping[Any, str] = {
     ports.Server: "server",
     ports.Setup: "setup",
     ports.Silences: "silences",
+    ports.StatusListings: "status_listings",
     ports.Throttle: "throttle",
     ports.Unreadable: "unreadable",
     ports.ChannelFailures: "failures",
@@ -105,6 +106,7 @@ PORTS: Mapping[Any, str] = {
     Mapping[str, ports.Notifier]: "notifiers",
     Sequence[ports.Violations]: "violations",
     collect.Bulkhead: "bulkhead",
+    collect.ListingPlan: "listing_plan",
     collect.Pacer: "pacer",
     collect.SeenEvents: "seen_events",
     config.Parser: "parser",
@@ -175,6 +177,15 @@ class Monitor:
         self.feed: ports.Feed = MemoryFeed(self.store)
         self.schedule = MemorySchedule()
         self.dispatcher = MemoryDispatcher()
+        self.status_listings: ports.StatusListings = MemoryStatusListings(self.store)
+        self.listing_plan = collect.ListingPlan(
+            cohorts=self.cohorts,
+            listings=self.status_listings,
+            leases=self.leases,
+            dispatcher=self.dispatcher,
+            now=self.clock,
+            node="memory",
+        )
         self.nodes = MemoryNodes()
         self.server = MemoryServer(self.clock)
         self.regions = fleet.Regions(default="us-east-1", known_regions=frozenset({"us-east-1"}))
