@@ -197,10 +197,14 @@ def test_a_small_or_unplaced_group_is_not_listed() -> None:
         (ports.Listing(NOW, 1.0, 6, True, (), NOW), False),
         (ports.Listing(NOW, 18.0, 5, True, (), NOW), True),
         (ports.Listing(NOW, 19.0, 5, True, (), NOW), False),
+        (ports.Listing(NOW, 45.0, 0, False, (), NOW), True),
     ],
 )
 def test_a_listing_that_costs_more_than_it_saves_is_not_repeated(last: ports.Listing, listed: bool) -> None:
-    """The region may have many other instances, or EC2 may be slow. It is tried again when this is forgotten."""
+    """The region may have many other instances, or EC2 may be slow. It is tried again when this is forgotten.
+
+    A listing that failed is tried again at the next interval.
+    """
     region = Region()
     region.status_listings.note("default/us-east-1", last)
     assert region.listing_plan.plan(SCOPE, 60, [A]) == listed

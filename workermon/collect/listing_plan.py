@@ -104,7 +104,9 @@ def is_worth_listing(cohorts: int, last: ports.Listing | None) -> bool:
     """
     if cohorts < MIN_COHORTS:
         return False
-    return last is None or (last.pages <= MAX_SHARE * cohorts and last.seconds * RESERVE + MARGIN <= MAX_LEAD)
+    if last is None or not last.complete:
+        return True  # a failure does not tell how long a listing takes
+    return last.pages <= MAX_SHARE * cohorts and last.seconds * RESERVE + MARGIN <= MAX_LEAD
 
 
 def lead(last: ports.Listing | None, interval: int) -> float:
@@ -113,7 +115,8 @@ def lead(last: ports.Listing | None, interval: int) -> float:
     >>> lead(None, 60), lead(ports.Listing(0.0, 4.0, 5, True, (), 0.0), 60)
     (10.0, 8.0)
     """
-    return min(FIRST_LEAD if last is None else last.seconds * RESERVE + MARGIN, MAX_LEAD, interval / 2)
+    expected = FIRST_LEAD if last is None or not last.complete else last.seconds * RESERVE + MARGIN
+    return min(expected, MAX_LEAD, interval / 2)
 
 
 def next_round(phases: Sequence[float], interval: int, now: float) -> float:
