@@ -35,8 +35,20 @@ class Notification(NamedTuple):
     """A received notification. ``late`` is seconds from when its datapoint was available until it arrived."""
 
     worker_id: str
-    received_at: float
+    available_at: float
     late: float
+
+
+class Measured(NamedTuple):
+    """The notifications of a run, from when on they count, and the cohorts of those that do."""
+
+    notifications: list[Notification]
+    began: float
+    cohorts: int
+
+    def counting(self) -> list[Notification]:
+        """Return the notifications of the measured minutes."""
+        return [each for each in self.notifications if each.available_at + each.late >= self.began]
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -56,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         now = time.time()
         server: Any = self.server
         available_at = models.moment(notification["at"]) + house.INTERVAL + DELAY
-        server.notifications.append(Notification(notification["worker"]["id"], now, now - available_at))
+        server.notifications.append(Notification(notification["worker"]["id"], available_at, now - available_at))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -65,8 +77,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def measure(number: int, folder: Path) -> tuple[list[Notification], int]:
-    """Run a fleet of that size. Return the notifications of the measured minutes and the number of cohorts."""
+def measure(number: int, folder: Path) -> Measured:
+    """Run a fleet of that size."""
     folder.mkdir()
     os.environ.update(BENCH_DELAY=str(DELAY), BENCH_TOGGLED="4")
     with house.server(folder) as server, house.endpoint(folder) as aws, ExitStack() as stack:
@@ -87,24 +99,47 @@ def measure(number: int, folder: Path) -> tuple[list[Notification], int]:
         connected: Any = client.connect(server.url)
         cohorts = {key.decode(): cohort for key, cohort in connected.hgetall("workermon:schedule:cohorts").items()}
         connected.close()
-    received = [notification for notification in receiver.notifications if notification.received_at >= began]
-    return received, len({cohorts[notification.worker_id] for notification in received})
+    measured = Measured(receiver.notifications, began, 0)
+    return measured._replace(cohorts=len({cohorts[each.worker_id] for each in measured.counting()}))
+
+
+def by_minute(notifications: list[Notification]) -> list[list[object]]:
+    """Return a row for the datapoints of each minute: its number, notifications, and how late they were."""
+    late_by_minute: dict[int, list[float]] = {}
+    for notification in notifications:
+        late_by_minute.setdefault(int(notification.available_at // 60), []).append(notification.late)
+    first = min(late_by_minute, default=0)
+    return [
+        [
+            minute - first,
+            len(late),
+            *(f"{house.percentile(late, part):.1f}" for part in (0.5, 0.99)),
+            f"{max(late):.1f}",
+        ]
+        for minute, late in sorted(late_by_minute.items())
+    ]
 
 
 def main() -> None:
     """Measure, and print the table."""
     print(f"# Notification latency\n\n{house.machine()}")
-    rows = []
+    rows, minutes = [], []
     with house.folder() as folder:
         for number in house.sizes("1000"):
-            received, cohorts = measure(number, folder / str(number))
-            late = [notification.late for notification in received] or [0.0]
+            measured = measure(number, folder / str(number))
+            late = [notification.late for notification in measured.counting()] or [0.0]
             shares = [house.percentile(late, part) for part in (0.5, 0.99)]
-            rows.append([number, len(received), cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])
+            rows.append([number, len(late), measured.cohorts, *(f"{share:.1f}" for share in (*shares, max(late)))])
+            minutes += [[number, *row] for row in by_minute(measured.notifications)]
     house.table(
         f"Seconds after the datapoint is available, at 60 s, breach 1 of 1, after {SETTLE} minutes",
         ["workers", "notifications", "cohorts", "p50 s (<= 2)", "p99 s (<= 5)", "slowest s"],
         rows,
+    )
+    house.table(
+        "The same from the start on, by the minute of the datapoint",
+        ["workers", "minute", "notifications", "p50 s", "p99 s", "slowest s"],
+        minutes,
     )
 
 

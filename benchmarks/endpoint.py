@@ -38,6 +38,8 @@ class Aws:
         self.counts: Counter[str] = Counter()
         self._results: dict[tuple[int, int, int], list[tuple[str, int]]] = {}
         self._status: dict[str, bytes] = {}
+        #: The statuses by zone; under an empty name those of all zones.
+        self._statuses_by_zone: dict[str, list[bytes]] = {"": []}
 
     def answer(self, path: bytes, head: bytes, body: bytes) -> tuple[bytes, bytes]:
         """Return the content type (with further headers) and the body."""
@@ -126,20 +128,20 @@ class Aws:
             key = action + worker_id
             if key not in self._status:
                 self._status[key] = make(worker_id).encode()
+                if make is _status:
+                    for zone in ("", _zone(worker_id)):
+                        self._statuses_by_zone.setdefault(zone, []).append(self._status[key])
             parts.append(self._status[key])
         within = b"instanceStatusSet" if action == "DescribeInstanceStatus" else b"reservationSet"
         return _response(action.encode(), b"<%s>%s</%s>" % (within, b"".join(parts), within))
 
     def _statuses(self, form: dict[str, str]) -> bytes:
         """Return a page of the instances of a zone, or of all."""
-        zone = form.get("Filter.1.Value.1", "")
-        prefix = "DescribeInstanceStatus"
-        ids = [key.removeprefix(prefix) for key in self._status if key.startswith(prefix)]
-        ids = [instance_id for instance_id in ids if not zone or _zone(instance_id) == zone]
+        statuses = self._statuses_by_zone.get(form.get("Filter.1.Value.1", ""), [])
         begin, size = int(form.get("NextToken", "0")), int(form["MaxResults"])
-        page = b"".join(self._status[prefix + instance_id] for instance_id in ids[begin : begin + size])
-        more = b"<nextToken>%d</nextToken>" % (begin + size) if begin + size < len(ids) else b""
-        return _response(prefix.encode(), b"<instanceStatusSet>%s</instanceStatusSet>%s" % (page, more))
+        more = b"<nextToken>%d</nextToken>" % (begin + size) if begin + size < len(statuses) else b""
+        page = b"".join(statuses[begin : begin + size])
+        return _response(b"DescribeInstanceStatus", b"<instanceStatusSet>%s</instanceStatusSet>%s" % (page, more))
 
 
 def _response(action: bytes, content: bytes) -> bytes:
@@ -183,10 +185,12 @@ def _status(instance_id: str) -> str:
 
 
 def _instance(instance_id: str) -> str:
+    name = f"render-{int(instance_id[2:], 16):05d}"  # as house.fleet names it
     return (
         f"<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{instance_id}</instanceId>"
         "<instanceState><code>16</code><name>running</name></instanceState><monitoring><state>enabled</state>"
-        "</monitoring></item></instancesSet></item>"
+        f"</monitoring><tagSet><item><key>Name</key><value>{name}</value></item></tagSet></item>"
+        "</instancesSet></item>"
     )
 
 
