@@ -18,6 +18,7 @@ from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon import errors, ports
 from workermon.on_redis import channel, client, costs, keys, sweep_backlog
+from workermon.pipeline import stopping
 
 
 def _refusal(url: str) -> errors.RedisUnavailable:
@@ -197,6 +198,7 @@ def test_a_feed_that_may_not_wait_reads_whole_messages(redis_url: str, redis_cli
 def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed without messages pings the server, and fails if that is gone."""
     monkeypatch.setattr(channel, "PING_AFTER", 1.0)
+    monkeypatch.setattr(channel, "PONG_WITHIN", 1.0)
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
         began = time.monotonic()
@@ -205,6 +207,53 @@ def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(redis.client.PubSub, "ping", lambda self: None)
         with pytest.raises(errors.RedisUnavailable, match="fell silent"):
             _exhaust(listening)
+
+
+def test_a_stop_ends_a_feed_at_once(redis_url: str) -> None:
+    """Also one that would wait for minutes."""
+    stop, seen = stopping.Stop(), list[str | None]()
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=600.0, until=stop.fileno())
+
+        def listen() -> None:
+            for message in listening:
+                seen.append(message)
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+    assert seen in ([], [None])
+
+
+def test_a_feed_that_can_be_stopped_reads_what_arrived_together(redis_url: str, redis_client: redis.Redis) -> None:
+    """It waits for the connection and the stop only after it has handed over all that was received."""
+    stop = stopping.Stop()
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        feed = channel.RedisFeed(connection, "workermon:metrics")
+        waits = iter([0.05])
+        listening = feed.listen(timeout=lambda: next(waits, 600.0), until=stop.fileno())
+        assert next(listening) is None
+        with redis_client.pipeline() as pipeline:
+            for number in range(100):
+                pipeline.publish("workermon:metrics", str(number))
+            pipeline.execute()
+        assert [next(listening) for _ in range(100)] == [str(number) for number in range(100)]
+        stop.set()
+        assert list(listening) == []
+
+
+def test_a_stop_can_be_withdrawn(redis_url: str) -> None:
+    """The next wait for it lasts again."""
+    stop = stopping.Stop()
+    for _ in range(3):
+        stop.set()
+    stop.clear()
+    assert not stop.is_set()
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05, until=stop.fileno())
+        assert [next(listening) for _ in range(3)] == [None] * 3
 
 
 # --- connections are kept ------------------------------------------------------------------------------------------

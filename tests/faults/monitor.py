@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from workermon import errors, logs, ports, runtime, settings
 from workermon.on_celery.app import app
-from workermon.pipeline import container, listener, tasks
+from workermon.pipeline import container, listener, stopping, tasks
 
 log = logs.get("monitor")
 
@@ -67,7 +67,7 @@ def main() -> None:
     tasks.reconcile()
     for _ in range(2):
         threading.Thread(target=dispatcher.hear, daemon=True).start()
-    stop = threading.Event()
+    stop = stopping.Stop()
     threading.Thread(target=listener.Listener.of(opened).run, args=(stop,), daemon=True).start()
     while not stop.wait(0.5):
         try:

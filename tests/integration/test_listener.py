@@ -14,7 +14,7 @@ import pytest
 from tests.support.waiting import eventually
 from workermon import collect, config, errors, evaluate, health, models, notify, ports, testing
 from workermon.collect.event import encode
-from workermon.pipeline import listener, reconciling, subscription, sweep
+from workermon.pipeline import listener, reconciling, stopping, subscription, sweep
 
 NOW = time.time
 
@@ -43,9 +43,9 @@ class House(testing.Monitor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._running: list[tuple[threading.Thread, threading.Event]] = []
+        self._running: list[tuple[threading.Thread, stopping.Stop]] = []
 
-    def start(self, **options: Any) -> threading.Event:
+    def start(self, **options: Any) -> stopping.Stop:
         """Start a listener. The event stops it."""
         new_listener = listener.Listener(
             feed=options.pop("feed", self.feed), samples=options.pop("samples", self.samples), outbox=self.outbox,
@@ -59,7 +59,7 @@ class House(testing.Monitor):
             sweep_backlog=self.sweep_backlog,
         )  # fmt: skip
         assert not options
-        stop = threading.Event()
+        stop = stopping.Stop()
         thread = threading.Thread(target=new_listener.run, args=(stop,), daemon=True)
         thread.start()
         self._running.append((thread, stop))
@@ -396,6 +396,14 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
         return worker(6).id in house.dispatcher.evaluated
 
     eventually(is_evaluated)
+
+
+def test_a_stop_ends_the_wait_for_an_event(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the listener would wait."""
+    monkeypatch.setattr(sweep, "INTERVAL", 600.0)
+    monkeypatch.setattr(subscription, "IDLE", 600.0)
+    house.start()
+    eventually(house.led)
 
 
 def test_one_that_lost_its_lease_stops_leading(house: House) -> None:

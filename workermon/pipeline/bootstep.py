@@ -12,7 +12,7 @@ from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
 from workermon import logs
-from workermon.pipeline import leadership, process
+from workermon.pipeline import leadership, process, stopping
 
 log = logs.get(__name__)
 
@@ -25,7 +25,7 @@ class ListenerStep(bootsteps.StartStopStep):
 
     def __init__(self, node: Any, **options: Any) -> None:
         super().__init__(node, **options)
-        self._stop = threading.Event()
+        self._stop = stopping.Stop()
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
 

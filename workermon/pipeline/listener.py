@@ -8,14 +8,13 @@ event announced: samples that nobody evaluated, notifications that wait, workers
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from typing import Any, Final
 
 from dishka import Container
 
 from workermon import collect, errors, evaluate, health, logs, notify, ports
-from workermon.pipeline import background, leadership, queue_polling, reconciling, subscription, sweep
+from workermon.pipeline import background, leadership, queue_polling, reconciling, stopping, subscription, sweep
 
 log = logs.get(__name__)
 
@@ -92,7 +91,7 @@ class Listener:
             now=get(ports.Clock),
         )
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: stopping.Stop) -> None:
         """Lead whenever nobody else does, until ``stop``. Failures are retried for a minute."""
         lease, lead, failures = leadership.Leadership(self.leases), _Lead(self), 0
         worked_at = time.monotonic()
@@ -141,14 +140,14 @@ class _Lead:
         #: Whether it has swept successfully since it became active.
         self._works = False
 
-    def run(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
+    def run(self, claim: ports.LeaseClaim, stop: stopping.Stop) -> None:
         """Lead until ``stop``, or until another leads."""
         try:
             self._lead(claim, stop)
         finally:
             self._polling.stop()
 
-    def _lead(self, claim: ports.LeaseClaim, stop: threading.Event) -> None:
+    def _lead(self, claim: ports.LeaseClaim, stop: stopping.Stop) -> None:
         listener, channel = self._listener, self._subscription
         channel.forget()
         self._sweep.forget()
@@ -166,6 +165,7 @@ class _Lead:
             alerts=False,
             timeout=timeout,
             canary=lambda message: channel.receive_canary(message, time.monotonic()),
+            until=stop.fileno(),
         )
         for message in messages:
             at = time.monotonic()
@@ -186,6 +186,7 @@ class _Lead:
                 listener.placement.place()
             if heartbeat.due(at, HEARTBEAT):
                 self._heartbeat.start()
+        channel.enqueue()  # a stop ends the messages
 
     def _sweep_now(self, claim: ports.LeaseClaim, at: float) -> bool:
         """Keep the lead and sweep; ``False`` if another leads."""

@@ -15,7 +15,7 @@ from typing import Final
 from dishka import Container
 
 from workermon import errors, logs, runtime, settings
-from workermon.pipeline import listener
+from workermon.pipeline import listener, stopping
 
 log = logs.get(__name__)
 
@@ -41,7 +41,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def run(container: Container, stop: threading.Event) -> None:
+def run(container: Container, stop: stopping.Stop) -> None:
     """Run a listener until ``stop``. If it cannot be created yet, try again.
 
     A listener that gave up is replaced by one with a container, and so with clients, of its own.
@@ -63,7 +63,7 @@ def main() -> None:
     """Run it until its parent ends or closes its standard input."""
     app_settings = settings.load()
     logs.configure(app_settings.log_level, app_settings.log_format, app_settings.log_file)
-    stop = threading.Event()
+    stop = stopping.Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_watch, args=(os.getppid(), stop), name="parent", daemon=True).start()

@@ -22,8 +22,8 @@ GATHERED: Final = 0.1
 #: few of them are to be evaluated, and one message has room for those of several collections.
 BATCH: Final = 1000
 MAX_GATHERED: Final = 0.3
-#: Seconds between two wake-ups while no event arrives; each wakes the process.
-IDLE: Final = 1.0
+#: Seconds to wait for an event at most; the next sweep comes no later. Each wait wakes the process.
+IDLE: Final = 2.0
 #: Bytes. Our events have about one KiB.
 MAX_EVENT_SIZE: Final = 64 * 1024
 #: The beginning of our own events. Of them only the worker's id is used and checked: an evaluation reads the rest from

@@ -138,10 +138,12 @@ class Feed(Protocol):
         alerts: bool = True,
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
+        until: int | None = None,
     ) -> Generator[str | None, None, None]:
         """Yield each message as text when it arrives, ``None`` if none arrived for ``timeout`` seconds.
 
         A callable ``timeout`` is called before each wait. ``canary`` is called with each message of the canary's
         channel; without it that channel is not subscribed. The first ``None`` means that the subscription is active.
+        ``until`` is a file descriptor: once it is readable, a wait ends, and with it the messages.
         Raises ``errors.RedisUnavailable`` if the connection breaks.
         """

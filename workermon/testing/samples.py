@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import queue
+import select
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 from workermon import models, ports
 from workermon.testing import memory
+
+#: Seconds between two looks at the file descriptor that ends the messages: a queue cannot be waited for with it.
+CHECK_INTERVAL = 0.02
 
 
 class MemorySamples:
@@ -222,15 +227,19 @@ class MemoryFeed:
         alerts: bool = True,
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
+        until: int | None = None,
     ) -> Generator[str | None, None, None]:
         """Yield each message as it arrives, ``None`` if none arrived in time."""
         listener = self._store.subscribe()
         try:
             yield None
             while True:
+                wait_until = time.monotonic() + (timeout() if callable(timeout) else timeout)
                 try:
-                    channel, text = listener.get(timeout=timeout() if callable(timeout) else timeout)
+                    channel, text = _next(listener, wait_until, until)
                 except queue.Empty:
+                    if _is_readable(until):
+                        return
                     yield None
                     continue
                 if channel == ports.canary_channel(self._store.channel):
@@ -240,3 +249,19 @@ class MemoryFeed:
                     yield text
         finally:
             self._store.unsubscribe(listener)
+
+
+def _next(messages: queue.SimpleQueue[tuple[str, str]], deadline: float, until: int | None) -> tuple[str, str]:
+    """Return the next message. Raises ``queue.Empty`` at the deadline, or once the file descriptor is readable."""
+    while until is not None and not _is_readable(until):
+        remaining = deadline - time.monotonic()
+        try:
+            return messages.get(timeout=max(0.0, min(remaining, CHECK_INTERVAL)))
+        except queue.Empty:
+            if remaining <= CHECK_INTERVAL:
+                raise
+    return messages.get(timeout=max(0.0, deadline - time.monotonic()) if until is None else 0.0)
+
+
+def _is_readable(file: int | None) -> bool:
+    return file is not None and bool(select.select([file], [], [], 0)[0])
