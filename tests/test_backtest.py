@@ -20,7 +20,7 @@ from tests.support.present import present
 from tests.support.rules import changed
 from workermon import cli, config, errors, models, ports, testing, views
 from workermon.cli import chart
-from workermon.rules import horizon, threshold
+from workermon.rules import KINDS, horizon, threshold
 from workermon.views import backtest, cloudwatch_history, ledger_backtest, trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
@@ -258,7 +258,7 @@ def test_of_several_metrics_one_has_to_be_named(tmp_path: Path) -> None:
 def charted(points: Any, period: Any, width: int = 90) -> Any:
     """Return the lines of the chart of datapoints, below a rule over CPU."""
     rule = config.DEFAULT.rules[0]
-    replay = backtest.replay(rule, [models.Series(period, tuple(points))], config.DEFAULT)
+    replay = backtest.replay(rule, [models.Series(period, tuple(points))], config.DEFAULT, KINDS)
     return chart.draw(replay, width)
 
 
@@ -291,6 +291,7 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(
             rule,
             [high if place == 7 else low],
             config.DEFAULT,
+            KINDS,
             worker=views.WorkerName(id=f"i-{place}", name=f"r-{place}"),
         )
         for place in range(30)
@@ -416,10 +417,11 @@ def test_the_peak_is_the_furthest_value() -> None:
     """For a rule that fires below, the peak is the lowest value. Absent slots alone have none."""
     low = threshold.KIND.rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
     points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
-    assert [episode.peak for episode in backtest.episodes(low, [models.Series(60, points)])] == [3]
+    fired = backtest.episodes(low, [models.Series(60, points)], threshold.KIND)
+    assert [episode.peak for episode in fired] == [3]
     silent = changed(low, missing="breach")
     ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
-    [only] = backtest.episodes(silent, [models.Series(60, ends)])
+    [only] = backtest.episodes(silent, [models.Series(60, ends)], threshold.KIND)
     assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
     assert not math.isnan(present(only.peak))
 

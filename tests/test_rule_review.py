@@ -16,7 +16,7 @@ from tests.support.rules import changed
 from workermon import cli, config, models, runtime, settings
 from workermon.cli import session
 from workermon.models import Count, Levels
-from workermon.rules import threshold
+from workermon.rules import KINDS, threshold
 from workermon.views import backtest, rule_review
 
 MINUTE = 60
@@ -141,9 +141,9 @@ def test_inhibited_episodes_notify_nobody() -> None:
     sides = []
     for rule in (follows, changed(follows, inhibited_by=("cause",))):
         configuration = config.DEFAULT.model_copy(update={"rules": (cause, rule)})
-        replays = backtest.over_trace(configuration, "cpu_utilization", models.Series(MINUTE, points))
+        replays = backtest.over_trace(configuration, KINDS, "cpu_utilization", models.Series(MINUTE, points))
         sides.append(rule_review.Side(source="f", configuration=configuration, replays=replays))
-    by_name = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], since=None).rules}
+    by_name = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], KINDS, since=None).rules}
     assert (by_name["follows"].fired.after, by_name["follows"].notified) == (3, rule_review.Counts(before=3, after=0))
     assert by_name["cause"].change == "unchanged"
 

@@ -14,7 +14,7 @@ from tests.support.evaluating import ID, MINUTE, T0, Site, points
 from workermon import config, models, testing, views
 from workermon.config import positions
 from workermon.models import Count, Levels
-from workermon.rules import threshold
+from workermon.rules import KINDS, threshold
 from workermon.views import rule_suggest
 
 CPU = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=Levels(critical=90), breach=Count(m=3, n=3))
@@ -117,7 +117,7 @@ def test_the_diff_means_just_that() -> None:
     monitored = site(VALUES)
     ack(monitored, SECOND + 5)
     suggestions = suggested(monitored)
-    after, edits = rule_suggest.edited(FILE, suggestions, rules_of)
+    after, edits = rule_suggest.edited(FILE, suggestions, rules_of, KINDS)
     assert edits == suggestions
     assert len(after.splitlines()) == len(FILE.splitlines()) + 1
     assert set(FILE.splitlines()) < set(after.splitlines())

@@ -305,7 +305,7 @@ def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
     points = trace(lambda hour: 20 + 3 * (hour % 25) + 4 * math.sin(hour / 24 * 2 * math.pi), 4, period=900)
     used = rule(metric=metric)
     changes = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
-    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
+    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], forecast.KIND, unit="percent")
     assert len(episodes) >= 3
     assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
         at for at, _ in changes

@@ -190,7 +190,7 @@ def test_backtest_replays_it_from_the_ledger() -> None:
         assert [(episode.worker, episode.begin, episode.end, episode.peak) for episode in episodes] == [
             (worker_id(0), at(3), at(5), 99.0)
         ]
-    assert replayable_rules.over_metrics(pools.configurations.load()) == []
+    assert replayable_rules.over_metrics(pools.configurations.load(), rules.KINDS) == []
 
 
 def test_a_rule_over_it_is_replayed_beside_the_group() -> None:

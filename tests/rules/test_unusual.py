@@ -376,7 +376,7 @@ def test_a_backtest_equals_a_plain_loop() -> None:
     used = rule(breach=Count(m=2, n=2))
     by_slot = {point.at // 900: point for point in points}
     changes = plain(used, by_slot, points[-1].at // 900, 900, models.LATENESS)
-    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
+    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unusual.KIND, unit="percent")
     assert len(episodes) >= 2
     assert [at for episode in episodes for at in (episode.begin, episode.end) if at is not None] == [
         at for at, _ in changes

@@ -233,7 +233,7 @@ def episodes(
     """Replay values a minute apart. Return the first and last minute of each episode."""
     points = tuple(Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values, begin))
     recording = backtest.Recording(started=tuple(float(T0 + MINUTE * minute) for minute in started))
-    replayed = backtest.episodes(rule, [models.Series(MINUTE, points)], recording=recording)
+    replayed = backtest.episodes(rule, [models.Series(MINUTE, points)], KINDS[rule.kind], recording=recording)
     return [
         ((episode.begin - T0) // MINUTE, None if episode.end is None else (episode.end - T0) // MINUTE)
         for episode in replayed

@@ -525,9 +525,12 @@ def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]
     replayed = backtest.replay_over_others(
         used,
         configuration_of_all,
-        lambda operand: backtest.replay(operand, [series[operand.name]], configuration_of_all),
+        rules.KINDS,
+        lambda operand: backtest.replay(operand, [series[operand.name]], configuration_of_all, rules.KINDS),
     )
-    spans = {name: backtest.replay(RULES[name], [series[name]], configuration_of_all).episodes for name in NAMES}
+    spans = {
+        name: backtest.replay(RULES[name], [series[name]], configuration_of_all, rules.KINDS).episodes for name in NAMES
+    }
     expected_changes, fires = list[tuple[int, bool]](), False
     for at in range(T0, T0 + MINUTE * len(values)):
         states = {

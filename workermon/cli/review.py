@@ -57,7 +57,9 @@ def review(
         raise errors.InvalidInput("--markdown", "--json is given too", "leave one of them out")
     configs = files.read(old), files.read(new)
     result = (
-        _of_trace(configs, trace, metric, period, since) if trace else _of_ledger(cli_session, configs, metric, since)
+        _of_trace(configs, files.parser(), trace, metric, period, since)
+        if trace
+        else _of_ledger(cli_session, configs, metric, since)
     )
     if as_json:
         output.document(result)
@@ -69,21 +71,30 @@ def review(
 
 
 def _of_trace(
-    configs: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
+    configs: tuple[config.File, config.File],
+    parser: config.Parser,
+    trace_file: str,
+    metric: str | None,
+    period: int | None,
+    since: int | None,
 ) -> rule_review.Review:
     from workermon import config
     from workermon.views import backtest, replayable_rules, rule_review, trace
 
+    kinds = parser.kinds
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
-    configurations = [config.to_configuration(file, config.DEFAULT) for file in configs]
+    configurations = [config.to_configuration(file, config.DEFAULT, kinds) for file in configs]
     name = Path(trace_file).name
     if metric is None:
         # A rule that only one of them has also tells which metric is meant.
         every = configurations[1].model_copy(update={"rules": (*configurations[1].rules, *configurations[0].rules)})
-        (metric,) = replayable_rules.needed_metrics(replayable_rules.rules_for(every, None, name)[0], every)
+        rule, *_ = replayable_rules.rules_for(every, kinds, None, name)
+        (metric,) = replayable_rules.needed_metrics(rule, every, kinds)
     sides = [
         rule_review.Side(
-            source=file.source, configuration=configuration, replays=backtest.over_trace(configuration, metric, series)
+            source=file.source,
+            configuration=configuration,
+            replays=backtest.over_trace(configuration, kinds, metric, series),
         )
         for file, configuration in zip(configs, configurations, strict=True)
     ]
@@ -91,14 +102,14 @@ def _of_trace(
         metric_names = [
             metric_name
             for loaded in configurations
-            for rule in replayable_rules.over_metrics(loaded)
-            for metric_name in replayable_rules.metrics_of(rule)
+            for rule in replayable_rules.over_metrics(loaded, kinds)
+            for metric_name in kinds[rule.kind].metrics(rule)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, metric_names)
         )
     begin = None if since is None or not series.points else series.points[-1].at + series.period - since
-    return rule_review.compare(sides[0], sides[1], since=begin)
+    return rule_review.compare(sides[0], sides[1], kinds, since=begin)
 
 
 def _of_ledger(
@@ -107,9 +118,10 @@ def _of_ledger(
     from workermon import config, fleet
     from workermon.views import ledger_backtest, replayable_rules, rule_review
 
+    kinds = cli_session.get(config.Parser).kinds
     in_force = cli_session.container.get(ports.Configurations).load()
     records = list(cli_session.container.get(ports.Workers).every())
-    before, after = (config.to_configuration(file, in_force) for file in configs)
+    before, after = (config.to_configuration(file, in_force, kinds) for file in configs)
     ledger = cli_session.get(ledger_backtest.LedgerBacktest)
     # What is recorded is that of the retention in force, whatever the files say.
     sides = [
@@ -118,7 +130,7 @@ def _of_ledger(
             configuration=configuration,
             replays=[
                 replay
-                for rule in replayable_rules.over_metrics(configuration, metric, groups=True)
+                for rule in replayable_rules.over_metrics(configuration, kinds, metric, groups=True)
                 for replay in ledger.replay(
                     records, rule, configuration.model_copy(update={"retention": in_force.retention})
                 )
@@ -127,7 +139,7 @@ def _of_ledger(
         for file, configuration in zip(configs, (before, after), strict=True)
     ]
     begin = None if since is None else cli_session.now() - since
-    result = rule_review.compare(sides[0], sides[1], since=begin, workers=len(records))
+    result = rule_review.compare(sides[0], sides[1], kinds, since=begin, workers=len(records))
     price = cli_session.get(fleet.Pricing).price(fleet.Comparison(before=before, after=after, fleet=records), ask=False)
     dollars = rule_review.Dollars(before=price.dollars.before, after=price.dollars.after)
     return result.model_copy(update={"dollars_per_month": dollars})

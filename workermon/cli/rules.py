@@ -286,14 +286,15 @@ def _on_trace(
     from workermon import config, views
     from workermon.views import backtest, replayable_rules, trace
 
-    configuration = config.to_configuration(file, config.DEFAULT)
-    rules = replayable_rules.rules_for(configuration, metric, Path(trace_file).name)
+    kinds = files.parser().kinds
+    configuration = config.to_configuration(file, config.DEFAULT, kinds)
+    rules = replayable_rules.rules_for(configuration, kinds, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    (read,) = replayable_rules.needed_metrics(rules[0], configuration)
-    for text in replayable_rules.over_several(configuration, read):
+    (read,) = replayable_rules.needed_metrics(rules[0], configuration, kinds)
+    for text in replayable_rules.over_several(configuration, kinds, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
-    return backtest.over_trace(configuration, read, series, worker=name)
+    return backtest.over_trace(configuration, kinds, read, series, worker=name)
 
 
 def _on_cloudwatch(
@@ -313,18 +314,20 @@ def _on_cloudwatch(
     if not least <= since <= most:
         reason = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", reason, "write one such as 14d")
-    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
-    rules = replayable_rules.over_metrics(configuration, metric)
+    parser = cli_session.get(config.Parser)
+    kinds = parser.kinds
+    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load(), kinds)
+    rules = replayable_rules.over_metrics(configuration, kinds, metric)
     if metric is not None and not rules:
         metric_names = [
             metric_name
-            for rule in replayable_rules.over_metrics(configuration)
-            for metric_name in replayable_rules.needed_metrics(rule, configuration)
+            for rule in replayable_rules.over_metrics(configuration, kinds)
+            for metric_name in replayable_rules.needed_metrics(rule, configuration, kinds)
         ]
         raise errors.NotFound(
             f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, metric_names)
         )
-    _without_groups(configuration, metric, rules)
+    _without_groups(configuration, parser, metric, rules)
     records, stranger = _chosen_workers(cli_session, worker, region)
     if stranger:
         # It has no labels, so rules cannot ask for any.
@@ -343,12 +346,16 @@ def _on_cloudwatch(
     return replays
 
 
-def _without_groups(configuration: models.Configuration, metric: str | None, replayed: Sequence[models.Rule]) -> None:
+def _without_groups(
+    configuration: models.Configuration, parser: config.Parser, metric: str | None, replayed: Sequence[models.Rule]
+) -> None:
     """Warn of rules that several workers decide. Refuse if there are no others to replay."""
     from workermon.views import replayable_rules
 
     left_out = [
-        rule.name for rule in replayable_rules.over_metrics(configuration, metric, groups=True) if rule not in replayed
+        rule.name
+        for rule in replayable_rules.over_metrics(configuration, parser.kinds, metric, groups=True)
+        if rule not in replayed
     ]
     if left_out and not replayed:
         reason = f"several workers decide {' and '.join(left_out)}, and CloudWatch is read one worker at a time"
@@ -429,10 +436,11 @@ def _on_ledger(
         records = cli_session.get(fleet.Lookup).resolve([worker])
     else:
         records = list(cli_session.container.get(ports.Workers).every())
-    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load())
+    kinds = cli_session.get(config.Parser).kinds
+    configuration = config.to_configuration(file, cli_session.container.get(ports.Configurations).load(), kinds)
     ledger = cli_session.get(ledger_backtest.LedgerBacktest)
     return tuple(
         replay
-        for rule in replayable_rules.over_metrics(configuration, metric, groups=True)
+        for rule in replayable_rules.over_metrics(configuration, kinds, metric, groups=True)
         for replay in ledger.replay(records, rule, configuration)
     )

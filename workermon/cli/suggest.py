@@ -31,21 +31,22 @@ def suggest(cli_session: session.Session, file: str | None, as_json: bool) -> No
     from workermon.config import export
     from workermon.views import rule_suggest
 
+    kinds = cli_session.get(config.Parser).kinds
     in_force = cli_session.container.get(ports.Configurations).load()
     if file is None:
-        text, source = export.text(in_force, [], cli_session.now()), "set-up.toml"
+        text, source = export.text(in_force, [], cli_session.now(), kinds), "set-up.toml"
     else:
         text, source = files.text(file), files.source(file)
     parser = files.parser()
 
     def rules_of(changed: str) -> Sequence[models.Rule]:
-        return config.to_configuration(parser.parse(changed, source), in_force).rules
+        return config.to_configuration(parser.parse(changed, source), in_force, kinds).rules
 
-    configuration = config.to_configuration(parser.parse(text, source), in_force)
+    configuration = config.to_configuration(parser.parse(text, source), in_force, kinds)
     suggestions_found = cli_session.get(views.RuleSuggestion).suggest(
         configuration.model_copy(update={"retention": in_force.retention})
     )
-    after, suggestions = rule_suggest.edited(text, suggestions_found, rules_of)
+    after, suggestions = rule_suggest.edited(text, suggestions_found, rules_of, kinds)
     diff = rule_suggest.unified_diff(text, after, source)
     if as_json:
         output.document(rule_suggest.SuggestionList(file=source, suggestions=suggestions, diff=diff))

@@ -180,7 +180,7 @@ class Planning:
             raise error
         removed_ids = [repair.worker_id for repair in comparison.repairs if repair.action == "remove"]
         # A terminated worker is left to a reconciliation, which waits until its end was notified.
-        doubtful = [worker_id for worker_id in removed_ids if _may_be_unnotified(other_records[worker_id], after)]
+        doubtful = [worker_id for worker_id in removed_ids if self._may_be_unnotified(other_records[worker_id], after)]
         alive = self._alive([other_records[worker_id].worker for worker_id in doubtful])
         return _FleetChanges(
             added=tuple(worker for worker in comparison.added if worker.id not in listed_changes.kept_ids),
@@ -224,6 +224,9 @@ class Planning:
         instances = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
         return {instance.id for instance in instances if instance.status not in models.GONE}
 
+    def _may_be_unnotified(self, record: ports.Record, configuration: models.Configuration) -> bool:
+        return rules.any_must_resolve(configuration.rules, self.kinds, record.worker, record.condition, {})
+
 
 def _changed(
     desired: DesiredWorker, worker: models.Worker, configuration: models.Configuration
@@ -234,7 +237,3 @@ def _changed(
         # The file lists it, so [discover] does not take it over.
         after = (after or worker).model_copy(update={"found_by_tag": False})
     return after
-
-
-def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
-    return rules.any_must_resolve(configuration.rules, record.worker, record.condition, {})

@@ -65,6 +65,7 @@ class Reconciliation:
     accounts: ports.Accounts
     configurations: ports.Configurations
     ec2: ports.Ec2
+    kinds: rules.Kinds
     now: ports.Clock
 
     def reconcile(self, *, region: str | None = None, interval: int = 60, dry_run: bool = False) -> Reconciled:
@@ -184,7 +185,9 @@ class Reconciliation:
         return {
             worker_id
             for worker_id, basis in self.alerts.load(worker_ids).items()
-            if rules.any_must_resolve(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
+            if rules.any_must_resolve(
+                configuration.rules, self.kinds, basis.record.worker, basis.record.condition, basis.alerts
+            )
         }
 
     def _repair(

@@ -42,11 +42,6 @@ def group_member_rule(rule: models.Rule) -> models.Rule:
     return group.KIND.member_rule(rule)
 
 
-def needs_members(rule: models.Rule) -> bool:
-    """Return whether a rule over groups uses the values of its members."""
-    return KINDS[rule.kind].needs_members(rule)
-
-
 def kind_of(raw_rule: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
     """Return the kind that the keys of a [[rules]] belong to. If no other kind has them, it is a threshold."""
     return next((kind for kind in kinds.values() if kind.claims(raw_rule)), kinds[threshold.KIND.name])
@@ -76,13 +71,14 @@ def compares_workers(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kin
 
 def any_must_resolve(
     rules: Iterable[models.Rule],
+    kinds: Kinds,
     worker: models.Worker,
     condition: models.Condition,
     alerts: Mapping[str, models.Alert],
 ) -> bool:
     """Return whether a rule has yet to notify of an instance's termination. Then the worker must not be deleted."""
     return any(
-        KINDS[rule.kind].must_resolve(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
+        kinds[rule.kind].must_resolve(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
         for rule in rules
     )
 
@@ -117,7 +113,6 @@ __all__ = [
     "kind_of",
     "looks_at",
     "needed_metrics",
-    "needs_members",
     "of_metric",
     "peer",
     "reach_back",

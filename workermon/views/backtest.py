@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from workermon import models, ports, rules
 from workermon.views import recorded_values
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
-from workermon.views.replayable_rules import metrics_of, needed_metrics, over_metrics
+from workermon.views.replayable_rules import needed_metrics, over_metrics
 
 
 class Episode(Document):
@@ -90,25 +90,20 @@ def together(replays: Iterable[Replay]) -> EpisodeList:
     )
 
 
-def for_labels(rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
-    """Return a rule for a worker with these labels."""
-    return rules.KINDS[rule.kind].for_worker(rule, labels)
-
-
 def episodes(
     rule: models.Rule,
     segments: Sequence[models.Series],
+    kind: rules.Kind[Any],
     *,
     recording: Recording = NOTHING_KNOWN,
-    kinds: rules.Kinds = rules.KINDS,
     unit: str = "count",
 ) -> list[Episode]:
-    """Return the episodes of a rule over datapoints, in order of time.
+    """Return the episodes of a rule of a kind over datapoints, in order of time.
 
     ``segments`` are consecutive, each with a period of its own. Slots before the first datapoint are not expected.
     ``unit`` is that of the values. A warm-up begins only at a known start of the worker.
     """
-    kind, rule_state, until = kinds[rule.kind], models.RuleState(), recording.until
+    rule_state, until = models.RuleState(), recording.until
     all_transitions: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, segment_points) in enumerate(segments):
@@ -165,13 +160,15 @@ def replay(
     rule: models.Rule,
     segments: Sequence[models.Series],
     configuration: models.Configuration,
+    kinds: rules.Kinds,
     *,
     worker: WorkerName | None = None,
     recording: Recording = NOTHING_KNOWN,
 ) -> Replay:
-    """Return a rule over the datapoints of a worker; its kind and the metric's unit come from the configuration."""
-    unit = rules.KINDS[rule.kind].unit(rule, configuration)
-    fired = episodes(rule, segments, recording=recording, unit=unit)
+    """Return a rule over the datapoints of a worker; the metric's unit comes from the configuration."""
+    kind = kinds[rule.kind]
+    unit = kind.unit(rule, configuration)
+    fired = episodes(rule, segments, kind, recording=recording, unit=unit)
     return Replay(
         rule=rule,
         worker=worker,
@@ -195,6 +192,7 @@ def _recorded_span(segments: Sequence[models.Series], until: int | None) -> tupl
 def replay_over_others(
     rule: models.Rule,
     configuration: models.Configuration,
+    kinds: rules.Kinds,
     replay_of: Callable[[models.Rule], Replay | None],
     *,
     worker: WorkerName | None = None,
@@ -204,7 +202,7 @@ def replay_over_others(
     ``replay_of`` returns that of a rule; ``None`` if it does not apply or nothing is recorded. Then it counts as not
     firing, as in an evaluation.
     """
-    names = rules.KINDS[rule.kind].operands(rule)
+    names = kinds[rule.kind].operands(rule)
     replays = {operand.name: replay_of(operand) for operand in configuration.rules if operand.name in names}
     spans = [run.evaluated for run in replays.values() if run is not None and run.evaluated is not None]
     if not spans:
@@ -214,7 +212,7 @@ def replay_over_others(
         condition=models.Condition(status="running", running_since=begin),
         states={name: _operand_state(run) for name, run in replays.items()},
     )
-    _, transitions = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
+    _, transitions = kinds[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
     paired = pair_episodes(rule, transitions)
     return Replay(
         rule=rule,
@@ -227,19 +225,25 @@ def replay_over_others(
 
 
 def over_trace(
-    configuration: models.Configuration, metric: str, series: models.Series, *, worker: WorkerName | None = None
+    configuration: models.Configuration,
+    kinds: rules.Kinds,
+    metric: str,
+    series: models.Series,
+    *,
+    worker: WorkerName | None = None,
 ) -> tuple[Replay, ...]:
     """Return the rules that one metric alone decides over a recorded series, whatever labels they require."""
-    rules_of_metric = over_metrics(configuration, metric)
+    rules_of_metric = over_metrics(configuration, kinds, metric)
 
     def replay_of(rule: models.Rule) -> Replay | None:
-        if needed_metrics(rule, configuration) != (metric,):
+        if needed_metrics(rule, configuration, kinds) != (metric,):
             return None
-        if not metrics_of(rule):
-            return replay_over_others(rule, configuration, replay_of, worker=worker)
-        worker_rule = for_labels(rule, {})
+        kind = kinds[rule.kind]
+        if not kind.metrics(rule):
+            return replay_over_others(rule, configuration, kinds, replay_of, worker=worker)
+        worker_rule = kind.for_worker(rule, {})
         segments = recorded_values.compared(worker_rule, {metric: [series]}, configuration.statistic_of)
-        return replay(worker_rule, segments, configuration, worker=worker)
+        return replay(worker_rule, segments, configuration, kinds, worker=worker)
 
     return tuple(replayed for rule in rules_of_metric if (replayed := replay_of(rule)) is not None)
 

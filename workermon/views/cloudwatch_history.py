@@ -14,13 +14,12 @@ from workermon.views import recorded_values
 from workermon.views.backtest import (
     Recording,
     Replay,
-    for_labels,
     replay,
     replay_over_others,
     started,
     worker_name,
 )
-from workermon.views.replayable_rules import metrics_of, needed_metrics
+from workermon.views.replayable_rules import needed_metrics
 
 #: Series by worker id and metric: one part for each period, in order of time.
 _Fetched = dict[tuple[str, str], list[models.Series]]
@@ -124,22 +123,24 @@ def price(requests: Iterable[HistoryRequest]) -> tuple[int, float]:
     return number, costs.dollars(number, ())
 
 
-def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
-    """Return a metric's newest slot that can have arrived by a time; ``None`` for a worker that does not run."""
+def _newest(
+    record: ports.Record, metric_names: Iterable[str], configuration: models.Configuration, at: float
+) -> int | None:
+    """Return the newest slot of metrics that can have arrived by a time; ``None`` for a worker that does not run."""
     metrics_known = _metrics(configuration)
-    metrics = [metrics_known[name] for name in metrics_of(rule) if name in metrics_known]
+    metrics = [metrics_known[name] for name in metric_names if name in metrics_known]
     if not metrics or record.condition.status != "running":
         return None
     period = max(metric.period_for(detailed=record.worker.detailed) for metric in metrics)
     return rules.Horizon(period, max(rules.delay_of(metric.name, record.condition) for metric in metrics), at).newest
 
 
-def _own_period(record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> int | None:
+def _own_period(record: ports.Record, metric_names: Iterable[str], configuration: models.Configuration) -> int | None:
     """Return the longest period at which a rule's metrics are published. Fetched sums cover this period."""
     metrics_known = _metrics(configuration)
     periods = [
         metrics_known[name].period_for(detailed=record.worker.detailed)
-        for name in metrics_of(rule)
+        for name in metric_names
         if name in metrics_known
     ]
     return max(periods, default=None)
@@ -154,6 +155,7 @@ class CloudWatchRequests:
     """Says what has to be asked of CloudWatch, which charges for it."""
 
     cloudwatch: ports.CloudWatch
+    kinds: rules.Kinds
     now: ports.Clock
 
     def requests_for(
@@ -177,7 +179,7 @@ class CloudWatchRequests:
                 metric
                 for rule in replayed
                 if rule.applies_to(record.worker)
-                for metric in needed_metrics(rule, configuration)
+                for metric in needed_metrics(rule, configuration, self.kinds)
             )
             if name in metrics
         ]
@@ -270,6 +272,7 @@ class CloudWatchHistory:
     """Replays rules over CloudWatch's own history."""
 
     cloudwatch_fetch: CloudWatchFetch
+    kinds: rules.Kinds
     now: ports.Clock
 
     def replay(
@@ -294,22 +297,27 @@ class CloudWatchHistory:
     def _replay(
         self, rule: models.Rule, record: ports.Record, configuration: models.Configuration, series: _Fetched
     ) -> Replay:
-        if not metrics_of(rule):
+        kind = self.kinds[rule.kind]
+        metric_names = kind.metrics(rule)
+        if not metric_names:
 
             def replay_of(operand_rule: models.Rule) -> Replay | None:
-                usable = operand_rule.applies_to(record.worker) and needed_metrics(operand_rule, configuration)
+                usable = operand_rule.applies_to(record.worker) and needed_metrics(
+                    operand_rule, configuration, self.kinds
+                )
                 return self._replay(operand_rule, record, configuration, series) if usable else None
 
-            return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
+            return replay_over_others(rule, configuration, self.kinds, replay_of, worker=worker_name(record))
         return replay(
-            for_labels(rule, record.worker.labels),
+            kind.for_worker(rule, record.worker.labels),
             recorded_values.compared(
                 rule,
-                {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
+                {metric: series.get((record.worker.id, metric), []) for metric in metric_names},
                 configuration.statistic_of,
-                _own_period(record, rule, configuration),
+                _own_period(record, metric_names, configuration),
             ),
             configuration,
+            self.kinds,
             worker=worker_name(record),
-            recording=Recording(newest(record, rule, configuration, self.now()), started(record.condition)),
+            recording=Recording(_newest(record, metric_names, configuration, self.now()), started(record.condition)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from workermon import models, ports, rules
 from workermon.alerts import peer_groups
@@ -14,7 +14,6 @@ from workermon.views import recorded_values
 from workermon.views.backtest import (
     Recording,
     Replay,
-    for_labels,
     is_within,
     pair_episodes,
     replay,
@@ -23,7 +22,7 @@ from workermon.views.backtest import (
     worker_name,
 )
 from workermon.views.history import WorkerName
-from workermon.views.replayable_rules import metrics_of, needed_metrics
+from workermon.views.replayable_rules import needed_metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +31,7 @@ class LedgerBacktest:
 
     samples: ports.Samples
     workers: ports.Workers
+    kinds: rules.Kinds
     now: ports.Clock
 
     def replay(
@@ -42,15 +42,17 @@ class LedgerBacktest:
         For a rule over groups it is the episodes of each group of these workers, by its value, without datapoints.
         """
         ordered = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
-        by = rules.KINDS[rule.kind].group_by(rule)
+        by = self.kinds[rule.kind].group_by(rule)
         if by is not None:
             groups: dict[str, list[ports.Record]] = {}
             for record in ordered:
                 if rule.applies_to(record.worker) and by in record.worker.labels:
                     groups.setdefault(record.worker.labels[by], []).append(record)
             by_value = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
-            return tuple(_of_group(rule, by, value, run, configuration) for value, run in by_value.items())
-        if rules.KINDS[rule.kind].compares_by(rule) is not None:
+            return tuple(
+                _of_group(rule, self.kinds[rule.kind], value, run, configuration) for value, run in by_value.items()
+            )
+        if self.kinds[rule.kind].compares_by(rule) is not None:
             return tuple(self._compared(ordered, rule, configuration))
         return tuple(self._replay(record, rule, configuration) for record in ordered if rule.applies_to(record.worker))
 
@@ -58,7 +60,7 @@ class LedgerBacktest:
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> Iterator[Replay]:
         """Yield the replay of each worker with its whole group, whether or not the whole group is requested."""
-        by, groups = rules.KINDS[rule.kind].compares_by(rule) or "", dict[str, rules.PeerGroup]()
+        by, groups = self.kinds[rule.kind].compares_by(rule) or "", dict[str, rules.PeerGroup]()
         fleet = list(self.workers.every())
         for record in records:
             value = record.worker.labels.get(by)
@@ -68,14 +70,14 @@ class LedgerBacktest:
                 groups[value] = self._peers(rule, value, fleet, configuration)
             segments, until = self._segments(record, rule, configuration)
             recording = Recording(until, started(record.condition), groups[value])
-            yield replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
+            yield replay(rule, segments, configuration, self.kinds, worker=worker_name(record), recording=recording)
 
     def _peers(
         self, rule: models.Rule, value: str, fleet: Sequence[ports.Record], configuration: models.Configuration
     ) -> rules.PeerGroup:
         """Return the group of a value with all datapoints that the ledger has of its workers."""
         records = {record.worker.id: record for record in fleet}
-        compared = peer_groups.Compared.of(rules.KINDS[rule.kind], rule, value, fleet, configuration)
+        compared = peer_groups.Compared.of(self.kinds[rule.kind], rule, value, fleet, configuration)
         nobody_runs = compared.with_series({}).known_until() is None
         peers = {}
         for worker_id, peer in compared.peers.items():
@@ -89,22 +91,27 @@ class LedgerBacktest:
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
     ) -> Replay | None:
         """Return the replay of a rule for another one; ``None`` if it does not apply or has no datapoints."""
-        if not rule.applies_to(record.worker) or not needed_metrics(rule, configuration):
+        if not rule.applies_to(record.worker) or not needed_metrics(rule, configuration, self.kinds):
             return None
-        if rules.KINDS[rule.kind].compares_by(rule) is not None:
+        if self.kinds[rule.kind].compares_by(rule) is not None:
             return next(self._compared([record], rule, configuration), None)
         return self._replay(record, rule, configuration)
 
     def _replay(self, record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> Replay:
-        if not metrics_of(rule):
+        kind = self.kinds[rule.kind]
+        if not kind.metrics(rule):
             name = worker_name(record)
             return replay_over_others(
-                rule, configuration, lambda operand: self._replay_operand(record, operand, configuration), worker=name
+                rule,
+                configuration,
+                self.kinds,
+                lambda operand: self._replay_operand(record, operand, configuration),
+                worker=name,
             )
-        rule = for_labels(rule, record.worker.labels)
+        rule = kind.for_worker(rule, record.worker.labels)
         segments, until = self._segments(record, rule, configuration)
         recording = Recording(until, started(record.condition))
-        return replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
+        return replay(rule, segments, configuration, self.kinds, worker=worker_name(record), recording=recording)
 
     def _segments(
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
@@ -112,7 +119,7 @@ class LedgerBacktest:
         """Return the values of a worker that a rule compares, and the newest slot that can have arrived."""
         read = {
             metric: recorded_values.of_ledger(record, metric, configuration.retention, self.samples, self.now())
-            for metric in metrics_of(rule)
+            for metric in self.kinds[rule.kind].metrics(rule)
         }
         by_metric = {metric: segments for metric, (segments, _) in read.items()}
         segments = recorded_values.compared(rule, by_metric, configuration.statistic_of)
@@ -122,11 +129,12 @@ class LedgerBacktest:
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> _GroupRun:
         """Return the transitions of a rule over a group of these workers, and the evaluated span."""
+        kind = self.kinds[rule.kind]
         members, series = dict[str, models.GroupMember](), dict[str, models.Series]()
         for record in records:
             worker = record.worker
-            member_rule = for_labels(rule, worker.labels)
-            if metrics_of(member_rule):
+            member_rule = kind.for_worker(rule, worker.labels)
+            if kind.metrics(member_rule):
                 segments, until = self._segments(record, member_rule, configuration)
                 member = group_replay.member(member_rule, worker.name, segments, until)
                 series |= {worker.id: segments[-1]} if segments else {}
@@ -153,10 +161,13 @@ class _GroupRun(NamedTuple):
     evaluated: tuple[int, int] | None
 
 
-def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configuration: models.Configuration) -> Replay:
+def _of_group(
+    rule: models.Rule, kind: rules.Kind[Any], value: str, run: _GroupRun, configuration: models.Configuration
+) -> Replay:
     """Return the replay of a rule over one group; an episode's peak is the highest deciding number."""
+    by = kind.group_by(rule) or ""
     about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
-    unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
+    unit = kind.unit(rule, configuration) if kind.needs_members(rule) else "count"
     episodes = []
     valued = [(change.at, change.value) for change in run.transitions if change.value is not None]
     for episode in pair_episodes(rule, run.transitions):

@@ -8,44 +8,41 @@ from workermon import errors, models, rules
 _OF_SEVERAL = "replay it from the ledger: leave --csv out"
 
 
-def metrics_of(rule: models.Rule) -> tuple[str, ...]:
-    """Return the metrics whose datapoints a rule needs."""
-    return rules.KINDS[rule.kind].metrics(rule)
-
-
-def needed_metrics(rule: models.Rule, configuration: models.Configuration) -> tuple[str, ...]:
+def needed_metrics(rule: models.Rule, configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:
     """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it depends on."""
-    return rules.needed_metrics(rule, configuration.rules)
+    return rules.needed_metrics(rule, configuration.rules, kinds)
 
 
 def over_metrics(
-    configuration: models.Configuration, metric: str | None = None, *, groups: bool = False
+    configuration: models.Configuration, kinds: rules.Kinds, metric: str | None = None, *, groups: bool = False
 ) -> list[models.Rule]:
     """Return the rules over datapoints, which can be replayed; with ``metric``, only those over it.
 
     Rules over groups need the datapoints of a whole fleet. They are left out unless ``groups``.
     """
-    candidates = [rule for rule in configuration.rules if groups or not _over_groups(rule)]
-    needed = ((rule, needed_metrics(rule, configuration)) for rule in candidates)
+    candidates = [rule for rule in configuration.rules if groups or not _over_groups(rule, kinds)]
+    needed = ((rule, needed_metrics(rule, configuration, kinds)) for rule in candidates)
     return [rule for rule, metrics in needed if metrics and metric in (None, *metrics)]
 
 
-def _over_groups(rule: models.Rule) -> bool:
+def _over_groups(rule: models.Rule, kinds: rules.Kinds) -> bool:
     """Return whether a rule needs the datapoints of a group: it is over one, or compares workers with it."""
-    kind = rules.KINDS[rule.kind]
+    kind = kinds[rule.kind]
     return kind.group_by(rule) is not None or kind.compares_by(rule) is not None
 
 
-def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:
+def rules_for(
+    configuration: models.Configuration, kinds: rules.Kinds, metric: str | None, source: str
+) -> list[models.Rule]:
     """Return the rules over the metric of a trace.
 
     If ``metric`` is ``None``, it is the one that all rules are about, or the one that occurs in ``source`` (the name of
     the trace). Raises ``errors.NotFound`` if no rule is about that metric, and ``errors.InvalidInput`` if the metric is
     ambiguous or if all matching rules need other metrics too.
     """
-    needed = {rule.name: needed_metrics(rule, configuration) for rule in over_metrics(configuration)}
+    needed = {rule.name: needed_metrics(rule, configuration, kinds) for rule in over_metrics(configuration, kinds)}
     replayed = [rule for rule in configuration.rules if len(needed.get(rule.name, ())) == 1]
-    several = over_several(configuration, metric)
+    several = over_several(configuration, kinds, metric)
     metrics = list(dict.fromkeys(needed[rule.name][0] for rule in replayed))
     if several and (not metrics or (metric is not None and metric not in metrics)):
         raise errors.InvalidInput(source, f"has one metric, and rule {several[0]}", _OF_SEVERAL)
@@ -61,10 +58,10 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
     return [rule for rule in replayed if needed[rule.name] == (metric,)]
 
 
-def over_several(configuration: models.Configuration, metric: str | None = None) -> list[str]:
+def over_several(configuration: models.Configuration, kinds: rules.Kinds, metric: str | None = None) -> list[str]:
     """Return name and metrics of each rule over several metrics that include ``metric``."""
     return [
         f"{rule.name} is over {' and '.join(metrics)}"
-        for rule in over_metrics(configuration, metric)
-        if len(metrics := needed_metrics(rule, configuration)) > 1
+        for rule in over_metrics(configuration, kinds, metric)
+        if len(metrics := needed_metrics(rule, configuration, kinds)) > 1
     ]

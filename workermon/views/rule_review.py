@@ -98,13 +98,13 @@ class _Outcome(NamedTuple):
     recorded: frozenset[str]
 
 
-def compare(old: Side, new: Side, *, since: float | None, workers: int | None = None) -> Review:
+def compare(old: Side, new: Side, kinds: rules.Kinds, *, since: float | None, workers: int | None = None) -> Review:
     """Return the differences.
 
     Episodes count if they began at ``since`` or later. Silences, flapping and acknowledgements are ignored.
     """
     groups = workers is not None  # a trace has one worker
-    before, after = _outcome(old, since, groups=groups), _outcome(new, since, groups=groups)
+    before, after = _outcome(old, kinds, since, groups=groups), _outcome(new, kinds, since, groups=groups)
     spans = [replay.evaluated for side in (old, new) for replay in side.replays if replay.evaluated is not None]
     begins = [begin for begin, _ in spans]
     return Review(
@@ -113,21 +113,23 @@ def compare(old: Side, new: Side, *, since: float | None, workers: int | None = 
         since=max(since or 0, min(begins)) if begins else since,
         until=max((end for _, end in spans), default=None),
         workers=workers,
-        rules=tuple(_rules(old, new, before, after)),
+        rules=tuple(_rules(old, new, kinds, before, after)),
         channels=tuple(_channels(before, after)),
         not_replayed=tuple(
-            rule.name for rule in new.configuration.rules if rule not in over_metrics(new.configuration, groups=groups)
+            rule.name
+            for rule in new.configuration.rules
+            if rule not in over_metrics(new.configuration, kinds, groups=groups)
         ),
     )
 
 
-def _outcome(side: Side, since: float | None, *, groups: bool) -> _Outcome:
+def _outcome(side: Side, kinds: rules.Kinds, since: float | None, *, groups: bool) -> _Outcome:
     """Return the alerts of each rule that begin at ``since`` or later; ``groups``: also of rules over groups."""
     by_worker: dict[str | None, dict[str, Sequence[Episode]]] = {}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
         by_worker.setdefault(worker, {})[replay.rule.name] = replay.episodes
-    alerts: dict[str, list[_Alert]] = {rule.name: [] for rule in over_metrics(side.configuration, groups=groups)}
+    alerts: dict[str, list[_Alert]] = {rule.name: [] for rule in over_metrics(side.configuration, kinds, groups=groups)}
     for replay in side.replays:
         worker = replay.worker.id if replay.worker else None
         episodes = by_worker[worker]
@@ -149,12 +151,12 @@ def _covered(episode: Episode, inhibitors: Iterable[Episode]) -> bool:
     return at >= (math.inf if episode.end is None else episode.end)
 
 
-def _rules(old: Side, new: Side, before: _Outcome, after: _Outcome) -> Iterable[RuleReview]:
+def _rules(old: Side, new: Side, kinds: rules.Kinds, before: _Outcome, after: _Outcome) -> Iterable[RuleReview]:
     was = {rule.name: rule for rule in old.configuration.rules}
     becomes = {rule.name: rule for rule in new.configuration.rules}
     keys = {
         changed.name: tuple(map(str, changed.changes))
-        for changed in difference.changes(old.configuration, new.configuration, rules.KINDS).differences
+        for changed in difference.changes(old.configuration, new.configuration, kinds).differences
         if changed.what == "rule"
     }
     for name in dict.fromkeys((*becomes, *was)):

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import silences
 from workermon.config import export, positions, toml
-from workermon.rules import KINDS, threshold
-from workermon.views.backtest import Episode, Recording, Replay, for_labels, replay, started
+from workermon.rules import threshold
+from workermon.views.backtest import Episode, Recording, Replay, replay, started
 from workermon.views.document import Document
 from workermon.views.ledger_backtest import LedgerBacktest
 
@@ -103,6 +103,7 @@ class RuleSuggestion:
     alerts: ports.Alerts
     silences: ports.Silences
     audit: ports.Audit
+    kinds: rules.Kinds
     now: ports.Clock
 
     def suggest(self, configuration: models.Configuration) -> tuple[Suggestion, ...]:
@@ -149,13 +150,15 @@ class RuleSuggestion:
         important = self._important_episodes(rule, episodes_before)
         best: Suggestion | None = None
         for candidate in candidates(rule):
-            episodes = [episode for replayed in replays for episode in _replayed(candidate, replayed, configuration)]
+            episodes = [
+                episode for replayed in replays for episode in self._replayed(candidate, replayed, configuration)
+            ]
             delay = _delay((*important.acknowledged, *important.lasting), episodes)
             after = _notifications(episodes, by_id, muted)
             if delay is None or delay > MAX_DELAY or not _is_worthwhile(before, after):
                 continue
             if best is None or (after, delay) < (best.notifications_after, best.delay):
-                had_value = export.rule_table(rule, KINDS).get(candidate.key)
+                had_value = threshold.KIND.export(rule).get(candidate.key)
                 best = Suggestion(
                     rule=rule.name,
                     key=candidate.key,
@@ -198,6 +201,14 @@ class RuleSuggestion:
         )
         return _ImportantEpisodes(acknowledged_episodes, lasting)
 
+    def _replayed(
+        self, candidate: Candidate, replayed: _RecordedWorker, configuration: models.Configuration
+    ) -> tuple[Episode, ...]:
+        rule, base = threshold.KIND.for_worker(candidate.rule, replayed.record.worker.labels), replayed.base
+        return replay(
+            rule, base.segments, configuration, self.kinds, worker=base.worker, recording=replayed.recording
+        ).episodes
+
 
 def _is_worthwhile(before: int, after: int) -> bool:
     """Return whether so many fewer notifications are worth a change. A rule that never fires does not count."""
@@ -216,7 +227,10 @@ def _text(value: object) -> str:
 
 
 def edited(
-    text: str, suggestions: Iterable[Suggestion], rules_of: Callable[[str], Sequence[models.Rule]]
+    text: str,
+    suggestions: Iterable[Suggestion],
+    rules_of: Callable[[str], Sequence[models.Rule]],
+    kinds: rules.Kinds,
 ) -> tuple[str, tuple[Suggestion, ...]]:
     """Return the text of a file with these changes, and those that could be applied to it.
 
@@ -224,24 +238,26 @@ def edited(
     """
     edits = []
     for suggestion in suggestions:
-        rules = list(rules_of(text))
-        place = next((place for place, rule in enumerate(rules) if rule.name == suggestion.rule), None)
+        present = list(rules_of(text))
+        place = next((place for place, rule in enumerate(present) if rule.name == suggestion.rule), None)
         if place is None:
             continue
         path = ("rules", place, suggestion.key)
-        before = threshold.KIND.options(rules[place]).side
+        before = threshold.KIND.options(present[place]).side
         changed = positions.with_value(text, path, suggestion.after, before)
-        expected = [*rules[:place], suggestion.changed, *rules[place + 1 :]]
-        if changed is not None and _are_same_in_file(rules_of(changed), expected):
+        expected = [*present[:place], suggestion.changed, *present[place + 1 :]]
+        if changed is not None and _are_same_in_file(rules_of(changed), expected, kinds):
             text = changed
             edits.append(suggestion)
     return text, tuple(edits)
 
 
-def _are_same_in_file(rules: Sequence[models.Rule], other_rules: Sequence[models.Rule]) -> bool:
+def _are_same_in_file(
+    some_rules: Sequence[models.Rule], other_rules: Sequence[models.Rule], kinds: rules.Kinds
+) -> bool:
     """Return whether rules are equal in a file."""
-    return [export.rule_table(rule, KINDS) for rule in rules] == [
-        export.rule_table(rule, KINDS) for rule in other_rules
+    return [export.rule_table(rule, kinds) for rule in some_rules] == [
+        export.rule_table(rule, kinds) for rule in other_rules
     ]
 
 
@@ -262,14 +278,6 @@ def _acknowledged_episode(episodes: Iterable[Episode], at: float) -> Episode | N
 def _recording(replayed: Replay, record: ports.Record) -> Recording:
     until = None if replayed.evaluated is None else replayed.evaluated[1]
     return Recording(until, started(record.condition))
-
-
-def _replayed(
-    candidate: Candidate, replayed: _RecordedWorker, configuration: models.Configuration
-) -> tuple[Episode, ...]:
-    rule = for_labels(candidate.rule, replayed.record.worker.labels)
-    base = replayed.base
-    return replay(rule, base.segments, configuration, worker=base.worker, recording=replayed.recording).episodes
 
 
 def _notifications(

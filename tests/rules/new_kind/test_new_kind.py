@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 
 from tests.rules.new_kind import unchanged
-from workermon import config, errors, evaluate, models, rules, testing, views
+from workermon import config, errors, evaluate, fleet, models, rules, testing, views
 from workermon.config import export
 from workermon.notify import channels
 from workermon.rules import Facts, Horizon
-from workermon.views import backtest
+from workermon.views import backtest, rule_review
 
 #: The row.
 KINDS = {**rules.KINDS, unchanged.KIND.name: unchanged.KIND}
@@ -138,6 +138,57 @@ def test_it_is_backtested() -> None:
     rule = configuration().rules[0]
     values = [1.0, 97.0, 97.0, 97.0, 50.0]
     points = tuple(models.Datapoint(T0 + MINUTE * place, value) for place, value in enumerate(values))
-    [episode] = backtest.episodes(rule, [models.Series(MINUTE, points)], kinds=KINDS)
+    [episode] = backtest.episodes(rule, [models.Series(MINUTE, points)], unchanged.KIND)
     assert (episode.severity, episode.begin, episode.end) == ("critical", T0 + 3 * MINUTE, T0 + 4 * MINUTE)
     assert episode.peak == 97.0
+
+
+def filled_monitor() -> testing.Monitor:
+    """Return a monitor with this kind and a ledger in which a worker's CPU hangs once."""
+    monitor = testing.Monitor(configuration(), T0)
+    monitor.kinds = KINDS
+    worker = monitor.add_worker("i-0abc0123456789def", name="render-07", added_at=T0 - 3600, detailed=True)
+    values = [40.0, 97.0, 97.0, 97.0, 50.0]
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + MINUTE * n, value) for n, value in enumerate(values)])
+    monitor.clock.advance(7 * MINUTE)
+    monitor.collect()
+    return monitor
+
+
+@pytest.mark.parametrize("read", ["ledger", "trace"])
+def test_recorded_data_is_replayed(read: str) -> None:
+    """Its rule is replayed over the ledger and over a trace as one of the built-in kinds, and reviews compare it."""
+    monitor, loaded = filled_monitor(), configuration()
+    records = list(monitor.workers.every())
+    hangs, _ = loaded.rules
+    if read == "ledger":
+        replays = monitor.get(views.LedgerBacktest).replay(records, hangs, loaded)
+    else:
+        points = tuple(
+            models.Datapoint(T0 + MINUTE * n, value) for n, value in enumerate([40.0, 97.0, 97.0, 97.0, 50.0])
+        )
+        replays = backtest.over_trace(loaded, KINDS, "cpu_utilization", models.Series(MINUTE, points))
+    [episode] = [episode for replay in replays for episode in replay.episodes if replay.rule == hangs]
+    assert (episode.begin, episode.end, episode.unit) == (T0 + 3 * MINUTE, T0 + 4 * MINUTE, "percent")
+    before = rule_review.Side(source="old", configuration=config.DEFAULT, replays=())
+    after = rule_review.Side(source="new", configuration=loaded, replays=replays)
+    by_name = {rule.rule: rule for rule in rule_review.compare(before, after, KINDS, since=None).rules}
+    assert by_name["cpu-hangs"].fired == rule_review.Counts(before=0, after=1)
+
+
+def test_cloudwatch_history_is_replayed() -> None:
+    """Its rule is replayed over CloudWatch's own history."""
+    monitor, loaded = filled_monitor(), configuration()
+    records, hangs = list(monitor.workers.every()), loaded.rules[:1]
+    requests = monitor.get(views.CloudWatchRequests).requests_for(records, hangs, loaded, T0)
+    [replay] = monitor.get(views.CloudWatchHistory).replay(records, hangs, loaded, requests)
+    assert [episode.begin for episode in replay.episodes] == [T0 + 3 * MINUTE]
+
+
+def test_a_terminated_worker_leaves() -> None:
+    """A reconciliation asks each rule whether the end of a terminated worker was notified."""
+    monitor = filled_monitor()
+    (record,) = monitor.workers.every()
+    monitor.ec2.become(record.worker.id, "terminated")
+    repairs = monitor.get(fleet.Reconciliation).reconcile().repairs
+    assert [repair.worker_id for repair in repairs] == [record.worker.id]
