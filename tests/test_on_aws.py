@@ -343,6 +343,18 @@ def test_a_query_that_fails_alone_fails_alone(sessions: session.Sessions, on_clo
     assert list(answer.series) == [2]
 
 
+def test_an_unknown_status_counts_by_its_datapoints(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """A status code that AWS documents nowhere: datapoints are a result. Without them, the error names the code."""
+    point = (NOW - 60, 1.0)
+    on_cloudwatch.add_response(
+        "get_metric_data", {"MetricDataResults": [result(0, point, status="Degraded"), result(1, status="Degraded")]}
+    )
+    answer = fetch(sessions, query(), query(B))
+    assert answer.series == {0: models.Series(60, (models.Datapoint(*point),))}
+    assert {place: error.kind for place, error in answer.failed.items()} == {1: "unreachable"}
+    assert "came with the unknown status Degraded" in str(answer.failed[1])
+
+
 def test_one_bad_query_does_not_sink_the_batch(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """A ValidationError is narrowed down to the metric that causes it."""
     message = "The value for parameter MetricDataQueries.member.2 is invalid"

@@ -148,12 +148,12 @@ class Fetch:
         for place in call:
             query, result = self._queries[place], results.get(place)
             if result is not None:
-                self._answer.series[place] = models.Series(query.period, self._points(query, result))
-                if result.status == "Complete":
+                series = self._answer.series[place] = models.Series(query.period, self._points(query, result))
+                if result.status == "Complete" or (_is_unknown(result.status) and series.points):
                     self._answer.failed.pop(place, None)
                     continue
-            status = "missing" if result is None else result.status
-            if status in _REFUSED:
+            status = _MISSING if result is None else result.status
+            if status in _REFUSED or _is_unknown(status):
                 self._answer.series.pop(place, None)
             else:
                 retried.append(place)
@@ -169,6 +169,8 @@ class Fetch:
             return errors.AwsDenied(subject, f"{request} is forbidden", todo)
         if status == "InternalError":
             reason = "met an internal error"
+        elif _is_unknown(status):
+            reason = f"came with the unknown status {status}"
         else:
             reason = "came only in part" if partial else "was not answered"
         return errors.AwsUnreachable(subject, f"{request} {reason}", "workermon asks again at the next collection")
@@ -240,6 +242,17 @@ class Fetch:
 
 #: Status codes after which this fetch does not ask for the query again.
 _REFUSED = frozenset({"Forbidden", "InternalError"})
+
+#: Stands for the status code of a query without a result.
+_MISSING = "missing"
+
+#: All status codes that the API reference of ``MetricDataResult`` has, and ours.
+_STATUSES = frozenset({"Complete", "PartialData", *_REFUSED, _MISSING})
+
+
+def _is_unknown(status: str) -> bool:
+    """Return whether nobody says what a status code means. Then datapoints count as a result, and none as a failure."""
+    return status not in _STATUSES
 
 
 def _seconds(at: Any) -> int:
