@@ -11,6 +11,7 @@ from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
 from workermon import config, errors, evaluate, fleet, health, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.alerts.verdict import VerdictBuilder
+from workermon.cli import output
 from workermon.evaluate import account
 from workermon.fleet import AccountClosing
 from workermon.rules import threshold
@@ -28,6 +29,7 @@ def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: st
     assert notification.at == notification.since == models.rfc3339(T0 + 180)
     assert notification.reason.startswith(f"{kind}: EC2 in eu-west-1")
     assert notification.summary == f"account lab in eu-west-1: no successful collection for 3 intervals (180 s): {kind}"
+    assert output.reason(notification).startswith(f"{notification.summary}: EC2 in eu-west-1")
     fleet.minutes(7, 12, None)
     assert fleet.alerts.open() == []
     assert fleet.notified == [f"{SCOPE}/collector"] * 2

@@ -90,9 +90,13 @@ def reason(notification: models.Notification) -> str:
     text = notification.summary
     if notification.worker is not None:
         text = text.removeprefix(f"{notification.worker.name}: ")
-    if notification.reason and notification.reason not in text:
-        text = f"{text} ({notification.reason})"
-    return text
+    reason_text = notification.reason
+    if not reason_text or reason_text in text:
+        return text
+    _, _, last_part = text.rpartition(": ")
+    # The summary of an account's alert ends with the kind of error with which the reason begins.
+    goes_on = reason_text.startswith(f"{last_part}: ")
+    return f"{text}{reason_text.removeprefix(last_part)}" if goes_on else f"{text} ({reason_text})"
 
 
 def ago(age: float) -> str:
