@@ -123,6 +123,19 @@ def test_if_ec2_refuses_the_others_the_listed_ones_are_collected(region: Region)
     assert (set(report.collected), set(report.failed)) == ({B, C}, {A})
 
 
+def test_a_listing_does_not_hide_that_the_credentials_are_of_another_account(region: Region) -> None:
+    """EC2 does not know the one worker that it is asked for. So it is asked for all, and none is retired."""
+    region.clock.advance(45)
+    region.list_now()
+    region.clock.advance(1)
+    region.get(Collection).collect([A], force=True)
+    for worker_id in (A, B, C):
+        region.ec2.forget(worker_id)
+    region.clock.advance(10)
+    report = region.get(Collection).collect([A, B, C])
+    assert (report.retired, set(report.failed)) == ((), {A, B, C})
+
+
 # --- when it is listed -------------------------------------------------------------------------------------------
 
 

@@ -44,12 +44,17 @@ class StatusLookup:
 
     def look_up(self, records: Sequence[ports.Record]) -> Statuses:
         """Return the status of each worker. Raises only ``errors.RedisUnavailable``."""
-        answered = self._listed(records) if self.is_listed and not self.run.force else {}
-        requested = [record.worker.id for record in records if record.worker.id not in answered]
+        listed = self._listed(records) if self.is_listed and not self.run.force else {}
+        requested = [record.worker.id for record in records if record.worker.id not in listed]
         try:
-            answered |= self.ec2.statuses(self.run.scope, requested) if requested else {}
+            answered = self.ec2.statuses(self.run.scope, requested) if requested else {}
+            if listed and requested and not answered:
+                # These may be the credentials of another account by now. Then EC2 knows none of the listed ones either.
+                listed, requested = {}, [record.worker.id for record in records]
+                answered = self.ec2.statuses(self.run.scope, requested)
         except errors.WorkermonError as error:
-            return Statuses(answered, dict.fromkeys(requested, errors.of_aws(error)))
+            return Statuses(listed, dict.fromkeys(requested, errors.of_aws(error)))
+        answered = listed | answered
         missing = [record for record in records if record.worker.id not in answered]
         confirmed = self._confirm_missing(missing, nobody_known=not answered)
         return Statuses(self._with_reasons(records, answered) | confirmed.by_id, confirmed.failed)
