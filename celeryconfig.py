@@ -37,11 +37,12 @@ _of_redis = {
     "unacked_key": _settings.UNACKED,
     "unacked_index_key": _settings.UNACKED_INDEX,
     "unacked_mutex_key": _settings.UNACKED_MUTEX,
-    # Seconds, so that a hanging server is noticed. Longer than the poll for messages, which waits 1 s.
+    # Seconds, so that a hanging server is noticed. Longer than a request for a message, which is open for up to 10 s.
     "socket_timeout": 15,
     "socket_connect_timeout": 4,
     "socket_keepalive": True,
-    "health_check_interval": 25,
+    # Seconds. A request that is overdue by so long, or twice as long, is on a dead connection.
+    "health_check_interval": 20,
 }
 # RabbitMQ gives the messages of a node that died to another one by itself. A message counts as sent when RabbitMQ says
 # that it has it (on_celery/rabbitmq.py says how long that may take). Seconds until a send that hangs fails.

@@ -21,7 +21,7 @@ from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
-from workermon.on_celery import messages, rabbitmq, refused_messages
+from workermon.on_celery import message_waits, messages, rabbitmq, refused_messages
 
 if TYPE_CHECKING:
     from kombu import Connection as _KombuConnection
@@ -152,7 +152,7 @@ class _CheckedChannel(_KombuChannel):
         return answer
 
 
-class Channel(_CheckedChannel, kombu_redis.Channel):
+class Channel(_CheckedChannel, message_waits.WaitingChannel, kombu_redis.Channel):
     """The channel to a single server."""
 
 
@@ -164,8 +164,8 @@ _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 class _PatientTransport(_KombuTransport):
     """Wakes up less often while no messages arrive. A mixin for Kombu's transport, which has no options for these."""
 
-    #: Seconds that the server holds a request for a message open. A node that stops waits until it ends.
-    brpop_timeout = 2
+    #: Seconds that the server holds a channel's first request for a message open.
+    brpop_timeout = message_waits.SHORT
     #: Seconds between two checks for expiring queues to keep alive, which they need once in twenty minutes.
     BINDINGS_EVERY: Final = 10
 
@@ -186,7 +186,7 @@ class Transport(_PatientTransport, kombu_redis.Transport):
     connection_errors = (*kombu_redis.Transport.connection_errors, *_FAILED_OVER)
 
 
-class SentinelChannel(_CheckedChannel, kombu_redis.SentinelChannel):
+class SentinelChannel(_CheckedChannel, message_waits.WaitingChannel, kombu_redis.SentinelChannel):
     """The channel to a server that Sentinel names."""
 
 
