@@ -231,6 +231,13 @@ def test_only_a_complete_listing_of_a_moment_ago_counts(listing: ports.Listing |
     assert placement.is_listed(GROUP, 500, listing, START) == listed
 
 
+@pytest.mark.parametrize(("interval", "listed"), [(20, False), (30, True), (120, True), (300, False)])
+def test_a_listing_for_another_interval_does_not_place_a_group(interval: int, listed: bool) -> None:
+    """A group of this interval asks for ids, although another group of its account and region is listed."""
+    listing = ports.Listing(START - 10, 4.0, 50, True, (), START)
+    assert placement.is_listed(f"default/us-east-1/{interval}", 500, listing, START) == listed
+
+
 def test_intervals_of_one_account_and_region_share_its_buckets() -> None:
     """Each has the part of its cohorts. Another region has buckets of its own."""
     arrives = {"cpu_utilization": list(lag.Lag(4.5, 5.0, 0, 0.0, START))}

@@ -75,11 +75,9 @@ class ListingPlan:
 
     def _decided(self, scope: models.AccountRegion, interval: int, worker_ids: Sequence[str], at: float) -> _Group:
         group, undecided = f"{scope.key}/{interval}", _Group(False, at + CHECK_EVERY)
-        if not MIN_INTERVAL <= interval <= MAX_INTERVAL:
-            return undecided
         numbers = self.cohorts.sizes().get(group, ())
         last = self.listings.last(scope.key)
-        if not is_worth_listing(len(numbers), last):
+        if not is_worth_listing(len(numbers), interval, last):
             return undecided
         phases = self.cohorts.phases()
         # The first cohort may be due earlier, to find out whether datapoints arrive earlier.
@@ -97,12 +95,12 @@ class ListingPlan:
         return _Group(True, at + wait)
 
 
-def is_worth_listing(cohorts: int, last: ports.Listing | None) -> bool:
-    """Return whether listing a region costs less than asking for the ids of so many cohorts.
+def is_worth_listing(cohorts: int, interval: int, last: ports.Listing | None) -> bool:
+    """Return whether listing a region costs less than asking for the ids of so many cohorts of a group.
 
     ``last`` is how the last listing went, if that is known.
     """
-    if cohorts < MIN_COHORTS:
+    if cohorts < MIN_COHORTS or not MIN_INTERVAL <= interval <= MAX_INTERVAL:
         return False
     if last is None or not last.complete:
         return True  # a failure does not tell how long a listing takes

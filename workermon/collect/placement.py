@@ -142,9 +142,10 @@ def interval_of(name: str) -> int:
 
 def is_listed(name: str, cohorts: int, last: ports.Listing | None, at: float) -> bool:
     """Return whether the statuses of a group are listed before it is collected, as they were a moment ago."""
-    if last is None or not last.complete or not listing_plan.is_worth_listing(cohorts, last):
+    interval = interval_of(name)
+    if last is None or not last.complete or not listing_plan.is_worth_listing(cohorts, interval, last):
         return False
-    return at - last.at <= LISTED_WITHIN * interval_of(name)
+    return at - last.at <= LISTED_WITHIN * interval
 
 
 def _allowances(configuration: models.Configuration, share: float, *, listed: bool) -> list[Allowance]:
