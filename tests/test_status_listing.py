@@ -308,6 +308,24 @@ def test_nobody_lists_for_workers_that_are_gone() -> None:
     assert [operation for operation, _, _ in region.ec2.calls] == ["list_statuses"]
 
 
+def test_a_listing_without_an_end_is_stopped() -> None:
+    """EC2 may have a next page for ever. The region is not listed again for an hour, as one that takes too long."""
+    region = Region()
+
+    class Endless(testing.MemoryEc2):
+        def list_statuses(self, scope: models.AccountRegion, zone: str | None) -> Iterator[list[models.InstanceStatus]]:
+            for _ in range(1000):
+                region.clock.advance(1)
+                yield next(iter(super().list_statuses(scope, zone)))
+
+    region.ec2 = Endless(models.Instance(id=A, region="us-east-1", status="running"))
+    region.list_now()
+    last = region.status_listings.last("default/us-east-1")
+    assert last is not None
+    assert last.seconds == last.pages == status_listing.MAX_SECONDS
+    assert not region.listing_plan.plan(SCOPE, 60, [A])
+
+
 def test_what_was_listed_before_a_failure_counts() -> None:
     """The listing is incomplete, which the placement of cohorts needs to know."""
     region = Region()

@@ -18,6 +18,9 @@ log = logs.get(__name__)
 MIN_APART = 5.0
 #: Pages follow one another. From so many pages on, each availability zone is listed by itself, at the same time.
 SPLIT_FROM, MAX_AT_ONCE = 5, 6
+#: Seconds after which no further page is requested: EC2's pages may have no end. With the last page's timeouts that is
+#: less than the task's soft time limit (100 s).
+MAX_SECONDS = 45.0
 #: Seconds after which the region is listed as a whole again, because it may have a new zone.
 ZONES_KEPT = 3600.0
 
@@ -53,7 +56,7 @@ class StatusListing:
         if last is not None and 0 <= began - last.at < MIN_APART:
             return
         zones = _zones(last, began)
-        parts = self._in_parts(scope, zones)
+        parts = self._in_parts(scope, zones, began)
         listing = ports.Listing(
             at=began,
             seconds=max(0.0, self.now() - began),
@@ -66,14 +69,14 @@ class StatusListing:
         if error := next((part.error for part in parts if part.error is not None), None):
             log.warning("listing.failed", scope=scope.key, reason=str(error))
 
-    def _in_parts(self, scope: models.AccountRegion, zones: Sequence[str]) -> list[_Part]:
+    def _in_parts(self, scope: models.AccountRegion, zones: Sequence[str], began: float) -> list[_Part]:
         """List the zones at the same time, or without zones the whole region."""
         if not zones:
-            return [self._part(scope, None)]
+            return [self._part(scope, None, began)]
         with futures.ThreadPoolExecutor(min(len(zones), MAX_AT_ONCE), "listing") as threads:
-            return list(threads.map(lambda zone: self._part(scope, zone), zones))
+            return list(threads.map(lambda zone: self._part(scope, zone, began), zones))
 
-    def _part(self, scope: models.AccountRegion, zone: str | None) -> _Part:
+    def _part(self, scope: models.AccountRegion, zone: str | None, began: float) -> _Part:
         pages, zones = 0, set[str]()
         requested_at = self.now()
         try:
@@ -82,6 +85,9 @@ class StatusListing:
                 pages += 1
                 zones.update(status.zone for status in statuses if status.zone)
                 requested_at = self.now()
+                if requested_at - began >= MAX_SECONDS:
+                    log.warning("listing.too_long", scope=scope.key, zone=zone, pages=pages)
+                    break
         except errors.RedisUnavailable:
             raise
         except errors.WorkermonError as error:
