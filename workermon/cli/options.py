@@ -63,6 +63,16 @@ class Duration(NumberType):
             self.fail(str(error), param, ctx)
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, in the digits 0 to 9: Python would read those of any script."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or refuse."""
+        if isinstance(value, str) and not value.isascii():
+            self.fail(f"{errors.printable(value)[:64]!r} is not a whole number such as 5", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
 class Pair(Text):
     """``key=value``."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, logs, models, ports, settings
-from workermon.cli import audit_recording, files, session
+from workermon.cli import audit_recording, files, options, session
 
 if TYPE_CHECKING:
     from workermon import config
@@ -19,7 +19,7 @@ log = logs.get(__name__)
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads of each process that collects; 8 by default.")
+@click.option("--concurrency", type=options.Whole(1, 256), help="Threads of each process that collects; 8 by default.")
 @click.option("--no-beat", is_flag=True, help="Do not run beat here: another machine does.")
 @click.option("--no-worker", is_flag=True, help="Do not run worker processes and the listener here.")
 @click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
@@ -110,8 +110,8 @@ def _region(cli_session: session.Session) -> str | None:
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(1, 1000), default=25, show_default=True, help="Size of the fleet.")
-@click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
+@click.option("--workers", type=options.Whole(1, 1000), default=25, show_default=True, help="Size of the fleet.")
+@click.option("--seconds", type=options.Whole(min=1), help="End after that many seconds.")
 @click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
 def demo(workers: int, seconds: int | None, no_web: bool) -> None:
     """Run the whole pipeline on a simulated fleet.

@@ -17,7 +17,7 @@ Message = models.Event | models.Notification
 @click.command()
 @click.argument("names", metavar="[WORKER]...", nargs=-1, type=options.Text())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on each line.")
-@click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
+@click.option("--seconds", type=options.Whole(min=1), help="End after that many seconds.")
 @session.pass_session
 def watch(cli_session: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
     """Show samples and alerts as they arrive, until Ctrl-C.

@@ -12,7 +12,7 @@ from workermon.cli import options, session
 
 @click.command()
 @click.option("--host", type=options.Text(), help="Where to listen; 127.0.0.1 by default (WORKERMON_WEB_HOST).")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port; 8650 by default (WORKERMON_WEB_PORT).")
+@click.option("--port", type=options.Whole(1, 65535), help="The port; 8650 by default (WORKERMON_WEB_PORT).")
 @session.pass_session
 def web(cli_session: session.Session, host: str | None, port: int | None) -> None:
     """Serve the page, the API and /metrics, until Ctrl-C.

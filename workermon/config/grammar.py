@@ -29,16 +29,17 @@ LATER_SECTIONS = ("windows", "groups", "templates")
 #: Keys that take a secret by name.
 SECRETS = frozenset({"external_id"})
 
-REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
+REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}", re.ASCII)
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 QUEUE = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(?::\d{1,5})?/[A-Za-z0-9_./-]{1,200}", re.ASCII)
 _STATISTIC = re.compile(
     r"Average|Sum|Minimum|Maximum|SampleCount|IQM|(?:p|tm|wm|tc|ts)(?:\d{1,2}(?:\.\d{1,10})?|100)"
-    r"|(?:TM|WM|TC|TS|PR)\([\d.%:]{1,40}\)"
+    r"|(?:TM|WM|TC|TS|PR)\([\d.%:]{1,40}\)",
+    re.ASCII,
 )
 
 
-_TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
+_TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
 
 
 def _region(text: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from workermon.models.base import Frozen, InstanceId, rfc3339
 from workermon.models.worker import ScheduledEvent, account_and_region
 
-_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
+_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}", re.ASCII)
 
 #: The prefix of a queue's name where otherwise an account's name is: the state of reading it is stored like that of an
 #: account and region. No account can have such a name.

@@ -46,8 +46,8 @@ FUNCTIONS = {
 _AGGREGATES: dict[str, Aggregate] = {"avg": "avg", "min": "min", "max": "max", "sum": "sum", "p95": "p95"}
 _SIGNS: dict[type[ast.operator], Sign] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _COMMON_WINDOWS = ("5m", "30m", "1h", "1d")
-_LENGTH = re.compile(r"\s*(\d{1,9})\s*([smhdSMHD])")
-_UNQUOTED = re.compile(r"\d+(?:s|m|h|d|w|sec|min|hours?|days?)\b")
+_LENGTH = re.compile(r"\s*(\d{1,9})\s*([smhdSMHD])", re.ASCII)
+_UNQUOTED = re.compile(r"\d+(?:s|m|h|d|w|sec|min|hours?|days?)\b", re.ASCII)
 _PARTS = "metrics, numbers and functions with + - * / ( )"
 _WORD = re.compile(
     r"[ \t]+"

@@ -12,7 +12,7 @@ from pydantic import WrapValidator
 from workermon import errors, models
 from workermon.models import fields
 
-_NUMBER = r"[+-]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][+-]?\d{1,3})?"
+_NUMBER = r"[+-]?(?:[0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?"
 _FROM_LABEL = re.compile(rf"label:\s*(\S(?:.*?\S)??)(?:\s+or\s+({_NUMBER}))?\s*")
 _LABEL = re.compile(rf"\s*({_NUMBER})\s*", re.ASCII)
 

@@ -12,8 +12,8 @@ from pydantic import ValidatorFunctionWrapHandler as Handler
 from workermon import errors, models
 from workermon.models import fields
 
-_COUNT = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
-_FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*")
+_COUNT = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*", re.ASCII)
+_FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*", re.ASCII)
 
 #: Values of a case for one metric.
 MAX_VALUES = 100_000

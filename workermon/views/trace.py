@@ -15,8 +15,8 @@ from workermon import errors, models
 #: Seconds. The period of a trace with a single datapoint: EC2's own period.
 LONE_PERIOD = 300
 
-_EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _ABSENT = frozenset({"", "nan", "null", "none", "-", "inf", "+inf", "-inf", "+nan", "-nan"})
 
 

@@ -210,7 +210,7 @@ def fleet_query(request: Request) -> views.FleetQuery:
 def page_number(request: Request) -> int:
     """Return which page is requested, from 1 on."""
     text = request.query_params.get("page", "1")
-    if not text.isdecimal() or len(text) > 6 or not int(text):
+    if not (text.isascii() and text.isdecimal()) or len(text) > 6 or not int(text):
         raise errors.InvalidInput(f"page {errors.printable(text)[:32]!r}", "is not a page number", "begin with 1")
     return int(text)
 
