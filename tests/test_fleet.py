@@ -48,7 +48,7 @@ class World(testing.Monitor):
             id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
             severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
             since=models.rfc3339(self.clock()), at=models.rfc3339(self.clock()),
-            worker=models.WorkerSummary(id=worker_id, name="x", region=REGION), summary="it is hot",
+            worker=models.NotifiedWorker(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
         self.record(notification, "log")
 

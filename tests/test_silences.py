@@ -35,7 +35,7 @@ def silence_of(**changes: Any) -> Any:
 
 def muted(*known_silences: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
     """Return the id of the active silence."""
-    worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
+    worker = models.NotifiedWorker(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
     mute = silences.muting(known_silences, f"{worker_id}/{rule}", worker, now)
     return mute and mute.id
 

@@ -28,7 +28,7 @@ def notification_of(worker_id: Any, version: Any, status: str = "firing") -> Any
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/r", kind="threshold", status=status,
         severity="critical", rule="r", metric=None, value=None, threshold=None,
         since="2023-11-14T22:13:20Z", at="2023-11-14T22:13:20Z",
-        worker=models.WorkerSummary(id=worker_id, name="x", region="us-east-1"), summary="x",
+        worker=models.NotifiedWorker(id=worker_id, name="x", region="us-east-1"), summary="x",
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def notification(alert_id: str, version: int = 1, status: str = "firing", **fiel
         "since": models.rfc3339(NOW),
         "at": models.rfc3339(NOW),
         "created_at": models.rfc3339(NOW),
-        "worker": models.WorkerSummary(id=worker_id, name=worker_id, region="us-east-1"),
+        "worker": models.NotifiedWorker(id=worker_id, name=worker_id, region="us-east-1"),
         "summary": f"{alert_id} {status}",
         **fields,
     }

@@ -112,6 +112,6 @@ def fires(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
         severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
         since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
-        worker=models.WorkerSummary(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
+        worker=models.NotifiedWorker(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
     )  # fmt: skip
     world.record(notification, "log")

@@ -78,7 +78,7 @@ class Site(testing.Monitor):
                 since=models.rfc3339(NOW),
                 at=models.rfc3339(NOW),
                 created_at=models.rfc3339(self.clock()),
-                worker=models.WorkerSummary(id=worker.id, name=worker.name, region=worker.region),
+                worker=models.NotifiedWorker(id=worker.id, name=worker.name, region=worker.region),
                 summary="render-07: cpu_utilization 97.5 % > 90 %",
             )
             self.record(notification, *channels)

@@ -47,7 +47,7 @@ def source(world: Ports) -> hub.Hub:
 
 def notification(version: int, worker_id: str = A) -> str:
     """Return an alert's message as the channel carries it."""
-    worker = models.WorkerSummary(id=worker_id, name="render-01", region="us-east-1")
+    worker = models.NotifiedWorker(id=worker_id, name="render-01", region="us-east-1")
     text = models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/cpu-high", kind="threshold", status="firing",
         severity="critical", rule="cpu-high", metric="cpu_utilization", value=97.0, threshold=90.0,

@@ -9,7 +9,7 @@ from workermon.alerts import maintenance
 
 
 def muting(
-    silences: Iterable[models.Silence], alert_id: str, worker: models.Worker | models.WorkerSummary | None, now: float
+    silences: Iterable[models.Silence], alert_id: str, worker: models.Worker | models.NotifiedWorker | None, now: float
 ) -> models.Silence | None:
     """Return the silence that mutes an alert (its ``dedup_key``) at a time; ``None`` if none does.
 
@@ -25,7 +25,7 @@ def muting(
     return max(matching, key=lambda silence: (silence.ends, silence.id), default=None)
 
 
-def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | models.WorkerSummary | None) -> bool:
+def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | models.NotifiedWorker | None) -> bool:
     subject_id, rule = models.alert_parts(alert_id)
     if silence.rule not in (None, rule) or silence.alert not in (None, alert_id):
         return False
@@ -37,7 +37,7 @@ def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | mode
     )
 
 
-def _names_worker(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
+def _names_worker(name: str | None, worker: models.Worker | models.NotifiedWorker) -> bool:
     """Return whether a silence's worker is this one: an id means that instance, a name any worker with that name."""
     if name is None:
         return True

@@ -22,7 +22,7 @@ class Subject:
 
     key: models.SubjectKey
     title: str
-    worker: models.WorkerSummary | None = None
+    worker: models.NotifiedWorker | None = None
     scope: Mapping[str, str] | None = None
     group: Mapping[str, str] | None = None
 
@@ -36,7 +36,7 @@ def of_worker(worker: models.Worker) -> Subject:
     return Subject(
         key=models.worker_subject(worker),
         title=worker.name,
-        worker=models.WorkerSummary(
+        worker=models.NotifiedWorker(
             id=worker.id, name=worker.name, region=worker.region, account=worker.account, labels=worker.labels
         ),
     )

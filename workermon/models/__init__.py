@@ -121,9 +121,9 @@ from workermon.models.notification import (
     ClaimedNotification,
     Escalation,
     Notification,
+    NotifiedWorker,
     Sent,
     TopicMessage,
-    WorkerSummary,
 )
 from workermon.models.regions import RegionNames
 from workermon.models.rollup import HOUR, WEEK, RollUp, SavedWeek, pack, unpack, week_of
@@ -276,6 +276,7 @@ __all__ = [
     "Monitoring",
     "MonitoringAccount",
     "Notification",
+    "NotifiedWorker",
     "Origin",
     "Query",
     "QueueEvent",
@@ -316,7 +317,6 @@ __all__ = [
     "UsageTotals",
     "WebSession",
     "Worker",
-    "WorkerSummary",
     "account_and_region",
     "account_subject",
     "alert_id",

@@ -16,7 +16,7 @@ def _absent(value: object) -> bool:
     return value is None
 
 
-class WorkerSummary(Frozen):
+class NotifiedWorker(Frozen):
     """The worker in a notification; ``account`` is the name of its section, ``default`` for none."""
 
     id: str
@@ -64,7 +64,7 @@ class Notification(Frozen):
     condition_since: str | None = None
     at: str
     created_at: str | None = None
-    worker: WorkerSummary | None
+    worker: NotifiedWorker | None
     summary: str
     reason: str | None = None
     scope: dict[str, str] | None = None

@@ -136,7 +136,7 @@ def _labels(labels: Mapping[str, str]) -> str:
     return safe(", ".join(f"{key}={value}" for key, value in sorted(labels.items())))
 
 
-def _place(worker: models.WorkerSummary) -> str:
+def _place(worker: models.NotifiedWorker) -> str:
     return worker.region if worker.account == models.DEFAULT_ACCOUNT else f"{worker.region}, account {worker.account}"
 
 
